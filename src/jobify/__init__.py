@@ -1,0 +1,1 @@
+"""placeholder until the public names are in place."""

@@ -1,0 +1,62 @@
+"""Time is an argument.
+
+Nothing in Jobify reads the time on its own: what needs it is given a :class:`Clock`, and what is asked with a time takes
+``now``. A point in time is an ``int`` of microseconds since 1970-01-01 UTC (:data:`Microseconds`), so that it is exact,
+sorts in every database and knows no zone; ``datetime`` appears only where a user sees it. A duration is a ``float`` of
+seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Protocol
+
+from jobify.types import Microseconds
+
+__all__ = ("Clock", "SystemClock", "from_datetime", "seconds", "to_datetime")
+
+SECOND: Microseconds = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> Microseconds:
+        """The wall clock: microseconds since the epoch, UTC. May jump, in either direction."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never jumps. For durations."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    __slots__ = ()
+
+    def now(self) -> Microseconds:
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def seconds(duration: float) -> Microseconds:
+    """A duration in seconds, as microseconds."""
+    return round(duration * SECOND)
+
+
+def from_datetime(moment: datetime, *, zone: tzinfo) -> Microseconds:
+    """The point in time that ``moment`` names; a naive one is read in ``zone``."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def to_datetime(at: Microseconds, *, zone: tzinfo = UTC) -> datetime:
+    """``at`` as an aware datetime in ``zone``."""
+    return (_EPOCH + timedelta(microseconds=at)).astimezone(zone)

@@ -1,0 +1,207 @@
+"""Every error that Jobify raises on purpose.
+
+::
+
+    Exception
+    ├── BaseJobifyError
+    │   ├── ApplicationStateError(RuntimeError)      the app is not in the state that the call needs
+    │   ├── ConfigurationError(ValueError)           an option, a name or a rule that cannot work
+    │   │   └── InvalidCronError                     a cron expression, with the field that is wrong
+    │   ├── RouteAlreadyRegisteredError              two tasks with one name
+    │   ├── JobNotCompletedError                     no result yet
+    │   ├── JobFailedError                           there is an outcome, and it is not a value
+    │   │   └── JobUnsuccessfulError(JobNotCompletedError)   ended without ever having a result to give
+    │   │       ├── JobTimedOutError                         status TIMEOUT
+    │   │       ├── JobCancelledError                        status CANCELLED
+    │   │       └── JobPermanentlyFailedError                status PERMANENTLY_FAILED
+    │   ├── JobTimeoutError(TimeoutError)            raised inside an attempt that ran out of time
+    │   ├── JobLostError                             the process that ran the job died
+    │   ├── NoResultError                            raise it in a task to fail without further retries
+    │   ├── PayloadError(ValueError)                 arguments or a result that cannot be encoded or decoded
+    │   ├── ResultNotStoredError                     the job succeeded, its value was not kept
+    │   └── StorageError                             the database
+    │       ├── StorageUnavailableError              locked, full, gone: the same call may work later
+    │       └── StorageVersionError                  the file was written by a newer release
+    └── DuplicateJobError(RuntimeError)              the job id is in use
+
+Data is in attributes; the last sentence of a message says what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "ApplicationStateError",
+    "BaseJobifyError",
+    "ConfigurationError",
+    "DuplicateJobError",
+    "InvalidCronError",
+    "JobCancelledError",
+    "JobFailedError",
+    "JobLostError",
+    "JobNotCompletedError",
+    "JobPermanentlyFailedError",
+    "JobTimedOutError",
+    "JobTimeoutError",
+    "JobUnsuccessfulError",
+    "NoResultError",
+    "PayloadError",
+    "ResultNotStoredError",
+    "RouteAlreadyRegisteredError",
+    "StorageError",
+    "StorageUnavailableError",
+    "StorageVersionError",
+)
+
+
+class BaseJobifyError(Exception):
+    """The root of the tree: ``except BaseJobifyError`` catches whatever Jobify raises about a job or an app."""
+
+
+class ApplicationStateError(BaseJobifyError, RuntimeError):
+    """The app is not in the state that the operation needs.
+
+    ``operation`` is what was tried, ``reason`` why it cannot be done now, ``solution`` what to do instead.
+    """
+
+    def __init__(self, *, operation: str, reason: str, solution: str) -> None:
+        self.operation = operation
+        self.reason = reason
+        self.solution = solution
+        super().__init__(f"Cannot {operation}: {reason} {solution}")
+
+
+class ConfigurationError(BaseJobifyError, ValueError):
+    """An option, a name or a rule that can never work. Raised where it is written, before anything is stored."""
+
+
+class InvalidCronError(ConfigurationError):
+    """A malformed or impossible cron expression.
+
+    ``expression`` is what was written, ``field`` the name of the part that is wrong (None: the whole).
+    """
+
+    def __init__(self, expression: str, reason: str, *, field: str | None = None) -> None:
+        self.expression = expression
+        self.field = field
+        where = f", field {field!r}" if field else ""
+        super().__init__(f"Invalid cron expression {expression!r}{where}: {reason}")
+
+
+class RouteAlreadyRegisteredError(BaseJobifyError):
+    """A task with this ``name`` is already registered."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"A task named {name!r} is already registered. Give one of the two another name: @app.task(name=...)."
+        )
+
+
+class DuplicateJobError(RuntimeError):
+    """A job with this ``job_id`` is scheduled or running. Ids are unique in a database, not only in a process."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"Job with ID {job_id!r} is already scheduled. Use 'replace=True' to put this job in its place, "
+            "or choose another job_id."
+        )
+
+
+class JobNotCompletedError(BaseJobifyError):
+    """The result was asked for before there was one."""
+
+    def __init__(self, msg: str = "The job has not ended yet. Use `await job`, or `await job.wait()` first.") -> None:
+        super().__init__(msg)
+
+
+class JobFailedError(BaseJobifyError):
+    """The job ended without a value. ``reason`` is readable; the original exception is the ``__cause__``."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id = job_id
+        self.reason = reason
+        super().__init__(f"Job {job_id!r} failed: {reason}")
+
+
+class JobUnsuccessfulError(JobFailedError, JobNotCompletedError):
+    """The job ended in a state in which no result can ever come.
+
+    Both a :class:`JobFailedError` (there is an outcome) and a :class:`JobNotCompletedError` (there is no result), so
+    that code written for either reading works.
+    """
+
+    verb = "ended without a result"
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id = job_id
+        self.reason = reason
+        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {reason}")
+
+
+class JobTimedOutError(JobUnsuccessfulError):
+    """``result()`` of a job whose last attempt ran out of time; the :class:`JobTimeoutError` is the ``__cause__``."""
+
+    verb = "timed out"
+
+
+class JobCancelledError(JobUnsuccessfulError):
+    """``result()`` of a job that was cancelled."""
+
+    verb = "was cancelled"
+
+
+class JobPermanentlyFailedError(JobUnsuccessfulError):
+    """``result()`` of a cron job that was stopped after ``max_failures`` failures in a row."""
+
+    verb = "is stopped for good"
+
+
+class JobTimeoutError(BaseJobifyError, TimeoutError):
+    """An attempt ran longer than its ``timeout`` (seconds). Also a :class:`TimeoutError`, for exception handlers."""
+
+    def __init__(self, job_id: str, timeout: float) -> None:
+        self.job_id = job_id
+        self.timeout = timeout
+        super().__init__(f"Job {job_id!r} exceeded its timeout of {timeout:g} seconds.")
+
+
+class JobLostError(BaseJobifyError):
+    """The processes that ran this job died, ``crashes`` times: it is not tried again."""
+
+    def __init__(self, job_id: str, crashes: int) -> None:
+        self.job_id = job_id
+        self.crashes = crashes
+        super().__init__(
+            f"Job {job_id!r} was running in {crashes} processes that died. It is not tried again, so that it cannot "
+            "take down more; look for what ends the process (memory, a signal, a native crash)."
+        )
+
+
+class NoResultError(BaseJobifyError):
+    """Raise it in a task or in an exception handler: the job ends FAILED and is not retried."""
+
+
+class PayloadError(BaseJobifyError, ValueError):
+    """Arguments or a result that cannot be encoded, or stored bytes that cannot be decoded."""
+
+
+class ResultNotStoredError(BaseJobifyError):
+    """The job succeeded, but its value could not be encoded (``reason``) and is gone with the process that ran it."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id = job_id
+        self.reason = reason
+        super().__init__(f"Job {job_id!r} succeeded, but its result was not stored: {reason}")
+
+
+class StorageError(BaseJobifyError):
+    """The database said no. The driver's own exception is the ``__cause__``."""
+
+
+class StorageUnavailableError(StorageError):
+    """Locked for too long, full, or out of reach: nothing was changed, and the same call may work later."""
+
+
+class StorageVersionError(StorageError):
+    """The database was written by a newer release of Jobify, or by something else. It was not touched."""

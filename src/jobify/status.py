@@ -1,0 +1,160 @@
+"""A job's life, as code: its states, the events that move it, and the table of transitions.
+
+Nobody sets a status field. An attempt ends in one :data:`Outcome`; a user, a clock or a worker causes an event; the new
+status is looked up in :data:`TRANSITIONS`, and what is not in the table does not happen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+from jobify.types import Microseconds
+
+__all__ = (
+    "ENDED",
+    "TRANSITIONS",
+    "Cancelled",
+    "Event",
+    "Failed",
+    "JobStatus",
+    "Lost",
+    "Outcome",
+    "Released",
+    "RetryAt",
+    "Succeeded",
+    "TimedOut",
+    "after",
+)
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life. Equal to, and printed as, its lower-case word.
+
+    A durable job is stored as SCHEDULED, RUNNING or one of the states in which it has ended; PENDING is the state of a
+    handle before its job is registered.
+    """
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    PERMANENTLY_FAILED = "permanently_failed"
+
+
+ENDED: Final = frozenset(
+    {
+        JobStatus.SUCCESS,
+        JobStatus.FAILED,
+        JobStatus.TIMEOUT,
+        JobStatus.CANCELLED,
+        JobStatus.PERMANENTLY_FAILED,
+    }
+)
+"""The states that no event leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The task returned ``value``."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """The attempt failed with ``error``; the next one is due ``at``."""
+
+    error: BaseException
+    at: Microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last attempt failed with ``error``."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The last attempt ran out of time."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A user's cancel reached the running attempt."""
+
+    reason: str = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Given back unfinished by a shutdown; the attempt is not counted."""
+
+    reason: str = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The process died; the attempt is counted."""
+
+    reason: str = "the process died"
+
+
+Outcome: TypeAlias = Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Lost
+"""How an attempt ended."""
+
+
+class Event(StrEnum):
+    """What can happen to a job. The first seven are the outcomes of an attempt."""
+
+    SUCCEEDED = "succeeded"
+    RETRY = "retry at"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+    LOST = "lost"
+    REGISTER = "register"
+    CLAIM = "claim"
+    CANCEL = "cancel"
+    NEXT_RUN = "next run"
+    LAST_RUN = "last run"
+    GIVE_UP = "max_failures"
+    QUARANTINE = "max_crashes"
+
+
+_WAITING, _RUNNING = JobStatus.SCHEDULED, JobStatus.RUNNING
+
+TRANSITIONS: Final[dict[tuple[JobStatus, Event], JobStatus]] = {
+    (JobStatus.PENDING, Event.REGISTER): _WAITING,
+    (_WAITING, Event.CLAIM): _RUNNING,
+    (_WAITING, Event.CANCEL): JobStatus.CANCELLED,
+    (_RUNNING, Event.SUCCEEDED): JobStatus.SUCCESS,
+    (_RUNNING, Event.RETRY): _WAITING,
+    (_RUNNING, Event.FAILED): JobStatus.FAILED,
+    (_RUNNING, Event.TIMED_OUT): JobStatus.TIMEOUT,
+    (_RUNNING, Event.CANCELLED): JobStatus.CANCELLED,
+    (_RUNNING, Event.RELEASED): _WAITING,
+    (_RUNNING, Event.LOST): _WAITING,
+    (_RUNNING, Event.NEXT_RUN): _WAITING,
+    (_RUNNING, Event.LAST_RUN): JobStatus.SUCCESS,
+    (_RUNNING, Event.GIVE_UP): JobStatus.PERMANENTLY_FAILED,
+    (_RUNNING, Event.QUARANTINE): JobStatus.FAILED,
+}
+"""(status, event) → status. The diagram in the documentation is generated from this table."""
+
+
+def after(status: JobStatus, event: Event) -> JobStatus:
+    """The status that ``event`` leads to; ValueError if it cannot happen in ``status``."""
+    try:
+        return TRANSITIONS[status, event]
+    except KeyError:
+        raise ValueError(f"a job that is {status} cannot meet the event {event.value!r}") from None
