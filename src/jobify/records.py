@@ -1,0 +1,230 @@
+"""The rows that the engine and a storage exchange. Plain values: no behaviour, no defaults that hide a decision.
+
+The field order of :class:`NewJob`, :class:`Settlement` and :class:`AttemptRecord` is also the parameter order of the
+statements that write them, so that a batch of records *is* a batch of rows and nothing is copied on the hot path.
+Times are :data:`~jobify.types.Microseconds`. ``status`` fields hold plain words (``JobStatus.X.value``).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from jobify.types import Microseconds
+
+__all__ = (
+    "AttemptRecord",
+    "CancelResult",
+    "Claim",
+    "ClaimRequest",
+    "Claimed",
+    "JobQuery",
+    "JobRecord",
+    "Lane",
+    "NewJob",
+    "OwnerRecord",
+    "Progress",
+    "Recovered",
+    "Settlement",
+)
+
+
+class NewJob(NamedTuple):
+    """A job as it is asked for.
+
+    Either waiting (``status`` scheduled, ``owner`` None, ``fence`` and ``attempt`` 0) or claimed at birth by the process
+    that pushes it (``status`` running, its owner id, ``fence`` and ``attempt`` 1, ``started_at`` given).
+    """
+
+    id: str
+    task: str
+    queue: str
+    priority: int
+    status: str
+    ready: bool
+    """Already due: ``due_at`` is not after the time of the insert. Waiting rows that are not ready yet are staged."""
+    due_at: Microseconds
+    created_at: Microseconds
+    payload: bytes
+    """The encoded arguments. Storages keep it as it is."""
+    rule: str | None
+    """The schedule's rule as JSON, None for a job that runs once."""
+    offset_at: Microseconds | None
+    """The due time by the rule of the run at hand; ``due_at`` is later than it while the run waits for a retry."""
+    options: str | None
+    """Per-job options as JSON, None where the task's own options hold."""
+    origin: int | None
+    """The owner id of the process that asked for it; its handle wants to know how the job ended."""
+    owner: int | None
+    fence: int
+    attempt: int
+    started_at: Microseconds | None
+
+
+class Progress(NamedTuple):
+    """How far a schedule has come; kept when its rule changes."""
+
+    run_count: int
+    failure_count: int
+
+
+class Lane(NamedTuple):
+    """Tasks that share slots, and how many of those are free."""
+
+    tasks: tuple[str, ...]
+    limit: int
+
+
+class ClaimRequest(NamedTuple):
+    owner: int
+    lanes: tuple[Lane, ...]
+    queues: tuple[str, ...] | None = None
+    """Only these queues; None is every queue."""
+
+
+class Claim(NamedTuple):
+    """A job that its claimant may now run. ``(id, owner, fence)`` is the proof of ownership."""
+
+    id: str
+    task: str
+    queue: str
+    priority: int
+    due_at: Microseconds
+    created_at: Microseconds
+    payload: bytes
+    rule: str | None
+    offset_at: Microseconds | None
+    options: str | None
+    origin: int | None
+    fence: int
+    attempt: int
+    """The number of this attempt, from 1."""
+    run_count: int
+    failure_count: int
+    crashes: int
+
+
+class Claimed(NamedTuple):
+    """The answer to a :class:`ClaimRequest`."""
+
+    claims: list[Claim]
+    has_more: bool
+    """Whether eligible jobs may be left: ask again as soon as a slot is free."""
+    next_due_at: Microseconds | None
+    """When the earliest job that is not due yet becomes due, whoever may run it; None: nothing waits for time."""
+
+
+class AttemptRecord(NamedTuple):
+    """One line of a job's history: an attempt that did not simply succeed, a schedule's run, or a due time passed over."""
+
+    job_id: str
+    attempt: int
+    due_at: Microseconds
+    outcome: str
+    """An :class:`~jobify.status.Event` value, or ``"skipped"``."""
+    error: str | None
+    """``Type: message``, or the reason of a skip."""
+    traceback: str | None
+    started_at: Microseconds | None
+    finished_at: Microseconds
+    owner: int | None
+
+
+class Settlement(NamedTuple):
+    """What the end of an attempt makes of its job. Applied only if ``(id, owner, fence)`` is still the claim."""
+
+    status: str
+    ready: bool
+    due_at: Microseconds
+    offset_at: Microseconds | None
+    attempt: int
+    """What the row counts from here: the number of the attempt that ended, or less where it does not count."""
+    run_count: int
+    failure_count: int
+    result: bytes | None
+    error: str | None
+    finished_at: Microseconds | None
+    """Set exactly when the status is an end."""
+    delete_at: Microseconds | None
+    """When the janitor may delete the row; None: never."""
+    id: str
+    owner: int
+    fence: int
+    history: AttemptRecord | None = None
+    """Not a column: a row for the job's history, written in the same transaction."""
+
+
+class JobRecord(NamedTuple):
+    """A whole row, as ``get`` and ``find`` return it."""
+
+    id: str
+    task: str
+    queue: str
+    priority: int
+    status: str
+    ready: bool
+    due_at: Microseconds
+    created_at: Microseconds
+    payload: bytes
+    rule: str | None
+    offset_at: Microseconds | None
+    options: str | None
+    origin: int | None
+    owner: int | None
+    fence: int
+    attempt: int
+    started_at: Microseconds | None
+    finished_at: Microseconds | None
+    delete_at: Microseconds | None
+    result: bytes | None
+    error: str | None
+    run_count: int
+    failure_count: int
+    crashes: int
+    is_cancel_requested: bool
+    has_successor: bool
+
+
+class JobQuery(NamedTuple):
+    """Filters of ``find`` and ``count``; None does not filter. Rows come in order of id."""
+
+    statuses: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = None
+    queues: tuple[str, ...] | None = None
+    is_schedule: bool | None = None
+    after_id: str | None = None
+    """Keyset paging: only ids greater than this one."""
+    limit: int = 100
+
+
+class CancelResult(StrEnum):
+    """What a cancel met."""
+
+    CANCELLED = "cancelled"
+    """It was waiting, and is cancelled now."""
+    REQUESTED = "requested"
+    """It is running: the request is stored for its owner."""
+    ENDED = "ended"
+    """It had already ended; nothing was changed."""
+    MISSING = "missing"
+    """No such job."""
+
+
+class Recovered(NamedTuple):
+    """A job that was taken from a dead owner."""
+
+    id: str
+    task: str
+    status: str
+    """scheduled: it runs again. failed: it took ``max_crashes`` processes down."""
+    origin: int | None
+
+
+class OwnerRecord(NamedTuple):
+    """A process that claims (or only pushes)."""
+
+    id: int
+    host: str
+    pid: int
+    started_at: Microseconds
+    is_alive: bool

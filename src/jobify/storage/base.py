@@ -1,0 +1,211 @@
+"""The storage port: who may change a job, and what is atomic.
+
+A storage is not a bag of rows to save and list. It *claims*, *settles*, *cancels*, *recovers* and *counts*, each as one
+atomic step; everything the engine promises rests on the sentences below. ``jobify.testing.storage_contract`` proves every
+one of them, for any storage, a user's own included.
+
+**Plain and synchronous.** A storage is ordinary blocking code; one transaction per call. It never sees an event loop.
+:class:`jobify.engine.gate.Gate` gives it a thread of its own, makes it awaitable, and lets all calls that arrive while one
+transaction runs share the next one (*group commit*). So a storage must accept batches and need not be asynchronous.
+
+**Threads.** The writing methods are called by one thread at a time. The reading methods (``get``, ``find``, ``count``,
+``attempts``, ``owners``) may be called by any thread at any time, also while a transaction is open in another one; they
+see what is committed.
+
+**Time.** Every question that depends on the time takes ``now``. A storage has no clock.
+
+**Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is
+``(id, owner, fence)``; the fence is raised by every claim and by every replacement, so an outcome that comes too late (its
+job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether an owner lives is known from
+something that dies with it (a file lock that the kernel drops), never from a clock per job.
+
+**Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing was
+changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+from jobify.records import (
+    AttemptRecord,
+    CancelResult,
+    Claimed,
+    ClaimRequest,
+    JobQuery,
+    JobRecord,
+    NewJob,
+    OwnerRecord,
+    Progress,
+    Recovered,
+    Settlement,
+)
+from jobify.types import Microseconds
+
+__all__ = ("Bell", "Storage")
+
+
+class Bell(Protocol):
+    """How processes on one database wake each other. Losing a ring costs latency, never a job."""
+
+    def ring(self) -> None:
+        """Tell every other process to look again. Called after a commit, from the storage's thread; never blocks."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when another process has rung; -1: there is none, poll ``changed``."""
+        ...
+
+    def answer(self) -> bool:
+        """Take all rings that have arrived off the descriptor; whether there were any. Never blocks."""
+        ...
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Where jobs live. See the module's text for threads, time, ownership and errors."""
+
+    is_durable: bool
+    """What is acknowledged survives the process."""
+    is_shared: bool
+    """Other processes may read and change the same jobs."""
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, and bring the schema up to date under a lock. May be called again after ``close``; opening twice is
+        allowed and does nothing. ``StorageVersionError`` if a newer release wrote the database; nothing is touched then.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; owners registered here and not retired count as dead. Closing twice is allowed."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make the writing calls inside one atomic step: all of them, or none if the block raises.
+
+        Calls outside such a block are atomic by themselves. Blocks do not nest.
+        """
+        ...
+
+    # -- owners --------------------------------------------------------------------------------------------------------
+
+    def register(self, *, now: Microseconds) -> int:
+        """Enter this process as an owner that is alive until it is retired, closed or dead; returns its owner id.
+        Ids are never used twice. One storage may register several owners."""
+        ...
+
+    def retire(self, owner: int) -> None:
+        """Remove an owner. Jobs it still holds are given back as ``recover`` gives them, without counting a crash."""
+        ...
+
+    def owners(self) -> list[OwnerRecord]:
+        """All owners, and whether they live."""
+        ...
+
+    def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
+        """Take the jobs of dead owners from them, and remove those owners.
+
+        Each such job goes back to waiting (its due time is in the past and stays as it is), with its attempt counted, one crash more and a ``lost`` line in
+        its history; one that has now seen ``max_crashes`` crashes ends failed with that reason (and ``delete_at``)
+        instead. A job with a pending replacement becomes the replacement; one whose cancel was requested ends cancelled.
+        When several processes recover at once, each job is taken exactly once.
+        """
+        ...
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
+        """Add jobs; for each, whether it was added. False: a job with this id is waiting or running.
+
+        An ended job with the same id makes room: its row, result and history are gone. Within one call the first of two
+        equal ids wins. Order is kept: ids and due times equal, earlier in the sequence runs first.
+        """
+        ...
+
+    def put(self, job: NewJob, progress: Progress | None = None) -> bool:
+        """Put a waiting job in the place of whatever has its id; True if it stands there now.
+
+        If the old one is running, the new one is kept beside it and takes its place when that attempt ends, however it
+        ends (False is returned): two runs of one id never overlap. ``progress`` (a schedule's) is kept, else zero. A
+        second ``put`` supersedes a kept one. History stays.
+        """
+        ...
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        """Take jobs for ``request.owner``: per lane up to its limit.
+
+        A job is eligible when it is waiting, due, of one of the lane's tasks, and in one of the request's queues. Within
+        a lane jobs come in order of priority (high first), then due time, then order of insertion. Two concurrent claims
+        never return the same job. A claim makes the job running, raises its fence and counts an attempt.
+
+        The cost does not depend on how many jobs have ended, wait for the future, or wait for another task.
+        """
+        ...
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Apply the ends of attempts; for each, whether its claim still held. One that does not hold changes nothing.
+
+        A job with a pending replacement becomes the replacement, whatever the settlement says; the history line is
+        written all the same. A settled job has no owner and no cancel request.
+        """
+        ...
+
+    def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
+        """Change when a waiting job is due; False if it is not waiting."""
+        ...
+
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
+    ) -> list[CancelResult]:
+        """Cancel jobs; see :class:`CancelResult`. A waiting one ends cancelled (``error`` is the reason); for a running
+        one the request is stored, any pending replacement of it is dropped, and its owner finds it with
+        ``cancel_requests``."""
+        ...
+
+    def cancel_requests(self, owner: int) -> list[str]:
+        """The ids of the jobs that ``owner`` runs and somebody wants cancelled."""
+        ...
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove jobs that are not running, with their history; how many."""
+        ...
+
+    def record(self, attempts: Sequence[AttemptRecord]) -> None:
+        """Add lines to the history of jobs."""
+        ...
+
+    def purge(self, *, now: Microseconds, limit: int) -> int:
+        """Delete up to ``limit`` jobs whose ``delete_at`` has come, with their history; how many were deleted."""
+        ...
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def get(self, ids: Sequence[str]) -> list[JobRecord]:
+        """The jobs with these ids, in any order; unknown ids are left out."""
+        ...
+
+    def find(self, query: JobQuery) -> list[JobRecord]:
+        """Jobs that match, in order of id, at most ``query.limit``. For the next page ask after the last id."""
+        ...
+
+    def count(self, query: JobQuery) -> Mapping[tuple[str, str, str], int]:
+        """How many jobs match, by ``(task, queue, status)``; paging fields are ignored. Rows with a word for a status
+        that this release does not know are counted under it."""
+        ...
+
+    def attempts(self, id: str) -> list[AttemptRecord]:
+        """The history of a job, oldest first."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether another process has committed since the last call (or since ``open``). Cheap: no table is read."""
+        ...
+
+    @property
+    def bell(self) -> Bell | None:
+        """The bell of this process, once an owner is registered; None where nobody else could ring."""
+        ...
