@@ -150,8 +150,8 @@ class Settlement(NamedTuple):
     id: str
     owner: int
     fence: int
-    history: AttemptRecord | None = None
-    """Not a column: a row for the job's history, written in the same transaction."""
+    history: tuple[AttemptRecord, ...] = ()
+    """Not a column: rows for the job's history, written in the same transaction."""
 
 
 class JobRecord(NamedTuple):
