@@ -1,0 +1,88 @@
+# Everything a developer or CI runs. The only needs are Python 3.11 or newer, git and make: each target prepares its
+# own virtual environment below this folder, and a stamp file makes the second run skip that.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The first interpreter that is new enough. `make PYTHON=... test` chooses another one.
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python3.14,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+
+VENV := .venv
+PEER_VENV := .venvs/peer
+PEER := jobify==0.14.0
+BIN := $(VENV)/bin
+# Stamps: they say that an environment holds what pyproject.toml asks for today.
+DEV := $(VENV)/.dev
+DEMO := $(VENV)/.demo
+PEER_READY := $(PEER_VENV)/.ready
+
+TYPED := src examples bench
+PIP_INSTALL = pip install --quiet --disable-pip-version-check
+# GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.PHONY: help test lint fmt demo bench clean lint-ruff lint-mypy lint-basedpyright lint-imports
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, tests with branch coverage
+	@lint=0; $(MAKE) lint || lint=$$?; \
+	$(BIN)/python -m pytest --cov || exit $$?; \
+	exit $$lint
+
+lint: $(DEV)  ## run the linters, type checkers and the layer check only
+	@$(MAKE) --keep-going --jobs=2 $(SYNC) lint-mypy lint-basedpyright lint-imports lint-ruff
+
+lint-ruff: $(DEV)
+	@echo "== ruff"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+lint-mypy: $(DEV)
+	@echo "== mypy --strict"
+	@$(BIN)/mypy --strict $(TYPED)
+
+lint-basedpyright: $(DEV)
+	@echo "== basedpyright"
+	@$(BIN)/basedpyright $(TYPED)
+
+lint-imports: $(DEV)
+	@echo "== import-linter"
+	@$(BIN)/lint-imports
+
+fmt: $(DEV)  ## format the code and apply the safe fixes
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+demo: $(DEMO)  ## index this folder, kill the process half-way, and watch it finish
+	@$(BIN)/python examples/demo.py
+
+bench: $(DEV) $(PEER_READY)  ## measure against the peer's release and write bench/RESULTS.md (minutes)
+	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
+
+clean:  ## remove environments, caches and everything that was built
+	rm -rf .venv .venvs build dist htmlcov .coverage .coverage.* \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(DEMO)
+
+$(DEMO): pyproject.toml | $(BIN)/python
+	$(BIN)/$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(PEER_READY): Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(PEER_VENV)
+	$(PEER_VENV)/$(PIP_INSTALL) '$(PEER)'
+	@touch $@
