@@ -16,6 +16,10 @@
     │   │       └── JobPermanentlyFailedError                status PERMANENTLY_FAILED
     │   ├── JobTimeoutError(TimeoutError)            raised inside an attempt that ran out of time
     │   ├── JobLostError                             the process that ran the job died
+    │   ├── ProcessDiedError                         the child process that ran a PROCESS task died
+    │   │   └── ProcessStartError                    ... before it could run anything
+    │   ├── RemoteError                              an exception of a child process that could not be brought over
+    │   ├── TaskExitError                            a task raised SystemExit or the like
     │   ├── NoResultError                            raise it in a task to fail without further retries
     │   ├── PayloadError(ValueError)                 arguments or a result that cannot be encoded or decoded
     │   ├── ResultNotStoredError                     the job succeeded, its value was not kept
@@ -45,11 +49,15 @@ __all__ = (
     "JobUnsuccessfulError",
     "NoResultError",
     "PayloadError",
+    "ProcessDiedError",
+    "ProcessStartError",
+    "RemoteError",
     "ResultNotStoredError",
     "RouteAlreadyRegisteredError",
     "StorageError",
     "StorageUnavailableError",
     "StorageVersionError",
+    "TaskExitError",
 )
 
 
@@ -176,6 +184,47 @@ class JobLostError(BaseJobifyError):
             f"Job {job_id!r} was running in {crashes} processes that died. It is not tried again, so that it cannot "
             "take down more; look for what ends the process (memory, a signal, a native crash)."
         )
+
+
+class ProcessDiedError(BaseJobifyError):
+    """The child process died under the task: this attempt is lost, the pool goes on with another child.
+
+    ``exit_code`` is what it ended with, negative if a signal ended it (-9: killed, often for its memory), None if unknown.
+    """
+
+    def __init__(self, exit_code: int | None, reason: str) -> None:
+        self.exit_code = exit_code
+        self.reason = reason
+        super().__init__(exit_code, reason)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class ProcessStartError(ProcessDiedError):
+    """The child process could not get ready to run tasks; ``reason`` says what it met."""
+
+
+class RemoteError(BaseJobifyError):
+    """What a task raised in a child process, where the exception itself could not be brought over.
+
+    ``type_name`` and ``message`` are the original's; its traceback is the text of the ``__cause__``.
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        self.type_name = type_name
+        self.message = message
+        super().__init__(type_name, message)
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+class TaskExitError(BaseJobifyError):
+    """A task raised what is no ``Exception``: SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError.
+
+    It fails the attempt like any other error and never ends the process that ran it. The original is the ``__cause__``.
+    """
 
 
 class NoResultError(BaseJobifyError):
