@@ -52,7 +52,7 @@ lint-basedpyright: $(DEV)
 
 lint-imports: $(DEV)
 	@echo "== import-linter"
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 fmt: $(DEV)  ## format the code and apply the safe fixes
 	@$(BIN)/ruff format
