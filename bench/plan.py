@@ -1,0 +1,152 @@
+"""What is measured, with which settings, and what we promised: the budgets, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MEMORY = "memory"
+NORMAL = '{"synchronous": "normal"}'
+DEFAULT = "{}"  # ours: synchronous=FULL. The peer's release knows only NORMAL, so for it this *is* NORMAL.
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A promise about one number, as words for the table and as the rule that decides."""
+
+    text: str
+    is_met: Callable[[float, float], bool]
+    """Called with (ours, peer's)."""
+
+
+def at_least_times(factor: float) -> Budget:
+    """Ours, a rate, must be `factor` times the peer's or more."""
+    return Budget(f"≥ {factor:g} ×", lambda ours, peer: ours >= factor * peer)
+
+
+def at_most_times(factor: float) -> Budget:
+    """Ours, a duration, must be `factor` times the peer's or less."""
+    return Budget(f"≤ {factor:g} ×", lambda ours, peer: ours <= factor * peer)
+
+
+def at_most(limit: float, unit: str) -> Budget:
+    """Ours must stay below a limit that does not depend on the peer."""
+    return Budget(f"≤ {limit:g} {unit}", lambda ours, _peer: ours <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number that a program prints under `key`. Without a budget it is shown for information."""
+
+    key: str
+    title: str
+    unit: str
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One program with its argument (and a small one for a smoke run), and the storage each side gets."""
+
+    name: str
+    program: str
+    count: int
+    quick_count: int
+    ours: str
+    metrics: tuple[Metric, ...]
+    peer: str = DEFAULT
+    scheduled: int = 0
+    """How many future jobs the database must hold before the program starts."""
+    quick_scheduled: int = 0
+
+
+EXPERIMENTS = (
+    Experiment(
+        "push-normal",
+        "push_concurrent.py",
+        count=10_000,
+        quick_count=50,
+        ours=NORMAL,
+        metrics=(
+            Metric("per_second", "durable push → run → stored result, 10,000 at once", "/s", at_least_times(10)),
+            Metric("push_per_second", "… of it the pushes alone", "/s"),
+        ),
+    ),
+    Experiment(
+        "push-full",
+        "push_concurrent.py",
+        count=10_000,
+        quick_count=50,
+        ours=DEFAULT,
+        metrics=(
+            Metric("per_second", "the same, our FULL (the default) against their NORMAL", "/s", at_least_times(6)),
+        ),
+    ),
+    Experiment(
+        "one-at-a-time",
+        "push_one_at_a_time.py",
+        count=2_000,
+        quick_count=20,
+        ours=NORMAL,
+        metrics=(
+            Metric("p50_ms", "durable push → run → result, one at a time, p50", "ms", at_most_times(0.6)),
+            Metric("p99_ms", "… p99", "ms"),
+        ),
+    ),
+    Experiment(
+        "push-memory",
+        "push_concurrent.py",
+        count=10_000,
+        quick_count=50,
+        ours=MEMORY,
+        peer=MEMORY,
+        metrics=(Metric("per_second", "push → run → result in memory only, 10,000 at once", "/s", at_least_times(2)),),
+    ),
+    Experiment(
+        "delay-normal",
+        "delay_calls.py",
+        count=10_000,
+        quick_count=50,
+        ours=NORMAL,
+        metrics=(
+            Metric("concurrent_per_second", "durable `.delay()` calls, 10,000 at once", "/s", at_least_times(10)),
+            Metric("sequential_per_second", "… one after the other", "/s"),
+        ),
+    ),
+    Experiment(
+        "delay-full",
+        "delay_calls.py",
+        count=10_000,
+        quick_count=50,
+        ours=DEFAULT,
+        metrics=(
+            Metric("concurrent_per_second", "`.delay()` calls, our FULL against their NORMAL, at once", "/s"),
+            Metric("sequential_per_second", "… one after the other", "/s"),
+        ),
+    ),
+    Experiment(
+        "start",
+        "start_with_schedule.py",
+        count=2,
+        quick_count=0,
+        ours=NORMAL,
+        scheduled=200_000,
+        quick_scheduled=500,
+        metrics=(
+            Metric("seconds", "start with 200,000 scheduled jobs", "s", at_most(0.5, "s")),
+            Metric("freeze_ms", "… longest time the event loop stood still", "ms", at_most(20, "ms")),
+            Metric("memory_mb", "… memory it took", "MB", at_most(30, "MB")),
+        ),
+    ),
+    Experiment(
+        "timers",
+        "timer_lateness.py",
+        count=5_000,
+        quick_count=50,
+        ours=NORMAL,
+        metrics=(
+            Metric("p99_ms", "lateness of timers, 1,000 a second, p99", "ms", at_most_times(1)),
+            Metric("p50_ms", "… p50", "ms"),
+        ),
+    ),
+)

@@ -1,0 +1,141 @@
+"""Measure this checkout against the peer's newest release, and say honestly how it went.
+
+Each program in `programs/` runs unchanged under both interpreters, in turns (ours, theirs, ours, theirs, ...), each
+time alone in an empty folder. The table holds medians; the ratio is the ratio of the medians.
+
+    make bench                                      # everything; writes bench/RESULTS.md
+    python bench/run.py --peer PYTHON --only push   # experiments whose name contains "push", printed only
+    python bench/run.py --peer PYTHON --quick       # tiny counts: does it run at all?
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from machine import describe_interpreter, describe_machine
+from plan import EXPERIMENTS, Experiment
+from table import Row, to_markdown
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = HERE / "programs"
+RESULTS = HERE / "RESULTS.md"
+FILLER = "fill_schedule.py"
+SLOWEST = 600  # seconds after which a program is given up
+
+Numbers = dict[str, float]
+
+
+class ProgramFailedError(Exception):
+    """A measured program did not print its numbers; the message holds the end of what it did print."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Both interpreters, a folder on a real disk, and how much to do."""
+
+    ours: str
+    peer: str
+    folder: Path
+    pairs: int
+    is_quick: bool
+    filled: dict[tuple[str, str], Path] = field(default_factory=dict)
+
+    def measure(self, experiment: Experiment) -> list[Row]:
+        """Run the pairs of one experiment and turn every metric into a row."""
+        ours: list[Numbers] = []
+        peer: list[Numbers] = []
+        for number in range(1, self.pairs + 1):
+            print(f"{experiment.name}: pair {number} of {self.pairs}", file=sys.stderr, flush=True)
+            ours.append(self._run(experiment, self.ours, experiment.ours))
+            peer.append(self._run(experiment, self.peer, experiment.peer))
+        return [
+            Row(metric, [each[metric.key] for each in ours], [each[metric.key] for each in peer])
+            for metric in experiment.metrics
+        ]
+
+    def _run(self, experiment: Experiment, python: str, storage: str) -> Numbers:
+        count = experiment.quick_count if self.is_quick else experiment.count
+        with tempfile.TemporaryDirectory(dir=self.folder) as run_folder:
+            if experiment.scheduled:
+                shutil.copytree(self._filled(experiment, python, storage), run_folder, dirs_exist_ok=True)
+            output = run_program(experiment.program, count, python, storage, Path(run_folder))
+        numbers: Numbers = json.loads(output.splitlines()[-1])
+        return numbers
+
+    def _filled(self, experiment: Experiment, python: str, storage: str) -> Path:
+        """A folder with a database of future jobs, made once for each side by its own release."""
+        key = (python, storage)
+        if key not in self.filled:
+            count = experiment.quick_scheduled if self.is_quick else experiment.scheduled
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
+            run_program(FILLER, count, python, storage, folder)
+            self.filled[key] = folder
+        return self.filled[key]
+
+
+def run_program(program: str, count: int, python: str, storage: str, folder: Path) -> str:
+    """Run one program to its end in `folder` and return what it printed."""
+    command = [python, str(PROGRAMS / program), str(count)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**environment, "BENCH_STORAGE": storage},
+        capture_output=True,
+        text=True,
+        timeout=SLOWEST,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ProgramFailedError(f"{program} exited with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure this checkout against the peer's newest release.")
+    parser.add_argument("--peer", required=True, metavar="PYTHON", help="interpreter that has the peer installed")
+    parser.add_argument("--ours", default=sys.executable, metavar="PYTHON", help="interpreter that has this checkout")
+    parser.add_argument("--pairs", type=int, default=5, help="how often each side runs each program")
+    parser.add_argument("--only", default="", metavar="NAME", help="only experiments whose name contains this")
+    parser.add_argument("--quick", action="store_true", help="one pair with tiny counts; the numbers mean nothing")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table here as well")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    chosen = [experiment for experiment in EXPERIMENTS if options.only in experiment.name]
+    is_complete = not options.quick and not options.only
+    out: Path | None = options.out or (RESULTS if is_complete else None)
+    pairs = 1 if options.quick else options.pairs
+    build = HERE.parent / "build"
+    build.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=build, prefix="bench-") as folder:
+        # Absolute, but links unresolved: the interpreter of a virtual environment is a link that must stay one.
+        ours, peer = os.path.abspath(options.ours), os.path.abspath(options.peer)
+        bench = Bench(ours, peer, Path(folder), pairs, options.quick)
+        rows = [row for experiment in chosen for row in bench.measure(experiment)]
+        facts = [
+            describe_machine(Path(folder)),
+            f"ours: {describe_interpreter(ours)}",
+            f"peer: {describe_interpreter(peer)}",
+            f"{pairs} run(s) of each side, in turns; medians, with the lowest and the highest run in brackets",
+        ]
+    text = to_markdown(rows, facts)
+    print(text)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The measured numbers as a Markdown page that says what was met and what was not."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from plan import Metric
+
+_PAGE = """# What was measured
+
+Written by `make bench` on {date}. Budgets are ratios to the peer's newest release in its best setting, or absolute
+where they name a unit. Durations and memory: less is better. Rates (`/s`): more is better.
+
+{facts}
+
+| work | peer | ours | ours ÷ peer | budget | met |
+|---|---:|---:|---:|---:|---|
+{rows}
+
+The peer's SQLite storage always uses WAL with `synchronous=NORMAL`: after a power cut its last commits may be missing.
+Ours is measured with the same setting, and with `FULL`, its default, where the table says so. The peer deletes a job's
+row when the job ends; ours keeps the row with the outcome and the result.
+
+To repeat it: `make bench` (minutes, on an otherwise idle machine).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The runs of one metric on both sides."""
+
+    metric: Metric
+    ours: Sequence[float]
+    peer: Sequence[float]
+
+    def cells(self) -> list[str]:
+        """The row as text: what, peer, ours, ratio, budget, verdict."""
+        ours, peer = statistics.median(self.ours), statistics.median(self.peer)
+        ratio = f"{ours / peer:.2f}" if peer else "–"
+        budget = self.metric.budget
+        promise = budget.text if budget else ""
+        verdict = "" if budget is None else "yes" if budget.is_met(ours, peer) else "**no**"
+        return [self.metric.title, self._spread(self.peer), self._spread(self.ours), ratio, promise, verdict]
+
+    def _spread(self, values: Sequence[float]) -> str:
+        low, middle, high = (_number(value) for value in (min(values), statistics.median(values), max(values)))
+        return f"{middle} {self.metric.unit} ({low}–{high})"
+
+
+def to_markdown(rows: Sequence[Row], facts: Sequence[str]) -> str:
+    """The whole page."""
+    return _PAGE.format(
+        date=datetime.now(UTC).date().isoformat(),
+        facts="\n".join(f"- {fact}" for fact in facts),
+        rows="\n".join(f"| {' | '.join(row.cells())} |" for row in rows),
+    )
+
+
+def _number(value: float) -> str:
+    """Three significant digits are all that such a measurement can tell; thousands are grouped."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -1,0 +1,42 @@
+"""The measured programs run, and the driver pairs them. Nothing is said about their numbers here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.mark.parametrize(
+    ("program", "keys"),
+    [
+        ("push_concurrent.py", {"push_per_second", "per_second"}),
+        ("push_one_at_a_time.py", {"p50_ms", "p99_ms"}),
+        ("delay_calls.py", {"concurrent_per_second", "sequential_per_second"}),
+        ("timer_lateness.py", {"p50_ms", "p99_ms", "max_ms"}),
+    ],
+)
+def test_a_program_prints_its_numbers(program: str, keys: set[str], tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCH / "programs" / program), "20"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout).keys() == keys
+
+
+def test_the_driver_writes_a_table(tmp_path: Path) -> None:
+    out = tmp_path / "RESULTS.md"
+    command = [sys.executable, str(BENCH / "run.py"), "--quick", "--only", "start"]
+    done = subprocess.run(
+        [*command, "--peer", sys.executable, "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| start with 200,000 scheduled jobs |" in out.read_text()
