@@ -21,12 +21,14 @@ from pathlib import Path
 
 from indexer import ANNOUNCE, REFUSALS, REPORT, find_text_files
 from journal import History, Journal
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
 INDEXER = HERE / "indexer.py"
 PATIENCE = 120  # seconds that one life of the indexer may take
+WIDE = 72  # columns
 SHOWN = 12  # lines at most in the list of interrupted jobs
 RUNS_ON = {
     "index_prose": "event loop",
@@ -133,33 +135,41 @@ def show(story: Story) -> None:
 
 
 def _by_task(story: Story) -> Table:
-    table = Table(title="Every job", title_justify="left")
-    table.add_column("task", no_wrap=True)
-    table.add_column("runs on")
-    for heading in ("jobs", "done", "attempts", "failed", "lost"):
+    table = Table(title="Every job", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in ("task", *_if_wide("runs on")):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("jobs", "done", "runs", "failed", "lost"):
         table.add_column(heading, justify="right")
     for task, place in RUNS_ON.items():
         histories = [history for history in story.jobs.values() if history.task == task]
         count: Counter[str] = Counter()
         for history in histories:
-            count.update(attempts=len(history.starts), failed=history.failures, lost=history.lost)
-            count.update(done=history.facts is not None)
-        numbers = (len(histories), count["done"], count["attempts"], count["failed"], count["lost"])
-        table.add_row(task, place, *map(str, numbers))
+            count.update(done=int(history.facts is not None), runs=len(history.starts))
+            count.update(failed=history.failures, lost=history.lost)
+        numbers = (len(histories), count["done"], count["runs"], count["failed"], count["lost"])
+        table.add_row(task, *_if_wide(place), *map(str, numbers))
     return table
 
 
 def _interrupted(story: Story) -> Table:
-    table = Table(title="In the hands of the killed process, so these ran twice", title_justify="left")
+    title = "In the hands of the killed process, and so run twice"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("job", overflow="fold")
-    table.add_column("task")
+    for heading in _if_wide("task"):
+        table.add_column(heading)
     table.add_column("process → process", justify="right", no_wrap=True)
     interrupted = sorted(story.interrupted.items())
     for job_id, history in interrupted[:SHOWN]:
-        table.add_row(story.name(job_id), history.task, f"{history.starts[0][0]} → {history.starts[-1][0]}")
+        processes = f"{history.starts[0][0]} → {history.starts[-1][0]}"
+        table.add_row(story.name(job_id), *_if_wide(history.task), processes)
     if len(interrupted) > SHOWN:
-        table.add_row(f"… and {len(interrupted) - SHOWN} more", "", "")
+        table.add_row(f"… and {len(interrupted) - SHOWN} more")
     return table
+
+
+def _if_wide(cell: str) -> tuple[str, ...]:
+    """A cell that a narrow terminal has no room for."""
+    return (cell,) if console.width >= WIDE else ()
 
 
 def main() -> int:

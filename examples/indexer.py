@@ -143,6 +143,7 @@ class Recorder(BaseMiddleware):
         self._journal.write("finished", job_id, task, facts=facts)
         self._display.done(job_id)
         if self._kill_after is not None and self._display.files_done >= self._kill_after:
+            self._display.bar.refresh()
             os.kill(os.getpid(), signal.SIGKILL)  # the worst moment: done, and Jobify does not know it yet
         return facts
 
