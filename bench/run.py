@@ -128,7 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             describe_machine(Path(folder)),
             f"ours: {describe_interpreter(ours)}",
             f"peer: {describe_interpreter(peer)}",
-            f"{pairs} run(s) of each side, in turns; medians, with the lowest and the highest run in brackets",
+            "a smoke run with tiny counts: these numbers mean nothing"
+            if options.quick
+            else f"{pairs} runs of each side, in turns; medians, with the lowest and the highest run in brackets",
         ]
     text = to_markdown(rows, facts)
     print(text)
@@ -138,4 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ProgramFailedError as failure:
+        sys.exit(str(failure))
