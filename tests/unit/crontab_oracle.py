@@ -67,11 +67,11 @@ def _is_day_of_week(item: str, day: date) -> bool:
         item = item.replace(name, str(number))
     weekday = day.isoweekday() % 7
     if "#" in item:
-        wanted, number = item.split("#")
+        wanted, nth = item.split("#")
         return (
             weekday == int(wanted) % 7
-            and (day - 7 * (int(number) - 1) * DAY).month == day.month
-            and (day - 7 * int(number) * DAY).month != day.month
+            and (day - 7 * (int(nth) - 1) * DAY).month == day.month
+            and (day - 7 * int(nth) * DAY).month != day.month
         )
     if "L" in item:
         return weekday == int(item.replace("L", "")) % 7 and (day + 7 * DAY).month != day.month
