@@ -1,0 +1,120 @@
+"""The port of the runners: how one call of a task's function is carried, interrupted and known to be over.
+
+A runner takes a :class:`Call` and either returns what the function returns or raises what it raises. Three rules hold
+for every runner:
+
+*Cancelling* the task that awaits :meth:`Runner.run` interrupts the call, and ``run`` ends with ``CancelledError`` at
+once. What an interruption can do differs: a coroutine gets the ``CancelledError``; a child process is killed; a thread
+cannot be stopped from outside, so it is only told (``call.stop``) and goes on until its function returns.
+
+*The end of ``run`` is not the end of the call.* As long as any code of the function may still run, ``call.is_running``
+is true, and ``await call.ended()`` waits for the end. Whoever gives the slot to the next call, or lets another attempt
+of the same job begin, waits for that; a job then never overlaps itself, however often it times out.
+
+*An error stays an error of the attempt.* Out of a thread or a process only subclasses of ``Exception`` are raised:
+``sys.exit()`` in a task is a :class:`~jobify.exceptions.TaskExitError`, not the end of the loop.
+
+::
+
+    call = Call(func, args, kwargs)
+    try:
+        async with asyncio.timeout(2):
+            value = await runner.run(call)
+    finally:
+        await call.ended()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from jobify.exceptions import TaskExitError
+from jobify.runners.address import Address
+
+__all__ = ("Call", "Runner", "contained")
+
+
+class Call:
+    """One call of a task's function, and whether any of it still runs. Used once, in one event loop.
+
+    ``address`` is needed by the process runners only. ``on_message`` is called on the event loop with each value that
+    the function, in a child process, gives to :func:`jobify.runners.child.send`.
+    """
+
+    __slots__ = ("_over", "address", "args", "func", "kwargs", "on_message", "stop")
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        address: Address | None = None,
+        on_message: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs or {}
+        self.address = address
+        self.on_message = on_message
+        self.stop = threading.Event()
+        """Set when the call is interrupted or its runner stops; a function in a thread may look, or wait on it."""
+        self._over: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Call {getattr(self.func, '__qualname__', self.func)}>"
+
+    @property
+    def is_running(self) -> bool:
+        return self._over is not None and not self._over.done()
+
+    async def ended(self) -> None:
+        """Return when no code of the function runs any more; at once if it never began."""
+        if self._over is not None:
+            await asyncio.shield(self._over)
+
+    def begin(self) -> None:
+        """For runners: from here on, the function may be running."""
+        self._over = asyncio.get_running_loop().create_future()
+
+    def end(self) -> None:
+        """For runners: nothing of the function runs any more. Saying it twice is harmless."""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+
+class Runner(Protocol):
+    """Carries calls in one run mode. See the module for the rules."""
+
+    @property
+    def slots(self) -> int:
+        """How many calls it carries at once. More are accepted, and wait for a slot in order."""
+        ...
+
+    async def start(self) -> None:
+        """Make ready, in the running event loop. Starting twice is harmless; after ``stop`` any loop will do."""
+        ...
+
+    async def stop(self) -> None:
+        """Interrupt what runs and let go of what it owns, without ever blocking the event loop."""
+        ...
+
+    async def run(self, call: Call) -> Any:
+        """Carry ``call``: its value, or its exception."""
+        ...
+
+
+def contained(error: BaseException) -> Exception:
+    """``error`` as something that fails an attempt and nothing more.
+
+    An ``Exception`` is returned as it is. What would end a loop or a process is wrapped, and so is StopIteration, which
+    no coroutine can raise.
+    """
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    wrapper = TaskExitError(f"The task raised {error!r}. Raise an ordinary exception to fail, or return to succeed.")
+    wrapper.__cause__ = error
+    return wrapper

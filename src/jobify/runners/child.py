@@ -1,0 +1,215 @@
+"""What runs inside a child process: prepare, say ready, make one call after the other, end with the parent.
+
+The main thread makes the calls. A second thread reads from the parent, so that the end of the connection is noticed
+while a task runs: the parent is gone, and whatever still ran would be running a second time elsewhere. On Linux the
+kernel sees to it as well (:func:`end_with_parent`), which neither C code that keeps the interpreter busy nor a fork of
+the parent that holds the connection open can delay.
+
+The child leads a process group of its own; when it is ended in the middle of a task, the subprocesses of that task go
+with it. SIGINT and SIGTERM are the parent's to answer: a Ctrl-C, or a service manager that signals every process of a
+unit, does not fail the jobs that the parent is still letting finish.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from multiprocessing import process as mp_process
+from multiprocessing import spawn
+from queue import SimpleQueue
+from typing import Any, Final
+
+from jobify.exceptions import ApplicationStateError
+from jobify.runners import wire
+from jobify.runners.address import Address, find
+
+__all__ = ("Child", "check", "ensure_not_importing", "main", "perform", "send")
+
+EXIT_GRACE: Final = 1.0
+"""Seconds that an idle child, told to end, has for its exit handlers and its other threads."""
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main(connection: int, lifeline: int) -> None:
+    """The whole life of a child; both arguments are inherited descriptors."""
+    for descriptor in (connection, lifeline):
+        os.set_inheritable(descriptor, False)
+    end_with_parent(lifeline)
+    leave_signals_to_parent()
+    Child(socket.socket(fileno=connection), on_orphaned=end_group).serve()
+
+
+def send(message: Any) -> bool:
+    """From a task in a child process: give ``message`` to ``Call.on_message`` in the parent, while the task goes on.
+
+    False where there is nobody to tell: in the parent, or in an executor of the user's own.
+    """
+    if _current is None:
+        return False
+    _current.send(wire.encode_message(message))
+    return True
+
+
+def perform(request: bytes) -> bytes:
+    """Make one call; its reply, whatever happens."""
+    try:
+        with importing():
+            address, args, kwargs = pickle.loads(request)
+            func = find(address)
+        return wire.encode_value(func(*args, **kwargs))
+    except BaseException as error:
+        return wire.encode_error(error)
+
+
+def check(addresses: Iterable[Address]) -> None:
+    """A call for the child itself: raise what keeps any of the functions from being found here."""
+    for address in addresses:
+        find(address)
+
+
+class Child:
+    """The child's end of the connection."""
+
+    def __init__(self, connection: socket.socket, *, on_orphaned: Callable[[], None]) -> None:
+        self._connection = connection
+        self._on_orphaned = on_orphaned
+        self._inbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self._sending = threading.Lock()
+        self._is_busy = False
+
+    def serve(self) -> None:
+        """Answer the parent until it hangs up."""
+        global _current
+        threading.Thread(target=self._receive, name="jobify-parent", daemon=True).start()
+        _current = self
+        with suppress(OSError):  # the parent is gone: nobody to answer
+            if self._answer(prepare)[:1] == wire.READY:
+                while self._answer(perform):
+                    pass
+        _current = None
+
+    def send(self, payload: bytes) -> None:
+        with self._sending:
+            self._connection.sendall(wire.frame(payload))
+
+    def _answer(self, respond: Callable[[bytes], bytes]) -> bytes:
+        """Respond to the next thing that the parent says; empty when it has hung up."""
+        request = self._inbox.get()
+        if request is None:
+            return b""
+        reply = respond(request)
+        _flush()
+        self._is_busy = False  # before the reply: the next request may follow on its heels
+        self.send(reply)
+        return reply
+
+    def _receive(self) -> None:
+        """In its own thread: pass on what the parent says, and notice the end of it."""
+        with suppress(OSError), self._connection.makefile("rb") as stream:
+            while (request := wire.read(stream)) is not None:
+                self._is_busy = True
+                self._inbox.put(request)
+        if not self._is_busy:
+            self._inbox.put(None)
+            time.sleep(EXIT_GRACE)
+        self._on_orphaned()
+
+
+_current: Child | None = None
+
+
+def prepare(payload: bytes) -> bytes:
+    """Become like a process that :mod:`multiprocessing` spawned: the same arguments and main module as the parent.
+
+    The module of the first call is imported as well, so that this time does not count against a timeout. If that fails,
+    the call itself will meet the same error and tell it.
+    """
+    data: Mapping[str, Any] = pickle.loads(payload)
+    try:
+        with importing():
+            spawn.prepare(dict(data["spawn"]))
+    except BaseException as error:
+        return wire.encode_error(error, wire.BROKEN)
+    with suppress(BaseException), importing():
+        importlib.import_module(data["module"])
+    return wire.READY
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Mark the time in which user modules are imported into a child.
+
+    The mark is the one that :mod:`multiprocessing` itself looks for when a script without an
+    ``if __name__ == "__main__"`` starts processes while it is imported.
+    """
+    current: Any = mp_process.current_process()
+    current._inheriting = True
+    try:
+        yield
+    finally:
+        del current._inheriting
+
+
+def ensure_not_importing() -> None:
+    """ApplicationStateError where a script would start its app over again inside the child that only imports it."""
+    if getattr(mp_process.current_process(), "_inheriting", False):
+        raise ApplicationStateError(
+            operation="start the app",
+            reason="this is a child process, which imports the script to find a function in it.",
+            solution='Put what starts the app under `if __name__ == "__main__":`.',
+        )
+
+
+def end_with_parent(lifeline: int) -> None:
+    """Have Linux kill this process when its parent dies, whatever either of them is doing.
+
+    The parent holds the other end of ``lifeline`` and never writes. When it dies, the kernel sends SIGKILL to the whole
+    process group of the child. Should a fork of the parent keep that end open, the parent-death signal still ends the
+    child (it follows the thread that started the child, which is the one of the parent's event loop). See fcntl(2),
+    F_SETSIG, and prctl(2), PR_SET_PDEATHSIG.
+    """
+    if sys.platform == "linux":
+        import ctypes  # only here, and never in the parent
+        import fcntl
+
+        with suppress(OSError):  # not in every sandbox; the thread that reads notices as well
+            fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+            fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def leave_signals_to_parent() -> None:
+    """Handlers that do nothing, rather than SIG_IGN, which the subprocesses of a task would inherit."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _do_nothing)
+    os.register_at_fork(after_in_child=_restore_signals)
+
+
+def end_group() -> None:
+    """Kill this process and the subprocesses of its task."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _do_nothing(_number: int, _frame: Any) -> None: ...
+
+
+def _restore_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _flush() -> None:
+    """What a task printed is seen when it ends, not when a buffer is full."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()

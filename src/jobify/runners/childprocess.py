@@ -1,0 +1,187 @@
+"""One child process, as the parent sees it: started, asked, killed, and known to be dead as soon as it is.
+
+The conversation goes over a socket pair that belongs to this child alone, on the event loop; the end of the process is
+waited for in a thread, which sleeps in the kernel. The process leads a session of its own, so that one signal reaches
+it and the subprocesses of its task, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import spawn
+from typing import Any, Final
+
+from jobify.exceptions import ProcessDiedError, ProcessStartError
+from jobify.runners import wire
+
+__all__ = ("ChildProcess",)
+
+log = logging.getLogger("jobify.runners")
+
+_BOOT: Final = (
+    "import sys; sys.path[:] = {path!r}; from jobify.runners.child import main; main({connection}, {lifeline})"
+)
+
+
+class ChildProcess:
+    """One child. It makes one call at a time; ``dead`` is done, with the exit code, when the process is gone."""
+
+    def __init__(self, name: str) -> None:
+        """Start the process, without waiting until it is ready. OSError if the system refuses."""
+        self.name = name
+        self._loop = asyncio.get_running_loop()
+        self.dead: asyncio.Future[int] = self._loop.create_future()
+        self._is_leaving = False
+        self._is_talking = False
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._socket, theirs = socket.socketpair()
+        lifeline, self._lifeline = os.pipe()
+        try:
+            self._process = _launch(theirs.fileno(), lifeline)
+        except OSError:
+            self._hang_up()
+            raise
+        finally:
+            theirs.close()
+            os.close(lifeline)
+        threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True).start()
+
+    async def prepare(self, module: str) -> None:
+        """Return when the child can run calls, with ``module`` imported. ProcessStartError if it cannot."""
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
+        try:
+            reply = await self._ask(pickle.dumps({"spawn": _preparation(self.name), "module": module}))
+            if reply[:1] == wire.BROKEN:
+                wire.outcome(reply)
+        except ProcessDiedError as error:
+            reason = f"A child process ended before it was ready to run tasks: {_manner(error.exit_code)}."
+            raise ProcessStartError(error.exit_code, f"{reason} Its standard error may say why.") from None
+        except Exception as error:
+            reason = f"A child process could not import the main script: {type(error).__name__}: {error}"
+            raise ProcessStartError(None, reason) from wire.RemoteTraceback.of(error)
+
+    async def perform(self, request: bytes, on_message: Callable[[Any], None] | None) -> bytes:
+        """The reply to ``request``. ProcessDiedError if the child dies over it."""
+        return await self._ask(request, on_message)
+
+    def leave(self) -> None:
+        """Hang up: an idle child ends by itself."""
+        self._is_leaving = True
+        self._hang_up()
+
+    def kill(self) -> None:
+        """SIGKILL to the child and to what its task started. Returns at once; ``dead`` follows."""
+        if not self.dead.done():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _ask(self, payload: bytes, on_message: Callable[[Any], None] | None = None) -> bytes:
+        assert self._writer is not None
+        self._is_talking = True
+        try:
+            self._writer.write(wire.frame(payload))
+            while (reply := await self._receive())[:1] == wire.MESSAGE:
+                _tell(on_message, reply[1:])
+            return reply
+        finally:
+            self._is_talking = False
+            if self.dead.done():
+                self._hang_up()
+
+    async def _receive(self) -> bytes:
+        assert self._reader is not None
+        try:
+            header = await self._reader.readexactly(wire.HEADER)
+            return await self._reader.readexactly(int.from_bytes(header, "big"))
+        except (asyncio.IncompleteReadError, OSError):
+            self.kill()  # a child that cannot talk is of no use, should it still live
+            code = await asyncio.shield(self.dead)
+            raise ProcessDiedError(code, f"The child process that ran the task died: {_manner(code)}.") from None
+
+    def _watch(self) -> None:
+        """In its own thread: wait for the end of the process.
+
+        It is left unreaped until the event loop hears of it, so that no signal can reach a stranger with the same
+        number.
+        """
+        if hasattr(os, "waitid"):
+            with suppress(ChildProcessError):  # the program reaps all children, in a handler of its own
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._process.wait()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._on_death)
+
+    def _on_death(self) -> None:
+        if not self._is_leaving:
+            self.kill()  # the subprocesses that it leaves behind
+        self.dead.set_result(self._process.wait())
+        os.close(self._lifeline)
+        if self._is_talking:
+            with suppress(
+                OSError
+            ):  # what it said last is still read; then comes the end, whoever else holds its socket
+                self._socket.shutdown(socket.SHUT_RD)
+        else:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        else:
+            self._socket.close()
+
+
+def _launch(connection: int, lifeline: int) -> subprocess.Popen[bytes]:
+    """This interpreter, with the same flags and import path, in a session of its own, with two descriptors of ours."""
+    path = [entry or os.getcwd() for entry in sys.path]
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    boot = _BOOT.format(path=path, connection=connection, lifeline=lifeline)
+    return subprocess.Popen(
+        [spawn.get_executable(), *flags, "-c", boot],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(connection, lifeline),
+        start_new_session=True,
+    )
+
+
+def _preparation(name: str) -> dict[str, Any]:
+    """What :func:`multiprocessing.spawn.prepare` wants to know, as far as it concerns a child of ours."""
+    data: dict[str, Any] = {"name": name, "sys_argv": sys.argv}
+    main = sys.modules["__main__"]
+    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        data["init_main_from_name"] = spec.name
+    elif path is not None:
+        data["init_main_from_path"] = os.path.abspath(path)
+    return data
+
+
+def _tell(on_message: Callable[[Any], None] | None, body: bytes) -> None:
+    """Pass a message on. One that cannot be read or handled does not fail the task that sent it."""
+    try:
+        if on_message is not None:
+            on_message(wire.decode(body))
+    except Exception:
+        log.exception("A message from a child process was lost")
+
+
+def _manner(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"{name}, probably for its memory" if name == "SIGKILL" else name

@@ -1,0 +1,162 @@
+"""The child processes, as the parent sees them. Everything here belongs to one event loop and runs on it.
+
+Why a pool of our own. What a job needs is that one child can be killed and the rest not feel it, that a death is known
+at once, and that nothing polls. The executors of the standard library lose the whole pool with one child. The pools
+that can kill one share a pipe and a lock between all children, so that a child that dies while it holds the lock stalls
+the others; they look for deaths and cancellations every tenth of a second, idle or not, and start a broken child over
+and over. A child with a socket pair of its own needs no lock; the event loop sees the end of the socket and the end of
+the process as they happen (well below a millisecond), and sleeps otherwise.
+
+A child is started when a call finds none idle and the pool is not full, and serves calls until it is killed, dies or
+the pool closes. A call that is interrupted while it waits for a child that is still starting does not stop the start: a
+module that takes longer to import than the timeout of its task would otherwise never be imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+from jobify.exceptions import ApplicationStateError, ProcessStartError
+from jobify.runners.childprocess import ChildProcess
+
+__all__ = ("ChildPool",)
+
+log = logging.getLogger("jobify.runners")
+
+EXIT_PATIENCE: Final = 1.5
+"""Seconds that idle children get to end by themselves when the pool closes: a little more than they give themselves."""
+
+KILL_PATIENCE: Final = 5.0
+"""Seconds until a killed child that is still there is reported; the kernel keeps one that waits for a broken disk."""
+
+
+class ChildPool:
+    """Up to ``size`` children of the running event loop, started as they are needed."""
+
+    def __init__(self, size: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._size = size
+        self._names = (f"jobify-process-{number}" for number in itertools.count(1))
+        self._children: set[ChildProcess] = set()
+        self._idle: list[ChildProcess] = []
+        self._starts: set[asyncio.Task[None]] = set()
+        self._waiters: deque[tuple[str, asyncio.Future[ChildProcess]]] = deque()
+        self._is_open = True
+
+    async def acquire(self, module: str) -> ChildProcess:
+        """A child that is ready, in order of asking; ``module`` is what a new one should import beforehand.
+
+        ProcessStartError if none can be started. Each failed start fails one caller, and is not tried again on its
+        behalf.
+        """
+        if not self._is_open:
+            raise _closed()
+        if self._idle:
+            return self._idle.pop()
+        waiter: asyncio.Future[ChildProcess] = self.loop.create_future()
+        entry = (module, waiter)
+        self._waiters.append(entry)
+        self._grow()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and waiter.exception() is None:
+                self.release(waiter.result())
+            raise
+        finally:
+            with suppress(ValueError):
+                self._waiters.remove(entry)
+
+    def release(self, child: ChildProcess) -> None:
+        """Take back an idle child. One that was killed is no use, and is replaced when its death is known."""
+        if child.dead.done():
+            return
+        if not self._is_open:
+            child.leave()
+        elif waiter := self._next_waiter():
+            waiter.set_result(child)
+        else:
+            self._idle.append(child)
+
+    async def close(self) -> None:
+        """Let idle children end, kill the others, and return when they are gone."""
+        self._is_open = False
+        while waiter := self._next_waiter():
+            waiter.set_exception(_closed())
+        for task in self._starts:
+            task.cancel()
+        for child in self._children:
+            if child in self._idle:
+                child.leave()
+            else:
+                child.kill()
+        try:
+            await self._wait_for_deaths(EXIT_PATIENCE)
+        finally:
+            for child in self._children:
+                child.kill()
+        await self._wait_for_deaths(KILL_PATIENCE)
+        if self._children:
+            log.error("Killed, but still there: %s", ", ".join(sorted(child.name for child in self._children)))
+
+    def _grow(self) -> None:
+        """Start as many children as callers wait for one that is not yet on its way, and as there is room for."""
+        waiting = [module for module, waiter in self._waiters if not waiter.done()]
+        room = self._size - len(self._children)
+        for module in waiting[len(self._starts) :][:room]:
+            self._start(module)
+
+    def _start(self, module: str) -> None:
+        try:
+            child = ChildProcess(next(self._names))
+        except OSError as error:
+            self._fail_one(ProcessStartError(None, f"The system started no child process: {error}."))
+            return
+        self._children.add(child)
+        child.dead.add_done_callback(lambda _: self._on_death(child))
+        start = asyncio.create_task(child.prepare(module))
+        self._starts.add(start)
+        start.add_done_callback(lambda _: self._on_start(child, start))
+
+    def _on_start(self, child: ChildProcess, start: asyncio.Task[None]) -> None:
+        self._starts.discard(start)
+        if start.cancelled():
+            return
+        error = start.exception()
+        if error is None:
+            self.release(child)
+        else:
+            child.kill()
+            self._fail_one(error)
+
+    def _on_death(self, child: ChildProcess) -> None:
+        self._children.discard(child)
+        if child in self._idle:
+            self._idle.remove(child)
+        self._grow()
+
+    def _fail_one(self, error: BaseException) -> None:
+        if waiter := self._next_waiter():
+            waiter.set_exception(error)
+
+    def _next_waiter(self) -> asyncio.Future[ChildProcess] | None:
+        while self._waiters:
+            _, waiter = self._waiters.popleft()
+            if not waiter.done():
+                return waiter
+        return None
+
+    async def _wait_for_deaths(self, timeout: float) -> None:
+        if self._children:
+            await asyncio.wait([child.dead for child in self._children], timeout=timeout)
+
+
+def _closed() -> ApplicationStateError:
+    return ApplicationStateError(
+        operation="run a task in a process", reason="its runner is stopped.", solution="Start the app first."
+    )

@@ -1,0 +1,117 @@
+"""Runs plain functions in child processes: for work that keeps a processor busy, or must be possible to kill.
+
+Two runners. :class:`ProcessRunner` has a pool of its own (:mod:`jobify.runners.pool`): an interrupted call is killed,
+at once and alone; a child that dies costs the call that it ran and nothing else. :class:`ExecutorProcessRunner` uses a
+:class:`concurrent.futures.ProcessPoolExecutor` that the user gave: that one cannot kill a single process, so that an
+interrupted call goes on and keeps its slot, as in a thread, and the death of one process breaks it for good.
+
+In both, functions travel as their address, arguments and results as pickles; an exception arrives as what it was, with
+the child's traceback as its cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from typing import Any
+
+from jobify.exceptions import ApplicationStateError, ConfigurationError, ProcessDiedError
+from jobify.runners import child, wire
+from jobify.runners.address import Address, process_address
+from jobify.runners.base import Call
+from jobify.runners.childprocess import ChildProcess
+from jobify.runners.handoff import landing
+from jobify.runners.pool import ChildPool
+
+__all__ = ("ExecutorProcessRunner", "ProcessRunner")
+
+
+class ProcessRunner:
+    """Calls functions in ``slots`` children (default: as many as processors)."""
+
+    def __init__(self, *, slots: int | None = None) -> None:
+        self.slots = slots or os.cpu_count() or 1
+        self._pool: ChildPool | None = None
+
+    async def start(self) -> None:
+        """Make ready; children are started when calls need them. ApplicationStateError inside a child."""
+        child.ensure_not_importing()
+        if getattr(sys, "frozen", False):
+            raise ConfigurationError(
+                "A frozen program cannot start child processes for tasks. Use run_mode='thread', or give the app a "
+                "processpool_executor."
+            )
+        if self._pool is None or self._pool.loop is not asyncio.get_running_loop():
+            self._pool = ChildPool(self.slots)
+
+    async def stop(self) -> None:
+        """Kill what runs, let idle children end, and return when they are gone."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    async def check(self, addresses: Iterable[Address]) -> None:
+        """Start a child and have it find these functions, before anything depends on it.
+
+        ProcessStartError, or what importing a module raises there, or ConfigurationError for a name that is not there.
+        """
+        await self.run(Call(child.check, (tuple(addresses),)))
+
+    async def run(self, call: Call) -> Any:
+        address, request = _request(call)
+        if self._pool is None:
+            raise _not_ready("it is not started.", "Start the app first.")
+        worker = await self._pool.acquire(address.module)
+        return wire.outcome(await self._perform(self._pool, worker, request, call))
+
+    async def _perform(self, pool: ChildPool, worker: ChildProcess, request: bytes, call: Call) -> bytes:
+        call.begin()
+        try:
+            reply = await worker.perform(request, call.on_message)
+        except BaseException:
+            worker.kill()
+            worker.dead.add_done_callback(lambda _: call.end())
+            raise
+        call.end()
+        pool.release(worker)
+        return reply
+
+
+class ExecutorProcessRunner:
+    """Calls functions in the user's own ``executor``, which is never shut down."""
+
+    def __init__(self, executor: ProcessPoolExecutor) -> None:
+        self.slots: int = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+        self._executor = executor
+
+    async def start(self) -> None:
+        child.ensure_not_importing()
+
+    async def stop(self) -> None:
+        """Nothing of it is ours."""
+
+    async def run(self, call: Call) -> Any:
+        _, request = _request(call)
+        try:
+            reply = await landing(self._executor.submit(child.perform, request), call)
+        except BrokenExecutor as error:
+            raise ProcessDiedError(
+                None,
+                f"A process of the app's processpool_executor died, and with it the whole executor ({error}). Make a "
+                "new one; or give none, and Jobify's own pool replaces just the process that died.",
+            ) from error
+        except RuntimeError as error:
+            raise _not_ready(f"{error}.", "Give the app an executor that works, or none.") from error
+        return wire.outcome(reply)
+
+
+def _request(call: Call) -> tuple[Address, bytes]:
+    address = call.address or process_address(call.func)
+    return address, wire.encode_request(wire.Request(address, call.args, call.kwargs))
+
+
+def _not_ready(reason: str, solution: str) -> ApplicationStateError:
+    return ApplicationStateError(operation="run a task in a process", reason=reason, solution=solution)

@@ -1,0 +1,82 @@
+"""Runs plain functions in threads of a pool that belongs to the app.
+
+Never asyncio's default executor: whatever else uses that one would wait for the jobs, and the jobs for it. A call costs
+one hop there and one back. The caller's context variables are seen inside.
+
+No thread can be killed. An interrupted function goes on until it returns; its call stays ``is_running`` and keeps its
+slot for as long. A function that wants to end early looks at ``call.stop``. At its exit, the interpreter waits for
+threads that still run.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import logging
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from jobify.exceptions import ApplicationStateError
+from jobify.runners.base import Call
+from jobify.runners.handoff import landing
+
+__all__ = ("ThreadRunner",)
+
+log = logging.getLogger("jobify.runners")
+
+
+class ThreadRunner:
+    """Calls functions in ``slots`` threads (default: processors + 4, at most 32), or in the user's own ``executor``.
+
+    An executor that was given is used as it is and never shut down.
+    """
+
+    def __init__(self, *, slots: int | None = None, executor: ThreadPoolExecutor | None = None) -> None:
+        self.slots = executor._max_workers if executor else slots or min(32, (os.cpu_count() or 1) + 4)
+        self._given = executor
+        self._executor: ThreadPoolExecutor | None = None
+        self._calls: set[Call] = set()
+
+    async def start(self) -> None:
+        if self._executor is None:
+            self._executor = self._given or ThreadPoolExecutor(self.slots, thread_name_prefix="jobify")
+
+    async def stop(self) -> None:
+        """Take back what has not begun, tell the rest to stop, and wait for none of it."""
+        executor, self._executor = self._executor, None
+        running = [*self._calls]  # a copy: threads that end take theirs out
+        for call in running:
+            call.stop.set()
+        if running:
+            log.warning("Threads cannot be stopped; still running: %s", ", ".join(sorted(map(repr, running))))
+        if executor is not None and executor is not self._given:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, call: Call) -> Any:
+        future = self._submit(call)
+        self._calls.add(call)
+        future.add_done_callback(lambda _: self._calls.discard(call))
+        value = await landing(future, call)
+        # A plain function that hands out a coroutine (a lambda around an async function) means what it awaits to.
+        return await value if inspect.iscoroutine(value) else value
+
+    def _submit(self, call: Call) -> Future[Any]:
+        if self._executor is None:
+            raise _not_ready("it is not started.", "Start the app first.")
+        try:
+            return self._executor.submit(_perform, call, contextvars.copy_context())
+        except RuntimeError as error:
+            call.stop.set()  # no new thread may mean: queued all the same
+            raise _not_ready(f"{error}.", "Give the app an executor that works, or none.") from error
+
+
+def _perform(call: Call, context: contextvars.Context) -> Any:
+    """In the thread. A call that was interrupted before its turn does not begin."""
+    if call.stop.is_set():
+        return None
+    return context.run(call.func, *call.args, **call.kwargs)
+
+
+def _not_ready(reason: str, solution: str) -> ApplicationStateError:
+    return ApplicationStateError(operation="run a task in a thread", reason=reason, solution=solution)

@@ -1,0 +1,224 @@
+"""What parent and child say to each other, as bytes.
+
+Parent to child: how to prepare, then one request per call. Child to parent: that it is ready (or broken), then for each
+request any number of messages and one reply. Every payload is a kind (one byte) and a pickle, behind its length.
+
+Pickles fail in many ways, on either side. Here each of them ends as an exception that says what could not be sent, and
+never as a child or a connection that is lost: arguments and values as :class:`~jobify.exceptions.PayloadError`,
+exceptions by falling back from the exception itself, to its class and arguments without ``__init__``, to its name and
+text (:class:`~jobify.exceptions.RemoteError`).
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from jobify.exceptions import PayloadError, RemoteError
+from jobify.runners.address import Address
+from jobify.runners.base import contained
+
+__all__ = (
+    "BROKEN",
+    "HEADER",
+    "MESSAGE",
+    "RAISED",
+    "READY",
+    "VALUE",
+    "RemoteTraceback",
+    "Request",
+    "decode",
+    "encode_error",
+    "encode_message",
+    "encode_request",
+    "encode_value",
+    "frame",
+    "outcome",
+    "read",
+)
+
+READY, BROKEN, MESSAGE, VALUE, RAISED = b"+", b"!", b"m", b"v", b"e"
+"""The kinds of what a child sends: able to run, not able to, a message on the way, a returned value, an exception."""
+
+HEADER: Final = 8
+"""Bytes of the length in front of each payload, big-endian."""
+
+_HERE: Final = str(Path(__file__).parent)
+
+
+class RemoteTraceback(Exception):
+    """The ``__cause__`` of an exception from a child process; ``text`` is the traceback of the task's frames."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+    def __str__(self) -> str:
+        return f"in the child process\n\n{self.text}"
+
+    @classmethod
+    def of(cls, error: BaseException | None) -> RemoteTraceback | None:
+        """The one behind ``error``, if it comes from a child process."""
+        while error is not None and not isinstance(error, cls):
+            error = error.__cause__
+        return error
+
+
+class Request(NamedTuple):
+    """One call, for a child to make."""
+
+    address: Address
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+def frame(payload: bytes) -> bytes:
+    """``payload`` behind its length."""
+    return len(payload).to_bytes(HEADER, "big") + payload
+
+
+def read(stream: BinaryIO) -> bytes | None:
+    """The next payload of ``stream``; None at its end, be it in the middle of one."""
+    header = stream.read(HEADER)
+    length = int.from_bytes(header, "big")
+    payload = stream.read(length)
+    return payload if len(header) == HEADER and len(payload) == length else None
+
+
+def encode_request(request: Request) -> bytes:
+    try:
+        return pickle.dumps(request, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise PayloadError(
+            f"The arguments of {request.address} cannot be sent to another process ({error}). Pass values that pickle "
+            "knows, or choose run_mode='thread'."
+        ) from error
+
+
+def encode_value(value: Any) -> bytes:
+    """The reply for a returned value; if it cannot be sent, the reply that says so."""
+    try:
+        return VALUE + pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        return encode_error(
+            PayloadError(
+                f"The task returned a {type(value).__qualname__} that cannot be sent to another process ({error}). "
+                "Return a value that pickle knows, or choose run_mode='thread'."
+            )
+        )
+
+
+def encode_message(message: Any) -> bytes:
+    return MESSAGE + pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+
+
+class _Failure(NamedTuple):
+    """An exception, as it travels. ``pickled`` is None if there is no way to rebuild it."""
+
+    type_name: str
+    message: str
+    text: str
+    pickled: bytes | None
+
+
+class _Bare(NamedTuple):
+    """An exception whose ``__init__`` does not take its own ``args`` back: what is needed to rebuild it without."""
+
+    kind: type[BaseException]
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: BaseException) -> _Bare:
+        args = tuple(value if _survives(value) else repr(value) for value in error.args)
+        return cls(type(error), args, {key: value for key, value in vars(error).items() if _survives(value)})
+
+    def build(self) -> BaseException:
+        error = self.kind.__new__(self.kind, *self.args)
+        vars(error).update(self.state)
+        return error
+
+
+def encode_error(error: BaseException, kind: bytes = RAISED) -> bytes:
+    """The reply for a raised exception. Never fails."""
+    name, message = type(error).__qualname__, _message(error)
+    failure = _Failure(name, message, _text(error), _pickled(error))
+    return kind + pickle.dumps(tuple(failure), pickle.HIGHEST_PROTOCOL)
+
+
+def decode(body: bytes) -> Any:
+    """A message, or a returned value; PayloadError if this process cannot read it."""
+    try:
+        return pickle.loads(body)
+    except Exception as error:
+        raise PayloadError(
+            f"A child process sent a value that cannot be read here ({type(error).__name__}: {error}). Return values "
+            "that survive pickle, or choose run_mode='thread'."
+        ) from error
+
+
+def outcome(reply: bytes) -> Any:
+    """The value that ``reply`` carries; or raises its exception, with the text in a :class:`RemoteTraceback`."""
+    kind, body = reply[:1], reply[1:]
+    if kind == VALUE:
+        return decode(body)
+    failure = _Failure(*pickle.loads(body))
+    error = _rebuilt(failure)
+    BaseException.__setattr__(error, "__cause__", RemoteTraceback(failure.text))  # also of a frozen dataclass
+    raise contained(error)
+
+
+def _rebuilt(failure: _Failure) -> BaseException:
+    try:
+        found = pickle.loads(failure.pickled or b"")
+        error: Any = found.build() if isinstance(found, _Bare) else found
+    except Exception:
+        error = None
+    return error if isinstance(error, BaseException) else RemoteError(failure.type_name, failure.message)
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """The first form of ``error`` that comes back as what it was."""
+    for build in (lambda: error, lambda: _Bare.of(error)):
+        try:
+            data = pickle.dumps(build(), pickle.HIGHEST_PROTOCOL)
+            found = pickle.loads(data)
+            if type(found.build() if isinstance(found, _Bare) else found) is type(error):
+                return data
+        except Exception:
+            continue
+    return None
+
+
+def _survives(value: Any) -> bool:
+    try:
+        pickle.loads(pickle.dumps(value))
+    except Exception:
+        return False
+    return True
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<its message cannot be shown>"
+
+
+def _text(error: BaseException) -> str:
+    """The traceback, without the frames that lead from this package to the task."""
+    return "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
+
+
+def _own_frames(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith((_HERE, "<frozen importlib")) or filename.endswith("importlib/__init__.py")
