@@ -48,7 +48,7 @@ lint-mypy: $(DEV)
 
 lint-basedpyright: $(DEV)
 	@echo "== basedpyright"
-	@$(BIN)/basedpyright $(TYPED)
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python $(TYPED)
 
 lint-imports: $(DEV)
 	@echo "== import-linter"

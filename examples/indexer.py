@@ -12,6 +12,7 @@ import argparse
 import ast
 import asyncio
 import hashlib
+import logging
 import os
 import signal
 import warnings
@@ -32,11 +33,13 @@ TEXT = PROSE | {".py", ".pyi", ".sql", ".toml", ".cfg", ".ini", ".yml", ".yaml",
 LARGE = 4_000  # bytes from which parsing is worth the way to another process
 SKIPPED = {"build", "dist", "node_modules", "__pycache__"}  # and all folders that begin with a dot
 
+AT_ONCE = 8  # async jobs; threads and processes have their own numbers
+
 ANNOUNCE, REPORT = "announce", "report"  # the ids of the two jobs that are not files
 REFUSALS = 2  # how often the announcement fails before it goes through
 REPORT_AFTER = 2.0  # seconds
 
-app = Jobify()
+app = Jobify(concurrency=AT_ONCE)  # and no storage: that means jobify.db in the current folder
 
 
 # -- the jobs ---------------------------------------------------------------------------------------------------------
@@ -257,4 +260,5 @@ def parse() -> argparse.Namespace:
 
 if __name__ == "__main__":
     options = parse()
+    logging.basicConfig(level=logging.ERROR)  # that a job is tried again, or was interrupted, is shown in other ways
     asyncio.run(main(options.folder.resolve(), pace=options.pace, kill_at=options.kill_at))

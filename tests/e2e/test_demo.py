@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -41,9 +42,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    import demo
-
-    return demo
+    return importlib.import_module("demo")
 
 
 def test_the_demo_recovers_every_file(folder: Path) -> None:
