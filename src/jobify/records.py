@@ -109,9 +109,10 @@ class Claimed(NamedTuple):
 
     claims: list[Claim]
     has_more: bool
-    """Whether eligible jobs may be left: ask again as soon as a slot is free."""
+    """Whether eligible jobs may be left: ask again as soon as a slot is free, at once if one still is."""
     next_due_at: Microseconds | None
-    """When the earliest job that is not due yet becomes due, whoever may run it; None: nothing waits for time."""
+    """When the earliest job that was not considered becomes due, whoever may run it; None: nothing waits for time. It is
+    in the past only while ``has_more``."""
 
 
 class AttemptRecord(NamedTuple):
@@ -155,7 +156,7 @@ class Settlement(NamedTuple):
 
 
 class JobRecord(NamedTuple):
-    """A whole row, as ``get`` and ``find`` return it."""
+    """A whole row, as ``get`` and ``find`` return it. ``ready`` says something only while the job waits."""
 
     id: str
     task: str
@@ -216,7 +217,8 @@ class Recovered(NamedTuple):
     id: str
     task: str
     status: str
-    """scheduled: it runs again. failed: it took ``max_crashes`` processes down."""
+    """scheduled: it (or its replacement) runs again. failed: it took ``max_crashes`` processes down. cancelled: somebody
+    had asked for it."""
     origin: int | None
 
 
