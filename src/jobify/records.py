@@ -32,8 +32,8 @@ __all__ = (
 class NewJob(NamedTuple):
     """A job as it is asked for.
 
-    Either waiting (``status`` scheduled, ``owner`` None, ``fence`` and ``attempt`` 0) or claimed at birth by the process
-    that pushes it (``status`` running, its owner id, ``fence`` and ``attempt`` 1, ``started_at`` given).
+    Either waiting (``status`` scheduled, ``owner`` None, ``fence`` and ``attempt`` 0) or claimed at birth by the
+    process that pushes it (``status`` running, its owner id, ``fence`` and ``attempt`` 1, ``started_at`` given).
     """
 
     id: str
@@ -110,13 +110,13 @@ class Claimed(NamedTuple):
     claims: list[Claim]
     has_more: bool
     """Whether eligible jobs may be left: ask again as soon as a slot is free, at once if one still is."""
-    next_due_at: Microseconds | None
-    """When the earliest job that was not considered becomes due, whoever may run it; None: nothing waits for time. It is
-    in the past only while ``has_more``."""
+    next_due_at: Microseconds | None """When the earliest job that was not considered becomes due, whoever may run it;
+    None: nothing waits for time. It is in the past only while ``has_more``."""
 
 
 class AttemptRecord(NamedTuple):
-    """One line of a job's history: an attempt that did not simply succeed, a schedule's run, or a due time passed over."""
+    """One line of a job's history: an attempt that did not simply succeed, a schedule's run, or a due time passed
+    over."""
 
     job_id: str
     attempt: int
@@ -214,11 +214,8 @@ class CancelResult(StrEnum):
 class Recovered(NamedTuple):
     """A job that was taken from a dead owner."""
 
-    id: str
-    task: str
-    status: str
-    """scheduled: it (or its replacement) runs again. failed: it took ``max_crashes`` processes down. cancelled: somebody
-    had asked for it."""
+    id: str task: str status: str """scheduled: it (or its replacement) runs again. failed: it took ``max_crashes``
+    processes down. cancelled: somebody had asked for it."""
     origin: int | None
 
 

@@ -1,12 +1,12 @@
 """The storage port: who may change a job, and what is atomic.
 
 A storage is not a bag of rows to save and list. It *claims*, *settles*, *cancels*, *recovers* and *counts*, each as one
-atomic step; everything the engine promises rests on the sentences below. ``jobify.testing.storage_contract`` proves every
-one of them, for any storage, a user's own included.
+atomic step; everything the engine promises rests on the sentences below. ``jobify.testing.storage_contract`` proves
+every one of them, for any storage, a user's own included.
 
 **Plain and synchronous.** A storage is ordinary blocking code; one transaction per call. It never sees an event loop.
-:class:`jobify.engine.gate.Gate` gives it a thread of its own, makes it awaitable, and lets all calls that arrive while one
-transaction runs share the next one (*group commit*). So a storage must accept batches and need not be asynchronous.
+:class:`jobify.engine.gate.Gate` gives it a thread of its own, makes it awaitable, and lets all calls that arrive while
+one transaction runs share the next one (*group commit*). So a storage must accept batches and need not be asynchronous.
 
 **Threads.** The writing methods are called by one thread at a time. The reading methods (``get``, ``find``, ``count``,
 ``attempts``, ``owners``) may be called by any thread at any time, also while a transaction is open in another one; they
@@ -14,13 +14,13 @@ see what is committed.
 
 **Time.** Every question that depends on the time takes ``now``. A storage has no clock.
 
-**Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is
-``(id, owner, fence)``; the fence is raised by every claim and by every change of a waiting job (``put``, ``move``), so an
-outcome that comes too late (its job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether
-an owner lives is known from something that dies with it (a file lock that the kernel drops), never from a clock per job.
+**Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is ``(id, owner,
+fence)``; the fence is raised by every claim and by every change of a waiting job (``put``, ``move``), so an outcome
+that comes too late (its job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether an owner
+lives is known from something that dies with it (a file lock that the kernel drops), never from a clock per job.
 
-**Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing was
-changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
+**Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
+was changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Storage(Protocol):
 
     def open(self) -> None:
         """Connect, and bring the schema up to date under a lock. May be called again after ``close``; opening twice is
-        allowed and does nothing. ``StorageVersionError`` if a newer release wrote the database; nothing is touched then.
+        allowed and does nothing. ``StorageVersionError`` if a newer release wrote the database; nothing is touched
+        then.
         """
         ...
 
@@ -87,9 +88,9 @@ class Storage(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """Make the writing calls inside one atomic step: all of them, or none if the block raises.
 
-        Calls outside such a block are atomic by themselves, and so is one that raises inside it: it has changed nothing.
-        Blocks do not nest. Inside a block its own thread reads what it has written, and nobody else writes between what
-        it reads and what it writes.
+        Calls outside such a block are atomic by themselves, and so is one that raises inside it: it has changed
+        nothing. Blocks do not nest. Inside a block its own thread reads what it has written, and nobody else writes
+        between what it reads and what it writes.
         """
         ...
 
@@ -101,8 +102,8 @@ class Storage(Protocol):
         ...
 
     def retire(self, owner: int) -> None:
-        """Remove an owner; an unknown one is no error. Jobs it still holds are given back as ``recover`` gives them, but
-        no crash is counted and no line written."""
+        """Remove an owner; an unknown one is no error. Jobs it still holds are given back as ``recover`` gives them,
+        but no crash is counted and no line written."""
         ...
 
     def owners(self) -> list[OwnerRecord]:
@@ -112,11 +113,11 @@ class Storage(Protocol):
     def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
         """Take the jobs of dead owners from them, and remove those owners.
 
-        Each such job goes back to waiting, due at once (``due_at`` stays: it names the run), with its attempt counted, one
-        crash more and a ``lost`` line in its history; one that has now seen ``max_crashes`` crashes ends failed with that
-        reason (and ``delete_at``) instead. A job with a pending replacement becomes the replacement; one whose cancel was
-        requested ends cancelled, as its ``cancel`` said. The line is written in each case. When several processes recover
-        at once, each job is taken exactly once. Costs next to nothing when nobody is dead.
+        Each such job goes back to waiting, due at once (``due_at`` stays: it names the run), with its attempt counted,
+        one crash more and a ``lost`` line in its history; one that has now seen ``max_crashes`` crashes ends failed
+        with that reason (and ``delete_at``) instead. A job with a pending replacement becomes the replacement; one
+        whose cancel was requested ends cancelled, as its ``cancel`` said. The line is written in each case. When
+        several processes recover at once, each job is taken exactly once. Costs next to nothing when nobody is dead.
         """
         ...
 
@@ -126,8 +127,8 @@ class Storage(Protocol):
         """Add jobs; for each, whether it was added. False: a job with this id is waiting or running.
 
         An ended job with the same id makes room: its row, result and history are gone. (A row whose status this release
-        does not know has not ended.) Within one call the first of two equal ids wins. Order is kept: with equal priority
-        and due time, earlier in the sequence runs first.
+        does not know has not ended.) Within one call the first of two equal ids wins. Order is kept: with equal
+        priority and due time, earlier in the sequence runs first.
         """
         ...
 
@@ -144,21 +145,21 @@ class Storage(Protocol):
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         """Take jobs for ``request.owner``: per lane up to its limit.
 
-        A job is eligible when it is waiting, due, of one of the lane's tasks, and in one of the request's queues. Within
-        a lane jobs come in order of priority (high first), then due time, then order of insertion; lanes come in the order
-        of the request. A task is in one lane only. Two concurrent claims never return the same job. A claim makes the job
-        running, raises its fence and counts an attempt.
+        A job is eligible when it is waiting, due, of one of the lane's tasks, and in one of the request's queues.
+        Within a lane jobs come in order of priority (high first), then due time, then order of insertion; lanes come in
+        the order of the request. A task is in one lane only. Two concurrent claims never return the same job. A claim
+        makes the job running, raises its fence and counts an attempt.
 
-        The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound the
-        cost of one call, jobs that have become due since the last one may be considered in steps, the earliest due first:
-        ``has_more`` is True until all of them are, also where this call returned nothing; then ask again at once. A job
-        that was ready once stays ready, even if the clock is set back.
+        The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound
+        the cost of one call, jobs that have become due since the last one may be considered in steps, the earliest due
+        first: ``has_more`` is True until all of them are, also where this call returned nothing; then ask again at
+        once. A job that was ready once stays ready, even if the clock is set back.
         """
         ...
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Apply the ends of attempts; for each, whether its claim still held. One that does not hold changes nothing; of
-        two for the same claim the first one holds.
+        """Apply the ends of attempts; for each, whether its claim still held. One that does not hold changes nothing;
+        of two for the same claim the first one holds.
 
         A job with a pending replacement becomes the replacement, whatever the settlement says. One whose cancel was
         requested never waits again: a settlement to waiting ends it cancelled, as its ``cancel`` said. The history line
@@ -173,9 +174,10 @@ class Storage(Protocol):
     def cancel(
         self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
     ) -> list[CancelResult]:
-        """Cancel jobs; see :class:`CancelResult`. A waiting one ends cancelled (``error`` is the reason, ``finished_at``
-        now); for a running one the request is stored, any pending replacement of it is dropped, and its owner finds it
-        with ``cancel_requests``. A row whose status this release does not know is left alone and counts as ended."""
+        """Cancel jobs; see :class:`CancelResult`. A waiting one ends cancelled (``error`` is the reason,
+        ``finished_at`` now); for a running one the request is stored, any pending replacement of it is dropped, and its
+        owner finds it with ``cancel_requests``. A row whose status this release does not know is left alone and counts
+        as ended."""
         ...
 
     def cancel_requests(self, owner: int) -> list[str]:
