@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from uuid_utils import UUID, uuid7
+from uuid_utils import uuid7
 
 __all__ = ("new_id",)
 
 
-def new_id() -> UUID:
-    """A new time-ordered id; ``str()`` of it is the job's id."""
-    return uuid7()
+def new_id() -> str:
+    """A new time-ordered id."""
+    return str(uuid7())

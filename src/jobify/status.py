@@ -23,6 +23,7 @@ __all__ = (
     "Outcome",
     "Released",
     "RetryAt",
+    "Skipped",
     "Succeeded",
     "TimedOut",
     "after",
@@ -108,7 +109,12 @@ class Lost:
     reason: str = "the process died"
 
 
-Outcome: TypeAlias = Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Lost
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A schedule's due time was missed, and its policy passes it over; no attempt was made."""
+
+
+Outcome: TypeAlias = Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Lost | Skipped
 """How an attempt ended."""
 
 

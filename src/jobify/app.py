@@ -1,0 +1,322 @@
+"""The app: what users create, declare tasks on, and start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from jobify.clock import Clock, SystemClock
+from jobify.cron import parse_cron
+from jobify.crontab import CronFactory, create_crontab
+from jobify.engine.backend import Backend
+from jobify.engine.engine import Engine
+from jobify.exceptions import ApplicationStateError, ConfigurationError
+from jobify.identifiers import new_id
+from jobify.job import Job
+from jobify.lifespan import enter_lifespans
+from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
+from jobify.options import RunMode, check_duration, resolve_run_mode
+from jobify.plugins import Plugin
+from jobify.registry import build_registry, share_state
+from jobify.router import RootRoute, Route, Router, frozen
+from jobify.runners.address import process_address
+from jobify.runners.base import Runner
+from jobify.runners.loop import LoopRunner
+from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
+from jobify.runners.thread import ThreadRunner
+from jobify.schedule import Order, Scheduler
+from jobify.serializers import Serializer
+from jobify.serializers.codec import Codec
+from jobify.settings import JobifyConfiguration, Limits, WorkerPools
+from jobify.signals import SignalCatcher
+from jobify.signature import is_async_callable
+from jobify.state import State
+from jobify.storage import SQLiteStorage, Storage
+from jobify.storage.memory import MemoryStorage
+from jobify.typeadapter import Dumper, Loader
+from jobify.types import UNSET, Lifespan, LoopFactory, MappingExceptionHandlers, Microseconds, UUIDGenerator
+
+__all__ = ("Jobify",)
+
+log = logging.getLogger("jobify")
+
+
+class Jobify(Router):
+    """A scheduler and its tasks.
+
+    ::
+
+        app = Jobify()                      # jobs are kept in ./jobify.db
+
+        @app.task
+        async def greet(name: str) -> str:
+            return f"Hello, {name}!"
+
+        async with app:
+            job = await greet.push("Ada")   # on disk when this returns
+            print(await job)
+
+    ``storage``: a :class:`~jobify.storage.Storage`; the default is SQLite in ``jobify.db``; ``False`` keeps everything in
+    memory. ``tz``: the zone of cron rules and naive datetimes (UTC). ``concurrency``: async jobs at once. ``grace``:
+    seconds that a shutdown lets running jobs finish. ``result_ttl``: seconds that ended jobs are kept (a day).
+    ``max_crashes``: processes that a job may take down before it fails for good.
+
+    An app may be started again after a shutdown, also in another event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        tz: ZoneInfo | None = None,
+        state: State | None = None,
+        dumper: Dumper | None = None,
+        loader: Loader | None = None,
+        storage: Storage | Literal[False] | None = UNSET,
+        lifespan: Lifespan[Any] | None = None,
+        serializer: Serializer | None = None,
+        middleware: Sequence[BaseMiddleware] | None = None,
+        outer_middleware: Sequence[BaseOuterMiddleware] | None = None,
+        cron_factory: CronFactory = create_crontab,
+        loop_factory: LoopFactory = asyncio.get_running_loop,
+        exception_handlers: MappingExceptionHandlers | None = None,
+        threadpool_executor: ThreadPoolExecutor | None = None,
+        processpool_executor: ProcessPoolExecutor | None = None,
+        route_class: type[RootRoute[..., Any]] = RootRoute,
+        plugins: Sequence[Plugin] = (),
+        uuid_generator: UUIDGenerator = new_id,
+        concurrency: int = Limits.concurrency,
+        grace: float = Limits.grace,
+        result_ttl: float = Limits.result_ttl,
+        max_crashes: int = Limits.max_crashes,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(
+            state=state,
+            prefix=None,
+            lifespan=lifespan,
+            middleware=middleware,
+            outer_middleware=outer_middleware,
+            exception_handlers=exception_handlers,
+            route_class=route_class,
+        )
+        self._codec = codec = Codec(serializer, dumper, loader)
+        self.configs = JobifyConfiguration(
+            app=self,
+            tz=tz if tz is not None else ZoneInfo("UTC"),
+            dumper=codec.dumper,
+            loader=codec.loader,
+            storage=_storage(storage),
+            getloop=loop_factory,
+            serializer=codec.serializer,
+            worker_pools=WorkerPools(threadpool_executor, processpool_executor),
+            cron_factory=cron_factory,
+            uuid_generator=uuid_generator,
+            limits=_limits(concurrency, grace, result_ttl, max_crashes),
+        )
+        self.plugins: list[Plugin] = []
+        for plugin in plugins:
+            self.add_plugin(plugin)
+        self._clock: Clock = clock or SystemClock()
+        self._engine: Engine | None = None
+        self._stack: AsyncExitStack | None = None
+        self._signals = SignalCatcher()
+        self._grace = self.configs.limits.grace
+
+    def __repr__(self) -> str:
+        return "<Jobify>"
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.startup()
+        return self
+
+    async def __aexit__(
+        self,
+        _exc_type: type[BaseException] | None = None,
+        _exc_val: BaseException | None = None,
+        _exc_tb: TracebackType | None = None,
+    ) -> None:
+        await self.shutdown()
+
+    async def startup(self) -> None:
+        """Open the storage, run the lifespans and plugins, take up work. Starting a started app does nothing.
+
+        If any of it fails, what was started is stopped again and the error is raised.
+        """
+        if self._stack is not None:
+            return
+        self._stack = stack = AsyncExitStack()
+        try:
+            await self._start(stack)
+        except BaseException:
+            self._stack = None
+            self.configs.app_started = False
+            await stack.aclose()
+            self._engine = None
+            raise
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        share_state(self)
+        engine = self._engine = self._build_engine()
+        await engine.open()
+        stack.push_async_callback(engine.close)
+        await enter_lifespans(self, stack)
+        for plugin in self.plugins:
+            await plugin.startup(self)
+            stack.push_async_callback(plugin.shutdown)
+        stack.push_async_callback(self._drain, engine)
+        self.configs.app_started = True
+        await engine.start()
+
+    async def shutdown(self, *, grace: float | None = None) -> None:
+        """Stop, in order: start nothing more; let running jobs finish for ``grace`` seconds (default: the app's), then
+        cancel them and wait for them; stop plugins; leave lifespans, in reverse; close the storage.
+
+        Durable jobs that did not finish are given back and run at the next start, without a lost attempt. Stopping an app
+        that is not started does nothing.
+        """
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        self._grace = self.configs.limits.grace if grace is None else check_duration(grace, what="grace")
+        try:
+            await stack.aclose()
+        finally:
+            self._engine = None
+            self.configs.app_started = False
+            self._signals.deliver()
+
+    async def _drain(self, engine: Engine) -> None:
+        await engine.drain(self._grace)
+        self.configs.app_started = False
+
+    def _build_engine(self) -> Engine:
+        configs, processpool = self.configs, self.configs.worker_pools.processpool
+        is_volatile = isinstance(configs.storage, MemoryStorage)
+        runners: dict[RunMode, Runner] = {
+            RunMode.MAIN: LoopRunner(configs.limits.concurrency),
+            RunMode.THREAD: ThreadRunner(executor=configs.worker_pools.threadpool),
+            RunMode.PROCESS: ProcessRunner() if processpool is None else ExecutorProcessRunner(processpool),
+        }
+        return Engine(
+            registry=build_registry(self),
+            durable=None if is_volatile else Backend(configs.storage, self._codec, self._clock),
+            volatile=Backend(configs.storage if is_volatile else MemoryStorage(), self._codec, self._clock),
+            runners=runners,
+            scheduler=self,
+            config=configs,
+            clock=self._clock,
+        )
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def find_job(self, id_: str) -> Job[Any] | None:
+        """The handle of a waiting or running job, None if there is none with this id."""
+        return None if self._engine is None else self._engine.find_job(id_)
+
+    def get_active_jobs(self) -> list[Job[Any]]:
+        """The handles of all waiting and running jobs of this app's tasks."""
+        return [] if self._engine is None else self._engine.active_jobs()
+
+    async def wait_all(self, timeout: float | None = None) -> None:
+        """Return when no job of this app's tasks is waiting or running; TimeoutError after ``timeout`` seconds.
+
+        An endless cron makes this wait for ever. SIGINT and SIGTERM end the wait: it returns, the app can be shut down in
+        order, and the signal is delivered after that.
+        """
+        engine = self._require_engine("wait for all jobs")
+        loop = asyncio.get_running_loop()
+        waiting = loop.create_task(engine.wait_all())
+        try:
+            with self._signals.catching(partial(loop.call_soon_threadsafe, waiting.cancel)):
+                done, _ = await asyncio.wait([waiting], timeout=timeout)
+        finally:
+            waiting.cancel()
+        if not done:
+            raise TimeoutError(f"There are still jobs to wait for after {timeout:g} seconds.")
+        if not waiting.cancelled():
+            waiting.result()
+
+    # -- the scheduler that tasks submit to ----------------------------------------------------------------------------
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of cron rules, naive datetimes and ``exec_at``."""
+        return self.configs.tz
+
+    def now(self) -> Microseconds:
+        """The app's clock: microseconds since the epoch."""
+        return self._clock.now()
+
+    async def submit(self, order: Order) -> Job[Any]:
+        """Take an order; see :class:`~jobify.schedule.Scheduler`."""
+        return await self._require_engine(f"schedule {order.builder.name!r}").submit(order)
+
+    def _require_engine(self, operation: str) -> Engine:
+        if self._engine is None or not self.configs.app_started:
+            raise ApplicationStateError(
+                operation=operation,
+                reason="The app is not started.",
+                solution="Do it inside `async with app:`, or after `await app.startup()`.",
+            )
+        return self._engine
+
+    # -- configuration -------------------------------------------------------------------------------------------------
+
+    def add_plugin(self, plug: Plugin) -> None:
+        """Start and stop ``plug`` with the app."""
+        self._require_open("add a plugin")
+        if not isinstance(plug, Plugin):
+            raise ConfigurationError(f"{plug!r} is no plugin: it needs async startup(app) and async shutdown().")
+        if plug not in self.plugins:
+            self.plugins.append(plug)
+
+    def _require_open(self, operation: str) -> None:
+        if self._stack is not None:
+            raise frozen(operation)
+
+    def _scheduler_for_routes(self) -> Scheduler:
+        return self
+
+    def _check_route(self, route: Route[..., Any]) -> None:
+        mode = resolve_run_mode(route.options, is_async=is_async_callable(route.func), task=route.name)
+        if mode is RunMode.PROCESS:
+            process_address(route.func)
+            if route.func_spec.inject_params:
+                raise ConfigurationError(
+                    f"Task {route.name!r} runs in a child process, where nothing of the app can be injected: "
+                    f"{', '.join(route.func_spec.inject_params)}. Remove INJECT, or use a thread."
+                )
+        cron = route.options.get("cron")
+        if cron is not None:
+            parse_cron(cron, self.configs.cron_factory)
+
+
+def _storage(storage: Any) -> Storage:
+    if storage is UNSET or storage is None:
+        return SQLiteStorage()
+    if storage is False:
+        return MemoryStorage()
+    if not isinstance(storage, Storage):
+        raise ConfigurationError(f"storage is {storage!r}; it must be a Storage, or False for memory only.")
+    return storage
+
+
+def _limits(concurrency: int, grace: float, result_ttl: float, max_crashes: int) -> Limits:
+    for name, value in (("concurrency", concurrency), ("max_crashes", max_crashes)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+    return Limits(
+        concurrency=concurrency,
+        grace=check_duration(grace, what="grace"),
+        result_ttl=check_duration(result_ttl, what="result_ttl"),
+        max_crashes=max_crashes,
+    )

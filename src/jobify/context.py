@@ -1,0 +1,87 @@
+"""What a task, a middleware and an exception handler are told about the job at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from jobify.job import Job
+from jobify.options import RouteOptions
+from jobify.schedule import ScheduleBuilder
+from jobify.settings import JobifyConfiguration
+from jobify.signature import FuncSpec
+from jobify.state import RequestState, State
+from jobify.triggers import Triggers
+
+__all__ = ("JobContext", "OuterContext", "RunStrategy", "Runnable")
+
+ReturnT = TypeVar("ReturnT")
+
+
+class RunStrategy(Protocol):
+    """How a task's function is called: on the loop, in a thread, in a process."""
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Awaitable[Any]: ...
+
+
+class Runnable(Generic[ReturnT]):
+    """A task's function with the arguments of one job; ``await runnable()`` runs it.
+
+    A middleware may change ``bound.arguments`` before it calls on; ``origin_arguments`` are what the job was given.
+    """
+
+    __slots__ = ("bound", "func_spec", "name", "origin_arguments", "strategy")
+
+    def __init__(
+        self, *, name: str, bound: inspect.BoundArguments, strategy: RunStrategy, func_spec: FuncSpec[ReturnT]
+    ) -> None:
+        self.name = name
+        self.bound = bound
+        self.strategy = strategy
+        self.func_spec = func_spec
+        self.origin_arguments = dict(bound.arguments)
+
+    async def __call__(self) -> Any:
+        return await self.strategy(self.bound.args, self.bound.kwargs)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self().__await__()
+
+
+class JobContext(NamedTuple):
+    """One attempt of a job, as seen from inside: ``ctx: JobContext = INJECT``."""
+
+    job: Job[Any]
+    state: State
+    runnable: Runnable[Any]
+    request_state: RequestState
+    route_options: RouteOptions
+    jobify_config: JobifyConfiguration
+    schedule_builder: ScheduleBuilder[Any]
+    app: Any
+
+
+@dataclass(slots=True, kw_only=True)
+class OuterContext:
+    """A job on its way to being scheduled. What a middleware changes in ``arguments`` is what is stored and run."""
+
+    job: Job[Any]
+    state: State
+    trigger: Triggers
+    runnable: Runnable[Any]
+    arguments: dict[str, Any]
+    func_spec: FuncSpec[Any]
+    is_force: bool
+    is_persist: bool
+    is_replace: bool
+    route_options: RouteOptions
+    jobify_config: JobifyConfiguration
+    request_state: RequestState
+    persist_job_hook: Callable[[], Awaitable[None]]
+    """Stores the job. Called once, by the end of the chain; calling it again does nothing."""
+    schedule_hook: Callable[[], asyncio.Handle]
+    """Hands the stored job to the engine."""
+    schedule_builder: ScheduleBuilder[Any]

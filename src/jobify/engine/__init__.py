@@ -1,0 +1,1 @@
+"""The services that run jobs; ``engine`` puts them together."""

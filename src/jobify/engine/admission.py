@@ -1,0 +1,82 @@
+"""From a claim to an attempt: which handle it has, and for a schedule, which due time it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobify.clock import Clock
+from jobify.engine.attempt import Attempt, Run
+from jobify.engine.backend import Backend
+from jobify.engine.completer import Completer
+from jobify.engine.handles import Handles
+from jobify.engine.lanes import LaneSlots
+from jobify.engine.rules import Rules
+from jobify.exceptions import ConfigurationError, PayloadError
+from jobify.misfire import plan
+from jobify.records import Claim
+from jobify.registry import Registry
+from jobify.status import Failed
+
+__all__ = ("Admission",)
+
+
+class Admission:
+    """Turns claims into attempts and launches them."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        handles: Handles,
+        rules: Rules,
+        completer: Completer,
+        launch: Callable[[Attempt], None],
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._handles = handles
+        self._rules = rules
+        self._completer = completer
+        self._launch = launch
+        self._clock = clock
+
+    def admit(self, backend: Backend, claim: Claim, lane: LaneSlots) -> None:
+        """Start what was claimed; its slot is held already."""
+        attempt = Attempt.of_claim(
+            claim,
+            backend=backend,
+            endpoint=self._registry[claim.task],
+            lane=lane,
+            job=self._handles.find(claim.id),
+        )
+        if claim.rule is None:
+            self._launch(attempt)
+            return
+        try:
+            is_on = self._enter_schedule(attempt, claim, claim.rule)
+        except (PayloadError, ConfigurationError) as error:
+            self._completer.complete(attempt, Failed(error))
+        else:
+            if is_on:
+                self._launch(attempt)
+
+    def _enter_schedule(self, attempt: Attempt, claim: Claim, text: str) -> bool:
+        """Whether the run takes place: due times that were missed are subject to the rule's misfire policy."""
+        rule = self._rules.of_text(text)
+        run = attempt.run = Run(
+            rule.cron,
+            rule.next_due,
+            offset_at=claim.due_at if claim.offset_at is None else claim.offset_at,
+            run_count=claim.run_count,
+            failure_count=claim.failure_count,
+        )
+        if claim.attempt > 1:
+            return True  # a run that has begun is not missed
+        now = self._clock.now()
+        decision = plan(rule.cron.misfire_policy, run.offset_at, now=now, next_due=run.next_due)
+        if decision.run_at is None or decision.run_at > now:
+            self._completer.skip(attempt, run, decision)
+            return False
+        run.offset_at = decision.run_at
+        run.skipped = decision.skipped
+        return True

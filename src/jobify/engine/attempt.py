@@ -1,0 +1,127 @@
+"""One try of a job, while it is in the hands of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Any
+
+from jobify.cron import Cron
+from jobify.engine.backend import Backend
+from jobify.engine.lanes import LaneSlots
+from jobify.job import Job
+from jobify.misfire import Missed, NextDue
+from jobify.options import RunMode
+from jobify.records import Claim
+from jobify.registry import Endpoint
+from jobify.runners.base import Call
+from jobify.types import UNSET, Microseconds
+
+__all__ = ("Attempt", "Interruption", "Run")
+
+
+class Interruption(Enum):
+    """Why a running attempt was told to stop."""
+
+    CANCEL = "cancel"
+    SHUTDOWN = "shutdown"
+
+
+class Run:
+    """A schedule's part of an attempt: the rule, the due time it stands for, and the progress before it."""
+
+    __slots__ = ("cron", "failure_count", "next_due", "offset_at", "run_count", "skipped")
+
+    def __init__(
+        self, cron: Cron, next_due: NextDue, *, offset_at: Microseconds, run_count: int, failure_count: int
+    ) -> None:
+        self.cron = cron
+        self.next_due = next_due
+        self.offset_at = offset_at
+        self.run_count = run_count
+        self.failure_count = failure_count
+        self.skipped: Missed | None = None
+        """Due times that this run stands for, or that were passed over before it."""
+
+
+class Attempt:
+    """What the engine knows of a claimed job; ``(id, owner, fence)`` is its proof of ownership.
+
+    ``args`` is UNSET until the payload is decoded: a job that was pushed here brings its arguments along, one that was
+    claimed from the storage does not.
+    """
+
+    __slots__ = (
+        "args",
+        "backend",
+        "call",
+        "due_at",
+        "endpoint",
+        "fence",
+        "has_begun",
+        "id",
+        "interruption",
+        "is_last",
+        "is_replaced",
+        "job",
+        "kwargs",
+        "lane",
+        "number",
+        "origin",
+        "payload",
+        "run",
+        "started_at",
+        "task",
+    )
+
+    def __init__(
+        self, backend: Backend, endpoint: Endpoint, lane: LaneSlots, id: str, due_at: Microseconds, job: Job[Any] | None
+    ) -> None:
+        self.backend = backend
+        self.endpoint = endpoint
+        self.lane = lane
+        self.id = id
+        self.due_at = due_at
+        self.job = job
+        self.fence = 1
+        self.number = 1
+        self.origin: int | None = None
+        self.payload: Any = None
+        self.args: Any = UNSET
+        self.kwargs: dict[str, Any] = {}
+        self.run: Run | None = None
+        self.call: Call | None = None
+        """The function at work in a thread or a process."""
+        self.is_replaced = False
+        """Another job stands behind this id by now; it begins when this attempt is over."""
+        self.is_last = False
+        """A schedule was cancelled without interrupting this run."""
+        self.started_at: Microseconds = 0
+        self.task: asyncio.Task[None] | None = None
+        self.has_begun = False
+        self.interruption: Interruption | None = None
+
+    @classmethod
+    def of_claim(
+        cls, claim: Claim, *, backend: Backend, endpoint: Endpoint, lane: LaneSlots, job: Job[Any] | None
+    ) -> Attempt:
+        """The attempt that a claim stands for."""
+        attempt = cls(backend, endpoint, lane, claim.id, claim.due_at, job)
+        attempt.fence = claim.fence
+        attempt.number = claim.attempt
+        attempt.origin = claim.origin
+        attempt.payload = claim.payload
+        return attempt
+
+    def interrupt(self, why: Interruption) -> None:
+        """Tell the attempt to stop; the first reason given is the one that counts, but a user's cancel beats a shutdown."""
+        if self.interruption is None or why is Interruption.CANCEL:
+            self.interruption = why
+        if self.call is not None:
+            self.call.stop.set()
+            if why is Interruption.SHUTDOWN and self.endpoint.run_mode is RunMode.THREAD and self.call.is_running:
+                return  # a thread cannot be stopped: its result is waited for, and counts
+        # A task that is cancelled before its first step never runs any of its code, so nobody would settle the job:
+        # an attempt that has not begun looks at ``interruption`` when it begins.
+        if self.task is not None and self.has_begun:
+            self.task.cancel()

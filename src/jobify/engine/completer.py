@@ -1,0 +1,182 @@
+"""Outcomes → storage → handles. Grouped with whatever else is written, retried while the storage is away, never lost.
+
+An attempt that has ended is noted here by a plain call: there is no await at which a cancel could make it forget. Its
+handle is told when the outcome is stored, so that whoever has seen a result will still find it after a power cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC
+from functools import partial
+
+from jobify.clock import Clock, to_datetime
+from jobify.engine.attempt import Attempt, Run
+from jobify.engine.handles import Handles
+from jobify.engine.lanes import Lanes
+from jobify.engine.verdict import settlement_of, skip_settlement
+from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
+from jobify.misfire import Plan
+from jobify.records import Settlement
+from jobify.runners.base import Call, contained
+from jobify.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
+
+__all__ = ("Completer",)
+
+log = logging.getLogger("jobify.engine")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+class Completer:
+    """Settles ended attempts."""
+
+    def __init__(
+        self,
+        *,
+        lanes: Lanes,
+        handles: Handles,
+        clock: Clock,
+        ttl: float,
+        on_settled: Callable[[Attempt, Settlement], None],
+    ) -> None:
+        self._lanes = lanes
+        self._handles = handles
+        self._clock = clock
+        self._ttl = ttl
+        self._on_settled = on_settled
+        self._open: dict[int, Attempt] = {}
+        self._overruns: set[asyncio.Task[None]] = set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def drain(self) -> None:
+        """Return when every outcome noted so far is stored."""
+        await self._is_idle.wait()
+
+    def complete(self, attempt: Attempt, outcome: Outcome) -> None:
+        """An attempt has ended. Its slot is free at once, unless its thread goes on."""
+        self._open[id(attempt)] = attempt
+        self._is_idle.clear()
+        if attempt.call is not None and attempt.call.is_running:
+            overrun = asyncio.get_running_loop().create_task(self._overrun(attempt, attempt.call, outcome))
+            self._overruns.add(overrun)
+            overrun.add_done_callback(self._overruns.discard)
+        else:
+            self._lanes.release(attempt.lane)
+            self._settle(attempt, outcome)
+
+    async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome) -> None:
+        """The attempt is over, its function is not: a thread cannot be stopped. It keeps its slot until it returns.
+
+        Two attempts of one job never overlap: the row is given free for the next one when this one is really over.
+        """
+        is_tried_again = isinstance(outcome, RetryAt | Released) or attempt.run is not None or attempt.is_replaced
+        if not is_tried_again:
+            self._settle(attempt, outcome)
+        await call.ended()
+        self._lanes.release(attempt.lane)
+        if is_tried_again:
+            self._settle(attempt, outcome)
+
+    def skip(self, attempt: Attempt, run: Run, decision: Plan) -> None:
+        """A claimed schedule does not run: its misfire policy passes the due time over."""
+        self._open[id(attempt)] = attempt
+        self._is_idle.clear()
+        self._lanes.release(attempt.lane)
+        settlement = skip_settlement(attempt, run, decision, now=self._clock.now())
+        self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
+
+    def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
+        result, problem = self._encode(attempt, outcome)
+        settlement = settlement_of(attempt, outcome, result, now=self._clock.now(), ttl=self._ttl)
+        if problem is not None:
+            settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {problem}")
+        self._write(attempt, outcome, settlement, _FIRST_PAUSE)
+
+    def _encode(self, attempt: Attempt, outcome: Outcome) -> tuple[bytes | None, str | None]:
+        if type(outcome) is not Succeeded:
+            return None, None
+        try:
+            return attempt.backend.encode_result(attempt.endpoint, outcome.value), None
+        except PayloadError as error:
+            log.warning("The result of job %s is not stored: %s", attempt.id, error)
+            return None, str(error)
+
+    def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
+        is_news = attempt.origin != attempt.backend.owner or isinstance(outcome, Released)
+        answer = partial(self._answer, attempt, outcome, settlement, pause)
+        attempt.backend.gate.settle(settlement, answer, is_news=is_news)
+
+    def _answer(
+        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: bool | Exception
+    ) -> None:
+        if answer is True:
+            self._close(attempt)
+            self._tell(attempt, outcome, settlement)
+            self._on_settled(attempt, settlement)
+        elif answer is False:
+            log.warning("Job %s was taken from this process while it ran; its outcome is refused.", attempt.id)
+            self._close(attempt)
+            self._on_settled(attempt, settlement)
+        else:
+            self._retry(attempt, outcome, settlement, pause, answer)
+
+    def _retry(
+        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, error: Exception
+    ) -> None:
+        log.warning("The outcome of job %s is not stored yet, trying again in %.2g s: %s", attempt.id, pause, error)
+        if not isinstance(error, StorageUnavailableError) and settlement.result is not None:
+            # Whatever it is about this result, the job has succeeded and must not be run again for it.
+            settlement = settlement._replace(result=None, error=f"{ResultNotStoredError.__name__}: {error}")
+        longer = min(pause * 2, _LONGEST_PAUSE)
+        asyncio.get_running_loop().call_later(pause, self._write, attempt, outcome, settlement, longer)
+
+    def _close(self, attempt: Attempt) -> None:
+        del self._open[id(attempt)]
+        if not self._open:
+            self._is_idle.set()
+
+    def _tell(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
+        """The handle learns what is stored."""
+        job = attempt.job if attempt.job is not None else self._handles.find(attempt.id)
+        if job is None:
+            return
+        if attempt.is_replaced:  # the handle speaks of the job that took this one's place
+            job.move(job.due_at, JobStatus.SCHEDULED)
+            return
+        status = JobStatus(settlement.status)
+        context = job.cron_context
+        if context is not None:
+            context.run_count, context.failure_count = settlement.run_count, settlement.failure_count
+            context.offset = to_datetime(settlement.offset_at or attempt.due_at, zone=context.offset.tzinfo or UTC)
+        match outcome:
+            case Succeeded(value):
+                job.set_result(value, status=status if status in ENDED else JobStatus.SUCCESS)
+            case Failed(error):
+                job.set_exception(as_exception(error), status=status if status in ENDED else JobStatus.FAILED)
+            case TimedOut(error):
+                job.set_exception(as_exception(error), status=status if status in ENDED else JobStatus.TIMEOUT)
+            case Cancelled():
+                job.end(JobStatus.CANCELLED)
+            case Released():  # the row waits for the next start; this process will not tell how it ended
+                job.end(JobStatus.CANCELLED)
+                return
+            case Skipped() if status in ENDED:
+                job.end(status)
+            case RetryAt() | Skipped():
+                pass
+        if status in ENDED:
+            self._handles.forget(job)
+        else:
+            job.move(settlement.due_at, status)
+
+
+def as_exception(error: BaseException) -> Exception:
+    """A handle holds an Exception; what is not one (SystemExit, CancelledError) is wrapped, and is its cause."""
+    return error if isinstance(error, Exception) else contained(error)

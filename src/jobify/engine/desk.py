@@ -1,0 +1,106 @@
+"""What a handle can ask for: to be cancelled, and to be told how its job ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from jobify.clock import Clock, seconds
+from jobify.engine.attempt import Attempt, Interruption
+from jobify.engine.backend import Backend
+from jobify.exceptions import ApplicationStateError
+from jobify.job import Job
+from jobify.records import CancelResult
+from jobify.status import JobStatus
+
+__all__ = ("Desk",)
+
+log = logging.getLogger("jobify.engine")
+
+_PATIENCE = 10.0
+"""Seconds that a cancel waits for a running job to stop, before it returns and leaves it at that."""
+
+
+class Desk:
+    """Serves the handles of one engine."""
+
+    def __init__(
+        self,
+        *,
+        zone: ZoneInfo,
+        backends: Callable[[], list[Backend]],
+        find_attempt: Callable[[str], Attempt | None],
+        watch: Callable[[Job[Any]], None],
+        ended: Callable[[Job[Any]], None],
+        clock: Clock,
+        ttl: float,
+    ) -> None:
+        self.zone = zone
+        self._backends = backends
+        self._find_attempt = find_attempt
+        self._watch = watch
+        self._ended = ended
+        self._clock = clock
+        self._ttl = ttl
+
+    def watch(self, job: Job[Any]) -> None:
+        """Somebody waits for this job."""
+        if self._find_attempt(job.id) is None:
+            self._watch(job)
+
+    async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
+        """See :meth:`Job.cancel`."""
+        attempt = self._find_attempt(job.id)
+        if attempt is None and not await self._cancel_stored(job, interrupt):
+            return
+        attempt = self._find_attempt(job.id)  # it may have been claimed by this process meanwhile
+        if attempt is None:
+            await self._wait(job)
+        elif interrupt:
+            attempt.job = attempt.job or job
+            attempt.interrupt(Interruption.CANCEL)
+            if attempt.task is not asyncio.current_task():
+                await self._wait(job)
+        else:
+            attempt.is_last = attempt.run is not None
+
+    async def _cancel_stored(self, job: Job[Any], interrupt: bool) -> bool:
+        """Cancel the row; whether the job is running, somewhere."""
+        now = self._clock.now()
+        backends = self._backends()
+        if not backends:
+            raise ApplicationStateError(
+                operation=f"cancel job {job.id!r}",
+                reason="The app is not running.",
+                solution="Cancel inside `async with app:`.",
+            )
+        is_running = False
+        for backend in backends:
+            storage = backend.storage
+            if not interrupt and await self._is_running(backend, job.id):
+                continue
+            cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=now + seconds(self._ttl))
+            (met,) = await backend.gate.call(cancel)
+            if met is CancelResult.CANCELLED:
+                job.end(JobStatus.CANCELLED)
+                self._ended(job)
+                return False
+            if met is CancelResult.ENDED:
+                self._watch(job)
+            is_running = is_running or met is CancelResult.REQUESTED
+        return is_running
+
+    async def _is_running(self, backend: Backend, job_id: str) -> bool:
+        records = await backend.gate.call(lambda: backend.storage.get((job_id,)))
+        return any(record.status == JobStatus.RUNNING for record in records)
+
+    async def _wait(self, job: Job[Any]) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await job.wait()
+        except TimeoutError:
+            log.warning("Job %s was told to stop %g seconds ago and still runs.", job.id, _PATIENCE)

@@ -1,0 +1,136 @@
+"""Free slots → claim → executor.
+
+One dispatcher per storage. It asks for jobs when there may be some (a ring, a job that was stored without a slot, the due
+time that the last claim named, a slot that became free while more was waiting) and only for as many as there are free
+slots: back-pressure is that nobody asks. Future jobs cost nothing here: the storage knows when the next one is due, so the
+dispatcher holds a single time, however many jobs wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from jobify.clock import SECOND, Clock
+from jobify.engine.backend import Backend
+from jobify.engine.lanes import Lanes, LaneSlots
+from jobify.engine.service import Service
+from jobify.options import RunMode
+from jobify.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.registry import Endpoint
+from jobify.types import Microseconds
+
+__all__ = ("Dispatcher",)
+
+_MAX_CLAIM = 256
+"""Jobs per lane in one claim at most, so that one process does not take the work of all."""
+
+_RECHECK = 1.0
+"""Seconds after which a sleeping dispatcher looks at the wall clock again: it may have jumped, or the machine slept."""
+
+Admit = Callable[[Backend, Claim, LaneSlots], None]
+
+
+class Dispatcher(Service):
+    """Claims due jobs of one storage as slots become free."""
+
+    def __init__(
+        self, backend: Backend, lanes: Lanes, endpoints: Sequence[Endpoint], admit: Admit, clock: Clock
+    ) -> None:
+        super().__init__()
+        self._backend = backend
+        self._lanes = lanes
+        self._admit = admit
+        self._clock = clock
+        self._tasks = {
+            mode: tuple(endpoint.name for endpoint in endpoints if endpoint.run_mode is mode) for mode in RunMode
+        }
+        self._modes = {endpoint.name: endpoint.run_mode for endpoint in endpoints}
+        self._bell = asyncio.Event()
+        self._next_due_at: Microseconds | None = None
+
+    # -- what others tell it -------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There may be work: look now."""
+        self._bell.set()
+
+    def expect(self, due_at: Microseconds) -> None:
+        """A job that is due at this time was stored."""
+        if self._next_due_at is None or due_at < self._next_due_at:
+            self._next_due_at = due_at
+            self._bell.set()
+
+    # -- the duty ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        self._bell = asyncio.Event()
+        self._bell.set()
+        while True:
+            await self._sleep()
+            while await self.step():
+                pass
+
+    async def step(self) -> bool:
+        """One claim; whether another one makes sense at once."""
+        self._bell.clear()
+        if self._is_any_lane_full():
+            self._lanes.when_free(self.wake)
+        reserved = self._reserve()
+        if not reserved:
+            return False
+        # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer.
+        self._next_due_at = None
+        try:
+            claimed = await self._claim(reserved)
+        except BaseException:
+            for slots, limit in reserved:
+                self._lanes.release(slots, limit)
+            raise
+        if claimed.next_due_at is not None:
+            self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
+        self._start(claimed.claims, reserved)
+        return claimed.has_more
+
+    async def _claim(self, reserved: list[tuple[LaneSlots, int]]) -> Claimed:
+        lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
+        request = ClaimRequest(owner=self._backend.owner, lanes=lanes)
+        return await self._backend.gate.claim(request, now=self._clock.now())
+
+    def _is_any_lane_full(self) -> bool:
+        return any(tasks and not self._lanes[mode].free for mode, tasks in self._tasks.items())
+
+    def _reserve(self) -> list[tuple[LaneSlots, int]]:
+        """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile."""
+        reserved = []
+        for mode, tasks in self._tasks.items():
+            slots = self._lanes[mode]
+            limit = slots.take_up_to(_MAX_CLAIM) if tasks else 0
+            if limit:
+                reserved.append((slots, limit))
+        return reserved
+
+    def _start(self, claims: Sequence[Claim], reserved: list[tuple[LaneSlots, int]]) -> None:
+        left = {slots.mode: limit for slots, limit in reserved}
+        for claim in claims:
+            mode = self._modes[claim.task]
+            left[mode] -= 1
+            self._admit(self._backend, claim, self._lanes[mode])
+        for slots, _ in reserved:
+            if left[slots.mode]:
+                self._lanes.release(slots, left[slots.mode])
+
+    async def _sleep(self) -> None:
+        """Until somebody rings or the next job is due, by the wall clock."""
+        while not self._bell.is_set():
+            if self._next_due_at is None:
+                await self._bell.wait()
+                return
+            left = (self._next_due_at - self._clock.now()) / SECOND
+            if left <= 0:
+                return
+            try:
+                async with asyncio.timeout(min(left, _RECHECK)):
+                    await self._bell.wait()
+            except TimeoutError:
+                pass

@@ -1,0 +1,306 @@
+"""The engine: its parts, put together, and the order in which they start and stop.
+
+::
+
+    order ─▶ intake ─▶ storage ─▶ dispatcher ─▶ admission ─▶ executor ─▶ runner
+                │ (short way)                                   ▲  │
+                └───────────────────────────────────────────────┘  └─▶ completer ─▶ storage, handle
+
+``open`` connects the storages; then the app runs its lifespans and plugins; ``start`` takes up work. ``drain`` ends the
+work; then come the app's plugins and lifespans, in reverse; ``close`` lets go of the storages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from jobify.clock import Clock
+from jobify.engine.admission import Admission
+from jobify.engine.attempt import Attempt, Interruption
+from jobify.engine.backend import Backend
+from jobify.engine.completer import Completer
+from jobify.engine.declarations import bring_in_line, report_unknown
+from jobify.engine.desk import Desk
+from jobify.engine.dispatcher import Dispatcher
+from jobify.engine.executor import Executor
+from jobify.engine.handles import Handles
+from jobify.engine.intake import Intake
+from jobify.engine.janitor import Janitor
+from jobify.engine.lanes import Lanes
+from jobify.engine.recovery import Recovery
+from jobify.engine.rules import Rules
+from jobify.engine.service import Service
+from jobify.engine.wakeups import Wakeups
+from jobify.engine.watcher import Watcher
+from jobify.job import Job
+from jobify.options import RunMode
+from jobify.records import JobQuery, Settlement
+from jobify.registry import Endpoint, Registry
+from jobify.runners.base import Runner
+from jobify.schedule import Order, Scheduler
+from jobify.settings import JobifyConfiguration
+from jobify.status import ENDED, JobStatus
+from jobify.types import Microseconds
+
+__all__ = ("Engine",)
+
+log = logging.getLogger("jobify.engine")
+
+_ACTIVE = tuple(status.value for status in JobStatus if status not in ENDED)
+_NUDGE = 5.0
+"""Seconds between two reminders to jobs that a shutdown waits for."""
+
+
+class Engine:
+    """One life of an app, in one event loop. A restart makes a new engine."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        durable: Backend | None,
+        volatile: Backend,
+        runners: dict[RunMode, Runner],
+        scheduler: Scheduler,
+        config: JobifyConfiguration,
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._durable = durable
+        self._volatile = volatile
+        self._runners = runners
+        self._config = config
+        self._clock = clock
+        self._activity = asyncio.Event()
+        limits = config.limits
+        self._rules = Rules(config.tz, config.cron_factory)
+        self._lanes = Lanes({mode: runner.slots for mode, runner in runners.items()})
+        self._desk = Desk(
+            zone=config.tz,
+            backends=self._running_backends,
+            find_attempt=lambda job_id: self._executor.find(job_id),
+            watch=self._watch,
+            ended=self._cancelled,
+            clock=clock,
+            ttl=limits.result_ttl,
+        )
+        self._handles = Handles(self._desk, self._rules)
+        self._completer = Completer(
+            lanes=self._lanes, handles=self._handles, clock=clock, ttl=limits.result_ttl, on_settled=self._settled
+        )
+        self._executor = Executor(
+            runners=runners,
+            completer=self._completer,
+            handles=self._handles,
+            scheduler=scheduler,
+            config=config,
+            clock=clock,
+        )
+        self._admission = Admission(
+            registry=registry,
+            handles=self._handles,
+            rules=self._rules,
+            completer=self._completer,
+            launch=self._executor.launch,
+            clock=clock,
+        )
+        self._intake = Intake(
+            registry=registry,
+            backend_of=self._backend_of,
+            handles=self._handles,
+            rules=self._rules,
+            lanes=self._lanes,
+            config=config,
+            clock=clock,
+            launch=self._executor.launch,
+            expect=self._expect,
+            find_attempt=self._executor.find,
+        )
+        self._dispatchers: dict[Backend, Dispatcher] = {}
+        self._watcher: Watcher | None = None
+        self._services: list[Service] = []
+        self._opened: list[Backend] = []
+        self._errands: set[asyncio.Task[None]] = set()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect the storages. If one cannot be connected, none is."""
+        try:
+            for backend in filter(None, (self._durable, self._volatile)):
+                await backend.start()
+                self._opened.append(backend)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def start(self) -> None:
+        """Take up work: recover what died, bring declared crons in line, then dispatch."""
+        for runner in self._runners.values():
+            await runner.start()
+        if self._durable is not None:
+            self._services += self._shared_services(self._durable)
+            await report_unknown(self._durable, self._registry)
+        for backend in self._opened:
+            endpoints = [endpoint for endpoint in self._registry.values() if self._backend_of(endpoint) is backend]
+            await bring_in_line(backend, endpoints, self._rules, self._clock)
+            dispatcher = Dispatcher(backend, self._lanes, endpoints, self._admission.admit, self._clock)
+            self._dispatchers[backend] = dispatcher
+            self._services.append(dispatcher)
+        for service in self._services:
+            await service.start()
+
+    def _shared_services(self, backend: Backend) -> list[Service]:
+        self._watcher = Watcher(
+            backend, self._handles, self._registry, lambda job_id: self._executor.find(job_id) is not None, self._clock
+        )
+        recovery = Recovery(backend, self._config.limits, self._clock, on_recovered=self._look)
+        return [recovery, Janitor(backend, self._clock), self._watcher, Wakeups(backend, self._look)]
+
+    async def drain(self, grace: float) -> None:
+        """Start nothing more; let running jobs finish for ``grace`` seconds, then interrupt them and wait for them.
+
+        What they push meanwhile is stored and runs at the next start. Threads cannot be interrupted: they are waited for.
+        """
+        self._intake.is_draining = True
+        for dispatcher in self._dispatchers.values():
+            await dispatcher.stop()
+        try:
+            async with asyncio.timeout(grace):
+                await self._executor.idle()
+        except TimeoutError:
+            await self._interrupt_all()
+        await self._completer.drain()
+        for job in self._handles:
+            if not job.is_done():
+                job.end(JobStatus.CANCELLED)
+
+    async def _interrupt_all(self) -> None:
+        while len(self._executor):
+            for attempt in self._executor:
+                attempt.interrupt(Interruption.SHUTDOWN)
+            try:
+                async with asyncio.timeout(_NUDGE):
+                    await self._executor.idle()
+            except TimeoutError:
+                names = sorted({attempt.endpoint.name for attempt in self._executor})
+                log.warning("The shutdown still waits for %d jobs: %s.", len(self._executor), ", ".join(names))
+
+    async def close(self) -> None:
+        """Stop the services, let go of runners and storages. Every step is taken, whatever fails; the first error is
+        raised at the end."""
+        errors: list[BaseException] = []
+        steps = [service.stop for service in reversed(self._services)]
+        steps += [runner.stop for runner in self._runners.values()]
+        steps += [backend.stop for backend in reversed(self._opened)]
+        for step in steps:
+            try:
+                await step()
+            except Exception as error:  # one part that cannot stop must not keep the others running
+                log.exception("A part of the engine failed to stop.")
+                errors.append(error)
+        self._services.clear()
+        self._opened.clear()
+        self._dispatchers.clear()
+        if errors:
+            raise errors[0]
+
+    # -- what users ask ------------------------------------------------------------------------------------------------
+
+    async def submit(self, order: Order) -> Job[Any]:
+        """Take an order; see :class:`~jobify.schedule.Scheduler`."""
+        return await self._intake.submit(order)
+
+    def find_job(self, job_id: str) -> Job[Any] | None:
+        """The handle of a job that is waiting or running, None for any other id."""
+        attempt = self._executor.find(job_id)
+        if attempt is not None:
+            return self._handles.of_attempt(attempt)
+        for backend in self._opened:
+            for record in backend.storage.get((job_id,)):
+                if record.status in _ACTIVE and record.task in self._registry:
+                    return self._handles.of_record(record)
+        return None
+
+    def active_jobs(self) -> list[Job[Any]]:
+        """The handles of all jobs of this app's tasks that are waiting or running."""
+        found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._executor}
+        for backend in self._opened:
+            query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=1000)
+            while records := backend.storage.find(query):
+                for record in records:
+                    if record.id not in found:
+                        found[record.id] = self._handles.of_record(record)
+                query = query._replace(after_id=records[-1].id)
+        return list(found.values())
+
+    async def wait_all(self) -> None:
+        """Return when no job of this app's tasks is waiting or running, here or elsewhere."""
+        while True:
+            self._activity.clear()
+            await self._executor.idle()
+            await self._completer.drain()
+            if not await self._has_active():
+                return
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._activity.wait()
+            except TimeoutError:
+                pass
+
+    async def _has_active(self) -> bool:
+        query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=1)
+        for backend in self._opened:
+            if await backend.gate.call(partial(backend.storage.find, query)):
+                return True
+        return False
+
+    # -- what the parts tell each other --------------------------------------------------------------------------------
+
+    def _backend_of(self, endpoint: Endpoint) -> Backend:
+        return self._durable if self._durable is not None and endpoint.is_durable else self._volatile
+
+    def _running_backends(self) -> list[Backend]:
+        return self._opened
+
+    def _expect(self, backend: Backend, due_at: Microseconds) -> None:
+        dispatcher = self._dispatchers.get(backend)
+        if dispatcher is not None:
+            dispatcher.expect(due_at)
+
+    def _settled(self, attempt: Attempt, settlement: Settlement) -> None:
+        if settlement.finished_at is None:
+            self._expect(attempt.backend, settlement.due_at)
+        elif attempt.is_replaced:
+            self._look()
+        self._activity.set()
+
+    def _cancelled(self, job: Job[Any]) -> None:
+        self._handles.forget(job)
+        self._activity.set()
+
+    def _watch(self, job: Job[Any]) -> None:
+        if self._watcher is not None:
+            self._watcher.wake()
+
+    def _look(self) -> None:
+        """Something in the shared storage may have changed."""
+        for dispatcher in self._dispatchers.values():
+            dispatcher.wake()
+        if self._watcher is not None:
+            self._watcher.wake()
+        if self._durable is not None and len(self._executor):
+            task = asyncio.ensure_future(self._obey_cancels(self._durable))
+            self._errands.add(task)
+            task.add_done_callback(self._errands.discard)
+        self._activity.set()
+
+    async def _obey_cancels(self, backend: Backend) -> None:
+        """Interrupt the jobs here that somebody elsewhere wants cancelled."""
+        for job_id in await backend.gate.call(lambda: backend.storage.cancel_requests(backend.owner)):
+            attempt = self._executor.find(job_id)
+            if attempt is not None:
+                attempt.interrupt(Interruption.CANCEL)

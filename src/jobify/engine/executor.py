@@ -1,0 +1,165 @@
+"""One attempt, from claim to outcome. Read it top to bottom.
+
+::
+
+    launch → _carry: begin → perform (chain → runner → function) → outcome → completer
+
+The function runs in a task of its own, which is what a cancel or a shutdown interrupts. When the function has ended the
+rest is plain calls: nothing between the end of a task and the note of its outcome can be cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from jobify.clock import Clock
+from jobify.context import JobContext, Runnable
+from jobify.engine.attempt import Attempt
+from jobify.engine.completer import Completer
+from jobify.engine.handles import Handles
+from jobify.engine.verdict import outcome_of
+from jobify.exceptions import PayloadError
+from jobify.injection import inject
+from jobify.options import RunMode
+from jobify.runners.base import Call, Runner
+from jobify.schedule import ScheduleBuilder, Scheduler
+from jobify.settings import JobifyConfiguration
+from jobify.state import RequestState
+from jobify.status import JobStatus
+from jobify.types import UNSET
+
+__all__ = ("Executor",)
+
+log = logging.getLogger("jobify.engine")
+
+
+class Executor:
+    """Runs attempts. Knows which are running."""
+
+    def __init__(
+        self,
+        *,
+        runners: dict[RunMode, Runner],
+        completer: Completer,
+        handles: Handles,
+        scheduler: Scheduler,
+        config: JobifyConfiguration,
+        clock: Clock,
+    ) -> None:
+        self._runners = runners
+        self._completer = completer
+        self._handles = handles
+        self._scheduler = scheduler
+        self._config = config
+        self._clock = clock
+        self._attempts: dict[str, Attempt] = {}
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._loop = asyncio.get_running_loop()
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(list(self._attempts.values()))
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def find(self, job_id: str) -> Attempt | None:
+        """The running attempt of a job, if it runs here."""
+        return self._attempts.get(job_id)
+
+    async def idle(self) -> None:
+        """Return when no attempt runs."""
+        await self._is_idle.wait()
+
+    def launch(self, attempt: Attempt) -> None:
+        """Start an attempt whose claim and slot are held. Returns at once."""
+        self._attempts[attempt.id] = attempt
+        if len(self._attempts) == 1:
+            self._is_idle.clear()
+        attempt.task = self._loop.create_task(self._carry(attempt))
+
+    async def _carry(self, attempt: Attempt) -> None:
+        """Carry one claimed job through one attempt. Never raises for the job's own failure."""
+        attempt.has_begun = True
+        attempt.started_at = self._clock.now()
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            if attempt.interruption is None:
+                value = await self._perform(attempt)
+            else:
+                error = asyncio.CancelledError()
+        except BaseException as raised:  # SystemExit and CancelledError included: a job cannot end its app
+            error = raised
+        outcome = outcome_of(attempt, value, error, now=self._clock.now())
+        del self._attempts[attempt.id]
+        if not self._attempts:
+            self._is_idle.set()
+        self._completer.complete(attempt, outcome)
+
+    async def _perform(self, attempt: Attempt) -> Any:
+        endpoint = attempt.endpoint
+        if attempt.args is UNSET:
+            attempt.args, attempt.kwargs = attempt.backend.decode_call(endpoint, attempt.payload)
+        if attempt.job is not None:
+            attempt.job.status = JobStatus.RUNNING
+        if endpoint.call is not None:
+            return await endpoint.call(self._context(attempt))
+        if endpoint.run_mode is RunMode.MAIN:
+            return await endpoint.func(*attempt.args, **attempt.kwargs)
+        return await self._run_elsewhere(attempt, attempt.args, attempt.kwargs)
+
+    async def _run_elsewhere(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        endpoint = attempt.endpoint
+        call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
+        return await self._runners[endpoint.run_mode].run(call)
+
+    def _context(self, attempt: Attempt) -> JobContext:
+        """What middleware, handlers and INJECT parameters see."""
+        endpoint = attempt.endpoint
+        job = self._handles.of_attempt(attempt)
+        job.status = JobStatus.RUNNING
+
+        async def strategy(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if endpoint.run_mode is RunMode.MAIN:
+                return await endpoint.func(*args, **kwargs)
+            return await self._run_elsewhere(attempt, args, kwargs)
+
+        context = JobContext(
+            job=job,
+            state=endpoint.state,
+            runnable=Runnable(
+                name=endpoint.name,
+                bound=_bind(attempt),
+                strategy=strategy,
+                func_spec=endpoint.spec,
+            ),
+            request_state=RequestState(),
+            route_options=endpoint.options,
+            jobify_config=self._config,
+            schedule_builder=ScheduleBuilder(
+                name=endpoint.name,
+                func_spec=endpoint.spec,
+                options=endpoint.options,
+                scheduler=self._scheduler,
+                args=attempt.args,
+                kwargs=attempt.kwargs,
+            ),
+            app=self._config.app,
+        )
+        if endpoint.spec.inject_params:
+            inject(context)
+        return context
+
+
+def _bind(attempt: Attempt) -> inspect.BoundArguments:
+    try:
+        return attempt.endpoint.spec.bind(attempt.args, attempt.kwargs)
+    except TypeError as error:
+        raise PayloadError(
+            f"The stored arguments of job {attempt.id!r} do not fit task {attempt.endpoint.name!r} as it is now: {error}"
+        ) from error

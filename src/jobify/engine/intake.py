@@ -1,0 +1,317 @@
+"""From an order to a stored job: outer middleware → encoded arguments → one insert → a handle.
+
+The short way: a job that is due now and finds a free slot is inserted as already claimed by this process, and starts when
+the insert is on disk. Without a free slot it is inserted as waiting, and whoever has a slot first takes it.
+
+If the caller is cancelled while the insert is under way the job is stored and runs all the same: what was asked for may
+already be on disk, and a job that is claimed must have somebody who runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from jobify.clock import Clock, to_datetime
+from jobify.context import OuterContext, Runnable
+from jobify.engine.attempt import Attempt
+from jobify.engine.backend import Backend
+from jobify.engine.handles import Handles
+from jobify.engine.lanes import Lanes
+from jobify.engine.placing import Placement, replace
+from jobify.engine.rules import Rule, Rules
+from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
+from jobify.job import Job
+from jobify.middleware.base import chain_outer
+from jobify.records import NewJob
+from jobify.registry import Endpoint, Registry
+from jobify.schedule import Order
+from jobify.settings import JobifyConfiguration
+from jobify.state import RequestState
+from jobify.status import JobStatus
+from jobify.triggers import At, CronTrigger, Push, Triggers
+from jobify.types import UNSET, Microseconds
+
+__all__ = ("Draft", "Intake")
+
+_SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
+
+
+class Draft:
+    """An order on its way to becoming a row."""
+
+    __slots__ = ("args", "backend", "due_at", "endpoint", "job", "kwargs", "now", "order", "rule")
+
+    def __init__(
+        self, order: Order, endpoint: Endpoint, backend: Backend, job: Job[Any], now: Microseconds, rule: Rule | None
+    ) -> None:
+        self.order = order
+        self.endpoint = endpoint
+        self.backend = backend
+        self.job = job
+        self.now = now
+        self.due_at = job.due_at
+        self.rule = rule
+        self.args = order.builder.args
+        self.kwargs = order.builder.kwargs
+
+    def row(self, payload: Any, *, is_claimed: bool) -> NewJob:
+        """The draft as a row: claimed by this process, or waiting."""
+        return NewJob(
+            self.job.id,
+            self.endpoint.name,
+            "default",
+            0,
+            _RUNNING if is_claimed else _SCHEDULED,
+            not is_claimed and self.due_at <= self.now,
+            self.due_at,
+            self.now,
+            payload,
+            None if self.rule is None else self.rule.text,
+            None if self.rule is None else self.due_at,
+            None,
+            self.backend.owner,
+            self.backend.owner if is_claimed else None,
+            int(is_claimed),
+            int(is_claimed),
+            self.now if is_claimed else None,
+        )
+
+
+class Intake:
+    """Takes orders for one engine."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        backend_of: Callable[[Endpoint], Backend],
+        handles: Handles,
+        rules: Rules,
+        lanes: Lanes,
+        config: JobifyConfiguration,
+        clock: Clock,
+        launch: Callable[[Attempt], None],
+        expect: Callable[[Backend, Microseconds], None],
+        find_attempt: Callable[[str], Attempt | None],
+    ) -> None:
+        self._registry = registry
+        self._backend_of = backend_of
+        self._handles = handles
+        self._rules = rules
+        self._lanes = lanes
+        self._config = config
+        self._clock = clock
+        self._launch = launch
+        self._expect = expect
+        self._find_attempt = find_attempt
+        self.is_draining = False
+        """Store what is asked for, start nothing."""
+
+    async def submit(self, order: Order) -> Job[Any]:
+        """Store the order; see :class:`~jobify.schedule.Scheduler`."""
+        draft = self._draft(order)
+        if draft.endpoint.outer:
+            await self._through_middleware(draft)
+        else:
+            await self._store(draft)
+        return draft.job
+
+    def _draft(self, order: Order) -> Draft:
+        endpoint = self._registry.get(order.builder.name)
+        if endpoint is None:
+            raise ApplicationStateError(
+                operation=f"schedule {order.builder.name!r}",
+                reason="The task was added after the app had started.",
+                solution="Register all tasks and routers before the start.",
+            )
+        now = self._clock.now()
+        rule = None if order.cron is None else self._rules.of_cron(order.cron)
+        if rule is not None:
+            due_at = self._rules.first_due(rule, now=now)
+        else:
+            due_at = now if order.due_at is None else order.due_at
+        job_id = order.job_id if order.job_id is not None else str(self._config.uuid_generator())
+        job = self._handles.make(job_id, due_at, JobStatus.PENDING)
+        return Draft(order, endpoint, self._backend_of(endpoint), job, now, rule)
+
+    # -- storing -------------------------------------------------------------------------------------------------------
+
+    async def _store(self, draft: Draft) -> None:
+        payload = self._encode(draft)
+        if draft.order.is_replace:
+            await self._replace(draft, payload)
+            return
+        attempt = self._claim_at_birth(draft) if draft.rule is None and draft.due_at <= draft.now else None
+        ticket = _Ticket(draft, attempt, self._stored)
+        draft.backend.gate.insert(draft.row(payload, is_claimed=attempt is not None), ticket)
+        await ticket.answered()
+
+    def _encode(self, draft: Draft) -> Any:
+        try:
+            return draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs)
+        except PayloadError as error:
+            raise PayloadError(
+                f"Cannot store a job of task {draft.endpoint.name!r}: {error} "
+                "Nothing was stored. A task with durable=False takes any object."
+            ) from error
+
+    def _claim_at_birth(self, draft: Draft) -> Attempt | None:
+        lane = self._lanes[draft.endpoint.run_mode]
+        if self.is_draining or not lane.take():
+            return None
+        attempt = Attempt(draft.backend, draft.endpoint, lane, draft.job.id, draft.due_at, draft.job)
+        attempt.args, attempt.kwargs = draft.args, draft.kwargs
+        attempt.origin = draft.backend.owner
+        return attempt
+
+    def _stored(self, draft: Draft, attempt: Attempt | None, answer: bool | Exception) -> Exception | None:
+        """The insert was answered; what the caller is to be told if it failed."""
+        if answer is True:
+            draft.job.status = JobStatus.SCHEDULED
+            if attempt is not None:
+                self._launch(attempt)
+            else:
+                self._remember(draft)
+            return None
+        if attempt is not None:
+            self._lanes.release(attempt.lane)
+        return DuplicateJobError(draft.job.id) if answer is False else answer
+
+    def _remember(self, draft: Draft) -> None:
+        """A job that waits: show its schedule, and let the dispatcher know when it is due."""
+        if draft.rule is not None:
+            self._handles.show_schedule(draft.job, draft.rule, 0, 0)
+        self._handles.add(draft.job)
+        self._expect(draft.backend, draft.due_at)
+
+    # -- replacing -----------------------------------------------------------------------------------------------------
+
+    async def _replace(self, draft: Draft, payload: Any) -> None:
+        storage = draft.backend.storage
+        row = draft.row(payload, is_claimed=False)
+        place = partial(
+            replace, storage, row, cron=draft.order.cron, read=self._rules.read, is_force=draft.order.is_force
+        )
+        placed = asyncio.ensure_future(draft.backend.gate.call(place))
+        placed.add_done_callback(lambda _: None)
+        draft.job = self._show(draft, await asyncio.shield(placed))
+
+    def _show(self, draft: Draft, placement: Placement) -> Job[Any]:
+        """The handle that the user already has, brought up to date; or the new one."""
+        attempt = self._find_attempt(draft.job.id)
+        job = self._handles.find(draft.job.id) or (attempt.job if attempt is not None else None)
+        job = job if job is not None and not job.is_done() else draft.job
+        draft.job = job
+        if placement.is_unchanged and placement.record is not None:
+            return self._handles.of_record(placement.record)
+        if attempt is not None:
+            attempt.is_replaced = True
+        job.move(draft.due_at, JobStatus.RUNNING if attempt is not None else JobStatus.SCHEDULED)
+        if draft.rule is None:
+            job.unbind_cron_context()
+        else:
+            self._handles.show_schedule(job, draft.rule, *placement.progress)
+        self._handles.add(job)
+        self._expect(draft.backend, draft.due_at)
+        return job
+
+    # -- outer middleware ----------------------------------------------------------------------------------------------
+
+    async def _through_middleware(self, draft: Draft) -> None:
+        context = self._outer_context(draft)
+
+        async def end(context: OuterContext) -> asyncio.Handle:
+            bound = context.runnable.bound
+            bound.arguments.clear()
+            bound.arguments.update(context.arguments)
+            draft.args, draft.kwargs = bound.args, bound.kwargs
+            await context.persist_job_hook()
+            return context.schedule_hook()
+
+        await chain_outer(draft.endpoint.outer, end)(context)
+
+    def _outer_context(self, draft: Draft) -> OuterContext:
+        order, endpoint = draft.order, draft.endpoint
+        bound = endpoint.spec.bind(draft.args, draft.kwargs)
+        is_stored = False
+
+        async def persist() -> None:
+            nonlocal is_stored
+            if not is_stored:
+                is_stored = True
+                await self._store(draft)
+
+        return OuterContext(
+            job=draft.job,
+            state=endpoint.state,
+            trigger=self._trigger(draft),
+            runnable=Runnable(name=endpoint.name, bound=bound, strategy=_not_here, func_spec=endpoint.spec),
+            arguments=dict(bound.arguments),
+            func_spec=endpoint.spec,
+            is_force=order.is_force,
+            is_persist=endpoint.is_durable and draft.backend.is_durable,
+            is_replace=order.is_replace,
+            route_options=endpoint.options,
+            jobify_config=self._config,
+            request_state=RequestState(),
+            persist_job_hook=persist,
+            schedule_hook=_scheduled,
+            schedule_builder=order.builder,
+        )
+
+    def _trigger(self, draft: Draft) -> Triggers:
+        zone = self._config.tz
+        if draft.rule is not None:
+            return CronTrigger(draft.job.id, draft.rule.cron, to_datetime(draft.now, zone=zone), 0)
+        if draft.order.due_at is None:
+            return Push(draft.job.id)
+        return At(draft.job.id, to_datetime(draft.due_at, zone=zone))
+
+
+class _Ticket:
+    """Waits for the answer to one insert; acts on it even when nobody waits any more."""
+
+    __slots__ = ("_act", "_attempt", "_draft", "_error", "_waiter")
+
+    def __init__(
+        self,
+        draft: Draft,
+        attempt: Attempt | None,
+        act: Callable[[Draft, Attempt | None, bool | Exception], Exception | None],
+    ) -> None:
+        self._draft = draft
+        self._attempt = attempt
+        self._act = act
+        self._error: Any = UNSET
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __call__(self, answer: bool | Exception) -> None:
+        self._error = self._act(self._draft, self._attempt, answer)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def answered(self) -> None:
+        """Return when the job is stored; raise if it is not."""
+        if self._error is UNSET:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._error is not None:
+            raise self._error
+
+
+async def _not_here(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    raise ApplicationStateError(
+        operation="run the job",
+        reason="It is being scheduled; outer middleware runs before that.",
+        solution="Use a middleware (not an outer one) to work around the run.",
+    )
+
+
+def _scheduled() -> asyncio.Handle:
+    """What the outer chain returns: published as an event-loop handle. The engine starts jobs by itself."""
+    handle = asyncio.Handle(lambda: None, (), asyncio.get_running_loop())
+    handle.cancel()
+    return handle

@@ -1,0 +1,51 @@
+"""Jobs whose process died go back to where another process finds them.
+
+A process that lives holds a lock that the kernel drops at its death, so a dead one is known for certain and at once. Every
+process looks at the locks of the others twice a second; whoever is first takes the jobs back, in one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from jobify.clock import Clock, seconds
+from jobify.engine.backend import Backend
+from jobify.engine.service import Periodic
+from jobify.settings import Limits
+from jobify.status import JobStatus
+
+__all__ = ("Recovery",)
+
+log = logging.getLogger("jobify.engine")
+
+_INTERVAL = 0.5
+"""Seconds between two looks: what a crash may cost, while another process lives."""
+
+
+class Recovery(Periodic):
+    """Takes jobs from dead owners and calls ``on_recovered`` if there were any."""
+
+    def __init__(self, backend: Backend, limits: Limits, clock: Clock, on_recovered: Callable[[], None]) -> None:
+        super().__init__(_INTERVAL)
+        self._backend = backend
+        self._limits = limits
+        self._clock = clock
+        self._on_recovered = on_recovered
+
+    async def step(self) -> None:
+        storage, now = self._backend.storage, self._clock.now()
+        recovered = await self._backend.gate.call(
+            lambda: storage.recover(
+                now=now,
+                max_crashes=self._limits.max_crashes,
+                delete_at=now + seconds(self._limits.result_ttl),
+            )
+        )
+        for job in recovered:
+            if job.status == JobStatus.FAILED:
+                log.error("Job %s (%s) took %d processes down and failed.", job.id, job.task, self._limits.max_crashes)
+            else:
+                log.warning("Job %s (%s) lost its process and runs again.", job.id, job.task)
+        if recovered:
+            self._on_recovered()

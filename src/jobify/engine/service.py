@@ -1,0 +1,67 @@
+"""What runs long starts, says ready, and stops: any number of times, in any event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+
+__all__ = ("Periodic", "Service")
+
+log = logging.getLogger("jobify.engine")
+
+
+class Service(ABC):
+    """A background task with one duty.
+
+    ``start`` and ``stop`` may each be called twice. A service that fails is restarted after a pause that grows up to half
+    a minute: no error of a database or a peer ends it silently.
+    """
+
+    _LONGEST_PAUSE = 30.0
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin in the running event loop."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._keep_running(), name=type(self).__name__)
+
+    async def stop(self) -> None:
+        """End, and return when it has ended."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    @abstractmethod
+    async def run(self) -> None:
+        """The duty; runs until it is cancelled."""
+
+    async def _keep_running(self) -> None:
+        pause = 0.05
+        while True:
+            try:
+                await self.run()
+            except Exception as error:  # whatever it is, the duty must go on
+                log.warning("%s failed and goes on in %.2g s: %s", type(self).__name__, pause, error, exc_info=error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._LONGEST_PAUSE)
+
+
+class Periodic(Service):
+    """A service that does one ``step`` now and then every ``interval`` seconds."""
+
+    def __init__(self, interval: float) -> None:
+        super().__init__()
+        self._interval = interval
+
+    @abstractmethod
+    async def step(self) -> None:
+        """One round; tests call it directly."""
+
+    async def run(self) -> None:
+        while True:
+            await self.step()
+            await asyncio.sleep(self._interval)

@@ -1,0 +1,218 @@
+"""What the end of an attempt means for its job. Pure: everything it needs is given, the time included."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Final, NamedTuple
+
+from jobify.clock import seconds, to_datetime
+from jobify.engine.attempt import Attempt, Interruption, Run
+from jobify.exceptions import JobTimeoutError
+from jobify.misfire import Missed, Plan, plan_after
+from jobify.records import AttemptRecord, Settlement
+from jobify.retry import wants_retry
+from jobify.status import (
+    ENDED,
+    Cancelled,
+    Event,
+    Failed,
+    JobStatus,
+    Outcome,
+    Released,
+    RetryAt,
+    Succeeded,
+    TimedOut,
+    after,
+)
+from jobify.types import Microseconds
+
+__all__ = ("describe_error", "outcome_of", "settlement_of", "skip_record", "skip_settlement")
+
+_EVENTS: Final[dict[type[Any], Event]] = {
+    Succeeded: Event.SUCCEEDED,
+    RetryAt: Event.RETRY,
+    Failed: Event.FAILED,
+    TimedOut: Event.TIMED_OUT,
+    Cancelled: Event.CANCELLED,
+    Released: Event.RELEASED,
+}
+
+
+class _Next(NamedTuple):
+    """What the row says from here on."""
+
+    event: Event
+    due_at: Microseconds
+    offset_at: Microseconds | None
+    attempt: int
+    run_count: int = 0
+    failure_count: int = 0
+    skipped: Missed | None = None
+
+
+def outcome_of(attempt: Attempt, value: Any, error: BaseException | None, *, now: Microseconds) -> Outcome:
+    """How the attempt ended.
+
+    A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
+    the same. A CancelledError that nobody here asked for is the task's own failure.
+    """
+    if attempt.interruption is Interruption.CANCEL:
+        return Cancelled()
+    if error is None:
+        return Succeeded(value)
+    if attempt.interruption is Interruption.SHUTDOWN:
+        return Released()
+    retry = attempt.endpoint.retry
+    if retry is not None and wants_retry(retry, error, attempt.number):
+        return RetryAt(error, now + seconds(retry.compute_delay(attempt.number)))
+    if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
+        return TimedOut(error)
+    return Failed(error)
+
+
+def settlement_of(
+    attempt: Attempt, outcome: Outcome, result: bytes | None, *, now: Microseconds, ttl: float
+) -> Settlement:
+    """The row that ``outcome`` makes of the job. An ended row may be deleted after ``ttl`` seconds; the row of a schedule
+    that ended by its own rule is kept for good, or a restart would take it for a new one."""
+    following = _next(attempt, outcome, now)
+    status = after(JobStatus.RUNNING, following.event)
+    has_ended = status in ENDED
+    is_kept = attempt.run is not None and status is not JobStatus.CANCELLED
+    error = describe_error(outcome)
+    return Settlement(
+        status=status.value,
+        ready=following.due_at <= now,
+        due_at=following.due_at,
+        offset_at=following.offset_at,
+        attempt=following.attempt,
+        run_count=following.run_count,
+        failure_count=following.failure_count,
+        result=result,
+        error=error,
+        finished_at=now if has_ended else None,
+        delete_at=now + seconds(ttl) if has_ended and not is_kept else None,
+        id=attempt.id,
+        owner=attempt.backend.owner,
+        fence=attempt.fence,
+        history=_history(attempt, outcome, following, error, now),
+    )
+
+
+def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microseconds) -> Settlement:
+    """The row of a schedule whose due time is passed over: it waits for the next one, or has none left and is done."""
+    event = Event.LAST_RUN if decision.run_at is None else Event.NEXT_RUN
+    due_at = run.offset_at if decision.run_at is None else decision.run_at
+    return Settlement(
+        status=after(JobStatus.RUNNING, event).value,
+        ready=due_at <= now,
+        due_at=due_at,
+        offset_at=due_at,
+        attempt=0,
+        run_count=run.run_count,
+        failure_count=run.failure_count,
+        result=None,
+        error=None,
+        finished_at=now if decision.run_at is None else None,
+        delete_at=None,
+        id=attempt.id,
+        owner=attempt.backend.owner,
+        fence=attempt.fence,
+        history=() if decision.skipped is None else (skip_record(attempt, decision.skipped, now=now),),
+    )
+
+
+def describe_error(outcome: Outcome) -> str | None:
+    """``Type: message`` of what went wrong, None if nothing did."""
+    match outcome:
+        case RetryAt(error) | Failed(error) | TimedOut(error):
+            return f"{type(error).__name__}: {error}"
+        case Cancelled(reason):
+            return reason
+        case _:
+            return None
+
+
+def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> AttemptRecord:
+    """The history line for due times that a misfire policy passed over."""
+    count = f"{missed.count}" if missed.is_exact else f"more than {missed.count}"
+    until = "" if missed.first == missed.last else f" to {to_datetime(missed.last).isoformat()}"
+    return AttemptRecord(
+        job_id=attempt.id,
+        attempt=0,
+        due_at=missed.first,
+        outcome="skipped",
+        error=f"{count} missed, {to_datetime(missed.first).isoformat()}{until}",
+        traceback=None,
+        started_at=None,
+        finished_at=now,
+        owner=attempt.backend.owner,
+    )
+
+
+def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+    if attempt.run is None:
+        return _next_of_job(attempt, outcome)
+    return _next_of_schedule(attempt.run, attempt, outcome, now)
+
+
+def _next_of_job(attempt: Attempt, outcome: Outcome) -> _Next:
+    match outcome:
+        case RetryAt(at=at):
+            return _Next(Event.RETRY, at, None, attempt.number)
+        case Released():
+            return _Next(Event.RELEASED, attempt.due_at, None, attempt.number - 1)
+        case _:
+            return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number)
+
+
+def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+    """A run that is over counts; its schedule goes on unless its rule says that this was the last one."""
+    same_run = _next_of_job(attempt, outcome)._replace(
+        offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
+    )
+    if isinstance(outcome, RetryAt | Released | Cancelled):
+        return same_run
+    run_count = run.run_count + 1
+    if attempt.is_last:
+        return same_run._replace(event=Event.CANCELLED, run_count=run_count)
+    failure_count = 0 if isinstance(outcome, Succeeded) else run.failure_count + 1
+    ended = same_run._replace(run_count=run_count, failure_count=failure_count)
+    if failure_count >= run.cron.max_failures:
+        return ended._replace(event=Event.GIVE_UP)
+    if 0 <= run.cron.max_runs <= run_count:
+        return ended
+    following = plan_after(run.cron.misfire_policy, run.offset_at, now=now, next_due=run.next_due)
+    if following.run_at is None:
+        return ended
+    return _Next(Event.NEXT_RUN, following.run_at, following.run_at, 0, run_count, failure_count, following.skipped)
+
+
+def _history(
+    attempt: Attempt, outcome: Outcome, following: _Next, error: str | None, now: Microseconds
+) -> tuple[AttemptRecord, ...]:
+    """Lines for what did not simply succeed, and for every run of a schedule."""
+    if attempt.run is None and isinstance(outcome, Succeeded):
+        return ()
+    line = AttemptRecord(
+        job_id=attempt.id,
+        attempt=attempt.number,
+        due_at=attempt.due_at if attempt.run is None else attempt.run.offset_at,
+        outcome=_EVENTS[type(outcome)].value,
+        error=error,
+        traceback=_traceback(outcome),
+        started_at=attempt.started_at,
+        finished_at=now,
+        owner=attempt.backend.owner,
+    )
+    before = None if attempt.run is None else attempt.run.skipped
+    skips = [skip_record(attempt, missed, now=now) for missed in (before, following.skipped) if missed is not None]
+    return (line, *skips)
+
+
+def _traceback(outcome: Outcome) -> str | None:
+    match outcome:
+        case RetryAt(error) | Failed(error) | TimedOut(error):
+            return "".join(traceback.format_exception(error, chain=False))
+        case _:
+            return None

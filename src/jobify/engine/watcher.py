@@ -1,0 +1,124 @@
+"""Handles of jobs that other processes run: how did they end?
+
+Nothing is polled for: a look is taken when another process has rung or has committed (see ``wakeups``), or when somebody
+begins to wait. The time between two looks grows with what a look costs, so that ten thousand handles do not eat a core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from jobify.clock import Clock
+from jobify.engine.backend import Backend
+from jobify.engine.handles import Handles
+from jobify.engine.service import Service
+from jobify.exceptions import PayloadError, RemoteError, ResultNotStoredError
+from jobify.job import Job
+from jobify.records import JobRecord
+from jobify.registry import Registry
+from jobify.status import ENDED, JobStatus
+
+__all__ = ("Watcher",)
+
+log = logging.getLogger("jobify.engine")
+
+_REST = 10
+"""A look is followed by a rest of this many times its length."""
+
+_BATCH = 500
+
+
+class Watcher(Service):
+    """Brings handles up to date with the rows of one shared storage."""
+
+    def __init__(
+        self, backend: Backend, handles: Handles, registry: Registry, is_local: Callable[[str], bool], clock: Clock
+    ) -> None:
+        super().__init__()
+        self._backend = backend
+        self._handles = handles
+        self._registry = registry
+        self._is_local = is_local
+        self._clock = clock
+        self._bell = asyncio.Event()
+
+    def wake(self) -> None:
+        """Jobs of other processes may have ended."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        self._bell = asyncio.Event()
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            started = self._clock.monotonic()
+            await self.step()
+            await asyncio.sleep((self._clock.monotonic() - started) * _REST)
+
+    async def step(self) -> None:
+        """One look at all handles that may have changed."""
+        now = self._clock.now()
+        watched = [
+            job
+            for job in self._handles
+            if not job.is_done() and (job.has_waiters or job.due_at <= now) and not self._is_local(job.id)
+        ]
+        for start in range(0, len(watched), _BATCH):
+            await self._look(watched[start : start + _BATCH])
+
+    async def _look(self, jobs: list[Job[Any]]) -> None:
+        ids = [job.id for job in jobs]
+        records = await self._backend.gate.call(lambda: self._backend.storage.get(ids))
+        found = {record.id: record for record in records}
+        for job in jobs:
+            record = found.get(job.id)
+            if self._is_local(job.id) or job.is_done():
+                continue  # claimed by this process meanwhile
+            if record is None:
+                self._handles.forget(job)
+                job.end(JobStatus.CANCELLED, RemoteError("Deleted", "the job is no longer in the database."))
+            else:
+                self._bring_up_to_date(job, record)
+
+    def _bring_up_to_date(self, job: Job[Any], record: JobRecord) -> None:
+        status = JobStatus(record.status)
+        if status is JobStatus.CANCELLED:
+            job.end(status)
+        elif status in ENDED:
+            self._show_end(job, record, status)
+        elif self._has_run(job, record):
+            self._show_end(job, record, JobStatus.FAILED if record.failure_count else JobStatus.SUCCESS)
+        if status in ENDED:
+            self._handles.forget(job)
+        else:
+            job.move(record.due_at, status)
+
+    def _has_run(self, job: Job[Any], record: JobRecord) -> bool:
+        """Whether a schedule has come further than its handle knows; the handle learns of it."""
+        context = job.cron_context
+        if context is None or record.run_count == context.run_count:
+            return False
+        context.run_count, context.failure_count = record.run_count, record.failure_count
+        return True
+
+    def _show_end(self, job: Job[Any], record: JobRecord, status: JobStatus) -> None:
+        if status is JobStatus.SUCCESS:
+            job.set_result(self._value(record), status=status)
+        else:
+            kind, _, message = (record.error or "Error: no reason was recorded").partition(": ")
+            job.set_exception(RemoteError(kind, message), status=status)
+
+    def _value(self, record: JobRecord) -> Any:
+        """The stored result; an error in its place if there is none."""
+        endpoint = self._registry.get(record.task)
+        if record.result is None:
+            return ResultNotStoredError(record.id, record.error or "it is not in the database.")
+        if endpoint is None:
+            return ResultNotStoredError(record.id, f"this app does not know the task {record.task!r}.")
+        try:
+            return self._backend.decode_result(endpoint, record.result)
+        except PayloadError as error:
+            return ResultNotStoredError(record.id, str(error))

@@ -1,0 +1,262 @@
+"""The handle of a job: what its user holds to watch it, wait for it, cancel it and fetch its result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+from jobify.clock import from_datetime, to_datetime
+from jobify.exceptions import (
+    JobCancelledError,
+    JobFailedError,
+    JobNotCompletedError,
+    JobPermanentlyFailedError,
+    JobTimedOutError,
+    JobUnsuccessfulError,
+    ResultNotStoredError,
+)
+from jobify.status import ENDED, JobStatus
+from jobify.types import UNSET, Microseconds
+
+if TYPE_CHECKING:
+    from jobify.cron import CronContext
+
+__all__ = ("Job", "JobDesk")
+
+ReturnT = TypeVar("ReturnT")
+
+_UNSUCCESSFUL: dict[JobStatus, type[JobUnsuccessfulError]] = {
+    JobStatus.TIMEOUT: JobTimedOutError,
+    JobStatus.CANCELLED: JobCancelledError,
+    JobStatus.PERMANENTLY_FAILED: JobPermanentlyFailedError,
+}
+
+
+class JobDesk(Protocol):
+    """What a handle needs from the app that made it."""
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone that ``exec_at`` is shown in."""
+        ...
+
+    async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
+        """Cancel the handle's job wherever it is."""
+        ...
+
+    def watch(self, job: Job[Any]) -> None:
+        """Somebody waits for this job: if it is run elsewhere, look how it ends."""
+        ...
+
+
+class Job(Generic[ReturnT]):
+    """A scheduled, running or ended job.
+
+    You do not create one: ``push``, ``delay``, ``at`` and ``cron`` return it. Await it for the result, or
+    ``await job.wait()`` and look at ``status``.
+
+    A cron job's handle lives as long as its schedule. ``wait()`` returns when the current or next run ends, and
+    ``result()`` and ``exception`` speak of the last run that ended.
+
+    Handles belong to the event loop of their app; they are not thread-safe.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_cron_context",
+        "_desk",
+        "_due_at",
+        "_handle",
+        "_last_end",
+        "_unregister",
+        "_value",
+        "_waiters",
+        "exception",
+        "id",
+        "status",
+        "storage",
+    )
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        storage: Any = None,
+        exec_at: datetime | Microseconds,
+        unregister_hook: Callable[[str], None] | None = None,
+        job_status: JobStatus = JobStatus.PENDING,
+        desk: JobDesk | None = None,
+    ) -> None:
+        self.id = job_id
+        self.status = job_status
+        self.exception: Exception | None = None
+        self.storage = storage
+        self._due_at = exec_at if isinstance(exec_at, int) else from_datetime(exec_at, zone=UTC)
+        self._desk = desk
+        self._unregister = unregister_hook
+        self._value: Any = UNSET
+        self._last_end: JobStatus | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self._cron_context: CronContext[ReturnT] | None = None
+        self._handle: asyncio.Handle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Job id={self.id!r}, status={self.status.value!r}, exec_at={self.exec_at.isoformat()!r}>"
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    @property
+    def exec_at(self) -> datetime:
+        """When the job is (or was) due: an aware datetime in the app's zone."""
+        return to_datetime(self._due_at, zone=self._desk.zone if self._desk is not None else UTC)
+
+    @property
+    def cron_expression(self) -> str | None:
+        """The expression of a cron job, None for a job that runs once."""
+        return None if self._cron_context is None else self._cron_context.cron.expression
+
+    @property
+    def cron_context(self) -> CronContext[ReturnT] | None:
+        """Rule and progress of a cron job, None for a job that runs once."""
+        return self._cron_context
+
+    def is_cron(self) -> bool:
+        """Whether the job repeats by a cron rule."""
+        return self._cron_context is not None
+
+    def is_done(self) -> bool:
+        """Whether the job has ended and can not run again."""
+        return self.status in ENDED
+
+    def is_reschedulable(self) -> bool:
+        """Whether a further run may be planned: False once cancelled or permanently failed."""
+        return self.status not in (JobStatus.PERMANENTLY_FAILED, JobStatus.CANCELLED)
+
+    def result(self) -> ReturnT:
+        """What the task returned (a cron job: in its last run).
+
+        Raises :class:`JobNotCompletedError` while there is no outcome, :class:`JobFailedError` (with the task's own
+        exception as ``__cause__``) when it failed, and a subclass of both when it timed out, was cancelled or was
+        stopped for good. :class:`ResultNotStoredError` if it succeeded elsewhere with a value that could not be stored.
+        """
+        match self._last_end:
+            case JobStatus.SUCCESS:
+                if isinstance(self._value, ResultNotStoredError):
+                    raise self._value
+                return cast("ReturnT", self._value)
+            case None if self.status is JobStatus.PENDING:
+                raise JobNotCompletedError("The job was never scheduled: an outer middleware stopped it.")
+            case None:
+                raise JobNotCompletedError
+            case JobStatus.FAILED:
+                raise JobFailedError(self.id, _reason(self.exception)) from self.exception
+            case ended:
+                raise _UNSUCCESSFUL[ended](self.id, _reason(self.exception)) from self.exception
+
+    # -- waiting and cancelling ----------------------------------------------------------------------------------------
+
+    async def wait(self) -> None:
+        """Return when the job has ended (a cron job: when its current or next run has). Never raises the task's error.
+
+        Any number of coroutines may wait, and each may be cancelled on its own.
+        """
+        if self.status in ENDED or (self.status is JobStatus.PENDING and self._desk is not None):
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._waiters is None:
+            self._waiters = [waiter]
+            if self._desk is not None:
+                self._desk.watch(self)
+        else:
+            self._waiters.append(waiter)
+        await waiter
+
+    def __await__(self) -> Generator[Any, None, ReturnT]:
+        yield from self.wait().__await__()
+        return self.result()
+
+    async def cancel(self, *, interrupt: bool = True) -> None:
+        """Cancel the job, wherever it is.
+
+        Waiting: it will not run. Running: it is interrupted, and this returns when it has stopped (an async task gets
+        CancelledError, a process is killed, a thread is told to stop and its result discarded);
+        ``interrupt=False`` leaves a running attempt alone. Ended: nothing happens. A cron job gets no further run.
+        """
+        if self.status in ENDED:
+            return
+        if self._desk is not None:
+            await self._desk.cancel(self, interrupt=interrupt)
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._unregister is not None:
+            self._unregister(self.id)
+        self.end(JobStatus.CANCELLED)
+
+    # -- what the engine tells the handle ------------------------------------------------------------------------------
+
+    def bind_handle(self, handle: asyncio.Handle) -> None:
+        """Remember the event-loop handle that will start the job."""
+        self._handle = handle
+
+    def bind_cron_context(self, ctx: CronContext[ReturnT]) -> None:
+        """Make this the handle of a cron job."""
+        self._cron_context = ctx
+
+    def unbind_cron_context(self) -> None:
+        """Make this the handle of a job that runs once: its schedule was replaced by a single time."""
+        self._cron_context = None
+
+    def set_result(self, val: ReturnT, *, status: JobStatus) -> None:
+        """A run succeeded."""
+        self._value = val
+        self.exception = None
+        self._last_end = JobStatus.SUCCESS
+        self.status = status
+        self._wake()
+
+    def set_exception(self, exc: Exception | None, *, status: JobStatus) -> None:
+        """A run ended without a value."""
+        self.exception = exc
+        self._last_end = status
+        self.status = status
+        self._wake()
+
+    def end(self, status: JobStatus, exc: Exception | None = None) -> None:
+        """The job ended outside a run of its own: cancelled, stopped, or out of runs."""
+        if status is not JobStatus.SUCCESS:
+            self.exception = exc if exc is not None else self.exception
+            self._last_end = status
+        self.status = status
+        self._wake()
+
+    def update(self, *, exec_at: datetime, status: JobStatus) -> None:
+        """The job is planned for another time."""
+        self.move(from_datetime(exec_at, zone=UTC), status)
+
+    def move(self, due_at: Microseconds, status: JobStatus) -> None:
+        """:meth:`update` with a time in microseconds."""
+        self._due_at = due_at
+        self.status = status
+
+    @property
+    def due_at(self) -> Microseconds:
+        """``exec_at`` in microseconds since the epoch."""
+        return self._due_at
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether anybody waits for this handle right now."""
+        return bool(self._waiters)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _reason(error: BaseException | None) -> str:
+    return "no reason was recorded" if error is None else f"{type(error).__name__}: {error}"

@@ -1,0 +1,49 @@
+"""Exception handlers: a chance to turn a failure into a result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobify.context import JobContext
+from jobify.middleware.base import BaseMiddleware, CallNext
+from jobify.signature import is_async_callable
+from jobify.types import ExceptionHandler
+
+__all__ = ("ExceptionHandlerMiddleware",)
+
+
+class ExceptionHandlerMiddleware(BaseMiddleware):
+    """Calls the nearest handler: of the task, else of its router, else of the app; in each by the exception's MRO.
+
+    What the handler returns is the result of the job, which has then succeeded. What it raises is the failure of the
+    attempt. A plain function runs in a thread.
+    """
+
+    def __init__(self, levels: Sequence[Mapping[type[Exception], ExceptionHandler]]) -> None:
+        self._levels = [dict(handlers) for handlers in levels if handlers]
+
+    async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
+        try:
+            return await call_next(context)
+        except Exception as error:
+            handler = self._find(type(error))
+            if handler is None:
+                raise
+            return await _call(handler, error, context)
+
+    def _find(self, kind: type[BaseException]) -> ExceptionHandler | None:
+        for handlers in self._levels:
+            for base in kind.__mro__:
+                if base in handlers:
+                    return handlers[base]
+        return None
+
+
+async def _call(handler: ExceptionHandler, error: Exception, context: JobContext) -> Any:
+    if is_async_callable(handler):
+        return await handler(error, context)
+    run = contextvars.copy_context().run
+    return await asyncio.to_thread(run, handler, error, context)

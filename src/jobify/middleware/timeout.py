@@ -1,0 +1,36 @@
+"""The layer next to the function: an attempt may take so long and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from jobify.context import JobContext
+from jobify.exceptions import JobTimeoutError
+from jobify.middleware.base import BaseMiddleware, CallNext
+
+__all__ = ("TimeoutMiddleware",)
+
+
+class TimeoutMiddleware(BaseMiddleware):
+    """Interrupts what is inside after ``timeout`` seconds and raises :class:`JobTimeoutError`.
+
+    A TimeoutError that the task raises by itself passes as it is. A task that swallows the interruption and returns late
+    has timed out all the same.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+
+    async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                value = await call_next(context)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise JobTimeoutError(context.job.id, self.timeout) from error
+        if limit.expired():
+            raise JobTimeoutError(context.job.id, self.timeout)
+        return value

@@ -1,0 +1,129 @@
+"""What a task can be told: the options of ``@app.task``, checked where they are written."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypedDict, cast
+
+from jobify.cron import Cron
+from jobify.exceptions import ConfigurationError
+from jobify.retry import SmartRetry, as_retry
+from jobify.types import MappingExceptionHandlers
+
+__all__ = ("RouteOptions", "RunMode", "check_duration", "check_options", "resolve_run_mode")
+
+
+class RunMode(StrEnum):
+    """Where a task runs."""
+
+    MAIN = "main"
+    """On the app's event loop: for ``async def``, and their default."""
+    THREAD = "thread"
+    """In a thread of the app's pool: for ``def``, and their default."""
+    PROCESS = "process"
+    """In a child process, which can be killed at a timeout or a cancel: for ``def``."""
+
+
+class RouteOptions(TypedDict, total=False):
+    """The options of a task, as they are given to ``@app.task`` and seen by middleware.
+
+    ``retry`` is always a :class:`~jobify.retry.SmartRetry` once the task is registered. ``timeout`` is in seconds, per
+    attempt. ``metadata`` is yours: Jobify does not look at it.
+    """
+
+    name: str
+    cron: Cron | str | None
+    retry: int | SmartRetry | None
+    timeout: float | None
+    durable: bool
+    run_mode: RunMode
+    metadata: Mapping[str, Any] | None
+    exception_handlers: MappingExceptionHandlers | None
+
+
+def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
+    """The options as they hold, or ConfigurationError that says what to write instead."""
+    known = RouteOptions.__annotations__
+    for key in raw:
+        if key not in known:
+            raise ConfigurationError(f"Task {task!r} has no option {key!r}. {_did_you_mean(key, list(known))}")
+    options = {key: value for key, value in raw.items() if value is not None}
+    _check_type(options, "name", str, task)
+    _check_type(options, "cron", (str, Cron), task)
+    _check_type(options, "durable", bool, task)
+    _check_type(options, "metadata", Mapping, task)
+    _check_handlers(options.get("exception_handlers"), task)
+    if "name" in options and not options["name"].strip():
+        raise ConfigurationError(f"The name of task {task!r} is empty. Leave it out, or give it a name.")
+    if "retry" in options:
+        options["retry"] = as_retry(options["retry"])
+    if "timeout" in options:
+        options["timeout"] = check_duration(options["timeout"], what=f"timeout of task {task!r}", allow_zero=False)
+    if "run_mode" in options:
+        options["run_mode"] = _run_mode(options["run_mode"], task)
+    return cast("RouteOptions", options)
+
+
+def resolve_run_mode(options: RouteOptions, *, is_async: bool, task: str) -> RunMode:
+    """The run mode that holds: the default of the function's kind, or a chosen one that fits it."""
+    mode = options.get("run_mode")
+    if mode is None:
+        return RunMode.MAIN if is_async else RunMode.THREAD
+    if is_async and mode is not RunMode.MAIN:
+        raise ConfigurationError(
+            f"Task {task!r} is an async function, which runs on the event loop: run_mode={mode.value!r} needs a plain "
+            "`def`. Remove run_mode, or write the function without async."
+        )
+    if not is_async and mode is RunMode.MAIN:
+        raise ConfigurationError(
+            f"Task {task!r} is a plain function and would block the event loop: run_mode='main' needs `async def`. "
+            "Remove run_mode to run it in a thread."
+        )
+    return mode
+
+
+def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
+    """``value`` as seconds, or ConfigurationError naming ``what``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"The {what} is {value!r}; it must be a number of seconds.")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not allow_zero):
+        least = "0 or more" if allow_zero else "more than 0"
+        raise ConfigurationError(f"The {what} is {value!r}; it must be {least}, in seconds, and finite.")
+    return float(value)
+
+
+def _run_mode(value: Any, task: str) -> RunMode:
+    try:
+        return RunMode(value)
+    except ValueError:
+        modes = [mode.value for mode in RunMode]
+        raise ConfigurationError(
+            f"Task {task!r} cannot run in mode {value!r}. {_did_you_mean(str(value), modes)}"
+        ) from None
+
+
+def _check_type(options: Mapping[str, Any], key: str, expected: type | tuple[type, ...], task: str) -> None:
+    if key in options and not isinstance(options[key], expected):
+        names = " or ".join(t.__name__ for t in (expected if isinstance(expected, tuple) else (expected,)))
+        raise ConfigurationError(f"The {key} of task {task!r} is {options[key]!r}; it must be a {names}.")
+
+
+def _check_handlers(handlers: Any, task: str) -> None:
+    if handlers is None:
+        return
+    if not isinstance(handlers, Mapping):
+        raise ConfigurationError(f"The exception_handlers of task {task!r} must map exception types to functions.")
+    for kind, handler in handlers.items():
+        if not (isinstance(kind, type) and issubclass(kind, Exception)) or not callable(handler):
+            raise ConfigurationError(
+                f"The exception_handlers of task {task!r} have {kind!r}: {handler!r}; each must be an exception type "
+                "and a function (exception, context)."
+            )
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known)}."

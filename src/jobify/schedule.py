@@ -1,0 +1,154 @@
+"""From a call to an order: *this task, with these arguments, then*.
+
+A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its methods say when, and hand an :class:`Order` to
+the :class:`Scheduler` that the app attached to the task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Generic, Protocol, TypeVar
+
+from jobify.clock import from_datetime, seconds, to_datetime
+from jobify.cron import Cron, as_cron
+from jobify.exceptions import ConfigurationError
+from jobify.job import Job
+from jobify.options import RouteOptions, check_duration
+from jobify.signature import FuncSpec
+from jobify.types import Microseconds
+
+__all__ = ("Order", "ScheduleBuilder", "Scheduler")
+
+ReturnT = TypeVar("ReturnT")
+
+_LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
+
+
+@dataclass(slots=True, kw_only=True)
+class Order:
+    """What a user asks for, checked, and not yet a row."""
+
+    builder: ScheduleBuilder[Any]
+    due_at: Microseconds | None = None
+    """None: at once."""
+    cron: Cron | None = None
+    job_id: str | None = None
+    is_replace: bool = False
+    is_force: bool = False
+
+
+class Scheduler(Protocol):
+    """Takes orders: the app, as a task sees it."""
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of naive datetimes."""
+        ...
+
+    def now(self) -> Microseconds:
+        """The time of the app's clock."""
+        ...
+
+    async def submit(self, order: Order) -> Job[Any]:
+        """Store the order and return the handle of its job.
+
+        When it returns, a durable job is on disk. ApplicationStateError if the app is not started, DuplicateJobError if
+        the id is in use, StorageUnavailableError if nothing could be stored; in each case nothing was.
+        """
+        ...
+
+
+class ScheduleBuilder(Generic[ReturnT]):
+    """One call of a task, waiting to be told when.
+
+    ::
+
+        job = await report.schedule("daily").delay(60)
+    """
+
+    __slots__ = ("_scheduler", "args", "func_spec", "kwargs", "name", "route_options")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        func_spec: FuncSpec[ReturnT],
+        options: RouteOptions,
+        scheduler: Scheduler,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.name = name
+        self.func_spec = func_spec
+        self.route_options = options
+        self.args = args
+        self.kwargs = kwargs
+        self._scheduler = scheduler
+
+    def now(self) -> datetime:
+        """The current time in the app's zone."""
+        return to_datetime(self._scheduler.now(), zone=self._scheduler.zone)
+
+    async def push(self, *, job_id: str | None = None, replace: bool = False, force: bool = False) -> Job[ReturnT]:
+        """Run the task at once, here if a slot is free. Returns when the job is stored, not when it has run.
+
+        ``job_id`` must not be in use in this database, unless ``replace``: then this job takes its place.
+        ``force`` runs the outer middleware even if nothing would change.
+        """
+        return await self._submit(job_id=job_id, is_replace=replace, is_force=force)
+
+    async def delay(
+        self, seconds: float, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
+    ) -> Job[ReturnT]:
+        """Run the task after ``seconds`` of elapsed time (whatever the clocks of the zone do), counted from ``now``.
+
+        0 is at once; a negative, infinite or NaN delay is a ValueError.
+        """
+        check_duration(seconds, what="delay")
+        return await self._submit(due_at=self._after(seconds, now), job_id=job_id, is_replace=replace)
+
+    async def at(
+        self, at: datetime, *, job_id: str | None = None, replace: bool = False, force: bool = False
+    ) -> Job[ReturnT]:
+        """Run the task at a point in time; one in the past is at once. A naive ``at`` is read in the app's zone.
+
+        With ``replace``, a job that has the same id, time and arguments is left as it is, unless ``force``.
+        """
+        if not isinstance(at, datetime):
+            raise ConfigurationError(f"at() takes a datetime, not {at!r}. For seconds from now use delay().")
+        return await self._submit(
+            due_at=from_datetime(at, zone=self._scheduler.zone), job_id=job_id, is_replace=replace, is_force=force
+        )
+
+    async def cron(self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False) -> Job[ReturnT]:
+        """Run the task again and again, by a cron rule in the app's zone. The handle is that of the whole schedule.
+
+        With ``replace``, the old schedule's progress is kept, unless its ``start_date`` changes; a schedule with the same
+        rule and arguments is left as it is, unless ``force``.
+        """
+        if not isinstance(cron, str | Cron):
+            raise ConfigurationError(f"cron() takes an expression or a Cron, not {cron!r}.")
+        return await self._submit(cron=as_cron(cron), job_id=job_id, is_replace=replace, is_force=force)
+
+    def _after(self, delay: float, now: datetime | None) -> Microseconds:
+        start = self._scheduler.now() if now is None else from_datetime(now, zone=self._scheduler.zone)
+        due_at = start + seconds(delay)
+        if due_at > _LATEST:
+            raise ConfigurationError(f"A delay of {delay:g} seconds ends after the year 9998.")
+        return due_at
+
+    async def _submit(
+        self,
+        *,
+        due_at: Microseconds | None = None,
+        cron: Cron | None = None,
+        job_id: str | None = None,
+        is_replace: bool = False,
+        is_force: bool = False,
+    ) -> Job[ReturnT]:
+        if job_id is not None and (not isinstance(job_id, str) or not job_id):
+            raise ConfigurationError(f"The job_id is {job_id!r}; it must be a text that is not empty.")
+        return await self._scheduler.submit(
+            Order(builder=self, due_at=due_at, cron=cron, job_id=job_id, is_replace=is_replace, is_force=is_force)
+        )

@@ -1,0 +1,56 @@
+"""What an app was built with, as tasks and middleware see it: ``context.jobify_config``."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from jobify.crontab import CronFactory
+from jobify.serializers import Serializer
+from jobify.storage.base import Storage
+from jobify.typeadapter import Dumper, Loader
+from jobify.types import LoopFactory, UUIDGenerator
+
+__all__ = ("JobifyConfiguration", "Limits", "WorkerPools")
+
+
+@dataclass(slots=True)
+class WorkerPools:
+    """The user's own pools; None where the app makes one."""
+
+    threadpool: ThreadPoolExecutor | None = None
+    processpool: ProcessPoolExecutor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of an app, all with working defaults."""
+
+    concurrency: int = 1000
+    """Async jobs that run at once in this process."""
+    grace: float = 0.0
+    """Seconds that a shutdown lets running jobs finish before it cancels them."""
+    result_ttl: float = 86_400.0
+    """Seconds that an ended durable job is kept, with its result."""
+    max_crashes: int = 3
+    """Processes that a job may take down before it ends FAILED."""
+
+
+@dataclass(slots=True, kw_only=True)
+class JobifyConfiguration:
+    """The parts of an app."""
+
+    app: Any
+    tz: ZoneInfo
+    dumper: Dumper
+    loader: Loader
+    storage: Storage
+    getloop: LoopFactory
+    serializer: Serializer
+    worker_pools: WorkerPools
+    cron_factory: CronFactory
+    uuid_generator: UUIDGenerator
+    limits: Limits
+    app_started: bool = False

@@ -1,0 +1,144 @@
+"""What a function takes and returns, worked out once when it is registered.
+
+Checking a call against ``inspect.Signature.bind`` costs several microseconds, on every push. A :class:`FuncSpec` compiles
+the signature into a function of the same shape whose body does nothing: calling it lets the interpreter check the
+arguments, in a tenth of a microsecond and with Python's own messages.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, get_origin, get_type_hints
+
+from jobify.exceptions import ConfigurationError
+from jobify.types import INJECT
+
+__all__ = ("FuncSpec", "inspect_function", "is_async_callable")
+
+ReturnT = TypeVar("ReturnT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuncSpec(Generic[ReturnT]):
+    """A task's function, seen from outside."""
+
+    name: str
+    signature: inspect.Signature
+    result_type: Any
+    """The annotation of the return value, Any if there is none."""
+    type_params: Mapping[str, Any]
+    """Resolved annotations by parameter name; what is not annotated or cannot be resolved is missing."""
+    inject_params: Mapping[str, Any]
+    """The parameters that the engine fills in (default ``INJECT``), with their annotations."""
+    check: Callable[..., None] = field(repr=False)
+    """Takes the arguments of a call and raises TypeError if they do not fit."""
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """The arguments by parameter name."""
+        return self.signature.bind(*args, **kwargs)
+
+
+def is_async_callable(func: Any) -> bool:
+    """Whether calling ``func`` gives something to await; sees through partials and callable objects."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return inspect.iscoroutinefunction(func) or (
+        not inspect.isroutine(func)
+        and not inspect.isclass(func)
+        and inspect.iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004  the method itself is inspected
+    )
+
+
+def inspect_function(func: Callable[..., ReturnT], *, name: str) -> FuncSpec[ReturnT]:
+    """Look at ``func`` once, for the task ``name``.
+
+    Annotations that exist only for type checkers cannot be resolved at run time; they count as absent. ConfigurationError
+    if an ``INJECT`` parameter has no annotation.
+    """
+    signature = inspect.signature(func)
+    hints = _resolve_hints(func)
+    return FuncSpec(
+        name=name,
+        signature=signature,
+        result_type=hints.get("return", Any),
+        type_params={key: hint for key, hint in hints.items() if key in signature.parameters},
+        inject_params=_inject_params(signature, hints, name),
+        check=_compile_check(signature, name),
+    )
+
+
+def _inject_params(signature: inspect.Signature, hints: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = {}
+    for key, parameter in signature.parameters.items():
+        if parameter.default is not INJECT:
+            continue
+        if parameter.annotation is parameter.empty:
+            raise ConfigurationError(
+                f"Parameter {key!r} of task {name!r} requires a type annotation for INJECT, "
+                f"for example `{key}: JobContext = INJECT`."
+            )
+        hint = hints.get(key, parameter.annotation)
+        found[key] = get_origin(hint) or hint
+    return found
+
+
+def _resolve_hints(func: Any) -> dict[str, Any]:
+    """The annotations that can be resolved, one by one: a single TYPE_CHECKING-only name must not spoil the rest."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    if not (inspect.isroutine(func) or inspect.isclass(func)):
+        func = type(func).__call__
+    try:
+        return get_type_hints(func, include_extras=True)
+    except Exception:  # a user's annotation may run any code and so raise anything
+        return dict(_resolve_one_by_one(func))
+
+
+def _resolve_one_by_one(func: Any) -> list[tuple[str, Any]]:
+    resolved = []
+    namespace = getattr(inspect.unwrap(func), "__globals__", {})
+    for key, annotation in getattr(func, "__annotations__", {}).items():
+        if isinstance(annotation, str):
+            try:
+                annotation = eval(annotation, namespace)  # what typing.get_type_hints does, for one annotation
+            except Exception:  # unresolvable means untyped
+                continue
+        resolved.append((key, annotation))
+    return resolved
+
+
+def _compile_check(signature: inspect.Signature, name: str) -> Callable[..., None]:
+    """``def <task>(a, b=None, *args, c, **kwargs): pass``, with the signature's shape and no defaults' values.
+
+    An ``INJECT`` parameter may be left out, so it has a default like any other.
+    """
+    parts: list[str] = []
+    parameters = list(signature.parameters.values())
+    has_star = False
+    for index, parameter in enumerate(parameters):
+        text = parameter.name
+        match parameter.kind:
+            case parameter.VAR_POSITIONAL:
+                text, has_star = f"*{text}", True
+            case parameter.VAR_KEYWORD:
+                text = f"**{text}"
+            case parameter.KEYWORD_ONLY if not has_star:
+                parts.append("*")
+                has_star = True
+        if parameter.default is not parameter.empty:
+            text += "=None"
+        parts.append(text)
+        following = parameters[index + 1] if index + 1 < len(parameters) else None
+        if parameter.kind is parameter.POSITIONAL_ONLY and (
+            following is None or following.kind is not parameter.POSITIONAL_ONLY
+        ):
+            parts.append("/")
+    namespace: dict[str, Any] = {}
+    exec(f"def check({', '.join(parts)}): pass", namespace)  # the names come from a signature: they are identifiers
+    check: Callable[..., None] = namespace["check"]
+    # TypeError messages start with the qualified name: "indexer:count() missing 1 required positional argument"
+    check.__name__ = check.__qualname__ = name
+    return check
