@@ -110,7 +110,8 @@ class Claimed(NamedTuple):
     claims: list[Claim]
     has_more: bool
     """Whether eligible jobs may be left: ask again as soon as a slot is free, at once if one still is."""
-    next_due_at: Microseconds | None """When the earliest job that was not considered becomes due, whoever may run it;
+    next_due_at: Microseconds | None
+    """When the earliest job that was not considered becomes due, whoever may run it;
     None: nothing waits for time. It is in the past only while ``has_more``."""
 
 
@@ -214,7 +215,10 @@ class CancelResult(StrEnum):
 class Recovered(NamedTuple):
     """A job that was taken from a dead owner."""
 
-    id: str task: str status: str """scheduled: it (or its replacement) runs again. failed: it took ``max_crashes``
+    id: str
+    task: str
+    status: str
+    """scheduled: it (or its replacement) runs again. failed: it took ``max_crashes``
     processes down. cancelled: somebody had asked for it."""
     origin: int | None
 
