@@ -1,0 +1,17 @@
+"""Converters between a user's types and plain data, by annotation.
+
+A *dumper* takes a value apart before a serializer writes it, a *loader* puts it together again. One object may be both,
+as :class:`PydanticConverter` and ``adaptix.Retort()`` are::
+
+    app = Jobify(dumper=PydanticConverter(), loader=PydanticConverter())
+
+The default serializer restores types by itself and needs neither.
+"""
+
+from __future__ import annotations
+
+from jobify.typeadapter.base import Dumper, Loader, PassThrough
+from jobify.typeadapter.native import NativeConverter
+from jobify.typeadapter.pydantic import PydanticConverter
+
+__all__ = ("Dumper", "Loader", "NativeConverter", "PassThrough", "PydanticConverter")

@@ -1,0 +1,79 @@
+"""Conversion by annotation with nothing but the core install."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec.inspect import CustomType, type_info
+
+from jobify.exceptions import PayloadError
+
+__all__ = ("NativeConverter",)
+
+_TEXT: Final = (PurePath, ZoneInfo, Fraction, complex)
+"""Types that msgspec does not know, whose ``str`` says all, and which can be made of it."""
+
+
+class NativeConverter:
+    """Dumper and loader by msgspec: what an app uses that is given a plain serializer and no converter.
+
+    Understands the annotations that msgspec does: builtins and their generics, Optional and unions that JSON can tell
+    apart, Literal, enums of str or int, dataclasses, TypedDict, NamedTuple, Struct, attrs classes, dates and times,
+    Decimal, UUID; and Path, ZoneInfo, Fraction and complex. Under any other annotation a value is handed on as it is,
+    and it is for the serializer to refuse it. Nothing is coerced: ``"1"`` is not an int.
+
+    >>> NativeConverter().dump({1: b"a"}, dict[int, bytes])
+    {'1': 'YQ=='}
+    >>> NativeConverter().load({"1": "YQ=="}, dict[int, bytes])
+    {1: b'a'}
+    """
+
+    def dump(self, data: Any, tp: Any) -> Any:
+        if not _understands(tp):
+            return data
+        try:
+            return msgspec.to_builtins(data, str_keys=True, enc_hook=_to_text)
+        except Exception as error:
+            raise PayloadError(f"the value cannot be taken apart: {error}") from error
+
+    def load(self, data: Any, tp: Any) -> Any:
+        if not _understands(tp):
+            return data
+        try:
+            return msgspec.convert(data, tp, str_keys=True, dec_hook=_from_text)
+        except Exception as error:
+            raise PayloadError(f"the value does not fit its annotation {tp!r}: {error}") from error
+
+
+def _understands(tp: Any) -> bool:
+    try:
+        return _is_known(tp)
+    except TypeError:  # an Annotated with metadata that cannot be hashed
+        return _is_known.__wrapped__(tp)
+
+
+@lru_cache(maxsize=1024)
+def _is_known(tp: Any) -> bool:
+    try:
+        info = type_info(tp)
+        msgspec.json.Decoder(tp)
+        return not isinstance(info, CustomType) or issubclass(info.cls, _TEXT)
+    except Exception:  # whatever an annotation of somebody else's making trips over
+        return False
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, _TEXT):
+        return str(value)
+    raise TypeError(f"{type(value).__qualname__} is not plain data")
+
+
+def _from_text(tp: type, data: Any) -> Any:
+    if isinstance(data, str) and issubclass(tp, _TEXT):
+        return tp(data)
+    raise TypeError(f"expected the text of a {tp.__qualname__}")
