@@ -1,0 +1,77 @@
+"""The default serializer: readable JSON for plain data, and every value restored with its type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from jobify.exceptions import PayloadError
+from jobify.serializers.base import Serializer, undecodable
+from jobify.serializers.plain import is_plain
+from jobify.serializers.tagging import RESERVED, Tagging
+
+__all__ = ("ExtendedJSONSerializer",)
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
+_MARK: Final = f'"{RESERVED}"'.encode()
+
+
+class ExtendedJSONSerializer(Serializer):
+    """JSON (UTF-8) that restores what it was given, with its type, or refuses it with the place and the remedy.
+
+    Restored are:
+
+    - None, bool, int and float (of any value), complex, str, bytes, bytearray;
+    - list, tuple, set, frozenset, range, deque, and dict, OrderedDict and Counter with keys of any of these types;
+    - Decimal, Fraction, UUID, paths; datetime and time (their zone by its name, their fold), date, timedelta,
+      timezone, ZoneInfo;
+    - members of enums and flags, dataclasses, named tuples, :class:`msgspec.Struct` and pydantic models, whose class
+      can be imported by its ``module:qualname``. ``types`` adds classes that cannot, such as those that a function
+      defines; every process that reads the value must register them alike.
+
+    Not restored, and so refused: a subclass of a builtin (it would come back as the builtin), code, and any other
+    object. That a container occurs twice in a value is not recorded: it comes back as two equal ones.
+
+    Plain data is written as plain JSON; the rest takes the form that :mod:`jobify.serializers.tagging` describes.
+
+    **Safety.** Reading a value imports the module that its class is in, and builds an object of that class; it must be
+    an enum, a dataclass, a named tuple, a Struct or a model. Nothing else is called. Whoever can write to the database
+    can therefore choose among the modules and the data classes that are installed, and no more.
+
+    >>> serializer = ExtendedJSONSerializer()
+    >>> serializer.dumpb([1, {"a": None}])
+    b'[1,{"a":null}]'
+    >>> serializer.loadb(serializer.dumpb({(1, 2): {"x"}}))
+    {(1, 2): {'x'}}
+    """
+
+    restores_types = True
+
+    def __init__(self, types: Sequence[type] = ()) -> None:
+        self._tagging = Tagging(types)
+
+    def dumpb(self, data: Any) -> bytes:
+        try:
+            if is_plain(data) and _MARK not in (encoded := _encode(data)):
+                return encoded
+        except (ValueError, RecursionError):
+            pass  # a lone surrogate, an endless int, a cycle: the long way knows what to do or to say
+        return self._dump_tagged(data)
+
+    def loadb(self, data: bytes) -> Any:
+        try:
+            plain = _decode(data)
+            return plain if _MARK not in data else self._tagging.decode(plain)
+        except PayloadError:
+            raise
+        except Exception as error:
+            raise undecodable("tagged JSON", error) from error
+
+    def _dump_tagged(self, data: Any) -> bytes:
+        try:
+            return _encode(self._tagging.encode(data))
+        except RecursionError:
+            raise PayloadError("The value is nested too deeply, or contains itself. Pass it in parts.") from None

@@ -1,0 +1,45 @@
+"""Everything that Python can pickle, at the price of trusting the database."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from typing import Any
+
+from jobify.serializers.base import Serializer, undecodable, unencodable
+
+__all__ = ("UnsafePickleSerializer", "UnsafePickleWarning")
+
+
+class UnsafePickleWarning(UserWarning):
+    """Pickle is in use: whoever can write to the database can run code in the workers."""
+
+
+class UnsafePickleSerializer(Serializer):
+    """`pickle`, the newest protocol of the running Python.
+
+    Loading a pickle runs what its author chose to run (see the warning in the documentation of :mod:`pickle`). Use it
+    only where the database is as well guarded as the code, and where all processes run the same Python and the same
+    release of your classes. Says so once, as an :class:`UnsafePickleWarning`, each time one is made.
+    """
+
+    restores_types = True
+
+    def __init__(self) -> None:
+        warnings.warn(
+            "UnsafePickleSerializer runs what a row in the database tells it to run. Prefer the default serializer.",
+            UnsafePickleWarning,
+            stacklevel=2,
+        )
+
+    def dumpb(self, data: Any) -> bytes:
+        try:
+            return pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            raise unencodable("a pickle", error) from error
+
+    def loadb(self, data: bytes) -> Any:
+        try:
+            return pickle.loads(data)
+        except Exception as error:
+            raise undecodable("a pickle", error) from error

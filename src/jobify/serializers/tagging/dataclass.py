@@ -1,0 +1,85 @@
+"""Dataclasses: their fields, the slots of their bases, and whatever else was set on the instance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Final
+
+from jobify.serializers.base import RefusedValueError
+from jobify.serializers.importable import name_of
+from jobify.serializers.tagging.state import Kind, State, Walk, decode_state, encode_state, missing_field
+
+__all__ = ("DATACLASS", "attributes")
+
+_ABSENT: Final = object()
+
+
+def attributes(value: Any) -> State:
+    """What was set on the instance, without what a cached_property can compute again."""
+    cls = type(value)
+    held: Mapping[str, Any] = getattr(value, "__dict__", {})
+    return {name: item for name, item in held.items() if not isinstance(getattr(cls, name, None), cached_property)}
+
+
+def _is_dataclass(cls: type) -> bool:
+    return is_dataclass(cls)
+
+
+@lru_cache(maxsize=1024)
+def _layout(cls: type) -> dict[str, Field[Any] | None]:
+    """What an instance can hold by name: fields, and slots that are no fields."""
+    _require_plain_base(cls)
+    slots = (name for base in cls.__mro__ for name in _slots(base))
+    layout: dict[str, Field[Any] | None] = dict.fromkeys(slots)
+    return layout | {field.name: field for field in fields(cls)}
+
+
+def _require_plain_base(cls: type) -> None:
+    try:
+        object.__new__(cls)
+    except TypeError:
+        raise RefusedValueError(
+            f"the dataclass {name_of(cls)} is built on a builtin type, whose content would be lost. Pass that content."
+        ) from None
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    slots = cls.__dict__.get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in names if not name.startswith("__"))
+
+
+def _dump(value: Any, encode: Walk) -> Any:
+    cls: type = type(value)
+    layout = _layout(cls)
+    held = {name: item for name in layout if (item := getattr(value, name, _ABSENT)) is not _ABSENT}
+    more = {name: item for name, item in attributes(value).items() if name not in layout}
+    payload = {"fields": encode_state(held, encode)}
+    return payload | {"more": encode_state(more, encode)} if more else payload
+
+
+def _load(cls: Any, payload: Any, decode: Walk) -> Any:
+    layout = _layout(cls)
+    state = decode_state(payload["fields"], layout, cls, decode)
+    for name, field in layout.items():
+        if field is not None and name not in state:
+            _add_default(state, cls, field)
+    state |= {name: decode(item) for name, item in payload.get("more", {}).items()}
+    value = object.__new__(cls)
+    for name, item in state.items():
+        object.__setattr__(value, name, item)  # past the guard of a frozen class
+    return value
+
+
+def _add_default(state: State, cls: type, field: Field[Any]) -> None:
+    if field.default is not MISSING:
+        state[field.name] = field.default
+    elif field.default_factory is not MISSING:
+        state[field.name] = field.default_factory()
+    elif field.init:  # a field with init=False may have been unset when it was stored
+        raise missing_field(cls, field.name)
+
+
+DATACLASS: Final = Kind("dataclass", _is_dataclass, _dump, _load)

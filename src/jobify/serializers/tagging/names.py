@@ -1,0 +1,42 @@
+"""Classes by name, and the certainty that the name leads back to the same class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jobify.exceptions import ConfigurationError
+from jobify.serializers.base import RefusedValueError
+from jobify.serializers.importable import find, name_of
+
+__all__ = ("TypeNames",)
+
+
+class TypeNames:
+    """What can be imported, and what was registered by hand because it cannot."""
+
+    def __init__(self, registered: Iterable[type] = ()) -> None:
+        self._registered: dict[str, type] = {}
+        for cls in registered:
+            if self._registered.setdefault(name_of(cls), cls) is not cls:
+                raise ConfigurationError(f"Two registered types are named {name_of(cls)}. Rename one of them.")
+
+    def name(self, cls: type) -> str:
+        """The name of ``cls``. RefusedValueError if that name would lead elsewhere."""
+        name = name_of(cls)
+        if self._leads_to(name) is cls:
+            return name
+        raise RefusedValueError(
+            f"the class {name} cannot be imported by that name, so nothing could restore this value. Define it at the "
+            "top level of a module, or register it: ExtendedJSONSerializer(types=[...])."
+        )
+
+    def find(self, name: str) -> Any:
+        """What ``name`` stands for. ImportError if there is nothing."""
+        return self._registered[name] if name in self._registered else find(name)
+
+    def _leads_to(self, name: str) -> Any:
+        try:
+            return self.find(name)
+        except ImportError:
+            return None
