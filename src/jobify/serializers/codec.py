@@ -40,6 +40,7 @@ __all__ = (
 )
 
 _SEQUENCES: Final = (list, tuple)
+_NAMES: Final = frozenset({str})
 _ADVICE: Final = "Pass a value of the annotated type, correct the annotation, or use ExtendedJSONSerializer."
 
 
@@ -227,9 +228,11 @@ def _open_call(stored: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The two parts of a call; a serializer may have options that give tuples for lists, and bytes for names."""
     try:
         args, kwargs = stored
-        names = [name.decode() if type(name) is bytes else name for name in kwargs]
-        if type(args) not in _SEQUENCES or not all(type(name) is str for name in names):
-            raise TypeError(f"these are not the arguments of a call: {stored!r}")
-        return tuple(args), dict(zip(names, kwargs.values(), strict=True))
+        named = {**kwargs}
+        if not _NAMES.issuperset(map(type, named)):
+            named = {str(name, "utf-8"): value for name, value in named.items()}
+        if type(args) not in _SEQUENCES:
+            raise TypeError(f"these are not the arguments of a call: {args!r}")
+        return tuple(args), named
     except (TypeError, ValueError, AttributeError) as error:
         raise PayloadError(f"The row holds no call [args, kwargs]. Was it written by Jobify? ({error})") from error
