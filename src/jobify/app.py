@@ -63,10 +63,10 @@ class Jobify(Router):
             job = await greet.push("Ada")   # on disk when this returns
             print(await job)
 
-    ``storage``: a :class:`~jobify.storage.Storage`; the default is SQLite in ``jobify.db``; ``False`` keeps everything in
-    memory. ``tz``: the zone of cron rules and naive datetimes (UTC). ``concurrency``: async jobs at once. ``grace``:
-    seconds that a shutdown lets running jobs finish. ``result_ttl``: seconds that ended jobs are kept (a day).
-    ``max_crashes``: processes that a job may take down before it fails for good.
+    ``storage``: a :class:`~jobify.storage.Storage`; the default is SQLite in ``jobify.db``; ``False`` keeps
+    everything in memory. ``tz``: the zone of cron rules and naive datetimes (UTC). ``concurrency``: async jobs at
+    once. ``grace``: seconds that a shutdown lets running jobs finish. ``result_ttl``: seconds that ended jobs are
+    kept (a day). ``max_crashes``: processes that a job may take down before it fails for good.
 
     An app may be started again after a shutdown, also in another event loop.
     """
@@ -180,8 +180,8 @@ class Jobify(Router):
         """Stop, in order: start nothing more; let running jobs finish for ``grace`` seconds (default: the app's), then
         cancel them and wait for them; stop plugins; leave lifespans, in reverse; close the storage.
 
-        Durable jobs that did not finish are given back and run at the next start, without a lost attempt. Stopping an app
-        that is not started does nothing.
+        Durable jobs that did not finish are given back and run at the next start, without a lost attempt. Stopping an
+        app that is not started does nothing.
         """
         stack, self._stack = self._stack, None
         if stack is None:
@@ -229,8 +229,8 @@ class Jobify(Router):
     async def wait_all(self, timeout: float | None = None) -> None:
         """Return when no job of this app's tasks is waiting or running; TimeoutError after ``timeout`` seconds.
 
-        An endless cron makes this wait for ever. SIGINT and SIGTERM end the wait: it returns, the app can be shut down in
-        order, and the signal is delivered after that.
+        An endless cron makes this wait for ever. SIGINT and SIGTERM end the wait: it returns, the app can be shut
+        down in order, and the signal is delivered after that.
         """
         engine = self._require_engine("wait for all jobs")
         loop = asyncio.get_running_loop()

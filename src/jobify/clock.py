@@ -1,9 +1,9 @@
 """Time is an argument.
 
-Nothing in Jobify reads the time on its own: what needs it is given a :class:`Clock`, and what is asked with a time takes
-``now``. A point in time is an ``int`` of microseconds since 1970-01-01 UTC (:data:`Microseconds`), so that it is exact,
-sorts in every database and knows no zone; ``datetime`` appears only where a user sees it. A duration is a ``float`` of
-seconds.
+Nothing in Jobify reads the time on its own: what needs it is given a :class:`Clock`, and what is asked with a time
+takes ``now``. A point in time is an ``int`` of microseconds since 1970-01-01 UTC (:data:`Microseconds`), so that it
+is exact, sorts in every database and knows no zone; ``datetime`` appears only where a user sees it. A duration is a
+``float`` of seconds.
 """
 
 from __future__ import annotations

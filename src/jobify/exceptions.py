@@ -189,7 +189,8 @@ class JobLostError(BaseJobifyError):
 class ProcessDiedError(BaseJobifyError):
     """The child process died under the task: this attempt is lost, the pool goes on with another child.
 
-    ``exit_code`` is what it ended with, negative if a signal ended it (-9: killed, often for its memory), None if unknown.
+    ``exit_code`` is what it ended with, negative if a signal ended it (-9: killed, often for its memory), None if
+    unknown.
     """
 
     def __init__(self, exit_code: int | None, reason: str) -> None:

@@ -73,7 +73,8 @@ def build_registry(root: Router) -> Registry:
 
 
 def share_state(router: Router) -> None:
-    """Let the routers below see the state of those above, live: what is missing in a state is looked up in its parent's."""
+    """Let the routers below see the state of those above, live: what is missing in a state is looked up in its
+    parent's."""
     for below in router.sub_routers:
         own = below.state.data
         own = own.maps[0] if isinstance(own, ChainMap) else own

@@ -1,17 +1,15 @@
 """Where tasks are declared: routes, and the routers that group them.
 
 A :class:`Route` is a registered function. It stays callable as before, and knows how to be scheduled: it holds a
-:class:`~jobify.schedule.Scheduler` to submit orders to, which is attached when its router is included in an app. A router
-is a tree of routers with routes; the app is the root of the tree.
+:class:`~jobify.schedule.Scheduler` to submit orders to, which is attached when its router is included in an app. A
+router is a tree of routers with routes; the app is the root of the tree.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
 from abc import ABC
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError
@@ -19,6 +17,7 @@ from jobify.job import Job
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RouteOptions, check_options
 from jobify.schedule import ScheduleBuilder, Scheduler
+from jobify.serializers.importable import real_module_name
 from jobify.signature import FuncSpec, inspect_function
 from jobify.state import State
 from jobify.types import ExceptionHandler, Lifespan, MappingExceptionHandlers
@@ -343,19 +342,7 @@ def task_name(func: Callable[..., Any]) -> str:
         raise ConfigurationError(
             f"{func!r} has no name that is the same after a restart. Give it one: task(name='...')."
         )
-    return f"{_importable(module)}:{qualname}"
-
-
-def _importable(module: str) -> str:
-    """The name under which ``__main__`` would be imported."""
-    if module not in ("__main__", "__mp_main__"):
-        return module
-    main = sys.modules[module]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name not in ("__main__", "__mp_main__"):
-        return str(spec.name)
-    file = getattr(main, "__file__", None)
-    return Path(file).stem if file else module
+    return f"{real_module_name(module)}:{qualname}"
 
 
 def frozen(operation: str) -> ApplicationStateError:

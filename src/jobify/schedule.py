@@ -1,7 +1,7 @@
 """From a call to an order: *this task, with these arguments, then*.
 
-A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its methods say when, and hand an :class:`Order` to
-the :class:`Scheduler` that the app attached to the task.
+A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its methods say when, and hand an
+:class:`Order` to the :class:`Scheduler` that the app attached to the task.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ class ScheduleBuilder(Generic[ReturnT]):
     async def cron(self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False) -> Job[ReturnT]:
         """Run the task again and again, by a cron rule in the app's zone. The handle is that of the whole schedule.
 
-        With ``replace``, the old schedule's progress is kept, unless its ``start_date`` changes; a schedule with the same
-        rule and arguments is left as it is, unless ``force``.
+        With ``replace``, the old schedule's progress is kept, unless its ``start_date`` changes; a schedule with the
+        same rule and arguments is left as it is, unless ``force``.
         """
         if not isinstance(cron, str | Cron):
             raise ConfigurationError(f"cron() takes an expression or a Cron, not {cron!r}.")

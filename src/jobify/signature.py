@@ -1,8 +1,8 @@
 """What a function takes and returns, worked out once when it is registered.
 
-Checking a call against ``inspect.Signature.bind`` costs several microseconds, on every push. A :class:`FuncSpec` compiles
-the signature into a function of the same shape whose body does nothing: calling it lets the interpreter check the
-arguments, in a tenth of a microsecond and with Python's own messages.
+Checking a call against ``inspect.Signature.bind`` costs several microseconds, on every push. A :class:`FuncSpec`
+compiles the signature into a function of the same shape whose body does nothing: calling it lets the interpreter
+check the arguments, in a tenth of a microsecond and with Python's own messages.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def is_async_callable(func: Any) -> bool:
 def inspect_function(func: Callable[..., ReturnT], *, name: str) -> FuncSpec[ReturnT]:
     """Look at ``func`` once, for the task ``name``.
 
-    Annotations that exist only for type checkers cannot be resolved at run time; they count as absent. ConfigurationError
-    if an ``INJECT`` parameter has no annotation.
+    Annotations that exist only for type checkers cannot be resolved at run time; they count as absent.
+    ConfigurationError if an ``INJECT`` parameter has no annotation.
     """
     signature = inspect.signature(func)
     hints = _resolve_hints(func)

@@ -114,7 +114,8 @@ class Attempt:
         return attempt
 
     def interrupt(self, why: Interruption) -> None:
-        """Tell the attempt to stop; the first reason given is the one that counts, but a user's cancel beats a shutdown."""
+        """Tell the attempt to stop; the first reason given is the one that counts, but a user's cancel beats a
+        shutdown."""
         if self.interruption is None or why is Interruption.CANCEL:
             self.interruption = why
         if self.call is not None:

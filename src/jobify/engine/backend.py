@@ -1,4 +1,5 @@
-"""One storage, as the engine uses it: the gate to it, this process's owner id in it, and how values are written for it."""
+"""One storage, as the engine uses it: the gate to it, this process's owner id in it, and how values are written for
+it."""
 
 from __future__ import annotations
 

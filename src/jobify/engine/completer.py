@@ -15,7 +15,6 @@ from functools import partial
 from jobify.clock import Clock, to_datetime
 from jobify.engine.attempt import Attempt, Run
 from jobify.engine.handles import Handles
-from jobify.engine.lanes import Lanes
 from jobify.engine.verdict import settlement_of, skip_settlement
 from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
 from jobify.misfire import Plan
@@ -36,13 +35,11 @@ class Completer:
     def __init__(
         self,
         *,
-        lanes: Lanes,
         handles: Handles,
         clock: Clock,
         ttl: float,
         on_settled: Callable[[Attempt, Settlement], None],
     ) -> None:
-        self._lanes = lanes
         self._handles = handles
         self._clock = clock
         self._ttl = ttl
@@ -68,7 +65,7 @@ class Completer:
             self._overruns.add(overrun)
             overrun.add_done_callback(self._overruns.discard)
         else:
-            self._lanes.release(attempt.lane)
+            attempt.lane.release()
             self._settle(attempt, outcome)
 
     async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome) -> None:
@@ -80,7 +77,7 @@ class Completer:
         if not is_tried_again:
             self._settle(attempt, outcome)
         await call.ended()
-        self._lanes.release(attempt.lane)
+        attempt.lane.release()
         if is_tried_again:
             self._settle(attempt, outcome)
 
@@ -88,7 +85,7 @@ class Completer:
         """A claimed schedule does not run: its misfire policy passes the due time over."""
         self._open[id(attempt)] = attempt
         self._is_idle.clear()
-        self._lanes.release(attempt.lane)
+        attempt.lane.release()
         settlement = skip_settlement(attempt, run, decision, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
 
@@ -149,6 +146,7 @@ class Completer:
             return
         if attempt.is_replaced:  # the handle speaks of the job that took this one's place
             job.move(job.due_at, JobStatus.SCHEDULED)
+            self._handles.add(job)
             return
         status = JobStatus(settlement.status)
         context = job.cron_context
@@ -175,6 +173,7 @@ class Completer:
             self._handles.forget(job)
         else:
             job.move(settlement.due_at, status)
+            self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
 
 
 def as_exception(error: BaseException) -> Exception:

@@ -78,8 +78,8 @@ async def report_unknown(backend: Backend, registry: Registry) -> None:
             unknown[task] = unknown.get(task, 0) + count
     for task, count in sorted(unknown.items()):
         log.warning(
-            "The database holds %d unfinished jobs of task %r, which this app does not have. They are kept, and wait for "
-            "an app that has it.",
+            "The database holds %d unfinished jobs of task %r, which this app does not have. They are kept, and "
+            "wait for an app that has it.",
             count,
             task,
         )

@@ -1,9 +1,9 @@
 """Free slots → claim → executor.
 
-One dispatcher per storage. It asks for jobs when there may be some (a ring, a job that was stored without a slot, the due
-time that the last claim named, a slot that became free while more was waiting) and only for as many as there are free
-slots: back-pressure is that nobody asks. Future jobs cost nothing here: the storage knows when the next one is due, so the
-dispatcher holds a single time, however many jobs wait.
+One dispatcher per storage. It asks for jobs when there may be some (a ring, a job that was stored without a slot, the
+due time that the last claim named, a slot that became free while more was waiting) and only for as many as there are
+free slots: back-pressure is that nobody asks. Future jobs cost nothing here: the storage knows when the next one is
+due, so the dispatcher holds a single time, however many jobs wait.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Dispatcher(Service):
         self._tasks = {
             mode: tuple(endpoint.name for endpoint in endpoints if endpoint.run_mode is mode) for mode in RunMode
         }
-        self._modes = {endpoint.name: endpoint.run_mode for endpoint in endpoints}
+        self._modes = [mode for mode, tasks in self._tasks.items() if tasks]
+        self._mode_of = {endpoint.name: endpoint.run_mode for endpoint in endpoints}
         self._bell = asyncio.Event()
         self._next_due_at: Microseconds | None = None
 
@@ -69,13 +70,11 @@ class Dispatcher(Service):
         while True:
             await self._sleep()
             while await self.step():
-                pass
+                await asyncio.sleep(0)  # noqa: ASYNC110  a storage in memory answers without letting go of the loop
 
     async def step(self) -> bool:
         """One claim; whether another one makes sense at once."""
         self._bell.clear()
-        if self._is_any_lane_full():
-            self._lanes.when_free(self.wake)
         reserved = self._reserve()
         if not reserved:
             return False
@@ -85,7 +84,7 @@ class Dispatcher(Service):
             claimed = await self._claim(reserved)
         except BaseException:
             for slots, limit in reserved:
-                self._lanes.release(slots, limit)
+                slots.release(limit)
             raise
         if claimed.next_due_at is not None:
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
@@ -97,28 +96,28 @@ class Dispatcher(Service):
         request = ClaimRequest(owner=self._backend.owner, lanes=lanes)
         return await self._backend.gate.claim(request, now=self._clock.now())
 
-    def _is_any_lane_full(self) -> bool:
-        return any(tasks and not self._lanes[mode].free for mode, tasks in self._tasks.items())
-
     def _reserve(self) -> list[tuple[LaneSlots, int]]:
-        """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile."""
+        """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile. A
+        lane without one rings when it has."""
         reserved = []
-        for mode, tasks in self._tasks.items():
+        for mode in self._modes:
             slots = self._lanes[mode]
-            limit = slots.take_up_to(_MAX_CLAIM) if tasks else 0
+            limit = slots.take_up_to(_MAX_CLAIM)
             if limit:
                 reserved.append((slots, limit))
+            else:
+                slots.when_free(self.wake)
         return reserved
 
     def _start(self, claims: Sequence[Claim], reserved: list[tuple[LaneSlots, int]]) -> None:
         left = {slots.mode: limit for slots, limit in reserved}
         for claim in claims:
-            mode = self._modes[claim.task]
+            mode = self._mode_of[claim.task]
             left[mode] -= 1
             self._admit(self._backend, claim, self._lanes[mode])
         for slots, _ in reserved:
             if left[slots.mode]:
-                self._lanes.release(slots, left[slots.mode])
+                slots.release(left[slots.mode])
 
     async def _sleep(self) -> None:
         """Until somebody rings or the next job is due, by the wall clock."""

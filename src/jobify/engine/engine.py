@@ -88,9 +88,7 @@ class Engine:
             ttl=limits.result_ttl,
         )
         self._handles = Handles(self._desk, self._rules)
-        self._completer = Completer(
-            lanes=self._lanes, handles=self._handles, clock=clock, ttl=limits.result_ttl, on_settled=self._settled
-        )
+        self._completer = Completer(handles=self._handles, clock=clock, ttl=limits.result_ttl, on_settled=self._settled)
         self._executor = Executor(
             runners=runners,
             completer=self._completer,
@@ -163,7 +161,8 @@ class Engine:
     async def drain(self, grace: float) -> None:
         """Start nothing more; let running jobs finish for ``grace`` seconds, then interrupt them and wait for them.
 
-        What they push meanwhile is stored and runs at the next start. Threads cannot be interrupted: they are waited for.
+        What they push meanwhile is stored and runs at the next start. Threads cannot be interrupted: they are waited
+        for.
         """
         self._intake.is_draining = True
         for dispatcher in self._dispatchers.values():

@@ -161,5 +161,6 @@ def _bind(attempt: Attempt) -> inspect.BoundArguments:
         return attempt.endpoint.spec.bind(attempt.args, attempt.kwargs)
     except TypeError as error:
         raise PayloadError(
-            f"The stored arguments of job {attempt.id!r} do not fit task {attempt.endpoint.name!r} as it is now: {error}"
+            f"The stored arguments of job {attempt.id!r} do not fit task {attempt.endpoint.name!r} as it is now: "
+            f"{error}"
         ) from error

@@ -1,11 +1,12 @@
 """The way to a storage: awaitable, grouped, and never on the event loop's thread.
 
-A storage is blocking code. A :class:`Gate` gives it one thread of its own. All inserts, settlements and claims that arrive
-while a transaction runs share the next one, so that under load the price of a commit (a flush to the disk) is paid once
-for hundreds of jobs, and without load a call does not wait for company.
+A storage is blocking code. A :class:`Gate` gives it one thread of its own. All inserts, settlements and claims that
+arrive while a transaction runs share the next one, so that under load the price of a commit (a flush to the disk) is
+paid once for hundreds of jobs, and without load a call does not wait for company.
 
-Within a group the order is: inserts, settlements, claims, then everything else one by one. That is a legal order: a caller
-learns of its insert before it can ask anything further of that job, and calls that overlap in time have no order anyway.
+Within a group the order is: inserts, settlements, claims, then everything else one by one. That is a legal order: a
+caller learns of its insert before it can ask anything further of that job, and calls that overlap in time have no
+order anyway.
 
 If a group fails because of one call in it, its calls are made again one by one, so that each caller gets its own error.
 If the storage is unavailable all of them get that error, and nothing was changed.

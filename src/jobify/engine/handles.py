@@ -1,7 +1,7 @@
 """The handles that users hold, by job id.
 
-A handle is remembered as long as its user (or a running attempt) holds it, and no longer: a million scheduled jobs whose
-handles were dropped cost nothing.
+A handle is remembered as long as its user (or a running attempt) holds it, and no longer: a million scheduled jobs
+whose handles were dropped cost nothing.
 """
 
 from __future__ import annotations

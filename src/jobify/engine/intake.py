@@ -1,7 +1,7 @@
 """From an order to a stored job: outer middleware → encoded arguments → one insert → a handle.
 
-The short way: a job that is due now and finds a free slot is inserted as already claimed by this process, and starts when
-the insert is on disk. Without a free slot it is inserted as waiting, and whoever has a slot first takes it.
+The short way: a job that is due now and finds a free slot is inserted as already claimed by this process, and starts
+when the insert is on disk. Without a free slot it is inserted as waiting, and whoever has a slot first takes it.
 
 If the caller is cancelled while the insert is under way the job is stored and runs all the same: what was asked for may
 already be on disk, and a job that is claimed must have somebody who runs it.
@@ -177,7 +177,7 @@ class Intake:
                 self._remember(draft)
             return None
         if attempt is not None:
-            self._lanes.release(attempt.lane)
+            attempt.lane.release()
         return DuplicateJobError(draft.job.id) if answer is False else answer
 
     def _remember(self, draft: Draft) -> None:

@@ -16,12 +16,13 @@ __all__ = ("LaneSlots", "Lanes")
 class LaneSlots:
     """The slots of one lane."""
 
-    __slots__ = ("capacity", "free", "mode")
+    __slots__ = ("_waiting", "capacity", "free", "mode")
 
     def __init__(self, mode: RunMode, capacity: int) -> None:
         self.mode = mode
         self.capacity = capacity
         self.free = capacity
+        self._waiting: dict[Callable[[], None], None] = {}
 
     def take(self) -> bool:
         """Take one slot, if there is one."""
@@ -36,33 +37,24 @@ class LaneSlots:
         self.free -= taken
         return taken
 
-
-class Lanes:
-    """The lanes of one process, and who waits for a slot in any of them."""
-
-    def __init__(self, capacities: dict[RunMode, int]) -> None:
-        self._lanes = {mode: LaneSlots(mode, capacity) for mode, capacity in capacities.items()}
-        self._waiting: dict[Callable[[], None], None] = {}
-
-    def __getitem__(self, mode: RunMode) -> LaneSlots:
-        return self._lanes[mode]
-
-    def __iter__(self) -> object:
-        return iter(self._lanes.values())
-
-    @property
-    def in_use(self) -> int:
-        """Slots taken in all lanes."""
-        return sum(lane.capacity - lane.free for lane in self._lanes.values())
-
-    def release(self, lane: LaneSlots, count: int = 1) -> None:
+    def release(self, count: int = 1) -> None:
         """Give slots back."""
-        lane.free += count
+        self.free += count
         if self._waiting:
             waiting, self._waiting = self._waiting, {}
             for wake in waiting:
                 wake()
 
     def when_free(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` once, when the next slot is released."""
+        """Call ``wake`` once, when the next slot of this lane is released."""
         self._waiting[wake] = None
+
+
+class Lanes:
+    """The lanes of one process."""
+
+    def __init__(self, capacities: dict[RunMode, int]) -> None:
+        self._lanes = {mode: LaneSlots(mode, capacity) for mode, capacity in capacities.items()}
+
+    def __getitem__(self, mode: RunMode) -> LaneSlots:
+        return self._lanes[mode]

@@ -1,7 +1,7 @@
 """Putting a job where there may be one already: ``replace=True``, and crons that are declared in code.
 
-Both read, decide and write in one transaction on the storage's thread, so that any number of processes that start at once,
-or replace at once, agree on one row.
+Both read, decide and write in one transaction on the storage's thread, so that any number of processes that start at
+once, or replace at once, agree on one row.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def replace(
 ) -> Placement:
     """Put ``job`` in the place of an unfinished one with its id, or insert it.
 
-    The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it replaces,
-    unless the start date changes. ``read`` reads a stored rule, None if it is unreadable.
+    The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it
+    replaces, unless the start date changes. ``read`` reads a stored rule, None if it is unreadable.
     """
     with storage.transaction():
         record = _unfinished(storage, job.id)
@@ -53,9 +53,9 @@ def replace(
 def declare(storage: Storage, jobs: Sequence[tuple[NewJob, Cron]]) -> list[bool]:
     """Make the schedules that the code declares those of the database; for each, whether it was written.
 
-    Code is the truth about the rule, the database about the progress: an unchanged schedule goes on where it was, also
-    when it has ended by its rule (``max_runs``, ``max_failures``, a last date); a changed one keeps its counts. One that
-    a user cancelled starts anew.
+    Code is the truth about the rule, the database about the progress: an unchanged schedule goes on where it was,
+    also when it has ended by its rule (``max_runs``, ``max_failures``, a last date); a changed one keeps its counts.
+    One that a user cancelled starts anew.
     """
     with storage.transaction():
         return [_declare_one(storage, job, cron) for job, cron in jobs]

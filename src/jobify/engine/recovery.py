@@ -1,7 +1,8 @@
 """Jobs whose process died go back to where another process finds them.
 
-A process that lives holds a lock that the kernel drops at its death, so a dead one is known for certain and at once. Every
-process looks at the locks of the others twice a second; whoever is first takes the jobs back, in one transaction.
+A process that lives holds a lock that the kernel drops at its death, so a dead one is known for certain and at once.
+Every process looks at the locks of the others twice a second; whoever is first takes the jobs back, in one
+transaction.
 """
 
 from __future__ import annotations

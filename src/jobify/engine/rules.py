@@ -1,4 +1,5 @@
-"""Cron rules between their three shapes: the user's ``Cron``, the text in a row, and a function that finds due times."""
+"""Cron rules between their three shapes: the user's ``Cron``, the text in a row, and a function that finds due
+times."""
 
 from __future__ import annotations
 

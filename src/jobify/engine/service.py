@@ -14,8 +14,8 @@ log = logging.getLogger("jobify.engine")
 class Service(ABC):
     """A background task with one duty.
 
-    ``start`` and ``stop`` may each be called twice. A service that fails is restarted after a pause that grows up to half
-    a minute: no error of a database or a peer ends it silently.
+    ``start`` and ``stop`` may each be called twice. A service that fails is restarted after a pause that grows up to
+    half a minute: no error of a database or a peer ends it silently.
     """
 
     _LONGEST_PAUSE = 30.0

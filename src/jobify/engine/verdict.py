@@ -73,8 +73,8 @@ def outcome_of(attempt: Attempt, value: Any, error: BaseException | None, *, now
 def settlement_of(
     attempt: Attempt, outcome: Outcome, result: bytes | None, *, now: Microseconds, ttl: float
 ) -> Settlement:
-    """The row that ``outcome`` makes of the job. An ended row may be deleted after ``ttl`` seconds; the row of a schedule
-    that ended by its own rule is kept for good, or a restart would take it for a new one."""
+    """The row that ``outcome`` makes of the job. An ended row may be deleted after ``ttl`` seconds; the row of a
+    schedule that ended by its own rule is kept for good, or a restart would take it for a new one."""
     following = _next(attempt, outcome, now)
     status = after(JobStatus.RUNNING, following.event)
     has_ended = status in ENDED

@@ -1,8 +1,9 @@
 """Other processes on the same database: hearing them.
 
-A process rings the bells of the others after it has committed something that concerns them: work that anyone may take, the
-end of a job that another process asked for, a cancel. Whoever hears a bell looks. Because a ring may be lost (and does not
-exist on every platform), everybody also asks now and then whether somebody else has committed, which reads no table.
+A process rings the bells of the others after it has committed something that concerns them: work that anyone may
+take, the end of a job that another process asked for, a cancel. Whoever hears a bell looks. Because a ring may be
+lost (and does not exist on every platform), everybody also asks now and then whether somebody else has committed,
+which reads no table.
 """
 
 from __future__ import annotations

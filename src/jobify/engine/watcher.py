@@ -1,7 +1,8 @@
 """Handles of jobs that other processes run: how did they end?
 
-Nothing is polled for: a look is taken when another process has rung or has committed (see ``wakeups``), or when somebody
-begins to wait. The time between two looks grows with what a look costs, so that ten thousand handles do not eat a core.
+Nothing is polled for: a look is taken when another process has rung or has committed (see ``wakeups``), or when
+somebody begins to wait. The time between two looks grows with what a look costs, so that ten thousand handles do not
+eat a core.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The two chains around a job.
 
-*Middleware* runs around every attempt, where the attempt runs: it sees a :class:`JobContext`, may change it, and returns
-what ``call_next`` returned, or something else, or never calls it. *Outer middleware* runs around the scheduling of a job,
-before anything is stored.
+*Middleware* runs around every attempt, where the attempt runs: it sees a :class:`JobContext`, may change it, and
+returns what ``call_next`` returned, or something else, or never calls it. *Outer middleware* runs around the
+scheduling of a job, before anything is stored.
 """
 
 from __future__ import annotations

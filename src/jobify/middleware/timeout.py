@@ -15,8 +15,8 @@ __all__ = ("TimeoutMiddleware",)
 class TimeoutMiddleware(BaseMiddleware):
     """Interrupts what is inside after ``timeout`` seconds and raises :class:`JobTimeoutError`.
 
-    A TimeoutError that the task raises by itself passes as it is. A task that swallows the interruption and returns late
-    has timed out all the same.
+    A TimeoutError that the task raises by itself passes as it is. A task that swallows the interruption and returns
+    late has timed out all the same.
     """
 
     def __init__(self, timeout: float) -> None:
