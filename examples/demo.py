@@ -127,11 +127,12 @@ def show(story: Story) -> None:
     """What was done by which kind of task, and what was caught by the crash."""
     console.rule("what happened")
     console.print(_by_task(story))
-    console.print(_interrupted(story))
-    console.print(
-        f"A job was running again [bold]{story.recovery:.2f} s[/] after the kill (Python's own start included). "
-        f"The lives took {story.first.seconds:.1f} s and {story.second.seconds:.1f} s."
-    )
+    if story.interrupted:
+        console.print(_interrupted(story))
+        console.print(
+            f"[bold]{story.recovery:.2f} s[/] after the kill a job was running again, Python's start included."
+        )
+    console.print(f"The lives took {story.first.seconds:.1f} s and {story.second.seconds:.1f} s.")
 
 
 def _by_task(story: Story) -> Table:
