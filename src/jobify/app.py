@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -220,11 +220,11 @@ class Jobify(Router):
 
     def find_job(self, id_: str) -> Job[Any] | None:
         """The handle of a waiting or running job, None if there is none with this id."""
-        return None if self._engine is None else self._engine.find_job(id_)
+        return None if self._engine is None else self._engine.overview.find(id_)
 
     def get_active_jobs(self) -> list[Job[Any]]:
         """The handles of all waiting and running jobs of this app's tasks."""
-        return [] if self._engine is None else self._engine.active_jobs()
+        return [] if self._engine is None else self._engine.overview.active()
 
     async def wait_all(self, timeout: float | None = None) -> None:
         """Return when no job of this app's tasks is waiting or running; TimeoutError after ``timeout`` seconds.
@@ -256,9 +256,9 @@ class Jobify(Router):
         """The app's clock: microseconds since the epoch."""
         return self._clock.now()
 
-    async def submit(self, order: Order) -> Job[Any]:
+    def submit(self, order: Order) -> Awaitable[Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
-        return await self._require_engine(f"schedule {order.builder.name!r}").submit(order)
+        return self._require_engine("schedule a job").submit(order)
 
     def _require_engine(self, operation: str) -> Engine:
         if self._engine is None or not self.configs.app_started:

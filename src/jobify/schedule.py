@@ -6,6 +6,7 @@ A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its metho
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Generic, Protocol, TypeVar
@@ -25,7 +26,7 @@ ReturnT = TypeVar("ReturnT")
 _LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Order:
     """What a user asks for, checked, and not yet a row."""
 
@@ -50,7 +51,7 @@ class Scheduler(Protocol):
         """The time of the app's clock."""
         ...
 
-    async def submit(self, order: Order) -> Job[Any]:
+    def submit(self, order: Order) -> Awaitable[Job[Any]]:
         """Store the order and return the handle of its job.
 
         When it returns, a durable job is on disk. ApplicationStateError if the app is not started, DuplicateJobError if
@@ -138,7 +139,7 @@ class ScheduleBuilder(Generic[ReturnT]):
             raise ConfigurationError(f"A delay of {delay:g} seconds ends after the year 9998.")
         return due_at
 
-    async def _submit(
+    def _submit(
         self,
         *,
         due_at: Microseconds | None = None,
@@ -146,9 +147,7 @@ class ScheduleBuilder(Generic[ReturnT]):
         job_id: str | None = None,
         is_replace: bool = False,
         is_force: bool = False,
-    ) -> Job[ReturnT]:
+    ) -> Awaitable[Job[ReturnT]]:
         if job_id is not None and (not isinstance(job_id, str) or not job_id):
             raise ConfigurationError(f"The job_id is {job_id!r}; it must be a text that is not empty.")
-        return await self._scheduler.submit(
-            Order(builder=self, due_at=due_at, cron=cron, job_id=job_id, is_replace=is_replace, is_force=is_force)
-        )
+        return self._scheduler.submit(Order(self, due_at, cron, job_id, is_replace, is_force))

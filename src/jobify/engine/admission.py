@@ -55,7 +55,7 @@ class Admission:
         try:
             is_on = self._enter_schedule(attempt, claim, claim.rule)
         except (PayloadError, ConfigurationError) as error:
-            self._completer.complete(attempt, Failed(error))
+            self._completer.complete(attempt, Failed(error), self._clock.now())
         else:
             if is_on:
                 self._launch(attempt)

@@ -21,6 +21,7 @@ from jobify.misfire import Plan
 from jobify.records import Settlement
 from jobify.runners.base import Call, contained
 from jobify.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
+from jobify.types import Microseconds
 
 __all__ = ("Completer",)
 
@@ -56,7 +57,7 @@ class Completer:
         """Return when every outcome noted so far is stored."""
         await self._is_idle.wait()
 
-    def complete(self, attempt: Attempt, outcome: Outcome) -> None:
+    def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """An attempt has ended. Its slot is free at once, unless its thread goes on."""
         self._open[id(attempt)] = attempt
         self._is_idle.clear()
@@ -66,7 +67,7 @@ class Completer:
             overrun.add_done_callback(self._overruns.discard)
         else:
             attempt.lane.release()
-            self._settle(attempt, outcome)
+            self._settle(attempt, outcome, now)
 
     async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome) -> None:
         """The attempt is over, its function is not: a thread cannot be stopped. It keeps its slot until it returns.
@@ -75,11 +76,11 @@ class Completer:
         """
         is_tried_again = isinstance(outcome, RetryAt | Released) or attempt.run is not None or attempt.is_replaced
         if not is_tried_again:
-            self._settle(attempt, outcome)
+            self._settle(attempt, outcome, self._clock.now())
         await call.ended()
         attempt.lane.release()
         if is_tried_again:
-            self._settle(attempt, outcome)
+            self._settle(attempt, outcome, self._clock.now())
 
     def skip(self, attempt: Attempt, run: Run, decision: Plan) -> None:
         """A claimed schedule does not run: its misfire policy passes the due time over."""
@@ -89,9 +90,9 @@ class Completer:
         settlement = skip_settlement(attempt, run, decision, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
 
-    def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         result, problem = self._encode(attempt, outcome)
-        settlement = settlement_of(attempt, outcome, result, now=self._clock.now(), ttl=self._ttl)
+        settlement = settlement_of(attempt, outcome, result, now=now, ttl=self._ttl)
         if problem is not None:
             settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {problem}")
         self._write(attempt, outcome, settlement, _FIRST_PAUSE)
@@ -169,9 +170,7 @@ class Completer:
                 job.end(status)
             case RetryAt() | Skipped():
                 pass
-        if status in ENDED:
-            self._handles.forget(job)
-        else:
+        if status not in ENDED:
             job.move(settlement.due_at, status)
             self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
 

@@ -32,7 +32,7 @@ class Desk:
         self,
         *,
         zone: ZoneInfo,
-        backends: Callable[[], list[Backend]],
+        backends: list[Backend],
         find_attempt: Callable[[str], Attempt | None],
         watch: Callable[[Job[Any]], None],
         ended: Callable[[Job[Any]], None],
@@ -71,15 +71,14 @@ class Desk:
     async def _cancel_stored(self, job: Job[Any], interrupt: bool) -> bool:
         """Cancel the row; whether the job is running, somewhere."""
         now = self._clock.now()
-        backends = self._backends()
-        if not backends:
+        if not self._backends:
             raise ApplicationStateError(
                 operation=f"cancel job {job.id!r}",
                 reason="The app is not running.",
                 solution="Cancel inside `async with app:`.",
             )
         is_running = False
-        for backend in backends:
+        for backend in self._backends:
             storage = backend.storage
             if not interrupt and await self._is_running(backend, job.id):
                 continue

@@ -69,8 +69,8 @@ class Dispatcher(Service):
         self._bell.set()
         while True:
             await self._sleep()
-            while await self.step():
-                await asyncio.sleep(0)  # noqa: ASYNC110  a storage in memory answers without letting go of the loop
+            while await self.step():  # noqa: ASYNC110  there is no event: the sleep is a courtesy
+                await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop
 
     async def step(self) -> bool:
         """One claim; whether another one makes sense at once."""

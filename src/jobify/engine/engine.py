@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
+from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any
 
 from jobify.clock import Clock
@@ -30,6 +31,7 @@ from jobify.engine.handles import Handles
 from jobify.engine.intake import Intake
 from jobify.engine.janitor import Janitor
 from jobify.engine.lanes import Lanes
+from jobify.engine.overview import Overview
 from jobify.engine.recovery import Recovery
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
@@ -37,21 +39,22 @@ from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
 from jobify.job import Job
 from jobify.options import RunMode
-from jobify.records import JobQuery, Settlement
+from jobify.records import Settlement
 from jobify.registry import Endpoint, Registry
 from jobify.runners.base import Runner
 from jobify.schedule import Order, Scheduler
 from jobify.settings import JobifyConfiguration
-from jobify.status import ENDED, JobStatus
+from jobify.status import JobStatus
 from jobify.types import Microseconds
 
 __all__ = ("Engine",)
 
 log = logging.getLogger("jobify.engine")
 
-_ACTIVE = tuple(status.value for status in JobStatus if status not in ENDED)
 _NUDGE = 5.0
 """Seconds between two reminders to jobs that a shutdown waits for."""
+_LOOK_AGAIN = 1.0
+"""Seconds after which ``wait_all`` looks again, should nobody have told it of a change."""
 
 
 class Engine:
@@ -74,13 +77,14 @@ class Engine:
         self._runners = runners
         self._config = config
         self._clock = clock
+        self._opened: list[Backend] = []
         self._activity = asyncio.Event()
         limits = config.limits
         self._rules = Rules(config.tz, config.cron_factory)
         self._lanes = Lanes({mode: runner.slots for mode, runner in runners.items()})
         self._desk = Desk(
             zone=config.tz,
-            backends=self._running_backends,
+            backends=self._opened,
             find_attempt=lambda job_id: self._executor.find(job_id),
             watch=self._watch,
             ended=self._cancelled,
@@ -117,10 +121,10 @@ class Engine:
             expect=self._expect,
             find_attempt=self._executor.find,
         )
+        self.overview = Overview(registry, self._opened, self._executor, self._handles)
         self._dispatchers: dict[Backend, Dispatcher] = {}
         self._watcher: Watcher | None = None
         self._services: list[Service] = []
-        self._opened: list[Backend] = []
         self._errands: set[asyncio.Task[None]] = set()
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -209,32 +213,9 @@ class Engine:
 
     # -- what users ask ------------------------------------------------------------------------------------------------
 
-    async def submit(self, order: Order) -> Job[Any]:
+    def submit(self, order: Order) -> Awaitable[Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
-        return await self._intake.submit(order)
-
-    def find_job(self, job_id: str) -> Job[Any] | None:
-        """The handle of a job that is waiting or running, None for any other id."""
-        attempt = self._executor.find(job_id)
-        if attempt is not None:
-            return self._handles.of_attempt(attempt)
-        for backend in self._opened:
-            for record in backend.storage.get((job_id,)):
-                if record.status in _ACTIVE and record.task in self._registry:
-                    return self._handles.of_record(record)
-        return None
-
-    def active_jobs(self) -> list[Job[Any]]:
-        """The handles of all jobs of this app's tasks that are waiting or running."""
-        found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._executor}
-        for backend in self._opened:
-            query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=1000)
-            while records := backend.storage.find(query):
-                for record in records:
-                    if record.id not in found:
-                        found[record.id] = self._handles.of_record(record)
-                query = query._replace(after_id=records[-1].id)
-        return list(found.values())
+        return self._intake.submit(order)
 
     async def wait_all(self) -> None:
         """Return when no job of this app's tasks is waiting or running, here or elsewhere."""
@@ -242,28 +223,16 @@ class Engine:
             self._activity.clear()
             await self._executor.idle()
             await self._completer.drain()
-            if not await self._has_active():
+            if not await self.overview.has_active():
                 return
-            try:
-                async with asyncio.timeout(1.0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN):
                     await self._activity.wait()
-            except TimeoutError:
-                pass
-
-    async def _has_active(self) -> bool:
-        query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=1)
-        for backend in self._opened:
-            if await backend.gate.call(partial(backend.storage.find, query)):
-                return True
-        return False
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
 
     def _backend_of(self, endpoint: Endpoint) -> Backend:
         return self._durable if self._durable is not None and endpoint.is_durable else self._volatile
-
-    def _running_backends(self) -> list[Backend]:
-        return self._opened
 
     def _expect(self, backend: Backend, due_at: Microseconds) -> None:
         dispatcher = self._dispatchers.get(backend)
@@ -278,7 +247,6 @@ class Engine:
         self._activity.set()
 
     def _cancelled(self, job: Job[Any]) -> None:
-        self._handles.forget(job)
         self._activity.set()
 
     def _watch(self, job: Job[Any]) -> None:

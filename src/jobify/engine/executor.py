@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from functools import partial
 from typing import Any
 
 from jobify.clock import Clock
@@ -95,47 +96,44 @@ class Executor:
                 error = asyncio.CancelledError()
         except BaseException as raised:  # SystemExit and CancelledError included: a job cannot end its app
             error = raised
-        outcome = outcome_of(attempt, value, error, now=self._clock.now())
+        now = self._clock.now()
+        outcome = outcome_of(attempt, value, error, now=now)
         del self._attempts[attempt.id]
         if not self._attempts:
             self._is_idle.set()
-        self._completer.complete(attempt, outcome)
+        self._completer.complete(attempt, outcome, now)
 
-    async def _perform(self, attempt: Attempt) -> Any:
+    def _perform(self, attempt: Attempt) -> Awaitable[Any]:
+        """The attempt as something to await, with as little around the function as it needs."""
         endpoint = attempt.endpoint
         if attempt.args is UNSET:
             attempt.args, attempt.kwargs = attempt.backend.decode_call(endpoint, attempt.payload)
         if attempt.job is not None:
             attempt.job.status = JobStatus.RUNNING
         if endpoint.call is not None:
-            return await endpoint.call(self._context(attempt))
-        if endpoint.run_mode is RunMode.MAIN:
-            return await endpoint.func(*attempt.args, **attempt.kwargs)
-        return await self._run_elsewhere(attempt, attempt.args, attempt.kwargs)
+            return endpoint.call(self._context(attempt))
+        return self._run(attempt, attempt.args, attempt.kwargs)
 
-    async def _run_elsewhere(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         endpoint = attempt.endpoint
+        if endpoint.run_mode is RunMode.MAIN:
+            running: Awaitable[Any] = endpoint.func(*args, **kwargs)
+            return running
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
-        return await self._runners[endpoint.run_mode].run(call)
+        return self._runners[endpoint.run_mode].run(call)
 
     def _context(self, attempt: Attempt) -> JobContext:
         """What middleware, handlers and INJECT parameters see."""
         endpoint = attempt.endpoint
         job = self._handles.of_attempt(attempt)
         job.status = JobStatus.RUNNING
-
-        async def strategy(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if endpoint.run_mode is RunMode.MAIN:
-                return await endpoint.func(*args, **kwargs)
-            return await self._run_elsewhere(attempt, args, kwargs)
-
         context = JobContext(
             job=job,
             state=endpoint.state,
             runnable=Runnable(
                 name=endpoint.name,
                 bound=_bind(attempt),
-                strategy=strategy,
+                strategy=partial(self._run, attempt),
                 func_spec=endpoint.spec,
             ),
             request_state=RequestState(),

@@ -34,17 +34,13 @@ class Handles:
         return iter(list(self._jobs.values()))
 
     def find(self, job_id: str) -> Job[Any] | None:
-        """The handle, if somebody holds it."""
-        return self._jobs.get(job_id)
+        """The handle of an unfinished job, if somebody holds it. (An id may be used again when its job has ended.)"""
+        job = self._jobs.get(job_id)
+        return None if job is None or job.is_done() else job
 
     def add(self, job: Job[Any]) -> None:
         """Remember a handle."""
         self._jobs[job.id] = job
-
-    def forget(self, job: Job[Any]) -> None:
-        """The job has ended: whoever holds its handle has all there is to know."""
-        if self._jobs.get(job.id) is job:
-            del self._jobs[job.id]
 
     def make(self, job_id: str, due_at: Microseconds, status: JobStatus) -> Job[Any]:
         """A new handle, not remembered yet."""

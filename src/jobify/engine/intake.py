@@ -10,7 +10,7 @@ already be on disk, and a job that is claimed must have somebody who runs it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -115,8 +115,10 @@ class Intake:
         draft = self._draft(order)
         if draft.endpoint.outer:
             await self._through_middleware(draft)
+        elif order.is_replace:
+            await self._replace(draft)
         else:
-            await self._store(draft)
+            await self._insert(draft)
         return draft.job
 
     def _draft(self, order: Order) -> Draft:
@@ -139,15 +141,13 @@ class Intake:
 
     # -- storing -------------------------------------------------------------------------------------------------------
 
-    async def _store(self, draft: Draft) -> None:
+    def _insert(self, draft: Draft) -> Awaitable[None]:
+        """Ask for the insert; what is returned waits for the answer."""
         payload = self._encode(draft)
-        if draft.order.is_replace:
-            await self._replace(draft, payload)
-            return
         attempt = self._claim_at_birth(draft) if draft.rule is None and draft.due_at <= draft.now else None
         ticket = _Ticket(draft, attempt, self._stored)
         draft.backend.gate.insert(draft.row(payload, is_claimed=attempt is not None), ticket)
-        await ticket.answered()
+        return ticket
 
     def _encode(self, draft: Draft) -> Any:
         try:
@@ -189,9 +189,9 @@ class Intake:
 
     # -- replacing -----------------------------------------------------------------------------------------------------
 
-    async def _replace(self, draft: Draft, payload: Any) -> None:
+    async def _replace(self, draft: Draft) -> None:
         storage = draft.backend.storage
-        row = draft.row(payload, is_claimed=False)
+        row = draft.row(self._encode(draft), is_claimed=False)
         place = partial(
             replace, storage, row, cron=draft.order.cron, read=self._rules.read, is_force=draft.order.is_force
         )
@@ -242,7 +242,7 @@ class Intake:
             nonlocal is_stored
             if not is_stored:
                 is_stored = True
-                await self._store(draft)
+                await (self._replace(draft) if order.is_replace else self._insert(draft))
 
         return OuterContext(
             job=draft.job,
@@ -293,11 +293,11 @@ class _Ticket:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def answered(self) -> None:
+    def __await__(self) -> Generator[Any, None, None]:
         """Return when the job is stored; raise if it is not."""
         if self._error is UNSET:
             self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            yield from self._waiter
         if self._error is not None:
             raise self._error
 

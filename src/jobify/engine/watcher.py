@@ -79,7 +79,6 @@ class Watcher(Service):
             if self._is_local(job.id) or job.is_done():
                 continue  # claimed by this process meanwhile
             if record is None:
-                self._handles.forget(job)
                 job.end(JobStatus.CANCELLED, RemoteError("Deleted", "the job is no longer in the database."))
             else:
                 self._bring_up_to_date(job, record)
@@ -92,9 +91,7 @@ class Watcher(Service):
             self._show_end(job, record, status)
         elif self._has_run(job, record):
             self._show_end(job, record, JobStatus.FAILED if record.failure_count else JobStatus.SUCCESS)
-        if status in ENDED:
-            self._handles.forget(job)
-        else:
+        if status not in ENDED:
             job.move(record.due_at, status)
 
     def _has_run(self, job: Job[Any], record: JobRecord) -> bool:

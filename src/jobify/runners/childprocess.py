@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.runners import wire
+from jobify.runners.line import Line
 
 __all__ = ("ChildProcess",)
 
@@ -42,9 +43,8 @@ class ChildProcess:
         self._loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[int] = self._loop.create_future()
         self._is_leaving = False
-        self._is_talking = False
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._is_talking = True  # until it is prepared, or given up
+        self._line: Line | None = None
         self._socket, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
         try:
@@ -59,7 +59,7 @@ class ChildProcess:
 
     async def prepare(self, module: str) -> None:
         """Return when the child can run calls, with ``module`` imported. ProcessStartError if it cannot."""
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
+        self._line = await Line.open(self._socket)
         try:
             reply = await self._ask(pickle.dumps({"spawn": _preparation(self.name), "module": module}))
             if reply[:1] == wire.BROKEN:
@@ -87,27 +87,21 @@ class ChildProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _ask(self, payload: bytes, on_message: Callable[[Any], None] | None = None) -> bytes:
-        assert self._writer is not None
+        assert self._line is not None
         self._is_talking = True
         try:
-            self._writer.write(wire.frame(payload))
-            while (reply := await self._receive())[:1] == wire.MESSAGE:
+            self._line.send(payload)
+            while reply := await self._line.receive():
+                if reply[:1] != wire.MESSAGE:
+                    return reply
                 _tell(on_message, reply[1:])
-            return reply
+            self.kill()  # a child that cannot talk is of no use, should it still live
+            code = await asyncio.shield(self.dead)
+            raise ProcessDiedError(code, f"The child process that ran the task died: {_manner(code)}.")
         finally:
             self._is_talking = False
             if self.dead.done():
                 self._hang_up()
-
-    async def _receive(self) -> bytes:
-        assert self._reader is not None
-        try:
-            header = await self._reader.readexactly(wire.HEADER)
-            return await self._reader.readexactly(int.from_bytes(header, "big"))
-        except (asyncio.IncompleteReadError, OSError):
-            self.kill()  # a child that cannot talk is of no use, should it still live
-            code = await asyncio.shield(self.dead)
-            raise ProcessDiedError(code, f"The child process that ran the task died: {_manner(code)}.") from None
 
     def _watch(self) -> None:
         """In its own thread: wait for the end of the process.
@@ -137,8 +131,8 @@ class ChildProcess:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._line is not None:
+            self._line.close()
         else:
             self._socket.close()
 

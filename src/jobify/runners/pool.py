@@ -126,13 +126,12 @@ class ChildPool:
     def _on_start(self, child: ChildProcess, start: asyncio.Task[None]) -> None:
         self._starts.discard(start)
         if start.cancelled():
-            return
-        error = start.exception()
-        if error is None:
-            self.release(child)
-        else:
+            child.leave()
+        elif error := start.exception():
             child.kill()
             self._fail_one(error)
+        else:
+            self.release(child)
 
     def _on_death(self, child: ChildProcess) -> None:
         self._children.discard(child)

@@ -1,0 +1,63 @@
+"""Which jobs are there? What runs here is known; the rest is asked of the storages."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from jobify.engine.backend import Backend
+from jobify.engine.executor import Executor
+from jobify.engine.handles import Handles
+from jobify.job import Job
+from jobify.records import JobQuery
+from jobify.registry import Registry
+from jobify.status import ENDED, JobStatus
+
+__all__ = ("Overview",)
+
+_ACTIVE = tuple(status.value for status in JobStatus if status not in ENDED)
+_PAGE = 1000
+
+
+class Overview:
+    """The unfinished jobs of an app's tasks.
+
+    The plain methods read from the storage in the caller's thread; reading waits for no writer.
+    """
+
+    def __init__(self, registry: Registry, backends: list[Backend], executor: Executor, handles: Handles) -> None:
+        self._registry = registry
+        self._backends = backends
+        self._executor = executor
+        self._handles = handles
+
+    def find(self, job_id: str) -> Job[Any] | None:
+        """The handle of a job that is waiting or running, None for any other id."""
+        attempt = self._executor.find(job_id)
+        if attempt is not None:
+            return self._handles.of_attempt(attempt)
+        for backend in self._backends:
+            for record in backend.storage.get((job_id,)):
+                if record.status in _ACTIVE and record.task in self._registry:
+                    return self._handles.of_record(record)
+        return None
+
+    def active(self) -> list[Job[Any]]:
+        """The handles of all jobs that are waiting or running."""
+        found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._executor}
+        for backend in self._backends:
+            query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=_PAGE)
+            while records := backend.storage.find(query):
+                for record in records:
+                    if record.id not in found:
+                        found[record.id] = self._handles.of_record(record)
+                query = query._replace(after_id=records[-1].id)
+        return list(found.values())
+
+    async def has_active(self) -> bool:
+        """Whether any job is waiting or running, here or elsewhere."""
+        query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=1)
+        for backend in self._backends:
+            if await backend.gate.call(partial(backend.storage.find, query)):
+                return True
+        return False
