@@ -1,13 +1,8 @@
 """What runs inside a child process: prepare, say ready, make one call after the other, end with the parent.
 
 The main thread makes the calls. A second thread reads from the parent, so that the end of the connection is noticed
-while a task runs: the parent is gone, and whatever still ran would be running a second time elsewhere. On Linux the
-kernel sees to it as well (:func:`end_with_parent`), which neither C code that keeps the interpreter busy nor a fork of
-the parent that holds the connection open can delay.
-
-The child leads a process group of its own; when it is ended in the middle of a task, the subprocesses of that task go
-with it. SIGINT and SIGTERM are the parent's to answer: a Ctrl-C, or a service manager that signals every process of a
-unit, does not fail the jobs that the parent is still letting finish.
+while a task runs: the parent is gone, and whatever still ran would be running a second time elsewhere. The child leads
+a process group of its own; when it is ended in the middle of a task, the subprocesses of that task go with it.
 """
 
 from __future__ import annotations
@@ -15,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
-import signal
 import socket
 import sys
 import threading
@@ -30,21 +24,19 @@ from typing import Any, Final
 from jobify.exceptions import ApplicationStateError
 from jobify.runners import wire
 from jobify.runners.address import Address, find
+from jobify.runners.lifeline import bind_to_parent, end_group
 
 __all__ = ("Child", "check", "ensure_not_importing", "main", "perform", "send")
 
 EXIT_GRACE: Final = 1.0
 """Seconds that an idle child, told to end, has for its exit handlers and its other threads."""
 
-_PR_SET_PDEATHSIG: Final = 1
 
-
-def main(connection: int, lifeline: int) -> None:
-    """The whole life of a child; both arguments are inherited descriptors."""
+def main(connection: int, lifeline: int, parent: int) -> None:
+    """The whole life of a child, with two descriptors that it inherited from the process ``parent``."""
     for descriptor in (connection, lifeline):
         os.set_inheritable(descriptor, False)
-    end_with_parent(lifeline)
-    leave_signals_to_parent()
+    bind_to_parent(lifeline, parent)
     Child(socket.socket(fileno=connection), on_orphaned=end_group).serve()
 
 
@@ -167,45 +159,6 @@ def ensure_not_importing() -> None:
             reason="this is a child process, which imports the script to find a function in it.",
             solution='Put what starts the app under `if __name__ == "__main__":`.',
         )
-
-
-def end_with_parent(lifeline: int) -> None:
-    """Have Linux kill this process when its parent dies, whatever either of them is doing.
-
-    The parent holds the other end of ``lifeline`` and never writes. When it dies, the kernel sends SIGKILL to the whole
-    process group of the child. Should a fork of the parent keep that end open, the parent-death signal still ends the
-    child (it follows the thread that started the child, which is the one of the parent's event loop). See fcntl(2),
-    F_SETSIG, and prctl(2), PR_SET_PDEATHSIG.
-    """
-    if sys.platform == "linux":
-        import ctypes  # only here, and never in the parent
-        import fcntl
-
-        with suppress(OSError):  # not in every sandbox; the thread that reads notices as well
-            fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-            fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-            fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-
-
-def leave_signals_to_parent() -> None:
-    """Handlers that do nothing, rather than SIG_IGN, which the subprocesses of a task would inherit."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _do_nothing)
-    os.register_at_fork(after_in_child=_restore_signals)
-
-
-def end_group() -> None:
-    """Kill this process and the subprocesses of its task."""
-    os.killpg(os.getpgrp(), signal.SIGKILL)
-
-
-def _do_nothing(_number: int, _frame: Any) -> None: ...
-
-
-def _restore_signals() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _flush() -> None:

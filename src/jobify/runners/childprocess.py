@@ -29,9 +29,7 @@ __all__ = ("ChildProcess",)
 
 log = logging.getLogger("jobify.runners")
 
-_BOOT: Final = (
-    "import sys; sys.path[:] = {path!r}; from jobify.runners.child import main; main({connection}, {lifeline})"
-)
+_BOOT: Final = "import sys; sys.path[:] = {path!r}; from jobify.runners.child import main; main{args}"
 
 
 class ChildProcess:
@@ -141,7 +139,7 @@ def _launch(connection: int, lifeline: int) -> subprocess.Popen[bytes]:
     """This interpreter, with the same flags and import path, in a session of its own, with two descriptors of ours."""
     path = [entry or os.getcwd() for entry in sys.path]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    boot = _BOOT.format(path=path, connection=connection, lifeline=lifeline)
+    boot = _BOOT.format(path=path, args=(connection, lifeline, os.getpid()))
     return subprocess.Popen(
         [spawn.get_executable(), *flags, "-c", boot],
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,74 @@
+"""The parent's end of a child's connection: whole payloads in both directions, on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+from jobify.runners import wire
+
+__all__ = ("Line",)
+
+
+class Line(asyncio.Protocol):
+    """Sends and receives :mod:`~jobify.runners.wire` payloads. A connection that breaks has ended like any other."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._is_over = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def open(cls, connection: socket.socket) -> Line:
+        """Take ``connection`` over. It is closed with the line."""
+        _, line = await asyncio.get_running_loop().create_unix_connection(cls, sock=connection)
+        return line
+
+    def send(self, payload: bytes) -> None:
+        """Never blocks; to a line that is over, it does nothing."""
+        assert self._transport is not None
+        self._transport.write(wire.frame(payload))
+
+    async def receive(self) -> bytes | None:
+        """The next payload, None when the line is over. For one task at a time."""
+        while (payload := self._take()) is None and not self._is_over:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return payload
+
+    def close(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """The child has no more to say. True: the line stays open until its owner closes it."""
+        self._is_over = True
+        self._wake()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_over = True
+        self._wake()
+
+    def _take(self) -> bytes | None:
+        end = wire.HEADER + int.from_bytes(
+            self._buffer[: wire.HEADER], "big"
+        )  # with half a header, at least a whole one
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[wire.HEADER : end])
+        del self._buffer[:end]
+        return payload
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,221 @@
+"""Functions for the runners' tests, importable in a child process."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jobify.runners.child import send
+
+
+class Wrapper:
+    """Stands for a registered task: a callable that keeps the original function as ``func``."""
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        self.func = func
+
+    def __call__(self, *args: Any) -> Any:
+        raise AssertionError("the wrapper was called in place of the function")
+
+
+class Picky(Exception):
+    """Its ``__init__`` does not take its ``args`` back, as that of many real exceptions."""
+
+    def __init__(self, code: int, *, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class Wistful(Exception):
+    """Refuses to be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("I stay here")
+
+
+class Unreadable:
+    """Can be pickled, and not read back."""
+
+    def __reduce__(self) -> Any:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise RuntimeError("not here")
+
+
+class Tools:
+    @staticmethod
+    def double(value: int) -> int:
+        return 2 * value
+
+    def method(self) -> None: ...
+
+
+@Wrapper
+def wrapped(value: int) -> int:
+    return value + 1
+
+
+rewrapped = Wrapper(wrapped)
+partial = functools.partial(Tools.double, 2)
+number = 7
+
+
+def add(left: Any, right: Any = 1) -> Any:
+    return left + right
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def environment() -> dict[str, Any]:
+    return {
+        "executable": sys.executable,
+        "argv": sys.argv,
+        "cwd": os.getcwd(),
+        "path": sys.path,
+        "stdin": sys.stdin.read(),
+        "is_leader": os.getpgrp() == os.getpid(),
+    }
+
+
+def raise_(error: BaseException) -> None:
+    raise error
+
+
+def raise_picky() -> None:
+    raise Picky(7, detail="no")
+
+
+def raise_wistful() -> None:
+    raise Wistful("for ever")
+
+
+def raise_local() -> None:
+    class Hidden(Exception):
+        pass
+
+    raise Hidden("inside")
+
+
+def raise_chained() -> None:
+    try:
+        raise KeyError("deep")
+    except KeyError as error:
+        raise ValueError("shallow") from error
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def vanish(code: int) -> None:
+    os._exit(code)
+
+
+def shoot(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def give_local() -> Any:
+    return lambda: None
+
+
+def give_unreadable() -> Unreadable:
+    return Unreadable()
+
+
+def give_big(size: int) -> bytes:
+    return bytes(size)
+
+
+def tell_and_hang() -> None:
+    """Say who is there, and never return."""
+    send(os.getpid())
+    time.sleep(1000)
+
+
+def tell_all(values: list[Any]) -> int:
+    return sum(send(value) for value in values)
+
+
+def tell_unreadable() -> str:
+    send(Unreadable())
+    return "sent"
+
+
+def tell_and_keep_the_interpreter() -> None:
+    """Never let another thread of this process run."""
+    send(os.getpid())
+    sum(range(10**15))
+
+
+def hang_with_subprocess() -> None:
+    """Say who is there and whom it started, and never return."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) as process:
+        send((os.getpid(), process.pid))
+        time.sleep(1000)
+
+
+def die_with_subprocess() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    send(process.pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang_up_and_hang() -> None:
+    """End every connection, the one to the parent too, and go on."""
+    for name in os.listdir("/proc/self/fd"):
+        if os.path.exists(f"/proc/self/fd/{name}") and stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
+            socket.socket(fileno=os.dup(int(name))).shutdown(socket.SHUT_RDWR)
+    time.sleep(1000)
+
+
+def wait_for(path: str) -> str:
+    """Block until somebody writes to the named pipe, and return what it was."""
+    with open(path) as pipe:
+        return pipe.read()
+
+
+def ignore_and_wait(path: str) -> str:
+    """Send this process what a service manager and a Ctrl-C would, and go on."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    return wait_for(path)
+
+
+def signals_of_subprocess() -> list[bool]:
+    """Whether SIGINT and SIGTERM are as they should be in a subprocess, and in a fork, of a task."""
+    code = "import signal; print(signal.getsignal(2) is signal.default_int_handler, signal.getsignal(15) == 0)"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    ours, theirs = os.pipe()
+    fork = os.fork()
+    if fork == 0:
+        os.write(theirs, b"!")
+        signal.pause()
+    os.read(ours, 1)
+    os.kill(fork, signal.SIGTERM)
+    _, status = os.waitpid(fork, 0)
+    return [done.stdout.split() == ["True", "True"], os.waitstatus_to_exitcode(status) == -signal.SIGTERM]
+
+
+def descriptors() -> list[str]:
+    """What the open descriptors of this process lead to."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:  # the one that listed the directory
+            continue
+    return found

@@ -1,0 +1,361 @@
+"""Calls in threads: which cannot be stopped, only told and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from jobify.exceptions import ApplicationStateError, TaskExitError
+from jobify.runners.base import Call
+from jobify.runners.thread import ThreadRunner
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
+
+
+class Gate:
+    """A task that says that it is inside, waits to be let go, and counts how many are inside at once."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Event()
+        self.let_go = threading.Event()
+        self.runs = 0
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str:
+        with self._lock:
+            self.runs += 1
+            self._now += 1
+            self.most = max(self.most, self._now)
+        self.inside.set()
+        assert self.let_go.wait(60)
+        with self._lock:
+            self._now -= 1
+        return "done"
+
+    async def entered(self) -> None:
+        await asyncio.to_thread(self.inside.wait, 60)
+
+
+@asynccontextmanager
+async def started(slots: int = 2, executor: ThreadPoolExecutor | None = None) -> AsyncIterator[ThreadRunner]:
+    runner = ThreadRunner(slots=slots, executor=executor)
+    await runner.start()
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+
+
+def test_a_call_runs_in_a_thread_of_ours_with_the_callers_context() -> None:
+    def look() -> tuple[str, str]:
+        return threading.current_thread().name, VARIABLE.get()
+
+    async def main() -> None:
+        async with started() as runner:
+            VARIABLE.set("callers")
+            name, value = await runner.run(Call(look))
+            assert name.startswith("jobify")
+            assert value == "callers"
+            assert await runner.run(Call(int, ("12",), {"base": 3})) == 5
+
+    asyncio.run(main())
+
+
+def test_what_a_call_sets_stays_inside() -> None:
+    async def main() -> None:
+        async with started(slots=1) as runner:
+            await runner.run(Call(VARIABLE.set, ("inner",)))
+            assert VARIABLE.get() == "unset"
+            assert await runner.run(Call(VARIABLE.get)) == "unset"
+
+    asyncio.run(main())
+
+
+def test_errors_come_with_their_frames() -> None:
+    def fail() -> None:
+        raise LookupError("no")
+
+    async def main() -> None:
+        async with started() as runner:
+            with pytest.raises(LookupError, match="no") as caught:
+                await runner.run(Call(fail))
+            assert caught.traceback[-1].name == "fail"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), StopIteration()]
+)
+def test_no_error_gets_past_the_attempt(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    async def main() -> None:
+        async with started(slots=1) as runner:
+            with pytest.raises(TaskExitError) as caught:
+                await runner.run(Call(fail))
+            assert caught.value.__cause__ is error
+            assert await runner.run(Call(len, ("abc",))) == 3
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_that_a_function_hands_out_is_awaited() -> None:
+    async def answer() -> int:
+        return 42
+
+    async def main() -> None:
+        async with started() as runner:
+            assert await runner.run(Call(lambda: answer())) == 42
+
+    asyncio.run(main())
+
+
+def test_an_interrupted_call_ends_at_once_and_keeps_its_slot_until_the_function_ends() -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        async with started() as runner:
+            call = Call(gate)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await runner.run(call)
+            assert call.stop.is_set()
+            assert call.is_running
+            gate.let_go.set()
+            await call.ended()
+            assert not call.is_running
+
+    asyncio.run(main())
+
+
+def test_attempts_that_wait_for_the_end_never_overlap() -> None:
+    """B20, T3: whatever times out, the next attempt begins when the last one is really over."""
+
+    async def attempt(runner: ThreadRunner, gate: Gate) -> None:
+        call = Call(gate)
+        running = asyncio.create_task(runner.run(call))
+        gate.inside.clear()
+        gate.let_go.clear()
+        await gate.entered()
+        running.cancel()
+        await asyncio.wait([running])
+        asyncio.get_running_loop().call_soon(gate.let_go.set)
+        await call.ended()
+
+    async def main() -> None:
+        gate = Gate()
+        async with started(slots=4) as runner:
+            for _ in range(20):
+                await attempt(runner, gate)
+        assert (gate.runs, gate.most) == (20, 1)
+
+    asyncio.run(main())
+
+
+def test_a_function_can_end_early_when_it_is_told_to_stop() -> None:
+    async def main() -> None:
+        async with started() as runner:
+            call = Call(lambda: call.stop.wait(60))
+            running = asyncio.create_task(runner.run(call))
+            await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait([running])
+            await call.ended()
+            assert running.cancelled()
+
+    asyncio.run(main())
+
+
+def test_a_call_that_is_interrupted_before_its_turn_never_begins() -> None:
+    gate, ran = Gate(), threading.Event()
+
+    async def main() -> None:
+        async with started(slots=1) as runner:
+            first = asyncio.create_task(runner.run(Call(gate)))
+            await gate.entered()
+            call = Call(ran.set)
+            second = asyncio.create_task(runner.run(call))
+            await asyncio.sleep(0)
+            second.cancel()
+            await asyncio.wait([second])
+            await call.ended()
+            gate.let_go.set()
+            assert await first == "done"
+            assert await runner.run(Call(len, ("ab",))) == 2
+        assert not ran.is_set()
+
+    asyncio.run(main())
+
+
+def test_stopping_takes_back_tells_reports_and_does_not_wait(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        runner = ThreadRunner(slots=1)
+        await runner.start()
+        running, queued = Call(gate), Call(gate)
+        tasks = [asyncio.create_task(runner.run(call)) for call in (running, queued)]
+        await gate.entered()
+        with caplog.at_level(logging.WARNING, logger="jobify.runners"):
+            await runner.stop()
+        assert running.stop.is_set()
+        assert running.is_running
+        assert "still running" in caplog.text
+        with pytest.raises(ApplicationStateError, match="shut down first"):
+            await tasks[1]
+        assert not queued.is_running
+        gate.let_go.set()
+        assert await tasks[0] == "done"
+        await runner.stop()
+
+    asyncio.run(main())
+    assert gate.runs == 1
+
+
+def test_a_function_that_outlives_its_loop_disturbs_nobody() -> None:
+    gate = Gate()
+    runner = ThreadRunner(slots=1)
+
+    async def first() -> None:
+        await runner.start()
+        running = asyncio.create_task(runner.run(Call(gate)))
+        await gate.entered()
+        running.cancel()
+        await asyncio.wait([running])
+        await runner.stop()
+
+    async def second() -> None:
+        await runner.start()
+        assert await runner.run(Call(len, ("abc",))) == 3
+        await runner.stop()
+
+    asyncio.run(first())
+    asyncio.run(second())
+    gate.let_go.set()
+    asyncio.run(second())
+
+
+def test_starting_twice_keeps_the_threads() -> None:
+    async def main() -> None:
+        async with started(slots=1) as runner:
+            before = await runner.run(Call(threading.get_ident))
+            await runner.start()
+            assert await runner.run(Call(threading.get_ident)) == before
+
+    asyncio.run(main())
+
+
+def test_nothing_runs_while_it_is_not_started() -> None:
+    async def main() -> None:
+        runner = ThreadRunner()
+        assert runner.slots >= 5
+        with pytest.raises(ApplicationStateError, match="not started"):
+            await runner.run(Call(len, ("",)))
+        await runner.stop()
+
+    asyncio.run(main())
+
+
+def test_the_users_executor_is_used_and_left_alone() -> None:
+    async def main(executor: ThreadPoolExecutor) -> None:
+        async with started(executor=executor) as runner:
+            assert runner.slots == 3
+            assert (await runner.run(Call(threading.current_thread))).name.startswith("mine")
+
+    with ThreadPoolExecutor(3, thread_name_prefix="mine") as executor:
+        asyncio.run(main(executor))
+        asyncio.run(main(executor))
+        assert executor.submit(len, "ab").result() == 2
+
+
+def test_an_executor_that_the_user_shut_down_is_named() -> None:
+    async def main() -> None:
+        executor = ThreadPoolExecutor(1)
+        executor.shutdown()
+        async with started(executor=executor) as runner:
+            with pytest.raises(ApplicationStateError, match="cannot schedule new futures after shutdown"):
+                await runner.run(Call(len, ("",)))
+
+    asyncio.run(main())
+
+
+def test_an_executor_whose_threads_cannot_begin_fails_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("no initializer")
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1, initializer=fail) as executor:
+            async with started(executor=executor) as runner:
+                call = Call(len, ("",))
+                with pytest.raises((BrokenExecutor, ApplicationStateError)):
+                    await runner.run(call)
+                assert not call.is_running
+
+    asyncio.run(main())
+
+
+def test_a_call_that_was_refused_does_not_run_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that can start no further thread has queued the work before it says so."""
+    gate, ran = Gate(), threading.Event()
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        async with started(slots=2) as runner:
+            first = asyncio.create_task(runner.run(Call(gate)))
+            await gate.entered()
+            with monkeypatch.context() as patched:
+                patched.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(ApplicationStateError, match="can't start new thread"):
+                    await runner.run(Call(ran.set))
+            gate.let_go.set()
+            await first
+            assert await runner.run(Call(len, ("ab",))) == 2
+        assert not ran.is_set()
+
+    asyncio.run(main())
+
+
+def test_many_calls_keep_apart() -> None:
+    def square(value: int) -> int:
+        return value * value
+
+    async def main() -> None:
+        async with started(slots=4) as runner:
+            values = await asyncio.gather(*(runner.run(Call(square, (n,))) for n in range(500)))
+            assert values == [n * n for n in range(500)]
+
+    asyncio.run(main())
+
+
+def test_interruptions_at_any_moment_leave_nothing_behind() -> None:
+    """Race the end of a call against its interruption, many times."""
+
+    async def one(runner: ThreadRunner, func: Callable[[], Any], patience: int) -> None:
+        call = Call(func)
+        running = asyncio.create_task(runner.run(call))
+        for _ in range(patience):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        await call.ended()
+        assert not call.is_running
+
+    async def main() -> None:
+        async with started(slots=2) as runner:
+            await asyncio.gather(*(one(runner, lambda: None, n % 12) for n in range(600)))
+
+    asyncio.run(main())
