@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
@@ -123,6 +123,7 @@ class Jobify(Router):
         self.plugins: list[Plugin] = []
         for plugin in plugins:
             self.add_plugin(plugin)
+        self._is_memory_only = storage is False
         self._clock: Clock = clock or SystemClock()
         self._engine: Engine | None = None
         self._stack: AsyncExitStack | None = None
@@ -200,6 +201,8 @@ class Jobify(Router):
 
     def _build_engine(self) -> Engine:
         configs, processpool = self.configs, self.configs.worker_pools.processpool
+        if self._is_memory_only:  # what was waiting in memory is gone with the life that it belonged to
+            configs.storage = MemoryStorage()
         is_volatile = isinstance(configs.storage, MemoryStorage)
         runners: dict[RunMode, Runner] = {
             RunMode.MAIN: LoopRunner(configs.limits.concurrency),
@@ -256,7 +259,7 @@ class Jobify(Router):
         """The app's clock: microseconds since the epoch."""
         return self._clock.now()
 
-    def submit(self, order: Order) -> Awaitable[Job[Any]]:
+    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
         return self._require_engine("schedule a job").submit(order)
 

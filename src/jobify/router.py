@@ -16,7 +16,7 @@ from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAl
 from jobify.job import Job
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RouteOptions, check_options
-from jobify.schedule import ScheduleBuilder, Scheduler
+from jobify.schedule import Order, ScheduleBuilder, Scheduler
 from jobify.serializers.importable import real_module_name
 from jobify.signature import FuncSpec, inspect_function
 from jobify.state import State
@@ -60,23 +60,29 @@ class Route(ABC, Generic[ParamsT, Return_co]):
 
     def schedule(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
         """These arguments, at a time that the builder's methods say. TypeError if they do not fit the function."""
-        if self._scheduler is None:
-            raise RuntimeError(
-                f"Task {self.name!r} is not attached to any Jobify app. Did you forget to call app.include_router()?"
-            )
+        scheduler = self._require_scheduler()
         self.func_spec.check(*args, **kwargs)
         return ScheduleBuilder(
             name=self.name,
             func_spec=self.func_spec,
             options=self.options,
-            scheduler=self._scheduler,
+            scheduler=scheduler,
             args=args,
             kwargs=kwargs,
         )
 
     def push(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
         """Run the task at once with these arguments: short for ``schedule(...).push()``."""
-        return self.schedule(*args, **kwargs).push()
+        scheduler = self._require_scheduler()
+        self.func_spec.check(*args, **kwargs)
+        return scheduler.submit(Order(self.name, args, kwargs))
+
+    def _require_scheduler(self) -> Scheduler:
+        if self._scheduler is None:
+            raise RuntimeError(
+                f"Task {self.name!r} is not attached to any Jobify app. Did you forget to call app.include_router()?"
+            )
+        return self._scheduler
 
 
 class RootRoute(Route[ParamsT, ReturnT]):

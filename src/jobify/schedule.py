@@ -6,10 +6,10 @@ A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its metho
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from jobify.clock import from_datetime, seconds, to_datetime
 from jobify.cron import Cron, as_cron
@@ -23,6 +23,10 @@ __all__ = ("Order", "ScheduleBuilder", "Scheduler")
 
 ReturnT = TypeVar("ReturnT")
 
+_Submitted: TypeAlias = Coroutine[Any, Any, Job[ReturnT]]
+"""The methods of a builder are awaited. They are plain functions that hand out the scheduler's own coroutine: a push is
+made ten thousand times a second, and each coroutine around another one costs."""
+
 _LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
 
 
@@ -30,7 +34,10 @@ _LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
 class Order:
     """What a user asks for, checked, and not yet a row."""
 
-    builder: ScheduleBuilder[Any]
+    name: str
+    """The task."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     due_at: Microseconds | None = None
     """None: at once."""
     cron: Cron | None = None
@@ -51,7 +58,7 @@ class Scheduler(Protocol):
         """The time of the app's clock."""
         ...
 
-    def submit(self, order: Order) -> Awaitable[Job[Any]]:
+    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Store the order and return the handle of its job.
 
         When it returns, a durable job is on disk. ApplicationStateError if the app is not started, DuplicateJobError if
@@ -91,38 +98,38 @@ class ScheduleBuilder(Generic[ReturnT]):
         """The current time in the app's zone."""
         return to_datetime(self._scheduler.now(), zone=self._scheduler.zone)
 
-    async def push(self, *, job_id: str | None = None, replace: bool = False, force: bool = False) -> Job[ReturnT]:
+    def push(self, *, job_id: str | None = None, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
         """Run the task at once, here if a slot is free. Returns when the job is stored, not when it has run.
 
         ``job_id`` must not be in use in this database, unless ``replace``: then this job takes its place.
         ``force`` runs the outer middleware even if nothing would change.
         """
-        return await self._submit(job_id=job_id, is_replace=replace, is_force=force)
+        return self._submit(job_id=job_id, is_replace=replace, is_force=force)
 
-    async def delay(
+    def delay(
         self, seconds: float, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
-    ) -> Job[ReturnT]:
+    ) -> _Submitted[ReturnT]:
         """Run the task after ``seconds`` of elapsed time (whatever the clocks of the zone do), counted from ``now``.
 
         0 is at once; a negative, infinite or NaN delay is a ValueError.
         """
         check_duration(seconds, what="delay")
-        return await self._submit(due_at=self._after(seconds, now), job_id=job_id, is_replace=replace)
+        return self._submit(due_at=self._after(seconds, now), job_id=job_id, is_replace=replace)
 
-    async def at(
+    def at(
         self, at: datetime, *, job_id: str | None = None, replace: bool = False, force: bool = False
-    ) -> Job[ReturnT]:
+    ) -> _Submitted[ReturnT]:
         """Run the task at a point in time; one in the past is at once. A naive ``at`` is read in the app's zone.
 
         With ``replace``, a job that has the same id, time and arguments is left as it is, unless ``force``.
         """
         if not isinstance(at, datetime):
             raise ConfigurationError(f"at() takes a datetime, not {at!r}. For seconds from now use delay().")
-        return await self._submit(
+        return self._submit(
             due_at=from_datetime(at, zone=self._scheduler.zone), job_id=job_id, is_replace=replace, is_force=force
         )
 
-    async def cron(self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False) -> Job[ReturnT]:
+    def cron(self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
         """Run the task again and again, by a cron rule in the app's zone. The handle is that of the whole schedule.
 
         With ``replace``, the old schedule's progress is kept, unless its ``start_date`` changes; a schedule with the
@@ -130,7 +137,7 @@ class ScheduleBuilder(Generic[ReturnT]):
         """
         if not isinstance(cron, str | Cron):
             raise ConfigurationError(f"cron() takes an expression or a Cron, not {cron!r}.")
-        return await self._submit(cron=as_cron(cron), job_id=job_id, is_replace=replace, is_force=force)
+        return self._submit(cron=as_cron(cron), job_id=job_id, is_replace=replace, is_force=force)
 
     def _after(self, delay: float, now: datetime | None) -> Microseconds:
         start = self._scheduler.now() if now is None else from_datetime(now, zone=self._scheduler.zone)
@@ -147,7 +154,9 @@ class ScheduleBuilder(Generic[ReturnT]):
         job_id: str | None = None,
         is_replace: bool = False,
         is_force: bool = False,
-    ) -> Awaitable[Job[ReturnT]]:
+    ) -> _Submitted[ReturnT]:
         if job_id is not None and (not isinstance(job_id, str) or not job_id):
             raise ConfigurationError(f"The job_id is {job_id!r}; it must be a text that is not empty.")
-        return self._scheduler.submit(Order(self, due_at, cron, job_id, is_replace, is_force))
+        return self._scheduler.submit(
+            Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force)
+        )

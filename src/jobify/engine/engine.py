@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -213,7 +213,7 @@ class Engine:
 
     # -- what users ask ------------------------------------------------------------------------------------------------
 
-    def submit(self, order: Order) -> Awaitable[Job[Any]]:
+    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
         return self._intake.submit(order)
 

@@ -81,7 +81,8 @@ class Executor:
         self._attempts[attempt.id] = attempt
         if len(self._attempts) == 1:
             self._is_idle.clear()
-        attempt.task = self._loop.create_task(self._carry(attempt))
+        context = None if attempt.job is None else attempt.job.context
+        attempt.task = self._loop.create_task(self._carry(attempt), context=context)
 
     async def _carry(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""

@@ -10,7 +10,8 @@ already be on disk, and a job that is claimed must have somebody who runs it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from jobify.context import OuterContext, Runnable
 from jobify.engine.attempt import Attempt
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
-from jobify.engine.lanes import Lanes
+from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.placing import Placement, replace
 from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
@@ -40,25 +41,55 @@ _SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
 
 
 class Draft:
-    """An order on its way to becoming a row."""
+    """An order on its way to becoming a row; it gets the answer to its insert, also when nobody waits for that any
+    more.
 
-    __slots__ = ("args", "backend", "due_at", "endpoint", "job", "kwargs", "now", "order", "rule")
+    One object for what could be three (a draft, a ticket, an answer): there may be ten thousand at once, and the
+    garbage collector visits each object again and again.
+    """
+
+    __slots__ = (
+        "_error",
+        "_intake",
+        "_waiter",
+        "args",
+        "backend",
+        "due_at",
+        "endpoint",
+        "job",
+        "kwargs",
+        "lane",
+        "now",
+        "rule",
+    )
 
     def __init__(
-        self, order: Order, endpoint: Endpoint, backend: Backend, job: Job[Any], now: Microseconds, rule: Rule | None
+        self,
+        intake: Intake,
+        endpoint: Endpoint,
+        backend: Backend,
+        job: Job[Any],
+        order: Order,
+        rule: Rule | None,
+        now: Microseconds,
     ) -> None:
-        self.order = order
         self.endpoint = endpoint
         self.backend = backend
         self.job = job
+        self.args = order.args
+        self.kwargs = order.kwargs
+        self.rule = rule
         self.now = now
         self.due_at = job.due_at
-        self.rule = rule
-        self.args = order.builder.args
-        self.kwargs = order.builder.kwargs
+        self.lane: LaneSlots | None = None
+        """The lane that a slot is held in: the job is claimed by this process at birth."""
+        self._intake = intake
+        self._error: Any = UNSET
+        self._waiter: asyncio.Future[None] | None = None
 
-    def row(self, payload: Any, *, is_claimed: bool) -> NewJob:
+    def row(self, payload: Any) -> NewJob:
         """The draft as a row: claimed by this process, or waiting."""
+        owner, rule, is_claimed = self.backend.owner, self.rule, self.lane is not None
         return NewJob(
             self.job.id,
             self.endpoint.name,
@@ -69,15 +100,39 @@ class Draft:
             self.due_at,
             self.now,
             payload,
-            None if self.rule is None else self.rule.text,
-            None if self.rule is None else self.due_at,
+            None if rule is None else rule.text,
+            None if rule is None else self.due_at,
             None,
-            self.backend.owner,
-            self.backend.owner if is_claimed else None,
-            int(is_claimed),
-            int(is_claimed),
+            owner,
+            owner if is_claimed else None,
+            1 if is_claimed else 0,
+            1 if is_claimed else 0,
             self.now if is_claimed else None,
         )
+
+    def attempt(self, lane: LaneSlots) -> Attempt:
+        """The first attempt of a job that was claimed at birth."""
+        attempt = Attempt(self.backend, self.endpoint, lane, self.job.id, self.due_at, self.job)
+        attempt.args, attempt.kwargs = self.args, self.kwargs
+        attempt.origin = self.backend.owner
+        return attempt
+
+    def __call__(self, answer: bool | Exception) -> None:
+        self._error = self._intake.answered(self, answer)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def waiter(self) -> asyncio.Future[None] | None:
+        """What to wait for until the answer is there; None if it is."""
+        if self._error is UNSET:
+            self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
+    def check(self) -> None:
+        """Raise if the insert failed."""
+        if self._error is not None:
+            raise self._error
 
 
 class Intake:
@@ -107,6 +162,7 @@ class Intake:
         self._launch = launch
         self._expect = expect
         self._find_attempt = find_attempt
+        self._new_id = config.uuid_generator
         self.is_draining = False
         """Store what is asked for, start nothing."""
 
@@ -114,18 +170,32 @@ class Intake:
         """Store the order; see :class:`~jobify.schedule.Scheduler`."""
         draft = self._draft(order)
         if draft.endpoint.outer:
-            await self._through_middleware(draft)
+            await self._through_middleware(draft, order)
         elif order.is_replace:
-            await self._replace(draft)
-        else:
-            await self._insert(draft)
+            await self._replace(draft, order)
+        else:  # the same as _store, without one more coroutine
+            self._insert(draft)
+            waiter = draft.waiter()
+            if waiter is not None:
+                await waiter
+            draft.check()
         return draft.job
 
+    async def _store(self, draft: Draft, order: Order) -> None:
+        if order.is_replace:
+            await self._replace(draft, order)
+            return
+        self._insert(draft)
+        waiter = draft.waiter()
+        if waiter is not None:
+            await waiter
+        draft.check()
+
     def _draft(self, order: Order) -> Draft:
-        endpoint = self._registry.get(order.builder.name)
+        endpoint = self._registry.get(order.name)
         if endpoint is None:
             raise ApplicationStateError(
-                operation=f"schedule {order.builder.name!r}",
+                operation=f"schedule {order.name!r}",
                 reason="The task was added after the app had started.",
                 solution="Register all tasks and routers before the start.",
             )
@@ -135,19 +205,21 @@ class Intake:
             due_at = self._rules.first_due(rule, now=now)
         else:
             due_at = now if order.due_at is None else order.due_at
-        job_id = order.job_id if order.job_id is not None else str(self._config.uuid_generator())
+        job_id = order.job_id if order.job_id is not None else str(self._new_id())
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
-        return Draft(order, endpoint, self._backend_of(endpoint), job, now, rule)
+        job.context = copy_context()
+        return Draft(self, endpoint, self._backend_of(endpoint), job, order, rule, now)
 
     # -- storing -------------------------------------------------------------------------------------------------------
 
-    def _insert(self, draft: Draft) -> Awaitable[None]:
-        """Ask for the insert; what is returned waits for the answer."""
+    def _insert(self, draft: Draft) -> None:
+        """Ask for the insert; the draft gets the answer."""
         payload = self._encode(draft)
-        attempt = self._claim_at_birth(draft) if draft.rule is None and draft.due_at <= draft.now else None
-        ticket = _Ticket(draft, attempt, self._stored)
-        draft.backend.gate.insert(draft.row(payload, is_claimed=attempt is not None), ticket)
-        return ticket
+        if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
+            lane = self._lanes[draft.endpoint.run_mode]
+            if lane.take():
+                draft.lane = lane
+        draft.backend.gate.insert(draft.row(payload), draft)
 
     def _encode(self, draft: Draft) -> Any:
         try:
@@ -158,26 +230,17 @@ class Intake:
                 "Nothing was stored. A task with durable=False takes any object."
             ) from error
 
-    def _claim_at_birth(self, draft: Draft) -> Attempt | None:
-        lane = self._lanes[draft.endpoint.run_mode]
-        if self.is_draining or not lane.take():
-            return None
-        attempt = Attempt(draft.backend, draft.endpoint, lane, draft.job.id, draft.due_at, draft.job)
-        attempt.args, attempt.kwargs = draft.args, draft.kwargs
-        attempt.origin = draft.backend.owner
-        return attempt
-
-    def _stored(self, draft: Draft, attempt: Attempt | None, answer: bool | Exception) -> Exception | None:
-        """The insert was answered; what the caller is to be told if it failed."""
+    def answered(self, draft: Draft, answer: bool | Exception) -> Exception | None:
+        """Act on the answer to an insert; the error that its caller is to get, if it failed."""
         if answer is True:
             draft.job.status = JobStatus.SCHEDULED
-            if attempt is not None:
-                self._launch(attempt)
+            if draft.lane is not None:
+                self._launch(draft.attempt(draft.lane))
             else:
                 self._remember(draft)
             return None
-        if attempt is not None:
-            attempt.lane.release()
+        if draft.lane is not None:
+            draft.lane.release()
         return DuplicateJobError(draft.job.id) if answer is False else answer
 
     def _remember(self, draft: Draft) -> None:
@@ -189,12 +252,10 @@ class Intake:
 
     # -- replacing -----------------------------------------------------------------------------------------------------
 
-    async def _replace(self, draft: Draft) -> None:
+    async def _replace(self, draft: Draft, order: Order) -> None:
         storage = draft.backend.storage
-        row = draft.row(self._encode(draft), is_claimed=False)
-        place = partial(
-            replace, storage, row, cron=draft.order.cron, read=self._rules.read, is_force=draft.order.is_force
-        )
+        row = draft.row(self._encode(draft))
+        place = partial(replace, storage, row, cron=order.cron, read=self._rules.read, is_force=order.is_force)
         placed = asyncio.ensure_future(draft.backend.gate.call(place))
         placed.add_done_callback(lambda _: None)
         draft.job = self._show(draft, await asyncio.shield(placed))
@@ -220,8 +281,8 @@ class Intake:
 
     # -- outer middleware ----------------------------------------------------------------------------------------------
 
-    async def _through_middleware(self, draft: Draft) -> None:
-        context = self._outer_context(draft)
+    async def _through_middleware(self, draft: Draft, order: Order) -> None:
+        context = self._outer_context(draft, order)
 
         async def end(context: OuterContext) -> asyncio.Handle:
             bound = context.runnable.bound
@@ -233,8 +294,8 @@ class Intake:
 
         await chain_outer(draft.endpoint.outer, end)(context)
 
-    def _outer_context(self, draft: Draft) -> OuterContext:
-        order, endpoint = draft.order, draft.endpoint
+    def _outer_context(self, draft: Draft, order: Order) -> OuterContext:
+        endpoint = draft.endpoint
         bound = endpoint.spec.bind(draft.args, draft.kwargs)
         is_stored = False
 
@@ -242,12 +303,12 @@ class Intake:
             nonlocal is_stored
             if not is_stored:
                 is_stored = True
-                await (self._replace(draft) if order.is_replace else self._insert(draft))
+                await self._store(draft, order)
 
         return OuterContext(
             job=draft.job,
             state=endpoint.state,
-            trigger=self._trigger(draft),
+            trigger=self._trigger(draft, order),
             runnable=Runnable(name=endpoint.name, bound=bound, strategy=_not_here, func_spec=endpoint.spec),
             arguments=dict(bound.arguments),
             func_spec=endpoint.spec,
@@ -259,47 +320,16 @@ class Intake:
             request_state=RequestState(),
             persist_job_hook=persist,
             schedule_hook=_scheduled,
-            schedule_builder=order.builder,
+            schedule_builder=endpoint.route.schedule(*order.args, **order.kwargs),
         )
 
-    def _trigger(self, draft: Draft) -> Triggers:
+    def _trigger(self, draft: Draft, order: Order) -> Triggers:
         zone = self._config.tz
         if draft.rule is not None:
             return CronTrigger(draft.job.id, draft.rule.cron, to_datetime(draft.now, zone=zone), 0)
-        if draft.order.due_at is None:
+        if order.due_at is None:
             return Push(draft.job.id)
         return At(draft.job.id, to_datetime(draft.due_at, zone=zone))
-
-
-class _Ticket:
-    """Waits for the answer to one insert; acts on it even when nobody waits any more."""
-
-    __slots__ = ("_act", "_attempt", "_draft", "_error", "_waiter")
-
-    def __init__(
-        self,
-        draft: Draft,
-        attempt: Attempt | None,
-        act: Callable[[Draft, Attempt | None, bool | Exception], Exception | None],
-    ) -> None:
-        self._draft = draft
-        self._attempt = attempt
-        self._act = act
-        self._error: Any = UNSET
-        self._waiter: asyncio.Future[None] | None = None
-
-    def __call__(self, answer: bool | Exception) -> None:
-        self._error = self._act(self._draft, self._attempt, answer)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        """Return when the job is stored; raise if it is not."""
-        if self._error is UNSET:
-            self._waiter = asyncio.get_running_loop().create_future()
-            yield from self._waiter
-        if self._error is not None:
-            raise self._error
 
 
 async def _not_here(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
