@@ -1,0 +1,209 @@
+"""Rows in memory: queues that claims read, and transactions that can be undone.
+
+A row is an immutable value; a change puts another one in its place, through :class:`Table` and nowhere else. So a
+transaction is a note of what stood where, and whoever reads meanwhile is shown what is noted.
+
+Waiting rows are in queues (heaps) by the order in which claims want them. An entry whose row has been changed meanwhile
+is not searched for; it is passed over when it comes up.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from jobify.records import JobRecord
+from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row
+
+__all__ = ("Queue", "Table")
+
+Entry: TypeAlias = tuple[Any, ...]
+"""Of a queue: what it is ordered by, a number of its own (so that two entries never compare their rows), the row."""
+
+_numbers = itertools.count()
+
+
+def _by_order(row: Row) -> Entry:
+    return (-row.record.priority, row.record.due_at, row.seq, next(_numbers), row)
+
+
+def _by_due_time(row: Row) -> Entry:
+    return (row.record.due_at, row.seq, next(_numbers), row)
+
+
+def _by_deletion(row: Row) -> Entry:
+    return (row.record.delete_at, next(_numbers), row)
+
+
+class Queue:
+    """Rows in an order. Those that are not current any more are passed over, and swept out before they are many."""
+
+    def __init__(self, entry_of: Callable[[Row], Entry], is_current: Callable[[Row], bool]) -> None:
+        self._entry_of = entry_of
+        self._is_current = is_current
+        self._heap: list[Entry] = []
+        self._stale = 0
+
+    def push(self, row: Row) -> None:
+        heapq.heappush(self._heap, self._entry_of(row))
+
+    def forget(self) -> None:
+        """One more row is not current any more."""
+        self._stale += 1
+        if self._stale > 64 and self._stale > len(self._heap) // 2:
+            self._heap = [entry for entry in self._heap if self._is_current(entry[-1])]
+            heapq.heapify(self._heap)
+            self._stale = 0
+
+    def first(self) -> Row | None:
+        """The first row that is current. It stays first until it is changed."""
+        while self._heap:
+            row: Row = self._heap[0][-1]
+            if self._is_current(row):
+                return row
+            heapq.heappop(self._heap)
+            self._stale = max(self._stale - 1, 0)
+        return None
+
+    @property
+    def head(self) -> Entry:
+        """What orders the first row among those of other queues."""
+        return self._heap[0][:-1]
+
+
+class Table:
+    """All rows by id, and those that wait in queues.
+
+    ``keep`` and ``remove`` are called inside ``with table:``, by one thread at a time; the rest by any thread.
+    """
+
+    def __init__(self) -> None:
+        self.staged = Queue(_by_due_time, self._is_current)
+        """Rows that wait for their time."""
+        self.expiring = Queue(_by_deletion, self._is_current)
+        """Rows that wait for the janitor."""
+        self._ready: dict[tuple[str, str], Queue] = {}
+        self._rows: dict[str, Row] = {}
+        self._running: defaultdict[int | None, dict[str, None]] = defaultdict(dict)
+        self._lock = threading.RLock()
+        self._before_call: dict[str, Row | None] = {}
+        self._before_block: dict[str, Row | None] | None = None
+        self._block_thread: int | None = None
+
+    # -- transactions --------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Table:
+        """Around every call that writes: all of it, or none."""
+        self._lock.acquire()
+        self._before_call = {}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._restore(self._before_call)
+        elif self._before_block is not None:
+            for id, row in self._before_call.items():
+                self._before_block.setdefault(id, row)
+        self._lock.release()
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """Around several calls: all of them, or none. Other threads see what was before, until the end."""
+        if self._before_block is not None:
+            raise RuntimeError("A transaction is open already; they do not nest.")
+        self._before_block, self._block_thread = {}, threading.get_ident()
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._restore(self._before_block)
+            raise
+        finally:
+            self._before_block = self._block_thread = None
+
+    def _restore(self, before: Mapping[str, Row | None]) -> None:
+        for id, row in list(before.items()):
+            self._put(id, row)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def find(self, id: str) -> Row | None:
+        """The row as the writing thread sees it."""
+        return self._rows.get(id)
+
+    def held_by(self, owner: int) -> list[Row]:
+        """The rows that ``owner`` runs."""
+        return [self._rows[id] for id in self._running[owner]]
+
+    def committed(self, ids: Iterable[str] | None = None) -> list[Row]:
+        """The rows with these ids, or all, as the calling thread may see them."""
+        with self._lock:
+            rows: Mapping[str, Row | None] = self._rows
+            if self._before_block is not None and self._block_thread != threading.get_ident():
+                rows = {**self._rows, **self._before_block}
+            wanted = list(rows.values()) if ids is None else [rows.get(id) for id in ids]
+        return [row for row in wanted if row is not None]
+
+    def ready(self, tasks: tuple[str, ...], queues: tuple[str, ...] | None) -> list[Queue]:
+        """The queues of rows of these tasks that may run now."""
+        return [
+            found
+            for (queue, task), found in self._ready.items()
+            if task in tasks and (queues is None or queue in queues)
+        ]
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def keep(self, row: Row) -> None:
+        """Put ``row`` in the place of whatever has its id."""
+        self._put(row.record.id, row)
+
+    def remove(self, row: Row) -> None:
+        """Leave the place of ``row`` empty."""
+        self._put(row.record.id, None)
+
+    def _put(self, id: str, row: Row | None) -> None:
+        old = self._rows.pop(id, None)
+        self._before_call.setdefault(id, old)
+        if old is not None:
+            self._leave_queues(old.record)
+        if row is not None:
+            self._rows[id] = row
+            self._enter_queues(row)
+
+    def _is_current(self, row: Row) -> bool:
+        return self._rows.get(row.record.id) is row
+
+    def _enter_queues(self, row: Row) -> None:
+        if row.record.status == RUNNING:
+            self._running[row.record.owner][row.record.id] = None
+        queue = self._queue_of(row.record)
+        if queue is not None:
+            queue.push(row)
+
+    def _leave_queues(self, record: JobRecord) -> None:
+        if record.status == RUNNING:
+            del self._running[record.owner][record.id]
+        queue = self._queue_of(record)
+        if queue is not None:
+            queue.forget()
+
+    def _queue_of(self, record: JobRecord) -> Queue | None:
+        """Where a row with this record waits: for a claim, for its time, or for the janitor."""
+        if record.status == SCHEDULED:
+            return self._ready_queue(record.queue, record.task) if record.ready else self.staged
+        return self.expiring if record.delete_at is not None else None
+
+    def _ready_queue(self, queue: str, task: str) -> Queue:
+        found = self._ready.get((queue, task))
+        if found is None:
+            found = self._ready[queue, task] = Queue(_by_order, self._is_current)
+        return found

@@ -1,0 +1,133 @@
+"""Claims: pick, then take.
+
+To pick is to read, without a lock: with nothing to do, a claim writes nothing. To take is one statement by itself that
+changes only what is still as it was picked (same row, same fence, still waiting). If another process was faster with
+some of it, what was left is returned; if with all of it, the next try picks anew, and the last one picks under the
+write lock.
+
+**Staging.** Jobs of the future are in an index by due time; ready ones in an index by lane and order. A job that
+becomes due moves over. That is bounded per claim (:data:`STEP`), so that a hundred thousand overdue jobs at a start
+cost no claim more than a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from jobify.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.rows import claims_of, listed
+from jobify.storage.sqlite.statements import chunks, claim_values, id_values, sql
+from jobify.types import Microseconds
+
+__all__ = ("STEP", "Claims")
+
+STEP: Final = 1000
+"""Jobs that one claim stages at most."""
+
+_TRIES: Final = 3
+
+
+class _Picked(NamedTuple):
+    """What a claim would take: row numbers with claims, and what else the answer needs."""
+
+    rows: list[tuple[int, Claim]]
+    is_more_left: bool
+    next_due_at: Microseconds | None
+
+
+class Claims:
+    """See :meth:`jobify.storage.base.Storage.claim`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._next_due_at: Microseconds | None = None
+        """What the last claim found: a hint that there is something to stage, which spares looking first."""
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        is_staged = self._is_due(self._next_due_at, now) and self._stage(now)
+        for _ in range(_TRIES):
+            picked = self._pick(request)
+            if self._is_due(picked.next_due_at, now) and not is_staged:
+                is_staged = self._stage(now)
+                picked = self._pick(request)
+            taken = self._take(request.owner, picked.rows, now)
+            if taken or not picked.rows:
+                return self._answer(picked, taken, now)
+        with self._database.atomic():
+            picked = self._pick(request)
+            return self._answer(picked, self._take(request.owner, picked.rows, now), now)
+
+    def _answer(self, picked: _Picked, taken: list[Claim], now: Microseconds) -> Claimed:
+        self._next_due_at = picked.next_due_at
+        is_more_left = picked.is_more_left or len(taken) < len(picked.rows) or self._is_due(picked.next_due_at, now)
+        return Claimed(taken, is_more_left, picked.next_due_at)
+
+    # -- staging -------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _is_due(due_at: Microseconds | None, now: Microseconds) -> bool:
+        return due_at is not None and due_at <= now
+
+    def _stage(self, now: Microseconds) -> bool:
+        self._database.write(sql("promote"), (now, STEP))
+        return True
+
+    # -- picking -------------------------------------------------------------------------------------------------------
+
+    def _pick(self, request: ClaimRequest) -> _Picked:
+        rows: dict[int, Claim] = {}
+        is_more_left = False
+        next_due_at = None
+        for lane in request.lanes:
+            picked = self._pick_lane(lane, request.queues)
+            rows.update(picked.rows)
+            is_more_left = is_more_left or picked.is_more_left
+            next_due_at = picked.next_due_at
+        return _Picked(list(rows.items()), is_more_left, next_due_at)
+
+    def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None) -> _Picked:
+        """The first jobs of a lane: one more than wanted is asked for, to know whether there is more."""
+        limit = lane.limit
+        while True:
+            statement, parameters = _pick_statement(lane.tasks, queues)
+            try:
+                text, payloads, next_due_at = self._database.row(statement, [*parameters, limit + 1])
+            except sqlite3.DataError:  # payloads of a gigabyte in all do not fit into one answer
+                if limit == 0:
+                    raise
+                limit //= 2
+                continue
+            rows = claims_of(text, payloads)
+            return _Picked(rows[: lane.limit], len(rows) > limit, next_due_at)
+
+    # -- taking --------------------------------------------------------------------------------------------------------
+
+    def _take(self, owner: int, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
+        """Those of ``rows`` that nobody else was faster with."""
+        pieces = list(chunks(rows))
+        if len(pieces) <= 1:
+            return [claim for piece in pieces for claim in self._take_piece(owner, piece, now)]
+        with self._database.atomic():
+            return [claim for piece in pieces for claim in self._take_piece(owner, piece, now)]
+
+    def _take_piece(self, owner: int, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
+        size, values = claim_values((seq, claim.id, claim.fence) for seq, claim in rows)
+        changed = self._database.write(sql("take", rows=size), [owner, now, *values])
+        if changed == len(rows):
+            return [claim for _, claim in rows]
+        if changed == 0:
+            return []
+        ours = set(listed(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
+        return [claim for seq, claim in rows if seq in ours]
+
+
+def _pick_statement(tasks: tuple[str, ...], queues: tuple[str, ...] | None) -> tuple[str, list[str]]:
+    size, parameters = id_values(tasks)
+    if queues is None:
+        return sql("pick", tasks=size, in_queues=""), parameters
+    queue_size, queue_values = id_values(queues)
+    in_queues = f"AND pairs.queue IN ({', '.join('?' * queue_size)})"
+    return sql("pick", tasks=size, in_queues=in_queues), [*parameters, *queue_values]

@@ -1,0 +1,112 @@
+-- The first schema. Tables are STRICT, so that a value of a wrong type is refused where it is written and a row can
+-- always be read back. Times are microseconds since 1970 (UTC), booleans are 0 and 1.
+
+CREATE TABLE jobs (
+    -- The order of insertion, and what an index entry points to.
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    -- A word of JobStatus. Not checked: a newer release may know more words, and such a row must be left in peace.
+    status TEXT NOT NULL,
+    -- While the job waits: 1, it is due and in jobs_ready; 0, it is in jobs_staged until it becomes due.
+    ready INTEGER NOT NULL CHECK (ready IN (0, 1)),
+    owner INTEGER,
+    fence INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    offset_at INTEGER,
+    created_at INTEGER NOT NULL,
+    started_at INTEGER,
+    finished_at INTEGER,
+    delete_at INTEGER,
+    origin INTEGER,
+    attempt INTEGER NOT NULL,
+    run_count INTEGER NOT NULL DEFAULT 0,
+    failure_count INTEGER NOT NULL DEFAULT 0,
+    crashes INTEGER NOT NULL DEFAULT 0,
+    -- 1 exactly while table cancels, or successors, has a row for this job. Only running jobs have either.
+    has_cancel INTEGER NOT NULL DEFAULT 0,
+    has_successor INTEGER NOT NULL DEFAULT 0,
+    -- What may be long comes last, so that reading the rest of a row does not follow overflow pages.
+    rule TEXT,
+    options TEXT,
+    error TEXT,
+    payload BLOB NOT NULL,
+    result BLOB
+) STRICT;
+
+-- All indexes but the one of id are partial: they hold what is live, so a million ended jobs make none of them bigger.
+
+-- Claims read this one, in its order.
+CREATE INDEX jobs_ready ON jobs (queue, task, priority DESC, due_at) WHERE status = 'scheduled' AND ready = 1;
+-- What becomes due next.
+CREATE INDEX jobs_staged ON jobs (due_at) WHERE status = 'scheduled' AND ready = 0;
+-- What an owner holds.
+CREATE INDEX jobs_running ON jobs (owner) WHERE status = 'running';
+-- What somebody wants cancelled: almost always empty, so that asking costs nothing.
+CREATE INDEX jobs_cancelling ON jobs (owner) WHERE has_cancel = 1;
+-- What the janitor may delete next.
+CREATE INDEX jobs_expiring ON jobs (delete_at) WHERE delete_at IS NOT NULL;
+-- Schedules are few among many.
+CREATE INDEX jobs_schedules ON jobs (id) WHERE rule IS NOT NULL;
+
+-- A pending replacement of a running job: what put() was given.
+CREATE TABLE successors (
+    id TEXT NOT NULL PRIMARY KEY,
+    task TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    ready INTEGER NOT NULL CHECK (ready IN (0, 1)),
+    due_at INTEGER NOT NULL,
+    offset_at INTEGER,
+    created_at INTEGER NOT NULL,
+    origin INTEGER,
+    run_count INTEGER NOT NULL,
+    failure_count INTEGER NOT NULL,
+    rule TEXT,
+    options TEXT,
+    payload BLOB NOT NULL
+) STRICT;
+
+-- A pending cancel of a running job: what cancel() was given.
+CREATE TABLE cancels (
+    id TEXT NOT NULL PRIMARY KEY,
+    reason TEXT NOT NULL,
+    requested_at INTEGER NOT NULL,
+    delete_at INTEGER
+) STRICT;
+
+-- The history of jobs.
+CREATE TABLE attempts (
+    seq INTEGER PRIMARY KEY,
+    job_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    error TEXT,
+    traceback TEXT,
+    started_at INTEGER,
+    finished_at INTEGER NOT NULL,
+    owner INTEGER
+) STRICT;
+
+CREATE INDEX attempts_of_job ON attempts (job_id);
+
+-- A job takes its history along, whoever deletes it.
+CREATE TRIGGER jobs_forget AFTER DELETE ON jobs
+BEGIN
+    DELETE FROM attempts WHERE job_id = OLD.id;
+END;
+
+-- Processes. AUTOINCREMENT: an id is never used twice, so an old claim can never be taken for a new one.
+CREATE TABLE owners (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    -- The name of its lock file, without the suffix.
+    lock TEXT NOT NULL,
+    -- The address of its bell, NULL if it has none.
+    bell TEXT
+) STRICT;

@@ -1,0 +1,182 @@
+"""Owners: processes that enter, leave, and die; and what becomes of the jobs that they held."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jobify.exceptions import JobLostError, StorageUnavailableError
+from jobify.records import OwnerRecord, Recovered
+from jobify.status import JobStatus, Lost
+from jobify.storage.sqlite.bell import DatagramBell
+from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.storage.sqlite.pending import end_cancelled, replace_with_successors
+from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.statements import chunks, id_values, sql
+from jobify.types import Microseconds
+
+__all__ = ("Owners",)
+
+
+class _Owner(NamedTuple):
+    """A row of the table."""
+
+    id: int
+    host: str
+    pid: int
+    started_at: Microseconds
+    lock: str
+    bell: str | None
+
+
+class _Held(NamedTuple):
+    """A job that a dead owner holds, and the status that it gets."""
+
+    id: str
+    task: str
+    status: str
+    origin: int | None
+    crashes: int
+    has_successor: int
+
+
+class Owners:
+    """The owners of a database; ``has_bell`` if others can ring."""
+
+    def __init__(self, database: Database, locks: OwnerLocks, *, has_bell: bool) -> None:
+        self._database = database
+        self._locks = locks
+        self._has_bell = has_bell
+        self._own: dict[int, str] = {}
+        self.bell: DatagramBell | None = None
+
+    # -- entering and leaving ------------------------------------------------------------------------------------------
+
+    def register(self, *, now: Microseconds) -> int:
+        """Enter. The lock is held before the row can be seen, so nobody can take this owner for dead."""
+        if self._has_bell and self.bell is None:
+            self.bell = DatagramBell(self._addresses)
+        address = None if self.bell is None else self.bell.address
+        lock = self._hold()
+        try:
+            row = (socket.gethostname(), os.getpid(), now, lock, address)
+            owner = self._database.execute(sql("register"), row).lastrowid
+            assert owner is not None
+        except BaseException:
+            self._locks.release(lock)
+            raise
+        self._own[owner] = lock
+        if self.bell is not None:
+            self.bell.arrive()
+        return owner
+
+    def _hold(self) -> str:
+        try:
+            return self._locks.hold()
+        except OSError as error:
+            raise StorageUnavailableError(
+                f"The lock file of an owner of {self._database.path!r} cannot be made ({error}). The directory of the "
+                "database must be writable."
+            ) from error
+
+    def retire(self, owner: int) -> None:
+        """Leave: jobs go back, then the row goes, then the lock."""
+        with self._database.atomic():
+            self._take_jobs((owner,), max_crashes=None)
+            self._remove((owner,))
+        lock = self._own.pop(owner, None)
+        if lock is not None:
+            self._locks.release(lock)
+
+    def leave_all(self) -> None:
+        """Let go of locks and bell, as a process that dies does."""
+        self._own.clear()
+        self._locks.leave_behind()
+        if self.bell is not None:
+            self.bell.close()
+            self.bell = None
+
+    def leave_behind(self) -> None:
+        """In a child process: none of them is this process's."""
+        self._own.clear()
+        self._locks.leave_behind()
+        if self.bell is not None:
+            self.bell.leave_behind()
+            self.bell = None
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def all(self) -> list[OwnerRecord]:
+        """Everybody, and whether they live."""
+        return [
+            OwnerRecord(row.id, row.host, row.pid, row.started_at, self._locks.is_held(row.lock))
+            for row in self._rows()
+        ]
+
+    def _rows(self) -> list[_Owner]:
+        return [_Owner._make(row) for row in listed(self._database.read(sql("owners"))[0])]
+
+    def _addresses(self) -> list[str]:
+        return [row.bell for row in self._rows() if row.bell is not None]
+
+    # -- recovering ----------------------------------------------------------------------------------------------------
+
+    def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
+        """See :meth:`jobify.storage.base.Storage.recover`. Writes only if somebody is dead.
+
+        The dead are found before the transaction begins. That is safe: a dead owner stays dead and its id is not used
+        again; if another process is faster, nothing of it is left to take.
+        """
+        rows = self._rows()
+        if self.bell is not None:
+            self.bell.know(row.bell for row in rows if row.bell is not None)
+        dead = [row for row in rows if row.id not in self._own and not self._locks.is_held(row.lock)]
+        recovered: list[Recovered] = []
+        for some in chunks(dead):
+            ids = [row.id for row in some]
+            with self._database.atomic():
+                recovered += self._bury(ids, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            for row in some:
+                self._locks.release(row.lock)
+        return recovered
+
+    def _bury(
+        self, dead: Sequence[int], *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
+    ) -> list[Recovered]:
+        size, ids = id_values(dead)
+        self._database.write(sql("record_lost", ids=size), [Lost().reason, now, *ids])
+        taken = self._take_jobs(dead, max_crashes=max_crashes, now=now, delete_at=delete_at)
+        self._remove(dead)
+        return taken
+
+    def _take_jobs(
+        self,
+        owners: Sequence[int],
+        *,
+        max_crashes: int | None,
+        now: Microseconds = 0,
+        delete_at: Microseconds | None = None,
+    ) -> list[Recovered]:
+        """Give back what these owners hold. ``max_crashes`` None: they did not crash."""
+        size, ids = id_values(owners)
+        held = [_Held._make(row) for row in listed(self._database.row(sql("lost", ids=size), [max_crashes, *ids])[0])]
+        if max_crashes is not None:
+            self._database.write(sql("count_crash", ids=size), ids)
+        replace_with_successors(self._database, [job.id for job in held if job.has_successor])
+        end_cancelled(self._database, [job.id for job in held if job.status == JobStatus.CANCELLED])
+        for job in held:
+            if job.status == JobStatus.FAILED:
+                self._quarantine(job, now=now, delete_at=delete_at)
+        self._database.write(sql("give_back", ids=size), ids)
+        return [Recovered(job.id, job.task, job.status, job.origin) for job in held]
+
+    def _quarantine(self, job: _Held, *, now: Microseconds, delete_at: Microseconds | None) -> None:
+        error = JobLostError(job.id, job.crashes + 1)
+        self._database.write(sql("quarantine"), (f"{type(error).__name__}: {error}", now, delete_at, job.id))
+
+    def _remove(self, owners: Sequence[int]) -> None:
+        size, ids = id_values(owners)
+        self._database.write(sql("retire", ids=size), ids)

@@ -1,0 +1,38 @@
+"""What waits for the end of a running job: its replacement, or its cancel. Called inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.statements import chunks, id_values, sql
+
+__all__ = ("drop_cancels", "end_cancelled", "replace_with_successors")
+
+
+def replace_with_successors(database: Database, ids: Sequence[str]) -> None:
+    """Put the pending replacements of these jobs in their places."""
+    _apply(database, "become_successor", ids)
+    if ids:
+        database.write(sql("tidy_successors"))
+        database.write(sql("tidy_cancels"))  # the cancel was of the job that was replaced
+
+
+def end_cancelled(database: Database, ids: Sequence[str]) -> None:
+    """End these jobs as the pending cancels say."""
+    _apply(database, "become_cancelled", ids)
+    if ids:
+        database.write(sql("tidy_cancels"))
+
+
+def drop_cancels(database: Database, ids: Sequence[str]) -> None:
+    """Forget the pending cancels of these jobs: they end before they could be cancelled."""
+    _apply(database, "drop_cancel", ids)
+    if ids:
+        database.write(sql("tidy_cancels"))
+
+
+def _apply(database: Database, statement: str, ids: Sequence[str]) -> None:
+    for some in chunks(ids):
+        size, values = id_values(some)
+        database.write(sql(statement, ids=size), values)

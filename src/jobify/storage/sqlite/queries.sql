@@ -1,0 +1,297 @@
+-- Every statement of the SQLite storage, by name. {braces} are filled in by statements.py: {rows} is a list of rows of
+-- placeholders for VALUES, {ids}, {tasks} and {queues} are lists of placeholders, and {record} is the statement of that
+-- name. Words of JobStatus are written out, because the planner uses a partial index only for a word that it can read.
+--
+-- Answers are one row. A step of a statement gives up the interpreter's lock, and with a busy event loop it takes
+-- milliseconds to get it back; so many rows travel as one: what is small as one JSON text, payloads and results each as
+-- one blob that is cut by the lengths in the JSON. (JSON cannot hold a blob, and escaping would cost more than cutting.)
+-- json_array() returns text that may not be valid UTF-8 if somebody wrote such a row by hand; the CAST hands us the bytes.
+--
+-- Rows of values come padded to a round number, so that few texts of each statement exist and each is compiled once.
+-- A row that pads has 0 for its id. The driver takes far longer to bind a NULL than a number; so NULL comes as '' where a
+-- number or a blob belongs, and as 0 where a text belongs. Neither can be meant: values without a type affinity are only
+-- equal if their types are.
+
+
+-- Jobs ----------------------------------------------------------------------------------------------------------------
+
+-- name: insert
+INSERT INTO jobs (
+    id, task, queue, priority, status, ready, due_at, created_at, payload, rule, offset_at, options, origin, owner, fence,
+    attempt, started_at
+)
+SELECT
+    column1, column2, column3, column4, column5, column6, column7, column8, column9, nullif(column10, 0),
+    nullif(column11, ''), nullif(column12, 0), nullif(column13, ''), nullif(column14, ''), column15, column16,
+    nullif(column17, '')
+FROM (VALUES {rows})
+WHERE column1 <> 0
+
+-- name: unfinished
+-- Of these ids, those that are taken: an ended job makes room.
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
+WHERE id IN ({ids}) AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: delete_ended
+DELETE FROM jobs
+WHERE id IN ({ids}) AND status IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: put
+-- Parameters as in successor. Nothing happens if the job is running: then the row count is 0.
+INSERT INTO jobs (
+    id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, rule, options,
+    payload, status, fence, attempt
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled', 0, 0)
+ON CONFLICT (id) DO UPDATE SET
+    status = 'scheduled', fence = jobs.fence + 1, attempt = 0, crashes = 0, owner = NULL,
+    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL,
+    task = excluded.task, queue = excluded.queue, priority = excluded.priority, ready = excluded.ready,
+    due_at = excluded.due_at, offset_at = excluded.offset_at, created_at = excluded.created_at,
+    origin = excluded.origin, run_count = excluded.run_count, failure_count = excluded.failure_count,
+    rule = excluded.rule, options = excluded.options, payload = excluded.payload
+WHERE jobs.status <> 'running'
+
+-- name: successor
+INSERT OR REPLACE INTO successors (
+    id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, rule, options,
+    payload
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: await_end
+UPDATE jobs SET has_successor = 1 WHERE id = ? AND status = 'running'
+
+-- name: move
+UPDATE jobs SET due_at = ?1, ready = ?1 <= ?2, fence = fence + 1 WHERE id = ?3 AND status = 'scheduled'
+
+-- name: delete
+DELETE FROM jobs WHERE id IN ({ids}) AND status <> 'running'
+
+-- name: purge
+DELETE FROM jobs WHERE seq IN (
+    SELECT seq FROM jobs WHERE delete_at IS NOT NULL AND delete_at <= ? ORDER BY delete_at LIMIT ?
+)
+
+-- name: record
+-- Without its job a line would never be deleted.
+INSERT INTO attempts (job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner)
+SELECT
+    column1, column2, column3, column4, nullif(column5, 0), nullif(column6, 0), nullif(column7, ''), column8,
+    nullif(column9, '')
+FROM (VALUES {rows})
+WHERE column1 <> 0 AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = column1)
+
+
+-- Claims --------------------------------------------------------------------------------------------------------------
+
+-- name: promote
+UPDATE jobs SET ready = 1 WHERE seq IN (
+    SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 0 AND due_at <= ? ORDER BY due_at, seq LIMIT ?
+)
+
+-- name: pick
+-- The first jobs of one lane. pairs: every queue and task that has a ready job, found by one jump of the index each, so
+-- that jobs nobody here can run cost nothing, however many. merged: the ready jobs of all pairs of the lane in their
+-- common order; the recursion is a priority queue that holds one job of each pair and, for each job it hands out, jumps
+-- to the next one of that pair. The cost is that of the pairs plus that of the jobs wanted.
+WITH RECURSIVE
+pairs (queue, task) AS (
+    SELECT * FROM (SELECT queue, task FROM jobs WHERE status = 'scheduled' AND ready = 1 ORDER BY queue, task LIMIT 1)
+    UNION ALL
+    SELECT later.queue, later.task FROM pairs
+    -- Two jumps, because (queue, task) > (?, ?) would use the first column of the index only.
+    CROSS JOIN jobs AS later ON later.seq = ifnull(
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = pairs.queue AND task > pairs.task
+         ORDER BY task LIMIT 1),
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue > pairs.queue
+         ORDER BY queue, task LIMIT 1)
+    )
+),
+merged (seq, queue, task, priority, due_at) AS (
+    SELECT head.seq, head.queue, head.task, head.priority, head.due_at FROM pairs
+    CROSS JOIN jobs AS head ON head.seq = (
+        SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = pairs.queue AND task = pairs.task
+        ORDER BY priority DESC, due_at, seq LIMIT 1
+    )
+    WHERE pairs.task IN ({tasks}) {in_queues}
+    UNION ALL
+    SELECT later.seq, later.queue, later.task, later.priority, later.due_at FROM merged
+    CROSS JOIN jobs AS later ON later.seq = ifnull(
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = merged.queue AND task = merged.task
+         AND priority = merged.priority AND (due_at, seq) > (merged.due_at, merged.seq)
+         ORDER BY due_at, seq LIMIT 1),
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = merged.queue AND task = merged.task
+         AND priority < merged.priority
+         ORDER BY priority DESC, due_at, seq LIMIT 1)
+    )
+    ORDER BY 4 DESC, 5, 1
+    LIMIT ?
+)
+SELECT
+    CAST(json_group_array(json_array(
+        id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, created_at, length(payload), rule, offset_at, options,
+        origin, fence + 1, attempt + 1, run_count, failure_count, crashes, jobs.seq
+    )) AS BLOB),
+    CAST(group_concat(payload, '') AS BLOB),
+    (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0)
+FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
+
+-- name: take
+-- Only what is still as it was picked: between the two statements another process may have been faster.
+UPDATE jobs SET status = 'running', owner = ?1, started_at = ?2, fence = fence + 1, attempt = attempt + 1
+FROM (VALUES {rows}) AS picked
+WHERE jobs.seq = picked.column1 AND jobs.id = picked.column2 AND jobs.fence = picked.column3 - 1
+    AND jobs.status = 'scheduled' AND jobs.ready = 1
+
+-- name: taken
+-- Of the jobs picked, those that are ours now.
+SELECT CAST(json_group_array(jobs.seq) AS BLOB) FROM (VALUES {rows}) AS picked
+CROSS JOIN jobs ON jobs.seq = picked.column1 AND jobs.id = picked.column2 AND jobs.fence = picked.column3
+WHERE jobs.status = 'running' AND jobs.owner = ?
+
+
+-- Settlements ---------------------------------------------------------------------------------------------------------
+
+-- name: settle
+-- All or nothing, so that it can be a transaction by itself: claim_lost() raises an error if one of the claims does not
+-- hold, or is no plain case (a replacement or a cancel is pending).
+UPDATE jobs SET
+    status = v.column1, ready = v.column2, due_at = v.column3, offset_at = nullif(v.column4, ''), attempt = v.column5,
+    run_count = v.column6, failure_count = v.column7, result = nullif(v.column8, ''), error = nullif(v.column9, 0),
+    finished_at = nullif(v.column10, ''), delete_at = nullif(v.column11, ''), owner = NULL
+FROM (VALUES {rows}) AS v
+WHERE jobs.seq = CASE WHEN v.column12 <> 0 THEN ifnull(
+    (SELECT held.seq FROM jobs AS held
+     WHERE held.id = v.column12 AND held.owner = v.column13 AND held.fence = v.column14 AND held.status = 'running'
+        AND held.has_successor = 0 AND held.has_cancel = 0),
+    claim_lost()
+) END
+
+-- name: held
+-- Of these claims (id, owner, fence), those that hold, with what is pending for them.
+SELECT CAST(json_group_array(json_array(
+    held.id, held.owner, held.fence, held.has_successor, held.has_cancel
+)) AS BLOB) FROM (VALUES {rows}) AS v
+CROSS JOIN jobs AS held
+    ON held.id = v.column1 AND held.owner = v.column2 AND held.fence = v.column3 AND held.status = 'running'
+
+-- name: drop_cancel
+UPDATE jobs SET has_cancel = 0 WHERE id IN ({ids})
+
+-- name: become_successor
+-- The fence is raised: it is another job now.
+UPDATE jobs SET
+    status = 'scheduled', owner = NULL, fence = fence + 1, attempt = 0, crashes = 0, has_successor = 0, has_cancel = 0,
+    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL,
+    task = s.task, queue = s.queue, priority = s.priority, ready = s.ready, due_at = s.due_at,
+    offset_at = s.offset_at, created_at = s.created_at, origin = s.origin, run_count = s.run_count,
+    failure_count = s.failure_count, rule = s.rule, options = s.options, payload = s.payload
+FROM successors AS s
+WHERE s.id = jobs.id AND jobs.id IN ({ids}) AND jobs.has_successor = 1
+
+-- name: become_cancelled
+UPDATE jobs SET
+    status = 'cancelled', owner = NULL, has_cancel = 0,
+    error = c.reason, finished_at = c.requested_at, delete_at = c.delete_at, result = NULL
+FROM cancels AS c
+WHERE c.id = jobs.id AND jobs.id IN ({ids}) AND jobs.has_cancel = 1
+
+-- name: tidy_successors
+DELETE FROM successors
+WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = successors.id AND jobs.has_successor = 1)
+
+-- name: tidy_cancels
+DELETE FROM cancels WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = cancels.id AND jobs.has_cancel = 1)
+
+
+-- Cancels -------------------------------------------------------------------------------------------------------------
+
+-- name: statuses
+SELECT CAST(json_group_array(json_array(id, status)) AS BLOB) FROM jobs WHERE id IN ({ids})
+
+-- name: cancel_waiting
+UPDATE jobs SET status = 'cancelled', error = ?1, finished_at = ?2, delete_at = ?3, result = NULL
+WHERE id IN ({ids}) AND status = 'scheduled'
+
+-- name: request_cancel
+INSERT OR REPLACE INTO cancels (id, reason, requested_at, delete_at)
+SELECT id, ?1, ?2, ?3 FROM jobs WHERE id IN ({ids}) AND status = 'running'
+
+-- name: mark_cancel
+UPDATE jobs SET has_cancel = 1, has_successor = 0 WHERE id IN ({ids}) AND status = 'running'
+
+-- name: cancel_requests
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs WHERE has_cancel = 1 AND owner = ? AND status = 'running'
+
+
+-- Owners --------------------------------------------------------------------------------------------------------------
+
+-- name: register
+INSERT INTO owners (host, pid, started_at, lock, bell) VALUES (?, ?, ?, ?, ?)
+
+-- name: owners
+SELECT CAST(json_group_array(json_array(id, host, pid, started_at, lock, bell)) AS BLOB) FROM owners
+
+-- name: retire
+DELETE FROM owners WHERE id IN ({ids})
+
+-- name: lost
+-- What these owners hold, and what becomes of it. The number of crashes that is too many is ?1, NULL: no crash.
+SELECT CAST(json_group_array(json_array(
+    id, task,
+    CASE
+        WHEN has_successor THEN 'scheduled'
+        WHEN has_cancel THEN 'cancelled'
+        WHEN crashes + 1 >= ?1 THEN 'failed'
+        ELSE 'scheduled'
+    END,
+    origin, crashes, has_successor
+)) AS BLOB) FROM jobs WHERE status = 'running' AND owner IN ({ids})
+
+-- name: record_lost
+INSERT INTO attempts (job_id, attempt, due_at, outcome, error, started_at, finished_at, owner)
+SELECT id, attempt, due_at, 'lost', ?1, started_at, ?2, owner FROM jobs
+WHERE status = 'running' AND owner IN ({ids})
+
+-- name: count_crash
+UPDATE jobs SET crashes = crashes + 1 WHERE status = 'running' AND owner IN ({ids})
+
+-- name: quarantine
+UPDATE jobs SET status = 'failed', owner = NULL, error = ?1, finished_at = ?2, delete_at = ?3, result = NULL
+WHERE id = ?4
+
+-- name: give_back
+UPDATE jobs SET status = 'scheduled', ready = 1, owner = NULL
+WHERE status = 'running' AND owner IN ({ids})
+
+
+-- Reading -------------------------------------------------------------------------------------------------------------
+
+-- name: record_columns
+CAST(json_group_array(json_array(
+    id, task, queue, priority, status, ready, due_at, created_at, length(payload), rule, offset_at, options, origin,
+    owner, fence, attempt, started_at, finished_at, delete_at, length(result), error, run_count, failure_count, crashes,
+    has_cancel, has_successor
+)) AS BLOB),
+CAST(group_concat(payload, '') AS BLOB),
+CAST(group_concat(result, '') AS BLOB)
+
+-- name: get
+SELECT {record} FROM jobs WHERE id IN ({ids})
+
+-- name: find
+SELECT {record} FROM (SELECT * FROM jobs WHERE {filters} ORDER BY id LIMIT ?)
+
+-- name: count
+SELECT CAST(json_group_array(json_array(task, queue, status, number)) AS BLOB)
+FROM (SELECT task, queue, status, count(*) AS number FROM jobs WHERE {filters} GROUP BY task, queue, status)
+
+-- name: attempts
+SELECT CAST(json_group_array(json_array(
+    job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner
+)) AS BLOB)
+FROM (SELECT * FROM attempts WHERE job_id = ? ORDER BY seq)
+
+-- name: data_version
+PRAGMA data_version

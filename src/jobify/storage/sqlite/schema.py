@@ -1,0 +1,99 @@
+"""Whose file it is, and which release wrote it: the schema and its migrations.
+
+A migration is a numbered ``.sql`` file. ``user_version`` in the head of the database says how many have been applied,
+``application_id`` that it is ours. All that are missing are applied in one exclusive transaction: of several
+processes that open a new file at once one does it, the others wait and find it done. A migration that has been
+released is never changed.
+
+A file that is not ours, or that a newer release wrote, is refused before anything is written to it. ``schema.sql``
+shows the result of all migrations; a test holds both equal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Final
+
+from jobify.exceptions import StorageError, StorageVersionError
+from jobify.storage.sqlite.database import Database
+
+__all__ = ("APPLICATION_ID", "migrations", "prepare", "split")
+
+APPLICATION_ID: Final = 0x4A4F4249
+""""JOBI", in the head of the file."""
+
+_OLDEST_SQLITE = (3, 37, 0)  # STRICT tables; UPDATE ... FROM and RETURNING are older
+
+
+def migrations() -> list[str]:
+    """All migrations, in order."""
+    folder = files("jobify.storage.sqlite").joinpath("migrations")
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
+    return [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
+
+
+def split(script: str) -> Iterator[str]:
+    """The statements of a script. (``executescript`` would commit the transaction that it is called in.)"""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def prepare(database: Database) -> None:
+    """Check that the file is ours to use, and bring its schema up to date."""
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        oldest = ".".join(map(str, _OLDEST_SQLITE))
+        raise StorageError(
+            f"This Python comes with SQLite {sqlite3.sqlite_version}; Jobify needs {oldest} or newer. Install a newer "
+            "SQLite or a newer Python."
+        )
+    steps = migrations()
+    if _version(database, len(steps)) < len(steps):
+        _migrate(database, steps)
+    _use_write_ahead_log(database)
+
+
+def _version(database: Database, newest: int) -> int:
+    """How many migrations have been applied; 0 for a new file."""
+    application, version, objects = (
+        database.row(question)[0]
+        for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    )
+    if (application, version, objects) == (0, 0, 0):
+        return 0
+    if application != APPLICATION_ID:
+        raise StorageError(
+            f"{database.path!r} is an SQLite database, but not one of this package. It was not touched. Give "
+            "SQLiteStorage another path."
+        )
+    if version > newest:
+        raise StorageVersionError(
+            f"The database {database.path!r} has schema version {version}; this release of Jobify knows {newest}. It was
+            " "not touched. Update Jobify." ) return int(version)
+
+
+def _migrate(database: Database, steps: list[str]) -> None:
+    database.execute("BEGIN EXCLUSIVE")
+    try:
+        for step in steps[_version(database, len(steps)) :]:
+            for statement in split(step):
+                database.execute(statement)
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {len(steps)}")
+        database.execute("COMMIT")
+    except BaseException:
+        database.roll_back()
+        raise
+
+
+def _use_write_ahead_log(database: Database) -> None:
+    (mode,) = database.row("PRAGMA journal_mode = WAL")
+    if mode != "wal":
+        raise StorageError(
+            f"The database {database.path!r} cannot have a write-ahead log here (journal mode {mode!r}): its file system
+            " "does not let processes share memory. Put it on a local disk." )

@@ -1,0 +1,193 @@
+"""The statements of ``queries.sql``, by name, and the parameters of those that write many rows at once.
+
+A batch is one statement with many rows of values, not many statements: see the head of ``queries.sql`` for why, for
+what stands for NULL, and for what pads a batch to a round number of rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import chain
+from typing import Any, TypeVar
+
+from jobify.records import AttemptRecord, NewJob, Settlement
+
+__all__ = ("CHUNK", "attempt_values", "chunks", "claim_values", "id_values", "job_values", "settlement_values", "sql")
+
+T = TypeVar("T")
+Values = list[Any]
+Rows = tuple[int, int]
+"""How many rows of placeholders, and how many placeholders in each."""
+
+CHUNK = 512
+"""Rows in one statement at most. A power of two; twice as many gain nothing, and cost a megabyte of prepared
+statement."""
+
+_COMMENT_OR_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+def _load() -> dict[str, str]:
+    source = files("jobify.storage.sqlite").joinpath("queries.sql").read_text(encoding="utf-8")
+    _, *parts = _COMMENT_OR_NAME.split(source)
+    return {name: _without_comments(text) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _without_comments(text: str) -> str:
+    return "\n".join(line for line in text.strip().splitlines() if not line.lstrip().startswith("--"))
+
+
+_STATEMENTS = _load()
+
+
+@cache
+def sql(name: str, **fields: Rows | int | str) -> str:
+    """The text of statement ``name``.
+
+    Its fields are filled in: with placeholders for :data:`Rows`, with so many placeholders for a number, and with a
+    text as it is. The same text is the same object, so that the driver finds the compiled statement by identity.
+    """
+    text = _STATEMENTS[name]
+    if not fields:
+        return text
+    return text.format(**{field: _fill(value) for field, value in fields.items()}, record=_STATEMENTS["record_columns"])
+
+
+def _fill(value: Rows | int | str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return ", ".join("?" * value)
+    count, width = value
+    return ", ".join([f"({', '.join('?' * width)})"] * count)
+
+
+def chunks(batch: Sequence[T]) -> Iterator[Sequence[T]]:
+    """``batch`` in pieces that fit into one statement; one empty batch has no pieces."""
+    return (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
+
+
+def _round_up(count: int) -> int:
+    return 1 << (count - 1).bit_length() if count > 1 else 1
+
+
+def _padded(values: Values, count: int, width: int) -> tuple[Rows, Values]:
+    size = _round_up(count)
+    values.extend([0] * ((size - count) * width))
+    return (size, width), values
+
+
+def id_values(ids: Sequence[Any]) -> tuple[int, Values]:
+    """How many placeholders for a list of ids, and the ids, padded with a repetition. At most a chunk."""
+    size = _round_up(len(ids)) if ids else 0
+    return size, [*ids, *[ids[0] for _ in range(size - len(ids))]]
+
+
+def job_values(jobs: Sequence[NewJob]) -> tuple[Rows, Values]:
+    """Rows and parameters of ``insert``."""
+    values: Values = []
+    for (
+        id,
+        task,
+        queue,
+        priority,
+        status,
+        ready,
+        due_at,
+        created_at,
+        payload,
+        rule,
+        offset_at,
+        options,
+        origin,
+        owner,
+        fence,
+        attempt,
+        started_at,
+    ) in jobs:
+        values += (
+            id,
+            task,
+            queue,
+            priority,
+            status,
+            1 if ready else 0,
+            due_at,
+            created_at,
+            bytearray(payload),
+            0 if rule is None else rule,
+            "" if offset_at is None else offset_at,
+            0 if options is None else options,
+            "" if origin is None else origin,
+            "" if owner is None else owner,
+            fence,
+            attempt,
+            "" if started_at is None else started_at,
+        )
+    return _padded(values, len(jobs), 17)
+
+
+def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
+    """Rows and parameters of ``settle``."""
+    values: Values = []
+    for (
+        status,
+        ready,
+        due_at,
+        offset_at,
+        attempt,
+        run_count,
+        failure_count,
+        result,
+        error,
+        finished_at,
+        delete_at,
+        id,
+        owner,
+        fence,
+        _,
+    ) in settlements:
+        values += (
+            status,
+            1 if ready else 0,
+            due_at,
+            "" if offset_at is None else offset_at,
+            attempt,
+            run_count,
+            failure_count,
+            "" if result is None else bytearray(result),
+            0 if error is None else error,
+            "" if finished_at is None else finished_at,
+            "" if delete_at is None else delete_at,
+            id,
+            owner,
+            fence,
+        )
+    return _padded(values, len(settlements), 14)
+
+
+def attempt_values(attempts: Iterable[AttemptRecord]) -> tuple[Rows, Values]:
+    """Rows and parameters of ``record``."""
+    rows = [
+        (
+            line.job_id,
+            line.attempt,
+            line.due_at,
+            line.outcome,
+            0 if line.error is None else line.error,
+            0 if line.traceback is None else line.traceback,
+            "" if line.started_at is None else line.started_at,
+            line.finished_at,
+            "" if line.owner is None else line.owner,
+        )
+        for line in attempts
+    ]
+    return _padded(list(chain.from_iterable(rows)), len(rows), 9)
+
+
+def claim_values(claims: Iterable[tuple[Any, Any, Any]]) -> tuple[Rows, Values]:
+    """Rows and parameters of ``held``, ``take`` and ``taken``: three columns."""
+    rows = list(claims)
+    return _padded(list(chain.from_iterable(rows)), len(rows), 3)

@@ -1,0 +1,237 @@
+"""Jobs in one SQLite file: the parts of this package behind the port.
+
+=================  ==========================================================================
+``database``       two connections, transactions, waiting for a locked file
+``schema``         whose file it is, migrations
+``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
+``claims``         pick, then take
+``jobs``           insert, replace, settle, cancel, delete; ``pending`` what waits for an end
+``reads``          get, find, count
+``owners``         processes; ``locks`` tells who lives, ``bell`` wakes
+=================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal
+
+from jobify.exceptions import ConfigurationError
+from jobify.records import (
+    AttemptRecord,
+    CancelResult,
+    Claimed,
+    ClaimRequest,
+    JobQuery,
+    JobRecord,
+    NewJob,
+    OwnerRecord,
+    Progress,
+    Recovered,
+    Settlement,
+)
+from jobify.storage.base import Bell
+from jobify.storage.sqlite.claims import Claims
+from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.jobs import Jobs
+from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.storage.sqlite.owners import Owners
+from jobify.storage.sqlite.reads import Reads
+from jobify.storage.sqlite.schema import prepare
+from jobify.storage.sqlite.statements import sql
+from jobify.types import Microseconds
+
+__all__ = ("SQLiteStorage",)
+
+_MEMORY = ":memory:"
+
+
+class SQLiteStorage:
+    """Keep jobs in the file ``database``, for any number of processes of one machine.
+
+    ``timeout`` is for how many seconds to wait for a file that another process has locked before the call fails with
+    ``StorageUnavailableError``. With ``synchronous="full"`` whatever was acknowledged survives a power cut; with
+    ``"normal"`` it survives the death of the process, while a power cut may take the last moments, and commits are
+    cheaper.
+
+    The file has companions: ``-wal`` and ``-shm`` belong to SQLite, the directory ``-owners`` holds a lock file per
+    process. Keep them together, on a local disk. ``":memory:"`` is a private database that ends with ``close``.
+
+    >>> from jobify import Jobify
+    >>> from jobify.storage import SQLiteStorage
+    >>> app = Jobify(storage=SQLiteStorage("jobs.db", synchronous="normal"))
+    """
+
+    def __init__(
+        self,
+        database: str | os.PathLike[str] = "jobify.db",
+        *,
+        timeout: float = 20.0,
+        synchronous: Literal["full", "normal"] = "full",
+    ) -> None:
+        self.database = _checked_path(database)
+        self.timeout = _checked_timeout(timeout)
+        self.synchronous = _checked_synchronous(synchronous)
+        self.is_durable = self.is_shared = self.database != _MEMORY
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._connect(self.database)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.database!r})"
+
+    def _connect(self, path: str) -> None:
+        """Put the parts together, for the file at ``path``."""
+        self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous)
+        self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Reads(database)
+        self._owners = Owners(database, OwnerLocks(f"{path}-owners"), has_bell=self.is_shared)
+        self._data_version = 0
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        if self._database.is_open:
+            return
+        self._connect(self._locate())
+        self._database.open(prepare)
+        self._data_version = self._read_data_version()
+        _opened.add(self)
+
+    def _locate(self) -> str:
+        """The one path of the file, so that two names of it do not have two directories of owners."""
+        if self.database != _MEMORY:
+            return os.path.realpath(self.database)
+        # Two connections cannot share a database in memory without waiting for each other.
+        self._temporary = tempfile.TemporaryDirectory(prefix="jobify-", ignore_cleanup_errors=True)
+        return os.path.join(self._temporary.name, "private.db")
+
+    def close(self) -> None:
+        self._owners.leave_all()
+        self._database.close()
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            temporary.cleanup()
+
+    def _leave_behind(self) -> None:
+        """This is a child process now: what the parent has opened is not ours."""
+        self._owners.leave_behind()
+        self._database.leave_behind()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return self._database.transaction()
+
+    # -- owners --------------------------------------------------------------------------------------------------------
+
+    def register(self, *, now: Microseconds) -> int:
+        return self._owners.register(now=now)
+
+    def retire(self, owner: int) -> None:
+        self._owners.retire(owner)
+
+    def owners(self) -> list[OwnerRecord]:
+        return self._owners.all()
+
+    def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
+        return self._owners.recover(now=now, max_crashes=max_crashes, delete_at=delete_at)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
+        return self._jobs.insert(jobs)
+
+    def put(self, job: NewJob, progress: Progress | None = None) -> bool:
+        return self._jobs.put(job, progress)
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        return self._claims.claim(request, now=now)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        return self._jobs.settle(settlements)
+
+    def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
+        return self._jobs.move(id, due_at=due_at, now=now)
+
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
+    ) -> list[CancelResult]:
+        return self._jobs.cancel(ids, reason=reason, now=now, delete_at=delete_at)
+
+    def cancel_requests(self, owner: int) -> list[str]:
+        return self._jobs.cancel_requests(owner)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        return self._jobs.delete(ids)
+
+    def record(self, attempts: Sequence[AttemptRecord]) -> None:
+        self._jobs.record(attempts)
+
+    def purge(self, *, now: Microseconds, limit: int) -> int:
+        return self._jobs.purge(now=now, limit=limit)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def get(self, ids: Sequence[str]) -> list[JobRecord]:
+        return self._reads.get(ids)
+
+    def find(self, query: JobQuery) -> list[JobRecord]:
+        return self._reads.find(query)
+
+    def count(self, query: JobQuery) -> Mapping[tuple[str, str, str], int]:
+        return self._reads.count(query)
+
+    def attempts(self, id: str) -> list[AttemptRecord]:
+        return self._reads.attempts(id)
+
+    def changed(self) -> bool:
+        before, self._data_version = self._data_version, self._read_data_version()
+        return before != self._data_version
+
+    def _read_data_version(self) -> int:
+        # Of the writing connection: its own commits do not count, those of everybody else do.
+        (version,) = self._database.row(sql("data_version"))
+        return int(version)
+
+    @property
+    def bell(self) -> Bell | None:
+        return self._owners.bell
+
+
+_opened: weakref.WeakSet[SQLiteStorage] = weakref.WeakSet()
+
+
+def _leave_all_behind() -> None:
+    for storage in list(_opened):
+        storage._leave_behind()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_behind)
+
+
+def _checked_path(database: str | os.PathLike[str]) -> str:
+    try:
+        path = os.fspath(database)
+    except TypeError:
+        path = None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigurationError(f"database is {database!r}; it must be the path of a file, or {_MEMORY!r}.")
+    return path
+
+
+def _checked_timeout(timeout: float) -> float:
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not 0 <= timeout < math.inf:
+        raise ConfigurationError(f"timeout is {timeout!r}; it must be a number of seconds, zero or more.")
+    return timeout
+
+
+def _checked_synchronous(synchronous: str) -> str:
+    if synchronous not in ("full", "normal"):
+        raise ConfigurationError(
+            f'synchronous is {synchronous!r}; it must be "full" (survives a power cut) or "normal" (cheaper commits).'
+        )
+    return synchronous
