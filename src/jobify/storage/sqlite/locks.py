@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 
 try:
     import fcntl
@@ -85,10 +86,8 @@ class OwnerLocks:
         descriptor = self._held.pop(name, None)
         if descriptor is not None:
             os.close(descriptor)
-        try:
+        with suppress(OSError):  # somebody else removed it, or will; an unlocked file means the same as none
             os.remove(self._path(name))
-        except OSError:
-            pass  # somebody else removed it, or will; an unlocked file means the same as none
 
     def leave_behind(self) -> None:
         """Let go of all locks as a dead process would: the files stay, and say so."""

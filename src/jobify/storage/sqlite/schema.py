@@ -73,8 +73,10 @@ def _version(database: Database, newest: int) -> int:
         )
     if version > newest:
         raise StorageVersionError(
-            f"The database {database.path!r} has schema version {version}; this release of Jobify knows {newest}. It was
-            " "not touched. Update Jobify." ) return int(version)
+            f"The database {database.path!r} has schema version {version}; this release of Jobify knows {newest}. "
+            "It was not touched. Update Jobify."
+        )
+    return int(version)
 
 
 def _migrate(database: Database, steps: list[str]) -> None:
@@ -95,5 +97,6 @@ def _use_write_ahead_log(database: Database) -> None:
     (mode,) = database.row("PRAGMA journal_mode = WAL")
     if mode != "wal":
         raise StorageError(
-            f"The database {database.path!r} cannot have a write-ahead log here (journal mode {mode!r}): its file system
-            " "does not let processes share memory. Put it on a local disk." )
+            f"The database {database.path!r} cannot have a write-ahead log here (journal mode {mode!r}): its file "
+            "system does not let processes share memory. Put it on a local disk."
+        )
