@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -384,7 +385,7 @@ def test_stopping_ends_idle_children_kills_busy_ones_and_refuses_waiting_calls()
         _, running, pid = await under_way(runner, tasks.tell_and_hang)
         idle = await runner.run(Call(tasks.pid))
         await runner.stop()
-        with pytest.raises(ProcessDiedError):
+        with pytest.raises(ProcessDiedError, match="its runner was stopped"):
             await running
         for number in (pid, idle):
             with pytest.raises(ProcessLookupError):
@@ -396,12 +397,14 @@ def test_stopping_ends_idle_children_kills_busy_ones_and_refuses_waiting_calls()
     asyncio.run(main())
 
 
-def test_stopping_refuses_what_waits_and_gives_up_what_starts() -> None:
+@pytest.mark.parametrize("ticks", range(1, 7))
+def test_stopping_refuses_what_waits_and_gives_up_what_starts(ticks: int) -> None:
     async def main() -> None:
         runner = ProcessRunner(slots=1)
         await runner.start()
         waiting = [asyncio.create_task(runner.run(Call(tasks.pid))) for _ in range(3)]
-        await asyncio.sleep(0)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
         pool_ = runner._pool
         assert pool_ is not None
         await runner.stop()
@@ -536,6 +539,30 @@ def test_a_system_that_starts_no_process_fails_each_call_once(monkeypatch: pytes
                 for _ in range(2):
                     with pytest.raises(ProcessStartError, match="temporarily unavailable"):
                         await runner.run(Call(tasks.pid))
+            assert await runner.run(Call(tasks.add, (1,))) == 2
+
+    asyncio.run(main())
+
+
+def test_a_system_without_threads_fails_each_call_and_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[subprocess.Popen[bytes]] = []
+    launch = childprocess._launch
+
+    def record(*descriptors: int) -> subprocess.Popen[bytes]:
+        launched.append(launch(*descriptors))
+        return launched[-1]
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        async with started(slots=1) as runner:
+            with monkeypatch.context() as patched:
+                patched.setattr(childprocess, "_launch", record)
+                patched.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(ProcessStartError, match="can't start new thread"):
+                    await runner.run(Call(tasks.pid))
+            assert launched[0].returncode == -signal.SIGKILL
             assert await runner.run(Call(tasks.add, (1,))) == 2
 
     asyncio.run(main())

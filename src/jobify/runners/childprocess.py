@@ -36,11 +36,12 @@ class ChildProcess:
     """One child. It makes one call at a time; ``dead`` is done, with the exit code, when the process is gone."""
 
     def __init__(self, name: str) -> None:
-        """Start the process, without waiting until it is ready. OSError if the system refuses."""
+        """Start the process, without waiting until it is ready. OSError or RuntimeError if the system refuses."""
         self.name = name
         self._loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[int] = self._loop.create_future()
         self._is_leaving = False
+        self._is_unwanted = False
         self._is_talking = True  # until it is prepared, or given up
         self._line: Line | None = None
         self._socket, theirs = socket.socketpair()
@@ -49,17 +50,18 @@ class ChildProcess:
             self._process = _launch(theirs.fileno(), lifeline)
         except OSError:
             self._hang_up()
+            os.close(self._lifeline)
             raise
         finally:
             theirs.close()
             os.close(lifeline)
-        threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True).start()
+        self._start_watching()
 
     async def prepare(self, module: str) -> None:
         """Return when the child can run calls, with ``module`` imported. ProcessStartError if it cannot."""
         self._line = await Line.open(self._socket)
         try:
-            reply = await self._ask(pickle.dumps({"spawn": _preparation(self.name), "module": module}))
+            reply = await self.perform(pickle.dumps({"spawn": _preparation(self.name), "module": module}))
             if reply[:1] == wire.BROKEN:
                 wire.outcome(reply)
         except ProcessDiedError as error:
@@ -69,9 +71,21 @@ class ChildProcess:
             reason = f"A child process could not import the main script: {type(error).__name__}: {error}"
             raise ProcessStartError(None, reason) from wire.RemoteTraceback.of(error)
 
-    async def perform(self, request: bytes, on_message: Callable[[Any], None] | None) -> bytes:
+    async def perform(self, request: bytes, on_message: Callable[[Any], None] | None = None) -> bytes:
         """The reply to ``request``. ProcessDiedError if the child dies over it."""
-        return await self._ask(request, on_message)
+        assert self._line is not None
+        self._is_talking = True
+        try:
+            self._line.send(request)
+            while reply := await self._line.receive():
+                if reply[:1] != wire.MESSAGE:
+                    return reply
+                _tell(on_message, reply[1:])
+            raise await self._obituary()
+        finally:
+            self._is_talking = False
+            if self.dead.done():
+                self._hang_up()
 
     def leave(self) -> None:
         """Hang up: an idle child ends by itself."""
@@ -80,26 +94,29 @@ class ChildProcess:
 
     def kill(self) -> None:
         """SIGKILL to the child and to what its task started. Returns at once; ``dead`` follows."""
+        self._is_unwanted = True
+        self._end_group()
+
+    async def _obituary(self) -> ProcessDiedError:
+        """Why there is no reply. A child that cannot talk is of no use, should it still live."""
+        is_unwanted = self._is_unwanted
+        self._end_group()
+        code = await asyncio.shield(self.dead)
+        reason = "its runner was stopped" if is_unwanted else _manner(code)
+        return ProcessDiedError(code, f"The child process that ran the task died: {reason}.")
+
+    def _end_group(self) -> None:
         if not self.dead.done():
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def _ask(self, payload: bytes, on_message: Callable[[Any], None] | None = None) -> bytes:
-        assert self._line is not None
-        self._is_talking = True
+    def _start_watching(self) -> None:
         try:
-            self._line.send(payload)
-            while reply := await self._line.receive():
-                if reply[:1] != wire.MESSAGE:
-                    return reply
-                _tell(on_message, reply[1:])
-            self.kill()  # a child that cannot talk is of no use, should it still live
-            code = await asyncio.shield(self.dead)
-            raise ProcessDiedError(code, f"The child process that ran the task died: {_manner(code)}.")
-        finally:
+            threading.Thread(target=self._watch, name=f"{self.name}-watch", daemon=True).start()
+        except RuntimeError:  # the system has no thread left
             self._is_talking = False
-            if self.dead.done():
-                self._hang_up()
+            self._on_death()
+            raise
 
     def _watch(self) -> None:
         """In its own thread: wait for the end of the process.
@@ -117,13 +134,12 @@ class ChildProcess:
 
     def _on_death(self) -> None:
         if not self._is_leaving:
-            self.kill()  # the subprocesses that it leaves behind
+            self._end_group()  # the subprocesses that it leaves behind
         self.dead.set_result(self._process.wait())
         os.close(self._lifeline)
         if self._is_talking:
-            with suppress(
-                OSError
-            ):  # what it said last is still read; then comes the end, whoever else holds its socket
+            # What it said last is still read; then comes the end, whoever else may hold its socket.
+            with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RD)
         else:
             self._hang_up()

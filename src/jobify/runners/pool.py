@@ -114,7 +114,7 @@ class ChildPool:
     def _start(self, module: str) -> None:
         try:
             child = ChildProcess(next(self._names))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             self._fail_one(ProcessStartError(None, f"The system started no child process: {error}."))
             return
         self._children.add(child)
