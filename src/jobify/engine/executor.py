@@ -81,7 +81,11 @@ class Executor:
         self._attempts[attempt.id] = attempt
         if len(self._attempts) == 1:
             self._is_idle.clear()
-        context = None if attempt.job is None else attempt.job.context
+        job = attempt.job
+        if job is None:
+            context = None
+        else:
+            context, job.context = job.context, None
         attempt.task = self._loop.create_task(self._carry(attempt), context=context)
 
     async def _carry(self, attempt: Attempt) -> None:
@@ -100,6 +104,7 @@ class Executor:
         now = self._clock.now()
         outcome = outcome_of(attempt, value, error, now=now)
         del self._attempts[attempt.id]
+        attempt.task = None  # of no more use; without it a job in flight is four objects fewer
         if not self._attempts:
             self._is_idle.set()
         self._completer.complete(attempt, outcome, now)

@@ -19,10 +19,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
+from jobify.engine.lines import Answer, Batch, Line
 from jobify.exceptions import StorageUnavailableError
 from jobify.records import Claimed, ClaimRequest, NewJob, Settlement
 from jobify.storage.base import Storage
@@ -31,12 +33,9 @@ from jobify.types import Microseconds
 __all__ = ("DirectGate", "Gate", "ThreadGate")
 
 T = TypeVar("T")
-Answer = Callable[[Any], None]
-"""Gets the value, or the exception as a value. Called on the event loop."""
-
 log = logging.getLogger("jobify.storage")
 
-_MAX_GROUP = 2000
+_MAX_GROUP = 1000
 """Jobs in one transaction at most: a bound on how long the first of them waits for the last."""
 
 
@@ -100,10 +99,10 @@ class ThreadGate:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self._inserts: deque[tuple[NewJob, Answer]] = deque()
-        self._settlements: deque[tuple[Settlement, Answer]] = deque()
-        self._claims: deque[tuple[tuple[ClaimRequest, Microseconds], Answer]] = deque()
-        self._calls: deque[tuple[Callable[[], Any], Answer]] = deque()
+        self._inserts: Line[NewJob] = Line(storage.insert, _MAX_GROUP)
+        self._settlements: Line[Settlement] = Line(storage.settle, _MAX_GROUP)
+        self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
+        self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
         self._news: deque[str] = deque()
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._is_signalled = False
@@ -128,24 +127,22 @@ class ThreadGate:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._thread = thread
         closed = asyncio.ensure_future(self.call(self.storage.close))
         try:
             await asyncio.shield(closed)
         finally:
-            self._thread = None
             self._tokens.put(True)
             if closed.done():  # otherwise this was cancelled: the thread ends by itself once it has closed
                 thread.join()
 
     def insert(self, job: NewJob, answer: Answer) -> None:
-        self._inserts.append((job, answer))
+        self._inserts.ask(job, answer)
         self._signal()
 
     def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
         if is_news:
             self._news.append(settlement.id)
-        self._settlements.append((settlement, answer))
+        self._settlements.ask(settlement, answer)
         self._signal()
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
@@ -156,15 +153,15 @@ class ThreadGate:
         value: T = await self._ask(self._calls, function)
         return value
 
-    async def _ask(self, queue: deque[tuple[Any, Answer]], what: Any) -> Any:
+    async def _ask(self, line: Line[Any], question: Any) -> Any:
         assert self._loop is not None
         answered: asyncio.Future[Any] = self._loop.create_future()
-        queue.append((what, _resolver(answered)))
+        line.ask(question, partial(_resolve, answered))
         self._signal()
         return await answered
 
     def _signal(self) -> None:
-        # The thread lowers the flag before it takes the queues: whoever finds it raised is still going to be taken.
+        # The thread lowers the flag before it takes the lines: whoever finds it raised is still going to be taken.
         if not self._is_signalled:
             self._is_signalled = True
             self._tokens.put(False)
@@ -174,101 +171,54 @@ class ThreadGate:
     def _run(self) -> None:
         while not self._tokens.get():
             self._is_signalled = False
-            self._serve()
+            while self._serve():
+                pass
 
-    def _serve(self) -> None:
-        while True:
-            group = _Group(_take(self._inserts), _take(self._settlements), _take(self._claims), _take(self._calls))
-            if not group:
-                return
-            is_news = bool(self._news) or group.has_work_for_others
-            self._news.clear()
-            answers = group.execute(self.storage)
-            if is_news and self.storage.bell is not None:
-                self.storage.bell.ring()
-            assert self._loop is not None
-            try:
-                self._loop.call_soon_threadsafe(_deliver, answers)
-            except RuntimeError:  # the loop was closed under us: nobody is left to be told
-                log.warning(
-                    "The event loop was closed before the app was shut down; %d answers are lost.", len(answers)
-                )
+    def _serve(self) -> bool:
+        """Make the calls that stand in line; whether there were any."""
+        news = bool(self._news)
+        self._news.clear()
+        inserts, calls = self._inserts.take(), self._calls.take()
+        taken: list[Batch[Any]] = [inserts, self._settlements.take(), self._claims.take()]
+        batches = [batch for batch in taken if batch]
+        if not batches and not calls:
+            return False
+        self._execute(batches)
+        calls.execute()
+        if (news or any(job.owner is None for job in inserts.questions)) and self.storage.bell is not None:
+            self.storage.bell.ring()
+        self._hand_over([*batches, calls])
+        return True
 
+    def _execute(self, batches: list[Batch[Any]]) -> None:
+        try:
+            with self.storage.transaction() if len(batches) > 1 else nullcontext():  # one call is atomic by itself
+                for batch in batches:
+                    batch.execute()
+        except StorageUnavailableError as error:
+            for batch in batches:
+                batch.refuse(error)
+        except Exception:  # one of the calls is at fault: find out which
+            for batch in batches:
+                batch.execute_apart()
 
-class _Group:
-    """Requests that share a transaction."""
+    def _hand_over(self, batches: list[Batch[Any]]) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(_deliver, batches)
+        except RuntimeError:
+            log.warning("The event loop was closed before the app was shut down: nobody is left to be answered.")
 
-    __slots__ = ("calls", "claims", "inserts", "settlements")
-
-    def __init__(
-        self,
-        inserts: list[tuple[NewJob, Answer]],
-        settlements: list[tuple[Settlement, Answer]],
-        claims: list[tuple[tuple[ClaimRequest, Microseconds], Answer]],
-        calls: list[tuple[Callable[[], Any], Answer]],
-    ) -> None:
-        self.inserts = inserts
-        self.settlements = settlements
-        self.claims = claims
-        self.calls = calls
-
-    def __bool__(self) -> bool:
-        return bool(self.inserts or self.settlements or self.claims or self.calls)
-
-    @property
-    def has_work_for_others(self) -> bool:
-        """Whether jobs are inserted that nobody has claimed."""
-        return any(job.owner is None for job, _ in self.inserts)
-
-    def execute(self, storage: Storage) -> list[tuple[Answer, Any]]:
-        """Do it all; the answers, in any order."""
-        answers: list[tuple[Answer, Any]] = []
-        if self.inserts or self.settlements or self.claims:
-            try:
-                answers += self._execute_together(storage)
-            except StorageUnavailableError as error:
-                answers += self._refuse(error)
-            except Exception:  # one of the calls is at fault: find out which
-                answers += self._execute_apart(storage)
-        answers += [(answer, _attempt(function)) for function, answer in self.calls]
-        return answers
-
-    def _execute_together(self, storage: Storage) -> list[tuple[Answer, Any]]:
-        kinds = bool(self.inserts) + bool(self.settlements) + len(self.claims)
-        if kinds == 1:  # each method is atomic by itself, and cheaper alone
-            return self._execute_kinds(storage)
-        with storage.transaction():
-            return self._execute_kinds(storage)
-
-    def _execute_kinds(self, storage: Storage) -> list[tuple[Answer, Any]]:
-        answers: list[tuple[Answer, Any]] = []
-        if self.inserts:
-            jobs, who = zip(*self.inserts, strict=True)
-            answers += zip(who, storage.insert(jobs), strict=True)
-        if self.settlements:
-            settlements, who = zip(*self.settlements, strict=True)
-            answers += zip(who, storage.settle(settlements), strict=True)
-        for (request, now), answer in self.claims:
-            answers.append((answer, storage.claim(request, now=now)))
-        return answers
-
-    def _execute_apart(self, storage: Storage) -> list[tuple[Answer, Any]]:
-        answers: list[tuple[Answer, Any]] = []
-        for job, answer in self.inserts:
-            answers.append((answer, _attempt(partial(_only, storage.insert, job))))
-        for settlement, answer in self.settlements:
-            answers.append((answer, _attempt(partial(_only, storage.settle, settlement))))
-        for (request, now), answer in self.claims:
-            answers.append((answer, _attempt(partial(storage.claim, request, now=now))))
-        return answers
-
-    def _refuse(self, error: Exception) -> list[tuple[Answer, Any]]:
-        everyone: Sequence[tuple[Any, Answer]] = [*self.inserts, *self.settlements, *self.claims]
-        return [(answer, error) for _, answer in everyone]
+    def _claim_each(self, claims: Sequence[_TimedClaim]) -> list[Claimed]:
+        return [self.storage.claim(request, now=now) for request, now in claims]
 
 
-def _only(method: Callable[[Sequence[Any]], list[bool]], record: Any) -> bool:
-    return method((record,))[0]
+_TimedClaim: TypeAlias = tuple[ClaimRequest, Microseconds]
+
+
+def _call_each(functions: Sequence[Callable[[], Any]]) -> list[Any]:
+    """These have nothing in common: the error of one is its own."""
+    return [_attempt(function) for function in functions]
 
 
 def _attempt(function: Callable[[], Any]) -> Any:
@@ -278,22 +228,15 @@ def _attempt(function: Callable[[], Any]) -> Any:
         return error
 
 
-def _take(queue: deque[T]) -> list[T]:
-    return [queue.popleft() for _ in range(min(len(queue), _MAX_GROUP))]
+def _deliver(batches: list[Batch[Any]]) -> None:
+    for batch in batches:
+        batch.deliver()
 
 
-def _deliver(answers: list[tuple[Answer, Any]]) -> None:
-    for answer, value in answers:
-        answer(value)
-
-
-def _resolver(future: asyncio.Future[Any]) -> Answer:
-    def resolve(value: Any) -> None:
-        if future.done():
-            return
-        if isinstance(value, BaseException):
-            future.set_exception(value)
-        else:
-            future.set_result(value)
-
-    return resolve
+def _resolve(future: asyncio.Future[Any], value: Any) -> None:
+    if future.done():
+        return
+    if isinstance(value, BaseException):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
