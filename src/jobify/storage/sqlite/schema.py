@@ -24,6 +24,12 @@ __all__ = ("APPLICATION_ID", "migrations", "prepare", "split")
 APPLICATION_ID: Final = 0x4A4F4249
 """"JOBI", in the head of the file."""
 
+_HEAD = """
+    SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), count(*)
+    FROM sqlite_master
+"""
+"""One statement, so that it never sees half of what another process is just migrating."""
+
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables; UPDATE ... FROM and RETURNING are older
 
 
@@ -60,10 +66,7 @@ def prepare(database: Database) -> None:
 
 def _version(database: Database, newest: int) -> int:
     """How many migrations have been applied; 0 for a new file."""
-    application, version, objects = (
-        database.row(question)[0]
-        for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-    )
+    application, version, objects = database.row(_HEAD)
     if (application, version, objects) == (0, 0, 0):
         return 0
     if application != APPLICATION_ID:

@@ -1,0 +1,1 @@
+"""Help for testing: the storage contract."""

@@ -1,0 +1,41 @@
+"""The storage port as tests: whatever passes them can stand behind Jobify.
+
+Each test proves a sentence of :mod:`jobify.storage.base`. For a storage of your own, write a module of tests::
+
+    from jobify.testing.storage_contract import SharedStorageContract, StorageContract
+
+    class TestMyStorage(StorageContract, SharedStorageContract):
+        def new_storage(self, directory):
+            return MyStorage(directory / "jobs")
+
+and run pytest. ``new_storage`` is called with the same directory for storages that are to see the same jobs. A storage
+whose ``is_shared`` is false leaves :class:`SharedStorageContract` out.
+"""
+
+import pytest
+
+_PARTS = ("claiming", "ending", "owning", "reading", "settling", "sharing", "transacting", "writing")
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
+
+from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402 - after the lines above
+from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
+from jobify.testing.storage_contract.owning import OwnerContract  # noqa: E402
+from jobify.testing.storage_contract.reading import ReadContract  # noqa: E402
+from jobify.testing.storage_contract.settling import SettleContract  # noqa: E402
+from jobify.testing.storage_contract.sharing import SharedStorageContract  # noqa: E402
+from jobify.testing.storage_contract.transacting import TransactionContract  # noqa: E402
+from jobify.testing.storage_contract.writing import WriteContract  # noqa: E402
+
+__all__ = ("SharedStorageContract", "StorageContract")
+
+
+class StorageContract(
+    OwnerContract,
+    WriteContract,
+    ClaimContract,
+    SettleContract,
+    EndContract,
+    ReadContract,
+    TransactionContract,
+):
+    """Every sentence of the port that one storage can be held to."""

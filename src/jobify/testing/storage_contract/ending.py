@@ -1,0 +1,144 @@
+"""cancel, delete, record, purge."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobify.records import CancelResult, JobQuery
+from jobify.storage.base import Storage
+from jobify.testing.storage_contract.given import (
+    NOW,
+    SECOND,
+    StorageCase,
+    born,
+    claim,
+    claimed,
+    end,
+    job,
+    line,
+    one,
+)
+
+__all__ = ("EndContract",)
+
+
+class EndContract(StorageCase):
+    # -- cancel --------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("due_at", [NOW, NOW + SECOND])
+    def test_cancel_a_waiting_job(self, storage: Storage, owner: int, due_at: int) -> None:
+        storage.insert([job("a", due_at=due_at)])
+        before = one(storage, "a")
+        met = storage.cancel(["a"], reason="no need", now=NOW + 1, delete_at=NOW + 9)
+        assert met == [CancelResult.CANCELLED]
+        after = one(storage, "a")._replace(ready=before.ready)
+        assert after == before._replace(status="cancelled", error="no need", finished_at=NOW + 1, delete_at=NOW + 9)
+        assert claim(storage, owner, now=NOW + SECOND) == []
+
+    def test_cancel_a_running_job_is_a_request_to_its_owner(self, storage: Storage, owner: int) -> None:
+        other = storage.register(now=NOW)
+        storage.insert([born("a", owner), born("b", other), born("c", owner)])
+        met = storage.cancel(["a", "b"], reason="stop", now=NOW, delete_at=None)
+        assert met == [CancelResult.REQUESTED, CancelResult.REQUESTED]
+        assert (one(storage, "a").status, one(storage, "a").is_cancel_requested) == ("running", True)
+        assert storage.cancel_requests(owner) == ["a"]
+        assert storage.cancel_requests(other) == ["b"]
+        assert storage.cancel_requests(other + 1) == []
+        assert one(storage, "c").is_cancel_requested is False
+
+    def test_a_cancel_can_be_repeated(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("a", owner)])
+        for _ in range(2):
+            assert storage.cancel(["a", "a"], reason="stop", now=NOW, delete_at=None) == [CancelResult.REQUESTED] * 2
+        assert storage.cancel_requests(owner) == ["a"]
+
+    def test_a_cancel_drops_the_pending_replacement(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a")
+        storage.put(job("a", payload=b"2"))
+        storage.cancel(["a"], reason="stop", now=NOW, delete_at=None)
+        assert one(storage, "a").has_successor is False
+        storage.settle([end(owner, found, status="cancelled", result=None)])
+        record = one(storage, "a")
+        assert (record.status, record.payload) == ("cancelled", found.payload)
+        assert claim(storage, owner) == []
+
+    def test_cancel_changes_nothing_that_has_ended(self, storage: Storage, owner: int) -> None:
+        storage.settle([end(owner, claimed(storage, owner, "a"))])
+        storage.insert([job("b", status="hibernating")])
+        before = storage.find(JobQuery())
+        met = storage.cancel(["a", "b"], reason="x", now=NOW, delete_at=None)
+        assert met == [CancelResult.ENDED, CancelResult.ENDED]
+        assert storage.find(JobQuery()) == before
+
+    def test_cancel_answers_for_each_id_in_order(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("waits"), born("runs", owner)])
+        storage.insert([job(f"{number:04}") for number in range(600)])
+        ids = [f"{number:04}" for number in range(1200)]
+        met = storage.cancel(["missing", "runs", *ids, "waits"], reason="x", now=NOW, delete_at=None)
+        expected = [CancelResult.CANCELLED] * 600 + [CancelResult.MISSING] * 600
+        assert met == [CancelResult.MISSING, CancelResult.REQUESTED, *expected, CancelResult.CANCELLED]
+        assert storage.cancel([], reason="x", now=NOW, delete_at=None) == []
+
+    # -- delete --------------------------------------------------------------------------------------------------------
+
+    def test_delete_all_but_running_jobs(self, storage: Storage, owner: int) -> None:
+        storage.settle([end(owner, claimed(storage, owner, "ended"), history=(line("ended"),))])
+        storage.insert([job("waits"), job("later", due_at=NOW + 1), born("runs", owner), job("odd", status="odd")])
+        assert storage.delete(["ended", "waits", "later", "runs", "odd", "missing", "waits"]) == 4
+        assert [record.id for record in storage.find(JobQuery())] == ["runs"]
+        assert storage.attempts("ended") == []
+        assert claim(storage, owner, now=NOW + 1) == []
+
+    def test_delete_many_and_none(self, storage: Storage) -> None:
+        storage.insert([job(f"{number:04}") for number in range(1300)])
+        assert storage.delete([]) == 0
+        assert storage.delete([f"{number:04}" for number in range(2000)]) == 1300
+
+    # -- record --------------------------------------------------------------------------------------------------------
+
+    def test_record_adds_lines_in_order(self, storage: Storage) -> None:
+        storage.insert([job("a"), job("b")])
+        bare = line("a", error=None, traceback=None, started_at=None, owner=None, outcome="skipped")
+        storage.record([line("a"), line("b"), bare])
+        storage.record([])
+        storage.record([line("a", attempt=3)])
+        assert storage.attempts("a") == [line("a"), bare, line("a", attempt=3)]
+        assert storage.attempts("b") == [line("b")]
+
+    def test_a_line_without_a_job_is_dropped(self, storage: Storage) -> None:
+        storage.insert([job("a")])
+        storage.record([line("missing"), line("a")])
+        assert storage.attempts("missing") == []
+        assert storage.attempts("a") == [line("a")]
+
+    def test_a_long_history(self, storage: Storage) -> None:
+        storage.insert([job("a")])
+        lines = [line("a", attempt=number, traceback="x" * 100) for number in range(1300)]
+        storage.record(lines)
+        assert storage.attempts("a") == lines
+
+    # -- purge ---------------------------------------------------------------------------------------------------------
+
+    def test_purge_deletes_what_has_come_to_its_end(self, storage: Storage, owner: int) -> None:
+        for id, delete_at in (("past", NOW - 1), ("now", NOW), ("future", NOW + 1), ("never", None)):
+            storage.settle([end(owner, claimed(storage, owner, id), delete_at=delete_at, history=(line(id),))])
+        storage.insert([job("waits")])
+        assert storage.purge(now=NOW, limit=100) == 2
+        assert [record.id for record in storage.find(JobQuery())] == ["future", "never", "waits"]
+        assert storage.attempts("past") == []
+        assert storage.attempts("future") == [line("future")]
+        assert storage.purge(now=NOW, limit=100) == 0
+
+    def test_purge_takes_small_steps(self, storage: Storage, owner: int) -> None:
+        jobs = [born(f"{number:02}", owner) for number in range(25)]
+        storage.insert(jobs)
+        storage.settle([end(owner, one, delete_at=NOW) for one in jobs])
+        assert [storage.purge(now=NOW, limit=10) for _ in range(4)] == [10, 10, 5, 0]
+
+    def test_a_new_job_in_the_place_of_an_ended_one_is_not_purged(self, storage: Storage, owner: int) -> None:
+        for id in ("inserted", "put"):
+            storage.settle([end(owner, claimed(storage, owner, id), delete_at=NOW)])
+        storage.insert([job("inserted")])
+        storage.put(job("put"))
+        assert storage.purge(now=NOW + SECOND, limit=100) == 0
+        assert len(claim(storage, owner)) == 2

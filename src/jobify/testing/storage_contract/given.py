@@ -1,0 +1,179 @@
+"""What the tests of a storage start from: a storage, jobs, and short words for what an engine does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify.records import AttemptRecord, Claim, Claimed, ClaimRequest, JobRecord, Lane, NewJob, Settlement
+from jobify.storage.base import Storage
+from jobify.types import Microseconds
+
+__all__ = (
+    "NASTY_BYTES",
+    "NASTY_TEXTS",
+    "NOW",
+    "SECOND",
+    "StorageCase",
+    "again",
+    "born",
+    "claim",
+    "claimed",
+    "end",
+    "job",
+    "line",
+    "look",
+    "one",
+)
+
+NOW: Microseconds = 1_700_000_000_000_000
+SECOND: Microseconds = 1_000_000
+
+NASTY_BYTES = (
+    b"",
+    b"\0",
+    b"\xff\xfe\0\x80",
+    bytes(range(256)),
+    '{"text": "ünï\\u0000cødé ✓"}'.encode(),
+    b"\\\"'" * 1000,
+)
+NASTY_TEXTS = ("ünï cødé ✓ 🦜", "a\0b", "quote ' and \" and \\", "new\nline\ttab", "%s {braces} ?", " ", "0")
+
+
+class StorageCase:
+    """The base of each part of the suite."""
+
+    def new_storage(self, directory: Path) -> Storage:
+        """A storage that is not open yet; of those with the same directory all see the same jobs, if they share any."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Iterator[Storage]:
+        storage = self.new_storage(tmp_path)
+        storage.open()
+        yield storage
+        storage.close()
+
+    @pytest.fixture
+    def owner(self, storage: Storage) -> int:
+        return storage.register(now=NOW)
+
+
+def job(id: str, **fields: Any) -> NewJob:
+    """A waiting job that is due."""
+    due_at = fields.get("due_at", NOW)
+    usual = NewJob(
+        id=id,
+        task="task",
+        queue="default",
+        priority=0,
+        status="scheduled",
+        ready=due_at <= NOW,
+        due_at=due_at,
+        created_at=NOW,
+        payload=b'{"args": []}',
+        rule=None,
+        offset_at=None,
+        options=None,
+        origin=None,
+        owner=None,
+        fence=0,
+        attempt=0,
+        started_at=None,
+    )
+    return usual._replace(**fields)
+
+
+def born(id: str, owner: int, **fields: Any) -> NewJob:
+    """A job that is claimed at birth."""
+    usual = {"status": "running", "owner": owner, "fence": 1, "attempt": 1, "started_at": NOW, "origin": owner}
+    return job(id, **{**usual, **fields})
+
+
+def look(
+    storage: Storage,
+    owner: int,
+    *,
+    limit: int = 100,
+    tasks: Sequence[str] = ("task",),
+    queues: tuple[str, ...] | None = None,
+    now: Microseconds = NOW,
+) -> Claimed:
+    """Claim from one lane."""
+    return storage.claim(ClaimRequest(owner, (Lane(tuple(tasks), limit),), queues), now=now)
+
+
+def claim(storage: Storage, owner: int, **how: Any) -> list[Claim]:
+    """Claim from one lane, until there is no more."""
+    claims: list[Claim] = []
+    while True:
+        found = look(storage, owner, **how)
+        claims += found.claims
+        if not found.has_more or "limit" in how:
+            return claims
+
+
+def claimed(storage: Storage, owner: int, id: str, **fields: Any) -> Claim:
+    """Insert a job and claim it."""
+    assert storage.insert([job(id, **fields)]) == [True]
+    (found,) = claim(storage, owner, tasks=(fields.get("task", "task"),))
+    return found
+
+
+def end(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
+    """A settlement of a claim: a plain success."""
+    usual = Settlement(
+        status="success",
+        ready=False,
+        due_at=claim.due_at,
+        offset_at=None,
+        attempt=claim.attempt,
+        run_count=0,
+        failure_count=0,
+        result=b"null",
+        error=None,
+        finished_at=NOW + SECOND,
+        delete_at=NOW + 60 * SECOND,
+        id=claim.id,
+        owner=owner,
+        fence=claim.fence,
+    )
+    return usual._replace(**fields)
+
+
+def again(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
+    """A settlement to waiting: a retry in ten seconds."""
+    usual = {
+        "status": "scheduled",
+        "due_at": NOW + 10 * SECOND,
+        "result": None,
+        "error": "ValueError: no",
+        "finished_at": None,
+        "delete_at": None,
+    }
+    return end(owner, claim, **{**usual, **fields})
+
+
+def line(id: str, **fields: Any) -> AttemptRecord:
+    """A line of history."""
+    usual = AttemptRecord(
+        job_id=id,
+        attempt=1,
+        due_at=NOW,
+        outcome="failed",
+        error="ValueError: no",
+        traceback="Traceback …",
+        started_at=NOW,
+        finished_at=NOW + SECOND,
+        owner=1,
+    )
+    return usual._replace(**fields)
+
+
+def one(storage: Storage, id: str) -> JobRecord:
+    """The job with this id."""
+    (record,) = storage.get((id,))
+    return record

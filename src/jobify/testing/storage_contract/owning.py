@@ -1,0 +1,179 @@
+"""Opening and closing; register, retire, owners, recover."""
+
+from __future__ import annotations
+
+import os
+
+from jobify.records import CancelResult, JobQuery, Recovered
+from jobify.storage.base import Storage
+from jobify.testing.storage_contract.given import (
+    NOW,
+    SECOND,
+    StorageCase,
+    born,
+    claim,
+    claimed,
+    end,
+    job,
+    line,
+    one,
+)
+
+__all__ = ("OwnerContract",)
+
+
+def _crash(storage: Storage) -> None:
+    """End the storage as the death of its process would, and open it again."""
+    storage.close()
+    storage.open()
+
+
+class OwnerContract(StorageCase):
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def test_open_and_close_any_number_of_times(self, storage: Storage) -> None:
+        storage.open()
+        storage.insert([job("a")])
+        for _ in range(3):
+            storage.close()
+            storage.close()
+            storage.open()
+        storage.open()
+        storage.insert([job("b")])
+        assert one(storage, "b").status == "scheduled"
+
+    def test_it_is_a_storage(self, storage: Storage) -> None:
+        assert isinstance(storage, Storage)
+
+    # -- register, owners, retire --------------------------------------------------------------------------------------
+
+    def test_an_owner_lives_until_it_is_retired(self, storage: Storage) -> None:
+        first, second = storage.register(now=NOW), storage.register(now=NOW + 1)
+        owners = {owner.id: owner for owner in storage.owners()}
+        assert set(owners) == {first, second}
+        assert (owners[second].pid, owners[second].started_at) == (os.getpid(), NOW + 1)
+        assert owners[first].host
+        assert all(owner.is_alive for owner in owners.values())
+        storage.retire(first)
+        assert [owner.id for owner in storage.owners()] == [second]
+
+    def test_owner_ids_are_never_used_twice(self, storage: Storage) -> None:
+        seen = set()
+        for _ in range(5):
+            owner = storage.register(now=NOW)
+            assert owner not in seen
+            seen.add(owner)
+            storage.retire(owner)
+
+    def test_an_owner_that_is_not_retired_is_dead_after_close(self, storage: Storage, owner: int) -> None:
+        _crash(storage)
+        assert [(found.id, found.is_alive) for found in storage.owners()] == [(owner, False)]
+
+    def test_retire_gives_jobs_back_without_a_crash(self, storage: Storage, owner: int) -> None:
+        other = storage.register(now=NOW)
+        found = claimed(storage, owner, "a")
+        storage.insert([born("b", other)])
+        storage.retire(owner)
+        record = one(storage, "a")
+        assert (record.status, record.owner, record.attempt, record.crashes) == ("scheduled", None, 1, 0)
+        assert storage.attempts("a") == []
+        assert one(storage, "b").status == "running"
+        assert storage.settle([end(owner, found)]) == [False]
+        (found,) = claim(storage, other)
+        assert (found.id, found.attempt) == ("a", 2)
+
+    def test_retire_sees_to_what_is_pending(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("replaced", owner), born("cancelled", owner)])
+        storage.put(job("replaced", payload=b"2"))
+        storage.cancel(["cancelled"], reason="stop", now=NOW + 1, delete_at=NOW + 2)
+        storage.retire(owner)
+        assert (one(storage, "replaced").status, one(storage, "replaced").payload) == ("scheduled", b"2")
+        record = one(storage, "cancelled")
+        assert (record.status, record.error, record.finished_at) == ("cancelled", "stop", NOW + 1)
+
+    def test_retire_of_nobody(self, storage: Storage, owner: int) -> None:
+        storage.retire(owner + 1)
+        storage.retire(owner)
+        storage.retire(owner)
+        assert storage.owners() == []
+
+    # -- recover -------------------------------------------------------------------------------------------------------
+
+    def test_nobody_is_dead(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("a", owner), job("b")])
+        before = storage.find(JobQuery())
+        assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
+        assert storage.find(JobQuery()) == before
+
+    def test_the_jobs_of_a_dead_owner_wait_again(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a", origin=owner, due_at=NOW - 7, task="t")
+        before = one(storage, "a")
+        _crash(storage)
+        alive = storage.register(now=NOW)
+        recovered = storage.recover(now=NOW + SECOND, max_crashes=3, delete_at=None)
+        assert recovered == [Recovered("a", "t", "scheduled", owner)]
+        assert one(storage, "a") == before._replace(status="scheduled", ready=True, owner=None, crashes=1)
+        (told,) = storage.attempts("a")
+        assert (told.outcome, told.attempt, told.due_at, told.owner) == ("lost", 1, NOW - 7, owner)
+        assert (told.started_at, told.finished_at) == (NOW, NOW + SECOND)
+        assert [owner.id for owner in storage.owners()] == [alive]
+        assert storage.settle([end(owner, found)]) == [False]
+        (found,) = claim(storage, alive, tasks=("t",))
+        assert (found.attempt, found.crashes) == (2, 1)
+        assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
+
+    def test_an_owner_that_held_nothing_is_removed(self, storage: Storage, owner: int) -> None:
+        _crash(storage)
+        assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
+        assert storage.owners() == []
+
+    def test_a_job_that_took_too_many_processes_down_fails(self, storage: Storage) -> None:
+        storage.insert([job("a")])
+        for crash in (1, 2, 3):
+            (found,) = claim(storage, storage.register(now=NOW))
+            assert (found.crashes, found.attempt) == (crash - 1, crash)
+            _crash(storage)
+            (recovered,) = storage.recover(now=NOW + 5, max_crashes=3, delete_at=NOW + 50)
+        assert recovered == Recovered("a", "task", "failed", None)
+        record = one(storage, "a")
+        assert (record.status, record.crashes, record.owner, record.attempt) == ("failed", 3, None, 3)
+        assert (record.finished_at, record.delete_at) == (NOW + 5, NOW + 50)
+        assert record.error is not None
+        assert record.error.startswith("JobLostError: ")
+        assert [told.outcome for told in storage.attempts("a")] == ["lost"] * 3
+        assert claim(storage, storage.register(now=NOW)) == []
+
+    def test_a_replaced_job_becomes_its_replacement(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("a", owner)])
+        storage.put(job("a", payload=b"2"))
+        _crash(storage)
+        (recovered,) = storage.recover(now=NOW, max_crashes=1, delete_at=None)
+        assert recovered.status == "scheduled"
+        record = one(storage, "a")
+        assert (record.status, record.payload, record.crashes, record.attempt) == ("scheduled", b"2", 0, 0)
+        assert (record.has_successor, record.fence > 1) == (False, True)
+        assert [told.outcome for told in storage.attempts("a")] == ["lost"]
+
+    def test_a_job_that_was_to_be_cancelled_is(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("a", owner)])
+        assert storage.cancel(["a"], reason="stop", now=NOW + 1, delete_at=NOW + 2) == [CancelResult.REQUESTED]
+        _crash(storage)
+        (recovered,) = storage.recover(now=NOW + 9, max_crashes=1, delete_at=None)
+        assert recovered.status == "cancelled"
+        record = one(storage, "a")
+        assert (record.status, record.error, record.finished_at) == ("cancelled", "stop", NOW + 1)
+        assert (record.delete_at, record.is_cancel_requested, record.crashes) == (NOW + 2, False, 1)
+        assert [told.outcome for told in storage.attempts("a")] == ["lost"]
+
+    def test_many_jobs_of_several_dead_owners(self, storage: Storage) -> None:
+        owners = [storage.register(now=NOW) for _ in range(3)]
+        storage.insert([born(f"{number:04}", owners[number % 3]) for number in range(1300)])
+        storage.record([line("0001")])
+        _crash(storage)
+        alive = storage.register(now=NOW)
+        storage.insert([born("alive", alive)])
+        recovered = storage.recover(now=NOW, max_crashes=3, delete_at=None)
+        assert sorted(job.id for job in recovered) == [f"{number:04}" for number in range(1300)]
+        assert storage.count(JobQuery()) == {("task", "default", "scheduled"): 1300, ("task", "default", "running"): 1}
+        assert [told.outcome for told in storage.attempts("0001")] == ["failed", "lost"]
+        assert [owner.id for owner in storage.owners()] == [alive]

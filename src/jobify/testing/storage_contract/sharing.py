@@ -1,0 +1,193 @@
+"""Two storages on the same jobs, as two processes would have them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from select import select
+
+import pytest
+
+from jobify.records import CancelResult, JobQuery
+from jobify.storage.base import Storage
+from jobify.testing.storage_contract.given import NOW, StorageCase, born, claim, claimed, end, job, line, look, one
+
+__all__ = ("SharedStorageContract",)
+
+
+def _at_once(*functions: Callable[[], None]) -> None:
+    """Call each in a thread of its own, all at the same time; raise what one of them raises."""
+    start = threading.Barrier(len(functions))
+    errors: list[BaseException] = []
+
+    def run(function: Callable[[], None]) -> None:
+        start.wait()
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+class SharedStorageContract(StorageCase):
+    """For storages whose ``is_shared`` is true."""
+
+    @pytest.fixture
+    def other(self, storage: Storage, tmp_path: Path) -> Iterator[Storage]:
+        other = self.new_storage(tmp_path)
+        other.open()
+        yield other
+        other.close()
+
+    def test_what_one_has_committed_the_other_sees(self, storage: Storage, other: Storage, owner: int) -> None:
+        assert storage.is_shared
+        storage.insert([job("a")])
+        assert one(other, "a") == one(storage, "a")
+        with storage.transaction():
+            storage.insert([job("b")])
+            assert other.get(["b"]) == []
+        assert one(other, "b").status == "scheduled"
+
+    def test_it_outlives_its_storages(self, storage: Storage, tmp_path: Path, owner: int) -> None:
+        assert storage.is_durable
+        storage.settle([end(owner, claimed(storage, owner, "a"), history=(line("a"),))])
+        storage.insert([job("b", due_at=NOW + 1)])
+        before = storage.find(JobQuery())
+        storage.close()
+        later = self.new_storage(tmp_path)
+        later.open()
+        assert later.find(JobQuery()) == before
+        assert later.attempts("a") == [line("a")]
+        later.close()
+
+    def test_an_id_is_unique_among_all(self, storage: Storage, other: Storage) -> None:
+        answers: list[list[bool]] = []
+        jobs = [job(f"{number:02}") for number in range(50)]
+        _at_once(lambda: answers.append(storage.insert(jobs)), lambda: answers.append(other.insert(jobs)))
+        assert [one + two for one, two in zip(*answers, strict=True)] == [1] * 50
+
+    def test_two_claims_never_return_the_same_job(self, storage: Storage, other: Storage) -> None:
+        storage.insert([job(f"{number:04}") for number in range(1000)])
+        taken: list[str] = []
+
+        def work(mine: Storage) -> None:
+            owner = mine.register(now=NOW)
+            while True:
+                found = look(mine, owner, limit=7)
+                taken.extend(one.id for one in found.claims)
+                assert mine.settle([end(owner, one) for one in found.claims]) == [True] * len(found.claims)
+                if not found.claims and not found.has_more:
+                    return
+
+        _at_once(lambda: work(storage), lambda: work(other))
+        assert sorted(taken) == [f"{number:04}" for number in range(1000)]
+
+    def test_owner_ids_are_unique_among_all(self, storage: Storage, other: Storage) -> None:
+        ids = [one.register(now=NOW) for one in (storage, other) * 3]
+        assert len(set(ids)) == 6
+        assert {owner.id for owner in other.owners()} == set(ids)
+        assert all(owner.is_alive for owner in storage.owners())
+
+    def test_everybody_sees_who_is_dead_and_who_is_not(self, storage: Storage, other: Storage, owner: int) -> None:
+        dead = other.register(now=NOW)
+        storage.insert([born("theirs", dead), born("ours", owner)])
+        assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
+        other.close()
+        assert {found.id: found.is_alive for found in storage.owners()} == {owner: True, dead: False}
+        (recovered,) = storage.recover(now=NOW, max_crashes=3, delete_at=None)
+        assert (recovered.id, recovered.status) == ("theirs", "scheduled")
+        assert one(storage, "ours").status == "running"
+
+    def test_each_job_is_recovered_once(self, storage: Storage, other: Storage, tmp_path: Path) -> None:
+        dying = self.new_storage(tmp_path)
+        dying.open()
+        owners = [dying.register(now=NOW) for _ in range(5)]
+        storage.insert([born(f"{number:03}", owners[number % 5]) for number in range(100)])
+        dying.close()
+        recovered: list[str] = []
+
+        def recover(mine: Storage) -> None:
+            recovered.extend(job.id for job in mine.recover(now=NOW, max_crashes=3, delete_at=None))
+
+        _at_once(lambda: recover(storage), lambda: recover(other))
+        assert sorted(recovered) == [f"{number:03}" for number in range(100)]
+        assert {record.crashes for record in storage.find(JobQuery())} == {1}
+        assert storage.owners() == []
+
+    def test_a_cancel_reaches_the_owner_elsewhere(self, storage: Storage, other: Storage, owner: int) -> None:
+        storage.insert([born("a", owner)])
+        assert other.cancel(["a"], reason="stop", now=NOW, delete_at=None) == [CancelResult.REQUESTED]
+        assert storage.cancel_requests(owner) == ["a"]
+
+    def test_a_replacement_from_elsewhere_waits_for_the_end(self, storage: Storage, other: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a")
+        assert other.put(job("a", payload=b"2")) is False
+        assert storage.settle([end(owner, found)]) == [True]
+        assert [found.payload for found in claim(other, other.register(now=NOW))] == [b"2"]
+
+    def test_a_block_keeps_others_from_writing_between(self, storage: Storage, other: Storage) -> None:
+        """Read, decide, write: two that count up lose no step."""
+        storage.insert([job("a", priority=0)])
+
+        def count_up(mine: Storage) -> None:
+            for _ in range(50):
+                with mine.transaction():
+                    mine.put(job("a", priority=one(mine, "a").priority + 1))
+
+        _at_once(lambda: count_up(storage), lambda: count_up(other))
+        assert one(storage, "a").priority == 100
+
+    # -- wake-ups ------------------------------------------------------------------------------------------------------
+
+    def test_changed_says_that_somebody_else_has_committed(self, storage: Storage, other: Storage) -> None:
+        storage.changed()
+        assert storage.changed() is False
+        other.insert([job("a")])
+        assert storage.changed() is True
+        assert storage.changed() is False
+        storage.insert([job("b")])
+        assert storage.changed() is False
+
+    def test_a_bell_is_heard_by_all_others(self, storage: Storage, other: Storage, tmp_path: Path) -> None:
+        third = self.new_storage(tmp_path)
+        third.open()
+        bells = []
+        for one_of_them in (storage, other, third):
+            one_of_them.register(now=NOW)
+            bells.append(one_of_them.bell)
+        first, second, last = (bell for bell in bells if bell is not None)
+        for bell in (first, second, last):
+            bell.answer()
+        second.ring()
+        assert self._is_readable(first.fileno())
+        assert [bell.answer() for bell in (first, second, last)] == [True, False, True]
+        assert [bell.answer() for bell in (first, second, last)] == [False, False, False]
+        third.close()
+        first.ring()
+        second.ring()
+        assert [bell.answer() for bell in (first, second, last)] == [True, True, False]
+
+    def test_ringing_never_blocks(self, storage: Storage, other: Storage) -> None:
+        storage.register(now=NOW)
+        other.register(now=NOW)
+        ours, theirs = storage.bell, other.bell
+        assert ours is not None
+        assert theirs is not None
+        assert ours.answer() is True  # somebody has arrived: whoever hears that rings there, too
+        for _ in range(10_000):
+            ours.ring()
+        assert theirs.answer() is True
+        assert theirs.answer() is False
+
+    @staticmethod
+    def _is_readable(fileno: int) -> bool:
+        """Whether an event loop would see it; a bell without a descriptor is polled instead."""
+        return fileno < 0 or bool(select([fileno], [], [], 0)[0])

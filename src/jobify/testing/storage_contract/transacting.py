@@ -1,0 +1,184 @@
+"""transaction, and what other threads see meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from jobify.records import Claim, JobQuery
+from jobify.storage.base import Storage
+from jobify.testing.storage_contract.given import (
+    NOW,
+    StorageCase,
+    again,
+    born,
+    claim,
+    claimed,
+    end,
+    job,
+    line,
+    look,
+    one,
+)
+
+__all__ = ("TransactionContract",)
+
+T = TypeVar("T")
+
+
+class _Stop(Exception):
+    """Raised in a block."""
+
+
+def _elsewhere(function: Callable[[], T]) -> T:
+    """Call ``function`` in another thread, and wait for it."""
+    answers: list[T] = []
+    thread = threading.Thread(target=lambda: answers.append(function()))
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
+def _in_a_block_that_stops(storage: Storage, write: Callable[[], object]) -> None:
+    """Call ``write`` in a block that then raises."""
+    with pytest.raises(_Stop):
+        _stop_after(storage, write)
+
+
+def _stop_after(storage: Storage, write: Callable[[], object]) -> None:
+    with storage.transaction():
+        write()
+        raise _Stop
+
+
+def _everything(storage: Storage) -> object:
+    """All there is to see."""
+    records = storage.find(JobQuery(limit=1000))
+    return records, [storage.attempts(record.id) for record in records], storage.owners()
+
+
+WRITES: dict[str, Callable[[Storage, int], Any]] = {
+    "insert": lambda storage, owner: storage.insert([job("new"), job("waits"), job("ended")]),
+    "put": lambda storage, owner: storage.put(job("waits", payload=b"2")),
+    "put on a running job": lambda storage, owner: storage.put(job("runs", payload=b"2")),
+    "claim": lambda storage, owner: claim(storage, owner, now=NOW + 5),
+    "settle": lambda storage, owner: storage.settle([end(owner, born("runs", owner), history=(line("runs"),))]),
+    "settle what is replaced": lambda storage, owner: storage.settle([end(owner, born("replaced", owner))]),
+    "settle what is cancelled": lambda storage, owner: storage.settle([again(owner, born("cancelled", owner))]),
+    "move": lambda storage, owner: storage.move("waits", due_at=NOW + 9, now=NOW),
+    "cancel": lambda storage, owner: storage.cancel(["waits", "replaced"], reason="x", now=NOW, delete_at=NOW),
+    "delete": lambda storage, owner: storage.delete(["waits", "ended"]),
+    "record": lambda storage, owner: storage.record([line("waits")]),
+    "purge": lambda storage, owner: storage.purge(now=NOW + 10**9, limit=10),
+    "register": lambda storage, owner: storage.register(now=NOW),
+}
+
+
+def _fill(storage: Storage, owner: int) -> None:
+    storage.settle([end(owner, claimed(storage, owner, "ended"), history=(line("ended"),))])
+    storage.insert([job("waits"), job("later", due_at=NOW + 5)])
+    storage.insert([born(id, owner) for id in ("runs", "replaced", "cancelled")])
+    storage.put(job("replaced", payload=b"2"))
+    storage.cancel(["cancelled"], reason="stop", now=NOW, delete_at=None)
+
+
+class TransactionContract(StorageCase):
+    @pytest.mark.parametrize("name", WRITES)
+    def test_a_block_that_raises_has_changed_nothing(self, storage: Storage, owner: int, name: str) -> None:
+        _fill(storage, owner)
+        before = _everything(storage)
+        _in_a_block_that_stops(storage, lambda: WRITES[name](storage, owner))
+        assert _everything(storage) == before
+        assert WRITES[name](storage, owner) != []
+
+    @pytest.mark.parametrize("name", WRITES)
+    def test_a_write_in_a_block_is_the_same_write(self, storage: Storage, owner: int, name: str) -> None:
+        _fill(storage, owner)
+        with storage.transaction():
+            WRITES[name](storage, owner)
+            inside = _everything(storage)
+        assert _everything(storage) == inside
+
+    def test_all_of_a_block_or_nothing(self, storage: Storage, owner: int) -> None:
+        with storage.transaction():
+            storage.insert([job("a"), job("b")])
+            (first, second) = look(storage, owner).claims
+            assert storage.settle([end(owner, first), end(owner, second)]) == [True, True]
+            assert storage.insert([job("a")]) == [True]
+        assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "scheduled", "b": "success"}
+
+        def write() -> None:
+            storage.insert([job("c")])
+            storage.settle([end(owner, found) for found in claim(storage, owner)])
+            storage.delete(["b"])
+
+        _in_a_block_that_stops(storage, write)
+        assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "scheduled", "b": "success"}
+        assert [found.id for found in claim(storage, owner)] == ["a"]
+
+    def test_what_a_block_took_back_can_be_claimed(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a"), job("b", due_at=NOW + 1)])
+        taken: list[Claim] = []
+        for _ in range(2):
+            _in_a_block_that_stops(storage, lambda: taken.extend(claim(storage, owner, now=NOW + 1)))
+        assert [found.id for found in taken] == ["a", "b", "a", "b"]
+        assert [found.fence for found in claim(storage, owner, now=NOW + 1)] == [1, 1]
+
+    def test_blocks_do_not_nest(self, storage: Storage) -> None:
+        with storage.transaction():
+            storage.insert([job("a")])
+            with pytest.raises(RuntimeError), storage.transaction():
+                pass
+            storage.insert([job("b")])
+        assert len(storage.get(["a", "b"])) == 2
+
+    def test_an_empty_block(self, storage: Storage) -> None:
+        with storage.transaction():
+            pass
+        storage.insert([job("a")])
+        assert one(storage, "a")
+
+    def test_a_block_reads_what_it_has_written(self, storage: Storage) -> None:
+        with storage.transaction():
+            storage.insert([job("a")])
+            assert one(storage, "a").status == "scheduled"
+            assert storage.count(JobQuery()) == {("task", "default", "scheduled"): 1}
+            assert [record.id for record in storage.find(JobQuery())] == ["a"]
+            storage.record([line("a")])
+            assert storage.attempts("a") == [line("a")]
+
+    def test_other_threads_see_what_is_committed(self, storage: Storage, owner: int) -> None:
+        _fill(storage, owner)
+        before = _everything(storage)
+        with storage.transaction():
+            storage.insert([job("new")])
+            storage.delete(["waits"])
+            storage.record([line("later")])
+            assert _elsewhere(lambda: _everything(storage)) == before
+            assert _elsewhere(lambda: storage.get(["new", "waits"]))[0].id == "waits"
+            assert sum(_elsewhere(lambda: storage.count(JobQuery())).values()) == 6
+        assert _elsewhere(lambda: storage.get(["new", "waits"]))[0].id == "new"
+
+    def test_threads_may_read_while_another_one_writes(self, storage: Storage, owner: int) -> None:
+        """Each reader sees a whole number of batches."""
+        seen: list[int] = []
+        is_done = threading.Event()
+
+        def read() -> None:
+            while not is_done.is_set():
+                seen.append(sum(storage.count(JobQuery()).values()))
+                seen.append(len(storage.find(JobQuery(limit=10_000))))
+
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        for batch in range(20):
+            storage.insert([job(f"{batch}-{number}") for number in range(10)])
+        is_done.set()
+        for reader in readers:
+            reader.join()
+        assert {count % 10 for count in seen} <= {0}
+        assert len(storage.find(JobQuery(limit=10_000))) == 200

@@ -1,0 +1,200 @@
+"""insert, put, move."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobify.records import JobQuery, NewJob, Progress
+from jobify.status import ENDED
+from jobify.storage.base import Storage
+from jobify.testing.storage_contract.given import (
+    NASTY_BYTES,
+    NASTY_TEXTS,
+    NOW,
+    SECOND,
+    StorageCase,
+    again,
+    born,
+    claim,
+    claimed,
+    end,
+    job,
+    line,
+    one,
+)
+
+__all__ = ("WriteContract",)
+
+
+class WriteContract(StorageCase):
+    # -- insert --------------------------------------------------------------------------------------------------------
+
+    def test_what_was_inserted_can_be_read_back(self, storage: Storage, owner: int) -> None:
+        whole = job("a", rule='{"cron": 1}', options="{}", origin=owner, priority=-7, queue="mail", offset_at=NOW - 5)
+        assert storage.insert([whole]) == [True]
+        record = one(storage, "a")
+        assert NewJob._make(record[: len(NewJob._fields)]) == whole
+        assert record[len(NewJob._fields) :] == (None, None, None, None, 0, 0, 0, False, False)
+
+    def test_a_job_that_is_claimed_at_birth_is_running(self, storage: Storage, owner: int) -> None:
+        assert storage.insert([born("a", owner)]) == [True]
+        assert NewJob._make(one(storage, "a")[: len(NewJob._fields)]) == born("a", owner)
+        assert claim(storage, owner) == []
+        assert storage.settle([end(owner, born("a", owner))]) == [True]
+        assert one(storage, "a").status == "success"
+
+    def test_nothing_to_insert(self, storage: Storage) -> None:
+        assert storage.insert([]) == []
+
+    @pytest.mark.parametrize("payload", NASTY_BYTES, ids=range(len(NASTY_BYTES)))
+    def test_payloads_come_back_byte_for_byte(self, storage: Storage, owner: int, payload: bytes) -> None:
+        storage.insert([job("a", payload=b"before"), job("b", payload=payload), job("c", payload=b"after")])
+        assert [record.payload for record in storage.find(JobQuery())] == [b"before", payload, b"after"]
+        assert [found.payload for found in claim(storage, owner)] == [b"before", payload, b"after"]
+
+    @pytest.mark.parametrize("text", NASTY_TEXTS)
+    def test_texts_come_back_letter_for_letter(self, storage: Storage, owner: int, text: str) -> None:
+        odd = job(text, task=text, queue=text, rule=text, options=text)
+        assert storage.insert([job("plain"), odd]) == [True, True]
+        assert storage.insert([odd]) == [False]
+        (found,) = claim(storage, owner, tasks=(text,), queues=(text,))
+        assert (found.id, found.task, found.queue, found.rule, found.options) == (text,) * 5
+        assert storage.settle([end(owner, found, error=text)]) == [True]
+        assert one(storage, text).error == text
+        assert storage.count(JobQuery(tasks=(text,))) == {(text, text, "success"): 1}
+        assert storage.delete([text]) == 1
+
+    def test_times_and_numbers_may_be_large(self, storage: Storage) -> None:
+        far = 2**62
+        storage.insert([job("a", due_at=far, created_at=-far, priority=-far)])
+        record = one(storage, "a")
+        assert (record.due_at, record.created_at, record.priority) == (far, -far, -far)
+
+    def test_an_id_that_waits_or_runs_is_taken(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("waits"), born("runs", owner)])
+        again = [job("new"), job("waits", payload=b"other"), job("runs", payload=b"other")]
+        assert storage.insert(again) == [True, False, False]
+        assert one(storage, "waits").payload == one(storage, "runs").payload == job("x").payload
+        assert one(storage, "runs").status == "running"
+
+    def test_the_first_of_two_equal_ids_wins(self, storage: Storage) -> None:
+        twice = [job("a", payload=b"1"), job("b"), job("a", payload=b"2")]
+        assert storage.insert(twice) == [True, True, False]
+        assert one(storage, "a").payload == b"1"
+
+    @pytest.mark.parametrize("status", sorted(ENDED))
+    def test_an_ended_job_makes_room_and_leaves_nothing(self, storage: Storage, owner: int, status: str) -> None:
+        old = claimed(storage, owner, "a")
+        storage.settle([end(owner, old, status=status, error="x", history=(line("a"),))])
+        assert storage.insert([job("a", payload=b"new")]) == [True]
+        record = one(storage, "a")
+        assert NewJob._make(record[: len(NewJob._fields)]) == job("a", payload=b"new")
+        assert (record.result, record.error, record.finished_at, record.delete_at) == (None, None, None, None)
+        assert storage.attempts("a") == []
+
+    def test_a_job_whose_status_is_not_known_keeps_its_place(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a", status="hibernating")])
+        assert storage.insert([job("a")]) == [False]
+        assert claim(storage, owner) == []
+        assert one(storage, "a").status == "hibernating"
+
+    def test_order_of_insertion_is_kept(self, storage: Storage, owner: int) -> None:
+        ids = [f"{number:04}" for number in reversed(range(1500))]
+        assert storage.insert([job(id) for id in ids]) == [True] * 1500
+        assert [found.id for found in claim(storage, owner)] == ids
+
+    def test_an_ended_job_that_is_inserted_again_comes_last(self, storage: Storage, owner: int) -> None:
+        storage.settle([end(owner, claimed(storage, owner, "a"))])
+        storage.insert([job("b"), job("a")])
+        assert [found.id for found in claim(storage, owner)] == ["b", "a"]
+
+    def test_many_with_some_that_are_taken(self, storage: Storage) -> None:
+        ids = [f"{number:04}" for number in range(1300)]
+        storage.insert([job(id) for id in ids[::100]])
+        assert storage.insert([job(id) for id in ids]) == [number % 100 != 0 for number in range(1300)]
+
+    # -- put -----------------------------------------------------------------------------------------------------------
+
+    def test_put_where_nothing_is(self, storage: Storage) -> None:
+        assert storage.put(job("a", rule="{}", offset_at=NOW), Progress(3, 1)) is True
+        record = one(storage, "a")
+        assert NewJob._make(record[: len(NewJob._fields)]) == job("a", rule="{}", offset_at=NOW)
+        assert (record.run_count, record.failure_count) == (3, 1)
+
+    @pytest.mark.parametrize("status", ["scheduled", "success", "cancelled", "hibernating"])
+    def test_put_replaces_what_does_not_run(self, storage: Storage, owner: int, status: str) -> None:
+        old = claimed(storage, owner, "a", priority=1, rule="old", origin=owner)
+        storage.settle([end(owner, old, status=status, run_count=5, failure_count=2, error="x", history=(line("a"),))])
+        new = job("a", task="other", queue="q", payload=b"new", due_at=NOW + SECOND)
+        assert storage.put(new) is True
+        record = one(storage, "a")
+        assert NewJob._make(record[: len(NewJob._fields)])._replace(fence=0) == new
+        assert record[len(NewJob._fields) :] == (None, None, None, None, 0, 0, 0, False, False)
+        assert record.fence > old.fence
+        assert storage.attempts("a") == [line("a")]
+
+    def test_put_keeps_the_place_in_the_order(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a"), job("b")])
+        storage.put(job("a"))
+        assert [found.id for found in claim(storage, owner)] == ["a", "b"]
+
+    def test_put_waits_for_the_end_of_a_running_job(self, storage: Storage, owner: int) -> None:
+        old = claimed(storage, owner, "a")
+        assert storage.put(job("a", payload=b"2"), Progress(1, 0)) is False
+        record = one(storage, "a")
+        assert (record.status, record.payload, record.has_successor) == ("running", old.payload, True)
+        assert claim(storage, owner) == []
+        assert storage.settle([end(owner, old, history=(line("a"),))]) == [True]
+        record = one(storage, "a")
+        assert NewJob._make(record[: len(NewJob._fields)])._replace(fence=0) == job("a", payload=b"2")
+        assert record[len(NewJob._fields) :] == (None, None, None, None, 1, 0, 0, False, False)
+        assert record.fence > old.fence
+        assert storage.attempts("a") == [line("a")]
+        (found,) = claim(storage, owner)
+        assert (found.payload, found.attempt, found.run_count) == (b"2", 1, 1)
+
+    @pytest.mark.parametrize("how", [end, again])
+    def test_a_replacement_comes_however_the_attempt_ends(self, storage: Storage, owner: int, how: object) -> None:
+        old = claimed(storage, owner, "a")
+        storage.put(job("a", payload=b"2"))
+        settlement = end(owner, old, status="failed") if how is end else again(owner, old)
+        assert storage.settle([settlement]) == [True]
+        assert (one(storage, "a").payload, one(storage, "a").status) == (b"2", "scheduled")
+        assert storage.settle([settlement]) == [False]
+
+    def test_a_second_put_supersedes_the_first(self, storage: Storage, owner: int) -> None:
+        old = claimed(storage, owner, "a")
+        assert [storage.put(job("a", payload=payload)) for payload in (b"2", b"3")] == [False, False]
+        storage.settle([end(owner, old)])
+        (found,) = claim(storage, owner)
+        assert found.payload == b"3"
+        storage.settle([end(owner, found)])
+        assert one(storage, "a").status == "success"
+
+    def test_a_replacement_that_has_become_due_meanwhile_is_claimed(self, storage: Storage, owner: int) -> None:
+        old = claimed(storage, owner, "a")
+        storage.put(job("a", due_at=NOW + SECOND))
+        storage.settle([end(owner, old)])
+        assert claim(storage, owner, now=NOW) == []
+        assert [found.id for found in claim(storage, owner, now=NOW + SECOND)] == ["a"]
+
+    # -- move ----------------------------------------------------------------------------------------------------------
+
+    def test_move_a_waiting_job_away_and_back(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a", offset_at=NOW)])
+        before = one(storage, "a")
+        assert storage.move("a", due_at=NOW + SECOND, now=NOW) is True
+        assert claim(storage, owner) == []
+        after = one(storage, "a")
+        assert after.fence > before.fence
+        assert after._replace(fence=before.fence) == before._replace(due_at=NOW + SECOND, ready=False)
+        assert storage.move("a", due_at=NOW - SECOND, now=NOW) is True
+        assert [found.due_at for found in claim(storage, owner)] == [NOW - SECOND]
+
+    def test_move_only_what_waits(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("runs", owner), job("hibernates", status="hibernating")])
+        storage.settle([end(owner, claimed(storage, owner, "ended"))])
+        before = storage.find(JobQuery())
+        for id in ("runs", "hibernates", "ended", "missing"):
+            assert storage.move(id, due_at=NOW, now=NOW) is False
+        assert storage.find(JobQuery()) == before

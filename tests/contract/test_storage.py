@@ -1,0 +1,24 @@
+"""The storage contract over every storage of the house."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobify.storage import SQLiteStorage, Storage
+from jobify.storage.memory import MemoryStorage
+from jobify.testing.storage_contract import SharedStorageContract, StorageContract
+
+
+class TestMemoryStorage(StorageContract):
+    def new_storage(self, directory: Path) -> Storage:
+        return MemoryStorage()
+
+
+class TestSQLiteStorage(StorageContract, SharedStorageContract):
+    def new_storage(self, directory: Path) -> Storage:
+        return SQLiteStorage(directory / "jobs.db", synchronous="normal")
+
+
+class TestSQLiteStorageInFull(SharedStorageContract):
+    def new_storage(self, directory: Path) -> Storage:
+        return SQLiteStorage(directory / "jobs.db")
