@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobify.records import AttemptRecord, JobQuery, JobRecord
+from jobify.status import ENDED, JobStatus
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import listed, records_of
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 
 __all__ = ("Reads",)
+
+_LIVE = frozenset(status.value for status in JobStatus) - frozenset(status.value for status in ENDED)
 
 
 class Reads:
@@ -40,8 +44,9 @@ class Reads:
         filters, values = _filters(query)
         if query.after_id is not None:
             filters, values = f"{filters} AND id > ?", [*values, query.after_id]
+        statement = sql("find_live" if _is_live(query) else "find", filters=filters)
         try:
-            return records_of(*self._database.read(sql("find", filters=filters), [*values, max(query.limit, 0)]))
+            return records_of(*self._database.read(statement, [*values, max(query.limit, 0)]))
         except sqlite3.DataError:
             if query.limit <= 1:
                 raise
@@ -56,11 +61,22 @@ class Reads:
 
     def count(self, query: JobQuery) -> Mapping[tuple[str, str, str], int]:
         filters, values = _filters(query)
-        rows = listed(self._database.read(sql("count", filters=filters), values)[0])
-        return {(task, queue, status): number for task, queue, status, number in rows}
+        if _is_live(query):
+            statement, values = sql("count_live", filters=filters), values * 3
+        else:
+            statement = sql("count", filters=filters)
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for task, queue, status, number in listed(self._database.read(statement, values)[0]):
+            counts[task, queue, status] += number
+        return counts
 
     def attempts(self, id: str) -> list[AttemptRecord]:
         return [AttemptRecord._make(row) for row in listed(self._database.read(sql("attempts"), (id,))[0])]
+
+
+def _is_live(query: JobQuery) -> bool:
+    """Whether the indexes of jobs that have not ended serve best. (Schedules have an index of their own.)"""
+    return bool(query.statuses) and _LIVE.issuperset(query.statuses or ()) and query.is_schedule is not True
 
 
 def _filters(query: JobQuery) -> tuple[str, list[Any]]:
