@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from contextvars import Context
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -74,7 +73,6 @@ class Job(Generic[ReturnT]):
         "_unregister",
         "_value",
         "_waiters",
-        "context",
         "exception",
         "id",
         "status",
@@ -95,8 +93,6 @@ class Job(Generic[ReturnT]):
         self.status = job_status
         self.exception: Exception | None = None
         self.storage = storage
-        self.context: Context | None = None
-        """The context variables of whoever asked for the job, seen by it if it runs in the same process."""
         self._due_at = exec_at if isinstance(exec_at, int) else from_datetime(exec_at, zone=UTC)
         self._desk = desk
         self._unregister = unregister_hook

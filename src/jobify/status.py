@@ -6,9 +6,10 @@ status is looked up in :data:`TRANSITIONS`, and what is not in the table does no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
+
+from msgspec import Struct
 
 from jobify.types import Microseconds
 
@@ -59,58 +60,50 @@ ENDED: Final = frozenset(
 """The states that no event leaves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(Struct, frozen=True):
     """The task returned ``value``."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class RetryAt:
+class RetryAt(Struct, frozen=True):
     """The attempt failed with ``error``; the next one is due ``at``."""
 
     error: BaseException
     at: Microseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """The last attempt failed with ``error``."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(Struct, frozen=True):
     """The last attempt ran out of time."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True):
     """A user's cancel reached the running attempt."""
 
     reason: str = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """Given back unfinished by a shutdown; the attempt is not counted."""
 
     reason: str = "shutdown"
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """The process died; the attempt is counted."""
 
     reason: str = "the process died"
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Struct, frozen=True):
     """A schedule's due time was missed, and its policy passes it over; no attempt was made."""
 
 

@@ -149,6 +149,9 @@ class Completer:
             job.move(job.due_at, JobStatus.SCHEDULED)
             self._handles.add(job)
             return
+        if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to
+            job.set_result(outcome.value, status=JobStatus.SUCCESS)
+            return
         status = JobStatus(settlement.status)
         context = job.cron_context
         if context is not None:

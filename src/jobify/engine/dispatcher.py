@@ -75,11 +75,12 @@ class Dispatcher(Service):
     async def step(self) -> bool:
         """One claim; whether another one makes sense at once."""
         self._bell.clear()
+        # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer. Forgotten also if there
+        # is no claim: with all slots taken it is a free slot that wakes us up, not a due time, which may be past.
+        self._next_due_at = None
         reserved = self._reserve()
         if not reserved:
             return False
-        # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer.
-        self._next_due_at = None
         try:
             claimed = await self._claim(reserved)
         except BaseException:

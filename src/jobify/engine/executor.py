@@ -81,12 +81,7 @@ class Executor:
         self._attempts[attempt.id] = attempt
         if len(self._attempts) == 1:
             self._is_idle.clear()
-        job = attempt.job
-        if job is None:
-            context = None
-        else:
-            context, job.context = job.context, None
-        attempt.task = self._loop.create_task(self._carry(attempt), context=context)
+        attempt.task = self._loop.create_task(self._carry(attempt))
 
     async def _carry(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""

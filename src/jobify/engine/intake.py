@@ -10,8 +10,7 @@ already be on disk, and a job that is claimed must have somebody who runs it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -49,7 +48,7 @@ class Draft:
     """
 
     __slots__ = (
-        "_error",
+        "_answer",
         "_intake",
         "_waiter",
         "args",
@@ -84,7 +83,7 @@ class Draft:
         self.lane: LaneSlots | None = None
         """The lane that a slot is held in: the job is claimed by this process at birth."""
         self._intake = intake
-        self._error: Any = UNSET
+        self._answer: Any = UNSET
         self._waiter: asyncio.Future[None] | None = None
 
     def row(self, payload: Any) -> NewJob:
@@ -118,21 +117,30 @@ class Draft:
         return attempt
 
     def __call__(self, answer: bool | Exception) -> None:
-        self._error = self._intake.answered(self, answer)
+        self._answer = answer
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            if waiter.cancelled():
+                self._intake.act(self)
+            else:
+                waiter.set_result(None)
+
+    def abandon(self) -> None:
+        """The caller was cancelled, perhaps when the answer was there and before it could act on it."""
+        if self._answer is not UNSET:
+            self._intake.act(self)
 
     def waiter(self) -> asyncio.Future[None] | None:
         """What to wait for until the answer is there; None if it is."""
-        if self._error is UNSET:
+        if self._answer is UNSET:
             self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
 
-    def check(self) -> None:
-        """Raise if the insert failed."""
-        if self._error is not None:
-            raise self._error
+    def error(self) -> Exception | None:
+        """What went wrong; None if the job is stored."""
+        if self._answer is True:
+            return None
+        return DuplicateJobError(self.job.id) if self._answer is False else self._answer
 
 
 class Intake:
@@ -166,30 +174,26 @@ class Intake:
         self.is_draining = False
         """Store what is asked for, start nothing."""
 
-    async def submit(self, order: Order) -> Job[Any]:
+    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Store the order; see :class:`~jobify.schedule.Scheduler`."""
         draft = self._draft(order)
-        if draft.endpoint.outer:
-            await self._through_middleware(draft, order)
-        elif order.is_replace:
-            await self._replace(draft, order)
-        else:  # the same as _store, without one more coroutine
-            self._insert(draft)
-            waiter = draft.waiter()
-            if waiter is not None:
-                await waiter
-            draft.check()
-        return draft.job
+        return self._through_middleware(draft, order) if draft.endpoint.outer else self._place(draft, order)
 
-    async def _store(self, draft: Draft, order: Order) -> None:
+    async def _place(self, draft: Draft, order: Order) -> Job[Any]:
         if order.is_replace:
-            await self._replace(draft, order)
-            return
+            return await self._replace(draft, order)
         self._insert(draft)
         waiter = draft.waiter()
         if waiter is not None:
-            await waiter
-        draft.check()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                draft.abandon()
+                raise
+        error = self.act(draft)
+        if error is not None:
+            raise error
+        return draft.job
 
     def _draft(self, order: Order) -> Draft:
         endpoint = self._registry.get(order.name)
@@ -207,7 +211,6 @@ class Intake:
             due_at = now if order.due_at is None else order.due_at
         job_id = order.job_id if order.job_id is not None else str(self._new_id())
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
-        job.context = copy_context()
         return Draft(self, endpoint, self._backend_of(endpoint), job, order, rule, now)
 
     # -- storing -------------------------------------------------------------------------------------------------------
@@ -230,18 +233,23 @@ class Intake:
                 "Nothing was stored. A task with durable=False takes any object."
             ) from error
 
-    def answered(self, draft: Draft, answer: bool | Exception) -> Exception | None:
-        """Act on the answer to an insert; the error that its caller is to get, if it failed."""
-        if answer is True:
-            draft.job.status = JobStatus.SCHEDULED
+    def act(self, draft: Draft) -> Exception | None:
+        """Act on the answer to an insert; the error that its caller is to get, if it failed.
+
+        Done by the caller itself, whose context variables a job that starts at once inherits; if the caller was
+        cancelled meanwhile, in its stead.
+        """
+        error = draft.error()
+        if error is not None:
             if draft.lane is not None:
-                self._launch(draft.attempt(draft.lane))
-            else:
-                self._remember(draft)
-            return None
+                draft.lane.release()
+            return error
+        draft.job.status = JobStatus.SCHEDULED
         if draft.lane is not None:
-            draft.lane.release()
-        return DuplicateJobError(draft.job.id) if answer is False else answer
+            self._launch(draft.attempt(draft.lane))
+        else:
+            self._remember(draft)
+        return None
 
     def _remember(self, draft: Draft) -> None:
         """A job that waits: show its schedule, and let the dispatcher know when it is due."""
@@ -252,13 +260,14 @@ class Intake:
 
     # -- replacing -----------------------------------------------------------------------------------------------------
 
-    async def _replace(self, draft: Draft, order: Order) -> None:
+    async def _replace(self, draft: Draft, order: Order) -> Job[Any]:
         storage = draft.backend.storage
         row = draft.row(self._encode(draft))
         place = partial(replace, storage, row, cron=order.cron, read=self._rules.read, is_force=order.is_force)
         placed = asyncio.ensure_future(draft.backend.gate.call(place))
         placed.add_done_callback(lambda _: None)
         draft.job = self._show(draft, await asyncio.shield(placed))
+        return draft.job
 
     def _show(self, draft: Draft, placement: Placement) -> Job[Any]:
         """The handle that the user already has, brought up to date; or the new one."""
@@ -281,7 +290,7 @@ class Intake:
 
     # -- outer middleware ----------------------------------------------------------------------------------------------
 
-    async def _through_middleware(self, draft: Draft, order: Order) -> None:
+    async def _through_middleware(self, draft: Draft, order: Order) -> Job[Any]:
         context = self._outer_context(draft, order)
 
         async def end(context: OuterContext) -> asyncio.Handle:
@@ -293,6 +302,7 @@ class Intake:
             return context.schedule_hook()
 
         await chain_outer(draft.endpoint.outer, end)(context)
+        return draft.job
 
     def _outer_context(self, draft: Draft, order: Order) -> OuterContext:
         endpoint = draft.endpoint
@@ -303,7 +313,7 @@ class Intake:
             nonlocal is_stored
             if not is_stored:
                 is_stored = True
-                await self._store(draft, order)
+                await self._place(draft, order)
 
         return OuterContext(
             job=draft.job,

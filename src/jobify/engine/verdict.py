@@ -57,10 +57,10 @@ def outcome_of(attempt: Attempt, value: Any, error: BaseException | None, *, now
     A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
     the same. A CancelledError that nobody here asked for is the task's own failure.
     """
-    if attempt.interruption is Interruption.CANCEL:
-        return Cancelled()
-    if error is None:
+    if error is None and attempt.interruption is not Interruption.CANCEL:
         return Succeeded(value)
+    if attempt.interruption is Interruption.CANCEL or error is None:
+        return Cancelled()
     if attempt.interruption is Interruption.SHUTDOWN:
         return Released()
     retry = attempt.endpoint.retry
