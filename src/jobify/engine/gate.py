@@ -70,28 +70,51 @@ class Gate(Protocol):
 
 
 class DirectGate:
-    """The gate of a storage that never blocks: calls are made at once."""
+    """The gate of a storage in memory: calls are made at once.
+
+    A job that is born claimed, runs and ends has no use for a row: nobody else can see it. It gets one only when it
+    has to wait (for a retry) or when somebody makes a call that might concern it.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self._unborn: dict[str, NewJob] = {}
 
     async def start(self) -> None:
         self.storage.open()
 
     async def stop(self) -> None:
+        self._unborn.clear()
         self.storage.close()
 
     def insert(self, job: NewJob, answer: Answer) -> None:
-        answer(self.storage.insert((job,))[0])
+        if job.owner is None or job.id in self._unborn or self.storage.get((job.id,)):
+            self._give_rows()
+            answer(self.storage.insert((job,))[0])
+        else:
+            self._unborn[job.id] = job
+            answer(True)
 
     def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
+        job = self._unborn.pop(settlement.id, None)
+        if job is not None:
+            if settlement.finished_at is not None:
+                answer(True)
+                return
+            self.storage.insert((job,))
         answer(self.storage.settle((settlement,))[0])
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         return self.storage.claim(request, now=now)
 
     async def call(self, function: Callable[[], T]) -> T:
+        self._give_rows()
         return function()
+
+    def _give_rows(self) -> None:
+        if self._unborn:
+            self.storage.insert(tuple(self._unborn.values()))
+            self._unborn.clear()
 
 
 class ThreadGate:
