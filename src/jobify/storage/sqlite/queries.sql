@@ -293,6 +293,12 @@ SELECT {record} FROM (
     SELECT * FROM jobs INDEXED BY jobs_live WHERE status IN ('scheduled', 'running') AND {filters} ORDER BY id LIMIT ?
 )
 
+-- name: find_running
+-- And a million waiting ones between those that run, which are few enough to be sorted.
+SELECT {record} FROM (
+    SELECT * FROM jobs INDEXED BY jobs_running WHERE status = 'running' AND {filters} ORDER BY id LIMIT ?
+)
+
 -- name: count
 SELECT CAST(json_group_array(json_array(task, queue, status, number)) AS BLOB)
 FROM (SELECT task, queue, status, count(*) AS number FROM jobs WHERE {filters} GROUP BY task, queue, status)

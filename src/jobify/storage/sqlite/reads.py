@@ -15,6 +15,7 @@ from jobify.storage.sqlite.statements import chunks, id_values, sql
 
 __all__ = ("Reads",)
 
+_RUNNING = (JobStatus.RUNNING.value,)
 _LIVE = frozenset(status.value for status in JobStatus) - frozenset(status.value for status in ENDED)
 
 
@@ -44,7 +45,7 @@ class Reads:
         filters, values = _filters(query)
         if query.after_id is not None:
             filters, values = f"{filters} AND id > ?", [*values, query.after_id]
-        statement = sql("find_live" if _is_live(query) else "find", filters=filters)
+        statement = sql(_finder(query), filters=filters)
         try:
             return records_of(*self._database.read(statement, [*values, max(query.limit, 0)]))
         except sqlite3.DataError:
@@ -77,6 +78,13 @@ class Reads:
 def _is_live(query: JobQuery) -> bool:
     """Whether the indexes of jobs that have not ended serve best. (Schedules have an index of their own.)"""
     return bool(query.statuses) and _LIVE.issuperset(query.statuses or ()) and query.is_schedule is not True
+
+
+def _finder(query: JobQuery) -> str:
+    """The statement that finds with the least reading."""
+    if not _is_live(query):
+        return "find"
+    return "find_running" if query.statuses == _RUNNING else "find_live"
 
 
 def _filters(query: JobQuery) -> tuple[str, list[Any]]:

@@ -41,8 +41,8 @@ CREATE TABLE jobs (
 
 -- Claims read this one, in its order.
 CREATE INDEX jobs_ready ON jobs (queue, task, priority DESC, due_at) WHERE status = 'scheduled' AND ready = 1;
--- What becomes due next; queue and task only for counting.
-CREATE INDEX jobs_staged ON jobs (due_at, queue, task) WHERE status = 'scheduled' AND ready = 0;
+-- What becomes due next.
+CREATE INDEX jobs_staged ON jobs (due_at) WHERE status = 'scheduled' AND ready = 0;
 -- What an owner holds.
 CREATE INDEX jobs_running ON jobs (owner) WHERE status = 'running';
 -- What has not ended, in the order in which it is listed.

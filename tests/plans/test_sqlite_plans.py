@@ -1,0 +1,117 @@
+"""SQLite's plan for every statement: nothing that is called often may read a table from end to end."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jobify.storage.sqlite import statements
+from jobify.storage.sqlite.schema import migrations
+from jobify.storage.sqlite.statements import sql
+
+FIELDS: dict[str, Any] = {
+    "rows": (4, 17),
+    "ids": 4,
+    "tasks": 4,
+    "in_queues": "AND pairs.queue IN (?, ?)",
+    "filters": "1",
+}
+WIDTHS = {"settle": 14, "record": 9, "take": 3, "taken": 3, "held": 3}
+
+SCANS = {
+    # An answer about everything reads everything.
+    "count": ["SCAN jobs"],
+    "find": ["SCAN jobs USING INDEX sqlite_autoindex_jobs_1"],
+    "find_live": ["SCAN jobs USING INDEX jobs_live"],
+    "find_running": ["SCAN jobs USING INDEX jobs_running"],
+    "count_live": [
+        "SCAN jobs USING INDEX jobs_ready",
+        "SCAN jobs USING INDEX jobs_staged",
+        "SCAN jobs USING INDEX jobs_running",
+    ],
+    # The first entry of an index.
+    "pick": ["SCAN jobs USING INDEX jobs_ready"],
+}
+"""Which scans of the table of jobs are meant."""
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:")
+    for script in migrations():
+        connection.executescript(script)
+    connection.create_function("claim_lost", 0, lambda: None)
+    yield connection
+    connection.close()
+
+
+def _plan(connection: sqlite3.Connection, name: str, **fields: Any) -> list[str]:
+    wanted = {field for field in FIELDS if f"{{{field}}}" in statements._STATEMENTS[name]}
+    values = {**FIELDS, "rows": (4, WIDTHS.get(name, 17)), **fields}
+    text = sql(name, **{field: values[field] for field in wanted})
+    count = max([int(number) for number in re.findall(r"\?(\d+)", text)], default=0)
+    anonymous = len(re.findall(r"\?(?!\d)", text))
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {text}", [None] * (count + anonymous)).fetchall()
+    # Some releases see that a partial index says all that is asked of the table, others look at the row to be sure.
+    return [detail.replace("COVERING INDEX", "INDEX") for *_, detail in rows]
+
+
+NAMES = sorted(set(statements._STATEMENTS) - {"record_columns", "data_version"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jobs_are_searched_not_scanned(connection: sqlite3.Connection, name: str) -> None:
+    plan = _plan(connection, name)
+    scans = [step for step in plan if re.match(r"SCAN (jobs|held|head|later)\b", step)]
+    assert scans == SCANS.get(name, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_histories_are_searched_not_scanned(connection: sqlite3.Connection, name: str) -> None:
+    assert not [step for step in _plan(connection, name) if re.match(r"SCAN attempts", step)]
+
+
+@pytest.mark.parametrize("name", ["pick", "promote", "purge", "find", "find_live", "attempts"])
+def test_an_index_gives_the_order(connection: sqlite3.Connection, name: str) -> None:
+    assert not [step for step in _plan(connection, name) if "ORDER BY" in step]
+
+
+def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Connection) -> None:
+    index = "SEARCH jobs USING INDEX jobs_ready"
+    jumps = [step for step in _plan(connection, "pick") if step.startswith(index)]
+    assert jumps == [
+        f"{index} (queue=? AND task>?)",
+        f"{index} (queue>?)",
+        f"{index} (queue=? AND task=?)",
+        f"{index} (queue=? AND task=? AND priority=? AND due_at=? AND rowid>?)",
+        f"{index} (queue=? AND task=? AND priority=? AND due_at>?)",
+        f"{index} (queue=? AND task=? AND priority<?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("promote", "jobs_staged"),
+        ("purge", "jobs_expiring"),
+        ("cancel_requests", "jobs_cancelling"),
+        ("lost", "jobs_running"),
+        ("give_back", "jobs_running"),
+        ("record_lost", "jobs_running"),
+        ("attempts", "attempts_of_job"),
+        ("settle", "sqlite_autoindex_jobs_1"),
+        ("held", "sqlite_autoindex_jobs_1"),
+        ("get", "sqlite_autoindex_jobs_1"),
+    ],
+)
+def test_each_question_has_its_index(connection: sqlite3.Connection, name: str, index: str) -> None:
+    assert [step for step in _plan(connection, name) if re.search(rf"INDEX {index}\b", step)]
+
+
+def test_schedules_are_found_among_any_number_of_jobs(connection: sqlite3.Connection) -> None:
+    plan = _plan(connection, "find", filters="1 AND rule IS NOT NULL")
+    assert "SCAN jobs USING INDEX jobs_schedules" in plan
