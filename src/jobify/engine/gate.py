@@ -52,8 +52,8 @@ class Gate(Protocol):
         """Finish what was asked, close the storage."""
         ...
 
-    def insert(self, job: NewJob, answer: Answer) -> None:
-        """Ask for :meth:`Storage.insert` of one job."""
+    def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
+        """Ask for :meth:`Storage.insert` of one job. ``is_id_new``: its id was made for it, nobody else can have it."""
         ...
 
     def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
@@ -87,13 +87,13 @@ class DirectGate:
         self._unborn.clear()
         self.storage.close()
 
-    def insert(self, job: NewJob, answer: Answer) -> None:
-        if job.owner is None or job.id in self._unborn or self.storage.get((job.id,)):
-            self._give_rows()
-            answer(self.storage.insert((job,))[0])
-        else:
+    def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
+        if is_id_new and job.owner is not None:
             self._unborn[job.id] = job
             answer(True)
+        else:
+            self._give_rows()
+            answer(self.storage.insert((job,))[0])
 
     def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
         job = self._unborn.pop(settlement.id, None)
@@ -158,7 +158,7 @@ class ThreadGate:
             if closed.done():  # otherwise this was cancelled: the thread ends by itself once it has closed
                 thread.join()
 
-    def insert(self, job: NewJob, answer: Answer) -> None:
+    def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
         self._inserts.ask(job, answer)
         self._signal()
 

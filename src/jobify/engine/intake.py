@@ -182,7 +182,7 @@ class Intake:
     async def _place(self, draft: Draft, order: Order) -> Job[Any]:
         if order.is_replace:
             return await self._replace(draft, order)
-        self._insert(draft)
+        self._insert(draft, order)
         waiter = draft.waiter()
         if waiter is not None:
             try:
@@ -215,14 +215,14 @@ class Intake:
 
     # -- storing -------------------------------------------------------------------------------------------------------
 
-    def _insert(self, draft: Draft) -> None:
+    def _insert(self, draft: Draft, order: Order) -> None:
         """Ask for the insert; the draft gets the answer."""
         payload = self._encode(draft)
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             lane = self._lanes[draft.endpoint.run_mode]
             if lane.take():
                 draft.lane = lane
-        draft.backend.gate.insert(draft.row(payload), draft)
+        draft.backend.gate.insert(draft.row(payload), draft, is_id_new=order.job_id is None)
 
     def _encode(self, draft: Draft) -> Any:
         try:
