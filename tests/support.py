@@ -1,0 +1,87 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jobify import Jobify
+from jobify.storage import SQLiteStorage
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+"""Seconds after which a test that waits has failed. Nothing takes as long; it is no measurement."""
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a test's coroutine in an event loop of its own; a hang is a failure that says where."""
+
+    async def limited() -> T:
+        async with asyncio.timeout(3 * PATIENCE):
+            return await main
+
+    return asyncio.run(limited())
+
+
+async def eventually(condition: Callable[[], object], *, within: float = PATIENCE) -> None:
+    """Return when ``condition`` holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.002)
+
+
+async def soon(waited: Awaitable[T]) -> T:
+    """What ``waited`` gives; a failure if it does not end."""
+    async with asyncio.timeout(PATIENCE):
+        return await waited
+
+
+def durable(directory: Path, **options: Any) -> SQLiteStorage:
+    """The storage of a test: a new object for the same file, as another process has it."""
+    return SQLiteStorage(directory / "jobs.db", synchronous="normal", **options)
+
+
+def nudge(app: Jobify) -> None:
+    """Have the app look at its clock now, and not only within the next second."""
+    assert app._engine is not None
+    for dispatcher in app._engine._dispatchers.values():
+        dispatcher.wake()
+
+
+class Program:
+    """A Python program of its own, in ``directory``, whose lines of output can be waited for."""
+
+    def __init__(self, directory: Path, code: str, *arguments: str, name: str = "program.py") -> None:
+        path = directory / name
+        path.write_text(textwrap.dedent(code))
+        command = [sys.executable, "-W", "error", str(path), *arguments]
+        self.process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def line(self) -> str:
+        """The next line that it prints; empty when it has ended."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def until(self, text: str) -> None:
+        """Return when it has printed the line ``text``."""
+        while (line := self.line()) != text:
+            assert line, f"it ended without saying {text!r}: {self.process.communicate()}"
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self.process.kill()
+        self.process.communicate(timeout=60)
+
+    def finish(self) -> str:
+        """What it still prints, when it has ended by itself and without an error."""
+        out, err = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, err
+        return out
