@@ -174,7 +174,8 @@ class Job(Generic[ReturnT]):
         await waiter
 
     def __await__(self) -> Generator[Any, None, ReturnT]:
-        yield from self.wait().__await__()
+        if self.status not in ENDED:
+            yield from self.wait().__await__()
         return self.result()
 
     async def cancel(self, *, interrupt: bool = True) -> None:

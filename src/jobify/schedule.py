@@ -7,9 +7,10 @@ A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its metho
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from jobify.clock import from_datetime, seconds, to_datetime
 from jobify.cron import Cron, as_cron
@@ -30,9 +31,13 @@ made ten thousand times a second, and each coroutine around another one costs.""
 _LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
 
 
-@dataclass(slots=True)
-class Order:
-    """What a user asks for, checked, and not yet a row."""
+class Order(Struct, eq=False, gc=False):
+    """What a user asks for, checked, and not yet a row.
+
+    Ten thousand pushes at once make ten thousand orders (and drafts, and attempts), each of which the garbage collector
+    would visit time and again. None of them can be part of a reference cycle for longer than its job is under way, so
+    they are kept out of its sight, which takes a tenth off the price of a push.
+    """
 
     name: str
     """The task."""

@@ -6,6 +6,8 @@ import asyncio
 from enum import Enum
 from typing import Any
 
+from msgspec import Struct
+
 from jobify.cron import Cron
 from jobify.engine.backend import Backend
 from jobify.engine.lanes import LaneSlots
@@ -44,62 +46,37 @@ class Run:
         """Due times that this run stands for, or that were passed over before it."""
 
 
-class Attempt:
-    """What the engine knows of a claimed job; ``(id, owner, fence)`` is its proof of ownership.
+class Attempt(Struct, eq=False, gc=False):
+    """What the engine knows of a claimed job; ``(id, owner, fence)`` is its proof of ownership. (For ``gc=False`` see
+    :class:`~jobify.schedule.Order`; the cycle with its task is opened when the task ends.)
 
     ``args`` is UNSET until the payload is decoded: a job that was pushed here brings its arguments along, one that was
     claimed from the storage does not.
     """
 
-    __slots__ = (
-        "args",
-        "backend",
-        "call",
-        "due_at",
-        "endpoint",
-        "fence",
-        "has_begun",
-        "id",
-        "interruption",
-        "is_last",
-        "is_replaced",
-        "job",
-        "kwargs",
-        "lane",
-        "number",
-        "origin",
-        "payload",
-        "run",
-        "started_at",
-        "task",
-    )
-
-    def __init__(
-        self, backend: Backend, endpoint: Endpoint, lane: LaneSlots, id: str, due_at: Microseconds, job: Job[Any] | None
-    ) -> None:
-        self.backend = backend
-        self.endpoint = endpoint
-        self.lane = lane
-        self.id = id
-        self.due_at = due_at
-        self.job = job
-        self.fence = 1
-        self.number = 1
-        self.origin: int | None = None
-        self.payload: Any = None
-        self.args: Any = UNSET
-        self.kwargs: dict[str, Any] = {}
-        self.run: Run | None = None
-        self.call: Call | None = None
-        """The function at work in a thread or a process."""
-        self.is_replaced = False
-        """Another job stands behind this id by now; it begins when this attempt is over."""
-        self.is_last = False
-        """A schedule was cancelled without interrupting this run."""
-        self.started_at: Microseconds = 0
-        self.task: asyncio.Task[None] | None = None
-        self.has_begun = False
-        self.interruption: Interruption | None = None
+    backend: Backend
+    endpoint: Endpoint
+    lane: LaneSlots
+    id: str
+    due_at: Microseconds
+    job: Job[Any] | None
+    fence: int = 1
+    number: int = 1
+    origin: int | None = None
+    payload: Any = None
+    args: Any = UNSET
+    kwargs: dict[str, Any] = {}
+    run: Run | None = None
+    call: Call | None = None
+    """The function at work in a thread or a process."""
+    task: asyncio.Task[None] | None = None
+    started_at: Microseconds = 0
+    has_begun: bool = False
+    interruption: Interruption | None = None
+    is_replaced: bool = False
+    """Another job stands behind this id by now; it begins when this attempt is over."""
+    is_last: bool = False
+    """A schedule was cancelled without interrupting this run."""
 
     @classmethod
     def of_claim(

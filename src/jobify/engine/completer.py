@@ -45,13 +45,13 @@ class Completer:
         self._clock = clock
         self._ttl = ttl
         self._on_settled = on_settled
-        self._open: dict[int, Attempt] = {}
+        self._open = 0
         self._overruns: set[asyncio.Task[None]] = set()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return self._open
 
     async def drain(self) -> None:
         """Return when every outcome noted so far is stored."""
@@ -59,8 +59,7 @@ class Completer:
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """An attempt has ended. Its slot is free at once, unless its thread goes on."""
-        self._open[id(attempt)] = attempt
-        self._is_idle.clear()
+        self._note()
         if attempt.call is not None and attempt.call.is_running:
             overrun = asyncio.get_running_loop().create_task(self._overrun(attempt, attempt.call, outcome))
             self._overruns.add(overrun)
@@ -84,8 +83,7 @@ class Completer:
 
     def skip(self, attempt: Attempt, run: Run, decision: Plan) -> None:
         """A claimed schedule does not run: its misfire policy passes the due time over."""
-        self._open[id(attempt)] = attempt
-        self._is_idle.clear()
+        self._note()
         attempt.lane.release()
         settlement = skip_settlement(attempt, run, decision, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
@@ -115,12 +113,12 @@ class Completer:
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: bool | Exception
     ) -> None:
         if answer is True:
-            self._close(attempt)
             self._tell(attempt, outcome, settlement)
+            self._forget()
             self._on_settled(attempt, settlement)
         elif answer is False:
             log.warning("Job %s was taken from this process while it ran; its outcome is refused.", attempt.id)
-            self._close(attempt)
+            self._forget()
             self._on_settled(attempt, settlement)
         else:
             self._retry(attempt, outcome, settlement, pause, answer)
@@ -135,8 +133,13 @@ class Completer:
         longer = min(pause * 2, _LONGEST_PAUSE)
         asyncio.get_running_loop().call_later(pause, self._write, attempt, outcome, settlement, longer)
 
-    def _close(self, attempt: Attempt) -> None:
-        del self._open[id(attempt)]
+    def _note(self) -> None:
+        if not self._open:
+            self._is_idle.clear()
+        self._open += 1
+
+    def _forget(self) -> None:
+        self._open -= 1
         if not self._open:
             self._is_idle.set()
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
+
 from jobify.clock import Clock, to_datetime
 from jobify.context import OuterContext, Runnable
 from jobify.engine.attempt import Attempt
@@ -39,52 +41,26 @@ __all__ = ("Draft", "Intake")
 _SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
 
 
-class Draft:
+class Draft(Struct, eq=False, gc=False):
     """An order on its way to becoming a row; it gets the answer to its insert, also when nobody waits for that any
     more.
 
-    One object for what could be three (a draft, a ticket, an answer): there may be ten thousand at once, and the
-    garbage collector visits each object again and again.
+    (For ``gc=False`` see :class:`~jobify.schedule.Order`.)
     """
 
-    __slots__ = (
-        "_answer",
-        "_intake",
-        "_waiter",
-        "args",
-        "backend",
-        "due_at",
-        "endpoint",
-        "job",
-        "kwargs",
-        "lane",
-        "now",
-        "rule",
-    )
-
-    def __init__(
-        self,
-        intake: Intake,
-        endpoint: Endpoint,
-        backend: Backend,
-        job: Job[Any],
-        order: Order,
-        rule: Rule | None,
-        now: Microseconds,
-    ) -> None:
-        self.endpoint = endpoint
-        self.backend = backend
-        self.job = job
-        self.args = order.args
-        self.kwargs = order.kwargs
-        self.rule = rule
-        self.now = now
-        self.due_at = job.due_at
-        self.lane: LaneSlots | None = None
-        """The lane that a slot is held in: the job is claimed by this process at birth."""
-        self._intake = intake
-        self._answer: Any = UNSET
-        self._waiter: asyncio.Future[None] | None = None
+    intake: Intake
+    endpoint: Endpoint
+    backend: Backend
+    job: Job[Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    rule: Rule | None
+    now: Microseconds
+    due_at: Microseconds
+    lane: LaneSlots | None = None
+    """The lane that a slot is held in: the job is claimed by this process at birth."""
+    answer: Any = UNSET
+    future: asyncio.Future[None] | None = None
 
     def row(self, payload: Any) -> NewJob:
         """The draft as a row: claimed by this process, or waiting."""
@@ -111,36 +87,43 @@ class Draft:
 
     def attempt(self, lane: LaneSlots) -> Attempt:
         """The first attempt of a job that was claimed at birth."""
-        attempt = Attempt(self.backend, self.endpoint, lane, self.job.id, self.due_at, self.job)
-        attempt.args, attempt.kwargs = self.args, self.kwargs
-        attempt.origin = self.backend.owner
-        return attempt
+        return Attempt(
+            self.backend,
+            self.endpoint,
+            lane,
+            self.job.id,
+            self.due_at,
+            self.job,
+            origin=self.backend.owner,
+            args=self.args,
+            kwargs=self.kwargs,
+        )
 
     def __call__(self, answer: bool | Exception) -> None:
-        self._answer = answer
-        waiter = self._waiter
+        self.answer = answer
+        waiter = self.future
         if waiter is not None:
             if waiter.cancelled():
-                self._intake.act(self)
+                self.intake.act(self)
             else:
                 waiter.set_result(None)
 
     def abandon(self) -> None:
         """The caller was cancelled, perhaps when the answer was there and before it could act on it."""
-        if self._answer is not UNSET:
-            self._intake.act(self)
+        if self.answer is not UNSET:
+            self.intake.act(self)
 
     def waiter(self) -> asyncio.Future[None] | None:
         """What to wait for until the answer is there; None if it is."""
-        if self._answer is UNSET:
-            self._waiter = asyncio.get_running_loop().create_future()
-        return self._waiter
+        if self.answer is UNSET:
+            self.future = asyncio.get_running_loop().create_future()
+        return self.future
 
     def error(self) -> Exception | None:
         """What went wrong; None if the job is stored."""
-        if self._answer is True:
+        if self.answer is True:
             return None
-        return DuplicateJobError(self.job.id) if self._answer is False else self._answer
+        return DuplicateJobError(self.job.id) if self.answer is False else self.answer
 
 
 class Intake:
@@ -211,7 +194,8 @@ class Intake:
             due_at = now if order.due_at is None else order.due_at
         job_id = order.job_id if order.job_id is not None else str(self._new_id())
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
-        return Draft(self, endpoint, self._backend_of(endpoint), job, order, rule, now)
+        backend = self._backend_of(endpoint)
+        return Draft(self, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at)
 
     # -- storing -------------------------------------------------------------------------------------------------------
 
