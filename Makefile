@@ -84,5 +84,5 @@ $(DEMO): pyproject.toml | $(BIN)/python
 $(PEER_READY): Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(PEER_VENV)
-	$(PEER_VENV)/$(PIP_INSTALL) '$(PEER)'
+	$(PEER_VENV)/bin/$(PIP_INSTALL) '$(PEER)'
 	@touch $@
