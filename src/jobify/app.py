@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from jobify.clock import Clock, SystemClock
-from jobify.cron import parse_cron
 from jobify.crontab import CronFactory, create_crontab
 from jobify.engine.backend import Backend
 from jobify.engine.engine import Engine
@@ -22,26 +20,27 @@ from jobify.identifiers import new_id
 from jobify.job import Job
 from jobify.lifespan import enter_lifespans
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
-from jobify.options import RunMode, check_duration, resolve_run_mode
-from jobify.plugins import Plugin
-from jobify.registry import build_registry, share_state
-from jobify.router import RootRoute, Route, Router, frozen
-from jobify.runners.address import process_address
+from jobify.options import RunMode, check_duration
+from jobify.plugins import Plugin, Plugins
+from jobify.registry import Registry, build_registry, check_route, share_state
+from jobify.router import RootRoute, Route, Router
+from jobify.router.tree import frozen
 from jobify.runners.base import Runner
 from jobify.runners.loop import LoopRunner
-from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
 from jobify.runners.thread import ThreadRunner
 from jobify.schedule import Order, Scheduler
 from jobify.serializers import Serializer
 from jobify.serializers.codec import Codec
 from jobify.settings import JobifyConfiguration, Limits, WorkerPools
 from jobify.signals import SignalCatcher
-from jobify.signature import is_async_callable
 from jobify.state import State
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.typeadapter import Dumper, Loader
 from jobify.types import UNSET, Lifespan, LoopFactory, MappingExceptionHandlers, Microseconds, UUIDGenerator
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor  # at run time it would bring multiprocessing along
 
 __all__ = ("Jobify",)
 
@@ -120,9 +119,7 @@ class Jobify(Router):
             uuid_generator=uuid_generator,
             limits=_limits(concurrency, grace, result_ttl, max_crashes),
         )
-        self.plugins: list[Plugin] = []
-        for plugin in plugins:
-            self.add_plugin(plugin)
+        self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
         self._clock: Clock = clock or SystemClock()
         self._engine: Engine | None = None
@@ -170,7 +167,7 @@ class Jobify(Router):
         await engine.open()
         stack.push_async_callback(engine.close)
         await enter_lifespans(self, stack)
-        for plugin in self.plugins:
+        for plugin in self._all_plugins():
             await plugin.startup(self)
             stack.push_async_callback(plugin.shutdown)
         stack.push_async_callback(self._drain, engine)
@@ -200,20 +197,16 @@ class Jobify(Router):
         self.configs.app_started = False
 
     def _build_engine(self) -> Engine:
-        configs, processpool = self.configs, self.configs.worker_pools.processpool
+        configs = self.configs
         if self._is_memory_only:  # what was waiting in memory is gone with the life that it belonged to
             configs.storage = MemoryStorage()
         is_volatile = isinstance(configs.storage, MemoryStorage)
-        runners: dict[RunMode, Runner] = {
-            RunMode.MAIN: LoopRunner(configs.limits.concurrency),
-            RunMode.THREAD: ThreadRunner(executor=configs.worker_pools.threadpool),
-            RunMode.PROCESS: ProcessRunner() if processpool is None else ExecutorProcessRunner(processpool),
-        }
+        registry = build_registry(self)
         return Engine(
-            registry=build_registry(self),
+            registry=registry,
             durable=None if is_volatile else Backend(configs.storage, self._codec, self._clock),
             volatile=Backend(configs.storage if is_volatile else MemoryStorage(), self._codec, self._clock),
-            runners=runners,
+            runners=_runners(registry, configs),
             scheduler=self,
             config=configs,
             clock=self._clock,
@@ -239,7 +232,7 @@ class Jobify(Router):
         loop = asyncio.get_running_loop()
         waiting = loop.create_task(engine.wait_all())
         try:
-            with self._signals.catching(partial(loop.call_soon_threadsafe, waiting.cancel)):
+            with self._signals.catching(lambda: loop.call_soon_threadsafe(waiting.cancel)):
                 done, _ = await asyncio.wait([waiting], timeout=timeout)
         finally:
             waiting.cancel()
@@ -277,10 +270,12 @@ class Jobify(Router):
     def add_plugin(self, plug: Plugin) -> None:
         """Start and stop ``plug`` with the app."""
         self._require_open("add a plugin")
-        if not isinstance(plug, Plugin):
-            raise ConfigurationError(f"{plug!r} is no plugin: it needs async startup(app) and async shutdown().")
-        if plug not in self.plugins:
-            self.plugins.append(plug)
+        self.plugins.add(plug)
+
+    def _all_plugins(self) -> Plugins:
+        """The registered ones, then the middleware that are plugins, from the app down."""
+        layers = (layer for router in self.chain_tail for layer in (*router.middleware, *router.outer_middleware))
+        return Plugins([*self.plugins, *(layer for layer in layers if isinstance(layer, Plugin))])
 
     def _require_open(self, operation: str) -> None:
         if self._stack is not None:
@@ -290,17 +285,7 @@ class Jobify(Router):
         return self
 
     def _check_route(self, route: Route[..., Any]) -> None:
-        mode = resolve_run_mode(route.options, is_async=is_async_callable(route.func), task=route.name)
-        if mode is RunMode.PROCESS:
-            process_address(route.func)
-            if route.func_spec.inject_params:
-                raise ConfigurationError(
-                    f"Task {route.name!r} runs in a child process, where nothing of the app can be injected: "
-                    f"{', '.join(route.func_spec.inject_params)}. Remove INJECT, or use a thread."
-                )
-        cron = route.options.get("cron")
-        if cron is not None:
-            parse_cron(cron, self.configs.cron_factory)
+        check_route(route, is_durable=self.configs.storage.is_durable, cron_factory=self.configs.cron_factory)
 
 
 def _storage(storage: Any) -> Storage:
@@ -311,6 +296,20 @@ def _storage(storage: Any) -> Storage:
     if not isinstance(storage, Storage):
         raise ConfigurationError(f"storage is {storage!r}; it must be a Storage, or False for memory only.")
     return storage
+
+
+def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
+    runners: dict[RunMode, Runner] = {
+        RunMode.MAIN: LoopRunner(configs.limits.concurrency),
+        RunMode.THREAD: ThreadRunner(executor=configs.worker_pools.threadpool),
+    }
+    if any(endpoint.run_mode is RunMode.PROCESS for endpoint in registry.values()):
+        # Imported when needed: it brings multiprocessing along, a tenth of the time to import jobify.
+        from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
+
+        pool = configs.worker_pools.processpool
+        runners[RunMode.PROCESS] = ProcessRunner() if pool is None else ExecutorProcessRunner(pool)
+    return runners
 
 
 def _limits(concurrency: int, grace: float, result_ttl: float, max_crashes: int) -> Limits:

@@ -33,6 +33,8 @@ Data is in attributes; the last sentence of a message says what to do.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = (
     "ApplicationStateError",
     "BaseJobifyError",
@@ -61,8 +63,22 @@ __all__ = (
 )
 
 
+def _restore(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+def _reduce(self: Exception) -> tuple[Any, ...]:
+    """Pickle by content: an exception is otherwise made anew from its message, which is not what ours are made of."""
+    return _restore, (type(self), self.args, self.__dict__)
+
+
 class BaseJobifyError(Exception):
     """The root of the tree: ``except BaseJobifyError`` catches whatever Jobify raises about a job or an app."""
+
+    __reduce__ = _reduce
 
 
 class ApplicationStateError(BaseJobifyError, RuntimeError):
@@ -107,6 +123,8 @@ class RouteAlreadyRegisteredError(BaseJobifyError):
 
 class DuplicateJobError(RuntimeError):
     """A job with this ``job_id`` is scheduled or running. Ids are unique in a database, not only in a process."""
+
+    __reduce__ = _reduce
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+from jobify.exceptions import ConfigurationError
 from jobify.router import Router
 
 __all__ = ("enter_lifespans",)
@@ -17,7 +19,8 @@ async def enter_lifespans(router: Router, stack: AsyncExitStack) -> None:
     """
     if router.lifespan is not None:
         yielded: Any = await stack.enter_async_context(router.lifespan(router))
-        if yielded is not None:
-            router.state.update(yielded)
+        if yielded is not None and not isinstance(yielded, Mapping):
+            raise ConfigurationError(f"The lifespan of {router!r} gave {yielded!r}; yield a mapping, or nothing.")
+        router.state.update(yielded or {})
     for below in router.sub_routers:
         await enter_lifespans(below, stack)

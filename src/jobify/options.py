@@ -13,7 +13,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.retry import SmartRetry, as_retry
 from jobify.types import MappingExceptionHandlers
 
-__all__ = ("RouteOptions", "RunMode", "check_duration", "check_options", "resolve_run_mode")
+__all__ = ("RouteOptions", "RunMode", "check_duration", "check_handlers", "check_options", "resolve_run_mode")
 
 
 class RunMode(StrEnum):
@@ -55,7 +55,7 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
     _check_type(options, "cron", (str, Cron), task)
     _check_type(options, "durable", bool, task)
     _check_type(options, "metadata", Mapping, task)
-    _check_handlers(options.get("exception_handlers"), task)
+    check_handlers(options.get("exception_handlers"), f"task {task!r}")
     if "name" in options and not options["name"].strip():
         raise ConfigurationError(f"The name of task {task!r} is empty. Leave it out, or give it a name.")
     if "retry" in options:
@@ -95,6 +95,20 @@ def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
     return float(value)
 
 
+def check_handlers(handlers: Any, where: str) -> None:
+    """ConfigurationError unless ``handlers`` (of ``where``) map exception types to functions, or are None."""
+    if handlers is None:
+        return
+    if not isinstance(handlers, Mapping):
+        raise ConfigurationError(f"The exception_handlers of {where} must map exception types to functions.")
+    for kind, handler in handlers.items():
+        if not (isinstance(kind, type) and issubclass(kind, Exception)) or not callable(handler):
+            raise ConfigurationError(
+                f"The exception_handlers of {where} have {kind!r}: {handler!r}; each must be an exception type "
+                "and a function (exception, context)."
+            )
+
+
 def _run_mode(value: Any, task: str) -> RunMode:
     try:
         return RunMode(value)
@@ -109,19 +123,6 @@ def _check_type(options: Mapping[str, Any], key: str, expected: type | tuple[typ
     if key in options and not isinstance(options[key], expected):
         names = " or ".join(t.__name__ for t in (expected if isinstance(expected, tuple) else (expected,)))
         raise ConfigurationError(f"The {key} of task {task!r} is {options[key]!r}; it must be a {names}.")
-
-
-def _check_handlers(handlers: Any, task: str) -> None:
-    if handlers is None:
-        return
-    if not isinstance(handlers, Mapping):
-        raise ConfigurationError(f"The exception_handlers of task {task!r} must map exception types to functions.")
-    for kind, handler in handlers.items():
-        if not (isinstance(kind, type) and issubclass(kind, Exception)) or not callable(handler):
-            raise ConfigurationError(
-                f"The exception_handlers of task {task!r} have {kind!r}: {handler!r}; each must be an exception type "
-                "and a function (exception, context)."
-            )
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:

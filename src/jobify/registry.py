@@ -6,24 +6,27 @@ Built once, when the app starts (its configuration is frozen from then on), so t
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from jobify.context import JobContext
-from jobify.cron import Cron, as_cron
+from jobify.cron import Cron, as_cron, parse_cron
+from jobify.crontab import CronFactory
+from jobify.exceptions import ConfigurationError
+from jobify.injection import inject
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, chain
 from jobify.middleware.exceptions import ExceptionHandlerMiddleware
 from jobify.middleware.timeout import TimeoutMiddleware
 from jobify.options import RouteOptions, RunMode, resolve_run_mode
 from jobify.retry import SmartRetry
 from jobify.router import Route, Router
+from jobify.router.route import lasting_name
 from jobify.runners.address import Address, process_address
 from jobify.serializers.codec import ParameterTypes, parameter_types
 from jobify.signature import FuncSpec, is_async_callable
 from jobify.state import State
 
-__all__ = ("DECLARED_SUFFIX", "Endpoint", "Registry", "build_registry")
+__all__ = ("DECLARED_SUFFIX", "Endpoint", "Registry", "build_registry", "check_route", "share_state")
 
 DECLARED_SUFFIX = "__jobify_cron_definition"
 """The job id of a declared cron is its task's name followed by this."""
@@ -51,41 +54,67 @@ class Endpoint:
     outer: tuple[BaseOuterMiddleware, ...]
 
 
-class Registry(Mapping[str, Endpoint]):
-    """Endpoints by task name."""
-
-    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
-        self._endpoints = dict(endpoints)
-
-    def __getitem__(self, name: str) -> Endpoint:
-        return self._endpoints[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._endpoints)
-
-    def __len__(self) -> int:
-        return len(self._endpoints)
+Registry: TypeAlias = dict[str, Endpoint]
+"""Endpoints by task name."""
 
 
 def build_registry(root: Router) -> Registry:
     """Resolve every task below ``root``."""
-    return Registry({route.name: _resolve(router, route) for router, route in root.walk()})
+    return {route.name: _resolve(router, route) for router, route in root.walk()}
 
 
 def share_state(router: Router) -> None:
-    """Let the routers below see the state of those above, live: what is missing in a state is looked up in its
-    parent's."""
+    """Let the routers below see the state of those above, live.
+
+    What is missing in a state is looked up in its parent's; what is set stays where it was set.
+    """
     for below in router.sub_routers:
-        own = below.state.data
-        own = own.maps[0] if isinstance(own, ChainMap) else own
-        above = router.state.data
-        below.state.data = ChainMap(own, *(above.maps if isinstance(above, ChainMap) else (above,)))  # type: ignore[assignment]  # UserDict works with any mutable mapping
+        if below.state is not router.state:
+            own, *_ = _maps(below.state)
+            below.state.data = ChainMap(own, *_maps(router.state))  # type: ignore[assignment]  # UserDict works with any mutable mapping
         share_state(below)
+
+
+def _maps(state: State) -> list[Any]:
+    """The state's own dict, and those of its parents if it has been shared before."""
+    return state.data.maps if isinstance(state.data, ChainMap) else [state.data]
+
+
+def check_route(route: Route[..., Any], *, is_durable: bool, cron_factory: CronFactory) -> None:
+    """Refuse a task that its app cannot run: ConfigurationError. ``is_durable``: whether the app's storage is."""
+    options, name = route.options, route.name
+    mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=name)
+    if is_durable and options.get("durable", True) and "name" not in options and lasting_name(route.func) is None:
+        raise ConfigurationError(
+            f"{route.func!r} has no name that is the same after a restart. Give it one: task(name='...'), "
+            "or say durable=False."
+        )
+    if mode is RunMode.PROCESS:
+        process_address(route.func)
+        if route.func_spec.inject_params:
+            raise ConfigurationError(
+                f"Task {name!r} runs in a child process, where nothing of the app can be injected: "
+                f"{', '.join(route.func_spec.inject_params)}. Remove INJECT, or use a thread."
+            )
+    cron = options.get("cron")
+    if cron is not None:
+        _check_cron(as_cron(cron), route, cron_factory)
+
+
+def _check_cron(cron: Cron, route: Route[..., Any], cron_factory: CronFactory) -> None:
+    parse_cron(cron, cron_factory)
+    try:
+        route.func_spec.check(*cron.args, **cron.kwargs)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"The cron of task {route.name!r} cannot call it: {error}. Its arguments are those of "
+            "Cron(args=..., kwargs=...)."
+        ) from error
 
 
 def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
     options, spec, cron = route.options, route.func_spec, route.options.get("cron")
-    path = list(router.chain_tail)[::-1]
+    path = list(router.chain_head)[::-1]
     run_mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=route.name)
     return Endpoint(
         name=route.name,
@@ -121,4 +150,7 @@ def _chain(path: list[Router], route: Route[..., Any]) -> CallNext | None:
 
 
 async def _run(context: JobContext) -> Any:
+    # Innermost, so that INJECT parameters get the context as the middleware left it.
+    if context.runnable.func_spec.inject_params:
+        inject(context)
     return await context.runnable()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from jobify.crontab import CronFactory
@@ -12,6 +12,9 @@ from jobify.serializers import Serializer
 from jobify.storage.base import Storage
 from jobify.typeadapter import Dumper, Loader
 from jobify.types import LoopFactory, UUIDGenerator
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor  # at run time it would bring multiprocessing along
 
 __all__ = ("JobifyConfiguration", "Limits", "WorkerPools")
 

@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, get_origin, get_type_hints
 
 from jobify.exceptions import ConfigurationError
 from jobify.types import INJECT
@@ -81,6 +81,8 @@ def _inject_params(signature: inspect.Signature, hints: Mapping[str, Any], name:
                 f"for example `{key}: JobContext = INJECT`."
             )
         hint = hints.get(key, parameter.annotation)
+        while get_origin(hint) is Annotated:
+            hint = hint.__origin__
         found[key] = get_origin(hint) or hint
     return found
 

@@ -24,7 +24,6 @@ from jobify.engine.completer import Completer
 from jobify.engine.handles import Handles
 from jobify.engine.verdict import outcome_of
 from jobify.exceptions import PayloadError
-from jobify.injection import inject
 from jobify.options import RunMode
 from jobify.runners.base import Call, Runner
 from jobify.schedule import ScheduleBuilder, Scheduler
@@ -128,7 +127,7 @@ class Executor:
         endpoint = attempt.endpoint
         job = self._handles.of_attempt(attempt)
         job.status = JobStatus.RUNNING
-        context = JobContext(
+        return JobContext(
             job=job,
             state=endpoint.state,
             runnable=Runnable(
@@ -150,9 +149,6 @@ class Executor:
             ),
             app=self._config.app,
         )
-        if endpoint.spec.inject_params:
-            inject(context)
-        return context
 
 
 def _bind(attempt: Attempt) -> inspect.BoundArguments:

@@ -1,96 +1,32 @@
-"""Where tasks are declared: routes, and the routers that group them.
-
-A :class:`Route` is a registered function. It stays callable as before, and knows how to be scheduled: it holds a
-:class:`~jobify.schedule.Scheduler` to submit orders to, which is attached when its router is included in an app. A
-router is a tree of routers with routes; the app is the root of the tree.
-"""
+"""The tree of routers, and how it names and admits tasks."""
 
 from __future__ import annotations
 
 import functools
-from abc import ABC
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from uuid import uuid4
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError
-from jobify.job import Job
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RouteOptions, check_options
-from jobify.schedule import Order, ScheduleBuilder, Scheduler
-from jobify.serializers.importable import real_module_name
-from jobify.signature import FuncSpec, inspect_function
+from jobify.router.checks import (
+    checked_handlers,
+    checked_layer,
+    checked_layers,
+    checked_lifespan,
+    checked_prefix,
+    checked_state,
+)
+from jobify.router.route import NodeRoute, Route, lasting_name
+from jobify.schedule import Scheduler
 from jobify.state import State
 from jobify.types import ExceptionHandler, Lifespan, MappingExceptionHandlers
 
-__all__ = ("JobRouter", "NodeRoute", "RootRoute", "Route", "Router")
+__all__ = ("JobRouter", "Router", "frozen")
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
-Return_co = TypeVar("Return_co", covariant=True)
-
-
-class Route(ABC, Generic[ParamsT, Return_co]):
-    """A registered task. Call it as the plain function it was; ``push`` and ``schedule`` make jobs of it."""
-
-    def __init__(self, *, name: str, func: Callable[ParamsT, Any], options: RouteOptions) -> None:
-        self.name = name
-        self.func = func
-        self.options = options
-        self.func_spec: FuncSpec[Any] = inspect_function(func, name=name)
-        self._scheduler: Scheduler | None = None
-        functools.update_wrapper(self, func, updated=())
-
-    def __call__(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Any:
-        return self.func(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether the route belongs to an app."""
-        return self._scheduler is not None
-
-    def attach(self, scheduler: Scheduler, *, name: str) -> None:
-        """Make this a task of the app behind ``scheduler``, under its final ``name``."""
-        self._scheduler = scheduler
-        if name != self.name:
-            self.name = name
-            self.func_spec = inspect_function(self.func, name=name)
-
-    def schedule(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
-        """These arguments, at a time that the builder's methods say. TypeError if they do not fit the function."""
-        scheduler = self._require_scheduler()
-        self.func_spec.check(*args, **kwargs)
-        return ScheduleBuilder(
-            name=self.name,
-            func_spec=self.func_spec,
-            options=self.options,
-            scheduler=scheduler,
-            args=args,
-            kwargs=kwargs,
-        )
-
-    def push(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
-        """Run the task at once with these arguments: short for ``schedule(...).push()``."""
-        scheduler = self._require_scheduler()
-        self.func_spec.check(*args, **kwargs)
-        return scheduler.submit(Order(self.name, args, kwargs))
-
-    def _require_scheduler(self) -> Scheduler:
-        if self._scheduler is None:
-            raise RuntimeError(
-                f"Task {self.name!r} is not attached to any Jobify app. Did you forget to call app.include_router()?"
-            )
-        return self._scheduler
-
-
-class RootRoute(Route[ParamsT, ReturnT]):
-    """A task declared on the app itself."""
-
-
-class NodeRoute(Route[ParamsT, ReturnT]):
-    """A task declared on a router."""
 
 
 class Router:
@@ -107,12 +43,12 @@ class Router:
         exception_handlers: MappingExceptionHandlers | None,
         route_class: type[Route[..., Any]],
     ) -> None:
-        self.state = state if state is not None else State()
-        self.prefix = prefix
-        self.lifespan = lifespan
-        self.middleware: list[BaseMiddleware] = list(middleware or ())
-        self.outer_middleware: list[BaseOuterMiddleware] = list(outer_middleware or ())
-        self.exception_handlers: dict[type[Exception], ExceptionHandler] = dict(exception_handlers or {})
+        self.state = checked_state(state)
+        self.prefix = checked_prefix(prefix)
+        self.lifespan = checked_lifespan(lifespan)
+        self.middleware: list[BaseMiddleware] = checked_layers(middleware)
+        self.outer_middleware: list[BaseOuterMiddleware] = checked_layers(outer_middleware)
+        self.exception_handlers = checked_handlers(exception_handlers, f"the {type(self).__name__}")
         self.route_class = route_class
         self._routes: dict[str, Route[..., Any]] = {}
         self._sub_routers: list[JobRouter] = []
@@ -126,34 +62,52 @@ class Router:
         return self._parent
 
     @property
+    def root(self) -> Router:
+        """The top of the tree."""
+        return self if self._parent is None else self._parent.root
+
+    @property
     def sub_routers(self) -> tuple[JobRouter, ...]:
         """The routers included in this one."""
         return tuple(self._sub_routers)
 
     @property
-    def routes(self) -> Iterator[Route[..., Any]]:
-        """The tasks of this router and of all routers below it."""
-        yield from self._routes.values()
-        for router in self._sub_routers:
-            yield from router.routes
+    def chain_head(self) -> Iterator[Router]:
+        """This router and those above it, up to the root."""
+        yield self
+        if self._parent is not None:
+            yield from self._parent.chain_head
 
     @property
     def chain_tail(self) -> Iterator[Router]:
-        """This router and its ancestors, up to the root."""
-        router: Router | None = self
-        while router is not None:
-            yield router
-            router = router._parent
+        """This router and those below it, each before what it includes."""
+        yield self
+        for router in self._sub_routers:
+            yield from router.chain_tail
+
+    @property
+    def routes(self) -> Iterator[Route[..., Any]]:
+        """The tasks of this router and of all routers below it."""
+        return (route for _, route in self.walk())
+
+    def walk(self) -> Iterator[tuple[Router, Route[..., Any]]]:
+        """Every task from here down, with the router that declares it."""
+        for router in self.chain_tail:
+            for route in router._routes.values():
+                yield router, route
 
     def include_router(self, router: JobRouter) -> None:
-        """Add all tasks of ``router``, with its prefix in front of their names."""
+        """Add all tasks of ``router``, with its prefix in front of their names.
+
+        RuntimeError if it is included somewhere already, or is this router or one above it.
+        """
         if not isinstance(router, JobRouter):
             raise ConfigurationError(f"include_router() takes a JobRouter, not {router!r}.")
         if router is self:
             raise RuntimeError(f"A router cannot include itself: {router!r}.")
         if router._parent is not None:
             raise RuntimeError(f"Router is already attached to {router._parent!r}.")
-        if router in self.chain_tail:
+        if router in self.chain_head:
             raise RuntimeError(f"Circular include: {router!r} already contains {self!r}.")
         self._require_open("include a router")
         router._parent = self
@@ -179,6 +133,10 @@ class Router:
     @overload
     def task(self, func: Callable[ParamsT, ReturnT], /) -> Route[ParamsT, ReturnT]: ...
     @overload
+    def task(
+        self, func: Callable[ParamsT, Coroutine[Any, Any, ReturnT]], /, **options: Unpack[RouteOptions]
+    ) -> Route[ParamsT, ReturnT]: ...
+    @overload
     def task(self, func: Callable[ParamsT, ReturnT], /, **options: Unpack[RouteOptions]) -> Route[ParamsT, ReturnT]: ...
     @overload
     def task(self, /, **options: Unpack[RouteOptions]) -> _TaskDecorator: ...
@@ -199,56 +157,49 @@ class Router:
             func = func.func
         if not callable(func):
             raise ConfigurationError(f"A task must be a function or another callable, not {func!r}.")
-        name = options.get("name") or task_name(func)
+        name = options.get("name") or lasting_name(func) or f"unnamed-{uuid4().hex}"
         checked = check_options(options, task=name)
         route = self.route_class(name=name, func=func, options=checked)
         self._admit(route)
         return route
 
     def remove_route(self, name: str) -> None:
-        """Forget a task of this router."""
+        """Forget a task of this router. Its stored jobs stay, and wait for an app that has it."""
         self._require_open("remove a task")
-        del self._routes[name]
+        for key, route in self._routes.items():
+            if name in (key, route.name):
+                del self._routes[key]
+                route.detach()
+                return
+        raise ConfigurationError(f"There is no task {name!r} on {self!r}.")
 
     def add_middleware(self, middleware: BaseMiddleware) -> None:
         """Add a layer around every attempt, inside the ones that are there."""
         self._require_open("add middleware")
-        self.middleware.append(middleware)
+        self.middleware.append(checked_layer(middleware))
 
     def add_outer_middleware(self, middleware: BaseOuterMiddleware) -> None:
         """Add a layer around the scheduling of every job, inside the ones that are there."""
         self._require_open("add outer middleware")
-        self.outer_middleware.append(middleware)
+        self.outer_middleware.append(checked_layer(middleware))
 
     def add_exception_handler(self, kind: type[Exception], handler: ExceptionHandler) -> None:
         """Handle exceptions of this type (and its subtypes) of all tasks of this router."""
         self._require_open("add an exception handler")
-        self.exception_handlers[kind] = handler
+        self.exception_handlers |= checked_handlers({kind: handler}, f"the {type(self).__name__}")
 
-    # -- what the root knows -------------------------------------------------------------------------------------------
+    # -- naming and admitting ------------------------------------------------------------------------------------------
 
-    @property
-    def root(self) -> Router:
-        """The top of the tree."""
-        return self if self._parent is None else self._parent.root
-
-    def _require_open(self, operation: str) -> None:
-        if self._parent is not None:
-            self._parent._require_open(operation)
-
-    def _scheduler_for_routes(self) -> Scheduler | None:
-        return None if self._parent is None else self._parent._scheduler_for_routes()
-
-    def full_prefix(self) -> str:
-        """The prefixes from the root down to here, each with a colon."""
-        above = "" if self._parent is None else self._parent.full_prefix()
-        return above + (f"{self.prefix}:" if self.prefix else "")
+    def full_name(self, name: str) -> str:
+        """``name`` with the prefixes from the root down to here in front of it: ``outer.inner:name``."""
+        prefixes = [router.prefix for router in self.chain_head if router.prefix]
+        return f"{'.'.join(reversed(prefixes))}:{name}" if prefixes else name
 
     def _admit(self, route: Route[..., Any]) -> None:
         """Take a new route in, under a name that is free in the whole tree."""
         if route.name in self._routes:
             raise RouteAlreadyRegisteredError(route.name)
-        final = self.full_prefix() + route.name
+        final = self.full_name(route.name)
         if any(other.name == final for other in self.root.routes if other.is_attached):
             raise RouteAlreadyRegisteredError(final)
         self._check_route(route)
@@ -263,7 +214,7 @@ class Router:
         if scheduler is None:
             return
         taken = {route.name for route in self.root.routes if route.is_attached}
-        named = [(owner.full_prefix() + route.name, route) for owner, route in router._walk() if not route.is_attached]
+        named = [(owner.full_name(route.name), route) for owner, route in router.walk() if not route.is_attached]
         for name, route in named:
             if name in taken:
                 raise RouteAlreadyRegisteredError(name)
@@ -272,15 +223,15 @@ class Router:
         for name, route in named:
             route.attach(scheduler, name=name)
 
-    def _walk(self) -> Iterator[tuple[Router, Route[..., Any]]]:
-        for route in self._routes.values():
-            yield self, route
-        for router in self._sub_routers:
-            yield from router._walk()
+    # -- what the root knows -------------------------------------------------------------------------------------------
 
-    def walk(self) -> Iterator[tuple[Router, Route[..., Any]]]:
-        """Every task below here, with the router that declares it."""
-        return self._walk()
+    def _require_open(self, operation: str) -> None:
+        """ApplicationStateError once the app runs."""
+        if self._parent is not None:
+            self._parent._require_open(operation)
+
+    def _scheduler_for_routes(self) -> Scheduler | None:
+        return None if self._parent is None else self._parent._scheduler_for_routes()
 
     def _check_route(self, route: Route[..., Any]) -> None:
         """Refuse, where it is written, what the root cannot run."""
@@ -299,6 +250,10 @@ class JobRouter(Router):
         async def send(to: str) -> None: ...
 
         app.include_router(mail)       # the task is named "mail:<module>:send"
+
+    What it is given holds for its own tasks and for those of the routers that it includes. ``lifespan`` gets the
+    router. Its ``state`` is what its tasks see; what is missing there is looked up in the states above, live, while
+    what a task sets stays in this one.
     """
 
     def __init__(
@@ -335,20 +290,6 @@ class _TaskDecorator:
     def __call__(self, func: Callable[ParamsT, ReturnT], /) -> Route[ParamsT, ReturnT]: ...
     def __call__(self, func: Any, /) -> Any:
         raise NotImplementedError
-
-
-def task_name(func: Callable[..., Any]) -> str:
-    """``module:qualname``; the same whether a module is run (``python -m``) or imported.
-
-    ConfigurationError for what has no name of its own (a lambda, a partial, a callable object).
-    """
-    module = getattr(func, "__module__", None)
-    qualname = getattr(func, "__qualname__", None)
-    if module is None or qualname is None or "<lambda>" in qualname:
-        raise ConfigurationError(
-            f"{func!r} has no name that is the same after a restart. Give it one: task(name='...')."
-        )
-    return f"{real_module_name(module)}:{qualname}"
 
 
 def frozen(operation: str) -> ApplicationStateError:

@@ -1,0 +1,67 @@
+"""What a router is given, checked where it is written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from jobify.exceptions import ConfigurationError
+from jobify.options import check_handlers
+from jobify.state import State
+from jobify.types import ExceptionHandler, Lifespan
+
+__all__ = ("checked_handlers", "checked_layer", "checked_layers", "checked_lifespan", "checked_prefix", "checked_state")
+
+LayerT = TypeVar("LayerT", bound=Callable[..., Any])
+
+
+def checked_layer(layer: LayerT) -> LayerT:
+    """A middleware: an object, or an async function, to be called with ``(call_next, context)``."""
+    if isinstance(layer, type):
+        raise ConfigurationError(f"A middleware is an object, not a class. Did you mean {layer.__name__}()?")
+    if not callable(layer):
+        raise ConfigurationError(f"{layer!r} is no middleware: it needs async __call__(call_next, context).")
+    return layer
+
+
+def checked_layers(layers: Sequence[LayerT] | None) -> list[LayerT]:
+    """Middleware, the outermost first."""
+    return [checked_layer(layer) for layer in layers or ()]
+
+
+def checked_handlers(handlers: Any, where: str) -> dict[type[Exception], ExceptionHandler]:
+    """Exception handlers of a whole router, in a dict of its own."""
+    check_handlers(handlers, where)
+    return dict(handlers or {})
+
+
+def checked_lifespan(lifespan: Any) -> Lifespan[Any] | None:
+    """A function that gives an async context manager; an async generator function is made one."""
+    if lifespan is None:
+        return None
+    if inspect.isasyncgenfunction(lifespan):
+        return asynccontextmanager(lifespan)
+    if not callable(lifespan):
+        raise ConfigurationError(
+            f"The lifespan is {lifespan!r}; it must be a function (app) that gives an async context manager, such as "
+            "an async generator function with @asynccontextmanager."
+        )
+    return lifespan  # type: ignore[no-any-return]  # what it gives is seen when it is entered
+
+
+def checked_prefix(prefix: Any) -> str:
+    """The prefix, empty if there is none."""
+    if prefix is not None and not isinstance(prefix, str):
+        raise ConfigurationError(f"The prefix is {prefix!r}; it must be text, such as 'mail'.")
+    return prefix or ""
+
+
+def checked_state(state: Any) -> State:
+    """The state itself, or one of its own with what a plain mapping holds."""
+    if isinstance(state, State):
+        return state
+    if state is not None and not isinstance(state, Mapping):
+        raise ConfigurationError(f"The state is {state!r}; it must be a State, such as State({{'db': ...}}).")
+    return State(dict(state or {}))

@@ -1,0 +1,104 @@
+"""A registered task."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import ABC
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from jobify.job import Job
+from jobify.options import RouteOptions
+from jobify.schedule import Order, ScheduleBuilder, Scheduler
+from jobify.serializers.importable import name_of
+from jobify.signature import FuncSpec, inspect_function
+
+__all__ = ("NodeRoute", "RootRoute", "Route", "lasting_name")
+
+ParamsT = ParamSpec("ParamsT")
+ReturnT = TypeVar("ReturnT")
+Return_co = TypeVar("Return_co", covariant=True)
+
+
+class Route(ABC, Generic[ParamsT, Return_co]):
+    """A registered task. Call it as the plain function it was; ``push`` and ``schedule`` make jobs of it.
+
+    Subclass :class:`RootRoute` or :class:`NodeRoute` and give the class to an app or a router as its ``route_class`` to
+    change what tasks can do. ``options`` are checked and complete when the route is made; ``name`` is final once its
+    router is included in an app.
+    """
+
+    def __init__(self, *, name: str, func: Callable[ParamsT, Any], options: RouteOptions) -> None:
+        self.name = name
+        self.func = func
+        self.options = options
+        self.func_spec: FuncSpec[Any] = inspect_function(func, name=name)
+        self._scheduler: Scheduler | None = None
+        functools.update_wrapper(self, func, updated=())
+
+    def __call__(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Any:
+        return self.func(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the route belongs to an app."""
+        return self._scheduler is not None
+
+    def attach(self, scheduler: Scheduler, *, name: str) -> None:
+        """Make this a task of the app behind ``scheduler``, under its final ``name``."""
+        self._scheduler = scheduler
+        if name != self.name:
+            self.name = name
+            self.func_spec = inspect_function(self.func, name=name)
+
+    def detach(self) -> None:
+        """Make this a task of no app."""
+        self._scheduler = None
+
+    def schedule(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
+        """These arguments, at a time that the builder's methods say. TypeError if they do not fit the function."""
+        scheduler = self._require_scheduler()
+        self.func_spec.check(*args, **kwargs)
+        return ScheduleBuilder(
+            name=self.name,
+            func_spec=self.func_spec,
+            options=self.options,
+            scheduler=scheduler,
+            args=args,
+            kwargs=kwargs,
+        )
+
+    def push(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
+        """Run the task at once with these arguments: short for ``schedule(...).push()``."""
+        scheduler = self._require_scheduler()
+        self.func_spec.check(*args, **kwargs)
+        return scheduler.submit(Order(self.name, args, kwargs))
+
+    def _require_scheduler(self) -> Scheduler:
+        if self._scheduler is None:
+            raise RuntimeError(
+                f"Task {self.name!r} is not attached to any Jobify app. Did you forget to call app.include_router()?"
+            )
+        return self._scheduler
+
+
+class RootRoute(Route[ParamsT, ReturnT]):
+    """A task declared on the app itself."""
+
+
+class NodeRoute(Route[ParamsT, ReturnT]):
+    """A task declared on a router."""
+
+
+def lasting_name(func: Callable[..., Any]) -> str | None:
+    """``module:qualname``; the same whether a module is run (``python -m``) or imported.
+
+    None for what has no name of its own: a lambda, a partial, a callable object.
+    """
+    if not (inspect.isroutine(func) or inspect.isclass(func)) or "<lambda>" in func.__qualname__:
+        return None
+    return name_of(func)
