@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from jobify.clock import SECOND, Clock
 from jobify.engine.backend import Backend
@@ -28,11 +29,17 @@ _MAX_CLAIM = 256
 _RECHECK = 1.0
 """Seconds after which a sleeping dispatcher looks at the wall clock again: it may have jumped, or the machine slept."""
 
+_LOOK_AGAIN = 5.0
+"""Seconds after which it asks the storage although nothing is expected: a ring that was lost costs no more than
+that."""
+
 Admit = Callable[[Backend, Claim, LaneSlots], None]
 
 
 class Dispatcher(Service):
     """Claims due jobs of one storage as slots become free."""
+
+    _LONGEST_PAUSE = 1.0
 
     def __init__(
         self, backend: Backend, lanes: Lanes, endpoints: Sequence[Endpoint], admit: Admit, clock: Clock
@@ -43,10 +50,10 @@ class Dispatcher(Service):
         self._admit = admit
         self._clock = clock
         self._tasks = {
-            mode: tuple(endpoint.name for endpoint in endpoints if endpoint.run_mode is mode) for mode in RunMode
+            mode: tuple(endpoint.name for endpoint in endpoints if endpoint.lane is mode) for mode in RunMode
         }
         self._modes = [mode for mode, tasks in self._tasks.items() if tasks]
-        self._mode_of = {endpoint.name: endpoint.run_mode for endpoint in endpoints}
+        self._mode_of = {endpoint.name: endpoint.lane for endpoint in endpoints}
         self._bell = asyncio.Event()
         self._next_due_at: Microseconds | None = None
 
@@ -81,16 +88,28 @@ class Dispatcher(Service):
         reserved = self._reserve()
         if not reserved:
             return False
+        # Whoever stops the dispatcher waits for the answer: what was claimed must not be lost sight of.
+        asking = asyncio.ensure_future(self._claim(reserved))
         try:
-            claimed = await self._claim(reserved)
-        except BaseException:
+            await asyncio.wait([asking])
+        finally:
+            if not asking.done():
+                await asyncio.wait([asking])
+            claimed = self._take(asking, reserved)
+        return claimed.has_more
+
+    def _take(self, asked: asyncio.Future[Claimed], reserved: list[tuple[LaneSlots, int]]) -> Claimed:
+        """Act on the answer to a claim; its error, if it is one, once the slots are given back."""
+        error = asked.exception()
+        if error is not None:
             for slots, limit in reserved:
                 slots.release(limit)
-            raise
+            raise error
+        claimed = asked.result()
         if claimed.next_due_at is not None:
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
         self._start(claimed.claims, reserved)
-        return claimed.has_more
+        return claimed
 
     async def _claim(self, reserved: list[tuple[LaneSlots, int]]) -> Claimed:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
@@ -122,15 +141,13 @@ class Dispatcher(Service):
 
     async def _sleep(self) -> None:
         """Until somebody rings or the next job is due, by the wall clock."""
+        last_look = asyncio.get_running_loop().time() + _LOOK_AGAIN
         while not self._bell.is_set():
-            if self._next_due_at is None:
-                await self._bell.wait()
-                return
-            left = (self._next_due_at - self._clock.now()) / SECOND
+            left = last_look - asyncio.get_running_loop().time()
+            if self._next_due_at is not None:
+                left = min(left, (self._next_due_at - self._clock.now()) / SECOND)
             if left <= 0:
                 return
-            try:
-                async with asyncio.timeout(min(left, _RECHECK)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left if self._next_due_at is None else min(left, _RECHECK)):
                     await self._bell.wait()
-            except TimeoutError:
-                pass

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,7 @@ class Executor:
         self._attempts: dict[str, Attempt] = {}
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self._loop = asyncio.get_running_loop()
+        self._make_task = _task_maker(asyncio.get_running_loop())
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(list(self._attempts.values()))
@@ -80,7 +80,7 @@ class Executor:
         self._attempts[attempt.id] = attempt
         if len(self._attempts) == 1:
             self._is_idle.clear()
-        attempt.task = self._loop.create_task(self._carry(attempt))
+        attempt.task = self._make_task(self._carry(attempt))
 
     async def _carry(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""
@@ -149,6 +149,14 @@ class Executor:
             ),
             app=self._config.app,
         )
+
+
+def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
+    """``loop.create_task``, or where no factory has a say in it, the same without its ceremony: a third of its
+    price."""
+    if loop.get_task_factory() is not None:
+        return loop.create_task
+    return partial(asyncio.Task, loop=loop, name="jobify job")
 
 
 def _bind(attempt: Attempt) -> inspect.BoundArguments:

@@ -49,7 +49,11 @@ class Gate(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Finish what was asked, close the storage."""
+        """Finish what was asked, close the storage. Later questions are answered with an error."""
+        ...
+
+    def abandon(self) -> None:
+        """:meth:`stop`, after the event loop was closed without it: close the storage, answer nobody."""
         ...
 
     def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
@@ -84,6 +88,9 @@ class DirectGate:
         self.storage.open()
 
     async def stop(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
         self._unborn.clear()
         self.storage.close()
 
@@ -126,6 +133,7 @@ class ThreadGate:
         self._settlements: Line[Settlement] = Line(storage.settle, _MAX_GROUP)
         self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
         self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
+        self._lines: tuple[Line[Any], ...] = (self._inserts, self._settlements, self._claims, self._calls)
         self._news: deque[str] = deque()
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._is_signalled = False
@@ -140,6 +148,8 @@ class ThreadGate:
         self._is_signalled = False
         self._thread = threading.Thread(target=self._run, name="jobify-storage", daemon=True)
         self._thread.start()
+        for line in self._lines:
+            line.is_open = True
         try:
             await self.call(self.storage.open)
         except BaseException:
@@ -150,7 +160,9 @@ class ThreadGate:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        closed = asyncio.ensure_future(self.call(self.storage.close))
+        closed = self._ask(self._calls, self.storage.close)
+        for line in self._lines:
+            line.is_open = False
         try:
             await asyncio.shield(closed)
         finally:
@@ -158,14 +170,22 @@ class ThreadGate:
             if closed.done():  # otherwise this was cancelled: the thread ends by itself once it has closed
                 thread.join()
 
+    def abandon(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._calls.ask(self.storage.close, _nobody)
+            self._tokens.put(False)
+            self._tokens.put(True)
+            thread.join()
+
     def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
         self._inserts.ask(job, answer)
         self._signal()
 
     def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
-        if is_news:
-            self._news.append(settlement.id)
         self._settlements.ask(settlement, answer)
+        if is_news:  # appended last: when the thread finds it, the settlement is written or in line
+            self._news.append(settlement.id)
         self._signal()
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
@@ -176,12 +196,12 @@ class ThreadGate:
         value: T = await self._ask(self._calls, function)
         return value
 
-    async def _ask(self, line: Line[Any], question: Any) -> Any:
+    def _ask(self, line: Line[Any], question: Any) -> asyncio.Future[Any]:
         assert self._loop is not None
         answered: asyncio.Future[Any] = self._loop.create_future()
         line.ask(question, partial(_resolve, answered))
         self._signal()
-        return await answered
+        return answered
 
     def _signal(self) -> None:
         # The thread lowers the flag before it takes the lines: whoever finds it raised is still going to be taken.
@@ -198,20 +218,27 @@ class ThreadGate:
                 pass
 
     def _serve(self) -> bool:
-        """Make the calls that stand in line; whether there were any."""
-        news = bool(self._news)
-        self._news.clear()
+        """Make the calls that stand in line; whether a line was too long to be served at once."""
+        news = [self._news.popleft() for _ in range(len(self._news))]
         inserts, calls = self._inserts.take(), self._calls.take()
-        taken: list[Batch[Any]] = [inserts, self._settlements.take(), self._claims.take()]
-        batches = [batch for batch in taken if batch]
-        if not batches and not calls:
-            return False
+        taken: tuple[Batch[Any] | None, ...] = (inserts, self._settlements.take(), self._claims.take())
+        batches = [batch for batch in taken if batch is not None]
         self._execute(batches)
-        calls.execute()
-        if (news or any(job.owner is None for job in inserts.questions)) and self.storage.bell is not None:
-            self.storage.bell.ring()
-        self._hand_over([*batches, calls])
-        return True
+        if calls is not None:
+            calls.execute()
+            batches.append(calls)
+        if news or (inserts is not None and any(job.owner is None for job in inserts.questions)):
+            self._ring()
+        if batches:
+            self._hand_over(batches)
+        return any(len(batch) == _MAX_GROUP for batch in batches)
+
+    def _ring(self) -> None:
+        try:
+            if self.storage.bell is not None:
+                self.storage.bell.ring()
+        except Exception:  # of a user's own storage: what is committed must still be answered
+            log.exception("The bell of %r failed.", self.storage)
 
     def _execute(self, batches: list[Batch[Any]]) -> None:
         try:
@@ -230,7 +257,7 @@ class ThreadGate:
         try:
             self._loop.call_soon_threadsafe(_deliver, batches)
         except RuntimeError:
-            log.warning("The event loop was closed before the app was shut down: nobody is left to be answered.")
+            log.debug("The event loop was closed before the app was shut down: nobody is left to be answered.")
 
     def _claim_each(self, claims: Sequence[_TimedClaim]) -> list[Claimed]:
         return [self.storage.claim(request, now=now) for request, now in claims]
@@ -249,6 +276,10 @@ def _attempt(function: Callable[[], Any]) -> Any:
         return function()
     except Exception as error:
         return error
+
+
+def _nobody(answer: Any) -> None:
+    """Takes the answer to a question that nobody waits for."""
 
 
 def _deliver(batches: list[Batch[Any]]) -> None:

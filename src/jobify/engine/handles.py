@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from jobify.clock import to_datetime
 from jobify.cron import CronContext
@@ -21,6 +21,8 @@ from jobify.types import Microseconds
 
 __all__ = ("Handles",)
 
+_FIRST_SWEEP = 1000
+
 
 class Handles:
     """Finds or makes the one handle that a job has in this process."""
@@ -28,19 +30,26 @@ class Handles:
     def __init__(self, desk: JobDesk, rules: Rules) -> None:
         self._desk = desk
         self._rules = rules
-        self._jobs: WeakValueDictionary[str, Job[Any]] = WeakValueDictionary()
+        self._jobs: dict[str, ref[Job[Any]]] = {}
+        self._sweep_at = _FIRST_SWEEP
 
     def __iter__(self) -> Iterator[Job[Any]]:
-        return iter(list(self._jobs.values()))
+        return iter([job for job in (held() for held in self._jobs.values()) if job is not None])
 
     def find(self, job_id: str) -> Job[Any] | None:
         """The handle of an unfinished job, if somebody holds it. (An id may be used again when its job has ended.)"""
-        job = self._jobs.get(job_id)
+        held = self._jobs.get(job_id)
+        job = None if held is None else held()
         return None if job is None or job.is_done() else job
 
     def add(self, job: Job[Any]) -> None:
         """Remember a handle."""
-        self._jobs[job.id] = job
+        # Not a WeakValueDictionary: it makes a Python object and a callback per job, at four times the price. What is
+        # gone is swept out when the number of entries has doubled.
+        self._jobs[job.id] = ref(job)
+        if len(self._jobs) >= self._sweep_at:
+            self._jobs = {job.id: ref(job) for job in self if not job.is_done()}
+            self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._jobs))
 
     def make(self, job_id: str, due_at: Microseconds, status: JobStatus) -> Job[Any]:
         """A new handle, not remembered yet."""

@@ -7,13 +7,17 @@ questions, too.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from jobify.exceptions import ApplicationStateError
+
 __all__ = ("Answer", "Batch", "Line")
 
 QuestionT = TypeVar("QuestionT")
+log = logging.getLogger("jobify.storage")
 
 Answer: TypeAlias = Callable[[Any], None]
 """Gets the value of a call, or its exception as a value. Called on the event loop, and must not raise."""
@@ -22,22 +26,28 @@ Answer: TypeAlias = Callable[[Any], None]
 class Line(Generic[QuestionT]):
     """Questions for one method, which takes many at once, and who wants the answers."""
 
-    __slots__ = ("_answers", "_limit", "_method", "_questions")
+    __slots__ = ("_answers", "_limit", "_method", "_questions", "is_open")
 
     def __init__(self, method: Callable[[Sequence[QuestionT]], Sequence[Any]], limit: int) -> None:
         self._method = method
         self._limit = limit
         self._questions: deque[QuestionT] = deque()
         self._answers: deque[Answer] = deque()
+        self.is_open = True
 
     def ask(self, question: QuestionT, answer: Answer) -> None:
-        """Stand in line."""
+        """Stand in line; a line that is closed answers at once, with an error."""
+        if not self.is_open:
+            answer(_closed())
+            return
         self._questions.append(question)
         self._answers.append(answer)
 
-    def take(self) -> Batch[QuestionT]:
-        """Those at the front of the line; perhaps none."""
+    def take(self) -> Batch[QuestionT] | None:
+        """Those at the front of the line, None if there is nobody."""
         count = min(len(self._answers), self._limit)
+        if not count:
+            return None
         questions = [self._questions.popleft() for _ in range(count)]
         return Batch(self._method, questions, [self._answers.popleft() for _ in range(count)])
 
@@ -83,4 +93,13 @@ class Batch(Generic[QuestionT]):
     def deliver(self) -> None:
         """Give the answers to those who want them."""
         for answer, value in zip(self._answers, self._values, strict=True):
-            answer(value)
+            try:
+                answer(value)
+            except Exception:  # it must not: but the others must get theirs
+                log.exception("An answer of the storage could not be handled.")
+
+
+def _closed() -> ApplicationStateError:
+    return ApplicationStateError(
+        operation="use the storage", reason="The app was shut down.", solution="Do it inside `async with app:`."
+    )
