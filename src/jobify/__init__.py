@@ -1,5 +1,9 @@
 """A durable job scheduler and task queue: one decorator, one SQLite file, no broker.
 
+Everything of daily use is here, and so are the types that annotations need. The rest has one address each:
+:mod:`jobify.router` (``Route`` and its kin), :mod:`jobify.middleware`, :mod:`jobify.exceptions`, :mod:`jobify.storage`,
+:mod:`jobify.serializers`, :mod:`jobify.typeadapter`, :mod:`jobify.crontab`, :mod:`jobify.testing`.
+
 >>> from jobify import Jobify
 >>> app = Jobify(storage=False)
 >>> @app.task(name="add")
@@ -8,19 +12,22 @@
 """
 
 from jobify.app import Jobify
-from jobify.context import JobContext, OuterContext, Runnable
+from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
 from jobify.cron import Cron, CronContext
+from jobify.crontab import CronFactory, CronParser
 from jobify.job import Job
 from jobify.misfire import GracePolicy, MisfirePolicy
 from jobify.options import RouteOptions, RunMode
 from jobify.plugins import Plugin
 from jobify.retry import SmartRetry
 from jobify.router import JobRouter
-from jobify.schedule import ScheduleBuilder
+from jobify.schedule import ScheduleBuilder, TaskTracker
 from jobify.settings import JobifyConfiguration
+from jobify.signature import FuncSpec
 from jobify.state import RequestState, State
 from jobify.status import JobStatus
-from jobify.types import INJECT
+from jobify.triggers import Triggers
+from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
 
 __version__ = "0.1.0"
 
@@ -31,6 +38,10 @@ __all__ = (
     "INJECT",
     "Cron",
     "CronContext",
+    "CronFactory",
+    "CronParser",
+    "ExceptionHandler",
+    "FuncSpec",
     "GracePolicy",
     "Job",
     "JobContext",
@@ -39,15 +50,22 @@ __all__ = (
     "Jobber",
     "Jobify",
     "JobifyConfiguration",
+    "Lifespan",
+    "LoopFactory",
+    "MappingExceptionHandlers",
     "MisfirePolicy",
     "OuterContext",
     "Plugin",
     "RequestState",
     "RouteOptions",
     "RunMode",
+    "RunStrategy",
     "Runnable",
     "ScheduleBuilder",
     "SmartRetry",
     "State",
+    "TaskTracker",
+    "Triggers",
+    "UUIDGenerator",
     "__version__",
 )

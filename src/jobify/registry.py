@@ -42,6 +42,9 @@ class Endpoint:
     spec: FuncSpec[Any]
     options: RouteOptions
     run_mode: RunMode
+    lane: RunMode
+    """Whose slots its attempts hold. Those that wait in a queue of the app's own hold the event loop's: a thread that
+    waits is of no use to anybody, and only what is in that queue can be put in order."""
     is_durable: bool
     retry: SmartRetry | None
     cron: Cron | None
@@ -123,6 +126,7 @@ def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
         spec=spec,
         options=options,
         run_mode=run_mode,
+        lane=RunMode.MAIN if _is_queued(path) else run_mode,
         is_durable=options.get("durable", True),
         retry=options.get("retry"),  # type: ignore[arg-type]  # check_options turned a number into a SmartRetry
         cron=None if cron is None else as_cron(cron),
@@ -132,6 +136,10 @@ def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
         call=_chain(path, route),
         outer=tuple(layer for node in path for layer in node.outer_middleware),
     )
+
+
+def _is_queued(path: list[Router]) -> bool:
+    return any(getattr(layer, "is_queue", False) for node in path for layer in node.middleware)
 
 
 def _chain(path: list[Router], route: Route[..., Any]) -> CallNext | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
@@ -20,7 +20,7 @@ from jobify.options import RouteOptions, check_duration
 from jobify.signature import FuncSpec
 from jobify.types import Microseconds
 
-__all__ = ("Order", "ScheduleBuilder", "Scheduler")
+__all__ = ("Order", "ScheduleBuilder", "Scheduler", "TaskTracker")
 
 ReturnT = TypeVar("ReturnT")
 
@@ -69,6 +69,23 @@ class Scheduler(Protocol):
         When it returns, a durable job is on disk. ApplicationStateError if the app is not started, DuplicateJobError if
         the id is in use, StorageUnavailableError if nothing could be stored; in each case nothing was.
         """
+        ...
+
+
+@runtime_checkable
+class TaskTracker(Protocol):
+    """Knows the jobs that have not ended: the app, as code sees it that only looks on."""
+
+    def find_job(self, id_: str) -> Job[Any] | None:
+        """The handle of a waiting or running job, None if there is none with this id."""
+        ...
+
+    def get_active_jobs(self) -> list[Job[Any]]:
+        """The handles of all waiting and running jobs."""
+        ...
+
+    async def wait_all(self, timeout: float | None = None) -> None:
+        """Return when there is none left; TimeoutError after ``timeout`` seconds."""
         ...
 
 

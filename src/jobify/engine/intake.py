@@ -203,7 +203,7 @@ class Intake:
         """Ask for the insert; the draft gets the answer."""
         payload = self._encode(draft)
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
-            lane = self._lanes[draft.endpoint.run_mode]
+            lane = self._lanes[draft.endpoint.lane]
             if lane.take():
                 draft.lane = lane
         draft.backend.gate.insert(draft.row(payload), draft, is_id_new=order.job_id is None)

@@ -11,7 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from jobify.context import JobContext, OuterContext
 
@@ -36,6 +36,9 @@ class BaseMiddleware(ABC):
 
     Not calling ``call_next`` stops the chain: the job succeeds with what is returned.
     """
+
+    is_queue: ClassVar[bool] = False
+    """Whether attempts line up inside this layer. Such attempts do not hold a thread or a child process meanwhile."""
 
     @abstractmethod
     async def __call__(self, call_next: CallNext, context: JobContext) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ class ExceptionHandlerMiddleware(BaseMiddleware):
     """Calls the nearest handler: of the task, else of its router, else of the app; in each by the exception's MRO.
 
     What the handler returns is the result of the job, which has then succeeded. What it raises is the failure of the
-    attempt. A plain function runs in a thread.
+    attempt. A plain function runs in a thread; in the app's own pool, if it was given one.
     """
 
     def __init__(self, levels: Sequence[Mapping[type[Exception], ExceptionHandler]]) -> None:
@@ -45,5 +46,15 @@ class ExceptionHandlerMiddleware(BaseMiddleware):
 async def _call(handler: ExceptionHandler, error: Exception, context: JobContext) -> Any:
     if is_async_callable(handler):
         return await handler(error, context)
-    run = contextvars.copy_context().run
-    return await asyncio.to_thread(run, handler, error, context)
+    pool = context.jobify_config.worker_pools.threadpool
+    seen = contextvars.copy_context()
+    running = asyncio.get_running_loop().run_in_executor(pool, lambda: seen.run(_call_plain, handler, error, context))
+    value = await running
+    return await value if inspect.isawaitable(value) else value
+
+
+def _call_plain(handler: ExceptionHandler, error: Exception, context: JobContext) -> Any:
+    try:
+        return handler(error, context)
+    except StopIteration as raised:  # no future can carry one: whoever waits for it would wait for ever
+        raise RuntimeError(f"The exception handler {handler!r} raised StopIteration.") from raised

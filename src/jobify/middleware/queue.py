@@ -1,0 +1,157 @@
+"""A bounded line in front of the tasks: back-pressure, a limit of jobs at work, and an order of one's own.
+
+::
+
+    app = Jobify(middleware=[QueueMiddleware(workers=10)])
+
+    @app.task(metadata={"priority": 5})
+    async def urgent() -> None: ...
+
+A job runs where it would run without the queue, in the task that its attempt has: a worker only gives it its turn and
+waits until it is over. So a cancel, a timeout or an error never reaches a worker, whatever the job makes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import count
+from typing import Any, NamedTuple, Protocol
+
+from jobify.context import JobContext
+from jobify.exceptions import ApplicationStateError, ConfigurationError
+from jobify.middleware.base import BaseMiddleware, CallNext
+from jobify.status import JobStatus
+
+__all__ = ("Item", "JobifyQueue", "QueueMiddleware")
+
+log = logging.getLogger("jobify.middleware")
+
+_PAUSE = 1.0
+"""Seconds after which a worker asks a queue again that has raised."""
+
+
+class Item(NamedTuple):
+    """A job in the queue. Items compare by what is to run first: the higher priority, then the earlier arrival."""
+
+    call_next: CallNext
+    context: JobContext
+    turn: asyncio.Future[None]
+    """Done when a worker has given the job its turn, or the job has left the queue without one."""
+    over: asyncio.Future[None]
+    """Done when the job has run, or has left the queue."""
+    priority: float = 0
+    """The negative of ``metadata["priority"]``."""
+    number: int = 0
+    """Arrivals are counted."""
+
+    def __lt__(self, other: tuple[Any, ...], /) -> bool:
+        return (self.priority, self.number) < other[-2:]
+
+
+class JobifyQueue(Protocol):
+    """What a :class:`QueueMiddleware` asks of its queue; those of :mod:`asyncio` have it."""
+
+    async def get(self) -> Item:
+        """The next item; waits for one."""
+        ...
+
+    async def put(self, item: Item, /) -> None:
+        """Add an item; waits for room. To wait is to hold the job back."""
+        ...
+
+    def task_done(self) -> None:
+        """The item that was got is dealt with."""
+        ...
+
+
+class QueueMiddleware(BaseMiddleware):
+    """Lets ``workers`` jobs at a time through, and keeps the others in ``queue``.
+
+    The default queue is an ``asyncio.PriorityQueue(1024)``: jobs with a higher ``metadata["priority"]`` (a number; 0 if
+    there is none) run first, equal ones in the order of their arrival. ``asyncio.Queue`` runs them in that order
+    whatever their priority, ``asyncio.LifoQueue`` the latest first. What finds the queue full waits outside it.
+
+    A job in the queue is SCHEDULED. If it is cancelled it never runs; its place is free when a worker comes to it. Time
+    in the queue is no part of a task's ``timeout``. At a shutdown, what has not got its turn is given back.
+
+    The middleware is a plugin, too, and is started with the app that it is in. An app that is started again gets a new
+    queue of the same kind and size; a queue class of your own must work in any event loop.
+    """
+
+    is_queue = True
+
+    def __init__(self, queue: JobifyQueue | None = None, workers: int = 100) -> None:
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ConfigurationError(f"workers is {workers!r}; it must be a whole number of at least 1.")
+        self.queue: JobifyQueue = asyncio.PriorityQueue(1024) if queue is None else queue
+        self.workers = workers
+        self._workers: list[asyncio.Task[None]] = []
+        self._numbers = count()
+        self._has_served = False
+
+    async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
+        if not self._workers:
+            raise ApplicationStateError(
+                operation="queue a job",
+                reason="No worker of the QueueMiddleware runs.",
+                solution="Give it to an app or a router as middleware, or register it as a plugin.",
+            )
+        item = self._item(call_next, context)
+        context.job.status = JobStatus.SCHEDULED
+        try:
+            await self.queue.put(item)
+            await item.turn
+            context.job.status = JobStatus.RUNNING
+            return await call_next(context)
+        finally:
+            _resolve(item.turn)
+            _resolve(item.over)
+
+    async def startup(self, app: Any) -> None:
+        """Start the workers."""
+        if self._has_served:
+            self.queue = _fresh(self.queue)
+        self._has_served = True
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self.workers)]
+
+    async def shutdown(self) -> None:
+        """Stop the workers. No job is in the queue any more: the app has waited for all, or taken them back."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    def _item(self, call_next: CallNext, context: JobContext) -> Item:
+        priority = (context.route_options.get("metadata") or {}).get("priority", 0)
+        if not isinstance(priority, int | float):
+            raise ConfigurationError(
+                f"The priority in the metadata of task {context.runnable.name!r} is {priority!r}; it must be a number."
+            )
+        loop = asyncio.get_running_loop()
+        return Item(call_next, context, loop.create_future(), loop.create_future(), -priority, next(self._numbers))
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                item = await self.queue.get()
+            except Exception:
+                log.exception("The queue %r failed; it is asked again in %g s.", self.queue, _PAUSE)
+                await asyncio.sleep(_PAUSE)
+                continue
+            if not item.turn.done():
+                item.turn.set_result(None)
+                await item.over
+            self.queue.task_done()
+
+
+def _fresh(queue: Any) -> JobifyQueue:
+    """An empty queue for another event loop; asyncio's queues are bound to the first that they have waited in."""
+    kind: Any = type(queue)
+    is_asyncio = kind in (asyncio.PriorityQueue, asyncio.LifoQueue, asyncio.Queue)
+    return kind(queue.maxsize) if is_asyncio else queue  # type: ignore[no-any-return]  # it is a JobifyQueue either way
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
