@@ -6,15 +6,18 @@ connection never waits for a commit of the first, nor for another process.
 **Waiting.** SQLite's own busy handler sleeps longer each time, up to 100 ms, so that of eight processes that write
 all the time some wait for seconds while the others pass them (2.6 s at the worst, and one of the eight wrote a single
 row in that time). A queue on a file lock in front of it would be fair, but blocks without end behind a process that
-was stopped while it had its turn. So the handler is off, and :meth:`Database._run` tries again after short random
+was stopped while it had its turn. So the handler is off, and :meth:`Database._insist` tries again after short random
 pauses, which is as quick and nearly as fair as the queue (measured with eight processes: 99 of 100 commits within 12
 ms, the worst 60 ms), and ends with an error after ``timeout``.
 
 **Steps.** Every step of a statement releases the interpreter's lock, and with a busy event loop it takes milliseconds
 to get it back. A single writing statement is therefore left to SQLite's autocommit: one step, one transaction.
 
-**Processes that fork.** SQLite must not be used, nor closed, in a child with a connection of its parent. After a fork
-the child's copy of this object is closed; the connections themselves are kept aside, untouched, until the child ends.
+**Forks.** SQLite forbids to take a connection into a child process: its locks belong to the process, so parent and
+child would each believe to hold what the other one holds. Before a fork both connections are closed, as soon as the
+running statement or transaction has ended; each process connects again when it needs to. The child counts as not open
+until it has called ``open`` itself. Only a fork from inside a transaction takes connections along; there the child
+may not open this file at all.
 """
 
 from __future__ import annotations
@@ -25,15 +28,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
-from jobify.exceptions import ApplicationStateError, StorageUnavailableError
+from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
 from jobify.storage.sqlite.failures import explain, is_busy, raise_claim_lost
 
 __all__ = ("Database",)
 
+T = TypeVar("T")
+
 _CACHED_STATEMENTS = 256
-_PRAGMAS = (
+_SETTINGS = (
     "PRAGMA cache_size = -8000",  # kB
     "PRAGMA temp_store = MEMORY",
     "PRAGMA journal_size_limit = 16000000",  # a log that a burst made long is cut again
@@ -43,8 +49,8 @@ _PRAGMAS = (
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.02
 
-_left_behind: list[sqlite3.Connection] = []
-"""Connections of the parent process, in a child."""
+_taken_along: dict[str, list[sqlite3.Connection | None]] = {}
+"""In a child: connections of its parent, by path. They are not even closed."""
 
 
 class Database:
@@ -52,70 +58,95 @@ class Database:
 
     def __init__(self, path: str, *, timeout: float, synchronous: str) -> None:
         self.path = path
+        self.is_open = False
         self._timeout = timeout
         self._synchronous = synchronous
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        self._reading = threading.Lock()
+        self._connects = 0
         self._block_thread: int | None = None
+        self._lock_anew()
+
+    def _lock_anew(self) -> None:
+        # Held while a connection works; the writer's also from the beginning of a transaction to its end.
+        self._writing = threading.RLock()
+        self._reading = threading.RLock()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
-    @property
-    def is_open(self) -> bool:
-        return self._writer is not None
-
     def open(self, prepare: Callable[[Database], None]) -> None:
-        """Connect; ``prepare`` is called with the writing connection in place, before anything is set on the file."""
+        """Connect; ``prepare`` is called first, when nothing is set on the file yet."""
+        if self.path in _taken_along:
+            raise StorageError(
+                f"This process was forked inside a transaction on {self.path!r} and cannot use that file. Open the "
+                "database after the fork, or start processes with the spawn method."
+            )
+        self.is_open = True
         try:
-            self._writer = self._connect()
             prepare(self)
-            self.execute(f"PRAGMA synchronous = {self._synchronous}")
-            self._reader = self._connect()
-            self._run(self._reader, "PRAGMA query_only = ON", ())
         except BaseException:
             self.close()
             raise
 
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(
-                self.path,
-                timeout=0,
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=_CACHED_STATEMENTS,
-            )
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
-        for pragma in _PRAGMAS:
-            self._run(connection, pragma, ())
-        connection.create_function("claim_lost", 0, raise_claim_lost)
-        return connection
-
     def close(self) -> None:
-        with self._reading:
-            connections = (self._reader, self._writer)
-            self._reader = self._writer = None
+        """Close both connections. Waits for a statement that runs on one of them."""
+        self.is_open = False
+        with self._writing, self._reading:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connections = (self._reader, self._writer)
+        self._reader = self._writer = None
         for connection in connections:
             if connection is not None:
                 connection.close()
 
-    def leave_behind(self) -> None:
-        """In a child process: forget the parent's connections without touching them."""
-        _left_behind.extend(connection for connection in (self._writer, self._reader) if connection is not None)
-        self._writer = self._reader = None
-        self._reading = threading.Lock()  # another thread of the parent may have held it
-        self._block_thread = None
+    def _connect(self, setting: str) -> sqlite3.Connection:
+        if not self.is_open:
+            raise ApplicationStateError(
+                operation=f"use the database {self.path!r}",
+                reason="It is not open in this process.",
+                solution="Call open() first, in each process by itself: a fork does not take it along.",
+            )
+        connection = sqlite3.connect(
+            self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
+        )
+        try:
+            for one in (*_SETTINGS, setting):
+                connection.execute(one)
+        except BaseException:
+            connection.close()
+            raise
+        connection.create_function("claim_lost", 0, raise_claim_lost)
+        return connection
+
+    # -- forks ---------------------------------------------------------------------------------------------------------
+
+    def hold_still(self) -> None:
+        """Before a fork: wait until nothing is at work, and disconnect."""
+        self._writing.acquire()
+        self._reading.acquire()
+        if self._block_thread is None:
+            self._disconnect()
+
+    def go_on(self) -> None:
+        """After a fork, in the parent."""
+        self._reading.release()
+        self._writing.release()
+
+    def leave(self) -> None:
+        """After a fork, in the child: this is not open here."""
+        if self._writer is not None:
+            _taken_along[self.path] = [self._writer, self._reader]
+        self._reader = self._writer = self._block_thread = None
+        self.is_open = False
+        self._lock_anew()  # the old ones are held by a thread that does not exist here
 
     # -- statements ----------------------------------------------------------------------------------------------------
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run a statement on the writing connection; by itself it is a transaction."""
-        writer = self._require(self._writer)
-        if self._block_thread is not None and not writer.in_transaction:
-            raise StorageUnavailableError(f"The database {self.path!r} has given up the transaction after an error.")
-        return self._run(writer, statement, parameters)
+        return self._insist(partial(self._write, statement, parameters))
 
     def write(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement that inserts, updates or deletes; how many rows it did that to."""
@@ -123,58 +154,82 @@ class Database:
 
     def row(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """The only row of a query on the writing connection, which sees its own transaction."""
-        return self._fetch(self.execute(statement, parameters))
+        return self._insist(partial(self._write_and_fetch, statement, parameters))
 
     def read(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """The only row of a query, from any thread. Sees what is committed; a block's own thread sees its block."""
         if self._block_thread == threading.get_ident():
             return self.row(statement, parameters)
+        return self._insist(partial(self._read, statement, parameters))
+
+    def data_version(self) -> tuple[int, int]:
+        """Differs from an earlier one if another connection has committed since; perhaps after a fork, too."""
+        (version,) = self.row("PRAGMA data_version")
+        return self._connects, version
+
+    def _write(self, statement: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+        with self._writing:
+            if self._writer is None:
+                self._writer = self._connect(f"PRAGMA synchronous = {self._synchronous}")
+                self._connects += 1
+            if self._block_thread is not None and not self._writer.in_transaction:
+                raise StorageUnavailableError(
+                    f"The database {self.path!r} has given up the transaction after an error. Nothing was changed."
+                )
+            return self._writer.execute(statement, parameters)
+
+    def _write_and_fetch(self, statement: str, parameters: Sequence[Any]) -> Any:
+        with self._writing:
+            return self._write(statement, parameters).fetchone()
+
+    def _read(self, statement: str, parameters: Sequence[Any]) -> Any:
         with self._reading:
-            return self._fetch(self._run(self._require(self._reader), statement, parameters))
+            if self._reader is None:
+                self._reader = self._connect("PRAGMA query_only = ON")
+            return self._reader.execute(statement, parameters).fetchone()
 
-    def _fetch(self, cursor: sqlite3.Cursor) -> Any:
-        try:
-            return cursor.fetchone()
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
-
-    def _require(self, connection: sqlite3.Connection | None) -> sqlite3.Connection:
-        if connection is None:
-            raise ApplicationStateError(
-                operation=f"use the database {self.path!r}",
-                reason="It is not open in this process.",
-                solution="Call open() first, in each process by itself: a fork does not take it along.",
-            )
-        return connection
-
-    def _run(self, connection: sqlite3.Connection, statement: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
-        started = time.monotonic()
+    def _insist(self, step: Callable[[], T]) -> T:
+        """Take a step, again and again while somebody else has the file locked."""
+        started = None
         while True:
             try:
-                return connection.execute(statement, parameters)
+                return step()
             except sqlite3.Error as error:
-                waited = time.monotonic() - started
-                if connection.in_transaction or not is_busy(error) or waited >= self._timeout:
+                now = time.monotonic()
+                started = now if started is None else started
+                if not is_busy(error) or now - started >= self._timeout:
                     raise explain(error, self.path) from error
-            time.sleep(random.random() * min(max(_SHORTEST_PAUSE, waited / 20), _LONGEST_PAUSE))
+            time.sleep(random.random() * min(max(_SHORTEST_PAUSE, (now - started) / 20), _LONGEST_PAUSE))
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
         """A block of statements, all or none. The write lock is taken at once, so that what is read stays true."""
         if self._block_thread is not None:
             raise RuntimeError("A transaction is open already; they do not nest.")
-        self.execute("BEGIN IMMEDIATE")
-        self._block_thread = threading.get_ident()
+        writing = self._insist(partial(self._begin, kind))
         try:
             yield
             self.execute("COMMIT")
         except BaseException:
-            self.roll_back()
+            self._end("ROLLBACK")
             raise
         finally:
             self._block_thread = None
+            writing.release()
+
+    def _begin(self, kind: str) -> threading.RLock:
+        """Begin a transaction, and hold the lock that is to be released at its end."""
+        writing = self._writing
+        writing.acquire()
+        try:
+            self._write(f"BEGIN {kind}", ())
+        except BaseException:
+            writing.release()
+            raise
+        self._block_thread = threading.get_ident()
+        return writing
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
@@ -191,10 +246,6 @@ class Database:
             raise
         finally:
             self._end("RELEASE call")
-
-    def roll_back(self) -> None:
-        """Undo the open transaction."""
-        self._end("ROLLBACK")
 
     def _end(self, statement: str) -> None:
         """Run ``statement``, unless SQLite has given up the whole transaction already, after a serious error."""

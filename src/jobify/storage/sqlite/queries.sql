@@ -321,6 +321,3 @@ SELECT CAST(json_group_array(json_array(
     job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner
 )) AS BLOB)
 FROM (SELECT * FROM attempts WHERE job_id = ? ORDER BY seq)
-
--- name: data_version
-PRAGMA data_version

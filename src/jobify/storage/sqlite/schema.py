@@ -83,17 +83,12 @@ def _version(database: Database, newest: int) -> int:
 
 
 def _migrate(database: Database, steps: list[str]) -> None:
-    database.execute("BEGIN EXCLUSIVE")
-    try:
+    with database.transaction("EXCLUSIVE"):
         for step in steps[_version(database, len(steps)) :]:
             for statement in split(step):
                 database.execute(statement)
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute(f"PRAGMA user_version = {len(steps)}")
-        database.execute("COMMIT")
-    except BaseException:
-        database.roll_back()
-        raise
 
 
 def _use_write_ahead_log(database: Database) -> None:

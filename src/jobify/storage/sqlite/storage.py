@@ -1,14 +1,14 @@
 """Jobs in one SQLite file: the parts of this package behind the port.
 
-=================  ==========================================================================
+=================  =======================================================================================
 ``database``       two connections, transactions, waiting for a locked file
 ``schema``         whose file it is, migrations
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``         pick, then take
 ``jobs``           insert, replace, settle, cancel, delete; ``pending`` what waits for an end
 ``reads``          get, find, count
-``owners``         processes; ``locks`` tells who lives, ``bell`` wakes
-=================  ==========================================================================
+``owners``         processes; ``locks`` tells who lives, ``bell`` wakes, ``forks`` parts parent and child
+=================  =======================================================================================
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -36,6 +35,7 @@ from jobify.records import (
     Settlement,
 )
 from jobify.storage.base import Bell
+from jobify.storage.sqlite import forks
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.jobs import Jobs
@@ -43,7 +43,6 @@ from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
 from jobify.storage.sqlite.reads import Reads
 from jobify.storage.sqlite.schema import prepare
-from jobify.storage.sqlite.statements import sql
 from jobify.types import Microseconds
 
 __all__ = ("SQLiteStorage",)
@@ -89,7 +88,7 @@ class SQLiteStorage:
         self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous)
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Reads(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners"), has_bell=self.is_shared)
-        self._data_version = 0
+        self._data_version = (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -98,8 +97,8 @@ class SQLiteStorage:
             return
         self._connect(self._locate())
         self._database.open(prepare)
-        self._data_version = self._read_data_version()
-        _opened.add(self)
+        self._data_version = self._database.data_version()
+        forks.watch(self)
 
     def _locate(self) -> str:
         """The one path of the file, so that two names of it do not have two directories of owners."""
@@ -116,10 +115,16 @@ class SQLiteStorage:
         if temporary is not None:
             temporary.cleanup()
 
-    def _leave_behind(self) -> None:
-        """This is a child process now: what the parent has opened is not ours."""
+    def before_fork(self) -> None:
+        self._database.hold_still()
+
+    def after_fork_in_parent(self) -> None:
+        self._database.go_on()
+
+    def after_fork_in_child(self) -> None:
         self._owners.leave_behind()
-        self._database.leave_behind()
+        self._database.leave()
+        self._temporary = None
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
@@ -187,29 +192,12 @@ class SQLiteStorage:
         return self._reads.attempts(id)
 
     def changed(self) -> bool:
-        before, self._data_version = self._data_version, self._read_data_version()
+        before, self._data_version = self._data_version, self._database.data_version()
         return before != self._data_version
-
-    def _read_data_version(self) -> int:
-        # Of the writing connection: its own commits do not count, those of everybody else do.
-        (version,) = self._database.row(sql("data_version"))
-        return int(version)
 
     @property
     def bell(self) -> Bell | None:
         return self._owners.bell
-
-
-_opened: weakref.WeakSet[SQLiteStorage] = weakref.WeakSet()
-
-
-def _leave_all_behind() -> None:
-    for storage in list(_opened):
-        storage._leave_behind()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_all_behind)
 
 
 def _checked_path(database: str | os.PathLike[str]) -> str:

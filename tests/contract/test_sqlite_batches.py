@@ -1,0 +1,214 @@
+"""Batches: their sizes, what stands for NULL in them, and answers that are too long for one row."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobify.exceptions import StorageUnavailableError
+from jobify.records import JobQuery, NewJob, Settlement
+from jobify.status import ENDED
+from jobify.storage import SQLiteStorage
+from jobify.storage.sqlite import statements
+from jobify.storage.sqlite.statements import CHUNK, attempt_values, id_values, job_values, settlement_values, sql
+from jobify.testing.storage_contract.given import NOW, again, born, claim, end, job, line, look, one
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
+    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
+    storage.open()
+    yield storage
+    storage.close()
+
+
+def test_the_words_in_the_statements_are_those_of_the_vocabulary() -> None:
+    words = ", ".join(f"'{status}'" for status in ENDED)
+    for name in ("unfinished", "delete_ended"):
+        text = statements._STATEMENTS[name]
+        assert all(f"'{status}'" in text for status in ENDED), words
+
+
+def test_the_same_statement_is_the_same_text() -> None:
+    assert sql("insert", rows=(4, 17)) is sql("insert", rows=(4, 17))
+    assert sql("delete", ids=2).count("?") == 2
+    assert sql("tidy_cancels").count("{") == 0
+
+
+@given(st.integers(1, CHUNK))
+def test_a_batch_is_padded_to_a_power_of_two(count: int) -> None:
+    for (rows, width), values in (
+        job_values([job(str(number)) for number in range(count)]),
+        settlement_values([end(1, born(str(number), 1)) for number in range(count)]),
+        attempt_values([line(str(number)) for number in range(count)]),
+    ):
+        assert rows & (rows - 1) == 0
+        assert count <= rows < 2 * count or rows == 1
+        assert len(values) == rows * width
+    size, ids = id_values([str(number) for number in range(count)])
+    assert size == len(ids)
+    assert set(ids) == {str(number) for number in range(count)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
+def test_batches_of_any_size(storage: SQLiteStorage, count: int) -> None:
+    owner = storage.register(now=NOW)
+    jobs = [born(f"{number:04}", owner) for number in range(count)]
+    assert storage.insert(jobs) == [True] * count
+    assert storage.settle([again(owner, one, ready=True, due_at=NOW) for one in jobs]) == [True] * count
+    found = look(storage, owner, limit=count).claims
+    assert [one.id for one in found] == [one.id for one in jobs]
+    assert storage.settle([end(owner, one, history=(line(one.id),)) for one in found]) == [True] * count
+    assert storage.count(JobQuery()) == {("task", "default", "success"): count}
+    assert storage.delete([one.id for one in jobs]) == count
+
+
+texts = st.sampled_from(["", "0", "NULL", "x", "ä\0"]) | st.text(max_size=3)
+numbers = st.sampled_from([0, 1, -1, 2**63 - 1, -(2**63)]) | st.integers(-5, 5)
+blobs = st.sampled_from([b"", b"\0", b"0"]) | st.binary(max_size=3)
+
+
+@given(
+    st.lists(
+        st.builds(
+            NewJob,
+            id=st.uuids().map(str),
+            task=texts,
+            queue=texts,
+            priority=numbers,
+            status=st.just("odd"),
+            ready=st.booleans(),
+            due_at=numbers,
+            created_at=numbers,
+            payload=blobs,
+            rule=st.none() | texts,
+            offset_at=st.none() | numbers,
+            options=st.none() | texts,
+            origin=st.none() | numbers,
+            owner=st.none() | numbers,
+            fence=numbers,
+            attempt=numbers,
+            started_at=st.none() | numbers,
+        ),
+        max_size=5,
+    )
+)
+def test_every_value_comes_back_none_included(jobs: list[NewJob]) -> None:
+    storage = SQLiteStorage(":memory:")
+    storage.open()
+    try:
+        assert storage.insert(jobs) == [True] * len(jobs)
+        found = {record.id: NewJob._make(record[: len(NewJob._fields)]) for record in storage.find(JobQuery())}
+        assert found == {job.id: job for job in jobs}
+        owner = storage.register(now=NOW)
+        running = [born(f"r{number}", owner) for number in range(2)]
+        storage.insert(running)
+        settlements = [
+            end(owner, one, result=result, error=error, finished_at=at, delete_at=at, offset_at=at)
+            for one, result, error, at in zip(running, (b"", None), ("", None), (0, None), strict=True)
+        ]
+        assert storage.settle(settlements) == [True, True]
+        for settlement in settlements:
+            record = one(storage, settlement.id)
+            wanted = ("result", "error", "finished_at", "delete_at", "offset_at")
+            assert [getattr(record, name) for name in wanted] == [getattr(settlement, name) for name in wanted]
+    finally:
+        storage.close()
+
+
+def test_a_fault_in_a_batch_changes_nothing(storage: SQLiteStorage) -> None:
+    owner = storage.register(now=NOW)
+    running = [born("a", owner), born("b", owner)]
+    storage.insert(running)
+    faulty: list[Settlement] = [end(owner, running[0]), end(owner, running[1], due_at=2**70)]
+    with pytest.raises(OverflowError):
+        storage.settle(faulty)
+    with pytest.raises(OverflowError):
+        storage.insert([job("c"), job("d", due_at=2**70)])
+    with pytest.raises(TypeError):
+        storage.insert([job("e"), job("f", payload=object())])
+    assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "running", "b": "running"}
+
+
+def test_a_fault_in_a_block_spoils_only_its_own_call(storage: SQLiteStorage) -> None:
+    many = [job(f"{number:04}") for number in range(CHUNK)]
+    storage.insert([job("0000")])
+    with storage.transaction():
+        storage.insert([job("a")])
+        with pytest.raises(OverflowError):
+            storage.insert([*many, job("x", due_at=2**70)])
+        with pytest.raises(OverflowError):
+            storage.record([line("a"), *[line("a")] * CHUNK, line("a", attempt=2**70)])
+        storage.insert([job("b")])
+    assert [record.id for record in storage.find(JobQuery())] == ["0000", "a", "b"]
+    assert storage.attempts("a") == []
+
+
+# -- answers that are too long -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(storage: SQLiteStorage) -> SQLiteStorage:
+    """A storage whose SQLite refuses values of more than 40 kB, as every SQLite does at a gigabyte."""
+    storage.find(JobQuery())  # connects the reader
+    for connection in (storage._database._writer, storage._database._reader):
+        assert connection is not None
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 40_000)
+    return storage
+
+
+def test_claims_whose_payloads_are_too_long_together_come_one_after_the_other(narrow: SQLiteStorage) -> None:
+    owner = narrow.register(now=NOW)
+    for number in range(12):
+        narrow.insert([job(f"{number:02}", payload=bytes([number]) * 9000)])
+    found = look(narrow, owner, limit=12)
+    assert found.has_more is True
+    rest = claim(narrow, owner)
+    assert [(one.id, one.payload[0]) for one in [*found.claims, *rest]] == [(f"{n:02}", n) for n in range(12)]
+
+
+def test_records_that_are_too_long_together_are_read_all_the_same(narrow: SQLiteStorage) -> None:
+    ids = [f"{number:02}" for number in range(12)]
+    for number, id in enumerate(ids):
+        narrow.insert([job(id, payload=bytes([number]) * 9000)])
+    assert sorted(record.id for record in narrow.get(ids)) == ids
+    assert [record.payload[0] for record in narrow.find(JobQuery())] == list(range(12))
+    assert [record.id for record in narrow.find(JobQuery(limit=7))] == ids[:7]
+    assert [record.id for record in narrow.find(JobQuery(limit=50, after_id="03"))] == ids[4:]
+
+
+def test_one_record_that_is_too_long_is_an_error(narrow: SQLiteStorage) -> None:
+    owner = narrow.register(now=NOW)
+    narrow.insert([job("a", payload=bytes(30_000))])
+    for connection in (narrow._database._writer, narrow._database._reader):
+        assert connection is not None
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
+    for call in (
+        lambda: narrow.get(["a"]),
+        lambda: narrow.find(JobQuery(limit=1)),
+        lambda: look(narrow, owner),
+        lambda: narrow.insert([job("b", payload=bytes(30_000))]),
+    ):
+        with pytest.raises(sqlite3.DataError):
+            call()
+
+
+# -- when SQLite gives up a transaction --------------------------------------------------------------------------------
+
+
+def test_a_transaction_that_sqlite_has_given_up_ends_the_block(storage: SQLiteStorage) -> None:
+    def give_up() -> None:
+        with storage.transaction():
+            storage.insert([job("a")])
+            storage._database._writer.rollback()  # type: ignore[union-attr] # as SQLite itself does when a disk fails
+            storage.insert([job("b")])
+
+    with pytest.raises(StorageUnavailableError, match="given up"):
+        give_up()
+    storage.insert([job("c")])
+    assert [record.id for record in storage.find(JobQuery())] == ["c"]

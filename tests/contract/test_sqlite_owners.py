@@ -1,0 +1,274 @@
+"""Locks that say who lives, and bells: what a platform, a file system or a neighbour may do to them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify.exceptions import StorageUnavailableError
+from jobify.storage import SQLiteStorage
+from jobify.storage.sqlite import bell, locks
+from jobify.storage.sqlite.bell import DatagramBell
+from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.testing.storage_contract.given import NOW, born, job, one
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[SQLiteStorage, SQLiteStorage]]:
+    storages = (SQLiteStorage(tmp_path / "jobs.db"), SQLiteStorage(tmp_path / "jobs.db"))
+    for storage in storages:
+        storage.open()
+    yield storages
+    for storage in storages:
+        storage.close()
+
+
+# -- locks -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_is_held_until_it_is_given_back(tmp_path: Path) -> None:
+    ours, view = OwnerLocks(str(tmp_path / "owners")), OwnerLocks(str(tmp_path / "owners"))
+    first, second = ours.hold(), ours.hold()
+    assert first != second
+    assert [locks.is_held(name) for locks in (ours, view) for name in (first, second)] == [True] * 4
+    ours.release(first)
+    assert [view.is_held(name) for name in (first, second)] == [False, True]
+    assert sorted(os.listdir(tmp_path / "owners")) == [f"{second}.lock"]
+    ours.leave_behind()
+    assert view.is_held(second) is False
+    assert sorted(os.listdir(tmp_path / "owners")) == [f"{second}.lock"]
+    view.release(second)
+    view.release(second)
+    assert os.listdir(tmp_path / "owners") == []
+
+
+def test_asking_does_not_disturb_others_who_ask(tmp_path: Path) -> None:
+    ours = OwnerLocks(str(tmp_path))
+    name = ours.hold()
+    ours.leave_behind()
+    assert locks.fcntl is not None
+    with (tmp_path / f"{name}.lock").open() as asking:
+        locks.fcntl.flock(asking, locks.fcntl.LOCK_SH | locks.fcntl.LOCK_NB)
+        assert OwnerLocks(str(tmp_path)).is_held(name) is False
+
+
+def test_who_cannot_be_asked_about_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = OwnerLocks(str(tmp_path))
+    name = ours.hold()
+
+    def refuse(*args: Any) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert OwnerLocks(str(tmp_path)).is_held(name) is True
+    monkeypatch.undo()
+    ours.release(name)
+
+
+def test_without_fcntl_an_open_file_is_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where nobody can remove a file that is open."""
+    monkeypatch.setattr(locks, "fcntl", None)
+    ours, view = OwnerLocks(str(tmp_path)), OwnerLocks(str(tmp_path))
+    name = ours.hold()
+    remove = os.remove
+
+    def refuse(path: str) -> None:
+        if os.path.exists(path) and ours._held:
+            raise PermissionError
+        remove(path)
+
+    monkeypatch.setattr(os, "remove", refuse)
+    assert view.is_held(name) is True
+    ours.leave_behind()
+    assert view.is_held(name) is False
+    assert view.is_held(name) is False
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "jobs.db")
+    storage.open()
+    (tmp_path / "jobs.db-owners").write_text("in the way")
+    with pytest.raises(StorageUnavailableError, match="lock file"):
+        storage.register(now=NOW)
+    assert storage.owners() == []
+    (tmp_path / "jobs.db-owners").unlink()
+    storage.register(now=NOW)
+    storage.close()
+
+
+def test_an_owner_that_cannot_be_written_leaves_no_lock(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "jobs.db")
+    storage.open()
+    with pytest.raises(OverflowError):
+        storage.register(now=2**70)
+    assert os.listdir(tmp_path / "jobs.db-owners") == []
+    storage.close()
+
+
+def test_an_owner_whose_lock_file_is_gone_is_dead(pair: tuple[SQLiteStorage, SQLiteStorage], tmp_path: Path) -> None:
+    """As after a database was copied to another place."""
+    storage, other = pair
+    dead = other.register(now=NOW)
+    storage.insert([born("a", dead)])
+    for file in (tmp_path / "jobs.db-owners").iterdir():
+        file.unlink()
+    assert [job.id for job in storage.recover(now=NOW, max_crashes=3, delete_at=None)] == ["a"]
+    assert storage.owners() == []
+
+
+def test_recovery_clears_away_the_files_of_the_dead(pair: tuple[SQLiteStorage, SQLiteStorage], tmp_path: Path) -> None:
+    storage, other = pair
+    ours, _ = storage.register(now=NOW), other.register(now=NOW)
+    other.close()
+    storage.recover(now=NOW, max_crashes=3, delete_at=None)
+    assert len(os.listdir(tmp_path / "jobs.db-owners")) == 1
+    storage.retire(ours)
+    assert os.listdir(tmp_path / "jobs.db-owners") == []
+
+
+# -- bells -------------------------------------------------------------------------------------------------------------
+
+
+def _drain(*bells: DatagramBell) -> None:
+    for one_of_them in bells:
+        one_of_them.answer()
+
+
+def _bells(count: int) -> list[DatagramBell]:
+    """Bells that all know of each other, as storages do that have answered every arrival."""
+    addresses: list[str] = []
+    found = []
+    for _ in range(count):
+        one_of_them = DatagramBell(lambda: addresses)
+        assert one_of_them.address is not None
+        addresses.append(one_of_them.address)
+        found.append(one_of_them)
+    for one_of_them in found:
+        one_of_them.arrive()
+    _drain(*found)
+    return found
+
+
+def test_a_bell_that_is_gone_is_forgotten_and_one_that_is_full_is_not() -> None:
+    first, full, gone = _bells(3)
+    gone.close()
+    for _ in range(5000):
+        first.ring()
+    assert full.answer() is True
+    first.ring()
+    assert full.answer() is True
+    assert gone.answer() is False
+    assert gone.fileno() == -1
+    _drain(first)
+    for one_of_them in (first, full, gone):
+        one_of_them.close()
+        one_of_them.ring()
+
+
+def test_an_arrival_that_was_not_heard_is_noticed_by_recovery(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+    storage, other = pair
+    storage.register(now=NOW)
+    other.register(now=NOW)
+    ours, theirs = storage.bell, other.bell
+    assert ours is not None
+    assert theirs is not None
+    ours.ring()
+    assert theirs.answer() is False  # the arrival waits to be answered
+    storage.recover(now=NOW, max_crashes=3, delete_at=None)
+    ours.ring()
+    assert theirs.answer() is True
+
+
+def test_ringing_never_fails(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+    """A database that is away when addresses are read costs that ring, and the next one looks again."""
+    storage, other = pair
+    storage.register(now=NOW)
+    ours = storage.bell
+    assert isinstance(ours, DatagramBell)
+    other.register(now=NOW)
+    theirs = other.bell
+    assert theirs is not None
+    assert ours.answer() is True
+    looked = []
+
+    def away() -> list[str]:
+        looked.append(1)
+        raise StorageUnavailableError("away")
+
+    addresses, ours._addresses = ours._addresses, away
+    ours.ring()
+    ours.ring()
+    assert len(looked) == 2
+    assert theirs.answer() is False
+    ours._addresses = addresses
+    ours.ring()
+    assert theirs.answer() is True
+
+
+def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell.sys, "platform", "darwin")
+    monkeypatch.setattr(bell.tempfile, "tempdir", str(tmp_path))
+    first, second = _bells(2)
+    assert first.address is not None
+    assert Path(first.address).parent == tmp_path
+    assert Path(first.address).is_socket()
+    second.ring()
+    assert first.answer() is True
+    second.leave_behind()
+    assert len(os.listdir(tmp_path)) == 2
+    first.close()
+    assert len(os.listdir(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("trouble", ["no such sockets", "no address to be had"])
+def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
+    if trouble == "no such sockets":
+        monkeypatch.setattr(bell, "_AF_UNIX", None)
+    else:
+        monkeypatch.setattr(bell.sys, "platform", "darwin")
+        monkeypatch.setattr(bell.tempfile, "tempdir", str(tmp_path / "missing"))
+    storage = SQLiteStorage(tmp_path / "jobs.db")
+    storage.open()
+    storage.register(now=NOW)
+    ours = storage.bell
+    assert ours is not None
+    assert ours.fileno() == -1
+    ours.ring()
+    assert ours.answer() is False
+    storage.insert([job("a")])
+    assert one(storage, "a").id == "a"
+    storage.close()
+
+
+def test_a_bell_belongs_to_its_storage(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+    storage, _ = pair
+    assert storage.bell is None
+    storage.register(now=NOW)
+    ours = storage.bell
+    storage.register(now=NOW)
+    assert storage.bell is ours
+    assert ours is not None
+    assert ours.answer() is False  # several owners of one storage do not ring each other
+    storage.close()
+    assert storage.bell is None
+    storage.open()
+    storage.register(now=NOW)
+    assert storage.bell is not ours
+
+
+def test_anything_may_come_out_of_the_socket() -> None:
+    (ours,) = _bells(1)
+    assert ours.address is not None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        for message in (b"", b"x" * 1000, b"++", b"+"):
+            stranger.sendto(message, "\0" + ours.address[1:])
+    assert ours.answer() is True
+    assert ours.answer() is False
+    ours.close()

@@ -1,0 +1,300 @@
+"""Several processes at one file, all at the same time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify.exceptions import StorageUnavailableError
+from jobify.records import JobQuery
+from jobify.storage import SQLiteStorage
+from jobify.storage.sqlite.schema import migrations
+from jobify.testing.storage_contract.given import NOW, born, claimed, end, job, look, one
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def _in_processes(count: int, work: Callable[..., Any], path: Path) -> list[Any]:
+    """What ``work(path, number)`` returns in each of ``count`` processes that start at the same moment."""
+    start = SPAWN.Barrier(count)
+    answers = SPAWN.Queue()
+    arguments = [(work, str(path), number, start, answers) for number in range(count)]
+    processes = [SPAWN.Process(target=_call, args=some) for some in arguments]
+    for process in processes:
+        process.start()
+    found = [answers.get(timeout=100) for _ in processes]
+    for process in processes:
+        process.join()
+    for answer in found:
+        if isinstance(answer, BaseException):
+            raise answer
+    return found
+
+
+def _call(work: Callable[..., Any], path: str, number: int, start: Any, answers: Any) -> None:
+    try:
+        start.wait()
+        answers.put(work(path, number))
+    except BaseException as error:
+        answers.put(error)
+
+
+@contextmanager
+def _opened(path: str | Path, **options: Any) -> Iterator[SQLiteStorage]:
+    storage = SQLiteStorage(path, **{"synchronous": "normal", **options})
+    storage.open()
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def _open_and_insert(path: str, number: int) -> int:
+    with _opened(path) as storage:
+        storage.insert([job(str(number))])
+        return storage.register(now=NOW)
+
+
+def test_eight_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
+    owners = _in_processes(8, _open_and_insert, tmp_path / "jobs.db")
+    assert len(set(owners)) == 8
+    with _opened(tmp_path / "jobs.db") as storage:
+        assert len(storage.find(JobQuery())) == 8
+        assert storage._database.row("PRAGMA user_version") == (len(migrations()),)
+
+
+def _insert_the_same(path: str, number: int) -> list[str]:
+    added: list[str] = []
+    with _opened(path) as storage:
+        for batch in range(20):
+            jobs = [job(f"{batch:02}-{index:02}", payload=b"%d" % number) for index in range(25)]
+            added += [one.id for one, is_added in zip(jobs, storage.insert(jobs), strict=True) if is_added]
+    return added
+
+
+def test_an_id_is_given_once_however_many_want_it(tmp_path: Path) -> None:
+    """B2."""
+    added = _in_processes(4, _insert_the_same, tmp_path / "jobs.db")
+    ids = [id for some in added for id in some]
+    assert len(ids) == len(set(ids)) == 500
+    with _opened(tmp_path / "jobs.db") as storage:
+        by = {record.id: int(record.payload) for record in storage.find(JobQuery(limit=1000))}
+        assert by == {id: number for number, some in enumerate(_sorted_by_process(added, by)) for id in some}
+
+
+def _sorted_by_process(added: list[list[str]], by: dict[str, int]) -> list[list[str]]:
+    """The answers come in any order; who gave which shows in the rows."""
+    found: list[list[str]] = [[] for _ in added]
+    for some in added:
+        assert len({by[id] for id in some}) <= 1
+        if some:
+            found[by[some[0]]] = some
+    return found
+
+
+def _drain(path: str, number: int) -> tuple[list[str], int]:
+    ran: list[str] = []
+    empty_handed = 0
+    with _opened(path) as storage:
+        owner = storage.register(now=NOW)
+        while True:
+            found = look(storage, owner, limit=5 + number)
+            ran += [claim.id for claim in found.claims]
+            assert all(storage.settle([end(owner, claim) for claim in found.claims]))
+            empty_handed += not found.claims
+            if not found.claims and not found.has_more:
+                storage.retire(owner)
+                return ran, empty_handed
+
+
+def test_four_workers_run_each_job_once(tmp_path: Path) -> None:
+    """B1."""
+    with _opened(tmp_path / "jobs.db") as storage:
+        storage.insert([job(f"{number:05}") for number in range(3000)])
+        answers = _in_processes(4, _drain, tmp_path / "jobs.db")
+        ran = Counter(id for ids, _ in answers for id in ids)
+        assert ran == Counter(f"{number:05}" for number in range(3000))
+        assert storage.count(JobQuery()) == {("task", "default", "success"): 3000}
+
+
+def _recover(path: str, number: int) -> list[str]:
+    with _opened(path) as storage:
+        return [found.id for found in storage.recover(now=NOW, max_crashes=3, delete_at=None)]
+
+
+def test_each_job_of_the_dead_is_recovered_once(tmp_path: Path) -> None:
+    with _opened(tmp_path / "jobs.db") as storage:
+        for _ in range(4):
+            owner = storage.register(now=NOW)
+            storage.insert([born(f"{owner}-{number:03}", owner) for number in range(100)])
+    answers = _in_processes(4, _recover, tmp_path / "jobs.db")
+    recovered = [id for ids in answers for id in ids]
+    assert len(recovered) == len(set(recovered)) == 400
+    with _opened(tmp_path / "jobs.db") as storage:
+        assert storage.owners() == []
+        assert {record.crashes for record in storage.find(JobQuery(limit=1000))} == {1}
+
+
+def _write_often(path: str, number: int) -> int:
+    with _opened(path) as storage:
+        for index in range(150):
+            storage.insert([job(f"{number}-{index}")])
+        return number
+
+
+def test_nobody_starves_among_many_writers(tmp_path: Path) -> None:
+    assert sorted(_in_processes(6, _write_often, tmp_path / "jobs.db")) == list(range(6))
+    with _opened(tmp_path / "jobs.db") as storage:
+        assert len(storage.find(JobQuery(limit=1000))) == 900
+
+
+# -- a claim that somebody else was faster with ------------------------------------------------------------------------
+
+
+def test_between_pick_and_take_others_may_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind of change, made at the worst moment: after the jobs were picked and before they are taken."""
+    path = tmp_path / "jobs.db"
+    with _opened(path) as storage, _opened(path) as other:
+        owner, theirs = storage.register(now=NOW), other.register(now=NOW)
+        storage.insert([job(id) for id in ("claimed", "again", "moved", "put", "deleted", "cancelled", "kept")])
+        pick = type(storage._claims)._pick
+        tries = []
+
+        def interfere(claims: Any, request: Any) -> Any:
+            picked = pick(claims, request)
+            if claims is storage._claims and not tries:
+                tries.append(1)
+                taken = {claim.id: claim for claim in look(other, theirs, limit=2).claims}
+                again = end(theirs, taken["again"], status="scheduled", ready=True, finished_at=None, delete_at=None)
+                other.settle([again])
+                other.move("moved", due_at=NOW - 5, now=NOW)
+                other.put(job("put", payload=b"new"))
+                other.delete(["deleted"])
+                other.insert([job("new")])
+                other.cancel(["cancelled"], reason="x", now=NOW, delete_at=None)
+            return picked
+
+        monkeypatch.setattr(type(storage._claims), "_pick", interfere)
+        found = look(storage, owner)
+        assert [claim.id for claim in found.claims] == ["kept"]
+        assert found.has_more is True
+        found = look(storage, owner)
+        assert [(claim.id, claim.attempt) for claim in found.claims] == [
+            ("moved", 1),
+            ("again", 2),
+            ("put", 1),
+            ("new", 1),
+        ]
+        assert one(storage, "claimed").owner == theirs
+        assert {claim.id: claim.payload for claim in found.claims}["put"] == b"new"
+
+
+@pytest.mark.parametrize("losses", [1, 2, 3])
+def test_who_loses_every_time_picks_under_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: int
+) -> None:
+    path = tmp_path / "jobs.db"
+    with _opened(path) as storage, _opened(path) as other:
+        owner, theirs = storage.register(now=NOW), other.register(now=NOW)
+        storage.insert([job(str(number)) for number in range(4)])
+        pick = type(storage._claims)._pick
+        lost: list[str] = []
+
+        def interfere(claims: Any, request: Any) -> Any:
+            picked = pick(claims, request)
+            if claims is storage._claims and len(lost) < losses:
+                lost.extend(claim.id for claim in look(other, theirs, limit=1).claims)
+            return picked
+
+        monkeypatch.setattr(type(storage._claims), "_pick", interfere)
+        assert [claim.id for claim in look(storage, owner, limit=1).claims] == [str(losses)]
+
+
+# -- a locked database -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """Something else that can take the file's write lock."""
+    with _opened(tmp_path / "jobs.db"):
+        connection = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None, check_same_thread=False)
+        yield connection
+        connection.close()
+
+
+def test_a_locked_database_is_waited_for(tmp_path: Path, lock: sqlite3.Connection, monkeypatch: Any) -> None:
+    """B25, B26: no error, only a later answer."""
+    pauses: list[float] = []
+    sleep = time.sleep
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            lock.execute("COMMIT")
+        sleep(seconds)
+
+    monkeypatch.setattr("jobify.storage.sqlite.database.time.sleep", pause)
+    with _opened(tmp_path / "jobs.db") as storage:
+        lock.execute("BEGIN IMMEDIATE")
+        assert storage.insert([job("a")]) == [True]
+        assert len(pauses) == 20
+        assert max(pauses) <= 0.02
+        pauses[:] = [0.0] * 10
+        lock.execute("BEGIN IMMEDIATE")
+        with storage.transaction():
+            assert one(storage, "a").status == "scheduled"
+
+
+def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sqlite3.Connection) -> None:
+    with _opened(tmp_path / "jobs.db", timeout=0.05) as storage:
+        owner = storage.register(now=NOW)
+        held = claimed(storage, owner, "held")
+        storage.insert([job("waits"), job("later", due_at=NOW + 9)])
+        before = storage.find(JobQuery())
+        lock.execute("BEGIN IMMEDIATE")
+        for write in (
+            lambda: storage.insert([job("new")]),
+            lambda: storage.insert([job("waits")]),
+            lambda: storage.settle([end(owner, held)]),
+            lambda: look(storage, owner),
+            lambda: storage.put(job("waits")),
+            lambda: storage.cancel(["waits"], reason="x", now=NOW, delete_at=None),
+            lambda: storage.transaction().__enter__(),
+            lambda: storage.register(now=NOW),
+        ):
+            with pytest.raises(StorageUnavailableError, match="locked"):
+                write()
+        # What only reads is not disturbed, and a claim that finds nothing only reads.
+        assert storage.find(JobQuery()) == before
+        assert look(storage, owner, tasks=("nobody",)).claims == []
+        assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
+        assert storage.changed() is False
+        lock.execute("COMMIT")
+        assert storage.find(JobQuery()) == before
+        assert storage.settle([end(owner, held)]) == [True]
+        assert [claim.id for claim in look(storage, owner).claims] == ["waits"]
+
+
+def test_readers_do_not_wait_for_a_transaction(tmp_path: Path) -> None:
+    with _opened(tmp_path / "jobs.db") as storage, _opened(tmp_path / "jobs.db", timeout=0) as other:
+        storage.insert([job("a")])
+        with storage.transaction():
+            storage.insert([job("b")])
+            found: list[int] = []
+            reader = threading.Thread(target=lambda: found.append(len(storage.find(JobQuery()))))
+            reader.start()
+            reader.join()
+            assert found == [1]
+            assert len(other.find(JobQuery())) == 1
