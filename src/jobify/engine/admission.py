@@ -74,7 +74,7 @@ class Admission:
             return True  # a run that has begun is not missed
         now = self._clock.now()
         decision = plan(rule.cron.misfire_policy, run.offset_at, now=now, next_due=run.next_due)
-        if decision.run_at is None or decision.run_at > now:
+        if decision.run_at is None or decision.run_at > max(now, claim.due_at):
             self._completer.skip(attempt, run, decision)
             return False
         run.offset_at = decision.run_at

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from jobify.clock import SECOND, Clock
+from jobify.clock import SECOND, Clock, seconds
 from jobify.engine.backend import Backend
 from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.service import Service
@@ -25,6 +25,10 @@ __all__ = ("Dispatcher",)
 
 _MAX_CLAIM = 256
 """Jobs per lane in one claim at most, so that one process does not take the work of all."""
+
+_LOOKAHEAD = 0.02
+"""Seconds that a job is claimed ahead of its due time, to be started on the dot: a claim takes a moment, and with many
+timers one claim serves all that are due within the next half of this."""
 
 _RECHECK = 1.0
 """Seconds after which a sleeping dispatcher looks at the wall clock again: it may have jumped, or the machine slept."""
@@ -114,7 +118,7 @@ class Dispatcher(Service):
     async def _claim(self, reserved: list[tuple[LaneSlots, int]]) -> Claimed:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
         request = ClaimRequest(owner=self._backend.owner, lanes=lanes)
-        return await self._backend.gate.claim(request, now=self._clock.now())
+        return await self._backend.gate.claim(request, now=self._clock.now() + seconds(_LOOKAHEAD))
 
     def _reserve(self) -> list[tuple[LaneSlots, int]]:
         """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile. A
@@ -141,11 +145,13 @@ class Dispatcher(Service):
 
     async def _sleep(self) -> None:
         """Until somebody rings or the next job is due, by the wall clock."""
-        last_look = asyncio.get_running_loop().time() + _LOOK_AGAIN
+        clock = asyncio.get_running_loop().time
+        last_claim = clock()
         while not self._bell.is_set():
-            left = last_look - asyncio.get_running_loop().time()
+            left = last_claim + _LOOK_AGAIN - clock()
             if self._next_due_at is not None:
-                left = min(left, (self._next_due_at - self._clock.now()) / SECOND)
+                due_in = (self._next_due_at - self._clock.now()) / SECOND
+                left = min(left, max(due_in - _LOOKAHEAD, last_claim + _LOOKAHEAD / 2 - clock()))
             if left <= 0:
                 return
             with suppress(TimeoutError):

@@ -106,7 +106,7 @@ class Engine:
             handles=self._handles,
             rules=self._rules,
             completer=self._completer,
-            launch=self._executor.launch,
+            launch=self._executor.launch_when_due,
             clock=clock,
         )
         self._intake = Intake(

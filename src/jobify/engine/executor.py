@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
-from jobify.clock import Clock
+from jobify.clock import SECOND, Clock
 from jobify.context import JobContext, Runnable
 from jobify.engine.attempt import Attempt
 from jobify.engine.completer import Completer
@@ -59,7 +59,8 @@ class Executor:
         self._attempts: dict[str, Attempt] = {}
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self._make_task = _task_maker(asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._make_task = _task_maker(self._loop)
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(list(self._attempts.values()))
@@ -78,9 +79,22 @@ class Executor:
     def launch(self, attempt: Attempt) -> None:
         """Start an attempt whose claim and slot are held. Returns at once."""
         self._attempts[attempt.id] = attempt
-        if len(self._attempts) == 1:
+        if self._is_idle.is_set():
             self._is_idle.clear()
         attempt.task = self._make_task(self._carry(attempt))
+
+    def launch_when_due(self, attempt: Attempt) -> None:
+        """:meth:`launch`, at the due time of a job that was claimed a little ahead of it.
+
+        It counts as running from now on: a cancel or a shutdown finds it, and takes effect when it would begin.
+        """
+        early = (attempt.due_at - self._clock.now()) / SECOND
+        if early <= 0:
+            self.launch(attempt)
+            return
+        self._attempts[attempt.id] = attempt
+        self._is_idle.clear()
+        self._loop.call_later(early, self.launch, attempt)
 
     async def _carry(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""
