@@ -222,6 +222,24 @@ def test_who_loses_every_time_picks_under_the_lock(
         assert [claim.id for claim in look(storage, owner, limit=1).claims] == [str(losses)]
 
 
+def test_a_job_may_end_while_its_replacement_is_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it was seen running and before the replacement is kept beside it."""
+    path = tmp_path / "jobs.db"
+    with _opened(path) as storage, _opened(path) as other:
+        owner = other.register(now=NOW)
+        held = claimed(other, owner, "a")
+        transaction = type(storage._database).transaction
+
+        def interfere(database: Any, kind: str = "IMMEDIATE") -> Any:
+            if database is storage._database:
+                other.settle([end(owner, held)])
+            return transaction(database, kind)
+
+        monkeypatch.setattr(type(storage._database), "transaction", interfere)
+        assert storage.put(job("a", payload=b"2")) is True
+        assert (one(storage, "a").status, one(storage, "a").payload) == ("scheduled", b"2")
+
+
 # -- a locked database -------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from select import select
 
@@ -19,22 +20,13 @@ __all__ = ("SharedStorageContract",)
 def _at_once(*functions: Callable[[], None]) -> None:
     """Call each in a thread of its own, all at the same time; raise what one of them raises."""
     start = threading.Barrier(len(functions))
-    errors: list[BaseException] = []
 
     def run(function: Callable[[], None]) -> None:
         start.wait()
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
+        function()
 
-    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(len(functions)) as threads:
+        list(threads.map(run, functions))
 
 
 class SharedStorageContract(StorageCase):

@@ -130,8 +130,8 @@ class TransactionContract(StorageCase):
     def test_blocks_do_not_nest(self, storage: Storage) -> None:
         with storage.transaction():
             storage.insert([job("a")])
-            with pytest.raises(RuntimeError), storage.transaction():
-                pass
+            with pytest.raises(RuntimeError):
+                storage.transaction().__enter__()
             storage.insert([job("b")])
         assert len(storage.get(["a", "b"])) == 2
 
