@@ -66,7 +66,11 @@ class JobContext(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class OuterContext:
-    """A job on its way to being scheduled. What a middleware changes in ``arguments`` is what is stored and run."""
+    """A job on its way to being scheduled.
+
+    What a middleware changes in ``arguments`` (by parameter name) is what is stored and run. A new job for which it sets
+    ``is_persist`` to False stays in memory.
+    """
 
     job: Job[Any]
     state: State
@@ -80,8 +84,9 @@ class OuterContext:
     route_options: RouteOptions
     jobify_config: JobifyConfiguration
     request_state: RequestState
-    persist_job_hook: Callable[[], Awaitable[None]]
-    """Stores the job. Called once, by the end of the chain; calling it again does nothing."""
+    persist_job_hook: Callable[..., Awaitable[None]]
+    """Stores the job with ``arguments``; called by the end of the chain. Calling it again does nothing. Needs no
+    arguments, and accepts those that older releases wanted."""
     schedule_hook: Callable[[], asyncio.Handle]
     """Hands the stored job to the engine."""
     schedule_builder: ScheduleBuilder[Any]

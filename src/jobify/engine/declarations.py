@@ -4,50 +4,108 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from jobify.clock import Clock
+from jobify.context import OuterContext
+from jobify.cron import Cron
 from jobify.engine.backend import Backend
-from jobify.engine.placing import declare
-from jobify.engine.rules import Rules
+from jobify.engine.handles import Handles
+from jobify.engine.outer import OuterCall, run_outer
+from jobify.engine.placing import declare, is_declared, options_with_origin
+from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import InvalidCronError
 from jobify.records import JobQuery, NewJob
 from jobify.registry import DECLARED_SUFFIX, Endpoint, Registry
+from jobify.schedule import Order
+from jobify.settings import JobifyConfiguration
 from jobify.status import ENDED, JobStatus
+from jobify.types import Microseconds
 
 __all__ = ("bring_in_line", "report_unknown")
 
 log = logging.getLogger("jobify.engine")
 
 
-async def bring_in_line(backend: Backend, endpoints: list[Endpoint], rules: Rules, clock: Clock) -> None:
-    """Store the declared crons of ``endpoints``, and remove those that are declared no longer."""
-    rows = [
-        (row, endpoint.cron)
-        for endpoint in endpoints
-        for row in _rows(backend, endpoint, rules, clock)
-        if endpoint.cron
-    ]
-    gone = [endpoint.name + DECLARED_SUFFIX for endpoint in endpoints if endpoint.cron is None]
+class _Declaration(NamedTuple):
+    endpoint: Endpoint
+    cron: Cron
+    rule: Rule
+    row: NewJob
+
+
+async def bring_in_line(
+    backend: Backend,
+    endpoints: list[Endpoint],
+    *,
+    rules: Rules,
+    handles: Handles,
+    config: JobifyConfiguration,
+    clock: Clock,
+) -> None:
+    """Store the declared crons of ``endpoints``, and remove those that are declared no longer.
+
+    Outer middleware runs for those that are new or changed.
+    """
     storage = backend.storage
-    if rows:
-        await backend.gate.call(lambda: declare(storage, rows))
+    declarations = list(_declarations(backend, endpoints, rules, clock))
+    plain = [(declared.row, declared.cron) for declared in declarations if not declared.endpoint.outer]
+    gone = [endpoint.name + DECLARED_SUFFIX for endpoint in endpoints if endpoint.cron is None]
+    if plain:
+        await backend.gate.call(lambda: declare(storage, plain))
+    for declared in declarations:
+        if declared.endpoint.outer:
+            await _declare_through(backend, declared, handles, config)
     if gone:
         await backend.gate.call(lambda: storage.delete(gone))
 
 
-def _rows(backend: Backend, endpoint: Endpoint, rules: Rules, clock: Clock) -> Iterator[NewJob]:
-    if endpoint.cron is None:
+async def _declare_through(
+    backend: Backend, declared: _Declaration, handles: Handles, config: JobifyConfiguration
+) -> None:
+    """Store one declared cron as its outer middleware wants it."""
+    endpoint, cron, rule, row = declared
+    storage = backend.storage
+    if await backend.gate.call(lambda: is_declared(storage, row, cron)):
         return
+    before = next(iter(await backend.gate.call(lambda: storage.get((row.id,)))), None)
+    order = Order(endpoint.name, cron.args, cron.kwargs, cron=cron, job_id=row.id, is_replace=before is not None)
+    job = handles.make(row.id, row.due_at, JobStatus.PENDING)
+
+    async def store(context: OuterContext) -> None:
+        bound = context.runnable.bound
+        changed = row._replace(
+            payload=backend.encode_call(endpoint, bound.args, bound.kwargs), options=options_with_origin(row)
+        )
+        await backend.gate.call(lambda: declare(storage, [(changed, cron)]))
+        job.status = JobStatus.SCHEDULED
+        handles.show_schedule(job, rule, before.run_count if before else 0, before.failure_count if before else 0)
+        handles.add(job)
+
+    await run_outer(
+        OuterCall(endpoint, job, order, rule, row.due_at, row.created_at, backend.is_durable), store, config
+    )
+
+
+def _declarations(backend: Backend, endpoints: list[Endpoint], rules: Rules, clock: Clock) -> Iterator[_Declaration]:
     now = clock.now()
-    rule = rules.of_cron(endpoint.cron)
-    try:
-        due_at = rules.first_due(rule, now=now)
-    except (
-        InvalidCronError
-    ) as error:  # its last date is past: it was right once, and must not keep the app from starting
-        log.warning("The cron of task %s runs no more: %s", endpoint.name, error)
-        return
-    yield NewJob(
+    for endpoint in endpoints:
+        if endpoint.cron is None:
+            continue
+        rule = rules.of_cron(endpoint.cron)
+        try:
+            due_at = rules.first_due(rule, now=now)
+        except InvalidCronError as error:
+            # Its last date is past: it was right once, and must not keep the app from starting.
+            log.warning("The cron of task %s runs no more: %s", endpoint.name, error)
+            continue
+        yield _Declaration(endpoint, endpoint.cron, rule, _row(backend, endpoint, endpoint.cron, rule, due_at, now))
+
+
+def _row(
+    backend: Backend, endpoint: Endpoint, cron: Cron, rule: Rule, due_at: Microseconds, now: Microseconds
+) -> NewJob:
+    return NewJob(
         id=endpoint.name + DECLARED_SUFFIX,
         task=endpoint.name,
         queue="default",
@@ -56,7 +114,7 @@ def _rows(backend: Backend, endpoint: Endpoint, rules: Rules, clock: Clock) -> I
         ready=due_at <= now,
         due_at=due_at,
         created_at=now,
-        payload=backend.encode_call(endpoint, endpoint.cron.args, endpoint.cron.kwargs),
+        payload=backend.encode_call(endpoint, cron.args, cron.kwargs),
         rule=rule.text,
         offset_at=due_at,
         options=None,

@@ -112,6 +112,7 @@ class Engine:
         self._intake = Intake(
             registry=registry,
             backend_of=self._backend_of,
+            volatile=volatile,
             handles=self._handles,
             rules=self._rules,
             lanes=self._lanes,
@@ -148,7 +149,11 @@ class Engine:
             await report_unknown(self._durable, self._registry)
         for backend in self._opened:
             endpoints = [endpoint for endpoint in self._registry.values() if self._backend_of(endpoint) is backend]
-            await bring_in_line(backend, endpoints, self._rules, self._clock)
+            await bring_in_line(
+                backend, endpoints, rules=self._rules, handles=self._handles, config=self._config, clock=self._clock
+            )
+            if backend is self._volatile:  # an outer middleware may keep a job of any task in memory
+                endpoints = list(self._registry.values())
             dispatcher = Dispatcher(backend, self._lanes, endpoints, self._admission.admit, self._clock)
             self._dispatchers[backend] = dispatcher
             self._services.append(dispatcher)

@@ -16,24 +16,22 @@ from typing import Any
 
 from msgspec import Struct
 
-from jobify.clock import Clock, to_datetime
-from jobify.context import OuterContext, Runnable
+from jobify.clock import Clock
+from jobify.context import OuterContext
 from jobify.engine.attempt import Attempt
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import Lanes, LaneSlots
-from jobify.engine.placing import Placement, replace
+from jobify.engine.outer import OuterCall, run_outer
+from jobify.engine.placing import Placement, options_with_origin, replace, standing
 from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
 from jobify.job import Job
-from jobify.middleware.base import chain_outer
 from jobify.records import NewJob
 from jobify.registry import Endpoint, Registry
 from jobify.schedule import Order
 from jobify.settings import JobifyConfiguration
-from jobify.state import RequestState
 from jobify.status import JobStatus
-from jobify.triggers import At, CronTrigger, Push, Triggers
 from jobify.types import UNSET, Microseconds
 
 __all__ = ("Draft", "Intake")
@@ -59,6 +57,7 @@ class Draft(Struct, eq=False, gc=False):
     due_at: Microseconds
     lane: LaneSlots | None = None
     """The lane that a slot is held in: the job is claimed by this process at birth."""
+    options: str | None = None
     answer: Any = UNSET
     future: asyncio.Future[None] | None = None
 
@@ -77,7 +76,7 @@ class Draft(Struct, eq=False, gc=False):
             payload,
             None if rule is None else rule.text,
             None if rule is None else self.due_at,
-            None,
+            self.options,
             owner,
             owner if is_claimed else None,
             1 if is_claimed else 0,
@@ -134,6 +133,7 @@ class Intake:
         *,
         registry: Registry,
         backend_of: Callable[[Endpoint], Backend],
+        volatile: Backend,
         handles: Handles,
         rules: Rules,
         lanes: Lanes,
@@ -145,6 +145,7 @@ class Intake:
     ) -> None:
         self._registry = registry
         self._backend_of = backend_of
+        self._volatile = volatile
         self._handles = handles
         self._rules = rules
         self._lanes = lanes
@@ -275,67 +276,31 @@ class Intake:
     # -- outer middleware ----------------------------------------------------------------------------------------------
 
     async def _through_middleware(self, draft: Draft, order: Order) -> Job[Any]:
-        context = self._outer_context(draft, order)
+        """Run the outer chain, unless it is asked for what stands there already."""
+        if order.job_id is not None:
+            asked = self._as_asked(draft)
+            if asked is not None and order.is_replace and not order.is_force:
+                storage = draft.backend.storage
+                record = await draft.backend.gate.call(partial(standing, storage, asked))
+                if record is not None:
+                    return self._handles.of_record(record)
+            draft.options = None if asked is None else options_with_origin(asked)
+        job = (self._handles.find(draft.job.id) if order.is_replace else None) or draft.job
 
-        async def end(context: OuterContext) -> asyncio.Handle:
-            bound = context.runnable.bound
-            bound.arguments.clear()
-            bound.arguments.update(context.arguments)
-            draft.args, draft.kwargs = bound.args, bound.kwargs
-            await context.persist_job_hook()
-            return context.schedule_hook()
+        async def store(context: OuterContext) -> None:
+            draft.args, draft.kwargs = context.runnable.bound.args, context.runnable.bound.kwargs
+            if not (context.is_persist or order.is_replace):
+                draft.backend = self._volatile
+            await self._place(draft, order)
 
-        await chain_outer(draft.endpoint.outer, end)(context)
+        is_persist = draft.backend.is_durable
+        call = OuterCall(draft.endpoint, job, order, draft.rule, draft.due_at, draft.now, is_persist)
+        await run_outer(call, store, self._config)
         return draft.job
 
-    def _outer_context(self, draft: Draft, order: Order) -> OuterContext:
-        endpoint = draft.endpoint
-        bound = endpoint.spec.bind(draft.args, draft.kwargs)
-        is_stored = False
-
-        async def persist() -> None:
-            nonlocal is_stored
-            if not is_stored:
-                is_stored = True
-                await self._place(draft, order)
-
-        return OuterContext(
-            job=draft.job,
-            state=endpoint.state,
-            trigger=self._trigger(draft, order),
-            runnable=Runnable(name=endpoint.name, bound=bound, strategy=_not_here, func_spec=endpoint.spec),
-            arguments=dict(bound.arguments),
-            func_spec=endpoint.spec,
-            is_force=order.is_force,
-            is_persist=endpoint.is_durable and draft.backend.is_durable,
-            is_replace=order.is_replace,
-            route_options=endpoint.options,
-            jobify_config=self._config,
-            request_state=RequestState(),
-            persist_job_hook=persist,
-            schedule_hook=_scheduled,
-            schedule_builder=endpoint.route.schedule(*order.args, **order.kwargs),
-        )
-
-    def _trigger(self, draft: Draft, order: Order) -> Triggers:
-        zone = self._config.tz
-        if draft.rule is not None:
-            return CronTrigger(draft.job.id, draft.rule.cron, to_datetime(draft.now, zone=zone), 0)
-        if order.due_at is None:
-            return Push(draft.job.id)
-        return At(draft.job.id, to_datetime(draft.due_at, zone=zone))
-
-
-async def _not_here(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    raise ApplicationStateError(
-        operation="run the job",
-        reason="It is being scheduled; outer middleware runs before that.",
-        solution="Use a middleware (not an outer one) to work around the run.",
-    )
-
-
-def _scheduled() -> asyncio.Handle:
-    """What the outer chain returns: published as an event-loop handle. The engine starts jobs by itself."""
-    handle = asyncio.Handle(lambda: None, (), asyncio.get_running_loop())
-    handle.cancel()
-    return handle
+    def _as_asked(self, draft: Draft) -> NewJob | None:
+        """The row of what the user asks for; None if it cannot be encoded before the middleware has seen to it."""
+        try:
+            return draft.row(draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs))
+        except PayloadError:
+            return None

@@ -6,15 +6,18 @@ once, or replace at once, agree on one row.
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 from jobify.cron import Cron
 from jobify.records import JobRecord, NewJob, Progress
 from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
 
-__all__ = ("Placement", "declare", "replace")
+__all__ = ("Placement", "declare", "is_declared", "options_with_origin", "replace", "standing")
 
 
 class Placement(NamedTuple):
@@ -61,24 +64,75 @@ def declare(storage: Storage, jobs: Sequence[tuple[NewJob, Cron]]) -> list[bool]
         return [_declare_one(storage, job, cron) for job, cron in jobs]
 
 
+def is_declared(storage: Storage, job: NewJob, cron: Cron) -> bool:
+    """Whether ``declare`` would leave everything as it is."""
+    return not _is_news(_record(storage, job.id), job, cron)
+
+
 def _declare_one(storage: Storage, job: NewJob, cron: Cron) -> bool:
-    record = next(iter(storage.get((job.id,))), None)
+    record = _record(storage, job.id)
+    if not _is_news(record, job, cron):
+        return False
     if record is None or record.status == JobStatus.CANCELLED:
         return storage.insert((job,))[0]
-    if _is_same(record, job):
-        return False
-    progress = Progress(record.run_count, 0 if record.status == JobStatus.PERMANENTLY_FAILED else record.failure_count)
-    if 0 <= cron.max_runs <= progress.run_count and record.status in ENDED:
-        return False
-    storage.put(job, progress)
+    failures = 0 if record.status == JobStatus.PERMANENTLY_FAILED else record.failure_count
+    storage.put(job, Progress(record.run_count, failures))
     return True
 
 
+def _is_news(record: JobRecord | None, job: NewJob, cron: Cron) -> bool:
+    if record is None or record.status == JobStatus.CANCELLED:
+        return True
+    is_used_up = 0 <= cron.max_runs <= record.run_count and record.status in ENDED
+    return not is_used_up and not _is_same(record, job)
+
+
+def standing(storage: Storage, job: NewJob) -> JobRecord | None:
+    """The unfinished job that ``replace`` would leave as it is; None if it would put ``job`` there."""
+    record = _unfinished(storage, job.id)
+    return record if record is not None and _is_same(record, job) else None
+
+
+def options_with_origin(job: NewJob) -> str | None:
+    """The options of a row whose arguments an outer middleware may change: they tell what ``job`` asked for.
+
+    So the same order is known to be the same, though what is stored is something else. None if that cannot be told.
+    """
+    digest = _digest(job.payload)
+    return None if digest is None else json.dumps({"asked": digest})
+
+
 def _unfinished(storage: Storage, job_id: str) -> JobRecord | None:
-    record = next(iter(storage.get((job_id,))), None)
+    record = _record(storage, job_id)
     return None if record is None or record.status in ENDED else record
+
+
+def _record(storage: Storage, job_id: str) -> JobRecord | None:
+    return next(iter(storage.get((job_id,))), None)
 
 
 def _is_same(record: JobRecord, job: NewJob) -> bool:
     same_time = record.rule == job.rule if job.rule is not None else record.due_at == job.due_at and record.rule is None
-    return same_time and record.task == job.task and record.payload == job.payload
+    return same_time and record.task == job.task and _asks_the_same(record, job)
+
+
+def _asks_the_same(record: JobRecord, job: NewJob) -> bool:
+    if record.options is None and job.options is None:
+        return record.payload == job.payload
+    asked = _asked(record)
+    return asked is not None and asked == _asked(job)
+
+
+def _asked(row: NewJob | JobRecord) -> str | None:
+    """A digest of the arguments that a user asked for, before any outer middleware; None if there cannot be one."""
+    options = {} if row.options is None else json.loads(row.options)
+    return options.get("asked") or _digest(row.payload)
+
+
+def _digest(payload: Any) -> str | None:
+    if not isinstance(payload, bytes):  # what stays in memory is not encoded; a pickle is only compared, never read
+        try:
+            payload = pickle.dumps(payload)
+        except Exception:  # whatever an object of the user's raises when it is pickled
+            return None
+    return blake2b(payload, digest_size=16).hexdigest()
