@@ -1,0 +1,96 @@
+"""Checklist items 1-8: what must be importable, and from where."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, get_type_hints
+
+import pytest
+
+import jobify
+
+
+def assert_exports(module: str, names: str) -> None:
+    found = importlib.import_module(module)
+    for name in names.split():
+        assert hasattr(found, name), f"{module}.{name}"
+        assert name in found.__all__, f"{name} is missing in {module}.__all__"
+
+
+def test_item_001_jobify() -> None:
+    assert_exports(
+        "jobify",
+        "INJECT Cron CronContext GracePolicy Job JobContext JobRouter JobStatus Jobify MisfirePolicy OuterContext "
+        "Plugin RequestState RunMode Runnable ScheduleBuilder SmartRetry State JobifyConfiguration __version__",
+    )
+    assert type(jobify.INJECT) is object
+
+
+def test_item_001_all_names_exist() -> None:
+    for name in jobify.__all__:
+        assert getattr(jobify, name) is not None
+    with pytest.raises(AttributeError):
+        jobify.Jobyfi  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_item_002_serializers() -> None:
+    assert_exports(
+        "jobify.serializers",
+        "Serializer JSONSerializer ExtendedJSONSerializer CBORSerializer MsgpackSerializer OrjsonSerializer "
+        "UnsafePickleSerializer",
+    )
+
+
+def test_item_003_typeadapter() -> None:
+    assert_exports("jobify.typeadapter", "Dumper Loader PydanticConverter")
+
+
+def test_item_004_router() -> None:
+    assert_exports("jobify.router", "Route JobRouter NodeRoute RootRoute")
+
+
+def test_item_005_middleware() -> None:
+    assert_exports(
+        "jobify.middleware",
+        "CallNext CallNextOuter BaseMiddleware BaseOuterMiddleware JobifyQueue QueueMiddleware Item",
+    )
+
+
+def test_item_006_exceptions() -> None:
+    assert_exports(
+        "jobify.exceptions",
+        "ApplicationStateError BaseJobifyError DuplicateJobError JobFailedError JobNotCompletedError JobTimeoutError "
+        "RouteAlreadyRegisteredError",
+    )
+
+
+def test_item_007_jobber() -> None:
+    from jobify import Jobber
+
+    assert Jobber is jobify.Jobify
+
+
+def test_item_008_types_of_signatures() -> None:
+    assert_exports(
+        "jobify",
+        "JobifyConfiguration RouteOptions FuncSpec CronParser CronFactory LoopFactory UUIDGenerator Lifespan "
+        "MappingExceptionHandlers RunStrategy TaskTracker Triggers",
+    )
+    assert_exports("jobify.storage", "Storage SQLiteStorage")
+    assert_exports("jobify.crontab", "CronParser CronFactory create_crontab")
+
+
+def test_item_008_they_are_what_the_signatures_say() -> None:
+    hints = get_type_hints(jobify.Jobify.__init__, localns={"ProcessPoolExecutor": object})
+    expected: dict[str, Any] = {
+        "cron_factory": jobify.CronFactory,
+        "loop_factory": jobify.LoopFactory,
+        "uuid_generator": jobify.UUIDGenerator,
+        "exception_handlers": jobify.MappingExceptionHandlers | None,
+        "lifespan": jobify.Lifespan[Any] | None,  # type: ignore[misc]  # an alias with a variable is generic
+    }
+    assert {name: hints[name] for name in expected} == expected
+
+
+def test_item_008_the_app_is_a_task_tracker() -> None:
+    assert isinstance(jobify.Jobify(storage=False), jobify.TaskTracker)
