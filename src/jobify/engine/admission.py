@@ -11,11 +11,10 @@ from jobify.engine.completer import Completer
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import LaneSlots
 from jobify.engine.rules import Rules
-from jobify.exceptions import ConfigurationError, PayloadError
-from jobify.misfire import plan
+from jobify.misfire import Plan, plan
 from jobify.records import Claim
 from jobify.registry import Registry
-from jobify.status import Failed
+from jobify.status import Cancelled, Failed
 
 __all__ = ("Admission",)
 
@@ -52,9 +51,12 @@ class Admission:
         if claim.rule is None:
             self._launch(attempt)
             return
+        if attempt.is_declared and attempt.endpoint.cron is None:  # by a release whose run ended after our start
+            self._completer.complete(attempt, Cancelled("no longer declared"), self._clock.now())
+            return
         try:
             is_on = self._enter_schedule(attempt, claim, claim.rule)
-        except (PayloadError, ConfigurationError) as error:
+        except Exception as error:  # a rule that cannot be read, or a user's cron parser that fails
             self._completer.complete(attempt, Failed(error), self._clock.now())
         else:
             if is_on:
@@ -72,6 +74,9 @@ class Admission:
         )
         if claim.attempt > 1:
             return True  # a run that has begun is not missed
+        if 0 <= rule.cron.max_runs <= run.run_count:  # its rule was changed after so many runs
+            self._completer.skip(attempt, run, Plan(None))
+            return False
         now = self._clock.now()
         decision = plan(rule.cron.misfire_policy, run.offset_at, now=now, next_due=run.next_due)
         if decision.run_at is None or decision.run_at > max(now, claim.due_at):

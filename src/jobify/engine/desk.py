@@ -61,12 +61,24 @@ class Desk:
         if attempt is None:
             await self._wait(job)
         elif interrupt:
-            attempt.job = attempt.job or job
-            attempt.interrupt(Interruption.CANCEL)
-            if attempt.task is not asyncio.current_task():
-                await self._wait(job)
+            await self._interrupt(job, attempt)
         else:
-            attempt.is_last = attempt.run is not None
+            await self._let_finish(job, attempt)
+
+    async def _interrupt(self, job: Job[Any], attempt: Attempt) -> None:
+        attempt.job = attempt.job or job
+        has_successor, attempt.is_replaced = attempt.is_replaced, False
+        attempt.interrupt(Interruption.CANCEL)
+        if has_successor:
+            await self._cancel_stored(job, interrupt=True)
+        if attempt.task is None or attempt.task is not asyncio.current_task():
+            await self._wait(job)
+
+    async def _let_finish(self, job: Job[Any], attempt: Attempt) -> None:
+        """The attempt goes on. What would come after it does not; of a schedule that is the next run."""
+        if attempt.run is not None or attempt.is_replaced:
+            attempt.is_last, attempt.is_replaced = True, False
+            await self._cancel_stored(job, interrupt=True)
 
     async def _cancel_stored(self, job: Job[Any], interrupt: bool) -> bool:
         """Cancel the row; whether the job is running, somewhere."""
@@ -81,7 +93,7 @@ class Desk:
         for backend in self._backends:
             storage = backend.storage
             if not interrupt and await self._is_running(backend, job.id):
-                continue
+                continue  # elsewhere: there is no way to ask for the end of a schedule only
             cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=now + seconds(self._ttl))
             (met,) = await backend.gate.call(cancel)
             if met is CancelResult.CANCELLED:

@@ -31,12 +31,14 @@ from jobify.engine.handles import Handles
 from jobify.engine.intake import Intake
 from jobify.engine.janitor import Janitor
 from jobify.engine.lanes import Lanes
+from jobify.engine.obedience import Obedience
 from jobify.engine.overview import Overview
 from jobify.engine.recovery import Recovery
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
 from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
+from jobify.exceptions import StorageUnavailableError
 from jobify.job import Job
 from jobify.options import RunMode
 from jobify.records import Settlement
@@ -85,14 +87,20 @@ class Engine:
         self._desk = Desk(
             zone=config.tz,
             backends=self._opened,
-            find_attempt=lambda job_id: self._executor.find(job_id),
+            find_attempt=lambda job_id: self._executor.find(job_id) or self._completer.find_overrun(job_id),
             watch=self._watch,
             ended=self._cancelled,
             clock=clock,
             ttl=limits.result_ttl,
         )
         self._handles = Handles(self._desk, self._rules)
-        self._completer = Completer(handles=self._handles, clock=clock, ttl=limits.result_ttl, on_settled=self._settled)
+        self._completer = Completer(
+            handles=self._handles,
+            clock=clock,
+            ttl=limits.result_ttl,
+            on_settled=self._settled,
+            on_refused=self._look,
+        )
         self._executor = Executor(
             runners=runners,
             completer=self._completer,
@@ -125,8 +133,9 @@ class Engine:
         self.overview = Overview(registry, self._opened, self._executor, self._handles)
         self._dispatchers: dict[Backend, Dispatcher] = {}
         self._watcher: Watcher | None = None
+        self._obedience: Obedience | None = None
         self._services: list[Service] = []
-        self._errands: set[asyncio.Task[None]] = set()
+        self._is_hurried = asyncio.Event()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -161,30 +170,44 @@ class Engine:
             await service.start()
 
     def _shared_services(self, backend: Backend) -> list[Service]:
-        self._watcher = Watcher(
-            backend, self._handles, self._registry, lambda job_id: self._executor.find(job_id) is not None, self._clock
-        )
+        self._watcher = Watcher(backend, self._handles, self._registry, self._is_local, self._clock)
         recovery = Recovery(backend, self._config.limits, self._clock, on_recovered=self._look)
-        return [recovery, Janitor(backend, self._clock), self._watcher, Wakeups(backend, self._look)]
+        self._obedience = Obedience(backend, self._executor.find)
+        return [recovery, Janitor(backend, self._clock), self._watcher, self._obedience, Wakeups(backend, self._look)]
 
     async def drain(self, grace: float) -> None:
         """Start nothing more; let running jobs finish for ``grace`` seconds, then interrupt them and wait for them.
 
         What they push meanwhile is stored and runs at the next start. Threads cannot be interrupted: they are waited
-        for.
+        for. A caller that is cancelled grants no more grace, and still waits; cancelled once more, it does not.
         """
+        draining = asyncio.ensure_future(self._drain(grace))
+        try:
+            await asyncio.shield(draining)
+        except asyncio.CancelledError:
+            self._is_hurried.set()
+            await asyncio.shield(draining)
+            raise
+
+    async def _drain(self, grace: float) -> None:
         self._intake.is_draining = True
         for dispatcher in self._dispatchers.values():
             await dispatcher.stop()
-        try:
-            async with asyncio.timeout(grace):
-                await self._executor.idle()
-        except TimeoutError:
-            await self._interrupt_all()
+        await self._grant(grace)
+        await self._interrupt_all()
+        await self._completer.drain()
+        await self._intake.close()
+        await self._executor.idle()  # what was asked for just before the end is given back, unbegun
         await self._completer.drain()
         for job in self._handles:
             if not job.is_done():
                 job.end(JobStatus.CANCELLED)
+
+    async def _grant(self, grace: float) -> None:
+        ends = [asyncio.ensure_future(self._executor.idle()), asyncio.ensure_future(self._is_hurried.wait())]
+        await asyncio.wait(ends, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
 
     async def _interrupt_all(self) -> None:
         while len(self._executor):
@@ -207,14 +230,19 @@ class Engine:
         for step in steps:
             try:
                 await step()
-            except Exception as error:  # one part that cannot stop must not keep the others running
-                log.exception("A part of the engine failed to stop.")
+            except BaseException as error:  # one part that cannot stop must not keep the others running
+                log.warning("A part of the engine failed to stop: %r", error)
                 errors.append(error)
         self._services.clear()
         self._opened.clear()
         self._dispatchers.clear()
         if errors:
             raise errors[0]
+
+    def abandon(self) -> None:
+        """Let go of the storages of an engine whose event loop was closed without a stop."""
+        for backend in self._opened:
+            backend.gate.abandon()
 
     # -- what users ask ------------------------------------------------------------------------------------------------
 
@@ -227,9 +255,12 @@ class Engine:
         while True:
             self._activity.clear()
             await self._executor.idle()
-            await self._completer.drain()
-            if not await self.overview.has_active():
-                return
+            await self._completer.idle()
+            try:
+                if not await self.overview.has_active():
+                    return
+            except StorageUnavailableError as error:
+                log.warning("Waiting for all jobs goes on, although the storage does not answer: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
                     await self._activity.wait()
@@ -239,16 +270,20 @@ class Engine:
     def _backend_of(self, endpoint: Endpoint) -> Backend:
         return self._durable if self._durable is not None and endpoint.is_durable else self._volatile
 
+    def _is_local(self, job_id: str) -> bool:
+        """Whether the job runs here, or is known only here."""
+        return self._executor.find(job_id) is not None or bool(self._volatile.storage.get((job_id,)))
+
     def _expect(self, backend: Backend, due_at: Microseconds) -> None:
         dispatcher = self._dispatchers.get(backend)
         if dispatcher is not None:
             dispatcher.expect(due_at)
 
     def _settled(self, attempt: Attempt, settlement: Settlement) -> None:
-        if settlement.finished_at is None:
-            self._expect(attempt.backend, settlement.due_at)
-        elif attempt.is_replaced:
+        if attempt.is_replaced:
             self._look()
+        elif settlement.finished_at is None:
+            self._expect(attempt.backend, settlement.due_at)
         self._activity.set()
 
     def _cancelled(self, job: Job[Any]) -> None:
@@ -264,15 +299,6 @@ class Engine:
             dispatcher.wake()
         if self._watcher is not None:
             self._watcher.wake()
-        if self._durable is not None and len(self._executor):
-            task = asyncio.ensure_future(self._obey_cancels(self._durable))
-            self._errands.add(task)
-            task.add_done_callback(self._errands.discard)
+        if self._obedience is not None:
+            self._obedience.wake()
         self._activity.set()
-
-    async def _obey_cancels(self, backend: Backend) -> None:
-        """Interrupt the jobs here that somebody elsewhere wants cancelled."""
-        for job_id in await backend.gate.call(lambda: backend.storage.cancel_requests(backend.owner)):
-            attempt = self._executor.find(job_id)
-            if attempt is not None:
-                attempt.interrupt(Interruption.CANCEL)

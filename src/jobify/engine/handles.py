@@ -74,9 +74,8 @@ class Handles:
         job = self.find(record.id)
         if job is None:
             job = self.make(record.id, record.due_at, JobStatus(record.status))
-            if record.rule is not None:
-                rule = self._rules.of_text(record.rule)
-                self.show_schedule(job, rule, record.run_count, record.failure_count)
+            if record.rule is not None and self._rules.read(record.rule) is not None:  # else it shows when it is due
+                self.show_schedule(job, self._rules.of_text(record.rule), record.run_count, record.failure_count)
             self.add(job)
         return job
 

@@ -10,15 +10,17 @@ __all__ = ("Periodic", "Service")
 
 log = logging.getLogger("jobify.engine")
 
+_FIRST_PAUSE = 0.05
+
 
 class Service(ABC):
     """A background task with one duty.
 
-    ``start`` and ``stop`` may each be called twice. A service that fails is restarted after a pause that grows up to
-    half a minute: no error of a database or a peer ends it silently.
+    ``start`` and ``stop`` may each be called twice. A service that fails is restarted after a pause that grows while it
+    goes on failing: no error of a database or a peer ends it silently.
     """
 
-    _LONGEST_PAUSE = 30.0
+    _LONGEST_PAUSE = 5.0
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
@@ -40,11 +42,15 @@ class Service(ABC):
         """The duty; runs until it is cancelled."""
 
     async def _keep_running(self) -> None:
-        pause = 0.05
+        pause = _FIRST_PAUSE
+        clock = asyncio.get_running_loop().time
         while True:
+            started = clock()
             try:
                 await self.run()
             except Exception as error:  # whatever it is, the duty must go on
+                if clock() - started > 2 * self._LONGEST_PAUSE:  # it worked meanwhile: this is another failure
+                    pause = _FIRST_PAUSE
                 log.warning("%s failed and goes on in %.2g s: %s", type(self).__name__, pause, error, exc_info=error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._LONGEST_PAUSE)

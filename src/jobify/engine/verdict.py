@@ -26,7 +26,11 @@ from jobify.status import (
 )
 from jobify.types import Microseconds
 
-__all__ = ("describe_error", "outcome_of", "settlement_of", "skip_record", "skip_settlement")
+__all__ = ("describe_error", "outcome_of", "settlement_of", "shown", "skip_record", "skip_settlement")
+
+_LONGEST_TEXT, _LONGEST_TRACEBACK = 10_000, 100_000
+_LONGEST_WAIT = 1e9
+"""Seconds until a retry at most: thirty years, which any calendar can still add to a date."""
 
 _EVENTS: Final[dict[type[Any], Event]] = {
     Succeeded: Event.SUCCEEDED,
@@ -63,9 +67,9 @@ def outcome_of(attempt: Attempt, value: Any, error: BaseException | None, *, now
         return Cancelled()
     if attempt.interruption is Interruption.SHUTDOWN:
         return Released()
-    retry = attempt.endpoint.retry
+    retry = attempt.endpoint.retry if attempt.is_readable else None
     if retry is not None and wants_retry(retry, error, attempt.number):
-        return RetryAt(error, now + seconds(retry.compute_delay(attempt.number)))
+        return RetryAt(error, now + seconds(min(retry.compute_delay(attempt.number), _LONGEST_WAIT)))
     if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
         return TimedOut(error)
     return Failed(error)
@@ -74,8 +78,11 @@ def outcome_of(attempt: Attempt, value: Any, error: BaseException | None, *, now
 def settlement_of(
     attempt: Attempt, outcome: Outcome, result: bytes | None, *, now: Microseconds, ttl: float
 ) -> Settlement:
-    """The row that ``outcome`` makes of the job. An ended row may be deleted after ``ttl`` seconds; the row of a
-    schedule that ended by its own rule is kept for good, or a restart would take it for a new one."""
+    """The row that ``outcome`` makes of the job. An ended row may be deleted after ``ttl`` seconds.
+
+    Two kinds are kept for good: a declared schedule that ended by its own rule, or a restart would take it for a new
+    one; and a job that could not be read, for somebody to look at.
+    """
     if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to, on the hot path
         return Settlement(
             _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, now + seconds(ttl),
@@ -84,7 +91,8 @@ def settlement_of(
     following = _next(attempt, outcome, now)
     status = after(JobStatus.RUNNING, following.event)
     has_ended = status in ENDED
-    is_kept = attempt.run is not None and status is not JobStatus.CANCELLED
+    is_kept = not attempt.is_readable if type(outcome) is Failed else False
+    is_kept = is_kept or (attempt.is_declared and status is not JobStatus.CANCELLED)
     error = describe_error(outcome)
     return Settlement(
         status=status.value,
@@ -128,11 +136,25 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
     )
 
 
+def shown(value: object, limit: int = _LONGEST_TEXT) -> str:
+    """``value`` as a text that any database can hold: not too long, and without what is no character.
+
+    An exception may be of any size, may have no text at all because its ``__str__`` fails, and may carry half
+    characters (a file name that is not UTF-8); none of that may keep the job that raised it from ending.
+    """
+    try:
+        text = str(value)
+    except Exception as error:
+        text = f"<its text cannot be shown: {type(error).__name__}>"
+    text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def describe_error(outcome: Outcome) -> str | None:
     """``Type: message`` of what went wrong, None if nothing did."""
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {shown(error)}"
         case Cancelled(reason):
             return reason
         case _:
@@ -157,6 +179,8 @@ def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> Attem
 
 
 def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+    if attempt.is_last and isinstance(outcome, RetryAt | Released):
+        outcome = Cancelled()
     if attempt.run is None:
         return _next_of_job(attempt, outcome)
     return _next_of_schedule(attempt.run, attempt, outcome, now)
@@ -219,6 +243,6 @@ def _history(
 def _traceback(outcome: Outcome) -> str | None:
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
-            return "".join(traceback.format_exception(error, chain=False))
+            return shown("".join(traceback.format_exception(error, chain=False)), _LONGEST_TRACEBACK)
         case _:
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from jobify.clock import Clock
@@ -26,8 +27,13 @@ __all__ = ("Watcher",)
 
 log = logging.getLogger("jobify.engine")
 
+_KNOWN = frozenset(JobStatus)
+
 _REST = 10
 """A look is followed by a rest of this many times its length."""
+
+_LOOK_AGAIN = 5.0
+"""Seconds after which a look is taken although nobody has rung: a ring that was lost costs no more than that."""
 
 _BATCH = 500
 
@@ -51,9 +57,10 @@ class Watcher(Service):
         self._bell.set()
 
     async def run(self) -> None:
-        self._bell = asyncio.Event()
         while True:
-            await self._bell.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN):
+                    await self._bell.wait()
             self._bell.clear()
             started = self._clock.monotonic()
             await self.step()
@@ -84,6 +91,8 @@ class Watcher(Service):
                 self._bring_up_to_date(job, record)
 
     def _bring_up_to_date(self, job: Job[Any], record: JobRecord) -> None:
+        if record.status not in _KNOWN:
+            return  # a newer release knows what it means
         status = JobStatus(record.status)
         if status is JobStatus.CANCELLED:
             job.end(status)
