@@ -277,6 +277,7 @@ def test_a_row_of_wrong_types_cannot_be_written(tmp_path: Path) -> None:
         "payload = x'ff00'",
         "payload = x''",
         "task = CAST(x'ff20' AS TEXT)",
+        "id = CAST(x'62ff' AS TEXT)",
         "error = CAST(x'c328' AS TEXT)",
         "queue = 'a' || char(0) || 'b'",
         "due_at = -1",
@@ -297,13 +298,13 @@ def test_a_bad_row_stops_nothing(tmp_path: Path, change: str) -> None:
     storage._database.write("UPDATE attempts SET error = CAST(x'ff' AS TEXT)")
     assert sum(storage.count(JobQuery()).values()) == 2
     assert sum(storage.count(JobQuery(statuses=("scheduled", "running"))).values()) in (1, 2)
-    assert [record.id for record in storage.find(JobQuery())] == ["bad", "good"]
-    assert len(storage.get(["bad", "good"])) == 2
+    assert [record.id[0] for record in storage.find(JobQuery())] == ["b", "g"]
+    assert len(storage.get(["bad", "good"])) in (1, 2)
     assert len(storage.attempts("bad")) == 1
     assert "good" in [found.id for found in claim(storage, owner)]
     storage.cancel(["bad"], reason="x", now=NOW, delete_at=None)
     storage.cancel_requests(owner)
     storage.recover(now=NOW, max_crashes=3, delete_at=None)
     storage.retire(owner)
-    assert [record.id for record in storage.find(JobQuery())] == ["bad", "good"]
+    assert [record.id[0] for record in storage.find(JobQuery())] == ["b", "g"]
     storage.close()

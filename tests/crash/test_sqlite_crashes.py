@@ -299,6 +299,32 @@ def test_a_child_that_was_forked_inside_a_transaction_must_not_open(storage: SQL
     assert [record.id for record in storage.find(JobQuery())] == ["a", "b"]
 
 
+def test_a_private_database_stays_with_the_parent(path: Path) -> None:
+    code = """
+    private = SQLiteStorage(":memory:")
+    private.open()
+    private.insert([job("a")])
+    child = os.fork()
+    if child == 0:
+        private.open()
+        assert private.find(JobQuery()) == []
+        private.insert([job("b")])
+        private.close()
+        sys.exit()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [record.id for record in private.find(JobQuery())] == ["a"]
+    directory = os.path.dirname(private._database.path)
+    assert os.path.exists(directory)
+    del private
+    assert not os.path.exists(directory)
+    storage.close()
+    say("done")
+    """
+    parent = _child(path, code)
+    assert _hear(parent) == "done"
+    assert _bury(parent) == 0
+
+
 def test_a_block_that_ends_in_the_child_says_what_is_wrong(path: Path) -> None:
     code = """
     try:

@@ -20,7 +20,7 @@ FIELDS: dict[str, Any] = {
     "in_queues": "AND pairs.queue IN (?, ?)",
     "filters": "1",
 }
-WIDTHS = {"settle": 14, "record": 9, "take": 3, "taken": 3, "held": 3}
+WIDTHS = {"settle": 14, "record": 9, "take": 2, "taken": 2, "held": 3}
 
 SCANS = {
     # An answer about everything reads everything.

@@ -305,6 +305,17 @@ def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sql
         assert [claim.id for claim in look(storage, owner).claims] == ["waits"]
 
 
+def test_a_block_holds_the_lock_from_its_beginning(tmp_path: Path) -> None:
+    """So that what it reads is still true when it writes."""
+    with _opened(tmp_path / "jobs.db") as storage, _opened(tmp_path / "jobs.db", timeout=0) as other:
+        with storage.transaction():
+            assert storage.get(["a"]) == []
+            with pytest.raises(StorageUnavailableError, match="locked"):
+                other.insert([job("a")])
+            assert storage.insert([job("a")]) == [True]
+        assert other.insert([job("a")]) == [False]
+
+
 def test_readers_do_not_wait_for_a_transaction(tmp_path: Path) -> None:
     with _opened(tmp_path / "jobs.db") as storage, _opened(tmp_path / "jobs.db", timeout=0) as other:
         storage.insert([job("a")])

@@ -114,7 +114,7 @@ class Claims:
             return [claim for piece in pieces for claim in self._take_piece(owner, piece, now)]
 
     def _take_piece(self, owner: int, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
-        size, values = claim_values((seq, claim.id, claim.fence) for seq, claim in rows)
+        size, values = claim_values([(seq, claim.fence) for seq, claim in rows])
         changed = self._database.write(sql("take", rows=size), [owner, now, *values])
         if changed == len(rows):
             return [claim for _, claim in rows]

@@ -141,16 +141,15 @@ SELECT
 FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
 
 -- name: take
--- Only what is still as it was picked: between the two statements another process may have been faster.
+-- Only what is still as it was picked, by number and fence: meanwhile another process may have been faster.
 UPDATE jobs SET status = 'running', owner = ?1, started_at = ?2, fence = fence + 1, attempt = attempt + 1
 FROM (VALUES {rows}) AS picked
-WHERE jobs.seq = picked.column1 AND jobs.id = picked.column2 AND jobs.fence = picked.column3 - 1
-    AND jobs.status = 'scheduled' AND jobs.ready = 1
+WHERE jobs.seq = picked.column1 AND jobs.fence = picked.column2 - 1 AND jobs.status = 'scheduled' AND jobs.ready = 1
 
 -- name: taken
 -- Of the jobs picked, those that are ours now.
 SELECT CAST(json_group_array(jobs.seq) AS BLOB) FROM (VALUES {rows}) AS picked
-CROSS JOIN jobs ON jobs.seq = picked.column1 AND jobs.id = picked.column2 AND jobs.fence = picked.column3
+CROSS JOIN jobs ON jobs.seq = picked.column1 AND jobs.fence = picked.column2
 WHERE jobs.status = 'running' AND jobs.owner = ?
 
 

@@ -187,7 +187,6 @@ def attempt_values(attempts: Iterable[AttemptRecord]) -> tuple[Rows, Values]:
     return _padded(list(chain.from_iterable(rows)), len(rows), 9)
 
 
-def claim_values(claims: Iterable[tuple[Any, Any, Any]]) -> tuple[Rows, Values]:
-    """Rows and parameters of ``held``, ``take`` and ``taken``: three columns."""
-    rows = list(claims)
-    return _padded(list(chain.from_iterable(rows)), len(rows), 3)
+def claim_values(claims: Sequence[tuple[Any, ...]]) -> tuple[Rows, Values]:
+    """Rows and parameters of ``held``, ``take`` and ``taken``."""
+    return _padded(list(chain.from_iterable(claims)), len(claims), len(claims[0]))

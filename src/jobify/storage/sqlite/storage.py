@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Any, Literal
 
 from jobify.exceptions import ConfigurationError
 from jobify.records import (
@@ -77,7 +79,7 @@ class SQLiteStorage:
         self.timeout = _checked_timeout(timeout)
         self.synchronous = _checked_synchronous(synchronous)
         self.is_durable = self.is_shared = self.database != _MEMORY
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._remove_temporary: weakref.finalize[..., Any] | None = None
         self._connect(self.database)
 
     def __repr__(self) -> str:
@@ -96,8 +98,12 @@ class SQLiteStorage:
         if self._database.is_open:
             return
         self._connect(self._locate())
-        self._database.open(prepare)
-        self._data_version = self._database.data_version()
+        try:
+            self._database.open(prepare)
+            self._data_version = self._database.data_version()
+        except BaseException:
+            self.close()
+            raise
         forks.watch(self)
 
     def _locate(self) -> str:
@@ -105,15 +111,16 @@ class SQLiteStorage:
         if self.database != _MEMORY:
             return os.path.realpath(self.database)
         # Two connections cannot share a database in memory without waiting for each other.
-        self._temporary = tempfile.TemporaryDirectory(prefix="jobify-", ignore_cleanup_errors=True)
-        return os.path.join(self._temporary.name, "private.db")
+        directory = tempfile.mkdtemp(prefix="jobify-")
+        self._remove_temporary = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        return os.path.join(directory, "private.db")
 
     def close(self) -> None:
         self._owners.leave_all()
         self._database.close()
-        temporary, self._temporary = self._temporary, None
-        if temporary is not None:
-            temporary.cleanup()
+        if self._remove_temporary is not None:
+            self._remove_temporary()
+            self._remove_temporary = None
 
     def before_fork(self) -> None:
         self._database.hold_still()
@@ -124,7 +131,9 @@ class SQLiteStorage:
     def after_fork_in_child(self) -> None:
         self._owners.leave_behind()
         self._database.leave()
-        self._temporary = None
+        if self._remove_temporary is not None:
+            self._remove_temporary.detach()  # it is the parent's
+            self._remove_temporary = None
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()

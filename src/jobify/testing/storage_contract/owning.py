@@ -82,6 +82,14 @@ class OwnerContract(StorageCase):
         (found,) = claim(storage, other)
         assert (found.id, found.attempt) == ("a", 2)
 
+    def test_what_is_given_back_is_due(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("a", owner, due_at=NOW + SECOND, ready=False)])
+        storage.retire(owner)
+        assert [found.id for found in claim(storage, storage.register(now=NOW))] == ["a"]
+        _crash(storage)
+        storage.recover(now=NOW, max_crashes=3, delete_at=None)
+        assert [found.id for found in claim(storage, storage.register(now=NOW))] == ["a"]
+
     def test_retire_sees_to_what_is_pending(self, storage: Storage, owner: int) -> None:
         storage.insert([born("replaced", owner), born("cancelled", owner)])
         storage.put(job("replaced", payload=b"2"))

@@ -2,8 +2,9 @@
 -- always be read back. Times are microseconds since 1970 (UTC), booleans are 0 and 1.
 
 CREATE TABLE jobs (
-    -- The order of insertion, and what an index entry points to.
-    seq INTEGER PRIMARY KEY,
+    -- The order of insertion. AUTOINCREMENT: never given twice, so with the fence it proves that a row is still the one
+    -- that was seen.
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     -- A word of JobStatus. Not checked: a newer release may know more words, and such a row must be left in peace.
     status TEXT NOT NULL,
