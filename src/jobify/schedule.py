@@ -89,6 +89,11 @@ class TaskTracker(Protocol):
         ...
 
 
+async def refused(error: Exception) -> Any:
+    """An order that failed at once: raises where it is awaited, as an ``async def`` would."""
+    raise error
+
+
 class ScheduleBuilder(Generic[ReturnT]):
     """One call of a task, waiting to be told when.
 
@@ -179,6 +184,9 @@ class ScheduleBuilder(Generic[ReturnT]):
     ) -> _Submitted[ReturnT]:
         if job_id is not None and (not isinstance(job_id, str) or not job_id):
             raise ConfigurationError(f"The job_id is {job_id!r}; it must be a text that is not empty.")
-        return self._scheduler.submit(
-            Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force)
-        )
+        try:
+            return self._scheduler.submit(
+                Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force)
+            )
+        except Exception as error:
+            return refused(error)

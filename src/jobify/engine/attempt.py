@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from enum import Enum
 from typing import Any
 
@@ -14,9 +15,10 @@ from jobify.engine.lanes import LaneSlots
 from jobify.job import Job
 from jobify.misfire import Missed, NextDue
 from jobify.options import RunMode
-from jobify.records import Claim
-from jobify.registry import Endpoint
+from jobify.records import Claim, JobRecord
+from jobify.registry import DECLARED_SUFFIX, Endpoint
 from jobify.runners.base import Call
+from jobify.status import JobStatus
 from jobify.types import UNSET, Microseconds
 
 __all__ = ("Attempt", "Interruption", "Run")
@@ -69,6 +71,8 @@ class Attempt(Struct, eq=False, gc=False):
     run: Run | None = None
     call: Call | None = None
     """The function at work in a thread or a process."""
+    context: Context | None = None
+    """The context variables that the task sees; None: those of the dispatcher."""
     task: asyncio.Task[None] | None = None
     started_at: Microseconds = 0
     has_begun: bool = False
@@ -89,6 +93,20 @@ class Attempt(Struct, eq=False, gc=False):
         attempt.origin = claim.origin
         attempt.payload = claim.payload
         return attempt
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its arguments could be restored (or did not have to be)."""
+        return self.args is not UNSET
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it is a run of a cron that is declared in code."""
+        return self.id == self.endpoint.name + DECLARED_SUFFIX
+
+    def holds(self, record: JobRecord) -> bool:
+        """Whether ``record`` is the job as this attempt has claimed it, and not one that came later under its id."""
+        return (record.status, record.owner, record.fence) == (JobStatus.RUNNING, self.backend.owner, self.fence)
 
     def interrupt(self, why: Interruption) -> None:
         """Tell the attempt to stop; the first reason given is the one that counts, but a user's cancel beats a

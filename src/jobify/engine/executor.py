@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -81,7 +81,7 @@ class Executor:
         self._attempts[attempt.id] = attempt
         if self._is_idle.is_set():
             self._is_idle.clear()
-        attempt.task = self._make_task(self._carry(attempt))
+        attempt.task = self._make_task(self._carry(attempt), context=attempt.context)
 
     def launch_when_due(self, attempt: Attempt) -> None:
         """:meth:`launch`, at the due time of a job that was claimed a little ahead of it.
@@ -165,7 +165,7 @@ class Executor:
         )
 
 
-def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
+def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[None]]:
     """``loop.create_task``, or where no factory has a say in it, the same without its ceremony: a third of its
     price."""
     if loop.get_task_factory() is not None:

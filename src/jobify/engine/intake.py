@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
@@ -18,21 +19,22 @@ from msgspec import Struct
 
 from jobify.clock import Clock
 from jobify.context import OuterContext
-from jobify.engine.attempt import Attempt
+from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.outer import OuterCall, run_outer
 from jobify.engine.placing import Placement, options_with_origin, replace, standing
 from jobify.engine.rules import Rule, Rules
+from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
 from jobify.job import Job
 from jobify.records import NewJob
 from jobify.registry import Endpoint, Registry
-from jobify.schedule import Order
+from jobify.schedule import Order, refused
 from jobify.settings import JobifyConfiguration
 from jobify.status import JobStatus
-from jobify.types import UNSET, Microseconds
+from jobify.types import Microseconds
 
 __all__ = ("Draft", "Intake")
 
@@ -58,8 +60,9 @@ class Draft(Struct, eq=False, gc=False):
     lane: LaneSlots | None = None
     """The lane that a slot is held in: the job is claimed by this process at birth."""
     options: str | None = None
-    answer: Any = UNSET
-    future: asyncio.Future[None] | None = None
+    context: Context | None = None
+    """The context variables of the caller, for a job that starts at once."""
+    submission: Submission | None = None
 
     def row(self, payload: Any) -> NewJob:
         """The draft as a row: claimed by this process, or waiting."""
@@ -96,33 +99,18 @@ class Draft(Struct, eq=False, gc=False):
             origin=self.backend.owner,
             args=self.args,
             kwargs=self.kwargs,
+            context=self.context,
         )
 
     def __call__(self, answer: bool | Exception) -> None:
-        self.answer = answer
-        waiter = self.future
-        if waiter is not None:
-            if waiter.cancelled():
-                self.intake.act(self)
-            else:
-                waiter.set_result(None)
-
-    def abandon(self) -> None:
-        """The caller was cancelled, perhaps when the answer was there and before it could act on it."""
-        if self.answer is not UNSET:
-            self.intake.act(self)
-
-    def waiter(self) -> asyncio.Future[None] | None:
-        """What to wait for until the answer is there; None if it is."""
-        if self.answer is UNSET:
-            self.future = asyncio.get_running_loop().create_future()
-        return self.future
-
-    def error(self) -> Exception | None:
-        """What went wrong; None if the job is stored."""
-        if self.answer is True:
-            return None
-        return DuplicateJobError(self.job.id) if self.answer is False else self.answer
+        error = self.intake.act(self, answer)
+        submission = self.submission
+        if submission is None or submission.done():
+            return  # its caller was cancelled, and the job is stored all the same
+        if error is None:
+            submission.set_result(self.job)
+        else:
+            submission.set_exception(error)
 
 
 class Intake:
@@ -155,29 +143,50 @@ class Intake:
         self._expect = expect
         self._find_attempt = find_attempt
         self._new_id = config.uuid_generator
+        self._loop = asyncio.get_running_loop()
         self.is_draining = False
         """Store what is asked for, start nothing."""
+        self._is_closed = False
+        self._under_way = 0
+        self._placings: set[asyncio.Task[Job[Any]]] = set()
+        self._is_quiet = asyncio.Event()
+
+    async def close(self) -> None:
+        """Refuse what is asked from now on, and return when everything that was asked before is answered."""
+        self._is_closed = True
+        while self._under_way:
+            self._is_quiet.clear()
+            await self._is_quiet.wait()
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
-        """Store the order; see :class:`~jobify.schedule.Scheduler`."""
-        draft = self._draft(order)
-        return self._through_middleware(draft, order) if draft.endpoint.outer else self._place(draft, order)
+        """Store the order; see :class:`~jobify.schedule.Scheduler`.
 
-    async def _place(self, draft: Draft, order: Order) -> Job[Any]:
-        if order.is_replace:
-            return await self._replace(draft, order)
-        self._insert(draft, order)
-        waiter = draft.waiter()
-        if waiter is not None:
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                draft.abandon()
-                raise
-        error = self.act(draft)
-        if error is not None:
-            raise error
-        return draft.job
+        A plain job is on its way when this returns. Called from another thread (for ``run_coroutine_threadsafe``), it
+        begins where it is awaited.
+        """
+        if _running_loop() is not self._loop:
+            return self._submit_here(order)
+        try:
+            draft = self._draft(order)
+            if draft.endpoint.outer:
+                return self._through_middleware(draft, order)
+            return self._place(draft, order)
+        except Exception as error:  # an async def would raise it where it is awaited, and so does this
+            return refused(error)
+
+    async def _submit_here(self, order: Order) -> Job[Any]:
+        if _running_loop() is not self._loop:
+            raise ApplicationStateError(
+                operation=f"schedule {order.name!r}",
+                reason="The app runs in another event loop.",
+                solution="From another thread use asyncio.run_coroutine_threadsafe(task.push(...), loop).",
+            )
+        return await self.submit(order)
+
+    def _place(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+        if self._is_closed:
+            raise _closed()
+        return self._replace_surely(draft, order) if order.is_replace else self._insert(draft, order)
 
     def _draft(self, order: Order) -> Draft:
         endpoint = self._registry.get(order.name)
@@ -200,14 +209,18 @@ class Intake:
 
     # -- storing -------------------------------------------------------------------------------------------------------
 
-    def _insert(self, draft: Draft, order: Order) -> None:
+    def _insert(self, draft: Draft, order: Order) -> Submission:
         """Ask for the insert; the draft gets the answer."""
         payload = self._encode(draft)
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             lane = self._lanes[draft.endpoint.lane]
             if lane.take():
                 draft.lane = lane
+                draft.context = copy_context()
+        self._under_way += 1
+        draft.submission = submission = Submission(loop=self._loop)
         draft.backend.gate.insert(draft.row(payload), draft, is_id_new=order.job_id is None)
+        return submission
 
     def _encode(self, draft: Draft) -> Any:
         try:
@@ -218,23 +231,27 @@ class Intake:
                 "Nothing was stored. A task with durable=False takes any object."
             ) from error
 
-    def act(self, draft: Draft) -> Exception | None:
-        """Act on the answer to an insert; the error that its caller is to get, if it failed.
-
-        Done by the caller itself, whose context variables a job that starts at once inherits; if the caller was
-        cancelled meanwhile, in its stead.
-        """
-        error = draft.error()
-        if error is not None:
+    def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
+        """Act on the answer to an insert; the error that its caller is to get, if it failed."""
+        self._answered()
+        if answer is not True:
             if draft.lane is not None:
                 draft.lane.release()
-            return error
+            return DuplicateJobError(draft.job.id) if answer is False else answer
         draft.job.status = JobStatus.SCHEDULED
         if draft.lane is not None:
-            self._launch(draft.attempt(draft.lane))
+            attempt = draft.attempt(draft.lane)
+            if self.is_draining:  # it was asked for before: it is given back unbegun, and runs at the next start
+                attempt.interruption = Interruption.SHUTDOWN
+            self._launch(attempt)
         else:
             self._remember(draft)
         return None
+
+    def _answered(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._is_quiet.set()
 
     def _remember(self, draft: Draft) -> None:
         """A job that waits: show its schedule, and let the dispatcher know when it is due."""
@@ -245,14 +262,24 @@ class Intake:
 
     # -- replacing -----------------------------------------------------------------------------------------------------
 
+    async def _replace_surely(self, draft: Draft, order: Order) -> Job[Any]:
+        """:meth:`_replace`, to its end: a caller that is cancelled on the way leaves nothing half-done."""
+        placing = asyncio.get_running_loop().create_task(self._replace(draft, order))
+        self._placings.add(placing)
+        placing.add_done_callback(self._placings.discard)
+        placing.add_done_callback(_look_at_error)
+        return await asyncio.shield(placing)
+
     async def _replace(self, draft: Draft, order: Order) -> Job[Any]:
-        storage = draft.backend.storage
-        row = draft.row(self._encode(draft))
-        place = partial(replace, storage, row, cron=order.cron, read=self._rules.read, is_force=order.is_force)
-        placed = asyncio.ensure_future(draft.backend.gate.call(place))
-        placed.add_done_callback(lambda _: None)
-        draft.job = self._show(draft, await asyncio.shield(placed))
-        return draft.job
+        self._under_way += 1
+        try:
+            storage = draft.backend.storage
+            row = draft.row(self._encode(draft))
+            place = partial(replace, storage, row, cron=order.cron, read=self._rules.read, is_force=order.is_force)
+            draft.job = self._show(draft, await draft.backend.gate.call(place))
+            return draft.job
+        finally:
+            self._answered()
 
     def _show(self, draft: Draft, placement: Placement) -> Job[Any]:
         """The handle that the user already has, brought up to date; or the new one."""
@@ -260,11 +287,14 @@ class Intake:
         job = self._handles.find(draft.job.id) or (attempt.job if attempt is not None else None)
         job = job if job is not None and not job.is_done() else draft.job
         draft.job = job
-        if placement.is_unchanged and placement.record is not None:
-            return self._handles.of_record(placement.record)
-        if attempt is not None:
+        record = placement.record
+        if placement.is_unchanged and record is not None:
+            return self._handles.of_record(record)
+        if attempt is not None and record is not None and attempt.holds(record):
             attempt.is_replaced = True
-        job.move(draft.due_at, JobStatus.RUNNING if attempt is not None else JobStatus.SCHEDULED)
+        is_running = record is not None and record.status == JobStatus.RUNNING
+        if attempt is None or attempt.is_replaced:  # else the new job is running already
+            job.move(draft.due_at, JobStatus.RUNNING if is_running else JobStatus.SCHEDULED)
         if draft.rule is None:
             job.unbind_cron_context()
         else:
@@ -304,3 +334,24 @@ class Intake:
             return draft.row(draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs))
         except PayloadError:
             return None
+
+
+def _closed() -> ApplicationStateError:
+    return ApplicationStateError(
+        operation="schedule a job",
+        reason="The app is shutting down.",
+        solution="Do it before the end of `async with app:`.",
+    )
+
+
+def _look_at_error(placing: asyncio.Task[Job[Any]]) -> None:
+    """The error is the caller's. Should the caller be gone, nobody is to be told that nobody has looked at it."""
+    if not placing.cancelled():
+        placing.exception()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

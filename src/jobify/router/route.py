@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from jobify.job import Job
 from jobify.options import RouteOptions
-from jobify.schedule import Order, ScheduleBuilder, Scheduler
+from jobify.schedule import Order, ScheduleBuilder, Scheduler, refused
 from jobify.serializers.importable import name_of
 from jobify.signature import FuncSpec, inspect_function
 
@@ -74,9 +74,12 @@ class Route(ABC, Generic[ParamsT, Return_co]):
 
     def push(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
         """Run the task at once with these arguments: short for ``schedule(...).push()``."""
-        scheduler = self._require_scheduler()
-        self.func_spec.check(*args, **kwargs)
-        return scheduler.submit(Order(self.name, args, kwargs))
+        try:
+            scheduler = self._require_scheduler()
+            self.func_spec.check(*args, **kwargs)
+            return scheduler.submit(Order(self.name, args, kwargs))
+        except Exception as error:
+            return refused(error)
 
     def _require_scheduler(self) -> Scheduler:
         if self._scheduler is None:
