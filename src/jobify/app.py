@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -18,7 +18,7 @@ from jobify.engine.engine import Engine
 from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.identifiers import new_id
 from jobify.job import Job
-from jobify.lifespan import enter_lifespans
+from jobify.lifespan import Exits, Turns, enter_lifespans
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RunMode, check_duration
 from jobify.plugins import Plugin, Plugins
@@ -123,9 +123,9 @@ class Jobify(Router):
         self._is_memory_only = storage is False
         self._clock: Clock = clock or SystemClock()
         self._engine: Engine | None = None
-        self._stack: AsyncExitStack | None = None
+        self._exits = Exits()
+        self._turns = Turns()
         self._signals = SignalCatcher()
-        self._grace = self.configs.limits.grace
 
     def __repr__(self) -> str:
         return "<Jobify>"
@@ -149,52 +149,72 @@ class Jobify(Router):
 
         If any of it fails, what was started is stopped again and the error is raised.
         """
-        if self._stack is not None:
-            return
-        self._stack = stack = AsyncExitStack()
-        try:
-            await self._start(stack)
-        except BaseException:
-            self._stack = None
-            self.configs.app_started = False
-            await stack.aclose()
-            self._engine = None
-            raise
+        async with self._turns.turn():
+            self._forget_closed_loop()
+            if self._engine is not None:
+                return
+            engine, exits = self._engine, self._exits = self._build_engine(), Exits()
+            try:
+                await self._start(engine, exits)
+            except BaseException as error:
+                try:
+                    await self._stop(engine, exits, 0.0)
+                except BaseException as another:
+                    log.warning("Undoing a start that failed has failed, too: %r", another)
+                raise error
 
-    async def _start(self, stack: AsyncExitStack) -> None:
+    async def _start(self, engine: Engine, exits: Exits) -> None:
         share_state(self)
-        engine = self._engine = self._build_engine()
+        exits.push(engine.close)
         await engine.open()
-        stack.push_async_callback(engine.close)
-        await enter_lifespans(self, stack)
         for plugin in self._all_plugins():
             await plugin.startup(self)
-            stack.push_async_callback(plugin.shutdown)
-        stack.push_async_callback(self._drain, engine)
+            exits.push(plugin.shutdown)
         self.configs.app_started = True
+        await enter_lifespans(self, exits)
         await engine.start()
 
     async def shutdown(self, *, grace: float | None = None) -> None:
         """Stop, in order: start nothing more; let running jobs finish for ``grace`` seconds (default: the app's), then
-        cancel them and wait for them; stop plugins; leave lifespans, in reverse; close the storage.
+        cancel them and wait for them; leave lifespans, in reverse; stop plugins; close the storage.
 
         Durable jobs that did not finish are given back and run at the next start, without a lost attempt. Stopping an
-        app that is not started does nothing.
+        app that is not started does nothing; one that is being stopped is waited for. All steps are taken, whatever
+        fails: the first error is raised at the end. Cancelled, this grants no more grace and still stops in order.
         """
-        stack, self._stack = self._stack, None
-        if stack is None:
-            return
-        self._grace = self.configs.limits.grace if grace is None else check_duration(grace, what="grace")
+        grace = self.configs.limits.grace if grace is None else check_duration(grace, what="grace")
+        if self._engine is not None and self._engine.is_job(asyncio.current_task()):
+            raise ApplicationStateError(
+                operation="shut the app down",
+                reason="A job cannot do that: the shutdown would wait for the job.",
+                solution="Set an event for whoever started the app, or send the process a SIGTERM.",
+            )
+        async with self._turns.turn():
+            self._forget_closed_loop()
+            if self._engine is not None:
+                await self._stop(self._engine, self._exits, grace)
+
+    async def _stop(self, engine: Engine, exits: Exits, grace: float) -> None:
+        exits.push(partial(self._drain, engine, grace))
         try:
-            await stack.aclose()
+            await exits.leave()
         finally:
             self._engine = None
-            self.configs.app_started = False
-            self._signals.deliver()
+            if self._signals.deliver():
+                await asyncio.sleep(0)  # a signal that cancels this task does so here, not at some later time or never
 
-    async def _drain(self, engine: Engine) -> None:
-        await engine.drain(self._grace)
-        self.configs.app_started = False
+    async def _drain(self, engine: Engine, grace: float) -> None:
+        try:
+            await engine.drain(grace)
+        finally:
+            self.configs.app_started = False
+
+    def _forget_closed_loop(self) -> None:
+        """Let go of a life whose event loop was closed without a shutdown: none of it can be stopped in order."""
+        if self._engine is not None and self._engine.loop.is_closed():
+            log.warning("The app was not shut down before its event loop was closed; what it ran is lost.")
+            self._engine.abandon()
+            self._engine, self.configs.app_started = None, False
 
     def _build_engine(self) -> Engine:
         configs = self.configs
@@ -278,7 +298,7 @@ class Jobify(Router):
         return Plugins([*self.plugins, *(layer for layer in layers if isinstance(layer, Plugin))])
 
     def _require_open(self, operation: str) -> None:
-        if self._stack is not None:
+        if self._engine is not None:
             raise frozen(operation)
 
     def _scheduler_for_routes(self) -> Scheduler:

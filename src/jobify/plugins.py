@@ -12,7 +12,7 @@ __all__ = ("Plugin", "Plugins")
 
 @runtime_checkable
 class Plugin(Protocol):
-    """Started after the app's lifespan, in order of registration; stopped before it, in reverse.
+    """Started before the lifespans, in order of registration; stopped after them, in reverse.
 
     A middleware that has these two methods is a plugin by itself, and need not be registered as one.
     """

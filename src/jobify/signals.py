@@ -42,8 +42,9 @@ class SignalCatcher:
         """Whether a signal waits to be delivered."""
         return bool(self._caught)
 
-    def deliver(self) -> None:
-        """Raise what was caught, the last first, with the handlers that were there before."""
+    def deliver(self) -> bool:
+        """Raise what was caught, the last first, with the handlers that were there before; whether there was any."""
         caught, self._caught = self._caught, []
         for number in reversed(caught):
             signal.raise_signal(number)
+        return bool(caught)

@@ -554,7 +554,7 @@ def test_item_029_shutdown() -> None:
         await begun.wait()
         log.clear()
         await app.shutdown()
-        assert log == ["job cleaned up", "plugin down", "lifespan left"]
+        assert log == ["job cleaned up", "lifespan left", "plugin down"]
         assert app.configs.app_started is False
         assert future.status is JobStatus.CANCELLED
         assert running.status is JobStatus.CANCELLED

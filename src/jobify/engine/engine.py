@@ -6,8 +6,8 @@
                 │ (short way)                                   ▲  │
                 └───────────────────────────────────────────────┘  └─▶ completer ─▶ storage, handle
 
-``open`` connects the storages; then the app runs its lifespans and plugins; ``start`` takes up work. ``drain`` ends the
-work; then come the app's plugins and lifespans, in reverse; ``close`` lets go of the storages.
+``open`` connects the storages; then the app runs its plugins and lifespans; ``start`` takes up work. ``drain`` ends the
+work; then come the app's lifespans and plugins, in reverse; ``close`` lets go of the storages.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Engine:
         self._runners = runners
         self._config = config
         self._clock = clock
+        self.loop = asyncio.get_running_loop()
         self._opened: list[Backend] = []
         self._activity = asyncio.Event()
         limits = config.limits
@@ -140,19 +141,15 @@ class Engine:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect the storages. If one cannot be connected, none is."""
-        try:
-            for backend in filter(None, (self._durable, self._volatile)):
-                await backend.start()
-                self._opened.append(backend)
-        except BaseException:
-            await self.close()
-            raise
+        """Connect the storages, make the runners ready: what is pushed from now on may run."""
+        for backend in filter(None, (self._durable, self._volatile)):
+            await backend.start()
+            self._opened.append(backend)
+        for runner in self._runners.values():
+            await runner.start()
 
     async def start(self) -> None:
         """Take up work: recover what died, bring declared crons in line, then dispatch."""
-        for runner in self._runners.values():
-            await runner.start()
         if self._durable is not None:
             self._services += self._shared_services(self._durable)
             await report_unknown(self._durable, self._registry)
@@ -245,6 +242,10 @@ class Engine:
             backend.gate.abandon()
 
     # -- what users ask ------------------------------------------------------------------------------------------------
+
+    def is_job(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether this is the task of a job that runs here."""
+        return task is not None and any(attempt.task is task for attempt in self._executor)
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
