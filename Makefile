@@ -24,7 +24,7 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help test lint fmt demo bench clean lint-ruff lint-mypy lint-basedpyright lint-imports
+.PHONY: help test lint fmt demo bench chaos clean lint-ruff lint-mypy lint-basedpyright lint-imports
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -63,6 +63,9 @@ demo: $(DEMO)  ## index this folder, kill the process half-way, and watch it fin
 
 bench: $(DEV) $(PEER_READY)  ## measure against the peer's release and write bench/RESULTS.md (minutes)
 	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
+
+chaos: $(DEV)  ## kill processes 200 times while 5000 jobs run, and prove that none is lost or run twice (minutes)
+	@$(BIN)/python -m tests.crash.killing --kills 200 --jobs 5000
 
 clean:  ## remove environments, caches and everything that was built
 	rm -rf .venv .venvs build dist htmlcov .coverage .coverage.* \

@@ -1,0 +1,267 @@
+"""What killed processes left behind, and what it proves.
+
+The sources do not know of each other: the journal is written by the tasks, the acknowledgements by whoever pushed, the
+kills by whoever killed, the history by the storage, and the audit tables by triggers in the database. All times are
+microseconds of one machine's clock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ("Report", "examine")
+
+SECOND = 1_000_000
+LONGEST_RECOVERY = 2.0
+"""Seconds that a crash may cost while another process lives."""
+
+
+class Execution(NamedTuple):
+    """One start of a function, and what was heard of it."""
+
+    key: str
+    worker: int
+    started_at: int
+    last_sign_at: int
+    is_finished: bool
+
+
+class Life(NamedTuple):
+    """A worker process, from the moment it was ready."""
+
+    up_at: int
+    killed_at: float
+
+
+class Lost(NamedTuple):
+    """A line of the history: an attempt whose process died."""
+
+    job_id: str
+    attempt: int
+    due_at: int
+    started_at: int
+    owner: int
+
+
+class Recovery(NamedTuple):
+    """How long it took until a lost attempt was begun again, without the time in which no process lived."""
+
+    seconds: float
+    has_survivor: bool
+    """One process lived all the time from the kill on."""
+
+
+class Row(NamedTuple):
+    """A job at the end."""
+
+    status: str
+    attempt: int
+    started_at: int
+    result: bytes | None
+
+
+class Report(NamedTuple):
+    """The figures, and a sentence for everything that is not as it must be."""
+
+    figures: dict[str, object]
+    violations: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"{name:<36}{value}" for name, value in self.figures.items()]
+        return "\n".join([*lines, *(f"VIOLATION {text}" for text in self.violations[:50])])
+
+
+class Evidence:
+    """Everything in one directory, read."""
+
+    def __init__(self, directory: Path) -> None:
+        self.acks = {key: int(number) for key, number in _lines(directory / "acks", 2)}
+        self.kills = {int(pid): int(at) for pid, at, _, code in _lines(directory / "kills", 4) if code == "-9"}
+        self.up_at: dict[int, int] = {}
+        self.executions: dict[str, list[Execution]] = defaultdict(list)
+        self._read_journal(directory / "journal")
+        with closing(sqlite3.connect(directory / "jobs.db")) as connection:
+            self._read_database(connection)
+
+    def _read_journal(self, path: Path) -> None:
+        open_: dict[tuple[str, str], Execution] = {}
+        for event, key, pid, worker, at in _lines(path, 5):
+            if event == "up" and key == "worker":
+                self.up_at[int(pid)] = int(at)
+            elif event == "started":
+                if (key, pid) in open_:
+                    self.executions[key].append(open_.pop((key, pid)))
+                open_[key, pid] = Execution(key, int(worker), int(at), int(at), False)
+            elif (key, pid) in open_:
+                is_finished = event == "finished"
+                open_[key, pid] = open_[key, pid]._replace(last_sign_at=int(at), is_finished=is_finished)
+        for execution in open_.values():
+            self.executions[execution.key].append(execution)
+        for some in self.executions.values():
+            some.sort(key=lambda execution: execution.started_at)
+
+    def _read_database(self, connection: sqlite3.Connection) -> None:
+        jobs = connection.execute("SELECT id, status, attempt, started_at, result FROM jobs WHERE rule IS NULL")
+        self.rows = {id: Row(*rest) for id, *rest in jobs}
+        lost = connection.execute(
+            "SELECT job_id, attempt, due_at, coalesce(started_at, 0), owner FROM attempts WHERE outcome = 'lost'"
+        )
+        self.lost = [Lost(*line) for line in lost]
+        self.ends = Counter(id for (id,) in connection.execute("SELECT job_id FROM audit_ends"))
+        self.pids: dict[int, int] = dict(connection.execute("SELECT id, pid FROM audit_owners"))
+        runs = connection.execute(
+            "SELECT due_at, outcome FROM attempts WHERE outcome <> 'lost' AND job_id LIKE 'tick%' ORDER BY due_at"
+        )
+        self.runs: list[tuple[int, str]] = runs.fetchall()
+        (self.integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
+
+    @property
+    def lives(self) -> list[Life]:
+        return [Life(at, self.kills.get(pid, float("inf"))) for pid, at in self.up_at.items()]
+
+
+def _lines(path: Path, words: int) -> Iterator[list[str]]:
+    """The whole lines of a file; its writer may have been killed in the middle of the last one."""
+    return (line for line in map(str.split, path.read_text().splitlines()) if len(line) == words)
+
+
+def examine(directory: Path) -> Report:
+    """The figures and violations of one run."""
+    evidence = Evidence(directory)
+    recoveries = sorted(_recoveries(evidence))
+    late = sum(recovery.seconds > LONGEST_RECOVERY for recovery in recoveries)
+    violations = [
+        *_lost_or_wrong(evidence),
+        *_accepted_twice(evidence),
+        *_uncounted(evidence),
+        *_overlapping(evidence),
+        *_wrong_ticks(evidence),
+        *([f"{late} jobs were restarted later than {LONGEST_RECOVERY} s after a kill"] if late else []),
+        *([evidence.integrity] if evidence.integrity != "ok" else []),
+    ]
+    return Report(_figures(evidence, recoveries), violations)
+
+
+def _figures(evidence: Evidence, recoveries: Sequence[Recovery]) -> dict[str, object]:
+    runs = [due_at for due_at, _ in evidence.runs]
+    survived = [recovery.seconds for recovery in recoveries if recovery.has_survivor]
+    others = [recovery.seconds for recovery in recoveries if not recovery.has_survivor]
+    return {
+        "kills": len(evidence.kills),
+        "acknowledged jobs": len(evidence.acks),
+        "stored jobs": len(evidence.rows),
+        "lost attempts in the history": len(evidence.lost),
+        "repeated executions": sum(len(some) - 1 for some in evidence.executions.values()),
+        "most attempts of one job": max((row.attempt for row in evidence.rows.values()), default=0),
+        "restarts by a survivor": len(survived),
+        "... p50 / p99 / max (s)": _quantiles(survived),
+        "restarts when all were dead": len(others),
+        "... p50 / p99 / max after a start (s)": _quantiles(others),
+        "cron runs": len(runs),
+        "cron runs, same due time": len(runs) - len(set(runs)),
+        "cron due times missed": len(_gaps(evidence.runs)),
+    }
+
+
+def _quantiles(ordered: Sequence[float]) -> str:
+    if not ordered:
+        return "-"
+    return " / ".join(f"{ordered[min(len(ordered) - 1, int(len(ordered) * part))]:.2f}" for part in (0.5, 0.99, 1))
+
+
+# -- what must hold ----------------------------------------------------------------------------------------------------
+
+
+def _lost_or_wrong(evidence: Evidence) -> Iterator[str]:
+    """What was acknowledged exists; whatever exists has succeeded, with the right result."""
+    for key in evidence.acks.keys() - evidence.rows.keys():
+        yield f"{key} was acknowledged and is not in the database"
+    for key, row in evidence.rows.items():
+        if row.status != "success":
+            yield f"{key} is {row.status}"
+        elif key in evidence.acks and row.result != b"%d" % evidence.acks[key] ** 2:
+            yield f"{key} has the result {row.result!r}"
+        elif not any(execution.is_finished for execution in evidence.executions[key]):
+            yield f"{key} has succeeded and never finished"
+
+
+def _accepted_twice(evidence: Evidence) -> Iterator[str]:
+    """The outcome of one claim was applied, and of no other."""
+    for key in evidence.rows:
+        if evidence.ends[key] != 1:
+            yield f"{key} ended {evidence.ends[key]} times"
+
+
+def _uncounted(evidence: Evidence) -> Iterator[str]:
+    """Every attempt but the last is a lost one in the history, and there are no more executions than attempts."""
+    lost = Counter(line.job_id for line in evidence.lost)
+    for key, row in evidence.rows.items():
+        if row.attempt - 1 != lost[key]:
+            yield f"{key}: {row.attempt} attempts, {lost[key]} of them in the history as lost"
+        if len(evidence.executions[key]) > row.attempt:
+            yield f"{key}: {len(evidence.executions[key])} executions in {row.attempt} attempts"
+    for line in evidence.lost:
+        if evidence.pids[line.owner] not in evidence.kills:
+            yield f"{line.job_id} was taken from a process that was never killed"
+
+
+def _overlapping(evidence: Evidence) -> Iterator[str]:
+    """A second execution begins when the first one's process has been killed, and nothing is heard of the first one
+    from then on."""
+    for key, executions in evidence.executions.items():
+        for first, second in zip(executions, executions[1:], strict=False):
+            killed_at = evidence.kills.get(first.worker)
+            if killed_at is None or killed_at > second.started_at:
+                yield f"{key} was begun again while its first process lived"
+            elif first.last_sign_at >= second.started_at:
+                yield f"{key} ran twice at the same time for {first.last_sign_at - second.started_at} µs"
+
+
+def _wrong_ticks(evidence: Evidence) -> Iterator[str]:
+    """A run for every due time, and one only."""
+    for due_at, count in Counter(due_at for due_at, _ in evidence.runs).items():
+        if count > 1:
+            yield f"the cron's run of {due_at} was accepted {count} times"
+    for due_at, outcome in evidence.runs:
+        if outcome != "succeeded":
+            yield f"the cron's run of {due_at} is {outcome}"
+    for due_at in _gaps(evidence.runs):
+        yield f"the cron did not run for the time after {due_at}"
+
+
+def _gaps(runs: Sequence[tuple[int, str]]) -> list[int]:
+    times = sorted({due_at for due_at, _ in runs})
+    return [one for one, following in zip(times, times[1:], strict=False) if following - one != SECOND]
+
+
+# -- how long it took --------------------------------------------------------------------------------------------------
+
+
+def _recoveries(evidence: Evidence) -> Iterator[Recovery]:
+    lost: dict[str, list[Lost]] = defaultdict(list)
+    for line in evidence.lost:
+        lost[f"tick@{line.due_at}" if line.job_id.startswith("tick") else line.job_id].append(line)
+    for key, lines in lost.items():
+        lines.sort(key=lambda line: line.attempt)
+        for line, following in zip(lines, [*lines[1:], None], strict=True):
+            killed_at = evidence.kills[evidence.pids[line.owner]]
+            begun_at = _begun_again(evidence, key, killed_at, following)
+            if begun_at is not None:
+                yield _recovery(evidence.lives, killed_at, begun_at)
+
+
+def _begun_again(evidence: Evidence, key: str, killed_at: int, following: Lost | None) -> int | None:
+    """When the function was entered again; or when the job was claimed again, if that process was killed in between."""
+    starts = [execution.started_at for execution in evidence.executions[key] if execution.started_at > killed_at]
+    claims = [following.started_at] if following is not None and following.started_at > killed_at else []
+    return min([*starts, *claims], default=None)
+
+
+def _recovery(lives: Sequence[Life], killed_at: int, begun_at: int) -> Recovery:
+    alive_since = min((life.up_at for life in lives if life.up_at <= begun_at <= life.killed_at), default=begun_at)
+    return Recovery((begun_at - max(killed_at, alive_since)) / SECOND, alive_since <= killed_at)

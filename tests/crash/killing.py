@@ -1,0 +1,181 @@
+"""Kill processes at random moments, then prove from what they left behind that no job was lost or run twice.
+
+By hand::
+
+    python -m tests.crash.killing --kills 200 --jobs 5000 --seed 1
+
+Worker processes (:mod:`tests.crash.victim`) share one SQLite file; one more process only pushes. This one kills them
+with SIGKILL: one, all, one that has only just been started, the one that pushes; and starts them again. Afterwards
+:mod:`tests.crash.evidence` reads the files and says what went wrong; the exit code is 1 if anything did. The seed
+repeats the choices, not the moments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from jobify.storage import SQLiteStorage
+
+from .evidence import examine
+
+ROOT = Path(__file__).parents[2]
+
+AUDIT = """
+CREATE TABLE audit_ends (job_id TEXT, status TEXT, owner INTEGER, fence INTEGER);
+CREATE TABLE audit_owners (id INTEGER, pid INTEGER);
+CREATE TRIGGER audit_end AFTER UPDATE OF status ON jobs WHEN NEW.status NOT IN ('running', 'scheduled')
+BEGIN INSERT INTO audit_ends VALUES (OLD.id, NEW.status, OLD.owner, OLD.fence); END;
+CREATE TRIGGER audit_owner AFTER INSERT ON owners
+BEGIN INSERT INTO audit_owners VALUES (NEW.id, NEW.pid); END;
+"""
+"""The database itself writes down whose outcome was applied, and which process an owner was."""
+
+
+class Victim:
+    """One place for a process: killed and started again, any number of times."""
+
+    def __init__(self, directory: Path, role: str, rate: float) -> None:
+        self._directory = directory
+        self._arguments = (role, str(rate))
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tests.crash.victim", *self._arguments]
+        environment = {**os.environ, "KILLING_DIRECTORY": str(self._directory)}
+        with open(self._directory / "log", "a") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """End it as a power cut does, and note the moment."""
+        killed_at = time.time_ns() // 1000
+        self.process.kill()
+        code = self.process.wait()
+        with open(self._directory / "kills", "a") as kills:
+            kills.write(f"{self.process.pid} {killed_at} {time.time_ns() // 1000} {code}\n")
+
+
+class Arena:
+    """The processes, and the file that they share."""
+
+    def __init__(self, directory: Path, *, workers: int, rate: float) -> None:
+        self.directory = directory
+        self.database = directory / "jobs.db"
+        storage = SQLiteStorage(self.database)
+        storage.open()
+        storage.close()
+        with closing(sqlite3.connect(self.database)) as connection:
+            connection.executescript(AUDIT)
+        for name in ("journal", "acks", "kills", "log"):
+            (directory / name).touch()
+        # Half of the jobs come from the workers themselves.
+        self.workers = [Victim(directory, "worker", rate / 2 / workers) for _ in range(workers)]
+        self.pusher = Victim(directory, "pusher", rate / 2) if rate else None
+        self.kills = 0
+
+    @property
+    def victims(self) -> list[Victim]:
+        return [*self.workers, *filter(None, [self.pusher])]
+
+    def kill_some(self) -> None:
+        """Kill one worker, or all, or the pusher; start it again after a while, and perhaps kill it while it starts."""
+        fate = random.random()
+        if fate < 0.1 and self.pusher is not None:
+            some = [self.pusher]
+        elif fate < 0.2:
+            some = self.workers
+        else:
+            some = [random.choice(self.workers)]
+        for victim in some:
+            victim.kill()
+        self.kills += len(some)
+        time.sleep(random.uniform(0, 0.3))
+        for victim in some:
+            victim.start()
+        if random.random() < 0.15:
+            time.sleep(random.uniform(0, 0.5))
+            some[0].kill()
+            some[0].start()
+            self.kills += 1
+
+    def acknowledged(self) -> int:
+        return (self.directory / "acks").read_bytes().count(b"\n")
+
+    def unfinished(self) -> int:
+        with closing(sqlite3.connect(self.database)) as connection:
+            query = "SELECT count(*) FROM jobs WHERE status IN ('scheduled', 'running') AND rule IS NULL"
+            count: int = connection.execute(query).fetchone()[0]
+            return count
+
+    def finish(self) -> None:
+        """Let everything settle, then let the processes leave."""
+        (self.directory / "stop").touch()
+        until(self._is_quiet)
+        (self.directory / "end").touch()
+        for victim in self.victims:
+            assert victim.process.wait(timeout=60) == 0, "a process ended with an error: see the log"
+
+    def _is_quiet(self) -> bool:
+        is_up = [f" {victim.process.pid} " in (self.directory / "journal").read_text() for victim in self.victims]
+        return all(is_up) and not self.unfinished()
+
+    def end(self) -> None:
+        for victim in self.victims:
+            victim.process.kill()
+            victim.process.wait()
+
+
+def until(condition: Callable[[], object], *, within: float = 120.0) -> None:
+    """Return when ``condition`` holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() >= deadline:
+            raise TimeoutError("It never came to rest.")
+        time.sleep(0.05)
+
+
+def kill_at_random(directory: Path, *, kills: int, jobs: int, workers: int, pace: float) -> None:
+    """Kill ``kills`` times, ``pace`` seconds apart on average, while at least ``jobs`` jobs are pushed."""
+    arena = Arena(directory, workers=workers, rate=jobs / (kills * pace))
+    try:
+        time.sleep(pace)
+        while arena.kills < kills:
+            arena.kill_some()
+            time.sleep(random.uniform(0.1, 1.9) * pace)
+        until(lambda: arena.acknowledged() >= jobs)
+        arena.finish()
+    finally:
+        arena.end()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Kill processes at random and prove that no job was lost.")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=5000, help="at least; 0: only the cron")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pace", type=float, default=0.8, help="seconds between two kills, on average")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--directory", type=Path, help="keep the files here; it must be empty")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    random.seed(options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        directory: Path = options.directory or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        kill_at_random(directory, kills=options.kills, jobs=options.jobs, workers=options.workers, pace=options.pace)
+        report = examine(directory)
+    print(report)
+    return 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Short runs of ``tests.crash.killing``; the long one is ``make chaos``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def _killing(directory: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "tests.crash.killing", "--directory", str(directory), *options]
+    environment = {**os.environ, "KILLING_SYNCHRONOUS": "normal"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{(directory / 'log').read_text()[-5000:]}"
+    return done.stdout
+
+
+def test_no_job_is_lost_or_run_twice_however_often_processes_die(tmp_path: Path) -> None:
+    """B19, B26: a job ends once, and runs again only when the process that ran it is dead."""
+    report = _killing(tmp_path, "--kills", "10", "--jobs", "200", "--pace", "0.6")
+    assert "VIOLATION" not in report
+
+
+def test_a_cron_runs_once_per_due_time_however_many_processes_there_are(tmp_path: Path) -> None:
+    """B1: also while some of them are killed."""
+    report = _killing(tmp_path, "--kills", "6", "--jobs", "0", "--workers", "4", "--pace", "1.0")
+    assert "VIOLATION" not in report
