@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,7 @@ def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bell.sys, "platform", "darwin")
-    monkeypatch.setattr(bell.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     first, second = _bells(2)
     assert first.address is not None
     assert Path(first.address).parent == tmp_path
@@ -234,7 +235,7 @@ def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(bell, "_AF_UNIX", None)
     else:
         monkeypatch.setattr(bell.sys, "platform", "darwin")
-        monkeypatch.setattr(bell.tempfile, "tempdir", str(tmp_path / "missing"))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     storage = SQLiteStorage(tmp_path / "jobs.db")
     storage.open()
     storage.register(now=NOW)

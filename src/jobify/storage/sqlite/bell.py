@@ -18,10 +18,8 @@ a datagram is a hint, never data, because any process of the machine can send on
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 
 from jobify.exceptions import StorageError
@@ -47,8 +45,7 @@ class DatagramBell:
             self._listen(_AF_UNIX)
 
     def _listen(self, family: int) -> None:
-        name = f"jobify-{os.getpid()}-{secrets.token_hex(8)}"
-        address = f"@{name}" if sys.platform == "linux" else os.path.join(tempfile.gettempdir(), f"{name}.bell")
+        address = _new_address()
         listener = socket.socket(family, socket.SOCK_DGRAM)
         listener.setblocking(False)
         try:
@@ -119,6 +116,15 @@ class DatagramBell:
                 pass
             except OSError:
                 self._others = tuple(other for other in self._others if other != address)
+
+
+def _new_address() -> str:
+    name = f"jobify-{os.getpid()}-{os.urandom(8).hex()}"
+    if sys.platform == "linux":
+        return f"@{name}"
+    import tempfile  # takes its time, and is not needed on Linux
+
+    return os.path.join(tempfile.gettempdir(), f"{name}.bell")
 
 
 def _native(address: str) -> str:

@@ -47,11 +47,11 @@ class Claims:
         """What the last claim found: a hint that there is something to stage, which spares looking first."""
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        is_staged = self._is_due(self._next_due_at, now) and self._stage(now)
+        is_staged = self._stage_if_due(self._next_due_at, now)
         for _ in range(_TRIES):
             picked = self._pick(request)
-            if self._is_due(picked.next_due_at, now) and not is_staged:
-                is_staged = self._stage(now)
+            if not is_staged and self._stage_if_due(picked.next_due_at, now):
+                is_staged = True
                 picked = self._pick(request)
             taken = self._take(request.owner, picked.rows, now)
             if taken or not picked.rows:
@@ -62,16 +62,13 @@ class Claims:
 
     def _answer(self, picked: _Picked, taken: list[Claim], now: Microseconds) -> Claimed:
         self._next_due_at = picked.next_due_at
-        is_more_left = picked.is_more_left or len(taken) < len(picked.rows) or self._is_due(picked.next_due_at, now)
+        is_more_left = picked.is_more_left or len(taken) < len(picked.rows) or _is_due(picked.next_due_at, now)
         return Claimed(taken, is_more_left, picked.next_due_at)
 
-    # -- staging -------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _is_due(due_at: Microseconds | None, now: Microseconds) -> bool:
-        return due_at is not None and due_at <= now
-
-    def _stage(self, now: Microseconds) -> bool:
+    def _stage_if_due(self, next_due_at: Microseconds | None, now: Microseconds) -> bool:
+        """Bring what has become due to where claims look, a bounded number at a time; whether there was a reason to."""
+        if not _is_due(next_due_at, now):
+            return False
         self._database.write(sql("promote"), (now, STEP))
         return True
 
@@ -90,9 +87,9 @@ class Claims:
 
     def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None) -> _Picked:
         """The first jobs of a lane: one more than wanted is asked for, to know whether there is more."""
+        statement, parameters = _pick_statement(lane.tasks, queues)
         limit = lane.limit
         while True:
-            statement, parameters = _pick_statement(lane.tasks, queues)
             try:
                 text, payloads, next_due_at = self._database.row(statement, [*parameters, limit + 1])
             except sqlite3.DataError:  # payloads of a gigabyte in all do not fit into one answer
@@ -122,6 +119,10 @@ class Claims:
             return []
         ours = set(listed(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
         return [claim for seq, claim in rows if seq in ours]
+
+
+def _is_due(due_at: Microseconds | None, now: Microseconds) -> bool:
+    return due_at is not None and due_at <= now
 
 
 def _pick_statement(tasks: tuple[str, ...], queues: tuple[str, ...] | None) -> tuple[str, list[str]]:

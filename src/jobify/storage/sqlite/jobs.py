@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from jobify.records import AttemptRecord, CancelResult, NewJob, Progress, Settlement
 from jobify.status import JobStatus
@@ -14,6 +14,8 @@ from jobify.storage.sqlite.pending import drop_cancels, end_cancelled, replace_w
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import (
     CHUNK,
+    Rows,
+    Values,
     attempt_values,
     chunks,
     claim_values,
@@ -26,6 +28,8 @@ from jobify.types import Microseconds
 
 __all__ = ("Jobs",)
 
+T = TypeVar("T")
+
 
 class Jobs:
     """The writing calls of :class:`jobify.storage.base.Storage`, claims and owners apart.
@@ -37,27 +41,27 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def _write_batch(
+        self, name: str, values_of: Callable[[Sequence[T]], tuple[Rows, Values]], batch: Sequence[T]
+    ) -> None:
+        """Run statement ``name`` for a batch: all of it, or none. A batch that is not too long is a single statement."""
+        if len(batch) > CHUNK:
+            with self._database.atomic():
+                for piece in chunks(batch):
+                    self._write_batch(name, values_of, piece)
+        elif batch:
+            rows, values = values_of(batch)
+            self._database.write(sql(name, rows=rows), values)
+
     # -- insert --------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         try:
-            self._insert_all(jobs)
+            self._write_batch("insert", job_values, jobs)
         except sqlite3.IntegrityError:
             with self._database.atomic():
                 return self._insert_free(jobs)
         return [True] * len(jobs)
-
-    def _insert_all(self, jobs: Sequence[NewJob]) -> None:
-        if len(jobs) <= CHUNK:
-            self._insert_pieces(jobs)
-        else:
-            with self._database.atomic():
-                self._insert_pieces(jobs)
-
-    def _insert_pieces(self, jobs: Sequence[NewJob]) -> None:
-        for piece in chunks(jobs):
-            rows, values = job_values(piece)
-            self._database.write(sql("insert", rows=rows), values)
 
     def _insert_free(self, jobs: Sequence[NewJob]) -> list[bool]:
         """Insert the jobs whose ids are free, after ended ones have made room."""
@@ -68,7 +72,7 @@ class Jobs:
             self._database.write(sql("delete_ended", ids=size), values)
             taken.update(listed(self._database.row(sql("unfinished", ids=size), values)[0]))
         is_free = [first[job.id] == number and job.id not in taken for number, job in enumerate(jobs)]
-        self._insert_pieces([job for job, free in zip(jobs, is_free, strict=True) if free])
+        self._write_batch("insert", job_values, [job for job, free in zip(jobs, is_free, strict=True) if free])
         return is_free
 
     # -- put, move -----------------------------------------------------------------------------------------------------
@@ -102,17 +106,12 @@ class Jobs:
         if len({settlement.id for settlement in settlements}) < len(settlements):
             raise ClaimLost  # two for one job: at most one of them holds
         history = _history(settlements)
-        if len(settlements) <= CHUNK and not history:
-            self._settle_pieces(settlements)
+        if not history:
+            self._write_batch("settle", settlement_values, settlements)
             return
         with self._database.atomic():
-            self._settle_pieces(settlements)
+            self._write_batch("settle", settlement_values, settlements)
             self.record(history)
-
-    def _settle_pieces(self, settlements: Sequence[Settlement]) -> None:
-        for piece in chunks(settlements):
-            rows, values = settlement_values(piece)
-            self._database.write(sql("settle", rows=rows), values)
 
     def _settle_held(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Settle those whose claim holds, each as what is pending for its job wants it."""
@@ -121,7 +120,7 @@ class Jobs:
         holds = [first[_claim_of(s)] == number and _claim_of(s) in pending for number, s in enumerate(settlements)]
         held = [(s, pending[_claim_of(s)]) for s, is_held in zip(settlements, holds, strict=True) if is_held]
         self.record(_history([s for s, _ in held]))
-        self._settle_pieces(self._without_special(held))
+        self._write_batch("settle", settlement_values, self._without_special(held))
         return holds
 
     def _without_special(self, held: Sequence[tuple[Settlement, _Pending]]) -> list[Settlement]:
@@ -181,10 +180,7 @@ class Jobs:
         return deleted
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
-        with self._database.atomic():
-            for piece in chunks(attempts):
-                rows, values = attempt_values(piece)
-                self._database.write(sql("record", rows=rows), values)
+        self._write_batch("record", attempt_values, attempts)
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
         return self._database.write(sql("purge"), (now, limit))

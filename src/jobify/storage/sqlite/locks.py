@@ -26,7 +26,6 @@ question is an attempt to remove the file.
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 
 try:
@@ -47,7 +46,7 @@ class OwnerLocks:
     def hold(self) -> str:
         """Take a new lock; its name."""
         os.makedirs(self._directory, exist_ok=True)
-        name = f"{os.getpid()}-{secrets.token_hex(8)}"
+        name = f"{os.getpid()}-{os.urandom(8).hex()}"
         descriptor = os.open(self._path(name), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         self._held[name] = descriptor
         if fcntl is not None:

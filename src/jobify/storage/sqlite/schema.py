@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from jobify.exceptions import StorageError, StorageVersionError
@@ -35,9 +35,8 @@ _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables; UPDATE ... FROM and RETURNING are 
 
 def migrations() -> list[str]:
     """All migrations, in order."""
-    folder = files("jobify.storage.sqlite").joinpath("migrations")
-    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
-    return [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
+    files = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def split(script: str) -> Iterator[str]:

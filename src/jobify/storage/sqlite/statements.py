@@ -7,31 +7,42 @@ what stands for NULL, and for what pads a batch to a round number of rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.resources import files
 from itertools import chain
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 from jobify.records import AttemptRecord, NewJob, Settlement
 
-__all__ = ("CHUNK", "attempt_values", "chunks", "claim_values", "id_values", "job_values", "settlement_values", "sql")
+__all__ = (
+    "CHUNK",
+    "Rows",
+    "Values",
+    "attempt_values",
+    "chunks",
+    "claim_values",
+    "id_values",
+    "job_values",
+    "settlement_values",
+    "sql",
+)
 
 T = TypeVar("T")
-Values = list[Any]
-Rows = tuple[int, int]
+Values: TypeAlias = list[Any]
+Rows: TypeAlias = tuple[int, int]
 """How many rows of placeholders, and how many placeholders in each."""
 
 CHUNK = 512
 """Rows in one statement at most. A power of two; twice as many gain nothing, and cost a megabyte of prepared
 statement."""
 
-_COMMENT_OR_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 def _load() -> dict[str, str]:
-    source = files("jobify.storage.sqlite").joinpath("queries.sql").read_text(encoding="utf-8")
-    _, *parts = _COMMENT_OR_NAME.split(source)
+    source = Path(__file__).with_name("queries.sql").read_text(encoding="utf-8")
+    _, *parts = _NAME.split(source)
     return {name: _without_comments(text) for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
@@ -168,7 +179,7 @@ def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
     return _padded(values, len(settlements), 14)
 
 
-def attempt_values(attempts: Iterable[AttemptRecord]) -> tuple[Rows, Values]:
+def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:
     """Rows and parameters of ``record``."""
     rows = [
         (

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -111,6 +109,9 @@ class SQLiteStorage:
         if self.database != _MEMORY:
             return os.path.realpath(self.database)
         # Two connections cannot share a database in memory without waiting for each other.
+        import shutil
+        import tempfile
+
         directory = tempfile.mkdtemp(prefix="jobify-")
         self._remove_temporary = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         return os.path.join(directory, "private.db")
