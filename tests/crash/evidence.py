@@ -11,6 +11,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -214,7 +215,7 @@ def _overlapping(evidence: Evidence) -> Iterator[str]:
     """A second execution begins when the first one's process has been killed, and nothing is heard of the first one
     from then on."""
     for key, executions in evidence.executions.items():
-        for first, second in zip(executions, executions[1:], strict=False):
+        for first, second in pairwise(executions):
             killed_at = evidence.kills.get(first.worker)
             if killed_at is None or killed_at > second.started_at:
                 yield f"{key} was begun again while its first process lived"
@@ -236,7 +237,7 @@ def _wrong_ticks(evidence: Evidence) -> Iterator[str]:
 
 def _gaps(runs: Sequence[tuple[int, str]]) -> list[int]:
     times = sorted({due_at for due_at, _ in runs})
-    return [one for one, following in zip(times, times[1:], strict=False) if following - one != SECOND]
+    return [one for one, following in pairwise(times) if following - one != SECOND]
 
 
 # -- how long it took --------------------------------------------------------------------------------------------------
