@@ -165,7 +165,7 @@ class Executor:
         )
 
 
-def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[None]]:
+def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
     """``loop.create_task``, or where no factory has a say in it, the same without its ceremony: a third of its
     price."""
     if loop.get_task_factory() is not None:

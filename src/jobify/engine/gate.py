@@ -221,8 +221,8 @@ class ThreadGate:
         """Make the calls that stand in line; whether a line was too long to be served at once."""
         news = [self._news.popleft() for _ in range(len(self._news))]
         inserts, calls = self._inserts.take(), self._calls.take()
-        taken: tuple[Batch[Any] | None, ...] = (inserts, self._settlements.take(), self._claims.take())
-        batches = [batch for batch in taken if batch is not None]
+        taken: list[Batch[Any] | None] = [inserts, self._settlements.take(), self._claims.take()]
+        batches: list[Batch[Any]] = [batch for batch in taken if batch is not None]
         self._execute(batches)
         if calls is not None:
             calls.execute()
