@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from jobify.records import AttemptRecord, CancelResult, NewJob, Progress, Settlement
 from jobify.status import JobStatus
@@ -29,6 +29,7 @@ from jobify.types import Microseconds
 __all__ = ("Jobs",)
 
 T = TypeVar("T")
+_ValuesOf: TypeAlias = Callable[[Sequence[T]], tuple[Rows, Values]]
 
 
 class Jobs:
@@ -41,10 +42,8 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def _write_batch(
-        self, name: str, values_of: Callable[[Sequence[T]], tuple[Rows, Values]], batch: Sequence[T]
-    ) -> None:
-        """Run statement ``name`` for a batch: all of it, or none. A batch that is not too long is a single statement."""
+    def _write_batch(self, name: str, values_of: _ValuesOf[T], batch: Sequence[T]) -> None:
+        """Run statement ``name`` for a batch: all of it, or none. If it is not too long, that is one statement."""
         if len(batch) > CHUNK:
             with self._database.atomic():
                 for piece in chunks(batch):
