@@ -73,7 +73,7 @@ class Report(NamedTuple):
     violations: list[str]
 
     def __str__(self) -> str:
-        lines = [f"{name:<36}{value}" for name, value in self.figures.items()]
+        lines = [f"{name:<40}{value}" for name, value in self.figures.items()]
         return "\n".join([*lines, *(f"VIOLATION {text}" for text in self.violations[:50])])
 
 

@@ -20,8 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from jobify.storage import SQLiteStorage
@@ -134,6 +134,18 @@ class Arena:
             victim.process.wait()
 
 
+@contextmanager
+def noise(count: int) -> Iterator[None]:
+    """Processes that take all the processor time they can get."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def until(condition: Callable[[], object], *, within: float = 120.0) -> None:
     """Return when ``condition`` holds."""
     deadline = time.monotonic() + within
@@ -163,6 +175,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=5000, help="at least; 0: only the cron")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pace", type=float, default=0.8, help="seconds between two kills, on average")
+    parser.add_argument("--noise", type=int, default=0, help="processes that do nothing but keep a processor busy")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--directory", type=Path, help="keep the files here; it must be empty")
     options = parser.parse_args()
@@ -171,7 +184,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         directory: Path = options.directory or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        kill_at_random(directory, kills=options.kills, jobs=options.jobs, workers=options.workers, pace=options.pace)
+        with noise(options.noise):
+            kill_at_random(
+                directory, kills=options.kills, jobs=options.jobs, workers=options.workers, pace=options.pace
+            )
         report = examine(directory)
     print(report)
     return 1 if report.violations else 0
