@@ -63,7 +63,9 @@ class Program:
         path = directory / name
         path.write_text(textwrap.dedent(code))
         command = [sys.executable, "-W", "error", str(path), *arguments]
-        self.process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def line(self) -> str:
         """The next line that it prints; empty when it has ended."""

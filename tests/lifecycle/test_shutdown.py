@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import durable, eventually, run, soon
 
 from jobify import Jobify, JobRouter, JobStatus
 from jobify.exceptions import ApplicationStateError, JobFailedError, JobNotCompletedError
+from support import durable, eventually, run, soon
 
 
 class Notes(list[str]):

@@ -109,6 +109,7 @@ class Engine:
             scheduler=scheduler,
             config=config,
             clock=clock,
+            is_torn_down=self._is_torn_down,
         )
         self._admission = Admission(
             registry=registry,
@@ -270,6 +271,10 @@ class Engine:
 
     def _backend_of(self, endpoint: Endpoint) -> Backend:
         return self._durable if self._durable is not None and endpoint.is_durable else self._volatile
+
+    def _is_torn_down(self) -> bool:
+        """Whether the event loop is ending (``asyncio.run`` then cancels every task) and nobody has stopped the app."""
+        return any(service.was_cancelled for service in self._services)
 
     def _is_local(self, job_id: str) -> bool:
         """Whether the job runs here, or is known only here."""

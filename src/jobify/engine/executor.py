@@ -19,7 +19,7 @@ from typing import Any
 
 from jobify.clock import SECOND, Clock
 from jobify.context import JobContext, Runnable
-from jobify.engine.attempt import Attempt
+from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.completer import Completer
 from jobify.engine.handles import Handles
 from jobify.engine.verdict import outcome_of
@@ -49,6 +49,7 @@ class Executor:
         scheduler: Scheduler,
         config: JobifyConfiguration,
         clock: Clock,
+        is_torn_down: Callable[[], bool],
     ) -> None:
         self._runners = runners
         self._completer = completer
@@ -56,6 +57,7 @@ class Executor:
         self._scheduler = scheduler
         self._config = config
         self._clock = clock
+        self._is_torn_down = is_torn_down
         self._attempts: dict[str, Attempt] = {}
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -109,8 +111,10 @@ class Executor:
                 error = asyncio.CancelledError()
         except BaseException as raised:  # SystemExit and CancelledError included: a job cannot end its app
             error = raised
+            if attempt.interruption is None and type(raised) is asyncio.CancelledError and self._is_torn_down():
+                attempt.interruption = Interruption.SHUTDOWN
         now = self._clock.now()
-        outcome = outcome_of(attempt, value, error, now=now)
+        outcome = outcome_of(attempt, value, error, now=now, max_crashes=self._config.limits.max_crashes)
         del self._attempts[attempt.id]
         attempt.task = None  # of no more use; without it a job in flight is four objects fewer
         if not self._attempts:
@@ -177,6 +181,7 @@ def _bind(attempt: Attempt) -> inspect.BoundArguments:
     try:
         return attempt.endpoint.spec.bind(attempt.args, attempt.kwargs)
     except TypeError as error:
+        attempt.args = UNSET  # they are of no use
         raise PayloadError(
             f"The stored arguments of job {attempt.id!r} do not fit task {attempt.endpoint.name!r} as it is now: "
             f"{error}"

@@ -25,6 +25,11 @@ class Service(ABC):
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether somebody else than :meth:`stop` has cancelled it."""
+        return self._task is not None and (self._task.cancelled() or self._task.cancelling() > 0)
+
     async def start(self) -> None:
         """Begin in the running event loop."""
         if self._task is None:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from jobify.clock import seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
-from jobify.exceptions import JobTimeoutError
+from jobify.exceptions import JobTimeoutError, ProcessDiedError
 from jobify.misfire import Missed, Plan, plan_after
 from jobify.records import AttemptRecord, Settlement
 from jobify.retry import wants_retry
@@ -55,11 +55,14 @@ class _Next(NamedTuple):
     skipped: Missed | None = None
 
 
-def outcome_of(attempt: Attempt, value: Any, error: BaseException | None, *, now: Microseconds) -> Outcome:
+def outcome_of(
+    attempt: Attempt, value: Any, error: BaseException | None, *, now: Microseconds, max_crashes: int
+) -> Outcome:
     """How the attempt ended.
 
     A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
-    the same. A CancelledError that nobody here asked for is the task's own failure.
+    the same. A CancelledError that nobody here asked for is the task's own failure. The death of a child process is
+    treated as that of a whole one: the job is tried again, whatever its retry policy, up to ``max_crashes`` attempts.
     """
     if error is None and attempt.interruption is not Interruption.CANCEL:
         return Succeeded(value)
@@ -70,6 +73,8 @@ def outcome_of(attempt: Attempt, value: Any, error: BaseException | None, *, now
     retry = attempt.endpoint.retry if attempt.is_readable else None
     if retry is not None and wants_retry(retry, error, attempt.number):
         return RetryAt(error, now + seconds(min(retry.compute_delay(attempt.number), _LONGEST_WAIT)))
+    if type(error) is ProcessDiedError and attempt.number < max_crashes:
+        return RetryAt(error, now)
     if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
         return TimedOut(error)
     return Failed(error)
