@@ -61,7 +61,7 @@ fmt: $(DEV)  ## format the code and apply the safe fixes
 demo: $(DEMO)  ## index this folder, kill the process half-way, and watch it finish
 	@$(BIN)/python examples/demo.py
 
-bench: $(DEV) $(PEER_READY)  ## measure against the peer's release and write bench/RESULTS.md (minutes)
+bench: $(DEV) $(PEER_READY)  ## measure against the peer's release, write bench/RESULTS.md and the README's table (minutes)
 	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
 
 chaos: $(DEV)  ## kill processes 200 times while 5000 jobs run, and prove that none is lost or run twice (minutes)

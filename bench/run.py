@@ -3,7 +3,7 @@
 Each program in `programs/` runs unchanged under both interpreters, in turns (ours, theirs, ours, theirs, ...), each
 time alone in an empty folder. The table holds medians; the ratio is the ratio of the medians.
 
-    make bench                                      # everything; writes bench/RESULTS.md
+    make bench                                      # everything; writes bench/RESULTS.md and its summary in README.md
     python bench/run.py --peer PYTHON --only push   # experiments whose name contains "push", printed only
     python bench/run.py --peer PYTHON --quick       # tiny counts: does it run at all?
 """
@@ -23,11 +23,12 @@ from pathlib import Path
 
 from machine import describe_interpreter, describe_machine
 from plan import EXPERIMENTS, Experiment
-from table import Row, to_markdown
+from table import Row, to_markdown, to_summary, with_summary
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
 RESULTS = HERE / "RESULTS.md"
+README = HERE.parent / "README.md"
 FILLER = "fill_schedule.py"
 SLOWEST = 600  # seconds after which a program is given up
 
@@ -136,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if out is not None:
         out.write_text(text, encoding="utf-8")
+    if out == RESULTS:
+        README.write_text(with_summary(README.read_text(encoding="utf-8"), to_summary(text)), encoding="utf-8")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,29 @@ def to_markdown(rows: Sequence[Row], facts: Sequence[str]) -> str:
         facts="\n".join(f"- {fact}" for fact in facts),
         rows="\n".join(f"| {' | '.join(row.cells())} |" for row in rows),
     )
+
+
+NOT_MEASURED = "Nothing was measured yet.\n"
+
+_START, _END = "<!-- bench:start -->\n", "<!-- bench:end -->"
+_BUDGET = 4  # its column in the page
+_SPREAD = re.compile(r" \([^()]*–[^()]*\)$")
+
+
+def to_summary(page: str) -> str:
+    """A short table from the whole page: what has a budget, medians only."""
+    cells = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in page.splitlines() if line[:2] == "| "]
+    heading, *rows = cells
+    kept = [heading[:_BUDGET], ["---", "---:", "---:", "---:"], *(row[:_BUDGET] for row in rows if row[_BUDGET])]
+    table = "\n".join(f"| {' | '.join(_SPREAD.sub('', cell) for cell in row)} |" for row in kept)
+    return f"{table}\n\nMore of it, with budgets and the machine: [bench/RESULTS.md](bench/RESULTS.md).\n"
+
+
+def with_summary(document: str, summary: str) -> str:
+    """``document`` with ``summary`` between its two comments for it."""
+    before, _, rest = document.partition(_START)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_START}{summary}{_END}{after}"
 
 
 def _number(value: float) -> str:
