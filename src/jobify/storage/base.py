@@ -59,7 +59,10 @@ class Bell(Protocol):
         ...
 
     def answer(self) -> bool:
-        """Take all rings that have arrived off the descriptor; whether there were any. Never blocks."""
+        """Take all rings that have arrived off the descriptor; whether there were any. Never blocks.
+
+        A newcomer rings, too; from when that is answered, :meth:`ring` reaches it.
+        """
         ...
 
 
