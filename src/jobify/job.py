@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
+from contextvars import Context
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -73,6 +74,7 @@ class Job(Generic[ReturnT]):
         "_unregister",
         "_value",
         "_waiters",
+        "context",
         "exception",
         "id",
         "status",
@@ -93,6 +95,8 @@ class Job(Generic[ReturnT]):
         self.status = job_status
         self.exception: Exception | None = None
         self.storage = storage
+        self.context: Context | None = None
+        """The context variables of whoever pushed the job; all its attempts in this process see them."""
         self._due_at = exec_at if isinstance(exec_at, int) else from_datetime(exec_at, zone=UTC)
         self._desk = desk
         self._unregister = unregister_hook
@@ -253,6 +257,7 @@ class Job(Generic[ReturnT]):
         return bool(self._waiters)
 
     def _wake(self) -> None:
+        self.context = None
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():

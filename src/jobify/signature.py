@@ -58,7 +58,7 @@ def inspect_function(func: Callable[..., ReturnT], *, name: str) -> FuncSpec[Ret
     Annotations that exist only for type checkers cannot be resolved at run time; they count as absent.
     ConfigurationError if an ``INJECT`` parameter has no annotation.
     """
-    signature = inspect.signature(func)
+    signature = _signature(func, name)
     hints = _resolve_hints(func)
     return FuncSpec(
         name=name,
@@ -68,6 +68,15 @@ def inspect_function(func: Callable[..., ReturnT], *, name: str) -> FuncSpec[Ret
         inject_params=_inject_params(signature, hints, name),
         check=_compile_check(signature, name),
     )
+
+
+def _signature(func: Callable[..., Any], name: str) -> inspect.Signature:
+    try:
+        return inspect.signature(func)
+    except (ValueError, TypeError) as error:  # some of what is written in C does not tell
+        raise ConfigurationError(
+            f"The parameters of {func!r}, for task {name!r}, cannot be seen: {error}. Call it from a function of yours."
+        ) from error
 
 
 def _inject_params(signature: inspect.Signature, hints: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class Attempt(Struct, eq=False, gc=False):
         attempt.number = claim.attempt
         attempt.origin = claim.origin
         attempt.payload = claim.payload
+        attempt.context = None if job is None else job.context
         return attempt
 
     @property

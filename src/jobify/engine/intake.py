@@ -213,10 +213,11 @@ class Intake:
         """Ask for the insert; the draft gets the answer."""
         payload = self._encode(draft)
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
+            draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
             if lane.take():
                 draft.lane = lane
-                draft.context = copy_context()
+                draft.context = context
         self._under_way += 1
         draft.submission = submission = Submission(loop=self._loop)
         draft.backend.gate.insert(draft.row(payload), draft, is_id_new=order.job_id is None)
