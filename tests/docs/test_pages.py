@@ -102,3 +102,8 @@ def test_the_summary_has_the_medians_of_what_was_promised(tables: Any) -> None:
     page = tables.to_markdown([tables.Row(promised, *runs), tables.Row(other, *runs)], ["a machine"])
     rows = [line for line in tables.to_summary(page).splitlines() if line.startswith("| ")]
     assert rows[2:] == ["| pushes (our default) | 200 /s | 2,000 /s | 10.00 |"]
+
+
+def test_the_folders_of_tests_are_listed() -> None:
+    listed = set(re.findall(r"`tests/(\w+)/`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    assert {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} == listed
