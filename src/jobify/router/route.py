@@ -37,7 +37,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self._scheduler: Scheduler | None = None
         functools.update_wrapper(self, func, updated=())
 
-    def __call__(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Any:
+    def __call__(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Any:
         return self.func(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         """Make this a task of no app."""
         self._scheduler = None
 
-    def schedule(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
+    def schedule(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
         """These arguments, at a time that the builder's methods say. TypeError if they do not fit the function."""
         scheduler = self._require_scheduler()
         self.func_spec.check(*args, **kwargs)
@@ -72,7 +72,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
             kwargs=kwargs,
         )
 
-    def push(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
+    def push(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
         """Run the task at once with these arguments: short for ``schedule(...).push()``."""
         try:
             scheduler = self._require_scheduler()
