@@ -26,6 +26,8 @@ __all__ = (
     "as_cron",
     "due_times",
     "first_due",
+    "have_same_start",
+    "have_same_times",
     "parse_cron",
     "rule_from_json",
     "rule_to_json",
@@ -224,6 +226,24 @@ def rule_from_json(text: str) -> Cron:
         )
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise PayloadError(f"A stored cron rule cannot be read: {text!r}") from error
+
+
+def have_same_times(one: str | None, other: str | None) -> bool:
+    """Whether two stored rules name the same due times; a rule that is missing or cannot be read names none."""
+    return _agree(one, other, "expression", "zone", "start_date")
+
+
+def have_same_start(one: str | None, other: str | None) -> bool:
+    """Whether two stored rules have the same start date, or both have none."""
+    return _agree(one, other, "start_date")
+
+
+def _agree(one: str | None, other: str | None, *names: str) -> bool:
+    try:
+        a, b = json.loads(one or ""), json.loads(other or "")
+        return all(a[name] == b[name] for name in names)
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _stored_policy(rule: Mapping[str, Any]) -> MisfirePolicy | GracePolicy:

@@ -276,7 +276,7 @@ class Intake:
         try:
             storage = draft.backend.storage
             row = draft.row(self._encode(draft))
-            place = partial(replace, storage, row, cron=order.cron, read=self._rules.read, is_force=order.is_force)
+            place = partial(replace, storage, row, is_force=order.is_force)
             draft.job = self._show(draft, await draft.backend.gate.call(place))
             return draft.job
         finally:
@@ -295,13 +295,13 @@ class Intake:
             attempt.is_replaced = True
         is_running = record is not None and record.status == JobStatus.RUNNING
         if attempt is None or attempt.is_replaced:  # else the new job is running already
-            job.move(draft.due_at, JobStatus.RUNNING if is_running else JobStatus.SCHEDULED)
+            job.move(placement.due_at, JobStatus.RUNNING if is_running else JobStatus.SCHEDULED)
         if draft.rule is None:
             job.unbind_cron_context()
         else:
             self._handles.show_schedule(job, draft.rule, *placement.progress)
         self._handles.add(job)
-        self._expect(draft.backend, draft.due_at)
+        self._expect(draft.backend, placement.due_at)
         return job
 
     # -- outer middleware ----------------------------------------------------------------------------------------------

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from jobify.cron import Cron
+from jobify.cron import Cron, have_same_start, have_same_times
 from jobify.records import JobRecord, NewJob, Progress
 from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
+from jobify.types import Microseconds
 
 __all__ = ("Placement", "declare", "is_declared", "options_with_origin", "replace", "standing")
 
@@ -26,31 +27,29 @@ class Placement(NamedTuple):
     record: JobRecord | None
     is_unchanged: bool
     progress: Progress
+    due_at: Microseconds
 
 
 _NO_PROGRESS = Progress(0, 0)
 
 
-def replace(
-    storage: Storage, job: NewJob, *, cron: Cron | None, read: Callable[[str], Cron | None], is_force: bool
-) -> Placement:
+def replace(storage: Storage, job: NewJob, *, is_force: bool) -> Placement:
     """Put ``job`` in the place of an unfinished one with its id, or insert it.
 
     The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it
-    replaces, unless the start date changes. ``read`` reads a stored rule, None if it is unreadable.
+    replaces, unless the start date changes.
     """
     with storage.transaction():
         record = _unfinished(storage, job.id)
         if record is None:
             storage.insert((job,))
-            return Placement(None, False, _NO_PROGRESS)
+            return Placement(None, False, _NO_PROGRESS, job.due_at)
         if not is_force and _is_same(record, job):
-            return Placement(record, True, Progress(record.run_count, record.failure_count))
-        old = None if record.rule is None else read(record.rule)
-        is_hard_reset = old is None or cron is None or old.start_date != cron.start_date
-        progress = _NO_PROGRESS if is_hard_reset else Progress(record.run_count, record.failure_count)
+            return Placement(record, True, Progress(record.run_count, record.failure_count), record.due_at)
+        progress = _progress(record) if have_same_start(record.rule, job.rule) else _NO_PROGRESS
+        job = _at_its_time(job, record)
         storage.put(job, progress)
-        return Placement(record, False, progress)
+        return Placement(record, False, progress, job.due_at)
 
 
 def declare(storage: Storage, jobs: Sequence[tuple[NewJob, Cron]]) -> list[bool]:
@@ -75,9 +74,24 @@ def _declare_one(storage: Storage, job: NewJob, cron: Cron) -> bool:
         return False
     if record is None or record.status == JobStatus.CANCELLED:
         return storage.insert((job,))[0]
-    failures = 0 if record.status == JobStatus.PERMANENTLY_FAILED else record.failure_count
-    storage.put(job, Progress(record.run_count, failures))
+    progress = _progress(record)
+    if record.status == JobStatus.PERMANENTLY_FAILED:
+        progress = progress._replace(failure_count=0)
+    storage.put(_at_its_time(job, record), progress)
     return True
+
+
+def _progress(record: JobRecord) -> Progress:
+    """How far a schedule is, once the run that is under way is over."""
+    return Progress(record.run_count + (record.status == JobStatus.RUNNING), record.failure_count)
+
+
+def _at_its_time(job: NewJob, record: JobRecord) -> NewJob:
+    """``job`` with the due time of ``record``, if that is the same by both rules: it may be one that was missed."""
+    is_waiting = record.status == JobStatus.SCHEDULED and record.attempt == 0 and record.offset_at is not None
+    if not is_waiting or not have_same_times(record.rule, job.rule):
+        return job
+    return job._replace(due_at=record.due_at, offset_at=record.offset_at, ready=record.due_at <= job.created_at)
 
 
 def _is_news(record: JobRecord | None, job: NewJob, cron: Cron) -> bool:
@@ -125,8 +139,11 @@ def _asks_the_same(record: JobRecord, job: NewJob) -> bool:
 
 def _asked(row: NewJob | JobRecord) -> str | None:
     """A digest of the arguments that a user asked for, before any outer middleware; None if there cannot be one."""
-    options = {} if row.options is None else json.loads(row.options)
-    return options.get("asked") or _digest(row.payload)
+    try:
+        asked = None if row.options is None else json.loads(row.options)["asked"]
+    except (ValueError, TypeError, KeyError):  # somebody else's words
+        asked = None
+    return asked or _digest(row.payload)
 
 
 def _digest(payload: Any) -> str | None:
