@@ -250,9 +250,9 @@ def _recoveries(evidence: Evidence) -> Iterator[Recovery]:
     for key, lines in lost.items():
         lines.sort(key=lambda line: line.attempt)
         for line, following in zip(lines, [*lines[1:], None], strict=True):
-            killed_at = evidence.kills[evidence.pids[line.owner]]
-            begun_at = _begun_again(evidence, key, killed_at, following)
-            if begun_at is not None:
+            killed_at = evidence.kills.get(evidence.pids[line.owner])
+            begun_at = None if killed_at is None else _begun_again(evidence, key, killed_at, following)
+            if killed_at is not None and begun_at is not None:
                 yield _recovery(evidence.lives, killed_at, begun_at)
 
 

@@ -98,7 +98,8 @@ class Arena:
         for victim in some:
             victim.kill()
         self.kills += len(some)
-        time.sleep(random.uniform(0, 0.3))
+        # Mostly it is back at once, as a service manager does it; now and then the survivors are on their own.
+        time.sleep(2.5 if random.random() < 0.15 else random.uniform(0, 0.3))
         for victim in some:
             victim.start()
         if random.random() < 0.15:
@@ -119,7 +120,7 @@ class Arena:
     def finish(self) -> None:
         """Let everything settle, then let the processes leave."""
         (self.directory / "stop").touch()
-        until(self._is_quiet)
+        until(self._is_quiet, within=60)
         (self.directory / "end").touch()
         for victim in self.victims:
             assert victim.process.wait(timeout=60) == 0, "a process ended with an error: see the log"
@@ -151,7 +152,7 @@ def until(condition: Callable[[], object], *, within: float = 120.0) -> None:
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() >= deadline:
-            raise TimeoutError("It never came to rest.")
+            raise TimeoutError
         time.sleep(0.05)
 
 
@@ -165,6 +166,8 @@ def kill_at_random(directory: Path, *, kills: int, jobs: int, workers: int, pace
             time.sleep(random.uniform(0.1, 1.9) * pace)
         until(lambda: arena.acknowledged() >= jobs)
         arena.finish()
+    except TimeoutError:
+        print(f"VIOLATION It never came to rest: {arena.unfinished()} jobs are unfinished")
     finally:
         arena.end()
 
