@@ -60,7 +60,7 @@ class Desk:
         attempt = self._find_attempt(job.id)  # it may have been claimed by this process meanwhile
         if attempt is None:
             await self._wait(job)
-        elif interrupt:
+        elif interrupt or job.status is JobStatus.SCHEDULED:  # claimed, and still in a queue or ahead of its time
             await self._interrupt(job, attempt)
         else:
             await self._let_finish(job, attempt)
