@@ -132,6 +132,22 @@ def test_recovery_clears_away_the_files_of_the_dead(pair: tuple[SQLiteStorage, S
     assert os.listdir(tmp_path / "jobs.db-owners") == []
 
 
+def test_who_was_taken_for_dead_goes_on(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+    """Somebody removes the lock files of a living process. What it claims afterwards must not belong to nobody."""
+    taken, other = pair
+    owner = taken.register(now=NOW)
+    taken.insert([born("before", owner)])
+    for file in Path(f"{taken.database}-owners").iterdir():
+        file.unlink()
+    assert [found.id for found in other.recover(now=NOW, max_crashes=3, delete_at=None)] == ["before"]
+    taken.insert([born("after", owner)])
+    assert taken.recover(now=NOW, max_crashes=3, delete_at=None) == []
+    assert [(found.id, found.is_alive) for found in other.owners()] == [(owner, True)]
+    taken.close()
+    assert [found.id for found in other.recover(now=NOW, max_crashes=3, delete_at=None)] == ["after"]
+    assert other.owners() == []
+
+
 # -- bells -------------------------------------------------------------------------------------------------------------
 
 

@@ -59,19 +59,24 @@ class Owners:
         """Enter. The lock is held before the row can be seen, so nobody can take this owner for dead."""
         if self._has_bell and self.bell is None:
             self.bell = DatagramBell(self._addresses)
-        address = None if self.bell is None else self.bell.address
-        lock = self._hold()
-        try:
-            row = (socket.gethostname(), os.getpid(), now, lock, address)
-            owner = self._database.execute(sql("register"), row).lastrowid
-            assert owner is not None
-        except BaseException:
-            self._locks.release(lock)
-            raise
-        self._own[owner] = lock
+        owner = self._enter(None, now=now)
         if self.bell is not None:
             self.bell.arrive()
         return owner
+
+    def _enter(self, owner: int | None, *, now: Microseconds) -> int:
+        """Enter as ``owner``, or with a new id."""
+        address = None if self.bell is None else self.bell.address
+        lock = self._hold()
+        try:
+            row = (owner, socket.gethostname(), os.getpid(), now, lock, address)
+            entered = self._database.execute(sql("register"), row).lastrowid
+            assert entered is not None
+        except BaseException:
+            self._locks.release(lock)
+            raise
+        self._own[entered] = lock
+        return entered
 
     def _hold(self) -> str:
         try:
@@ -133,6 +138,8 @@ class Owners:
         rows = self._rows()
         if self.bell is not None:
             self.bell.know(row.bell for row in rows if row.bell is not None)
+        for owner in self._own.keys() - {row.id for row in rows}:
+            self._rise(owner, now=now)
         dead = [row for row in rows if row.id not in self._own and not self._locks.is_held(row.lock)]
         recovered: list[Recovered] = []
         for some in chunks(dead):
@@ -142,6 +149,15 @@ class Owners:
             for row in some:
                 self._locks.release(row.lock)
         return recovered
+
+    def _rise(self, owner: int, *, now: Microseconds) -> None:
+        """An owner of this process was taken for dead: somebody has removed its lock file. It goes on under its id.
+
+        What it held has gone to others and its outcomes will be refused. But what it has claimed since then would
+        belong to nobody, and be lost for good with this process.
+        """
+        self._locks.release(self._own[owner])
+        self._enter(owner, now=now)
 
     def _bury(
         self, dead: Sequence[int], *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None

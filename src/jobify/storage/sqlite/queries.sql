@@ -230,7 +230,8 @@ SELECT CAST(json_group_array(id) AS BLOB) FROM jobs WHERE has_cancel = 1 AND own
 -- Owners --------------------------------------------------------------------------------------------------------------
 
 -- name: register
-INSERT INTO owners (host, pid, started_at, lock, bell) VALUES (?, ?, ?, ?, ?)
+-- Without an id, a new one.
+INSERT INTO owners (id, host, pid, started_at, lock, bell) VALUES (?, ?, ?, ?, ?, ?)
 
 -- name: owners
 SELECT CAST(json_group_array(json_array(id, host, pid, started_at, lock, bell)) AS BLOB) FROM owners
