@@ -1,0 +1,34 @@
+"""Type checkers agree with the promises: the parameters of a task are checked, and its result has a type."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCHEDULING = Path(__file__).parent / "scheduling.py"
+ROOT = Path(__file__).parents[2]
+
+
+def check(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
+
+
+@pytest.mark.timeout(240)
+def test_mypy() -> None:
+    done = check("mypy", "--strict", "--config-file=", "--cache-dir", "/dev/null", str(SCHEDULING))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.timeout(240)
+def test_basedpyright(tmp_path: Path) -> None:
+    config = tmp_path / "pyrightconfig.json"
+    rules = {"include": [str(SCHEDULING)], "typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
+    config.write_text(json.dumps(rules))
+    done = check("basedpyright", "--project", str(config), "--pythonpath", sys.executable)
+    assert done.returncode == 0, done.stdout
