@@ -175,7 +175,12 @@ class Job(Generic[ReturnT]):
                 self._desk.watch(self)
         else:
             self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        except BaseException:  # it was cancelled: nobody is to wake it up
+            if self._waiters is not None and waiter in self._waiters:
+                self._waiters.remove(waiter)
+            raise
 
     def __await__(self) -> Generator[Any, None, ReturnT]:
         if self.status not in ENDED:

@@ -46,6 +46,7 @@ class Desk:
         self._ended = ended
         self._clock = clock
         self._ttl = ttl
+        self._errands: set[asyncio.Future[bool]] = set()
 
     def watch(self, job: Job[Any]) -> None:
         """Somebody waits for this job."""
@@ -55,7 +56,7 @@ class Desk:
     async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
         """See :meth:`Job.cancel`."""
         attempt = self._find_attempt(job.id)
-        if attempt is None and not await self._cancel_stored(job, interrupt):
+        if attempt is None and not await self._cancel_surely(job, interrupt):
             return
         attempt = self._find_attempt(job.id)  # it may have been claimed by this process meanwhile
         if attempt is None:
@@ -70,7 +71,7 @@ class Desk:
         has_successor, attempt.is_replaced = attempt.is_replaced, False
         attempt.interrupt(Interruption.CANCEL)
         if has_successor:
-            await self._cancel_stored(job, interrupt=True)
+            await self._cancel_surely(job, interrupt=True)
         if attempt.task is None or attempt.task is not asyncio.current_task():
             await self._wait(job)
 
@@ -78,10 +79,17 @@ class Desk:
         """The attempt goes on. What would come after it does not; of a schedule that is the next run."""
         if attempt.run is not None or attempt.is_replaced:
             attempt.is_last, attempt.is_replaced = True, False
-            await self._cancel_stored(job, interrupt=True)
+            await self._cancel_surely(job, interrupt=True)
+
+    async def _cancel_surely(self, job: Job[Any], interrupt: bool) -> bool:
+        """:meth:`_cancel_stored`, to its end: should the caller be cancelled, row and handle still agree."""
+        cancelling = asyncio.ensure_future(self._cancel_stored(job, interrupt))
+        self._errands.add(cancelling)
+        cancelling.add_done_callback(self._errands.discard)
+        return await asyncio.shield(cancelling)
 
     async def _cancel_stored(self, job: Job[Any], interrupt: bool) -> bool:
-        """Cancel the row; whether the job is running, somewhere."""
+        """Cancel the row; whether its end is still to come, or to be heard of."""
         now = self._clock.now()
         if not self._backends:
             raise ApplicationStateError(
@@ -89,21 +97,21 @@ class Desk:
                 reason="The app is not running.",
                 solution="Cancel inside `async with app:`.",
             )
-        is_running = False
+        mets = set()
         for backend in self._backends:
             storage = backend.storage
             if not interrupt and await self._is_running(backend, job.id):
-                continue  # elsewhere: there is no way to ask for the end of a schedule only
+                return False  # elsewhere: there is no way to ask for the end of a schedule only
             cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=now + seconds(self._ttl))
             (met,) = await backend.gate.call(cancel)
             if met is CancelResult.CANCELLED:
                 job.end(JobStatus.CANCELLED)
                 self._ended(job)
                 return False
-            if met is CancelResult.ENDED:
-                self._watch(job)
-            is_running = is_running or met is CancelResult.REQUESTED
-        return is_running
+            mets.add(met)
+        if mets == {CancelResult.MISSING} and job.status is not JobStatus.PENDING:
+            job.end(JobStatus.CANCELLED)  # somebody has deleted it
+        return mets != {CancelResult.MISSING}
 
     async def _is_running(self, backend: Backend, job_id: str) -> bool:
         records = await backend.gate.call(lambda: backend.storage.get((job_id,)))
