@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support import Program, durable
-
 from jobify.records import JobQuery
+from support import Program, durable
 
 PREAMBLE = """
     import asyncio, json, resource, sys, threading, time

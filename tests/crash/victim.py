@@ -80,6 +80,9 @@ def in_process(key: str, number: int, beats: int) -> int:
 async def tick(context: JobContext = INJECT) -> None:
     key = f"tick@{context.job.due_at}"
     note("started", key)
+    for _ in range(random.randrange(20)):  # long enough to be killed in the middle of it
+        await asyncio.sleep(BEAT)
+        note("lives", key)
     note("finished", key)
 
 
