@@ -60,6 +60,7 @@ __all__ = (
     "StorageUnavailableError",
     "StorageVersionError",
     "TaskExitError",
+    "shown",
 )
 
 
@@ -273,3 +274,17 @@ class StorageUnavailableError(StorageError):
 
 class StorageVersionError(StorageError):
     """The database was written by a newer release of Jobify, or by something else. It was not touched."""
+
+
+def shown(value: object, limit: int = 10_000) -> str:
+    """``value`` as a text that any log and any database can hold: not too long, and without what is no character.
+
+    An exception may be of any size, may have no text at all because its ``__str__`` fails, and may carry half
+    characters (a file name that is not UTF-8); none of that may keep the job that raised it from ending.
+    """
+    try:
+        text = str(value)
+    except Exception as error:
+        text = f"<its text cannot be shown: {type(error).__name__}>"
+    text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

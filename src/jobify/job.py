@@ -17,6 +17,7 @@ from jobify.exceptions import (
     JobTimedOutError,
     JobUnsuccessfulError,
     ResultNotStoredError,
+    shown,
 )
 from jobify.status import ENDED, JobStatus
 from jobify.types import UNSET, Microseconds
@@ -270,4 +271,4 @@ class Job(Generic[ReturnT]):
 
 
 def _reason(error: BaseException | None) -> str:
-    return "no reason was recorded" if error is None else f"{type(error).__name__}: {error}"
+    return "no reason was recorded" if error is None else f"{type(error).__name__}: {shown(error)}"

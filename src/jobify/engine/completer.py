@@ -16,8 +16,8 @@ from functools import partial
 from jobify.clock import Clock, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.handles import Handles
-from jobify.engine.verdict import settlement_of, shown, skip_settlement
-from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError
+from jobify.engine.verdict import settlement_of, skip_settlement
+from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, shown
 from jobify.misfire import Plan
 from jobify.records import Settlement
 from jobify.runners.base import Call, contained

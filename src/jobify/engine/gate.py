@@ -35,6 +35,8 @@ __all__ = ("DirectGate", "Gate", "ThreadGate")
 T = TypeVar("T")
 log = logging.getLogger("jobify.storage")
 
+_THE_END_OF_TIME: Microseconds = 2**63 - 1
+
 _MAX_GROUP = 1000
 """Jobs in one transaction at most: a bound on how long the first of them waits for the last."""
 
@@ -77,7 +79,8 @@ class DirectGate:
     """The gate of a storage in memory: calls are made at once.
 
     A job that is born claimed, runs and ends has no use for a row: nobody else can see it. It gets one only when it
-    has to wait (for a retry) or when somebody makes a call that might concern it.
+    has to wait (for a retry) or when somebody makes a call that might concern it. A row that may be deleted some time
+    after its job has ended is deleted at once.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -110,13 +113,20 @@ class DirectGate:
                 return
             self.storage.insert((job,))
         answer(self.storage.settle((settlement,))[0])
+        self._tidy()
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         return self.storage.claim(request, now=now)
 
     async def call(self, function: Callable[[], T]) -> T:
         self._give_rows()
-        return function()
+        try:
+            return function()
+        finally:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        self.storage.purge(now=_THE_END_OF_TIME, limit=_MAX_GROUP)
 
     def _give_rows(self) -> None:
         if self._unborn:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from jobify.clock import seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
-from jobify.exceptions import JobTimeoutError, ProcessDiedError
+from jobify.exceptions import JobTimeoutError, ProcessDiedError, shown
 from jobify.misfire import Missed, Plan, plan_after
 from jobify.records import AttemptRecord, Settlement
 from jobify.retry import wants_retry
@@ -26,9 +26,9 @@ from jobify.status import (
 )
 from jobify.types import Microseconds
 
-__all__ = ("describe_error", "outcome_of", "settlement_of", "shown", "skip_record", "skip_settlement")
+__all__ = ("describe_error", "outcome_of", "settlement_of", "skip_record", "skip_settlement")
 
-_LONGEST_TEXT, _LONGEST_TRACEBACK = 10_000, 100_000
+_LONGEST_TRACEBACK = 100_000
 _LONGEST_WAIT = 1e9
 """Seconds until a retry at most: thirty years, which any calendar can still add to a date."""
 
@@ -139,20 +139,6 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
         fence=attempt.fence,
         history=() if decision.skipped is None else (skip_record(attempt, decision.skipped, now=now),),
     )
-
-
-def shown(value: object, limit: int = _LONGEST_TEXT) -> str:
-    """``value`` as a text that any database can hold: not too long, and without what is no character.
-
-    An exception may be of any size, may have no text at all because its ``__str__`` fails, and may carry half
-    characters (a file name that is not UTF-8); none of that may keep the job that raised it from ending.
-    """
-    try:
-        text = str(value)
-    except Exception as error:
-        text = f"<its text cannot be shown: {type(error).__name__}>"
-    text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def describe_error(outcome: Outcome) -> str | None:
