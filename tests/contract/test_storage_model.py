@@ -146,6 +146,10 @@ class Model(RuleBasedStateMachine):
     def purge(self, now: int) -> None:
         self.both("purge", now=now, limit=100)
 
+    @rule(keep=st.integers(0, 2), limit=st.sampled_from([0, 100]))
+    def trim(self, keep: int, limit: int) -> None:
+        self.both("trim", keep=keep, limit=limit)
+
     @invariant()
     def both_hold_the_same(self) -> None:
         records = self.both("find", JobQuery())

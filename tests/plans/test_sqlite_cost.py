@@ -102,6 +102,7 @@ def _life(storage: SQLiteStorage) -> dict[str, int]:
         "get": lambda: storage.get(["j1", "j2"]),
         "delete": lambda: storage.delete(["j1", "j2"]),
         "purge": lambda: storage.purge(now=NOW + 3600 * SECOND, limit=100),
+        "trim": lambda: storage.trim(keep=1, limit=100),
         "insert again": lambda: storage.insert([job("j3"), born("j4", owner)]),
         "retire": lambda: storage.retire(owner),
     }

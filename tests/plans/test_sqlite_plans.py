@@ -35,6 +35,8 @@ SCANS = {
     ],
     # The first entry of an index.
     "pick": ["SCAN jobs USING INDEX jobs_ready"],
+    # All schedules, which are few.
+    "trim": ["SCAN jobs USING INDEX jobs_schedules"],
 }
 """Which scans of the table of jobs are meant."""
 
@@ -72,10 +74,10 @@ def test_jobs_are_searched_not_scanned(connection: sqlite3.Connection, name: str
 
 @pytest.mark.parametrize("name", NAMES)
 def test_histories_are_searched_not_scanned(connection: sqlite3.Connection, name: str) -> None:
-    assert not [step for step in _plan(connection, name) if re.match(r"SCAN attempts", step)]
+    assert not [step for step in _plan(connection, name) if re.match(r"SCAN (attempts|kept)\b", step)]
 
 
-@pytest.mark.parametrize("name", ["pick", "promote", "purge", "find", "find_live", "attempts"])
+@pytest.mark.parametrize("name", ["pick", "promote", "purge", "trim", "find", "find_live", "attempts"])
 def test_an_index_gives_the_order(connection: sqlite3.Connection, name: str) -> None:
     assert not [step for step in _plan(connection, name) if "ORDER BY" in step]
 
@@ -103,6 +105,7 @@ def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Conne
         ("give_back", "jobs_running"),
         ("record_lost", "jobs_running"),
         ("attempts", "attempts_of_job"),
+        ("trim", "attempts_of_job"),
         ("settle", "sqlite_autoindex_jobs_1"),
         ("held", "sqlite_autoindex_jobs_1"),
         ("get", "sqlite_autoindex_jobs_1"),
@@ -115,3 +118,9 @@ def test_each_question_has_its_index(connection: sqlite3.Connection, name: str, 
 def test_schedules_are_found_among_any_number_of_jobs(connection: sqlite3.Connection) -> None:
     plan = _plan(connection, "find", filters="1 AND rule IS NOT NULL")
     assert "SCAN jobs USING INDEX jobs_schedules" in plan
+
+
+def test_a_long_history_is_cut_without_reading_what_is_kept(connection: sqlite3.Connection) -> None:
+    searches = [step for step in _plan(connection, "trim") if "attempts_of_job" in step]
+    index = "USING INDEX attempts_of_job"
+    assert searches == [f"SEARCH attempts {index} (job_id=? AND rowid<?)", f"SEARCH kept {index} (job_id=?)"]

@@ -199,6 +199,14 @@ class Storage(Protocol):
         """Delete up to ``limit`` jobs whose ``delete_at`` has come, with their history; how many were deleted."""
         ...
 
+    def trim(self, *, keep: int, limit: int) -> int:
+        """Shorten the history of schedules to the newest ``keep`` lines of each; how many lines were deleted.
+
+        The oldest lines of a schedule go first, at most ``limit`` of all schedules together: then ask again. The
+        history of other jobs is bounded by their attempts, and stays until they are deleted.
+        """
+        ...
+
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:

@@ -201,6 +201,16 @@ class MemoryStorage:
                 deleted += 1
         return deleted
 
+    def trim(self, *, keep: int, limit: int) -> int:
+        trimmed = 0
+        with self._table as table:
+            for row in table.schedules():
+                excess = min(len(row.history) - keep, limit - trimmed)
+                if excess > 0:
+                    table.keep(row._replace(history=row.history[excess:]))
+                    trimmed += excess
+        return trimmed
+
     # -- claims --------------------------------------------------------------------------------------------------------
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:

@@ -90,6 +90,7 @@ class Table:
         """Rows that wait for the janitor."""
         self._ready: dict[tuple[str, str], Queue] = {}
         self._rows: dict[str, Row] = {}
+        self._schedules: dict[str, None] = {}
         self._running: defaultdict[int | None, dict[str, None]] = defaultdict(dict)
         self._lock = threading.RLock()
         self._before_call: dict[str, Row | None] = {}
@@ -143,6 +144,10 @@ class Table:
         """The rows that ``owner`` runs."""
         return [self._rows[id] for id in self._running[owner]]
 
+    def schedules(self) -> list[Row]:
+        """The rows that have a rule."""
+        return [self._rows[id] for id in self._schedules]
+
     def committed(self, ids: Iterable[str] | None = None) -> list[Row]:
         """The rows with these ids, or all, as the calling thread may see them."""
         with self._lock:
@@ -174,22 +179,26 @@ class Table:
         old = self._rows.pop(id, None)
         self._before_call.setdefault(id, old)
         if old is not None:
-            self._leave_queues(old.record)
+            self._leave(old.record)
         if row is not None:
             self._rows[id] = row
-            self._enter_queues(row)
+            self._enter(row)
 
     def _is_current(self, row: Row) -> bool:
         return self._rows.get(row.record.id) is row
 
-    def _enter_queues(self, row: Row) -> None:
+    def _enter(self, row: Row) -> None:
+        if row.record.rule is not None:
+            self._schedules[row.record.id] = None
         if row.record.status == RUNNING:
             self._running[row.record.owner][row.record.id] = None
         queue = self._queue_of(row.record)
         if queue is not None:
             queue.push(row)
 
-    def _leave_queues(self, record: JobRecord) -> None:
+    def _leave(self, record: JobRecord) -> None:
+        if record.rule is not None:
+            del self._schedules[record.id]
         if record.status == RUNNING:
             del self._running[record.owner][record.id]
         queue = self._queue_of(record)

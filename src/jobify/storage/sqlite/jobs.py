@@ -168,7 +168,7 @@ class Jobs:
     def cancel_requests(self, owner: int) -> list[str]:
         return listed(self._database.row(sql("cancel_requests"), (owner,))[0])
 
-    # -- delete, record, purge -----------------------------------------------------------------------------------------
+    # -- delete, record, purge, trim -----------------------------------------------------------------------------------
 
     def delete(self, ids: Sequence[str]) -> int:
         deleted = 0
@@ -183,6 +183,9 @@ class Jobs:
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
         return self._database.write(sql("purge"), (now, limit))
+
+    def trim(self, *, keep: int, limit: int) -> int:
+        return self._database.write(sql("trim"), (keep, limit))
 
 
 _Claim = tuple[str, int, int]

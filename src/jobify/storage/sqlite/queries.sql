@@ -73,6 +73,20 @@ DELETE FROM jobs WHERE seq IN (
     SELECT seq FROM jobs WHERE delete_at IS NOT NULL AND delete_at <= ? ORDER BY delete_at LIMIT ?
 )
 
+-- name: trim
+-- ?1 is how many lines a schedule keeps. The newest one that is too many is that many steps of the index away from the
+-- newest of all, and goes with those before it; where there is none, NULL is not greater than anything. The planner is
+-- told which index to use: it has no statistics, and would read all jobs for the sake of the order.
+DELETE FROM attempts WHERE seq IN (
+    SELECT attempts.seq FROM jobs INDEXED BY jobs_schedules
+    CROSS JOIN attempts ON attempts.job_id = jobs.id AND attempts.seq <= (
+        SELECT kept.seq FROM attempts AS kept WHERE kept.job_id = jobs.id ORDER BY kept.seq DESC LIMIT 1 OFFSET ?1
+    )
+    WHERE jobs.rule IS NOT NULL
+    ORDER BY jobs.id, jobs.seq, attempts.seq
+    LIMIT ?2
+)
+
 -- name: record
 -- Without its job a line would never be deleted.
 INSERT INTO attempts (job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner)

@@ -187,6 +187,9 @@ class SQLiteStorage:
     def purge(self, *, now: Microseconds, limit: int) -> int:
         return self._jobs.purge(now=now, limit=limit)
 
+    def trim(self, *, keep: int, limit: int) -> int:
+        return self._jobs.trim(keep=keep, limit=limit)
+
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:

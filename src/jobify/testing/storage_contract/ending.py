@@ -1,4 +1,4 @@
-"""cancel, delete, record, purge."""
+"""cancel, delete, record, purge, trim."""
 
 from __future__ import annotations
 
@@ -142,3 +142,46 @@ class EndContract(StorageCase):
         storage.put(job("put"))
         assert storage.purge(now=NOW + SECOND, limit=100) == 0
         assert len(claim(storage, owner)) == 2
+
+    # -- trim ----------------------------------------------------------------------------------------------------------
+
+    def test_trim_keeps_the_newest_lines_of_each_schedule(self, storage: Storage, owner: int) -> None:
+        told = {"a": 5, "b": 3, "c": 2, "silent": 0}
+        storage.insert(
+            [job("b", rule="{}"), job("a", rule="{}"), born("c", owner, rule="{}"), job("silent", rule="{}")]
+        )
+        for attempt in range(5):
+            storage.record([line(id, attempt=attempt) for id, count in told.items() if attempt < count])
+        assert storage.trim(keep=2, limit=100) == 4
+        kept = {id: [found.attempt for found in storage.attempts(id)] for id in told}
+        assert kept == {"a": [3, 4], "b": [1, 2], "c": [0, 1], "silent": []}
+        assert storage.trim(keep=2, limit=100) == 0
+        storage.record([line("a", attempt=5)])
+        assert [found.attempt for found in storage.attempts("a")] == [3, 4, 5]
+
+    def test_trim_leaves_the_history_of_other_jobs_alone(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("waits"), born("runs", owner)])
+        storage.record([line(id, attempt=attempt) for attempt in range(3) for id in ("waits", "runs")])
+        assert storage.trim(keep=1, limit=100) == 0
+        assert (len(storage.attempts("waits")), len(storage.attempts("runs"))) == (3, 3)
+
+    def test_trim_reaches_schedules_that_have_ended(self, storage: Storage, owner: int) -> None:
+        lines = tuple(line("a", attempt=attempt) for attempt in range(3))
+        storage.settle([end(owner, claimed(storage, owner, "a", rule="{}"), history=lines)])
+        assert storage.trim(keep=0, limit=100) == 3
+        assert storage.attempts("a") == []
+
+    def test_trim_takes_small_steps_and_the_oldest_lines_first(self, storage: Storage) -> None:
+        storage.insert([job("a", rule="{}")])
+        storage.record([line("a", attempt=attempt) for attempt in range(25)])
+        assert storage.trim(keep=3, limit=0) == 0
+        assert storage.trim(keep=3, limit=10) == 10
+        assert [found.attempt for found in storage.attempts("a")] == list(range(10, 25))
+        assert [storage.trim(keep=3, limit=10) for _ in range(3)] == [10, 2, 0]
+        assert [found.attempt for found in storage.attempts("a")] == [22, 23, 24]
+
+    def test_trim_steps_through_several_schedules(self, storage: Storage) -> None:
+        storage.insert([job("a", rule="{}"), job("b", rule="{}")])
+        storage.record([line(id, attempt=attempt) for attempt in range(6) for id in ("a", "b")])
+        assert [storage.trim(keep=1, limit=4) for _ in range(4)] == [4, 4, 2, 0]
+        assert [[found.attempt for found in storage.attempts(id)] for id in ("a", "b")] == [[5], [5]]

@@ -73,13 +73,15 @@ WRITES: dict[str, Callable[[Storage, int], Any]] = {
     "delete": lambda storage, owner: storage.delete(["waits", "ended"]),
     "record": lambda storage, owner: storage.record([line("waits")]),
     "purge": lambda storage, owner: storage.purge(now=NOW + 10**9, limit=10),
+    "trim": lambda storage, owner: storage.trim(keep=1, limit=10),
     "register": lambda storage, owner: storage.register(now=NOW),
 }
 
 
 def _fill(storage: Storage, owner: int) -> None:
     storage.settle([end(owner, claimed(storage, owner, "ended"), history=(line("ended"),))])
-    storage.insert([job("waits"), job("later", due_at=NOW + 5)])
+    storage.insert([job("waits"), job("later", due_at=NOW + 5, rule="{}")])
+    storage.record([line("later"), line("later", attempt=2)])
     storage.insert([born(id, owner) for id in ("runs", "replaced", "cancelled")])
     storage.put(job("replaced", payload=b"2"))
     storage.cancel(["cancelled"], reason="stop", now=NOW, delete_at=None)
