@@ -33,19 +33,43 @@ class Runnable(Generic[ReturnT]):
     A middleware may change ``bound.arguments`` before it calls on; ``origin_arguments`` are what the job was given.
     """
 
-    __slots__ = ("bound", "func_spec", "name", "origin_arguments", "strategy")
+    __slots__ = ("_positional", "bound", "func_spec", "name", "origin_arguments", "strategy")
 
     def __init__(
-        self, *, name: str, bound: inspect.BoundArguments, strategy: RunStrategy, func_spec: FuncSpec[ReturnT]
+        self,
+        *,
+        name: str,
+        bound: inspect.BoundArguments,
+        strategy: RunStrategy,
+        func_spec: FuncSpec[ReturnT],
+        positional: int,
     ) -> None:
         self.name = name
         self.bound = bound
         self.strategy = strategy
         self.func_spec = func_spec
         self.origin_arguments = dict(bound.arguments)
+        self._positional = positional
+        """How many arguments the caller gave by position."""
 
     async def __call__(self) -> Any:
-        return await self.strategy(self.bound.args, self.bound.kwargs)
+        args, kwargs = self.call_arguments()
+        return await self.strategy(args, kwargs)
+
+    def call_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """``bound.arguments`` as a call: by position what the caller gave by position, the rest by name.
+
+        ``bound.args`` would give by position whatever can be. That does not fit functions whose signature was rewritten
+        by a library that takes parameters of its own out of it.
+        """
+        args, kwargs = self.bound.args, self.bound.kwargs
+        parameters = list(self.bound.signature.parameters.values())[: len(args)]
+        if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+            return args, kwargs  # what comes before *args cannot be named
+        only = sum(parameter.kind is parameter.POSITIONAL_ONLY for parameter in parameters)
+        kept = max(self._positional, only)
+        named = {parameter.name: value for parameter, value in zip(parameters[kept:], args[kept:], strict=True)}
+        return args[:kept], named | kwargs
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self().__await__()
@@ -68,8 +92,8 @@ class JobContext(NamedTuple):
 class OuterContext:
     """A job on its way to being scheduled.
 
-    What a middleware changes in ``arguments`` (by parameter name) is what is stored and run. A new job for which it sets
-    ``is_persist`` to False stays in memory.
+    What a middleware changes in ``arguments`` (by parameter name) is what is stored and run. A new job for which it
+    sets ``is_persist`` to False stays in memory.
     """
 
     job: Job[Any]

@@ -347,6 +347,53 @@ def test_a_library_that_rewrites_signatures(is_durable: bool, tmp_path: Path) ->
     run(main())
 
 
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_arguments_arrive_as_they_were_given(is_durable: bool, tmp_path: Path) -> None:
+    """By position or by name, as the caller wrote them: a parameter may have been taken out between two others."""
+
+    async def main() -> None:
+        app = Jobify(storage=durable(tmp_path) if is_durable else False, state=State({"container": Service()}))
+        app.add_middleware(Container())
+
+        @app.task
+        @inject_services
+        async def work(x: int, service: Service, y: str = "default", *, z: str = "z") -> str:
+            return f"{x} {y} {z}"
+
+        @app.task
+        async def everything(a: int, /, b: int, c: int = 3, *args: int, d: int = 4, **kwargs: Any) -> Any:
+            return a, b, c, args, d, kwargs
+
+        async with app:
+            assert await (await work.push(1)) == "1 default z"
+            assert await (await work.push(1, y="Y", z="Z")) == "1 Y Z"
+            assert await (await work.push(x=1, y="Y")) == "1 Y z"
+            assert await (await everything.push(1, 2)) == (1, 2, 3, (), 4, {})
+            assert await (await everything.push(1, b=2, d=5, e=6)) == (1, 2, 3, (), 5, {"e": 6})
+            assert await (await everything.push(1, 2, 7, 8, 9, e=6)) == (1, 2, 7, (8, 9), 4, {"e": 6})
+
+    run(main())
+
+
+def test_middleware_may_add_any_argument() -> None:
+    class Add(BaseMiddleware):
+        async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
+            context.runnable.bound.arguments.update({"b": 20, "args": (30,), "d": 40, "kwargs": {"e": 50}})
+            return await call_next(context)
+
+    async def main() -> None:
+        app = Jobify(storage=False, middleware=[Add()])
+
+        @app.task
+        async def everything(a: int, b: int, *args: int, d: int = 4, **kwargs: Any) -> Any:
+            return a, b, args, d, kwargs
+
+        async with app:
+            assert await (await everything.push(a=1, b=2)) == (1, 20, (30,), 40, {"e": 50})
+
+    run(main())
+
+
 # -- context variables -------------------------------------------------------------------------------------------------
 
 request_id: ContextVar[str] = ContextVar("request_id", default="none")

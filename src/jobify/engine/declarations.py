@@ -73,10 +73,8 @@ async def _declare_through(
     job = handles.make(row.id, row.due_at, JobStatus.PENDING)
 
     async def store(context: OuterContext) -> None:
-        bound = context.runnable.bound
-        changed = row._replace(
-            payload=backend.encode_call(endpoint, bound.args, bound.kwargs), options=options_with_origin(row)
-        )
+        payload = backend.encode_call(endpoint, *context.runnable.call_arguments())
+        changed = row._replace(payload=payload, options=options_with_origin(row))
         await backend.gate.call(lambda: declare(storage, [(changed, cron)]))
         job.status = JobStatus.SCHEDULED
         handles.show_schedule(job, rule, before.run_count if before else 0, before.failure_count if before else 0)

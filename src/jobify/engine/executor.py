@@ -153,6 +153,7 @@ class Executor:
                 bound=_bind(attempt),
                 strategy=partial(self._run, attempt),
                 func_spec=endpoint.spec,
+                positional=len(attempt.args),
             ),
             request_state=RequestState(),
             route_options=endpoint.options,

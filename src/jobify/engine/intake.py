@@ -319,7 +319,7 @@ class Intake:
         job = (self._handles.find(draft.job.id) if order.is_replace else None) or draft.job
 
         async def store(context: OuterContext) -> None:
-            draft.args, draft.kwargs = context.runnable.bound.args, context.runnable.bound.kwargs
+            draft.args, draft.kwargs = context.runnable.call_arguments()
             if not (context.is_persist or order.is_replace):
                 draft.backend = self._volatile
             await self._place(draft, order)

@@ -67,7 +67,8 @@ def _take_arguments(context: OuterContext) -> None:
             raise TypeError(f"{spec.name}() has no parameter {name!r}, to which an outer middleware gave a value")
     bound.arguments.clear()
     bound.arguments.update(context.arguments)
-    spec.check(*bound.args, **bound.kwargs)
+    args, kwargs = context.runnable.call_arguments()
+    spec.check(*args, **kwargs)
 
 
 def _context(call: OuterCall, config: JobifyConfiguration) -> OuterContext:
@@ -77,7 +78,13 @@ def _context(call: OuterCall, config: JobifyConfiguration) -> OuterContext:
         job=call.job,
         state=endpoint.state,
         trigger=_trigger(call, config),
-        runnable=Runnable(name=endpoint.name, bound=bound, strategy=_not_here, func_spec=endpoint.spec),
+        runnable=Runnable(
+            name=endpoint.name,
+            bound=bound,
+            strategy=_not_here,
+            func_spec=endpoint.spec,
+            positional=len(order.args),
+        ),
         arguments=dict(bound.arguments),
         func_spec=endpoint.spec,
         is_force=order.is_force,
