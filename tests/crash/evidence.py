@@ -116,7 +116,8 @@ class Evidence:
         self.ends = Counter(id for (id,) in connection.execute("SELECT job_id FROM audit_ends"))
         self.pids: dict[int, int] = dict(connection.execute("SELECT id, pid FROM audit_owners"))
         runs = connection.execute(
-            "SELECT due_at, outcome || ' ' || coalesce(error, '') FROM attempts WHERE outcome <> 'lost' AND job_id LIKE 'tick%' ORDER BY due_at"
+            "SELECT due_at, trim(outcome || ' ' || coalesce(error, '')) FROM attempts "
+            "WHERE outcome <> 'lost' AND job_id LIKE 'tick%' ORDER BY due_at"
         )
         self.runs: list[tuple[int, str]] = runs.fetchall()
         (self.integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
@@ -229,7 +230,7 @@ def _wrong_ticks(evidence: Evidence) -> Iterator[str]:
         if count > 1:
             yield f"the cron's run of {due_at} was accepted {count} times"
     for due_at, outcome in evidence.runs:
-        if outcome.strip() != "succeeded":
+        if outcome != "succeeded":
             yield f"the cron's run of {due_at}: {outcome}"
     for due_at in _gaps(evidence.runs):
         yield f"the cron did not run for the time after {due_at}"
