@@ -29,6 +29,7 @@ class Admission:
         handles: Handles,
         rules: Rules,
         completer: Completer,
+        is_unwanted: Callable[[str], bool],
         launch: Callable[[Attempt], None],
         clock: Clock,
     ) -> None:
@@ -36,6 +37,7 @@ class Admission:
         self._handles = handles
         self._rules = rules
         self._completer = completer
+        self._is_unwanted = is_unwanted
         self._launch = launch
         self._clock = clock
 
@@ -48,14 +50,18 @@ class Admission:
             lane=lane,
             job=self._handles.find(claim.id),
         )
-        if claim.rule is None:
+        if self._is_unwanted(claim.id):
+            self._completer.complete(attempt, Cancelled(), self._clock.now())
+        elif claim.rule is None:
             self._launch(attempt)
-            return
-        if attempt.is_declared and attempt.endpoint.cron is None:  # by a release whose run ended after our start
+        elif attempt.is_declared and attempt.endpoint.cron is None:  # by a release whose run ended after our start
             self._completer.complete(attempt, Cancelled("no longer declared"), self._clock.now())
-            return
+        else:
+            self._admit_run(attempt, claim, claim.rule)
+
+    def _admit_run(self, attempt: Attempt, claim: Claim, rule: str) -> None:
         try:
-            is_on = self._enter_schedule(attempt, claim, claim.rule)
+            is_on = self._enter_schedule(attempt, claim, rule)
         except Exception as error:  # a rule that cannot be read, or a user's cron parser that fails
             self._completer.complete(attempt, Failed(error), self._clock.now())
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -47,6 +48,7 @@ class Desk:
         self._clock = clock
         self._ttl = ttl
         self._errands: set[asyncio.Future[bool]] = set()
+        self._unwanted: Counter[str] = Counter()
 
     def watch(self, job: Job[Any]) -> None:
         """Somebody waits for this job."""
@@ -55,6 +57,18 @@ class Desk:
 
     async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
         """See :meth:`Job.cancel`."""
+        self._unwanted[job.id] += 1
+        try:
+            await self._cancel(job, interrupt)
+        finally:
+            self._unwanted[job.id] -= 1
+            self._unwanted += Counter()  # forgets what is at zero
+
+    def is_unwanted(self, job_id: str) -> bool:
+        """Whether somebody here is just cancelling this job: one that is claimed meanwhile does not begin."""
+        return job_id in self._unwanted
+
+    async def _cancel(self, job: Job[Any], interrupt: bool) -> None:
         attempt = self._find_attempt(job.id)
         if attempt is None and not await self._cancel_surely(job, interrupt):
             return

@@ -23,7 +23,7 @@ from jobify.engine.admission import Admission
 from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.backend import Backend
 from jobify.engine.completer import Completer
-from jobify.engine.declarations import bring_in_line, report_unknown
+from jobify.engine.declarations import bring_in_line
 from jobify.engine.desk import Desk
 from jobify.engine.dispatcher import Dispatcher
 from jobify.engine.executor import Executor
@@ -36,6 +36,7 @@ from jobify.engine.overview import Overview
 from jobify.engine.recovery import Recovery
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
+from jobify.engine.unknown import UnknownTasks
 from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
 from jobify.exceptions import StorageUnavailableError
@@ -116,6 +117,7 @@ class Engine:
             handles=self._handles,
             rules=self._rules,
             completer=self._completer,
+            is_unwanted=self._desk.is_unwanted,
             launch=self._executor.launch_when_due,
             clock=clock,
         )
@@ -153,7 +155,7 @@ class Engine:
         """Take up work: recover what died, bring declared crons in line, then dispatch."""
         if self._durable is not None:
             self._services += self._shared_services(self._durable)
-            await report_unknown(self._durable, self._registry)
+        self._services += [Janitor(backend, self._clock) for backend in self._opened]
         for backend in self._opened:
             endpoints = [endpoint for endpoint in self._registry.values() if self._backend_of(endpoint) is backend]
             await bring_in_line(
@@ -164,6 +166,8 @@ class Engine:
             dispatcher = Dispatcher(backend, self._lanes, endpoints, self._admission.admit, self._clock)
             self._dispatchers[backend] = dispatcher
             self._services.append(dispatcher)
+        if self._durable is not None:
+            self._services.append(UnknownTasks(self._durable, self._registry))
         for service in self._services:
             await service.start()
 
@@ -171,7 +175,7 @@ class Engine:
         self._watcher = Watcher(backend, self._handles, self._registry, self._is_local, self._clock)
         recovery = Recovery(backend, self._config.limits, self._clock, on_recovered=self._look)
         self._obedience = Obedience(backend, self._executor.find)
-        return [recovery, Janitor(backend, self._clock), self._watcher, self._obedience, Wakeups(backend, self._look)]
+        return [recovery, self._watcher, self._obedience, Wakeups(backend, self._look)]
 
     async def drain(self, grace: float) -> None:
         """Start nothing more; let running jobs finish for ``grace`` seconds, then interrupt them and wait for them.
