@@ -59,7 +59,7 @@ def inspect_function(func: Callable[..., ReturnT], *, name: str) -> FuncSpec[Ret
     ConfigurationError if an ``INJECT`` parameter has no annotation.
     """
     signature = _signature(func, name)
-    hints = _resolve_hints(func)
+    hints = _parameter_hints(signature) | _resolve_hints(func)
     return FuncSpec(
         name=name,
         signature=signature,
@@ -96,12 +96,21 @@ def _inject_params(signature: inspect.Signature, hints: Mapping[str, Any], name:
     return found
 
 
+def _parameter_hints(signature: inspect.Signature) -> dict[str, Any]:
+    """The annotations in a signature: those that a library has put there, and nowhere else, among them."""
+    return {
+        key: parameter.annotation
+        for key, parameter in signature.parameters.items()
+        if parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
+    }
+
+
 def _resolve_hints(func: Any) -> dict[str, Any]:
     """The annotations that can be resolved, one by one: a single TYPE_CHECKING-only name must not spoil the rest."""
     while isinstance(func, functools.partial):
         func = func.func
     if not (inspect.isroutine(func) or inspect.isclass(func)):
-        func = type(func).__call__
+        func = inspect.unwrap(func) if hasattr(func, "__wrapped__") else type(func).__call__
     try:
         return get_type_hints(func, include_extras=True)
     except Exception:  # a user's annotation may run any code and so raise anything
