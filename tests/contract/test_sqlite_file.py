@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -307,4 +309,23 @@ def test_a_bad_row_stops_nothing(tmp_path: Path, change: str) -> None:
     storage.recover(now=NOW, max_crashes=3, delete_at=None)
     storage.retire(owner)
     assert [record.id[0] for record in storage.find(JobQuery())] == ["b", "g"]
+    storage.close()
+
+
+def test_a_long_read_does_not_hold_up_a_close(tmp_path: Path) -> None:
+    """It would go on for ever."""
+    storage = _open(tmp_path / "jobs.db")
+    assert storage.count(JobQuery()) == {}
+    assert storage._database._reader is not None
+    has_begun = threading.Event()
+    storage._database._reader.create_function("begun", 0, has_begun.set)
+    endless = "WITH RECURSIVE n (x) AS (SELECT begun() UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n"
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(storage._database.read, endless)
+        assert has_begun.wait(20)
+        storage.close()
+        with pytest.raises(StorageUnavailableError, match="closed"):
+            reading.result(20)
+    storage.open()
+    assert storage.count(JobQuery()) == {}
     storage.close()

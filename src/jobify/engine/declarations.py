@@ -15,14 +15,14 @@ from jobify.engine.outer import OuterCall, run_outer
 from jobify.engine.placing import declare, is_declared, options_with_origin
 from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import InvalidCronError
-from jobify.records import JobQuery, NewJob
-from jobify.registry import DECLARED_SUFFIX, Endpoint, Registry
+from jobify.records import NewJob
+from jobify.registry import DECLARED_SUFFIX, Endpoint
 from jobify.schedule import Order
 from jobify.settings import JobifyConfiguration
-from jobify.status import ENDED, JobStatus
+from jobify.status import JobStatus
 from jobify.types import Microseconds
 
-__all__ = ("bring_in_line", "report_unknown")
+__all__ = ("bring_in_line",)
 
 log = logging.getLogger("jobify.engine")
 
@@ -122,20 +122,3 @@ def _row(
         attempt=0,
         started_at=None,
     )
-
-
-async def report_unknown(backend: Backend, registry: Registry) -> None:
-    """Warn of unfinished jobs whose task this app does not know. They stay where they are, for an app that does."""
-    active = tuple(status.value for status in JobStatus if status not in ENDED)
-    counts = await backend.gate.call(lambda: backend.storage.count(JobQuery(statuses=active)))
-    unknown: dict[str, int] = {}
-    for (task, _, _), count in counts.items():
-        if task not in registry:
-            unknown[task] = unknown.get(task, 0) + count
-    for task, count in sorted(unknown.items()):
-        log.warning(
-            "The database holds %d unfinished jobs of task %r, which this app does not have. They are kept, and "
-            "wait for an app that has it.",
-            count,
-            task,
-        )

@@ -44,7 +44,7 @@ class Service(ABC):
 
     @abstractmethod
     async def run(self) -> None:
-        """The duty; runs until it is cancelled."""
+        """The duty; runs until it is cancelled. One that returns is done, until the next start."""
 
     async def _keep_running(self) -> None:
         pause = _FIRST_PAUSE
@@ -53,6 +53,7 @@ class Service(ABC):
             started = clock()
             try:
                 await self.run()
+                return
             except Exception as error:  # whatever it is, the duty must go on
                 if clock() - started > 2 * self._LONGEST_PAUSE:  # it worked meanwhile: this is another failure
                     pause = _FIRST_PAUSE

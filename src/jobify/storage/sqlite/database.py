@@ -27,7 +27,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -89,10 +89,18 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close both connections. Waits for a statement that runs on one of them."""
+        """Close both connections. Waits for a statement that writes; one that reads ends with an error."""
         self.is_open = False
+        self._interrupt_reader()
         with self._writing, self._reading:
             self._disconnect()
+
+    def _interrupt_reader(self) -> None:
+        """A count of a million jobs must not hold up a shutdown."""
+        reader = self._reader
+        if reader is not None:
+            with suppress(sqlite3.ProgrammingError):  # closed at this moment, by a thread that forks
+                reader.interrupt()
 
     def _disconnect(self) -> None:
         connections = (self._reader, self._writer)

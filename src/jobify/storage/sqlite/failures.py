@@ -20,6 +20,7 @@ _UNAVAILABLE = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; does its directory exist, and may this user write there?",
     sqlite3.SQLITE_READONLY: "it cannot be written; look at the permissions of the file and of its directory",
     sqlite3.SQLITE_PERM: "access is denied",
+    sqlite3.SQLITE_INTERRUPT: "it was closed while it was read",
     sqlite3.SQLITE_NOMEM: "there is not enough memory",
 }
 """What may be over the next time: the primary result code (the low byte) → the reason."""

@@ -1,0 +1,48 @@
+"""Jobs that nobody here can run: said once, after the start.
+
+To know of them, all unfinished jobs are counted. Among hundreds of thousands that takes a good part of a second, so
+nothing waits for it: it begins when the app has started, on a thread that is not the storage's own, and a shutdown
+does not wait for the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from functools import partial
+
+from jobify.engine.backend import Backend
+from jobify.engine.service import Service
+from jobify.records import JobQuery
+from jobify.registry import Registry
+from jobify.status import ENDED, JobStatus
+
+__all__ = ("UnknownTasks",)
+
+log = logging.getLogger("jobify.engine")
+
+_UNFINISHED = JobQuery(statuses=tuple(status.value for status in JobStatus if status not in ENDED))
+
+
+class UnknownTasks(Service):
+    """Warns of unfinished jobs whose task this app does not know. They stay where they are, for an app that does."""
+
+    def __init__(self, backend: Backend, registry: Registry) -> None:
+        super().__init__()
+        self._backend = backend
+        self._registry = registry
+
+    async def run(self) -> None:
+        found = await asyncio.to_thread(partial(self._backend.storage.count, _UNFINISHED))
+        unknown: Counter[str] = Counter()
+        for (task, _, _), count in found.items():
+            if task not in self._registry:
+                unknown[task] += count
+        for task, count in sorted(unknown.items()):
+            log.warning(
+                "The database holds %d unfinished jobs of task %r, which this app does not have. They are kept, and "
+                "wait for an app that has it.",
+                count,
+                task,
+            )
