@@ -13,6 +13,7 @@ from collections.abc import Callable
 from jobify.clock import Clock, seconds
 from jobify.engine.backend import Backend
 from jobify.engine.service import Periodic
+from jobify.records import Recovered
 from jobify.settings import Limits
 from jobify.status import JobStatus
 
@@ -44,9 +45,14 @@ class Recovery(Periodic):
             )
         )
         for job in recovered:
-            if job.status == JobStatus.FAILED:
-                log.error("Job %s (%s) took %d processes down and failed.", job.id, job.task, self._limits.max_crashes)
-            else:
-                log.warning("Job %s (%s) lost its process and runs again.", job.id, job.task)
+            self._report(job)
         if recovered:
             self._on_recovered()
+
+    def _report(self, job: Recovered) -> None:
+        if job.status == JobStatus.FAILED:
+            log.error("Job %s (%s) took %d processes down and failed.", job.id, job.task, self._limits.max_crashes)
+        elif job.status == JobStatus.CANCELLED:
+            log.warning("Job %s (%s) lost its process. It was to be cancelled, and is.", job.id, job.task)
+        else:
+            log.warning("Job %s (%s) lost its process and runs again.", job.id, job.task)
