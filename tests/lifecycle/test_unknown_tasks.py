@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from support import durable, eventually, run, soon
 
 from jobify import Jobify
 from jobify.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, job
+from support import durable, eventually, run, soon
 
 
 def _fill(directory: Path) -> None:
