@@ -37,11 +37,6 @@ class SignalCatcher:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    @property
-    def has_caught(self) -> bool:
-        """Whether a signal waits to be delivered."""
-        return bool(self._caught)
-
     def deliver(self) -> bool:
         """Raise what was caught, the last first, with the handlers that were there before; whether there was any."""
         caught, self._caught = self._caught, []

@@ -55,12 +55,9 @@ class Completer:
         self._stuck: dict[int, tuple[Attempt, Exception]] = {}
         """The outcomes among them that the storage did not take at the last try."""
         self._has_given_up = False
-        self._overruns: dict[asyncio.Task[None], Attempt] = {}
+        self._overruns: dict[asyncio.Task[None], Attempt | None] = {}
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-
-    def __len__(self) -> int:
-        return self._open
 
     async def idle(self) -> None:
         """Return when every outcome noted so far is stored."""
@@ -93,24 +90,25 @@ class Completer:
         """An attempt has ended. Its slot is free at once, unless its thread goes on."""
         self._note()
         if attempt.call is not None and attempt.call.is_running:
-            overrun = asyncio.get_running_loop().create_task(self._overrun(attempt, attempt.call, outcome))
-            self._overruns[overrun] = attempt
-            overrun.add_done_callback(self._overruns.pop)
+            is_tried_again = isinstance(outcome, RetryAt | Released) or attempt.run is not None or attempt.is_replaced
+            overrun = self._overrun(attempt, attempt.call, outcome, is_tried_again=is_tried_again)
+            task = asyncio.get_running_loop().create_task(overrun)
+            self._overruns[task] = attempt if is_tried_again else None
+            task.add_done_callback(self._overruns.pop)
         else:
             attempt.lane.release()
             self._settle(attempt, outcome, now)
 
-    def find_overrun(self, job_id: str) -> Attempt | None:
-        """An attempt that is over and whose thread is not."""
-        return next((attempt for attempt in self._overruns.values() if attempt.id == job_id), None)
+    def overruns(self) -> list[Attempt]:
+        """The attempts that are over, whose threads are not, and whose jobs are therefore still in these hands."""
+        return [attempt for attempt in self._overruns.values() if attempt is not None]
 
-    async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome) -> None:
+    async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
         """The attempt is over, its function is not: a thread cannot be stopped. It keeps its slot until it returns.
 
         Two attempts of one job never overlap: the row is given free for the next one when this one is really over.
         """
         log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
-        is_tried_again = isinstance(outcome, RetryAt | Released) or attempt.run is not None or attempt.is_replaced
         if not is_tried_again:
             self._settle(attempt, outcome, self._clock.now())
         await call.ended()

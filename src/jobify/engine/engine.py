@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -89,7 +89,7 @@ class Engine:
         self._desk = Desk(
             zone=config.tz,
             backends=self._opened,
-            find_attempt=lambda job_id: self._executor.find(job_id) or self._completer.find_overrun(job_id),
+            find_attempt=self._find_attempt,
             watch=self._watch,
             ended=self._cancelled,
             clock=clock,
@@ -132,9 +132,9 @@ class Engine:
             clock=clock,
             launch=self._executor.launch,
             expect=self._expect,
-            find_attempt=self._executor.find,
+            find_attempt=self._find_attempt,
         )
-        self.overview = Overview(registry, self._opened, self._executor, self._handles)
+        self.overview = Overview(registry, self._opened, self._attempts_here, self._find_attempt, self._handles)
         self._dispatchers: dict[Backend, Dispatcher] = {}
         self._watcher: Watcher | None = None
         self._obedience: Obedience | None = None
@@ -174,7 +174,7 @@ class Engine:
     def _shared_services(self, backend: Backend) -> list[Service]:
         self._watcher = Watcher(backend, self._handles, self._registry, self._is_local, self._clock)
         recovery = Recovery(backend, self._config.limits, self._clock, on_recovered=self._look)
-        self._obedience = Obedience(backend, self._executor.find)
+        self._obedience = Obedience(backend, self._find_attempt)
         return [recovery, self._watcher, self._obedience, Wakeups(backend, self._look)]
 
     async def drain(self, grace: float) -> None:
@@ -280,9 +280,18 @@ class Engine:
         """Whether the event loop is ending (``asyncio.run`` then cancels every task) and nobody has stopped the app."""
         return any(service.was_cancelled for service in self._services)
 
+    def _find_attempt(self, job_id: str) -> Attempt | None:
+        """The attempt of a job that is in the hands of this process: running, or over while its thread goes on."""
+        running = self._executor.find(job_id)
+        return running or next((over for over in self._completer.overruns() if over.id == job_id), None)
+
+    def _attempts_here(self) -> Iterator[Attempt]:
+        yield from self._executor
+        yield from self._completer.overruns()
+
     def _is_local(self, job_id: str) -> bool:
         """Whether the job runs here, or is known only here."""
-        return self._executor.find(job_id) is not None or bool(self._volatile.storage.get((job_id,)))
+        return self._find_attempt(job_id) is not None or bool(self._volatile.storage.get((job_id,)))
 
     def _expect(self, backend: Backend, due_at: Microseconds) -> None:
         dispatcher = self._dispatchers.get(backend)
