@@ -1,0 +1,32 @@
+"""The states of a job: the table is whole, and the picture in the documentation is the table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jobify.status import ENDED, TRANSITIONS, Event, JobStatus, after
+from jobify.testing.states import diagram
+
+ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
+
+
+def test_the_picture_in_the_documentation_is_generated_from_the_table() -> None:
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    shown = re.search(r"<!-- states:start -->\n(.*?)<!-- states:end -->", page, re.DOTALL)
+    assert shown is not None
+    assert shown.group(1) == f"```mermaid\n{diagram()}\n```\n", "run: python -m jobify.testing.states"
+
+
+def test_every_status_is_reached_and_every_event_leads_somewhere() -> None:
+    assert {status for status in TRANSITIONS.values()} | {JobStatus.PENDING} == set(JobStatus)
+    assert {event for _, event in TRANSITIONS} == set(Event)
+
+
+def test_nothing_leaves_an_ended_state() -> None:
+    assert not [before for before, _ in TRANSITIONS if before in ENDED]
+    with pytest.raises(ValueError, match="a job that is success cannot meet the event 'claim'"):
+        after(JobStatus.SUCCESS, Event.CLAIM)
+    assert after(JobStatus.RUNNING, Event.RETRY) is JobStatus.SCHEDULED
