@@ -239,13 +239,13 @@ def test_nothing_is_configured_while_the_app_runs() -> None:
         async with app:
             for node in (app, router):
                 for change in (
-                    lambda: node.task(report),  # noqa: B023
-                    lambda: node.task(name="x")(report),  # noqa: B023
-                    lambda: node.add_middleware(Nothing()),  # noqa: B023
-                    lambda: node.add_outer_middleware(NothingOuter()),  # noqa: B023
-                    lambda: node.add_exception_handler(ValueError, print),  # noqa: B023
-                    lambda: node.include_router(JobRouter()),  # noqa: B023
-                    lambda: node.remove_route("checklist_tasks:process_id"),  # noqa: B023
+                    lambda: node.task(report),
+                    lambda: node.task(name="x")(report),
+                    lambda: node.add_middleware(Nothing()),
+                    lambda: node.add_outer_middleware(NothingOuter()),
+                    lambda: node.add_exception_handler(ValueError, print),
+                    lambda: node.include_router(JobRouter()),
+                    lambda: node.remove_route("checklist_tasks:process_id"),
                 ):
                     with pytest.raises(ApplicationStateError, match="already running and configuration is frozen"):
                         change()

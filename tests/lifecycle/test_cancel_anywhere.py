@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import durable, eventually, nudge, run, soon
 
 from jobify import Cron, Jobify, OuterContext
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.testing.clock import FakeClock
+from support import durable, eventually, nudge, run, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 Submit = Callable[[Any, str], Coroutine[Any, Any, Any]]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import durable, eventually, nudge, run, soon
 
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, SmartRetry
 from jobify.exceptions import (
@@ -27,6 +26,7 @@ from jobify.exceptions import (
     TaskExitError,
 )
 from jobify.testing.clock import FakeClock
+from support import durable, eventually, nudge, run, soon
 
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForTypeCheckers

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import durable, eventually, nudge, run, soon
 
 from jobify import Cron, Job, Jobify, JobStatus
 from jobify.exceptions import DuplicateJobError, PayloadError
 from jobify.testing.clock import FakeClock
+from support import durable, eventually, nudge, run, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 LATE = NOON + timedelta(hours=1)

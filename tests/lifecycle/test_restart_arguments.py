@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from support import durable, run
 
 from jobify import Jobify, OuterContext
 from jobify.exceptions import PayloadError
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
+from support import durable, run
 
 
 class Color(enum.Enum):
@@ -89,11 +89,13 @@ def typed(annotation: Any) -> Callable[[Seen], Callable[..., Any]]:
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
+NAMED = {"a": 1, "args": 2, "self": 3, "kwargs": 4}
+
 CASES: list[tuple[str, Callable[[Seen], Callable[..., Any]], tuple[Any, ...], dict[str, Any], Any]] = [
     ("*args", stars, (1, "two", 3.0), {}, (1, "two", 3.0)),
     ("no *args", stars, (), {}, ()),
     ("positional-only", positional_only, (1,), {}, (1, 2)),
-    ("**kwargs", double_stars, (), {"a": 1, "args": 2, "self": 3, "kwargs": 4}, {"a": 1, "args": 2, "self": 3, "kwargs": 4}),
+    ("**kwargs", double_stars, (), NAMED, NAMED),
     ("enum", typed(Color), (Color.RED,), {}, Color.RED),
     ("int enum", typed(Level), (Level.HIGH,), {}, Level.HIGH),
     ("untyped enum", untyped, (Color.RED,), {}, Color.RED),
@@ -102,7 +104,7 @@ CASES: list[tuple[str, Callable[[Seen], Callable[..., Any]], tuple[Any, ...], di
     ("dataclass", typed(Point), (Point(1, 2),), {}, Point(1, 2)),
     ("untyped dataclass", untyped, (Point(1, 2),), {}, Point(1, 2)),
     ("list of dataclasses", typed(list[Point]), ([Point(1, 2)],), {}, [Point(1, 2)]),
-    ("optional dataclass", typed(Optional[Point]), (Point(1, 2),), {}, Point(1, 2)),
+    ("optional dataclass", typed(Optional[Point]), (Point(1, 2),), {}, Point(1, 2)),  # noqa: UP045  as users write it
     ("None for an optional", typed(Point | None), (None,), {}, None),
     ("a dataclass called Message", untyped, (Message("hi"),), {}, Message("hi")),
     ("a dataclass called Cron", untyped, (Cron("hi"),), {}, Cron("hi")),

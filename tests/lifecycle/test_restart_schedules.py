@@ -11,12 +11,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from support import durable, eventually, nudge, run, soon
 
 from jobify import Cron, GracePolicy, Job, Jobify, JobStatus, MisfirePolicy
 from jobify.cron import INFINITY
 from jobify.records import JobRecord
 from jobify.testing.clock import FakeClock
+from support import durable, eventually, nudge, run, soon
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)

@@ -65,8 +65,8 @@ def test_b22_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
 
     run(main())
     assert notes == [
-        "plugin up", "app up", "router up", "inner up", "end", "job cleaned up", "inner down", "router down", "app down",
-        "plugin down",
+        "plugin up", "app up", "router up", "inner up", "end", "job cleaned up",
+        "inner down", "router down", "app down", "plugin down",
     ]  # fmt: skip
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import durable, eventually, run, soon
 
 from jobify import INJECT, Cron, JobContext, Jobify, JobRouter, JobStatus, State
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.storage import SQLiteStorage
+from support import durable, eventually, run, soon
 
 
 def test_b35_one_app_in_several_event_loops(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from support import durable, eventually, nudge, run, soon
 
 from jobify import INJECT, Cron, Job, Jobify, JobStatus, MisfirePolicy
 from jobify.clock import SystemClock, seconds
 from jobify.testing.clock import FakeClock
+from support import durable, eventually, nudge, run, soon
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)

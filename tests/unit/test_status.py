@@ -21,7 +21,7 @@ def test_the_picture_in_the_documentation_is_generated_from_the_table() -> None:
 
 
 def test_every_status_is_reached_and_every_event_leads_somewhere() -> None:
-    assert {status for status in TRANSITIONS.values()} | {JobStatus.PENDING} == set(JobStatus)
+    assert {*TRANSITIONS.values(), JobStatus.PENDING} == set(JobStatus)
     assert {event for _, event in TRANSITIONS} == set(Event)
 
 

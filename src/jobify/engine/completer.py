@@ -146,7 +146,7 @@ class Completer:
             return None, str(error)
 
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
-        is_news = attempt.origin != attempt.backend.owner or isinstance(outcome, Released)
+        is_news = attempt.origin != attempt.backend.owner or isinstance(outcome, Released | Cancelled)
         answer = partial(self._answer, attempt, outcome, settlement, pause)
         attempt.backend.gate.settle(settlement, answer, is_news=is_news)
 

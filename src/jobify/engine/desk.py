@@ -117,7 +117,7 @@ class Desk:
             if not interrupt and await self._is_running(backend, job.id):
                 return False  # elsewhere: there is no way to ask for the end of a schedule only
             cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=now + seconds(self._ttl))
-            (met,) = await backend.gate.call(cancel)
+            (met,) = await backend.gate.call(cancel, is_news=True)
             if met is CancelResult.CANCELLED:
                 job.end(JobStatus.CANCELLED)
                 self._ended(job)

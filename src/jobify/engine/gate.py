@@ -19,12 +19,13 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from jobify.engine.lines import Answer, Batch, Line
+from jobify.engine.sharing import share
 from jobify.exceptions import StorageUnavailableError
 from jobify.records import Claimed, ClaimRequest, NewJob, Settlement
 from jobify.storage.base import Storage
@@ -45,6 +46,12 @@ class Gate(Protocol):
     """What the engine sees of a storage."""
 
     storage: Storage
+    on_news: Callable[[], None]
+    """Called on the event loop when another user of the same storage object has written what concerns others."""
+
+    def tell_others(self) -> None:
+        """Tell the other users of the same storage object that there are news."""
+        ...
 
     async def start(self) -> None:
         """Open the storage. The gate then belongs to the running event loop, until it is stopped."""
@@ -70,7 +77,7 @@ class Gate(Protocol):
         """:meth:`Storage.claim`."""
         ...
 
-    async def call(self, function: Callable[[], T]) -> T:
+    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
         """Run any other use of the storage; one that writes is atomic by itself or opens a transaction."""
         ...
 
@@ -85,7 +92,11 @@ class DirectGate:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.on_news: Callable[[], None] = _nothing
         self._unborn: dict[str, NewJob] = {}
+
+    def tell_others(self) -> None:
+        pass
 
     async def start(self) -> None:
         self.storage.open()
@@ -118,7 +129,7 @@ class DirectGate:
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         return self.storage.claim(request, now=now)
 
-    async def call(self, function: Callable[[], T]) -> T:
+    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
         self._give_rows()
         try:
             return function()
@@ -139,6 +150,8 @@ class ThreadGate:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.on_news: Callable[[], None] = _nothing
+        self._shared = share(storage)
         self._inserts: Line[NewJob] = Line(storage.insert, _MAX_GROUP)
         self._settlements: Line[Settlement] = Line(storage.settle, _MAX_GROUP)
         self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
@@ -158,10 +171,11 @@ class ThreadGate:
         self._is_signalled = False
         self._thread = threading.Thread(target=self._run, name="jobify-storage", daemon=True)
         self._thread.start()
+        self._shared = share(self.storage)
         for line in self._lines:
             line.is_open = True
         try:
-            await self.call(self.storage.open)
+            await self.call(partial(self._shared.open, self._hear))
         except BaseException:
             await self.stop()
             raise
@@ -170,7 +184,7 @@ class ThreadGate:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        closed = self._ask(self._calls, self.storage.close)
+        closed = self._ask(self._calls, partial(self._shared.close, self._hear))
         for line in self._lines:
             line.is_open = False
         try:
@@ -183,7 +197,7 @@ class ThreadGate:
     def abandon(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._calls.ask(self.storage.close, _nobody)
+            self._calls.ask(partial(self._shared.close, self._hear), _nobody)
             self._tokens.put(False)
             self._tokens.put(True)
             thread.join()
@@ -202,9 +216,22 @@ class ThreadGate:
         claimed: Claimed = await self._ask(self._claims, (request, now))
         return claimed
 
-    async def call(self, function: Callable[[], T]) -> T:
-        value: T = await self._ask(self._calls, function)
+    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
+        answered = self._ask(self._calls, function)
+        if is_news:
+            self._news.append("")
+            self._signal()
+        value: T = await answered
         return value
+
+    def tell_others(self) -> None:
+        self._shared.tell_others(self._hear)
+
+    def _hear(self) -> None:
+        """On any thread: another user of the storage object has news."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the event loop was closed
+                self._loop.call_soon_threadsafe(lambda: self.on_news())
 
     def _ask(self, line: Line[Any], question: Any) -> asyncio.Future[Any]:
         assert self._loop is not None
@@ -233,10 +260,11 @@ class ThreadGate:
         inserts, calls = self._inserts.take(), self._calls.take()
         taken: list[Batch[Any] | None] = [inserts, self._settlements.take(), self._claims.take()]
         batches: list[Batch[Any]] = [batch for batch in taken if batch is not None]
-        self._execute(batches)
-        if calls is not None:
-            calls.execute()
-            batches.append(calls)
+        with self._shared.lock:
+            self._execute(batches)
+            if calls is not None:
+                calls.execute()
+                batches.append(calls)
         if news or (inserts is not None and any(job.owner is None for job in inserts.questions)):
             self._ring()
         if batches:
@@ -245,6 +273,7 @@ class ThreadGate:
 
     def _ring(self) -> None:
         try:
+            self.tell_others()
             if self.storage.bell is not None:
                 self.storage.bell.ring()
         except Exception:  # of a user's own storage: what is committed must still be answered
@@ -286,6 +315,10 @@ def _attempt(function: Callable[[], Any]) -> Any:
         return function()
     except Exception as error:
         return error
+
+
+def _nothing() -> None:
+    """Nobody wants to hear of news."""
 
 
 def _nobody(answer: Any) -> None:

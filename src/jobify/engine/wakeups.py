@@ -31,6 +31,7 @@ class Wakeups(Periodic):
         self._fileno = -1
 
     async def start(self) -> None:
+        self._backend.gate.on_news = self._look
         bell = self._backend.storage.bell
         if bell is not None and bell.fileno() >= 0:
             try:
@@ -50,8 +51,12 @@ class Wakeups(Periodic):
     def _hear(self) -> None:
         bell = self._backend.storage.bell
         if bell is not None and bell.answer():
-            self._look()
+            self._tell()
 
     async def step(self) -> None:
         if await self._backend.gate.call(self._backend.storage.changed):
-            self._look()
+            self._tell()
+
+    def _tell(self) -> None:
+        self._look()
+        self._backend.gate.tell_others()
