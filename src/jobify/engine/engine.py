@@ -124,6 +124,7 @@ class Engine:
         self._intake = Intake(
             registry=registry,
             backend_of=self._backend_of,
+            durable=durable,
             volatile=volatile,
             handles=self._handles,
             rules=self._rules,

@@ -10,7 +10,7 @@ already be on disk, and a job that is claimed must have somebody who runs it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, cast
@@ -29,11 +29,11 @@ from jobify.engine.rules import Rule, Rules
 from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
 from jobify.job import Job
-from jobify.records import NewJob
+from jobify.records import JobRecord, NewJob
 from jobify.registry import Endpoint, Registry
 from jobify.schedule import Order, refused
 from jobify.settings import JobifyConfiguration
-from jobify.status import JobStatus
+from jobify.status import ENDED, JobStatus
 from jobify.types import Microseconds
 
 __all__ = ("Draft", "Intake")
@@ -121,6 +121,7 @@ class Intake:
         *,
         registry: Registry,
         backend_of: Callable[[Endpoint], Backend],
+        durable: Backend | None,
         volatile: Backend,
         handles: Handles,
         rules: Rules,
@@ -133,6 +134,7 @@ class Intake:
     ) -> None:
         self._registry = registry
         self._backend_of = backend_of
+        self._durable = durable
         self._volatile = volatile
         self._handles = handles
         self._rules = rules
@@ -186,7 +188,21 @@ class Intake:
     def _place(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         if self._is_closed:
             raise _closed()
+        if order.job_id is not None and self._durable is not None:
+            if draft.backend is self._volatile:
+                return self._place_apart(draft, order, self._durable)
+            self._require_free(order.job_id, self._volatile.storage.get((order.job_id,)))
         return self._replace_surely(draft, order) if order.is_replace else self._insert(draft, order)
+
+    async def _place_apart(self, draft: Draft, order: Order, durable: Backend) -> Job[Any]:
+        """Place a job that stays in memory under an id that may be in use in the database: ids are unique in both."""
+        self._require_free(draft.job.id, await durable.gate.call(lambda: durable.storage.get((draft.job.id,))))
+        return await (self._replace_surely(draft, order) if order.is_replace else self._insert(draft, order))
+
+    @staticmethod
+    def _require_free(job_id: str, records: Sequence[JobRecord]) -> None:
+        if any(record.status not in ENDED for record in records):
+            raise DuplicateJobError(job_id)
 
     def _draft(self, order: Order) -> Draft:
         endpoint = self._registry.get(order.name)
