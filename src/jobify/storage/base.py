@@ -118,7 +118,7 @@ class Storage(Protocol):
 
         Each such job goes back to waiting, due at once (``due_at`` stays: it names the run), with its attempt counted,
         one crash more and a ``lost`` line in its history; one that has now seen ``max_crashes`` crashes ends failed
-        with that reason (and ``delete_at``) instead. A job with a pending replacement becomes the replacement; one
+        with that reason (and ``delete_at``; a schedule is kept) instead. A job with a pending replacement becomes the replacement; one
         whose cancel was requested ends cancelled, as its ``cancel`` said. The line is written in each case. When
         several processes recover at once, each job is taken exactly once. Costs next to nothing when nobody is dead.
         """
@@ -166,7 +166,8 @@ class Storage(Protocol):
 
         A job with a pending replacement becomes the replacement, whatever the settlement says. One whose cancel was
         requested never waits again: a settlement to waiting ends it cancelled, as its ``cancel`` said. The history line
-        is written in each case. A settled job has no owner and no cancel request.
+        is written in each case. A settled job has no owner and no cancel request. One whose attempts count from 0
+        again (the next run of a schedule) has no crashes, either.
         """
         ...
 

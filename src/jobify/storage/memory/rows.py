@@ -140,7 +140,7 @@ def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
         error,
         run_count,
         failure_count,
-        job.crashes,
+        job.crashes if attempt else 0,
         False,
         False,
     )
@@ -175,6 +175,7 @@ def lost(row: Row, now: Microseconds) -> Row:
 def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
     """A job that took too many processes down."""
     error = JobLostError(row.record.id, row.record.crashes)
+    delete_at = delete_at if row.record.rule is None else None
     return _ended(row, _FAILED, f"{type(error).__name__}: {error}", finished_at=now, delete_at=delete_at)
 
 

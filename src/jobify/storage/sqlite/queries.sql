@@ -175,7 +175,8 @@ WHERE jobs.status = 'running' AND jobs.owner = ?
 UPDATE jobs SET
     status = v.column1, ready = v.column2, due_at = v.column3, offset_at = nullif(v.column4, ''), attempt = v.column5,
     run_count = v.column6, failure_count = v.column7, result = nullif(v.column8, ''), error = nullif(v.column9, 0),
-    finished_at = nullif(v.column10, ''), delete_at = nullif(v.column11, ''), owner = NULL
+    finished_at = nullif(v.column10, ''), delete_at = nullif(v.column11, ''), owner = NULL,
+    crashes = CASE v.column5 WHEN 0 THEN 0 ELSE crashes END
 FROM (VALUES {rows}) AS v
 WHERE jobs.seq = CASE WHEN v.column12 <> 0 THEN ifnull(
     (SELECT held.seq FROM jobs AS held
@@ -275,7 +276,9 @@ WHERE status = 'running' AND owner IN ({ids})
 UPDATE jobs SET crashes = crashes + 1 WHERE status = 'running' AND owner IN ({ids})
 
 -- name: quarantine
-UPDATE jobs SET status = 'failed', owner = NULL, error = ?1, finished_at = ?2, delete_at = ?3, result = NULL
+UPDATE jobs SET
+    status = 'failed', owner = NULL, error = ?1, finished_at = ?2, delete_at = CASE WHEN rule IS NULL THEN ?3 END,
+    result = NULL
 WHERE id = ?4
 
 -- name: give_back

@@ -10,6 +10,7 @@ from jobify.testing.storage_contract.given import (
     NOW,
     SECOND,
     StorageCase,
+    again,
     born,
     claim,
     claimed,
@@ -148,6 +149,28 @@ class OwnerContract(StorageCase):
         assert (record.finished_at, record.delete_at) == (NOW + 5, NOW + 50)
         assert record.error is not None
         assert record.error.startswith("JobLostError: ")
+
+    def test_a_schedule_that_took_too_many_processes_down_is_kept(self, storage: Storage) -> None:
+        storage.insert([job("a", rule="{}")])
+        claim(storage, storage.register(now=NOW))
+        _crash(storage)
+        storage.recover(now=NOW + 5, max_crashes=1, delete_at=NOW + 50)
+        record = one(storage, "a")
+        assert (record.status, record.finished_at, record.delete_at) == ("failed", NOW + 5, None)
+
+    def test_crashes_are_those_of_the_run_at_hand(self, storage: Storage) -> None:
+        storage.insert([job("a")])
+        claim(storage, storage.register(now=NOW))
+        _crash(storage)
+        storage.recover(now=NOW, max_crashes=3, delete_at=None)
+        owner = storage.register(now=NOW)
+        (found,) = claim(storage, owner)
+        storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=found.attempt)])
+        (found,) = claim(storage, owner)
+        assert found.crashes == 1, "a retry belongs to the same run"
+        storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=0)])
+        (found,) = claim(storage, owner)
+        assert (found.attempt, found.crashes) == (1, 0)
         assert [told.outcome for told in storage.attempts("a")] == ["lost"] * 3
         assert claim(storage, storage.register(now=NOW)) == []
 
