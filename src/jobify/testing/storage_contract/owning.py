@@ -149,6 +149,7 @@ class OwnerContract(StorageCase):
         assert (record.finished_at, record.delete_at) == (NOW + 5, NOW + 50)
         assert record.error is not None
         assert record.error.startswith("JobLostError: ")
+        assert [told.outcome for told in storage.attempts("a")] == ["lost"] * 3
 
     def test_a_schedule_that_took_too_many_processes_down_is_kept(self, storage: Storage) -> None:
         storage.insert([job("a", rule="{}")])
@@ -171,7 +172,6 @@ class OwnerContract(StorageCase):
         storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=0)])
         (found,) = claim(storage, owner)
         assert (found.attempt, found.crashes) == (1, 0)
-        assert [told.outcome for told in storage.attempts("a")] == ["lost"] * 3
         assert claim(storage, storage.register(now=NOW)) == []
 
     def test_a_replaced_job_becomes_its_replacement(self, storage: Storage, owner: int) -> None:
