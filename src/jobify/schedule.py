@@ -182,7 +182,8 @@ class ScheduleBuilder(Generic[ReturnT]):
         is_replace: bool = False,
         is_force: bool = False,
     ) -> _Submitted[ReturnT]:
-        if job_id is not None and (not isinstance(job_id, str) or not job_id):
+        is_chosen = job_id is not None or cron is not None  # a schedule is found again by its id, so it needs one
+        if is_chosen and not (isinstance(job_id, str) and job_id):
             raise ConfigurationError(f"The job_id is {job_id!r}; it must be a text that is not empty.")
         try:
             return self._scheduler.submit(

@@ -26,7 +26,7 @@ class State(UserDict[str, Any]):
         try:
             return self.data[name]
         except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no {name!r}; it has: {sorted(self.data)}") from None
+            raise AttributeError(f"{type(self).__name__} has no {name!r}; it has: {list(self.data)}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "data":

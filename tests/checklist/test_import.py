@@ -67,7 +67,7 @@ def imported() -> set[str]:
 
 
 def test_it_imports_jobify(imported: set[str]) -> None:
-    assert {"jobify", "jobify.app", "asyncio", "sqlite3"} <= imported
+    assert {"jobify", "jobify.app"} <= imported
 
 
 @pytest.mark.parametrize("name", [*OPTIONAL, *HEAVY, *OURS])

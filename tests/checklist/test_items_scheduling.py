@@ -150,6 +150,29 @@ def test_item_081_push() -> None:
     asyncio.run(main())
 
 
+def test_bad_arguments_of_the_builder_are_refused_and_nothing_is_stored() -> None:
+    async def main() -> None:
+        app = Jobify(storage=False)
+
+        @app.task
+        async def noop() -> None: ...
+
+        async with app:
+            builder = noop.schedule()
+            with pytest.raises(ValueError, match="datetime"):
+                await builder.at(5)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="expression"):
+                await builder.cron(5, job_id="x")  # type: ignore[arg-type]
+            for wrong in ("", 5):
+                with pytest.raises(ValueError, match="job_id"):
+                    await builder.push(job_id=wrong)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="job_id"):
+                await builder.cron("* * * * *", job_id=None)  # type: ignore[arg-type]
+            assert app.get_active_jobs() == []
+
+    asyncio.run(main())
+
+
 def test_item_082_now() -> None:
     builder = Jobify(storage=False).task(lambda: None, name="noop").schedule()
     now = builder.now()

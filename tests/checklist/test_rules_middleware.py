@@ -130,6 +130,26 @@ def test_the_timeout_is_the_innermost_layer_and_timeouts_are_retried() -> None:
     run(main())
 
 
+def test_a_task_that_swallows_the_interruption_has_timed_out_all_the_same() -> None:
+    async def main() -> None:
+        app = Jobify(storage=False)
+
+        @app.task(timeout=0.01)
+        async def stubborn() -> str:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return "late"
+            return "never"
+
+        async with app:
+            job = await stubborn.push()
+            await job.wait()
+            assert job.status is JobStatus.TIMEOUT
+
+    run(main())
+
+
 def test_a_timeout_of_ones_own_is_an_ordinary_failure() -> None:
     async def main() -> None:
         app = Jobify(storage=False)

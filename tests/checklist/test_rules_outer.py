@@ -356,6 +356,64 @@ def test_declared_crons(changes: dict[str, Any], tmp_path: Path) -> None:
     assert run(life(Cron("0 0 2 1 *", args=(7,)))) == (0, [])
 
 
+def test_what_cannot_be_compared_counts_as_changed() -> None:
+    """Objects that stay in memory are compared by their pickles; what has none may always be something else."""
+
+    async def main() -> None:
+        outer = Outer()
+        app = Jobify(storage=False, outer_middleware=[outer])
+
+        @app.task
+        async def work(x: Any) -> None: ...
+
+        async with app:
+            for _ in range(2):
+                await work.schedule(lambda: None).at(LATER, job_id="it", replace=True)
+                assert outer.count == 1
+
+    run(main())
+
+
+class Encode(BaseOuterMiddleware):
+    async def __call__(self, call_next: CallNextOuter, context: OuterContext) -> Any:
+        context.arguments["x"] = "encoded"
+        return await call_next(context)
+
+
+def test_it_may_turn_what_cannot_be_stored_into_what_can(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = make_app(Encode(), True, tmp_path)
+
+        @app.task
+        async def work(x: Any) -> Any:
+            return x
+
+        async with app:
+            assert await (await work.push(object())) == "encoded"
+            job = await work.schedule(object()).at(LATER, job_id="it")
+            assert await work.schedule(object()).at(LATER, job_id="it", replace=True) is job
+
+    run(main())
+
+
+def test_a_declared_cron_whose_last_date_is_past_keeps_nothing_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        outer = Outer()
+        app = make_app(outer, True, tmp_path)
+
+        @app.task(cron="0 0 1 1 * 2020")
+        async def work() -> None: ...
+
+        async with app:
+            assert app.get_active_jobs() == []
+            assert outer.count == 0
+
+    run(main())
+    assert "runs no more" in caplog.text
+
+
 def test_what_it_changes_in_a_declared_cron_is_run(tmp_path: Path) -> None:
     async def main() -> None:
         seen = []
