@@ -108,7 +108,7 @@ class Jobify(Router):
         self._codec = codec = Codec(serializer, dumper, loader)
         self.configs = JobifyConfiguration(
             app=self,
-            tz=tz if tz is not None else ZoneInfo("UTC"),
+            tz=_zone(tz),
             dumper=codec.dumper,
             loader=codec.loader,
             storage=_storage(storage),
@@ -224,8 +224,10 @@ class Jobify(Router):
         registry = build_registry(self)
         return Engine(
             registry=registry,
-            durable=None if is_volatile else Backend(configs.storage, self._codec, self._clock),
-            volatile=Backend(configs.storage if is_volatile else MemoryStorage(), self._codec, self._clock),
+            durable=None if is_volatile else Backend(configs.storage, self._codec, self._clock, in_memory=False),
+            volatile=Backend(
+                configs.storage if is_volatile else MemoryStorage(), self._codec, self._clock, in_memory=True
+            ),
             runners=_runners(registry, configs),
             scheduler=self,
             config=configs,
@@ -306,6 +308,14 @@ class Jobify(Router):
 
     def _check_route(self, route: Route[..., Any]) -> None:
         check_route(route, is_durable=self.configs.storage.is_durable, cron_factory=self.configs.cron_factory)
+
+
+def _zone(tz: Any) -> ZoneInfo:
+    if tz is None:
+        return ZoneInfo("UTC")
+    if not isinstance(tz, ZoneInfo):
+        raise ConfigurationError(f"tz is {tz!r}; it must be a ZoneInfo, for example ZoneInfo('Europe/Berlin').")
+    return tz
 
 
 def _storage(storage: Any) -> Storage:

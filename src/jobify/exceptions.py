@@ -127,12 +127,13 @@ class DuplicateJobError(RuntimeError):
 
     __reduce__ = _reduce
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, foreign_task: str | None = None) -> None:
         self.job_id = job_id
-        super().__init__(
-            f"Job with ID {job_id!r} is already scheduled. Use 'replace=True' to put this job in its place, "
-            "or choose another job_id."
-        )
+        if foreign_task is None:
+            advice = "Use 'replace=True' to put this job in its place, or choose another job_id."
+        else:
+            advice = f"It belongs to task {foreign_task!r}, which this app does not have: choose another job_id."
+        super().__init__(f"Job with ID {job_id!r} is already scheduled. {advice}")
 
 
 class JobNotCompletedError(BaseJobifyError):

@@ -5,6 +5,7 @@ Built once, when the app starts (its configuration is frozen from then on), so t
 
 from __future__ import annotations
 
+import inspect
 from collections import ChainMap
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -86,6 +87,10 @@ def _maps(state: State) -> list[Any]:
 def check_route(route: Route[..., Any], *, is_durable: bool, cron_factory: CronFactory) -> None:
     """Refuse a task that its app cannot run: ConfigurationError. ``is_durable``: whether the app's storage is."""
     options, name = route.options, route.name
+    if inspect.isgeneratorfunction(route.func) or inspect.isasyncgenfunction(route.func):
+        raise ConfigurationError(
+            f"Task {name!r} is a generator: calling it runs none of its body. Return a list, or loop inside the task."
+        )
     mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=name)
     if is_durable and options.get("durable", True) and "name" not in options and lasting_name(route.func) is None:
         raise ConfigurationError(

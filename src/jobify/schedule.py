@@ -164,7 +164,11 @@ class ScheduleBuilder(Generic[ReturnT]):
         """
         if not isinstance(cron, str | Cron):
             raise ConfigurationError(f"cron() takes an expression or a Cron, not {cron!r}.")
-        return self._submit(cron=as_cron(cron), job_id=job_id, is_replace=replace, is_force=force)
+        rule = as_cron(cron)
+        if (rule.args or rule.kwargs) and not (self.args or self.kwargs):
+            self.func_spec.check(*rule.args, **rule.kwargs)
+            self.args, self.kwargs = rule.args, dict(rule.kwargs)
+        return self._submit(cron=rule, job_id=job_id, is_replace=replace, is_force=force)
 
     def _after(self, delay: float, now: datetime | None) -> Microseconds:
         start = self._scheduler.now() if now is None else from_datetime(now, zone=self._scheduler.zone)

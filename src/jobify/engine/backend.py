@@ -17,17 +17,17 @@ __all__ = ("Backend",)
 class Backend:
     """A storage with what is needed to use it.
 
-    What is not durable never leaves the process: arguments and results stay the objects they are.
+    What is kept ``in_memory`` never leaves the process: arguments and results stay the objects they are.
     """
 
-    def __init__(self, storage: Storage, codec: Codec, clock: Clock) -> None:
+    def __init__(self, storage: Storage, codec: Codec, clock: Clock, *, in_memory: bool) -> None:
         self.storage = storage
         self.is_durable = storage.is_durable
-        self.gate: Gate = ThreadGate(storage) if storage.is_durable or storage.is_shared else DirectGate(storage)
+        self.gate: Gate = DirectGate(storage) if in_memory else ThreadGate(storage)
         self.owner = 0
         self._codec = codec
         self._clock = clock
-        self._is_encoded = isinstance(self.gate, ThreadGate)
+        self._is_encoded = not in_memory
 
     async def start(self) -> None:
         """Open the storage and become an owner in it."""

@@ -19,6 +19,7 @@ from jobify.engine.handles import Handles
 from jobify.engine.verdict import settlement_of, skip_settlement
 from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, shown
 from jobify.misfire import Plan
+from jobify.options import RunMode
 from jobify.records import Settlement
 from jobify.runners.base import Call, contained
 from jobify.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
@@ -108,7 +109,8 @@ class Completer:
 
         Two attempts of one job never overlap: the row is given free for the next one when this one is really over.
         """
-        log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
+        if attempt.endpoint.run_mode is RunMode.THREAD:  # a child process is just being killed
+            log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
         if not is_tried_again:
             self._settle(attempt, outcome, self._clock.now())
         await call.ended()

@@ -46,6 +46,7 @@ class Desk:
         self._watch = watch
         self._ended = ended
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._ttl = ttl
         self._errands: set[asyncio.Future[bool]] = set()
         self._unwanted: Counter[str] = Counter()
@@ -57,6 +58,12 @@ class Desk:
 
     async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
         """See :meth:`Job.cancel`."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise ApplicationStateError(
+                operation=f"cancel job {job.id!r}",
+                reason="The app runs in another event loop.",
+                solution="From another thread use asyncio.run_coroutine_threadsafe(job.cancel(), loop).",
+            )
         self._unwanted[job.id] += 1
         try:
             await self._cancel(job, interrupt)

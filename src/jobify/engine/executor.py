@@ -11,7 +11,6 @@ rest is plain calls: nothing between the end of a task and the note of its outco
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -125,7 +124,7 @@ class Executor:
         """The attempt as something to await, with as little around the function as it needs."""
         endpoint = attempt.endpoint
         if attempt.args is UNSET:
-            attempt.args, attempt.kwargs = attempt.backend.decode_call(endpoint, attempt.payload)
+            attempt.args, attempt.kwargs = _restored(attempt)
         if attempt.job is not None:
             attempt.job.status = JobStatus.RUNNING
         if endpoint.call is not None:
@@ -150,7 +149,7 @@ class Executor:
             state=endpoint.state,
             runnable=Runnable(
                 name=endpoint.name,
-                bound=_bind(attempt),
+                bound=endpoint.spec.bind(attempt.args, attempt.kwargs),
                 strategy=partial(self._run, attempt),
                 func_spec=endpoint.spec,
                 positional=len(attempt.args),
@@ -178,12 +177,14 @@ def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[A
     return partial(asyncio.Task, loop=loop, name="jobify job")
 
 
-def _bind(attempt: Attempt) -> inspect.BoundArguments:
+def _restored(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The stored arguments; PayloadError if they cannot be read, or do not fit."""
+    args, kwargs = attempt.backend.decode_call(attempt.endpoint, attempt.payload)
     try:
-        return attempt.endpoint.spec.bind(attempt.args, attempt.kwargs)
+        attempt.endpoint.spec.check(*args, **kwargs)
     except TypeError as error:
-        attempt.args = UNSET  # they are of no use
         raise PayloadError(
             f"The stored arguments of job {attempt.id!r} do not fit task {attempt.endpoint.name!r} as it is now: "
             f"{error}"
         ) from error
+    return args, kwargs

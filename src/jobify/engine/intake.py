@@ -292,7 +292,7 @@ class Intake:
         try:
             storage = draft.backend.storage
             row = draft.row(self._encode(draft))
-            place = partial(replace, storage, row, is_force=order.is_force)
+            place = partial(replace, storage, row, known=self._registry, is_force=order.is_force)
             draft.job = self._show(draft, await draft.backend.gate.call(place, is_news=True))
             return draft.job
         finally:

@@ -32,6 +32,11 @@ class Janitor(Periodic):
         self._clock = clock
         self._rounds = 0
 
+    async def run(self) -> None:
+        while True:  # unlike other services it rests first: a start has better things to do
+            await asyncio.sleep(self._interval)
+            await self.step()
+
     async def step(self) -> None:
         storage = self._backend.storage
         await self._repeat(lambda: storage.purge(now=self._clock.now(), limit=_BATCH))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from jobify.cron import Cron, have_same_start, have_same_times
+from jobify.exceptions import DuplicateJobError
 from jobify.records import JobRecord, NewJob, Progress
 from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
@@ -33,17 +34,20 @@ class Placement(NamedTuple):
 _NO_PROGRESS = Progress(0, 0)
 
 
-def replace(storage: Storage, job: NewJob, *, is_force: bool) -> Placement:
+def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: bool) -> Placement:
     """Put ``job`` in the place of an unfinished one with its id, or insert it.
 
     The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it
-    replaces, unless the start date changes.
+    replaces, unless the start date changes. A job of a task that is not ``known`` here belongs to another app:
+    DuplicateJobError.
     """
     with storage.transaction():
         record = _unfinished(storage, job.id)
         if record is None:
             storage.insert((job,))
             return Placement(None, False, _NO_PROGRESS, job.due_at)
+        if record.task not in known:
+            raise DuplicateJobError(job.id, record.task)
         if not is_force and _is_same(record, job):
             return Placement(record, True, Progress(record.run_count, record.failure_count), record.due_at)
         progress = _progress(record) if have_same_start(record.rule, job.rule) else _NO_PROGRESS

@@ -116,11 +116,12 @@ class Storage(Protocol):
     def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
         """Take the jobs of dead owners from them, and remove those owners.
 
-        Each such job goes back to waiting, due at once (``due_at`` stays: it names the run), with its attempt counted,
-        one crash more and a ``lost`` line in its history; one that has now seen ``max_crashes`` crashes ends failed
-        with that reason (and ``delete_at``; a schedule is kept) instead. A job with a pending replacement becomes the replacement; one
-        whose cancel was requested ends cancelled, as its ``cancel`` said. The line is written in each case. When
-        several processes recover at once, each job is taken exactly once. Costs next to nothing when nobody is dead.
+        Each such job goes back to waiting, due at once (``due_at`` stays: it names the run), with its attempt
+        counted, one crash more and a ``lost`` line in its history; one that has now seen ``max_crashes`` crashes ends
+        failed with that reason (and ``delete_at``; a schedule is kept) instead. A job with a pending replacement
+        becomes the replacement; one whose cancel was requested ends cancelled, as its ``cancel`` said. The line is
+        written in each case. When several processes recover at once, each job is taken exactly once. Costs next to
+        nothing when nobody is dead.
         """
         ...
 
