@@ -19,6 +19,8 @@ __all__ = ("Clock", "SystemClock", "from_datetime", "seconds", "to_datetime")
 SECOND: Microseconds = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST_DAY, _LAST_DAY = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
+"""Far enough from the ends of the calendar to be shown in any zone."""
 
 
 class Clock(Protocol):
@@ -58,5 +60,8 @@ def from_datetime(moment: datetime, *, zone: tzinfo) -> Microseconds:
 
 
 def to_datetime(at: Microseconds, *, zone: tzinfo = UTC) -> datetime:
-    """``at`` as an aware datetime in ``zone``."""
-    return (_EPOCH + timedelta(microseconds=at)).astimezone(zone)
+    """``at`` as an aware datetime in ``zone``; what no calendar reaches (a damaged row may) is its nearest end."""
+    try:
+        return (_EPOCH + timedelta(microseconds=at)).astimezone(zone)
+    except OverflowError:
+        return (_FIRST_DAY if at < 0 else _LAST_DAY).astimezone(zone)

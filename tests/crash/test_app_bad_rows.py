@@ -1,0 +1,264 @@
+"""Rows that somebody wrote by hand, or that a disk has damaged: story B33."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify import Job, Jobify, JobStatus, SmartRetry
+from jobify.exceptions import PayloadError
+from jobify.records import JobQuery
+from support import durable, eventually, run, soon
+
+RULE = (
+    '{"expression":"* * * * *","grace":null,"max_failures":10,"max_runs":-1,"misfire_policy":"once",'
+    '"start_date":null,"zone":"UTC"}'
+)
+
+PAYLOADS = [b"", b"{}", b"[1]", b"null", b"not json", b"\x80\x04K\x01.", b"[[],[]]", b'[[1,2,3,4],{}]', b'[[],{"who":1}]',
+            b'[["text"],{}]']  # fmt: skip
+RULES = ["", "{}", "[1]", "null", "nonsense", RULE.replace("* * * * *", "61 * * * *"), RULE.replace("once", "twice"),
+         RULE.replace("-1", '"x"'), RULE.replace("* * * * *", "0 0 30 2 *"), RULE.replace('"start_date":null', '"start_date":1e99')]  # fmt: skip
+WORDS = {
+    "status": "odd",
+    "task": "somebody else's",
+    "options": "nonsense",
+    "error": "\udcff",
+    "queue": "",
+}
+NUMBERS = ["due_at", "offset_at", "attempt", "run_count", "failure_count", "fence", "priority", "created_at", "crashes"]
+EXTREMES = [0, -1, -(2**62), 2**62]
+
+
+def make(directory: Path, **options: Any) -> tuple[Jobify, list[int]]:
+    app = Jobify(storage=durable(directory), **options)
+    seen: list[int] = []
+
+    @app.task(name="task", retry=SmartRetry(2, initial_delay=0))
+    async def task(number: int) -> int:
+        seen.append(number)
+        return number
+
+    return app, seen
+
+
+def write(directory: Path, statement: str, *parameters: Any) -> None:
+    with closing(sqlite3.connect(directory / "jobs.db")) as connection, connection:
+        assert connection.execute(statement, parameters).rowcount
+
+
+def fill(directory: Path) -> None:
+    async def main() -> None:
+        app, _ = make(directory)
+        (task,) = app.routes
+        async with app:
+            for job_id in ("bad", "good"):
+                await task.schedule(1).delay(0.05, job_id=job_id)
+            await task.schedule(1).cron("0 0 1 1 *", job_id="cron")
+
+    run(main())
+
+
+async def look_around(app: Jobify) -> None:
+    """Whatever one row says, the others can be seen."""
+    ids = {job.id for job in app.get_active_jobs()}
+    assert "cron" in ids
+    for job_id in ("bad", "good", "cron"):
+        app.find_job(job_id)
+    assert len(app.configs.storage.find(JobQuery())) == 3
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=repr)
+def test_b33_arguments_that_cannot_be_read(tmp_path: Path, payload: bytes) -> None:
+    """The job ends FAILED with the reason, at once, and its row is kept; the app starts and the others run."""
+    fill(tmp_path)
+    write(tmp_path, "UPDATE jobs SET payload = ? WHERE id = 'bad'", payload)
+
+    async def main() -> None:
+        app, seen = make(tmp_path, result_ttl=0)
+        async with app:
+            await look_around(app)
+            bad, good = app.find_job("bad"), app.find_job("good")
+            assert bad is not None
+            assert good is not None
+            await soon(asyncio.gather(bad.wait(), good.wait()))
+            assert good.result() == 1
+            (record,) = app.configs.storage.get(["bad"])
+            if payload == b'[["text"],{}]':
+                assert seen == [1, "text"] or seen == ["text", 1]
+            else:
+                assert bad.status is JobStatus.FAILED
+                assert (record.status, record.attempt) == ("failed", 1)
+                assert record.error
+                assert seen == [1]
+
+    run(main())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_b33_rules_that_cannot_be_read(tmp_path: Path, rule: str) -> None:
+    fill(tmp_path)
+    write(tmp_path, "UPDATE jobs SET rule = ?, offset_at = due_at WHERE id = 'bad'", rule)
+
+    async def main() -> None:
+        app, seen = make(tmp_path, result_ttl=0)
+        async with app:
+            await look_around(app)
+            good = app.find_job("good")
+            assert good is not None
+            await soon(good.wait())
+            await eventually(lambda: app.configs.storage.get(["bad"])[0].status == "failed")
+            (record,) = app.configs.storage.get(["bad"])
+            assert record.error
+            assert record.delete_at is None, "it is there for somebody to look at"
+            assert seen == [1]
+            (task,) = app.routes
+            job = await task.schedule(2).cron("* * * * *", job_id="bad", replace=True)
+            assert job.status is JobStatus.SCHEDULED
+
+    run(main())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_b33_a_declared_rule_is_mended(tmp_path: Path, rule: str) -> None:
+    job_id = "task__jobify_cron_definition"
+
+    async def life() -> None:
+        app = Jobify(storage=durable(tmp_path))
+
+        @app.task(name="task", cron="0 0 1 1 *")
+        async def task() -> None: ...
+
+        async with app:
+            job = app.find_job(job_id)
+            assert job is not None
+            assert job.cron_expression == "0 0 1 1 *"
+
+    run(life())
+    write(tmp_path, "UPDATE jobs SET rule = ? WHERE id = ?", rule, job_id)
+    run(life())
+
+
+@pytest.mark.parametrize("column", WORDS)
+def test_b33_words_that_mean_nothing(tmp_path: Path, column: str, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path)
+    word = WORDS[column].encode("utf-8", "surrogateescape")
+    write(tmp_path, f"UPDATE jobs SET {column} = CAST(? AS TEXT) WHERE id = 'bad'", word)
+
+    async def main() -> None:
+        app, seen = make(tmp_path)
+        async with app:
+            await look_around(app)
+            good = app.find_job("good")
+            assert good is not None
+            await soon(good.wait())
+            for _ in range(3):
+                assert app.configs.storage.get(["bad"]), "nothing is deleted"
+            if column in ("options", "error", "queue"):
+                await soon(asyncio.to_thread(lambda: None))
+                await eventually(lambda: seen == [1, 1])
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+
+
+@pytest.mark.parametrize("column", NUMBERS)
+@pytest.mark.parametrize("number", EXTREMES)
+def test_b33_numbers_that_cannot_be(tmp_path: Path, column: str, number: int) -> None:
+    fill(tmp_path)
+    write(tmp_path, f"UPDATE jobs SET {column} = ? WHERE id IN ('bad', 'cron')", number)
+
+    async def main() -> None:
+        app, seen = make(tmp_path)
+        async with app:
+            await look_around(app)
+            for job in app.get_active_jobs():
+                assert repr(job)
+            good = app.find_job("good")
+            assert good is not None
+            await soon(good.wait())
+            assert good.result() == 1
+            (task,) = app.routes
+            assert await soon(await task.push(7)) == 7
+
+    run(main())
+
+
+def test_b33_a_handle_of_a_job_with_an_unknown_status_waits_and_harms_nobody(tmp_path: Path) -> None:
+    fill(tmp_path)
+
+    async def main() -> None:
+        app, _ = make(tmp_path)
+        (task,) = app.routes
+        async with app:
+            job: Job[Any] = await task.schedule(5).delay(300, job_id="other")
+            waiting = asyncio.ensure_future(job.wait())
+            await asyncio.sleep(0.01)
+            write(tmp_path, "UPDATE jobs SET status = 'odd' WHERE id = 'other'")
+            app._engine._look()  # type: ignore[union-attr]
+            await soon(app.find_job("good").wait())  # type: ignore[union-attr]
+            assert not waiting.done()
+            write(tmp_path, "DELETE FROM jobs WHERE id = 'other'")
+            await soon(waiting)
+            assert job.status is JobStatus.CANCELLED
+
+    run(main())
+
+
+def test_a_row_that_is_deleted_while_its_job_runs(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = Jobify(storage=durable(tmp_path))
+        go_on = asyncio.Event()
+
+        @app.task(name="task")
+        async def task() -> None:
+            await go_on.wait()
+
+        async with app:
+            job = await task.push()
+            await eventually(lambda: job.status is JobStatus.RUNNING)
+            write(tmp_path, "DELETE FROM jobs")
+            go_on.set()
+            await soon(job.wait())
+            assert job.status is JobStatus.CANCELLED
+            await soon(app.wait_all())
+
+    run(main())
+
+
+def test_b33_a_result_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+    """The handle of a job that ran elsewhere."""
+
+    async def main() -> None:
+        app, _ = make(tmp_path)
+        (task,) = app.routes
+        async with app:
+            job = await task.schedule(1).delay(300, job_id="it")
+            write(tmp_path, "UPDATE jobs SET status = 'success', result = x'ff00' WHERE id = 'it'")
+            await soon(job.wait())
+            assert job.status is JobStatus.SUCCESS
+            with pytest.raises(Exception, match="cannot be read"):
+                job.result()
+
+    run(main())
+
+
+def test_b33_the_error_of_a_bad_row_is_a_payload_error(tmp_path: Path) -> None:
+    fill(tmp_path)
+    write(tmp_path, "UPDATE jobs SET payload = x'00' WHERE id = 'bad'")
+
+    async def main() -> None:
+        app, _ = make(tmp_path)
+        async with app:
+            bad = app.find_job("bad")
+            assert bad is not None
+            await soon(bad.wait())
+            assert isinstance(bad.exception, PayloadError)
+
+    run(main())
