@@ -12,6 +12,8 @@ from jobify.engine.service import Periodic
 
 __all__ = ("Janitor",)
 
+_FIRST_REST = 1.0
+"""Seconds before the first round: a start has better things to do."""
 _INTERVAL = 30.0
 _BATCH = 500
 _HISTORY = 1000
@@ -33,9 +35,8 @@ class Janitor(Periodic):
         self._rounds = 0
 
     async def run(self) -> None:
-        while True:  # unlike other services it rests first: a start has better things to do
-            await asyncio.sleep(self._interval)
-            await self.step()
+        await asyncio.sleep(_FIRST_REST)
+        await super().run()
 
     async def step(self) -> None:
         storage = self._backend.storage
