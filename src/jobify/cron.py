@@ -222,7 +222,7 @@ def rule_from_json(text: str) -> Cron:
             max_runs=rule["max_runs"],
             max_failures=rule["max_failures"],
             misfire_policy=_stored_policy(rule),
-            start_date=None if start is None else to_datetime(start, zone=ZoneInfo(rule["zone"])),
+            start_date=None if start is None else _stored_start(start, ZoneInfo(rule["zone"])),
         )
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise PayloadError(f"A stored cron rule cannot be read: {text!r}") from error
@@ -244,6 +244,13 @@ def _agree(one: str | None, other: str | None, *names: str) -> bool:
         return all(a[name] == b[name] for name in names)
     except (ValueError, TypeError, KeyError):
         return False
+
+
+def _stored_start(at: Microseconds, zone: ZoneInfo) -> datetime:
+    start = to_datetime(at, zone=zone)
+    if from_datetime(start, zone=zone) != at:
+        raise OverflowError(f"no calendar reaches {at}")
+    return start
 
 
 def _stored_policy(rule: Mapping[str, Any]) -> MisfirePolicy | GracePolicy:
