@@ -14,7 +14,7 @@ from jobify.engine.rules import Rules
 from jobify.misfire import Plan, plan
 from jobify.records import Claim
 from jobify.registry import Registry
-from jobify.status import Cancelled, Failed
+from jobify.status import Cancelled, Failed, JobStatus
 
 __all__ = ("Admission",)
 
@@ -50,6 +50,8 @@ class Admission:
             lane=lane,
             job=self._handles.find(claim.id),
         )
+        if attempt.job is not None:  # another process may have run it since the handle last heard of it
+            attempt.job.move(claim.due_at, JobStatus.SCHEDULED)
         if self._is_unwanted(claim.id):
             self._completer.complete(attempt, Cancelled(), self._clock.now())
         elif claim.rule is None:
