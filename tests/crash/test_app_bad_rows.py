@@ -175,7 +175,7 @@ def test_b33_numbers_that_cannot_be(tmp_path: Path, column: str, number: int) ->
     write(tmp_path, f"UPDATE jobs SET {column} = ? WHERE id IN ('bad', 'cron')", number)
 
     async def main() -> None:
-        app, seen = make(tmp_path)
+        app, _seen = make(tmp_path)
         async with app:
             await look_around(app)
             for job in app.get_active_jobs():
