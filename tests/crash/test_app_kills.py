@@ -171,11 +171,13 @@ def test_b19_a_cron_run_that_was_lost_runs_again_for_the_same_due_time(tmp_path:
 
 
 SIGNALLED = """
-    import asyncio, os, sys
+    import asyncio, os, signal, sys
     from contextlib import asynccontextmanager
     from pathlib import Path
     from jobify import Cron, Jobify
     from jobify.storage import SQLiteStorage
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background ignores it
 
     @asynccontextmanager
     async def lifespan(app):
