@@ -15,6 +15,7 @@ from msgspec import Struct
 from jobify.clock import from_datetime, seconds, to_datetime
 from jobify.cron import Cron, as_cron
 from jobify.exceptions import ConfigurationError
+from jobify.identifiers import check_text
 from jobify.job import Job
 from jobify.options import RouteOptions, check_duration
 from jobify.signature import FuncSpec
@@ -186,9 +187,13 @@ class ScheduleBuilder(Generic[ReturnT]):
         is_replace: bool = False,
         is_force: bool = False,
     ) -> _Submitted[ReturnT]:
-        is_chosen = job_id is not None or cron is not None  # a schedule is found again by its id, so it needs one
-        if is_chosen and not (isinstance(job_id, str) and job_id):
-            raise ConfigurationError(f"The job_id is {job_id!r}; it must be a text that is not empty.")
+        if job_id is not None:
+            check_text(job_id, what="job_id")
+        elif cron is not None:
+            raise ConfigurationError(
+                "A schedule needs a job_id, by which it is found again, after a restart too. Give it one: "
+                f"cron({cron.expression!r}, job_id='nightly')."
+            )
         try:
             return self._scheduler.submit(
                 Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force)

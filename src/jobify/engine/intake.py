@@ -28,6 +28,7 @@ from jobify.engine.placing import Placement, options_with_origin, replace, stand
 from jobify.engine.rules import Rule, Rules
 from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
+from jobify.identifiers import text_ids
 from jobify.job import Job
 from jobify.records import JobRecord, NewJob
 from jobify.registry import Endpoint, Registry
@@ -144,7 +145,7 @@ class Intake:
         self._launch = launch
         self._expect = expect
         self._find_attempt = find_attempt
-        self._new_id = config.uuid_generator
+        self._new_id = text_ids(config.uuid_generator)
         self._loop = asyncio.get_running_loop()
         self.is_draining = False
         """Store what is asked for, start nothing."""
@@ -218,7 +219,7 @@ class Intake:
             due_at = self._rules.first_due(rule, now=now)
         else:
             due_at = now if order.due_at is None else order.due_at
-        job_id = order.job_id if order.job_id is not None else str(self._new_id())
+        job_id = order.job_id if order.job_id is not None else self._new_id()
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
         backend = self._backend_of(endpoint)
         return Draft(self, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at)

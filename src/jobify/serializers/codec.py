@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, getattr_static, isfunction
 from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ConfigurationError, PayloadError
@@ -171,13 +171,16 @@ class Codec:
 
     def _dumpb(self, data: Any, locate: Callable[[RefusedValueError], PayloadError]) -> bytes:
         try:
-            return self.serializer.dumpb(data)
+            written = self.serializer.dumpb(data)
         except RefusedValueError as refused:
             raise locate(refused) from None
         except PayloadError:
             raise
         except Exception as error:
             raise PayloadError(f"{type(self.serializer).__name__} cannot write the value: {error}") from error
+        if not isinstance(written, bytes):
+            raise PayloadError(f"{type(self.serializer).__name__}.dumpb() gave {written!r}; it must give bytes.")
+        return written
 
     def _loadb(self, data: bytes) -> Any:
         try:
@@ -196,8 +199,14 @@ def _half(port: Any, given: Any, other: Any, default: Any) -> Any:
 
 
 def _require(role: str, given: object, port: Any, methods: str) -> None:
+    if isinstance(given, type) and any(isfunction(getattr_static(given, name, None)) for name in _methods_of(port)):
+        raise ConfigurationError(f"The {role} is an object, not a class. Did you mean {given.__name__}()?")
     if not isinstance(given, port):
         raise ConfigurationError(f"{given!r} cannot be the {role}: it lacks {methods}. See {port.__module__}.")
+
+
+def _methods_of(port: Any) -> list[str]:
+    return [name for name in vars(port) if not name.startswith("_")]
 
 
 def _is_untyped(tp: Any) -> bool:
