@@ -28,6 +28,8 @@ class Backend:
         self._codec = codec
         self._clock = clock
         self._is_encoded = not in_memory
+        self.frozen = codec.frozen
+        """The types of arguments that can neither change nor be restored as something else."""
 
     async def start(self) -> None:
         """Open the storage and become an owner in it."""

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 from msgspec import Struct
@@ -235,6 +236,8 @@ class Intake:
             if lane.take():
                 draft.lane = lane
                 draft.context = context
+                if draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args)):
+                    self._detach(draft, payload, lane)
         self._under_way += 1
         draft.submission = submission = Submission(loop=self._loop)
         draft.backend.gate.insert(draft.row(payload), draft, is_id_new=order.job_id is None)
@@ -244,10 +247,19 @@ class Intake:
         try:
             return draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs)
         except PayloadError as error:
-            raise PayloadError(
-                f"Cannot store a job of task {draft.endpoint.name!r}: {error} "
-                "Nothing was stored. A task with durable=False takes any object."
-            ) from error
+            raise _not_stored(draft, error) from error
+
+    @staticmethod
+    def _detach(draft: Draft, payload: Any, lane: LaneSlots) -> None:
+        """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
+        and dicts meanwhile."""
+        if draft.backend.frozen.issuperset(map(type, chain(draft.args, draft.kwargs.values()))):
+            return
+        try:
+            draft.args, draft.kwargs = draft.backend.decode_call(draft.endpoint, payload)
+        except PayloadError as error:
+            lane.release()
+            raise _not_stored(draft, error) from error
 
     def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
         """Act on the answer to an insert; the error that its caller is to get, if it failed."""
@@ -352,6 +364,13 @@ class Intake:
             return draft.row(draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs))
         except PayloadError:
             return None
+
+
+def _not_stored(draft: Draft, error: PayloadError) -> PayloadError:
+    return PayloadError(
+        f"Cannot store a job of task {draft.endpoint.name!r}: {error} "
+        "Nothing was stored. A task with durable=False takes any object."
+    )
 
 
 def _closed() -> ApplicationStateError:
