@@ -7,11 +7,12 @@ from typing import Any
 
 from jobify.clock import Clock
 from jobify.engine.gate import DirectGate, Gate, ThreadGate
+from jobify.exceptions import PayloadError
 from jobify.registry import Endpoint
 from jobify.serializers.codec import Codec
 from jobify.storage.base import Storage
 
-__all__ = ("Backend",)
+__all__ = ("Backend", "not_stored")
 
 
 class Backend:
@@ -67,3 +68,11 @@ class Backend:
     def decode_result(self, endpoint: Endpoint, data: bytes) -> Any:
         """What a task returned, from the row."""
         return self._codec.decode_result(data, endpoint.spec.result_type)
+
+
+def not_stored(endpoint: Endpoint, error: PayloadError) -> PayloadError:
+    """``error``, in the words of whoever asked for the job."""
+    return PayloadError(
+        f"Cannot store a job of task {endpoint.name!r}: {error} "
+        "Nothing was stored. A task with durable=False takes any object."
+    )

@@ -21,7 +21,7 @@ from msgspec import Struct
 from jobify.clock import Clock
 from jobify.context import OuterContext
 from jobify.engine.attempt import Attempt, Interruption
-from jobify.engine.backend import Backend
+from jobify.engine.backend import Backend, not_stored
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.outer import OuterCall, run_outer
@@ -247,7 +247,7 @@ class Intake:
         try:
             return draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs)
         except PayloadError as error:
-            raise _not_stored(draft, error) from error
+            raise not_stored(draft.endpoint, error) from error
 
     @staticmethod
     def _detach(draft: Draft, payload: Any, lane: LaneSlots) -> None:
@@ -259,7 +259,7 @@ class Intake:
             draft.args, draft.kwargs = draft.backend.decode_call(draft.endpoint, payload)
         except PayloadError as error:
             lane.release()
-            raise _not_stored(draft, error) from error
+            raise not_stored(draft.endpoint, error) from error
 
     def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
         """Act on the answer to an insert; the error that its caller is to get, if it failed."""
@@ -364,13 +364,6 @@ class Intake:
             return draft.row(draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs))
         except PayloadError:
             return None
-
-
-def _not_stored(draft: Draft, error: PayloadError) -> PayloadError:
-    return PayloadError(
-        f"Cannot store a job of task {draft.endpoint.name!r}: {error} "
-        "Nothing was stored. A task with durable=False takes any object."
-    )
 
 
 def _closed() -> ApplicationStateError:
