@@ -311,7 +311,7 @@ class Engine:
 
     def _watch(self, job: Job[Any]) -> None:
         if self._watcher is not None:
-            self._watcher.wake()
+            self._watcher.attend()
 
     def _look(self) -> None:
         """Something in the shared storage may have changed."""
