@@ -15,6 +15,7 @@
     │   │       ├── JobCancelledError                        status CANCELLED
     │   │       └── JobPermanentlyFailedError                status PERMANENTLY_FAILED
     │   ├── JobTimeoutError(TimeoutError)            raised inside an attempt that ran out of time
+    │   ├── AppStoppedError                          the app was shut down before the job had ended
     │   ├── JobLostError                             the process that ran the job died
     │   ├── ProcessDiedError                         the child process that ran a PROCESS task died
     │   │   └── ProcessStartError                    ... before it could run anything
@@ -36,6 +37,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = (
+    "AppStoppedError",
     "ApplicationStateError",
     "BaseJobifyError",
     "ConfigurationError",
@@ -192,6 +194,18 @@ class JobTimeoutError(BaseJobifyError, TimeoutError):
         self.job_id = job_id
         self.timeout = timeout
         super().__init__(f"Job {job_id!r} exceeded its timeout of {timeout:g} seconds.")
+
+
+class AppStoppedError(BaseJobifyError):
+    """The ``exception`` of a handle whose app was shut down before the job had ended; its status is CANCELLED.
+
+    ``is_stored``: the job stays in the database and runs at the next start. Else it was in memory, and is gone.
+    """
+
+    def __init__(self, *, is_stored: bool) -> None:
+        self.is_stored = is_stored
+        after = "It is stored, and runs at the next start." if is_stored else "It was kept in memory only, and is gone."
+        super().__init__(f"The app was shut down before the job had ended. {after}")
 
 
 class JobLostError(BaseJobifyError):

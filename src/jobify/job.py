@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from jobify.clock import from_datetime, to_datetime
 from jobify.exceptions import (
+    ApplicationStateError,
+    AppStoppedError,
     JobCancelledError,
     JobFailedError,
     JobNotCompletedError,
@@ -194,8 +196,12 @@ class Job(Generic[ReturnT]):
         Waiting: it will not run. Running: it is interrupted, and this returns when it has stopped (an async task gets
         CancelledError, a process is killed, a thread is told to stop and its result discarded);
         ``interrupt=False`` leaves a running attempt alone. Ended: nothing happens. A cron job gets no further run.
+
+        A shutdown leaves a handle CANCELLED while its durable job waits for the next start: that job is out of this
+        handle's reach, and :class:`ApplicationStateError` says how to cancel it.
         """
         if self.status in ENDED:
+            self._require_within_reach()
             return
         if self._desk is not None:
             await self._desk.cancel(self, interrupt=interrupt)
@@ -205,6 +211,14 @@ class Job(Generic[ReturnT]):
         if self._unregister is not None:
             self._unregister(self.id)
         self.end(JobStatus.CANCELLED)
+
+    def _require_within_reach(self) -> None:
+        if isinstance(self.exception, AppStoppedError) and self.exception.is_stored:
+            raise ApplicationStateError(
+                operation=f"cancel job {self.id!r}",
+                reason="The app of this handle was shut down; the job is stored, and runs at the next start.",
+                solution=f"Start the app, and there: await app.find_job({self.id!r}).cancel().",
+            )
 
     # -- what the engine tells the handle ------------------------------------------------------------------------------
 

@@ -93,7 +93,8 @@ def test_b22_statuses_after_a_shutdown(tmp_path: Path) -> None:
                 await job
             with pytest.raises(JobNotCompletedError):
                 job.result()
-            await job.cancel()
+            with pytest.raises(ApplicationStateError):
+                await job.cancel()
 
     run(main())
 
@@ -361,7 +362,8 @@ def test_what_is_asked_after_the_shutdown_is_refused(tmp_path: Path) -> None:
             await work.push()
         with pytest.raises(ApplicationStateError):
             await app.wait_all()
-        await job.cancel()
+        with pytest.raises(ApplicationStateError):
+            await job.cancel()
         assert app.find_job(job.id) is None
         assert app.get_active_jobs() == []
 

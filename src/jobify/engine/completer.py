@@ -17,7 +17,7 @@ from jobify.clock import Clock, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.handles import Handles
 from jobify.engine.verdict import settlement_of, skip_settlement
-from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, shown
+from jobify.exceptions import AppStoppedError, BaseJobifyError, PayloadError, ResultNotStoredError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Settlement
@@ -226,7 +226,7 @@ class Completer:
             case Cancelled():
                 job.end(JobStatus.CANCELLED)
             case Released():  # the row waits for the next start; this process will not tell how it ended
-                job.end(JobStatus.CANCELLED)
+                job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=attempt.backend.is_durable))
                 return
             case _ if status in ENDED:
                 job.end(status)

@@ -39,7 +39,7 @@ from jobify.engine.service import Service
 from jobify.engine.unknown import UnknownTasks
 from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
-from jobify.exceptions import StorageUnavailableError
+from jobify.exceptions import AppStoppedError, StorageUnavailableError
 from jobify.job import Job
 from jobify.options import RunMode
 from jobify.records import Settlement
@@ -204,7 +204,7 @@ class Engine:
         await self._completer.drain()
         for job in self._handles:
             if not job.is_done():
-                job.end(JobStatus.CANCELLED)
+                job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=self._is_stored(job.id)))
 
     async def _grant(self, grace: float) -> None:
         ends = [asyncio.ensure_future(self._executor.idle()), asyncio.ensure_future(self._is_hurried.wait())]
@@ -289,6 +289,9 @@ class Engine:
     def _attempts_here(self) -> Iterator[Attempt]:
         yield from self._executor
         yield from self._completer.overruns()
+
+    def _is_stored(self, job_id: str) -> bool:
+        return self._durable is not None and not self._volatile.storage.get((job_id,))
 
     def _is_local(self, job_id: str) -> bool:
         """Whether the job runs here, or is known only here."""
