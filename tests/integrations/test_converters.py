@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from jobify import Jobify
 from jobify.exceptions import PayloadError
 from jobify.serializers import JSONSerializer, MsgpackSerializer, OrjsonSerializer
-from jobify.typeadapter import PydanticConverter
 from jobify.testing.clock import FakeClock
+from jobify.typeadapter import PydanticConverter
 from support import durable, nudge, run, soon
 
 
