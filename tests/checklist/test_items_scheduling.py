@@ -180,7 +180,7 @@ def test_item_082_now() -> None:
     assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_item_083_replace_and_force() -> None:
+def test_item_083_rule_11_replace_and_force() -> None:
     async def main() -> None:
         layer = CountingOuter()
         app = Jobify(storage=False, outer_middleware=[layer])
@@ -219,7 +219,7 @@ class CountingOuter(BaseOuterMiddleware):
         return await call_next(context)
 
 
-def test_item_084_job_context() -> None:
+def test_item_084_x11_job_context() -> None:
     assert issubclass(JobContext, tuple)
     assert JobContext._fields[:7] == (
         "job", "state", "runnable", "request_state", "route_options", "jobify_config", "schedule_builder",

@@ -215,7 +215,7 @@ SIGNALLED = """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_b23_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path: Path, number: signal.Signals) -> None:
+def test_b23_rule_19_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path: Path, number: signal.Signals) -> None:
     program = Program(tmp_path, SIGNALLED)
     program.until("begun")
     program.until("waiting")
@@ -234,7 +234,7 @@ def test_b23_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path: Path, n
     assert (record.status, record.attempt, record.crashes) == ("scheduled", 0, 0)
 
 
-def test_b23_a_handler_of_the_users_own_is_called_after_the_shutdown(tmp_path: Path) -> None:
+def test_b23_rule_19_a_handler_of_the_users_own_is_called_after_the_shutdown(tmp_path: Path) -> None:
     code = SIGNALLED.replace(
         "    asyncio.run(main())",
         "    import signal\n"

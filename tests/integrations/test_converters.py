@@ -64,7 +64,7 @@ BOTH = pytest.mark.parametrize("converter", CONVERTERS)
 
 @BOTH
 @pytest.mark.parametrize("serializer", [None, JSONSerializer, OrjsonSerializer, MsgpackSerializer])
-def test_dataclasses_survive_a_restart_as_arguments_and_as_results(
+def test_rule_23_dataclasses_survive_a_restart_as_arguments_and_as_results(
     tmp_path: Path, converter: str, serializer: Any
 ) -> None:
     def make_app(clock: FakeClock) -> tuple[Jobify, Any]:

@@ -76,7 +76,7 @@ def test_it_accepts_this_package_as_the_one_it_asks_for() -> None:
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_async_tasks(tmp_path: Path, is_durable: bool) -> None:
+def test_rule_23_async_tasks(tmp_path: Path, is_durable: bool) -> None:
     app = Jobify(storage=durable(tmp_path) if is_durable else False, state=State({"owner": "ann"}))
     container = make_async_container(Services(), JobifyProvider())
     setup_dishka(container, app)
@@ -117,7 +117,7 @@ def test_each_attempt_has_a_scope_of_its_own_and_a_failed_one_is_closed(tmp_path
     run(main())
 
 
-def test_injected_parameters_are_no_arguments_and_are_not_stored(tmp_path: Path) -> None:
+def test_rule_23_injected_parameters_are_no_arguments_and_are_not_stored(tmp_path: Path) -> None:
     def make_app(clock: FakeClock) -> tuple[Jobify, Any]:
         app = Jobify(storage=durable(tmp_path), clock=clock, state=State({"owner": "ann"}))
         setup_dishka(make_async_container(Services(), JobifyProvider()), app)
@@ -158,7 +158,7 @@ def _stored(directory: Path, job_id: str) -> Any:
         storage.close()
 
 
-def test_plain_functions_in_threads() -> None:
+def test_rule_23_plain_functions_in_threads() -> None:
     app = Jobify(storage=False)
     container = make_container(PlainServices(), JobifyProvider())
     setup_dishka(container, app)
@@ -176,7 +176,7 @@ def test_plain_functions_in_threads() -> None:
     run(main())
 
 
-def test_tasks_of_routers() -> None:
+def test_rule_23_tasks_of_routers() -> None:
     router = JobRouter(prefix="mail")
 
     @router.task(name="send")

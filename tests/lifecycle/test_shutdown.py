@@ -40,7 +40,7 @@ class NotingPlugin:
         self.notes.append("plugin down")
 
 
-def test_b22_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
+def test_b22_x14_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
     notes = Notes()
     app = Jobify(storage=False, lifespan=notes.lifespan("app"), plugins=[NotingPlugin(notes)])
     router = JobRouter(lifespan=notes.lifespan("router"))
@@ -155,7 +155,7 @@ def test_x3_a_job_that_was_interrupted_runs_at_the_next_start_without_a_lost_att
     assert begun == ["first", "second", "third"]
 
 
-def test_a_grace_lets_jobs_finish() -> None:
+def test_x14_a_grace_lets_jobs_finish() -> None:
     app = Jobify(storage=False, grace=60)
 
     @app.task
@@ -173,7 +173,7 @@ def test_a_grace_lets_jobs_finish() -> None:
     run(main())
 
 
-def test_a_grace_can_be_given_to_the_shutdown() -> None:
+def test_x14_a_grace_can_be_given_to_the_shutdown() -> None:
     app = Jobify(storage=False)
 
     @app.task
