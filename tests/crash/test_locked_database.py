@@ -1,5 +1,7 @@
-"""A database that somebody else has locked: stories B12, B25, B26 and B45. Whoever calls is told or waits; nothing ends,
-nothing is forgotten, and all goes on when the lock is gone."""
+"""A database that somebody else has locked: stories B12, B25, B26 and B45.
+
+Whoever calls is told or waits; nothing ends, nothing is forgotten, and all goes on when the lock is gone.
+"""
 
 from __future__ import annotations
 
