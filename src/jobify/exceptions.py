@@ -146,12 +146,20 @@ class JobNotCompletedError(BaseJobifyError):
 
 
 class JobFailedError(BaseJobifyError):
-    """The job ended without a value. ``reason`` is readable; the original exception is the ``__cause__``."""
+    """The job ended without a value.
 
-    def __init__(self, job_id: str, reason: str) -> None:
+    ``reason`` is what the original exception says; that exception itself is the ``__cause__``, and the message names
+    its type (``kind``), too.
+    """
+
+    verb = "failed"
+
+    def __init__(self, job_id: str, reason: str, kind: str | None = None) -> None:
         self.job_id = job_id
         self.reason = reason
-        super().__init__(f"Job {job_id!r} failed: {reason}")
+        self.kind = kind
+        said = ": ".join(filter(None, (kind, reason)))
+        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {said}")
 
 
 class JobUnsuccessfulError(JobFailedError, JobNotCompletedError):
@@ -162,11 +170,6 @@ class JobUnsuccessfulError(JobFailedError, JobNotCompletedError):
     """
 
     verb = "ended without a result"
-
-    def __init__(self, job_id: str, reason: str) -> None:
-        self.job_id = job_id
-        self.reason = reason
-        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {reason}")
 
 
 class JobTimedOutError(JobUnsuccessfulError):

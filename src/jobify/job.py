@@ -17,7 +17,7 @@ from jobify.exceptions import (
     JobNotCompletedError,
     JobPermanentlyFailedError,
     JobTimedOutError,
-    JobUnsuccessfulError,
+    RemoteError,
     ResultNotStoredError,
     shown,
 )
@@ -31,7 +31,8 @@ __all__ = ("Job", "JobDesk")
 
 ReturnT = TypeVar("ReturnT")
 
-_UNSUCCESSFUL: dict[JobStatus, type[JobUnsuccessfulError]] = {
+_UNSUCCESSFUL: dict[JobStatus, type[JobFailedError]] = {
+    JobStatus.FAILED: JobFailedError,
     JobStatus.TIMEOUT: JobTimedOutError,
     JobStatus.CANCELLED: JobCancelledError,
     JobStatus.PERMANENTLY_FAILED: JobPermanentlyFailedError,
@@ -157,10 +158,10 @@ class Job(Generic[ReturnT]):
                 raise JobNotCompletedError("The job was never scheduled: an outer middleware stopped it.")
             case None:
                 raise JobNotCompletedError
-            case JobStatus.FAILED:
-                raise JobFailedError(self.id, _reason(self.exception)) from self.exception
+            case JobStatus.CANCELLED if self.exception is None:
+                raise JobCancelledError(self.id, "somebody has asked for it.")
             case ended:
-                raise _UNSUCCESSFUL[ended](self.id, _reason(self.exception)) from self.exception
+                raise _UNSUCCESSFUL[ended](self.id, *_reason(self.exception)) from self.exception
 
     # -- waiting and cancelling ----------------------------------------------------------------------------------------
 
@@ -284,5 +285,12 @@ class Job(Generic[ReturnT]):
                 waiter.set_result(None)
 
 
-def _reason(error: BaseException | None) -> str:
-    return "no reason was recorded" if error is None else f"{type(error).__name__}: {shown(error)}"
+def _reason(error: BaseException | None) -> tuple[str, str | None]:
+    """What an exception says, and its type."""
+    match error:
+        case None:
+            return "no reason was recorded", None
+        case RemoteError():
+            return error.message, error.type_name
+        case _:
+            return shown(error), type(error).__name__

@@ -338,9 +338,11 @@ class Intake:
     async def _through_middleware(self, draft: Draft, order: Order) -> Job[Any]:
         """Run the outer chain, unless it is asked for what stands there already."""
         if order.job_id is not None:
+            storage, ids = draft.backend.storage, (order.job_id,)
+            if not order.is_replace:  # no middleware is to announce what will be refused
+                self._require_free(order.job_id, await draft.backend.gate.call(lambda: storage.get(ids)))
             asked = self._as_asked(draft)
             if asked is not None and order.is_replace and not order.is_force:
-                storage = draft.backend.storage
                 record = await draft.backend.gate.call(partial(standing, storage, asked))
                 if record is not None:
                     return self._handles.of_record(record)

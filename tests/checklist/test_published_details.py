@@ -1,0 +1,112 @@
+"""Details of the published interface that programs are known to use, beyond the lines of the checklist."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify import Jobify, JobStatus, RunMode
+from jobify.exceptions import JobCancelledError, JobFailedError, JobTimedOutError
+from jobify.middleware import BaseOuterMiddleware
+from support import durable, run, soon
+
+
+def refuse(text: str) -> None:
+    raise ValueError(text)
+
+
+@pytest.mark.parametrize("run_mode", [RunMode.THREAD, RunMode.PROCESS])
+def test_the_reason_of_a_failure_is_what_its_exception_says(run_mode: RunMode) -> None:
+    app = Jobify(storage=False)
+    task = app.task(refuse, name="refuse", run_mode=run_mode)
+
+    async def main() -> None:
+        async with app:
+            job = await task.push("not today")
+            with pytest.raises(JobFailedError, match="failed: ValueError: not today") as caught:
+                await soon(job)
+            assert (caught.value.job_id, caught.value.reason, caught.value.kind) == (job.id, "not today", "ValueError")
+            assert isinstance(caught.value.__cause__, ValueError)
+            again = pickle.loads(pickle.dumps(caught.value))
+            assert (str(again), again.reason) == (str(caught.value), "not today")
+
+    run(main())
+
+
+def test_the_reason_of_a_failure_in_another_process(tmp_path: Path) -> None:
+    here, there = Jobify(storage=durable(tmp_path)), Jobify(storage=durable(tmp_path))
+    task = here.task(refuse, name="refuse")
+    there.task(refuse, name="refuse")
+
+    async def main() -> None:
+        async with here:
+            job = await task.schedule("not today").delay(3600, job_id="it")
+            async with there:
+                theirs = there.find_job("it")
+                assert theirs is not None
+                replacing = await next(iter(there.routes)).schedule("nor tomorrow").push(job_id="it", replace=True)
+                await soon(replacing.wait())
+                await soon(job.wait())
+            with pytest.raises(JobFailedError, match="ValueError: nor tomorrow") as caught:
+                job.result()
+            assert (caught.value.reason, caught.value.kind) == ("nor tomorrow", "ValueError")
+
+    run(main())
+
+
+def test_an_exception_without_a_text_is_named_by_its_type() -> None:
+    app = Jobify(storage=False)
+    task = app.task(refuse, name="refuse")
+
+    async def main() -> None:
+        async with app:
+            job = await task.push("")
+            with pytest.raises(JobFailedError, match="failed: ValueError$"):
+                await soon(job)
+
+    run(main())
+
+
+def test_what_ends_a_job_is_said_in_the_message() -> None:
+    app = Jobify(storage=False)
+
+    @app.task(name="wait", timeout=0.01)
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with app:
+            late, cancelled = await wait.push(), await wait.schedule().delay(60)
+            await cancelled.cancel()
+            assert cancelled.status is JobStatus.CANCELLED
+            with pytest.raises(JobCancelledError, match="was cancelled: somebody has asked for it"):
+                cancelled.result()
+            with pytest.raises(JobTimedOutError, match=r"timed out: JobTimeoutError: .* 0\.01 seconds"):
+                await soon(late)
+
+    run(main())
+
+
+def test_outer_middleware_knows_the_app() -> None:
+    seen: list[Any] = []
+
+    class Outer(BaseOuterMiddleware):
+        async def __call__(self, call_next: Any, context: Any) -> Any:
+            seen.append(context.app)
+            return await call_next(context)
+
+    app = Jobify(storage=False, outer_middleware=[Outer()])
+
+    @app.task(name="work")
+    async def work() -> None: ...
+
+    async def main() -> None:
+        async with app:
+            await soon(await work.push())
+
+    run(main())
+    assert seen == [app]
