@@ -278,6 +278,10 @@ class Jobify(Router):
         """The app's clock: microseconds since the epoch."""
         return self._clock.now()
 
+    def require_started(self) -> None:
+        """See :class:`~jobify.schedule.Scheduler`."""
+        self._require_engine("schedule a job")
+
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
         return self._require_engine("schedule a job").submit(order)

@@ -64,6 +64,10 @@ class Scheduler(Protocol):
         """The time of the app's clock."""
         ...
 
+    def require_started(self) -> None:
+        """ApplicationStateError unless orders are taken now."""
+        ...
+
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Store the order and return the handle of its job.
 

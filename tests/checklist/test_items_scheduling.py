@@ -40,7 +40,13 @@ def test_item_077_builder() -> None:
     async def add(x: int, y: int = 2) -> int:
         return x + y
 
-    builder = add.schedule(1)
+    async def main() -> ScheduleBuilder[int]:
+        async with app:
+            with pytest.raises(TypeError, match="'x'"):
+                add.schedule()  # type: ignore[call-arg]
+            return add.schedule(1)
+
+    builder = asyncio.run(main())
     assert isinstance(builder, ScheduleBuilder)
     assert get_origin(ScheduleBuilder[int]) is ScheduleBuilder
     assert builder.name == "add"
@@ -50,8 +56,6 @@ def test_item_077_builder() -> None:
     assert builder.func_spec.type_params["x"] is int
     assert list(builder.func_spec.signature.parameters) == ["x", "y"]
     assert builder.func_spec.inject_params == {}
-    with pytest.raises(TypeError, match="'x'"):
-        add.schedule()  # type: ignore[call-arg]
 
 
 def assert_parameters(method: Any, expected: dict[str, Any]) -> None:
@@ -174,8 +178,13 @@ def test_bad_arguments_of_the_builder_are_refused_and_nothing_is_stored() -> Non
 
 
 def test_item_082_now() -> None:
-    builder = Jobify(storage=False).task(lambda: None, name="noop").schedule()
-    now = builder.now()
+    async def main() -> datetime:
+        app = Jobify(storage=False)
+        task = app.task(lambda: None, name="noop")
+        async with app:
+            return task.schedule().now()
+
+    now = asyncio.run(main())
     assert now.utcoffset() == timedelta(0)
     assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
 

@@ -65,7 +65,7 @@ def test_an_exception_without_a_text_is_named_by_its_type() -> None:
     async def main() -> None:
         async with app:
             job = await task.push("")
-            with pytest.raises(JobFailedError, match="failed: ValueError$"):
+            with pytest.raises(JobFailedError, match=r"failed: ValueError$"):
                 await soon(job)
 
     run(main())

@@ -273,6 +273,8 @@ def test_rule_03_nothing_is_scheduled_before_the_start() -> None:
             pass
         with pytest.raises(ApplicationStateError, match="is not started"):
             await task.push()
+        with pytest.raises(ApplicationStateError, match="is not started"):
+            task.schedule()
 
     run(main())
 
