@@ -238,7 +238,7 @@ class Jobify(Router):
 
     def find_job(self, id_: str) -> Job[Any] | None:
         """The handle of a waiting or running job, None if there is none with this id."""
-        if self._engine is None or not is_storable(id_):
+        if self._engine is None or not (isinstance(id_, str) and is_storable(id_)):
             return None
         return self._engine.overview.find(id_)
 

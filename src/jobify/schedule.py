@@ -146,6 +146,8 @@ class ScheduleBuilder(Generic[ReturnT]):
         0 is at once; a negative, infinite or NaN delay is a ValueError.
         """
         check_duration(seconds, what="delay")
+        if now is not None and not isinstance(now, datetime):
+            raise ConfigurationError(f"delay() takes a datetime as now, not {now!r}. Leave it out to count from now.")
         return self._submit(due_at=self._after(seconds, now), job_id=job_id, is_replace=replace)
 
     def at(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -186,6 +187,30 @@ def test_timeouts_of_wait_all(timeout: Any) -> None:
             with pytest.raises(ConfigurationError, match=r"timeout of wait_all\(\)"):
                 await app.wait_all(timeout)
             await app.wait_all(0.5)
+
+    run(main())
+
+
+@pytest.mark.parametrize("job_id", [5, None, b"bytes", ""])
+def test_what_is_no_id_finds_no_job(tmp_path: Path, job_id: Any) -> None:
+    async def main() -> None:
+        async with Jobify(storage=durable(tmp_path)) as app:
+            assert app.find_job(job_id) is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("now", ["2030-01-01", 5, date(2030, 1, 1)])
+def test_a_delay_counts_from_a_datetime(now: Any) -> None:
+    async def main() -> None:
+        app = Jobify(storage=False)
+
+        @app.task(name="work")
+        async def work() -> None: ...
+
+        async with app:
+            with pytest.raises(ConfigurationError, match=r"delay\(\) takes a datetime as now"):
+                await work.schedule().delay(5, now=now)
 
     run(main())
 
