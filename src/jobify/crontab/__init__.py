@@ -59,7 +59,6 @@ class CronParser(Protocol):
 
 
 CronFactory: TypeAlias = Callable[[str], CronParser]
-"""Reads an expression; a ValueError says what is wrong with it."""
 """``factory(expression)`` reads an expression, or raises ValueError; what ``Jobify(cron_factory=...)`` takes."""
 
 
