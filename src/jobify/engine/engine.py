@@ -313,7 +313,7 @@ class Engine:
         self._activity.set()
 
     def _watch(self, job: Job[Any]) -> None:
-        if self._watcher is not None:
+        if self._watcher is not None and self._executor.find(job.id) is None:  # else its end is told here
             self._watcher.attend()
 
     def _look(self) -> None:
