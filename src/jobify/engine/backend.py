@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from jobify.clock import Clock
-from jobify.engine.gate import DirectGate, Gate, ThreadGate
+from jobify.engine.direct import DirectGate
+from jobify.engine.gate import Gate, ThreadGate
 from jobify.exceptions import PayloadError
 from jobify.registry import Endpoint
 from jobify.serializers.codec import Codec

@@ -150,7 +150,7 @@ class Completer:
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
         is_news = attempt.origin != attempt.backend.owner or isinstance(outcome, Released | Cancelled)
         answer = partial(self._answer, attempt, outcome, settlement, pause)
-        attempt.backend.gate.settle(settlement, answer, is_news=is_news)
+        attempt.backend.gate.settle(settlement, answer, is_news=is_news, is_last=attempt.lane.is_idle)
 
     def _answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: bool | Exception

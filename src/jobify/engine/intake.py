@@ -65,8 +65,9 @@ class Draft(Struct, eq=False, gc=False):
     context: Context | None = None
     """The context variables of the caller, for a job that starts at once."""
     submission: Submission | None = None
+    payload: Any = None
 
-    def row(self, payload: Any) -> NewJob:
+    def row(self) -> NewJob:
         """The draft as a row: claimed by this process, or waiting."""
         owner, rule, is_claimed = self.backend.owner, self.rule, self.lane is not None
         return NewJob(
@@ -78,7 +79,7 @@ class Draft(Struct, eq=False, gc=False):
             not is_claimed and self.due_at <= self.now,
             self.due_at,
             self.now,
-            payload,
+            self.payload,
             None if rule is None else rule.text,
             None if rule is None else self.due_at,
             self.options,
@@ -106,7 +107,7 @@ class Draft(Struct, eq=False, gc=False):
 
     def __call__(self, answer: bool | Exception) -> None:
         error = self.intake.act(self, answer)
-        submission = self.submission
+        submission, self.submission = self.submission, None
         if submission is None or submission.done():
             return  # its caller was cancelled, and the job is stored all the same
         if error is None:
@@ -229,18 +230,17 @@ class Intake:
 
     def _insert(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Ask for the insert; the draft gets the answer."""
-        payload = self._encode(draft)
+        draft.payload = self._encode(draft)
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
             if lane.take():
-                draft.lane = lane
-                draft.context = context
+                draft.lane, draft.context = lane, context
                 if draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args)):
-                    self._detach(draft, payload, lane)
+                    self._detach(draft, lane)
         self._under_way += 1
         draft.submission = submission = Submission(loop=self._loop)
-        draft.backend.gate.insert(draft.row(payload), draft, is_id_new=order.job_id is None)
+        draft.backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
         return cast("Coroutine[Any, Any, Job[Any]]", submission)  # it is one by its methods, not by its class
 
     def _encode(self, draft: Draft) -> Any:
@@ -250,13 +250,13 @@ class Intake:
             raise not_stored(draft.endpoint, error) from error
 
     @staticmethod
-    def _detach(draft: Draft, payload: Any, lane: LaneSlots) -> None:
+    def _detach(draft: Draft, lane: LaneSlots) -> None:
         """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
         and dicts meanwhile."""
         if draft.backend.frozen.issuperset(map(type, chain(draft.args, draft.kwargs.values()))):
             return
         try:
-            draft.args, draft.kwargs = draft.backend.decode_call(draft.endpoint, payload)
+            draft.args, draft.kwargs = draft.backend.decode_call(draft.endpoint, draft.payload)
         except PayloadError as error:
             lane.release()
             raise not_stored(draft.endpoint, error) from error
@@ -304,8 +304,8 @@ class Intake:
         self._under_way += 1
         try:
             storage = draft.backend.storage
-            row = draft.row(self._encode(draft))
-            place = partial(replace, storage, row, known=self._registry, is_force=order.is_force)
+            draft.payload = self._encode(draft)
+            place = partial(replace, storage, draft.row(), known=self._registry, is_force=order.is_force)
             draft.job = self._show(draft, await draft.backend.gate.call(place, is_news=True))
             return draft.job
         finally:
@@ -363,7 +363,8 @@ class Intake:
     def _as_asked(self, draft: Draft) -> NewJob | None:
         """The row of what the user asks for; None if it cannot be encoded before the middleware has seen to it."""
         try:
-            return draft.row(draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs))
+            draft.payload = draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs)
+            return draft.row()
         except PayloadError:
             return None
 
