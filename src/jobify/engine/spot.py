@@ -14,8 +14,8 @@ __all__ = ("Spot",)
 _SLOW: Final = 0.002
 """Seconds. A call takes a fiftieth of that, unless the kernel holds writers back, or threads that compute do not let
 go of the interpreter."""
-_REST: Final = 20
-"""A slow call is followed by so many times its length without any: that is the most the event loop can lose by them."""
+_REST: Final = 10
+"""A slow call is followed by so many times its length without any: they take less than a tenth of the loop's time."""
 
 
 class Spot:
