@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobify import Jobify, JobStatus, RunMode
+from jobify import Job, Jobify, JobStatus, RunMode
 from jobify.exceptions import JobCancelledError, JobFailedError, JobTimedOutError
 from jobify.middleware import BaseOuterMiddleware
 from support import durable, run, soon
@@ -69,6 +70,13 @@ def test_an_exception_without_a_text_is_named_by_its_type() -> None:
                 await soon(job)
 
     run(main())
+
+
+def test_a_failure_of_which_nothing_is_known() -> None:
+    job: Job[None] = Job(job_id="it", exec_at=datetime.now(UTC))
+    job.set_exception(None, status=JobStatus.FAILED)
+    with pytest.raises(JobFailedError, match="'it' failed: no reason was recorded"):
+        job.result()
 
 
 def test_what_ends_a_job_is_said_in_the_message() -> None:

@@ -17,6 +17,7 @@ from jobify.clock import SystemClock
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.middleware import BaseMiddleware, BaseOuterMiddleware
 from jobify.serializers import JSONSerializer
+from jobify.storage import SQLiteStorage
 from jobify.typeadapter import PydanticConverter
 from support import durable, run
 
@@ -76,6 +77,19 @@ WRONG: list[tuple[str, Any, str]] = [
     ("dumper", 5, "cannot be the dumper"),
     ("loader", PydanticConverter, r"Did you mean PydanticConverter\(\)\?"),
     ("loader", 5, "cannot be the loader"),
+    ("storage", "jobs.db", "it must be a Storage, or False"),
+    ("storage", True, "it must be a Storage, or False"),
+    ("storage", SQLiteStorage, "it must be a Storage, or False"),
+    ("tz", "UTC", "it must be a ZoneInfo"),
+    ("state", [1], "it must be a State"),
+    ("lifespan", 5, "gives an async context manager"),
+    ("exception_handlers", [1], "must map exception types to functions"),
+    ("exception_handlers", {int: 1}, "an exception type and a function"),
+    ("concurrency", 0, "a whole number of at least 1"),
+    ("concurrency", 1.5, "a whole number of at least 1"),
+    ("max_crashes", True, "a whole number of at least 1"),
+    ("grace", float("nan"), "it must be 0 or more, in seconds"),
+    ("result_ttl", "day", "it must be a number of seconds"),
     ("route_class", dict, "it must be a subclass of RootRoute"),
     ("route_class", 5, "it must be a subclass of RootRoute"),
 ]
