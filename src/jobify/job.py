@@ -135,8 +135,8 @@ class Job(Generic[ReturnT]):
         return self._cron_context is not None
 
     def is_done(self) -> bool:
-        """Whether the job has ended and can not run again."""
-        return self.status in ENDED
+        """Whether the job has ended and can not run again, or was left out by an outer middleware and never will."""
+        return self.status in ENDED or (self.status is JobStatus.PENDING and self._last_end is JobStatus.PENDING)
 
     def is_reschedulable(self) -> bool:
         """Whether a further run may be planned: False once cancelled or permanently failed."""
@@ -154,9 +154,9 @@ class Job(Generic[ReturnT]):
                 if isinstance(self._value, ResultNotStoredError):
                     raise self._value
                 return cast("ReturnT", self._value)
-            case None if self.status is JobStatus.PENDING:
+            case JobStatus.PENDING if self.status is JobStatus.PENDING:
                 raise JobNotCompletedError("The job was never scheduled: an outer middleware stopped it.")
-            case None:
+            case None | JobStatus.PENDING:
                 raise JobNotCompletedError
             case JobStatus.CANCELLED if self.exception is None:
                 raise JobCancelledError(self.id, "somebody has asked for it.")
@@ -249,6 +249,11 @@ class Job(Generic[ReturnT]):
         self._last_end = status
         self.status = status
         self._wake()
+
+    def leave_out(self) -> None:
+        """The outer middleware is through; if it has not passed the job on, it never will run."""
+        if self.status is JobStatus.PENDING:
+            self._last_end = JobStatus.PENDING
 
     def end(self, status: JobStatus, exc: Exception | None = None) -> None:
         """The job ended outside a run of its own: cancelled, stopped, or out of runs."""

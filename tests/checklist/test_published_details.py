@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobify import Job, Jobify, JobStatus, RunMode
-from jobify.exceptions import JobCancelledError, JobFailedError, JobTimedOutError
+from jobify.exceptions import JobCancelledError, JobFailedError, JobNotCompletedError, JobTimedOutError
 from jobify.middleware import BaseOuterMiddleware
 from support import durable, run, soon
 
@@ -95,6 +95,54 @@ def test_what_ends_a_job_is_said_in_the_message() -> None:
                 cancelled.result()
             with pytest.raises(JobTimedOutError, match=r"timed out: JobTimeoutError: .* 0\.01 seconds"):
                 await soon(late)
+
+    run(main())
+
+
+def test_a_job_that_was_left_out_is_done_and_never_was() -> None:
+    class Nobody(BaseOuterMiddleware):
+        async def __call__(self, call_next: Any, context: Any) -> Any:
+            assert not context.job.is_done()
+
+    app = Jobify(storage=False, outer_middleware=[Nobody()])
+
+    @app.task(name="work")
+    async def work() -> None: ...
+
+    async def main() -> None:
+        async with app:
+            for job in (await work.push(), await work.schedule().cron("* * * * *", job_id="it")):
+                assert (job.status, job.is_done()) == (JobStatus.PENDING, True)
+                await soon(job.wait())
+                assert app.find_job(job.id) is None
+                with pytest.raises(JobNotCompletedError, match="an outer middleware stopped it"):
+                    job.result()
+
+    run(main())
+
+
+def test_a_job_that_is_passed_on_later_is_not_left_out() -> None:
+    calls: list[Any] = []
+
+    class Later(BaseOuterMiddleware):
+        async def __call__(self, call_next: Any, context: Any) -> Any:
+            calls.append(lambda: call_next(context))
+
+    app = Jobify(storage=False, outer_middleware=[Later()])
+
+    @app.task(name="work")
+    async def work() -> str:
+        return "ran"
+
+    async def main() -> None:
+        async with app:
+            job = await work.schedule().delay(0.05)
+            assert job.is_done()
+            await calls.pop()()
+            assert (job.status, job.is_done()) == (JobStatus.SCHEDULED, False)
+            with pytest.raises(JobNotCompletedError, match="has not ended yet"):
+                job.result()
+            assert await soon(job) == "ran"
 
     run(main())
 

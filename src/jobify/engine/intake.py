@@ -355,9 +355,9 @@ class Intake:
                 draft.backend = self._volatile
             await self._place(draft, order)
 
-        is_persist = draft.backend.is_durable
-        call = OuterCall(draft.endpoint, job, order, draft.rule, draft.due_at, draft.now, is_persist)
+        call = OuterCall(draft.endpoint, job, order, draft.rule, draft.due_at, draft.now, draft.backend.is_durable)
         await run_outer(call, store, self._config)
+        draft.job.leave_out()
         return draft.job
 
     def _as_asked(self, draft: Draft) -> NewJob | None:
