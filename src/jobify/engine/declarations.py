@@ -121,4 +121,6 @@ def _row(
         fence=0,
         attempt=0,
         started_at=None,
+        unique_key=None,
+        expires_at=None,
     )
