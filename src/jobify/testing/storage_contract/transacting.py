@@ -178,9 +178,11 @@ class TransactionContract(StorageCase):
         readers = [threading.Thread(target=read) for _ in range(3)]
         for reader in readers:
             reader.start()
-        for batch in range(20):
-            storage.insert([job(f"{batch}-{number}") for number in range(10)])
-        is_done.set()
+        try:
+            for batch in range(20):
+                storage.insert([job(f"{batch}-{number}") for number in range(10)])
+        finally:
+            is_done.set()
         for reader in readers:
             reader.join()
         assert {count % 10 for count in seen} <= {0}
