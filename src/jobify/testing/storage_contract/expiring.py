@@ -72,6 +72,6 @@ class ExpiryContract(StorageCase):
         assert statuses(storage, ["child", "schedule", "queued"]) == ["cancelled"] * 3
         assert one(storage, "schedule").blockers == 0
 
-    def test_many_at_once(self, storage: Storage) -> None:
+    def test_many_expire_at_once(self, storage: Storage) -> None:
         storage.insert([job(f"{number:04}", expires_at=NOW) for number in range(1300)])
         assert len(storage.expire(now=NOW, limit=5000, delete_at=None)) == 1300

@@ -159,5 +159,10 @@ class PauseContract(StorageCase):
 
     def test_a_block_that_raises_pauses_nothing(self, storage: Storage) -> None:
         storage.pause_queue("before")
-        undone(storage, lambda: (storage.pause_queue("x"), storage.resume_queue("before")))
+
+        def swap() -> None:
+            storage.pause_queue("x")
+            storage.resume_queue("before")
+
+        undone(storage, swap)
         assert storage.paused_queues() == ["before"]

@@ -112,7 +112,7 @@ class ReportContract(StorageCase):
         storage.report([report(owner, found)])
         assert [message.number for message in storage.messages("a", after=0, limit=9)] == [1]
 
-    def test_many_at_once(self, storage: Storage, owner: int) -> None:
+    def test_many_reports_at_once(self, storage: Storage, owner: int) -> None:
         jobs = [born(f"{number}", owner) for number in range(3)]
         storage.insert(jobs)
         reports = [report(owner, jobs[number % 3], str(number).encode()) for number in range(2000)]

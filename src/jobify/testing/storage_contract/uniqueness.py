@@ -149,7 +149,7 @@ class UniqueContract(StorageCase):
         assert storage.find_unique("k") == "a"
         assert (storage.insert([_keyed("b")]), statuses(storage, "ab")) == ([False], ["scheduled", "missing"])
 
-    def test_many_at_once(self, storage: Storage) -> None:
+    def test_many_keys_at_once(self, storage: Storage) -> None:
         jobs = [job(f"{number:04}", unique_key=f"{number // 2}") for number in range(2600)]
         assert storage.insert(jobs) == [number % 2 == 0 for number in range(2600)]
         assert len(storage.find(JobQuery(limit=9999))) == 1300
