@@ -117,10 +117,10 @@ class DependencyContract(StorageCase):
 
     def test_it_waits_for_its_time_too(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
-        storage.insert([after("b", "a", due_at=NOW + SECOND)])
+        storage.insert([after("b", "a", due_at=NOW + 2 * SECOND)])
         assert storage.settle([end(owner, parent)]) == [Settled.CASCADED]
-        assert claim(storage, owner) == []
-        assert [found.id for found in claim(storage, owner, now=NOW + SECOND)] == ["b"]
+        assert claim(storage, owner, now=NOW + SECOND) == []
+        assert [found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)] == ["b"]
 
     def test_its_time_may_come_before_its_parent(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
@@ -139,10 +139,10 @@ class DependencyContract(StorageCase):
     def test_a_blocked_job_may_be_moved(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([after("b", "a")])
-        assert storage.move("b", due_at=NOW + SECOND, now=NOW) is True
+        assert storage.move("b", due_at=NOW + 2 * SECOND, now=NOW) is True
         storage.settle([end(owner, parent)])
-        assert claim(storage, owner) == []
-        assert [found.id for found in claim(storage, owner, now=NOW + SECOND)] == ["b"]
+        assert claim(storage, owner, now=NOW + SECOND) == []
+        assert [found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)] == ["b"]
 
     def test_an_attempt_that_is_not_the_last_ends_no_wait(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")

@@ -44,7 +44,8 @@ class PauseContract(StorageCase):
         assert storage.pause(["a", "a"]) == [True, True]
         assert storage.pause(["a"]) == [True]
         assert one(storage, "a").blockers == 1
-        assert storage.resume(["a", "a"], now=NOW) == [True, False]
+        assert storage.resume(["a"], now=NOW) == [True]
+        assert storage.resume(["a"], now=NOW) == [False]
         assert [found.id for found in claim(storage, owner)] == ["a"]
 
     def test_only_schedules_that_have_not_ended(self, storage: Storage, owner: int) -> None:
