@@ -9,10 +9,15 @@
     │   │   └── InvalidCronError                     a cron expression, with the field that is wrong
     │   ├── RouteAlreadyRegisteredError              two tasks with one name
     │   ├── JobNotCompletedError                     no result yet
+    │   ├── JobNotFoundError(LookupError)            no job has this id (any more)
+    │   ├── UnknownDependencyError(ValueError)       a job was to wait for one that does not exist
     │   ├── JobFailedError                           there is an outcome, and it is not a value
+    │   │   ├── TaskFailedError(RuntimeError)                a JobResult's job: failed
+    │   │   │   └── MaxRetriesExceededError                  ... dead: the retries are used up
     │   │   └── JobUnsuccessfulError(JobNotCompletedError)   ended without ever having a result to give
     │   │       ├── JobTimedOutError                         status TIMEOUT
     │   │       ├── JobCancelledError                        status CANCELLED
+    │   │       │   └── TaskCancelledError(RuntimeError)     a JobResult's job, or the running one: cancelled
     │   │       └── JobPermanentlyFailedError                status PERMANENTLY_FAILED
     │   ├── JobTimeoutError(TimeoutError)            raised inside an attempt that ran out of time
     │   ├── AppStoppedError                          the app was shut down before the job had ended
@@ -47,10 +52,12 @@ __all__ = (
     "JobFailedError",
     "JobLostError",
     "JobNotCompletedError",
+    "JobNotFoundError",
     "JobPermanentlyFailedError",
     "JobTimedOutError",
     "JobTimeoutError",
     "JobUnsuccessfulError",
+    "MaxRetriesExceededError",
     "NoResultError",
     "PayloadError",
     "ProcessDiedError",
@@ -61,7 +68,10 @@ __all__ = (
     "StorageError",
     "StorageUnavailableError",
     "StorageVersionError",
+    "TaskCancelledError",
     "TaskExitError",
+    "TaskFailedError",
+    "UnknownDependencyError",
     "shown",
 )
 
@@ -145,6 +155,29 @@ class JobNotCompletedError(BaseJobifyError):
         super().__init__(msg)
 
 
+class JobNotFoundError(BaseJobifyError, LookupError):
+    """There is no job with this ``job_id`` in the database: it never was, or its retention is over."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"There is no job {job_id!r} in the database. Was it deleted when its retention was over, or does this app "
+            "use another database?"
+        )
+
+
+class UnknownDependencyError(BaseJobifyError, ValueError):
+    """Job ``job_id`` was to wait for ``parent_id``, which does not exist. Nothing was stored."""
+
+    def __init__(self, job_id: str, parent_id: str) -> None:
+        self.job_id = job_id
+        self.parent_id = parent_id
+        super().__init__(
+            f"Job {job_id!r} depends on {parent_id!r}, and there is no such job. Nothing was stored. Enqueue that one "
+            "first, or leave it out of depends_on."
+        )
+
+
 class JobFailedError(BaseJobifyError):
     """The job ended without a value.
 
@@ -160,6 +193,31 @@ class JobFailedError(BaseJobifyError):
         self.kind = kind
         said = ": ".join(filter(None, (kind, reason)))
         Exception.__init__(self, f"Job {job_id!r} {self.verb}: {said}")
+
+
+class TaskFailedError(JobFailedError, RuntimeError):
+    """The job behind a :class:`~jobify.JobResult` ended with an error.
+
+    ``error_type`` is the name of what its task raised, ``traceback`` the text of the task's own frames (None if none
+    was kept).
+    """
+
+    verb = "failed"
+
+    def __init__(
+        self, job_id: str, reason: str, *, error_type: str | None = None, traceback: str | None = None
+    ) -> None:
+        self.job_id = job_id
+        self.reason = reason
+        self.error_type = error_type
+        self.traceback = traceback
+        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {reason}")
+
+
+class MaxRetriesExceededError(TaskFailedError):
+    """The job failed as often as its retries allow, or its processes died: it is dead. ``retry()`` puts it back."""
+
+    verb = "failed for the last time"
 
 
 class JobUnsuccessfulError(JobFailedError, JobNotCompletedError):
@@ -182,6 +240,13 @@ class JobCancelledError(JobUnsuccessfulError):
     """``result()`` of a job that was cancelled."""
 
     verb = "was cancelled"
+
+
+class TaskCancelledError(JobCancelledError, RuntimeError):
+    """The job behind a :class:`~jobify.JobResult` was cancelled; ``reason`` says by what.
+
+    Inside a task, ``current_job.check_cancelled()`` raises it: let it pass, and the job ends cancelled.
+    """
 
 
 class JobPermanentlyFailedError(JobUnsuccessfulError):

@@ -1,4 +1,5 @@
-"""The rows that the engine and a storage exchange. Plain values: no behaviour, no defaults that hide a decision.
+"""The rows that the engine, the client and a storage exchange. Plain values: no behaviour, no defaults that hide a
+decision.
 
 The field order of :class:`NewJob`, :class:`Settlement` and :class:`AttemptRecord` is also the parameter order of the
 statements that write them, so that a batch of records *is* a batch of rows and nothing is copied on the hot path.
@@ -7,8 +8,8 @@ Times are :data:`~jobify.types.Microseconds`. ``status`` fields hold plain words
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import NamedTuple
+from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple
 
 from jobify.types import Microseconds
 
@@ -18,13 +19,22 @@ __all__ = (
     "Claim",
     "ClaimRequest",
     "Claimed",
+    "CountKey",
+    "Expired",
     "JobQuery",
     "JobRecord",
     "Lane",
+    "MessageKind",
+    "MessageRecord",
     "NewJob",
+    "OwnerProfile",
     "OwnerRecord",
+    "OwnerRole",
     "Progress",
     "Recovered",
+    "Relations",
+    "Report",
+    "Settled",
     "Settlement",
 )
 
@@ -59,6 +69,12 @@ class NewJob(NamedTuple):
     fence: int
     attempt: int
     started_at: Microseconds | None
+    unique_key: str | None
+    """While a job with this key has not ended, no other one with it can be added. Scoped by whoever makes it."""
+    expires_at: Microseconds | None
+    """When a job that still waits is cancelled (``expire``); None: never."""
+    parents: tuple[str, ...] = ()
+    """Not a column: the ids of the jobs that must succeed first. They may stand earlier in the same insert."""
 
 
 class Progress(NamedTuple):
@@ -102,6 +118,7 @@ class Claim(NamedTuple):
     run_count: int
     failure_count: int
     crashes: int
+    expires_at: Microseconds | None
 
 
 class Claimed(NamedTuple):
@@ -149,6 +166,8 @@ class Settlement(NamedTuple):
     """Set exactly when the status is an end."""
     delete_at: Microseconds | None
     """When the janitor may delete the row; None: never."""
+    is_dead: bool
+    """It failed, and its retries are used up (or its schedule was stopped): what a queue calls *dead*."""
     id: str
     owner: int
     fence: int
@@ -185,6 +204,14 @@ class JobRecord(NamedTuple):
     crashes: int
     is_cancel_requested: bool
     has_successor: bool
+    unique_key: str | None
+    expires_at: Microseconds | None
+    is_dead: bool
+    blockers: int
+    """What it waits for beside the time: parents that have not ended, and a pause. While this is not 0 it is not
+    eligible, due or not."""
+    progress: float | None
+    """What its task has reported last, 0 to 100."""
 
 
 class JobQuery(NamedTuple):
@@ -194,9 +221,91 @@ class JobQuery(NamedTuple):
     tasks: tuple[str, ...] | None = None
     queues: tuple[str, ...] | None = None
     is_schedule: bool | None = None
+    is_dead: bool | None = None
+    owner: int | None = None
+    """Only what this owner runs."""
+    created_after: Microseconds | None = None
+    """Only jobs created at this time or later."""
+    created_before: Microseconds | None = None
+    """Only jobs created before this time."""
+    metadata: tuple[tuple[str, str | int | float | bool | None], ...] = ()
+    """Pairs that ``options["metadata"]`` has, each equal in JSON."""
+    is_newest_first: bool = False
+    """In descending order of id."""
     after_id: str | None = None
-    """Keyset paging: only ids greater than this one."""
+    """Keyset paging: only ids that come after this one, in the order asked for."""
     limit: int = 100
+
+
+class CountKey(NamedTuple):
+    """What ``count`` counts by."""
+
+    task: str
+    queue: str
+    status: str
+    is_dead: bool
+
+
+class Settled(IntEnum):
+    """What a settlement met. False where nothing was changed."""
+
+    REFUSED = 0
+    """The claim did not hold."""
+    APPLIED = 1
+    CASCADED = 2
+    """Applied, and other jobs with it: dependents that became eligible or were cancelled, a replacement."""
+
+
+class Expired(NamedTuple):
+    """A job that waited too long, and is cancelled."""
+
+    id: str
+    task: str
+    origin: int | None
+
+
+class Relations(NamedTuple):
+    """What a job depends on, and what depends on it: ids, in order of insertion."""
+
+    parents: tuple[str, ...]
+    children: tuple[str, ...]
+
+
+class MessageKind(StrEnum):
+    """What a running job may report."""
+
+    PROGRESS = "progress"
+    """How far it is, 0 to 100: kept in the row."""
+    VALUE = "value"
+    """A part of the result, for whoever follows the job."""
+    LOG = "log"
+    """A line for people."""
+
+
+class Report(NamedTuple):
+    """What a running job has to say. Taken only if ``(job_id, owner, fence)`` is still the claim."""
+
+    job_id: str
+    owner: int
+    fence: int
+    kind: MessageKind
+    at: Microseconds
+    data: Any
+    """The percentage, as a float; the encoded value, as bytes; the line, as a text. (In memory a value is itself.)"""
+    level: str | None = None
+    """Of a log line: debug, info, warning, error."""
+
+
+class MessageRecord(NamedTuple):
+    """A value or a log line that a job has published."""
+
+    number: int
+    """1, 2, 3 … for each job, over all its attempts and both kinds."""
+    kind: MessageKind
+    attempt: int
+    at: Microseconds
+    data: Any
+    level: str | None
 
 
 class CancelResult(StrEnum):
@@ -223,11 +332,33 @@ class Recovered(NamedTuple):
     origin: int | None
 
 
+class OwnerRole(StrEnum):
+    """Why a process is in the list of owners."""
+
+    WORKER = "worker"
+    """It claims jobs: a worker, or an app that is started."""
+    CLIENT = "client"
+    """It waits for the ends of jobs, and claims none."""
+
+
+class OwnerProfile(NamedTuple):
+    """What an owner says of itself when it enters."""
+
+    role: OwnerRole
+    queues: tuple[str, ...] | None
+    """The queues that it serves; None: every queue."""
+    tasks: tuple[str, ...]
+    concurrency: int
+
+
 class OwnerRecord(NamedTuple):
-    """A process that claims (or only pushes)."""
+    """A process that claims, or only waits."""
 
     id: int
     host: str
     pid: int
     started_at: Microseconds
+    seen_at: Microseconds
+    """Its last heartbeat. For people: whether it lives is ``is_alive``."""
+    profile: OwnerProfile
     is_alive: bool

@@ -9,11 +9,14 @@ from jobify.clock import Clock
 from jobify.engine.direct import DirectGate
 from jobify.engine.gate import Gate, ThreadGate
 from jobify.exceptions import PayloadError
+from jobify.records import OwnerProfile, OwnerRole
 from jobify.registry import Endpoint
 from jobify.serializers.codec import Codec
 from jobify.storage.base import Storage
 
 __all__ = ("Backend", "not_stored")
+
+_PROFILE = OwnerProfile(OwnerRole.WORKER, None, (), 0)
 
 
 class Backend:
@@ -37,7 +40,7 @@ class Backend:
         """Open the storage and become an owner in it."""
         await self.gate.start()
         try:
-            self.owner = await self.gate.call(lambda: self.storage.register(now=self._clock.now()))
+            self.owner = await self.gate.call(lambda: self.storage.register(_PROFILE, now=self._clock.now()))
         except BaseException:
             await self.gate.stop()
             raise

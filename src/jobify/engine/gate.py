@@ -287,7 +287,7 @@ class ThreadGate:
         try:
             self.tell_others()
             if self.storage.bell is not None:
-                self.storage.bell.ring()
+                self.storage.bell.ring(workers=True, clients=True)
         except Exception:  # of a user's own storage: what is committed must still be answered
             log.exception("The bell of %r failed.", self.storage)
 

@@ -9,8 +9,8 @@ every one of them, for any storage, a user's own included.
 one transaction runs share the next one (*group commit*). So a storage must accept batches and need not be asynchronous.
 
 **Threads.** The writing methods are called by one thread at a time, one that may wait (or see ``on_the_spot``). The
-reading methods (``get``, ``find``, ``count``, ``attempts``, ``owners``) may be called by any thread at any time, also
-while a transaction is open in another one; they see what is committed.
+reading methods (those below "reading", and ``owners``) may be called by any thread at any time, also while a
+transaction is open in another one; they see what is committed.
 
 **Time.** Every question that depends on the time takes ``now``. A storage has no clock.
 
@@ -19,13 +19,20 @@ fence)``; the fence is raised by every claim and by every change of a waiting jo
 that comes too late (its job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether an owner
 lives is known from something that dies with it (a file lock that the kernel drops), never from a clock per job.
 
+**Waiting.** A waiting job is *eligible* when it is due, nothing blocks it (``blockers`` is 0), its queue is not paused
+and it has not expired. It is blocked by each parent that has not ended, and by a pause. What ends a parent ends the
+wait in the same transaction, whoever does it: success takes one blocker off each child; any other end (failed, timed
+out, cancelled, expired, deleted) cancels the children, their children, and so on, with a reason that names the parent
+and how it ended, and with the parent's ``finished_at`` and ``delete_at``. What has ended waits for nothing:
+``blockers`` is 0. A dependent is never resurrected when its parent is tried again.
+
 **Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
 was changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -34,12 +41,19 @@ from jobify.records import (
     CancelResult,
     Claimed,
     ClaimRequest,
+    CountKey,
+    Expired,
     JobQuery,
     JobRecord,
+    MessageRecord,
     NewJob,
+    OwnerProfile,
     OwnerRecord,
     Progress,
     Recovered,
+    Relations,
+    Report,
+    Settled,
     Settlement,
 )
 from jobify.types import Microseconds
@@ -55,8 +69,11 @@ class Bell(Protocol):
         """Whether there may be anybody to hear a ring; if not, it can be spared. Looks nothing up."""
         ...
 
-    def ring(self) -> None:
-        """Tell every other process to look again. Called after a commit, from the storage's thread; never blocks."""
+    def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+        """Tell other processes to look again: all workers (there is work, or an order such as a cancel), all clients
+        (jobs have ended), and these owners. Called after a commit, by whoever uses the storage; never blocks. Works
+        as soon as the storage is open, also for a process that has no owner and cannot be rung itself.
+        """
         ...
 
     def fileno(self) -> int:
@@ -114,9 +131,13 @@ class Storage(Protocol):
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
-    def register(self, *, now: Microseconds) -> int:
+    def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         """Enter this process as an owner that is alive until it is retired, closed or dead; returns its owner id.
         Ids are never used twice. One storage may register several owners."""
+        ...
+
+    def beat(self, owner: int, *, now: Microseconds) -> None:
+        """Note that an owner was seen. For people who look at the list; liveness does not depend on it."""
         ...
 
     def retire(self, owner: int) -> None:
@@ -143,11 +164,16 @@ class Storage(Protocol):
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
-        """Add jobs; for each, whether it was added. False: a job with this id is waiting or running.
+        """Add jobs; for each, whether it was added. False: a job with this id, or with this unique key, is waiting or
+        running (see ``find_unique``).
 
         An ended job with the same id makes room: its row, result and history are gone. (A row whose status this release
-        does not know has not ended.) Within one call the first of two equal ids wins. Order is kept: with equal
-        priority and due time, earlier in the sequence runs first.
+        does not know has not ended.) Within one call the first of two equal ids or keys wins. Order is kept: with
+        equal priority and due time, earlier in the sequence runs first.
+
+        A job with ``parents`` waits for them; each must exist, or stand earlier in the sequence: else
+        ``UnknownDependencyError``, and nothing of the call was added. A parent that has succeeded counts as done. With
+        one that has ended otherwise the job is added as cancelled, with the reason.
         """
         ...
 
@@ -156,18 +182,21 @@ class Storage(Protocol):
 
         If the old one is running, the new one is kept beside it and takes its place when that attempt ends, however it
         ends (False is returned): two runs of one id never overlap. The new one starts with ``progress`` (a schedule's),
-        else from zero. A second ``put`` supersedes a kept one. History stays, and so does the place in the order of
-        insertion.
+        else from zero. A second ``put`` supersedes a kept one. History stays, and so do the place in the order of
+        insertion, the pause of a schedule that becomes another one, and those that wait for the job. What the old one
+        waited for, and its unique key, are gone; the new one can have neither (``ValueError``), for it could be refused
+        then after it was kept.
         """
         ...
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         """Take jobs for ``request.owner``: per lane up to its limit.
 
-        A job is eligible when it is waiting, due, of one of the lane's tasks, and in one of the request's queues.
-        Within a lane jobs come in order of priority (high first), then due time, then order of insertion; lanes come in
-        the order of the request. A task is in one lane only. Two concurrent claims never return the same job. A claim
-        makes the job running, raises its fence and counts an attempt.
+        A job is taken when it is eligible (see *Waiting* above; what is to expire is not looked at here, but by
+        ``expire``), of one of the lane's tasks, and in one of the request's queues. A blocked job, or one of a paused
+        queue, never holds up those behind it. Within a lane jobs come in order of priority (high first), then due time,
+        then order of insertion; lanes come in the order of the request. A task is in one lane only. Two concurrent
+        claims never return the same job. A claim makes the job running, raises its fence and counts an attempt.
 
         The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound
         the cost of one call, jobs that have become due since the last one may be considered in steps, the earliest due
@@ -176,9 +205,9 @@ class Storage(Protocol):
         """
         ...
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Apply the ends of attempts; for each, whether its claim still held. One that does not hold changes nothing;
-        of two for the same claim the first one holds.
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """Apply the ends of attempts; for each, what it met. One whose claim does not hold changes nothing; of two for
+        the same claim the first one holds.
 
         A job with a pending replacement becomes the replacement, whatever the settlement says. One whose cancel was
         requested never waits again: a settlement to waiting ends it cancelled, as its ``cancel`` said. The history line
@@ -196,16 +225,53 @@ class Storage(Protocol):
     ) -> list[CancelResult]:
         """Cancel jobs; see :class:`CancelResult`. A waiting one ends cancelled (``error`` is the reason,
         ``finished_at`` now); for a running one the request is stored, any pending replacement of it is dropped, and its
-        owner finds it with ``cancel_requests``. A row whose status this release does not know is left alone and counts
-        as ended."""
+        owner finds it with ``cancel_requests``. One that is named together with its parent is cancelled for this
+        reason, not because of the parent. A row whose status this release does not know is left alone and counts as
+        ended."""
+        ...
+
+    def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
+        """Cancel waiting jobs whose ``expires_at`` has come, with the reason ``"expired"``; at most ``limit``, the
+        longest overdue first. Costs next to nothing when there are none."""
+        ...
+
+    def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+        """Put ended jobs back to waiting, due at once (``due_at`` is now), with a fresh budget: attempts and crashes
+        count from 0, error, result, start, end, expiry and progress are forgotten, the fence is raised; a schedule's
+        failures in a row count from 0, and its rule goes on from the due time that it had. History stays. For each,
+        whether it was done: only what has failed, timed out or been stopped for good can be retried, and not while
+        another job has its unique key.
+        """
+        ...
+
+    def pause(self, ids: Sequence[str]) -> list[bool]:
+        """Block schedules until ``resume``, or until they end; a run that is under way goes on. For each, whether it is
+        a schedule that has not ended. Pausing twice is pausing once."""
+        ...
+
+    def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+        """Undo ``pause``; for each, whether it was paused. Due times that passed meanwhile are missed runs."""
+        ...
+
+    def pause_queue(self, queue: str) -> None:
+        """Let no claim take jobs of this queue, until ``resume_queue``. What runs goes on."""
+        ...
+
+    def resume_queue(self, queue: str) -> None:
+        """Undo ``pause_queue``; no error if it is not paused."""
+        ...
+
+    def report(self, reports: Sequence[Report]) -> list[bool]:
+        """Take down what running jobs have to say, in order; for each, whether its claim held."""
         ...
 
     def cancel_requests(self, owner: int) -> list[str]:
         """The ids of the jobs that ``owner`` runs and somebody wants cancelled."""
         ...
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Remove jobs that are not running, with their history; how many."""
+    def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
+        """Remove jobs that are not running, with their history, messages and relations; how many. Dependents that this
+        cancels have ended ``now``, with this ``delete_at``."""
         ...
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
@@ -213,7 +279,10 @@ class Storage(Protocol):
         ...
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
-        """Delete up to ``limit`` jobs whose ``delete_at`` has come, with their history; how many were deleted."""
+        """Delete up to ``limit`` jobs whose ``delete_at`` has come, with all that belongs to them; how many.
+
+        One that an unfinished job depends on is kept until that one has ended: its result may be wanted.
+        """
         ...
 
     def trim(self, *, keep: int, limit: int) -> int:
@@ -234,9 +303,29 @@ class Storage(Protocol):
         """Jobs that match, in order of id, at most ``query.limit``. For the next page ask after the last id."""
         ...
 
-    def count(self, query: JobQuery) -> Mapping[tuple[str, str, str], int]:
-        """How many jobs match, by ``(task, queue, status)``; paging fields are ignored. Rows with a word for a status
-        that this release does not know are counted under it."""
+    def count(self, query: JobQuery) -> Mapping[CountKey, int]:
+        """How many jobs match, by task, queue, status and whether they are dead; paging fields are ignored. Rows with a
+        word for a status that this release does not know are counted under it."""
+        ...
+
+    def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
+        """How many jobs a series of ``purge`` would delete at this time, counted as ``count`` does."""
+        ...
+
+    def find_unique(self, key: str) -> str | None:
+        """The id of the unfinished job that has this unique key."""
+        ...
+
+    def relations(self, id: str) -> Relations:
+        """What a job depends on and what depends on it. A parent stays in the list of its child when it is deleted."""
+        ...
+
+    def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
+        """What a job has published, in order: the messages with numbers greater than ``after``, at most ``limit``."""
+        ...
+
+    def paused_queues(self) -> list[str]:
+        """The queues that are paused, in order of name."""
         ...
 
     def attempts(self, id: str) -> list[AttemptRecord]:
@@ -249,5 +338,5 @@ class Storage(Protocol):
 
     @property
     def bell(self) -> Bell | None:
-        """The bell of this process, once an owner is registered; None where nobody else could ring."""
+        """The bell of this process, once the storage is open; None where nobody else could ring."""
         ...

@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import AttemptRecord, Claim, Claimed, ClaimRequest, JobRecord, Lane, NewJob, Settlement
+from jobify.records import (
+    AttemptRecord,
+    Claim,
+    Claimed,
+    ClaimRequest,
+    JobRecord,
+    Lane,
+    MessageKind,
+    NewJob,
+    OwnerProfile,
+    OwnerRole,
+    Report,
+    Settlement,
+)
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
@@ -17,8 +30,10 @@ __all__ = (
     "NASTY_BYTES",
     "NASTY_TEXTS",
     "NOW",
+    "PROFILE",
     "SECOND",
     "StorageCase",
+    "after",
     "again",
     "born",
     "claim",
@@ -29,10 +44,15 @@ __all__ = (
     "look",
     "made_on_the_spot",
     "one",
+    "report",
+    "statuses",
+    "undone",
 )
 
 NOW: Microseconds = 1_700_000_000_000_000
 SECOND: Microseconds = 1_000_000
+
+PROFILE = OwnerProfile(OwnerRole.WORKER, None, (), 10)
 
 NASTY_BYTES = (
     b"",
@@ -61,7 +81,7 @@ class StorageCase:
 
     @pytest.fixture
     def owner(self, storage: Storage) -> int:
-        return storage.register(now=NOW)
+        return storage.register(PROFILE, now=NOW)
 
 
 def job(id: str, **fields: Any) -> NewJob:
@@ -85,8 +105,15 @@ def job(id: str, **fields: Any) -> NewJob:
         fence=0,
         attempt=0,
         started_at=None,
+        unique_key=None,
+        expires_at=None,
     )
     return usual._replace(**fields)
+
+
+def after(id: str, *parents: str, **fields: Any) -> NewJob:
+    """A job that is due, and waits for its parents."""
+    return job(id, parents=parents, **fields)
 
 
 def born(id: str, owner: int, **fields: Any) -> NewJob:
@@ -152,6 +179,7 @@ def end(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
         error=None,
         finished_at=NOW + SECOND,
         delete_at=NOW + 60 * SECOND,
+        is_dead=False,
         id=claim.id,
         owner=owner,
         fence=claim.fence,
@@ -170,6 +198,11 @@ def again(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
         "delete_at": None,
     }
     return end(owner, claim, **{**usual, **fields})
+
+
+def report(owner: int, claim: Claim | NewJob, data: Any = b"1", kind: MessageKind = MessageKind.VALUE) -> Report:
+    """Something that a running job has to say: a value, if nothing else."""
+    return Report(claim.id, owner, claim.fence, kind, NOW + 1, data)
 
 
 def line(id: str, **fields: Any) -> AttemptRecord:
@@ -192,3 +225,25 @@ def one(storage: Storage, id: str) -> JobRecord:
     """The job with this id."""
     (record,) = storage.get((id,))
     return record
+
+
+def statuses(storage: Storage, ids: Sequence[str]) -> list[str]:
+    """How these jobs stand; one that is gone is "missing"."""
+    found = {record.id: record.status for record in storage.get(ids)}
+    return [found.get(id, "missing") for id in ids]
+
+
+class _Stop(Exception):
+    """Raised in a block."""
+
+
+def undone(storage: Storage, write: Callable[[], object]) -> None:
+    """Call ``write`` in a block that then raises, so that nothing of it stays."""
+    with pytest.raises(_Stop):
+        _stop_after(storage, write)
+
+
+def _stop_after(storage: Storage, write: Callable[[], object]) -> None:
+    with storage.transaction():
+        write()
+        raise _Stop

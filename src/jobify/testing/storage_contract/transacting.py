@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from jobify.records import Claim, JobQuery
+from jobify.records import Claim, CountKey, JobQuery, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
+    PROFILE,
     StorageCase,
+    after,
     again,
     born,
     claim,
@@ -23,15 +25,13 @@ from jobify.testing.storage_contract.given import (
     look,
     made_on_the_spot,
     one,
+    report,
+    undone,
 )
 
 __all__ = ("TransactionContract",)
 
 T = TypeVar("T")
-
-
-class _Stop(Exception):
-    """Raised in a block."""
 
 
 def _elsewhere(function: Callable[[], T]) -> T:
@@ -43,22 +43,14 @@ def _elsewhere(function: Callable[[], T]) -> T:
     return answers[0]
 
 
-def _in_a_block_that_stops(storage: Storage, write: Callable[[], object]) -> None:
-    """Call ``write`` in a block that then raises."""
-    with pytest.raises(_Stop):
-        _stop_after(storage, write)
-
-
-def _stop_after(storage: Storage, write: Callable[[], object]) -> None:
-    with storage.transaction():
-        write()
-        raise _Stop
-
-
 def _everything(storage: Storage) -> object:
     """All there is to see."""
     records = storage.find(JobQuery(limit=1000))
-    return records, [storage.attempts(record.id) for record in records], storage.owners()
+    ids = [record.id for record in records]
+    belongings = [
+        (storage.attempts(id), storage.relations(id), storage.messages(id, after=0, limit=1000)) for id in ids
+    ]
+    return records, belongings, storage.find_unique("k"), storage.paused_queues(), storage.owners()
 
 
 WRITES: dict[str, Callable[[Storage, int], Any]] = {
@@ -71,19 +63,34 @@ WRITES: dict[str, Callable[[Storage, int], Any]] = {
     "settle what is cancelled": lambda storage, owner: storage.settle([again(owner, born("cancelled", owner))]),
     "move": lambda storage, owner: storage.move("waits", due_at=NOW + 9, now=NOW),
     "cancel": lambda storage, owner: storage.cancel(["waits", "replaced"], reason="x", now=NOW, delete_at=NOW),
-    "delete": lambda storage, owner: storage.delete(["waits", "ended"]),
+    "delete": lambda storage, owner: storage.delete(["waits", "ended"], now=NOW, delete_at=None),
     "record": lambda storage, owner: storage.record([line("waits")]),
     "purge": lambda storage, owner: storage.purge(now=NOW + 10**9, limit=10),
     "trim": lambda storage, owner: storage.trim(keep=1, limit=10),
-    "register": lambda storage, owner: storage.register(now=NOW),
+    "register": lambda storage, owner: storage.register(PROFILE, now=NOW),
+    "beat": lambda storage, owner: storage.beat(owner, now=NOW + 5),
+    "settle what others wait for": lambda storage, owner: storage.settle(
+        [end(owner, born("runs", owner), status="failed")]
+    ),
+    "expire": lambda storage, owner: storage.expire(now=NOW + 7, limit=10, delete_at=None),
+    "retry": lambda storage, owner: storage.retry(["failed"], now=NOW),
+    "pause": lambda storage, owner: storage.pause(["later"]),
+    "resume": lambda storage, owner: storage.resume(["paused"], now=NOW),
+    "pause_queue": lambda storage, owner: storage.pause_queue("mail"),
+    "resume_queue": lambda storage, owner: storage.resume_queue("quiet"),
+    "report": lambda storage, owner: storage.report([report(owner, born("runs", owner))]),
 }
 
 
 def _fill(storage: Storage, owner: int) -> None:
     storage.settle([end(owner, claimed(storage, owner, "ended"), history=(line("ended"),))])
-    storage.insert([job("waits"), job("later", due_at=NOW + 5, rule="{}")])
+    storage.settle([end(owner, claimed(storage, owner, "failed", unique_key="k"), status="failed")])
+    storage.insert([job("waits"), job("later", due_at=NOW + 5, rule="{}"), job("paused", rule="{}")])
+    storage.pause(["paused"])
+    storage.pause_queue("quiet")
     storage.record([line("later"), line("later", attempt=2)])
     storage.insert([born(id, owner) for id in ("runs", "replaced", "cancelled")])
+    storage.insert([after("child", "runs", expires_at=NOW + 7), after("grandchild", "child")])
     storage.put(job("replaced", payload=b"2"))
     storage.cancel(["cancelled"], reason="stop", now=NOW, delete_at=None)
 
@@ -93,7 +100,7 @@ class TransactionContract(StorageCase):
     def test_a_block_that_raises_has_changed_nothing(self, storage: Storage, owner: int, name: str) -> None:
         _fill(storage, owner)
         before = _everything(storage)
-        _in_a_block_that_stops(storage, lambda: WRITES[name](storage, owner))
+        undone(storage, lambda: WRITES[name](storage, owner))
         assert _everything(storage) == before
         assert WRITES[name](storage, owner) != []
 
@@ -109,16 +116,16 @@ class TransactionContract(StorageCase):
         with storage.transaction():
             storage.insert([job("a"), job("b")])
             (first, second) = look(storage, owner).claims
-            assert storage.settle([end(owner, first), end(owner, second)]) == [True, True]
+            assert storage.settle([end(owner, first), end(owner, second)]) == [Settled.APPLIED, Settled.APPLIED]
             assert storage.insert([job("a")]) == [True]
         assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "scheduled", "b": "success"}
 
         def write() -> None:
             storage.insert([job("c")])
             storage.settle([end(owner, found) for found in claim(storage, owner)])
-            storage.delete(["b"])
+            storage.delete(["b"], now=NOW, delete_at=None)
 
-        _in_a_block_that_stops(storage, write)
+        undone(storage, write)
         assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "scheduled", "b": "success"}
         assert [found.id for found in claim(storage, owner)] == ["a"]
 
@@ -126,7 +133,7 @@ class TransactionContract(StorageCase):
         storage.insert([job("a"), job("b", due_at=NOW + 1)])
         taken: list[Claim] = []
         for _ in range(2):
-            _in_a_block_that_stops(storage, lambda: taken.extend(claim(storage, owner, now=NOW + 1)))
+            undone(storage, lambda: taken.extend(claim(storage, owner, now=NOW + 1)))
         assert [found.id for found in taken] == ["a", "b", "a", "b"]
         assert [found.fence for found in claim(storage, owner, now=NOW + 1)] == [1, 1]
 
@@ -148,7 +155,7 @@ class TransactionContract(StorageCase):
         with storage.transaction():
             storage.insert([job("a")])
             assert one(storage, "a").status == "scheduled"
-            assert storage.count(JobQuery()) == {("task", "default", "scheduled"): 1}
+            assert storage.count(JobQuery()) == {CountKey("task", "default", "scheduled", False): 1}
             assert [record.id for record in storage.find(JobQuery())] == ["a"]
             storage.record([line("a")])
             assert storage.attempts("a") == [line("a")]
@@ -158,11 +165,14 @@ class TransactionContract(StorageCase):
         before = _everything(storage)
         with storage.transaction():
             storage.insert([job("new")])
-            storage.delete(["waits"])
+            storage.delete(["waits"], now=NOW, delete_at=None)
             storage.record([line("later")])
+            storage.insert([job("key", unique_key="k")])
+            storage.pause_queue("mail")
+            storage.register(PROFILE, now=NOW)
             assert _elsewhere(lambda: _everything(storage)) == before
             assert _elsewhere(lambda: storage.get(["new", "waits"]))[0].id == "waits"
-            assert sum(_elsewhere(lambda: storage.count(JobQuery())).values()) == 6
+            assert sum(_elsewhere(lambda: storage.count(JobQuery())).values()) == 10
         assert _elsewhere(lambda: storage.get(["new", "waits"]))[0].id == "new"
 
     def test_threads_may_read_while_another_one_writes(self, storage: Storage, owner: int) -> None:
@@ -178,9 +188,11 @@ class TransactionContract(StorageCase):
         readers = [threading.Thread(target=read) for _ in range(3)]
         for reader in readers:
             reader.start()
-        for batch in range(20):
-            storage.insert([job(f"{batch}-{number}") for number in range(10)])
-        is_done.set()
+        try:
+            for batch in range(20):
+                storage.insert([job(f"{batch}-{number}") for number in range(10)])
+        finally:
+            is_done.set()
         for reader in readers:
             reader.join()
         assert {count % 10 for count in seen} <= {0}
