@@ -123,7 +123,7 @@ def test_a_write_that_writes_nothing_opens_nothing(storage: SQLiteStorage, tmp_p
         number += 1
     assert (tmp_path / "jobs.db-wal").stat().st_size > 4_000_000
     assert storage.move("nobody", due_at=NOW, now=NOW) is False
-    assert storage.delete(["nobody"]) == 0
+    assert storage.delete(["nobody"], now=NOW, delete_at=None) == 0
     assert not _can(storage, "a")
     storage.insert([job("a")])
     assert _can(storage, "b")
