@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from jobify.engine.lines import Answer, Batch, Line
 from jobify.engine.sharing import share
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import Claimed, ClaimRequest, NewJob, Settlement
+from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
@@ -120,7 +120,7 @@ class DirectGate:
         job = self._unborn.pop(settlement.id, None)
         if job is not None:
             if settlement.finished_at is not None:
-                answer(True)
+                answer(Settled.APPLIED)
                 return
             self.storage.insert((job,))
         answer(self.storage.settle((settlement,))[0])
