@@ -20,7 +20,7 @@ from jobify.engine.verdict import settlement_of, skip_settlement
 from jobify.exceptions import AppStoppedError, BaseJobifyError, PayloadError, ResultNotStoredError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
-from jobify.records import Settlement
+from jobify.records import Settled, Settlement
 from jobify.runners.base import Call, contained
 from jobify.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
 from jobify.types import UNSET, Microseconds
@@ -153,16 +153,17 @@ class Completer:
         attempt.backend.gate.settle(settlement, answer, is_news=is_news, is_last=attempt.lane.is_idle)
 
     def _answer(
-        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: bool | Exception
+        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception
     ) -> None:
-        if answer is True:
+        if isinstance(answer, Exception):
+            if not self._has_given_up:
+                self._retry(attempt, outcome, settlement, pause, answer)
+        elif answer:
             self._tell(attempt, outcome, settlement)
             self._on_settled(attempt, settlement)
             self._forget(attempt)
-        elif answer is False:
+        else:
             self._refused(attempt)
-        elif not self._has_given_up:
-            self._retry(attempt, outcome, settlement, pause, answer)
 
     def _refused(self, attempt: Attempt) -> None:
         """The claim did not hold: the row was deleted, or taken from this process. The row tells how the job ends."""
