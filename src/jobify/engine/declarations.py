@@ -106,8 +106,8 @@ def _row(
     return NewJob(
         id=endpoint.name + DECLARED_SUFFIX,
         task=endpoint.name,
-        queue="default",
-        priority=0,
+        queue=endpoint.queue,
+        priority=endpoint.priority,
         status=JobStatus.SCHEDULED.value,
         ready=due_at <= now,
         due_at=due_at,
@@ -121,4 +121,6 @@ def _row(
         fence=0,
         attempt=0,
         started_at=None,
+        unique_key=None,
+        expires_at=None,
     )
