@@ -24,11 +24,11 @@ class Admission:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         handles: Handles,
         rules: Rules,
         completer: Completer,
+        *,
         is_unwanted: Callable[[str], bool],
         launch: Callable[[Attempt], None],
         clock: Clock,

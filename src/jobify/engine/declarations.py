@@ -57,7 +57,9 @@ async def bring_in_line(
         if declared.endpoint.outer:
             await _declare_through(backend, declared, handles, config)
     if gone:
-        await backend.gate.call(lambda: storage.delete(gone))
+        now = clock.now()
+        delete_at = config.limits.retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
+        await backend.gate.call(lambda: storage.delete(gone, now=now, delete_at=delete_at))
 
 
 async def _declare_through(

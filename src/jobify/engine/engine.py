@@ -107,26 +107,12 @@ class Engine:
             clock=clock,
             is_torn_down=self._is_torn_down,
         )
+        start, start_when_due = executor.launch, executor.launch_when_due
         self._intake = Intake(
-            registry,
-            backends,
-            handles,
-            rules,
-            lanes,
-            roster,
-            exchange,
-            config=config,
-            clock=clock,
-            launch=executor.launch,
+            registry, backends, handles, rules, lanes, roster, exchange, config=config, clock=clock, launch=start
         )
         self._admission = Admission(
-            registry=registry,
-            handles=handles,
-            rules=rules,
-            completer=completer,
-            is_unwanted=desk.is_unwanted,
-            launch=executor.launch_when_due,
-            clock=clock,
+            registry, handles, rules, completer, is_unwanted=desk.is_unwanted, launch=start_when_due, clock=clock
         )
         self.overview = Overview(registry, self._opened, roster, handles)
 
