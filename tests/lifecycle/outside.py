@@ -20,12 +20,14 @@ T = TypeVar("T")
 
 
 class Outside:
-    """In memory it is another user of the storage object; on a file it is as good as another process."""
+    """In memory it is another user of the storage object; on a file it is as good as another process, unless it is
+    given the app's own ``storage``."""
 
-    def __init__(self, app: Jobify, directory: Path) -> None:
+    def __init__(self, app: Jobify, directory: Path = Path(), *, storage: Storage | None = None) -> None:
         self._app = app
         self._is_memory = isinstance(app.configs.storage, MemoryStorage)
-        self.storage: Storage = app.configs.storage if self._is_memory else durable(directory)
+        own: Storage = app.configs.storage if self._is_memory else durable(directory)
+        self.storage: Storage = own if storage is None else storage
         self._shared = share(self.storage)
 
     @contextmanager
