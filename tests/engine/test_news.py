@@ -190,9 +190,7 @@ def test_a_shutdown_tells_workers_of_what_it_gives_back(tmp_path: Path, rings: l
     assert rings == [(True, False, ())]
 
 
-def test_jobs_that_expire_are_told_to_clients_and_to_those_who_enqueued_them(
-    tmp_path: Path, rings: list[Ring]
-) -> None:
+def test_jobs_that_expire_are_told_to_clients_and_to_those_who_enqueued_them(tmp_path: Path, rings: list[Ring]) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()

@@ -19,7 +19,6 @@ from jobify.records import OwnerRole
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, run, soon
 
-
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 
