@@ -160,7 +160,12 @@ def test_b33_words_that_mean_nothing(tmp_path: Path, column: str, caplog: pytest
             await soon(good.wait())
             for _ in range(3):
                 assert app.configs.storage.get(["bad"]), "nothing is deleted"
-            if column in ("options", "error", "queue"):
+            if (
+                column == "options"
+            ):  # what it was to be told is not known: it must not run as if it had been told nothing
+                await eventually(lambda: app.configs.storage.get(["bad"])[0].status == "failed")
+                assert app.configs.storage.get(["bad"])[0].error.startswith("PayloadError: ")  # type: ignore[union-attr]
+            if column in ("error", "queue"):
                 await soon(asyncio.to_thread(lambda: None))
                 await eventually(lambda: seen == [1, 1])
 

@@ -201,8 +201,14 @@ def test_a_success_is_kept_as_long_as_the_job_was_told(app: Jobify, outside: Out
 
 @pytest.mark.parametrize(
     "options",
-    ["{", '{"timeout": "soon"}', "[]", '{"retry": {"retries": 1, "include": ["nowhere:Error"]}}'],
-    ids=["no JSON", "a wrong type", "no object", "an unknown exception"],
+    [
+        "{",
+        '{"timeout": "soon"}',
+        "[]",
+        '{"retry": {"retries": 1, "include": ["nowhere:Error"]}}',
+        '{"metadata": {"deep": ' + "[" * 100_000 + "]" * 100_000 + "}}",
+    ],
+    ids=["no JSON", "a wrong type", "no object", "an unknown exception", "too deep"],
 )
 def test_options_that_cannot_be_read_fail_the_job(app: Jobify, outside: Outside, options: str) -> None:
     @app.task(name="task", retry=3)
