@@ -34,6 +34,7 @@ log = logging.getLogger("jobify.engine")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _LOOK_AGAIN = 1.0
+_CASCADED = Settled.CASCADED
 _PATIENCE = 30.0
 """Seconds that a shutdown gives a storage that does not answer."""
 
@@ -153,7 +154,7 @@ class Completer:
         elif answer:
             self._teller.tell(attempt, outcome, settlement)
             self._exchange.settled(attempt, settlement)
-            if answer is Settled.CASCADED:
+            if answer is _CASCADED:
                 self._exchange.look()
             self._forget(attempt)
         else:

@@ -26,6 +26,7 @@ __all__ = ("DirectGate",)
 
 T = TypeVar("T")
 
+_APPLIED: Final = Settled.APPLIED
 _KEPT: Final = 10_000
 """Rows of ended jobs that are held back at most."""
 
@@ -93,7 +94,7 @@ class DirectGate:
             if job is not None and settlement.finished_at is not None:
                 self._ended.append(job)
                 self._ends.append(settlement)
-                settled = Settled.APPLIED
+                settled = _APPLIED
             else:
                 if job is not None:
                     self.storage.insert((job,))
