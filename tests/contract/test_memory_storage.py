@@ -100,10 +100,10 @@ def test_the_newest_ended_jobs_are_kept_with_what_belongs_to_them() -> None:
     for id in "dcba":
         found = claimed(storage, owner, id)
         storage.report([report(owner, found)])
-        storage.settle([end(owner, found, result=id)])
+        storage.settle([end(owner, found, result=id.encode())])
     storage.insert([job("waits")])
     assert statuses(storage, "abcd") == ["success", "success", "missing", "missing"]
-    assert (one(storage, "b").result, len(storage.messages("b", after=0, limit=9))) == ("b", 1)
+    assert (one(storage, "b").result, len(storage.messages("b", after=0, limit=9))) == (b"b", 1)
     assert (storage.messages("d", after=0, limit=9), one(storage, "waits").status) == ([], "scheduled")
 
 

@@ -127,10 +127,10 @@ class Model(RuleBasedStateMachine):
 
     @rule(jobs=st.lists(waiting(), max_size=4))
     def insert(self, jobs: list[NewJob]) -> None:
-        ids = [job.id for job in jobs]
-        for number, job in enumerate(jobs):
+        ids = [new.id for new in jobs]
+        for number, new in enumerate(jobs):
             # Whether one that ended is the parent, or the one that takes its place in the same call, is left open.
-            jobs[number] = job._replace(parents=tuple(id for id in job.parents if id not in ids[number + 1 :]))
+            jobs[number] = new._replace(parents=tuple(id for id in new.parents if id not in ids[number + 1 :]))
         self.both("insert", jobs)
 
     @rule(data=st.data(), id=IDS, task=TASKS, unique_key=KEYS, rule=st.sampled_from([None, "{}"]))
