@@ -89,7 +89,7 @@ def read_options(text: str | None) -> JobOptions:
         return _NONE
     try:
         return msgspec.json.decode(text, type=JobOptions)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PayloadError(f"The options of the job cannot be read: {error}") from error
 
 

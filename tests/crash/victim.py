@@ -124,7 +124,7 @@ async def only_push() -> None:
     engine = app._engine
     assert engine is not None
     engine._intake.is_draining = True
-    for dispatcher in engine._dispatchers.values():
+    for dispatcher in engine._exchange.dispatchers.values():
         await dispatcher.stop()
 
 

@@ -57,7 +57,9 @@ async def bring_in_line(
         if declared.endpoint.outer:
             await _declare_through(backend, declared, handles, config)
     if gone:
-        await backend.gate.call(lambda: storage.delete(gone, now=clock.now(), delete_at=None))
+        now = clock.now()
+        delete_at = config.limits.retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
+        await backend.gate.call(lambda: storage.delete(gone, now=now, delete_at=delete_at))
 
 
 async def _declare_through(
@@ -73,7 +75,7 @@ async def _declare_through(
     job = handles.make(row.id, row.due_at, JobStatus.PENDING)
 
     async def store(context: OuterContext) -> None:
-        payload = backend.encode_call(endpoint, *context.runnable.call_arguments())
+        payload = backend.codec.encode_call(*context.runnable.call_arguments(), endpoint.types)
         changed = row._replace(payload=payload, options=options_with_origin(row))
         await backend.gate.call(lambda: declare(storage, [(changed, cron)]))
         job.status = JobStatus.SCHEDULED
@@ -106,13 +108,13 @@ def _row(
     return NewJob(
         id=endpoint.name + DECLARED_SUFFIX,
         task=endpoint.name,
-        queue="default",
-        priority=0,
+        queue=endpoint.queue,
+        priority=endpoint.priority,
         status=JobStatus.SCHEDULED.value,
         ready=due_at <= now,
         due_at=due_at,
         created_at=now,
-        payload=backend.encode_call(endpoint, cron.args, cron.kwargs),
+        payload=backend.codec.encode_call(cron.args, cron.kwargs, endpoint.types),
         rule=rule.text,
         offset_at=due_at,
         options=None,

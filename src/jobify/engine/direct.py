@@ -1,86 +1,139 @@
-"""The way to a storage in memory: none at all."""
+"""The gate of a storage in memory: calls are made at once, on the event loop's thread.
+
+A job that is born claimed, runs and ends has no use for a row as long as nobody looks. Its row is held back, together
+with how it ended, and given when somebody makes a call that might concern it, in this app or by another user of the
+storage object (``storage/sharing.py``); that one may sit in any thread, so a lock is held while the storage is used.
+
+Memory is no archive: of the jobs that have ended the newest ones are kept, here as in the storage.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from jobify.engine.gate import Insertion
 from jobify.engine.lines import Answer
-from jobify.records import Claimed, ClaimRequest, Settlement
+from jobify.engine.news import News
+from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.storage.base import Storage
+from jobify.storage.sharing import share
 from jobify.types import Microseconds
 
 __all__ = ("DirectGate",)
 
 T = TypeVar("T")
 
-_THE_END_OF_TIME: Final[Microseconds] = 2**63 - 1
-_TIDIED_AT_ONCE: Final = 1000
+_APPLIED: Final = Settled.APPLIED
+_KEPT: Final = 10_000
+"""Rows of ended jobs that are held back at most."""
 
 
 class DirectGate:
-    """The gate of a storage in memory: calls are made at once.
+    """See the module, and :class:`~jobify.engine.gate.Gate`."""
 
-    A job that is born claimed, runs and ends has no use for a row: nobody else can see it. It gets one only when it
-    has to wait (for a retry) or when somebody makes a call that might concern it. A row that may be deleted some time
-    after its job has ended is deleted at once.
-    """
-
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, is_temporary: bool) -> None:
         self.storage = storage
+        self._is_temporary = is_temporary
+        """Nobody can look any more once this gate is closed."""
         self.on_news: Callable[[], None] = _nothing
+        self._shared = share(storage)
+        self._lock = self._shared.lock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._unborn: dict[str, Insertion] = {}
+        self._ended: deque[NewJob] = deque(maxlen=_KEPT)
+        self._ends: deque[Settlement] = deque(maxlen=_KEPT)
+        """How they did, in the same order."""
 
-    def tell_others(self) -> None:
-        pass
+    # -- life ----------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        self.storage.open()
+        self._loop = asyncio.get_running_loop()
+        self._shared = share(self.storage)
+        self._lock = self._shared.lock
+        self._shared.open(self._hear, give_rows=self._give_rows)
 
     async def stop(self) -> None:
         self.abandon()
 
     def abandon(self) -> None:
-        self._unborn.clear()
-        self.storage.close()
+        with self._lock:
+            if not self._is_temporary:
+                self._give_rows()
+            self._shared.close(self._hear)
+
+    def tell_others(self) -> None:
+        if self._shared.is_divided:
+            self._shared.tell_others(self._hear)
+
+    def _hear(self) -> None:
+        """On any thread: another user of the storage object has news."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the event loop was closed
+                self._loop.call_soon_threadsafe(lambda: self.on_news())
+
+    # -- using the storage ---------------------------------------------------------------------------------------------
 
     def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
         if is_unseen:
-            self._unborn[insertion.job.id] = insertion
-            insertion(True)
+            with self._lock:
+                self._unborn[insertion.job.id] = insertion
+            added = True
         else:
-            self._give_rows()
-            insertion(self.storage.insert((insertion.row(),))[0])
+            with self._lock:
+                self._give_rows()
+                (added,) = self.storage.insert((insertion.row(),))
+            self.tell_others()
+        insertion(added)
 
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool, is_last: bool = False) -> None:
-        unborn = self._unborn.pop(settlement.id, None)
-        if unborn is not None:
-            if settlement.finished_at is not None:
-                answer(True)
-                return
-            self.storage.insert((unborn.row(),))
-        answer(self.storage.settle((settlement,))[0])
-        self._tidy()
+    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
+        with self._lock:
+            unborn = self._unborn.pop(settlement.id, None)
+            if unborn is not None and settlement.finished_at is not None:
+                self._ended.append(unborn.row())
+                self._ends.append(settlement)
+                settled = _APPLIED
+            else:
+                if unborn is not None:
+                    self.storage.insert((unborn.row(),))
+                (settled,) = self.storage.settle((settlement,))
+        if self._shared.is_divided:
+            self.tell_others()
+        answer(settled)
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        return self.storage.claim(request, now=now)
+        with self._lock:
+            return self.storage.claim(request, now=now)
 
-    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
-        self._give_rows()
-        try:
+    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
+        with self._lock:
+            self._shared.bring_up_to_date()
+            value = function()
+        if news is not None:
+            self.tell_others()
+        return value
+
+    async def tend(self, function: Callable[[], T]) -> T:
+        with self._lock:
             return function()
-        finally:
-            self._tidy()
 
-    def _tidy(self) -> None:
-        self.storage.purge(now=_THE_END_OF_TIME, limit=_TIDIED_AT_ONCE)
+    def spread(self, news: News) -> None:
+        self.tell_others()
 
     def _give_rows(self) -> None:
+        """With the lock held: what was held back becomes rows."""
+        if self._ended:
+            ended, ends = self._ended, self._ends
+            self._ended, self._ends = deque(maxlen=_KEPT), deque(maxlen=_KEPT)
+            self.storage.insert(ended)
+            self.storage.settle(ends)
         if self._unborn:
             self.storage.insert([unborn.row() for unborn in self._unborn.values()])
             self._unborn.clear()
 
 
 def _nothing() -> None:
-    """Nobody else could have news."""
+    """Nobody wants to hear of news."""

@@ -30,12 +30,13 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from jobify.engine.lines import Answer, Batch, Line
-from jobify.engine.sharing import share
+from jobify.engine.news import ORDER, WORK, News, all_of
 from jobify.engine.spot import Spot
 from jobify.exceptions import StorageUnavailableError
 from jobify.job import Job
-from jobify.records import Claimed, ClaimRequest, NewJob, Settlement
+from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.storage.base import Storage
+from jobify.storage.sharing import share
 from jobify.types import Microseconds
 
 __all__ = ("Gate", "Insertion", "ThreadGate")
@@ -78,17 +79,26 @@ class Gate(Protocol):
         so nobody else looks for it."""
         ...
 
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool, is_last: bool = False) -> None:
-        """Ask for :meth:`Storage.settle` of one attempt. ``is_news``: other processes are to be told. ``is_last``: none
-        of its like is at work here, so it will hardly get company."""
+    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
+        """Ask for :meth:`Storage.settle` of one attempt. ``news``: who is to be told; of what the end does to other
+        jobs everybody is. ``is_last``: none of its like is at work here, so it will hardly get company."""
         ...
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         """:meth:`Storage.claim`."""
         ...
 
-    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
-        """Run any other use of the storage; one that writes is atomic by itself or opens a transaction."""
+    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
+        """Run any other use of the storage; one that writes is atomic by itself or opens a transaction. ``news``: who
+        is to be told of it."""
+        ...
+
+    async def tend(self, function: Callable[[], T]) -> T:
+        """:meth:`call`, for what concerns only jobs that wait, or were claimed: rows that are held back stay so."""
+        ...
+
+    def spread(self, news: News) -> None:
+        """Tell of what was written by an earlier call."""
         ...
 
 
@@ -119,7 +129,7 @@ class ThreadGate:
         self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
         self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
         self._lines: tuple[Line[Any], ...] = (self._inserts, self._settlements, self._claims, self._calls)
-        self._news: deque[None] = deque()
+        self._news: deque[News] = deque()
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._is_signalled = False
         self._is_resting = False
@@ -173,24 +183,31 @@ class ThreadGate:
     def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
         job = insertion.row()
         is_small = len(job.payload) <= _SMALL
-        self._ask_singly(_Single(self._inserts, job, insertion, is_news=job.owner is None), is_small=is_small)
+        news = WORK if job.owner is None else None
+        self._ask_singly(_Single(self._inserts, job, insertion, news), is_small=is_small)
 
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool, is_last: bool = False) -> None:
+    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
         is_small = not settlement.history and (settlement.result is None or len(settlement.result) <= _SMALL)
-        single = _Single(self._settlements, settlement, answer, is_news=is_news)
+        single = _Single(self._settlements, settlement, answer, news)
         self._ask_singly(single, is_small=is_small, is_last=is_last)
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         claimed: Claimed = await self._ask(self._claims, (request, now))
         return claimed
 
-    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
+    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
         answered = self._ask(self._calls, function)
-        if is_news:
-            self._news.append(None)
-            self._signal()
+        if news is not None:
+            self.spread(news)
         value: T = await answered
         return value
+
+    async def tend(self, function: Callable[[], T]) -> T:
+        return await self.call(function)
+
+    def spread(self, news: News) -> None:
+        self._news.append(news)
+        self._signal()
 
     def tell_others(self) -> None:
         self._shared.tell_others(self._hear)
@@ -225,9 +242,9 @@ class ThreadGate:
         if not (single.line.is_open and self._spot.execute(batch)):
             self._stand_in_line(single)
             return
-        if single.is_news and self._spot.is_overheard:
-            self._news.append(None)
-            self._signal()
+        if self._spot.is_overheard:
+            for news in filter(None, (single.news, _cascade(batch))):
+                self.spread(news)
         batch.deliver()
 
     def _line_up(self) -> None:
@@ -238,8 +255,8 @@ class ThreadGate:
 
     def _stand_in_line(self, single: _Single) -> None:
         single.line.ask(single.question, single.answer)
-        if single.is_news:  # appended last: when the thread finds it, what is news is written or in line
-            self._news.append(None)
+        if single.news is not None:  # appended last: when the thread finds it, what is news is written or in line
+            self._news.append(single.news)
         self._signal()
 
     def _ask(self, line: Line[Any], question: Any) -> asyncio.Future[Any]:
@@ -269,25 +286,28 @@ class ThreadGate:
     def _serve(self) -> bool:
         """Make the calls that stand in line; whether a line was too long to be served at once."""
         news = [self._news.popleft() for _ in range(len(self._news))]
-        taken: list[Batch[Any] | None] = [self._inserts.take(), self._settlements.take(), self._claims.take()]
-        calls = self._calls.take()
+        inserts, settlements, calls = self._inserts.take(), self._settlements.take(), self._calls.take()
+        taken: list[Batch[Any] | None] = [inserts, settlements, self._claims.take()]
         batches: list[Batch[Any]] = [batch for batch in taken if batch is not None]
         with self._shared.lock:
             self._execute(batches)
             if calls is not None:
                 calls.execute()
                 batches.append(calls)
+        cascade = None if settlements is None else _cascade(settlements)
+        if cascade is not None:
+            news.append(cascade)
         if news:
-            self._ring()
+            self._ring(all_of(news))
         if batches:
             self._hand_over(batches)
         return any(len(batch) == _MAX_GROUP for batch in batches)
 
-    def _ring(self) -> None:
+    def _ring(self, news: News) -> None:
         try:
             self.tell_others()
             if self.storage.bell is not None:
-                self.storage.bell.ring(workers=True, clients=True)
+                self.storage.bell.ring(workers=news.workers, clients=news.clients, owners=news.owners)
         except Exception:  # of a user's own storage: what is committed must still be answered
             log.exception("The bell of %r failed.", self.storage)
 
@@ -320,10 +340,15 @@ class _Single(NamedTuple):
     line: Line[Any]
     question: Any
     answer: Answer
-    is_news: bool
+    news: News | None
 
 
 _TimedClaim: TypeAlias = tuple[ClaimRequest, Microseconds]
+
+
+def _cascade(batch: Batch[Any]) -> News | None:
+    """Whom it concerns that settlements have moved other jobs, if they have."""
+    return ORDER if Settled.CASCADED in batch.values else None
 
 
 def _call_each(functions: Sequence[Callable[[], Any]]) -> list[Any]:

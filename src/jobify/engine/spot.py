@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any, Final
 
 from jobify.engine.lines import Batch
-from jobify.engine.sharing import Shared
+from jobify.storage.sharing import Shared
 from jobify.storage.base import Storage
 
 __all__ = ("Spot",)
