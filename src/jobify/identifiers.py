@@ -35,8 +35,8 @@ def text_ids(generator: Callable[[], Any]) -> Callable[[], str]:
     return make
 
 
-def check_text(value: Any, *, what: str) -> None:
-    """ConfigurationError naming ``what``, unless ``value`` is a text that is not empty and that a database can hold."""
+def check_text(value: Any, *, what: str) -> str:
+    """``value``, a text that is not empty and that any database can hold; else ConfigurationError naming ``what``."""
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"The {what} is {value!r}; it must be a text that is not empty.")
     if not is_storable(value):
@@ -44,6 +44,7 @@ def check_text(value: Any, *, what: str) -> None:
             f"The {what} is {value!r}; it must be without NUL characters and surrogates (halves of characters), which "
             "no database can hold. Replace them."
         )
+    return value
 
 
 def is_storable(text: str) -> bool:

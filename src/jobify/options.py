@@ -22,7 +22,6 @@ __all__ = (
     "check_handlers",
     "check_options",
     "check_priority",
-    "check_text",
     "resolve_run_mode",
 )
 
@@ -117,15 +116,6 @@ def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
         least = "0 or more" if allow_zero else "more than 0"
         raise ConfigurationError(f"The {what} is {value!r}; it must be {least}, in seconds, and finite.")
     return float(value)
-
-
-def check_text(value: Any, *, what: str) -> str:
-    """``value`` as a text that is not empty and that any database can hold, or ConfigurationError naming ``what``."""
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"The {what} is {value!r}; it must be a text that is not empty.")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ConfigurationError(f"The {what} is {value!r}, which no database can hold. Use ordinary characters.")
-    return value
 
 
 def check_priority(value: Any, *, what: str) -> int:

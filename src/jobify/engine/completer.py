@@ -18,7 +18,7 @@ from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
 from jobify.engine.verdict import settlement_of, skip_settlement
-from jobify.exceptions import AppStoppedError, BaseJobifyError, PayloadError, ResultNotStoredError, shown
+from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Settled, Settlement

@@ -6,8 +6,8 @@ from time import monotonic
 from typing import Any, Final
 
 from jobify.engine.lines import Batch
-from jobify.storage.sharing import Shared
 from jobify.storage.base import Storage
+from jobify.storage.sharing import Shared
 
 __all__ = ("Spot",)
 

@@ -206,8 +206,8 @@ class TransactionContract(StorageCase):
             assert storage.insert([new]) == [not is_made]
             ended = end(owner, new)
             is_made = made_on_the_spot(storage, lambda ended=ended: storage.settle([ended]))  # type: ignore[misc]
-            assert storage.settle([ended]) == [not is_made]
-        assert storage.count(JobQuery()) == {("task", "default", "success"): 50}
+            assert storage.settle([ended]) == [Settled.REFUSED if is_made else Settled.APPLIED]
+        assert storage.count(JobQuery()) == {CountKey("task", "default", "success", False): 50}
 
     def test_nothing_is_made_on_the_spot_in_a_block(self, storage: Storage) -> None:
         """What is open, here or in another thread, would have to be waited for, or be part of it."""
