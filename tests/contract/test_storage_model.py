@@ -129,8 +129,10 @@ class Model(RuleBasedStateMachine):
     def insert(self, jobs: list[NewJob]) -> None:
         ids = [new.id for new in jobs]
         for number, new in enumerate(jobs):
-            # Whether one that ended is the parent, or the one that takes its place in the same call, is left open.
-            jobs[number] = new._replace(parents=tuple(id for id in new.parents if id not in ids[number + 1 :]))
+            # Whether one that ended is the parent, or the one that takes its place in the same call, is left open; and
+            # nobody adds a job that depends on others in a status of its own.
+            known = [id for id in new.parents if id not in ids[number + 1 :] and new.status == "scheduled"]
+            jobs[number] = new._replace(parents=tuple(known))
         self.both("insert", jobs)
 
     @rule(data=st.data(), id=IDS, task=TASKS, unique_key=KEYS, rule=st.sampled_from([None, "{}"]))

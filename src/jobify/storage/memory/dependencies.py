@@ -49,15 +49,14 @@ class Dependencies:
         self.keep(row)
 
     def _bound(self, row: Row) -> Row:
-        """A row as its parents leave it; those are told of it. Only a job that waits can wait for them."""
+        """A row as its parents leave it; those are told of it."""
         parents = [self._parent(row, id) for id in row.parents]
-        is_waiting = row.record.status == SCHEDULED
-        failed = next((parent for parent in parents if is_waiting and _has_failed(parent)), None)
+        failed = next((parent for parent in parents if _has_failed(parent)), None)
         tie = Tie(row.record.id, row.seq, row.version)
         blockers = 0
         for parent in parents:
             waiters = parent.waiters
-            if is_waiting and failed is None and not rows.has_ended(parent):
+            if failed is None and not rows.has_ended(parent):
                 waiters = (*waiters, tie)
                 blockers += 1
             self._table.keep(parent._replace(children=(*parent.children, tie), waiters=waiters))
