@@ -136,7 +136,7 @@ def test_after_a_fork_the_parent_begins_with_an_ordinary_write(storage: SQLiteSt
         os._exit(0 if not _can(storage, "child") else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert not _can(storage, "a")
-    storage.delete(["first", "second"])
+    storage.delete(["first", "second"], now=NOW, delete_at=None)
     _warm_up(storage)
 
 
