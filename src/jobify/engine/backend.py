@@ -7,7 +7,9 @@ from typing import Any
 
 from jobify.clock import Clock
 from jobify.engine.gate import DirectGate, Gate, ThreadGate
+from jobify.engine.reporter import Reporter
 from jobify.registry import Endpoint
+from jobify.serializers.base import Serializer
 from jobify.serializers.codec import Codec
 from jobify.storage.base import Storage
 
@@ -25,12 +27,14 @@ class Backend:
         self.is_durable = storage.is_durable
         self.gate: Gate = DirectGate(storage) if in_memory else ThreadGate(storage)
         self.owner = 0
+        self.reporter = Reporter(self.gate, clock)
         self._codec = codec
         self._clock = clock
         self._is_encoded = not in_memory
 
     async def start(self) -> None:
         """Open the storage and become an owner in it."""
+        self.reporter.start()
         await self.gate.start()
         try:
             self.owner = await self.gate.call(lambda: self.storage.register(now=self._clock.now()))
@@ -65,3 +69,12 @@ class Backend:
     def decode_result(self, endpoint: Endpoint, data: bytes) -> Any:
         """What a task returned, from the row."""
         return self._codec.decode_result(data, endpoint.spec.result_type)
+
+    def encode_value(self, value: Any) -> Any:
+        """What a task publishes, for a report; PayloadError if it cannot be written."""
+        return self._codec.encode_value(value) if self._is_encoded else value
+
+    @property
+    def serializer(self) -> Serializer | None:
+        """What a child process encodes published values with; None: they stay what they are."""
+        return self._codec.serializer if self._is_encoded else None
