@@ -24,6 +24,7 @@ from jobify.options import RunMode
 from jobify.records import Settlement
 from jobify.runners.base import Call, contained
 from jobify.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
+from jobify.tracebacks import own_traceback
 from jobify.types import UNSET, Microseconds
 
 __all__ = ("Completer",)
@@ -134,7 +135,7 @@ class Completer:
         try:
             settlement = settlement_of(attempt, outcome, result, now=now, ttl=self._ttl)
         except Exception as error:  # of a user's cron parser, asked for the next run: there is none
-            log.exception("The schedule %s ends: its next run cannot be found.", attempt.id)
+            log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, own_traceback(error))
             attempt.run, outcome = None, Failed(error)
             settlement = settlement_of(attempt, outcome, None, now=now, ttl=self._ttl)
         if problem is not None:

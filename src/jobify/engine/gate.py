@@ -26,10 +26,10 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from jobify.engine.lines import Answer, Batch, Line
-from jobify.engine.sharing import share
 from jobify.exceptions import StorageUnavailableError
 from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settlement
 from jobify.storage.base import Storage
+from jobify.storage.sharing import share
 from jobify.types import Microseconds
 
 __all__ = ("DirectGate", "Gate", "ThreadGate")

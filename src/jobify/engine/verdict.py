@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any, Final, NamedTuple
 
 from jobify.clock import seconds, to_datetime
@@ -24,6 +23,7 @@ from jobify.status import (
     TimedOut,
     after,
 )
+from jobify.tracebacks import own_traceback
 from jobify.types import Microseconds
 
 __all__ = ("describe_error", "outcome_of", "settlement_of", "skip_record", "skip_settlement")
@@ -234,6 +234,6 @@ def _history(
 def _traceback(outcome: Outcome) -> str | None:
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
-            return shown("".join(traceback.format_exception(error, chain=False)), _LONGEST_TRACEBACK)
+            return shown(own_traceback(error), _LONGEST_TRACEBACK)
         case _:
             return None

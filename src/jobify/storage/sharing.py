@@ -1,0 +1,90 @@
+"""One storage object in several hands of one process: apps that were given the same one, and whoever enqueues.
+
+Two objects for one file are as good as two processes. One object has one connection and one transaction: it is opened
+by the first that uses it and closed by the last, and they take turns. A storage tells only other *processes* of news,
+so those that share it tell each other. The engine of a storage in memory holds rows back that nobody can see; it gives
+them away before somebody else looks (``give_rows``).
+
+A fork takes none of this along: the child begins with nobody in the list, and whoever uses a storage there opens it
+anew.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from jobify.storage.base import Storage
+
+__all__ = ("Shared", "share")
+
+Tell = Callable[[], None]
+
+
+class Shared:
+    """Who uses a storage object. ``lock`` is held while it is used."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.lock = threading.RLock()
+        self.is_left_behind = False
+        """This is a child process, and what is known here is its parent's: share the storage anew."""
+        self._storage = storage
+        self._users: list[Tell] = []
+        self._givers: dict[Tell, Callable[[], None]] = {}
+
+    def open(self, user: Tell, *, give_rows: Callable[[], None] | None = None) -> None:
+        """Open the storage for one more user, who is known by how to tell it of news (from any thread).
+
+        ``give_rows`` is called, with the lock held, when another user is about to look: what this one has held back
+        becomes rows then.
+        """
+        with self.lock:
+            self._storage.open()
+            self._users.append(user)
+            if give_rows is not None:
+                self._givers[user] = give_rows
+
+    def close(self, user: Tell) -> None:
+        """Close the storage if nobody else uses it."""
+        with self.lock:
+            self._users = [other for other in self._users if other != user]
+            self._givers.pop(user, None)
+            if not self._users:
+                with _guard:
+                    _shared.pop(id(self._storage), None)
+                self._storage.close()
+
+    def bring_up_to_date(self) -> None:
+        """Have everybody give the rows that they have held back. To be called with the lock held, before a look."""
+        for give_rows in self._givers.values():
+            give_rows()
+
+    def tell_others(self, user: Tell) -> None:
+        """Tell everybody but ``user`` that there are news."""
+        for other in self._users:
+            if other != user:
+                other()
+
+
+# An app that is collected lets go of its storage, and the garbage collector may run at any moment: hence the RLock.
+_guard = threading.RLock()
+_shared: dict[int, Shared] = {}
+
+
+def share(storage: Storage) -> Shared:
+    """What all users of this object have in common, as long as there are any."""
+    with _guard:
+        return _shared.setdefault(id(storage), Shared(storage))
+
+
+def _forget() -> None:
+    global _guard
+    _guard = threading.RLock()
+    for shared in _shared.values():
+        shared.is_left_behind = True
+    _shared.clear()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forget)
