@@ -25,7 +25,6 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Any, Final, Protocol
 
 from jobify.clock import Clock
@@ -214,13 +213,9 @@ class Voice:
         """The next group. Progress goes first: what it counts has been said."""
         group = [] if self._progress is None else [self._progress]
         self._progress = None
-        if self._singles:
-            self._singles -= 1
-            return group or [self._lines.popleft()]
-        lines = list(islice(self._lines, _GROUP))
-        for _ in lines:
-            self._lines.popleft()
-        return group + lines
+        room = (1 if self._singles else _GROUP) - len(group)
+        self._singles = max(0, self._singles - 1)
+        return group + [self._lines.popleft() for _ in range(min(room, len(self._lines)))]
 
     def _hear(self, group: list[Report], answer: Sequence[bool] | Exception) -> None:
         """The storage has answered."""

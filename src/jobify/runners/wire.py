@@ -52,7 +52,7 @@ class Request(NamedTuple):
     address: Address
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    badge: Badge | None
+    badge: Badge | None = None
     """The job that it is for, if it is for one."""
 
 
