@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -57,7 +57,7 @@ class Gate:
 
 class Attempt:
     id, number, task_name, queue_name = "the-job", 1, "talk", "default"
-    metadata: dict[str, Any] = {}
+    metadata: ClassVar[dict[str, Any]] = {}
     timeout: float | None = None
     deadline: float | None = None
     voice: Voice | None = None
