@@ -8,12 +8,15 @@ from typing import Any
 from jobify.clock import Clock
 from jobify.engine.gate import DirectGate, Gate, ThreadGate
 from jobify.engine.reporter import Reporter
+from jobify.records import OwnerProfile, OwnerRole
 from jobify.registry import Endpoint
 from jobify.serializers.base import Serializer
 from jobify.serializers.codec import Codec
 from jobify.storage.base import Storage
 
 __all__ = ("Backend",)
+
+_PROFILE = OwnerProfile(OwnerRole.WORKER, None, (), 0)
 
 
 class Backend:
@@ -37,7 +40,7 @@ class Backend:
         self.reporter.start()
         await self.gate.start()
         try:
-            self.owner = await self.gate.call(lambda: self.storage.register(now=self._clock.now()))
+            self.owner = await self.gate.call(lambda: self.storage.register(_PROFILE, now=self._clock.now()))
         except BaseException:
             await self.gate.stop()
             raise

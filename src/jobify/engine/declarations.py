@@ -57,7 +57,7 @@ async def bring_in_line(
         if declared.endpoint.outer:
             await _declare_through(backend, declared, handles, config)
     if gone:
-        await backend.gate.call(lambda: storage.delete(gone))
+        await backend.gate.call(lambda: storage.delete(gone, now=clock.now(), delete_at=None))
 
 
 async def _declare_through(
@@ -121,4 +121,6 @@ def _row(
         fence=0,
         attempt=0,
         started_at=None,
+        unique_key=None,
+        expires_at=None,
     )

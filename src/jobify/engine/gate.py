@@ -288,17 +288,18 @@ class ThreadGate:
             if calls is not None:
                 calls.execute()
                 batches.append(calls)
-        if news or (inserts is not None and any(job.owner is None for job in inserts.questions)):
-            self._ring()
+        is_work = bool(news) or (inserts is not None and any(job.owner is None for job in inserts.questions))
+        if is_work or reports is not None:
+            self._ring(workers=is_work)
         if batches:
             self._hand_over(batches)
         return any(len(batch) == _MAX_GROUP for batch in batches)
 
-    def _ring(self) -> None:
+    def _ring(self, *, workers: bool) -> None:
         try:
             self.tell_others()
             if self.storage.bell is not None:
-                self.storage.bell.ring()
+                self.storage.bell.ring(workers=workers, clients=True)
         except Exception:  # of a user's own storage: what is committed must still be answered
             log.exception("The bell of %r failed.", self.storage)
 

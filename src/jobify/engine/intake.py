@@ -85,6 +85,8 @@ class Draft(Struct, eq=False, gc=False):
             1 if is_claimed else 0,
             1 if is_claimed else 0,
             self.now if is_claimed else None,
+            None,
+            None,
         )
 
     def attempt(self, lane: LaneSlots) -> Attempt:

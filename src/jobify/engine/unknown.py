@@ -36,7 +36,7 @@ class UnknownTasks(Service):
     async def run(self) -> None:
         found = await asyncio.to_thread(partial(self._backend.storage.count, _UNFINISHED))
         unknown: Counter[str] = Counter()
-        for (task, _, _), count in found.items():
+        for (task, *_), count in found.items():
             if task not in self._registry:
                 unknown[task] += count
         for task, count in sorted(unknown.items()):

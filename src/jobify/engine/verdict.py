@@ -91,7 +91,7 @@ def settlement_of(
     if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to, on the hot path
         return Settlement(
             _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, now + seconds(ttl),
-            attempt.id, attempt.backend.owner, attempt.fence,
+            False, attempt.id, attempt.backend.owner, attempt.fence,
         )  # fmt: skip
     following = _next(attempt, outcome, now)
     status = after(JobStatus.RUNNING, following.event)
@@ -111,6 +111,7 @@ def settlement_of(
         error=error,
         finished_at=now if has_ended else None,
         delete_at=now + seconds(ttl) if has_ended and not is_kept else None,
+        is_dead=False,
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
@@ -134,6 +135,7 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
         error=None,
         finished_at=now if decision.run_at is None else None,
         delete_at=None,
+        is_dead=False,
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
