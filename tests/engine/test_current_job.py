@@ -16,7 +16,8 @@ from jobify.engine import completer, reporter
 from jobify.exceptions import JobTimeoutError, StorageUnavailableError
 from jobify.middleware import BaseMiddleware, CallNext
 from jobify.records import MessageKind, MessageRecord, Report, Settled, Settlement
-from jobify.storage import MemoryStorage, SQLiteStorage
+from jobify.storage import SQLiteStorage
+from jobify.storage.memory import MemoryStorage
 from support import durable, eventually, run, soon
 
 MODES = {

@@ -82,7 +82,7 @@ class Completer:
 
     def _give_up(self) -> None:
         self._has_given_up = True
-        for attempt, error in self._stuck.values():
+        for attempt, error in list(self._stuck.values()):
             log.error("The outcome of job %s could not be stored and is lost: %s", attempt.id, error)
             if attempt.job is not None:
                 attempt.job.end(JobStatus.CANCELLED, error)
@@ -168,14 +168,15 @@ class Completer:
     def _answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: bool | Exception
     ) -> None:
-        if answer is True:
+        if isinstance(answer, Exception):
+            if not self._has_given_up:
+                self._retry(attempt, outcome, settlement, pause, answer)
+        elif answer:
             self._tell(attempt, outcome, settlement)
             self._on_settled(attempt, settlement)
             self._forget(attempt)
-        elif answer is False:
+        else:
             self._refused(attempt)
-        elif not self._has_given_up:
-            self._retry(attempt, outcome, settlement, pause, answer)
 
     def _refused(self, attempt: Attempt) -> None:
         """The claim did not hold: the row was deleted, or taken from this process. The row tells how the job ends."""
