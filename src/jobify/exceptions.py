@@ -194,7 +194,9 @@ class TaskFailedError(JobFailedError, RuntimeError):
 
     verb = "failed"
 
-    def __init__(self, job_id: str, reason: str, *, error_type: str | None = None, traceback: str | None = None) -> None:
+    def __init__(
+        self, job_id: str, reason: str, *, error_type: str | None = None, traceback: str | None = None
+    ) -> None:
         self.job_id = job_id
         self.reason = reason
         self.error_type = error_type
