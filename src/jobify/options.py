@@ -6,14 +6,29 @@ import difflib
 import math
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, TypedDict, cast
+from typing import Any, Final, TypedDict, cast
 
 from jobify.cron import Cron
 from jobify.exceptions import ConfigurationError
 from jobify.retry import SmartRetry, as_retry
 from jobify.types import MappingExceptionHandlers
 
-__all__ = ("RouteOptions", "RunMode", "check_duration", "check_handlers", "check_options", "resolve_run_mode")
+__all__ = (
+    "DEFAULT_QUEUE",
+    "RouteOptions",
+    "RunMode",
+    "check_duration",
+    "check_handlers",
+    "check_options",
+    "check_priority",
+    "check_text",
+    "resolve_run_mode",
+)
+
+DEFAULT_QUEUE = "default"
+
+_HIGHEST: Final = 2**31
+"""What a priority stays below, on either side of 0: any database can hold it."""
 
 
 class RunMode(StrEnum):
@@ -31,7 +46,8 @@ class RouteOptions(TypedDict, total=False):
     """The options of a task, as they are given to ``@app.task`` and seen by middleware.
 
     ``retry`` is always a :class:`~jobify.retry.SmartRetry` once the task is registered. ``timeout`` is in seconds, per
-    attempt. ``metadata`` is yours: Jobify does not look at it.
+    attempt. ``metadata`` is yours: Jobify does not look at it. ``queue`` is where its jobs wait ("default"); in a
+    queue, jobs of a higher ``priority`` (0) come first.
     """
 
     name: str
@@ -39,6 +55,8 @@ class RouteOptions(TypedDict, total=False):
     retry: int | SmartRetry | None
     timeout: float | None
     durable: bool
+    queue: str
+    priority: int
     run_mode: RunMode
     metadata: Mapping[str, Any] | None
     exception_handlers: MappingExceptionHandlers | None
@@ -64,6 +82,10 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
         options["timeout"] = check_duration(options["timeout"], what=f"timeout of task {task!r}", allow_zero=False)
     if "run_mode" in options:
         options["run_mode"] = _run_mode(options["run_mode"], task)
+    if "queue" in options:
+        check_text(options["queue"], what=f"queue of task {task!r}")
+    if "priority" in options:
+        check_priority(options["priority"], what=f"priority of task {task!r}")
     return cast("RouteOptions", options)
 
 
@@ -93,6 +115,25 @@ def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
         least = "0 or more" if allow_zero else "more than 0"
         raise ConfigurationError(f"The {what} is {value!r}; it must be {least}, in seconds, and finite.")
     return float(value)
+
+
+def check_text(value: Any, *, what: str) -> str:
+    """``value`` as a text that is not empty and that any database can hold, or ConfigurationError naming ``what``."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"The {what} is {value!r}; it must be a text that is not empty.")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigurationError(f"The {what} is {value!r}, which no database can hold. Use ordinary characters.")
+    return value
+
+
+def check_priority(value: Any, *, what: str) -> int:
+    """``value`` as a priority, or ConfigurationError naming ``what``."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= _HIGHEST:
+        raise ConfigurationError(
+            f"The {what} is {value!r}; it must be a whole number, not beyond two billion. Jobs with a higher one go "
+            "first."
+        )
+    return value
 
 
 def check_handlers(handlers: Any, where: str) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from jobify.clock import Clock, seconds
+from jobify.clock import Clock
 from jobify.engine.backend import Backend
+from jobify.engine.news import ORDER
 from jobify.engine.service import Periodic
 from jobify.records import Recovered
 from jobify.settings import Limits
@@ -37,16 +38,17 @@ class Recovery(Periodic):
 
     async def step(self) -> None:
         storage, now = self._backend.storage, self._clock.now()
-        recovered = await self._backend.gate.call(
+        recovered = await self._backend.gate.tend(
             lambda: storage.recover(
                 now=now,
                 max_crashes=self._limits.max_crashes,
-                delete_at=now + seconds(self._limits.result_ttl),
+                delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
             )
         )
         for job in recovered:
             self._report(job)
         if recovered:
+            self._backend.gate.spread(ORDER)
             self._on_recovered()
 
     def _report(self, job: Recovered) -> None:

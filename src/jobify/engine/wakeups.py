@@ -31,7 +31,6 @@ class Wakeups(Periodic):
         self._fileno = -1
 
     async def start(self) -> None:
-        self._backend.gate.on_news = self._look
         bell = self._backend.storage.bell
         if bell is not None and bell.fileno() >= 0:
             try:
@@ -54,7 +53,7 @@ class Wakeups(Periodic):
             self._tell()
 
     async def step(self) -> None:
-        if await self._backend.gate.call(self._backend.storage.changed):
+        if await self._backend.gate.tend(self._backend.storage.changed):
             self._tell()
 
     def _tell(self) -> None:

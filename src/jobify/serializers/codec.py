@@ -143,8 +143,12 @@ class Codec:
         return self._dumpb(self._dump(value, tp, "result") if self._converts else value, _in_result)
 
     def encode_value(self, value: Any) -> bytes:
-        """The bytes of a value that a task publishes on its way; :meth:`decode_result` reads them."""
+        """The bytes of a value that a task publishes on its way."""
         return self._dumpb(value, _as_it_is)
+
+    def decode_value(self, data: bytes) -> Any:
+        """What a task published."""
+        return self._loadb(data)
 
     def decode_result(self, data: bytes, tp: Any = Any) -> Any:
         """What a task returned."""
