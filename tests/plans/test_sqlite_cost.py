@@ -21,8 +21,8 @@ T = TypeVar("T")
 CROWD = """
 WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
 INSERT INTO jobs (
-    id, status, ready, fence, task, queue, priority, due_at, created_at, attempt, payload, delete_at, finished_at, blockers,
-    unique_key, expires_at
+    id, status, ready, fence, task, queue, priority, due_at, created_at, attempt, payload, delete_at, finished_at,
+    blockers, unique_key, expires_at
 )
 SELECT
     ?1 || n, ?2, ?3, 1, ?4, ?5, 0, ?6, 0, 0, x'00', ?7, iif(?2 = 'success', 1, NULL), ?8, ?1 || n, ?6 + 1000000000000
