@@ -17,7 +17,7 @@ from jobify import INJECT, Cron, Job, JobContext, Jobify, JobStatus, RunMode, Sm
 from jobify.engine import completer, reporter
 from jobify.exceptions import JobTimeoutError, StorageUnavailableError, TaskCancelledError
 from jobify.middleware import BaseMiddleware, CallNext
-from jobify.records import MessageKind, MessageRecord, Report, Settled, Settlement
+from jobify.records import MessageKind, MessageRecord, OwnerProfile, OwnerRole, Report, Settled, Settlement
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from support import durable, eventually, run, soon
@@ -380,6 +380,33 @@ def test_a_job_that_was_taken_from_this_process_reports_in_vain(
             go_on.set()
             await eventually(lambda: "its outcome is refused" in caplog.text)
             assert values(app, job.id) == ["in time"]
+
+    run(main())
+
+
+def test_whoever_waits_in_another_process_hears_of_a_report_while_the_job_runs(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    done = asyncio.Event()
+
+    @app.task(name="talk")
+    async def talk() -> None:
+        while not done.is_set():
+            current_job.update_progress(50)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with app:
+            client = durable(tmp_path)
+            client.open()
+            with closing(client):
+                client.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=0)
+                bell = client.bell
+                assert bell is not None
+                job = await talk.push()
+                await eventually(bell.answer)
+                assert progress(app, job.id) == 50
+                done.set()
+                await soon(job)
 
     run(main())
 
