@@ -235,10 +235,12 @@ class Jobify(Router):
     def _backends(self) -> Backends:
         storage, queues = self.configs.storage, self.configs.limits.queues
         if isinstance(storage, MemoryStorage):
-            return Backends(None, Backend(storage, self._codec, self._clock, in_memory=True))
+            return Backends(
+                None, Backend(storage, self._codec, self._clock, in_memory=True, is_temporary=self._is_memory_only)
+            )
         return Backends(
             Backend(storage, self._codec, self._clock, in_memory=False, queues=queues),
-            Backend(MemoryStorage(), self._codec, self._clock, in_memory=True),
+            Backend(MemoryStorage(), self._codec, self._clock, in_memory=True, is_temporary=True),
         )
 
     def _forget_life(self) -> None:

@@ -23,20 +23,28 @@ __all__ = ("Backend", "Backends")
 class Backend:
     """A storage with what is needed to use it.
 
-    What is kept ``in_memory`` never leaves the process: arguments and results stay the objects they are.
+    What is kept ``in_memory`` never leaves the process: arguments and results stay the objects they are. A storage that
+    is ``temporary`` ends with this life of the app.
     """
 
     def __init__(
-        self, storage: Storage, codec: Codec, clock: Clock, *, in_memory: bool, queues: tuple[str, ...] | None = None
+        self,
+        storage: Storage,
+        codec: Codec,
+        clock: Clock,
+        *,
+        in_memory: bool,
+        is_temporary: bool = False,
+        queues: tuple[str, ...] | None = None,
     ) -> None:
         self.storage = storage
         self.is_durable = storage.is_durable
-        self.gate: Gate = DirectGate(storage) if in_memory else ThreadGate(storage)
+        self.gate: Gate = DirectGate(storage, is_temporary=is_temporary) if in_memory else ThreadGate(storage)
         self.owner = 0
         self.reporter = Reporter(self.gate, clock)
         self.queues = Queues(None if in_memory else queues)
         self.is_in_memory = in_memory
-        self._codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
+        self.codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
         self._clock = clock
 
     async def start(self, profile: OwnerProfile) -> None:
@@ -57,30 +65,18 @@ class Backend:
         finally:
             await self.gate.stop()
 
-    def encode_call(self, endpoint: Endpoint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The payload of a call; PayloadError if it could not be restored."""
-        return self._codec.encode_call(args, kwargs, endpoint.types)
-
-    def decode_call(self, endpoint: Endpoint, payload: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments in a payload; PayloadError if they cannot be restored."""
-        return self._codec.decode_call(payload, endpoint.types)
-
-    def encode_result(self, endpoint: Endpoint, value: Any) -> Any:
-        """What a task returned, for the row; PayloadError if it cannot be written."""
-        return self._codec.encode_result(value, endpoint.spec.result_type)
-
     def decode_result(self, endpoint: Endpoint | None, data: Any) -> Any:
         """What a task returned, from the row; None: a task of another app. PayloadError if it cannot be read."""
-        return self._codec.decode_result(data, Any if endpoint is None else endpoint.spec.result_type)
+        return self.codec.decode_result(data, Any if endpoint is None else endpoint.spec.result_type)
 
     def encode_value(self, value: Any) -> Any:
         """What a task publishes, for a report; PayloadError if it cannot be written."""
-        return self._codec.encode_value(value)
+        return self.codec.encode_value(value)
 
     @property
     def serializer(self) -> Serializer | None:
         """What a child process encodes published values with; None: they stay what they are."""
-        return self._codec.serializer if isinstance(self._codec, Codec) else None
+        return self.codec.serializer if isinstance(self.codec, Codec) else None
 
 
 class Backends(NamedTuple):

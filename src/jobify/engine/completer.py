@@ -14,7 +14,7 @@ from functools import partial
 from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.exchange import Exchange
-from jobify.engine.news import ORDER, WORK, News
+from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
@@ -146,14 +146,15 @@ class Completer:
         if type(outcome) is not Succeeded:
             return None, None
         try:
-            return attempt.backend.encode_result(attempt.endpoint, outcome.value), None
+            return attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type), None
         except PayloadError as error:
             log.warning("The result of job %s is not stored: %s", attempt.id, error)
             return None, str(error)
 
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
+        is_plain = type(outcome) is Succeeded and attempt.origin == attempt.backend.owner
         answer = partial(self._answer, attempt, outcome, settlement, pause)
-        attempt.backend.gate.settle(settlement, answer, news=_news(attempt, outcome))
+        attempt.backend.gate.settle(settlement, answer, news=END if is_plain else _news(attempt, outcome))
 
     def _answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception

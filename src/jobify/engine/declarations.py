@@ -75,7 +75,7 @@ async def _declare_through(
     job = handles.make(row.id, row.due_at, JobStatus.PENDING)
 
     async def store(context: OuterContext) -> None:
-        payload = backend.encode_call(endpoint, *context.runnable.call_arguments())
+        payload = backend.codec.encode_call(*context.runnable.call_arguments(), endpoint.types)
         changed = row._replace(payload=payload, options=options_with_origin(row))
         await backend.gate.call(lambda: declare(storage, [(changed, cron)]))
         job.status = JobStatus.SCHEDULED
@@ -114,7 +114,7 @@ def _row(
         ready=due_at <= now,
         due_at=due_at,
         created_at=now,
-        payload=backend.encode_call(endpoint, cron.args, cron.kwargs),
+        payload=backend.codec.encode_call(cron.args, cron.kwargs, endpoint.types),
         rule=rule.text,
         offset_at=due_at,
         options=None,

@@ -33,27 +33,34 @@ _KEPT: Final = 10_000
 class DirectGate:
     """See the module, and :class:`~jobify.engine.gate.Gate`."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, is_temporary: bool) -> None:
         self.storage = storage
+        self._is_temporary = is_temporary
+        """Nobody can look any more once this gate is closed."""
         self.on_news: Callable[[], None] = _nothing
         self._shared = share(storage)
+        self._lock = self._shared.lock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unborn: dict[str, NewJob] = {}
-        self._ended: deque[tuple[NewJob, Settlement]] = deque(maxlen=_KEPT)
+        self._ended: deque[NewJob] = deque(maxlen=_KEPT)
+        self._ends: deque[Settlement] = deque(maxlen=_KEPT)
+        """How they did, in the same order."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._shared = share(self.storage)
+        self._lock = self._shared.lock
         self._shared.open(self._hear, give_rows=self._give_rows)
 
     async def stop(self) -> None:
         self.abandon()
 
     def abandon(self) -> None:
-        with self._shared.lock:
-            self._give_rows()
+        with self._lock:
+            if not self._is_temporary:
+                self._give_rows()
             self._shared.close(self._hear)
 
     def tell_others(self) -> None:
@@ -69,27 +76,30 @@ class DirectGate:
     # -- using the storage ---------------------------------------------------------------------------------------------
 
     def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
-        with self._shared.lock:
-            if is_id_new and job.owner is not None:
+        if is_id_new and job.owner is not None:
+            with self._lock:
                 self._unborn[job.id] = job
-                added = True
-            else:
+            added = True
+        else:
+            with self._lock:
                 self._give_rows()
                 (added,) = self.storage.insert((job,))
-        self.tell_others()
+            self.tell_others()
         answer(added)
 
     def settle(self, settlement: Settlement, answer: Answer, *, news: News | None) -> None:
-        with self._shared.lock:
+        with self._lock:
             job = self._unborn.pop(settlement.id, None)
             if job is not None and settlement.finished_at is not None:
-                self._ended.append((job, settlement))
+                self._ended.append(job)
+                self._ends.append(settlement)
                 settled = Settled.APPLIED
             else:
                 if job is not None:
                     self.storage.insert((job,))
                 (settled,) = self.storage.settle((settlement,))
-        self.tell_others()
+        if self._shared.is_divided:
+            self.tell_others()
         answer(settled)
 
     def report(self, reports: Sequence[Report], answer: Answer) -> None:
@@ -102,11 +112,11 @@ class DirectGate:
         answer(held)
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        with self._shared.lock:
+        with self._lock:
             return self.storage.claim(request, now=now)
 
     async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
-        with self._shared.lock:
+        with self._lock:
             self._shared.bring_up_to_date()
             value = function()
         if news is not None:
@@ -114,7 +124,7 @@ class DirectGate:
         return value
 
     async def tend(self, function: Callable[[], T]) -> T:
-        with self._shared.lock:
+        with self._lock:
             return function()
 
     def spread(self, news: News) -> None:
@@ -123,9 +133,10 @@ class DirectGate:
     def _give_rows(self) -> None:
         """With the lock held: what was held back becomes rows."""
         if self._ended:
-            ended, self._ended = self._ended, deque(maxlen=_KEPT)
-            self.storage.insert([job for job, _ in ended])
-            self.storage.settle([settlement for _, settlement in ended])
+            ended, ends = self._ended, self._ends
+            self._ended, self._ends = deque(maxlen=_KEPT), deque(maxlen=_KEPT)
+            self.storage.insert(ended)
+            self.storage.settle(ends)
         if self._unborn:
             self.storage.insert(tuple(self._unborn.values()))
             self._unborn.clear()

@@ -232,7 +232,8 @@ class Intake:
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
-            if draft.backend.queues.is_open(draft.endpoint.queue) and lane.take():
+            queues = draft.backend.queues
+            if (queues.is_plain or queues.is_open(draft.endpoint.queue)) and lane.take():
                 draft.lane = lane
                 draft.context = context
         self._under_way += 1
@@ -242,7 +243,7 @@ class Intake:
 
     def _encode(self, draft: Draft) -> Any:
         try:
-            return draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs)
+            return draft.backend.codec.encode_call(draft.args, draft.kwargs, draft.endpoint.types)
         except PayloadError as error:
             raise PayloadError(
                 f"Cannot store a job of task {draft.endpoint.name!r}: {error} "
@@ -349,7 +350,7 @@ class Intake:
     def _as_asked(self, draft: Draft) -> NewJob | None:
         """The row of what the user asks for; None if it cannot be encoded before the middleware has seen to it."""
         try:
-            return draft.row(draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs))
+            return draft.row(draft.backend.codec.encode_call(draft.args, draft.kwargs, draft.endpoint.types))
         except PayloadError:
             return None
 

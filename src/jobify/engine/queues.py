@@ -14,13 +14,15 @@ __all__ = ("Queues",)
 class Queues:
     """The queues that are served, less those that are known to be paused."""
 
-    __slots__ = ("_is_sure", "_paused", "doubts", "served")
+    __slots__ = ("_is_sure", "_paused", "doubts", "is_plain", "served")
 
     def __init__(self, served: tuple[str, ...] | None) -> None:
         self.served = served
         """None: every queue."""
         self._paused: frozenset[str] = frozenset()
         self._is_sure = False
+        self.is_plain = False
+        """All queues are open for sure, as is nearly always the case."""
         self.doubts = 0
         """How often there was a doubt; whoever asks the storage what is paused remembers it."""
 
@@ -31,9 +33,10 @@ class Queues:
     def doubt(self) -> None:
         """Somebody in this process has written something, a pause perhaps."""
         self.doubts += 1
-        self._is_sure = False
+        self._is_sure = self.is_plain = False
 
     def know(self, paused: Iterable[str], *, doubts: int) -> None:
         """What the storage says, when it was asked after so many doubts."""
         self._paused = frozenset(paused)
         self._is_sure = doubts == self.doubts
+        self.is_plain = self._is_sure and not self._paused and self.served is None

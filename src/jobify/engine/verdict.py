@@ -92,9 +92,11 @@ def settlement_of(
     one; and a job that could not be read, for somebody to look at.
     """
     if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to, on the hot path
+        window = retention.complete if attempt.endpoint.result_ttl is None else attempt.endpoint.result_ttl
+        delete_at = None if window is None else now + seconds(window)
         return Settlement(
-            _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now,
-            _forget_at(attempt, retention, now), False, attempt.id, attempt.backend.owner, attempt.fence,
+            _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, delete_at, False,
+            attempt.id, attempt.backend.owner, attempt.fence,
         )  # fmt: skip
     following = _next(attempt, outcome, now)
     status = after(JobStatus.RUNNING, following.event)
@@ -185,16 +187,10 @@ def _delete_at(
         return None
     if isinstance(outcome, Failed) and not (attempt.is_readable or isinstance(outcome.error, ResultNotStoredError)):
         return None  # an input that is missing is nothing to look at: the row says all that there is
-    if status is JobStatus.SUCCESS:
-        return _forget_at(attempt, retention, now)
-    return retention.delete_at(status, is_dead=is_dead, now=now)
-
-
-def _forget_at(attempt: Attempt, retention: Retention, now: Microseconds) -> Microseconds | None:
-    """When a success may be deleted: as the job says, else as the app does."""
     own = attempt.endpoint.result_ttl
-    window = retention.complete if own is None else own
-    return None if window is None else now + seconds(window)
+    if status is JobStatus.SUCCESS and own is not None:
+        return now + seconds(own)
+    return retention.delete_at(status, is_dead=is_dead, now=now)
 
 
 def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:

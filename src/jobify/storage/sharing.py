@@ -29,6 +29,8 @@ class Shared:
         self.lock = threading.RLock()
         self.is_left_behind = False
         """This is a child process, and what is known here is its parent's: share the storage anew."""
+        self.is_divided = False
+        """There are several users."""
         self._storage = storage
         self._users: list[Tell] = []
         self._givers: dict[Tell, Callable[[], None]] = {}
@@ -42,6 +44,7 @@ class Shared:
         with self.lock:
             self._storage.open()
             self._users.append(user)
+            self.is_divided = len(self._users) > 1
             if give_rows is not None:
                 self._givers[user] = give_rows
 
@@ -49,6 +52,7 @@ class Shared:
         """Close the storage if nobody else uses it."""
         with self.lock:
             self._users = [other for other in self._users if other != user]
+            self.is_divided = len(self._users) > 1
             self._givers.pop(user, None)
             if not self._users:
                 with _guard:
@@ -59,11 +63,6 @@ class Shared:
         """Have everybody give the rows that they have held back. To be called with the lock held, before a look."""
         for give_rows in self._givers.values():
             give_rows()
-
-    @property
-    def is_divided(self) -> bool:
-        """Whether there are several users."""
-        return len(self._users) > 1
 
     def tell_others(self, user: Tell) -> None:
         """Tell everybody but ``user`` that there are news."""

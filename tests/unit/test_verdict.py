@@ -1,0 +1,112 @@
+"""What the end of an attempt means: dead or only failed, and how long the row is kept."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobify.clock import SECOND
+from jobify.engine.attempt import Attempt, Run
+from jobify.engine.verdict import outcome_of, settlement_of
+from jobify.exceptions import JobTimeoutError, NoResultError, PayloadError, ProcessDiedError, ResultNotStoredError
+from jobify.records import Settlement
+from jobify.retention import Retention
+from jobify.retry import SmartRetry
+from jobify.status import Cancelled, JobStatus, RetryAt
+
+RETENTION = Retention(complete=1, failed=2, dead=3, cancelled=4)
+NOW = 1_000_000
+TWICE = SmartRetry(2, exclude_exceptions=(KeyError,))
+
+
+def attempt(number: int, retry: SmartRetry | None, *, is_readable: bool = True, **options: Any) -> Attempt:
+    endpoint: Any = SimpleNamespace(retry=retry, name="task", result_ttl=options.pop("result_ttl", None))
+    backend: Any = SimpleNamespace(owner=1)
+    lane: Any = None
+    made = Attempt(backend, endpoint, lane, "it", 0, None, number=number, **options)
+    if is_readable:
+        made.args = ()
+    return made
+
+
+def ended(tried: Attempt, error: BaseException) -> Settlement:
+    outcome = outcome_of(tried, None, error, now=NOW, max_crashes=3)
+    return settlement_of(tried, outcome, None, now=NOW, retention=RETENTION)
+
+
+@pytest.mark.parametrize(
+    ("number", "retry", "error", "is_dead"),
+    [
+        (1, None, ValueError(), False),
+        (1, SmartRetry(0), ValueError(), False),
+        (3, TWICE, ValueError(), True),
+        (3, TWICE, KeyError(), False),
+        (1, TWICE, KeyError(), False),
+        (3, TWICE, NoResultError(), False),
+        (1, None, JobTimeoutError("it", 1.0), False),
+        (3, TWICE, JobTimeoutError("it", 1.0), True),
+        (3, None, ProcessDiedError(None, "gone"), True),
+        (4, TWICE, ProcessDiedError(None, "gone"), True),
+    ],
+)
+def test_dead_is_what_had_retries_and_has_used_them_up(
+    number: int, retry: SmartRetry | None, error: BaseException, is_dead: bool
+) -> None:
+    settlement = ended(attempt(number, retry), error)
+    assert settlement.status == (JobStatus.TIMEOUT if isinstance(error, JobTimeoutError) else JobStatus.FAILED)
+    assert settlement.is_dead is is_dead
+    assert settlement.delete_at == NOW + (3 if is_dead else 2) * SECOND
+
+
+@pytest.mark.parametrize("error", [ValueError(), ProcessDiedError(None, "gone")])
+def test_what_is_tried_again_is_not_dead(error: BaseException) -> None:
+    tried = attempt(1, TWICE)
+    assert isinstance(outcome_of(tried, None, error, now=NOW, max_crashes=3), RetryAt)
+    assert ended(tried, error).is_dead is False
+
+
+def test_a_schedule_that_is_stopped_is_dead() -> None:
+    cron: Any = SimpleNamespace(max_failures=1, max_runs=-1)
+    run = Run(cron, lambda _: None, offset_at=0, run_count=0, failure_count=0)
+    settlement = ended(attempt(1, None, run=run), ValueError())
+    assert settlement.status == JobStatus.PERMANENTLY_FAILED
+    assert settlement.is_dead
+    assert settlement.delete_at == NOW + 3 * SECOND
+
+
+def test_what_cannot_be_read_is_kept_for_good_and_is_not_dead() -> None:
+    settlement = ended(attempt(1, TWICE, is_readable=False), PayloadError("rubbish"))
+    assert (settlement.status, settlement.is_dead, settlement.delete_at) == ("failed", False, None)
+
+
+def test_what_misses_an_input_has_the_window_of_failures() -> None:
+    settlement = ended(attempt(1, TWICE, is_readable=False), ResultNotStoredError("parent", "it is gone."))
+    assert (settlement.status, settlement.is_dead, settlement.delete_at) == ("failed", False, NOW + 2 * SECOND)
+
+
+def test_a_cancelled_job_has_a_window_of_its_own() -> None:
+    settlement = settlement_of(attempt(1, None), Cancelled("expired"), None, now=NOW, retention=RETENTION)
+    assert (settlement.error, settlement.is_dead) == ("expired", False)
+    assert settlement.delete_at == NOW + 4 * SECOND
+
+
+@pytest.mark.parametrize(("own", "window"), [(None, 1), (60.0, 60), (0.0, 0)])
+def test_a_success_is_kept_as_long_as_its_job_was_told(own: float | None, window: int) -> None:
+    tried = attempt(1, None, result_ttl=own)
+    outcome = outcome_of(tried, 5, None, now=NOW, max_crashes=3)
+    assert settlement_of(tried, outcome, b"5", now=NOW, retention=RETENTION).delete_at == NOW + window * SECOND
+
+
+def test_the_history_shows_the_users_frames() -> None:
+    def fails() -> None:
+        raise ValueError("no")
+
+    try:
+        fails()
+    except ValueError as error:
+        (line,) = ended(attempt(1, None), error).history
+    assert line.error == "ValueError: no"
+    assert line.traceback is not None
+    assert "in fails" in line.traceback
