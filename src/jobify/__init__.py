@@ -15,6 +15,7 @@ from jobify.app import Jobify
 from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
 from jobify.cron import Cron, CronContext
 from jobify.crontab import CronFactory, CronParser
+from jobify.current import CurrentJob, current_job
 from jobify.job import Job
 from jobify.misfire import GracePolicy, MisfirePolicy
 from jobify.options import RouteOptions, RunMode
@@ -40,6 +41,7 @@ __all__ = (
     "CronContext",
     "CronFactory",
     "CronParser",
+    "CurrentJob",
     "ExceptionHandler",
     "FuncSpec",
     "GracePolicy",
@@ -68,4 +70,5 @@ __all__ = (
     "Triggers",
     "UUIDGenerator",
     "__version__",
+    "current_job",
 )

@@ -9,9 +9,11 @@ from jobify.clock import Clock
 from jobify.engine.direct import DirectGate
 from jobify.engine.gate import Gate, ThreadGate
 from jobify.engine.queues import Queues
+from jobify.engine.reporter import Reporter
 from jobify.exceptions import PayloadError
 from jobify.records import OwnerProfile
 from jobify.registry import Endpoint
+from jobify.serializers.base import Serializer
 from jobify.serializers.codec import Codec
 from jobify.serializers.objects import ObjectCodec
 from jobify.storage.base import Storage
@@ -40,6 +42,7 @@ class Backend:
         self.is_durable = storage.is_durable
         self.gate: Gate = DirectGate(storage, is_temporary=is_temporary) if in_memory else ThreadGate(storage)
         self.owner = 0
+        self.reporter = Reporter(self.gate, clock)
         self.queues = Queues(None if in_memory else queues)
         self.is_in_memory = in_memory
         self.codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
@@ -49,6 +52,7 @@ class Backend:
 
     async def start(self, profile: OwnerProfile) -> None:
         """Open the storage and become an owner in it."""
+        self.reporter.start()
         await self.gate.start()
         try:
             self.owner = await self.gate.call(lambda: self.storage.register(profile, now=self._clock.now()))
@@ -67,6 +71,15 @@ class Backend:
     def decode_result(self, endpoint: Endpoint | None, data: Any) -> Any:
         """What a task returned, from the row; None: a task of another app. PayloadError if it cannot be read."""
         return self.codec.decode_result(data, Any if endpoint is None else endpoint.spec.result_type)
+
+    def encode_value(self, value: Any) -> Any:
+        """What a task publishes, for a report; PayloadError if it cannot be written."""
+        return self.codec.encode_value(value)
+
+    @property
+    def serializer(self) -> Serializer | None:
+        """What a child process encodes published values with; None: they stay what they are."""
+        return self.codec.serializer if isinstance(self.codec, Codec) else None
 
 
 class Backends(NamedTuple):

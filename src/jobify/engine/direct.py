@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
 from jobify.engine.gate import Insertion
 from jobify.engine.lines import Answer
 from jobify.engine.news import News
-from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
+from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
 from jobify.types import Microseconds
@@ -103,6 +103,15 @@ class DirectGate:
         if self._shared.is_divided:
             self.tell_others()
         answer(settled)
+
+    def report(self, reports: Sequence[Report], answer: Answer) -> None:
+        with self._lock:
+            unborn = self._unborn.pop(reports[0].job_id, None)
+            if unborn is not None:  # whoever follows a job finds it
+                self.storage.insert((unborn.row(),))
+            held = self.storage.report(reports)
+        self.tell_others()
+        answer(held)
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         with self._lock:

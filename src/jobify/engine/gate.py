@@ -4,9 +4,9 @@ A storage is blocking code. A :class:`Gate` gives it one thread of its own. All 
 arrive while a transaction runs share the next one, so that under load the price of a commit (a flush to the disk) is
 paid once for hundreds of jobs, and without load a call does not wait for company.
 
-Within a group the order is: inserts, settlements, claims, then everything else one by one. That is a legal order: a
-caller learns of its insert before it can ask anything further of that job, and calls that overlap in time have no
-order anyway.
+Within a group the order is: inserts, reports, settlements, claims, then everything else one by one. That is a legal
+order: a caller learns of its insert before it can ask anything further of that job, and calls that overlap in time have
+no order anyway.
 
 **On the spot.** Handing a call to a thread, and its answer back, costs more than a commit that does not wait for the
 disk. So when exactly one call stands in line at the end of a turn of the event loop, the thread rests, and the storage
@@ -26,15 +26,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from jobify.engine.lines import Answer, Batch, Line
-from jobify.engine.news import ORDER, WORK, News, all_of
+from jobify.engine.news import ORDER, REPORT, WORK, News, all_of
 from jobify.engine.spot import Spot
 from jobify.exceptions import StorageUnavailableError
 from jobify.job import Job
-from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
+from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
 from jobify.types import Microseconds
@@ -84,6 +85,10 @@ class Gate(Protocol):
         jobs everybody is. ``is_last``: none of its like is at work here, so it will hardly get company."""
         ...
 
+    def report(self, reports: Sequence[Report], answer: Answer) -> None:
+        """Ask for :meth:`Storage.report` of what one job has to say: all of it is written, or none."""
+        ...
+
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         """:meth:`Storage.claim`."""
         ...
@@ -125,10 +130,17 @@ class ThreadGate:
         self.on_news: Callable[[], None] = _nothing
         self._shared = share(storage)
         self._inserts: Line[NewJob] = Line(storage.insert, _MAX_GROUP)
+        self._reports: Line[Sequence[Report]] = Line(self._report_all, _MAX_GROUP)
         self._settlements: Line[Settlement] = Line(storage.settle, _MAX_GROUP)
         self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
         self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
-        self._lines: tuple[Line[Any], ...] = (self._inserts, self._settlements, self._claims, self._calls)
+        self._lines: tuple[Line[Any], ...] = (
+            self._inserts,
+            self._reports,
+            self._settlements,
+            self._claims,
+            self._calls,
+        )
         self._news: deque[News] = deque()
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._is_signalled = False
@@ -190,6 +202,11 @@ class ThreadGate:
         is_small = not settlement.history and (settlement.result is None or len(settlement.result) <= _SMALL)
         single = _Single(self._settlements, settlement, answer, news)
         self._ask_singly(single, is_small=is_small, is_last=is_last)
+
+    def report(self, reports: Sequence[Report], answer: Answer) -> None:
+        self._line_up()
+        self._reports.ask(reports, answer)
+        self._signal()
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         claimed: Claimed = await self._ask(self._claims, (request, now))
@@ -286,8 +303,9 @@ class ThreadGate:
     def _serve(self) -> bool:
         """Make the calls that stand in line; whether a line was too long to be served at once."""
         news = [self._news.popleft() for _ in range(len(self._news))]
-        inserts, settlements, calls = self._inserts.take(), self._settlements.take(), self._calls.take()
-        taken: list[Batch[Any] | None] = [inserts, settlements, self._claims.take()]
+        inserts, reports, settlements = self._inserts.take(), self._reports.take(), self._settlements.take()
+        taken: list[Batch[Any] | None] = [inserts, reports, settlements, self._claims.take()]
+        calls = self._calls.take()
         batches: list[Batch[Any]] = [batch for batch in taken if batch is not None]
         with self._shared.lock:
             self._execute(batches)
@@ -297,6 +315,8 @@ class ThreadGate:
         cascade = None if settlements is None else _cascade(settlements)
         if cascade is not None:
             news.append(cascade)
+        if reports is not None:
+            news.append(REPORT)
         if news:
             self._ring(all_of(news))
         if batches:
@@ -329,6 +349,10 @@ class ThreadGate:
             self._loop.call_soon_threadsafe(_deliver, batches)
         except RuntimeError:
             log.debug("The event loop was closed before the app was shut down: nobody is left to be answered.")
+
+    def _report_all(self, groups: Sequence[Sequence[Report]]) -> list[list[bool]]:
+        held = iter(self.storage.report([report for group in groups for report in group]))
+        return [list(islice(held, len(group))) for group in groups]
 
     def _claim_each(self, claims: Sequence[_TimedClaim]) -> list[Claimed]:
         return [self.storage.claim(request, now=now) for request, now in claims]
