@@ -38,6 +38,8 @@ Data is in attributes; the last sentence of a message says what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = (
@@ -70,6 +72,7 @@ __all__ = (
     "TaskExitError",
     "TaskFailedError",
     "UnknownDependencyError",
+    "did_you_mean",
     "shown",
 )
 
@@ -194,7 +197,9 @@ class TaskFailedError(JobFailedError, RuntimeError):
 
     verb = "failed"
 
-    def __init__(self, job_id: str, reason: str, *, error_type: str | None = None, traceback: str | None = None) -> None:
+    def __init__(
+        self, job_id: str, reason: str, *, error_type: str | None = None, traceback: str | None = None
+    ) -> None:
         self.job_id = job_id
         self.reason = reason
         self.error_type = error_type
@@ -352,3 +357,10 @@ def shown(value: object, limit: int = 10_000) -> str:
         text = f"<its text cannot be shown: {type(error).__name__}>"
     text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The last sentence of an error about a word that is not ``known``."""
+    words = list(known)
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(words)}."

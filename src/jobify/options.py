@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, TypedDict, cast
+from typing import Any, Final, TypedDict, cast
 
 from jobify.cron import Cron
-from jobify.exceptions import ConfigurationError
+from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.retry import SmartRetry, as_retry
 from jobify.types import MappingExceptionHandlers
 
-__all__ = ("RouteOptions", "RunMode", "check_duration", "check_handlers", "check_options", "resolve_run_mode")
+__all__ = (
+    "RouteOptions",
+    "RunMode",
+    "check_duration",
+    "check_handlers",
+    "check_options",
+    "check_priority",
+    "check_text",
+    "resolve_run_mode",
+)
+
+
+_HIGHEST: Final = 2**31
+"""What a priority stays below, on either side of 0: any database can hold it."""
 
 
 class RunMode(StrEnum):
@@ -31,7 +43,8 @@ class RouteOptions(TypedDict, total=False):
     """The options of a task, as they are given to ``@app.task`` and seen by middleware.
 
     ``retry`` is always a :class:`~jobify.retry.SmartRetry` once the task is registered. ``timeout`` is in seconds, per
-    attempt. ``metadata`` is yours: Jobify does not look at it.
+    attempt. ``metadata`` is yours: Jobify does not look at it. ``queue`` ("default") and ``priority`` (0; higher goes
+    first) are those of its jobs, unless a job is told otherwise.
     """
 
     name: str
@@ -42,6 +55,8 @@ class RouteOptions(TypedDict, total=False):
     run_mode: RunMode
     metadata: Mapping[str, Any] | None
     exception_handlers: MappingExceptionHandlers | None
+    queue: str
+    priority: int
 
 
 def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
@@ -49,7 +64,7 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
     known = RouteOptions.__annotations__
     for key in raw:
         if key not in known:
-            raise ConfigurationError(f"Task {task!r} has no option {key!r}. {_did_you_mean(key, list(known))}")
+            raise ConfigurationError(f"Task {task!r} has no option {key!r}. {did_you_mean(key, list(known))}")
     options = {key: value for key, value in raw.items() if value is not None}
     _check_type(options, "name", str, task)
     _check_type(options, "cron", (str, Cron), task)
@@ -58,6 +73,10 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
     check_handlers(options.get("exception_handlers"), f"task {task!r}")
     if "name" in options and not options["name"].strip():
         raise ConfigurationError(f"The name of task {task!r} is empty. Leave it out, or give it a name.")
+    if "queue" in options:
+        options["queue"] = check_text(options["queue"], what=f"queue of task {task!r}")
+    if "priority" in options:
+        options["priority"] = check_priority(options["priority"], what=f"priority of task {task!r}")
     if "retry" in options:
         options["retry"] = as_retry(options["retry"])
     if "timeout" in options:
@@ -95,6 +114,20 @@ def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
     return float(value)
 
 
+def check_text(value: Any, *, what: str) -> str:
+    """``value`` as a text that is not empty, or ConfigurationError naming ``what``."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ConfigurationError(f"The {what} is {value!r}; it must be a text that is not empty.")
+    return value
+
+
+def check_priority(value: Any, *, what: str) -> int:
+    """``value`` as a priority, or ConfigurationError naming ``what``."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= _HIGHEST:
+        raise ConfigurationError(f"The {what} is {value!r}; it must be a whole number. Jobs with a higher one go first.")
+    return value
+
+
 def check_handlers(handlers: Any, where: str) -> None:
     """ConfigurationError unless ``handlers`` (of ``where``) map exception types to functions, or are None."""
     if handlers is None:
@@ -115,7 +148,7 @@ def _run_mode(value: Any, task: str) -> RunMode:
     except ValueError:
         modes = [mode.value for mode in RunMode]
         raise ConfigurationError(
-            f"Task {task!r} cannot run in mode {value!r}. {_did_you_mean(str(value), modes)}"
+            f"Task {task!r} cannot run in mode {value!r}. {did_you_mean(str(value), modes)}"
         ) from None
 
 
@@ -124,7 +157,3 @@ def _check_type(options: Mapping[str, Any], key: str, expected: type | tuple[typ
         names = " or ".join(t.__name__ for t in (expected if isinstance(expected, tuple) else (expected,)))
         raise ConfigurationError(f"The {key} of task {task!r} is {options[key]!r}; it must be a {names}.")
 
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known)}."
