@@ -12,6 +12,7 @@ Everything of daily use is here, and so are the types that annotations need. The
 """
 
 from jobify.app import Jobify
+from jobify.canvas import chain, chord, chunks, group, starmap
 from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
 from jobify.cron import Cron, CronContext
 from jobify.crontab import CronFactory, CronParser
@@ -19,6 +20,7 @@ from jobify.job import Job
 from jobify.misfire import GracePolicy, MisfirePolicy
 from jobify.options import RouteOptions, RunMode
 from jobify.plugins import Plugin
+from jobify.result import JobResult
 from jobify.retry import SmartRetry
 from jobify.router import JobRouter
 from jobify.schedule import ScheduleBuilder, TaskTracker
@@ -45,6 +47,7 @@ __all__ = (
     "GracePolicy",
     "Job",
     "JobContext",
+    "JobResult",
     "JobRouter",
     "JobStatus",
     "Jobber",
@@ -68,4 +71,9 @@ __all__ = (
     "Triggers",
     "UUIDGenerator",
     "__version__",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "starmap",
 )

@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
+from jobify.client.client import Client
+from jobify.client.producer import Producer
 from jobify.clock import Clock, SystemClock
 from jobify.crontab import CronFactory, create_crontab
 from jobify.engine.backend import Backend
@@ -23,7 +25,7 @@ from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RunMode, check_duration
 from jobify.plugins import Plugin, Plugins
 from jobify.registry import Registry, build_registry, check_route, share_state
-from jobify.router import RootRoute, Route, Router
+from jobify.router import RootRoute, Route
 from jobify.router.tree import frozen
 from jobify.runners.base import Runner
 from jobify.runners.loop import LoopRunner
@@ -47,7 +49,7 @@ __all__ = ("Jobify",)
 log = logging.getLogger("jobify")
 
 
-class Jobify(Router):
+class Jobify(Producer):
     """A scheduler and its tasks.
 
     ::
@@ -123,6 +125,9 @@ class Jobify(Router):
         self._is_memory_only = storage is False
         self._clock: Clock = clock or SystemClock()
         self._engine: Engine | None = None
+        self._client = Client(
+            self.configs, codec, self._clock, build=partial(build_registry, self), runs_here=self._runs_here
+        )
         self._exits = Exits()
         self._turns = Turns()
         self._signals = SignalCatcher()
@@ -299,9 +304,17 @@ class Jobify(Router):
         layers = (layer for router in self.chain_tail for layer in (*router.middleware, *router.outer_middleware))
         return Plugins([*self.plugins, *(layer for layer in layers if isinstance(layer, Plugin))])
 
+    def _runs_here(self) -> bool:
+        """Whether this thread is the one of the event loop that the app runs in."""
+        try:
+            return self._engine is not None and asyncio.get_running_loop() is self._engine.loop
+        except RuntimeError:
+            return False
+
     def _require_open(self, operation: str) -> None:
         if self._engine is not None:
             raise frozen(operation)
+        self._client.targets.forget()
 
     def _scheduler_for_routes(self) -> Scheduler:
         return self

@@ -58,7 +58,7 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
             encoded = msgspec.json.encode(self)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ConfigurationError(
-                f"The metadata of a job cannot be stored ({error}). Use texts, numbers, booleans, None, lists and dicts."
+                f"The metadata of a job cannot be stored ({error}). Use texts, numbers, booleans, None, lists, dicts."
             ) from error
         return None if encoded == b"{}" else encoded.decode()
 
@@ -80,8 +80,7 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def stored_policy(policy: SmartRetry) -> StoredRetry:
     """``policy`` with names for its exceptions; ConfigurationError for one that has none that lasts."""
-    *numbers, include, exclude = policy
-    return StoredRetry(*numbers, tuple(map(_name, include)), tuple(map(_name, exclude)))
+    return StoredRetry(*policy[:5], include=tuple(map(_name, policy[5])), exclude=tuple(map(_name, policy[6])))
 
 
 def read_options(text: str | None) -> JobOptions:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
@@ -18,7 +18,17 @@ from jobify.options import check_duration, check_priority, check_text
 from jobify.result import JobResult
 from jobify.retry import SmartRetry, as_retry
 
-__all__ = ("NOTHING_ASKED", "Asked", "Dependency", "EnqueueOptions", "Feed", "JobRequest", "Submitter", "check_asked")
+__all__ = (
+    "NOTHING_ASKED",
+    "Asked",
+    "Dependency",
+    "EnqueueOptions",
+    "Feed",
+    "JobRequest",
+    "Submitter",
+    "check_asked",
+    "checked_arguments",
+)
 
 Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
 """A job to wait for: its id, or a handle of it."""
@@ -69,6 +79,9 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 NOTHING_ASKED: Final = Asked()
 
+_LONGEST: Final = 1e11
+"""Seconds of a duration at most: three thousand years."""
+
 
 class Feed(NamedTuple):
     """What a job of a workflow waits for: jobs of the same batch, by their places in it."""
@@ -105,8 +118,18 @@ class Submitter(Protocol):
         """The jobs of a batch; a request may be fed by those before it."""
         ...
 
-    def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[JobResult[Any]]:
+    async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
         """:meth:`delay` without blocking the event loop."""
+        ...
+
+    def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
+        """Many jobs of one task, without options."""
+        ...
+
+    async def adelay_all(
+        self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
+    ) -> list[JobResult[Any]]:
+        """:meth:`delay_all` without blocking the event loop."""
         ...
 
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
@@ -150,16 +173,25 @@ def _told(given: Mapping[str, Any]) -> JobOptions:
     metadata = given.get("metadata")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ConfigurationError(f"The metadata of the job is {metadata!r}; it must be a dict.")
+    policy = as_retry(given.get("retry"))
     return JobOptions(
         timeout=_duration(given, "timeout", allow_zero=False),
-        retry=stored_policy(as_retry(given["retry"])) if "retry" in given else None,
+        retry=None if policy is None else stored_policy(policy),
         result_ttl=_duration(given, "result_ttl"),
         metadata=None if metadata is None else dict(metadata),
     )
 
 
 def _duration(given: Mapping[str, Any], key: str, *, allow_zero: bool = True) -> float | None:
-    return check_duration(given[key], what=f"{key} of the job", allow_zero=allow_zero) if key in given else None
+    if key not in given:
+        return None
+    return _bounded(check_duration(given[key], what=f"{key} of the job", allow_zero=allow_zero), key)
+
+
+def _bounded(duration: float, key: str) -> float:
+    if duration > _LONGEST:
+        raise ConfigurationError(f"The {key} of the job is {duration:g} seconds; no calendar reaches as far.")
+    return duration
 
 
 def _moment(given: Mapping[str, Any], key: str) -> datetime | None:
@@ -172,7 +204,7 @@ def _moment(given: Mapping[str, Any], key: str) -> datetime | None:
 def _expiry(value: Any) -> float | datetime | None:
     if value is None or isinstance(value, datetime):
         return value
-    return check_duration(value, what="expires of the job", allow_zero=False)
+    return _bounded(check_duration(value, what="expires of the job", allow_zero=False), "expires")
 
 
 def _is_everywhere(scope: Any) -> bool:
@@ -195,3 +227,12 @@ def _id_of(job: Any) -> str:
     if not isinstance(job, str) or not job:
         raise ConfigurationError(f"depends_on has {job!r}; each must be a JobResult, a Job, or the id of one.")
     return job
+
+
+def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that are given as values; ConfigurationError if they are none."""
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        raise ConfigurationError(f"The arguments of the job are {args!r}; they must be a tuple, such as ({args!r},).")
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
+        raise ConfigurationError(f"The arguments by name are {kwargs!r}; they must be a dict with texts as keys.")
+    return tuple(args), dict(kwargs or {})

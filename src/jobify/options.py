@@ -13,6 +13,7 @@ from jobify.retry import SmartRetry, as_retry
 from jobify.types import MappingExceptionHandlers
 
 __all__ = (
+    "DEFAULT_QUEUE",
     "RouteOptions",
     "RunMode",
     "check_duration",
@@ -23,6 +24,7 @@ __all__ = (
     "resolve_run_mode",
 )
 
+DEFAULT_QUEUE = "default"
 
 _HIGHEST: Final = 2**31
 """What a priority stays below, on either side of 0: any database can hold it."""
@@ -43,8 +45,8 @@ class RouteOptions(TypedDict, total=False):
     """The options of a task, as they are given to ``@app.task`` and seen by middleware.
 
     ``retry`` is always a :class:`~jobify.retry.SmartRetry` once the task is registered. ``timeout`` is in seconds, per
-    attempt. ``metadata`` is yours: Jobify does not look at it. ``queue`` ("default") and ``priority`` (0; higher goes
-    first) are those of its jobs, unless a job is told otherwise.
+    attempt. ``metadata`` is yours: Jobify does not look at it. ``queue`` is where its jobs wait ("default"); in a
+    queue, jobs of a higher ``priority`` (0) come first.
     """
 
     name: str
@@ -52,11 +54,11 @@ class RouteOptions(TypedDict, total=False):
     retry: int | SmartRetry | None
     timeout: float | None
     durable: bool
+    queue: str
+    priority: int
     run_mode: RunMode
     metadata: Mapping[str, Any] | None
     exception_handlers: MappingExceptionHandlers | None
-    queue: str
-    priority: int
 
 
 def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
@@ -73,16 +75,16 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
     check_handlers(options.get("exception_handlers"), f"task {task!r}")
     if "name" in options and not options["name"].strip():
         raise ConfigurationError(f"The name of task {task!r} is empty. Leave it out, or give it a name.")
-    if "queue" in options:
-        options["queue"] = check_text(options["queue"], what=f"queue of task {task!r}")
-    if "priority" in options:
-        options["priority"] = check_priority(options["priority"], what=f"priority of task {task!r}")
     if "retry" in options:
         options["retry"] = as_retry(options["retry"])
     if "timeout" in options:
         options["timeout"] = check_duration(options["timeout"], what=f"timeout of task {task!r}", allow_zero=False)
     if "run_mode" in options:
         options["run_mode"] = _run_mode(options["run_mode"], task)
+    if "queue" in options:
+        check_text(options["queue"], what=f"queue of task {task!r}")
+    if "priority" in options:
+        check_priority(options["priority"], what=f"priority of task {task!r}")
     return cast("RouteOptions", options)
 
 
@@ -115,16 +117,21 @@ def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
 
 
 def check_text(value: Any, *, what: str) -> str:
-    """``value`` as a text that is not empty, or ConfigurationError naming ``what``."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
+    """``value`` as a text that is not empty and that any database can hold, or ConfigurationError naming ``what``."""
+    if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"The {what} is {value!r}; it must be a text that is not empty.")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigurationError(f"The {what} is {value!r}, which no database can hold. Use ordinary characters.")
     return value
 
 
 def check_priority(value: Any, *, what: str) -> int:
     """``value`` as a priority, or ConfigurationError naming ``what``."""
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= _HIGHEST:
-        raise ConfigurationError(f"The {what} is {value!r}; it must be a whole number. Jobs with a higher one go first.")
+        raise ConfigurationError(
+            f"The {what} is {value!r}; it must be a whole number, not beyond two billion. Jobs with a higher one go "
+            "first."
+        )
     return value
 
 
@@ -156,4 +163,3 @@ def _check_type(options: Mapping[str, Any], key: str, expected: type | tuple[typ
     if key in options and not isinstance(options[key], expected):
         names = " or ".join(t.__name__ for t in (expected if isinstance(expected, tuple) else (expected,)))
         raise ConfigurationError(f"The {key} of task {task!r} is {options[key]!r}; it must be a {names}.")
-

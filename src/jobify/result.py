@@ -152,7 +152,7 @@ class JobResult(Generic[Return_co]):
 
     @property
     def status(self) -> str:
-        """One of ``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up), ``cancelled``."""
+        """``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up) or ``cancelled``."""
         record = self._here.record(self.id)
         return word_of(record.status, record.is_dead)
 

@@ -16,6 +16,7 @@ from jobify.clock import from_datetime, seconds, to_datetime
 from jobify.cron import Cron, as_cron
 from jobify.exceptions import ConfigurationError
 from jobify.job import Job
+from jobify.jobrequest import Submitter
 from jobify.options import RouteOptions, check_duration
 from jobify.signature import FuncSpec
 from jobify.types import Microseconds
@@ -61,6 +62,11 @@ class Scheduler(Protocol):
 
     def now(self) -> Microseconds:
         """The time of the app's clock."""
+        ...
+
+    @property
+    def client(self) -> Submitter:
+        """Takes requests, whether the app is started or not."""
         ...
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:

@@ -14,7 +14,6 @@ from jobify.storage.memory import MemoryStorage
 __all__ = ("Coding", "plain")
 
 
-
 class Coding:
     """Writes and reads arguments, results and published values, as the engine of the same app does.
 

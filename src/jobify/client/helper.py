@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -82,10 +83,8 @@ class Helper:
         for task, value in answers:
             by_loop.setdefault(task.answer.get_loop(), []).append((task, value))
         for loop, some in by_loop.items():
-            try:
+            with suppress(RuntimeError):  # the event loop was closed: nobody is left to be answered
                 loop.call_soon_threadsafe(_deliver, some)
-            except RuntimeError:  # the event loop was closed: nobody is left to be answered
-                pass
 
     def _insert(self, tasks: list[_Task]) -> list[Any]:
         """Insert in one transaction; if a row spoils it, each in its own, so that each caller gets its own error."""

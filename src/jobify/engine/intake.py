@@ -23,12 +23,12 @@ from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import Lanes, LaneSlots
-from jobify.engine.outer import OuterCall, run_outer
 from jobify.engine.placing import Placement, options_with_origin, replace, standing
 from jobify.engine.rules import Rule, Rules
 from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
 from jobify.job import Job
+from jobify.outer import OuterCall, run_outer
 from jobify.records import JobRecord, NewJob
 from jobify.registry import Endpoint, Registry
 from jobify.schedule import Order, refused
@@ -341,7 +341,7 @@ class Intake:
             await self._place(draft, order)
 
         is_persist = draft.backend.is_durable
-        call = OuterCall(draft.endpoint, job, order, draft.rule, draft.due_at, draft.now, is_persist)
+        call = OuterCall(draft.endpoint, job, order, order.cron, draft.due_at, draft.now, is_persist)
         await run_outer(call, store, self._config)
         return draft.job
 

@@ -1,0 +1,86 @@
+"""The parts of a client, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import tzinfo
+from functools import partial
+from typing import Any, TypeVar
+
+from jobify.client.access import Access
+from jobify.client.board import Board
+from jobify.client.coding import Coding
+from jobify.client.crew import Crew
+from jobify.client.desk import Desk
+from jobify.client.orders import Orders
+from jobify.client.rows import Rows
+from jobify.client.submitter import Submitter, insert_rows
+from jobify.client.targets import Targets
+from jobify.clock import Clock, seconds
+from jobify.registry import Registry
+from jobify.serializers.codec import Codec
+from jobify.settings import JobifyConfiguration
+from jobify.storage.base import Storage
+from jobify.types import Microseconds
+
+__all__ = ("Client",)
+
+T = TypeVar("T")
+
+
+class Client:
+    """One app, as seen by whoever enqueues and asks. Opens nothing before it is needed.
+
+    ``build`` resolves the tasks of the app; ``runs_here()``: whether this is the thread of the event loop that runs it.
+    """
+
+    def __init__(
+        self,
+        config: JobifyConfiguration,
+        codec: Codec,
+        clock: Clock,
+        *,
+        build: Callable[[], Registry],
+        runs_here: Callable[[], bool],
+    ) -> None:
+        def current() -> Storage:
+            return config.storage
+
+        zone: tzinfo = config.tz
+        coding = Coding(codec, current)
+        self._access = access = Access(current)
+        self._crew = crew = Crew(access, clock, partial(insert_rows, access))
+        self.targets = targets = Targets(build, lambda: config.storage.is_durable)
+        self.desk = desk = Desk(
+            access,
+            coding,
+            targets.result_type,
+            zone,
+            crew=crew,
+            runs_here=runs_here,
+            clock=clock,
+            delete_at=_delete_at(config),
+        )
+        self.submitter = Submitter(
+            access=access,
+            crew=crew,
+            targets=targets,
+            rows=Rows(coding, config.uuid_generator, clock, zone),
+            desk=desk,
+            config=config,
+            clock=clock,
+        )
+        self.board = Board(access, desk, clock, zone)
+        self.orders = Orders(access, self.board, clock, config.uuid_generator)
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """What ``function`` gives, called without blocking the event loop."""
+        return await self._crew.helper.call(partial(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Let go of the storage; the next use opens it again."""
+        self._access.close()
+
+
+def _delete_at(config: JobifyConfiguration) -> Callable[[Microseconds], Microseconds | None]:
+    return lambda now: now + seconds(config.limits.result_ttl)
