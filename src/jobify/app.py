@@ -15,7 +15,7 @@ from jobify.client.client import Client
 from jobify.client.producer import Producer
 from jobify.clock import Clock, SystemClock
 from jobify.crontab import CronFactory, create_crontab
-from jobify.engine.backend import Backend
+from jobify.engine.backend import Backend, Backends
 from jobify.engine.engine import Engine
 from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.identifiers import new_id
@@ -25,6 +25,7 @@ from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RunMode, check_duration
 from jobify.plugins import Plugin, Plugins
 from jobify.registry import Registry, build_registry, check_route, share_state
+from jobify.retention import Retention
 from jobify.router import RootRoute, Route
 from jobify.router.tree import frozen
 from jobify.runners.base import Runner
@@ -66,8 +67,9 @@ class Jobify(Producer):
 
     ``storage``: a :class:`~jobify.storage.Storage`; the default is SQLite in ``jobify.db``; ``False`` keeps
     everything in memory. ``tz``: the zone of cron rules and naive datetimes (UTC). ``concurrency``: async jobs at
-    once. ``grace``: seconds that a shutdown lets running jobs finish. ``result_ttl``: seconds that ended jobs are
-    kept (a day). ``max_crashes``: processes that a job may take down before it fails for good.
+    once. ``grace``: seconds that a shutdown lets running jobs finish. ``retention``: how long ended jobs are
+    kept, a :class:`~jobify.retention.Retention`; ``result_ttl`` is short for its window of successes (a day).
+    ``max_crashes``: processes that a job may take down before it fails for good.
 
     An app may be started again after a shutdown, also in another event loop.
     """
@@ -94,7 +96,8 @@ class Jobify(Producer):
         uuid_generator: UUIDGenerator = new_id,
         concurrency: int = Limits.concurrency,
         grace: float = Limits.grace,
-        result_ttl: float = Limits.result_ttl,
+        result_ttl: float | None = None,
+        retention: Retention | None = None,
         max_crashes: int = Limits.max_crashes,
         clock: Clock | None = None,
     ) -> None:
@@ -119,7 +122,7 @@ class Jobify(Producer):
             worker_pools=WorkerPools(threadpool_executor, processpool_executor),
             cron_factory=cron_factory,
             uuid_generator=uuid_generator,
-            limits=_limits(concurrency, grace, result_ttl, max_crashes),
+            limits=_limits(concurrency, grace, max_crashes, _retention(retention, result_ttl)),
         )
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
@@ -204,7 +207,7 @@ class Jobify(Producer):
         try:
             await exits.leave()
         finally:
-            self._engine = None
+            self._forget_life()
             if self._signals.deliver():
                 await asyncio.sleep(0)  # a signal that cancels this task does so here, not at some later time or never
 
@@ -219,25 +222,35 @@ class Jobify(Producer):
         if self._engine is not None and self._engine.loop.is_closed():
             log.warning("The app was not shut down before its event loop was closed; what it ran is lost.")
             self._engine.abandon()
-            self._engine, self.configs.app_started = None, False
+            self.configs.app_started = False
+            self._forget_life()
 
     def _build_engine(self) -> Engine:
         configs = self.configs
-        if self._is_memory_only:  # what was waiting in memory is gone with the life that it belonged to
-            configs.storage = MemoryStorage()
-        is_volatile = isinstance(configs.storage, MemoryStorage)
         registry = build_registry(self)
         return Engine(
             registry=registry,
-            durable=None if is_volatile else Backend(configs.storage, self._codec, self._clock, in_memory=False),
-            volatile=Backend(
-                configs.storage if is_volatile else MemoryStorage(), self._codec, self._clock, in_memory=True
-            ),
+            backends=self._backends(),
             runners=_runners(registry, configs),
             scheduler=self,
             config=configs,
             clock=self._clock,
         )
+
+    def _backends(self) -> Backends:
+        storage, queues = self.configs.storage, self.configs.limits.queues
+        if isinstance(storage, MemoryStorage):
+            return Backends(None, Backend(storage, self._codec, self._clock, in_memory=True))
+        return Backends(
+            Backend(storage, self._codec, self._clock, in_memory=False, queues=queues),
+            Backend(MemoryStorage(), self._codec, self._clock, in_memory=True),
+        )
+
+    def _forget_life(self) -> None:
+        """What is in memory ends with the life that it belonged to; what is enqueued from now on waits for the next."""
+        self._engine = None
+        if self._is_memory_only:
+            self.configs.storage = MemoryStorage()
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
@@ -355,13 +368,25 @@ def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, 
     return runners
 
 
-def _limits(concurrency: int, grace: float, result_ttl: float, max_crashes: int) -> Limits:
+def _retention(retention: Any, result_ttl: float | None) -> Retention:
+    if retention is not None and not isinstance(retention, Retention):
+        raise ConfigurationError(f"retention is {retention!r}; it must be a Retention, as in Retention(failed=3600).")
+    if retention is not None and result_ttl is not None:
+        raise ConfigurationError(
+            "result_ttl and retention both say how long successes are kept. Write Retention(complete=...) only."
+        )
+    if result_ttl is not None:
+        return Retention(complete=check_duration(result_ttl, what="result_ttl"))
+    return Retention() if retention is None else retention
+
+
+def _limits(concurrency: int, grace: float, max_crashes: int, retention: Retention) -> Limits:
     for name, value in (("concurrency", concurrency), ("max_crashes", max_crashes)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     return Limits(
         concurrency=concurrency,
         grace=check_duration(grace, what="grace"),
-        result_ttl=check_duration(result_ttl, what="result_ttl"),
+        retention=retention,
         max_crashes=max_crashes,
     )

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
 
 from jobify.context import JobContext
 from jobify.cron import Cron, as_cron, parse_cron
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError
 from jobify.injection import inject
+from jobify.joboptions import JobOptions
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, chain
 from jobify.middleware.exceptions import ExceptionHandlerMiddleware
 from jobify.middleware.timeout import TimeoutMiddleware
-from jobify.options import RouteOptions, RunMode, resolve_run_mode
+from jobify.options import DEFAULT_QUEUE, RouteOptions, RunMode, resolve_run_mode
 from jobify.retry import SmartRetry
 from jobify.router import Route, Router
 from jobify.router.route import lasting_name
@@ -53,9 +54,35 @@ class Endpoint:
     types: ParameterTypes
     address: Address | None
     """Where a child process finds the function; None for tasks that do not run in one."""
+    queue: str
+    priority: int
+    result_ttl: float | None
+    """Seconds that a success is kept; None: as the app says."""
+    layers: tuple[BaseMiddleware, ...]
+    """What is around every attempt, from outside in, but for the timeout."""
     call: CallNext | None
     """The chain around the function; None when there is nothing around it and nothing to inject."""
     outer: tuple[BaseOuterMiddleware, ...]
+
+    def for_job(self, own: JobOptions) -> Endpoint:
+        """The task as it is for one job that was given options of its own; PayloadError if they cannot be read."""
+        changed: dict[str, Any] = {}
+        if own.metadata is not None:
+            changed["metadata"] = {**(self.options.get("metadata") or {}), **own.metadata}
+        if own.retry is not None:
+            changed["retry"] = own.policy()
+        if own.timeout is not None:
+            changed["timeout"] = own.timeout
+        if not changed and own.result_ttl is None:
+            return self
+        options = cast("RouteOptions", {**self.options, **changed})
+        return replace(
+            self,
+            options=options,
+            retry=changed.get("retry", self.retry),
+            result_ttl=self.result_ttl if own.result_ttl is None else own.result_ttl,
+            call=_chain(self.layers, options, self.spec),
+        )
 
 
 Registry: TypeAlias = dict[str, Endpoint]
@@ -123,6 +150,7 @@ def _check_cron(cron: Cron, route: Route[..., Any], cron_factory: CronFactory) -
 def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
     options, spec, cron = route.options, route.func_spec, route.options.get("cron")
     path = list(router.chain_head)[::-1]
+    layers = _layers(path, route)
     run_mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=route.name)
     return Endpoint(
         name=route.name,
@@ -138,7 +166,11 @@ def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
         state=router.state,
         types=parameter_types(spec.signature, spec.type_params),
         address=process_address(route.func) if run_mode is RunMode.PROCESS else None,
-        call=_chain(path, route),
+        queue=options.get("queue", DEFAULT_QUEUE),
+        priority=options.get("priority", 0),
+        result_ttl=None,
+        layers=layers,
+        call=_chain(layers, options, spec),
         outer=tuple(layer for node in path for layer in node.outer_middleware),
     )
 
@@ -147,19 +179,22 @@ def _is_queued(path: list[Router]) -> bool:
     return any(getattr(layer, "is_queue", False) for node in path for layer in node.middleware)
 
 
-def _chain(path: list[Router], route: Route[..., Any]) -> CallNext | None:
-    """From outside in: the middleware of the app and of each router, exception handlers, timeout, the function."""
+def _layers(path: list[Router], route: Route[..., Any]) -> tuple[BaseMiddleware, ...]:
+    """From outside in: the middleware of the app and of each router, exception handlers."""
     layers: list[BaseMiddleware] = [layer for node in path for layer in node.middleware]
     # Nearest level first, so that a task's handler for Exception beats an app's handler for ValueError.
     levels = [route.options.get("exception_handlers") or {}, *(node.exception_handlers for node in reversed(path))]
     if any(levels):
         layers.append(ExceptionHandlerMiddleware(levels))
-    timeout = route.options.get("timeout")
+    return tuple(layers)
+
+
+def _chain(layers: tuple[BaseMiddleware, ...], options: RouteOptions, spec: FuncSpec[Any]) -> CallNext | None:
+    """``layers``, the timeout, the function."""
+    timeout = options.get("timeout")
     if timeout is not None:
-        layers.append(TimeoutMiddleware(timeout))
-    if not layers and not route.func_spec.inject_params:
-        return None
-    return chain(layers, _run)
+        layers = (*layers, TimeoutMiddleware(timeout))
+    return chain(layers, _run) if layers or spec.inject_params else None
 
 
 async def _run(context: JobContext) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jobify.exceptions import ConfigurationError, NoResultError
 
-__all__ = ("SmartRetry", "as_retry", "wants_retry")
+__all__ = ("SmartRetry", "as_retry", "covers", "wants_retry")
 
 
 class _SmartRetry(NamedTuple):
@@ -103,9 +103,12 @@ def as_retry(value: int | SmartRetry | None) -> SmartRetry | None:
 
 def wants_retry(policy: SmartRetry | None, error: BaseException, attempt: int) -> bool:
     """Whether the failure of ``attempt`` (the first is 1) with ``error`` is followed by another attempt."""
-    if policy is None or attempt > policy.retries or isinstance(error, NoResultError):
-        return False
-    if isinstance(error, policy.exclude_exceptions):
+    return policy is not None and attempt <= policy.retries and covers(policy, error)
+
+
+def covers(policy: SmartRetry | None, error: BaseException) -> bool:
+    """Whether there are retries for ``error`` at all, be they used up."""
+    if policy is None or not policy.retries or isinstance(error, NoResultError | policy.exclude_exceptions):
         return False
     return isinstance(error, policy.include_exceptions)
 

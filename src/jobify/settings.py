@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from jobify.crontab import CronFactory
+from jobify.retention import Retention
 from jobify.serializers import Serializer
 from jobify.storage.base import Storage
 from jobify.typeadapter import Dumper, Loader
@@ -35,10 +36,13 @@ class Limits:
     """Async jobs that run at once in this process."""
     grace: float = 0.0
     """Seconds that a shutdown lets running jobs finish before it cancels them."""
-    result_ttl: float = 86_400.0
-    """Seconds that an ended durable job is kept, with its result."""
+    retention: Retention = field(default_factory=Retention)
+    """How long ended jobs are kept."""
     max_crashes: int = 3
     """Processes that a job may take down before it ends FAILED."""
+    queues: tuple[str, ...] | None = None
+    """The queues that this process serves; None: every queue. Jobs in memory are of no use to others, and are served
+    whatever their queue."""
 
 
 @dataclass(slots=True, kw_only=True)

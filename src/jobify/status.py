@@ -77,12 +77,15 @@ class Failed(Struct, frozen=True):
     """The last attempt failed with ``error``."""
 
     error: BaseException
+    is_dead: bool = False
+    """There were retries for it, and they are used up."""
 
 
 class TimedOut(Struct, frozen=True):
     """The last attempt ran out of time."""
 
     error: BaseException
+    is_dead: bool = False
 
 
 class Cancelled(Struct, frozen=True):

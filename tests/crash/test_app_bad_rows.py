@@ -201,7 +201,7 @@ def test_b33_a_handle_of_a_job_with_an_unknown_status_waits_and_harms_nobody(tmp
             waiting = asyncio.ensure_future(job.wait())
             await asyncio.sleep(0.01)
             write(tmp_path, "UPDATE jobs SET status = 'odd' WHERE id = 'other'")
-            app._engine._look()  # type: ignore[union-attr]
+            app._engine._exchange.look()  # type: ignore[union-attr]
             await soon(app.find_job("good").wait())  # type: ignore[union-attr]
             assert not waiting.done()
             write(tmp_path, "DELETE FROM jobs WHERE id = 'other'")

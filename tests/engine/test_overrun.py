@@ -26,7 +26,7 @@ def test_its_job_has_one_handle_and_a_replacement_waits_for_it(tmp_path: Path) -
             job = await slow.schedule("old").push(job_id="it")
             engine = app._engine
             assert engine is not None
-            await eventually(lambda: engine._completer.overruns())
+            await eventually(lambda: engine._roster.overruns)
             assert app.find_job("it") is job
             assert app.get_active_jobs() == [job]
 

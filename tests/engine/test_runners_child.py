@@ -18,7 +18,8 @@ import runner_tasks
 from jobify.exceptions import ApplicationStateError
 from jobify.runners import child, wire
 from jobify.runners.address import Address, process_address
-from jobify.runners.wire import RemoteTraceback, Request
+from jobify.runners.wire import Request
+from jobify.tracebacks import RemoteTraceback
 
 
 class Parent:

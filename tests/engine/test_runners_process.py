@@ -31,7 +31,7 @@ from jobify.runners import child, childprocess, pool
 from jobify.runners.address import Address
 from jobify.runners.base import Call
 from jobify.runners.process import ProcessRunner
-from jobify.runners.wire import RemoteTraceback
+from jobify.tracebacks import RemoteTraceback
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jobify.exceptions import ApplicationStateError, NoResultError, PayloadError, RemoteError, TaskExitError
 from jobify.runners import wire
 from jobify.runners.address import Address
+from jobify.tracebacks import RemoteTraceback
 
 ADDRESS = Address("runner_tasks", "add")
 
@@ -163,17 +164,17 @@ def test_what_would_end_the_parent_is_wrapped(error: BaseException) -> None:
     found = across(error)
     assert isinstance(found, TaskExitError)
     assert type(found.__cause__) is type(error)
-    assert wire.RemoteTraceback.of(found) is not None
+    assert RemoteTraceback.of(found) is not None
 
 
 def test_the_text_begins_with_the_tasks_own_frames() -> None:
     with pytest.raises(ValueError) as caught:
         runner_tasks.raise_chained()
     error = across(caught.value)
-    remote = wire.RemoteTraceback.of(error)
+    remote = RemoteTraceback.of(error)
     assert remote is not None
     assert remote is error.__cause__
     assert "KeyError: 'deep'" in remote.text
     assert remote.text.rstrip().endswith("ValueError: shallow")
     assert remote.text in str(remote)
-    assert wire.RemoteTraceback.of(ValueError()) is None
+    assert RemoteTraceback.of(ValueError()) is None

@@ -16,10 +16,11 @@ from jobify.client.orders import Orders
 from jobify.client.rows import Rows
 from jobify.client.submitter import Submitter, insert_rows
 from jobify.client.targets import Targets
-from jobify.clock import Clock, seconds
+from jobify.clock import Clock
 from jobify.registry import Registry
 from jobify.serializers.codec import Codec
 from jobify.settings import JobifyConfiguration
+from jobify.status import JobStatus
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
@@ -83,4 +84,5 @@ class Client:
 
 
 def _delete_at(config: JobifyConfiguration) -> Callable[[Microseconds], Microseconds | None]:
-    return lambda now: now + seconds(config.limits.result_ttl)
+    retention = config.limits.retention
+    return lambda now: retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)

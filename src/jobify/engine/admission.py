@@ -24,11 +24,11 @@ class Admission:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         handles: Handles,
         rules: Rules,
         completer: Completer,
+        *,
         is_unwanted: Callable[[str], bool],
         launch: Callable[[Attempt], None],
         clock: Clock,
@@ -52,12 +52,15 @@ class Admission:
         )
         if attempt.job is not None:  # another process may have run it since the handle last heard of it
             attempt.job.move(claim.due_at, JobStatus.SCHEDULED)
+        now = self._clock.now()
         if self._is_unwanted(claim.id):
-            self._completer.complete(attempt, Cancelled(), self._clock.now())
+            self._completer.complete(attempt, Cancelled(), now)
+        elif claim.expires_at is not None and claim.expires_at <= max(now, claim.due_at):
+            self._completer.complete(attempt, Cancelled("expired"), now)
         elif claim.rule is None:
             self._launch(attempt)
         elif attempt.is_declared and attempt.endpoint.cron is None:  # by a release whose run ended after our start
-            self._completer.complete(attempt, Cancelled("no longer declared"), self._clock.now())
+            self._completer.complete(attempt, Cancelled("no longer declared"), now)
         else:
             self._admit_run(attempt, claim, claim.rule)
 

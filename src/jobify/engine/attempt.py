@@ -66,6 +66,8 @@ class Attempt(Struct, eq=False, gc=False):
     number: int = 1
     origin: int | None = None
     payload: Any = None
+    options: str | None = None
+    """What the job was told beyond its task; ``endpoint`` is the task as it is for this job once these are read."""
     args: Any = UNSET
     kwargs: dict[str, Any] = {}
     run: Run | None = None
@@ -92,6 +94,7 @@ class Attempt(Struct, eq=False, gc=False):
         attempt.number = claim.attempt
         attempt.origin = claim.origin
         attempt.payload = claim.payload
+        attempt.options = claim.options
         attempt.context = None if job is None else job.context
         return attempt
 

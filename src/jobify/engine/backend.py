@@ -3,15 +3,19 @@ it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobify.clock import Clock
-from jobify.engine.gate import DirectGate, Gate, ThreadGate
+from jobify.engine.direct import DirectGate
+from jobify.engine.gate import Gate, ThreadGate
+from jobify.engine.queues import Queues
+from jobify.records import OwnerProfile
 from jobify.registry import Endpoint
 from jobify.serializers.codec import Codec
+from jobify.serializers.objects import ObjectCodec
 from jobify.storage.base import Storage
 
-__all__ = ("Backend",)
+__all__ = ("Backend", "Backends")
 
 
 class Backend:
@@ -20,20 +24,24 @@ class Backend:
     What is kept ``in_memory`` never leaves the process: arguments and results stay the objects they are.
     """
 
-    def __init__(self, storage: Storage, codec: Codec, clock: Clock, *, in_memory: bool) -> None:
+    def __init__(
+        self, storage: Storage, codec: Codec, clock: Clock, *, in_memory: bool, queues: tuple[str, ...] | None = None
+    ) -> None:
         self.storage = storage
         self.is_durable = storage.is_durable
         self.gate: Gate = DirectGate(storage) if in_memory else ThreadGate(storage)
         self.owner = 0
-        self._codec = codec
+        self.queues = Queues(None if in_memory else queues)
+        self.is_in_memory = in_memory
+        self._codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
         self._clock = clock
-        self._is_encoded = not in_memory
 
-    async def start(self) -> None:
+    async def start(self, profile: OwnerProfile) -> None:
         """Open the storage and become an owner in it."""
         await self.gate.start()
         try:
-            self.owner = await self.gate.call(lambda: self.storage.register(now=self._clock.now()))
+            self.owner = await self.gate.call(lambda: self.storage.register(profile, now=self._clock.now()))
+            self.queues.know(await self.gate.call(self.storage.paused_queues), doubts=self.queues.doubts)
         except BaseException:
             await self.gate.stop()
             raise
@@ -47,21 +55,30 @@ class Backend:
 
     def encode_call(self, endpoint: Endpoint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The payload of a call; PayloadError if it could not be restored."""
-        if not self._is_encoded:
-            return args, kwargs
         return self._codec.encode_call(args, kwargs, endpoint.types)
 
     def decode_call(self, endpoint: Endpoint, payload: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in a payload; PayloadError if they cannot be restored."""
-        if not self._is_encoded:
-            restored: tuple[tuple[Any, ...], dict[str, Any]] = payload
-            return restored
         return self._codec.decode_call(payload, endpoint.types)
 
-    def encode_result(self, endpoint: Endpoint, value: Any) -> bytes | None:
+    def encode_result(self, endpoint: Endpoint, value: Any) -> Any:
         """What a task returned, for the row; PayloadError if it cannot be written."""
-        return self._codec.encode_result(value, endpoint.spec.result_type) if self._is_encoded else None
+        return self._codec.encode_result(value, endpoint.spec.result_type)
 
-    def decode_result(self, endpoint: Endpoint, data: bytes) -> Any:
-        """What a task returned, from the row."""
-        return self._codec.decode_result(data, endpoint.spec.result_type)
+    def decode_result(self, endpoint: Endpoint | None, data: Any) -> Any:
+        """What a task returned, from the row; None: a task of another app. PayloadError if it cannot be read."""
+        return self._codec.decode_result(data, Any if endpoint is None else endpoint.spec.result_type)
+
+
+class Backends(NamedTuple):
+    """The storages of an engine: one that is durable, unless the app is in memory only, and one in memory."""
+
+    durable: Backend | None
+    volatile: Backend
+
+    def of(self, endpoint: Endpoint) -> Backend:
+        """Where the jobs of a task live."""
+        return self.durable if self.durable is not None and endpoint.is_durable else self.volatile
+
+    def all(self) -> list[Backend]:
+        return [self.volatile] if self.durable is None else [self.durable, self.volatile]

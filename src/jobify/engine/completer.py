@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC
 from functools import partial
 
-from jobify.clock import Clock, to_datetime
+from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
-from jobify.engine.handles import Handles
+from jobify.engine.exchange import Exchange
+from jobify.engine.news import ORDER, WORK, News
+from jobify.engine.roster import Roster
+from jobify.engine.teller import Teller
 from jobify.engine.verdict import settlement_of, skip_settlement
 from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
-from jobify.records import Settlement
-from jobify.runners.base import Call, contained
-from jobify.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
+from jobify.records import Settled, Settlement
+from jobify.runners.base import Call
+from jobify.settings import JobifyConfiguration
+from jobify.status import Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded
+from jobify.tracebacks import own_traceback
 from jobify.types import UNSET, Microseconds
 
 __all__ = ("Completer",)
@@ -39,24 +42,17 @@ class Completer:
     """Settles ended attempts."""
 
     def __init__(
-        self,
-        *,
-        handles: Handles,
-        clock: Clock,
-        ttl: float,
-        on_settled: Callable[[Attempt, Settlement], None],
-        on_refused: Callable[[], None],
+        self, *, teller: Teller, roster: Roster, exchange: Exchange, config: JobifyConfiguration, clock: Clock
     ) -> None:
-        self._handles = handles
+        self._teller = teller
+        self._roster = roster
+        self._exchange = exchange
+        self._retention = config.limits.retention
         self._clock = clock
-        self._ttl = ttl
-        self._on_settled = on_settled
-        self._on_refused = on_refused
         self._open = 0
         self._stuck: dict[int, tuple[Attempt, Exception]] = {}
         """The outcomes among them that the storage did not take at the last try."""
         self._has_given_up = False
-        self._overruns: dict[asyncio.Task[None], Attempt | None] = {}
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
@@ -94,15 +90,11 @@ class Completer:
             is_tried_again = isinstance(outcome, RetryAt | Released) or attempt.run is not None or attempt.is_replaced
             overrun = self._overrun(attempt, attempt.call, outcome, is_tried_again=is_tried_again)
             task = asyncio.get_running_loop().create_task(overrun)
-            self._overruns[task] = attempt if is_tried_again else None
-            task.add_done_callback(self._overruns.pop)
+            self._roster.overruns[task] = attempt if is_tried_again else None
+            task.add_done_callback(self._roster.overruns.pop)
         else:
             attempt.lane.release()
             self._settle(attempt, outcome, now)
-
-    def overruns(self) -> list[Attempt]:
-        """The attempts that are over, whose threads are not, and whose jobs are therefore still in these hands."""
-        return [attempt for attempt in self._overruns.values() if attempt is not None]
 
     async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
         """The attempt is over, its function is not: a thread cannot be stopped. It keeps its slot until it returns.
@@ -129,11 +121,11 @@ class Completer:
     def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         result, problem = self._encode(attempt, outcome)
         try:
-            settlement = settlement_of(attempt, outcome, result, now=now, ttl=self._ttl)
+            settlement = settlement_of(attempt, outcome, result, now=now, retention=self._retention)
         except Exception as error:  # of a user's cron parser, asked for the next run: there is none
-            log.exception("The schedule %s ends: its next run cannot be found.", attempt.id)
+            log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, own_traceback(error))
             attempt.run, outcome = None, Failed(error)
-            settlement = settlement_of(attempt, outcome, None, now=now, ttl=self._ttl)
+            settlement = settlement_of(attempt, outcome, None, now=now, retention=self._retention)
         if problem is not None:
             settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
         self._write(attempt, outcome, settlement, _FIRST_PAUSE)
@@ -148,31 +140,30 @@ class Completer:
             return None, str(error)
 
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
-        is_news = attempt.origin != attempt.backend.owner or isinstance(outcome, Released | Cancelled)
         answer = partial(self._answer, attempt, outcome, settlement, pause)
-        attempt.backend.gate.settle(settlement, answer, is_news=is_news)
+        attempt.backend.gate.settle(settlement, answer, news=_news(attempt, outcome))
 
     def _answer(
-        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: bool | Exception
+        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception
     ) -> None:
-        if answer is True:
-            self._tell(attempt, outcome, settlement)
-            self._on_settled(attempt, settlement)
+        if isinstance(answer, Exception):
+            if not self._has_given_up:
+                self._retry(attempt, outcome, settlement, pause, answer)
+        elif answer:
+            self._teller.tell(attempt, outcome, settlement)
+            self._exchange.settled(attempt, settlement)
+            if answer is Settled.CASCADED:
+                self._exchange.look()
             self._forget(attempt)
-        elif answer is False:
+        else:
             self._refused(attempt)
-        elif not self._has_given_up:
-            self._retry(attempt, outcome, settlement, pause, answer)
 
     def _refused(self, attempt: Attempt) -> None:
         """The claim did not hold: the row was deleted, or taken from this process. The row tells how the job ends."""
         log.warning("Job %s was taken from this process while it ran; its outcome is refused.", attempt.id)
-        if attempt.job is not None and attempt.backend.storage.is_shared:
-            self._handles.add(attempt.job)
-        elif attempt.job is not None:
-            attempt.job.end(JobStatus.CANCELLED)
+        self._teller.leave(attempt)
         self._forget(attempt)
-        self._on_refused()
+        self._exchange.look()
 
     def _retry(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, error: Exception
@@ -199,42 +190,18 @@ class Completer:
         if not self._open:
             self._is_idle.set()
 
-    def _tell(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
-        """The handle learns what is stored."""
-        job = attempt.job if attempt.job is not None else self._handles.find(attempt.id)
-        if job is None:
-            return
-        if attempt.is_replaced:  # the handle speaks of the job that took this one's place
-            job.move(job.due_at, JobStatus.SCHEDULED)
-            self._handles.add(job)
-            return
-        if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to
-            job.set_result(outcome.value, status=JobStatus.SUCCESS)
-            return
-        status = JobStatus(settlement.status)
-        context = job.cron_context
-        if context is not None:
-            context.run_count, context.failure_count = settlement.run_count, settlement.failure_count
-            context.offset = to_datetime(settlement.offset_at or attempt.due_at, zone=context.offset.tzinfo or UTC)
-        match outcome:
-            case Succeeded(value):
-                job.set_result(value, status=status if status in ENDED else JobStatus.SUCCESS)
-            case Failed(error):
-                job.set_exception(as_exception(error), status=status if status in ENDED else JobStatus.FAILED)
-            case TimedOut(error):
-                job.set_exception(as_exception(error), status=status if status in ENDED else JobStatus.TIMEOUT)
-            case Cancelled():
-                job.end(JobStatus.CANCELLED)
-            case Released():  # the row waits for the next start; this process will not tell how it ended
-                job.end(JobStatus.CANCELLED)
-                return
-            case _ if status in ENDED:
-                job.end(status)
-            case _:  # it waits again
-                pass
-        if status not in ENDED:
-            job.move(settlement.due_at, status)
-            self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
+
+def _news(attempt: Attempt, outcome: Outcome) -> News | None:
+    """Who beside this process wants to know how the attempt ended."""
+    match outcome:
+        case RetryAt() | Skipped():
+            return None
+        case Released():
+            return WORK
+        case Cancelled():  # whoever has cancelled it waits to hear of it, and may be anybody
+            return ORDER
+        case _:
+            return News.of_end(attempt.origin, here=attempt.backend.owner)
 
 
 def _with_less(settlement: Settlement, error: Exception) -> Settlement:
@@ -244,8 +211,3 @@ def _with_less(settlement: Settlement, error: Exception) -> Settlement:
     return settlement._replace(
         error=settlement.error and f"{type(error).__name__} while its error was stored", history=()
     )
-
-
-def as_exception(error: BaseException) -> Exception:
-    """A handle holds an Exception; what is not one (SystemExit, CancelledError) is wrapped, and is its cause."""
-    return error if isinstance(error, Exception) else contained(error)

@@ -57,7 +57,9 @@ async def bring_in_line(
         if declared.endpoint.outer:
             await _declare_through(backend, declared, handles, config)
     if gone:
-        await backend.gate.call(lambda: storage.delete(gone))
+        now = clock.now()
+        delete_at = config.limits.retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
+        await backend.gate.call(lambda: storage.delete(gone, now=now, delete_at=delete_at))
 
 
 async def _declare_through(
@@ -106,8 +108,8 @@ def _row(
     return NewJob(
         id=endpoint.name + DECLARED_SUFFIX,
         task=endpoint.name,
-        queue="default",
-        priority=0,
+        queue=endpoint.queue,
+        priority=endpoint.priority,
         status=JobStatus.SCHEDULED.value,
         ready=due_at <= now,
         due_at=due_at,
@@ -121,4 +123,6 @@ def _row(
         fence=0,
         attempt=0,
         started_at=None,
+        unique_key=None,
+        expires_at=None,
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from jobify.clock import Clock, seconds
+from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.backend import Backend
+from jobify.engine.exchange import Exchange
+from jobify.engine.news import ORDER
+from jobify.engine.roster import Roster
 from jobify.exceptions import ApplicationStateError
 from jobify.job import Job
 from jobify.records import CancelResult
+from jobify.settings import JobifyConfiguration
 from jobify.status import JobStatus
 
 __all__ = ("Desk",)
@@ -30,31 +32,22 @@ class Desk:
     """Serves the handles of one engine."""
 
     def __init__(
-        self,
-        *,
-        zone: ZoneInfo,
-        backends: list[Backend],
-        find_attempt: Callable[[str], Attempt | None],
-        watch: Callable[[Job[Any]], None],
-        ended: Callable[[Job[Any]], None],
-        clock: Clock,
-        ttl: float,
+        self, *, backends: list[Backend], roster: Roster, exchange: Exchange, config: JobifyConfiguration, clock: Clock
     ) -> None:
-        self.zone = zone
+        self.zone = config.tz
         self._backends = backends
-        self._find_attempt = find_attempt
-        self._watch = watch
-        self._ended = ended
+        self._roster = roster
+        self._exchange = exchange
+        self._retention = config.limits.retention
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._ttl = ttl
         self._errands: set[asyncio.Future[bool]] = set()
         self._unwanted: Counter[str] = Counter()
 
     def watch(self, job: Job[Any]) -> None:
         """Somebody waits for this job."""
-        if self._find_attempt(job.id) is None:
-            self._watch(job)
+        if self._roster.find(job.id) is None:
+            self._exchange.watch()
 
     async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
         """See :meth:`Job.cancel`."""
@@ -76,10 +69,10 @@ class Desk:
         return job_id in self._unwanted
 
     async def _cancel(self, job: Job[Any], interrupt: bool) -> None:
-        attempt = self._find_attempt(job.id)
+        attempt = self._roster.find(job.id)
         if attempt is None and not await self._cancel_surely(job, interrupt):
             return
-        attempt = self._find_attempt(job.id)  # it may have been claimed by this process meanwhile
+        attempt = self._roster.find(job.id)  # it may have been claimed by this process meanwhile
         if attempt is None:
             await self._wait(job)
         elif interrupt or job.status is JobStatus.SCHEDULED:  # claimed, and still in a queue or ahead of its time
@@ -119,15 +112,16 @@ class Desk:
                 solution="Cancel inside `async with app:`.",
             )
         mets = set()
+        delete_at = self._retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
         for backend in self._backends:
             storage = backend.storage
             if not interrupt and await self._is_running(backend, job.id):
                 return False  # elsewhere: there is no way to ask for the end of a schedule only
-            cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=now + seconds(self._ttl))
-            (met,) = await backend.gate.call(cancel, is_news=True)
+            cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=delete_at)
+            (met,) = await backend.gate.call(cancel, news=ORDER)
             if met is CancelResult.CANCELLED:
                 job.end(JobStatus.CANCELLED)
-                self._ended(job)
+                self._exchange.activity.set()
                 return False
             mets.add(met)
         if mets == {CancelResult.MISSING} and job.status is not JobStatus.PENDING:

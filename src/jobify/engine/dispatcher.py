@@ -117,7 +117,7 @@ class Dispatcher(Service):
 
     async def _claim(self, reserved: list[tuple[LaneSlots, int]]) -> Claimed:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
-        request = ClaimRequest(owner=self._backend.owner, lanes=lanes)
+        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served)
         return await self._backend.gate.claim(request, now=self._clock.now() + seconds(_LOOKAHEAD))
 
     def _reserve(self) -> list[tuple[LaneSlots, int]]:

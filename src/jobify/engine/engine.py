@@ -14,41 +14,46 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from jobify.clock import Clock
 from jobify.engine.admission import Admission
-from jobify.engine.attempt import Attempt, Interruption
-from jobify.engine.backend import Backend
+from jobify.engine.attempt import Interruption
+from jobify.engine.backend import Backend, Backends
 from jobify.engine.completer import Completer
 from jobify.engine.declarations import bring_in_line
 from jobify.engine.desk import Desk
 from jobify.engine.dispatcher import Dispatcher
+from jobify.engine.exchange import Exchange
 from jobify.engine.executor import Executor
+from jobify.engine.expiry import Expiry
 from jobify.engine.handles import Handles
+from jobify.engine.heartbeat import Heartbeat
 from jobify.engine.intake import Intake
 from jobify.engine.janitor import Janitor
 from jobify.engine.lanes import Lanes
 from jobify.engine.obedience import Obedience
 from jobify.engine.overview import Overview
 from jobify.engine.recovery import Recovery
+from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
+from jobify.engine.teller import Teller
 from jobify.engine.unknown import UnknownTasks
 from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
 from jobify.exceptions import StorageUnavailableError
 from jobify.job import Job
 from jobify.options import RunMode
-from jobify.records import Settlement
+from jobify.records import OwnerProfile, OwnerRole
 from jobify.registry import Endpoint, Registry
 from jobify.runners.base import Runner
 from jobify.schedule import Order, Scheduler
 from jobify.settings import JobifyConfiguration
-from jobify.status import JobStatus
-from jobify.types import Microseconds
+from jobify.status import ENDED, JobStatus
 
 __all__ = ("Engine",)
 
@@ -67,116 +72,103 @@ class Engine:
         self,
         *,
         registry: Registry,
-        durable: Backend | None,
-        volatile: Backend,
+        backends: Backends,
         runners: dict[RunMode, Runner],
         scheduler: Scheduler,
         config: JobifyConfiguration,
         clock: Clock,
     ) -> None:
         self._registry = registry
-        self._durable = durable
-        self._volatile = volatile
+        self._backends = backends
         self._runners = runners
         self._config = config
         self._clock = clock
         self.loop = asyncio.get_running_loop()
         self._opened: list[Backend] = []
-        self._activity = asyncio.Event()
-        limits = config.limits
-        self._rules = Rules(config.tz, config.cron_factory)
-        self._lanes = Lanes({mode: runner.slots for mode, runner in runners.items()})
-        self._desk = Desk(
-            zone=config.tz,
-            backends=self._opened,
-            find_attempt=self._find_attempt,
-            watch=self._watch,
-            ended=self._cancelled,
-            clock=clock,
-            ttl=limits.result_ttl,
+        self._services: list[Service] = []
+        self._is_hurried = asyncio.Event()
+        self._rules = rules = Rules(config.tz, config.cron_factory)
+        self._lanes = lanes = Lanes({mode: runner.slots for mode, runner in runners.items()})
+        self._roster = roster = Roster()
+        self._exchange = exchange = Exchange()
+        desk = Desk(backends=self._opened, roster=roster, exchange=exchange, config=config, clock=clock)
+        self._handles = handles = Handles(desk, rules)
+        self._completer = completer = Completer(
+            teller=Teller(handles), roster=roster, exchange=exchange, config=config, clock=clock
         )
-        self._handles = Handles(self._desk, self._rules)
-        self._completer = Completer(
-            handles=self._handles,
-            clock=clock,
-            ttl=limits.result_ttl,
-            on_settled=self._settled,
-            on_refused=self._look,
-        )
-        self._executor = Executor(
-            runners=runners,
-            completer=self._completer,
-            handles=self._handles,
+        self._executor = executor = Executor(
+            registry,
+            runners,
+            roster,
+            completer,
+            handles,
             scheduler=scheduler,
             config=config,
             clock=clock,
             is_torn_down=self._is_torn_down,
         )
-        self._admission = Admission(
-            registry=registry,
-            handles=self._handles,
-            rules=self._rules,
-            completer=self._completer,
-            is_unwanted=self._desk.is_unwanted,
-            launch=self._executor.launch_when_due,
-            clock=clock,
-        )
+        start, start_when_due = executor.launch, executor.launch_when_due
         self._intake = Intake(
-            registry=registry,
-            backend_of=self._backend_of,
-            durable=durable,
-            volatile=volatile,
-            handles=self._handles,
-            rules=self._rules,
-            lanes=self._lanes,
-            config=config,
-            clock=clock,
-            launch=self._executor.launch,
-            expect=self._expect,
-            find_attempt=self._find_attempt,
+            registry, backends, handles, rules, lanes, roster, exchange, config=config, clock=clock, launch=start
         )
-        self.overview = Overview(registry, self._opened, self._attempts_here, self._find_attempt, self._handles)
-        self._dispatchers: dict[Backend, Dispatcher] = {}
-        self._watcher: Watcher | None = None
-        self._obedience: Obedience | None = None
-        self._services: list[Service] = []
-        self._is_hurried = asyncio.Event()
+        self._admission = Admission(
+            registry, handles, rules, completer, is_unwanted=desk.is_unwanted, launch=start_when_due, clock=clock
+        )
+        self.overview = Overview(registry, self._opened, roster, handles)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Connect the storages, make the runners ready: what is pushed from now on may run."""
-        for backend in filter(None, (self._durable, self._volatile)):
-            await backend.start()
+        for backend in self._backends.all():
+            await backend.start(self._profile(backend))
+            backend.gate.on_news = partial(self._exchange.hear, backend)
             self._opened.append(backend)
         for runner in self._runners.values():
             await runner.start()
 
+    def _profile(self, backend: Backend) -> OwnerProfile:
+        tasks = tuple(endpoint.name for endpoint in self._served_by(backend))
+        return OwnerProfile(OwnerRole.WORKER, backend.queues.served, tasks, self._config.limits.concurrency)
+
+    def _served_by(self, backend: Backend) -> list[Endpoint]:
+        """The tasks whose jobs may be in this storage: in memory, those of any task for which an outer middleware has
+        chosen that."""
+        is_any = backend is self._backends.volatile
+        return [endpoint for endpoint in self._registry.values() if is_any or self._backends.of(endpoint) is backend]
+
     async def start(self) -> None:
         """Take up work: recover what died, bring declared crons in line, then dispatch."""
-        if self._durable is not None:
-            self._services += self._shared_services(self._durable)
-        self._services += [Janitor(backend, self._clock) for backend in self._opened]
         for backend in self._opened:
-            endpoints = [endpoint for endpoint in self._registry.values() if self._backend_of(endpoint) is backend]
+            self._services += self._services_of(backend)
+            endpoints = [endpoint for endpoint in self._registry.values() if self._backends.of(endpoint) is backend]
             await bring_in_line(
                 backend, endpoints, rules=self._rules, handles=self._handles, config=self._config, clock=self._clock
             )
-            if backend is self._volatile:  # an outer middleware may keep a job of any task in memory
-                endpoints = list(self._registry.values())
-            dispatcher = Dispatcher(backend, self._lanes, endpoints, self._admission.admit, self._clock)
-            self._dispatchers[backend] = dispatcher
-            self._services.append(dispatcher)
-        if self._durable is not None:
-            self._services.append(UnknownTasks(self._durable, self._registry))
         for service in self._services:
             await service.start()
 
-    def _shared_services(self, backend: Backend) -> list[Service]:
-        self._watcher = Watcher(backend, self._handles, self._registry, self._is_local, self._clock)
-        recovery = Recovery(backend, self._config.limits, self._clock, on_recovered=self._look)
-        self._obedience = Obedience(backend, self._find_attempt)
-        return [recovery, self._watcher, self._obedience, Wakeups(backend, self._look)]
+    def _services_of(self, backend: Backend) -> list[Service]:
+        """What looks after a storage. One in memory has nobody outside this process to be heard or outlived."""
+        exchange, clock, limits = self._exchange, self._clock, self._config.limits
+        watcher = Watcher(backend, self._handles, self._registry, partial(self._is_hidden, backend), clock)
+        obedience = Obedience(backend, self._roster)
+        dispatcher = Dispatcher(backend, self._lanes, self._served_by(backend), self._admission.admit, clock)
+        exchange.watchers.append(watcher)
+        exchange.obediences.append(obedience)
+        exchange.dispatchers[backend] = dispatcher
+        services: list[Service] = [
+            watcher,
+            obedience,
+            Expiry(backend, limits.retention, clock, on_expired=exchange.look),
+            Heartbeat(backend, clock),
+            Janitor(backend, clock),
+            dispatcher,
+        ]
+        if backend is self._backends.durable:
+            recovery = Recovery(backend, limits, clock, on_recovered=exchange.look)
+            services = [recovery, Wakeups(backend, exchange.look), *services, UnknownTasks(backend, self._registry)]
+        return services
 
     async def drain(self, grace: float) -> None:
         """Start nothing more; let running jobs finish for ``grace`` seconds, then interrupt them and wait for them.
@@ -194,7 +186,7 @@ class Engine:
 
     async def _drain(self, grace: float) -> None:
         self._intake.is_draining = True
-        for dispatcher in self._dispatchers.values():
+        for dispatcher in self._exchange.dispatchers.values():
             await dispatcher.stop()
         await self._grant(grace)
         await self._interrupt_all()
@@ -213,15 +205,16 @@ class Engine:
             end.cancel()
 
     async def _interrupt_all(self) -> None:
-        while len(self._executor):
-            for attempt in self._executor:
+        while self._roster.running:
+            for attempt in list(self._roster.running.values()):
                 attempt.interrupt(Interruption.SHUTDOWN)
             try:
                 async with asyncio.timeout(_NUDGE):
                     await self._executor.idle()
             except TimeoutError:
-                names = sorted({attempt.endpoint.name for attempt in self._executor})
-                log.warning("The shutdown still waits for %d jobs: %s.", len(self._executor), ", ".join(names))
+                running = self._roster.running.values()
+                names = sorted({attempt.endpoint.name for attempt in running})
+                log.warning("The shutdown still waits for %d jobs: %s.", len(running), ", ".join(names))
 
     async def close(self) -> None:
         """Stop the services, let go of runners and storages. Every step is taken, whatever fails; the first error is
@@ -238,7 +231,7 @@ class Engine:
                 errors.append(error)
         self._services.clear()
         self._opened.clear()
-        self._dispatchers.clear()
+        self._exchange.dispatchers.clear()
         if errors:
             raise errors[0]
 
@@ -251,7 +244,7 @@ class Engine:
 
     def is_job(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether this is the task of a job that runs here."""
-        return task is not None and any(attempt.task is task for attempt in self._executor)
+        return task is not None and any(attempt.task is task for attempt in self._roster.running.values())
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
@@ -260,7 +253,7 @@ class Engine:
     async def wait_all(self) -> None:
         """Return when no job of this app's tasks is waiting or running, here or elsewhere."""
         while True:
-            self._activity.clear()
+            self._exchange.activity.clear()
             await self._executor.idle()
             await self._completer.idle()
             try:
@@ -270,55 +263,20 @@ class Engine:
                 log.warning("Waiting for all jobs goes on, although the storage does not answer: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
-                    await self._activity.wait()
+                    await self._exchange.activity.wait()
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
-
-    def _backend_of(self, endpoint: Endpoint) -> Backend:
-        return self._durable if self._durable is not None and endpoint.is_durable else self._volatile
 
     def _is_torn_down(self) -> bool:
         """Whether the event loop is ending (``asyncio.run`` then cancels every task) and nobody has stopped the app."""
         return any(service.was_cancelled for service in self._services)
 
-    def _find_attempt(self, job_id: str) -> Attempt | None:
-        """The attempt of a job that is in the hands of this process: running, or over while its thread goes on."""
-        running = self._executor.find(job_id)
-        return running or next((over for over in self._completer.overruns() if over.id == job_id), None)
-
-    def _attempts_here(self) -> Iterator[Attempt]:
-        yield from self._executor
-        yield from self._completer.overruns()
-
-    def _is_local(self, job_id: str) -> bool:
-        """Whether the job runs here, or is known only here."""
-        return self._find_attempt(job_id) is not None or bool(self._volatile.storage.get((job_id,)))
-
-    def _expect(self, backend: Backend, due_at: Microseconds) -> None:
-        dispatcher = self._dispatchers.get(backend)
-        if dispatcher is not None:
-            dispatcher.expect(due_at)
-
-    def _settled(self, attempt: Attempt, settlement: Settlement) -> None:
-        if attempt.is_replaced:
-            self._look()
-        elif settlement.finished_at is None:
-            self._expect(attempt.backend, settlement.due_at)
-        self._activity.set()
-
-    def _cancelled(self, job: Job[Any]) -> None:
-        self._activity.set()
-
-    def _watch(self, job: Job[Any]) -> None:
-        if self._watcher is not None:
-            self._watcher.wake()
-
-    def _look(self) -> None:
-        """Something in the shared storage may have changed."""
-        for dispatcher in self._dispatchers.values():
-            dispatcher.wake()
-        if self._watcher is not None:
-            self._watcher.wake()
-        if self._obedience is not None:
-            self._obedience.wake()
-        self._activity.set()
+    def _is_hidden(self, backend: Backend, job_id: str) -> bool:
+        """Whether the handle of a job is none of the business of whoever watches ``backend``: it runs here, or it is in
+        the other storage."""
+        if self._roster.find(job_id) is not None:
+            return True
+        if self._backends.durable is None:
+            return False
+        is_in_memory = any(record.status not in ENDED for record in self._backends.volatile.storage.get((job_id,)))
+        return is_in_memory is not (backend is self._backends.volatile)

@@ -21,9 +21,13 @@ from jobify.context import JobContext, Runnable
 from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.completer import Completer
 from jobify.engine.handles import Handles
+from jobify.engine.inputs import fetch_inputs
+from jobify.engine.roster import Roster
 from jobify.engine.verdict import outcome_of
 from jobify.exceptions import PayloadError
+from jobify.joboptions import Inputs, read_options
 from jobify.options import RunMode
+from jobify.registry import Registry
 from jobify.runners.base import Call, Runner
 from jobify.schedule import ScheduleBuilder, Scheduler
 from jobify.settings import JobifyConfiguration
@@ -41,15 +45,18 @@ class Executor:
 
     def __init__(
         self,
-        *,
+        registry: Registry,
         runners: dict[RunMode, Runner],
+        roster: Roster,
         completer: Completer,
         handles: Handles,
+        *,
         scheduler: Scheduler,
         config: JobifyConfiguration,
         clock: Clock,
         is_torn_down: Callable[[], bool],
     ) -> None:
+        self._registry = registry
         self._runners = runners
         self._completer = completer
         self._handles = handles
@@ -57,7 +64,7 @@ class Executor:
         self._config = config
         self._clock = clock
         self._is_torn_down = is_torn_down
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts = roster.running
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._loop = asyncio.get_running_loop()
@@ -68,10 +75,6 @@ class Executor:
 
     def __len__(self) -> int:
         return len(self._attempts)
-
-    def find(self, job_id: str) -> Attempt | None:
-        """The running attempt of a job, if it runs here."""
-        return self._attempts.get(job_id)
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
@@ -122,13 +125,25 @@ class Executor:
 
     def _perform(self, attempt: Attempt) -> Awaitable[Any]:
         """The attempt as something to await, with as little around the function as it needs."""
-        endpoint = attempt.endpoint
+        if attempt.options is not None:
+            options = read_options(attempt.options)
+            attempt.endpoint = attempt.endpoint.for_job(options)
+            if options.inputs is not None:
+                return self._perform_on(attempt, options.inputs)
         if attempt.args is UNSET:
             attempt.args, attempt.kwargs = _restored(attempt)
+        return self._begin(attempt)
+
+    async def _perform_on(self, attempt: Attempt, inputs: Inputs) -> Any:
+        """:meth:`_perform`, of a job whose first argument comes from other jobs."""
+        attempt.args, attempt.kwargs = _restored(attempt, await fetch_inputs(attempt, inputs, self._registry))
+        return await self._begin(attempt)
+
+    def _begin(self, attempt: Attempt) -> Awaitable[Any]:
         if attempt.job is not None:
             attempt.job.status = JobStatus.RUNNING
-        if endpoint.call is not None:
-            return endpoint.call(self._context(attempt))
+        if attempt.endpoint.call is not None:
+            return attempt.endpoint.call(self._context(attempt))
         return self._run(attempt, attempt.args, attempt.kwargs)
 
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
@@ -177,9 +192,10 @@ def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[A
     return partial(asyncio.Task, loop=loop, name="jobify job")
 
 
-def _restored(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The stored arguments; PayloadError if they cannot be read, or do not fit."""
+def _restored(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``inputs`` and the stored arguments; PayloadError if these cannot be read, or do not fit."""
     args, kwargs = attempt.backend.decode_call(attempt.endpoint, attempt.payload)
+    args = (*inputs, *args)
     try:
         attempt.endpoint.spec.check(*args, **kwargs)
     except TypeError as error:

@@ -25,18 +25,17 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from jobify.engine.lines import Answer, Batch, Line
+from jobify.engine.news import ORDER, WORK, News, all_of
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import Claimed, ClaimRequest, NewJob, Settlement
+from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
 from jobify.types import Microseconds
 
-__all__ = ("DirectGate", "Gate", "ThreadGate")
+__all__ = ("Gate", "ThreadGate")
 
 T = TypeVar("T")
 log = logging.getLogger("jobify.storage")
-
-_THE_END_OF_TIME: Microseconds = 2**63 - 1
 
 _MAX_GROUP = 1000
 """Jobs in one transaction at most: a bound on how long the first of them waits for the last."""
@@ -69,80 +68,23 @@ class Gate(Protocol):
         """Ask for :meth:`Storage.insert` of one job. ``is_id_new``: its id was made for it, nobody else can have it."""
         ...
 
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
-        """Ask for :meth:`Storage.settle` of one attempt. ``is_news``: other processes are to be told."""
+    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None) -> None:
+        """Ask for :meth:`Storage.settle` of one attempt. ``news``: who is to be told; of what the end does to other
+        jobs everybody is."""
         ...
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         """:meth:`Storage.claim`."""
         ...
 
-    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
-        """Run any other use of the storage; one that writes is atomic by itself or opens a transaction."""
+    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
+        """Run any other use of the storage; one that writes is atomic by itself or opens a transaction. ``news``: who
+        is to be told of it."""
         ...
 
-
-class DirectGate:
-    """The gate of a storage in memory: calls are made at once.
-
-    A job that is born claimed, runs and ends has no use for a row: nobody else can see it. It gets one only when it
-    has to wait (for a retry) or when somebody makes a call that might concern it. A row that may be deleted some time
-    after its job has ended is deleted at once.
-    """
-
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.on_news: Callable[[], None] = _nothing
-        self._unborn: dict[str, NewJob] = {}
-
-    def tell_others(self) -> None:
-        pass
-
-    async def start(self) -> None:
-        self.storage.open()
-
-    async def stop(self) -> None:
-        self.abandon()
-
-    def abandon(self) -> None:
-        self._unborn.clear()
-        self.storage.close()
-
-    def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
-        if is_id_new and job.owner is not None:
-            self._unborn[job.id] = job
-            answer(True)
-        else:
-            self._give_rows()
-            answer(self.storage.insert((job,))[0])
-
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
-        job = self._unborn.pop(settlement.id, None)
-        if job is not None:
-            if settlement.finished_at is not None:
-                answer(True)
-                return
-            self.storage.insert((job,))
-        answer(self.storage.settle((settlement,))[0])
-        self._tidy()
-
-    async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        return self.storage.claim(request, now=now)
-
-    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
-        self._give_rows()
-        try:
-            return function()
-        finally:
-            self._tidy()
-
-    def _tidy(self) -> None:
-        self.storage.purge(now=_THE_END_OF_TIME, limit=_MAX_GROUP)
-
-    def _give_rows(self) -> None:
-        if self._unborn:
-            self.storage.insert(tuple(self._unborn.values()))
-            self._unborn.clear()
+    def spread(self, news: News) -> None:
+        """Tell of what was written by an earlier call."""
+        ...
 
 
 class ThreadGate:
@@ -157,7 +99,7 @@ class ThreadGate:
         self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
         self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
         self._lines: tuple[Line[Any], ...] = (self._inserts, self._settlements, self._claims, self._calls)
-        self._news: deque[str] = deque()
+        self._news: deque[News] = deque()
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._is_signalled = False
         self._thread: threading.Thread | None = None
@@ -206,23 +148,26 @@ class ThreadGate:
         self._inserts.ask(job, answer)
         self._signal()
 
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
+    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None) -> None:
         self._settlements.ask(settlement, answer)
-        if is_news:  # appended last: when the thread finds it, the settlement is written or in line
-            self._news.append(settlement.id)
+        if news is not None:  # appended last: when the thread finds it, the settlement is written or in line
+            self._news.append(news)
         self._signal()
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         claimed: Claimed = await self._ask(self._claims, (request, now))
         return claimed
 
-    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
+    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
         answered = self._ask(self._calls, function)
-        if is_news:
-            self._news.append("")
-            self._signal()
+        if news is not None:
+            self.spread(news)
         value: T = await answered
         return value
+
+    def spread(self, news: News) -> None:
+        self._news.append(news)
+        self._signal()
 
     def tell_others(self) -> None:
         self._shared.tell_others(self._hear)
@@ -257,25 +202,29 @@ class ThreadGate:
     def _serve(self) -> bool:
         """Make the calls that stand in line; whether a line was too long to be served at once."""
         news = [self._news.popleft() for _ in range(len(self._news))]
-        inserts, calls = self._inserts.take(), self._calls.take()
-        taken: list[Batch[Any] | None] = [inserts, self._settlements.take(), self._claims.take()]
+        inserts, settlements, calls = self._inserts.take(), self._settlements.take(), self._calls.take()
+        taken: list[Batch[Any] | None] = [inserts, settlements, self._claims.take()]
         batches: list[Batch[Any]] = [batch for batch in taken if batch is not None]
         with self._shared.lock:
             self._execute(batches)
             if calls is not None:
                 calls.execute()
                 batches.append(calls)
-        if news or (inserts is not None and any(job.owner is None for job in inserts.questions)):
-            self._ring()
+        if inserts is not None and any(job.owner is None for job in inserts.questions):
+            news.append(WORK)
+        if settlements is not None and Settled.CASCADED in settlements.values:
+            news.append(ORDER)
+        if news:
+            self._ring(all_of(news))
         if batches:
             self._hand_over(batches)
         return any(len(batch) == _MAX_GROUP for batch in batches)
 
-    def _ring(self) -> None:
+    def _ring(self, news: News) -> None:
         try:
             self.tell_others()
             if self.storage.bell is not None:
-                self.storage.bell.ring()
+                self.storage.bell.ring(workers=news.workers, clients=news.clients, owners=news.owners)
         except Exception:  # of a user's own storage: what is committed must still be answered
             log.exception("The bell of %r failed.", self.storage)
 

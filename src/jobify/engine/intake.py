@@ -20,10 +20,13 @@ from msgspec import Struct
 from jobify.clock import Clock
 from jobify.context import OuterContext
 from jobify.engine.attempt import Attempt, Interruption
-from jobify.engine.backend import Backend
+from jobify.engine.backend import Backend, Backends
+from jobify.engine.exchange import Exchange
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import Lanes, LaneSlots
+from jobify.engine.news import ORDER
 from jobify.engine.placing import Placement, options_with_origin, replace, standing
+from jobify.engine.roster import Roster
 from jobify.engine.rules import Rule, Rules
 from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
@@ -70,8 +73,8 @@ class Draft(Struct, eq=False, gc=False):
         return NewJob(
             self.job.id,
             self.endpoint.name,
-            "default",
-            0,
+            self.endpoint.queue,
+            self.endpoint.priority,
             _RUNNING if is_claimed else _SCHEDULED,
             not is_claimed and self.due_at <= self.now,
             self.due_at,
@@ -85,6 +88,8 @@ class Draft(Struct, eq=False, gc=False):
             1 if is_claimed else 0,
             1 if is_claimed else 0,
             self.now if is_claimed else None,
+            None,
+            None,
         )
 
     def attempt(self, lane: LaneSlots) -> Attempt:
@@ -118,32 +123,28 @@ class Intake:
 
     def __init__(
         self,
-        *,
         registry: Registry,
-        backend_of: Callable[[Endpoint], Backend],
-        durable: Backend | None,
-        volatile: Backend,
+        backends: Backends,
         handles: Handles,
         rules: Rules,
         lanes: Lanes,
+        roster: Roster,
+        exchange: Exchange,
+        *,
         config: JobifyConfiguration,
         clock: Clock,
         launch: Callable[[Attempt], None],
-        expect: Callable[[Backend, Microseconds], None],
-        find_attempt: Callable[[str], Attempt | None],
     ) -> None:
         self._registry = registry
-        self._backend_of = backend_of
-        self._durable = durable
-        self._volatile = volatile
+        self._backends = backends
         self._handles = handles
         self._rules = rules
         self._lanes = lanes
+        self._roster = roster
+        self._exchange = exchange
         self._config = config
         self._clock = clock
         self._launch = launch
-        self._expect = expect
-        self._find_attempt = find_attempt
         self._new_id = config.uuid_generator
         self._loop = asyncio.get_running_loop()
         self.is_draining = False
@@ -188,10 +189,10 @@ class Intake:
     def _place(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         if self._is_closed:
             raise _closed()
-        if order.job_id is not None and self._durable is not None:
-            if draft.backend is self._volatile:
-                return self._place_apart(draft, order, self._durable)
-            self._require_free(order.job_id, self._volatile.storage.get((order.job_id,)))
+        if order.job_id is not None and self._backends.durable is not None:
+            if draft.backend is self._backends.volatile:
+                return self._place_apart(draft, order, self._backends.durable)
+            self._require_free(order.job_id, self._backends.volatile.storage.get((order.job_id,)))
         return self._replace_surely(draft, order) if order.is_replace else self._insert(draft, order)
 
     async def _place_apart(self, draft: Draft, order: Order, durable: Backend) -> Job[Any]:
@@ -220,7 +221,7 @@ class Intake:
             due_at = now if order.due_at is None else order.due_at
         job_id = order.job_id if order.job_id is not None else str(self._new_id())
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
-        backend = self._backend_of(endpoint)
+        backend = self._backends.of(endpoint)
         return Draft(self, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at)
 
     # -- storing -------------------------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ class Intake:
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
-            if lane.take():
+            if draft.backend.queues.is_open(draft.endpoint.queue) and lane.take():
                 draft.lane = lane
                 draft.context = context
         self._under_way += 1
@@ -275,7 +276,7 @@ class Intake:
         if draft.rule is not None:
             self._handles.show_schedule(draft.job, draft.rule, 0, 0)
         self._handles.add(draft.job)
-        self._expect(draft.backend, draft.due_at)
+        self._exchange.expect(draft.backend, draft.due_at)
 
     # -- replacing -----------------------------------------------------------------------------------------------------
 
@@ -293,14 +294,14 @@ class Intake:
             storage = draft.backend.storage
             row = draft.row(self._encode(draft))
             place = partial(replace, storage, row, known=self._registry, is_force=order.is_force)
-            draft.job = self._show(draft, await draft.backend.gate.call(place, is_news=True))
+            draft.job = self._show(draft, await draft.backend.gate.call(place, news=ORDER))
             return draft.job
         finally:
             self._answered()
 
     def _show(self, draft: Draft, placement: Placement) -> Job[Any]:
         """The handle that the user already has, brought up to date; or the new one."""
-        attempt = self._find_attempt(draft.job.id)
+        attempt = self._roster.find(draft.job.id)
         job = self._handles.find(draft.job.id) or (attempt.job if attempt is not None else None)
         job = job if job is not None and not job.is_done() else draft.job
         draft.job = job
@@ -317,7 +318,7 @@ class Intake:
         else:
             self._handles.show_schedule(job, draft.rule, *placement.progress)
         self._handles.add(job)
-        self._expect(draft.backend, placement.due_at)
+        self._exchange.expect(draft.backend, placement.due_at)
         return job
 
     # -- outer middleware ----------------------------------------------------------------------------------------------
@@ -337,7 +338,7 @@ class Intake:
         async def store(context: OuterContext) -> None:
             draft.args, draft.kwargs = context.runnable.call_arguments()
             if not (context.is_persist or order.is_replace):
-                draft.backend = self._volatile
+                draft.backend = self._backends.volatile
             await self._place(draft, order)
 
         is_persist = draft.backend.is_durable

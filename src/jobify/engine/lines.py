@@ -55,7 +55,7 @@ class Line(Generic[QuestionT]):
 class Batch(Generic[QuestionT]):
     """Questions that are answered together."""
 
-    __slots__ = ("_answers", "_method", "_values", "questions")
+    __slots__ = ("_answers", "_method", "questions", "values")
 
     def __init__(
         self,
@@ -66,7 +66,8 @@ class Batch(Generic[QuestionT]):
         self.questions = questions
         self._method = method
         self._answers = answers
-        self._values: Sequence[Any] = ()
+        self.values: Sequence[Any] = ()
+        """The answers, once there are any."""
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -74,11 +75,11 @@ class Batch(Generic[QuestionT]):
     def execute(self) -> None:
         """Make the call; what it raises is raised."""
         if self.questions:
-            self._values = self._method(self.questions)
+            self.values = self._method(self.questions)
 
     def execute_apart(self) -> None:
         """Make one call for each question; what one of them raises is its answer."""
-        self._values = [self._execute_one(question) for question in self.questions]
+        self.values = [self._execute_one(question) for question in self.questions]
 
     def _execute_one(self, question: QuestionT) -> Any:
         try:
@@ -88,11 +89,11 @@ class Batch(Generic[QuestionT]):
 
     def refuse(self, error: Exception) -> None:
         """Answer every question with ``error``."""
-        self._values = [error] * len(self.questions)
+        self.values = [error] * len(self.questions)
 
     def deliver(self) -> None:
         """Give the answers to those who want them."""
-        for answer, value in zip(self._answers, self._values, strict=True):
+        for answer, value in zip(self._answers, self.values, strict=True):
             try:
                 answer(value)
             except Exception:  # it must not: but the others must get theirs

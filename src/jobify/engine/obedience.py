@@ -1,28 +1,29 @@
-"""Cancels that came from elsewhere: whoever runs the job obeys."""
+"""Orders that came from elsewhere: whoever runs a job that is to be cancelled interrupts it; and which queues are
+paused."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-from jobify.engine.attempt import Attempt, Interruption
+from jobify.engine.attempt import Interruption
 from jobify.engine.backend import Backend
+from jobify.engine.roster import Roster
 from jobify.engine.service import Service
 
 __all__ = ("Obedience",)
 
 
 class Obedience(Service):
-    """Interrupts the jobs here that somebody elsewhere wants cancelled; looks when it is woken up."""
+    """Brings this process in line with what others want; looks when it is woken up."""
 
-    def __init__(self, backend: Backend, find_attempt: Callable[[str], Attempt | None]) -> None:
+    def __init__(self, backend: Backend, roster: Roster) -> None:
         super().__init__()
         self._backend = backend
-        self._find_attempt = find_attempt
+        self._roster = roster
         self._bell = asyncio.Event()
 
     def wake(self) -> None:
-        """There may be a request."""
+        """There may be an order."""
         self._bell.set()
 
     async def run(self) -> None:
@@ -34,8 +35,14 @@ class Obedience(Service):
 
     async def step(self) -> None:
         """One look."""
-        storage, owner = self._backend.storage, self._backend.owner
-        for job_id in await self._backend.gate.call(lambda: storage.cancel_requests(owner)):
-            attempt = self._find_attempt(job_id)
+        doubts = self._backend.queues.doubts
+        unwanted, paused = await self._backend.gate.call(self._ask)
+        self._backend.queues.know(paused, doubts=doubts)
+        for job_id in unwanted:
+            attempt = self._roster.find(job_id)
             if attempt is not None and not attempt.is_last:  # else it was wanted without an interruption
                 attempt.interrupt(Interruption.CANCEL)
+
+    def _ask(self) -> tuple[list[str], list[str]]:
+        storage = self._backend.storage
+        return storage.cancel_requests(self._backend.owner), storage.paused_queues()

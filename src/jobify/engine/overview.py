@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobify.engine.attempt import Attempt
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
+from jobify.engine.roster import Roster
 from jobify.job import Job
 from jobify.records import JobQuery
 from jobify.registry import Registry
@@ -26,23 +25,15 @@ class Overview:
     The plain methods read from the storage in the caller's thread; reading waits for no writer.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        backends: list[Backend],
-        attempts: Callable[[], Iterator[Attempt]],
-        find_attempt: Callable[[str], Attempt | None],
-        handles: Handles,
-    ) -> None:
+    def __init__(self, registry: Registry, backends: list[Backend], roster: Roster, handles: Handles) -> None:
         self._registry = registry
         self._backends = backends
-        self._attempts = attempts
-        self._find_attempt = find_attempt
+        self._roster = roster
         self._handles = handles
 
     def find(self, job_id: str) -> Job[Any] | None:
         """The handle of a job that is waiting or running, None for any other id."""
-        attempt = self._find_attempt(job_id)
+        attempt = self._roster.find(job_id)
         if attempt is not None:
             return self._handles.of_attempt(attempt)
         for backend in self._backends:
@@ -53,7 +44,7 @@ class Overview:
 
     def active(self) -> list[Job[Any]]:
         """The handles of all jobs that are waiting or running."""
-        found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._attempts()}
+        found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._roster}
         for backend in self._backends:
             query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=_PAGE)
             while records := backend.storage.find(query):

@@ -6,14 +6,14 @@ once, or replace at once, agree on one row.
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Container, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from jobify.cron import Cron, have_same_start, have_same_times
-from jobify.exceptions import DuplicateJobError
+from jobify.exceptions import DuplicateJobError, PayloadError
+from jobify.joboptions import JobOptions, read_options
 from jobify.records import JobRecord, NewJob, Progress
 from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
@@ -116,8 +116,7 @@ def options_with_origin(job: NewJob) -> str | None:
 
     So the same order is known to be the same, though what is stored is something else. None if that cannot be told.
     """
-    digest = _digest(job.payload)
-    return None if digest is None else json.dumps({"asked": digest})
+    return JobOptions(asked=_digest(job.payload)).text()
 
 
 def _unfinished(storage: Storage, job_id: str) -> JobRecord | None:
@@ -131,7 +130,8 @@ def _record(storage: Storage, job_id: str) -> JobRecord | None:
 
 def _is_same(record: JobRecord, job: NewJob) -> bool:
     same_time = record.rule == job.rule if job.rule is not None else record.due_at == job.due_at and record.rule is None
-    return same_time and record.task == job.task and _asks_the_same(record, job)
+    same_place = (record.task, record.queue, record.priority) == (job.task, job.queue, job.priority)
+    return same_time and same_place and _asks_the_same(record, job)
 
 
 def _asks_the_same(record: JobRecord, job: NewJob) -> bool:
@@ -144,8 +144,8 @@ def _asks_the_same(record: JobRecord, job: NewJob) -> bool:
 def _asked(row: NewJob | JobRecord) -> str | None:
     """A digest of the arguments that a user asked for, before any outer middleware; None if there cannot be one."""
     try:
-        asked = None if row.options is None else json.loads(row.options)["asked"]
-    except (ValueError, TypeError, KeyError):  # somebody else's words
+        asked = read_options(row.options).asked
+    except PayloadError:  # somebody else's words
         asked = None
     return asked or _digest(row.payload)
 

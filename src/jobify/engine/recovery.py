@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from jobify.clock import Clock, seconds
+from jobify.clock import Clock
 from jobify.engine.backend import Backend
+from jobify.engine.news import ORDER
 from jobify.engine.service import Periodic
 from jobify.records import Recovered
 from jobify.settings import Limits
@@ -41,12 +42,13 @@ class Recovery(Periodic):
             lambda: storage.recover(
                 now=now,
                 max_crashes=self._limits.max_crashes,
-                delete_at=now + seconds(self._limits.result_ttl),
+                delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
             )
         )
         for job in recovered:
             self._report(job)
         if recovered:
+            self._backend.gate.spread(ORDER)
             self._on_recovered()
 
     def _report(self, job: Recovered) -> None:

@@ -36,9 +36,9 @@ class UnknownTasks(Service):
     async def run(self) -> None:
         found = await asyncio.to_thread(partial(self._backend.storage.count, _UNFINISHED))
         unknown: Counter[str] = Counter()
-        for (task, _, _), count in found.items():
-            if task not in self._registry:
-                unknown[task] += count
+        for key, count in found.items():
+            if key.task not in self._registry:
+                unknown[key.task] += count
         for task, count in sorted(unknown.items()):
             log.warning(
                 "The database holds %d unfinished jobs of task %r, which this app does not have. They are kept, and "

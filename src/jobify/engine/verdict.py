@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any, Final, NamedTuple
 
 from jobify.clock import seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
-from jobify.exceptions import JobTimeoutError, ProcessDiedError, shown
+from jobify.exceptions import JobTimeoutError, ProcessDiedError, ResultNotStoredError, shown
 from jobify.misfire import Missed, Plan, plan_after
 from jobify.records import AttemptRecord, Settlement
-from jobify.retry import wants_retry
+from jobify.retention import Retention
+from jobify.retry import covers, wants_retry
 from jobify.status import (
     ENDED,
     Cancelled,
@@ -24,6 +24,7 @@ from jobify.status import (
     TimedOut,
     after,
 )
+from jobify.tracebacks import own_traceback
 from jobify.types import Microseconds
 
 __all__ = ("describe_error", "outcome_of", "settlement_of", "skip_record", "skip_settlement")
@@ -73,31 +74,32 @@ def outcome_of(
     retry = attempt.endpoint.retry if attempt.is_readable else None
     if retry is not None and wants_retry(retry, error, attempt.number):
         return RetryAt(error, now + seconds(min(retry.compute_delay(attempt.number), _LONGEST_WAIT)))
-    if type(error) is ProcessDiedError and attempt.number < max_crashes:
+    is_crash = type(error) is ProcessDiedError
+    if is_crash and attempt.number < max_crashes:
         return RetryAt(error, now)
+    is_dead = is_crash or covers(retry, error)
     if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
-        return TimedOut(error)
-    return Failed(error)
+        return TimedOut(error, is_dead)
+    return Failed(error, is_dead)
 
 
 def settlement_of(
-    attempt: Attempt, outcome: Outcome, result: bytes | None, *, now: Microseconds, ttl: float
+    attempt: Attempt, outcome: Outcome, result: Any, *, now: Microseconds, retention: Retention
 ) -> Settlement:
-    """The row that ``outcome`` makes of the job. An ended row may be deleted after ``ttl`` seconds.
+    """The row that ``outcome`` makes of the job. An ended row may be deleted when its window of ``retention`` is over.
 
     Two kinds are kept for good: a declared schedule that ended by its own rule, or a restart would take it for a new
     one; and a job that could not be read, for somebody to look at.
     """
     if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to, on the hot path
         return Settlement(
-            _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, now + seconds(ttl),
-            attempt.id, attempt.backend.owner, attempt.fence,
+            _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now,
+            _forget_at(attempt, retention, now), False, attempt.id, attempt.backend.owner, attempt.fence,
         )  # fmt: skip
     following = _next(attempt, outcome, now)
     status = after(JobStatus.RUNNING, following.event)
     has_ended = status in ENDED
-    is_kept = not attempt.is_readable if type(outcome) is Failed else False
-    is_kept = is_kept or (attempt.is_declared and status is not JobStatus.CANCELLED)
+    is_dead = status is JobStatus.PERMANENTLY_FAILED or (has_ended and _is_dead(outcome))
     error = describe_error(outcome)
     return Settlement(
         status=status.value,
@@ -110,7 +112,8 @@ def settlement_of(
         result=result,
         error=error,
         finished_at=now if has_ended else None,
-        delete_at=now + seconds(ttl) if has_ended and not is_kept else None,
+        delete_at=_delete_at(attempt, outcome, status, retention, is_dead=is_dead, now=now) if has_ended else None,
+        is_dead=is_dead,
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
@@ -134,6 +137,7 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
         error=None,
         finished_at=now if decision.run_at is None else None,
         delete_at=None,
+        is_dead=False,
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
@@ -167,6 +171,30 @@ def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> Attem
         finished_at=now,
         owner=attempt.backend.owner,
     )
+
+
+def _is_dead(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed | TimedOut) and outcome.is_dead
+
+
+def _delete_at(
+    attempt: Attempt, outcome: Outcome, status: JobStatus, retention: Retention, *, is_dead: bool, now: Microseconds
+) -> Microseconds | None:
+    """When an ended row may be deleted."""
+    if attempt.is_declared and status is not JobStatus.CANCELLED:
+        return None
+    if isinstance(outcome, Failed) and not (attempt.is_readable or isinstance(outcome.error, ResultNotStoredError)):
+        return None  # an input that is missing is nothing to look at: the row says all that there is
+    if status is JobStatus.SUCCESS:
+        return _forget_at(attempt, retention, now)
+    return retention.delete_at(status, is_dead=is_dead, now=now)
+
+
+def _forget_at(attempt: Attempt, retention: Retention, now: Microseconds) -> Microseconds | None:
+    """When a success may be deleted: as the job says, else as the app does."""
+    own = attempt.endpoint.result_ttl
+    window = retention.complete if own is None else own
+    return None if window is None else now + seconds(window)
 
 
 def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
@@ -234,6 +262,6 @@ def _history(
 def _traceback(outcome: Outcome) -> str | None:
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
-            return shown("".join(traceback.format_exception(error, chain=False)), _LONGEST_TRACEBACK)
+            return shown(own_traceback(error), _LONGEST_TRACEBACK)
         case _:
             return None

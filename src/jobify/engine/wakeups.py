@@ -31,7 +31,6 @@ class Wakeups(Periodic):
         self._fileno = -1
 
     async def start(self) -> None:
-        self._backend.gate.on_news = self._look
         bell = self._backend.storage.bell
         if bell is not None and bell.fileno() >= 0:
             try:

@@ -42,13 +42,13 @@ class Watcher(Service):
     """Brings handles up to date with the rows of one shared storage."""
 
     def __init__(
-        self, backend: Backend, handles: Handles, registry: Registry, is_local: Callable[[str], bool], clock: Clock
+        self, backend: Backend, handles: Handles, registry: Registry, is_hidden: Callable[[str], bool], clock: Clock
     ) -> None:
         super().__init__()
         self._backend = backend
         self._handles = handles
         self._registry = registry
-        self._is_local = is_local
+        self._is_hidden = is_hidden
         self._clock = clock
         self._bell = asyncio.Event()
 
@@ -72,7 +72,7 @@ class Watcher(Service):
         watched = [
             job
             for job in self._handles
-            if not job.is_done() and (job.has_waiters or job.due_at <= now) and not self._is_local(job.id)
+            if not job.is_done() and (job.has_waiters or job.due_at <= now) and not self._is_hidden(job.id)
         ]
         for start in range(0, len(watched), _BATCH):
             await self._look(watched[start : start + _BATCH])
@@ -83,7 +83,7 @@ class Watcher(Service):
         found = {record.id: record for record in records}
         for job in jobs:
             record = found.get(job.id)
-            if self._is_local(job.id) or job.is_done():
+            if self._is_hidden(job.id) or job.is_done():
                 continue  # claimed by this process meanwhile
             if record is None:
                 job.end(JobStatus.CANCELLED, RemoteError("Deleted", "the job is no longer in the database."))

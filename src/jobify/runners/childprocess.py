@@ -24,6 +24,7 @@ from typing import Any, Final
 from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.runners import wire
 from jobify.runners.line import Line
+from jobify.tracebacks import RemoteTraceback
 
 __all__ = ("ChildProcess",)
 
@@ -69,7 +70,7 @@ class ChildProcess:
             raise ProcessStartError(error.exit_code, f"{reason} Its standard error may say why.") from None
         except Exception as error:
             reason = f"A child process could not import the main script: {type(error).__name__}: {error}"
-            raise ProcessStartError(None, reason) from wire.RemoteTraceback.of(error)
+            raise ProcessStartError(None, reason) from RemoteTraceback.of(error)
 
     async def perform(self, request: bytes, on_message: Callable[[Any], None] | None = None) -> bytes:
         """The reply to ``request``. ProcessDiedError if the child dies over it."""

@@ -12,15 +12,13 @@ text (:class:`~jobify.exceptions.RemoteError`).
 from __future__ import annotations
 
 import pickle
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from jobify.exceptions import PayloadError, RemoteError
 from jobify.runners.address import Address
 from jobify.runners.base import contained
+from jobify.tracebacks import RemoteTraceback, own_traceback
 
 __all__ = (
     "BROKEN",
@@ -29,7 +27,6 @@ __all__ = (
     "RAISED",
     "READY",
     "VALUE",
-    "RemoteTraceback",
     "Request",
     "decode",
     "encode_error",
@@ -46,26 +43,6 @@ READY, BROKEN, MESSAGE, VALUE, RAISED = b"+", b"!", b"m", b"v", b"e"
 
 HEADER: Final = 8
 """Bytes of the length in front of each payload, big-endian."""
-
-_HERE: Final = str(Path(__file__).parent)
-
-
-class RemoteTraceback(Exception):
-    """The ``__cause__`` of an exception from a child process; ``text`` is the traceback of the task's frames."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        super().__init__(text)
-
-    def __str__(self) -> str:
-        return f"in the child process\n\n{self.text}"
-
-    @classmethod
-    def of(cls, error: BaseException | None) -> RemoteTraceback | None:
-        """The one behind ``error``, if it comes from a child process."""
-        while error is not None and not isinstance(error, cls):
-            error = error.__cause__
-        return error
 
 
 class Request(NamedTuple):
@@ -146,7 +123,7 @@ class _Bare(NamedTuple):
 def encode_error(error: BaseException, kind: bytes = RAISED) -> bytes:
     """The reply for a raised exception. Never fails."""
     name, message = type(error).__qualname__, _message(error)
-    failure = _Failure(name, message, _text(error), _pickled(error))
+    failure = _Failure(name, message, own_traceback(error), _pickled(error))
     return kind + pickle.dumps(tuple(failure), pickle.HIGHEST_PROTOCOL)
 
 
@@ -207,18 +184,3 @@ def _message(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "<its message cannot be shown>"
-
-
-def _text(error: BaseException) -> str:
-    """The traceback, without the frames that lead from this package to the task."""
-    return "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
-
-
-def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return trace
-
-
-def _is_machinery(filename: str) -> bool:
-    return filename.startswith((_HERE, "<frozen importlib")) or filename.endswith("importlib/__init__.py")

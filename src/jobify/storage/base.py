@@ -23,7 +23,8 @@ lives is known from something that dies with it (a file lock that the kernel dro
 and it has not expired. It is blocked by each parent that has not ended, and by a pause. What ends a parent ends the
 wait in the same transaction, whoever does it: success takes one blocker off each child; any other end (failed, timed
 out, cancelled, expired, deleted) cancels the children, their children, and so on, with a reason that names the parent
-and how it ended, and with the parent's ``delete_at``. A dependent is never resurrected when its parent is tried again.
+and how it ended, and with the parent's ``finished_at`` and ``delete_at``. What has ended waits for nothing:
+``blockers`` is 0. A dependent is never resurrected when its parent is tried again.
 
 **Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
 was changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
@@ -166,8 +167,10 @@ class Storage(Protocol):
 
         If the old one is running, the new one is kept beside it and takes its place when that attempt ends, however it
         ends (False is returned): two runs of one id never overlap. The new one starts with ``progress`` (a schedule's),
-        else from zero. A second ``put`` supersedes a kept one. History stays, and so does the place in the order of
-        insertion.
+        else from zero. A second ``put`` supersedes a kept one. History stays, and so do the place in the order of
+        insertion, the pause of a schedule that becomes another one, and those that wait for the job. What the old one
+        waited for, and its unique key, are gone; the new one can have neither (``ValueError``), for it could be refused
+        then after it was kept.
         """
         ...
 
@@ -176,9 +179,9 @@ class Storage(Protocol):
 
         A job is taken when it is eligible (see *Waiting* above; what is to expire is not looked at here, but by
         ``expire``), of one of the lane's tasks, and in one of the request's queues. A blocked job, or one of a paused
-        queue, never holds up those behind it. Within a lane jobs come in order of priority (high first), then due time, then order of insertion; lanes come in
-        the order of the request. A task is in one lane only. Two concurrent claims never return the same job. A claim
-        makes the job running, raises its fence and counts an attempt.
+        queue, never holds up those behind it. Within a lane jobs come in order of priority (high first), then due time,
+        then order of insertion; lanes come in the order of the request. A task is in one lane only. Two concurrent
+        claims never return the same job. A claim makes the job running, raises its fence and counts an attempt.
 
         The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound
         the cost of one call, jobs that have become due since the last one may be considered in steps, the earliest due
@@ -207,26 +210,27 @@ class Storage(Protocol):
     ) -> list[CancelResult]:
         """Cancel jobs; see :class:`CancelResult`. A waiting one ends cancelled (``error`` is the reason,
         ``finished_at`` now); for a running one the request is stored, any pending replacement of it is dropped, and its
-        owner finds it with ``cancel_requests``. A row whose status this release does not know is left alone and counts
-        as ended."""
+        owner finds it with ``cancel_requests``. One that is named together with its parent is cancelled for this reason,
+        not because of the parent. A row whose status this release does not know is left alone and counts as ended."""
         ...
 
     def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
-        """Cancel waiting jobs whose ``expires_at`` has come, with the reason ``"expired"``; at most ``limit``. Costs next
-        to nothing when there are none."""
+        """Cancel waiting jobs whose ``expires_at`` has come, with the reason ``"expired"``; at most ``limit``, the
+        longest overdue first. Costs next to nothing when there are none."""
         ...
 
     def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
-        """Put ended jobs back to waiting, due at once, with a fresh budget: attempts and crashes count from 0, error,
-        result, expiry and progress are forgotten, the fence is raised; a schedule's failures in a row count from 0, and
-        its rule goes on from the due time that it had. History stays. For each, whether it was done: only what has
-        failed, timed out or been stopped for good can be retried, and not while another job has its unique key.
+        """Put ended jobs back to waiting, due at once (``due_at`` is now), with a fresh budget: attempts and crashes
+        count from 0, error, result, start, end, expiry and progress are forgotten, the fence is raised; a schedule's
+        failures in a row count from 0, and its rule goes on from the due time that it had. History stays. For each,
+        whether it was done: only what has failed, timed out or been stopped for good can be retried, and not while
+        another job has its unique key.
         """
         ...
 
     def pause(self, ids: Sequence[str]) -> list[bool]:
-        """Block schedules until ``resume``; a run that is under way goes on. For each, whether it is a schedule that has
-        not ended. Pausing twice is pausing once."""
+        """Block schedules until ``resume``, or until they end; a run that is under way goes on. For each, whether it is
+        a schedule that has not ended. Pausing twice is pausing once."""
         ...
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
@@ -249,8 +253,9 @@ class Storage(Protocol):
         """The ids of the jobs that ``owner`` runs and somebody wants cancelled."""
         ...
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Remove jobs that are not running, with their history, messages and relations; how many."""
+    def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
+        """Remove jobs that are not running, with their history, messages and relations; how many. Dependents that this
+        cancels have ended ``now``, with this ``delete_at``."""
         ...
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
@@ -258,7 +263,7 @@ class Storage(Protocol):
         ...
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
-        """Delete up to ``limit`` jobs whose ``delete_at`` has come, with all that belongs to them; how many were deleted.
+        """Delete up to ``limit`` jobs whose ``delete_at`` has come, with all that belongs to them; how many.
 
         One that an unfinished job depends on is kept until that one has ended: its result may be wanted.
         """

@@ -60,6 +60,11 @@ class Shared:
         for give_rows in self._givers.values():
             give_rows()
 
+    @property
+    def is_divided(self) -> bool:
+        """Whether there are several users."""
+        return len(self._users) > 1
+
     def tell_others(self, user: Tell) -> None:
         """Tell everybody but ``user`` that there are news."""
         for other in self._users:

@@ -1,15 +1,17 @@
-"""How processes on one database wake each other: a datagram to the socket of each.
+"""How processes on one database wake each other: a datagram to the socket of each that is concerned.
 
 **A bell** is a Unix datagram socket. Its address stands in the row of its owner. Where the kernel has them (Linux) it
-is an abstract address, written with ``@`` for its leading zero byte: it needs no file, and is gone with its process.
+is an abstract address, written with ``@`` for its leading zero byte: it needs no file, and is gone with its process. A
+process that owns nothing has no address and cannot be rung, but it can ring.
 
-**Ringing** sends one byte to every other address and waits for nothing. A socket whose queue is full has been rung
-already and will be looked at; one that refuses belongs to a process that is gone, and is forgotten. With nobody else on
-the database there is no address and ringing is an empty loop.
+**Ringing** sends one byte to each address that is meant and waits for nothing. A socket whose queue is full has been
+rung already and will be looked at; one that refuses belongs to a process that is gone, and is forgotten. With nobody
+else on the database there is no address and ringing is an empty loop.
 
 **Who is there.** Addresses are remembered, not read for each ring. An owner that arrives rings with :data:`_ARRIVAL`;
 whoever hears that reads the addresses again before its next ring. Recovery, which reads all owners anyway, hands them
-over too, so that an arrival that got lost is noticed there.
+over too, so that an arrival that got lost is noticed there. Who has no address hears of nobody, and reads again what is
+older than :data:`_FRESH`.
 
 A lost ring costs latency: everybody also asks the database now and then whether somebody has committed. The content of
 a datagram is a hint, never data, because any process of the machine can send one.
@@ -20,102 +22,145 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, NamedTuple
 
 from jobify.exceptions import StorageError
+from jobify.records import OwnerRole
 
-__all__ = ("DatagramBell",)
+__all__ = ("Address", "DatagramBell")
 
-_RING = b"."
-_ARRIVAL = b"+"
+_RING: Final = b"."
+_ARRIVAL: Final = b"+"
+_FRESH: Final = 0.1
+"""Seconds for which who hears of no arrivals trusts the addresses that it has read."""
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
+
+
+class Address(NamedTuple):
+    """Where an owner can be rung."""
+
+    owner: int
+    role: str
+    bell: str
 
 
 class DatagramBell:
     """The bell of one storage. ``addresses()`` reads those of all owners, this one's included."""
 
-    def __init__(self, addresses: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self, addresses: Callable[[], Iterable[Address]], elapsed: Callable[[], float] = time.monotonic
+    ) -> None:
         self._addresses = addresses
-        self._others: tuple[str, ...] = ()
-        self._is_stale = True
+        self._elapsed = elapsed
+        self._workers: tuple[str, ...] = ()
+        self._clients: tuple[str, ...] = ()
+        self._by_owner: dict[int, str] = {}
+        self._read_at: float | None = None
+        """When the addresses were read; None: they must be read again."""
         self._socket: socket.socket | None = None
         self.address: str | None = None
-        """Where to ring this bell; None where there are no such sockets."""
+        """Where to ring this bell; None while it cannot be rung."""
         if _AF_UNIX is not None:
-            self._listen(_AF_UNIX)
+            self._socket = socket.socket(_AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
 
-    def _listen(self, family: int) -> None:
-        address = _new_address()
-        listener = socket.socket(family, socket.SOCK_DGRAM)
-        listener.setblocking(False)
-        try:
-            listener.bind(_native(address))
-        except OSError:  # no room for it, or not allowed: everybody polls instead
-            listener.close()
+    def listen(self) -> None:
+        """Get an address, if there is none yet."""
+        if self._socket is None or self.address is not None:
             return
-        self._socket, self.address = listener, address
+        address = _new_address()
+        try:
+            self._socket.bind(_native(address))
+        except OSError:  # no room for it, or not allowed: everybody polls instead
+            return
+        self.address = address
 
     def fileno(self) -> int:
-        return -1 if self._socket is None else self._socket.fileno()
+        return -1 if self._socket is None or self.address is None else self._socket.fileno()
 
-    def ring(self) -> None:
-        if self._is_stale:
+    # -- ringing -------------------------------------------------------------------------------------------------------
+
+    def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+        if not self._is_fresh():
             self._look_around()
-        self._send(_RING)
+        if workers:
+            self._send(_RING, self._workers)
+        if clients or owners:
+            meant = dict.fromkeys(self._clients if clients else ())
+            meant.update((self._by_owner[owner], None) for owner in owners if owner in self._by_owner)
+            self._send(_RING, [bell for bell in meant if not workers or bell not in self._workers])
 
     def arrive(self) -> None:
-        """Ring, and tell everybody that there is one more to ring."""
+        """Ring everybody, and tell them that there is one more to ring."""
         self._look_around()
-        self._send(_ARRIVAL)
+        self._send(_ARRIVAL, dict.fromkeys(self._by_owner.values()))
 
     def answer(self) -> bool:
         heard = False
-        while self._socket is not None:
+        while self._socket is not None and self.address is not None:
             try:
                 message = self._socket.recv(16)
             except OSError:  # nothing left, or closed meanwhile
                 break
             heard = True
             if message == _ARRIVAL:
-                self._is_stale = True
+                self._read_at = None
         return heard
 
-    def know(self, addresses: Iterable[str]) -> None:
-        """Remember the addresses of all owners."""
-        self._others = tuple({address for address in addresses if address != self.address})
-
-    def close(self) -> None:
-        """Be silent from now on."""
-        listener, self._socket = self._socket, None
-        if listener is None:
-            return
-        listener.close()
-        if self.address is not None and not self.address.startswith("@"):
-            os.remove(self.address)
-
-    def leave_behind(self) -> None:
-        """In a child process: close the copy of the parent's socket, and leave its address alone."""
-        listener, self._socket = self._socket, None
-        if listener is not None:
-            listener.close()
-
-    def _look_around(self) -> None:
-        self._is_stale = False
-        try:
-            self.know(self._addresses())
-        except StorageError:  # ringing never fails; the next one looks again
-            self._is_stale = True
-
-    def _send(self, message: bytes) -> None:
-        for address in self._others:
+    def _send(self, message: bytes, bells: Iterable[str]) -> None:
+        for bell in bells:
             if self._socket is None:
                 return
             try:
-                self._socket.sendto(message, _native(address))
+                self._socket.sendto(message, _native(bell))
             except BlockingIOError:
                 pass
             except OSError:
-                self._others = tuple(other for other in self._others if other != address)
+                self._forget(bell)
+
+    # -- who is there --------------------------------------------------------------------------------------------------
+
+    def know(self, addresses: Iterable[Address]) -> None:
+        """Remember the addresses of all owners."""
+        others = [one for one in addresses if one.bell != self.address]
+        self._by_owner = {one.owner: one.bell for one in others}
+        self._workers = tuple(dict.fromkeys(one.bell for one in others if one.role == OwnerRole.WORKER))
+        self._clients = tuple(dict.fromkeys(one.bell for one in others if one.role == OwnerRole.CLIENT))
+
+    def _forget(self, bell: str) -> None:
+        self._by_owner = {owner: other for owner, other in self._by_owner.items() if other != bell}
+        self._workers = tuple(other for other in self._workers if other != bell)
+        self._clients = tuple(other for other in self._clients if other != bell)
+
+    def _is_fresh(self) -> bool:
+        if self._read_at is None:
+            return False
+        return self.address is not None or self._elapsed() - self._read_at < _FRESH
+
+    def _look_around(self) -> None:
+        now = self._elapsed()
+        self._read_at = now  # before they are read: an arrival that is heard meanwhile is not forgotten
+        try:
+            self.know(self._addresses())
+        except StorageError:  # ringing never fails; the next one looks again
+            self._read_at = None
+
+    # -- end -----------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Be silent from now on."""
+        address = self.address
+        self.leave_behind()
+        if address is not None and not address.startswith("@"):
+            os.remove(address)
+
+    def leave_behind(self) -> None:
+        """In a child process: close the copy of the parent's socket, and leave its address alone."""
+        listener, self._socket, self.address = self._socket, None, None
+        if listener is not None:
+            listener.close()
 
 
 def _new_address() -> str:

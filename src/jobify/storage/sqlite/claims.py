@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import claims_of, listed
-from jobify.storage.sqlite.statements import chunks, claim_values, id_values, sql
+from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
 from jobify.types import Microseconds
 
 __all__ = ("STEP", "Claims")
@@ -111,7 +111,7 @@ class Claims:
             return [claim for piece in pieces for claim in self._take_piece(owner, piece, now)]
 
     def _take_piece(self, owner: int, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
-        size, values = claim_values([(seq, claim.fence) for seq, claim in rows])
+        size, values = row_values([(seq, claim.fence) for seq, claim in rows])
         changed = self._database.write(sql("take", rows=size), [owner, now, *values])
         if changed == len(rows):
             return [claim for _, claim in rows]

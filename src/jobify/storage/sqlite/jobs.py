@@ -1,4 +1,4 @@
-"""Jobs: insert, replace, settle, cancel, delete."""
+"""Jobs: insert, replace, settle, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from jobify.records import AttemptRecord, CancelResult, NewJob, Progress, Settlement
+from jobify.records import AttemptRecord, CancelResult, Expired, NewJob, Progress, Settled, Settlement
 from jobify.status import JobStatus
+from jobify.storage.reasons import EXPIRED
+from jobify.storage.sqlite.cascades import forget_parents, spread, spread_deletion
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.dependencies import connect, standings
 from jobify.storage.sqlite.failures import ClaimLost
 from jobify.storage.sqlite.pending import drop_cancels, end_cancelled, replace_with_successors
 from jobify.storage.sqlite.rows import listed
@@ -18,9 +21,9 @@ from jobify.storage.sqlite.statements import (
     Values,
     attempt_values,
     chunks,
-    claim_values,
     id_values,
     job_values,
+    row_values,
     settlement_values,
     sql,
 )
@@ -42,19 +45,22 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def _write_batch(self, name: str, values_of: _ValuesOf[T], batch: Sequence[T]) -> None:
+    def _write_batch(self, name: str, values_of: _ValuesOf[T], batch: Sequence[T], **fields: str) -> None:
         """Run statement ``name`` for a batch: all of it, or none. If it is not too long, that is one statement."""
         if len(batch) > CHUNK:
             with self._database.atomic():
                 for piece in chunks(batch):
-                    self._write_batch(name, values_of, piece)
+                    self._write_batch(name, values_of, piece, **fields)
         elif batch:
             rows, values = values_of(batch)
-            self._database.write(sql(name, rows=rows), values)
+            self._database.write(sql(name, rows=rows, **fields), values)
 
     # -- insert --------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
+        if any(job.parents for job in jobs):
+            with self._database.atomic():
+                return self._insert_dependent(jobs)
         try:
             self._write_batch("insert", job_values, jobs)
         except sqlite3.IntegrityError:
@@ -62,26 +68,57 @@ class Jobs:
                 return self._insert_free(jobs)
         return [True] * len(jobs)
 
+    def _insert_dependent(self, jobs: Sequence[NewJob]) -> list[bool]:
+        """Insert jobs some of which have parents."""
+        known = standings(self._database, jobs)  # before any of them makes room
+        is_added = self._insert_free(jobs)
+        connect(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
+        return is_added
+
     def _insert_free(self, jobs: Sequence[NewJob]) -> list[bool]:
-        """Insert the jobs whose ids are free, after ended ones have made room."""
-        first = {job.id: number for number, job in reversed(list(enumerate(jobs)))}
-        taken: set[str] = set()
-        for ids in chunks(list(first)):
-            size, values = id_values(ids)
-            self._database.write(sql("delete_ended", ids=size), values)
-            taken.update(listed(self._database.row(sql("unfinished", ids=size), values)[0]))
-        is_free = [first[job.id] == number and job.id not in taken for number, job in enumerate(jobs)]
-        self._write_batch("insert", job_values, [job for job, free in zip(jobs, is_free, strict=True) if free])
+        """Insert the jobs whose ids and unique keys are free, after ended ones have made room."""
+        ids = self._taken("unfinished", [job.id for job in jobs])
+        keys = self._taken("keys_taken", [job.unique_key for job in jobs if job.unique_key is not None])
+        is_free: list[bool] = []
+        for job in jobs:
+            is_free.append(job.id not in ids and (job.unique_key is None or job.unique_key not in keys))
+            if is_free[-1]:
+                ids.add(job.id)
+                if job.unique_key is not None:
+                    keys.add(job.unique_key)
+        free = [job for job, is_one in zip(jobs, is_free, strict=True) if is_one]
+        self._write_ids("delete_ended", [job.id for job in free])
+        self._write_batch("insert", job_values, free)
         return is_free
+
+    def _taken(self, name: str, words: Sequence[str]) -> set[str]:
+        """Those of ``words`` that belong to jobs which have not ended."""
+        return {
+            word
+            for some in chunks(words)
+            for size, values in [id_values(some)]
+            for word in listed(self._database.row(sql(name, ids=size), values)[0])
+        }
+
+    def _write_ids(self, name: str, ids: Sequence[str]) -> int:
+        """Run statement ``name`` for jobs, any number; how many rows it changed."""
+        return sum(
+            self._database.write(sql(name, ids=size), values)
+            for some in chunks(ids)
+            for size, values in [id_values(some)]
+        )
 
     # -- put, move -----------------------------------------------------------------------------------------------------
 
     def put(self, job: NewJob, progress: Progress | None) -> bool:
+        if job.parents or job.unique_key is not None:
+            raise ValueError(
+                f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
+            )
         row = _successor_row(job, progress or Progress(0, 0))
-        if self._database.write(sql("put"), row):
-            return True
         with self._database.atomic():
-            if self._database.write(sql("put"), row):  # it has ended meanwhile
+            if self._database.write(sql("put"), row):
+                forget_parents(self._database, [job.id])
                 return True
             self._database.write(sql("successor"), row)
             self._database.write(sql("await_end"), (job.id,))
@@ -92,13 +129,13 @@ class Jobs:
 
     # -- settle --------------------------------------------------------------------------------------------------------
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         try:
             self._settle_all(settlements)
         except ClaimLost:
             with self._database.atomic():
                 return self._settle_held(settlements)
-        return [True] * len(settlements)
+        return [Settled.APPLIED] * len(settlements)
 
     def _settle_all(self, settlements: Sequence[Settlement]) -> None:
         """Settle all of them, or raise ClaimLost and settle none."""
@@ -106,25 +143,29 @@ class Jobs:
             raise ClaimLost  # two for one job: at most one of them holds
         history = _history(settlements)
         if not history:
-            self._write_batch("settle", settlement_values, settlements)
+            self._write_batch("settle", settlement_values, settlements, if_plain=_IF_PLAIN)
             return
         with self._database.atomic():
-            self._write_batch("settle", settlement_values, settlements)
+            self._write_batch("settle", settlement_values, settlements, if_plain=_IF_PLAIN)
             self.record(history)
 
-    def _settle_held(self, settlements: Sequence[Settlement]) -> list[bool]:
+    def _settle_held(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Settle those whose claim holds, each as what is pending for its job wants it."""
         first = {_claim_of(s): number for number, s in reversed(list(enumerate(settlements)))}
         pending = self._pending(list(first))
         holds = [first[_claim_of(s)] == number and _claim_of(s) in pending for number, s in enumerate(settlements)]
         held = [(s, pending[_claim_of(s)]) for s, is_held in zip(settlements, holds, strict=True) if is_held]
+        replaced = [s.id for s, its in held if its.has_successor]
         self.record(_history([s for s, _ in held]))
-        self._write_batch("settle", settlement_values, self._without_special(held))
-        return holds
+        self._write_batch("settle", settlement_values, self._without_special(held, replaced), if_plain="")
+        self._write_ids("end_pause", [s.id for s, its in held if its.is_paused])
+        changed = {*replaced, *spread(self._database, [s.id for s, its in held if its.is_linked])}
+        return [_met(s, is_held, changed) for s, is_held in zip(settlements, holds, strict=True)]
 
-    def _without_special(self, held: Sequence[tuple[Settlement, _Pending]]) -> list[Settlement]:
-        """See to the jobs for which something is pending; the settlements that remain are plain ones."""
-        replaced = [s.id for s, pending in held if pending.has_successor]
+    def _without_special(
+        self, held: Sequence[tuple[Settlement, _Pending]], replaced: Sequence[str]
+    ) -> list[Settlement]:
+        """See to the jobs which do not become what their settlements say; the settlements that remain."""
         wanted_gone = [s for s, pending in held if pending.has_cancel and not pending.has_successor]
         cancelled = [s.id for s in wanted_gone if s.status == JobStatus.SCHEDULED]
         replace_with_successors(self._database, replaced)
@@ -137,7 +178,7 @@ class Jobs:
         """Of these claims those that hold, and what is pending for their jobs."""
         found: dict[_Claim, _Pending] = {}
         for piece in chunks(claims):
-            rows, values = claim_values(piece)
+            rows, values = row_values(piece)
             for id, owner, fence, *pending in listed(self._database.row(sql("held", rows=rows), values)[0]):
                 found[id, owner, fence] = _Pending._make(pending)
         return found
@@ -154,6 +195,7 @@ class Jobs:
                 for id, status in listed(self._database.row(sql("statuses", ids=size), values)[0]):
                     met.setdefault(id, _CANCELS.get(status, CancelResult.ENDED))
                 self._cancel(size, values, (reason, now, delete_at), set(met.values()))
+            spread(self._database, [id for id, result in met.items() if result is CancelResult.CANCELLED])
         return [met.get(id, CancelResult.MISSING) for id in ids]
 
     def _cancel(self, size: int, ids: list[str], how: tuple[str, int, int | None], met: set[CancelResult]) -> None:
@@ -168,27 +210,64 @@ class Jobs:
     def cancel_requests(self, owner: int) -> list[str]:
         return listed(self._database.row(sql("cancel_requests"), (owner,))[0])
 
-    # -- delete, record, purge, trim -----------------------------------------------------------------------------------
-
-    def delete(self, ids: Sequence[str]) -> int:
-        deleted = 0
+    def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
+        if not self._expired(now, limit):  # without a lock
+            return []
         with self._database.atomic():
+            expired = self._expired(now, limit)
+            ids = [job.id for job in expired]
             for some in chunks(ids):
                 size, values = id_values(some)
-                deleted += self._database.write(sql("delete", ids=size), values)
-        return deleted
+                self._database.write(sql("cancel_waiting", ids=size), [EXPIRED, now, delete_at, *values])
+            spread(self._database, ids)
+        return expired
+
+    def _expired(self, now: Microseconds, limit: int) -> list[Expired]:
+        return [Expired._make(row) for row in listed(self._database.row(sql("expired"), (now, limit))[0])]
+
+    def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+        with self._database.atomic():
+            return [self._database.write(sql("retry"), (now, id)) == 1 for id in ids]
+
+    # -- delete, record, purge, trim -----------------------------------------------------------------------------------
+
+    def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
+        with self._database.atomic():
+            spread_deletion(self._database, ids, now=now, delete_at=delete_at)
+            return self._write_ids("delete", ids)
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
         self._write_batch("record", attempt_values, attempts)
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
-        return self._database.write(sql("purge"), (now, limit))
+        number, _ = self._outdated(now, limit)  # without a lock
+        if number == 0:
+            return 0
+        deleted = 0
+        with self._database.atomic():
+            while deleted < limit:
+                number, wanted = self._outdated(now, limit - deleted)
+                if number == 0:
+                    break
+                self._write_ids("keep", list(wanted))
+                self._write_ids("mark_heirs", list(wanted.values()))
+                deleted += self._database.write(sql("purge"), (now, number - len(wanted)))
+        return deleted
+
+    def _outdated(self, now: Microseconds, limit: int) -> tuple[int, dict[str, str]]:
+        """Of the first jobs that may be deleted, at most ``limit``: how many there are, and which of them must stay for
+        the sake of another job."""
+        number, wanted = self._database.row(sql("outdated"), (now, limit))
+        return number, dict(listed(wanted))
 
     def trim(self, *, keep: int, limit: int) -> int:
         return self._database.write(sql("trim"), (keep, limit))
 
 
 _Claim = tuple[str, int, int]
+
+_IF_PLAIN = """AND held.has_successor = 0 AND held.has_cancel = 0 AND held.has_dependents = 0 AND held.has_kept = 0
+        AND held.is_paused = 0"""
 
 _CANCELS = {
     JobStatus.SCHEDULED.value: CancelResult.CANCELLED,
@@ -201,6 +280,15 @@ class _Pending(NamedTuple):
 
     has_successor: int
     has_cancel: int
+    is_linked: int
+    """Whether others depend on it, or are kept for its sake."""
+    is_paused: int
+
+
+def _met(settlement: Settlement, is_held: bool, changed: set[str]) -> Settled:
+    if not is_held:
+        return Settled.REFUSED
+    return Settled.CASCADED if settlement.id in changed else Settled.APPLIED
 
 
 def _claim_of(settlement: Settlement) -> _Claim:
@@ -225,6 +313,7 @@ def _successor_row(job: NewJob, progress: Progress) -> tuple[object, ...]:
         job.origin,
         progress.run_count,
         progress.failure_count,
+        job.expires_at,
         job.rule,
         job.options,
         job.payload,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from jobify.exceptions import JobLostError, StorageUnavailableError
-from jobify.records import OwnerRecord, Recovered
+from jobify.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.status import JobStatus, Lost
-from jobify.storage.sqlite.bell import DatagramBell
+from jobify.storage.sqlite.bell import Address, DatagramBell
+from jobify.storage.sqlite.cascades import spread
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.pending import end_cancelled, replace_with_successors
@@ -28,8 +30,25 @@ class _Owner(NamedTuple):
     host: str
     pid: int
     started_at: Microseconds
+    seen_at: Microseconds
+    role: str
+    queues: list[str] | None
+    tasks: list[str]
+    concurrency: int
     lock: str
     bell: str | None
+
+    @property
+    def profile(self) -> OwnerProfile:
+        queues = None if self.queues is None else tuple(self.queues)
+        return OwnerProfile(OwnerRole(self.role), queues, tuple(self.tasks), self.concurrency)
+
+
+class _Own(NamedTuple):
+    """An owner of this process."""
+
+    lock: str
+    profile: OwnerProfile
 
 
 class _Held(NamedTuple):
@@ -44,39 +63,45 @@ class _Held(NamedTuple):
 
 
 class Owners:
-    """The owners of a database; ``has_bell`` if others can ring."""
+    """The owners of a database."""
 
-    def __init__(self, database: Database, locks: OwnerLocks, *, has_bell: bool) -> None:
+    def __init__(self, database: Database, locks: OwnerLocks) -> None:
         self._database = database
         self._locks = locks
-        self._has_bell = has_bell
-        self._own: dict[int, str] = {}
+        self._own: dict[int, _Own] = {}
         self.bell: DatagramBell | None = None
 
     # -- entering and leaving ------------------------------------------------------------------------------------------
 
-    def register(self, *, now: Microseconds) -> int:
+    def hang_bell(self) -> None:
+        """From now on others can be rung; who registers can be rung, too."""
+        self.bell = DatagramBell(self._addresses)
+
+    def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         """Enter. The lock is held before the row can be seen, so nobody can take this owner for dead."""
-        if self._has_bell and self.bell is None:
-            self.bell = DatagramBell(self._addresses)
-        owner = self._enter(None, now=now)
+        if self.bell is not None:
+            self.bell.listen()
+        owner = self._enter(None, profile, now=now)
         if self.bell is not None:
             self.bell.arrive()
         return owner
 
-    def _enter(self, owner: int | None, *, now: Microseconds) -> int:
+    def _enter(self, owner: int | None, profile: OwnerProfile, *, now: Microseconds) -> int:
         """Enter as ``owner``, or with a new id."""
         address = None if self.bell is None else self.bell.address
         lock = self._hold()
         try:
-            row = (owner, socket.gethostname(), os.getpid(), now, lock, address)
+            row = (owner, socket.gethostname(), os.getpid(), now, now, *_written(profile), lock, address)
             entered = self._database.execute(sql("register"), row).lastrowid
             assert entered is not None
         except BaseException:
             self._locks.release(lock)
             raise
-        self._own[entered] = lock
+        self._own[entered] = _Own(lock, profile)
         return entered
+
+    def beat(self, owner: int, *, now: Microseconds) -> None:
+        self._database.write(sql("beat"), (now, owner))
 
     def _hold(self) -> str:
         try:
@@ -92,9 +117,9 @@ class Owners:
         with self._database.atomic():
             self._take_jobs((owner,), max_crashes=None)
             self._remove((owner,))
-        lock = self._own.pop(owner, None)
-        if lock is not None:
-            self._locks.release(lock)
+        own = self._own.pop(owner, None)
+        if own is not None:
+            self._locks.release(own.lock)
 
     def leave_all(self) -> None:
         """Let go of locks and bell, as a process that dies does."""
@@ -117,15 +142,16 @@ class Owners:
     def all(self) -> list[OwnerRecord]:
         """Everybody, and whether they live."""
         return [
-            OwnerRecord(row.id, row.host, row.pid, row.started_at, self._locks.is_held(row.lock))
+            OwnerRecord(row.id, row.host, row.pid, row.started_at, row.seen_at, row.profile, is_alive)
             for row in self._rows()
+            for is_alive in [self._locks.is_held(row.lock)]
         ]
 
     def _rows(self) -> list[_Owner]:
         return [_Owner._make(row) for row in listed(self._database.read(sql("owners"))[0])]
 
-    def _addresses(self) -> list[str]:
-        return [row.bell for row in self._rows() if row.bell is not None]
+    def _addresses(self) -> list[Address]:
+        return [Address._make(row) for row in listed(self._database.read(sql("addresses"))[0])]
 
     # -- recovering ----------------------------------------------------------------------------------------------------
 
@@ -137,7 +163,7 @@ class Owners:
         """
         rows = self._rows()
         if self.bell is not None:
-            self.bell.know(row.bell for row in rows if row.bell is not None)
+            self.bell.know(Address(row.id, row.role, row.bell) for row in rows if row.bell is not None)
         for owner in self._own.keys() - {row.id for row in rows}:
             self._rise(owner, now=now)
         dead = [row for row in rows if row.id not in self._own and not self._locks.is_held(row.lock)]
@@ -156,8 +182,9 @@ class Owners:
         What it held has gone to others and its outcomes will be refused. But what it has claimed since then would
         belong to nobody, and be lost for good with this process.
         """
-        self._locks.release(self._own[owner])
-        self._enter(owner, now=now)
+        lock, profile = self._own[owner]
+        self._locks.release(lock)
+        self._enter(owner, profile, now=now)
 
     def _bury(
         self, dead: Sequence[int], *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
@@ -186,6 +213,7 @@ class Owners:
         for job in held:
             if job.status == JobStatus.FAILED:
                 self._quarantine(job, now=now, delete_at=delete_at)
+        spread(self._database, [job.id for job in held if job.status != JobStatus.SCHEDULED])
         self._database.write(sql("give_back", ids=size), ids)
         return [Recovered(job.id, job.task, job.status, job.origin) for job in held]
 
@@ -196,3 +224,9 @@ class Owners:
     def _remove(self, owners: Sequence[int]) -> None:
         size, ids = id_values(owners)
         self._database.write(sql("retire", ids=size), ids)
+
+
+def _written(profile: OwnerProfile) -> tuple[object, ...]:
+    """A profile as columns."""
+    queues = None if profile.queues is None else json.dumps(profile.queues)
+    return profile.role.value, queues, json.dumps(profile.tasks), profile.concurrency

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobify.storage.sqlite.cascades import forget_parents
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 
@@ -12,6 +13,7 @@ __all__ = ("drop_cancels", "end_cancelled", "replace_with_successors")
 
 def replace_with_successors(database: Database, ids: Sequence[str]) -> None:
     """Put the pending replacements of these jobs in their places."""
+    forget_parents(database, ids)
     _apply(database, "become_successor", ids)
     if ids:
         database.write(sql("tidy_successors"))

@@ -18,12 +18,12 @@
 -- name: insert
 INSERT INTO jobs (
     id, task, queue, priority, status, ready, due_at, created_at, payload, rule, offset_at, options, origin, owner, fence,
-    attempt, started_at
+    attempt, started_at, unique_key, expires_at
 )
 SELECT
     column1, column2, column3, column4, column5, column6, column7, column8, column9, nullif(column10, 0),
     nullif(column11, ''), nullif(column12, 0), nullif(column13, ''), nullif(column14, ''), column15, column16,
-    nullif(column17, '')
+    nullif(column17, ''), nullif(column18, 0), nullif(column19, '')
 FROM (VALUES {rows})
 WHERE column1 <> 0
 
@@ -32,20 +32,30 @@ WHERE column1 <> 0
 SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
 WHERE id IN ({ids}) AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
+-- name: keys_taken
+-- Of these unique keys, those that a job has which has not ended.
+SELECT CAST(json_group_array(unique_key) AS BLOB) FROM jobs
+WHERE unique_key IN ({ids}) AND unique_key IS NOT NULL
+    AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
 -- name: delete_ended
 DELETE FROM jobs
 WHERE id IN ({ids}) AND status IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
 -- name: put
--- Parameters as in successor. Nothing happens if the job is running: then the row count is 0.
+-- Parameters as in successor. Nothing happens if the job is running: then the row count is 0. A schedule that waits stays
+-- paused if it is, under any rule.
 INSERT INTO jobs (
-    id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, rule, options,
-    payload, status, fence, attempt
+    id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, expires_at, rule,
+    options, payload, status, fence, attempt
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled', 0, 0)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled', 0, 0)
 ON CONFLICT (id) DO UPDATE SET
     status = 'scheduled', fence = jobs.fence + 1, attempt = 0, crashes = 0, owner = NULL,
-    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL,
+    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
+    unique_key = NULL, expires_at = excluded.expires_at, is_kept = 0,
+    blockers = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL,
+    is_paused = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL,
     task = excluded.task, queue = excluded.queue, priority = excluded.priority, ready = excluded.ready,
     due_at = excluded.due_at, offset_at = excluded.offset_at, created_at = excluded.created_at,
     origin = excluded.origin, run_count = excluded.run_count, failure_count = excluded.failure_count,
@@ -54,10 +64,10 @@ WHERE jobs.status <> 'running'
 
 -- name: successor
 INSERT OR REPLACE INTO successors (
-    id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, rule, options,
-    payload
+    id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, expires_at, rule,
+    options, payload
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: await_end
 UPDATE jobs SET has_successor = 1 WHERE id = ? AND status = 'running'
@@ -68,9 +78,40 @@ UPDATE jobs SET due_at = ?1, ready = ?1 <= ?2, fence = fence + 1 WHERE id = ?3 A
 -- name: delete
 DELETE FROM jobs WHERE id IN ({ids}) AND status <> 'running'
 
+-- name: retry
+-- One at a time: the first of two with one key takes it.
+UPDATE jobs SET
+    status = 'scheduled', ready = 1, due_at = ?1, fence = fence + 1, attempt = 0, crashes = 0, failure_count = 0,
+    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
+    expires_at = NULL, is_kept = 0, blockers = 0, is_paused = 0
+WHERE id = ?2 AND status IN ('failed', 'timeout', 'permanently_failed') AND NOT EXISTS (
+    SELECT 1 FROM jobs AS other
+    WHERE other.unique_key = jobs.unique_key AND other.unique_key IS NOT NULL
+        AND other.status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+)
+
+-- name: outdated
+-- How many of the first jobs that the janitor may delete there are, and which of them must stay for another one's sake:
+-- with the first that has not ended of those that depend on it.
+SELECT count(*), CAST(json_group_array(json_array(id, heir)) FILTER (WHERE heir IS NOT NULL) AS BLOB) FROM (
+    SELECT id, (
+        SELECT child.id FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
+        WHERE dependencies.parent = jobs.seq
+            AND child.status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+        LIMIT 1
+    ) AS heir
+    FROM jobs WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
+)
+
+-- name: keep
+UPDATE jobs SET is_kept = 1 WHERE id IN ({ids})
+
+-- name: mark_heirs
+UPDATE jobs SET has_kept = 1 WHERE id IN ({ids})
+
 -- name: purge
 DELETE FROM jobs WHERE seq IN (
-    SELECT seq FROM jobs WHERE delete_at IS NOT NULL AND delete_at <= ? ORDER BY delete_at LIMIT ?
+    SELECT seq FROM jobs WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
 )
 
 -- name: trim
@@ -101,7 +142,8 @@ WHERE column1 <> 0 AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = column1)
 
 -- name: promote
 UPDATE jobs SET ready = 1 WHERE seq IN (
-    SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 0 AND due_at <= ? ORDER BY due_at, seq LIMIT ?
+    SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0 AND due_at <= ?
+    ORDER BY due_at, seq LIMIT ?
 )
 
 -- name: pick
@@ -112,33 +154,33 @@ UPDATE jobs SET ready = 1 WHERE seq IN (
 -- column at a time, because a comparison of rows of values, (a, b) > (?, ?), uses the index for its first column only.
 WITH RECURSIVE
 pairs (queue, task) AS (
-    SELECT * FROM (SELECT queue, task FROM jobs WHERE status = 'scheduled' AND ready = 1 ORDER BY queue, task LIMIT 1)
+    SELECT * FROM (SELECT queue, task FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 ORDER BY queue, task LIMIT 1)
     UNION ALL
     SELECT later.queue, later.task FROM pairs
     CROSS JOIN jobs AS later ON later.seq = ifnull(
-        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = pairs.queue AND task > pairs.task
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND queue = pairs.queue AND task > pairs.task
          ORDER BY task LIMIT 1),
-        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue > pairs.queue
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND queue > pairs.queue
          ORDER BY queue, task LIMIT 1)
     )
 ),
 merged (seq, queue, task, priority, due_at) AS (
     SELECT head.seq, head.queue, head.task, head.priority, head.due_at FROM pairs
     CROSS JOIN jobs AS head ON head.seq = (
-        SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = pairs.queue AND task = pairs.task
+        SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND queue = pairs.queue AND task = pairs.task
         ORDER BY priority DESC, due_at, seq LIMIT 1
     )
-    WHERE pairs.task IN ({tasks}) {in_queues}
+    WHERE pairs.task IN ({tasks}) {in_queues} AND pairs.queue NOT IN (SELECT name FROM paused_queues)
     UNION ALL
     SELECT later.seq, later.queue, later.task, later.priority, later.due_at FROM merged
     CROSS JOIN jobs AS later ON later.seq = coalesce(
-        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = merged.queue AND task = merged.task
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND queue = merged.queue AND task = merged.task
          AND priority = merged.priority AND due_at = merged.due_at AND seq > merged.seq
          ORDER BY seq LIMIT 1),
-        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = merged.queue AND task = merged.task
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND queue = merged.queue AND task = merged.task
          AND priority = merged.priority AND due_at > merged.due_at
          ORDER BY due_at, seq LIMIT 1),
-        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND queue = merged.queue AND task = merged.task
+        (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND queue = merged.queue AND task = merged.task
          AND priority < merged.priority
          ORDER BY priority DESC, due_at, seq LIMIT 1)
     )
@@ -148,17 +190,19 @@ merged (seq, queue, task, priority, due_at) AS (
 SELECT
     CAST(json_group_array(json_array(
         id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, created_at, length(payload), rule, offset_at, options,
-        origin, fence + 1, attempt + 1, run_count, failure_count, crashes, jobs.seq
+        origin, fence + 1, attempt + 1, run_count, failure_count, crashes, expires_at, jobs.seq
     )) AS BLOB),
     CAST(group_concat(payload, '') AS BLOB),
-    (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0)
+    (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0)
 FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
 
 -- name: take
--- Only what is still as it was picked, by number and fence: meanwhile another process may have been faster.
+-- Only what is still as it was picked, by number and fence, and not paused: meanwhile another process may have been
+-- faster.
 UPDATE jobs SET status = 'running', owner = ?1, started_at = ?2, fence = fence + 1, attempt = attempt + 1
 FROM (VALUES {rows}) AS picked
 WHERE jobs.seq = picked.column1 AND jobs.fence = picked.column2 - 1 AND jobs.status = 'scheduled' AND jobs.ready = 1
+    AND jobs.blockers = 0 AND jobs.queue NOT IN (SELECT name FROM paused_queues)
 
 -- name: taken
 -- Of the jobs picked, those that are ours now.
@@ -171,24 +215,25 @@ WHERE jobs.status = 'running' AND jobs.owner = ?
 
 -- name: settle
 -- All or nothing, so that it can be a transaction by itself: claim_lost() raises an error if one of the claims does not
--- hold, or is no plain case (a replacement or a cancel is pending).
+-- hold. So does {if_plain} where something is pending for a job: a replacement, a cancel, others that depend on it.
 UPDATE jobs SET
     status = v.column1, ready = v.column2, due_at = v.column3, offset_at = nullif(v.column4, ''), attempt = v.column5,
     run_count = v.column6, failure_count = v.column7, result = nullif(v.column8, ''), error = nullif(v.column9, 0),
-    finished_at = nullif(v.column10, ''), delete_at = nullif(v.column11, ''), owner = NULL,
+    finished_at = nullif(v.column10, ''), delete_at = nullif(v.column11, ''), is_dead = v.column12, owner = NULL,
     crashes = CASE v.column5 WHEN 0 THEN 0 ELSE crashes END
 FROM (VALUES {rows}) AS v
-WHERE jobs.seq = CASE WHEN v.column12 <> 0 THEN ifnull(
+WHERE jobs.seq = CASE WHEN v.column13 <> 0 THEN ifnull(
     (SELECT held.seq FROM jobs AS held
-     WHERE held.id = v.column12 AND held.owner = v.column13 AND held.fence = v.column14 AND held.status = 'running'
-        AND held.has_successor = 0 AND held.has_cancel = 0),
+     WHERE held.id = v.column13 AND held.owner = v.column14 AND held.fence = v.column15 AND held.status = 'running'
+        {if_plain}),
     claim_lost()
 ) END
 
 -- name: held
 -- Of these claims (id, owner, fence), those that hold, with what is pending for them.
 SELECT CAST(json_group_array(json_array(
-    held.id, held.owner, held.fence, held.has_successor, held.has_cancel
+    held.id, held.owner, held.fence, held.has_successor, held.has_cancel, held.has_dependents OR held.has_kept,
+    held.is_paused
 )) AS BLOB) FROM (VALUES {rows}) AS v
 CROSS JOIN jobs AS held
     ON held.id = v.column1 AND held.owner = v.column2 AND held.fence = v.column3 AND held.status = 'running'
@@ -200,7 +245,9 @@ UPDATE jobs SET has_cancel = 0 WHERE id IN ({ids})
 -- The fence is raised: it is another job now.
 UPDATE jobs SET
     status = 'scheduled', owner = NULL, fence = fence + 1, attempt = 0, crashes = 0, has_successor = 0, has_cancel = 0,
-    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL,
+    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
+    unique_key = NULL, expires_at = s.expires_at, blockers = jobs.is_paused AND s.rule IS NOT NULL,
+    is_paused = jobs.is_paused AND s.rule IS NOT NULL,
     task = s.task, queue = s.queue, priority = s.priority, ready = s.ready, due_at = s.due_at,
     offset_at = s.offset_at, created_at = s.created_at, origin = s.origin, run_count = s.run_count,
     failure_count = s.failure_count, rule = s.rule, options = s.options, payload = s.payload
@@ -209,7 +256,7 @@ WHERE s.id = jobs.id AND jobs.id IN ({ids}) AND jobs.has_successor = 1
 
 -- name: become_cancelled
 UPDATE jobs SET
-    status = 'cancelled', owner = NULL, has_cancel = 0,
+    status = 'cancelled', owner = NULL, has_cancel = 0, blockers = 0, is_paused = 0,
     error = c.reason, finished_at = c.requested_at, delete_at = c.delete_at, result = NULL
 FROM cancels AS c
 WHERE c.id = jobs.id AND jobs.id IN ({ids}) AND jobs.has_cancel = 1
@@ -228,7 +275,8 @@ DELETE FROM cancels WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = cancels
 SELECT CAST(json_group_array(json_array(id, status)) AS BLOB) FROM jobs WHERE id IN ({ids})
 
 -- name: cancel_waiting
-UPDATE jobs SET status = 'cancelled', error = ?1, finished_at = ?2, delete_at = ?3, result = NULL
+UPDATE jobs SET
+    status = 'cancelled', error = ?1, finished_at = ?2, delete_at = ?3, result = NULL, blockers = 0, is_paused = 0
 WHERE id IN ({ids}) AND status = 'scheduled'
 
 -- name: request_cancel
@@ -241,15 +289,184 @@ UPDATE jobs SET has_cancel = 1, has_successor = 0 WHERE id IN ({ids}) AND status
 -- name: cancel_requests
 SELECT CAST(json_group_array(id) AS BLOB) FROM jobs WHERE has_cancel = 1 AND owner = ? AND status = 'running'
 
+-- name: expired
+SELECT CAST(json_group_array(json_array(id, task, origin)) AS BLOB) FROM (
+    SELECT id, task, origin FROM jobs
+    WHERE expires_at IS NOT NULL AND status = 'scheduled' AND expires_at <= ? ORDER BY expires_at, seq LIMIT ?
+)
+
+
+-- Jobs that depend on others ------------------------------------------------------------------------------------------
+
+-- name: standings
+-- What became of these jobs, if anything.
+SELECT CAST(json_group_array(json_array(id, status, error, delete_at)) AS BLOB) FROM jobs WHERE id IN ({ids})
+
+-- name: depend
+INSERT INTO dependencies (parent, parent_id, child, is_open)
+SELECT parents.seq, parents.id, children.seq, v.column3 FROM (VALUES {rows}) AS v
+CROSS JOIN jobs AS parents ON parents.id = v.column1
+CROSS JOIN jobs AS children ON children.id = v.column2
+WHERE v.column1 <> 0
+
+-- name: block
+UPDATE jobs SET blockers = v.column2 FROM (VALUES {rows}) AS v
+WHERE v.column1 <> 0 AND jobs.id = v.column1 AND jobs.status = 'scheduled'
+
+-- name: mark_parents
+UPDATE jobs SET has_dependents = 1 WHERE id IN ({ids}) AND has_dependents = 0
+
+-- name: linked
+-- Of these jobs, those whose end concerns others.
+SELECT CAST(json_group_array(json_array(
+    seq, id, status, error, finished_at, delete_at, has_dependents, has_kept
+)) AS BLOB) FROM jobs
+WHERE id IN ({ids}) AND (has_dependents = 1 OR has_kept = 1)
+
+-- name: unblock
+-- These jobs have succeeded. What was ready once stays ready; the rest is if it is due when the last of them ends.
+UPDATE jobs SET blockers = blockers - freed.number, ready = ready OR due_at <= freed.at
+FROM (
+    SELECT dependencies.child, count(*) AS number, max(parents.finished_at) AS at
+    FROM dependencies CROSS JOIN jobs AS parents ON parents.seq = dependencies.parent
+    WHERE dependencies.parent IN ({ids}) AND dependencies.is_open = 1
+    GROUP BY dependencies.child
+) AS freed
+WHERE jobs.seq = freed.child AND jobs.status = 'scheduled'
+
+-- name: freeing
+-- Of these jobs, those on which one depends that waits for nothing else any more.
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
+WHERE seq IN ({ids}) AND EXISTS (
+    SELECT 1 FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
+    WHERE dependencies.parent = jobs.seq AND dependencies.is_open = 1
+        AND child.status = 'scheduled' AND child.blockers = 0
+)
+
+-- name: doomed
+-- What depends on job ?1, directly or not, nearest first, with the parent that is the reason: the first of those that
+-- fall. UNION: each comes once, however many ways lead to it. Job ?1 itself comes first of all.
+WITH RECURSIVE doomed (seq) AS (
+    SELECT ?1
+    UNION
+    SELECT jobs.seq FROM doomed
+    CROSS JOIN dependencies ON dependencies.parent = doomed.seq AND dependencies.is_open = 1
+    CROSS JOIN jobs ON jobs.seq = dependencies.child AND jobs.status = 'scheduled'
+)
+SELECT CAST(json_group_array(json_array(
+    jobs.seq, jobs.id, (
+        SELECT parent_id FROM dependencies
+        WHERE child = doomed.seq AND is_open = 1 AND parent IN (SELECT seq FROM doomed)
+        ORDER BY dependencies.seq LIMIT 1
+    )
+)) AS BLOB) FROM doomed CROSS JOIN jobs ON jobs.seq = doomed.seq
+
+-- name: cancel_dependents
+UPDATE jobs SET
+    status = 'cancelled', error = v.column2, finished_at = v.column3, delete_at = nullif(v.column4, ''), result = NULL,
+    blockers = 0, is_paused = 0
+FROM (VALUES {rows}) AS v
+WHERE v.column1 <> 0 AND jobs.id = v.column1 AND jobs.status = 'scheduled'
+
+-- name: close_dependencies
+UPDATE dependencies SET is_open = 0 WHERE parent IN ({ids}) AND is_open = 1
+
+-- name: unmark_parents
+UPDATE jobs SET has_dependents = 0 WHERE seq IN ({ids}) AND has_dependents = 1
+
+-- name: let_go
+-- What the janitor left for the sake of these jobs, it may look at again.
+UPDATE jobs SET is_kept = 0 WHERE is_kept = 1 AND seq IN (
+    SELECT dependencies.parent FROM jobs AS heirs CROSS JOIN dependencies ON dependencies.child = heirs.seq
+    WHERE heirs.seq IN ({ids}) AND heirs.has_kept = 1
+)
+
+-- name: unmark_heirs
+UPDATE jobs SET has_kept = 0 WHERE seq IN ({ids}) AND has_kept = 1
+
+-- name: forget_parents
+DELETE FROM dependencies WHERE child IN (SELECT seq FROM jobs WHERE id IN ({ids}))
+
+
+-- Pauses --------------------------------------------------------------------------------------------------------------
+
+-- name: pausable
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
+WHERE id IN ({ids}) AND rule IS NOT NULL
+    AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: pause
+UPDATE jobs SET is_paused = 1, blockers = blockers + 1 WHERE id IN ({ids}) AND is_paused = 0
+
+-- name: end_pause
+UPDATE jobs SET is_paused = 0, blockers = 0
+WHERE id IN ({ids}) AND is_paused = 1
+    AND status IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: paused
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
+WHERE id IN ({ids}) AND is_paused = 1
+    AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: resume
+UPDATE jobs SET is_paused = 0, blockers = blockers - 1, ready = ready OR due_at <= ?1
+WHERE id IN ({ids}) AND is_paused = 1
+
+-- name: pause_queue
+INSERT OR IGNORE INTO paused_queues (name) VALUES (?)
+
+-- name: resume_queue
+DELETE FROM paused_queues WHERE name = ?
+
+-- name: paused_queues
+SELECT CAST(json_group_array(name) AS BLOB) FROM (SELECT name FROM paused_queues ORDER BY name)
+
+
+-- Reports -------------------------------------------------------------------------------------------------------------
+
+-- name: reporting
+-- Of these claims (id, owner, fence), those that hold, with the attempt and the number of the last message.
+SELECT CAST(json_group_array(json_array(
+    held.id, held.owner, held.fence, held.attempt,
+    ifnull((SELECT max(number) FROM messages WHERE job_id = held.id), 0)
+)) AS BLOB) FROM (VALUES {rows}) AS v
+CROSS JOIN jobs AS held
+    ON held.id = v.column1 AND held.owner = v.column2 AND held.fence = v.column3 AND held.status = 'running'
+
+-- name: progress
+UPDATE jobs SET progress = v.column2 FROM (VALUES {rows}) AS v WHERE v.column1 <> 0 AND jobs.id = v.column1
+
+-- name: publish
+INSERT INTO messages (job_id, number, kind, attempt, at, level, data)
+SELECT column1, column2, column3, column4, column5, nullif(column6, 0), column7 FROM (VALUES {rows})
+WHERE column1 <> 0
+
+-- name: messages
+SELECT
+    CAST(json_group_array(json_array(
+        number, kind, attempt, at, length(CAST(data AS BLOB)), level, typeof(data) = 'text'
+    )) AS BLOB),
+    CAST(group_concat(CAST(data AS BLOB), '') AS BLOB)
+FROM (SELECT * FROM messages WHERE job_id = ? AND number > ? ORDER BY number LIMIT ?)
+
 
 -- Owners --------------------------------------------------------------------------------------------------------------
 
 -- name: register
 -- Without an id, a new one.
-INSERT INTO owners (id, host, pid, started_at, lock, bell) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO owners (id, host, pid, started_at, seen_at, role, queues, tasks, concurrency, lock, bell)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: beat
+UPDATE owners SET seen_at = ? WHERE id = ?
 
 -- name: owners
-SELECT CAST(json_group_array(json_array(id, host, pid, started_at, lock, bell)) AS BLOB) FROM owners
+SELECT CAST(json_group_array(json_array(
+    id, host, pid, started_at, seen_at, role, json(queues), json(tasks), concurrency, lock, bell
+)) AS BLOB) FROM owners
+
+-- name: addresses
+SELECT CAST(json_group_array(json_array(id, role, bell)) AS BLOB) FROM owners WHERE bell IS NOT NULL
 
 -- name: retire
 DELETE FROM owners WHERE id IN ({ids})
@@ -278,7 +495,7 @@ UPDATE jobs SET crashes = crashes + 1 WHERE status = 'running' AND owner IN ({id
 -- name: quarantine
 UPDATE jobs SET
     status = 'failed', owner = NULL, error = ?1, finished_at = ?2, delete_at = CASE WHEN rule IS NULL THEN ?3 END,
-    result = NULL
+    result = NULL, is_dead = 1, blockers = 0, is_paused = 0
 WHERE id = ?4
 
 -- name: give_back
@@ -292,7 +509,9 @@ WHERE status = 'running' AND owner IN ({ids})
 CAST(json_group_array(json_array(
     id, task, queue, priority, status, ready, due_at, created_at, length(payload), rule, offset_at, options, origin,
     owner, fence, attempt, started_at, finished_at, delete_at, length(result), error, run_count, failure_count, crashes,
-    has_cancel, has_successor
+    has_cancel, has_successor, unique_key, expires_at, is_dead, blockers,
+    -- JSON of SQLite has fewer digits than a number.
+    CASE WHEN progress IS NOT NULL THEN printf('%!.17g', progress) END
 )) AS BLOB),
 CAST(group_concat(payload, '') AS BLOB),
 CAST(group_concat(result, '') AS BLOB)
@@ -301,37 +520,101 @@ CAST(group_concat(result, '') AS BLOB)
 SELECT {record} FROM jobs WHERE id IN ({ids})
 
 -- name: find
-SELECT {record} FROM (SELECT * FROM jobs WHERE {filters} ORDER BY id LIMIT ?)
+SELECT {record} FROM (SELECT * FROM jobs WHERE {filters} ORDER BY {order} LIMIT ?)
 
 -- name: find_live
 -- A million ended jobs lie between those that have not ended; this index passes them by. The planner is told to use it,
 -- because it has no statistics and so does not know how few they are.
 SELECT {record} FROM (
-    SELECT * FROM jobs INDEXED BY jobs_live WHERE status IN ('scheduled', 'running') AND {filters} ORDER BY id LIMIT ?
+    SELECT * FROM jobs INDEXED BY jobs_live WHERE status IN ('scheduled', 'running') AND {filters} ORDER BY {order} LIMIT ?
 )
 
 -- name: find_running
 -- And a million waiting ones between those that run, which are few enough to be sorted.
 SELECT {record} FROM (
-    SELECT * FROM jobs INDEXED BY jobs_running WHERE status = 'running' AND {filters} ORDER BY id LIMIT ?
+    SELECT * FROM jobs INDEXED BY jobs_running WHERE status = 'running' AND {filters} ORDER BY {order} LIMIT ?
+)
+
+-- name: find_unsuccessful
+-- Of one status, so that the index gives the order.
+SELECT {record} FROM (
+    SELECT * FROM jobs INDEXED BY jobs_unsuccessful
+    WHERE status IN ('failed', 'timeout', 'cancelled', 'permanently_failed') AND {filters} ORDER BY {order} LIMIT ?
 )
 
 -- name: count
-SELECT CAST(json_group_array(json_array(task, queue, status, number)) AS BLOB)
-FROM (SELECT task, queue, status, count(*) AS number FROM jobs WHERE {filters} GROUP BY task, queue, status)
+SELECT CAST(json_group_array(json_array(task, queue, status, is_dead, number)) AS BLOB)
+FROM (
+    SELECT task, queue, status, is_dead, count(*) AS number FROM jobs WHERE {filters}
+    GROUP BY task, queue, status, is_dead
+)
+
+-- name: count_running
+SELECT CAST(json_group_array(json_array(task, queue, status, is_dead, number)) AS BLOB)
+FROM (
+    SELECT task, queue, status, is_dead, count(*) AS number FROM jobs INDEXED BY jobs_running
+    WHERE status = 'running' AND {filters} GROUP BY task, queue, status, is_dead
+)
+
+-- name: count_unsuccessful
+SELECT CAST(json_group_array(json_array(task, queue, status, is_dead, number)) AS BLOB)
+FROM (
+    SELECT task, queue, status, is_dead, count(*) AS number FROM jobs INDEXED BY jobs_unsuccessful
+    WHERE status IN ('failed', 'timeout', 'cancelled', 'permanently_failed') AND {filters}
+    GROUP BY task, queue, status, is_dead
+)
+
+-- name: count_purgeable
+SELECT CAST(json_group_array(json_array(task, queue, status, is_dead, number)) AS BLOB)
+FROM (
+    SELECT task, queue, status, is_dead, count(*) AS number FROM jobs INDEXED BY jobs_outdated
+    WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? AND NOT EXISTS (
+        SELECT 1 FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
+        WHERE dependencies.parent = jobs.seq
+            AND child.status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+    )
+    GROUP BY task, queue, status, is_dead
+)
 
 -- name: count_live
--- What has not ended, from the indexes that hold it. A queue with a task may come twice, as ready and as staged.
-SELECT CAST(json_group_array(json_array(task, queue, status, number)) AS BLOB)
+-- What has not ended, from the indexes that hold it. A queue with a task may come several times: ready, staged, blocked.
+SELECT CAST(json_group_array(json_array(task, queue, status, 0, number)) AS BLOB)
 FROM (
     SELECT task, queue, 'scheduled' AS status, count(*) AS number FROM jobs
-    WHERE status = 'scheduled' AND ready = 1 AND {filters} GROUP BY queue, task
+    WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND {filters} GROUP BY queue, task
     UNION ALL
     SELECT task, queue, 'scheduled', count(*) FROM jobs
-    WHERE status = 'scheduled' AND ready = 0 AND {filters} GROUP BY queue, task
+    WHERE status = 'scheduled' AND ready = 0 AND blockers = 0 AND {filters} GROUP BY queue, task
+    UNION ALL
+    SELECT task, queue, 'scheduled', count(*) FROM jobs INDEXED BY jobs_blocked
+    WHERE blockers > 0 AND status = 'scheduled' AND {filters} GROUP BY queue, task
     UNION ALL
     SELECT task, queue, 'running', count(*) FROM jobs WHERE status = 'running' AND {filters} GROUP BY queue, task
 )
+
+-- name: has_metadata
+-- A condition on a row: among its metadata is a pair of this key, of one of these types of JSON, with this value. A row
+-- that somebody wrote by hand may hold anything.
+CASE WHEN json_valid(options) THEN EXISTS (
+    SELECT 1 FROM json_each(options, '$.metadata') AS pair
+    WHERE pair.key = ? AND pair.type IN (?, ?) AND pair.value IS ?
+) ELSE 0 END
+
+-- name: find_unique
+SELECT max(id) FROM jobs
+WHERE unique_key = ? AND unique_key IS NOT NULL
+    AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: relations
+-- One look each: parents, then children.
+SELECT
+    (SELECT CAST(json_group_array(parent_id) AS BLOB) FROM (
+        SELECT parent_id FROM dependencies WHERE child = (SELECT seq FROM jobs WHERE id = ?1) ORDER BY dependencies.seq
+    )),
+    (SELECT CAST(json_group_array(id) AS BLOB) FROM (
+        SELECT jobs.id FROM dependencies CROSS JOIN jobs ON jobs.seq = dependencies.child
+        WHERE parent = (SELECT seq FROM jobs WHERE id = ?1) ORDER BY dependencies.seq
+    ))
 
 -- name: attempts
 SELECT CAST(json_group_array(json_array(

@@ -1,22 +1,21 @@
-"""Questions: get, find, count, attempts. Asked on the reading connection, from any thread."""
+"""Questions, asked on the reading connection, from any thread. What a query asks for in SQL is in ``filters``."""
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobify.records import AttemptRecord, JobQuery, JobRecord
-from jobify.status import ENDED, JobStatus
+from jobify.records import AttemptRecord, CountKey, JobQuery, JobRecord, MessageRecord, Relations
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import listed, records_of
+from jobify.storage.sqlite.filters import Crowd, crowd_of, filters_of, page_of
+from jobify.storage.sqlite.rows import listed, messages_of, records_of
 from jobify.storage.sqlite.statements import chunks, id_values, sql
+from jobify.types import Microseconds
 
 __all__ = ("Reads",)
-
-_RUNNING = (JobStatus.RUNNING.value,)
-_LIVE = frozenset(status.value for status in JobStatus) - frozenset(status.value for status in ENDED)
 
 
 class Reads:
@@ -42,16 +41,23 @@ class Reads:
             return self._get(ids[:half]) + self._get(ids[half:])
 
     def find(self, query: JobQuery) -> list[JobRecord]:
-        filters, values = _filters(query)
-        if query.after_id is not None:
-            filters, values = f"{filters} AND id > ?", [*values, query.after_id]
-        statement = sql(_finder(query), filters=filters)
+        if crowd_of(query) is Crowd.UNSUCCESSFUL and len(query.statuses or ()) > 1:
+            return self._find_each(query)
+        filters, values = page_of(query)
+        order = "id DESC" if query.is_newest_first else "id"
+        statement = sql(_FINDERS[crowd_of(query)], filters=filters, order=order)
         try:
             return records_of(*self._database.read(statement, [*values, max(query.limit, 0)]))
         except sqlite3.DataError:
             if query.limit <= 1:
                 raise
             return self._find_in_halves(query)
+
+    def _find_each(self, query: JobQuery) -> list[JobRecord]:
+        """Each status by itself, because an index gives the order of one."""
+        parts = [self.find(query._replace(statuses=(status,))) for status in dict.fromkeys(query.statuses or ())]
+        found = heapq.merge(*parts, key=lambda record: record.id, reverse=query.is_newest_first)
+        return list(found)[: max(query.limit, 0)]
 
     def _find_in_halves(self, query: JobQuery) -> list[JobRecord]:
         half = query.limit // 2
@@ -60,41 +66,48 @@ class Reads:
             return first
         return first + self.find(query._replace(limit=query.limit - half, after_id=first[-1].id))
 
-    def count(self, query: JobQuery) -> Mapping[tuple[str, str, str], int]:
-        filters, values = _filters(query)
-        if _is_live(query):
-            statement, values = sql("count_live", filters=filters), values * 3
-        else:
-            statement = sql("count", filters=filters)
-        counts: Counter[tuple[str, str, str]] = Counter()
-        for task, queue, status, number in listed(self._database.read(statement, values)[0]):
-            counts[task, queue, status] += number
+    def find_unique(self, key: str) -> str | None:
+        found: str | None = self._database.read(sql("find_unique"), (key,))[0]
+        return found
+
+    def count(self, query: JobQuery) -> Mapping[CountKey, int]:
+        filters, values = filters_of(query)
+        name = _COUNTERS[crowd_of(query)]
+        return self._counted(sql(name, filters=filters), values * 4 if name == "count_live" else values)
+
+    def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
+        return self._counted(sql("count_purgeable"), [now])
+
+    def _counted(self, statement: str, values: list[Any]) -> Mapping[CountKey, int]:
+        counts: Counter[CountKey] = Counter()
+        for task, queue, status, is_dead, number in listed(self._database.read(statement, values)[0]):
+            counts[CountKey(task, queue, status, bool(is_dead))] += number
         return counts
 
     def attempts(self, id: str) -> list[AttemptRecord]:
         return [AttemptRecord._make(row) for row in listed(self._database.read(sql("attempts"), (id,))[0])]
 
+    def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
+        return messages_of(*self._database.read(sql("messages"), (id, after, max(limit, 0))))
 
-def _is_live(query: JobQuery) -> bool:
-    """Whether the indexes of jobs that have not ended serve best. (Schedules have an index of their own.)"""
-    return bool(query.statuses) and _LIVE.issuperset(query.statuses or ()) and query.is_schedule is not True
+    def relations(self, id: str) -> Relations:
+        parents, children = map(listed, self._database.read(sql("relations"), (id,)))
+        return Relations(tuple(parents), tuple(children))
 
-
-def _finder(query: JobQuery) -> str:
-    """The statement that finds with the least reading."""
-    if not _is_live(query):
-        return "find"
-    return "find_running" if query.statuses == _RUNNING else "find_live"
+    def paused_queues(self) -> list[str]:
+        return listed(self._database.read(sql("paused_queues"))[0])
 
 
-def _filters(query: JobQuery) -> tuple[str, list[Any]]:
-    """The condition for everything but paging, with its parameters."""
-    conditions, values = ["1"], []
-    for column, words in (("status", query.statuses), ("task", query.tasks), ("queue", query.queues)):
-        if words is not None:
-            size, padded = id_values(words)
-            conditions.append(f"{column} IN ({', '.join('?' * size)})")
-            values += padded
-    if query.is_schedule is not None:
-        conditions.append("rule IS NOT NULL" if query.is_schedule else "rule IS NULL")
-    return " AND ".join(conditions), values
+_FINDERS = {
+    Crowd.ANY: "find",
+    Crowd.LIVE: "find_live",
+    Crowd.RUNNING: "find_running",
+    Crowd.UNSUCCESSFUL: "find_unsuccessful",
+}
+_COUNTERS = {
+    Crowd.ANY: "count",
+    Crowd.LIVE: "count_live",
+    Crowd.RUNNING: "count_running",
+    Crowd.UNSUCCESSFUL: "count_unsuccessful",
+}
+"""The statements that answer with the least reading."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from jobify.records import Claim, JobRecord
+from jobify.records import Claim, JobRecord, MessageKind, MessageRecord
 
-__all__ = ("claims_of", "listed", "records_of")
+__all__ = ("claims_of", "listed", "messages_of", "records_of")
 
 _CLAIM_PAYLOAD = 6
-_PAYLOAD, _RESULT = 8, 19
-_BOOLEANS = (5, 24, 25)
+_PAYLOAD, _RESULT, _PROGRESS = 8, 19, 30
+_BOOLEANS = (5, 24, 25, 28)
 """Where these columns stand in the lists of ``pick`` and ``record_columns``."""
 
 
@@ -57,5 +57,19 @@ def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> li
             result_start = result_end
         for index in _BOOLEANS:
             row[index] = bool(row[index])
+        if row[_PROGRESS] is not None:
+            row[_PROGRESS] = float(row[_PROGRESS])
         records.append(JobRecord._make(row))
     return records
+
+
+def messages_of(text: bytes, data: bytes | None) -> list[MessageRecord]:
+    """The answer of ``messages``."""
+    messages = []
+    start = 0
+    for number, kind, attempt, at, length, level, is_text in listed(text):
+        piece = (data or b"")[start : start + length]
+        start += length
+        what = piece.decode("utf-8", errors="replace") if is_text else piece
+        messages.append(MessageRecord(number, MessageKind(kind), attempt, at, what, level))
+    return messages

@@ -21,9 +21,9 @@ __all__ = (
     "Values",
     "attempt_values",
     "chunks",
-    "claim_values",
     "id_values",
     "job_values",
+    "row_values",
     "settlement_values",
     "sql",
 )
@@ -117,6 +117,9 @@ def job_values(jobs: Sequence[NewJob]) -> tuple[Rows, Values]:
         fence,
         attempt,
         started_at,
+        unique_key,
+        expires_at,
+        _,
     ) in jobs:
         values += (
             id,
@@ -136,8 +139,10 @@ def job_values(jobs: Sequence[NewJob]) -> tuple[Rows, Values]:
             fence,
             attempt,
             "" if started_at is None else started_at,
+            0 if unique_key is None else unique_key,
+            "" if expires_at is None else expires_at,
         )
-    return _padded(values, len(jobs), 17)
+    return _padded(values, len(jobs), 19)
 
 
 def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
@@ -155,6 +160,7 @@ def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
         error,
         finished_at,
         delete_at,
+        is_dead,
         id,
         owner,
         fence,
@@ -172,11 +178,12 @@ def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
             0 if error is None else error,
             "" if finished_at is None else finished_at,
             "" if delete_at is None else delete_at,
+            1 if is_dead else 0,
             id,
             owner,
             fence,
         )
-    return _padded(values, len(settlements), 14)
+    return _padded(values, len(settlements), 15)
 
 
 def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:
@@ -198,6 +205,6 @@ def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:
     return _padded(list(chain.from_iterable(rows)), len(rows), 9)
 
 
-def claim_values(claims: Sequence[tuple[Any, ...]]) -> tuple[Rows, Values]:
-    """Rows and parameters of ``held``, ``take`` and ``taken``."""
-    return _padded(list(chain.from_iterable(claims)), len(claims), len(claims[0]))
+def row_values(rows: Sequence[tuple[Any, ...]]) -> tuple[Rows, Values]:
+    """Rows and parameters of a statement that takes ``rows`` as they are: at least one, at most a chunk."""
+    return _padded(list(chain.from_iterable(rows)), len(rows), len(rows[0]))

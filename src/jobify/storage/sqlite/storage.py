@@ -5,8 +5,11 @@
 ``schema``         whose file it is, migrations
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``         pick, then take
-``jobs``           insert, replace, settle, cancel, delete; ``pending`` what waits for an end
-``reads``          get, find, count
+``jobs``           insert, replace, settle, cancel, retry, delete; ``pending`` what waits for an end
+``dependencies``   jobs that wait for others; ``cascades`` what an end does to those
+``pauses``         of schedules and queues
+``reports``        progress, values, log lines
+``reads``          get, find, count; ``filters`` a query in SQL
 ``owners``         processes; ``locks`` tells who lives, ``bell`` wakes, ``forks`` parts parent and child
 =================  =======================================================================================
 """
@@ -26,12 +29,19 @@ from jobify.records import (
     CancelResult,
     Claimed,
     ClaimRequest,
+    CountKey,
+    Expired,
     JobQuery,
     JobRecord,
+    MessageRecord,
     NewJob,
+    OwnerProfile,
     OwnerRecord,
     Progress,
     Recovered,
+    Relations,
+    Report,
+    Settled,
     Settlement,
 )
 from jobify.storage.base import Bell
@@ -41,7 +51,9 @@ from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
+from jobify.storage.sqlite.pauses import Pauses
 from jobify.storage.sqlite.reads import Reads
+from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
 from jobify.types import Microseconds
 
@@ -87,7 +99,8 @@ class SQLiteStorage:
         """Put the parts together, for the file at ``path``."""
         self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous)
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Reads(database)
-        self._owners = Owners(database, OwnerLocks(f"{path}-owners"), has_bell=self.is_shared)
+        self._pauses, self._reports = Pauses(database), Reports(database)
+        self._owners = Owners(database, OwnerLocks(f"{path}-owners"))
         self._data_version = (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -99,6 +112,8 @@ class SQLiteStorage:
         try:
             self._database.open(prepare)
             self._data_version = self._database.data_version()
+            if self.is_shared:
+                self._owners.hang_bell()
         except BaseException:
             self.close()
             raise
@@ -141,8 +156,11 @@ class SQLiteStorage:
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
-    def register(self, *, now: Microseconds) -> int:
-        return self._owners.register(now=now)
+    def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
+        return self._owners.register(profile, now=now)
+
+    def beat(self, owner: int, *, now: Microseconds) -> None:
+        self._owners.beat(owner, now=now)
 
     def retire(self, owner: int) -> None:
         self._owners.retire(owner)
@@ -164,7 +182,7 @@ class SQLiteStorage:
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         return self._claims.claim(request, now=now)
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         return self._jobs.settle(settlements)
 
     def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
@@ -178,8 +196,29 @@ class SQLiteStorage:
     def cancel_requests(self, owner: int) -> list[str]:
         return self._jobs.cancel_requests(owner)
 
-    def delete(self, ids: Sequence[str]) -> int:
-        return self._jobs.delete(ids)
+    def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
+        return self._jobs.expire(now=now, limit=limit, delete_at=delete_at)
+
+    def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+        return self._jobs.retry(ids, now=now)
+
+    def pause(self, ids: Sequence[str]) -> list[bool]:
+        return self._pauses.pause(ids)
+
+    def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+        return self._pauses.resume(ids, now=now)
+
+    def pause_queue(self, queue: str) -> None:
+        self._pauses.pause_queue(queue)
+
+    def resume_queue(self, queue: str) -> None:
+        self._pauses.resume_queue(queue)
+
+    def report(self, reports: Sequence[Report]) -> list[bool]:
+        return self._reports.report(reports)
+
+    def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
+        return self._jobs.delete(ids, now=now, delete_at=delete_at)
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
         self._jobs.record(attempts)
@@ -198,8 +237,23 @@ class SQLiteStorage:
     def find(self, query: JobQuery) -> list[JobRecord]:
         return self._reads.find(query)
 
-    def count(self, query: JobQuery) -> Mapping[tuple[str, str, str], int]:
+    def count(self, query: JobQuery) -> Mapping[CountKey, int]:
         return self._reads.count(query)
+
+    def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
+        return self._reads.count_purgeable(now=now)
+
+    def find_unique(self, key: str) -> str | None:
+        return self._reads.find_unique(key)
+
+    def relations(self, id: str) -> Relations:
+        return self._reads.relations(id)
+
+    def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
+        return self._reads.messages(id, after=after, limit=limit)
+
+    def paused_queues(self) -> list[str]:
+        return self._reads.paused_queues()
 
     def attempts(self, id: str) -> list[AttemptRecord]:
         return self._reads.attempts(id)

@@ -29,6 +29,18 @@ CREATE TABLE jobs (
     -- 1 exactly while table cancels, or successors, has a row for this job. Only running jobs have either.
     has_cancel INTEGER NOT NULL DEFAULT 0,
     has_successor INTEGER NOT NULL DEFAULT 0,
+    -- What it waits for beside the time: parents that have not ended, and a pause.
+    blockers INTEGER NOT NULL DEFAULT 0,
+    is_paused INTEGER NOT NULL DEFAULT 0,
+    -- 1 while a dependency on this job may be open: its end concerns others.
+    has_dependents INTEGER NOT NULL DEFAULT 0,
+    -- 1 when the janitor has come by and left it for the sake of a job that depends on it; that one has 1 in has_kept.
+    is_kept INTEGER NOT NULL DEFAULT 0,
+    has_kept INTEGER NOT NULL DEFAULT 0,
+    is_dead INTEGER NOT NULL DEFAULT 0,
+    expires_at INTEGER,
+    progress REAL,
+    unique_key TEXT,
     -- What may be long comes last, so that reading the rest of a row does not follow overflow pages.
     rule TEXT,
     options TEXT,
@@ -40,17 +52,29 @@ CREATE TABLE jobs (
 -- All indexes but the one of id are partial: they hold what is live, so a million ended jobs make none of them bigger.
 
 -- Claims read this one, in its order.
-CREATE INDEX jobs_ready ON jobs (queue, task, priority DESC, due_at) WHERE status = 'scheduled' AND ready = 1;
+CREATE INDEX jobs_ready ON jobs (queue, task, priority DESC, due_at)
+    WHERE status = 'scheduled' AND ready = 1 AND blockers = 0;
 -- What becomes due next.
-CREATE INDEX jobs_staged ON jobs (due_at) WHERE status = 'scheduled' AND ready = 0;
+CREATE INDEX jobs_staged ON jobs (due_at) WHERE status = 'scheduled' AND ready = 0 AND blockers = 0;
+-- What waits for other jobs, or for the end of a pause: nobody looks for it, it is only counted.
+CREATE INDEX jobs_blocked ON jobs (queue, task) WHERE blockers > 0 AND status = 'scheduled';
 -- What an owner holds.
 CREATE INDEX jobs_running ON jobs (owner) WHERE status = 'running';
 -- What has not ended, in the order in which it is listed.
 CREATE INDEX jobs_live ON jobs (id) WHERE status IN ('scheduled', 'running');
 -- What somebody wants cancelled: almost always empty, so that asking costs nothing.
 CREATE INDEX jobs_cancelling ON jobs (owner) WHERE has_cancel = 1;
+-- What has an end to its waiting.
+CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at IS NOT NULL AND status = 'scheduled';
 -- What the janitor may delete next.
-CREATE INDEX jobs_expiring ON jobs (delete_at) WHERE delete_at IS NOT NULL;
+CREATE INDEX jobs_outdated ON jobs (delete_at) WHERE delete_at IS NOT NULL AND is_kept = 0;
+-- What people look for among a million successes, in the order in which it is listed.
+CREATE INDEX jobs_unsuccessful ON jobs (status, id)
+    WHERE status IN ('failed', 'timeout', 'cancelled', 'permanently_failed');
+-- Of one key only one job is not ended; a word that this release does not know is no end.
+CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key)
+    WHERE unique_key IS NOT NULL
+        AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed');
 -- Schedules are few among many.
 CREATE INDEX jobs_schedules ON jobs (id) WHERE rule IS NOT NULL;
 
@@ -67,6 +91,7 @@ CREATE TABLE successors (
     origin INTEGER,
     run_count INTEGER NOT NULL,
     failure_count INTEGER NOT NULL,
+    expires_at INTEGER,
     rule TEXT,
     options TEXT,
     payload BLOB NOT NULL
@@ -79,6 +104,36 @@ CREATE TABLE cancels (
     requested_at INTEGER NOT NULL,
     delete_at INTEGER
 ) STRICT;
+
+-- Which job (child) waits for the success of which (parent). It is open until the parent has ended, and stays to be read
+-- as long as the child. Both are seq of jobs, so that another job with the id of one that is gone is not meant.
+CREATE TABLE dependencies (
+    seq INTEGER PRIMARY KEY,
+    parent INTEGER NOT NULL,
+    parent_id TEXT NOT NULL,
+    child INTEGER NOT NULL,
+    is_open INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX dependencies_of_parent ON dependencies (parent);
+CREATE INDEX dependencies_of_child ON dependencies (child);
+
+-- Queues of which no claim takes jobs.
+CREATE TABLE paused_queues (
+    name TEXT NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- What running jobs have published: values (blobs) and log lines (texts), numbered for each job from 1.
+CREATE TABLE messages (
+    job_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    level TEXT,
+    data ANY NOT NULL,
+    PRIMARY KEY (job_id, number)
+) STRICT, WITHOUT ROWID;
 
 -- The history of jobs.
 CREATE TABLE attempts (
@@ -96,10 +151,12 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_of_job ON attempts (job_id);
 
--- A job takes its history along, whoever deletes it.
+-- A job takes its history along, what it has published, and what it depended on, whoever deletes it.
 CREATE TRIGGER jobs_forget AFTER DELETE ON jobs
 BEGIN
     DELETE FROM attempts WHERE job_id = OLD.id;
+    DELETE FROM messages WHERE job_id = OLD.id;
+    DELETE FROM dependencies WHERE child = OLD.seq;
 END;
 
 -- Processes. AUTOINCREMENT: an id is never used twice, so an old claim can never be taken for a new one.
@@ -108,6 +165,12 @@ CREATE TABLE owners (
     host TEXT NOT NULL,
     pid INTEGER NOT NULL,
     started_at INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL,
+    -- Its profile; queues (NULL: all) and tasks are lists in JSON.
+    role TEXT NOT NULL,
+    queues TEXT,
+    tasks TEXT NOT NULL,
+    concurrency INTEGER NOT NULL,
     -- The name of its lock file, without the suffix.
     lock TEXT NOT NULL,
     -- The address of its bell, NULL if it has none.

@@ -1,0 +1,141 @@
+"""The gate of a storage in memory: calls are made at once, on the event loop's thread.
+
+A job that is born claimed, runs and ends has no use for a row as long as nobody looks. Its row is held back, together
+with how it ended, and given when somebody makes a call that might concern it, in this app or by another user of the
+storage object (``storage/sharing.py``); that one may sit in any thread, so a lock is held while the storage is used.
+
+Memory is no archive: of the jobs that have ended the newest ones are kept, whatever the retention says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from jobify.engine.lines import Answer
+from jobify.engine.news import News
+from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
+from jobify.storage.base import Storage
+from jobify.storage.sharing import share
+from jobify.types import Microseconds
+
+__all__ = ("DirectGate",)
+
+T = TypeVar("T")
+
+_THE_END_OF_TIME: Microseconds = 2**63 - 1
+_KEPT: Final = 10_000
+"""Jobs that have ended and can be asked for."""
+_ROUND: Final = 1000
+"""Calls between two looks how many there are."""
+
+
+class DirectGate:
+    """See the module, and :class:`~jobify.engine.gate.Gate`."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.on_news: Callable[[], None] = _nothing
+        self._shared = share(storage)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._unborn: dict[str, NewJob] = {}
+        self._ended: deque[tuple[NewJob, Settlement]] = deque(maxlen=_KEPT)
+        self._written = 0
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._shared = share(self.storage)
+        self._shared.open(self._hear, give_rows=self._give_rows)
+
+    async def stop(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        with self._shared.lock:
+            self._give_rows()
+            self._shared.close(self._hear)
+
+    def tell_others(self) -> None:
+        if self._shared.is_divided:
+            self._shared.tell_others(self._hear)
+
+    def _hear(self) -> None:
+        """On any thread: another user of the storage object has news."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the event loop was closed
+                self._loop.call_soon_threadsafe(lambda: self.on_news())
+
+    # -- using the storage ---------------------------------------------------------------------------------------------
+
+    def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
+        with self._shared.lock:
+            if is_id_new and job.owner is not None:
+                self._unborn[job.id] = job
+                added = True
+            else:
+                self._give_rows()
+                (added,) = self.storage.insert((job,))
+        self.tell_others()
+        answer(added)
+
+    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None) -> None:
+        with self._shared.lock:
+            job = self._unborn.pop(settlement.id, None)
+            if job is not None and settlement.finished_at is not None:
+                self._ended.append((job, settlement))
+                settled = Settled.APPLIED
+            else:
+                if job is not None:
+                    self.storage.insert((job,))
+                (settled,) = self.storage.settle((settlement,))
+                self._tidy(1)
+        self.tell_others()
+        answer(settled)
+
+    async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        with self._shared.lock:
+            return self.storage.claim(request, now=now)
+
+    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
+        with self._shared.lock:
+            self._shared.bring_up_to_date()
+            try:
+                value = function()
+            finally:
+                self._tidy(1)
+        if news is not None:
+            self.tell_others()
+        return value
+
+    def spread(self, news: News) -> None:
+        self.tell_others()
+
+    def _give_rows(self) -> None:
+        """With the lock held: what was held back becomes rows."""
+        if self._ended:
+            ended, self._ended = self._ended, deque(maxlen=_KEPT)
+            self.storage.insert([job for job, _ in ended])
+            self.storage.settle([settlement for _, settlement in ended])
+            self._tidy(len(ended))
+        if self._unborn:
+            self.storage.insert(tuple(self._unborn.values()))
+            self._unborn.clear()
+
+    def _tidy(self, written: int) -> None:
+        """Delete the oldest of those that have ended, should they have become too many since the last look."""
+        self._written += written
+        if self._written < _ROUND:
+            return
+        self._written = 0
+        excess = sum(self.storage.count_purgeable(now=_THE_END_OF_TIME).values()) - _KEPT
+        if excess > 0:
+            self.storage.purge(now=_THE_END_OF_TIME, limit=excess)
+
+
+def _nothing() -> None:
+    """Nobody wants to hear of news."""

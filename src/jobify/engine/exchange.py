@@ -1,0 +1,60 @@
+"""What the parts of an engine tell each other: there is work, somebody waits, something has changed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from jobify.engine.attempt import Attempt
+from jobify.engine.backend import Backend
+from jobify.engine.dispatcher import Dispatcher
+from jobify.engine.obedience import Obedience
+from jobify.engine.watcher import Watcher
+from jobify.records import Settlement
+from jobify.types import Microseconds
+
+__all__ = ("Exchange",)
+
+
+class Exchange:
+    """Passes on to those services that are there what concerns them."""
+
+    def __init__(self) -> None:
+        self.dispatchers: dict[Backend, Dispatcher] = {}
+        self.watchers: list[Watcher] = []
+        self.obediences: list[Obedience] = []
+        self.activity = asyncio.Event()
+        """Set when there may be fewer unfinished jobs than before."""
+
+    def expect(self, backend: Backend, due_at: Microseconds) -> None:
+        """A job that is due at this time was stored."""
+        dispatcher = self.dispatchers.get(backend)
+        if dispatcher is not None:
+            dispatcher.expect(due_at)
+
+    def settled(self, attempt: Attempt, settlement: Settlement) -> None:
+        """The end of an attempt is stored."""
+        if attempt.is_replaced:
+            self.look()
+        elif settlement.finished_at is None:
+            self.expect(attempt.backend, settlement.due_at)
+        self.activity.set()
+
+    def watch(self) -> None:
+        """Somebody waits for a job that does not run here."""
+        for watcher in self.watchers:
+            watcher.wake()
+
+    def look(self) -> None:
+        """Something in a storage may have changed."""
+        for dispatcher in self.dispatchers.values():
+            dispatcher.wake()
+        for watcher in self.watchers:
+            watcher.wake()
+        for obedience in self.obediences:
+            obedience.wake()
+        self.activity.set()
+
+    def hear(self, backend: Backend) -> None:
+        """Another user of the same storage object has written something."""
+        backend.queues.doubt()
+        self.look()

@@ -1,0 +1,49 @@
+"""Jobs that have waited too long are cancelled, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from jobify.clock import Clock
+from jobify.engine.backend import Backend
+from jobify.engine.news import News
+from jobify.engine.service import Periodic
+from jobify.records import Expired
+from jobify.retention import Retention
+from jobify.status import JobStatus
+
+__all__ = ("Expiry",)
+
+log = logging.getLogger("jobify.engine")
+
+_INTERVAL = 1.0
+"""Seconds between two looks. One that expired meanwhile is not begun all the same: who claims it looks, too."""
+_BATCH = 500
+
+
+class Expiry(Periodic):
+    """Cancels waiting jobs whose time is over, and calls ``on_expired`` if there were any."""
+
+    def __init__(self, backend: Backend, retention: Retention, clock: Clock, on_expired: Callable[[], None]) -> None:
+        super().__init__(_INTERVAL)
+        self._backend = backend
+        self._retention = retention
+        self._clock = clock
+        self._on_expired = on_expired
+
+    async def step(self) -> None:
+        while expired := await self._backend.gate.call(self._expire):
+            origins = {job.origin for job in expired} - {None, self._backend.owner}
+            self._backend.gate.spread(News(clients=True, owners=tuple(filter(None, origins))))
+            log.info("%d jobs expired before they could begin.", len(expired))
+            self._on_expired()
+            if len(expired) < _BATCH:
+                return
+            await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop
+
+    def _expire(self) -> list[Expired]:
+        now = self._clock.now()
+        delete_at = self._retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
+        return self._backend.storage.expire(now=now, limit=_BATCH, delete_at=delete_at)

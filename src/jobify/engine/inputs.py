@@ -1,0 +1,55 @@
+"""Results of other jobs that become arguments: fetched when the attempt begins, by every attempt anew.
+
+The parents have succeeded, or the job would not have been claimed; their rows are kept until it has ended. So what
+is missing here was never stored, or somebody has deleted it: no later attempt would find it either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from jobify.engine.attempt import Attempt
+from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
+from jobify.joboptions import Inputs
+from jobify.records import JobRecord
+from jobify.registry import Registry
+from jobify.status import JobStatus
+
+__all__ = ("fetch_inputs",)
+
+log = logging.getLogger("jobify.engine")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+async def fetch_inputs(attempt: Attempt, inputs: Inputs, registry: Registry) -> Any:
+    """The value that becomes the first argument. ResultNotStoredError if one of the results cannot be had."""
+    records = {record.id: record for record in await _records(attempt, inputs.parents)}
+    values = [_value(attempt, id, records.get(id), registry) for id in inputs.parents]
+    return values if inputs.is_list else values[0]
+
+
+async def _records(attempt: Attempt, parents: tuple[str, ...]) -> list[JobRecord]:
+    """The rows of the parents; while the storage is away, the job waits: it is not its fault."""
+    storage, pause = attempt.backend.storage, _FIRST_PAUSE
+    while True:
+        try:
+            return await attempt.backend.gate.call(lambda: storage.get(parents))
+        except StorageUnavailableError as error:
+            log.warning("Job %s waits for the results that it was promised: %s", attempt.id, error)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _value(attempt: Attempt, parent: str, record: JobRecord | None, registry: Registry) -> Any:
+    if record is None:
+        raise ResultNotStoredError(parent, f"job {attempt.id!r} needs it, and its row was deleted.")
+    if record.status != JobStatus.SUCCESS or record.result is None:
+        why = record.error or f"the job is {record.status}."
+        raise ResultNotStoredError(parent, f"job {attempt.id!r} needs it. {why}")
+    try:
+        return attempt.backend.decode_result(registry.get(record.task), record.result)
+    except PayloadError as error:
+        raise ResultNotStoredError(parent, f"job {attempt.id!r} cannot read it: {error}") from error

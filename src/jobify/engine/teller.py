@@ -1,0 +1,78 @@
+"""What a handle learns of an attempt that is over: the same as what is stored, and not before it is."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+from jobify.clock import to_datetime
+from jobify.engine.attempt import Attempt
+from jobify.engine.handles import Handles
+from jobify.job import Job
+from jobify.records import Settlement
+from jobify.runners.base import contained
+from jobify.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, Succeeded, TimedOut
+
+__all__ = ("Teller",)
+
+
+class Teller:
+    """Brings handles up to date with what this process has stored."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+
+    def tell(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
+        """The settlement is stored: the handle, if there is one, learns of it."""
+        job = attempt.job if attempt.job is not None else self._handles.find(attempt.id)
+        if job is None:
+            return
+        if attempt.is_replaced:  # the handle speaks of the job that took this one's place
+            job.move(job.due_at, JobStatus.SCHEDULED)
+            self._handles.add(job)
+            return
+        if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to
+            job.set_result(outcome.value, status=JobStatus.SUCCESS)
+            return
+        status = JobStatus(settlement.status)
+        _show_progress(job, attempt, settlement)
+        _show_end(job, outcome, status)
+        if status not in ENDED and not isinstance(outcome, Released):
+            job.move(settlement.due_at, status)
+            self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
+
+    def leave(self, attempt: Attempt) -> None:
+        """The job was taken from this process: others know how it goes on, if there are any."""
+        if attempt.job is not None and attempt.backend.storage.is_shared:
+            self._handles.add(attempt.job)
+        elif attempt.job is not None:
+            attempt.job.end(JobStatus.CANCELLED)
+
+
+def _show_progress(job: Job[Any], attempt: Attempt, settlement: Settlement) -> None:
+    context = job.cron_context
+    if context is not None:
+        context.run_count, context.failure_count = settlement.run_count, settlement.failure_count
+        context.offset = to_datetime(settlement.offset_at or attempt.due_at, zone=context.offset.tzinfo or UTC)
+
+
+def _show_end(job: Job[Any], outcome: Outcome, status: JobStatus) -> None:
+    has_ended = status in ENDED
+    match outcome:
+        case Succeeded(value):
+            job.set_result(value, status=status if has_ended else JobStatus.SUCCESS)
+        case Failed(error):
+            job.set_exception(_as_exception(error), status=status if has_ended else JobStatus.FAILED)
+        case TimedOut(error):
+            job.set_exception(_as_exception(error), status=status if has_ended else JobStatus.TIMEOUT)
+        case Cancelled() | Released():  # what is released waits for the next start: this process will not tell its end
+            job.end(JobStatus.CANCELLED)
+        case _ if has_ended:
+            job.end(status)
+        case _:  # it waits again
+            pass
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """A handle holds an Exception; what is not one (SystemExit, CancelledError) is wrapped, and is its cause."""
+    return error if isinstance(error, Exception) else contained(error)

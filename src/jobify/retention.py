@@ -1,0 +1,53 @@
+"""How long ended jobs are kept, by how they ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from jobify.clock import seconds
+from jobify.options import check_duration
+from jobify.status import JobStatus
+from jobify.types import Microseconds
+
+__all__ = ("Retention",)
+
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """Windows in seconds, counted from the end of a job; None keeps for good.
+
+    ::
+
+        app = Jobify(retention=Retention(complete=3600, failed=30 * 86_400))
+
+    Jobs that an unfinished one depends on are kept until that one has ended. Two kinds are kept whatever is said here:
+    declared crons that ended by their own rule, and jobs that could not be read, for somebody to look at.
+    """
+
+    complete: float | None = _DAY
+    """Of jobs that succeeded; their results go with them."""
+    failed: float | None = 7 * _DAY
+    """Of jobs that ended with an error and had no retries to use."""
+    dead: float | None = 7 * _DAY
+    """Of jobs whose retries were used up, that took too many processes down, or whose schedule was stopped."""
+    cancelled: float | None = _DAY
+    """Of jobs that were cancelled, or expired."""
+
+    def __post_init__(self) -> None:
+        for window in fields(self):
+            value = getattr(self, window.name)
+            if value is not None:
+                object.__setattr__(self, window.name, check_duration(value, what=f"retention of {window.name} jobs"))
+
+    def delete_at(self, status: JobStatus, *, is_dead: bool, now: Microseconds) -> Microseconds | None:
+        """When a job that ends like this may be deleted; None: never."""
+        match status:
+            case JobStatus.SUCCESS:
+                window = self.complete
+            case JobStatus.CANCELLED:
+                window = self.cancelled
+            case _:
+                window = self.dead if is_dead else self.failed
+        return None if window is None else now + seconds(window)

@@ -1,0 +1,89 @@
+"""A query in SQL: among which jobs to look, and which of them match."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any
+
+from jobify.records import JobQuery
+from jobify.status import ENDED, JobStatus
+from jobify.storage.sqlite.statements import id_values, sql
+
+__all__ = ("Crowd", "crowd_of", "filters_of", "page_of")
+
+_RUNNING = frozenset({JobStatus.RUNNING.value})
+_ENDED = frozenset(status.value for status in ENDED)
+_LIVE = frozenset(status.value for status in JobStatus) - _ENDED
+_UNSUCCESSFUL = _ENDED - {JobStatus.SUCCESS.value}
+_LARGEST = 2**63 - 1
+
+
+class Crowd(Enum):
+    """Jobs that have an index of their own."""
+
+    ANY = auto()
+    LIVE = auto()
+    """They have not ended: a million others lie between them."""
+    RUNNING = auto()
+    """A million waiting ones lie between them."""
+    UNSUCCESSFUL = auto()
+    """They have ended, and a million successes lie between them."""
+
+
+def crowd_of(query: JobQuery) -> Crowd:
+    """The smallest crowd in which everything is that the query asks for. (Schedules have an index beside these.)"""
+    statuses = frozenset(query.statuses or ())
+    if query.owner is not None:
+        return Crowd.RUNNING
+    if not statuses or query.is_schedule is True:
+        return Crowd.ANY
+    if statuses <= _LIVE:
+        return Crowd.RUNNING if statuses == _RUNNING else Crowd.LIVE
+    return Crowd.UNSUCCESSFUL if statuses <= _UNSUCCESSFUL else Crowd.ANY
+
+
+def page_of(query: JobQuery) -> tuple[str, list[Any]]:
+    """The condition for one page, with its parameters."""
+    filters, values = filters_of(query)
+    if query.after_id is None:
+        return filters, values
+    return f"{filters} AND id {'<' if query.is_newest_first else '>'} ?", [*values, query.after_id]
+
+
+def filters_of(query: JobQuery) -> tuple[str, list[Any]]:
+    """The condition for everything but paging, with its parameters."""
+    conditions, values = ["1"], []
+    for column, words in (("status", query.statuses), ("task", query.tasks), ("queue", query.queues)):
+        if words is not None:
+            size, padded = id_values(words)
+            conditions.append(f"{column} IN ({', '.join('?' * size)})")
+            values += padded
+    if query.is_schedule is not None:
+        conditions.append("rule IS NOT NULL" if query.is_schedule else "rule IS NULL")
+    for condition, value in (
+        ("is_dead = ?", query.is_dead),
+        ("owner = ?", query.owner),
+        ("created_at >= ?", query.created_after),
+        ("created_at < ?", query.created_before),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    for key, wanted in query.metadata:
+        conditions.append(sql("has_metadata"))
+        values += (key, *_as_json(wanted))
+    return " AND ".join(conditions), values
+
+
+def _as_json(value: str | int | float | bool | None) -> tuple[str, str, Any]:
+    """The types of JSON that can be equal to ``value``, and its value in SQL. A number may be written either way."""
+    match value:
+        case None:
+            return "null", "null", None
+        case bool():
+            word = "true" if value else "false"
+            return word, word, value
+        case str():
+            return "text", "text", value
+        case _:
+            return "integer", "real", value if -_LARGEST <= value <= _LARGEST else float(value)
