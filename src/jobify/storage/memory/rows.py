@@ -5,33 +5,56 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jobify.exceptions import JobLostError
-from jobify.records import AttemptRecord, Claim, JobRecord, NewJob, Progress, Settlement
+from jobify.records import (
+    AttemptRecord,
+    Claim,
+    JobRecord,
+    MessageKind,
+    MessageRecord,
+    NewJob,
+    Progress,
+    Report,
+    Settlement,
+)
 from jobify.status import ENDED, Event, JobStatus, Lost
+from jobify.storage.reasons import EXPIRED
 from jobify.types import Microseconds
 
 __all__ = (
     "NO_PROGRESS",
     "RUNNING",
     "SCHEDULED",
+    "SUCCESS",
     "PendingCancel",
     "Row",
+    "Tie",
+    "can_be_retried",
     "cancelled",
     "claim_of",
     "claimed",
+    "expired",
     "given_back",
     "has_ended",
+    "holds",
+    "is_tied",
     "lost",
     "moved",
     "new",
+    "paused",
     "quarantined",
     "replaced",
+    "reported",
+    "resumed",
+    "retried",
     "settled",
     "told",
+    "unblocked",
 )
 
-SCHEDULED, RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
+SCHEDULED, RUNNING, SUCCESS = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value, JobStatus.SUCCESS.value
 _CANCELLED, _FAILED = JobStatus.CANCELLED.value, JobStatus.FAILED.value
 _ENDED = frozenset(status.value for status in ENDED)
+_RETRIABLE = _ENDED - {SUCCESS, _CANCELLED}
 
 NO_PROGRESS = Progress(0, 0)
 
@@ -44,13 +67,29 @@ class PendingCancel(NamedTuple):
     delete_at: Microseconds | None
 
 
+class Tie(NamedTuple):
+    """A job that depends on another one, as that one knows it. Another job with its id is not meant."""
+
+    id: str
+    seq: int
+    version: int
+
+
 class Row(NamedTuple):
-    """A job, with what waits for its end."""
+    """A job, with what belongs to it and what waits for its end."""
 
     seq: int
     """The order of insertion."""
     record: JobRecord
+    version: int = 0
+    """How often another job has been put in this place."""
+    is_paused: bool = False
     history: tuple[AttemptRecord, ...] = ()
+    messages: tuple[MessageRecord, ...] = ()
+    parents: tuple[str, ...] = ()
+    children: tuple[Tie, ...] = ()
+    waiters: tuple[Tie, ...] = ()
+    """Those of the children that wait for the end of this job; empty once it has ended."""
     successor: tuple[NewJob, Progress] | None = None
     cancel: PendingCancel | None = None
 
@@ -60,15 +99,37 @@ def has_ended(row: Row) -> bool:
     return row.record.status in _ENDED
 
 
+def holds(row: Row, unique_key: str) -> bool:
+    """Whether no other job may have this key because of this one."""
+    return row.record.unique_key == unique_key and not has_ended(row)
+
+
+def is_tied(row: Row, tie: Tie) -> bool:
+    """Whether this is the job that is meant."""
+    return row.seq == tie.seq and row.version == tie.version
+
+
+def can_be_retried(row: Row) -> bool:
+    """Whether it has ended, and neither well nor because somebody wanted it to."""
+    return row.record.status in _RETRIABLE
+
+
 def new(seq: int, job: NewJob, progress: Progress = NO_PROGRESS) -> Row:
-    """A job that was not there before."""
-    return Row(seq, JobRecord(*job, None, None, None, None, *progress, 0, False, False))
+    """A job that was not there before; what its parents mean to it is not looked at yet."""
+    record = JobRecord(
+        *job[:17], None, None, None, None, *progress, 0, False, False, job.unique_key, job.expires_at, False, 0, None
+    )
+    return Row(seq, record, parents=tuple(dict.fromkeys(job.parents)))
 
 
 def replaced(row: Row, job: NewJob, progress: Progress) -> Row:
-    """Another job in the same place, so its fence is another one. The history stays."""
-    record = new(row.seq, job, progress).record
-    return Row(row.seq, record._replace(fence=row.record.fence + 1), row.history)
+    """Another job in the same place, so its fence is another one. What the place has said and who waits for it stays;
+    so does a pause, of a schedule."""
+    is_paused = row.is_paused and job.rule is not None
+    record = new(row.seq, job, progress).record._replace(fence=row.record.fence + 1, blockers=int(is_paused))
+    return row._replace(
+        record=record, version=row.version + 1, is_paused=is_paused, parents=(), successor=None, cancel=None
+    )
 
 
 def moved(row: Row, *, due_at: Microseconds, now: Microseconds) -> Row:
@@ -101,6 +162,7 @@ def claim_of(job: JobRecord) -> Claim:
         job.run_count,
         job.failure_count,
         job.crashes,
+        job.expires_at,
     )
 
 
@@ -111,13 +173,15 @@ def settled(row: Row, settlement: Settlement) -> Row:
         return replaced(row, *row.successor)
     if row.cancel is not None and settlement.status == SCHEDULED:
         return cancelled(row, row.cancel)
-    return Row(row.seq, _settled(row.record, settlement), row.history)
+    if row.is_paused and settlement.status in _ENDED:
+        row = resumed(row)
+    return Row(row.seq, _settled(row.record, settlement), *row[2:9])  # what was pending is no more
 
 
 def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
-    # By position, because this is the one hot place: naming eleven fields takes three times as long.
-    status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at = (
-        settlement[:11]
+    # By position, because this is the one hot place: naming a dozen fields takes three times as long.
+    status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at, dead = (
+        settlement[:12]
     )
     return JobRecord(
         *job[:4],
@@ -143,6 +207,11 @@ def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
         job.crashes if attempt else 0,
         False,
         False,
+        job.unique_key,
+        job.expires_at,
+        dead,
+        job.blockers,
+        job.progress,
     )
 
 
@@ -176,12 +245,64 @@ def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) 
     """A job that took too many processes down."""
     error = JobLostError(row.record.id, row.record.crashes)
     delete_at = delete_at if row.record.rule is None else None
-    return _ended(row, _FAILED, f"{type(error).__name__}: {error}", finished_at=now, delete_at=delete_at)
+    row = _ended(row, _FAILED, f"{type(error).__name__}: {error}", finished_at=now, delete_at=delete_at)
+    return _changed(row, is_dead=True)
 
 
 def cancelled(row: Row, cancel: PendingCancel) -> Row:
     """A job that ends as ``cancel`` says."""
     return _ended(row, _CANCELLED, cancel.reason, finished_at=cancel.at, delete_at=cancel.delete_at)
+
+
+def expired(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
+    """A job that waited too long."""
+    return cancelled(row, PendingCancel(EXPIRED, now, delete_at))
+
+
+def retried(row: Row, now: Microseconds) -> Row:
+    """A job that has ended badly and gets another chance."""
+    return _changed(
+        row,
+        status=SCHEDULED,
+        ready=True,
+        due_at=now,
+        fence=row.record.fence + 1,
+        attempt=0,
+        started_at=None,
+        finished_at=None,
+        delete_at=None,
+        result=None,
+        error=None,
+        failure_count=0,
+        crashes=0,
+        expires_at=None,
+        is_dead=False,
+        progress=None,
+    )
+
+
+def unblocked(row: Row) -> Row:
+    """A job that waits for one thing less."""
+    return _changed(row, blockers=row.record.blockers - 1)
+
+
+def paused(row: Row) -> Row:
+    """A schedule that waits until it is resumed."""
+    return _changed(row, blockers=row.record.blockers + 1)._replace(is_paused=True)
+
+
+def resumed(row: Row) -> Row:
+    """A schedule that was paused, and is not any more."""
+    return unblocked(row)._replace(is_paused=False)
+
+
+def reported(row: Row, report: Report) -> Row:
+    """A running job that had something to say."""
+    if report.kind is MessageKind.PROGRESS:
+        return _changed(row, progress=report.data)
+    number = len(row.messages) + 1
+    message = MessageRecord(number, report.kind, row.record.attempt, report.at, report.data, report.level)
+    return row._replace(messages=(*row.messages, message))
 
 
 def told(row: Row, lines: tuple[AttemptRecord, ...]) -> Row:
@@ -191,7 +312,7 @@ def told(row: Row, lines: tuple[AttemptRecord, ...]) -> Row:
 
 def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, delete_at: Microseconds | None) -> Row:
     return _changed(
-        row._replace(cancel=None),
+        row._replace(cancel=None, is_paused=False),
         status=status,
         owner=None,
         result=None,
@@ -199,6 +320,7 @@ def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, dele
         finished_at=finished_at,
         delete_at=delete_at,
         is_cancel_requested=False,
+        blockers=0,
     )
 
 

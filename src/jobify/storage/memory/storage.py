@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import os
-import socket
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
 
 from jobify.records import (
     AttemptRecord,
     CancelResult,
-    Claim,
     Claimed,
     ClaimRequest,
+    CountKey,
+    Expired,
     JobQuery,
     JobRecord,
-    Lane,
+    MessageRecord,
     NewJob,
+    OwnerProfile,
     OwnerRecord,
     Progress,
     Recovered,
+    Relations,
+    Report,
+    Settled,
     Settlement,
 )
 from jobify.storage.base import Bell
-from jobify.storage.memory import rows
-from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel
+from jobify.storage.memory import adding, claiming, ending, listing, owning, rows
+from jobify.storage.memory.dependencies import Dependencies
+from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row
 from jobify.storage.memory.table import Table
 from jobify.types import Microseconds
 
 __all__ = ("MemoryStorage",)
 
-_STEP: Final = 1000
-"""Jobs that one claim considers at most when they have become due."""
-
 
 class MemoryStorage:
     """Keep jobs as long as this object lives; ``close`` and ``open`` change nothing about them.
 
-    Nothing is encoded or copied: payloads and results may be any objects.
+    Nothing is encoded or copied: payloads and results may be any objects. Of the jobs that have ended the newest
+    ``keep`` stay, with their messages and relations, until ``purge`` finds that their ``delete_at`` has come; so memory
+    is bounded. One that an unfinished job depends on stays in any case.
     """
 
     is_durable: bool = False
     is_shared: bool = False
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int = 10_000) -> None:
         self._table = Table()
-        self._owners: dict[int, OwnerRecord] = {}
+        self._jobs = Dependencies(self._table, keep)
         self._owner_ids = itertools.count(1)
         self._seqs = itertools.count(1)
 
@@ -59,76 +59,55 @@ class MemoryStorage:
         pass
 
     def close(self) -> None:
-        self._owners = {id: owner._replace(is_alive=False) for id, owner in self._owners.items()}
+        with self._table as table:
+            owning.close(table)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        owners = dict(self._owners)
         with self._table.block():
-            try:
-                yield
-            except BaseException:
-                self._owners = owners
-                raise
+            yield
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
-    def register(self, *, now: Microseconds) -> int:
+    def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         owner = next(self._owner_ids)
-        self._owners[owner] = OwnerRecord(owner, socket.gethostname(), os.getpid(), now, True)
+        with self._table as table:
+            owning.enter(table, owner, profile, now)
         return owner
+
+    def beat(self, owner: int, *, now: Microseconds) -> None:
+        with self._table as table:
+            owning.beat(table, owner, now)
 
     def retire(self, owner: int) -> None:
         with self._table as table:
-            for row in table.held_by(owner):
-                table.keep(rows.given_back(row))
-        self._owners.pop(owner, None)
+            owning.leave(table, self._jobs, owner)
 
     def owners(self) -> list[OwnerRecord]:
-        return list(self._owners.values())
+        return list(self._table.committed_beside().owners.values())
 
     def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
-        dead = [owner.id for owner in self._owners.values() if not owner.is_alive]
-        recovered = []
         with self._table as table:
-            for row in itertools.chain.from_iterable(map(table.held_by, dead)):
-                after = rows.lost(row, now)
-                if after.record.crashes >= max_crashes and after.successor is None and after.cancel is None:
-                    after = rows.quarantined(after, now=now, delete_at=delete_at)
-                else:
-                    after = rows.given_back(after)
-                table.keep(after)
-                recovered.append(Recovered(row.record.id, row.record.task, after.record.status, row.record.origin))
-        for owner in dead:
-            del self._owners[owner]
-        return recovered
+            return owning.take_from_the_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
 
-    # -- writing -------------------------------------------------------------------------------------------------------
+    # -- jobs that wait ------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
-        with self._table:
-            return [self._insert(job) for job in jobs]
-
-    def _insert(self, job: NewJob) -> bool:
-        old = self._table.find(job.id)
-        if old is not None and not rows.has_ended(old):
-            return False
-        self._table.keep(rows.new(next(self._seqs), job))
-        return True
+        with self._table as table:
+            insertion = adding.Insertion(table, self._jobs, self._seqs)
+            return [insertion.add(job) for job in jobs]
 
     def put(self, job: NewJob, progress: Progress | None = None) -> bool:
-        progress = progress or rows.NO_PROGRESS
         with self._table as table:
-            old = table.find(job.id)
-            if old is None:
-                table.keep(rows.new(next(self._seqs), job, progress))
-            elif old.record.status == RUNNING:
-                record = old.record._replace(has_successor=True)
-                table.keep(old._replace(record=record, successor=(job, progress)))
-                return False
-            else:
-                table.keep(rows.replaced(old, job, progress))
-            return True
+            return adding.put(table, self._seqs, job, progress or rows.NO_PROGRESS)
+
+    def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+        with self._table as table:
+            return [adding.retry(table, id, now) for id in ids]
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        with self._table as table:
+            return claiming.claim(table, request, now)
 
     def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         with self._table as table:
@@ -138,51 +117,69 @@ class MemoryStorage:
             table.keep(rows.moved(row, due_at=due_at, now=now))
             return True
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+    def pause(self, ids: Sequence[str]) -> list[bool]:
+        with self._table:
+            return [self._pause(id) for id in ids]
+
+    def _pause(self, id: str) -> bool:
+        row = self._table.find(id)
+        if row is None or row.record.rule is None or rows.has_ended(row):
+            return False
+        if not row.is_paused:
+            self._table.keep(rows.paused(row))
+        return True
+
+    def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+        with self._table:
+            return [self._resume(id) for id in ids]
+
+    def _resume(self, id: str) -> bool:
+        row = self._table.find(id)
+        if row is None or not row.is_paused:
+            return False
+        self._table.keep(rows.resumed(row))
+        return True
+
+    def pause_queue(self, queue: str) -> None:
+        self._pause_queues(self._table.beside.paused_queues | {queue})
+
+    def resume_queue(self, queue: str) -> None:
+        self._pause_queues(self._table.beside.paused_queues - {queue})
+
+    def _pause_queues(self, queues: frozenset[str]) -> None:
+        with self._table as table:
+            table.beside = table.beside._replace(paused_queues=queues)
+
+    # -- jobs that run -------------------------------------------------------------------------------------------------
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         with self._table:
             return [self._settle(settlement) for settlement in settlements]
 
-    def _settle(self, settlement: Settlement) -> bool:
-        row = self._table.find(settlement.id)
-        if row is None or row.record.status != RUNNING:
+    def _settle(self, settlement: Settlement) -> Settled:
+        row = self._held(settlement.id, settlement.owner, settlement.fence)
+        if row is None:
+            return Settled.REFUSED
+        is_news = self._jobs.keep(rows.settled(row, settlement))
+        return Settled.CASCADED if is_news or row.successor is not None else Settled.APPLIED
+
+    def report(self, reports: Sequence[Report]) -> list[bool]:
+        with self._table:
+            return [self._report(report) for report in reports]
+
+    def _report(self, report: Report) -> bool:
+        row = self._held(report.job_id, report.owner, report.fence)
+        if row is None:
             return False
-        if (row.record.owner, row.record.fence) != (settlement.owner, settlement.fence):
-            return False
-        self._table.keep(rows.settled(row, settlement))
+        self._table.keep(rows.reported(row, report))
         return True
 
-    def cancel(
-        self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
-    ) -> list[CancelResult]:
-        cancel = PendingCancel(reason, now, delete_at)
-        with self._table:
-            met = {id: self._cancel(id, cancel) for id in dict.fromkeys(ids)}
-        return [met[id] for id in ids]
-
-    def _cancel(self, id: str, cancel: PendingCancel) -> CancelResult:
+    def _held(self, id: str, owner: int, fence: int) -> Row | None:
+        """The row, if this claim holds."""
         row = self._table.find(id)
-        if row is None:
-            return CancelResult.MISSING
-        if row.record.status == SCHEDULED:
-            self._table.keep(rows.cancelled(row, cancel))
-            return CancelResult.CANCELLED
-        if row.record.status == RUNNING:
-            record = row.record._replace(is_cancel_requested=True, has_successor=False)
-            self._table.keep(row._replace(record=record, cancel=cancel, successor=None))
-            return CancelResult.REQUESTED
-        return CancelResult.ENDED
-
-    def cancel_requests(self, owner: int) -> list[str]:
-        return [row.record.id for row in self._table.held_by(owner) if row.cancel is not None]
-
-    def delete(self, ids: Sequence[str]) -> int:
-        deleted = 0
-        with self._table as table:
-            for row in filter(None, map(table.find, dict.fromkeys(ids))):
-                if row.record.status != RUNNING:
-                    table.remove(row)
-                    deleted += 1
-        return deleted
+        if row is None or row.record.status != RUNNING or (row.record.owner, row.record.fence) != (owner, fence):
+            return None
+        return row
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
         with self._table as table:
@@ -191,67 +188,33 @@ class MemoryStorage:
                 if row is not None:
                     table.keep(rows.told(row, (line,)))
 
-    def purge(self, *, now: Microseconds, limit: int) -> int:
-        deleted = 0
+    def cancel_requests(self, owner: int) -> list[str]:
+        return [row.record.id for row in self._table.held_by(owner) if row.cancel is not None]
+
+    # -- jobs that end -------------------------------------------------------------------------------------------------
+
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
+    ) -> list[CancelResult]:
         with self._table as table:
-            while deleted < limit and (row := table.expiring.first()) is not None:
-                if row.record.delete_at is None or row.record.delete_at > now:
-                    break
-                table.remove(row)
-                deleted += 1
-        return deleted
+            met = ending.cancel(table, self._jobs, ids, PendingCancel(reason, now, delete_at))
+        return [met[id] for id in ids]
+
+    def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
+        with self._table as table:
+            return ending.expire(table, self._jobs, now=now, limit=limit, delete_at=delete_at)
+
+    def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
+        with self._table as table:
+            return ending.delete(table, self._jobs, ids, now=now, delete_at=delete_at)
+
+    def purge(self, *, now: Microseconds, limit: int) -> int:
+        with self._table as table:
+            return ending.purge(table, now=now, limit=limit)
 
     def trim(self, *, keep: int, limit: int) -> int:
-        trimmed = 0
         with self._table as table:
-            for row in table.schedules():
-                excess = min(len(row.history) - keep, limit - trimmed)
-                if excess > 0:
-                    table.keep(row._replace(history=row.history[excess:]))
-                    trimmed += excess
-        return trimmed
-
-    # -- claims --------------------------------------------------------------------------------------------------------
-
-    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        claims: list[Claim] = []
-        has_more = False
-        with self._table as table:
-            self._promote(now)
-            for lane in request.lanes:
-                taken, is_more_left = self._claim_lane(lane, request, now)
-                claims += taken
-                has_more = has_more or is_more_left
-            staged = table.staged.first()
-        next_due_at = None if staged is None else staged.record.due_at
-        return Claimed(claims, has_more or (next_due_at is not None and next_due_at <= now), next_due_at)
-
-    def _promote(self, now: Microseconds) -> None:
-        """Bring what has become due to where claims look, a bounded number at a time."""
-        for _ in range(_STEP):
-            row = self._table.staged.first()
-            if row is None or row.record.due_at > now:
-                return
-            self._table.keep(row._replace(record=row.record._replace(ready=True)))
-
-    def _claim_lane(self, lane: Lane, request: ClaimRequest, now: Microseconds) -> tuple[list[Claim], bool]:
-        """Take the first jobs of a lane, whichever of its queues they are in; and whether there are more."""
-        claims: list[Claim] = []
-        queues = [queue for queue in self._table.ready(lane.tasks, request.queues) if queue.first() is not None]
-        heads = [(queue.head, queue) for queue in queues]
-        heapq.heapify(heads)
-        while heads and len(claims) < lane.limit:
-            queue = heads[0][1]
-            row = queue.first()
-            assert row is not None
-            row = rows.claimed(row, request.owner, now)
-            self._table.keep(row)
-            claims.append(rows.claim_of(row.record))
-            if queue.first() is None:
-                heapq.heappop(heads)
-            else:
-                heapq.heapreplace(heads, (queue.head, queue))
-        return claims, bool(heads)
+            return ending.trim(table, keep=keep, limit=limit)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -259,22 +222,32 @@ class MemoryStorage:
         return [row.record for row in self._table.committed(dict.fromkeys(ids))]
 
     def find(self, query: JobQuery) -> list[JobRecord]:
-        jobs = (job for job in self._matching(query) if query.after_id is None or job.id > query.after_id)
-        return heapq.nsmallest(query.limit, jobs, key=lambda job: job.id)
+        return listing.page(self._matching(query), query)
 
-    def count(self, query: JobQuery) -> Mapping[tuple[str, str, str], int]:
-        return Counter((job.task, job.queue, job.status) for job in self._matching(query))
+    def count(self, query: JobQuery) -> Mapping[CountKey, int]:
+        return listing.tally(self._matching(query))
 
     def _matching(self, query: JobQuery) -> Iterator[JobRecord]:
-        for row in self._table.committed():
-            job = row.record
-            if (
-                (query.statuses is None or job.status in query.statuses)
-                and (query.tasks is None or job.task in query.tasks)
-                and (query.queues is None or job.queue in query.queues)
-                and (query.is_schedule is None or (job.rule is not None) is query.is_schedule)
-            ):
-                yield job
+        return (row.record for row in self._table.committed() if listing.matches(row.record, query))
+
+    def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
+        return ending.count_purgeable(self._table.committed(), now)
+
+    def find_unique(self, key: str) -> str | None:
+        return self._table.holder(key)
+
+    def relations(self, id: str) -> Relations:
+        for row in self._table.committed((id,)):
+            children = {child.record.id: child for child in self._table.committed(tie.id for tie in row.children)}
+            alive = (tie for tie in row.children if tie.id in children and rows.is_tied(children[tie.id], tie))
+            return Relations(row.parents, tuple(tie.id for tie in alive))
+        return Relations((), ())
+
+    def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
+        return [message for row in self._table.committed((id,)) for message in row.messages[after : after + limit]]
+
+    def paused_queues(self) -> list[str]:
+        return sorted(self._table.committed_beside().paused_queues)
 
     def attempts(self, id: str) -> list[AttemptRecord]:
         return [line for row in self._table.committed((id,)) for line in row.history]

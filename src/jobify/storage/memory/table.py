@@ -12,16 +12,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from jobify.records import JobRecord
-from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row
+from jobify.records import JobRecord, OwnerRecord
+from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row, has_ended, holds
 
-__all__ = ("Queue", "Table")
+__all__ = ("Beside", "Queue", "Table")
 
 Entry: TypeAlias = tuple[Any, ...]
 """Of a queue: what it is ordered by, a number of its own (so that two entries never compare their rows), the row."""
@@ -39,6 +39,17 @@ def _by_due_time(row: Row) -> Entry:
 
 def _by_deletion(row: Row) -> Entry:
     return (row.record.delete_at, next(_numbers), row)
+
+
+def _by_expiry(row: Row) -> Entry:
+    return (row.record.expires_at, row.seq, next(_numbers), row)
+
+
+class Beside(NamedTuple):
+    """What there is beside rows. Never changed in place, so that a transaction need only remember the old one."""
+
+    owners: Mapping[int, OwnerRecord] = {}
+    paused_queues: frozenset[str] = frozenset()
 
 
 class Queue:
@@ -71,6 +82,17 @@ class Queue:
             self._stale = max(self._stale - 1, 0)
         return None
 
+    def take(self) -> Row:
+        """The first row, which is no longer in the queue then: it is about to be changed, or to be put back."""
+        row: Row = heapq.heappop(self._heap)[-1]
+        self._stale -= 1
+        return row
+
+    def put_back(self, row: Row) -> None:
+        """Undo ``take``."""
+        self.push(row)
+        self._stale += 1
+
     @property
     def head(self) -> Entry:
         """What orders the first row among those of other queues."""
@@ -86,15 +108,22 @@ class Table:
     def __init__(self) -> None:
         self.staged = Queue(_by_due_time, self._is_current)
         """Rows that wait for their time."""
-        self.expiring = Queue(_by_deletion, self._is_current)
+        self.expiring = Queue(_by_expiry, self._is_current)
+        """Rows that do not wait for ever."""
+        self.purgeable = Queue(_by_deletion, self._is_current)
         """Rows that wait for the janitor."""
+        self.ended: OrderedDict[str, None] = OrderedDict()
+        """The ids of rows that have ended, in the order in which they did."""
+        self.beside = Beside()
         self._ready: dict[tuple[str, str], Queue] = {}
         self._rows: dict[str, Row] = {}
         self._schedules: dict[str, None] = {}
+        self._unique: dict[str, str] = {}
         self._running: defaultdict[int | None, dict[str, None]] = defaultdict(dict)
         self._lock = threading.RLock()
         self._before_call: dict[str, Row | None] = {}
         self._before_block: dict[str, Row | None] | None = None
+        self._beside_before_block = self.beside
         self._block_thread: int | None = None
 
     # -- transactions --------------------------------------------------------------------------------------------------
@@ -121,14 +150,20 @@ class Table:
         if self._before_block is not None:
             raise RuntimeError("A transaction is open already; they do not nest.")
         self._before_block, self._block_thread = {}, threading.get_ident()
+        self._beside_before_block = self.beside
         try:
             yield
         except BaseException:
             with self._lock:
                 self._restore(self._before_block)
+                self.beside = self._beside_before_block
             raise
         finally:
             self._before_block = self._block_thread = None
+
+    def _is_apart(self) -> bool:
+        """Whether the calling thread is not to see what the open block has written."""
+        return self._before_block is not None and self._block_thread != threading.get_ident()
 
     def _restore(self, before: Mapping[str, Row | None]) -> None:
         for id, row in list(before.items()):
@@ -144,6 +179,10 @@ class Table:
         """The rows that ``owner`` runs."""
         return [self._rows[id] for id in self._running[owner]]
 
+    def oldest_ended(self) -> Row | None:
+        """The row that ended first."""
+        return self._rows[next(iter(self.ended))] if self.ended else None
+
     def schedules(self) -> list[Row]:
         """The rows that have a rule."""
         return [self._rows[id] for id in self._schedules]
@@ -152,17 +191,30 @@ class Table:
         """The rows with these ids, or all, as the calling thread may see them."""
         with self._lock:
             rows: Mapping[str, Row | None] = self._rows
-            if self._before_block is not None and self._block_thread != threading.get_ident():
+            if self._before_block is not None and self._is_apart():
                 rows = {**self._rows, **self._before_block}
             wanted = list(rows.values()) if ids is None else [rows.get(id) for id in ids]
         return [row for row in wanted if row is not None]
 
+    def committed_beside(self) -> Beside:
+        """What there is beside rows, as the calling thread may see it."""
+        with self._lock:
+            return self._beside_before_block if self._is_apart() else self.beside
+
+    def holder(self, unique_key: str) -> str | None:
+        """The id of the row that has this key, as the calling thread may see it."""
+        with self._lock:
+            if not self._is_apart():
+                return self._unique.get(unique_key)
+            return next((row.record.id for row in self.committed() if holds(row, unique_key)), None)
+
     def ready(self, tasks: tuple[str, ...], queues: tuple[str, ...] | None) -> list[Queue]:
         """The queues of rows of these tasks that may run now."""
+        paused = self.beside.paused_queues
         return [
             found
             for (queue, task), found in self._ready.items()
-            if task in tasks and (queues is None or queue in queues)
+            if task in tasks and queue not in paused and (queues is None or queue in queues)
         ]
 
     # -- writing -------------------------------------------------------------------------------------------------------
@@ -179,37 +231,49 @@ class Table:
         old = self._rows.pop(id, None)
         self._before_call.setdefault(id, old)
         if old is not None:
-            self._leave(old.record)
+            self._leave(old)
         if row is not None:
             self._rows[id] = row
             self._enter(row)
+        if row is not None and has_ended(row):
+            self.ended.setdefault(id)  # one that has ended already keeps its place
+        elif old is not None:
+            self.ended.pop(id, None)
 
     def _is_current(self, row: Row) -> bool:
         return self._rows.get(row.record.id) is row
 
     def _enter(self, row: Row) -> None:
-        if row.record.rule is not None:
-            self._schedules[row.record.id] = None
-        if row.record.status == RUNNING:
-            self._running[row.record.owner][row.record.id] = None
-        queue = self._queue_of(row.record)
-        if queue is not None:
+        record = row.record
+        if record.rule is not None:
+            self._schedules[record.id] = None
+        if record.status == RUNNING:
+            self._running[record.owner][record.id] = None
+        if record.unique_key is not None and holds(row, record.unique_key):
+            self._unique[record.unique_key] = record.id
+        for queue in self._queues_of(record):
             queue.push(row)
 
-    def _leave(self, record: JobRecord) -> None:
+    def _leave(self, row: Row) -> None:
+        record = row.record
         if record.rule is not None:
             del self._schedules[record.id]
         if record.status == RUNNING:
             del self._running[record.owner][record.id]
-        queue = self._queue_of(record)
-        if queue is not None:
+        if record.unique_key is not None and self._unique.get(record.unique_key) == record.id:
+            del self._unique[record.unique_key]
+        for queue in self._queues_of(record):
             queue.forget()
 
-    def _queue_of(self, record: JobRecord) -> Queue | None:
-        """Where a row with this record waits: for a claim, for its time, or for the janitor."""
+    def _queues_of(self, record: JobRecord) -> Iterator[Queue]:
+        """Where a row with this record waits: for a claim or its time, for the end of its patience, for the janitor."""
         if record.status == SCHEDULED:
-            return self._ready_queue(record.queue, record.task) if record.ready else self.staged
-        return self.expiring if record.delete_at is not None else None
+            if record.blockers == 0:
+                yield self._ready_queue(record.queue, record.task) if record.ready else self.staged
+            if record.expires_at is not None:
+                yield self.expiring
+        elif record.delete_at is not None:
+            yield self.purgeable
 
     def _ready_queue(self, queue: str, task: str) -> Queue:
         found = self._ready.get((queue, task))

@@ -8,6 +8,7 @@ from jobify.records import CancelResult, JobQuery
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
+    PROFILE,
     SECOND,
     StorageCase,
     born,
@@ -36,7 +37,7 @@ class EndContract(StorageCase):
         assert claim(storage, owner, now=NOW + SECOND) == []
 
     def test_cancel_a_running_job_is_a_request_to_its_owner(self, storage: Storage, owner: int) -> None:
-        other = storage.register(now=NOW)
+        other = storage.register(PROFILE, now=NOW)
         storage.insert([born("a", owner), born("b", other), born("c", owner)])
         met = storage.cancel(["a", "b"], reason="stop", now=NOW, delete_at=None)
         assert met == [CancelResult.REQUESTED, CancelResult.REQUESTED]
@@ -84,15 +85,17 @@ class EndContract(StorageCase):
     def test_delete_all_but_running_jobs(self, storage: Storage, owner: int) -> None:
         storage.settle([end(owner, claimed(storage, owner, "ended"), history=(line("ended"),))])
         storage.insert([job("waits"), job("later", due_at=NOW + 1), born("runs", owner), job("odd", status="odd")])
-        assert storage.delete(["ended", "waits", "later", "runs", "odd", "missing", "waits"]) == 4
+        assert (
+            storage.delete(["ended", "waits", "later", "runs", "odd", "missing", "waits"], now=NOW, delete_at=None) == 4
+        )
         assert [record.id for record in storage.find(JobQuery())] == ["runs"]
         assert storage.attempts("ended") == []
         assert claim(storage, owner, now=NOW + 1) == []
 
     def test_delete_many_and_none(self, storage: Storage) -> None:
         storage.insert([job(f"{number:04}") for number in range(1300)])
-        assert storage.delete([]) == 0
-        assert storage.delete([f"{number:04}" for number in range(2000)]) == 1300
+        assert storage.delete([], now=NOW, delete_at=None) == 0
+        assert storage.delete([f"{number:04}" for number in range(2000)], now=NOW, delete_at=None) == 1300
 
     # -- record --------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 
-from jobify.records import AttemptRecord, Claim, Claimed, ClaimRequest, JobRecord, Lane, NewJob, Settlement
+from jobify.records import (
+    AttemptRecord,
+    Claim,
+    Claimed,
+    ClaimRequest,
+    JobRecord,
+    Lane,
+    MessageKind,
+    NewJob,
+    OwnerProfile,
+    OwnerRole,
+    Report,
+    Settlement,
+)
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
@@ -16,8 +29,10 @@ __all__ = (
     "NASTY_BYTES",
     "NASTY_TEXTS",
     "NOW",
+    "PROFILE",
     "SECOND",
     "StorageCase",
+    "after",
     "again",
     "born",
     "claim",
@@ -27,10 +42,14 @@ __all__ = (
     "line",
     "look",
     "one",
+    "report",
+    "statuses",
 )
 
 NOW: Microseconds = 1_700_000_000_000_000
 SECOND: Microseconds = 1_000_000
+
+PROFILE = OwnerProfile(OwnerRole.WORKER, None, (), 10)
 
 NASTY_BYTES = (
     b"",
@@ -59,7 +78,7 @@ class StorageCase:
 
     @pytest.fixture
     def owner(self, storage: Storage) -> int:
-        return storage.register(now=NOW)
+        return storage.register(PROFILE, now=NOW)
 
 
 def job(id: str, **fields: Any) -> NewJob:
@@ -83,8 +102,15 @@ def job(id: str, **fields: Any) -> NewJob:
         fence=0,
         attempt=0,
         started_at=None,
+        unique_key=None,
+        expires_at=None,
     )
     return usual._replace(**fields)
+
+
+def after(id: str, *parents: str, **fields: Any) -> NewJob:
+    """A job that is due, and waits for its parents."""
+    return job(id, parents=parents, **fields)
 
 
 def born(id: str, owner: int, **fields: Any) -> NewJob:
@@ -137,6 +163,7 @@ def end(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
         error=None,
         finished_at=NOW + SECOND,
         delete_at=NOW + 60 * SECOND,
+        is_dead=False,
         id=claim.id,
         owner=owner,
         fence=claim.fence,
@@ -155,6 +182,11 @@ def again(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
         "delete_at": None,
     }
     return end(owner, claim, **{**usual, **fields})
+
+
+def report(owner: int, claim: Claim | NewJob, data: Any = b"1", kind: MessageKind = MessageKind.VALUE) -> Report:
+    """Something that a running job has to say: a value, if nothing else."""
+    return Report(claim.id, owner, claim.fence, kind, NOW + 1, data)
 
 
 def line(id: str, **fields: Any) -> AttemptRecord:
@@ -177,3 +209,9 @@ def one(storage: Storage, id: str) -> JobRecord:
     """The job with this id."""
     (record,) = storage.get((id,))
     return record
+
+
+def statuses(storage: Storage, ids: Sequence[str]) -> list[str]:
+    """How these jobs stand; one that is gone is "missing"."""
+    found = {record.id: record.status for record in storage.get(ids)}
+    return [found.get(id, "missing") for id in ids]

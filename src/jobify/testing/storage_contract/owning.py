@@ -8,6 +8,7 @@ from jobify.records import CancelResult, JobQuery, Recovered
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
+    PROFILE,
     SECOND,
     StorageCase,
     again,
@@ -49,7 +50,7 @@ class OwnerContract(StorageCase):
     # -- register, owners, retire --------------------------------------------------------------------------------------
 
     def test_an_owner_lives_until_it_is_retired(self, storage: Storage) -> None:
-        first, second = storage.register(now=NOW), storage.register(now=NOW + 1)
+        first, second = storage.register(PROFILE, now=NOW), storage.register(PROFILE, now=NOW + 1)
         owners = {owner.id: owner for owner in storage.owners()}
         assert set(owners) == {first, second}
         assert (owners[second].pid, owners[second].started_at) == (os.getpid(), NOW + 1)
@@ -61,7 +62,7 @@ class OwnerContract(StorageCase):
     def test_owner_ids_are_never_used_twice(self, storage: Storage) -> None:
         seen = set()
         for _ in range(5):
-            owner = storage.register(now=NOW)
+            owner = storage.register(PROFILE, now=NOW)
             assert owner not in seen
             seen.add(owner)
             storage.retire(owner)
@@ -71,7 +72,7 @@ class OwnerContract(StorageCase):
         assert [(found.id, found.is_alive) for found in storage.owners()] == [(owner, False)]
 
     def test_retire_gives_jobs_back_without_a_crash(self, storage: Storage, owner: int) -> None:
-        other = storage.register(now=NOW)
+        other = storage.register(PROFILE, now=NOW)
         found = claimed(storage, owner, "a")
         storage.insert([born("b", other)])
         storage.retire(owner)
@@ -86,10 +87,10 @@ class OwnerContract(StorageCase):
     def test_what_is_given_back_is_due(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner, due_at=NOW + SECOND, ready=False)])
         storage.retire(owner)
-        assert [found.id for found in claim(storage, storage.register(now=NOW))] == ["a"]
+        assert [found.id for found in claim(storage, storage.register(PROFILE, now=NOW))] == ["a"]
         _crash(storage)
         storage.recover(now=NOW, max_crashes=3, delete_at=None)
-        assert [found.id for found in claim(storage, storage.register(now=NOW))] == ["a"]
+        assert [found.id for found in claim(storage, storage.register(PROFILE, now=NOW))] == ["a"]
 
     def test_retire_sees_to_what_is_pending(self, storage: Storage, owner: int) -> None:
         storage.insert([born("replaced", owner), born("cancelled", owner)])
@@ -118,7 +119,7 @@ class OwnerContract(StorageCase):
         found = claimed(storage, owner, "a", origin=owner, due_at=NOW - 7, task="t")
         before = one(storage, "a")
         _crash(storage)
-        alive = storage.register(now=NOW)
+        alive = storage.register(PROFILE, now=NOW)
         recovered = storage.recover(now=NOW + SECOND, max_crashes=3, delete_at=None)
         assert recovered == [Recovered("a", "t", "scheduled", owner)]
         assert one(storage, "a") == before._replace(status="scheduled", ready=True, owner=None, crashes=1)
@@ -139,7 +140,7 @@ class OwnerContract(StorageCase):
     def test_a_job_that_took_too_many_processes_down_fails(self, storage: Storage) -> None:
         storage.insert([job("a")])
         for crash in (1, 2, 3):
-            (found,) = claim(storage, storage.register(now=NOW))
+            (found,) = claim(storage, storage.register(PROFILE, now=NOW))
             assert (found.crashes, found.attempt) == (crash - 1, crash)
             _crash(storage)
             (recovered,) = storage.recover(now=NOW + 5, max_crashes=3, delete_at=NOW + 50)
@@ -153,7 +154,7 @@ class OwnerContract(StorageCase):
 
     def test_a_schedule_that_took_too_many_processes_down_is_kept(self, storage: Storage) -> None:
         storage.insert([job("a", rule="{}")])
-        claim(storage, storage.register(now=NOW))
+        claim(storage, storage.register(PROFILE, now=NOW))
         _crash(storage)
         storage.recover(now=NOW + 5, max_crashes=1, delete_at=NOW + 50)
         record = one(storage, "a")
@@ -161,10 +162,10 @@ class OwnerContract(StorageCase):
 
     def test_crashes_are_those_of_the_run_at_hand(self, storage: Storage) -> None:
         storage.insert([job("a")])
-        claim(storage, storage.register(now=NOW))
+        claim(storage, storage.register(PROFILE, now=NOW))
         _crash(storage)
         storage.recover(now=NOW, max_crashes=3, delete_at=None)
-        owner = storage.register(now=NOW)
+        owner = storage.register(PROFILE, now=NOW)
         (found,) = claim(storage, owner)
         storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=found.attempt)])
         (found,) = claim(storage, owner)
@@ -172,7 +173,7 @@ class OwnerContract(StorageCase):
         storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=0)])
         (found,) = claim(storage, owner)
         assert (found.attempt, found.crashes) == (1, 0)
-        assert claim(storage, storage.register(now=NOW)) == []
+        assert claim(storage, storage.register(PROFILE, now=NOW)) == []
 
     def test_a_replaced_job_becomes_its_replacement(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner)])
@@ -197,11 +198,11 @@ class OwnerContract(StorageCase):
         assert [told.outcome for told in storage.attempts("a")] == ["lost"]
 
     def test_many_jobs_of_several_dead_owners(self, storage: Storage) -> None:
-        owners = [storage.register(now=NOW) for _ in range(3)]
+        owners = [storage.register(PROFILE, now=NOW) for _ in range(3)]
         storage.insert([born(f"{number:04}", owners[number % 3]) for number in range(1300)])
         storage.record([line("0001")])
         _crash(storage)
-        alive = storage.register(now=NOW)
+        alive = storage.register(PROFILE, now=NOW)
         storage.insert([born("alive", alive)])
         recovered = storage.recover(now=NOW, max_crashes=3, delete_at=None)
         assert sorted(job.id for job in recovered) == [f"{number:04}" for number in range(1300)]

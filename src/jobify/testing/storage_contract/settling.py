@@ -95,7 +95,7 @@ class SettleContract(StorageCase):
     def test_a_claim_on_a_job_that_is_gone_does_not_hold(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         storage.settle([end(owner, found)])
-        storage.delete(["a"])
+        storage.delete(["a"], now=NOW, delete_at=None)
         assert storage.settle([end(owner, found, history=(line("a"),))]) == [False]
         assert storage.get(["a"]) == []
         assert storage.attempts("a") == []

@@ -12,7 +12,19 @@ import pytest
 
 from jobify.records import CancelResult, JobQuery
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import NOW, StorageCase, born, claim, claimed, end, job, line, look, one
+from jobify.testing.storage_contract.given import (
+    NOW,
+    PROFILE,
+    StorageCase,
+    born,
+    claim,
+    claimed,
+    end,
+    job,
+    line,
+    look,
+    one,
+)
 
 __all__ = ("SharedStorageContract",)
 
@@ -71,7 +83,7 @@ class SharedStorageContract(StorageCase):
         taken: list[str] = []
 
         def work(mine: Storage) -> None:
-            owner = mine.register(now=NOW)
+            owner = mine.register(PROFILE, now=NOW)
             while True:
                 found = look(mine, owner, limit=7)
                 taken.extend(one.id for one in found.claims)
@@ -83,13 +95,13 @@ class SharedStorageContract(StorageCase):
         assert sorted(taken) == [f"{number:04}" for number in range(1000)]
 
     def test_owner_ids_are_unique_among_all(self, storage: Storage, other: Storage) -> None:
-        ids = [one.register(now=NOW) for one in (storage, other) * 3]
+        ids = [one.register(PROFILE, now=NOW) for one in (storage, other) * 3]
         assert len(set(ids)) == 6
         assert {owner.id for owner in other.owners()} == set(ids)
         assert all(owner.is_alive for owner in storage.owners())
 
     def test_everybody_sees_who_is_dead_and_who_is_not(self, storage: Storage, other: Storage, owner: int) -> None:
-        dead = other.register(now=NOW)
+        dead = other.register(PROFILE, now=NOW)
         storage.insert([born("theirs", dead), born("ours", owner)])
         assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
         other.close()
@@ -101,7 +113,7 @@ class SharedStorageContract(StorageCase):
     def test_each_job_is_recovered_once(self, storage: Storage, other: Storage, tmp_path: Path) -> None:
         dying = self.new_storage(tmp_path)
         dying.open()
-        owners = [dying.register(now=NOW) for _ in range(5)]
+        owners = [dying.register(PROFILE, now=NOW) for _ in range(5)]
         storage.insert([born(f"{number:03}", owners[number % 5]) for number in range(100)])
         dying.close()
         recovered: list[str] = []
@@ -123,7 +135,7 @@ class SharedStorageContract(StorageCase):
         found = claimed(storage, owner, "a")
         assert other.put(job("a", payload=b"2")) is False
         assert storage.settle([end(owner, found)]) == [True]
-        assert [found.payload for found in claim(other, other.register(now=NOW))] == [b"2"]
+        assert [found.payload for found in claim(other, other.register(PROFILE, now=NOW))] == [b"2"]
 
     def test_a_block_keeps_others_from_writing_between(self, storage: Storage, other: Storage) -> None:
         """Read, decide, write: two that count up lose no step."""
@@ -153,29 +165,29 @@ class SharedStorageContract(StorageCase):
         third.open()
         bells = []
         for one_of_them in (storage, other, third):
-            one_of_them.register(now=NOW)
+            one_of_them.register(PROFILE, now=NOW)
             bells.append(one_of_them.bell)
         first, second, last = (bell for bell in bells if bell is not None)
         for bell in (first, second, last):
             bell.answer()
-        second.ring()
+        second.ring(workers=True, clients=True)
         assert self._is_readable(first.fileno())
         assert [bell.answer() for bell in (first, second, last)] == [True, False, True]
         assert [bell.answer() for bell in (first, second, last)] == [False, False, False]
         third.close()
-        first.ring()
-        second.ring()
+        first.ring(workers=True, clients=True)
+        second.ring(workers=True, clients=True)
         assert [bell.answer() for bell in (first, second, last)] == [True, True, False]
 
     def test_ringing_never_blocks(self, storage: Storage, other: Storage) -> None:
-        storage.register(now=NOW)
-        other.register(now=NOW)
+        storage.register(PROFILE, now=NOW)
+        other.register(PROFILE, now=NOW)
         ours, theirs = storage.bell, other.bell
         assert ours is not None
         assert theirs is not None
         assert ours.answer() is True  # somebody has arrived: whoever hears that rings there, too
         for _ in range(10_000):
-            ours.ring()
+            ours.ring(workers=True, clients=True)
         assert theirs.answer() is True
         assert theirs.answer() is False
 

@@ -12,6 +12,7 @@ from jobify.records import Claim, JobQuery
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
+    PROFILE,
     StorageCase,
     again,
     born,
@@ -70,11 +71,11 @@ WRITES: dict[str, Callable[[Storage, int], Any]] = {
     "settle what is cancelled": lambda storage, owner: storage.settle([again(owner, born("cancelled", owner))]),
     "move": lambda storage, owner: storage.move("waits", due_at=NOW + 9, now=NOW),
     "cancel": lambda storage, owner: storage.cancel(["waits", "replaced"], reason="x", now=NOW, delete_at=NOW),
-    "delete": lambda storage, owner: storage.delete(["waits", "ended"]),
+    "delete": lambda storage, owner: storage.delete(["waits", "ended"], now=NOW, delete_at=None),
     "record": lambda storage, owner: storage.record([line("waits")]),
     "purge": lambda storage, owner: storage.purge(now=NOW + 10**9, limit=10),
     "trim": lambda storage, owner: storage.trim(keep=1, limit=10),
-    "register": lambda storage, owner: storage.register(now=NOW),
+    "register": lambda storage, owner: storage.register(PROFILE, now=NOW),
 }
 
 
@@ -115,7 +116,7 @@ class TransactionContract(StorageCase):
         def write() -> None:
             storage.insert([job("c")])
             storage.settle([end(owner, found) for found in claim(storage, owner)])
-            storage.delete(["b"])
+            storage.delete(["b"], now=NOW, delete_at=None)
 
         _in_a_block_that_stops(storage, write)
         assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "scheduled", "b": "success"}
@@ -157,7 +158,7 @@ class TransactionContract(StorageCase):
         before = _everything(storage)
         with storage.transaction():
             storage.insert([job("new")])
-            storage.delete(["waits"])
+            storage.delete(["waits"], now=NOW, delete_at=None)
             storage.record([line("later")])
             assert _elsewhere(lambda: _everything(storage)) == before
             assert _elsewhere(lambda: storage.get(["new", "waits"]))[0].id == "waits"

@@ -62,7 +62,7 @@ class WriteContract(StorageCase):
         assert storage.settle([end(owner, found, error=text)]) == [True]
         assert one(storage, text).error == text
         assert storage.count(JobQuery(tasks=(text,))) == {(text, text, "success"): 1}
-        assert storage.delete([text]) == 1
+        assert storage.delete([text], now=NOW, delete_at=None) == 1
 
     def test_times_and_numbers_may_be_large(self, storage: Storage) -> None:
         far = 2**62

@@ -1,0 +1,59 @@
+"""claim: whose turn it is."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final
+
+from jobify.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.storage.memory import rows
+from jobify.storage.memory.table import Table
+from jobify.types import Microseconds
+
+__all__ = ("claim",)
+
+_STEP: Final = 1000
+"""Jobs that one claim considers at most when they have become due."""
+
+
+def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
+    """Take the jobs that are asked for; called inside ``with table``."""
+    claims: list[Claim] = []
+    has_more = False
+    _promote(table, now)
+    for lane in request.lanes:
+        taken, is_more_left = _claim_lane(table, lane, request, now)
+        claims += taken
+        has_more = has_more or is_more_left
+    staged = table.staged.first()
+    next_due_at = None if staged is None else staged.record.due_at
+    return Claimed(claims, has_more or (next_due_at is not None and next_due_at <= now), next_due_at)
+
+
+def _promote(table: Table, now: Microseconds) -> None:
+    """Bring what has become due to where claims look, a bounded number at a time."""
+    for _ in range(_STEP):
+        row = table.staged.first()
+        if row is None or row.record.due_at > now:
+            return
+        table.keep(row._replace(record=row.record._replace(ready=True)))
+
+
+def _claim_lane(table: Table, lane: Lane, request: ClaimRequest, now: Microseconds) -> tuple[list[Claim], bool]:
+    """Take the first jobs of a lane, whichever of its queues they are in; and whether there are more."""
+    claims: list[Claim] = []
+    queues = [queue for queue in table.ready(lane.tasks, request.queues) if queue.first() is not None]
+    heads = [(queue.head, queue) for queue in queues]
+    heapq.heapify(heads)
+    while heads and len(claims) < lane.limit:
+        queue = heads[0][1]
+        row = queue.first()
+        assert row is not None
+        row = rows.claimed(row, request.owner, now)
+        table.keep(row)
+        claims.append(rows.claim_of(row.record))
+        if queue.first() is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (queue.head, queue))
+    return claims, bool(heads)

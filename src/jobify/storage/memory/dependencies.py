@@ -1,0 +1,141 @@
+"""What the beginning and the end of a job mean to others: dependents, and the number of ended jobs that are kept.
+
+Every row that may end goes into the table through :class:`Dependencies`, so an end is told in the same call, whoever
+caused it. A parent knows its dependents by :class:`~jobify.storage.memory.rows.Tie`, which does not fit any more when
+another job has taken the place of one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from jobify.exceptions import UnknownDependencyError
+from jobify.storage.memory import rows
+from jobify.storage.memory.rows import SCHEDULED, SUCCESS, PendingCancel, Row, Tie
+from jobify.storage.memory.table import Table
+from jobify.storage.reasons import dependency_deleted, dependency_ended
+from jobify.types import Microseconds
+
+__all__ = ("Dependencies", "is_needed")
+
+
+def is_needed(row: Row, find: Callable[[str], Row | None]) -> bool:
+    """Whether a job that has not ended depends on this one."""
+    return any(child is not None and not rows.has_ended(child) for child in (_tied(tie, find) for tie in row.children))
+
+
+def _tied(tie: Tie, find: Callable[[str], Row | None]) -> Row | None:
+    child = find(tie.id)
+    return child if child is not None and rows.is_tied(child, tie) else None
+
+
+class Dependencies:
+    """Puts rows into a table and tells those that depend on them; of ended ones the newest ``keep`` stay."""
+
+    def __init__(self, table: Table, keep: int) -> None:
+        self._table = table
+        self._keep = keep
+
+    # -- begin ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, row: Row) -> None:
+        """Put a new row where nothing unfinished is. UnknownDependencyError if it depends on what does not exist."""
+        if row.parents:
+            old = self._table.find(row.record.id)
+            if old is not None:
+                self._table.remove(old)  # before parents are looked up: nothing depends on itself
+            row = self._bound(row)
+        self.keep(row)
+
+    def _bound(self, row: Row) -> Row:
+        """A row as its parents leave it; those are told of it."""
+        parents = [self._parent(row, id) for id in row.parents]
+        failed = next((parent for parent in parents if _has_failed(parent)), None)
+        tie = Tie(row.record.id, row.seq, row.version)
+        blockers = 0
+        for parent in parents:
+            waiters = parent.waiters
+            if failed is None and not rows.has_ended(parent):
+                waiters = (*waiters, tie)
+                blockers += 1
+            self._table.keep(parent._replace(children=(*parent.children, tie), waiters=waiters))
+        if failed is None:
+            return row._replace(record=row.record._replace(blockers=blockers))
+        return rows.cancelled(row, _because_of(failed)._replace(at=row.record.created_at))
+
+    def _parent(self, row: Row, id: str) -> Row:
+        parent = self._table.find(id)
+        if parent is None:
+            raise UnknownDependencyError(row.record.id, id)
+        return parent
+
+    # -- end -----------------------------------------------------------------------------------------------------------
+
+    def keep(self, row: Row) -> bool:
+        """Put ``row`` in the place of whatever has its id; whether that changed others, which waited for its end."""
+        if row.waiters and rows.has_ended(row):
+            return self.end([row])
+        self._table.keep(row)
+        if rows.has_ended(row):
+            self._forget_oldest(looks=2)
+        return False
+
+    def delete(self, row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> None:
+        """Leave the place of ``row`` empty. Those that waited for its end wait in vain."""
+        self._table.remove(row)
+        why = PendingCancel(dependency_deleted(row.record.id), now, delete_at)
+        for child in self._waiting(row.waiters):
+            self.keep(rows.cancelled(child, why))
+
+    def end(self, at_once: Iterable[Row]) -> bool:
+        """Put rows that have ended in their places, and only then tell their dependents, theirs, and so on, the nearest
+        first; whether that changed any."""
+        ended = deque(at_once)
+        for row in ended:
+            self._table.keep(row._replace(waiters=()))
+        count, is_news = 0, False
+        while ended:
+            parent = ended.popleft()
+            count += 1
+            for child in self._waiting(parent.waiters):
+                after = rows.cancelled(child, _because_of(parent)) if _has_failed(parent) else rows.unblocked(child)
+                is_news = is_news or after.record.blockers == 0
+                if rows.has_ended(after):
+                    ended.append(after)
+                    after = after._replace(waiters=())
+                self._table.keep(after)
+        self._forget_oldest(looks=2 * count)
+        return is_news
+
+    def _waiting(self, ties: Iterable[Tie]) -> Iterator[Row]:
+        for tie in ties:
+            child = _tied(tie, self._table.find)
+            if child is not None and child.record.status == SCHEDULED:
+                yield child
+
+    def _forget_oldest(self, *, looks: int) -> None:
+        """Let ended rows go while there are too many, but for those that others depend on.
+
+        Two looks for each row that has ended are enough to get there in time, and a thousand old rows that are all
+        needed do not hold anybody up.
+        """
+        for _ in range(min(looks, len(self._table.ended) - self._keep)):
+            oldest = self._table.oldest_ended()
+            assert oldest is not None
+            if is_needed(oldest, self._table.find):
+                self._table.ended.move_to_end(oldest.record.id)
+            else:
+                self._table.remove(oldest)
+
+
+def _has_failed(row: Row) -> bool:
+    """Whether it has ended, and not as its dependents need it."""
+    return rows.has_ended(row) and row.record.status != SUCCESS
+
+
+def _because_of(parent: Row) -> PendingCancel:
+    """How a dependent ends of a parent that has failed."""
+    job = parent.record
+    assert job.finished_at is not None
+    return PendingCancel(dependency_ended(job.id, job.status, job.error), job.finished_at, job.delete_at)
