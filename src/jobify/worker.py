@@ -1,0 +1,151 @@
+"""One worker process: an app that runs until it is told to stop.
+
+::
+
+    start ─▶ children can start? ─▶ at work ──told to stop──▶ drain (grace) ─▶ interrupt ─▶ give back ─▶ end
+                                                                  └──told again──▶┘
+
+**The first signal** (SIGTERM, SIGINT) ends the intake. What runs has ``grace`` seconds to finish; then event loop tasks
+are cancelled and children are killed, and their jobs are given back without a lost attempt.
+
+**The second one** ends the grace period at once.
+
+**Threads** cannot be stopped. A worker that waited for them would not keep its word about the grace period, and would
+be killed by whoever started it; so their jobs are given back, too, and the process ends under them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from jobify.exits import ExitCode
+from jobify.leash import DRAIN, Leash
+
+if TYPE_CHECKING:
+    from jobify.app import Jobify
+
+__all__ = ("DEFAULT_GRACE", "Worker")
+
+log = logging.getLogger("jobify.worker")
+
+DEFAULT_GRACE: Final = 30.0
+"""Seconds. Less than the 90 that systemd waits before it kills; as much as Kubernetes does, whose period must be set a
+little longer than this."""
+
+_LAST_WORDS: Final = 5.0
+"""Seconds after the grace period that interrupted tasks have for their own cleaning up. It also bounds how long a
+lifespan may take to leave."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Worker:
+    """Runs ``app`` in this process, once. ``leash``: the line to a supervisor, if there is one."""
+
+    def __init__(self, app: Jobify, *, grace: float = DEFAULT_GRACE, leash: Leash | None = None) -> None:
+        self._app = app
+        self._grace = grace
+        self._leash = leash
+        self._is_told = asyncio.Event()
+        self._is_told_again = asyncio.Event()
+        self._signal = 0
+
+    async def run(self) -> int:
+        """Work until told to stop; the exit code. Raises what keeps the app from starting, when nothing was claimed.
+
+        Does not return if threads are still at work in the end: the process ends under them.
+        """
+        forget = self._listen()
+        try:
+            if not await self._start():
+                return self._exit_code()
+            log.info("At work as process %d.", os.getpid())
+            if self._leash is not None:
+                self._leash.say_ready()
+            await self._is_told.wait()
+            log.info("Told to stop. What runs has %g seconds to finish.", self._grace)
+            return await self._stop()
+        finally:
+            forget()
+
+    # -- what it is told -----------------------------------------------------------------------------------------------
+
+    def _listen(self) -> Callable[[], None]:
+        """Hear signals and the supervisor from now on; how to hear signals as before."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+        if self._leash is not None:
+            self._leash.listen(lambda word: loop.call_soon_threadsafe(self._on_word, word))
+        return lambda: [loop.remove_signal_handler(number) for number in _SIGNALS].clear()
+
+    def _on_signal(self, number: int) -> None:
+        if self._is_told.is_set() and self._leash is None:
+            self._signal = number
+            self._is_told_again.set()
+        self._is_told.set()
+
+    def _on_word(self, word: bytes) -> None:
+        self._is_told.set()
+        if word != DRAIN:
+            self._is_told_again.set()
+
+    def _exit_code(self) -> int:
+        return 128 + self._signal if self._signal else ExitCode.DONE
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
+
+    async def _start(self) -> bool:
+        """Start the app; whether it is to go on. A start is not interrupted by the first signal, only by the second."""
+        starting = asyncio.ensure_future(self._app.startup())
+        await self._until_told_again(starting)
+        if not starting.done():
+            starting.cancel()
+            with suppress(asyncio.CancelledError):
+                await starting
+            return False
+        await starting
+        return True
+
+    async def _stop(self) -> int:
+        stopping = asyncio.ensure_future(self._app.shutdown(grace=self._grace))
+        await self._until_told_again(stopping, within=self._grace + _LAST_WORDS)
+        if self._is_told_again.is_set():
+            log.warning("Told to stop once more. What runs is interrupted, and runs again elsewhere.")
+        if not stopping.done():
+            stopping.cancel()  # no more grace
+            await asyncio.wait([stopping], timeout=_LAST_WORDS if self._is_told_again.is_set() else 0)
+        if stopping.done():
+            self._report(stopping)
+            return self._exit_code()
+        stopping.cancel()  # nor waiting: what is still in threads is given back
+        await asyncio.wait([stopping], timeout=_LAST_WORDS)
+        log.warning("The process ends under the threads that are still at work; their jobs run again.")
+        _end_now(self._exit_code())
+
+    def _report(self, stopped: asyncio.Future[None]) -> None:
+        """An error of a lifespan or a plugin, after everything was stopped all the same."""
+        error = None if stopped.cancelled() else stopped.exception()
+        if error is not None:
+            log.error("The app stopped with an error: %s: %s", type(error).__name__, error, exc_info=error)
+
+    async def _until_told_again(self, doing: asyncio.Future[None], *, within: float | None = None) -> None:
+        again = asyncio.ensure_future(self._is_told_again.wait())
+        await asyncio.wait([doing, again], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+
+
+def _end_now(code: int) -> NoReturn:
+    """End the process, threads and all."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)
