@@ -30,11 +30,68 @@ from jobify.state import RequestState, State
 from jobify.status import JobStatus
 from jobify.triggers import Triggers
 from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from jobify.app import Jobify
+    from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
+    from jobify.cron import Cron, CronContext
+    from jobify.crontab import CronFactory, CronParser
+    from jobify.job import Job
+    from jobify.misfire import GracePolicy, MisfirePolicy
+    from jobify.options import RouteOptions, RunMode
+    from jobify.plugins import Plugin
+    from jobify.retry import SmartRetry
+    from jobify.router import JobRouter
+    from jobify.schedule import ScheduleBuilder, TaskTracker
+    from jobify.settings import JobifyConfiguration
+    from jobify.signature import FuncSpec
+    from jobify.state import RequestState, State
+    from jobify.status import JobStatus
+    from jobify.triggers import Triggers
+    from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
+
+    Jobber = Jobify
+    """The older name of :class:`Jobify`."""
 
 __version__ = "0.1.0"
 
-Jobber = Jobify
-"""The older name of :class:`Jobify`."""
+_HOMES: Final = {
+    "Jobify": "jobify.app",
+    "JobContext": "jobify.context",
+    "OuterContext": "jobify.context",
+    "Runnable": "jobify.context",
+    "RunStrategy": "jobify.context",
+    "Cron": "jobify.cron",
+    "CronContext": "jobify.cron",
+    "CronFactory": "jobify.crontab",
+    "CronParser": "jobify.crontab",
+    "Job": "jobify.job",
+    "GracePolicy": "jobify.misfire",
+    "MisfirePolicy": "jobify.misfire",
+    "RouteOptions": "jobify.options",
+    "RunMode": "jobify.options",
+    "Plugin": "jobify.plugins",
+    "SmartRetry": "jobify.retry",
+    "JobRouter": "jobify.router",
+    "ScheduleBuilder": "jobify.schedule",
+    "TaskTracker": "jobify.schedule",
+    "JobifyConfiguration": "jobify.settings",
+    "FuncSpec": "jobify.signature",
+    "RequestState": "jobify.state",
+    "State": "jobify.state",
+    "JobStatus": "jobify.status",
+    "Triggers": "jobify.triggers",
+    "INJECT": "jobify.types",
+    "ExceptionHandler": "jobify.types",
+    "Lifespan": "jobify.types",
+    "LoopFactory": "jobify.types",
+    "MappingExceptionHandlers": "jobify.types",
+    "UUIDGenerator": "jobify.types",
+    "Jobber": "jobify.app",
+}
+"""Where each name is from. It is imported when it is asked for, so that what needs little of this package (the help of
+the command line, say) does not wait for the rest."""
 
 __all__ = (
     "INJECT",
@@ -77,3 +134,31 @@ __all__ = (
     "group",
     "starmap",
 )
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(import_module(home), "Jobify" if name == "Jobber" else name)
+    elif name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        value = _module(name)
+    globals()[name] = value
+    return value
+
+
+def _module(name: str) -> Any:
+    """``jobify.storage`` and its like, also for those who only wrote ``import jobify``."""
+    from importlib import import_module
+
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

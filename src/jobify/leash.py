@@ -21,14 +21,16 @@ from typing import Final
 
 from jobify.exits import ExitCode
 
-__all__ = ("DRAIN", "LEAVE", "READY", "Leash")
+__all__ = ("DRAIN", "GONE", "LEAVE", "READY", "Leash")
 
 READY: Final = b"r"
 """The worker: it is at work."""
 DRAIN: Final = b"d"
 """The supervisor: let what runs finish, within the grace period."""
 LEAVE: Final = b"l"
-"""The supervisor: stop at once. The end of the line means the same."""
+"""The supervisor: stop at once."""
+GONE: Final = b""
+"""The end of the line: the supervisor is dead. Stop at once."""
 
 _PATIENCE: Final = 5.0
 """Seconds that an abandoned worker has to give its jobs back."""
@@ -51,7 +53,7 @@ class Leash:
             self._socket.sendall(READY)
 
     def listen(self, listener: Callable[[bytes], object]) -> None:
-        """Call ``listener``, in a thread, with :data:`DRAIN` or :data:`LEAVE`; first with what was said before."""
+        """Call ``listener``, in a thread, with what the supervisor says; first with what it said before."""
         with self._lock:
             self._listener = listener
             for word in self._early:
@@ -61,9 +63,9 @@ class Leash:
         word = DRAIN
         while word == DRAIN:
             try:
-                word = self._socket.recv(1) or LEAVE
+                word = self._socket.recv(1)
             except OSError:
-                word = LEAVE
+                word = GONE
             with self._lock:
                 if self._listener is None:
                     self._early.append(word)

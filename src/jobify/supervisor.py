@@ -1,8 +1,8 @@
 """Several worker processes, kept alive by one that does nothing else.
 
 It imports no app and runs no event loop: whatever a task does to a process must not happen to this one. Each worker is
-``python -m jobify worker …`` in a session of its own, with a line to here (:mod:`jobify.leash`) that tells it what to do
-and that it is not alone. If this process dies, however it dies, the workers stop.
+``python -m jobify worker …`` in a session of its own, with a line to here (:mod:`jobify.leash`) that tells it what to
+do and that it is not alone. If this process dies, however it dies, the workers stop.
 
 The first worker is started alone. If it ends before it is at work, all would: its error is there once, and the
 supervisor ends with the same exit code. Later, a worker that died is started again: at once, and after longer pauses if
@@ -96,7 +96,7 @@ class _Place:
 
 
 class Supervisor:
-    """Keeps ``count`` processes of ``command`` at work; ``grace`` seconds are theirs to drain, when it is told to stop."""
+    """Keeps ``count`` processes of ``command`` at work; ``grace`` seconds are theirs to drain when it is told to stop."""
 
     def __init__(self, command: Sequence[str], count: int, *, grace: float) -> None:
         self._places = [_Place(command) for _ in range(count)]

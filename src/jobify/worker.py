@@ -23,15 +23,17 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from jobify.exceptions import ConfigurationError
 from jobify.exits import ExitCode
-from jobify.leash import DRAIN, Leash
+from jobify.leash import DRAIN, GONE, Leash
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
 
-__all__ = ("DEFAULT_GRACE", "Worker")
+__all__ = ("DEFAULT_GRACE", "Worker", "prepare")
 
 log = logging.getLogger("jobify.worker")
 
@@ -44,6 +46,22 @@ _LAST_WORDS: Final = 5.0
 lifespan may take to leave."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def prepare(app: Jobify, *, queues: tuple[str, ...] | None = None, concurrency: int | None = None) -> None:
+    """Have ``app``, before it starts, serve only these queues, and run so many jobs of each kind at once. None: as it
+    was built. ConfigurationError for an app whose jobs no other process can see."""
+    if not app.configs.storage.is_shared:
+        raise ConfigurationError(
+            "This app keeps its jobs in its own memory, where a worker would find none. Give it a storage that "
+            "processes can share: Jobify() or Jobify(storage=SQLiteStorage(...))."
+        )
+    limits = app.configs.limits
+    if queues is not None:
+        limits = replace(limits, queues=queues)
+    if concurrency is not None:
+        limits = replace(limits, concurrency=concurrency, threads=concurrency, processes=concurrency)
+    app.configs.limits = limits
 
 
 class Worker:
@@ -70,8 +88,9 @@ class Worker:
             if self._leash is not None:
                 self._leash.say_ready()
             await self._is_told.wait()
-            log.info("Told to stop. What runs has %g seconds to finish.", self._grace)
-            return await self._stop()
+            code = await self._stop()
+            log.info("Stopped.")
+            return code
         finally:
             forget()
 
@@ -96,6 +115,8 @@ class Worker:
         self._is_told.set()
         if word != DRAIN:
             self._is_told_again.set()
+        if word == GONE:
+            log.error("The supervisor is gone.")
 
     def _exit_code(self) -> int:
         return 128 + self._signal if self._signal else ExitCode.DONE
@@ -115,20 +136,22 @@ class Worker:
         return True
 
     async def _stop(self) -> int:
+        if not self._is_told_again.is_set():
+            log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", self._grace)
         stopping = asyncio.ensure_future(self._app.shutdown(grace=self._grace))
         await self._until_told_again(stopping, within=self._grace + _LAST_WORDS)
         if self._is_told_again.is_set():
-            log.warning("Told to stop once more. What runs is interrupted, and runs again elsewhere.")
+            log.warning("Stopping at once: what runs is interrupted, and given back.")
         if not stopping.done():
             stopping.cancel()  # no more grace
             await asyncio.wait([stopping], timeout=_LAST_WORDS if self._is_told_again.is_set() else 0)
-        if stopping.done():
-            self._report(stopping)
-            return self._exit_code()
-        stopping.cancel()  # nor waiting: what is still in threads is given back
-        await asyncio.wait([stopping], timeout=_LAST_WORDS)
-        log.warning("The process ends under the threads that are still at work; their jobs run again.")
-        _end_now(self._exit_code())
+        if not stopping.done():
+            stopping.cancel()  # nor waiting: what is still in threads is given back
+            await asyncio.wait([stopping], timeout=_LAST_WORDS)
+            log.warning("The process ends under the threads that are still at work; their jobs run again.")
+            _end_now(self._exit_code())
+        self._report(stopping)
+        return self._exit_code()
 
     def _report(self, stopped: asyncio.Future[None]) -> None:
         """An error of a lifespan or a plugin, after everything was stopped all the same."""

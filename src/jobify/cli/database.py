@@ -108,8 +108,8 @@ def _require_rest(storage: SQLiteStorage) -> None:
         storage.close()
     if alive:
         raise CommandError(
-            f"Processes use {storage.database!r} ({', '.join(alive)}), and would wait for the vacuum. Stop them first, or "
-            "add --force."
+            f"Processes use {storage.database!r} ({', '.join(alive)}), and would wait for the vacuum. Stop them first, "
+            "or add --force."
         )
 
 

@@ -76,7 +76,7 @@ def _checked(path: str, module: ModuleType, name: str) -> Jobify:
         message = f"The module {module.__name__!r} has no {name!r}.{_advice(module, name, Jobify)}"
         raise CommandError(message, ExitCode.USAGE) from None
     if not isinstance(found, Jobify):
-        message = f"{path!r} is a {type(found).__name__}, not a Jobify.{_advice(module, name, Jobify)}"
+        message = f"{path!r} is no Jobify, but of type {type(found).__name__}.{_advice(module, name, Jobify)}"
         raise CommandError(message, ExitCode.USAGE)
     return found
 

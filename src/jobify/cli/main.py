@@ -24,8 +24,8 @@ DEBUG = "JOBIFY_DEBUG"
 
 cli = new_group(
     "Workers for a Jobify app, and a look at its jobs.\n\n"
-    "Exit codes: 0 done, 1 it could not be done, 2 wrong usage, 3 no such job, schedule or queue; a worker that is told "
-    "to stop twice: 128 and the signal's number."
+    "Exit codes: 0 done, 1 it could not be done, 2 wrong usage, 3 no such job, schedule or queue; a worker that is "
+    "told to stop twice: 128 and the signal's number."
 )
 cli.command("worker")(worker)
 cli.add_typer(jobs, name="jobs")

@@ -1,7 +1,7 @@
 """Answers, shown: a table on a terminal, lines with tabs in a pipe, one JSON document for a script.
 
-In a pipe there is nothing that a program would have to take off again: no colours, no frames, nothing cut short. rich is
-imported for a terminal only.
+In a pipe there is nothing that a program would have to take off again: no colours, no frames, nothing cut short. rich
+is imported for a terminal only.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Health(NamedTuple):
 
 
 def check(path: str | os.PathLike[str]) -> Health:
-    """Look at everything in the file; takes as long as reading it. StorageError if there is none or it cannot be read."""
+    """Look at everything in the file; takes as long as reading it. StorageError if it is missing or cannot be read."""
     path = os.fspath(path)
     with _reading(path) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
