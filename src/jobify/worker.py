@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from jobify.exceptions import ConfigurationError
 from jobify.exits import ExitCode
@@ -160,7 +160,7 @@ class Worker:
             log.error("The app stopped with an error: %s: %s", type(error).__name__, error, exc_info=error)
 
     async def _until_told_again(self, doing: asyncio.Future[None], *, within: float | None = None) -> None:
-        again = asyncio.ensure_future(self._is_told_again.wait())
+        again: asyncio.Future[Any] = asyncio.ensure_future(self._is_told_again.wait())
         await asyncio.wait([doing, again], timeout=within, return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
 
