@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from jobify.cli.errors import CommandError
 from jobify.cli.filters import Filters
 from jobify.cli.output import remark
-from jobify.clock import seconds
 from jobify.exits import ExitCode
 from jobify.records import CancelResult, JobQuery
 from jobify.status import ENDED, JobStatus
@@ -40,8 +39,8 @@ def confirm(question: str, is_sure: bool) -> None:
 def cancel(desk: Desk, ids: Sequence[str], *, patience: float) -> None:
     """Cancel, and wait for what runs. CommandError if one could not be cancelled."""
     now = desk.now()
-    delete_at = now + seconds(desk.app.configs.limits.result_ttl)
-    answers = dict(zip(ids, desk.storage.cancel(ids, reason="cancelled", now=now, delete_at=delete_at), strict=True))
+    found = desk.storage.cancel(ids, reason="cancelled", now=now, delete_at=desk.delete_at(now))
+    answers = dict(zip(ids, found, strict=True))
     desk.ring()
     running = [id for id, answer in answers.items() if answer is CancelResult.REQUESTED]
     stopped = _wait_for_ends(desk, running, patience)
@@ -89,7 +88,8 @@ def delete(desk: Desk, ids: Sequence[str]) -> None:
     problems = [f"{id}: there is no such job" for id in ids if id not in rows]
     running = [id for id, job in rows.items() if job.status == JobStatus.RUNNING]
     problems += [f"{id}: it is running; cancel it first" for id in running]
-    desk.storage.delete([id for id in rows if id not in running])
+    now = desk.now()
+    desk.storage.delete([id for id in rows if id not in running], now=now, delete_at=desk.delete_at(now))
     left = {job.id for job in desk.storage.get(list(rows))}
     for id in rows:
         if id not in left:
@@ -133,7 +133,8 @@ def _purge_matching(desk: Desk, query: JobQuery) -> int:
     total = 0
     matching = (job.id for job in desk.pages(query))
     while batch := list(islice(matching, _BATCH)):
-        total += desk.storage.delete(batch)
+        now = desk.now()
+        total += desk.storage.delete(batch, now=now, delete_at=desk.delete_at(now))
     return total
 
 

@@ -5,9 +5,8 @@ Opening it makes nobody an owner and starts nothing. What changes something ring
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +36,12 @@ class Desk:
     def now(self) -> Microseconds:
         """The app's clock."""
         return self.app.now()
+
+    def delete_at(self, now: Microseconds) -> Microseconds | None:
+        """When a job that is cancelled now may be deleted; None: never."""
+        from jobify.status import JobStatus
+
+        return self.app.configs.limits.retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
 
     def ring(self) -> None:
         """Tell workers that there is something to look at."""
@@ -87,8 +92,3 @@ def _check(storage: Storage) -> None:
             f"There is no database {str(path)!r} yet. An app or a worker makes it, or: jobify db migrate. (A relative "
             "path is looked up in the current folder.)"
         )
-
-
-def refused(ids: Iterable[str], answers: Iterable[bool]) -> list[str]:
-    """The ids whose answer is no."""
-    return list(chain.from_iterable([id] for id, answer in zip(ids, answers, strict=True) if not answer))

@@ -70,7 +70,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Row], *, nothing: str)
         print(nothing)
 
 
-def rich_table(columns: Sequence[Column], rows: Iterable[Row], *, width: int) -> Any:
+def rich_table(columns: Sequence[Column], rows: Sequence[Row], *, width: int) -> Any:
     """The table for a terminal of this width: a :class:`rich.table.Table`."""
     from rich.table import Table
     from rich.text import Text
@@ -85,12 +85,16 @@ def rich_table(columns: Sequence[Column], rows: Iterable[Row], *, width: int) ->
             style=column.style or None,
             no_wrap=True,
             overflow="ellipsis",
-            min_width=len(column.name) if not column.is_kept else None,
+            min_width=_longest(rows, number) if column.is_kept else len(column.name),
         )
     for row in rows:
         cells = (_plain(row[number]) for number in shown)
         table.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in cells))
     return table
+
+
+def _longest(rows: Sequence[Row], number: int) -> int:
+    return max(len(_plain(row[number])) for row in rows)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:

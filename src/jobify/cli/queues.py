@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ("QueueState", "queue_states", "queues")
 
 queues = new_group("List, pause and resume queues.")
-Names = Annotated[list[str], typer.Argument(metavar="QUEUE...", help="Names of queues.", show_default=False)]
+Names = Annotated[list[str], typer.Argument(metavar="QUEUE", help="Names of queues.", show_default=False)]
 
 
 class QueueState(NamedTuple):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ("schedules",)
 
 schedules = new_group("List, pause and resume schedules; run one now.")
-Schedules = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of schedules.", show_default=False)]
+Schedules = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of schedules.", show_default=False)]
 
 
 @schedules.command("list")
