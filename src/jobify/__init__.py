@@ -11,29 +11,11 @@ Everything of daily use is here, and so are the types that annotations need. The
 ...     return x + y
 """
 
-from jobify.app import Jobify
-from jobify.canvas import chain, chord, chunks, group, starmap
-from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
-from jobify.cron import Cron, CronContext
-from jobify.crontab import CronFactory, CronParser
-from jobify.job import Job
-from jobify.misfire import GracePolicy, MisfirePolicy
-from jobify.options import RouteOptions, RunMode
-from jobify.plugins import Plugin
-from jobify.result import JobResult
-from jobify.retry import SmartRetry
-from jobify.router import JobRouter
-from jobify.schedule import ScheduleBuilder, TaskTracker
-from jobify.settings import JobifyConfiguration
-from jobify.signature import FuncSpec
-from jobify.state import RequestState, State
-from jobify.status import JobStatus
-from jobify.triggers import Triggers
-from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
+    from jobify.canvas import chain, chord, chunks, group, starmap
     from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
     from jobify.cron import Cron, CronContext
     from jobify.crontab import CronFactory, CronParser
@@ -41,6 +23,7 @@ if TYPE_CHECKING:
     from jobify.misfire import GracePolicy, MisfirePolicy
     from jobify.options import RouteOptions, RunMode
     from jobify.plugins import Plugin
+    from jobify.result import JobResult
     from jobify.retry import SmartRetry
     from jobify.router import JobRouter
     from jobify.schedule import ScheduleBuilder, TaskTracker
@@ -58,10 +41,15 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "Jobify": "jobify.app",
+    "chain": "jobify.canvas",
+    "chord": "jobify.canvas",
+    "chunks": "jobify.canvas",
+    "group": "jobify.canvas",
+    "starmap": "jobify.canvas",
     "JobContext": "jobify.context",
     "OuterContext": "jobify.context",
-    "Runnable": "jobify.context",
     "RunStrategy": "jobify.context",
+    "Runnable": "jobify.context",
     "Cron": "jobify.cron",
     "CronContext": "jobify.cron",
     "CronFactory": "jobify.crontab",
@@ -72,6 +60,7 @@ _HOMES: Final = {
     "RouteOptions": "jobify.options",
     "RunMode": "jobify.options",
     "Plugin": "jobify.plugins",
+    "JobResult": "jobify.result",
     "SmartRetry": "jobify.retry",
     "JobRouter": "jobify.router",
     "ScheduleBuilder": "jobify.schedule",
@@ -82,8 +71,8 @@ _HOMES: Final = {
     "State": "jobify.state",
     "JobStatus": "jobify.status",
     "Triggers": "jobify.triggers",
-    "INJECT": "jobify.types",
     "ExceptionHandler": "jobify.types",
+    "INJECT": "jobify.types",
     "Lifespan": "jobify.types",
     "LoopFactory": "jobify.types",
     "MappingExceptionHandlers": "jobify.types",

@@ -131,7 +131,6 @@ def check_priority(value: Any, *, what: str) -> int:
         raise ConfigurationError(
             f"The {what} is {value!r}; it must be a whole number, not beyond two billion. Jobs with a higher one go "
             "first."
-            f"The {what} is {value!r}; it must be a whole number. Jobs with a higher one go first."
         )
     return value
 
