@@ -49,7 +49,7 @@ class Backend:
     async def stop(self) -> None:
         """Stop being an owner (jobs still held are given back), and close the storage."""
         try:
-            await self.gate.call(lambda: self.storage.retire(self.owner))
+            await self.gate.tend(lambda: self.storage.retire(self.owner))
         finally:
             await self.gate.stop()
 
