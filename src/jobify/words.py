@@ -21,7 +21,7 @@ from jobify.status import JobStatus
 
 __all__ = ("ENDS", "WORDS", "Rows", "counts_by_word", "rows_of", "word_of")
 
-WORDS: Final = ("pending", "running", "complete", "failed", "dead", "cancelled")
+WORDS: Final[tuple[str, ...]] = ("pending", "running", "complete", "failed", "dead", "cancelled")
 ENDS: Final = frozenset(WORDS[2:])
 """The words for jobs that have ended."""
 
@@ -73,7 +73,7 @@ def rows_of(word: str) -> Rows:
 
 def counts_by_word(counts: Mapping[CountKey, int]) -> dict[str, int]:
     """What a storage has counted, by word; every word is there."""
-    total = dict.fromkeys(WORDS, 0)
+    total: dict[str, int] = dict.fromkeys(WORDS, 0)
     for key, count in counts.items():
         total[word_of(key.status, key.is_dead)] += count
     return total

@@ -48,6 +48,7 @@ class Client:
             return config.storage
 
         zone: tzinfo = config.tz
+        delete_at = _delete_at(config)
         coding = Coding(codec, current)
         self._access = access = Access(current)
         self._crew = crew = Crew(access, clock, partial(insert_rows, access))
@@ -60,7 +61,7 @@ class Client:
             crew=crew,
             runs_here=runs_here,
             clock=clock,
-            delete_at=_delete_at(config),
+            delete_at=delete_at,
         )
         self.submitter = Submitter(
             access=access,
@@ -72,7 +73,7 @@ class Client:
             clock=clock,
         )
         self.board = Board(access, desk, clock, zone)
-        self.orders = Orders(access, self.board, clock, config.uuid_generator)
+        self.orders = Orders(access, self.board, clock, config.uuid_generator, delete_at)
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """What ``function`` gives, called without blocking the event loop."""

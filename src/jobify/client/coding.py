@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 
 from jobify.serializers.codec import Codec, ParameterTypes
+from jobify.serializers.objects import ObjectCodec
 from jobify.storage.base import Storage
 from jobify.storage.memory import MemoryStorage
 
 __all__ = ("Coding", "plain")
+
+_OBJECTS = ObjectCodec()
 
 
 class Coding:
@@ -24,17 +27,22 @@ class Coding:
         self._codec = codec
         self._current = current
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nothing is encoded."""
+        return isinstance(self._current(), MemoryStorage)
+
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], types: ParameterTypes) -> Any:
         """The payload of a call; PayloadError if it could not be restored."""
-        if isinstance(self._current(), MemoryStorage):
-            return args, dict(kwargs)
-        return self._codec.encode_call(args, kwargs, types)
+        return (_OBJECTS if self.is_in_memory else self._codec).encode_call(args, kwargs, types)
 
-    def value(self, stored: Any, tp: Any = Any) -> Any:
-        """A result or a published value; PayloadError if it cannot be restored."""
-        if isinstance(self._current(), MemoryStorage):
-            return stored
-        return self._codec.decode_result(stored, tp)
+    def result(self, stored: Any, tp: Any) -> Any:
+        """What a task of result type ``tp`` returned; PayloadError if it cannot be restored."""
+        return (_OBJECTS if self.is_in_memory else self._codec).decode_result(stored, tp)
+
+    def published(self, stored: Any) -> Any:
+        """A value that a task has published; PayloadError if it cannot be restored."""
+        return stored if self.is_in_memory else self._codec.decode_result(stored)
 
 
 def plain(value: Any) -> Any:

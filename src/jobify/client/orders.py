@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from jobify.client.access import Access
 from jobify.client.board import Board, Filters
@@ -11,7 +11,7 @@ from jobify.exceptions import ConfigurationError, JobNotFoundError
 from jobify.options import check_text
 from jobify.records import JobRecord, NewJob
 from jobify.status import ENDED, JobStatus
-from jobify.types import UUIDGenerator
+from jobify.types import Microseconds, UUIDGenerator
 from jobify.words import ENDS
 
 __all__ = ("Orders",)
@@ -22,11 +22,19 @@ _BATCH = 500
 class Orders:
     """Writes in the caller's thread."""
 
-    def __init__(self, access: Access, board: Board, clock: Clock, new_id: UUIDGenerator) -> None:
+    def __init__(
+        self,
+        access: Access,
+        board: Board,
+        clock: Clock,
+        new_id: UUIDGenerator,
+        delete_at: Callable[[Microseconds], Microseconds | None],
+    ) -> None:
         self._access = access
         self._board = board
         self._clock = clock
         self._new_id = new_id
+        self._delete_at = delete_at
 
     def pause_queue(self, queue: str) -> None:
         """Let nobody take jobs of this queue."""
@@ -100,7 +108,8 @@ class Orders:
         deleted = 0
         for start in range(0, len(ids), _BATCH):
             with self._access as storage:
-                deleted += storage.delete(ids[start : start + _BATCH])
+                now = self._clock.now()
+                deleted += storage.delete(ids[start : start + _BATCH], now=now, delete_at=self._delete_at(now))
         self._access.ring(workers=True, clients=True)
         return deleted
 

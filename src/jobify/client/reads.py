@@ -52,7 +52,7 @@ class Reads:
 
     def published(self, message: MessageRecord) -> Any:
         """The value in a message."""
-        return self._coding.value(message.data)
+        return self._coding.published(message.data)
 
     def moment(self, at: Microseconds | None) -> datetime | None:
         """A time of a row, in the app's zone."""
@@ -111,8 +111,10 @@ class Reads:
         failure = failure_of(record, ())
         if failure is not None:
             raise failure
+        if record.result is None:
+            raise ResultNotStoredError(record.id, "there is none in the database.")
         try:
-            return self._coding.value(record.result, self._result_type(record.task))
+            return self._coding.result(record.result, self._result_type(record.task))
         except PayloadError as error:
             raise ResultNotStoredError(record.id, f"it cannot be read here. {error}") from error
 

@@ -71,7 +71,7 @@ class Rows:
         options, types = asked.told, target.types
         if feed is not None and feed.is_taken:
             options = msgspec.structs.replace(options, inputs=Inputs(tuple(parents), feed.is_list))
-            types = _without_first(types)
+            types = types.after(1)
         return NewJob(
             id=job_id,
             task=target.name,
@@ -119,7 +119,3 @@ def _unique_key(target: Target, asked: Asked) -> str | None:
     if asked.unique_key is None:
         return None
     return f"all::{asked.unique_key}" if asked.is_unique_everywhere else f"task:{target.name}:{asked.unique_key}"
-
-
-def _without_first(types: ParameterTypes) -> ParameterTypes:
-    return ParameterTypes(types.positional[1:], types.rest, types.named, types.extra)

@@ -49,7 +49,7 @@ class Backend:
     async def stop(self) -> None:
         """Stop being an owner (jobs still held are given back), and close the storage."""
         try:
-            await self.gate.call(lambda: self.storage.retire(self.owner))
+            await self.gate.tend(lambda: self.storage.retire(self.owner))
         finally:
             await self.gate.stop()
 
@@ -57,9 +57,10 @@ class Backend:
         """The payload of a call; PayloadError if it could not be restored."""
         return self._codec.encode_call(args, kwargs, endpoint.types)
 
-    def decode_call(self, endpoint: Endpoint, payload: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments in a payload; PayloadError if they cannot be restored."""
-        return self._codec.decode_call(payload, endpoint.types)
+    def decode_call(self, endpoint: Endpoint, payload: Any, fed: int = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments in a payload, behind the ``fed`` that come from elsewhere; PayloadError if they cannot be
+        restored."""
+        return self._codec.decode_call(payload, endpoint.types.after(fed))
 
     def encode_result(self, endpoint: Endpoint, value: Any) -> Any:
         """What a task returned, for the row; PayloadError if it cannot be written."""

@@ -112,6 +112,10 @@ class DirectGate:
             self.tell_others()
         return value
 
+    async def tend(self, function: Callable[[], T]) -> T:
+        with self._shared.lock:
+            return function()
+
     def spread(self, news: News) -> None:
         self.tell_others()
 

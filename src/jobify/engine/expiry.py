@@ -34,7 +34,7 @@ class Expiry(Periodic):
         self._on_expired = on_expired
 
     async def step(self) -> None:
-        while expired := await self._backend.gate.call(self._expire):
+        while expired := await self._backend.gate.tend(self._expire):
             origins = {job.origin for job in expired} - {None, self._backend.owner}
             self._backend.gate.spread(News(clients=True, owners=tuple(filter(None, origins))))
             log.info("%d jobs expired before they could begin.", len(expired))

@@ -82,6 +82,10 @@ class Gate(Protocol):
         is to be told of it."""
         ...
 
+    async def tend(self, function: Callable[[], T]) -> T:
+        """:meth:`call`, for what concerns only jobs that wait, or were claimed: rows that are held back stay so."""
+        ...
+
     def spread(self, news: News) -> None:
         """Tell of what was written by an earlier call."""
         ...
@@ -164,6 +168,9 @@ class ThreadGate:
             self.spread(news)
         value: T = await answered
         return value
+
+    async def tend(self, function: Callable[[], T]) -> T:
+        return await self.call(function)
 
     def spread(self, news: News) -> None:
         self._news.append(news)

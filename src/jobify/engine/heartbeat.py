@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from jobify.clock import Clock
 from jobify.engine.backend import Backend
 from jobify.engine.service import Periodic
@@ -20,6 +22,10 @@ class Heartbeat(Periodic):
         self._backend = backend
         self._clock = clock
 
+    async def run(self) -> None:
+        await asyncio.sleep(self._interval)  # it has just been entered
+        await super().run()
+
     async def step(self) -> None:
         storage, owner = self._backend.storage, self._backend.owner
-        await self._backend.gate.call(lambda: storage.beat(owner, now=self._clock.now()))
+        await self._backend.gate.tend(lambda: storage.beat(owner, now=self._clock.now()))

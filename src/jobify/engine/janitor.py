@@ -47,5 +47,5 @@ class Janitor(Periodic):
 
     async def _repeat(self, delete: Callable[[], int]) -> None:
         """Delete until a batch is not full; between two batches others have their turn."""
-        while await self._backend.gate.call(delete) >= _BATCH:  # noqa: ASYNC110  the sleep is a courtesy
+        while await self._backend.gate.tend(delete) >= _BATCH:  # noqa: ASYNC110  the sleep is a courtesy
             await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop

@@ -36,7 +36,7 @@ class Obedience(Service):
     async def step(self) -> None:
         """One look."""
         doubts = self._backend.queues.doubts
-        unwanted, paused = await self._backend.gate.call(self._ask)
+        unwanted, paused = await self._backend.gate.tend(self._ask)
         self._backend.queues.know(paused, doubts=doubts)
         for job_id in unwanted:
             attempt = self._roster.find(job_id)

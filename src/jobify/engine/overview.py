@@ -58,6 +58,6 @@ class Overview:
         """Whether any job is waiting or running, here or elsewhere."""
         query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=1)
         for backend in self._backends:
-            if await backend.gate.call(partial(backend.storage.find, query)):
+            if await backend.gate.tend(partial(backend.storage.find, query)):
                 return True
         return False

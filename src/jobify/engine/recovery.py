@@ -38,7 +38,7 @@ class Recovery(Periodic):
 
     async def step(self) -> None:
         storage, now = self._backend.storage, self._clock.now()
-        recovered = await self._backend.gate.call(
+        recovered = await self._backend.gate.tend(
             lambda: storage.recover(
                 now=now,
                 max_crashes=self._limits.max_crashes,

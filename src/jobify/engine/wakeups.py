@@ -53,7 +53,7 @@ class Wakeups(Periodic):
             self._tell()
 
     async def step(self) -> None:
-        if await self._backend.gate.call(self._backend.storage.changed):
+        if await self._backend.gate.tend(self._backend.storage.changed):
             self._tell()
 
     def _tell(self) -> None:

@@ -79,7 +79,7 @@ class Watcher(Service):
 
     async def _look(self, jobs: list[Job[Any]]) -> None:
         ids = [job.id for job in jobs]
-        records = await self._backend.gate.call(lambda: self._backend.storage.get(ids))
+        records = await self._backend.gate.tend(lambda: self._backend.storage.get(ids))
         found = {record.id: record for record in records}
         for job in jobs:
             record = found.get(job.id)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import Parameter, Signature
 from typing import Any, Final, TypeVar
 
@@ -64,6 +64,10 @@ class ParameterTypes:
     def of(self, name: str) -> Any:
         """The type of the argument given as ``name=``."""
         return self.named.get(name, self.extra)
+
+    def after(self, count: int) -> ParameterTypes:
+        """What is left when the first ``count`` positional arguments come from elsewhere."""
+        return replace(self, positional=self.positional[count:]) if count else self
 
 
 UNTYPED: Final = ParameterTypes()
