@@ -357,14 +357,16 @@ def _storage(storage: Any) -> Storage:
 def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
     runners: dict[RunMode, Runner] = {
         RunMode.MAIN: LoopRunner(configs.limits.concurrency),
-        RunMode.THREAD: ThreadRunner(executor=configs.worker_pools.threadpool),
+        RunMode.THREAD: ThreadRunner(slots=configs.limits.threads, executor=configs.worker_pools.threadpool),
     }
     if any(endpoint.run_mode is RunMode.PROCESS for endpoint in registry.values()):
         # Imported when needed: it brings multiprocessing along, a tenth of the time to import jobify.
         from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
 
         pool = configs.worker_pools.processpool
-        runners[RunMode.PROCESS] = ProcessRunner() if pool is None else ExecutorProcessRunner(pool)
+        runners[RunMode.PROCESS] = (
+            ProcessRunner(slots=configs.limits.processes) if pool is None else ExecutorProcessRunner(pool)
+        )
     return runners
 
 

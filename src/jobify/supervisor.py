@@ -96,7 +96,7 @@ class _Place:
 
 
 class Supervisor:
-    """Keeps ``count`` processes of ``command`` at work; ``grace`` seconds are theirs to drain when it is told to stop."""
+    """Keeps ``count`` processes of ``command`` at work. When it is told to stop, they have ``grace`` seconds to drain."""
 
     def __init__(self, command: Sequence[str], count: int, *, grace: float) -> None:
         self._places = [_Place(command) for _ in range(count)]

@@ -49,18 +49,20 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def prepare(app: Jobify, *, queues: tuple[str, ...] | None = None, concurrency: int | None = None) -> None:
-    """Have ``app``, before it starts, serve only these queues, and run so many jobs of each kind at once. None: as it
-    was built. ConfigurationError for an app whose jobs no other process can see."""
+    """Have ``app``, before it starts, serve only these queues (None: all), and run so many jobs of each kind at once
+    (None: as it was built; never more child processes than processors).
+
+    ConfigurationError for an app whose jobs no other process can see.
+    """
     if not app.configs.storage.is_shared:
         raise ConfigurationError(
             "This app keeps its jobs in its own memory, where a worker would find none. Give it a storage that "
             "processes can share: Jobify() or Jobify(storage=SQLiteStorage(...))."
         )
-    limits = app.configs.limits
-    if queues is not None:
-        limits = replace(limits, queues=queues)
+    limits = replace(app.configs.limits, queues=queues, are_children_checked=True)
     if concurrency is not None:
-        limits = replace(limits, concurrency=concurrency, threads=concurrency, processes=concurrency)
+        processes = min(concurrency, os.cpu_count() or 1)
+        limits = replace(limits, concurrency=concurrency, threads=concurrency, processes=processes)
     app.configs.limits = limits
 
 
