@@ -96,7 +96,7 @@ class _Place:
 
 
 class Supervisor:
-    """Keeps ``count`` processes of ``command`` at work. When it is told to stop, they have ``grace`` seconds to drain."""
+    """Keeps ``count`` processes of ``command`` at work. When told to stop, it gives them ``grace`` seconds to drain."""
 
     def __init__(self, command: Sequence[str], count: int, *, grace: float) -> None:
         self._places = [_Place(command) for _ in range(count)]
@@ -108,8 +108,8 @@ class Supervisor:
         self._kill_at = float("inf")
 
     def run(self) -> int:
-        """Work until told to stop and all workers are gone; the exit code."""
-        with self._hearing_signals():
+        """Work until told to stop and all workers are gone; the exit code. To be called once."""
+        with self._wake, self._wakened, self._hearing_signals():
             self._places[0].start()
             while any(place.process for place in self._places) or not self._is_told:
                 self._sleep()

@@ -44,6 +44,8 @@ little longer than this."""
 _LAST_WORDS: Final = 5.0
 """Seconds after the grace period that interrupted tasks have for their own cleaning up. It also bounds how long a
 lifespan may take to leave."""
+_HURRY: Final = 1.0
+"""The same, for a worker that was told twice."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -146,7 +148,7 @@ class Worker:
             log.warning("Stopping at once: what runs is interrupted, and given back.")
         if not stopping.done():
             stopping.cancel()  # no more grace
-            await asyncio.wait([stopping], timeout=_LAST_WORDS if self._is_told_again.is_set() else 0)
+            await asyncio.wait([stopping], timeout=_HURRY)
         if not stopping.done():
             stopping.cancel()  # nor waiting: what is still in threads is given back
             await asyncio.wait([stopping], timeout=_LAST_WORDS)

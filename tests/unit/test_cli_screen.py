@@ -35,7 +35,7 @@ def snapshot(*, queues: int = 2, workers: int = 2, running: int = 3, at: int = N
     counts = {**dict.fromkeys(WORDS, 1), "complete": done}
     states = [QueueState(f"queue-{n}", counts, workers, False, "") for n in range(queues)]
     jobs = [job(n) for n in range(running)]
-    return Snapshot(Scene(owners, frozenset(), at), states, jobs, {n: 1 for n in range(workers)})
+    return Snapshot(Scene(owners, frozenset(), at), states, jobs, dict.fromkeys(range(workers), 1))
 
 
 def text(shown: Snapshot, *, width: int = 100, height: int = 40) -> str:

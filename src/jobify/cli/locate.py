@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +60,17 @@ def _import(path: str, name: str) -> ModuleType:
                 f"There is no module {error.name!r}, in {os.getcwd()} or where Python looks for modules.",
                 ExitCode.USAGE,
             ) from error
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        where = _blame(error)
         raise CommandError(
             f"Importing {name!r} failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})."
         ) from error
+
+
+def _blame(error: Exception) -> traceback.FrameSummary:
+    """The last line that is not this package's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = str(Path(__file__).parents[1])
+    return next((frame for frame in reversed(frames) if not frame.filename.startswith(package)), frames[-1])
 
 
 def _checked(path: str, module: ModuleType, name: str) -> Jobify:
