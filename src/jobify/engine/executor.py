@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -69,12 +69,6 @@ class Executor:
         self._is_idle.set()
         self._loop = asyncio.get_running_loop()
         self._make_task = _task_maker(self._loop)
-
-    def __iter__(self) -> Iterator[Attempt]:
-        return iter(list(self._attempts.values()))
-
-    def __len__(self) -> int:
-        return len(self._attempts)
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
