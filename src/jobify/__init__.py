@@ -16,6 +16,7 @@ from jobify.canvas import chain, chord, chunks, group, starmap
 from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
 from jobify.cron import Cron, CronContext
 from jobify.crontab import CronFactory, CronParser
+from jobify.current import CurrentJob, current_job
 from jobify.job import Job
 from jobify.misfire import GracePolicy, MisfirePolicy
 from jobify.options import RouteOptions, RunMode
@@ -42,6 +43,7 @@ __all__ = (
     "CronContext",
     "CronFactory",
     "CronParser",
+    "CurrentJob",
     "ExceptionHandler",
     "FuncSpec",
     "GracePolicy",
@@ -74,6 +76,7 @@ __all__ = (
     "chain",
     "chord",
     "chunks",
+    "current_job",
     "group",
     "starmap",
 )

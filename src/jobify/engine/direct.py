@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
 from jobify.engine.lines import Answer
 from jobify.engine.news import News
-from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
+from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
 from jobify.types import Microseconds
@@ -91,6 +91,15 @@ class DirectGate:
                 (settled,) = self.storage.settle((settlement,))
         self.tell_others()
         answer(settled)
+
+    def report(self, reports: Sequence[Report], answer: Answer) -> None:
+        with self._shared.lock:
+            job = self._unborn.pop(reports[0].job_id, None)
+            if job is not None:  # whoever follows a job finds it
+                self.storage.insert((job,))
+            held = self.storage.report(reports)
+        self.tell_others()
+        answer(held)
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         with self._shared.lock:
