@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
     from jobify.cron import Cron, CronContext
     from jobify.crontab import CronFactory, CronParser
+    from jobify.current import CurrentJob, current_job
     from jobify.job import Job
     from jobify.misfire import GracePolicy, MisfirePolicy
     from jobify.options import RouteOptions, RunMode
@@ -54,6 +55,8 @@ _HOMES: Final = {
     "CronContext": "jobify.cron",
     "CronFactory": "jobify.crontab",
     "CronParser": "jobify.crontab",
+    "CurrentJob": "jobify.current",
+    "current_job": "jobify.current",
     "Job": "jobify.job",
     "GracePolicy": "jobify.misfire",
     "MisfirePolicy": "jobify.misfire",
@@ -88,6 +91,7 @@ __all__ = (
     "CronContext",
     "CronFactory",
     "CronParser",
+    "CurrentJob",
     "ExceptionHandler",
     "FuncSpec",
     "GracePolicy",
@@ -120,6 +124,7 @@ __all__ = (
     "chain",
     "chord",
     "chunks",
+    "current_job",
     "group",
     "starmap",
 )

@@ -108,7 +108,9 @@ def wants_retry(policy: SmartRetry | None, error: BaseException, attempt: int) -
 
 def covers(policy: SmartRetry | None, error: BaseException) -> bool:
     """Whether there are retries for ``error`` at all, be they used up."""
-    if policy is None or not policy.retries or isinstance(error, (NoResultError, *policy.exclude_exceptions)):
+    if policy is None or not policy.retries:
+        return False
+    if isinstance(error, (NoResultError, *policy.exclude_exceptions)):
         return False
     return isinstance(error, policy.include_exceptions)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ class World:
         """An app with these tasks runs in a thread of its own while the block does."""
         app = Jobify(storage=self.storage(), **options)  # type: ignore[arg-type]
         declare(app)
-        started, stop = threading.Event(), threading.Event()
+        started = threading.Event()
         errors: list[BaseException] = []
         loops: list[asyncio.AbstractEventLoop] = []
         ends: list[asyncio.Event] = []
@@ -54,7 +55,6 @@ class World:
                 errors.append(error)
             finally:
                 started.set()
-                stop.set()
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -66,3 +66,11 @@ class World:
             loops[0].call_soon_threadsafe(ends[0].set)
             thread.join(PATIENCE)
             assert not errors, errors
+
+
+def until(condition: Callable[[], object], *, within: float = PATIENCE) -> None:
+    """Return when ``condition`` holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.002)

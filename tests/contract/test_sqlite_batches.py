@@ -16,7 +16,7 @@ from jobify.status import ENDED
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import statements
 from jobify.storage.sqlite.statements import CHUNK, attempt_values, id_values, job_values, settlement_values, sql
-from jobify.testing.storage_contract.given import NOW, again, born, claim, end, job, line, look, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, again, born, claim, end, job, line, look, one
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_the_words_in_the_statements_are_those_of_the_vocabulary() -> None:
 
 
 def test_the_same_statement_is_the_same_text() -> None:
-    assert sql("insert", rows=(4, 17)) is sql("insert", rows=(4, 17))
+    assert sql("insert", rows=(4, 19)) is sql("insert", rows=(4, 19))
     assert sql("delete", ids=2).count("?") == 2
     assert sql("tidy_cancels").count("{") == 0
 
@@ -57,15 +57,15 @@ def test_a_batch_is_padded_to_a_power_of_two(count: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
 def test_batches_of_any_size(storage: SQLiteStorage, count: int) -> None:
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     jobs = [born(f"{number:04}", owner) for number in range(count)]
     assert storage.insert(jobs) == [True] * count
     assert storage.settle([again(owner, one, ready=True, due_at=NOW) for one in jobs]) == [True] * count
     found = look(storage, owner, limit=count).claims
     assert [one.id for one in found] == [one.id for one in jobs]
     assert storage.settle([end(owner, one, history=(line(one.id),)) for one in found]) == [True] * count
-    assert storage.count(JobQuery()) == {("task", "default", "success"): count}
-    assert storage.delete([one.id for one in jobs]) == count
+    assert storage.count(JobQuery()) == {("task", "default", "success", False): count}
+    assert storage.delete([one.id for one in jobs], now=NOW, delete_at=None) == count
 
 
 texts = st.sampled_from(["", "0", "NULL", "x", "ä\0"]) | st.text(max_size=3)
@@ -94,6 +94,9 @@ blobs = st.sampled_from([b"", b"\0", b"0"]) | st.binary(max_size=3)
             fence=numbers,
             attempt=numbers,
             started_at=st.none() | numbers,
+            unique_key=st.none() | st.uuids().map(str),
+            expires_at=st.none() | numbers,
+            parents=st.just(()),
         ),
         max_size=5,
     )
@@ -103,9 +106,10 @@ def test_every_value_comes_back_none_included(jobs: list[NewJob]) -> None:
     storage.open()
     try:
         assert storage.insert(jobs) == [True] * len(jobs)
-        found = {record.id: NewJob._make(record[: len(NewJob._fields)]) for record in storage.find(JobQuery())}
+        rows = storage.find(JobQuery())
+        found = {row.id: NewJob(*row[:17], row.unique_key, row.expires_at) for row in rows}
         assert found == {job.id: job for job in jobs}
-        owner = storage.register(now=NOW)
+        owner = storage.register(PROFILE, now=NOW)
         running = [born(f"r{number}", owner) for number in range(2)]
         storage.insert(running)
         settlements = [
@@ -122,7 +126,7 @@ def test_every_value_comes_back_none_included(jobs: list[NewJob]) -> None:
 
 
 def test_a_fault_in_a_batch_changes_nothing(storage: SQLiteStorage) -> None:
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     running = [born("a", owner), born("b", owner)]
     storage.insert(running)
     faulty: list[Settlement] = [end(owner, running[0]), end(owner, running[1], due_at=2**70)]
@@ -163,7 +167,7 @@ def narrow(storage: SQLiteStorage) -> SQLiteStorage:
 
 
 def test_claims_whose_payloads_are_too_long_together_come_one_after_the_other(narrow: SQLiteStorage) -> None:
-    owner = narrow.register(now=NOW)
+    owner = narrow.register(PROFILE, now=NOW)
     for number in range(12):
         narrow.insert([job(f"{number:02}", payload=bytes([number]) * 9000)])
     found = look(narrow, owner, limit=12)
@@ -183,7 +187,7 @@ def test_records_that_are_too_long_together_are_read_all_the_same(narrow: SQLite
 
 
 def test_one_record_that_is_too_long_is_an_error(narrow: SQLiteStorage) -> None:
-    owner = narrow.register(now=NOW)
+    owner = narrow.register(PROFILE, now=NOW)
     narrow.insert([job("a", payload=bytes(30_000))])
     for connection in (narrow._database._writer, narrow._database._reader):
         assert connection is not None

@@ -22,7 +22,7 @@ from jobify.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import schema
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations, split
-from jobify.testing.storage_contract.given import NOW, claim, job, line, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job, line, one
 
 
 def _objects(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
@@ -92,7 +92,7 @@ def test_memory_is_private_and_gone_after_close() -> None:
     for storage in (first, second):
         storage.open()
         assert (storage.is_durable, storage.is_shared) == (False, False)
-        storage.register(now=NOW)
+        storage.register(PROFILE, now=NOW)
         assert storage.bell is None
     first.insert([job("a")])
     assert second.find(JobQuery()) == []
@@ -110,7 +110,7 @@ def test_two_names_of_a_file_are_one_database(tmp_path: Path) -> None:
     first = _open(tmp_path / "jobs.db")
     (tmp_path / "link.db").symlink_to(tmp_path / "jobs.db")
     second = _open(tmp_path / "link.db")
-    owner = second.register(now=NOW)
+    owner = second.register(PROFILE, now=NOW)
     assert [(found.id, found.is_alive) for found in first.owners()] == [(owner, True)]
     for storage in (first, second):
         storage.close()
@@ -293,7 +293,7 @@ def test_a_row_of_wrong_types_cannot_be_written(tmp_path: Path) -> None:
 def test_a_bad_row_stops_nothing(tmp_path: Path, change: str) -> None:
     """B33: whatever somebody wrote into a row, the others are read, counted and claimed."""
     storage = _open(tmp_path / "jobs.db")
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     storage.insert([job("bad"), job("good")])
     storage.record([line("bad")])
     storage._database.write(f"UPDATE jobs SET {change} WHERE id = 'bad'")

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from jobify.exceptions import StorageUnavailableError
+from jobify.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import bell, locks
-from jobify.storage.sqlite.bell import DatagramBell
+from jobify.storage.sqlite.bell import Address, DatagramBell
 from jobify.storage.sqlite.locks import OwnerLocks
-from jobify.testing.storage_contract.given import NOW, born, job, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, born, job, one
 
 
 @pytest.fixture
@@ -95,10 +96,10 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     storage.open()
     (tmp_path / "jobs.db-owners").write_text("in the way")
     with pytest.raises(StorageUnavailableError, match="lock file"):
-        storage.register(now=NOW)
+        storage.register(PROFILE, now=NOW)
     assert storage.owners() == []
     (tmp_path / "jobs.db-owners").unlink()
-    storage.register(now=NOW)
+    storage.register(PROFILE, now=NOW)
     storage.close()
 
 
@@ -106,7 +107,7 @@ def test_an_owner_that_cannot_be_written_leaves_no_lock(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "jobs.db")
     storage.open()
     with pytest.raises(OverflowError):
-        storage.register(now=2**70)
+        storage.register(PROFILE, now=2**70)
     assert os.listdir(tmp_path / "jobs.db-owners") == []
     storage.close()
 
@@ -114,7 +115,7 @@ def test_an_owner_that_cannot_be_written_leaves_no_lock(tmp_path: Path) -> None:
 def test_an_owner_whose_lock_file_is_gone_is_dead(pair: tuple[SQLiteStorage, SQLiteStorage], tmp_path: Path) -> None:
     """As after a database was copied to another place."""
     storage, other = pair
-    dead = other.register(now=NOW)
+    dead = other.register(PROFILE, now=NOW)
     storage.insert([born("a", dead)])
     for file in (tmp_path / "jobs.db-owners").iterdir():
         file.unlink()
@@ -124,7 +125,7 @@ def test_an_owner_whose_lock_file_is_gone_is_dead(pair: tuple[SQLiteStorage, SQL
 
 def test_recovery_clears_away_the_files_of_the_dead(pair: tuple[SQLiteStorage, SQLiteStorage], tmp_path: Path) -> None:
     storage, other = pair
-    ours, _ = storage.register(now=NOW), other.register(now=NOW)
+    ours, _ = storage.register(PROFILE, now=NOW), other.register(PROFILE, now=NOW)
     other.close()
     storage.recover(now=NOW, max_crashes=3, delete_at=None)
     assert len(os.listdir(tmp_path / "jobs.db-owners")) == 1
@@ -135,7 +136,7 @@ def test_recovery_clears_away_the_files_of_the_dead(pair: tuple[SQLiteStorage, S
 def test_who_was_taken_for_dead_goes_on(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     """Somebody removes the lock files of a living process. What it claims afterwards must not belong to nobody."""
     taken, other = pair
-    owner = taken.register(now=NOW)
+    owner = taken.register(PROFILE, now=NOW)
     taken.insert([born("before", owner)])
     for file in Path(f"{taken.database}-owners").iterdir():
         file.unlink()
@@ -158,12 +159,13 @@ def _drain(*bells: DatagramBell) -> None:
 
 def _bells(count: int) -> list[DatagramBell]:
     """Bells that all know of each other, as storages do that have answered every arrival."""
-    addresses: list[str] = []
+    addresses: list[Address] = []
     found = []
     for _ in range(count):
         one_of_them = DatagramBell(lambda: addresses)
+        one_of_them.listen()
         assert one_of_them.address is not None
-        addresses.append(one_of_them.address)
+        addresses.append(Address(len(addresses), "worker", one_of_them.address))
         found.append(one_of_them)
     for one_of_them in found:
         one_of_them.arrive()
@@ -175,55 +177,55 @@ def test_a_bell_that_is_gone_is_forgotten_and_one_that_is_full_is_not() -> None:
     first, full, gone = _bells(3)
     gone.close()
     for _ in range(5000):
-        first.ring()
+        first.ring(workers=True, clients=True)
     assert full.answer() is True
-    first.ring()
+    first.ring(workers=True, clients=True)
     assert full.answer() is True
     assert gone.answer() is False
     assert gone.fileno() == -1
     _drain(first)
     for one_of_them in (first, full, gone):
         one_of_them.close()
-        one_of_them.ring()
+        one_of_them.ring(workers=True, clients=True)
 
 
 def test_an_arrival_that_was_not_heard_is_noticed_by_recovery(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     storage, other = pair
-    storage.register(now=NOW)
-    other.register(now=NOW)
+    storage.register(PROFILE, now=NOW)
+    other.register(PROFILE, now=NOW)
     ours, theirs = storage.bell, other.bell
     assert ours is not None
     assert theirs is not None
-    ours.ring()
+    ours.ring(workers=True, clients=True)
     assert theirs.answer() is False  # the arrival waits to be answered
     storage.recover(now=NOW, max_crashes=3, delete_at=None)
-    ours.ring()
+    ours.ring(workers=True, clients=True)
     assert theirs.answer() is True
 
 
 def test_ringing_never_fails(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     """A database that is away when addresses are read costs that ring, and the next one looks again."""
     storage, other = pair
-    storage.register(now=NOW)
+    storage.register(PROFILE, now=NOW)
     ours = storage.bell
     assert isinstance(ours, DatagramBell)
-    other.register(now=NOW)
+    other.register(PROFILE, now=NOW)
     theirs = other.bell
     assert theirs is not None
     assert ours.answer() is True
     looked = []
 
-    def away() -> list[str]:
+    def away() -> list[Address]:
         looked.append(1)
         raise StorageUnavailableError("away")
 
     addresses, ours._addresses = ours._addresses, away
-    ours.ring()
-    ours.ring()
+    ours.ring(workers=True, clients=True)
+    ours.ring(workers=True, clients=True)
     assert len(looked) == 2
     assert theirs.answer() is False
     ours._addresses = addresses
-    ours.ring()
+    ours.ring(workers=True, clients=True)
     assert theirs.answer() is True
 
 
@@ -236,7 +238,7 @@ def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
     assert first.address is not None
     assert Path(first.address).parent == tmp_path
     assert Path(first.address).is_socket()
-    second.ring()
+    second.ring(workers=True, clients=True)
     assert first.answer() is True
     for _ in range(2):
         second.leave_behind()
@@ -254,11 +256,11 @@ def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     storage = SQLiteStorage(tmp_path / "jobs.db")
     storage.open()
-    storage.register(now=NOW)
+    storage.register(PROFILE, now=NOW)
     ours = storage.bell
     assert ours is not None
     assert ours.fileno() == -1
-    ours.ring()
+    ours.ring(workers=True, clients=True)
     assert ours.answer() is False
     storage.insert([job("a")])
     assert one(storage, "a").id == "a"
@@ -267,18 +269,114 @@ def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_bell_belongs_to_its_storage(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     storage, _ = pair
-    assert storage.bell is None
-    storage.register(now=NOW)
     ours = storage.bell
-    storage.register(now=NOW)
-    assert storage.bell is ours
     assert ours is not None
+    assert ours.fileno() == -1  # nobody can ring who has not registered
+    storage.register(PROFILE, now=NOW)
+    assert storage.bell is ours
+    assert ours.fileno() >= 0
+    storage.register(PROFILE, now=NOW)
+    assert storage.bell is ours
     assert ours.answer() is False  # several owners of one storage do not ring each other
     storage.close()
     assert storage.bell is None
     storage.open()
-    storage.register(now=NOW)
+    storage.register(PROFILE, now=NOW)
     assert storage.bell is not ours
+
+
+def test_a_bell_in_memory_would_be_heard_by_nobody() -> None:
+    storage = SQLiteStorage(":memory:")
+    storage.open()
+    storage.register(PROFILE, now=NOW)
+    assert storage.bell is None
+    storage.close()
+
+
+def _numbered_bells() -> tuple[DatagramBell, dict[str, DatagramBell]]:
+    """One that can only ring, and one of each kind: owner 1 a worker, 2 a client, 3 and 4 both in one process."""
+    addresses: list[Address] = []
+    bells = {}
+    for owner, role in ((1, "worker"), (2, "client"), (3, "both")):
+        bells[role] = DatagramBell(lambda: addresses)
+        bells[role].listen()
+        assert bells[role].address is not None
+        addresses += [
+            Address(owner + number, kind, bells[role].address or "")
+            for number, kind in enumerate(("worker", "client") if role == "both" else (role,))
+        ]
+    return DatagramBell(lambda: addresses), bells
+
+
+@pytest.mark.parametrize(
+    ("how", "heard"),
+    [
+        ({"workers": True, "clients": False}, ["worker", "both"]),
+        ({"workers": False, "clients": True}, ["client", "both"]),
+        ({"workers": True, "clients": True}, ["worker", "client", "both"]),
+        ({"workers": False, "clients": False, "owners": [2]}, ["client"]),
+        ({"workers": True, "clients": False, "owners": {2}}, ["worker", "client", "both"]),
+        ({"workers": False, "clients": True, "owners": (1, 4, 99)}, ["worker", "client", "both"]),
+        ({"workers": False, "clients": False}, []),
+    ],
+)
+def test_those_hear_a_ring_whom_it_concerns(how: dict[str, Any], heard: list[str]) -> None:
+    ringing, bells = _numbered_bells()
+    ringing.ring(**how)
+    assert [role for role, one_of_them in bells.items() if one_of_them.answer()] == heard
+    for one_of_them in (ringing, *bells.values()):
+        one_of_them.close()
+
+
+def test_nobody_is_rung_twice_by_one_ring() -> None:
+    ringing, bells = _numbered_bells()
+    both = bells["both"]
+    ringing.ring(workers=True, clients=True, owners=[3, 4])
+    listener = both._socket
+    assert listener is not None
+    assert listener.recv(16) == b"."
+    assert both.answer() is False
+    for one_of_them in (ringing, *bells.values()):
+        one_of_them.close()
+
+
+def test_who_cannot_be_rung_hears_of_newcomers_by_looking_again(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+    """A web handler that only enqueues. It reads the addresses ten times a second at most, however often it rings."""
+    storage, other = pair
+    ours = storage.bell
+    assert isinstance(ours, DatagramBell)
+    elapsed, reads = [0.0], []
+    ours._elapsed = lambda: elapsed[0]
+    addresses = ours._addresses
+    ours._addresses = lambda: reads.append(1) or addresses()  # type: ignore[func-returns-value]
+    ours.ring(workers=True, clients=False)
+    other.register(PROFILE, now=NOW)
+    theirs = other.bell
+    assert theirs is not None
+    for _ in range(100):
+        elapsed[0] += 0.0005
+        ours.ring(workers=True, clients=False)
+    assert theirs.answer() is False
+    assert len(reads) == 1
+    elapsed[0] += 0.06
+    ours.ring(workers=True, clients=False)
+    assert theirs.answer() is True
+    assert len(reads) == 2
+    assert ours.answer() is False
+    assert storage.owners()[0].id
+    storage.close()
+    ours.ring(workers=True, clients=True)
+
+
+def test_a_profile_is_kept_by_an_owner_that_was_taken_for_dead(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+    taken, other = pair
+    profile = OwnerProfile(OwnerRole.CLIENT, ("a", "ü"), ("b", '"'), 7)
+    owner = taken.register(profile, now=NOW)
+    for file in Path(f"{taken.database}-owners").iterdir():
+        file.unlink()
+    other.recover(now=NOW, max_crashes=3, delete_at=None)
+    taken.recover(now=NOW + 9, max_crashes=3, delete_at=None)
+    assert [(found.id, found.seen_at, found.profile) for found in other.owners()] == [(owner, NOW + 9, profile)]
 
 
 def test_anything_may_come_out_of_the_socket() -> None:

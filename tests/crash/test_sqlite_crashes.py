@@ -15,7 +15,7 @@ import pytest
 from jobify.exceptions import StorageUnavailableError
 from jobify.records import JobQuery
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, born, claim, claimed, end, job, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, claimed, end, job, one
 from support import eventually, run
 
 PREAMBLE = """
@@ -99,7 +99,7 @@ def test_a_killed_owner_is_dead_at_once(storage: SQLiteStorage, path: Path) -> N
     """B19: attempts and crashes are counted, and the third crash is the last."""
     storage.insert([job("a"), job("b", due_at=NOW + 1)])
     code = """
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     say(owner, *[found.id for found in claim(storage, owner)])
     wait()
     """
@@ -117,7 +117,7 @@ def test_a_killed_owner_is_dead_at_once(storage: SQLiteStorage, path: Path) -> N
 
 
 def test_a_stopped_owner_is_not_dead(storage: SQLiteStorage, path: Path) -> None:
-    child = _child(path, "say(storage.register(now=NOW)); wait()")
+    child = _child(path, "say(storage.register(PROFILE, now=NOW)); wait()")
     owner = int(_hear(child))
     storage.insert([born("a", owner)])
     child.send_signal(signal.SIGSTOP)
@@ -134,7 +134,7 @@ def test_a_stopped_owner_is_not_dead(storage: SQLiteStorage, path: Path) -> None
 )
 def test_a_child_does_not_keep_its_dead_parent_alive(storage: SQLiteStorage, path: Path, start_child: str) -> None:
     code = f"""
-    storage.register(now=NOW)
+    storage.register(PROFILE, now=NOW)
     child = {start_child}
     if child:
         say(child)
@@ -173,12 +173,12 @@ def test_what_was_acknowledged_is_there_and_each_batch_is_whole(storage: SQLiteS
 
 
 def test_a_killed_transaction_has_changed_nothing(storage: SQLiteStorage, path: Path) -> None:
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     held = claimed(storage, owner, "held")
     code = """
     with storage.transaction():
         storage.insert([job("new")])
-        storage.delete(["waits"])
+        storage.delete(["waits"], now=NOW, delete_at=None)
         storage.cancel(["held"], reason="x", now=NOW, delete_at=None)
         say("in the middle")
         wait()
@@ -192,13 +192,81 @@ def test_a_killed_transaction_has_changed_nothing(storage: SQLiteStorage, path: 
     assert storage.settle([end(owner, held)]) == [True]
 
 
+@pytest.mark.parametrize("end_of_it", ["settle", "cancel", "recover", "expire", "delete"])
+def test_a_cascade_is_whole_or_not_at_all(storage: SQLiteStorage, path: Path, end_of_it: str) -> None:
+    """Killed after any of its statements: whatever ends the first of a chain has cancelled all of it, or nothing."""
+    code = f"""
+    owner = storage.register(PROFILE, now=NOW)
+    dying = SQLiteStorage(sys.argv[1])
+    dying.open()
+    owns = dying.register(PROFILE, now=NOW)
+    def chain(name):
+        is_running = {end_of_it!r} in ("settle", "recover")
+        first = born(name + "0", owns) if is_running else job(name + "0", expires_at=NOW)
+        return [first, *[job(f"{{name}}{{n}}", parents=(f"{{name}}{{n - 1}}",)) for n in range(1, 1500)]]
+    def end_it(name):
+        first = name + "0"
+        match {end_of_it!r}:
+            case "settle":
+                dying.settle([end(owns, born(first, owns), status="failed")])
+            case "cancel":
+                storage.cancel([first], reason="x", now=NOW, delete_at=None)
+            case "expire":
+                storage.expire(now=NOW, limit=1, delete_at=None)
+            case "delete":
+                storage.delete([first], now=NOW, delete_at=None)
+            case "recover":
+                dying.close()
+                storage.recover(now=NOW, max_crashes=1, delete_at=None)
+    storage.insert(chain("a"))
+    stop_after = int(input())
+    statements = 0
+    def count(statement):
+        global statements
+        statements += 1
+        if statements == stop_after:
+            say("in the middle")
+            wait()
+    for one_of_them in (storage, dying):
+        one_of_them._database.row("SELECT 1")
+        one_of_them._database._writer.set_trace_callback(count)
+    end_it("a")
+    say("done")
+    wait()
+    """
+    seen = set()
+    for stop_after in range(2, 100, 3):
+        storage.delete([record.id for record in storage.find(JobQuery(limit=5000))], now=NOW, delete_at=None)
+        child = _child(path, code)
+        assert child.stdin is not None
+        child.stdin.write(f"{stop_after}\n")
+        child.stdin.flush()
+        heard = _hear(child)
+        _kill(child)
+        seen.add(_cascade(storage))
+        if heard == "done":
+            break
+        storage.recover(now=NOW, max_crashes=1, delete_at=None)
+    assert heard == "done"
+    assert seen == {"nothing", "all"}
+
+
+def _cascade(storage: SQLiteStorage) -> str:
+    """How far the chain has fallen."""
+    waiting = storage.find(JobQuery(statuses=("scheduled", "running"), limit=5000))
+    cancelled = storage.find(JobQuery(statuses=("cancelled",), limit=5000))
+    if len(cancelled) in (1499, 1500) and not waiting:
+        return "all"
+    return "nothing" if len(waiting) == 1500 and not cancelled else f"{len(waiting)} of it wait"
+
+
 # -- forked ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
     """After a fork the storage is closed in the child; open, it is a process of its own, and the parent goes on."""
     code = """
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     bell = storage.bell
     storage.insert([born("parents", owner)])
     storage.changed()
@@ -212,7 +280,7 @@ def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
         else:
             raise AssertionError("the connection of the parent was used")
         storage.open()
-        own = storage.register(now=NOW)
+        own = storage.register(PROFILE, now=NOW)
         assert own != owner
         assert storage.insert([born("childs", own)]) == [True]
         assert {found.id: found.is_alive for found in storage.owners()} == {owner: True, own: True}
@@ -350,7 +418,7 @@ def test_a_block_that_ends_in_the_child_says_what_is_wrong(path: Path) -> None:
 
 
 def test_a_full_disk_refuses_and_recovers(storage: SQLiteStorage) -> None:
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     held = claimed(storage, owner, "held")
     (pages,) = storage._database.row("PRAGMA page_count")
     storage._database.row(f"PRAGMA max_page_count = {pages}")
@@ -373,7 +441,7 @@ def test_a_disk_that_is_full_in_the_middle_of_writing(storage: SQLiteStorage, pa
     code = """
     import resource, signal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     held = claimed(storage, owner, "held")
     soft = os.path.getsize(sys.argv[1] + "-wal") + 30_000
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
@@ -405,5 +473,5 @@ def test_a_disk_that_is_full_in_the_middle_of_writing(storage: SQLiteStorage, pa
     assert len(storage.find(JobQuery(limit=20_000))) == written * 10 + 2
     assert one(storage, "held").status == "success"
     assert storage._database.row("PRAGMA integrity_check") == ("ok",)
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     assert len(claim(storage, owner)) == written * 10 + 1

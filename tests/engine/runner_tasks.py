@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import os
 import signal
@@ -9,10 +10,12 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from jobify import current_job
 from jobify.runners.child import send
 
 
@@ -219,3 +222,94 @@ def descriptors() -> list[str]:
         except FileNotFoundError:  # the one that listed the directory
             continue
     return found
+
+
+class Unsendable:
+    """Cannot be pickled; a serializer all the same."""
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("I stay here")
+
+    def dumpb(self, data: Any) -> bytes:
+        return repr(data).encode()
+
+    def loadb(self, data: bytes) -> Any:
+        return data.decode()
+
+
+class Unopenable(Unsendable):
+    """Can be pickled, and not restored in a child."""
+
+    def __reduce__(self) -> Any:
+        return _refuse, ()
+
+
+def describe_job() -> tuple[Any, ...]:
+    job = current_job
+    return job.id, job.task_name, job.queue_name, job.attempt, job.retry_count, job.metadata
+
+
+def is_in_job() -> bool:
+    return repr(current_job) != "<current_job (none)>"
+
+
+def report_all() -> None:
+    current_job.update_progress(12.5)
+    current_job.publish({1, 2})
+    current_job.log("half way", level="warning")
+
+
+def publish(value: Any) -> None:
+    current_job.publish(value)
+
+
+def publish_many(count: int, size: int) -> int:
+    for number in range(count):
+        current_job.publish((number, "x" * size))
+    return count
+
+
+def check_job() -> None:
+    current_job.check_cancelled()
+    current_job.check_timeout()
+
+
+def publish_from_thread_and_fork() -> bool:
+    """What a thread with the context of the task says is heard; a fork is not the job."""
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(current_job.publish, "from a thread"))
+    thread.start()
+    thread.join()
+    fork = os.fork()
+    if fork == 0:
+        os._exit(1 if is_in_job() else 0)
+    return os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) == 0
+
+
+def leave_thread_behind(path: str) -> str:
+    """Leave a thread that reports when the pipe is opened, long after the call."""
+    context = contextvars.copy_context()
+
+    def talk() -> None:
+        wait_for(path)
+        context.run(current_job.publish, "from the grave")
+
+    _left.append(threading.Thread(target=talk))
+    _left[0].start()
+    return "left"
+
+
+def join_thread_and_publish(value: Any) -> None:
+    _left[0].join()
+    current_job.publish(value)
+
+
+_left: list[threading.Thread] = []
+
+
+def publish_unpicklable() -> None:
+    current_job.publish(threading.Lock())
+
+
+def check_time() -> None:
+    current_job.check_timeout()

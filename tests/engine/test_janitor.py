@@ -12,7 +12,7 @@ from jobify import Jobify
 from jobify.engine.janitor import Janitor
 from jobify.storage import Storage
 from jobify.testing.clock import FakeClock
-from jobify.testing.storage_contract.given import born, end, job, line
+from jobify.testing.storage_contract.given import PROFILE, born, end, job, line
 from support import durable, run
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -50,7 +50,7 @@ def test_jobs_are_deleted_when_their_time_has_come(tmp_path: Path) -> None:
     async def main() -> None:
         async with app:
             storage, janitor = _parts(app)
-            owner = storage.register(now=clock.now())
+            owner = storage.register(PROFILE, now=clock.now())
             jobs = [born(f"{number:04}", owner) for number in range(1200)]
             storage.insert(jobs)
             storage.settle([end(owner, one, delete_at=clock.now() + 1) for one in jobs])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
-from jobify.testing.storage_contract.given import NOW, born, claim, job
+from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, job
 from support import durable, eventually, run
 
 
@@ -17,7 +17,7 @@ def _leave_behind(directory: Path) -> None:
     storage = durable(directory)
     for _ in range(3):
         storage.open()
-        dead = storage.register(now=NOW)
+        dead = storage.register(PROFILE, now=NOW)
         storage.recover(now=NOW, max_crashes=3, delete_at=None)
         storage.insert([job("deadly")])
         claim(storage, dead)

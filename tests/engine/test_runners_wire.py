@@ -80,7 +80,7 @@ plain = st.recursive(
 def test_values_arrive_as_they_left(value: Any) -> None:
     assert wire.outcome(wire.encode_value(value)) == value
     assert wire.decode(wire.encode_message(value)[1:]) == value
-    assert pickle.loads(wire.encode_request(wire.Request(ADDRESS, (value,), {"k": value}))) == (
+    assert pickle.loads(wire.encode_request(wire.Request(ADDRESS, (value,), {"k": value}))) == wire.Request(
         ADDRESS,
         (value,),
         {"k": value},

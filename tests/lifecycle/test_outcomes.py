@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, SmartRetry
+from jobify.engine import direct
 from jobify.exceptions import (
     ConfigurationError,
     InvalidCronError,
@@ -25,6 +26,8 @@ from jobify.exceptions import (
     NoResultError,
     TaskExitError,
 )
+from jobify.records import JobQuery
+from jobify.storage.memory import MemoryStorage
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
 
@@ -731,8 +734,10 @@ class Thing:
 
 @pytest.mark.parametrize("outcome", ["returns", "raises", "is retried", "times out", "is cancelled"])
 @pytest.mark.parametrize("has_middleware", [False, True])
-def test_jobs_leave_nothing_behind(outcome: str, has_middleware: bool) -> None:
-    app = Jobify(storage=False, exception_handlers={KeyError: print} if has_middleware else None)
+def test_jobs_leave_nothing_behind(outcome: str, has_middleware: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once their rows are forgotten."""
+    monkeypatch.setattr(direct, "_KEPT", 0)
+    app = Jobify(storage=MemoryStorage(keep=0), exception_handlers={KeyError: print} if has_middleware else None)
 
     @app.task(retry=SmartRetry(2, initial_delay=0) if outcome == "is retried" else None)
     async def task(thing: Thing) -> None:
@@ -759,28 +764,34 @@ def test_jobs_leave_nothing_behind(outcome: str, has_middleware: bool) -> None:
             del thing, made, job
             await soon(app.wait_all())
             await asyncio.sleep(0)
+            app.configs.storage.purge(now=2**62, limit=1)  # queues let go of what is past when somebody looks
             gc.collect()
             assert [ref() for ref in held if ref() is not None] == []
 
     run(main())
 
 
-def test_what_ended_in_memory_is_not_kept(app: Jobify) -> None:
-    app = Jobify(storage=False)
+def test_of_what_ended_in_memory_the_newest_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "_KEPT", 5)
+    app = Jobify(storage=MemoryStorage(keep=5))
 
     @app.task
-    async def task() -> None: ...
+    async def task(number: int) -> int:
+        return number
 
     async def main() -> None:
         async with app:
-            for _ in range(20):
-                await (await task.schedule().delay(0.001)).wait()
-            await (await task.schedule().push(job_id="named")).wait()
-            cancelled = await task.schedule().delay(300)
+            jobs = [await task.push(number) for number in range(8)]
+            jobs += [await task.schedule(number).delay(0.001 * number) for number in range(8, 12)]
+            for job in jobs:
+                await soon(job.wait())
+            cancelled = await task.schedule(0).delay(300)
             await cancelled.cancel()
-            from jobify.records import JobQuery
+            waiting = await task.schedule(0).delay(300)
 
-            assert app.configs.storage.find(JobQuery()) == []
+            found = {record.id: record for record in app.configs.storage.find(JobQuery())}
+            assert set(found) == {*(job.id for job in jobs[-4:]), cancelled.id, waiting.id}
+            assert found[jobs[-1].id].result == (11,)
 
     run(main())
 

@@ -11,32 +11,46 @@ from typing import Any, TypeVar
 
 import pytest
 
-from jobify.records import Claim, JobQuery
+from jobify.records import Claim, JobQuery, MessageKind, Report
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.claims import STEP
-from jobify.testing.storage_contract.given import NOW, SECOND, born, claim, end, job, look
+from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, born, claim, end, job, look
 
 T = TypeVar("T")
 
 CROWD = """
 WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
-INSERT INTO jobs (id, status, ready, fence, task, queue, priority, due_at, created_at, attempt, payload, delete_at)
-SELECT ? || n, ?, ?, 1, ?, 'default', 0, ?, 0, 0, x'00', ? FROM numbers
+INSERT INTO jobs (
+    id, status, ready, fence, task, queue, priority, due_at, created_at, attempt, payload, delete_at, finished_at,
+    blockers, unique_key, expires_at
+)
+SELECT
+    ?1 || n, ?2, ?3, 1, ?4, ?5, 0, ?6, 0, 0, x'00', ?7, iif(?2 = 'success', 1, NULL), ?8, ?1 || n, ?6 + 1000000000000
+FROM numbers
 """
 CROWDS: list[tuple[Any, ...]] = [
-    ("ended", "success", 0, "task", NOW, NOW + 10**12),
-    ("future", "scheduled", 0, "task", NOW + 10**12, None),
-    ("parked", "scheduled", 1, "unknown", NOW, None),
+    ("ended", "success", 0, "task", "default", NOW, NOW + 10**12, 0),
+    ("future", "scheduled", 0, "task", "default", NOW + 10**12, None, 0),
+    ("parked", "scheduled", 1, "unknown", "default", NOW, None, 0),
+    ("blocked", "scheduled", 1, "task", "default", NOW - 1, None, 1),
+    ("paused", "scheduled", 1, "task", "paused", NOW - 1, None, 0),
 ]
+DEPENDENTS = """
+INSERT INTO dependencies (parent, parent_id, child, is_open)
+SELECT parents.seq, parents.id, jobs.seq, 1 FROM jobs CROSS JOIN jobs AS parents ON parents.id = 'future1'
+WHERE jobs.blockers = 1
+"""
 
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SQLiteStorage]:
-    """100,000 ended, 100,000 future and 100,000 parked jobs."""
+    """100,000 each of ended, future, parked, blocked and paused jobs."""
     storage = SQLiteStorage(tmp_path_factory.mktemp("crowded") / "jobs.db", synchronous="normal")
     storage.open()
     for crowd in CROWDS:
         storage._database.execute(CROWD, crowd)
+    storage._database.execute(DEPENDENTS)
+    storage.pause_queue("paused")
     yield storage
     storage.close()
 
@@ -46,6 +60,8 @@ def empty(tmp_path: Path) -> Iterator[SQLiteStorage]:
     storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
     storage.open()
     storage.insert([job("parked", task="unknown"), job("future", due_at=NOW + 10**12)])
+    storage.insert([job("blocked", parents=("future",)), job("paused", queue="paused")])
+    storage.pause_queue("paused")
     yield storage
     storage.close()
 
@@ -84,7 +100,7 @@ def statements(storage: SQLiteStorage, function: Callable[[], object]) -> list[s
 
 def _life(storage: SQLiteStorage) -> dict[str, int]:
     """The steps of each call in the life of ten jobs."""
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     taken: list[Claim] = []
     jobs = [job(f"j{number}") for number in range(10)]
     calls: dict[str, Callable[[], object]] = {
@@ -100,7 +116,7 @@ def _life(storage: SQLiteStorage) -> dict[str, int]:
         "recover": lambda: storage.recover(now=NOW, max_crashes=3, delete_at=None),
         "find schedules": lambda: storage.find(JobQuery(is_schedule=True)),
         "get": lambda: storage.get(["j1", "j2"]),
-        "delete": lambda: storage.delete(["j1", "j2"]),
+        "delete": lambda: storage.delete(["j1", "j2"], now=NOW, delete_at=None),
         "purge": lambda: storage.purge(now=NOW + 3600 * SECOND, limit=100),
         "trim": lambda: storage.trim(keep=1, limit=100),
         "insert again": lambda: storage.insert([job("j3"), born("j4", owner)]),
@@ -109,13 +125,78 @@ def _life(storage: SQLiteStorage) -> dict[str, int]:
     return {name: steps(storage, call) for name, call in calls.items()}
 
 
-def test_no_call_costs_more_among_300_000_jobs(crowded: SQLiteStorage, empty: SQLiteStorage) -> None:
-    among_few, among_many = _life(empty), _life(crowded)
+def _family(storage: SQLiteStorage) -> dict[str, int]:
+    """The steps of each call in the lives of jobs that depend on each other, wait, pause, expire and report."""
+    owner = storage.register(PROFILE, now=NOW)
+    parents = [born(f"p{number}", owner) for number in range(3)]
+    children = [job(f"c{number}", parents=("p0", "p1")) for number in range(10)]
+    report = Report("p2", owner, 1, MessageKind.VALUE, NOW, b"x")
+    failed = JobQuery(statuses=("failed", "timeout"), is_dead=True, limit=10)
+    calls: dict[str, Callable[[], object]] = {
+        "insert parents": lambda: storage.insert(parents),
+        "insert children": lambda: storage.insert(children),
+        "insert what must be unique": lambda: storage.insert([job("u", unique_key="u"), job("v", unique_key="u")]),
+        "find what is unique": lambda: storage.find_unique("u"),
+        "relations": lambda: storage.relations("p0"),
+        "settle a parent": lambda: storage.settle([end(owner, parents[0])]),
+        "keep a parent": lambda: storage.purge(now=NOW + 3600 * SECOND, limit=100),
+        "fail a parent": lambda: storage.settle([end(owner, parents[1], status="failed", is_dead=True)]),
+        "find what failed": lambda: storage.find(failed),
+        "count what failed": lambda: storage.count(failed),
+        "retry": lambda: storage.retry(["p1"], now=NOW),
+        "report": lambda: storage.report([report] * 10),
+        "messages": lambda: storage.messages("p2", after=5, limit=10),
+        "insert what expires": lambda: storage.insert([job("e", expires_at=NOW + 1)]),
+        "expire": lambda: storage.expire(now=NOW + 1, limit=10, delete_at=None),
+        "expire nothing": lambda: storage.expire(now=NOW + 1, limit=10, delete_at=None),
+        "insert a schedule": lambda: storage.insert([job("s", rule="{}")]),
+        "pause": lambda: storage.pause(["s"]),
+        "resume": lambda: storage.resume(["s"], now=NOW),
+        "count what may go": lambda: storage.count_purgeable(now=NOW + 3600 * SECOND),
+        "delete a child": lambda: storage.delete(["c1"], now=NOW, delete_at=None),
+        "purge": lambda: storage.purge(now=NOW + 3600 * SECOND, limit=100),
+    }
+    return {name: steps(storage, call) for name, call in calls.items()}
+
+
+@pytest.mark.parametrize("calls", [_life, _family])
+def test_no_call_costs_more_among_500_000_jobs(
+    calls: Callable[[SQLiteStorage], dict[str, int]], crowded: SQLiteStorage, empty: SQLiteStorage
+) -> None:
+    among_few, among_many = calls(empty), calls(crowded)
     assert {name: count for name, count in among_many.items() if count > among_few[name] + 20} == {}
 
 
+def test_a_chain_costs_by_its_length_not_by_its_square(empty: SQLiteStorage) -> None:
+    """It is added in one call, and falls with its first job in one, too."""
+    owner = empty.register(PROFILE, now=NOW)
+
+    def chain(name: str, length: int) -> int:
+        first = born(f"{name}0", owner)
+        rest = [job(f"{name}{number}", parents=(f"{name}{number - 1}",)) for number in range(1, length)]
+        added = steps(empty, lambda: empty.insert([first, *rest]))
+        return added + steps(empty, lambda: empty.settle([end(owner, first, status="failed")]))
+
+    assert chain("long", 4000) < 1.2 * 10 * chain("short", 400)
+
+
+def test_a_crossing_of_many_ways_costs_by_the_ways(empty: SQLiteStorage) -> None:
+    """A thousand jobs that all lead to one, from which a thousand go on."""
+    owner = empty.register(PROFILE, now=NOW)
+
+    def crossing(name: str, width: int) -> int:
+        root = born(f"{name}root", owner)
+        before = [job(f"{name}a{number}", parents=(root.id,)) for number in range(width)]
+        middle = job(f"{name}b", parents=tuple(one.id for one in before))
+        after = [job(f"{name}c{number}", parents=(middle.id,)) for number in range(width)]
+        empty.insert([root, *before, middle, *after])
+        return steps(empty, lambda: empty.settle([end(owner, root, status="failed")]))
+
+    assert crossing("wide", 1000) < 1.2 * 10 * crossing("narrow", 100)
+
+
 def test_a_claim_costs_by_what_it_takes_not_by_what_is_ready(empty: SQLiteStorage) -> None:
-    owner = empty.register(now=NOW)
+    owner = empty.register(PROFILE, now=NOW)
     empty.insert([job(f"a{number}") for number in range(20)])
     among_few = steps(empty, lambda: look(empty, owner, limit=19))
     # The same due time, and other priorities, and other times: whatever orders them, nobody reads them all.
@@ -128,7 +209,7 @@ def test_a_claim_costs_by_what_it_takes_not_by_what_is_ready(empty: SQLiteStorag
 
 def test_a_hundred_thousand_overdue_jobs_are_staged_in_steps(crowded: SQLiteStorage, empty: SQLiteStorage) -> None:
     empty.insert([job(f"{number}", due_at=NOW + SECOND) for number in range(STEP)])
-    owners = [storage.register(now=NOW) for storage in (empty, crowded)]
+    owners = [storage.register(PROFILE, now=NOW) for storage in (empty, crowded)]
     late = NOW + 10**12
     few = steps(empty, lambda: look(empty, owners[0], limit=10, now=NOW + SECOND))
     many = steps(crowded, lambda: look(crowded, owners[1], limit=10, now=late))
@@ -136,7 +217,7 @@ def test_a_hundred_thousand_overdue_jobs_are_staged_in_steps(crowded: SQLiteStor
 
 
 def test_a_batch_is_one_statement(empty: SQLiteStorage) -> None:
-    owner = empty.register(now=NOW)
+    owner = empty.register(PROFILE, now=NOW)
     jobs = [job(f"{number:03}") for number in range(500)]
     newborn = [born(f"b{number:03}", owner) for number in range(500)]
     taken: list[Claim] = []
@@ -152,18 +233,18 @@ def test_a_batch_is_one_statement(empty: SQLiteStorage) -> None:
 
 
 def test_nothing_to_do_is_one_read_and_no_lock(empty: SQLiteStorage) -> None:
-    owner = empty.register(now=NOW)
+    owner = empty.register(PROFILE, now=NOW)
     assert statements(empty, lambda: look(empty, owner)) == ["WITH"]
     assert statements(empty, lambda: empty.recover(now=NOW, max_crashes=3, delete_at=None)) == ["SELECT"]
     assert statements(empty, lambda: empty.cancel_requests(owner)) == ["SELECT"]
     assert statements(empty, empty.changed) == ["PRAGMA"]
     bell = empty.bell
     assert bell is not None
-    assert statements(empty, bell.ring) == []
+    assert statements(empty, lambda: bell.ring(workers=True, clients=True, owners=[owner])) == []
 
 
 def test_the_next_due_time_spares_a_look(empty: SQLiteStorage) -> None:
-    owner = empty.register(now=NOW)
+    owner = empty.register(PROFILE, now=NOW)
     empty.insert([job("a", due_at=NOW + 1)])
     look(empty, owner)
     assert statements(empty, lambda: look(empty, owner, now=NOW + 1)) == ["UPDATE", "WITH", "UPDATE"]

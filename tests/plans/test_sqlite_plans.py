@@ -9,18 +9,35 @@ from typing import Any
 
 import pytest
 
+from jobify.records import JobQuery
 from jobify.storage.sqlite import statements
+from jobify.storage.sqlite.filters import filters_of, page_of
+from jobify.storage.sqlite.jobs import _IF_PLAIN
 from jobify.storage.sqlite.schema import migrations
 from jobify.storage.sqlite.statements import sql
 
 FIELDS: dict[str, Any] = {
-    "rows": (4, 17),
+    "rows": (4, 19),
     "ids": 4,
     "tasks": 4,
     "in_queues": "AND pairs.queue IN (?, ?)",
     "filters": "1",
+    "order": "id",
+    "if_plain": _IF_PLAIN,
 }
-WIDTHS = {"settle": 14, "record": 9, "take": 2, "taken": 2, "held": 3}
+WIDTHS = {
+    "settle": 15,
+    "record": 9,
+    "take": 2,
+    "taken": 2,
+    "held": 3,
+    "depend": 3,
+    "block": 2,
+    "cancel_dependents": 4,
+    "reporting": 3,
+    "progress": 2,
+    "publish": 7,
+}
 
 SCANS = {
     # An answer about everything reads everything.
@@ -28,17 +45,24 @@ SCANS = {
     "find": ["SCAN jobs USING INDEX sqlite_autoindex_jobs_1"],
     "find_live": ["SCAN jobs USING INDEX jobs_live"],
     "find_running": ["SCAN jobs USING INDEX jobs_running"],
+    "find_unsuccessful": ["SCAN jobs USING INDEX jobs_unsuccessful"],
     "count_live": [
         "SCAN jobs USING INDEX jobs_ready",
         "SCAN jobs USING INDEX jobs_staged",
+        "SCAN jobs USING INDEX jobs_blocked",
         "SCAN jobs USING INDEX jobs_running",
     ],
+    "count_running": ["SCAN jobs USING INDEX jobs_running"],
+    "count_unsuccessful": ["SCAN jobs USING INDEX jobs_unsuccessful"],
     # The first entry of an index.
     "pick": ["SCAN jobs USING INDEX jobs_ready"],
     # All schedules, which are few.
     "trim": ["SCAN jobs USING INDEX jobs_schedules"],
 }
 """Which scans of the table of jobs are meant."""
+
+JOBS = "jobs|held|head|later|child|children|parents|heirs|other"
+"""The names that the table of jobs has in statements."""
 
 
 @pytest.fixture
@@ -53,7 +77,7 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 def _plan(connection: sqlite3.Connection, name: str, **fields: Any) -> list[str]:
     wanted = {field for field in FIELDS if f"{{{field}}}" in statements._STATEMENTS[name]}
-    values = {**FIELDS, "rows": (4, WIDTHS.get(name, 17)), **fields}
+    values = {**FIELDS, "rows": (4, WIDTHS.get(name, 19)), **fields}
     text = sql(name, **{field: values[field] for field in wanted})
     count = max([int(number) for number in re.findall(r"\?(\d+)", text)], default=0)
     anonymous = len(re.findall(r"\?(?!\d)", text))
@@ -62,22 +86,38 @@ def _plan(connection: sqlite3.Connection, name: str, **fields: Any) -> list[str]
     return [detail.replace("COVERING INDEX", "INDEX") for *_, detail in rows]
 
 
-NAMES = sorted(set(statements._STATEMENTS) - {"record_columns", "data_version"})
+NAMES = sorted(set(statements._STATEMENTS) - {"record_columns", "has_metadata"})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_jobs_are_searched_not_scanned(connection: sqlite3.Connection, name: str) -> None:
     plan = _plan(connection, name)
-    scans = [step for step in plan if re.match(r"SCAN (jobs|held|head|later)\b", step)]
+    scans = [step for step in plan if re.match(rf"SCAN ({JOBS})\b", step)]
     assert scans == SCANS.get(name, [])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_histories_are_searched_not_scanned(connection: sqlite3.Connection, name: str) -> None:
-    assert not [step for step in _plan(connection, name) if re.match(r"SCAN (attempts|kept)\b", step)]
+def test_what_belongs_to_jobs_is_searched_not_scanned(connection: sqlite3.Connection, name: str) -> None:
+    belongings = r"SCAN (attempts|kept|dependencies|messages)\b"
+    assert not [step for step in _plan(connection, name) if re.match(belongings, step)]
 
 
-@pytest.mark.parametrize("name", ["pick", "promote", "purge", "trim", "find", "find_live", "attempts"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pick",
+        "promote",
+        "purge",
+        "outdated",
+        "expired",
+        "trim",
+        "find",
+        "find_live",
+        "attempts",
+        "messages",
+        "relations",
+    ],
+)
 def test_an_index_gives_the_order(connection: sqlite3.Connection, name: str) -> None:
     assert not [step for step in _plan(connection, name) if "ORDER BY" in step]
 
@@ -99,7 +139,25 @@ def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Conne
     ("name", "index"),
     [
         ("promote", "jobs_staged"),
-        ("purge", "jobs_expiring"),
+        ("purge", "jobs_outdated"),
+        ("outdated", "jobs_outdated"),
+        ("outdated", "dependencies_of_parent"),
+        ("count_purgeable", "jobs_outdated"),
+        ("count_purgeable", "dependencies_of_parent"),
+        ("expired", "jobs_expiring"),
+        ("keys_taken", "jobs_unique"),
+        ("find_unique", "jobs_unique"),
+        ("retry", "jobs_unique"),
+        ("unblock", "dependencies_of_parent"),
+        ("freeing", "dependencies_of_parent"),
+        ("doomed", "dependencies_of_parent"),
+        ("doomed", "dependencies_of_child"),
+        ("close_dependencies", "dependencies_of_parent"),
+        ("let_go", "dependencies_of_child"),
+        ("forget_parents", "dependencies_of_child"),
+        ("relations", "dependencies_of_parent"),
+        ("relations", "dependencies_of_child"),
+        ("reporting", "sqlite_autoindex_jobs_1"),
         ("cancel_requests", "jobs_cancelling"),
         ("lost", "jobs_running"),
         ("give_back", "jobs_running"),
@@ -118,6 +176,27 @@ def test_each_question_has_its_index(connection: sqlite3.Connection, name: str, 
 def test_schedules_are_found_among_any_number_of_jobs(connection: sqlite3.Connection) -> None:
     plan = _plan(connection, "find", filters="1 AND rule IS NOT NULL")
     assert "SCAN jobs USING INDEX jobs_schedules" in plan
+
+
+@pytest.mark.parametrize("order", ["id", "id DESC"])
+@pytest.mark.parametrize("name", ["find", "find_live", "find_unsuccessful"])
+def test_an_index_gives_either_order(connection: sqlite3.Connection, name: str, order: str) -> None:
+    filters = filters_of(JobQuery(statuses=("failed",), is_dead=True))[0] if name == "find_unsuccessful" else "1"
+    assert not [step for step in _plan(connection, name, order=order, filters=filters) if "ORDER BY" in step]
+
+
+def test_one_status_is_found_and_counted_among_the_unsuccessful(connection: sqlite3.Connection) -> None:
+    filters, _ = page_of(JobQuery(statuses=("failed",), after_id="x"))
+    index = "USING INDEX jobs_unsuccessful"
+    assert f"SEARCH jobs {index} (status=? AND id>?)" in _plan(connection, "find_unsuccessful", filters=filters)
+    filters, _ = filters_of(JobQuery(statuses=("failed", "timeout")))
+    assert f"SEARCH jobs {index} (status=?)" in _plan(connection, "count_unsuccessful", filters=filters)
+
+
+def test_what_an_owner_runs_is_found_by_the_owner(connection: sqlite3.Connection) -> None:
+    filters, _ = filters_of(JobQuery(owner=1))
+    for name in ("find_running", "count_running"):
+        assert "SEARCH jobs USING INDEX jobs_running (owner=?)" in _plan(connection, name, filters=filters)
 
 
 def test_a_long_history_is_cut_without_reading_what_is_kept(connection: sqlite3.Connection) -> None:

@@ -2,82 +2,42 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from crowd import in_processes, opened
 
 from jobify.exceptions import StorageUnavailableError
 from jobify.records import JobQuery
-from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.schema import migrations
-from jobify.testing.storage_contract.given import NOW, born, claimed, end, job, look, one
-
-SPAWN = multiprocessing.get_context("spawn")
-
-
-def _in_processes(count: int, work: Callable[..., Any], path: Path) -> list[Any]:
-    """What ``work(path, number)`` returns in each of ``count`` processes that start at the same moment."""
-    start = SPAWN.Barrier(count)
-    answers = SPAWN.Queue()
-    arguments = [(work, str(path), number, start, answers) for number in range(count)]
-    processes = [SPAWN.Process(target=_call, args=some) for some in arguments]
-    for process in processes:
-        process.start()
-    found = [answers.get(timeout=100) for _ in processes]
-    for process in processes:
-        process.join()
-    for answer in found:
-        if isinstance(answer, BaseException):
-            raise answer
-    return found
-
-
-def _call(work: Callable[..., Any], path: str, number: int, start: Any, answers: Any) -> None:
-    try:
-        start.wait()
-        answers.put(work(path, number))
-    except BaseException as error:
-        answers.put(error)
-
-
-@contextmanager
-def _opened(path: str | Path, **options: Any) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(path, **{"synchronous": "normal", **options})
-    storage.open()
-    try:
-        yield storage
-    finally:
-        storage.close()
-
+from jobify.testing.storage_contract.given import NOW, PROFILE, born, claimed, end, job, look, one
 
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
 def _open_and_insert(path: str, number: int) -> int:
-    with _opened(path) as storage:
+    with opened(path) as storage:
         storage.insert([job(str(number))])
-        return storage.register(now=NOW)
+        return storage.register(PROFILE, now=NOW)
 
 
 def test_eight_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
-    owners = _in_processes(8, _open_and_insert, tmp_path / "jobs.db")
+    owners = in_processes(8, _open_and_insert, tmp_path / "jobs.db")
     assert len(set(owners)) == 8
-    with _opened(tmp_path / "jobs.db") as storage:
+    with opened(tmp_path / "jobs.db") as storage:
         assert len(storage.find(JobQuery())) == 8
         assert storage._database.row("PRAGMA user_version") == (len(migrations()),)
 
 
 def _insert_the_same(path: str, number: int) -> list[str]:
     added: list[str] = []
-    with _opened(path) as storage:
+    with opened(path) as storage:
         for batch in range(20):
             jobs = [job(f"{batch:02}-{index:02}", payload=b"%d" % number) for index in range(25)]
             added += [one.id for one, is_added in zip(jobs, storage.insert(jobs), strict=True) if is_added]
@@ -86,10 +46,10 @@ def _insert_the_same(path: str, number: int) -> list[str]:
 
 def test_an_id_is_given_once_however_many_want_it(tmp_path: Path) -> None:
     """B2."""
-    added = _in_processes(4, _insert_the_same, tmp_path / "jobs.db")
+    added = in_processes(4, _insert_the_same, tmp_path / "jobs.db")
     ids = [id for some in added for id in some]
     assert len(ids) == len(set(ids)) == 500
-    with _opened(tmp_path / "jobs.db") as storage:
+    with opened(tmp_path / "jobs.db") as storage:
         by = {record.id: int(record.payload) for record in storage.find(JobQuery(limit=1000))}
         assert by == {id: number for number, some in enumerate(_sorted_by_process(added, by)) for id in some}
 
@@ -107,8 +67,8 @@ def _sorted_by_process(added: list[list[str]], by: dict[str, int]) -> list[list[
 def _drain(path: str, number: int) -> tuple[list[str], int]:
     ran: list[str] = []
     empty_handed = 0
-    with _opened(path) as storage:
-        owner = storage.register(now=NOW)
+    with opened(path) as storage:
+        owner = storage.register(PROFILE, now=NOW)
         while True:
             found = look(storage, owner, limit=5 + number)
             ran += [claim.id for claim in found.claims]
@@ -121,42 +81,42 @@ def _drain(path: str, number: int) -> tuple[list[str], int]:
 
 def test_four_workers_run_each_job_once(tmp_path: Path) -> None:
     """B1."""
-    with _opened(tmp_path / "jobs.db") as storage:
+    with opened(tmp_path / "jobs.db") as storage:
         storage.insert([job(f"{number:05}") for number in range(3000)])
-        answers = _in_processes(4, _drain, tmp_path / "jobs.db")
+        answers = in_processes(4, _drain, tmp_path / "jobs.db")
         ran = Counter(id for ids, _ in answers for id in ids)
         assert ran == Counter(f"{number:05}" for number in range(3000))
-        assert storage.count(JobQuery()) == {("task", "default", "success"): 3000}
+        assert storage.count(JobQuery()) == {("task", "default", "success", False): 3000}
 
 
 def _recover(path: str, number: int) -> list[str]:
-    with _opened(path) as storage:
+    with opened(path) as storage:
         return [found.id for found in storage.recover(now=NOW, max_crashes=3, delete_at=None)]
 
 
 def test_each_job_of_the_dead_is_recovered_once(tmp_path: Path) -> None:
-    with _opened(tmp_path / "jobs.db") as storage:
+    with opened(tmp_path / "jobs.db") as storage:
         for _ in range(4):
-            owner = storage.register(now=NOW)
+            owner = storage.register(PROFILE, now=NOW)
             storage.insert([born(f"{owner}-{number:03}", owner) for number in range(100)])
-    answers = _in_processes(4, _recover, tmp_path / "jobs.db")
+    answers = in_processes(4, _recover, tmp_path / "jobs.db")
     recovered = [id for ids in answers for id in ids]
     assert len(recovered) == len(set(recovered)) == 400
-    with _opened(tmp_path / "jobs.db") as storage:
+    with opened(tmp_path / "jobs.db") as storage:
         assert storage.owners() == []
         assert {record.crashes for record in storage.find(JobQuery(limit=1000))} == {1}
 
 
 def _write_often(path: str, number: int) -> int:
-    with _opened(path) as storage:
+    with opened(path) as storage:
         for index in range(150):
             storage.insert([job(f"{number}-{index}")])
         return number
 
 
 def test_nobody_starves_among_many_writers(tmp_path: Path) -> None:
-    assert sorted(_in_processes(6, _write_often, tmp_path / "jobs.db")) == list(range(6))
-    with _opened(tmp_path / "jobs.db") as storage:
+    assert sorted(in_processes(6, _write_often, tmp_path / "jobs.db")) == list(range(6))
+    with opened(tmp_path / "jobs.db") as storage:
         assert len(storage.find(JobQuery(limit=1000))) == 900
 
 
@@ -166,8 +126,8 @@ def test_nobody_starves_among_many_writers(tmp_path: Path) -> None:
 def test_between_pick_and_take_others_may_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind of change, made at the worst moment: after the jobs were picked and before they are taken."""
     path = tmp_path / "jobs.db"
-    with _opened(path) as storage, _opened(path) as other:
-        owner, theirs = storage.register(now=NOW), other.register(now=NOW)
+    with opened(path) as storage, opened(path) as other:
+        owner, theirs = storage.register(PROFILE, now=NOW), other.register(PROFILE, now=NOW)
         storage.insert([job(id) for id in ("claimed", "again", "moved", "put", "deleted", "cancelled", "kept")])
         pick = type(storage._claims)._pick
         tries = []
@@ -181,7 +141,7 @@ def test_between_pick_and_take_others_may_be_faster(tmp_path: Path, monkeypatch:
                 other.settle([again])
                 other.move("moved", due_at=NOW - 5, now=NOW)
                 other.put(job("put", payload=b"new"))
-                other.delete(["deleted"])
+                other.delete(["deleted"], now=NOW, delete_at=None)
                 other.insert([job("new")])
                 other.cancel(["cancelled"], reason="x", now=NOW, delete_at=None)
             return picked
@@ -206,8 +166,8 @@ def test_who_loses_every_time_picks_under_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: int
 ) -> None:
     path = tmp_path / "jobs.db"
-    with _opened(path) as storage, _opened(path) as other:
-        owner, theirs = storage.register(now=NOW), other.register(now=NOW)
+    with opened(path) as storage, opened(path) as other:
+        owner, theirs = storage.register(PROFILE, now=NOW), other.register(PROFILE, now=NOW)
         storage.insert([job(str(number)) for number in range(4)])
         pick = type(storage._claims)._pick
         lost: list[str] = []
@@ -225,8 +185,8 @@ def test_who_loses_every_time_picks_under_the_lock(
 def test_a_job_may_end_while_its_replacement_is_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After it was seen running and before the replacement is kept beside it."""
     path = tmp_path / "jobs.db"
-    with _opened(path) as storage, _opened(path) as other:
-        owner = other.register(now=NOW)
+    with opened(path) as storage, opened(path) as other:
+        owner = other.register(PROFILE, now=NOW)
         held = claimed(other, owner, "a")
         transaction = type(storage._database).transaction
 
@@ -246,7 +206,7 @@ def test_a_job_may_end_while_its_replacement_is_put(tmp_path: Path, monkeypatch:
 @pytest.fixture
 def lock(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """Something else that can take the file's write lock."""
-    with _opened(tmp_path / "jobs.db"):
+    with opened(tmp_path / "jobs.db"):
         connection = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None, check_same_thread=False)
         yield connection
         connection.close()
@@ -264,7 +224,7 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, lock: sqlite3.Connectio
         sleep(seconds)
 
     monkeypatch.setattr("jobify.storage.sqlite.database.time.sleep", pause)
-    with _opened(tmp_path / "jobs.db") as storage:
+    with opened(tmp_path / "jobs.db") as storage:
         lock.execute("BEGIN IMMEDIATE")
         assert storage.insert([job("a")]) == [True]
         assert len(pauses) == 20
@@ -276,8 +236,8 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, lock: sqlite3.Connectio
 
 
 def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sqlite3.Connection) -> None:
-    with _opened(tmp_path / "jobs.db", timeout=0.05) as storage:
-        owner = storage.register(now=NOW)
+    with opened(tmp_path / "jobs.db", timeout=0.05) as storage:
+        owner = storage.register(PROFILE, now=NOW)
         held = claimed(storage, owner, "held")
         storage.insert([job("waits"), job("later", due_at=NOW + 9)])
         before = storage.find(JobQuery())
@@ -290,7 +250,7 @@ def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sql
             lambda: storage.put(job("waits")),
             lambda: storage.cancel(["waits"], reason="x", now=NOW, delete_at=None),
             lambda: storage.transaction().__enter__(),
-            lambda: storage.register(now=NOW),
+            lambda: storage.register(PROFILE, now=NOW),
         ):
             with pytest.raises(StorageUnavailableError, match="locked"):
                 write()
@@ -307,7 +267,7 @@ def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sql
 
 def test_a_block_holds_the_lock_from_its_beginning(tmp_path: Path) -> None:
     """So that what it reads is still true when it writes."""
-    with _opened(tmp_path / "jobs.db") as storage, _opened(tmp_path / "jobs.db", timeout=0) as other:
+    with opened(tmp_path / "jobs.db") as storage, opened(tmp_path / "jobs.db", timeout=0) as other:
         with storage.transaction():
             assert storage.get(["a"]) == []
             with pytest.raises(StorageUnavailableError, match="locked"):
@@ -317,7 +277,7 @@ def test_a_block_holds_the_lock_from_its_beginning(tmp_path: Path) -> None:
 
 
 def test_readers_do_not_wait_for_a_transaction(tmp_path: Path) -> None:
-    with _opened(tmp_path / "jobs.db") as storage, _opened(tmp_path / "jobs.db", timeout=0) as other:
+    with opened(tmp_path / "jobs.db") as storage, opened(tmp_path / "jobs.db", timeout=0) as other:
         storage.insert([job("a")])
         with storage.transaction():
             storage.insert([job("b")])

@@ -34,6 +34,21 @@ __all__ = ("Producer",)
 ReturnT = TypeVar("ReturnT")
 
 
+class Preview:
+    """What the retention of an app would delete."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def preview(self) -> dict[str, int]:
+        """How many ended jobs may be deleted by now, by the six words. The janitor of any worker does it."""
+        return self._client.board.purgeable()
+
+    async def apreview(self) -> dict[str, int]:
+        """:meth:`preview`, without blocking the event loop."""
+        return await self._client.call(self.preview)
+
+
 class Producer(Router):
     """Enqueuing and asking, in any process, thread or event loop, whether or not the app runs there.
 
@@ -203,6 +218,11 @@ class Producer(Router):
     async def apurge_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """:meth:`purge_jobs`, without blocking the event loop."""
         return await self._client.call(self.purge_jobs, **filters)
+
+    @property
+    def retention(self) -> Preview:
+        """How long ended jobs are kept: ``app.retention.preview()`` counts those that may be deleted by now."""
+        return Preview(self._client)
 
     # -- queues, workers, schedules ------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextvars import Context
 from enum import Enum
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 from msgspec import Struct
 
 from jobify.cron import Cron
+from jobify.current import TIMED_OUT, is_overdue
 from jobify.engine.backend import Backend
 from jobify.engine.lanes import LaneSlots
+from jobify.engine.reporter import Voice
 from jobify.job import Job
 from jobify.misfire import Missed, NextDue
 from jobify.options import RunMode
-from jobify.records import Claim, JobRecord
+from jobify.records import Claim, JobRecord, MessageKind
 from jobify.registry import DECLARED_SUFFIX, Endpoint
 from jobify.runners.base import Call
 from jobify.status import JobStatus
@@ -64,6 +67,7 @@ class Attempt(Struct, eq=False, gc=False):
     job: Job[Any] | None
     fence: int = 1
     number: int = 1
+    queue: str = "default"
     origin: int | None = None
     payload: Any = None
     options: str | None = None
@@ -71,6 +75,11 @@ class Attempt(Struct, eq=False, gc=False):
     args: Any = UNSET
     kwargs: dict[str, Any] = {}
     run: Run | None = None
+    voice: Voice | None = None
+    """What it has reported; None: nothing yet."""
+    timeout: float | None = None
+    deadline: float | None = None
+    """See :class:`~jobify.current.Running`."""
     call: Call | None = None
     """The function at work in a thread or a process."""
     context: Context | None = None
@@ -78,6 +87,7 @@ class Attempt(Struct, eq=False, gc=False):
     task: asyncio.Task[None] | None = None
     started_at: Microseconds = 0
     has_begun: bool = False
+    is_over: bool = False
     interruption: Interruption | None = None
     is_replaced: bool = False
     """Another job stands behind this id by now; it begins when this attempt is over."""
@@ -92,6 +102,7 @@ class Attempt(Struct, eq=False, gc=False):
         attempt = cls(backend, endpoint, lane, claim.id, claim.due_at, job)
         attempt.fence = claim.fence
         attempt.number = claim.attempt
+        attempt.queue = claim.queue
         attempt.origin = claim.origin
         attempt.payload = claim.payload
         attempt.options = claim.options
@@ -125,3 +136,40 @@ class Attempt(Struct, eq=False, gc=False):
         # an attempt that has not begun looks at ``interruption`` when it begins.
         if self.task is not None and self.has_begun:
             self.task.cancel()
+
+    # -- what current_job shows of it (jobify.current.Running) ---------------------------------------------------------
+
+    @property
+    def task_name(self) -> str:
+        return self.endpoint.name
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return dict(self.endpoint.options.get("metadata") or {})
+
+    def stop_reason(self) -> str | None:
+        """Why it was told to stop."""
+        if self.interruption is not None:
+            return self.interruption.value
+        if is_overdue(self):
+            return TIMED_OUT
+        return "shutdown" if self.call is not None and self.call.stop.is_set() else None
+
+    def encode(self, value: Any) -> Any:
+        """See :meth:`Backend.encode_value`."""
+        return self.backend.encode_value(value)
+
+    def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
+        """Pass a report on. What outlives the attempt (a thread, a task) has nothing to say any more."""
+        if not self.is_over:
+            voice = self.voice or self.backend.reporter.give_voice(self, self.backend.owner, self.fence)
+            voice.say(self, kind, data, level)
+
+    def hear(self, message: tuple[MessageKind, Any, str | None]) -> Awaitable[None] | None:
+        """Pass on what its child process reports; what to await before the next one is taken."""
+        self.report(*message)
+        return None if self.voice is None else self.voice.room()

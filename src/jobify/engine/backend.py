@@ -9,8 +9,10 @@ from jobify.clock import Clock
 from jobify.engine.direct import DirectGate
 from jobify.engine.gate import Gate, ThreadGate
 from jobify.engine.queues import Queues
+from jobify.engine.reporter import Reporter
 from jobify.records import OwnerProfile
 from jobify.registry import Endpoint
+from jobify.serializers.base import Serializer
 from jobify.serializers.codec import Codec
 from jobify.serializers.objects import ObjectCodec
 from jobify.storage.base import Storage
@@ -31,6 +33,7 @@ class Backend:
         self.is_durable = storage.is_durable
         self.gate: Gate = DirectGate(storage) if in_memory else ThreadGate(storage)
         self.owner = 0
+        self.reporter = Reporter(self.gate, clock)
         self.queues = Queues(None if in_memory else queues)
         self.is_in_memory = in_memory
         self._codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
@@ -38,6 +41,7 @@ class Backend:
 
     async def start(self, profile: OwnerProfile) -> None:
         """Open the storage and become an owner in it."""
+        self.reporter.start()
         await self.gate.start()
         try:
             self.owner = await self.gate.call(lambda: self.storage.register(profile, now=self._clock.now()))
@@ -69,6 +73,15 @@ class Backend:
     def decode_result(self, endpoint: Endpoint | None, data: Any) -> Any:
         """What a task returned, from the row; None: a task of another app. PayloadError if it cannot be read."""
         return self._codec.decode_result(data, Any if endpoint is None else endpoint.spec.result_type)
+
+    def encode_value(self, value: Any) -> Any:
+        """What a task publishes, for a report; PayloadError if it cannot be written."""
+        return self._codec.encode_value(value)
+
+    @property
+    def serializer(self) -> Serializer | None:
+        """What a child process encodes published values with; None: they stay what they are."""
+        return self._codec.serializer if isinstance(self._codec, Codec) else None
 
 
 class Backends(NamedTuple):

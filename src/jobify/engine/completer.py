@@ -15,10 +15,11 @@ from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.exchange import Exchange
 from jobify.engine.news import ORDER, WORK, News
+from jobify.engine.reporter import Voice
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
 from jobify.engine.verdict import settlement_of, skip_settlement
-from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, shown
+from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, StorageUnavailableError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Settled, Settlement
@@ -76,7 +77,7 @@ class Completer:
 
     def _give_up(self) -> None:
         self._has_given_up = True
-        for attempt, error in self._stuck.values():
+        for attempt, error in list(self._stuck.values()):
             log.error("The outcome of job %s could not be stored and is lost: %s", attempt.id, error)
             if attempt.job is not None:
                 attempt.job.end(JobStatus.CANCELLED, error)
@@ -119,6 +120,8 @@ class Completer:
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
 
     def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
+        if attempt.voice is not None and self._waits_for(attempt, attempt.voice, outcome, now):
+            return
         result, problem = self._encode(attempt, outcome)
         try:
             settlement = settlement_of(attempt, outcome, result, now=now, retention=self._retention)
@@ -129,6 +132,15 @@ class Completer:
         if problem is not None:
             settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
         self._write(attempt, outcome, settlement, _FIRST_PAUSE)
+
+    def _waits_for(self, attempt: Attempt, voice: Voice, outcome: Outcome, now: Microseconds) -> bool:
+        """Whether what the attempt has reported is still to be stored; the outcome follows it."""
+        is_waiting = voice.finish(partial(self._settle, attempt, outcome, now))
+        if is_waiting:
+            self._stuck[id(attempt)] = (attempt, StorageUnavailableError("What it has reported is not stored yet."))
+        else:
+            self._stuck.pop(id(attempt), None)
+        return is_waiting
 
     def _encode(self, attempt: Attempt, outcome: Outcome) -> tuple[bytes | None, str | None]:
         if type(outcome) is not Succeeded:
@@ -184,6 +196,8 @@ class Completer:
         # The frames of an error's traceback lead to the attempt, and the handle leads to the error. Attempts are out of
         # the garbage collector's sight, so a circle through one would stay for ever.
         attempt.job, attempt.args, attempt.kwargs = None, UNSET, {}
+        if attempt.voice is not None:
+            attempt.voice.close()
         if self._stuck:
             self._stuck.pop(id(attempt), None)
         self._open -= 1

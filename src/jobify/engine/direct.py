@@ -4,20 +4,20 @@ A job that is born claimed, runs and ends has no use for a row as long as nobody
 with how it ended, and given when somebody makes a call that might concern it, in this app or by another user of the
 storage object (``storage/sharing.py``); that one may sit in any thread, so a lock is held while the storage is used.
 
-Memory is no archive: of the jobs that have ended the newest ones are kept, whatever the retention says.
+Memory is no archive: of the jobs that have ended the newest ones are kept, here as in the storage.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
 from jobify.engine.lines import Answer
 from jobify.engine.news import News
-from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
+from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
 from jobify.types import Microseconds
@@ -26,11 +26,8 @@ __all__ = ("DirectGate",)
 
 T = TypeVar("T")
 
-_THE_END_OF_TIME: Microseconds = 2**63 - 1
 _KEPT: Final = 10_000
-"""Jobs that have ended and can be asked for."""
-_ROUND: Final = 1000
-"""Calls between two looks how many there are."""
+"""Rows of ended jobs that are held back at most."""
 
 
 class DirectGate:
@@ -43,7 +40,6 @@ class DirectGate:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unborn: dict[str, NewJob] = {}
         self._ended: deque[tuple[NewJob, Settlement]] = deque(maxlen=_KEPT)
-        self._written = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -93,9 +89,17 @@ class DirectGate:
                 if job is not None:
                     self.storage.insert((job,))
                 (settled,) = self.storage.settle((settlement,))
-                self._tidy(1)
         self.tell_others()
         answer(settled)
+
+    def report(self, reports: Sequence[Report], answer: Answer) -> None:
+        with self._shared.lock:
+            job = self._unborn.pop(reports[0].job_id, None)
+            if job is not None:  # whoever follows a job finds it
+                self.storage.insert((job,))
+            held = self.storage.report(reports)
+        self.tell_others()
+        answer(held)
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         with self._shared.lock:
@@ -104,10 +108,7 @@ class DirectGate:
     async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
         with self._shared.lock:
             self._shared.bring_up_to_date()
-            try:
-                value = function()
-            finally:
-                self._tidy(1)
+            value = function()
         if news is not None:
             self.tell_others()
         return value
@@ -125,20 +126,9 @@ class DirectGate:
             ended, self._ended = self._ended, deque(maxlen=_KEPT)
             self.storage.insert([job for job, _ in ended])
             self.storage.settle([settlement for _, settlement in ended])
-            self._tidy(len(ended))
         if self._unborn:
             self.storage.insert(tuple(self._unborn.values()))
             self._unborn.clear()
-
-    def _tidy(self, written: int) -> None:
-        """Delete the oldest of those that have ended, should they have become too many since the last look."""
-        self._written += written
-        if self._written < _ROUND:
-            return
-        self._written = 0
-        excess = sum(self.storage.count_purgeable(now=_THE_END_OF_TIME).values()) - _KEPT
-        if excess > 0:
-            self.storage.purge(now=_THE_END_OF_TIME, limit=excess)
 
 
 def _nothing() -> None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from jobify.clock import SECOND, Clock
 from jobify.context import JobContext, Runnable
+from jobify.current import RUNNING
 from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.completer import Completer
 from jobify.engine.handles import Handles
@@ -28,6 +29,7 @@ from jobify.exceptions import PayloadError
 from jobify.joboptions import Inputs, read_options
 from jobify.options import RunMode
 from jobify.registry import Registry
+from jobify.runners.badge import badge_of
 from jobify.runners.base import Call, Runner
 from jobify.schedule import ScheduleBuilder, Scheduler
 from jobify.settings import JobifyConfiguration
@@ -70,12 +72,6 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self._make_task = _task_maker(self._loop)
 
-    def __iter__(self) -> Iterator[Attempt]:
-        return iter(list(self._attempts.values()))
-
-    def __len__(self) -> int:
-        return len(self._attempts)
-
     async def idle(self) -> None:
         """Return when no attempt runs."""
         await self._is_idle.wait()
@@ -102,6 +98,7 @@ class Executor:
 
     async def _carry(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""
+        RUNNING.set(attempt)
         attempt.has_begun = True
         attempt.started_at = self._clock.now()
         value: Any = None
@@ -117,6 +114,8 @@ class Executor:
                 attempt.interruption = Interruption.SHUTDOWN
         now = self._clock.now()
         outcome = outcome_of(attempt, value, error, now=now, max_crashes=self._config.limits.max_crashes)
+        attempt.is_over = True
+        RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
         del self._attempts[attempt.id]
         attempt.task = None  # of no more use; without it a job in flight is four objects fewer
         if not self._attempts:
@@ -152,7 +151,18 @@ class Executor:
             running: Awaitable[Any] = endpoint.func(*args, **kwargs)
             return running
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
+        if endpoint.run_mode is RunMode.PROCESS:
+            return self._run_apart(attempt, call)
         return self._runners[endpoint.run_mode].run(call)
+
+    async def _run_apart(self, attempt: Attempt, call: Call) -> Any:
+        """In a process that is told which job it carries out, and may report on it."""
+        call.badge = badge_of(attempt, attempt.backend.serializer)
+        call.on_message = attempt.hear
+        try:
+            return await self._runners[RunMode.PROCESS].run(call)
+        finally:
+            call.on_message = None  # the garbage collector does not see circles through an attempt
 
     def _context(self, attempt: Attempt) -> JobContext:
         """What middleware, handlers and INJECT parameters see."""

@@ -4,9 +4,9 @@ A storage is blocking code. A :class:`Gate` gives it one thread of its own. All 
 arrive while a transaction runs share the next one, so that under load the price of a commit (a flush to the disk) is
 paid once for hundreds of jobs, and without load a call does not wait for company.
 
-Within a group the order is: inserts, settlements, claims, then everything else one by one. That is a legal order: a
-caller learns of its insert before it can ask anything further of that job, and calls that overlap in time have no
-order anyway.
+Within a group the order is: inserts, reports, settlements, claims, then everything else one by one. That is a legal
+order: a caller learns of its insert before it can ask anything further of that job, and calls that overlap in time have
+no order anyway.
 
 If a group fails because of one call in it, its calls are made again one by one, so that each caller gets its own error.
 If the storage is unavailable all of them get that error, and nothing was changed.
@@ -21,13 +21,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from jobify.engine.lines import Answer, Batch, Line
-from jobify.engine.news import ORDER, WORK, News, all_of
+from jobify.engine.news import ORDER, REPORT, WORK, News, all_of
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
+from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
 from jobify.types import Microseconds
@@ -73,6 +74,10 @@ class Gate(Protocol):
         jobs everybody is."""
         ...
 
+    def report(self, reports: Sequence[Report], answer: Answer) -> None:
+        """Ask for :meth:`Storage.report` of what one job has to say: all of it is written, or none."""
+        ...
+
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         """:meth:`Storage.claim`."""
         ...
@@ -99,10 +104,17 @@ class ThreadGate:
         self.on_news: Callable[[], None] = _nothing
         self._shared = share(storage)
         self._inserts: Line[NewJob] = Line(storage.insert, _MAX_GROUP)
+        self._reports: Line[Sequence[Report]] = Line(self._report_all, _MAX_GROUP)
         self._settlements: Line[Settlement] = Line(storage.settle, _MAX_GROUP)
         self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
         self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
-        self._lines: tuple[Line[Any], ...] = (self._inserts, self._settlements, self._claims, self._calls)
+        self._lines: tuple[Line[Any], ...] = (
+            self._inserts,
+            self._reports,
+            self._settlements,
+            self._claims,
+            self._calls,
+        )
         self._news: deque[News] = deque()
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._is_signalled = False
@@ -158,6 +170,10 @@ class ThreadGate:
             self._news.append(news)
         self._signal()
 
+    def report(self, reports: Sequence[Report], answer: Answer) -> None:
+        self._reports.ask(reports, answer)
+        self._signal()
+
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         claimed: Claimed = await self._ask(self._claims, (request, now))
         return claimed
@@ -210,7 +226,8 @@ class ThreadGate:
         """Make the calls that stand in line; whether a line was too long to be served at once."""
         news = [self._news.popleft() for _ in range(len(self._news))]
         inserts, settlements, calls = self._inserts.take(), self._settlements.take(), self._calls.take()
-        taken: list[Batch[Any] | None] = [inserts, settlements, self._claims.take()]
+        reports = self._reports.take()
+        taken: list[Batch[Any] | None] = [inserts, reports, settlements, self._claims.take()]
         batches: list[Batch[Any]] = [batch for batch in taken if batch is not None]
         with self._shared.lock:
             self._execute(batches)
@@ -221,6 +238,8 @@ class ThreadGate:
             news.append(WORK)
         if settlements is not None and Settled.CASCADED in settlements.values:
             news.append(ORDER)
+        if reports is not None:
+            news.append(REPORT)
         if news:
             self._ring(all_of(news))
         if batches:
@@ -253,6 +272,10 @@ class ThreadGate:
             self._loop.call_soon_threadsafe(_deliver, batches)
         except RuntimeError:
             log.debug("The event loop was closed before the app was shut down: nobody is left to be answered.")
+
+    def _report_all(self, groups: Sequence[Sequence[Report]]) -> list[list[bool]]:
+        held = iter(self.storage.report([report for group in groups for report in group]))
+        return [list(islice(held, len(group))) for group in groups]
 
     def _claim_each(self, claims: Sequence[_TimedClaim]) -> list[Claimed]:
         return [self.storage.claim(request, now=now) for request, now in claims]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-__all__ = ("END", "ORDER", "WORK", "News", "all_of")
+__all__ = ("END", "ORDER", "REPORT", "WORK", "News", "all_of")
 
 
 class News(NamedTuple):
@@ -29,6 +29,8 @@ WORK: Final = News(workers=True)
 """There is work that anybody may take."""
 END: Final = News(clients=True)
 """A job of this process's own has ended, or one that a client enqueued."""
+REPORT: Final = News(clients=True)
+"""A running job has said something."""
 ORDER: Final = News(workers=True, clients=True)
 """Something was cancelled, replaced or paused; or what ended has moved other jobs."""
 

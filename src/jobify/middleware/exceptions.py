@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobify.context import JobContext
+from jobify.exceptions import TaskCancelledError
 from jobify.middleware.base import BaseMiddleware, CallNext
 from jobify.signature import is_async_callable
 from jobify.types import ExceptionHandler
@@ -30,6 +31,8 @@ class ExceptionHandlerMiddleware(BaseMiddleware):
         try:
             return await call_next(context)
         except Exception as error:
+            if isinstance(error, TaskCancelledError) and error.job_id == context.job.id:
+                raise  # it obeys (current_job.check_cancelled): that is no failure to be made good
             handler = self._find(type(error))
             if handler is None:
                 raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from jobify import current
 from jobify.context import JobContext
-from jobify.exceptions import JobTimeoutError
+from jobify.exceptions import JobTimeoutError, TaskCancelledError
 from jobify.middleware.base import BaseMiddleware, CallNext
 
 __all__ = ("TimeoutMiddleware",)
@@ -24,9 +25,14 @@ class TimeoutMiddleware(BaseMiddleware):
 
     async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
         limit = asyncio.timeout(self.timeout)
+        current.limit(self.timeout)
         try:
             async with limit:
                 value = await call_next(context)
+        except TaskCancelledError as error:
+            if (error.job_id, error.reason) != (context.job.id, current.TIMED_OUT):
+                raise
+            raise JobTimeoutError(context.job.id, self.timeout) from error
         except TimeoutError as error:
             if not limit.expired():
                 raise

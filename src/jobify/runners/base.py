@@ -28,11 +28,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from jobify.exceptions import TaskExitError
 from jobify.runners.address import Address
+from jobify.runners.badge import Badge
 
 __all__ = ("Call", "Runner", "contained")
 
@@ -40,11 +41,12 @@ __all__ = ("Call", "Runner", "contained")
 class Call:
     """One call of a task's function, and whether any of it still runs. Used once, in one event loop.
 
-    ``address`` is needed by the process runners only. ``on_message`` is called on the event loop with each value that
-    the function, in a child process, gives to :func:`jobify.runners.child.send`.
+    ``address`` is needed by the process runners only, and ``badge`` is for them: the job that the call carries out.
+    ``on_message`` is called on the event loop with each value that the function, in a child process, gives to
+    :func:`jobify.runners.child.send`; if it returns something to await, the next one is taken after that.
     """
 
-    __slots__ = ("_over", "address", "args", "func", "kwargs", "on_message", "stop")
+    __slots__ = ("_over", "address", "args", "badge", "func", "kwargs", "on_message", "stop")
 
     def __init__(
         self,
@@ -53,12 +55,14 @@ class Call:
         kwargs: Mapping[str, Any] | None = None,
         *,
         address: Address | None = None,
-        on_message: Callable[[Any], None] | None = None,
+        badge: Badge | None = None,
+        on_message: Callable[[Any], Awaitable[None] | None] | None = None,
     ) -> None:
         self.func = func
         self.args = args
         self.kwargs = kwargs or {}
         self.address = address
+        self.badge = badge
         self.on_message = on_message
         self.stop = threading.Event()
         """Set when the call is interrupted or its runner stops; a function in a thread may look, or wait on it."""

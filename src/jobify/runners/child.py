@@ -25,6 +25,7 @@ from jobify.exceptions import ApplicationStateError
 from jobify.runners import wire
 from jobify.runners.address import Address, find
 from jobify.runners.lifeline import bind_to_parent, end_group
+from jobify.runners.remote import wearing
 
 __all__ = ("Child", "check", "ensure_not_importing", "main", "perform", "send")
 
@@ -55,9 +56,10 @@ def perform(request: bytes) -> bytes:
     """Make one call; its reply, whatever happens."""
     try:
         with importing():
-            address, args, kwargs = pickle.loads(request)
+            address, args, kwargs, badge = pickle.loads(request)
             func = find(address)
-        return wire.encode_value(func(*args, **kwargs))
+        with wearing(badge, send if _current is not None else None):
+            return wire.encode_value(func(*args, **kwargs))
     except BaseException as error:
         return wire.encode_error(error)
 

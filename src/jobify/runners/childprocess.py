@@ -16,10 +16,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from multiprocessing import spawn
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.runners import wire
@@ -31,6 +31,10 @@ __all__ = ("ChildProcess",)
 log = logging.getLogger("jobify.runners")
 
 _BOOT: Final = "import sys; sys.path[:] = {path!r}; from jobify.runners.child import main; main{args}"
+
+
+OnMessage: TypeAlias = Callable[[Any], Awaitable[None] | None]
+"""See :class:`~jobify.runners.base.Call`."""
 
 
 class ChildProcess:
@@ -72,7 +76,7 @@ class ChildProcess:
             reason = f"A child process could not import the main script: {type(error).__name__}: {error}"
             raise ProcessStartError(None, reason) from RemoteTraceback.of(error)
 
-    async def perform(self, request: bytes, on_message: Callable[[Any], None] | None = None) -> bytes:
+    async def perform(self, request: bytes, on_message: OnMessage | None = None) -> bytes:
         """The reply to ``request``. ProcessDiedError if the child dies over it."""
         assert self._line is not None
         self._is_talking = True
@@ -81,7 +85,9 @@ class ChildProcess:
             while reply := await self._line.receive():
                 if reply[:1] != wire.MESSAGE:
                     return reply
-                _tell(on_message, reply[1:])
+                handled = _tell(on_message, reply[1:])
+                if handled is not None:  # it cannot take more just now; nor is more read, which holds up the child
+                    await handled
             raise await self._obituary()
         finally:
             self._is_talking = False
@@ -177,13 +183,14 @@ def _preparation(name: str) -> dict[str, Any]:
     return data
 
 
-def _tell(on_message: Callable[[Any], None] | None, body: bytes) -> None:
-    """Pass a message on. One that cannot be read or handled does not fail the task that sent it."""
+def _tell(on_message: OnMessage | None, body: bytes) -> Awaitable[None] | None:
+    """Pass a message on; what to await before the next one. One that cannot be read or handled does not fail the task
+    that sent it."""
     try:
-        if on_message is not None:
-            on_message(wire.decode(body))
+        return None if on_message is None else on_message(wire.decode(body))
     except Exception:
         log.exception("A message from a child process was lost")
+        return None
 
 
 def _manner(code: int | None) -> str:

@@ -10,6 +10,9 @@ from jobify.runners import wire
 
 __all__ = ("Line",)
 
+_ENOUGH = 256 * 1024
+"""Bytes that may wait to be taken."""
+
 
 class Line(asyncio.Protocol):
     """Sends and receives :mod:`~jobify.runners.wire` payloads. A connection that breaks has ended like any other."""
@@ -17,6 +20,7 @@ class Line(asyncio.Protocol):
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._is_over = False
+        self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -34,6 +38,7 @@ class Line(asyncio.Protocol):
     async def receive(self) -> bytes | None:
         """The next payload, None when the line is over. For one task at a time."""
         while (payload := self._take()) is None and not self._is_over:
+            self._go_on_reading()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return payload
@@ -47,6 +52,8 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        if len(self._buffer) > _ENOUGH and self._has_payload():
+            self._pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -60,14 +67,30 @@ class Line(asyncio.Protocol):
         self._wake()
 
     def _take(self) -> bytes | None:
-        end = wire.HEADER + int.from_bytes(
-            self._buffer[: wire.HEADER], "big"
-        )  # with half a header, at least a whole one
-        if len(self._buffer) < end:
+        if not self._has_payload():
             return None
+        end = self._end_of_payload()
         payload = bytes(self._buffer[wire.HEADER : end])
         del self._buffer[:end]
         return payload
+
+    def _has_payload(self) -> bool:
+        return len(self._buffer) >= self._end_of_payload()
+
+    def _end_of_payload(self) -> int:
+        """With half a header, at least the end of a whole one."""
+        return wire.HEADER + int.from_bytes(self._buffer[: wire.HEADER], "big")
+
+    def _pause_reading(self) -> None:
+        """There is enough to do. The child is held up in what it sends, until somebody asks for more."""
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _go_on_reading(self) -> None:
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

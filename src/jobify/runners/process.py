@@ -110,7 +110,7 @@ class ExecutorProcessRunner:
 
 def _request(call: Call) -> tuple[Address, bytes]:
     address = call.address or process_address(call.func)
-    return address, wire.encode_request(wire.Request(address, call.args, call.kwargs))
+    return address, wire.encode_request(wire.Request(address, call.args, call.kwargs, call.badge))
 
 
 def _not_ready(reason: str, solution: str) -> ApplicationStateError:

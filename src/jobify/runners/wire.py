@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from jobify.exceptions import PayloadError, RemoteError
 from jobify.runners.address import Address
+from jobify.runners.badge import Badge
 from jobify.runners.base import contained
 from jobify.tracebacks import RemoteTraceback, own_traceback
 
@@ -51,6 +52,8 @@ class Request(NamedTuple):
     address: Address
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    badge: Badge | None = None
+    """The job that it is for, if it is for one."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -90,7 +93,13 @@ def encode_value(value: Any) -> bytes:
 
 
 def encode_message(message: Any) -> bytes:
-    return MESSAGE + pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    try:
+        return MESSAGE + pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise PayloadError(
+            f"What the task reports cannot be sent to another process ({error}). Report values that pickle knows, or "
+            "choose run_mode='thread'."
+        ) from error
 
 
 class _Failure(NamedTuple):

@@ -146,6 +146,14 @@ class Codec:
         """The bytes of what a task returned; ``tp`` is the annotation of its return value."""
         return self._dumpb(self._dump(value, tp, "result") if self._converts else value, _in_result)
 
+    def encode_value(self, value: Any) -> bytes:
+        """The bytes of a value that a task publishes on its way."""
+        return self._dumpb(value, _as_it_is)
+
+    def decode_value(self, data: bytes) -> Any:
+        """What a task published."""
+        return self._loadb(data)
+
     def decode_result(self, data: bytes, tp: Any = Any) -> Any:
         """What a task returned."""
         value = self._loadb(data)
@@ -222,6 +230,10 @@ def _in_call(refused: RefusedValueError) -> PayloadError:
     which, *steps = refused.steps or ("",)
     root = {"[0]": "args", "[1]": "kwargs"}.get(which, refused.root)
     return RefusedValueError(refused.reason, tuple(steps), root)
+
+
+def _as_it_is(refused: RefusedValueError) -> PayloadError:
+    return refused
 
 
 def _in_result(refused: RefusedValueError) -> PayloadError:

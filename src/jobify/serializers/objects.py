@@ -29,3 +29,9 @@ class ObjectCodec:
     def decode_result(self, data: Any, tp: Any = Any) -> Any:
         (value,) = data
         return value
+
+    def encode_value(self, value: Any) -> Any:
+        return value
+
+    def decode_value(self, data: Any) -> Any:
+        return data

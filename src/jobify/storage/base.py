@@ -210,8 +210,9 @@ class Storage(Protocol):
     ) -> list[CancelResult]:
         """Cancel jobs; see :class:`CancelResult`. A waiting one ends cancelled (``error`` is the reason,
         ``finished_at`` now); for a running one the request is stored, any pending replacement of it is dropped, and its
-        owner finds it with ``cancel_requests``. One that is named together with its parent is cancelled for this reason,
-        not because of the parent. A row whose status this release does not know is left alone and counts as ended."""
+        owner finds it with ``cancel_requests``. One that is named together with its parent is cancelled for this
+        reason, not because of the parent. A row whose status this release does not know is left alone and counts as
+        ended."""
         ...
 
     def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:

@@ -99,7 +99,7 @@ class Dependencies:
             parent = ended.popleft()
             count += 1
             for child in self._waiting(parent.waiters):
-                after = rows.cancelled(child, _because_of(parent)) if _has_failed(parent) else rows.unblocked(child)
+                after = _after(parent, child)
                 is_news = is_news or after.record.blockers == 0
                 if rows.has_ended(after):
                     ended.append(after)
@@ -129,6 +129,13 @@ class Dependencies:
                 self._table.remove(oldest)
 
 
+def _after(parent: Row, child: Row) -> Row:
+    """What the end of a parent makes of a job that waited for it."""
+    if _has_failed(parent):
+        return rows.cancelled(child, _because_of(parent))
+    return rows.unblocked(child, _end_of(parent))
+
+
 def _has_failed(row: Row) -> bool:
     """Whether it has ended, and not as its dependents need it."""
     return rows.has_ended(row) and row.record.status != SUCCESS
@@ -137,5 +144,9 @@ def _has_failed(row: Row) -> bool:
 def _because_of(parent: Row) -> PendingCancel:
     """How a dependent ends of a parent that has failed."""
     job = parent.record
-    assert job.finished_at is not None
-    return PendingCancel(dependency_ended(job.id, job.status, job.error), job.finished_at, job.delete_at)
+    return PendingCancel(dependency_ended(job.id, job.status, job.error), _end_of(parent), job.delete_at)
+
+
+def _end_of(row: Row) -> Microseconds:
+    assert row.record.finished_at is not None
+    return row.record.finished_at

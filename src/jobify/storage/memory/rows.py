@@ -174,7 +174,7 @@ def settled(row: Row, settlement: Settlement) -> Row:
     if row.cancel is not None and settlement.status == SCHEDULED:
         return cancelled(row, row.cancel)
     if row.is_paused and settlement.status in _ENDED:
-        row = resumed(row)
+        row = _changed(row, blockers=0)._replace(is_paused=False)
     return Row(row.seq, _settled(row.record, settlement), *row[2:9])  # what was pending is no more
 
 
@@ -281,9 +281,10 @@ def retried(row: Row, now: Microseconds) -> Row:
     )
 
 
-def unblocked(row: Row) -> Row:
-    """A job that waits for one thing less."""
-    return _changed(row, blockers=row.record.blockers - 1)
+def unblocked(row: Row, now: Microseconds) -> Row:
+    """A waiting job that waits for one thing less. If its time has come, it need not wait for a claim to see that."""
+    job = row.record
+    return _changed(row, blockers=job.blockers - 1, ready=job.ready or job.due_at <= now)
 
 
 def paused(row: Row) -> Row:
@@ -291,9 +292,9 @@ def paused(row: Row) -> Row:
     return _changed(row, blockers=row.record.blockers + 1)._replace(is_paused=True)
 
 
-def resumed(row: Row) -> Row:
+def resumed(row: Row, now: Microseconds) -> Row:
     """A schedule that was paused, and is not any more."""
-    return unblocked(row)._replace(is_paused=False)
+    return unblocked(row, now)._replace(is_paused=False)
 
 
 def reported(row: Row, report: Report) -> Row:

@@ -131,13 +131,13 @@ class MemoryStorage:
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
         with self._table:
-            return [self._resume(id) for id in ids]
+            return [self._resume(id, now) for id in ids]
 
-    def _resume(self, id: str) -> bool:
+    def _resume(self, id: str, now: Microseconds) -> bool:
         row = self._table.find(id)
         if row is None or not row.is_paused:
             return False
-        self._table.keep(rows.resumed(row))
+        self._table.keep(rows.resumed(row, now))
         return True
 
     def pause_queue(self, queue: str) -> None:

@@ -539,7 +539,7 @@ SELECT {record} FROM (
 -- Of one status, so that the index gives the order.
 SELECT {record} FROM (
     SELECT * FROM jobs INDEXED BY jobs_unsuccessful
-    WHERE status IN ('failed', 'timeout', 'cancelled', 'permanently_failed') AND {filters} ORDER BY {order} LIMIT ?
+    WHERE finished_at IS NOT NULL AND status <> 'success' AND {filters} ORDER BY {order} LIMIT ?
 )
 
 -- name: count
@@ -560,7 +560,7 @@ FROM (
 SELECT CAST(json_group_array(json_array(task, queue, status, is_dead, number)) AS BLOB)
 FROM (
     SELECT task, queue, status, is_dead, count(*) AS number FROM jobs INDEXED BY jobs_unsuccessful
-    WHERE status IN ('failed', 'timeout', 'cancelled', 'permanently_failed') AND {filters}
+    WHERE finished_at IS NOT NULL AND status <> 'success' AND {filters}
     GROUP BY task, queue, status, is_dead
 )
 

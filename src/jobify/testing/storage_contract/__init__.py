@@ -14,16 +14,41 @@ whose ``is_shared`` is false leaves :class:`SharedStorageContract` out.
 
 import pytest
 
-_PARTS = ("claiming", "ending", "owning", "reading", "settling", "sharing", "transacting", "writing")
+_PARTS = (
+    "claiming",
+    "depending",
+    "ending",
+    "expiring",
+    "listing",
+    "owning",
+    "pausing",
+    "profiling",
+    "reading",
+    "reporting",
+    "retrying",
+    "settling",
+    "sharing",
+    "transacting",
+    "uniqueness",
+    "writing",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402 - after the lines above
+from jobify.testing.storage_contract.depending import DependencyContract  # noqa: E402
 from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
+from jobify.testing.storage_contract.expiring import ExpiryContract  # noqa: E402
+from jobify.testing.storage_contract.listing import ListContract  # noqa: E402
 from jobify.testing.storage_contract.owning import OwnerContract  # noqa: E402
+from jobify.testing.storage_contract.pausing import PauseContract  # noqa: E402
+from jobify.testing.storage_contract.profiling import ProfileContract  # noqa: E402
 from jobify.testing.storage_contract.reading import ReadContract  # noqa: E402
+from jobify.testing.storage_contract.reporting import ReportContract  # noqa: E402
+from jobify.testing.storage_contract.retrying import RetryContract  # noqa: E402
 from jobify.testing.storage_contract.settling import SettleContract  # noqa: E402
 from jobify.testing.storage_contract.sharing import SharedStorageContract  # noqa: E402
 from jobify.testing.storage_contract.transacting import TransactionContract  # noqa: E402
+from jobify.testing.storage_contract.uniqueness import UniqueContract  # noqa: E402
 from jobify.testing.storage_contract.writing import WriteContract  # noqa: E402
 
 __all__ = ("SharedStorageContract", "StorageContract")
@@ -31,11 +56,19 @@ __all__ = ("SharedStorageContract", "StorageContract")
 
 class StorageContract(
     OwnerContract,
+    ProfileContract,
     WriteContract,
+    DependencyContract,
+    UniqueContract,
     ClaimContract,
     SettleContract,
+    PauseContract,
+    ReportContract,
     EndContract,
+    ExpiryContract,
+    RetryContract,
     ReadContract,
+    ListContract,
     TransactionContract,
 ):
     """Every sentence of the port that one storage can be held to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import Claim, Claimed, ClaimRequest, Lane, NewJob
+from jobify.records import Claim, Claimed, ClaimRequest, Lane, NewJob, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import NOW, SECOND, StorageCase, again, born, claim, end, job, look, one
 
@@ -153,7 +153,7 @@ class ClaimContract(StorageCase):
         found = look(storage, owner, limit=5000)
         assert [(one.id, one.payload) for one in found.claims] == [(id, id.encode()) for id in ids]
         assert found.has_more is False
-        assert storage.settle([end(owner, one) for one in found.claims]) == [True] * 1300
+        assert storage.settle([end(owner, one) for one in found.claims]) == [Settled.APPLIED] * 1300
 
     @pytest.mark.parametrize("tasks", [("task",), ("other", "task")])
     def test_however_many_are_overdue_all_come_the_earliest_first(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ __all__ = (
     "one",
     "report",
     "statuses",
+    "undone",
 )
 
 NOW: Microseconds = 1_700_000_000_000_000
@@ -215,3 +216,19 @@ def statuses(storage: Storage, ids: Sequence[str]) -> list[str]:
     """How these jobs stand; one that is gone is "missing"."""
     found = {record.id: record.status for record in storage.get(ids)}
     return [found.get(id, "missing") for id in ids]
+
+
+class _Stop(Exception):
+    """Raised in a block."""
+
+
+def undone(storage: Storage, write: Callable[[], object]) -> None:
+    """Call ``write`` in a block that then raises, so that nothing of it stays."""
+    with pytest.raises(_Stop):
+        _stop_after(storage, write)
+
+
+def _stop_after(storage: Storage, write: Callable[[], object]) -> None:
+    with storage.transaction():
+        write()
+        raise _Stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from jobify.records import CancelResult, JobQuery, Recovered
+from jobify.records import CancelResult, CountKey, JobQuery, Recovered, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
@@ -80,7 +80,7 @@ class OwnerContract(StorageCase):
         assert (record.status, record.owner, record.attempt, record.crashes) == ("scheduled", None, 1, 0)
         assert storage.attempts("a") == []
         assert one(storage, "b").status == "running"
-        assert storage.settle([end(owner, found)]) == [False]
+        assert storage.settle([end(owner, found)]) == [Settled.REFUSED]
         (found,) = claim(storage, other)
         assert (found.id, found.attempt) == ("a", 2)
 
@@ -127,7 +127,7 @@ class OwnerContract(StorageCase):
         assert (told.outcome, told.attempt, told.due_at, told.owner) == ("lost", 1, NOW - 7, owner)
         assert (told.started_at, told.finished_at) == (NOW, NOW + SECOND)
         assert [owner.id for owner in storage.owners()] == [alive]
-        assert storage.settle([end(owner, found)]) == [False]
+        assert storage.settle([end(owner, found)]) == [Settled.REFUSED]
         (found,) = claim(storage, alive, tasks=("t",))
         assert (found.attempt, found.crashes) == (2, 1)
         assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
@@ -206,6 +206,9 @@ class OwnerContract(StorageCase):
         storage.insert([born("alive", alive)])
         recovered = storage.recover(now=NOW, max_crashes=3, delete_at=None)
         assert sorted(job.id for job in recovered) == [f"{number:04}" for number in range(1300)]
-        assert storage.count(JobQuery()) == {("task", "default", "scheduled"): 1300, ("task", "default", "running"): 1}
+        assert storage.count(JobQuery()) == {
+            CountKey("task", "default", "scheduled", False): 1300,
+            CountKey("task", "default", "running", False): 1,
+        }
         assert [told.outcome for told in storage.attempts("0001")] == ["failed", "lost"]
         assert [owner.id for owner in storage.owners()] == [alive]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import JobRecord
+from jobify.records import JobRecord, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NASTY_BYTES,
@@ -31,7 +31,7 @@ class SettleContract(StorageCase):
         settlement = end(
             owner, found, attempt=7, run_count=8, failure_count=9, error="E: x", due_at=NOW + 3, offset_at=NOW + 4
         )
-        assert storage.settle([settlement]) == [True]
+        assert storage.settle([settlement]) == [Settled.APPLIED]
         assert one(storage, "a") == before._replace(
             status="success",
             ready=False,
@@ -49,7 +49,7 @@ class SettleContract(StorageCase):
 
     def test_a_retry_waits_for_its_time(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
-        assert storage.settle([again(owner, found, error="E: x")]) == [True]
+        assert storage.settle([again(owner, found, error="E: x")]) == [Settled.APPLIED]
         record = one(storage, "a")
         assert (record.status, record.owner, record.attempt, record.error) == ("scheduled", None, 1, "E: x")
         assert claim(storage, owner, now=NOW + 9 * SECOND) == []
@@ -77,7 +77,7 @@ class SettleContract(StorageCase):
 
     def test_a_claim_holds_once(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
-        assert storage.settle([end(owner, found)]) == [True]
+        assert storage.settle([end(owner, found)]) == [Settled.APPLIED]
         self._is_refused(storage, "a", [end(owner, found, status="failed", history=(line("a"),))])
 
     def test_a_claim_of_somebody_else_does_not_hold(self, storage: Storage, owner: int) -> None:
@@ -89,14 +89,14 @@ class SettleContract(StorageCase):
         storage.settle([again(owner, old, ready=True, due_at=NOW)])
         (new,) = claim(storage, owner)
         self._is_refused(storage, "a", [end(owner, old, history=(line("a"),))])
-        assert storage.settle([end(owner, old), end(owner, new, result=b"new")]) == [False, True]
+        assert storage.settle([end(owner, old), end(owner, new, result=b"new")]) == [Settled.REFUSED, Settled.APPLIED]
         assert one(storage, "a").result == b"new"
 
     def test_a_claim_on_a_job_that_is_gone_does_not_hold(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         storage.settle([end(owner, found)])
         storage.delete(["a"], now=NOW, delete_at=None)
-        assert storage.settle([end(owner, found, history=(line("a"),))]) == [False]
+        assert storage.settle([end(owner, found, history=(line("a"),))]) == [Settled.REFUSED]
         assert storage.get(["a"]) == []
         assert storage.attempts("a") == []
 
@@ -109,7 +109,7 @@ class SettleContract(StorageCase):
         found = claimed(storage, owner, "a")
         first = end(owner, found, result=b"1", history=(line("a"),))
         second = end(owner, found, result=b"2", history=(line("a", error="2"),))
-        assert storage.settle([first, second]) == [True, False]
+        assert storage.settle([first, second]) == [Settled.APPLIED, Settled.REFUSED]
         assert one(storage, "a").result == b"1"
         assert storage.attempts("a") == [line("a")]
 
@@ -118,13 +118,15 @@ class SettleContract(StorageCase):
         storage.insert(jobs)
         storage.settle([end(owner, one) for one in jobs[::100]])
         settlements = [end(owner, one, result=b"second") for one in jobs]
-        assert storage.settle(settlements) == [number % 100 != 0 for number in range(1200)]
+        assert storage.settle(settlements) == [
+            Settled.APPLIED if number % 100 else Settled.REFUSED for number in range(1200)
+        ]
         assert one(storage, "0000").result == b"null"
         assert one(storage, "0001").result == b"second"
 
-    def _is_refused(self, storage: Storage, id: str, settlements: list[object]) -> None:
+    def _is_refused(self, storage: Storage, id: str, settlements: list[Settlement]) -> None:
         before = (one(storage, id), storage.attempts(id))
-        assert storage.settle(settlements) == [False]  # type: ignore[arg-type] # a list of settlements
+        assert storage.settle(settlements) == [Settled.REFUSED]
         assert (one(storage, id), storage.attempts(id)) == before
 
     # -- history -------------------------------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ class SettleContract(StorageCase):
     def test_a_retry_of_a_job_that_is_to_be_cancelled_ends_it(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         storage.cancel(["a"], reason="enough", now=NOW + 5, delete_at=NOW + 50)
-        assert storage.settle([again(owner, found, history=(line("a"),))]) == [True]
+        assert storage.settle([again(owner, found, history=(line("a"),))]) == [Settled.APPLIED]
         record = one(storage, "a")
         assert (record.status, record.error, record.owner) == ("cancelled", "enough", None)
         assert (record.finished_at, record.delete_at, record.is_cancel_requested) == (NOW + 5, NOW + 50, False)
@@ -155,7 +157,7 @@ class SettleContract(StorageCase):
     def test_an_end_comes_before_a_cancel(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         storage.cancel(["a"], reason="enough", now=NOW + 5, delete_at=NOW + 50)
-        assert storage.settle([end(owner, found, history=(line("a"),))]) == [True]
+        assert storage.settle([end(owner, found, history=(line("a"),))]) == [Settled.APPLIED]
         record = one(storage, "a")
         assert (record.status, record.result, record.error) == ("success", b"null", None)
         assert record.is_cancel_requested is False
@@ -166,11 +168,11 @@ class SettleContract(StorageCase):
         found = claimed(storage, owner, "a")
         storage.cancel(["a"], reason="enough", now=NOW, delete_at=None)
         storage.put(job("a", payload=b"2"))
-        assert storage.settle([again(owner, found)]) == [True]
+        assert storage.settle([again(owner, found)]) == [Settled.CASCADED]
         record = one(storage, "a")
         assert (record.status, record.payload, record.is_cancel_requested) == ("scheduled", b"2", False)
         (found,) = claim(storage, owner)
-        assert storage.settle([again(owner, found)]) == [True]
+        assert storage.settle([again(owner, found)]) == [Settled.APPLIED]
         assert one(storage, "a").status == "scheduled"
 
     def test_all_kinds_in_one_call(self, storage: Storage, owner: int) -> None:
@@ -180,7 +182,13 @@ class SettleContract(StorageCase):
         storage.settle([end(owner, claims["lost"])])
         how = {"plain": again, "replaced": end, "cancelled": again, "ended": end, "lost": again}
         settlements = [how[id](owner, found, history=(line(id),)) for id, found in claims.items()]
-        assert storage.settle(settlements) == [True, True, True, True, False]
+        assert storage.settle(settlements) == [
+            Settled.APPLIED,
+            Settled.CASCADED,
+            Settled.APPLIED,
+            Settled.APPLIED,
+            Settled.REFUSED,
+        ]
         found: dict[str, JobRecord] = {record.id: record for record in storage.get(list(claims))}
         assert {id: record.status for id, record in found.items()} == {
             "plain": "scheduled",

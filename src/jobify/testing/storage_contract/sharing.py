@@ -10,7 +10,7 @@ from select import select
 
 import pytest
 
-from jobify.records import CancelResult, JobQuery
+from jobify.records import CancelResult, JobQuery, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
@@ -87,7 +87,7 @@ class SharedStorageContract(StorageCase):
             while True:
                 found = look(mine, owner, limit=7)
                 taken.extend(one.id for one in found.claims)
-                assert mine.settle([end(owner, one) for one in found.claims]) == [True] * len(found.claims)
+                assert mine.settle([end(owner, one) for one in found.claims]) == [Settled.APPLIED] * len(found.claims)
                 if not found.claims and not found.has_more:
                     return
 
@@ -134,7 +134,7 @@ class SharedStorageContract(StorageCase):
     def test_a_replacement_from_elsewhere_waits_for_the_end(self, storage: Storage, other: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         assert other.put(job("a", payload=b"2")) is False
-        assert storage.settle([end(owner, found)]) == [True]
+        assert storage.settle([end(owner, found)]) == [Settled.CASCADED]
         assert [found.payload for found in claim(other, other.register(PROFILE, now=NOW))] == [b"2"]
 
     def test_a_block_keeps_others_from_writing_between(self, storage: Storage, other: Storage) -> None:

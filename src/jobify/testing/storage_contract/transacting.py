@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from jobify.records import Claim, JobQuery
+from jobify.records import Claim, CountKey, JobQuery, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
@@ -23,15 +23,12 @@ from jobify.testing.storage_contract.given import (
     line,
     look,
     one,
+    undone,
 )
 
 __all__ = ("TransactionContract",)
 
 T = TypeVar("T")
-
-
-class _Stop(Exception):
-    """Raised in a block."""
 
 
 def _elsewhere(function: Callable[[], T]) -> T:
@@ -41,18 +38,6 @@ def _elsewhere(function: Callable[[], T]) -> T:
     thread.start()
     thread.join()
     return answers[0]
-
-
-def _in_a_block_that_stops(storage: Storage, write: Callable[[], object]) -> None:
-    """Call ``write`` in a block that then raises."""
-    with pytest.raises(_Stop):
-        _stop_after(storage, write)
-
-
-def _stop_after(storage: Storage, write: Callable[[], object]) -> None:
-    with storage.transaction():
-        write()
-        raise _Stop
 
 
 def _everything(storage: Storage) -> object:
@@ -93,7 +78,7 @@ class TransactionContract(StorageCase):
     def test_a_block_that_raises_has_changed_nothing(self, storage: Storage, owner: int, name: str) -> None:
         _fill(storage, owner)
         before = _everything(storage)
-        _in_a_block_that_stops(storage, lambda: WRITES[name](storage, owner))
+        undone(storage, lambda: WRITES[name](storage, owner))
         assert _everything(storage) == before
         assert WRITES[name](storage, owner) != []
 
@@ -109,7 +94,7 @@ class TransactionContract(StorageCase):
         with storage.transaction():
             storage.insert([job("a"), job("b")])
             (first, second) = look(storage, owner).claims
-            assert storage.settle([end(owner, first), end(owner, second)]) == [True, True]
+            assert storage.settle([end(owner, first), end(owner, second)]) == [Settled.APPLIED, Settled.APPLIED]
             assert storage.insert([job("a")]) == [True]
         assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "scheduled", "b": "success"}
 
@@ -118,7 +103,7 @@ class TransactionContract(StorageCase):
             storage.settle([end(owner, found) for found in claim(storage, owner)])
             storage.delete(["b"], now=NOW, delete_at=None)
 
-        _in_a_block_that_stops(storage, write)
+        undone(storage, write)
         assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "scheduled", "b": "success"}
         assert [found.id for found in claim(storage, owner)] == ["a"]
 
@@ -126,7 +111,7 @@ class TransactionContract(StorageCase):
         storage.insert([job("a"), job("b", due_at=NOW + 1)])
         taken: list[Claim] = []
         for _ in range(2):
-            _in_a_block_that_stops(storage, lambda: taken.extend(claim(storage, owner, now=NOW + 1)))
+            undone(storage, lambda: taken.extend(claim(storage, owner, now=NOW + 1)))
         assert [found.id for found in taken] == ["a", "b", "a", "b"]
         assert [found.fence for found in claim(storage, owner, now=NOW + 1)] == [1, 1]
 
@@ -148,7 +133,7 @@ class TransactionContract(StorageCase):
         with storage.transaction():
             storage.insert([job("a")])
             assert one(storage, "a").status == "scheduled"
-            assert storage.count(JobQuery()) == {("task", "default", "scheduled"): 1}
+            assert storage.count(JobQuery()) == {CountKey("task", "default", "scheduled", False): 1}
             assert [record.id for record in storage.find(JobQuery())] == ["a"]
             storage.record([line("a")])
             assert storage.attempts("a") == [line("a")]
@@ -178,9 +163,11 @@ class TransactionContract(StorageCase):
         readers = [threading.Thread(target=read) for _ in range(3)]
         for reader in readers:
             reader.start()
-        for batch in range(20):
-            storage.insert([job(f"{batch}-{number}") for number in range(10)])
-        is_done.set()
+        try:
+            for batch in range(20):
+                storage.insert([job(f"{batch}-{number}") for number in range(10)])
+        finally:
+            is_done.set()
         for reader in readers:
             reader.join()
         assert {count % 10 for count in seen} <= {0}

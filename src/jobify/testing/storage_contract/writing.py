@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import JobQuery, NewJob, Progress
+from jobify.records import CountKey, JobQuery, JobRecord, NewJob, Progress, Settled
 from jobify.status import ENDED
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
@@ -26,21 +26,37 @@ from jobify.testing.storage_contract.given import (
 __all__ = ("WriteContract",)
 
 
+_ASKED_FOR = [field for field in NewJob._fields if field in JobRecord._fields]
+_NOTHING_YET = (None, None, None, None, 0, 0, 0, False, False, False, 0, None)
+
+
+def _asked(record: JobRecord) -> NewJob:
+    """What was asked for."""
+    return NewJob(**{field: getattr(record, field) for field in _ASKED_FOR})
+
+
+def _beyond(record: JobRecord) -> tuple[object, ...]:
+    """The fields of which nobody has said anything: from ``finished_at`` to ``progress``."""
+    return tuple(getattr(record, field) for field in JobRecord._fields if field not in _ASKED_FOR)
+
+
 class WriteContract(StorageCase):
     # -- insert --------------------------------------------------------------------------------------------------------
 
     def test_what_was_inserted_can_be_read_back(self, storage: Storage, owner: int) -> None:
-        whole = job("a", rule='{"cron": 1}', options="{}", origin=owner, priority=-7, queue="mail", offset_at=NOW - 5)
+        whole = job(
+            "a", rule='{"cron": 1}', options="{}", origin=owner, priority=-7, queue="mail", offset_at=NOW - 5
+        )._replace(unique_key="k", expires_at=NOW + 5)
         assert storage.insert([whole]) == [True]
         record = one(storage, "a")
-        assert NewJob._make(record[: len(NewJob._fields)]) == whole
-        assert record[len(NewJob._fields) :] == (None, None, None, None, 0, 0, 0, False, False)
+        assert _asked(record) == whole
+        assert _beyond(record) == _NOTHING_YET
 
     def test_a_job_that_is_claimed_at_birth_is_running(self, storage: Storage, owner: int) -> None:
         assert storage.insert([born("a", owner)]) == [True]
-        assert NewJob._make(one(storage, "a")[: len(NewJob._fields)]) == born("a", owner)
+        assert _asked(one(storage, "a")) == born("a", owner)
         assert claim(storage, owner) == []
-        assert storage.settle([end(owner, born("a", owner))]) == [True]
+        assert storage.settle([end(owner, born("a", owner))]) == [Settled.APPLIED]
         assert one(storage, "a").status == "success"
 
     def test_nothing_to_insert(self, storage: Storage) -> None:
@@ -59,9 +75,9 @@ class WriteContract(StorageCase):
         assert storage.insert([odd]) == [False]
         (found,) = claim(storage, owner, tasks=(text,), queues=(text,))
         assert (found.id, found.task, found.queue, found.rule, found.options) == (text,) * 5
-        assert storage.settle([end(owner, found, error=text)]) == [True]
+        assert storage.settle([end(owner, found, error=text)]) == [Settled.APPLIED]
         assert one(storage, text).error == text
-        assert storage.count(JobQuery(tasks=(text,))) == {(text, text, "success"): 1}
+        assert storage.count(JobQuery(tasks=(text,))) == {CountKey(text, text, "success", False): 1}
         assert storage.delete([text], now=NOW, delete_at=None) == 1
 
     def test_times_and_numbers_may_be_large(self, storage: Storage) -> None:
@@ -88,7 +104,7 @@ class WriteContract(StorageCase):
         storage.settle([end(owner, old, status=status, error="x", history=(line("a"),))])
         assert storage.insert([job("a", payload=b"new")]) == [True]
         record = one(storage, "a")
-        assert NewJob._make(record[: len(NewJob._fields)]) == job("a", payload=b"new")
+        assert _asked(record) == job("a", payload=b"new")
         assert (record.result, record.error, record.finished_at, record.delete_at) == (None, None, None, None)
         assert storage.attempts("a") == []
 
@@ -118,7 +134,7 @@ class WriteContract(StorageCase):
     def test_put_where_nothing_is(self, storage: Storage) -> None:
         assert storage.put(job("a", rule="{}", offset_at=NOW), Progress(3, 1)) is True
         record = one(storage, "a")
-        assert NewJob._make(record[: len(NewJob._fields)]) == job("a", rule="{}", offset_at=NOW)
+        assert _asked(record) == job("a", rule="{}", offset_at=NOW)
         assert (record.run_count, record.failure_count) == (3, 1)
 
     @pytest.mark.parametrize("status", ["scheduled", "success", "cancelled", "hibernating"])
@@ -128,8 +144,8 @@ class WriteContract(StorageCase):
         new = job("a", task="other", queue="q", payload=b"new", due_at=NOW + SECOND)
         assert storage.put(new) is True
         record = one(storage, "a")
-        assert NewJob._make(record[: len(NewJob._fields)])._replace(fence=0) == new
-        assert record[len(NewJob._fields) :] == (None, None, None, None, 0, 0, 0, False, False)
+        assert _asked(record)._replace(fence=0) == new
+        assert _beyond(record) == _NOTHING_YET
         assert record.fence > old.fence
         assert storage.attempts("a") == [line("a")]
 
@@ -144,10 +160,10 @@ class WriteContract(StorageCase):
         record = one(storage, "a")
         assert (record.status, record.payload, record.has_successor) == ("running", old.payload, True)
         assert claim(storage, owner) == []
-        assert storage.settle([end(owner, old, history=(line("a"),))]) == [True]
+        assert storage.settle([end(owner, old, history=(line("a"),))]) == [Settled.CASCADED]
         record = one(storage, "a")
-        assert NewJob._make(record[: len(NewJob._fields)])._replace(fence=0) == job("a", payload=b"2")
-        assert record[len(NewJob._fields) :] == (None, None, None, None, 1, 0, 0, False, False)
+        assert _asked(record)._replace(fence=0) == job("a", payload=b"2")
+        assert _beyond(record) == (*_NOTHING_YET[:4], 1, *_NOTHING_YET[5:])
         assert record.fence > old.fence
         assert storage.attempts("a") == [line("a")]
         (found,) = claim(storage, owner)
@@ -158,9 +174,9 @@ class WriteContract(StorageCase):
         old = claimed(storage, owner, "a")
         storage.put(job("a", payload=b"2"))
         settlement = end(owner, old, status="failed") if how is end else again(owner, old)
-        assert storage.settle([settlement]) == [True]
+        assert storage.settle([settlement]) == [Settled.CASCADED]
         assert (one(storage, "a").payload, one(storage, "a").status) == (b"2", "scheduled")
-        assert storage.settle([settlement]) == [False]
+        assert storage.settle([settlement]) == [Settled.REFUSED]
 
     def test_a_second_put_supersedes_the_first(self, storage: Storage, owner: int) -> None:
         old = claimed(storage, owner, "a")

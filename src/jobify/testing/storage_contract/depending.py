@@ -1,0 +1,428 @@
+"""Parents and children: who waits for whom, and what the end of a parent does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import pytest
+
+from jobify.exceptions import UnknownDependencyError
+from jobify.records import Claim, Expired, JobQuery, NewJob, Relations, Settled
+from jobify.storage.base import Storage
+from jobify.testing.storage_contract.given import (
+    NOW,
+    PROFILE,
+    SECOND,
+    StorageCase,
+    after,
+    again,
+    born,
+    claim,
+    claimed,
+    end,
+    job,
+    line,
+    one,
+    statuses,
+    undone,
+)
+
+__all__ = ("DependencyContract",)
+
+End: TypeAlias = Callable[[Storage, int], object]
+
+
+def _settle(storage: Storage, owner: int, status: str) -> object:
+    (found,) = claim(storage, owner)
+    return storage.settle([end(owner, found, status=status, delete_at=NOW + 9)])
+
+
+def _crash(storage: Storage, owner: int) -> object:
+    claim(storage, owner)
+    storage.close()
+    storage.open()
+    return storage.recover(now=NOW + SECOND, max_crashes=1, delete_at=NOW + 9)
+
+
+def _cancel_while_it_runs(storage: Storage, owner: int) -> object:
+    (found,) = claim(storage, owner)
+    storage.cancel(["a"], reason="stop", now=NOW + SECOND, delete_at=NOW + 9)
+    return storage.settle([again(owner, found)])
+
+
+def _retire(storage: Storage, owner: int) -> None:
+    claim(storage, owner)
+    storage.cancel(["a"], reason="stop", now=NOW + SECOND, delete_at=NOW + 9)
+    storage.retire(owner)
+
+
+BAD_ENDS: dict[str, tuple[str, End]] = {
+    "failed": ("failed", lambda storage, owner: _settle(storage, owner, "failed")),
+    "timed out": ("timed out", lambda storage, owner: _settle(storage, owner, "timeout")),
+    "stopped": ("failed for good", lambda storage, owner: _settle(storage, owner, "permanently_failed")),
+    "cancelled in its task": ("cancelled", lambda storage, owner: _settle(storage, owner, "cancelled")),
+    "cancelled": (
+        "cancelled",
+        lambda storage, owner: storage.cancel(["a"], reason="no", now=NOW + SECOND, delete_at=NOW + 9),
+    ),
+    "cancelled while it runs": ("cancelled", _cancel_while_it_runs),
+    "cancelled and given back": ("cancelled", _retire),
+    "quarantined": ("failed", _crash),
+    "expired": (
+        "expired",
+        lambda storage, owner: storage.expire(now=NOW + SECOND, limit=9, delete_at=NOW + 9),
+    ),
+    "deleted": ("deleted", lambda storage, owner: storage.delete(["a"], now=NOW + SECOND, delete_at=NOW + 9)),
+}
+"""How a parent may end without success, and the word for that in the reason. Each at ``NOW + SECOND``, with ``NOW + 9``
+as ``delete_at``."""
+
+
+class DependencyContract(StorageCase):
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def test_a_job_waits_for_its_parent(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        assert storage.insert([after("b", "a")]) == [True]
+        assert (one(storage, "b").status, one(storage, "b").blockers) == ("scheduled", 1)
+        assert claim(storage, owner) == []
+        assert storage.settle([end(owner, parent)]) == [Settled.CASCADED]
+        assert one(storage, "b").blockers == 0
+        assert [found.id for found in claim(storage, owner)] == ["b"]
+
+    def test_a_job_waits_for_all_of_its_parents(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a"), job("b"), after("c", "a", "b")])
+        assert one(storage, "c").blockers == 2
+        first, second = claim(storage, owner)
+        assert storage.settle([end(owner, first)]) == [Settled.APPLIED], "c waits for another one"
+        assert (one(storage, "c").blockers, claim(storage, owner)) == (1, [])
+        assert storage.settle([end(owner, second)]) == [Settled.CASCADED]
+        assert [found.id for found in claim(storage, owner)] == ["c"]
+
+    def test_both_parents_end_in_one_call(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a"), job("b"), after("c", "a", "b")])
+        storage.settle([end(owner, found) for found in claim(storage, owner)])
+        assert [found.id for found in claim(storage, owner)] == ["c"]
+
+    def test_a_parent_that_is_listed_twice_counts_once(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a", "a")])
+        assert one(storage, "b").blockers == 1
+        assert storage.relations("b") == Relations(("a",), ())
+        storage.settle([end(owner, parent)])
+        assert [found.id for found in claim(storage, owner)] == ["b"]
+
+    def test_it_waits_for_its_time_too(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a", due_at=NOW + 2 * SECOND)])
+        assert storage.settle([end(owner, parent)]) == [Settled.CASCADED]
+        assert claim(storage, owner, now=NOW + SECOND) == []
+        assert [found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)] == ["b"]
+
+    def test_its_time_may_come_before_its_parent(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a", due_at=NOW + SECOND)])
+        assert claim(storage, owner, now=NOW + 2 * SECOND) == []
+        storage.settle([end(owner, parent)])
+        assert [found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)] == ["b"]
+
+    def test_a_blocked_job_holds_up_nobody(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("a", owner), *(after(f"b{number:04}", "a", priority=9) for number in range(1500))])
+        storage.insert([job("c")])
+        found = claim(storage, owner, limit=1)
+        assert [one.id for one in found] == ["c"]
+        assert one(storage, "b0000").status == "scheduled"
+
+    def test_a_blocked_job_may_be_moved(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a")])
+        assert storage.move("b", due_at=NOW + 2 * SECOND, now=NOW) is True
+        storage.settle([end(owner, parent)])
+        assert claim(storage, owner, now=NOW + SECOND) == []
+        assert [found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)] == ["b"]
+
+    def test_an_attempt_that_is_not_the_last_ends_no_wait(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a")])
+        assert storage.settle([again(owner, parent, ready=True, due_at=NOW)]) == [Settled.APPLIED]
+        (parent,) = claim(storage, owner)
+        assert (parent.id, one(storage, "b").blockers) == ("a", 1)
+        storage.settle([end(owner, parent)])
+        assert [found.id for found in claim(storage, owner)] == ["b"]
+
+    def test_a_status_that_is_not_known_is_no_end(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a", status="hibernating"), after("b", "a")])
+        assert (one(storage, "b").status, one(storage, "b").blockers) == ("scheduled", 1)
+        storage.delete(["a"], now=NOW, delete_at=None)
+        assert one(storage, "b").status == "cancelled"
+
+    def test_a_settlement_that_is_refused_releases_nobody(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a")])
+        stale = parent._replace(fence=parent.fence + 1)
+        refused = [end(owner, stale), end(owner + 1, parent), end(owner, stale, status="failed")]
+        assert storage.settle(refused) == [Settled.REFUSED] * 3
+        assert (one(storage, "b").status, one(storage, "b").blockers) == ("scheduled", 1)
+
+    def test_a_job_that_waits_for_nobody_changes_nobody(self, storage: Storage, owner: int) -> None:
+        assert storage.settle([end(owner, claimed(storage, owner, "a"))]) == [Settled.APPLIED]
+
+    # -- parents that have ended, and such that do not exist -----------------------------------------------------------
+
+    def test_a_parent_that_has_succeeded_is_done(self, storage: Storage, owner: int) -> None:
+        storage.settle([end(owner, claimed(storage, owner, "a"))])
+        assert storage.insert([after("b", "a")]) == [True]
+        assert (one(storage, "b").blockers, storage.relations("b")) == (0, Relations(("a",), ()))
+        assert [found.id for found in claim(storage, owner)] == ["b"]
+
+    @pytest.mark.parametrize("status", ["failed", "timeout", "cancelled", "permanently_failed"])
+    def test_a_job_that_comes_too_late_is_added_as_cancelled(self, storage: Storage, owner: int, status: str) -> None:
+        storage.settle([end(owner, claimed(storage, owner, "a"), status=status, delete_at=NOW + 9)])
+        assert storage.insert([after("b", "a", created_at=NOW + 7)]) == [True]
+        record = one(storage, "b")
+        assert (record.status, record.blockers, record.finished_at) == ("cancelled", 0, NOW + 7)
+        assert record.delete_at == NOW + 9
+        assert record.error is not None
+        assert "a" in record.error.split()
+        assert storage.relations("b").parents == ("a",)
+        assert claim(storage, owner) == []
+
+    def test_one_bad_parent_is_enough(self, storage: Storage, owner: int) -> None:
+        storage.settle([end(owner, claimed(storage, owner, "bad"), status="failed")])
+        waits = claimed(storage, owner, "waits")
+        storage.insert([after("c", "waits", "bad")])
+        assert (one(storage, "c").status, one(storage, "c").blockers) == ("cancelled", 0)
+        assert storage.settle([end(owner, waits)]) == [Settled.APPLIED]
+        assert one(storage, "c").status == "cancelled"
+
+    def test_parents_may_stand_earlier_in_the_call(self, storage: Storage, owner: int) -> None:
+        storage.settle([end(owner, claimed(storage, owner, "bad"), status="failed")])
+        assert storage.insert([job("a"), after("b", "a"), after("c", "b", "bad"), after("d", "c")]) == [True] * 4
+        assert statuses(storage, "abcd") == ["scheduled", "scheduled", "cancelled", "cancelled"]
+        assert [found.id for found in claim(storage, owner)] == ["a"]
+
+    @pytest.mark.parametrize("parents", [("missing",), ("a", "missing"), ("later",), ("b",)])
+    def test_an_unknown_parent_spoils_the_call(self, storage: Storage, owner: int, parents: tuple[str, ...]) -> None:
+        storage.insert([job("a")])
+        before = storage.find(JobQuery())
+        with pytest.raises(UnknownDependencyError) as caught:
+            storage.insert([job("first"), after("b", *parents), job("later")])
+        assert (caught.value.job_id, caught.value.parent_id) == ("b", parents[-1])
+        assert storage.find(JobQuery()) == before
+        assert storage.relations("a") == Relations((), ())
+        assert storage.insert([job("first"), job("later")]) == [True, True]
+
+    def test_an_unknown_parent_spoils_nothing_else_of_a_block(self, storage: Storage) -> None:
+        with storage.transaction():
+            storage.insert([job("a")])
+            with pytest.raises(UnknownDependencyError):
+                storage.insert([job("b"), after("c", "missing")])
+            storage.insert([after("d", "a")])
+        assert statuses(storage, "abcd") == ["scheduled", "missing", "missing", "scheduled"]
+
+    # -- a parent ends badly -------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("how", BAD_ENDS)
+    def test_a_bad_end_cancels_all_that_depend_on_it(self, storage: Storage, owner: int, how: str) -> None:
+        word, make_end = BAD_ENDS[how]
+        storage.insert([job("a", expires_at=NOW + SECOND)])
+        storage.insert([after("b", "a", due_at=NOW + SECOND), after("c", "b"), after("d", "c"), job("e", task="other")])
+        make_end(storage, owner)
+        assert statuses(storage, "bcde") == ["cancelled", "cancelled", "cancelled", "scheduled"]
+        for child, parent, why in (("b", "a", word), ("c", "b", "cancelled"), ("d", "c", "cancelled")):
+            record = one(storage, child)
+            assert record.error is not None
+            assert parent in record.error.split()
+            assert why in record.error
+            assert (record.finished_at, record.delete_at, record.blockers) == (NOW + SECOND, NOW + 9, 0)
+
+    @pytest.mark.parametrize("status", ["failed", "success"])
+    def test_a_diamond(self, storage: Storage, owner: int, status: str) -> None:
+        storage.insert([job("a"), after("b", "a"), after("c", "a"), after("d", "b", "c"), after("e", "d", "a")])
+        (top,) = claim(storage, owner)
+        assert storage.settle([end(owner, top, status=status)]) == [Settled.CASCADED]
+        if status == "failed":
+            assert statuses(storage, "abcde") == ["failed"] + ["cancelled"] * 4
+            return
+        storage.settle([end(owner, found) for found in claim(storage, owner)])
+        (bottom,) = claim(storage, owner)
+        assert (bottom.id, one(storage, "e").blockers) == ("d", 1)
+        storage.settle([end(owner, bottom)])
+        assert [found.id for found in claim(storage, owner)] == ["e"]
+
+    def test_a_long_chain_falls_at_once(self, storage: Storage, owner: int) -> None:
+        ids = [f"{number:04}" for number in range(3000)]
+        chain = [job(ids[0]), *(after(id, before) for before, id in pairwise(ids))]
+        assert storage.insert(chain) == [True] * 3000
+        (first,) = claim(storage, owner)
+        assert storage.settle([end(owner, first, status="failed")]) == [Settled.CASCADED]
+        assert {record.status for record in storage.find(JobQuery(after_id=ids[0], limit=9999))} == {"cancelled"}
+        last = one(storage, ids[-1])
+        assert last.error is not None
+        assert ids[-2] in last.error
+
+    def test_a_wide_group_and_what_follows_it(self, storage: Storage, owner: int) -> None:
+        ids = [f"{number:04}" for number in range(1500)]
+        storage.insert([job("first"), *(after(id, "first") for id in ids), after("last", *ids)])
+        assert one(storage, "last").blockers == 1500
+        storage.settle([end(owner, found) for found in claim(storage, owner)])
+        members = claim(storage, owner)
+        assert sorted(member.id for member in members) == ids
+        answers = storage.settle([end(owner, member) for member in members])
+        assert Settled.CASCADED in answers
+        assert [found.id for found in claim(storage, owner)] == ["last"]
+
+    def test_the_reason_of_a_cancel_is_kept_where_parent_and_child_are_named(self, storage: Storage) -> None:
+        storage.insert([job("a"), after("b", "a"), after("c", "b")])
+        storage.cancel(["a", "b"], reason="enough", now=NOW, delete_at=None)
+        assert (one(storage, "a").error, one(storage, "b").error) == ("enough", "enough")
+        assert one(storage, "c").status == "cancelled"
+
+    def test_both_may_expire(self, storage: Storage) -> None:
+        storage.insert([job("a", expires_at=NOW), after("b", "a", expires_at=NOW)])
+        expired = storage.expire(now=NOW, limit=9, delete_at=None)
+        assert sorted(expired) == [Expired("a", "task", None), Expired("b", "task", None)]
+        assert one(storage, "b").error == "expired"
+
+    # -- tries, replacements, new jobs with old ids --------------------------------------------------------------------
+
+    def test_a_parent_that_is_tried_again_resurrects_nobody(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a")])
+        storage.settle([end(owner, parent, status="failed")])
+        assert storage.retry(["a", "b"], now=NOW) == [True, False]
+        assert storage.insert([after("c", "a")]) == [True]
+        (parent,) = claim(storage, owner)
+        assert storage.settle([end(owner, parent)]) == [Settled.CASCADED]
+        assert statuses(storage, "abc") == ["success", "cancelled", "scheduled"]
+        assert [found.id for found in claim(storage, owner)] == ["c"]
+
+    def test_a_replaced_parent_is_waited_for(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a")])
+        storage.put(job("a", payload=b"2"))
+        assert storage.settle([end(owner, parent, status="failed")]) == [Settled.CASCADED]
+        assert (one(storage, "b").status, one(storage, "b").blockers) == ("scheduled", 1)
+        (parent,) = claim(storage, owner)
+        storage.put(job("a", payload=b"3"))
+        storage.retire(owner)
+        storage.put(job("a", payload=b"4"))
+        other = storage.register(PROFILE, now=NOW)
+        (parent,) = claim(storage, other)
+        assert parent.payload == b"4"
+        storage.settle([end(other, parent)])
+        assert [found.id for found in claim(storage, other)] == ["b"]
+
+    def test_a_job_that_is_put_in_the_place_of_one_that_waits_waits_for_nobody(
+        self, storage: Storage, owner: int
+    ) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a")])
+        assert storage.put(job("b", payload=b"2")) is True
+        assert (one(storage, "b").blockers, storage.relations("b").parents) == (0, ())
+        (child,) = claim(storage, owner)
+        assert storage.settle([end(owner, parent, status="failed")]) == [Settled.APPLIED]
+        assert one(storage, "b").status == "running"
+        storage.settle([end(owner, child)])
+
+    def test_a_replacement_has_no_parents(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a"), born("b", owner)])
+        for id in ("b", "new"):
+            with pytest.raises(ValueError, match=id):
+                storage.put(after(id, "a"))
+        assert one(storage, "b").has_successor is False
+        assert storage.get(["new"]) == []
+
+    @pytest.mark.parametrize("status", ["success", "failed"])
+    def test_a_new_child_with_the_id_of_one_that_was_cancelled(self, storage: Storage, owner: int, status: str) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a")])
+        storage.cancel(["b"], reason="no", now=NOW, delete_at=None)
+        storage.insert([job("b", due_at=NOW + SECOND)])
+        assert storage.settle([end(owner, parent, status=status)]) == [Settled.APPLIED]
+        assert (one(storage, "b").status, one(storage, "b").blockers) == ("scheduled", 0)
+
+    def test_a_new_parent_with_an_old_id_is_not_waited_for(self, storage: Storage, owner: int) -> None:
+        old = claimed(storage, owner, "a")
+        storage.insert([born("b", owner), after("c", "a", "b")])
+        storage.settle([end(owner, old)])
+        storage.insert([job("a")])
+        (new,) = claim(storage, owner)
+        storage.settle([end(owner, new, status="failed")])
+        assert (one(storage, "c").status, one(storage, "c").blockers) == ("scheduled", 1)
+
+    def test_a_block_that_raises_gives_the_wait_back(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a"), after("c", "b")])
+        for settlement in (end(owner, parent), end(owner, parent, status="failed")):
+            undone(storage, partial(storage.settle, [settlement]))
+            assert [one(storage, id).blockers for id in "bc"] == [1, 1]
+            assert statuses(storage, "abc") == ["running", "scheduled", "scheduled"]
+        storage.settle([end(owner, parent)])
+        assert [found.id for found in claim(storage, owner)] == ["b"]
+
+    # -- relations, purge ----------------------------------------------------------------------------------------------
+
+    def test_relations_come_in_order_of_insertion(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("z"), job("y"), after("x", "z", "y"), after("w", "y"), after("a", "y")])
+        assert storage.relations("x") == Relations(("z", "y"), ())
+        assert storage.relations("y") == Relations((), ("x", "w", "a"))
+        assert storage.relations("missing") == Relations((), ())
+
+    def test_relations_outlast_the_end(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a"), after("c", "a")])
+        storage.settle([end(owner, parent)])
+        storage.settle([end(owner, found) for found in claim(storage, owner)])
+        assert storage.relations("a") == Relations((), ("b", "c"))
+        storage.delete(["a", "c"], now=NOW, delete_at=None)
+        assert storage.relations("b") == Relations(("a",), ())
+        assert storage.relations("c") == Relations((), ())
+
+    def test_a_child_that_is_deleted_leaves_the_list(self, storage: Storage) -> None:
+        storage.insert([job("a"), after("b", "a"), after("c", "a")])
+        storage.delete(["b"], now=NOW, delete_at=None)
+        assert storage.relations("a") == Relations((), ("c",))
+
+    def test_purge_keeps_what_an_unfinished_job_depends_on(self, storage: Storage, owner: int) -> None:
+        wanted = claimed(storage, owner, "a", payload=b"1")
+        storage.insert([born("b", owner), after("c", "a", "b")])
+        storage.settle([end(owner, wanted, result=b"wanted", delete_at=NOW, history=(line("a"),))])
+        storage.settle([end(owner, claimed(storage, owner, "other"), delete_at=NOW)])
+        assert sum(storage.count_purgeable(now=NOW).values()) == 1
+        assert storage.purge(now=NOW, limit=9) == 1
+        assert (one(storage, "a").result, len(storage.attempts("a"))) == (b"wanted", 1)
+        storage.settle([end(owner, born("b", owner), delete_at=None)])
+        (child,) = claim(storage, owner)
+        assert storage.purge(now=NOW, limit=9) == 0, "c runs, and may fetch its result"
+        storage.settle([end(owner, child, delete_at=None)])
+        assert sum(storage.count_purgeable(now=NOW).values()) == 1
+        assert storage.purge(now=NOW, limit=9) == 1
+        assert statuses(storage, "abc") == ["missing", "success", "success"]
+        assert storage.relations("c").parents == ("a", "b")
+
+    @pytest.mark.parametrize("how", ["cancelled", "deleted", "replaced"])
+    def test_purge_goes_on_when_nobody_depends_on_it_any_more(self, storage: Storage, owner: int, how: str) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([born("b", owner), after("c", "a", "b")])
+        storage.settle([end(owner, parent, delete_at=NOW)])
+        assert storage.purge(now=NOW, limit=9) == 0
+        leave: dict[str, Callable[[], Any]] = {
+            "cancelled": lambda: storage.cancel(["c"], reason="x", now=NOW, delete_at=None),
+            "deleted": lambda: storage.delete(["c"], now=NOW, delete_at=None),
+            "replaced": lambda: storage.put(job("c")),
+        }
+        leave[how]()
+        assert storage.purge(now=NOW, limit=9) == 1
+
+    def test_what_is_kept_for_others_holds_up_no_purge(self, storage: Storage, owner: int) -> None:
+        parents: list[NewJob | Claim] = [born(f"a{number:02}", owner) for number in range(30)]
+        storage.insert([parent for parent in parents if isinstance(parent, NewJob)])
+        storage.insert([born("b", owner), after("c", "b", *(parent.id for parent in parents))])
+        storage.settle([end(owner, parent, delete_at=NOW - 1) for parent in parents])
+        storage.settle([end(owner, claimed(storage, owner, "other"), delete_at=NOW)])
+        assert sum(storage.purge(now=NOW, limit=10) for _ in range(5)) == 1
+        assert statuses(storage, ["other", "a00"]) == ["missing", "success"]
