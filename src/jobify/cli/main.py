@@ -37,6 +37,13 @@ cli.command("top")(top)
 cli.add_typer(database, name="db")
 
 
+class _Setting:
+    """What holds for a whole call."""
+
+    def __init__(self, is_debug: bool) -> None:
+        self.is_debug = is_debug
+
+
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         from jobify import __version__
@@ -47,6 +54,7 @@ def _print_version(is_wanted: bool) -> None:
 
 @cli.callback()
 def _global(
+    context: typer.Context,
     app: App = None,
     debug: Annotated[bool, typer.Option("--debug", help=f"Tracebacks of errors. [env: {DEBUG}]")] = False,
     version: Annotated[
@@ -57,22 +65,22 @@ def _global(
         from jobify.cli.locate import VARIABLE
 
         os.environ[VARIABLE] = app
-    if debug:
-        os.environ[DEBUG] = "1"
+    context.obj.is_debug = context.obj.is_debug or debug
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code. What goes wrong is one line on standard error."""
     from jobify.cli.errors import CommandError
 
+    setting = _Setting(bool(os.environ.get(DEBUG)))
     try:
-        cli(args=None if arguments is None else list(arguments), prog_name="jobify")
+        cli(args=None if arguments is None else list(arguments), prog_name="jobify", obj=setting)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except CommandError as error:
-        return _fail(error, error.code)
+        return _fail(error, error.code, setting)
     except Exception as error:
-        return _fail(error, _code_of(error))
+        return _fail(error, _code_of(error), setting)
     return 0
 
 
@@ -85,8 +93,8 @@ def _code_of(error: Exception) -> int:
     return ExitCode.NOT_FOUND if isinstance(error, JobNotFoundError) else ExitCode.FAILED
 
 
-def _fail(error: Exception, code: int) -> int:
-    if os.environ.get(DEBUG):
+def _fail(error: Exception, code: int, setting: _Setting) -> int:
+    if setting.is_debug:
         import traceback
 
         traceback.print_exception(error)
