@@ -11,13 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
+from jobify.checks import checked_limits, checked_retention, checked_storage, checked_zone
 from jobify.client.client import Client
 from jobify.client.producer import Producer
 from jobify.clock import Clock, SystemClock
 from jobify.crontab import CronFactory, create_crontab
 from jobify.engine.backend import Backend, Backends
 from jobify.engine.engine import Engine
-from jobify.exceptions import ApplicationStateError, ConfigurationError
+from jobify.exceptions import ApplicationStateError
 from jobify.identifiers import new_id
 from jobify.job import Job
 from jobify.lifespan import Exits, Turns, enter_lifespans
@@ -37,7 +38,7 @@ from jobify.serializers.codec import Codec
 from jobify.settings import JobifyConfiguration, Limits, WorkerPools
 from jobify.signals import SignalCatcher
 from jobify.state import State
-from jobify.storage import SQLiteStorage, Storage
+from jobify.storage import Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.typeadapter import Dumper, Loader
 from jobify.types import UNSET, Lifespan, LoopFactory, MappingExceptionHandlers, Microseconds, UUIDGenerator
@@ -113,24 +114,22 @@ class Jobify(Producer):
         self._codec = codec = Codec(serializer, dumper, loader)
         self.configs = JobifyConfiguration(
             app=self,
-            tz=_zone(tz),
+            tz=checked_zone(tz),
             dumper=codec.dumper,
             loader=codec.loader,
-            storage=_storage(storage),
+            storage=checked_storage(storage),
             getloop=loop_factory,
             serializer=codec.serializer,
             worker_pools=WorkerPools(threadpool_executor, processpool_executor),
             cron_factory=cron_factory,
             uuid_generator=uuid_generator,
-            limits=_limits(concurrency, grace, max_crashes, _retention(retention, result_ttl)),
+            limits=checked_limits(concurrency, grace, max_crashes, checked_retention(retention, result_ttl)),
         )
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
         self._clock: Clock = clock or SystemClock()
         self._engine: Engine | None = None
-        self._client = Client(
-            self.configs, codec, self._clock, build=partial(build_registry, self), runs_here=self._runs_here
-        )
+        self._client = _client(self, codec)
         self._exits = Exits()
         self._turns = Turns()
         self._signals = SignalCatcher()
@@ -317,13 +316,6 @@ class Jobify(Producer):
         layers = (layer for router in self.chain_tail for layer in (*router.middleware, *router.outer_middleware))
         return Plugins([*self.plugins, *(layer for layer in layers if isinstance(layer, Plugin))])
 
-    def _runs_here(self) -> bool:
-        """Whether this thread is the one of the event loop that the app runs in."""
-        try:
-            return self._engine is not None and asyncio.get_running_loop() is self._engine.loop
-        except RuntimeError:
-            return False
-
     def _require_open(self, operation: str) -> None:
         if self._engine is not None:
             raise frozen(operation)
@@ -334,24 +326,6 @@ class Jobify(Producer):
 
     def _check_route(self, route: Route[..., Any]) -> None:
         check_route(route, is_durable=self.configs.storage.is_durable, cron_factory=self.configs.cron_factory)
-
-
-def _zone(tz: Any) -> ZoneInfo:
-    if tz is None:
-        return ZoneInfo("UTC")
-    if not isinstance(tz, ZoneInfo):
-        raise ConfigurationError(f"tz is {tz!r}; it must be a ZoneInfo, for example ZoneInfo('Europe/Berlin').")
-    return tz
-
-
-def _storage(storage: Any) -> Storage:
-    if storage is UNSET or storage is None:
-        return SQLiteStorage()
-    if storage is False:
-        return MemoryStorage()
-    if not isinstance(storage, Storage):
-        raise ConfigurationError(f"storage is {storage!r}; it must be a Storage, or False for memory only.")
-    return storage
 
 
 def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
@@ -370,25 +344,19 @@ def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, 
     return runners
 
 
-def _retention(retention: Any, result_ttl: float | None) -> Retention:
-    if retention is not None and not isinstance(retention, Retention):
-        raise ConfigurationError(f"retention is {retention!r}; it must be a Retention, as in Retention(failed=3600).")
-    if retention is not None and result_ttl is not None:
-        raise ConfigurationError(
-            "result_ttl and retention both say how long successes are kept. Write Retention(complete=...) only."
-        )
-    if result_ttl is not None:
-        return Retention(complete=check_duration(result_ttl, what="result_ttl"))
-    return Retention() if retention is None else retention
-
-
-def _limits(concurrency: int, grace: float, max_crashes: int, retention: Retention) -> Limits:
-    for name, value in (("concurrency", concurrency), ("max_crashes", max_crashes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1.")
-    return Limits(
-        concurrency=concurrency,
-        grace=check_duration(grace, what="grace"),
-        retention=retention,
-        max_crashes=max_crashes,
+def _client(app: Jobify, codec: Codec) -> Client:
+    return Client(
+        app.configs,
+        codec,
+        app._clock,
+        build=partial(build_registry, app),
+        runs_here=lambda: _runs_here(app._engine),
     )
+
+
+def _runs_here(engine: Engine | None) -> bool:
+    """Whether this thread is the one of the engine's event loop."""
+    try:
+        return engine is not None and asyncio.get_running_loop() is engine.loop
+    except RuntimeError:
+        return False

@@ -154,7 +154,7 @@ class CurrentJob:
             current_job.update_progress(100 * done / total)
         """
         running = _here()
-        if isinstance(percent, bool) or not isinstance(percent, Real) or not 0 <= percent <= 100:  # type: ignore[operator]  # a Real compares with numbers
+        if isinstance(percent, bool) or not isinstance(percent, Real) or not 0 <= percent <= 100:
             raise ValueError(f"The progress of a job is a number from 0 to 100, not {percent!r}.")
         running.report(MessageKind.PROGRESS, float(percent))
 

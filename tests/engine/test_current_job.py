@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ import pytest
 
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobStatus, RunMode, SmartRetry, current_job
 from jobify.engine import completer, reporter
-from jobify.exceptions import JobTimeoutError, StorageUnavailableError
+from jobify.exceptions import JobTimeoutError, StorageUnavailableError, TaskCancelledError
 from jobify.middleware import BaseMiddleware, CallNext
-from jobify.records import MessageKind, MessageRecord, Report, Settled, Settlement
+from jobify.records import MessageKind, MessageRecord, OwnerProfile, OwnerRole, Report, Settled, Settlement
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from support import durable, eventually, run, soon
@@ -59,7 +61,7 @@ def test_a_job_sees_itself(storage: Any, mode: RunMode) -> None:
     async def main() -> None:
         async with app:
             job = await task.push()
-            assert list(await soon(job)) == [job.id, "describe", "default", 1, 0, {"tenant": "acme"}]
+            assert await soon(job) == [job.id, "describe", "default", 1, 0, {"tenant": "acme"}]
 
     run(main())
 
@@ -355,29 +357,56 @@ def test_what_outlives_the_attempt_reports_nothing_more(storage: Any) -> None:
     run(main())
 
 
-def test_a_job_that_was_taken_from_this_process_reports_in_vain(tmp_path: Path) -> None:
+def test_a_job_that_was_taken_from_this_process_reports_in_vain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     app = Jobify(storage=durable(tmp_path))
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     @app.task(name="talk")
     async def talk() -> None:
+        current_job.publish("in time")
         begun.set()
         await go_on.wait()
-        current_job.publish("in vain")
-        await asyncio.sleep(0)
         current_job.publish("in vain")
 
     async def main() -> None:
         async with app:
             job = await talk.push()
             await soon(begun.wait())
-            other = durable(tmp_path)
-            other.open()
-            with other.transaction():
-                other.replace_owner(job.id) if hasattr(other, "replace_owner") else None
-            other.close()
+            await eventually(lambda: values(app, job.id) == ["in time"])
+            with closing(sqlite3.connect(tmp_path / "jobs.db", timeout=20)) as other, other:
+                other.execute("UPDATE jobs SET fence = fence + 1")
             go_on.set()
-            await soon(job.wait())
+            await eventually(lambda: "its outcome is refused" in caplog.text)
+            assert values(app, job.id) == ["in time"]
+
+    run(main())
+
+
+def test_whoever_waits_in_another_process_hears_of_a_report_while_the_job_runs(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    done = asyncio.Event()
+
+    @app.task(name="talk")
+    async def talk() -> None:
+        while not done.is_set():
+            current_job.update_progress(50)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with app:
+            client = durable(tmp_path)
+            client.open()
+            with closing(client):
+                client.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=0)
+                bell = client.bell
+                assert bell is not None
+                job = await talk.push()
+                await eventually(bell.answer)
+                assert progress(app, job.id) == 50
+                done.set()
+                await soon(job)
 
     run(main())
 
@@ -525,7 +554,6 @@ def test_a_task_that_swallows_its_cancellation_can_still_ask(storage: Any) -> No
 
 def test_the_cancelled_job_of_another_is_an_error_like_any(storage: Any) -> None:
     """A handler must not miss the error of a job that this one waited for."""
-    from jobify.exceptions import TaskCancelledError
 
     def handle(error: Exception, context: JobContext) -> str:
         return "handled"

@@ -22,6 +22,10 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 PROGRESS, VALUE, LOG = MessageKind.PROGRESS, MessageKind.VALUE, MessageKind.LOG
 
 
+def nothing() -> None:
+    pass
+
+
 class Gate:
     """Answers when the test says so."""
 
@@ -207,7 +211,7 @@ def test_a_claim_that_is_lost_ends_the_voice(answer: Any) -> None:
         await asyncio.sleep(0)
         assert gate.asked == []
         assert attempt.voice is not None
-        assert not attempt.voice.finish(list)
+        assert not attempt.voice.finish(nothing)
 
     run(main())
 
@@ -262,12 +266,17 @@ def test_on_the_event_loop_too_many_values_are_an_error_and_too_many_lines_are_d
     assert caplog.text.count("lines are dropped") == 1
 
 
+def talk(attempt: Attempt) -> None:
+    for number in range(100):
+        attempt.report(VALUE, number)
+
+
 @pytest.mark.usefixtures("narrow")
 def test_a_thread_that_says_too_much_is_held_up() -> None:
     async def main() -> None:
         gate = Gate()
         attempt = Attempt(gate)
-        talking = asyncio.create_task(asyncio.to_thread(lambda: [attempt.report(VALUE, n) for n in range(100)]))
+        talking = asyncio.create_task(asyncio.to_thread(talk, attempt))
         await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reporter._COMFORT)
         while not talking.done():
             if gate.asked:
@@ -286,10 +295,6 @@ def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_attempt_is
         gate = Gate()
         stopped, over = Attempt(gate), Attempt(gate)
 
-        def talk(attempt: Attempt) -> None:
-            for number in range(100):
-                attempt.report(VALUE, number)
-
         tasks = [asyncio.create_task(asyncio.to_thread(talk, attempt)) for attempt in (stopped, over)]
         for attempt in (stopped, over):
             await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reporter._COMFORT)
@@ -297,7 +302,7 @@ def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_attempt_is
         with pytest.raises(TaskCancelledError, match="shutdown"):
             await tasks[0]
         assert over.voice is not None
-        over.voice.finish(list)
+        over.voice.finish(nothing)
         await tasks[1]
 
     run(main())

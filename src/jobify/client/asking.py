@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from jobify.canvas.signature import Signature
-from jobify.client.board import Filters
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.job import Job
 from jobify.jobrequest import JobRequest, check_asked, checked_arguments
@@ -19,6 +18,7 @@ __all__ = (
     "AnyTask",
     "Call",
     "Calls",
+    "Filters",
     "JobFilters",
     "filters_of",
     "id_of",
@@ -46,6 +46,17 @@ class JobFilters(TypedDict, total=False):
     created_after: datetime | None
     created_before: datetime | None
     metadata: Mapping[str, Any] | None
+
+
+class Filters(NamedTuple):
+    """Which jobs are asked for; None does not filter."""
+
+    status: str | None = None
+    task: str | None = None
+    queue: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 class Calls(NamedTuple):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any, NamedTuple
+from typing import Any
 
 from jobify.client.access import Access
+from jobify.client.asking import Filters
 from jobify.client.views import QueueView, ScheduleView, Unserved, WorkerView
 from jobify.clock import Clock, from_datetime, to_datetime
 from jobify.cron import rule_from_json
@@ -18,22 +19,11 @@ from jobify.status import ENDED, JobStatus
 from jobify.types import Microseconds
 from jobify.words import counts_by_word, rows_of, word_of
 
-__all__ = ("Board", "Filters")
+__all__ = ("Board",)
 
 _PAGE = 1000
 _WAITING = (JobStatus.SCHEDULED.value,)
 _ENDS_BADLY = (JobStatus.FAILED.value, JobStatus.TIMEOUT.value, JobStatus.PERMANENTLY_FAILED.value)
-
-
-class Filters(NamedTuple):
-    """Which jobs are asked for; None does not filter."""
-
-    status: str | None = None
-    task: str | None = None
-    queue: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    metadata: Mapping[str, Any] | None = None
 
 
 class Board:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import tzinfo
-from functools import partial
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobify.client.access import Access
-from jobify.client.board import Board
 from jobify.client.coding import Coding
 from jobify.client.crew import Crew
 from jobify.client.desk import Desk
-from jobify.client.orders import Orders
 from jobify.client.rows import Rows
 from jobify.client.submitter import Submitter, insert_rows
 from jobify.client.targets import Targets
@@ -23,6 +21,10 @@ from jobify.settings import JobifyConfiguration
 from jobify.status import JobStatus
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
+
+if TYPE_CHECKING:
+    from jobify.client.board import Board
+    from jobify.client.orders import Orders
 
 __all__ = ("Client",)
 
@@ -49,14 +51,13 @@ class Client:
 
         zone: tzinfo = config.tz
         delete_at = _delete_at(config)
-        coding = Coding(codec, current)
+        self.targets = targets = Targets(build, lambda: config.storage.is_durable)
+        coding = Coding(codec, current, targets.result_type)
         self._access = access = Access(current)
         self._crew = crew = Crew(access, clock, partial(insert_rows, access))
-        self.targets = targets = Targets(build, lambda: config.storage.is_durable)
         self.desk = desk = Desk(
             access,
             coding,
-            targets.result_type,
             zone,
             crew=crew,
             runs_here=runs_here,
@@ -72,8 +73,23 @@ class Client:
             config=config,
             clock=clock,
         )
-        self.board = Board(access, desk, clock, zone)
-        self.orders = Orders(access, self.board, clock, config.uuid_generator, delete_at)
+        self._clock = clock
+        self._config = config
+        self._delete_at = delete_at
+
+    @cached_property
+    def board(self) -> Board:
+        """Lists and counts."""
+        from jobify.client.board import Board  # of no use to most processes
+
+        return Board(self._access, self.desk, self._clock, self._config.tz)
+
+    @cached_property
+    def orders(self) -> Orders:
+        """Orders for queues, schedules and ended jobs."""
+        from jobify.client.orders import Orders
+
+        return Orders(self._access, self.board, self._clock, self._config.uuid_generator, self._delete_at)
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """What ``function`` gives, called without blocking the event loop."""

@@ -23,9 +23,10 @@ class Coding:
     What is kept in memory never leaves the process: it stays the objects it is.
     """
 
-    def __init__(self, codec: Codec, current: Callable[[], Storage]) -> None:
+    def __init__(self, codec: Codec, current: Callable[[], Storage], result_type: Callable[[str], Any]) -> None:
         self._codec = codec
         self._current = current
+        self._result_type = result_type
 
     @property
     def is_in_memory(self) -> bool:
@@ -36,9 +37,9 @@ class Coding:
         """The payload of a call; PayloadError if it could not be restored."""
         return (_OBJECTS if self.is_in_memory else self._codec).encode_call(args, kwargs, types)
 
-    def result(self, stored: Any, tp: Any) -> Any:
-        """What a task of result type ``tp`` returned; PayloadError if it cannot be restored."""
-        return (_OBJECTS if self.is_in_memory else self._codec).decode_result(stored, tp)
+    def result(self, task: str, stored: Any) -> Any:
+        """What ``task`` has returned; PayloadError if it cannot be restored."""
+        return (_OBJECTS if self.is_in_memory else self._codec).decode_result(stored, self._result_type(task))
 
     def published(self, stored: Any) -> Any:
         """A value that a task has published; PayloadError if it cannot be restored."""

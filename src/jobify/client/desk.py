@@ -34,7 +34,6 @@ class Desk(Reads):
         self,
         access: Access,
         coding: Coding,
-        result_type: Callable[[str], Any],
         zone: tzinfo,
         *,
         crew: Crew,
@@ -42,7 +41,7 @@ class Desk(Reads):
         clock: Clock,
         delete_at: Callable[[Microseconds], Microseconds | None],
     ) -> None:
-        super().__init__(access, coding, result_type, zone)
+        super().__init__(access, coding, zone)
         self._crew = crew
         self._waits = Waits(self, crew, runs_here)
         self._clock = clock

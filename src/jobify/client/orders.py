@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from jobify.client.access import Access
-from jobify.client.board import Board, Filters
+from jobify.client.asking import Filters
+from jobify.client.board import Board
 from jobify.clock import Clock
 from jobify.exceptions import ConfigurationError, JobNotFoundError
 from jobify.options import check_text

@@ -7,13 +7,14 @@ the same without blocking the event loop.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from jobify.canvas.signature import Signature
 from jobify.client.asking import (
     AnyJob,
     AnyTask,
     Calls,
+    Filters,
     JobFilters,
     filters_of,
     id_of,
@@ -22,14 +23,15 @@ from jobify.client.asking import (
     name_of,
     request,
 )
-from jobify.client.board import Filters
 from jobify.client.client import Client
-from jobify.client.views import QueueView, ScheduleView, Unserved, WorkerView
 from jobify.jobrequest import EnqueueOptions, Submitter
 from jobify.result import JobResult
 from jobify.router import Route, Router
 
-__all__ = ("Producer",)
+if TYPE_CHECKING:
+    from jobify.client.views import QueueView, ScheduleView, Unserved, WorkerView
+
+__all__ = ("Preview", "Producer")
 
 ReturnT = TypeVar("ReturnT")
 

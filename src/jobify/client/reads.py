@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -25,10 +25,9 @@ _PAGE = 500
 class Reads:
     """Reads from the storage in the caller's thread; that waits for no writer. JobNotFoundError for unknown ids."""
 
-    def __init__(self, access: Access, coding: Coding, result_type: Callable[[str], Any], zone: tzinfo) -> None:
+    def __init__(self, access: Access, coding: Coding, zone: tzinfo) -> None:
         self._access = access
         self._coding = coding
-        self._result_type = result_type
         self._zone = zone
 
     def record(self, job_id: str) -> JobRecord:
@@ -114,7 +113,7 @@ class Reads:
         if record.result is None:
             raise ResultNotStoredError(record.id, "there is none in the database.")
         try:
-            return self._coding.result(record.result, self._result_type(record.task))
+            return self._coding.result(record.task, record.result)
         except PayloadError as error:
             raise ResultNotStoredError(record.id, f"it cannot be read here. {error}") from error
 
