@@ -166,7 +166,7 @@ def _figures(evidence: Evidence, recoveries: Sequence[Recovery]) -> dict[str, ob
         "jobs that waited for another": len({child for child, _ in evidence.parents}),
         "lost attempts in the history": len(evidence.lost),
         "children killed in mid-job": sum(evidence.child_deaths.values()),
-        "repeated executions": sum(len(some) - 1 for some in evidence.executions.values()),
+        "repeated executions": sum(max(len(some) - 1, 0) for some in evidence.executions.values()),
         "most attempts of one job": max((row.attempt for row in evidence.rows.values()), default=0),
         "restarts by a survivor": len(survived),
         "... p50 / p99 / max (s)": _quantiles(survived),
@@ -229,7 +229,8 @@ def _overlapping(evidence: Evidence) -> Iterator[str]:
     from then on."""
     for key, executions in evidence.executions.items():
         for first, second in pairwise(executions):
-            killed_at = evidence.kills.get(first.worker, evidence.kills.get(first.pid))
+            ends = [evidence.kills[pid] for pid in (first.worker, first.pid) if pid in evidence.kills]
+            killed_at = min(ends, default=None)
             if killed_at is None or killed_at > second.started_at:
                 yield f"{key} was begun again while its first process lived"
             elif first.last_sign_at >= second.started_at:
