@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,16 +22,11 @@ class Target:
     queue: str = DEFAULT_QUEUE
     priority: int = 0
     check: Callable[..., object] | None = None
-    """Takes the arguments of a call and raises TypeError if they do not fit."""
+    """Takes the arguments of a call and raises TypeError if they do not fit; None: they are checked where it runs."""
     types: ParameterTypes = UNTYPED
     result_type: Any = Any
     endpoint: Endpoint | None = None
     has_outer: bool = False
-
-    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """TypeError if the task cannot be called like this. What is not known here is checked where it runs."""
-        if self.check is not None:
-            self.check(*args, **kwargs)
 
 
 class Targets:
@@ -70,8 +65,6 @@ class Targets:
         return self._registry
 
     def _resolve(self, name: str) -> Target:
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"{name!r} is no task. Give a function with @app.task, or the name of one.")
         target = self.known(name)
         if target.endpoint is not None and not target.endpoint.is_durable and self._is_durable():
             raise ConfigurationError(
