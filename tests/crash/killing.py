@@ -82,7 +82,7 @@ class Arena:
             (directory / name).touch()
         # Half of the jobs come from the apps that also run them.
         pushing = ("tests.crash.victim", "app", str(rate / 2 / workers))
-        working = ("jobify", "worker", "tests.crash.victim:app", "--grace", "5", "--log-level", "warning")
+        working = ("jobify", "worker", "tests.crash.victim:app", "--grace", "10", "--log-level", "warning")
         self.workers = [Victim(directory, *pushing) for _ in range(workers)] + [Victim(directory, *working)]
         self.producer = Victim(directory, "tests.crash.victim", "producer", str(rate / 2)) if rate else None
         self.kills = 0

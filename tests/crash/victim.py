@@ -39,7 +39,10 @@ async def lifespan(_: Jobify) -> AsyncIterator[None]:
 
 
 app = Jobify(
-    storage=SQLiteStorage(DIRECTORY / "jobs.db", synchronous=SYNCHRONOUS), max_crashes=1_000_000, lifespan=lifespan
+    storage=SQLiteStorage(DIRECTORY / "jobs.db", synchronous=SYNCHRONOUS),
+    max_crashes=1_000_000,
+    grace=10,  # in the end a run of the cron may be under way: it is to finish, and not to be given back
+    lifespan=lifespan,
 )
 
 
