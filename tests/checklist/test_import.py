@@ -70,7 +70,7 @@ def imported() -> set[str]:
 
 
 def test_it_imports_jobify(imported: set[str]) -> None:
-    assert {"jobify", "jobify.app"} <= imported
+    assert {"jobify", "jobify.router"} <= imported
 
 
 @pytest.mark.parametrize("name", [*OPTIONAL, *HEAVY, *OURS])

@@ -160,9 +160,9 @@ def _print_attempts(attempts: list[AttemptRecord], zone: tzinfo) -> None:
     columns = (
         Column("TRY", is_number=True),
         Column("OUTCOME", is_kept=True),
-        Column("STARTED"),
+        Column("STARTED", is_kept=True),
         Column("TOOK", is_number=True),
-        Column("ERROR"),
+        Column("ERROR", is_rest=True),
     )
     rows = [
         (

@@ -70,7 +70,7 @@ def _print_jobs(found: list[JobRecord], scene: Scene, zone: object) -> None:
         Column("QUEUE", from_width=110),
         Column("CREATED", from_width=95),
         Column("TRY", from_width=125, is_number=True),
-        Column("NOTE", style="dim"),
+        Column("NOTE", style="dim", is_rest=True),
     )
     rows = [
         (

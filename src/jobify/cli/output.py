@@ -42,6 +42,8 @@ class Column(NamedTuple):
     style: str = ""
     is_kept: bool = False
     """Never cut short."""
+    is_rest: bool = False
+    """Free text: it gets the room that the others leave, and is cut first."""
 
 
 Row = Sequence[object]
@@ -75,7 +77,8 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row], *, width: int) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    has_rest = any(column.is_rest for column in columns)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), expand=has_rest)
     shown = [number for number, column in enumerate(columns) if width >= column.from_width]
     for number in shown:
         column = columns[number]
@@ -86,6 +89,8 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row], *, width: int) ->
             no_wrap=True,
             overflow="ellipsis",
             min_width=_longest(rows, number) if column.is_kept else len(column.name),
+            max_width=None if column.is_kept or column.is_rest else max(12, width // 5),
+            ratio=1 if column.is_rest else None,
         )
     for row in rows:
         cells = (_plain(row[number]) for number in shown)

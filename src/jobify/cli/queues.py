@@ -77,7 +77,7 @@ def list_queues(app: App = None, as_json: Json = False) -> None:
         Column("QUEUE"),
         *(Column(word.upper(), is_number=True, from_width=0 if word in _SHORT else 100) for word in WORDS),
         Column("WORKERS", is_number=True),
-        Column("NOTE", style="yellow"),
+        Column("NOTE", style="yellow", is_rest=True),
     )
     rows = [(state.name, *(state.counts[word] for word in WORDS), state.workers, state.note) for state in states]
     print_table(columns, rows, nothing="No queues.")

@@ -37,13 +37,13 @@ def list_schedules(app: App = None, as_json: Json = False) -> None:
     from jobify.cli.records import rule_of
 
     columns = (
-        Column("ID"),
+        Column("ID", is_kept=True),
         Column("CRON", is_kept=True),
         Column("NEXT RUN"),
         Column("RUNS", from_width=90, is_number=True),
         Column("FAILURES", from_width=105, is_number=True),
         Column("TASK", from_width=120),
-        Column("NOTE", style="dim"),
+        Column("NOTE", style="dim", is_rest=True),
     )
     rows = [
         (

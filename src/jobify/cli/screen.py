@@ -24,6 +24,10 @@ _BAR: Final = 20
 """Characters of a progress bar at most."""
 
 
+_LEAST: Final = 4
+"""Lines of a section that is cut: an empty one, the heading, a line, and how many are missing."""
+
+
 class _Section(NamedTuple):
     """A part of the screen: its heading, and its lines."""
 
@@ -40,6 +44,7 @@ def draw(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int, h
     """At most ``height`` lines, each at most ``width`` wide."""
     lines = _head(snapshot, rates, name=name, width=width)
     sections = [_queues(snapshot, width), _workers(snapshot, width), _running(snapshot, width)]
+    sections = _most_important(sections, (height - len(lines)) // _LEAST)
     room = _shares([section.height for section in sections], height - len(lines))
     for section, given in zip(sections, room, strict=True):
         lines += _cut(section, given)
@@ -49,11 +54,16 @@ def draw(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int, h
     return shown
 
 
+def _most_important(sections: list[_Section], count: int) -> list[_Section]:
+    """Where there is no room for all: queues, then running jobs."""
+    return sections[:1] if count <= 1 else [sections[0], sections[2]] if count == 2 else sections
+
+
 def _shares(wanted: Sequence[int], room: int) -> list[int]:
     """Divide ``room`` lines: nobody gets more than wanted, and what one leaves the later ones may have."""
     given = []
     for number, want in enumerate(wanted):
-        later = sum(min(other, max(3, room // len(wanted))) for other in wanted[number + 1 :])
+        later = sum(min(other, max(_LEAST, room // len(wanted))) for other in wanted[number + 1 :])
         share = max(0, min(want, room - later))
         given.append(share)
         room -= share
@@ -61,7 +71,7 @@ def _shares(wanted: Sequence[int], room: int) -> list[int]:
 
 
 def _cut(section: _Section, room: int) -> list[Text]:
-    if room < 3:  # the heading alone says nothing
+    if room < _LEAST - 1:  # the heading alone says nothing
         return []
     lines = [Text(), section.head, *(section.lines or [Text("none", style="dim")])]
     if len(lines) <= room:
