@@ -377,6 +377,7 @@ def test_a_forked_child_enqueues_and_waits_for_itself(place: Place) -> None:
         code = 1
         try:
             job = place.app.enqueue("add", (1,), job_id="child")
+            place.app.close()
             try:
                 job.result(timeout=0.001)
             except TimeoutError:
