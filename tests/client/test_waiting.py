@@ -377,17 +377,24 @@ def test_a_forked_child_enqueues_and_waits_for_itself(place: Place) -> None:
         code = 1
         try:
             job = place.app.enqueue("add", (1,), job_id="child")
+            place.app.close()
             try:
                 job.result(timeout=0.001)
             except TimeoutError:
                 asyncio.run(place.app.aget_job("parent"))
+                place.app.close()
                 code = 0
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert place.app.get_job("child").status == "pending"
-    assert place.app.enqueue("add", (1,)).status == "pending"
+    assert place.clients() == 1, "the child has retired its parent"
+    job = place.app.enqueue("add", (1,), priority=1)
+    waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
+    place.await_client()
+    place.hands.succeed(place.hands.claim())
+    assert waiting.end() == 1
 
 
 # -- streams -----------------------------------------------------------------------------------------------------------

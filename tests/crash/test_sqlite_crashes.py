@@ -203,7 +203,7 @@ def test_a_cascade_is_whole_or_not_at_all(storage: SQLiteStorage, path: Path, en
     def chain(name):
         is_running = {end_of_it!r} in ("settle", "recover")
         first = born(name + "0", owns) if is_running else job(name + "0", expires_at=NOW)
-        return [first, *[job(f"{{name}}{{n}}", parents=(f"{{name}}{{n - 1}}",)) for n in range(1, 1500)]]
+        return [first, *[job(f"{{name}}{{n}}", parents=(f"{{name}}{{n - 1}}",)) for n in range(1, 700)]]
     def end_it(name):
         first = name + "0"
         match {end_of_it!r}:
@@ -235,7 +235,7 @@ def test_a_cascade_is_whole_or_not_at_all(storage: SQLiteStorage, path: Path, en
     wait()
     """
     seen = set()
-    for stop_after in range(2, 100, 3):
+    for stop_after in range(2, 100, 5):
         storage.delete([record.id for record in storage.find(JobQuery(limit=5000))], now=NOW, delete_at=None)
         child = _child(path, code)
         assert child.stdin is not None
@@ -255,9 +255,9 @@ def _cascade(storage: SQLiteStorage) -> str:
     """How far the chain has fallen."""
     waiting = storage.find(JobQuery(statuses=("scheduled", "running"), limit=5000))
     cancelled = storage.find(JobQuery(statuses=("cancelled",), limit=5000))
-    if len(cancelled) in (1499, 1500) and not waiting:
+    if len(cancelled) in (699, 700) and not waiting:
         return "all"
-    return "nothing" if len(waiting) == 1500 and not cancelled else f"{len(waiting)} of it wait"
+    return "nothing" if len(waiting) == 700 and not cancelled else f"{len(waiting)} of it wait"
 
 
 # -- forked ------------------------------------------------------------------------------------------------------------

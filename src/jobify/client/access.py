@@ -82,7 +82,7 @@ class _Grip:
     def let_go(self) -> None:
         shared = self.shared
         if shared is None or shared.is_left_behind:
-            self.shared = None
+            self.shared = self.storage = self.owner = None  # an owner is the parent's, too
             return
         with shared.lock:  # whoever uses it now ends first
             storage, owner = self.storage, self.owner
@@ -139,8 +139,9 @@ class Access:
             return storage
 
     def _open(self, storage: Storage) -> Shared:
-        if self._pid != os.getpid():  # the thread that holds the lock may be one of the parent's
+        if self._pid != os.getpid():  # the thread that holds the lock may be one of the parent's, and so is the ear
             self._opening, self._pid = threading.Lock(), os.getpid()
+            self.ear.close()
         with self._opening:
             grip = self._grip
             if grip.shared is not None and grip.storage is storage and not grip.shared.is_left_behind:

@@ -310,8 +310,7 @@ CROSS JOIN jobs AS children ON children.id = v.column2
 WHERE v.column1 <> 0
 
 -- name: block
-UPDATE jobs SET blockers = v.column2 FROM (VALUES {rows}) AS v
-WHERE v.column1 <> 0 AND jobs.id = v.column1 AND jobs.status = 'scheduled'
+UPDATE jobs SET blockers = v.column2 FROM (VALUES {rows}) AS v WHERE v.column1 <> 0 AND jobs.id = v.column1
 
 -- name: mark_parents
 UPDATE jobs SET has_dependents = 1 WHERE id IN ({ids}) AND has_dependents = 0

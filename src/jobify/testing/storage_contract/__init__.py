@@ -24,6 +24,7 @@ _PARTS = (
     "pausing",
     "profiling",
     "reading",
+    "relating",
     "reporting",
     "retrying",
     "settling",
@@ -43,6 +44,7 @@ from jobify.testing.storage_contract.owning import OwnerContract  # noqa: E402
 from jobify.testing.storage_contract.pausing import PauseContract  # noqa: E402
 from jobify.testing.storage_contract.profiling import ProfileContract  # noqa: E402
 from jobify.testing.storage_contract.reading import ReadContract  # noqa: E402
+from jobify.testing.storage_contract.relating import RelationContract  # noqa: E402
 from jobify.testing.storage_contract.reporting import ReportContract  # noqa: E402
 from jobify.testing.storage_contract.retrying import RetryContract  # noqa: E402
 from jobify.testing.storage_contract.settling import SettleContract  # noqa: E402
@@ -59,6 +61,7 @@ class StorageContract(
     ProfileContract,
     WriteContract,
     DependencyContract,
+    RelationContract,
     UniqueContract,
     ClaimContract,
     SettleContract,

@@ -14,6 +14,7 @@ from jobify.testing.storage_contract.given import (
     NOW,
     PROFILE,
     StorageCase,
+    after,
     again,
     born,
     claim,
@@ -23,6 +24,7 @@ from jobify.testing.storage_contract.given import (
     line,
     look,
     one,
+    report,
     undone,
 )
 
@@ -43,7 +45,11 @@ def _elsewhere(function: Callable[[], T]) -> T:
 def _everything(storage: Storage) -> object:
     """All there is to see."""
     records = storage.find(JobQuery(limit=1000))
-    return records, [storage.attempts(record.id) for record in records], storage.owners()
+    ids = [record.id for record in records]
+    belongings = [
+        (storage.attempts(id), storage.relations(id), storage.messages(id, after=0, limit=1000)) for id in ids
+    ]
+    return records, belongings, storage.find_unique("k"), storage.paused_queues(), storage.owners()
 
 
 WRITES: dict[str, Callable[[Storage, int], Any]] = {
@@ -61,14 +67,29 @@ WRITES: dict[str, Callable[[Storage, int], Any]] = {
     "purge": lambda storage, owner: storage.purge(now=NOW + 10**9, limit=10),
     "trim": lambda storage, owner: storage.trim(keep=1, limit=10),
     "register": lambda storage, owner: storage.register(PROFILE, now=NOW),
+    "beat": lambda storage, owner: storage.beat(owner, now=NOW + 5),
+    "settle what others wait for": lambda storage, owner: storage.settle(
+        [end(owner, born("runs", owner), status="failed")]
+    ),
+    "expire": lambda storage, owner: storage.expire(now=NOW + 7, limit=10, delete_at=None),
+    "retry": lambda storage, owner: storage.retry(["failed"], now=NOW),
+    "pause": lambda storage, owner: storage.pause(["later"]),
+    "resume": lambda storage, owner: storage.resume(["paused"], now=NOW),
+    "pause_queue": lambda storage, owner: storage.pause_queue("mail"),
+    "resume_queue": lambda storage, owner: storage.resume_queue("quiet"),
+    "report": lambda storage, owner: storage.report([report(owner, born("runs", owner))]),
 }
 
 
 def _fill(storage: Storage, owner: int) -> None:
     storage.settle([end(owner, claimed(storage, owner, "ended"), history=(line("ended"),))])
-    storage.insert([job("waits"), job("later", due_at=NOW + 5, rule="{}")])
+    storage.settle([end(owner, claimed(storage, owner, "failed", unique_key="k"), status="failed")])
+    storage.insert([job("waits"), job("later", due_at=NOW + 5, rule="{}"), job("paused", rule="{}")])
+    storage.pause(["paused"])
+    storage.pause_queue("quiet")
     storage.record([line("later"), line("later", attempt=2)])
     storage.insert([born(id, owner) for id in ("runs", "replaced", "cancelled")])
+    storage.insert([after("child", "runs", expires_at=NOW + 7), after("grandchild", "child")])
     storage.put(job("replaced", payload=b"2"))
     storage.cancel(["cancelled"], reason="stop", now=NOW, delete_at=None)
 
@@ -145,9 +166,12 @@ class TransactionContract(StorageCase):
             storage.insert([job("new")])
             storage.delete(["waits"], now=NOW, delete_at=None)
             storage.record([line("later")])
+            storage.insert([job("key", unique_key="k")])
+            storage.pause_queue("mail")
+            storage.register(PROFILE, now=NOW)
             assert _elsewhere(lambda: _everything(storage)) == before
             assert _elsewhere(lambda: storage.get(["new", "waits"]))[0].id == "waits"
-            assert sum(_elsewhere(lambda: storage.count(JobQuery())).values()) == 6
+            assert sum(_elsewhere(lambda: storage.count(JobQuery())).values()) == 10
         assert _elsewhere(lambda: storage.get(["new", "waits"]))[0].id == "new"
 
     def test_threads_may_read_while_another_one_writes(self, storage: Storage, owner: int) -> None:

@@ -1,0 +1,89 @@
+"""What stays known of parents and children: relations, and results that a child may want."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobify.records import Claim, NewJob, Relations
+from jobify.storage.base import Storage
+from jobify.testing.storage_contract.given import (
+    NOW,
+    StorageCase,
+    after,
+    born,
+    claim,
+    claimed,
+    end,
+    job,
+    line,
+    one,
+    statuses,
+)
+
+__all__ = ("RelationContract",)
+
+
+class RelationContract(StorageCase):
+    def test_relations_come_in_order_of_insertion(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("z"), job("y"), after("x", "z", "y"), after("w", "y"), after("a", "y")])
+        assert storage.relations("x") == Relations(("z", "y"), ())
+        assert storage.relations("y") == Relations((), ("x", "w", "a"))
+        assert storage.relations("missing") == Relations((), ())
+
+    def test_relations_outlast_the_end(self, storage: Storage, owner: int) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([after("b", "a"), after("c", "a")])
+        storage.settle([end(owner, parent)])
+        storage.settle([end(owner, found) for found in claim(storage, owner)])
+        assert storage.relations("a") == Relations((), ("b", "c"))
+        storage.delete(["a", "c"], now=NOW, delete_at=None)
+        assert storage.relations("b") == Relations(("a",), ())
+        assert storage.relations("c") == Relations((), ())
+
+    def test_a_child_that_is_deleted_leaves_the_list(self, storage: Storage) -> None:
+        storage.insert([job("a"), after("b", "a"), after("c", "a")])
+        storage.delete(["b"], now=NOW, delete_at=None)
+        assert storage.relations("a") == Relations((), ("c",))
+
+    def test_purge_keeps_what_an_unfinished_job_depends_on(self, storage: Storage, owner: int) -> None:
+        wanted = claimed(storage, owner, "a", payload=b"1")
+        storage.insert([born("b", owner), after("c", "a", "b")])
+        storage.settle([end(owner, wanted, result=b"wanted", delete_at=NOW, history=(line("a"),))])
+        storage.settle([end(owner, claimed(storage, owner, "other"), delete_at=NOW)])
+        assert sum(storage.count_purgeable(now=NOW).values()) == 1
+        assert storage.purge(now=NOW, limit=9) == 1
+        assert (one(storage, "a").result, len(storage.attempts("a"))) == (b"wanted", 1)
+        storage.settle([end(owner, born("b", owner), delete_at=None)])
+        (child,) = claim(storage, owner)
+        assert storage.purge(now=NOW, limit=9) == 0, "c runs, and may fetch its result"
+        storage.settle([end(owner, child, delete_at=None)])
+        assert sum(storage.count_purgeable(now=NOW).values()) == 1
+        assert storage.purge(now=NOW, limit=9) == 1
+        assert statuses(storage, "abc") == ["missing", "success", "success"]
+        assert storage.relations("c").parents == ("a", "b")
+
+    @pytest.mark.parametrize("how", ["cancelled", "deleted", "replaced"])
+    def test_purge_goes_on_when_nobody_depends_on_it_any_more(self, storage: Storage, owner: int, how: str) -> None:
+        parent = claimed(storage, owner, "a")
+        storage.insert([born("b", owner), after("c", "a", "b")])
+        storage.settle([end(owner, parent, delete_at=NOW)])
+        assert storage.purge(now=NOW, limit=9) == 0
+        leave: dict[str, Callable[[], Any]] = {
+            "cancelled": lambda: storage.cancel(["c"], reason="x", now=NOW, delete_at=None),
+            "deleted": lambda: storage.delete(["c"], now=NOW, delete_at=None),
+            "replaced": lambda: storage.put(job("c")),
+        }
+        leave[how]()
+        assert storage.purge(now=NOW, limit=9) == 1
+
+    def test_what_is_kept_for_others_holds_up_no_purge(self, storage: Storage, owner: int) -> None:
+        parents: list[NewJob | Claim] = [born(f"a{number:02}", owner) for number in range(30)]
+        storage.insert([parent for parent in parents if isinstance(parent, NewJob)])
+        storage.insert([born("b", owner), after("c", "b", *(parent.id for parent in parents))])
+        storage.settle([end(owner, parent, delete_at=NOW - 1) for parent in parents])
+        storage.settle([end(owner, claimed(storage, owner, "other"), delete_at=NOW)])
+        assert sum(storage.purge(now=NOW, limit=10) for _ in range(5)) == 1
+        assert statuses(storage, ["other", "a00"]) == ["missing", "success"]
