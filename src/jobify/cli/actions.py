@@ -102,16 +102,14 @@ def delete(desk: Desk, ids: Sequence[str]) -> None:
 
 def purge(desk: Desk, filters: Filters, *, is_dry: bool, is_sure: bool) -> None:
     """Delete what has ended and matches; without filters, what retention no longer keeps."""
-    if filters == Filters():
-        total = sum(desk.storage.count_purgeable(now=desk.now()).values())
-    else:
-        query = _ended(filters.query(desk))
-        total = sum(desk.storage.count(query).values())
+    query = None if filters == Filters() else _ended(filters.query(desk))
+    counts = desk.storage.count_purgeable(now=desk.now()) if query is None else desk.storage.count(query)
+    total = sum(counts.values())
     if is_dry or not total:
         print(f"{total}\twould be deleted" if is_dry else "0\tdeleted")
         return
     confirm(f"Delete {total} ended jobs, with results and history?", is_sure)
-    print(f"{_purge_due(desk) if filters == Filters() else _purge_matching(desk, query)}\tdeleted")
+    print(f"{_purge_due(desk) if query is None else _purge_matching(desk, query)}\tdeleted")
 
 
 def _ended(query: JobQuery) -> JobQuery:
