@@ -64,7 +64,7 @@ demo: $(DEMO)  ## index this folder, kill the process half-way, and watch it fin
 bench: $(DEV) $(PEER_READY)  ## measure against the peer's release, write bench/RESULTS.md and the README's table (minutes)
 	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
 
-chaos: $(DEV)  ## kill processes 200 times while 5000 jobs run, and prove that none is lost or run twice (minutes)
+chaos: $(DEV)  ## kill producers, workers and children 200 times while 5000 jobs run; prove that none is lost (minutes)
 	@$(BIN)/python -m tests.crash.killing --kills 200 --jobs 5000
 
 clean:  ## remove environments, caches and everything that was built

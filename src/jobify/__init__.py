@@ -11,29 +11,79 @@ Everything of daily use is here, and so are the types that annotations need. The
 ...     return x + y
 """
 
-from jobify.app import Jobify
-from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
-from jobify.cron import Cron, CronContext
-from jobify.crontab import CronFactory, CronParser
-from jobify.current import CurrentJob, current_job
-from jobify.job import Job
-from jobify.misfire import GracePolicy, MisfirePolicy
-from jobify.options import RouteOptions, RunMode
-from jobify.plugins import Plugin
-from jobify.retry import SmartRetry
-from jobify.router import JobRouter
-from jobify.schedule import ScheduleBuilder, TaskTracker
-from jobify.settings import JobifyConfiguration
-from jobify.signature import FuncSpec
-from jobify.state import RequestState, State
-from jobify.status import JobStatus
-from jobify.triggers import Triggers
-from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from jobify.app import Jobify
+    from jobify.canvas import chain, chord, chunks, group, starmap
+    from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
+    from jobify.cron import Cron, CronContext
+    from jobify.crontab import CronFactory, CronParser
+    from jobify.current import CurrentJob, current_job
+    from jobify.job import Job
+    from jobify.misfire import GracePolicy, MisfirePolicy
+    from jobify.options import RouteOptions, RunMode
+    from jobify.plugins import Plugin
+    from jobify.result import JobResult
+    from jobify.retry import SmartRetry
+    from jobify.router import JobRouter
+    from jobify.schedule import ScheduleBuilder, TaskTracker
+    from jobify.settings import JobifyConfiguration
+    from jobify.signature import FuncSpec
+    from jobify.state import RequestState, State
+    from jobify.status import JobStatus
+    from jobify.triggers import Triggers
+    from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
+
+    Jobber = Jobify
+    """The older name of :class:`Jobify`."""
 
 __version__ = "0.15.0"
 
-Jobber = Jobify
-"""The older name of :class:`Jobify`."""
+_HOMES: Final = {
+    "Jobify": "jobify.app",
+    "chain": "jobify.canvas",
+    "chord": "jobify.canvas",
+    "chunks": "jobify.canvas",
+    "group": "jobify.canvas",
+    "starmap": "jobify.canvas",
+    "JobContext": "jobify.context",
+    "OuterContext": "jobify.context",
+    "RunStrategy": "jobify.context",
+    "Runnable": "jobify.context",
+    "Cron": "jobify.cron",
+    "CronContext": "jobify.cron",
+    "CronFactory": "jobify.crontab",
+    "CronParser": "jobify.crontab",
+    "CurrentJob": "jobify.current",
+    "current_job": "jobify.current",
+    "Job": "jobify.job",
+    "GracePolicy": "jobify.misfire",
+    "MisfirePolicy": "jobify.misfire",
+    "RouteOptions": "jobify.options",
+    "RunMode": "jobify.options",
+    "Plugin": "jobify.plugins",
+    "JobResult": "jobify.result",
+    "SmartRetry": "jobify.retry",
+    "JobRouter": "jobify.router",
+    "ScheduleBuilder": "jobify.schedule",
+    "TaskTracker": "jobify.schedule",
+    "JobifyConfiguration": "jobify.settings",
+    "FuncSpec": "jobify.signature",
+    "RequestState": "jobify.state",
+    "State": "jobify.state",
+    "JobStatus": "jobify.status",
+    "Triggers": "jobify.triggers",
+    "ExceptionHandler": "jobify.types",
+    "INJECT": "jobify.types",
+    "Lifespan": "jobify.types",
+    "LoopFactory": "jobify.types",
+    "MappingExceptionHandlers": "jobify.types",
+    "UUIDGenerator": "jobify.types",
+    "Jobber": "jobify.app",
+}
+"""Where each name is from. It is imported when it is asked for, so that what needs little of this package (the help of
+the command line, say) does not wait for the rest."""
 
 __all__ = (
     "INJECT",
@@ -47,6 +97,7 @@ __all__ = (
     "GracePolicy",
     "Job",
     "JobContext",
+    "JobResult",
     "JobRouter",
     "JobStatus",
     "Jobber",
@@ -70,5 +121,38 @@ __all__ = (
     "Triggers",
     "UUIDGenerator",
     "__version__",
+    "chain",
+    "chord",
+    "chunks",
     "current_job",
+    "group",
+    "starmap",
 )
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(import_module(home), "Jobify" if name == "Jobber" else name)
+    elif name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        value = _module(name)
+    globals()[name] = value
+    return value
+
+
+def _module(name: str) -> Any:
+    """``jobify.storage`` and its like, also for those who only wrote ``import jobify``."""
+    from importlib import import_module
+
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,11 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from jobify.clock import Clock, SystemClock
+from jobify.checks import checked_clock, checked_limits, checked_retention, checked_storage, checked_zone
+from jobify.client.client import Client
+from jobify.client.producer import Producer
+from jobify.clock import Clock
 from jobify.crontab import CronFactory, create_crontab
 from jobify.engine.backend import Backend, Backends
 from jobify.engine.engine import Engine
-from jobify.exceptions import ApplicationStateError, ConfigurationError
+from jobify.exceptions import ApplicationStateError
 from jobify.identifiers import is_storable, new_id
 from jobify.job import Job
 from jobify.lifespan import Exits, Turns, enter_lifespans
@@ -24,7 +27,7 @@ from jobify.options import RunMode, check_duration
 from jobify.plugins import Plugin, Plugins
 from jobify.registry import Registry, build_registry, check_route, share_state
 from jobify.retention import Retention
-from jobify.router import RootRoute, Route, Router
+from jobify.router import RootRoute, Route
 from jobify.router.tree import frozen
 from jobify.runners.base import Runner
 from jobify.runners.loop import LoopRunner
@@ -35,7 +38,7 @@ from jobify.serializers.codec import Codec
 from jobify.settings import JobifyConfiguration, Limits, WorkerPools
 from jobify.signals import SignalCatcher
 from jobify.state import State
-from jobify.storage import SQLiteStorage, Storage
+from jobify.storage import Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.typeadapter import Dumper, Loader
 from jobify.types import UNSET, Lifespan, LoopFactory, MappingExceptionHandlers, Microseconds, UUIDGenerator
@@ -48,7 +51,7 @@ __all__ = ("Jobify",)
 log = logging.getLogger("jobify")
 
 
-class Jobify(Router):
+class Jobify(Producer):
     """A scheduler and its tasks.
 
     ::
@@ -111,21 +114,22 @@ class Jobify(Router):
         self._codec = codec = Codec(serializer, dumper, loader)
         self.configs = JobifyConfiguration(
             app=self,
-            tz=_zone(tz),
+            tz=checked_zone(tz),
             dumper=codec.dumper,
             loader=codec.loader,
-            storage=_storage(storage),
+            storage=checked_storage(storage),
             getloop=loop_factory,
             serializer=codec.serializer,
             worker_pools=WorkerPools(threadpool_executor, processpool_executor),
             cron_factory=cron_factory,
             uuid_generator=uuid_generator,
-            limits=_limits(concurrency, grace, max_crashes, _retention(retention, result_ttl)),
+            limits=checked_limits(concurrency, grace, max_crashes, checked_retention(retention, result_ttl)),
         )
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
-        self._clock = _clock(clock)
+        self._clock = checked_clock(clock)
         self._engine: Engine | None = None
+        self._client = _client(self, codec)
         self._exits = Exits()
         self._turns = Turns()
         self._signals = SignalCatcher()
@@ -325,6 +329,7 @@ class Jobify(Router):
     def _require_open(self, operation: str) -> None:
         if self._engine is not None:
             raise frozen(operation)
+        self._client.targets.forget()
 
     def _scheduler_for_routes(self) -> Scheduler:
         return self
@@ -333,68 +338,35 @@ class Jobify(Router):
         check_route(route, is_durable=self.configs.storage.is_durable, cron_factory=self.configs.cron_factory)
 
 
-def _zone(tz: Any) -> ZoneInfo:
-    if tz is None:
-        return ZoneInfo("UTC")
-    if not isinstance(tz, ZoneInfo):
-        raise ConfigurationError(f"tz is {tz!r}; it must be a ZoneInfo, for example ZoneInfo('Europe/Berlin').")
-    return tz
-
-
-def _clock(clock: Any) -> Clock:
-    if clock is None:
-        return SystemClock()
-    if isinstance(clock, type) or not (callable(getattr(clock, "now", None)) and hasattr(clock, "monotonic")):
-        raise ConfigurationError(
-            f"clock is {clock!r}; it must be an object with now() and monotonic(), such as SystemClock()."
-        )
-    checked: Clock = clock
-    return checked
-
-
-def _storage(storage: Any) -> Storage:
-    if storage is UNSET or storage is None:
-        return SQLiteStorage()
-    if storage is False:
-        return MemoryStorage()
-    if not isinstance(storage, Storage):
-        raise ConfigurationError(f"storage is {storage!r}; it must be a Storage, or False for memory only.")
-    return storage
-
-
 def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
     runners: dict[RunMode, Runner] = {
         RunMode.MAIN: LoopRunner(configs.limits.concurrency),
-        RunMode.THREAD: ThreadRunner(executor=configs.worker_pools.threadpool),
+        RunMode.THREAD: ThreadRunner(slots=configs.limits.threads, executor=configs.worker_pools.threadpool),
     }
     if any(endpoint.run_mode is RunMode.PROCESS for endpoint in registry.values()):
         # Imported when needed: it brings multiprocessing along, a tenth of the time to import jobify.
         from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
 
         pool = configs.worker_pools.processpool
-        runners[RunMode.PROCESS] = ProcessRunner() if pool is None else ExecutorProcessRunner(pool)
+        runners[RunMode.PROCESS] = (
+            ProcessRunner(slots=configs.limits.processes) if pool is None else ExecutorProcessRunner(pool)
+        )
     return runners
 
 
-def _retention(retention: Any, result_ttl: float | None) -> Retention:
-    if retention is not None and not isinstance(retention, Retention):
-        raise ConfigurationError(f"retention is {retention!r}; it must be a Retention, as in Retention(failed=3600).")
-    if retention is not None and result_ttl is not None:
-        raise ConfigurationError(
-            "result_ttl and retention both say how long successes are kept. Write Retention(complete=...) only."
-        )
-    if result_ttl is not None:
-        return Retention(complete=check_duration(result_ttl, what="result_ttl"))
-    return Retention() if retention is None else retention
-
-
-def _limits(concurrency: int, grace: float, max_crashes: int, retention: Retention) -> Limits:
-    for name, value in (("concurrency", concurrency), ("max_crashes", max_crashes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1.")
-    return Limits(
-        concurrency=concurrency,
-        grace=check_duration(grace, what="grace"),
-        retention=retention,
-        max_crashes=max_crashes,
+def _client(app: Jobify, codec: Codec) -> Client:
+    return Client(
+        app.configs,
+        codec,
+        app._clock,
+        build=partial(build_registry, app),
+        runs_here=lambda: _runs_here(app._engine),
     )
+
+
+def _runs_here(engine: Engine | None) -> bool:
+    """Whether this thread is the one of the engine's event loop."""
+    try:
+        return engine is not None and asyncio.get_running_loop() is engine.loop
+    except RuntimeError:
+        return False

@@ -39,6 +39,8 @@ Data is in attributes; the last sentence of a message says what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = (
@@ -72,6 +74,7 @@ __all__ = (
     "TaskExitError",
     "TaskFailedError",
     "UnknownDependencyError",
+    "did_you_mean",
     "shown",
 )
 
@@ -371,3 +374,10 @@ def shown(value: object, limit: int = 10_000) -> str:
         text = f"<its text cannot be shown: {type(error).__name__}>"
     text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The last sentence of an error about a word that is not ``known``."""
+    words = list(known)
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(words)}."

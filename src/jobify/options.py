@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, TypedDict, cast
 
 from jobify.cron import Cron
-from jobify.exceptions import ConfigurationError
+from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.identifiers import check_text
 from jobify.retry import SmartRetry, as_retry
 from jobify.types import MappingExceptionHandlers
@@ -67,7 +66,7 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
     known = RouteOptions.__annotations__
     for key in raw:
         if key not in known:
-            raise ConfigurationError(f"Task {task!r} has no option {key!r}. {_did_you_mean(key, list(known))}")
+            raise ConfigurationError(f"Task {task!r} has no option {key!r}. {did_you_mean(key, list(known))}")
     options = {key: value for key, value in raw.items() if value is not None}
     _check_type(options, "name", str, task)
     _check_type(options, "cron", (str, Cron), task)
@@ -148,7 +147,7 @@ def _run_mode(value: Any, task: str) -> RunMode:
     except ValueError:
         modes = [mode.value for mode in RunMode]
         raise ConfigurationError(
-            f"Task {task!r} cannot run in mode {value!r}. {_did_you_mean(str(value), modes)}"
+            f"Task {task!r} cannot run in mode {value!r}. {did_you_mean(str(value), modes)}"
         ) from None
 
 
@@ -156,8 +155,3 @@ def _check_type(options: Mapping[str, Any], key: str, expected: type | tuple[typ
     if key in options and not isinstance(options[key], expected):
         names = " or ".join(t.__name__ for t in (expected if isinstance(expected, tuple) else (expected,)))
         raise ConfigurationError(f"The {key} of task {task!r} is {options[key]!r}; it must be a {names}.")
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(known)}."

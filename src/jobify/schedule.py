@@ -17,6 +17,7 @@ from jobify.cron import Cron, as_cron
 from jobify.exceptions import ConfigurationError
 from jobify.identifiers import check_text
 from jobify.job import Job
+from jobify.jobrequest import Submitter
 from jobify.options import RouteOptions, check_duration
 from jobify.signature import FuncSpec
 from jobify.types import Microseconds
@@ -66,6 +67,11 @@ class Scheduler(Protocol):
 
     def require_started(self) -> None:
         """ApplicationStateError unless orders are taken now."""
+        ...
+
+    @property
+    def client(self) -> Submitter:
+        """Takes requests, whether the app is started or not."""
         ...
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:

@@ -45,6 +45,12 @@ class Limits:
     """How long ended jobs are kept."""
     max_crashes: int = 3
     """Processes that a job may take down before it ends FAILED."""
+    threads: int | None = None
+    """Threads of the app's own pool; None: as many as suit the machine."""
+    processes: int | None = None
+    """Child processes of the app's own pool; None: as many as there are processors."""
+    are_children_checked: bool = False
+    """A start fails, before anything is claimed, if no child process can be started or one does not find its tasks."""
     queues: tuple[str, ...] | None = None
     """The queues that this process serves; None: every queue. Jobs in memory are of no use to others, and are served
     whatever their queue."""

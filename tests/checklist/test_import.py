@@ -1,13 +1,16 @@
-"""``import jobify`` brings along what every app needs, and nothing else: it is paid for by every program and worker."""
+"""``from jobify import Jobify`` brings along what every app needs, and nothing else: every program pays for it."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import jobify
 from support import run
 
 OPTIONAL = (
@@ -57,22 +60,41 @@ async def imported_by(program: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def imported() -> set[str]:
-    """What ``import jobify`` imports, and what the interpreter's own start (site, .pth files) does not."""
+    """What that imports, and what the interpreter's own start (site, .pth files) does not."""
 
     async def main() -> set[str]:
-        with_it, without = await asyncio.gather(imported_by("import jobify"), imported_by("pass"))
+        with_it, without = await asyncio.gather(imported_by("from jobify import Jobify"), imported_by("pass"))
         return with_it - without
 
     return run(main())
 
 
 def test_it_imports_jobify(imported: set[str]) -> None:
-    assert {"jobify", "jobify.app"} <= imported
+    assert {"jobify", "jobify.router"} <= imported
 
 
 @pytest.mark.parametrize("name", [*OPTIONAL, *HEAVY, *OURS])
 def test_what_it_does_not_import(name: str, imported: set[str]) -> None:
     assert not {module for module in imported if module == name or module.startswith(f"{name}.")}
+
+
+def test_names_are_where_the_type_checkers_see_them() -> None:
+    """They are imported when asked for, by a table; type checkers read import statements."""
+    tree = ast.parse(Path(jobify.__file__).read_text())
+    statements = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module != "typing")
+    written = {alias.name: node.module for node in statements for alias in node.names if node.module != "importlib"}
+    assert {**written, "Jobber": "jobify.app"} == jobify._HOMES
+    assert {*written, "Jobber", "__version__"} == set(jobify.__all__)
+    assert [name for name in jobify.__all__ if getattr(jobify, name, None) is None] == []
+
+
+def test_modules_are_attributes_and_anything_else_is_not() -> None:
+    program = "import jobify; jobify.storage.SQLiteStorage; assert jobify.Jobber is jobify.Jobify; print(dir(jobify))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "'Jobify'" in done.stdout
+    for name in ("no_such_thing", "_no_such_thing"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(jobify, name)
 
 
 def test_a_process_task_finds_its_runner(imported: set[str]) -> None:

@@ -26,6 +26,7 @@ class Execution(NamedTuple):
     """One start of a function, and what was heard of it."""
 
     key: str
+    pid: int
     worker: int
     started_at: int
     last_sign_at: int
@@ -83,6 +84,7 @@ class Evidence:
     def __init__(self, directory: Path) -> None:
         self.acks = {key: int(number) for key, number in _lines(directory / "acks", 2)}
         self.kills = {int(pid): int(at) for pid, at, _, code in _lines(directory / "kills", 4) if code == "-9"}
+        self.parents = [(child, parent) for child, parent in _lines(directory / "parents", 2)]
         self.up_at: dict[int, int] = {}
         self.executions: dict[str, list[Execution]] = defaultdict(list)
         self._read_journal(directory / "journal")
@@ -97,7 +99,7 @@ class Evidence:
             elif event == "started":
                 if (key, pid) in open_:
                     self.executions[key].append(open_.pop((key, pid)))
-                open_[key, pid] = Execution(key, int(worker), int(at), int(at), False)
+                open_[key, pid] = Execution(key, int(pid), int(worker), int(at), int(at), False)
             elif (key, pid) in open_:
                 is_finished = event == "finished"
                 open_[key, pid] = open_[key, pid]._replace(last_sign_at=int(at), is_finished=is_finished)
@@ -113,6 +115,8 @@ class Evidence:
             "SELECT job_id, attempt, due_at, coalesce(started_at, 0), owner FROM attempts WHERE outcome = 'lost'"
         )
         self.lost = [Lost(*line) for line in lost]
+        orphaned = "SELECT job_id FROM attempts WHERE outcome = 'retry at' AND error LIKE 'ProcessDiedError%'"
+        self.child_deaths = Counter(id for (id,) in connection.execute(orphaned))
         self.ends = Counter(id for (id,) in connection.execute("SELECT job_id FROM audit_ends"))
         self.pids: dict[int, int] = dict(connection.execute("SELECT id, pid FROM audit_owners"))
         runs = connection.execute(
@@ -142,6 +146,8 @@ def examine(directory: Path) -> Report:
         *_accepted_twice(evidence),
         *_uncounted(evidence),
         *_overlapping(evidence),
+        *_out_of_order(evidence),
+        *_torn_batches(evidence),
         *_wrong_ticks(evidence),
         *([f"{late} jobs were restarted later than {LONGEST_RECOVERY} s after a kill"] if late else []),
         *([evidence.integrity] if evidence.integrity != "ok" else []),
@@ -157,8 +163,10 @@ def _figures(evidence: Evidence, recoveries: Sequence[Recovery]) -> dict[str, ob
         "kills": len(evidence.kills),
         "acknowledged jobs": len(evidence.acks),
         "stored jobs": len(evidence.rows),
+        "jobs that waited for another": len({child for child, _ in evidence.parents}),
         "lost attempts in the history": len(evidence.lost),
-        "repeated executions": sum(len(some) - 1 for some in evidence.executions.values()),
+        "children killed in mid-job": sum(evidence.child_deaths.values()),
+        "repeated executions": sum(max(len(some) - 1, 0) for some in evidence.executions.values()),
         "most attempts of one job": max((row.attempt for row in evidence.rows.values()), default=0),
         "restarts by a survivor": len(survived),
         "... p50 / p99 / max (s)": _quantiles(survived),
@@ -180,12 +188,15 @@ def _quantiles(ordered: Sequence[float]) -> str:
 
 
 def _lost_or_wrong(evidence: Evidence) -> Iterator[str]:
-    """What was acknowledged exists; whatever exists has succeeded, with the right result."""
+    """What was acknowledged exists; whatever exists has ended as its key says, with the right result."""
     for key in evidence.acks.keys() - evidence.rows.keys():
         yield f"{key} was acknowledged and is not in the database"
     for key, row in evidence.rows.items():
-        if row.status != "success":
+        if row.status != _fate(key):
             yield f"{key} is {row.status}"
+        elif row.status != "success":
+            if row.status == "cancelled" and evidence.executions[key]:
+                yield f"{key} was begun, although what it waited for has failed"
         elif key in evidence.acks and row.result != b"%d" % evidence.acks[key] ** 2:
             yield f"{key} has the result {row.result!r}"
         elif not any(execution.is_finished for execution in evidence.executions[key]):
@@ -195,7 +206,7 @@ def _lost_or_wrong(evidence: Evidence) -> Iterator[str]:
 def _accepted_twice(evidence: Evidence) -> Iterator[str]:
     """The outcome of one claim was applied, and of no other."""
     for key in evidence.rows:
-        if evidence.ends[key] != 1:
+        if evidence.ends[key] != 1 and not (_fate(key) == "cancelled" and not evidence.ends[key]):
             yield f"{key} ended {evidence.ends[key]} times"
 
 
@@ -203,8 +214,9 @@ def _uncounted(evidence: Evidence) -> Iterator[str]:
     """Every attempt but the last is a lost one in the history, and there are no more executions than attempts."""
     lost = Counter(line.job_id for line in evidence.lost)
     for key, row in evidence.rows.items():
-        if row.attempt - 1 != lost[key]:
-            yield f"{key}: {row.attempt} attempts, {lost[key]} of them in the history as lost"
+        counted = lost[key] + evidence.child_deaths[key] + (_fate(key) != "cancelled")
+        if row.attempt != counted:
+            yield f"{key}: {row.attempt} attempts, and {counted} by the history"
         if len(evidence.executions[key]) > row.attempt:
             yield f"{key}: {len(evidence.executions[key])} executions in {row.attempt} attempts"
     for line in evidence.lost:
@@ -217,11 +229,34 @@ def _overlapping(evidence: Evidence) -> Iterator[str]:
     from then on."""
     for key, executions in evidence.executions.items():
         for first, second in pairwise(executions):
-            killed_at = evidence.kills.get(first.worker)
+            ends = [evidence.kills[pid] for pid in (first.worker, first.pid) if pid in evidence.kills]
+            killed_at = min(ends, default=None)
             if killed_at is None or killed_at > second.started_at:
                 yield f"{key} was begun again while its first process lived"
             elif first.last_sign_at >= second.started_at:
                 yield f"{key} ran twice at the same time for {first.last_sign_at - second.started_at} µs"
+
+
+def _out_of_order(evidence: Evidence) -> Iterator[str]:
+    """A job that waited for another begins after that one has finished."""
+    for child, parent in evidence.parents:
+        begun = [execution.started_at for execution in evidence.executions[child]]
+        finished = [each.last_sign_at for each in evidence.executions[parent] if each.is_finished]
+        if begun and (not finished or min(begun) < min(finished)):
+            yield f"{child} was begun before {parent} had finished"
+
+
+def _torn_batches(evidence: Evidence) -> Iterator[str]:
+    """Of jobs that were enqueued in one transaction all are there, or none."""
+    for name, count in Counter(key.rsplit("-", 2)[0] for key in evidence.rows if key.startswith("batch")).items():
+        meant = next(int(key.rsplit("-", 1)[1]) for key in evidence.rows if key.startswith(f"{name}-"))
+        if count != meant:
+            yield f"{count} of the {meant} jobs of {name} are there"
+
+
+def _fate(key: str) -> str:
+    """How a job must end, by its key."""
+    return {"doomed": "failed", "orphan": "cancelled"}.get(key.partition("-")[0], "success")
 
 
 def _wrong_ticks(evidence: Evidence) -> Iterator[str]:

@@ -4,8 +4,9 @@ By hand::
 
     python -m tests.crash.killing --kills 200 --jobs 5000 --seed 1
 
-Worker processes (:mod:`tests.crash.victim`) share one SQLite file; one more process only pushes. This one kills them
-with SIGKILL: one, all, one that has only just been started, the one that pushes; and starts them again. Afterwards
+Apps that push and run jobs (:mod:`tests.crash.victim`) share one SQLite file with a worker and its pool children and
+with a process that only enqueues. This one kills them with SIGKILL: one, all, one that has only just been started, the
+producer, a child; and starts them again. Afterwards
 :mod:`tests.crash.evidence` reads the files and says what went wrong; the exit code is 1 if anything did. The seed
 repeats the choices, not the moments.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -44,13 +46,14 @@ BEGIN INSERT INTO audit_owners VALUES (NEW.id, NEW.pid); END;
 class Victim:
     """One place for a process: killed and started again, any number of times."""
 
-    def __init__(self, directory: Path, role: str, rate: float) -> None:
+    def __init__(self, directory: Path, *arguments: str) -> None:
         self._directory = directory
-        self._arguments = (role, str(rate))
+        self._arguments = arguments
+        self.is_worker = arguments[0] == "jobify"
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "tests.crash.victim", *self._arguments]
+        command = [sys.executable, "-m", *self._arguments]
         environment = {**os.environ, "KILLING_DIRECTORY": str(self._directory)}
         with open(self._directory / "log", "a") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -75,23 +78,28 @@ class Arena:
         storage.close()
         with closing(sqlite3.connect(self.database)) as connection:
             connection.executescript(AUDIT)
-        for name in ("journal", "acks", "kills", "log"):
+        for name in ("journal", "acks", "parents", "kills", "log"):
             (directory / name).touch()
-        # Half of the jobs come from the workers themselves.
-        self.workers = [Victim(directory, "worker", rate / 2 / workers) for _ in range(workers)]
-        self.pusher = Victim(directory, "pusher", rate / 2) if rate else None
+        # Half of the jobs come from the apps that also run them.
+        pushing = ("tests.crash.victim", "app", str(rate / 2 / workers))
+        working = ("jobify", "worker", "tests.crash.victim:app", "--grace", "10", "--log-level", "warning")
+        self.workers = [Victim(directory, *pushing) for _ in range(workers)] + [Victim(directory, *working)]
+        self.producer = Victim(directory, "tests.crash.victim", "producer", str(rate / 2)) if rate else None
         self.kills = 0
 
     @property
     def victims(self) -> list[Victim]:
-        return [*self.workers, *filter(None, [self.pusher])]
+        return [*self.workers, *filter(None, [self.producer])]
 
     def kill_some(self) -> None:
-        """Kill one worker, or all, or the pusher; start it again after a while, and perhaps kill it while it starts."""
+        """Kill one worker, or all, or the producer; start it again after a while, and perhaps kill it while it starts.
+        Or kill a child."""
         fate = random.random()
-        if fate < 0.1 and self.pusher is not None:
-            some = [self.pusher]
-        elif fate < 0.2:
+        if fate < 0.2 and self._kill_child():
+            return
+        if fate < 0.3 and self.producer is not None:
+            some = [self.producer]
+        elif fate < 0.4:
             some = self.workers
         else:
             some = [random.choice(self.workers)]
@@ -108,6 +116,26 @@ class Arena:
             some[0].start()
             self.kills += 1
 
+    def _kill_child(self) -> bool:
+        """Kill the child process that has begun a job last, if it still lives; whether it did."""
+        lines = [line.split() for line in (self.directory / "journal").read_text().splitlines()[-200:]]
+        alive = {str(victim.process.pid) for victim in self.workers}
+        children = [(pid, worker) for *_, pid, worker, _ in lines if pid != worker and worker in alive]
+        for pid, worker in reversed(children):
+            try:
+                parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+                if parent != worker:
+                    continue
+                killed_at = time.time_ns() // 1000
+                os.kill(int(pid), signal.SIGKILL)
+            except OSError:
+                continue
+            with open(self.directory / "kills", "a") as kills:
+                kills.write(f"{pid} {killed_at} {time.time_ns() // 1000} -9\n")
+            self.kills += 1
+            return True
+        return False
+
     def acknowledged(self) -> int:
         return (self.directory / "acks").read_bytes().count(b"\n")
 
@@ -123,6 +151,8 @@ class Arena:
         until(self._is_quiet, within=60)
         (self.directory / "end").touch()
         for victim in self.victims:
+            if victim.is_worker:
+                victim.process.terminate()
             assert victim.process.wait(timeout=60) == 0, "a process ended with an error: see the log"
 
     def _is_quiet(self) -> bool:

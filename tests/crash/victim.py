@@ -1,11 +1,13 @@
 """A process that is going to be killed: an app with tasks of every kind, which pushes jobs and runs them.
 
-Started by :mod:`tests.crash.killing` as ``python -m tests.crash.victim ROLE PUSHES_PER_SECOND`` in a directory that
-``KILLING_DIRECTORY`` names. Role ``worker`` pushes and works; role ``pusher`` only pushes. What happens is written down
-in two files that all processes append to, a line per event, each by one ``write``:
+Started by :mod:`tests.crash.killing` in a directory that ``KILLING_DIRECTORY`` names, as ``python -m
+tests.crash.victim ROLE JOBS_PER_SECOND``, where role ``app`` pushes and works, and role ``producer`` enqueues without
+running an app (:mod:`tests.crash.producer`); or, as a worker, with ``python -m jobify worker``. What happens is written
+down in files that all processes append to, a line per event, each by one ``write``:
 
 ``journal``  ``event key pid worker time``: an execution started, gave a sign of life, finished; a process is up
 ``acks``     ``key number``: a push returned; on disk before anything else happens
+``parents``  ``key parent``: so did one with a dependency
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import os
 import random
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +31,18 @@ SYNCHRONOUS: Any = os.environ.get("KILLING_SYNCHRONOUS", "full")
 BEAT = 0.02
 """Seconds between two signs of life."""
 
+
+@asynccontextmanager
+async def lifespan(_: Jobify) -> AsyncIterator[None]:
+    note("up", "worker")
+    yield
+
+
 app = Jobify(
     storage=SQLiteStorage(DIRECTORY / "jobs.db", synchronous=SYNCHRONOUS),
     max_crashes=1_000_000,
     grace=10,  # in the end a run of the cron may be under way: it is to finish, and not to be given back
+    lifespan=lifespan,
 )
 
 
@@ -80,6 +92,12 @@ def in_process(key: str, number: int, beats: int) -> int:
     return work(key, number, beats, os.getppid())
 
 
+@app.task(name="doomed")
+async def doomed(key: str) -> None:
+    note("started", key)
+    raise ValueError("doomed")
+
+
 @app.task(name="tick", cron=Cron("* * * * * * *", misfire_policy=MisfirePolicy.ALL))
 async def tick(context: JobContext = INJECT) -> None:
     key = f"tick@{context.job.due_at}"
@@ -119,27 +137,19 @@ async def push_steadily(rate: float) -> None:
         await asyncio.sleep(max(0.0, burst / rate * random.uniform(0.5, 1.5) - (time.monotonic() - begun)))
 
 
-async def only_push() -> None:
-    """Make this app one that stores what is asked for and runs nothing."""
-    engine = app._engine
-    assert engine is not None
-    engine._intake.is_draining = True
-    for dispatcher in engine._exchange.dispatchers.values():
-        await dispatcher.stop()
-
-
-async def main(role: str, rate: float) -> None:
+async def main(rate: float) -> None:
     async with app:
-        if role == "pusher":
-            await only_push()
-        note("up", role)
         if rate:
             await push_steadily(rate)
         while not (DIRECTORY / "end").exists():  # noqa: ASYNC110  the other side is another process
             await asyncio.sleep(0.05)
-    note("down", role)
 
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(process)d %(levelname)s %(message)s")
-    asyncio.run(main(sys.argv[1], float(sys.argv[2])))
+    if sys.argv[1] == "app":
+        asyncio.run(main(float(sys.argv[2])))
+    else:
+        from tests.crash.producer import produce_steadily
+
+        produce_steadily(float(sys.argv[2]))

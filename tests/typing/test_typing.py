@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCHEDULING = Path(__file__).parent / "scheduling.py"
+FILES = [str(Path(__file__).parent / name) for name in ("scheduling.py", "queueing.py")]
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,14 +21,14 @@ def check(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(240)
 def test_mypy() -> None:
-    done = check("mypy", "--strict", "--config-file=", "--cache-dir", "/dev/null", str(SCHEDULING))
+    done = check("mypy", "--strict", "--config-file=", "--cache-dir", "/dev/null", *FILES)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.timeout(240)
 def test_basedpyright(tmp_path: Path) -> None:
     config = tmp_path / "pyrightconfig.json"
-    rules = {"include": [str(SCHEDULING)], "typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
+    rules = {"include": FILES, "typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
     config.write_text(json.dumps(rules))
     done = check("basedpyright", "--project", str(config), "--pythonpath", sys.executable)
     assert done.returncode == 0, done.stdout

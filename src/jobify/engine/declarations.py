@@ -11,10 +11,10 @@ from jobify.context import OuterContext
 from jobify.cron import Cron
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
-from jobify.engine.outer import OuterCall, run_outer
 from jobify.engine.placing import declare, is_declared, options_with_origin
 from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import InvalidCronError
+from jobify.outer import OuterCall, run_outer
 from jobify.records import NewJob
 from jobify.registry import DECLARED_SUFFIX, Endpoint
 from jobify.schedule import Order
@@ -83,7 +83,7 @@ async def _declare_through(
         handles.add(job)
 
     await run_outer(
-        OuterCall(endpoint, job, order, rule, row.due_at, row.created_at, backend.is_durable), store, config
+        OuterCall(endpoint, job, order, cron, row.due_at, row.created_at, backend.is_durable), store, config
     )
 
 

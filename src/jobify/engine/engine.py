@@ -37,6 +37,7 @@ from jobify.engine.janitor import Janitor
 from jobify.engine.lanes import Lanes
 from jobify.engine.obedience import Obedience
 from jobify.engine.overview import Overview
+from jobify.engine.parting import give_back
 from jobify.engine.recovery import Recovery
 from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
@@ -50,7 +51,7 @@ from jobify.job import Job
 from jobify.options import RunMode
 from jobify.records import OwnerProfile, OwnerRole
 from jobify.registry import Endpoint, Registry
-from jobify.runners.base import Runner
+from jobify.runners.base import Call, Runner
 from jobify.schedule import Order, Scheduler
 from jobify.settings import JobifyConfiguration
 from jobify.status import ENDED, JobStatus
@@ -126,6 +127,17 @@ class Engine:
             self._opened.append(backend)
         for runner in self._runners.values():
             await runner.start()
+        if self._config.limits.are_children_checked:
+            await self._check_children()
+
+    async def _check_children(self) -> None:
+        """Start a child and have it find all functions that are to run in one. Raises what keeps it from that."""
+        addresses = tuple(endpoint.address for endpoint in self._registry.values() if endpoint.address is not None)
+        runner = self._runners.get(RunMode.PROCESS)
+        if runner is not None:
+            from jobify.runners import child  # brings multiprocessing along
+
+            await runner.run(Call(child.check, (addresses,)))
 
     def _profile(self, backend: Backend) -> OwnerProfile:
         tasks = tuple(endpoint.name for endpoint in self._served_by(backend))
@@ -220,7 +232,8 @@ class Engine:
         """Stop the services, let go of runners and storages. Every step is taken, whatever fails; the first error is
         raised at the end."""
         errors: list[BaseException] = []
-        steps = [service.stop for service in reversed(self._services)]
+        steps = [self._give_back]
+        steps += [service.stop for service in reversed(self._services)]
         steps += [runner.stop for runner in self._runners.values()]
         steps += [backend.stop for backend in reversed(self._opened)]
         for step in steps:
@@ -234,6 +247,11 @@ class Engine:
         self._exchange.dispatchers.clear()
         if errors:
             raise errors[0]
+
+    async def _give_back(self) -> None:
+        """What nobody waits for any longer: threads, after a drain that was cancelled twice."""
+        for backend in self._opened:
+            await give_back(backend, self._roster, self._config.limits.retention, self._clock)
 
     def abandon(self) -> None:
         """Let go of the storages of an engine whose event loop was closed without a stop."""

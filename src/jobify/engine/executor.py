@@ -204,7 +204,7 @@ def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[A
 
 def _restored(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """``inputs`` and the stored arguments; PayloadError if these cannot be read, or do not fit."""
-    args, kwargs = attempt.backend.codec.decode_call(attempt.payload, attempt.endpoint.types)
+    args, kwargs = attempt.backend.codec.decode_call(attempt.payload, attempt.endpoint.types.after(len(inputs)))
     args = (*inputs, *args)
     try:
         attempt.endpoint.spec.check(*args, **kwargs)

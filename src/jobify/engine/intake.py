@@ -26,7 +26,6 @@ from jobify.engine.exchange import Exchange
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.news import ORDER
-from jobify.engine.outer import OuterCall, run_outer
 from jobify.engine.placing import Placement, options_with_origin, replace, standing
 from jobify.engine.roster import Roster
 from jobify.engine.rules import Rule, Rules
@@ -34,6 +33,7 @@ from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
 from jobify.identifiers import text_ids
 from jobify.job import Job
+from jobify.outer import OuterCall, run_outer
 from jobify.records import JobRecord, NewJob
 from jobify.registry import Endpoint, Registry
 from jobify.schedule import Order, refused
@@ -357,7 +357,8 @@ class Intake:
                 draft.backend = self._backends.volatile
             await self._place(draft, order)
 
-        call = OuterCall(draft.endpoint, job, order, draft.rule, draft.due_at, draft.now, draft.backend.is_durable)
+        is_persist = draft.backend.is_durable
+        call = OuterCall(draft.endpoint, job, order, order.cron, draft.due_at, draft.now, is_persist)
         await run_outer(call, store, self._config)
         draft.job.leave_out()
         return draft.job

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import ABC
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
+from jobify.canvas.signature import Signature
 from jobify.job import Job
+from jobify.jobrequest import EnqueueOptions, checked_arguments
 from jobify.options import RouteOptions
+from jobify.result import JobResult
 from jobify.schedule import Order, ScheduleBuilder, Scheduler, refused
 from jobify.serializers.importable import name_of
 from jobify.signature import FuncSpec, inspect_function
@@ -85,6 +88,68 @@ class Route(ABC, Generic[ParamsT, Return_co]):
             return scheduler.submit(Order(self.name, args, kwargs))
         except Exception as error:
             return refused(error)
+
+    # -- for any process -----------------------------------------------------------------------------------------------
+
+    def delay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
+        """Enqueue a job with these arguments, from any process or thread, whether or not an app runs here.
+
+        When this returns the job is on disk; any worker that knows the task may run it. TypeError if the arguments do
+        not fit the function, PayloadError if they cannot be stored, StorageUnavailableError if nothing could be.
+        """
+        return self._require_scheduler().client.delay(self.name, args, kwargs)
+
+    async def adelay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
+        """:meth:`delay`, without blocking the event loop. Calls at the same time share a commit."""
+        return await self._require_scheduler().client.adelay(self.name, args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[Return_co]:
+        """:meth:`delay`, with options: see :class:`~jobify.jobrequest.EnqueueOptions`. A plain call, in spite of its
+        name. ConfigurationError for an option that cannot be, DuplicateJobError if ``job_id`` is in use."""
+        return self._signature(args, kwargs, options).apply()
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[Return_co]:
+        """:meth:`apply_async`, without blocking the event loop."""
+        return await self._signature(args, kwargs, options).aapply()
+
+    def map(self, calls: Iterable[Sequence[Any]]) -> list[JobResult[Return_co]]:
+        """A job for each tuple of arguments, all stored in one transaction."""
+        return self._require_scheduler().client.delay_all(self.name, [(tuple(call), {}) for call in calls])
+
+    async def amap(self, calls: Iterable[Sequence[Any]]) -> list[JobResult[Return_co]]:
+        """:meth:`map`, without blocking the event loop."""
+        return await self._require_scheduler().client.adelay_all(self.name, [(tuple(call), {}) for call in calls])
+
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
+        """A call of the task as a value, for workflows (see :mod:`jobify.canvas`). In a chain the result of the step
+        before comes in front of ``args``; whether all of it fits is seen when the workflow is applied."""
+        return Signature(self.name, args, kwargs, self._require_scheduler().client)
+
+    def si(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
+        """:meth:`s`, but the result of the step before is not taken: it is only waited for."""
+        return Signature(self.name, args, kwargs, self._require_scheduler().client, is_immutable=True)
+
+    def _signature(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> Signature[Return_co]:
+        args, kwargs = checked_arguments(args, kwargs)
+        return Signature(self.name, args, kwargs, self._require_scheduler().client, options=options)
+
+    @property
+    def final_name(self) -> str:
+        """The name that its jobs carry; RuntimeError as long as it is no app's."""
+        self._require_scheduler()
+        return self.name
 
     def _require_scheduler(self) -> Scheduler:
         if self._scheduler is None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from inspect import Parameter, Signature, getattr_static, isfunction
@@ -72,6 +72,10 @@ class ParameterTypes:
     def of(self, name: str) -> Any:
         """The type of the argument given as ``name=``."""
         return self.named.get(name, self.extra)
+
+    def after(self, count: int) -> ParameterTypes:
+        """What is left when the first ``count`` positional arguments come from elsewhere."""
+        return replace(self, positional=self.positional[count:]) if count else self
 
 
 UNTYPED: Final = ParameterTypes()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobify.clock import to_datetime
 from jobify.context import OuterContext, Runnable
-from jobify.engine.rules import Rule
+from jobify.cron import Cron
 from jobify.exceptions import ApplicationStateError
 from jobify.job import Job
 from jobify.middleware.base import chain_outer
@@ -32,7 +32,7 @@ class OuterCall(NamedTuple):
     job: Job[Any]
     """The handle that the caller will get."""
     order: Order
-    rule: Rule | None
+    cron: Cron | None
     due_at: Microseconds
     now: Microseconds
     is_persist: bool
@@ -101,8 +101,8 @@ def _context(call: OuterCall, config: JobifyConfiguration) -> OuterContext:
 
 def _trigger(call: OuterCall, config: JobifyConfiguration) -> Triggers:
     job_id, zone = call.job.id, config.tz
-    if call.rule is not None:
-        return CronTrigger(job_id, call.rule.cron, to_datetime(call.now, zone=zone), 0)
+    if call.cron is not None:
+        return CronTrigger(job_id, call.cron, to_datetime(call.now, zone=zone), 0)
     if call.order.due_at is None:
         return Push(job_id)
     return At(job_id, to_datetime(call.due_at, zone=zone))

@@ -1,0 +1,26 @@
+"""Workflows: chains, groups and chords of jobs, durable from the moment they are applied.
+
+::
+
+    from jobify import chain, chord, group
+
+    chain(fetch.s(url), parse.s(), store.s("pages")).apply()     # each gets the result of the one before it
+    group(fetch.s(url) for url in urls).apply()                  # all at once
+    chord(group(fetch.s(url) for url in urls), merge.s()).apply()  # merge gets the list of their results
+
+``apply`` stores all jobs in one transaction and returns; nobody has to stay and watch. A job waits for those before it
+as any job does for its ``depends_on``: if one of them fails or is cancelled, what comes after it is cancelled.
+
+=============  ===========================================================
+``signature``  one call of a task, as a value
+``workflow``   signatures put together
+``plan``       a workflow as a batch of requests
+=============  ===========================================================
+"""
+
+from __future__ import annotations
+
+from jobify.canvas.signature import Signature
+from jobify.canvas.workflow import chain, chord, chunks, group, starmap
+
+__all__ = ("Signature", "chain", "chord", "chunks", "group", "starmap")

@@ -1,0 +1,117 @@
+"""One call of a task, as a value: to be kept, changed, put into a workflow, and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
+
+import msgspec
+
+from jobify.canvas.plan import Output, Plan, Step
+from jobify.jobrequest import NOTHING_ASKED, Asked, EnqueueOptions, Feed, JobRequest, Submitter, check_asked
+from jobify.result import JobResult
+
+if TYPE_CHECKING:
+    from jobify.canvas.workflow import chain
+
+__all__ = ("Signature",)
+
+Return_co = TypeVar("Return_co", covariant=True)
+
+
+class Signature(Step, Generic[Return_co]):
+    """``task.s(...)``: this task, with these arguments.
+
+    In a chain the result of the step before comes first, in front of the arguments; ``task.si(...)`` takes none, and
+    only waits. Immutable: what changes one gives another one. ::
+
+        step = add.s(1).set(priority=5, queue="math")
+        step.delay(2)        # add(1, 2)
+    """
+
+    __slots__ = ("_options", "_submitter", "args", "asked", "is_immutable", "kwargs", "task")
+
+    def __init__(
+        self,
+        task: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        submitter: Submitter,
+        *,
+        is_immutable: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.task = task
+        self.args = args
+        self.kwargs = dict(kwargs)
+        self.is_immutable = is_immutable
+        self.asked: Asked = NOTHING_ASKED if options is None else check_asked(options)
+        self._options: Mapping[str, Any] = options or {}
+        self._submitter = submitter
+
+    def __repr__(self) -> str:
+        arguments = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
+        return f"<{self.task}({', '.join(arguments)})>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Signature) and self._key() == other._key()
+
+    __hash__ = None  # type: ignore[assignment]  # its arguments may be lists
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.task, self.args, self.kwargs, self.is_immutable, self.asked, self._submitter
+
+    def __or__(self, other: Step) -> chain:
+        from jobify.canvas.workflow import chain
+
+        return chain(self, other)
+
+    def set(self, **options: Unpack[EnqueueOptions]) -> Signature[Return_co]:
+        """The same with these options (see :class:`~jobify.jobrequest.EnqueueOptions`), which go before those that were
+        set earlier. ConfigurationError for one that cannot be."""
+        return self._with(self.args, self.kwargs, {**self._options, **options})
+
+    def clone(self, *args: Any, **kwargs: Any) -> Signature[Return_co]:
+        """The same with more arguments: these come after those that are there."""
+        return self._with((*self.args, *args), {**self.kwargs, **kwargs}, self._options)
+
+    def _with(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Signature[Return_co]:
+        return Signature(
+            self.task, args, kwargs, self._submitter, is_immutable=self.is_immutable, options=options or None
+        )
+
+    # -- applying ------------------------------------------------------------------------------------------------------
+
+    def add_to(self, plan: Plan, feed: Output) -> Output:
+        """See :class:`~jobify.canvas.plan.Step`."""
+        request = JobRequest(self.task, self.args, self.kwargs, self.asked)
+        if feed.places or feed.is_list:
+            fed = Feed(feed.places, feed.is_list, is_taken=not self.is_immutable)
+            request = msgspec.structs.replace(request, feed=fed)
+        return Output((plan.add(request, self._submitter),))
+
+    def apply(self) -> JobResult[Return_co]:
+        """Enqueue it."""
+        return cast("JobResult[Return_co]", super().apply())
+
+    async def aapply(self) -> JobResult[Return_co]:
+        """Enqueue it, without blocking the event loop."""
+        return cast("JobResult[Return_co]", await super().aapply())
+
+    def delay(self, *args: Any, **kwargs: Any) -> JobResult[Return_co]:
+        """Enqueue it with more arguments."""
+        return self.clone(*args, **kwargs).apply()
+
+    async def adelay(self, *args: Any, **kwargs: Any) -> JobResult[Return_co]:
+        """:meth:`delay`, without blocking the event loop."""
+        return await self.clone(*args, **kwargs).aapply()
+
+    def apply_async(self, **options: Unpack[EnqueueOptions]) -> JobResult[Return_co]:
+        """Enqueue it with these options."""
+        return self.set(**options).apply()
+
+    async def aapply_async(self, **options: Unpack[EnqueueOptions]) -> JobResult[Return_co]:
+        """:meth:`apply_async`, without blocking the event loop."""
+        return await self.set(**options).aapply()

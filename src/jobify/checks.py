@@ -1,0 +1,75 @@
+"""What an app is given, checked where it is written: ConfigurationError for what cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from jobify.clock import Clock, SystemClock
+from jobify.exceptions import ConfigurationError
+from jobify.options import check_duration
+from jobify.retention import Retention
+from jobify.settings import Limits
+from jobify.storage import SQLiteStorage, Storage
+from jobify.storage.memory import MemoryStorage
+from jobify.types import UNSET
+
+__all__ = ("checked_clock", "checked_limits", "checked_retention", "checked_storage", "checked_zone")
+
+
+def checked_zone(tz: Any) -> ZoneInfo:
+    """The zone, UTC if there is none."""
+    if tz is None:
+        return ZoneInfo("UTC")
+    if not isinstance(tz, ZoneInfo):
+        raise ConfigurationError(f"tz is {tz!r}; it must be a ZoneInfo, for example ZoneInfo('Europe/Berlin').")
+    return tz
+
+
+def checked_storage(storage: Any) -> Storage:
+    """The storage: the default one, one in memory, or what was given."""
+    if storage is UNSET or storage is None:
+        return SQLiteStorage()
+    if storage is False:
+        return MemoryStorage()
+    if not isinstance(storage, Storage):
+        raise ConfigurationError(f"storage is {storage!r}; it must be a Storage, or False for memory only.")
+    return storage
+
+
+def checked_retention(retention: Any, result_ttl: float | None) -> Retention:
+    """How long ended jobs are kept."""
+    if retention is not None and not isinstance(retention, Retention):
+        raise ConfigurationError(f"retention is {retention!r}; it must be a Retention, as in Retention(failed=3600).")
+    if retention is not None and result_ttl is not None:
+        raise ConfigurationError(
+            "result_ttl and retention both say how long successes are kept. Write Retention(complete=...) only."
+        )
+    if result_ttl is not None:
+        return Retention(complete=check_duration(result_ttl, what="result_ttl"))
+    return Retention() if retention is None else retention
+
+
+def checked_limits(concurrency: int, grace: float, max_crashes: int, retention: Retention) -> Limits:
+    """The numbers, in one value."""
+    for name, value in (("concurrency", concurrency), ("max_crashes", max_crashes)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+    return Limits(
+        concurrency=concurrency,
+        grace=check_duration(grace, what="grace"),
+        retention=retention,
+        max_crashes=max_crashes,
+    )
+
+
+def checked_clock(clock: Any) -> Clock:
+    """The clock, the machine's if there is none."""
+    if clock is None:
+        return SystemClock()
+    if isinstance(clock, type) or not (callable(getattr(clock, "now", None)) and hasattr(clock, "monotonic")):
+        raise ConfigurationError(
+            f"clock is {clock!r}; it must be an object with now() and monotonic(), such as SystemClock()."
+        )
+    checked: Clock = clock
+    return checked

@@ -1,0 +1,128 @@
+"""``jobify db …``: migrate, check, vacuum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobify.cli.options import App, Json, new_group
+
+if TYPE_CHECKING:
+    from jobify.storage.sqlite import SQLiteStorage
+    from jobify.storage.sqlite.maintenance import Health
+
+__all__ = ("database",)
+
+database = new_group("Migrate, check and vacuum the database.")
+
+
+@database.command("migrate")
+def migrate(app: App = None) -> None:
+    """Make the database, or bring its schema up to date. A start of the app does the same."""
+    from jobify.storage.sqlite.maintenance import schema_version
+
+    storage = _sqlite(app)
+    before = schema_version(storage.database)
+    storage.open()
+    storage.close()
+    after = schema_version(storage.database)
+    what = "made" if before == 0 else "up to date" if before == after else f"migrated from version {before}"
+    print(f"{storage.database}\tschema version {after}\t{what}")
+
+
+@database.command("check")
+def check(app: App = None, as_json: Json = False) -> None:
+    """Read the whole database: is it undamaged, which version is it, what is in it? Changes nothing.
+
+    Exit code 1 if it is damaged, not a database of Jobify, or of a newer release.
+    """
+    from jobify.cli.errors import CommandError
+    from jobify.cli.output import print_document
+    from jobify.storage.sqlite import maintenance
+
+    health = maintenance.check(_sqlite(app).database)
+    if as_json:
+        print_document({**health._asdict(), "problems": list(health.problems), "is_well": health.is_well})
+    else:
+        _print_health(health)
+    if not health.is_well:
+        raise CommandError(f"The database {health.path!r} is not well: {_diagnosis(health)}")
+
+
+def _diagnosis(health: Health) -> str:
+    if not health.is_ours:
+        return "it was not written by Jobify."
+    if health.problems:
+        return f"{health.problems[0]} ({len(health.problems)} problems in all). Restore it from a copy."
+    return f"its schema version {health.version} is newer than {health.newest_version}. Update Jobify."
+
+
+def _print_health(health: Health) -> None:
+    from jobify.cli.output import print_facts
+
+    print_facts(
+        [
+            ("database", health.path),
+            ("integrity", "ok" if not health.problems else f"{len(health.problems)} problems"),
+            ("schema version", f"{health.version} (this release: {health.newest_version})"),
+            ("SQLite", health.sqlite_version),
+            ("jobs", health.jobs),
+            ("attempts kept", health.attempts),
+            ("size", _megabytes(health.size)),
+            ("write-ahead log", _megabytes(health.log_size)),
+            ("to be regained by a vacuum", _megabytes(health.free)),
+        ]
+    )
+    for problem in health.problems:
+        print(problem)
+
+
+@database.command("vacuum")
+def vacuum(
+    app: App = None,
+    force: Annotated[bool, typer.Option("--force", help="Although processes use it: they wait meanwhile.")] = False,
+) -> None:
+    """Give back the room of deleted jobs. Refused while workers are alive: they would wait for it to end."""
+    from jobify.cli.errors import CommandError
+    from jobify.storage.sqlite import maintenance
+
+    storage = _sqlite(app)
+    before = maintenance.check(storage.database)
+    if not before.is_well:
+        raise CommandError(f"The database {before.path!r} is not well: {_diagnosis(before)}")
+    if not force:
+        _require_rest(storage)
+    maintenance.vacuum(storage.database, timeout=storage.timeout)
+    after = maintenance.check(storage.database)
+    print(f"{before.path}\t{_megabytes(before.size)}\t{_megabytes(after.size)}")
+
+
+def _require_rest(storage: SQLiteStorage) -> None:
+    from jobify.cli.errors import CommandError
+
+    storage.open()
+    try:
+        alive = [str(owner.pid) for owner in storage.owners() if owner.is_alive]
+    finally:
+        storage.close()
+    if alive:
+        raise CommandError(
+            f"Processes use {storage.database!r} ({', '.join(alive)}), and would wait for the vacuum. Stop them first, "
+            "or add --force."
+        )
+
+
+def _sqlite(path: str | None) -> SQLiteStorage:
+    from jobify.cli.errors import CommandError
+    from jobify.cli.locate import load_app
+    from jobify.storage.sqlite import SQLiteStorage
+
+    storage = load_app(path).configs.storage
+    if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
+        raise CommandError(f"This app has no database file; its storage is {storage!r}.")
+    return storage
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

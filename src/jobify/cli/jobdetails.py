@@ -1,0 +1,177 @@
+"""``jobify jobs show``: everything that is known about one job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jobify.cli.moments import how_long, stamp, until
+from jobify.cli.notes import Scene, look_around
+from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table
+from jobify.cli.records import attempt_document, iso, job_document, metadata_of
+from jobify.clock import SECOND
+from jobify.records import AttemptRecord, JobRecord, MessageRecord
+from jobify.words import word_of
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from jobify.cli.desk import Desk
+    from jobify.records import Relations
+
+__all__ = ("Details", "look_up", "print_job")
+
+_PAGE = 1000
+
+
+class Details(NamedTuple):
+    """A job, and what belongs to it."""
+
+    job: JobRecord
+    scene: Scene
+    attempts: list[AttemptRecord]
+    relations: Relations
+    messages: list[MessageRecord]
+    arguments: str
+    result: str | None
+    worker: str | None
+
+    def document(self) -> dict[str, Any]:
+        """For a script."""
+        return {
+            **job_document(self.job, self.scene),
+            "arguments": self.arguments,
+            "result": self.result,
+            "worker": self.worker,
+            "dependencies": list(self.relations.parents),
+            "dependents": list(self.relations.children),
+            "attempts": [attempt_document(attempt) for attempt in self.attempts],
+            "messages": [
+                {
+                    "number": message.number,
+                    "kind": message.kind.value,
+                    "attempt": message.attempt,
+                    "at": iso(message.at),
+                    "level": message.level,
+                    "data": _data(message),
+                }
+                for message in self.messages
+            ],
+        }
+
+
+def look_up(desk: Desk, id: str) -> Details:
+    """All about the job with this id. CommandError (not found) if there is none."""
+    job = desk.record(id)
+    owners = {owner.id: owner for owner in desk.storage.owners()}
+    holder = owners.get(job.owner) if job.owner is not None else None
+    return Details(
+        job=job,
+        scene=look_around(desk),
+        attempts=desk.storage.attempts(id),
+        relations=desk.storage.relations(id),
+        messages=_messages(desk, id),
+        arguments=readable(job.payload),
+        result=None if job.result is None else readable(job.result),
+        worker=None if holder is None else f"{holder.host}, process {holder.pid}",
+    )
+
+
+def _messages(desk: Desk, id: str) -> list[MessageRecord]:
+    messages: list[MessageRecord] = []
+    while page := desk.storage.messages(id, after=messages[-1].number if messages else 0, limit=_PAGE):
+        messages += page
+    return messages
+
+
+def readable(data: bytes) -> str:
+    """What a serializer wrote, for people: the text that it is, or its size.
+
+    It is not decoded: that may run code of the app (pickle), and may fail where its classes are gone.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return f"({len(data)} bytes)"
+    return text if text.isprintable() else f"({len(data)} bytes)"
+
+
+def _data(message: MessageRecord) -> str:
+    return readable(message.data) if isinstance(message.data, bytes) else str(message.data)
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def print_job(details: Details, zone: tzinfo) -> None:
+    """The job, its attempts, what it has published; the tracebacks at the end."""
+    print_facts(_facts(details, zone))
+    if details.attempts:
+        _head("Attempts")
+        _print_attempts(details.attempts, zone)
+    if details.messages:
+        _head("Messages")
+        for message in details.messages:
+            level = message.level or message.kind.value
+            print_line(f"{stamp(message.at, zone=zone, is_short=True)}  {level:<8}{_data(message)}")
+    for attempt in details.attempts:
+        if attempt.traceback:
+            _head(f"Traceback of attempt {attempt.attempt}")
+            print_line(attempt.traceback.rstrip())
+
+
+def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
+    job, now = details.job, details.scene.now
+    note = details.scene.note(job)
+    begun, ended = job.started_at, job.finished_at
+    return [
+        ("id", job.id),
+        ("task", job.task),
+        ("status", word_of(job.status, job.is_dead)),
+        ("note", "" if note == job.error else note),
+        ("error", job.error),
+        ("queue", job.queue),
+        ("priority", job.priority or ""),
+        ("attempt", job.attempt or ""),
+        ("crashes", job.crashes or ""),
+        ("progress", None if job.progress is None else f"{job.progress:g} %"),
+        ("worker", details.worker),
+        ("created", f"{stamp(job.created_at, zone=zone)} ({until(job.created_at, now=now)})"),
+        ("due", "" if begun else f"{stamp(job.due_at, zone=zone)} ({until(job.due_at, now=now)})"),
+        ("started", stamp(begun, zone=zone)),
+        ("finished", stamp(ended, zone=zone)),
+        ("took", how_long((ended - begun) / SECOND) if begun and ended else ""),
+        ("expires", stamp(job.expires_at, zone=zone)),
+        ("kept until", stamp(job.delete_at, zone=zone)),
+        ("unique key", job.unique_key),
+        ("metadata", ", ".join(f"{key}={value}" for key, value in metadata_of(job).items())),
+        ("depends on", " ".join(details.relations.parents)),
+        ("dependents", " ".join(details.relations.children)),
+        ("arguments", details.arguments),
+        ("result", details.result),
+    ]
+
+
+def _head(title: str) -> None:
+    print_line()
+    print_line(title if is_terminal() else f"# {title}", "bold")
+
+
+def _print_attempts(attempts: list[AttemptRecord], zone: tzinfo) -> None:
+    columns = (
+        Column("TRY", is_number=True),
+        Column("OUTCOME", is_kept=True),
+        Column("STARTED", is_kept=True),
+        Column("TOOK", is_number=True),
+        Column("ERROR", is_rest=True),
+    )
+    rows = [
+        (
+            attempt.attempt,
+            attempt.outcome,
+            stamp(attempt.started_at, zone=zone, is_short=True),
+            how_long((attempt.finished_at - attempt.started_at) / SECOND) if attempt.started_at else "",
+            attempt.error,
+        )
+        for attempt in attempts
+    ]
+    print_table(columns, rows, nothing="")

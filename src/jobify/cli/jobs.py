@@ -1,0 +1,164 @@
+"""``jobify jobs …``: list, show, cancel, retry, delete, purge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobify.cli.filters import Filters
+from jobify.cli.options import App, Ids, Json, Queue, Since, Status, Task, Until, Yes, new_group
+
+if TYPE_CHECKING:
+    from jobify.cli.notes import Scene
+    from jobify.records import JobRecord
+
+__all__ = ("jobs",)
+
+jobs = new_group("List, show, cancel, retry, delete and purge jobs.")
+
+
+@jobs.command("list")
+def list_jobs(
+    app: App = None,
+    status: Status = None,
+    task: Task = None,
+    queue: Queue = None,
+    since: Since = None,
+    until: Until = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", metavar="KEY=VALUE", help="Only with this metadata; may be repeated."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="At most so many.")] = 50,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="ID", help="Go on after this job: the last one of the page before.")
+    ] = None,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In order of creation.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List jobs, the newest first."""
+    from jobify.cli.desk import open_desk
+    from jobify.cli.notes import look_around
+    from jobify.cli.output import print_document, remark
+
+    filters = Filters(status, task, queue, since, until, metadata)
+    with open_desk(app) as desk:
+        query = filters.query(desk, limit=limit, after_id=after, is_newest_first=not oldest_first)
+        found, scene = desk.storage.find(query), look_around(desk)
+        zone = desk.zone
+    following = found[-1].id if len(found) == limit else None
+    if as_json:
+        from jobify.cli.records import job_document
+
+        print_document({"jobs": [job_document(job, scene) for job in found], "next": following})
+        return
+    _print_jobs(found, scene, zone)
+    if following is not None:
+        remark(f"There may be more: --after {following}")
+
+
+def _print_jobs(found: list[JobRecord], scene: Scene, zone: object) -> None:
+    from jobify.cli.moments import until
+    from jobify.cli.output import Column, print_table
+    from jobify.words import word_of
+
+    columns = (
+        Column("ID", is_kept=True),
+        Column("STATUS", is_kept=True),
+        Column("TASK"),
+        Column("QUEUE", from_width=110),
+        Column("CREATED", from_width=95),
+        Column("TRY", from_width=125, is_number=True),
+        Column("NOTE", style="dim", is_rest=True),
+    )
+    rows = [
+        (
+            job.id,
+            word_of(job.status, job.is_dead),
+            job.task,
+            job.queue,
+            until(job.created_at, now=scene.now),
+            job.attempt,
+            scene.note(job),
+        )
+        for job in found
+    ]
+    print_table(columns, rows, nothing="No jobs.")
+
+
+@jobs.command("show")
+def show_job(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job.", show_default=False)],
+    app: App = None,
+    as_json: Json = False,
+) -> None:
+    """Show one job: attempts with tracebacks, progress, dependencies, logs, values and the result."""
+    from jobify.cli.desk import open_desk
+    from jobify.cli.jobdetails import look_up, print_job
+    from jobify.cli.output import print_document
+
+    with open_desk(app) as desk:
+        details = look_up(desk, id)
+        zone = desk.zone
+    if as_json:
+        print_document(details.document())
+    else:
+        print_job(details, zone)
+
+
+@jobs.command("cancel")
+def cancel_jobs(
+    ids: Ids,
+    app: App = None,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for running jobs to stop.")
+    ] = 10.0,
+) -> None:
+    """Cancel jobs. Those that run are told to stop, and waited for."""
+    from jobify.cli.actions import cancel
+    from jobify.cli.desk import open_desk
+
+    with open_desk(app) as desk:
+        cancel(desk, ids, patience=wait)
+
+
+@jobs.command("retry")
+def retry_jobs(ids: Ids, app: App = None) -> None:
+    """Put failed and dead jobs back, with a fresh budget of retries."""
+    from jobify.cli.actions import retry
+    from jobify.cli.desk import open_desk
+
+    with open_desk(app) as desk:
+        retry(desk, ids)
+
+
+@jobs.command("delete")
+def delete_jobs(ids: Ids, app: App = None, yes: Yes = False) -> None:
+    """Delete jobs, with their results and their history. A running job has to be cancelled first."""
+    from jobify.cli.actions import confirm, delete
+    from jobify.cli.desk import open_desk
+
+    with open_desk(app) as desk:
+        confirm(f"Delete {len(ids)} job{'s' * (len(ids) != 1)}, with results and history?", yes)
+        delete(desk, ids)
+
+
+@jobs.command("purge")
+def purge_jobs(
+    app: App = None,
+    status: Status = None,
+    task: Task = None,
+    queue: Queue = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="DURATION", help="Only those created before: 12h, 30d.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete ended jobs: those whose retention is over; with filters, all that match."""
+    from jobify.cli.actions import purge
+    from jobify.cli.desk import open_desk
+
+    with open_desk(app) as desk:
+        purge(desk, Filters(status, task, queue, until=older_than), is_dry=dry_run, is_sure=yes)

@@ -1,0 +1,95 @@
+"""From ``package.module:app`` to the app, with an answer for everything that can be wrong with that text."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from jobify.cli.errors import CommandError
+from jobify.exits import ExitCode
+
+if TYPE_CHECKING:
+    from jobify.app import Jobify
+
+__all__ = ("VARIABLE", "load_app")
+
+VARIABLE = "JOBIFY_APP"
+"""The environment variable that names the app where no option does."""
+
+
+def load_app(path: str | None) -> Jobify:
+    """The app at ``path`` (``module:name``; the name is ``app`` if none is given), or at the one that the environment
+    names. The current folder can be imported from.
+
+    CommandError (usage) says what is not there; CommandError (failed) says what importing the module raised.
+    """
+    path = path or os.environ.get(VARIABLE)
+    if not path:
+        raise CommandError(
+            f"No app is named. Give one with --app package.module:app, or set {VARIABLE}.", ExitCode.USAGE
+        )
+    module_name, _, name = path.partition(":")
+    _make_folder_importable()
+    return _checked(path, _import(path, module_name), name or "app")
+
+
+def _make_folder_importable() -> None:
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _import(path: str, name: str) -> ModuleType:
+    if name.endswith(".py") or "/" in name:
+        dotted = name.removesuffix(".py").strip("./").replace("/", ".")
+        raise CommandError(
+            f"{path!r} names a file. Name the module, as in an import: {dotted}:{path.partition(':')[2] or 'app'}.",
+            ExitCode.USAGE,
+        )
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise CommandError(
+                f"There is no module {error.name!r}, in {os.getcwd()} or where Python looks for modules.",
+                ExitCode.USAGE,
+            ) from error
+        where = _blame(error)
+        raise CommandError(
+            f"Importing {name!r} failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})."
+        ) from error
+
+
+def _blame(error: Exception) -> traceback.FrameSummary:
+    """The last line that is not this package's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = str(Path(__file__).parents[1])
+    return next((frame for frame in reversed(frames) if not frame.filename.startswith(package)), frames[-1])
+
+
+def _checked(path: str, module: ModuleType, name: str) -> Jobify:
+    from jobify.app import Jobify
+
+    found: Any = module
+    try:
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        message = f"The module {module.__name__!r} has no {name!r}.{_advice(module, name, Jobify)}"
+        raise CommandError(message, ExitCode.USAGE) from None
+    if not isinstance(found, Jobify):
+        message = f"{path!r} is no Jobify, but of type {type(found).__name__}.{_advice(module, name, Jobify)}"
+        raise CommandError(message, ExitCode.USAGE)
+    return found
+
+
+def _advice(module: ModuleType, name: str, kind: type[Jobify]) -> str:
+    apps = [each for each, value in vars(module).items() if isinstance(value, kind)]
+    likely = difflib.get_close_matches(name, apps, n=1, cutoff=0.4) or apps[:1]
+    return f" Did you mean {module.__name__}:{likely[0]}?" if likely else " It holds no Jobify at all."

@@ -1,0 +1,65 @@
+"""Why a job still waits: the remark beside it.
+
+What looks like a queue that hangs is mostly one of these: nobody serves the queue, no worker has the task, the queue is
+paused, the job waits for others. They are found here once, from who is alive and what they say of themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from jobify.cli.moments import until
+from jobify.status import JobStatus
+
+if TYPE_CHECKING:
+    from jobify.cli.desk import Desk
+    from jobify.records import JobRecord, OwnerRecord
+    from jobify.types import Microseconds
+
+__all__ = ("Scene", "look_around")
+
+
+class Scene(NamedTuple):
+    """Who could run jobs, and what they may not take."""
+
+    workers: Sequence[OwnerRecord]
+    paused: frozenset[str]
+    now: Microseconds
+
+    def serves(self, queue: str) -> list[OwnerRecord]:
+        """The workers that take jobs of this queue."""
+        return [one for one in self.workers if one.profile.queues is None or queue in one.profile.queues]
+
+    def problem(self, task: str, queue: str) -> str | None:
+        """What keeps any job of this task in this queue from being taken; None: nothing does."""
+        if queue in self.paused:
+            return "the queue is paused"
+        if not self.workers:
+            return "no worker runs"
+        if not (serving := self.serves(queue)):
+            return "no worker serves this queue"
+        if not any(task in one.profile.tasks for one in self.workers):
+            return "no worker knows this task"
+        if not any(task in one.profile.tasks for one in serving):
+            return "no worker of this queue knows this task"
+        return None
+
+    def note(self, job: JobRecord) -> str:
+        """What there is to say about a job in a few words; empty: nothing."""
+        if job.status == JobStatus.RUNNING:
+            asked = "asked to stop" if job.is_cancel_requested else ""
+            return asked or ("" if job.progress is None else f"{job.progress:g} %")
+        if job.status != JobStatus.SCHEDULED:
+            return job.error or ""
+        if job.blockers:
+            return "paused" if job.rule is not None else f"waits for {job.blockers} other{'s' * (job.blockers > 1)}"
+        problem = self.problem(job.task, job.queue)
+        if problem is None and job.due_at > self.now:
+            return f"due {until(job.due_at, now=self.now)}"
+        return problem or (f"tries again: {job.error}" if job.error else "")
+
+
+def look_around(desk: Desk) -> Scene:
+    """The scene as it is now."""
+    return Scene(desk.workers(), frozenset(desk.storage.paused_queues()), desk.now())

@@ -1,0 +1,152 @@
+"""Answers, shown: a table on a terminal, lines with tabs in a pipe, one JSON document for a script.
+
+In a pipe there is nothing that a program would have to take off again: no colours, no frames, nothing cut short. rich
+is imported for a terminal only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+__all__ = (
+    "STATUS_STYLES",
+    "Column",
+    "is_terminal",
+    "print_document",
+    "print_facts",
+    "print_line",
+    "print_table",
+    "remark",
+)
+
+STATUS_STYLES: Final[Mapping[str, str]] = {
+    "pending": "cyan",
+    "running": "bold blue",
+    "complete": "green",
+    "failed": "red",
+    "dead": "bold red",
+    "cancelled": "yellow",
+}
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    name: str
+    from_width: int = 0
+    """Terminals that are narrower than this do without it."""
+    is_number: bool = False
+    style: str = ""
+    is_kept: bool = False
+    """Never cut short."""
+    is_rest: bool = False
+    """Free text: it gets the room that the others leave, and is cut first."""
+
+
+Row = Sequence[object]
+
+
+def is_terminal() -> bool:
+    """Whether people look at what is printed."""
+    return sys.stdout.isatty()
+
+
+def print_document(document: object) -> None:
+    """One JSON document."""
+    print(json.dumps(document, ensure_ascii=False, indent=2 if is_terminal() else None, default=str))
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Row], *, nothing: str) -> None:
+    """A table; on a terminal the sentence ``nothing`` in the place of an empty one."""
+    listed = list(rows)
+    if not is_terminal():
+        print("\t".join(column.name.lower() for column in columns))
+        for row in listed:
+            print("\t".join(_plain(cell) for cell in row))
+    elif listed:
+        _print_rich(rich_table(columns, listed, width=_width()))
+    else:
+        print(nothing)
+
+
+def rich_table(columns: Sequence[Column], rows: Sequence[Row], *, width: int) -> Any:
+    """The table for a terminal of this width: a :class:`rich.table.Table`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    has_rest = any(column.is_rest for column in columns)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), expand=has_rest)
+    shown = [number for number, column in enumerate(columns) if width >= column.from_width]
+    for number in shown:
+        column = columns[number]
+        table.add_column(
+            column.name,
+            justify="right" if column.is_number else "left",
+            style=column.style or None,
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=_longest(rows, number) if column.is_kept else len(column.name),
+            max_width=None if column.is_kept or column.is_rest else max(12, width // 5),
+            ratio=1 if column.is_rest else None,
+        )
+    for row in rows:
+        cells = (_plain(row[number]) for number in shown)
+        table.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in cells))
+    return table
+
+
+def _longest(rows: Sequence[Row], number: int) -> int:
+    return max(len(_plain(row[number])) for row in rows)
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one a line; a value that is None or empty is left out."""
+    known = [(name, _text(value)) for name, value in facts if value is not None and value != ""]
+    wide = max((len(name) for name, _ in known), default=0)
+    for name, value in known:
+        if is_terminal():
+            from rich.text import Text
+
+            style = STATUS_STYLES.get(value, "") if name == "status" else ""
+            _print_rich(Text.assemble((f"{name:<{wide}}  ", "dim"), (value, style)))
+        else:
+            print(f"{name}\t{_plain(value)}")
+
+
+def print_line(text: str = "", style: str = "") -> None:
+    """A line as it is, in a style if somebody looks."""
+    if is_terminal() and text:
+        from rich.text import Text
+
+        _print_rich(Text(text, style=style))
+    else:
+        print(text)
+
+
+def remark(text: str) -> None:
+    """A line for people, beside the answer: on standard error."""
+    print(text, file=sys.stderr)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _plain(value: object) -> str:
+    """On one line, and one cell: a message may have line ends and tabs in it."""
+    return " ".join(_text(value).split()) if isinstance(value, str) else _text(value)
+
+
+def _width() -> int:
+    from rich.console import Console
+
+    return Console().width
+
+
+def _print_rich(renderable: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=False).print(renderable)

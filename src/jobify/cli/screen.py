@@ -1,0 +1,159 @@
+"""The screen of ``jobify top``: lines for a terminal of any size. Pure: a snapshot and a size in, lines out.
+
+The head comes first, whatever the size; then queues, workers and running jobs share what is left. A section that needs
+less than its share leaves the rest to the others, and one that is cut says how much is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from rich.text import Text
+
+from jobify.cli.moments import how_long
+from jobify.cli.output import STATUS_STYLES
+from jobify.cli.snapshot import Snapshot
+from jobify.clock import SECOND, to_datetime
+from jobify.records import JobRecord
+
+__all__ = ("draw",)
+
+_SPARKS: Final = "▁▂▃▄▅▆▇█"
+_BAR: Final = 20
+"""Characters of a progress bar at most."""
+
+
+_LEAST: Final = 4
+"""Lines of a section that is cut: an empty one, the heading, a line, and how many are missing."""
+
+
+class _Section(NamedTuple):
+    """A part of the screen: its heading, and its lines."""
+
+    head: Text
+    lines: Sequence[Text]
+
+    @property
+    def height(self) -> int:
+        """With an empty line above it."""
+        return 2 + max(1, len(self.lines))
+
+
+def draw(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int, height: int) -> list[Text]:
+    """At most ``height`` lines, each at most ``width`` wide."""
+    lines = _head(snapshot, rates, name=name, width=width)
+    sections = [_queues(snapshot, width), _workers(snapshot, width), _running(snapshot, width)]
+    sections = _most_important(sections, (height - len(lines)) // _LEAST)
+    room = _shares([section.height for section in sections], height - len(lines))
+    for section, given in zip(sections, room, strict=True):
+        lines += _cut(section, given)
+    shown = lines[:height]
+    for line in shown:
+        line.truncate(width, overflow="ellipsis")
+    return shown
+
+
+def _most_important(sections: list[_Section], count: int) -> list[_Section]:
+    """Where there is no room for all: queues, then running jobs."""
+    return sections[:1] if count <= 1 else [sections[0], sections[2]] if count == 2 else sections
+
+
+def _shares(wanted: Sequence[int], room: int) -> list[int]:
+    """Divide ``room`` lines: nobody gets more than wanted, and what one leaves the later ones may have."""
+    given = []
+    for number, want in enumerate(wanted):
+        later = sum(min(other, max(_LEAST, room // len(wanted))) for other in wanted[number + 1 :])
+        share = max(0, min(want, room - later))
+        given.append(share)
+        room -= share
+    return given
+
+
+def _cut(section: _Section, room: int) -> list[Text]:
+    if room < _LEAST - 1:  # the heading alone says nothing
+        return []
+    lines = [Text(), section.head, *(section.lines or [Text("none", style="dim")])]
+    if len(lines) <= room:
+        return lines
+    missing = len(lines) - room + 1
+    return [*lines[: room - 1], Text(f"… and {missing} more", style="dim")]
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+def _head(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int) -> list[Text]:
+    clock = to_datetime(snapshot.now).astimezone().strftime("%H:%M:%S")
+    left, right = f"jobify top  {name}", f"{clock}  q: quit"
+    title = Text(left if len(left) + len(right) + 2 > width else f"{left}{right:>{width - len(left)}}", style="bold")
+    totals = Text()
+    for word, count in snapshot.totals.items():
+        totals.append(f"{word} ", style="dim").append(f"{count}   ", style=STATUS_STYLES[word] if count else "dim")
+    return [title, totals, _throughput(rates, width)]
+
+
+def _throughput(rates: Sequence[float], width: int) -> Text:
+    rate = sum(rates[-5:]) / len(rates[-5:]) if rates else 0.0
+    text = f"{rate:.1f} jobs/s  "
+    recent = list(rates)[-max(0, min(60, width - len(text) - 1)) :]
+    highest = max(recent, default=0.0) or 1.0
+    graph = "".join(_SPARKS[round(rate / highest * (len(_SPARKS) - 1))] for rate in recent)
+    return Text.assemble((text, "bold"), (graph, "green"))
+
+
+def _queues(snapshot: Snapshot, width: int) -> _Section:
+    wide = _width_of([queue.name for queue in snapshot.queues], "QUEUE", most=max(8, width // 3))
+    words = ("pending", "running", "failed", "dead")
+    head = f"{'QUEUE':<{wide}} " + "".join(f"{word.upper():>9}" for word in words) + f"{'WORKERS':>9}  NOTE"
+    lines = []
+    for queue in snapshot.queues:
+        line = Text(f"{_fit(queue.name, wide)} ")
+        for word in words:
+            count = queue.counts[word]
+            line.append(f"{count:>9}", style=STATUS_STYLES[word] if count else "dim")
+        lines.append(line.append(f"{queue.workers:>9}").append(f"  {queue.note}", style="yellow"))
+    return _Section(Text(head, style="dim"), lines)
+
+
+def _workers(snapshot: Snapshot, width: int) -> _Section:
+    head = f"{'WORKER':>8}  {'RUNNING':>9}{'UP':>12}  QUEUES"
+    lines = []
+    for worker in snapshot.workers:
+        running = snapshot.running_by_owner.get(worker.id, 0)
+        queues = "all" if worker.profile.queues is None else ", ".join(worker.profile.queues)
+        up = how_long((snapshot.now - worker.started_at) / SECOND)
+        load = f"{running}/{worker.profile.concurrency}"
+        lines.append(Text(f"{worker.pid:>8}  {load:>9}{up:>12}  {queues}"))
+    return _Section(Text(head, style="dim"), lines)
+
+
+def _running(snapshot: Snapshot, width: int) -> _Section:
+    wide = _width_of([job.task for job in snapshot.running], "RUNNING TASK", most=max(12, width // 3))
+    bar = max(0, min(_BAR, width - wide - 32))
+    has_id = width >= wide + 12 + bar + 8 + 37
+    head = f"{'RUNNING TASK':<{wide}} {'FOR':>9}  " + f"{'PROGRESS':<{bar + 7}}" + ("ID" if has_id else "")
+    lines = [_running_line(job, snapshot, wide, bar, has_id=has_id) for job in snapshot.running]
+    return _Section(Text(head, style="dim"), lines)
+
+
+def _running_line(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, *, has_id: bool) -> Text:
+    length = how_long((snapshot.now - (job.started_at or snapshot.now)) / SECOND)
+    line = Text(f"{_fit(job.task, wide)} {length:>9}  ")
+    if job.progress is None:
+        line.append(" " * (bar + 7))
+    else:
+        done = round(bar * min(max(job.progress, 0), 100) / 100)
+        line.append("━" * done, style="green").append("━" * (bar - done), style="dim")
+        line.append(f"{job.progress:>5.0f}% ")
+    if job.is_cancel_requested:
+        line.append("asked to stop  ", style="yellow")
+    return line.append(job.id, style="dim") if has_id else line
+
+
+def _width_of(names: Sequence[str], head: str, *, most: int) -> int:
+    return max(len(head), min(most, max(map(len, names), default=0)))
+
+
+def _fit(text: str, width: int) -> str:
+    return f"{text:<{width}}" if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,80 @@
+"""What ``jobify top`` shows, gathered in one go; and how much is done per second, from one look to the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from jobify.cli.notes import Scene, look_around
+from jobify.cli.overview import running_by_owner
+from jobify.cli.queues import QueueState, queue_states
+from jobify.clock import SECOND
+from jobify.records import JobQuery, JobRecord, OwnerRecord
+from jobify.status import JobStatus
+from jobify.words import ENDS, WORDS
+
+if TYPE_CHECKING:
+    from jobify.cli.desk import Desk
+    from jobify.types import Microseconds
+
+__all__ = ("Snapshot", "Throughput", "gather")
+
+_MOST_JOBS: Final = 200
+"""No terminal has more lines for them."""
+_REMEMBERED: Final = 120
+"""Looks that the history of the throughput goes back."""
+
+
+class Snapshot(NamedTuple):
+    """An app's jobs at one moment."""
+
+    scene: Scene
+    queues: Sequence[QueueState]
+    running: Sequence[JobRecord]
+    """The ones that have run for longest, first."""
+    running_by_owner: dict[int, int]
+
+    @property
+    def now(self) -> Microseconds:
+        return self.scene.now
+
+    @property
+    def workers(self) -> Sequence[OwnerRecord]:
+        return self.scene.workers
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """How many jobs there are, by word."""
+        return {word: sum(queue.counts[word] for queue in self.queues) for word in WORDS}
+
+
+class Throughput:
+    """How many jobs end per second. Jobs that are deleted meanwhile look like fewer that have ended: then it is 0."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[Microseconds, int]] = deque(maxlen=_REMEMBERED)
+
+    def note(self, snapshot: Snapshot) -> None:
+        """Remember a look."""
+        self._looks.append((snapshot.now, sum(snapshot.totals[word] for word in ENDS)))
+
+    def rates(self) -> list[float]:
+        """Jobs per second between each look and the one before, the oldest first."""
+        return [
+            max(0, later - earlier) * SECOND / max(at - before, 1)
+            for (before, earlier), (at, later) in pairwise(self._looks)
+        ]
+
+
+def gather(desk: Desk) -> Snapshot:
+    """Look at everything."""
+    scene = look_around(desk)
+    running = desk.storage.find(JobQuery(statuses=(JobStatus.RUNNING.value,), limit=_MOST_JOBS))
+    return Snapshot(
+        scene,
+        queue_states(desk, scene),
+        sorted(running, key=lambda job: job.started_at or scene.now),
+        running_by_owner(desk, scene.workers),
+    )

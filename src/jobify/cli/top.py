@@ -1,0 +1,96 @@
+"""``jobify top``: the loop around :mod:`.screen`, and the terminal that it borrows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from jobify.cli.options import App
+
+if TYPE_CHECKING:
+    from jobify.cli.desk import Desk
+
+__all__ = ("top",)
+
+_GLANCE: Final = 0.2
+"""Seconds between two looks at the keyboard and at the size of the terminal."""
+_SHARE: Final = 5
+"""A pause is at least so many times as long as gathering took: looking must not become the work."""
+
+
+def top(
+    app: App = None,
+    every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Between two looks.")] = 1.0,
+) -> None:
+    """Watch queues, workers and running jobs. q or Ctrl-C ends it."""
+    import sys
+
+    from jobify.cli.desk import open_desk
+    from jobify.cli.errors import CommandError
+    from jobify.exits import ExitCode
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CommandError("top needs a terminal. For a script: jobify stats --json", ExitCode.USAGE)
+    with open_desk(app) as desk, _borrowed_terminal():
+        try:
+            _watch(desk, every)
+        except KeyboardInterrupt:
+            return
+
+
+def _watch(desk: Desk, every: float) -> None:
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from jobify.cli.screen import draw
+    from jobify.cli.snapshot import Throughput, gather
+
+    console, throughput = Console(), Throughput()
+    name = repr(desk.storage)
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            begun = time.monotonic()
+            snapshot = gather(desk)
+            throughput.note(snapshot)
+            until = begun + max(every, _SHARE * (time.monotonic() - begun))
+            size = None
+            while time.monotonic() < until:
+                if size != (size := console.size):
+                    lines = draw(snapshot, throughput.rates(), name=name, width=size.width, height=size.height)
+                    live.update(Group(*lines), refresh=True)
+                if _pressed(min(_GLANCE, max(0.0, until - time.monotonic()))) in ("q", "Q", "\x04"):
+                    return
+
+
+def _pressed(patience: float) -> str:
+    """The key that was pressed within so many seconds; empty: none."""
+    import os
+    import select
+    import sys
+
+    readable, _, _ = select.select([sys.stdin], [], [], patience)
+    return os.read(sys.stdin.fileno(), 1).decode("ascii", "replace") if readable else ""
+
+
+@contextmanager
+def _borrowed_terminal() -> Iterator[None]:
+    """Keys come one by one and are not shown; afterwards, also after a SIGTERM, everything is as it was."""
+    import signal
+    import sys
+    import termios
+    import tty
+
+    def leave(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before, handler = termios.tcgetattr(sys.stdin), signal.signal(signal.SIGTERM, leave)
+    try:
+        tty.setcbreak(sys.stdin.fileno())
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,179 @@
+"""Reaching a storage without an engine: it is opened when it is first needed, and let go of in the end.
+
+Any thread may use it, one at a time; so may an app that starts and stops on the same storage object meanwhile (see
+``storage.sharing``). It is closed when the app object is gone, at the end of the interpreter, or on demand, and opened
+again by the next use; in a forked child, too, for a fork takes nothing along.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+from jobify.storage.base import Storage
+from jobify.storage.sharing import Shared, share
+
+__all__ = ("NEWS", "Access", "Ear")
+
+NEWS, _NUDGE = b".", b"+"
+
+log = logging.getLogger("jobify.client")
+
+
+class Ear:
+    """Hears that other users of the storage object have news. Deaf, and then free of charge, until it is opened."""
+
+    def __init__(self) -> None:
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+
+    def __call__(self) -> None:
+        """There are news; from any thread."""
+        if self._ends is not None:
+            self._send(NEWS)
+
+    def nudge(self) -> None:
+        """There are none, but somebody is new."""
+        self._send(_NUDGE)
+
+    def _send(self, byte: bytes) -> None:
+        ends = self._ends
+        if ends is not None:
+            with suppress(OSError):  # full: it is going to be looked at; or just closed
+                ends[1].send(byte)
+
+    def take(self) -> bytes:
+        """What was heard since the last time."""
+        ends = self._ends
+        try:
+            return b"" if ends is None else ends[0].recv(4096)
+        except OSError:
+            return b""
+
+    def open(self) -> socket.socket:
+        """Begin to hear; what is returned becomes readable when there are news."""
+        here, there = socket.socketpair()
+        here.setblocking(False)
+        there.setblocking(False)
+        self._ends = here, there
+        return here
+
+    def close(self) -> None:
+        ends, self._ends = self._ends, None
+        for end in ends or ():
+            end.close()
+
+
+class _Grip:
+    """What must be let go of. Apart from :class:`Access`, so that letting go does not keep that alive."""
+
+    def __init__(self, ear: Ear) -> None:
+        self.ear = ear
+        self.shared: Shared | None = None
+        self.storage: Storage | None = None
+        self.owner: int | None = None
+        """This process, as one that waits for the ends of jobs."""
+
+    def let_go(self) -> None:
+        shared = self.shared
+        if shared is None or shared.is_left_behind:
+            self.shared = self.storage = self.owner = None  # an owner is the parent's, too
+            return
+        with shared.lock:  # whoever uses it now ends first
+            storage, owner = self.storage, self.owner
+            self.shared = self.storage = self.owner = None
+            try:
+                if owner is not None and storage is not None:
+                    storage.retire(owner)
+            except Exception as error:  # whoever looks next finds it dead, and removes it
+                log.debug("A client could not leave in order: %s", error)
+            finally:
+                shared.close(self.ear)
+
+
+class Access:
+    """One app's way to its storage; ``current()`` is the storage at any time. A context manager: the storage, locked.
+
+    ::
+
+        with access as storage:
+            storage.insert(rows)
+        access.ring(workers=True)
+    """
+
+    def __init__(self, current: Callable[[], Storage]) -> None:
+        self.ear = Ear()
+        self._current = current
+        self._grip = _Grip(self.ear)
+        self._opening = threading.Lock()
+        self._pid = os.getpid()
+        weakref.finalize(self, self._grip.let_go)
+
+    def __enter__(self) -> Storage:
+        grip, storage = self._grip, self._current()
+        shared = grip.shared
+        if shared is None or grip.storage is not storage or shared.is_left_behind:
+            shared = self._open(storage)
+        shared.lock.acquire()
+        if grip.shared is not shared:  # closed at this very moment
+            shared.lock.release()
+            return self.__enter__()
+        shared.bring_up_to_date()
+        return storage
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shared = self._grip.shared
+        assert shared is not None
+        shared.lock.release()
+
+    def look(self) -> Storage:
+        """The storage, open and up to date, for its reading methods: those need no lock, and wait for no writer."""
+        with self as storage:
+            return storage
+
+    def _open(self, storage: Storage) -> Shared:
+        if self._pid != os.getpid():  # the thread that holds the lock may be one of the parent's, and so is the ear
+            self._opening, self._pid = threading.Lock(), os.getpid()
+            self.ear.close()
+        with self._opening:
+            grip = self._grip
+            if grip.shared is not None and grip.storage is storage and not grip.shared.is_left_behind:
+                return grip.shared  # another thread was faster
+            grip.let_go()
+            shared = share(storage)
+            shared.open(self.ear)
+            grip.shared, grip.storage = shared, storage
+            return shared
+
+    def ring(self, *, workers: bool = False, clients: bool = False) -> None:
+        """After a commit: tell everybody whom it concerns, in this process and in others. Never fails."""
+        shared, storage = self._grip.shared, self._grip.storage
+        if shared is None or storage is None:
+            return
+        try:
+            shared.tell_others(self.ear)
+            bell = storage.bell
+            if bell is not None:
+                bell.ring(workers=workers, clients=clients)
+        except Exception:  # of a user's own storage: what is stored is stored
+            log.exception("The bell of %r failed.", storage)
+
+    def pass_on(self) -> None:
+        """Somebody outside this process has rung: tell the others in it."""
+        if self._grip.shared is not None:
+            self._grip.shared.tell_others(self.ear)
+
+    def note_owner(self, owner: int | None) -> None:
+        """Remember an owner that is to be retired when the storage is let go of."""
+        self._grip.owner = owner
+
+    def close(self) -> None:
+        """Let go of the storage; the next use opens it again."""
+        self._grip.let_go()

@@ -1,0 +1,146 @@
+"""What users write for a task, a job or a list of calls, as the client takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias, TypedDict
+
+from jobify.canvas.signature import Signature
+from jobify.exceptions import ConfigurationError, did_you_mean
+from jobify.job import Job
+from jobify.jobrequest import JobRequest, check_asked, checked_arguments
+from jobify.result import JobResult
+from jobify.router import Route
+
+__all__ = (
+    "AnyJob",
+    "AnyTask",
+    "Call",
+    "Calls",
+    "Filters",
+    "JobFilters",
+    "filters_of",
+    "id_of",
+    "ids_of",
+    "many",
+    "name_of",
+    "request",
+)
+
+AnyTask: TypeAlias = Route[..., Any] | str
+AnyJob: TypeAlias = JobResult[Any] | Job[Any] | str
+Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""Arguments by position, and by name."""
+
+
+class JobFilters(TypedDict, total=False):
+    """Which jobs are asked for. ``status`` is one of the six words, ``task`` a task or its name; times are datetimes
+    (naive ones are read in the app's zone): created at ``created_after`` or later, and before ``created_before``.
+    ``metadata``: all of these pairs are in the job's own.
+    """
+
+    status: str | None
+    task: AnyTask | None
+    queue: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+    metadata: Mapping[str, Any] | None
+
+
+class Filters(NamedTuple):
+    """Which jobs are asked for; None does not filter."""
+
+    status: str | None = None
+    task: str | None = None
+    queue: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+class Calls(NamedTuple):
+    """Many calls of one task, without options."""
+
+    task: str
+    calls: list[Call]
+
+
+def name_of(task: Any) -> str:
+    """The name that jobs of ``task`` carry."""
+    if isinstance(task, Route):
+        return task.final_name
+    if not isinstance(task, str) or not task:
+        raise ConfigurationError(f"{task!r} is no task. Give a function with @app.task, or the name of a task.")
+    return task
+
+
+def id_of(job: Any) -> str:
+    """The id of a job, or of the one behind a handle."""
+    if isinstance(job, JobResult | Job):
+        return job.id
+    if not isinstance(job, str):
+        raise ConfigurationError(f"{job!r} is no job. Give a JobResult, a Job, or the id of one.")
+    return job
+
+
+def ids_of(jobs: Any) -> list[str]:
+    """The ids of one job, or of many."""
+    return [id_of(jobs)] if isinstance(jobs, str | JobResult | Job) else [id_of(job) for job in jobs]
+
+
+def filters_of(raw: Mapping[str, Any]) -> Filters:
+    """Filters, or ConfigurationError for one that there is not."""
+    for key in raw:
+        if key not in JobFilters.__annotations__:
+            raise ConfigurationError(f"Jobs have no filter {key!r}. {did_you_mean(key, JobFilters.__annotations__)}")
+    task = raw.get("task")
+    return Filters(**{**raw, "task": None if task is None else name_of(task)})
+
+
+def request(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:
+    """One call of a task, with options."""
+    return JobRequest(name_of(task), *checked_arguments(args, kwargs), check_asked(options))
+
+
+def many(
+    task: Any, args_list: Iterable[Any], kwargs_list: Iterable[Any] | None, options: Mapping[str, Any]
+) -> Calls | list[JobRequest]:
+    """Many calls: of one task, or signatures."""
+    if not isinstance(task, Route | str):
+        return _signatures(task, args_list, kwargs_list, options)
+    name, calls = name_of(task), _calls(args_list, kwargs_list)
+    asked = check_asked(options)
+    if not options:
+        return Calls(name, calls)
+    if asked.job_id is not None and len(calls) > 1:
+        raise ConfigurationError(f"{len(calls)} jobs cannot share the job_id {asked.job_id!r}. Leave it out.")
+    return [JobRequest(name, args, kwargs, asked) for args, kwargs in calls]
+
+
+def _calls(args_list: Iterable[Any], kwargs_list: Iterable[Any] | None) -> list[Call]:
+    if kwargs_list is None:
+        return [(args, _NOTHING) if type(args) is tuple else checked_arguments(args, None) for args in args_list]
+    all_args, all_kwargs = list(args_list), list(kwargs_list)
+    if not all_args:
+        all_args = [()] * len(all_kwargs)
+    if len(all_args) != len(all_kwargs):
+        raise ConfigurationError(
+            f"args_list has {len(all_args)} entries and kwargs_list {len(all_kwargs)}; each job needs one of both."
+        )
+    return [checked_arguments(args, kwargs) for args, kwargs in zip(all_args, all_kwargs, strict=True)]
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def _signatures(
+    signatures: Any, args_list: Iterable[Any], kwargs_list: Iterable[Any] | None, options: Mapping[str, Any]
+) -> list[JobRequest]:
+    found = list(signatures) if isinstance(signatures, Iterable) else [signatures]
+    for signature in found:
+        if not isinstance(signature, Signature):
+            raise ConfigurationError(f"{signature!r} is no task and no signature. Did you mean task.s(...)?")
+    if args_list or kwargs_list or options:
+        raise ConfigurationError("Signatures have arguments and options of their own: leave the others out.")
+    return [JobRequest(each.task, each.args, each.kwargs, each.asked) for each in found]

@@ -1,0 +1,105 @@
+"""The parts of a client, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import tzinfo
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobify.client.access import Access
+from jobify.client.coding import Coding
+from jobify.client.crew import Crew
+from jobify.client.desk import Desk
+from jobify.client.rows import Rows
+from jobify.client.submitter import Submitter, insert_rows
+from jobify.client.targets import Targets
+from jobify.clock import Clock
+from jobify.registry import Registry
+from jobify.serializers.codec import Codec
+from jobify.settings import JobifyConfiguration
+from jobify.status import JobStatus
+from jobify.storage.base import Storage
+from jobify.types import Microseconds
+
+if TYPE_CHECKING:
+    from jobify.client.board import Board
+    from jobify.client.orders import Orders
+
+__all__ = ("Client",)
+
+T = TypeVar("T")
+
+
+class Client:
+    """One app, as seen by whoever enqueues and asks. Opens nothing before it is needed.
+
+    ``build`` resolves the tasks of the app; ``runs_here()``: whether this is the thread of the event loop that runs it.
+    """
+
+    def __init__(
+        self,
+        config: JobifyConfiguration,
+        codec: Codec,
+        clock: Clock,
+        *,
+        build: Callable[[], Registry],
+        runs_here: Callable[[], bool],
+    ) -> None:
+        def current() -> Storage:
+            return config.storage
+
+        zone: tzinfo = config.tz
+        delete_at = _delete_at(config)
+        self.targets = targets = Targets(build, lambda: config.storage.is_durable)
+        coding = Coding(codec, current, targets.result_type)
+        self._access = access = Access(current)
+        self._crew = crew = Crew(access, clock, partial(insert_rows, access))
+        self.desk = desk = Desk(
+            access,
+            coding,
+            zone,
+            crew=crew,
+            runs_here=runs_here,
+            clock=clock,
+            delete_at=delete_at,
+        )
+        self.submitter = Submitter(
+            access=access,
+            crew=crew,
+            targets=targets,
+            rows=Rows(coding, config.uuid_generator, clock, zone),
+            desk=desk,
+            config=config,
+            clock=clock,
+        )
+        self._clock = clock
+        self._config = config
+        self._delete_at = delete_at
+
+    @cached_property
+    def board(self) -> Board:
+        """Lists and counts."""
+        from jobify.client.board import Board  # of no use to most processes
+
+        return Board(self._access, self.desk, self._clock, self._config.tz)
+
+    @cached_property
+    def orders(self) -> Orders:
+        """Orders for queues, schedules and ended jobs."""
+        from jobify.client.orders import Orders
+
+        return Orders(self._access, self.board, self._clock, self._config.uuid_generator, self._delete_at)
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """What ``function`` gives, called without blocking the event loop."""
+        return await self._crew.helper.call(partial(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Let go of the storage; the next use opens it again."""
+        self._access.close()
+
+
+def _delete_at(config: JobifyConfiguration) -> Callable[[Microseconds], Microseconds | None]:
+    retention = config.limits.retention
+    return lambda now: retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)

@@ -1,0 +1,43 @@
+"""The threads of a client, which a fork does not take along: the child gets new ones when it needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from jobify.client.access import Access
+from jobify.client.helper import Helper
+from jobify.client.listener import Listener
+from jobify.clock import Clock
+from jobify.records import NewJob
+
+__all__ = ("Crew",)
+
+
+class Crew:
+    """Helper and listener of this process. None of them has a thread before somebody needs it."""
+
+    def __init__(self, access: Access, clock: Clock, insert: Callable[[Sequence[NewJob]], list[bool]]) -> None:
+        self._access = access
+        self._clock = clock
+        self._insert = insert
+        self._engage()
+
+    def _engage(self) -> None:
+        self._pid = os.getpid()
+        self._helper = Helper(self._insert)
+        self._listener = Listener(self._access, self._clock)
+
+    @property
+    def helper(self) -> Helper:
+        """For async callers."""
+        if self._pid != os.getpid():
+            self._engage()
+        return self._helper
+
+    @property
+    def listener(self) -> Listener:
+        """For those who wait."""
+        if self._pid != os.getpid():
+            self._engage()
+        return self._listener

@@ -1,0 +1,124 @@
+"""What the handles of one app ask for: to be looked at, waited for, cancelled, tried again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from datetime import tzinfo
+from functools import partial
+from typing import Any
+
+from jobify.client.access import Access
+from jobify.client.coding import Coding
+from jobify.client.crew import Crew
+from jobify.client.reads import Reads
+from jobify.client.waits import POLLS, Waits
+from jobify.clock import Clock
+from jobify.exceptions import JobNotFoundError
+from jobify.options import check_duration
+from jobify.records import CancelResult
+from jobify.result import Polls
+from jobify.status import JobStatus
+from jobify.types import Microseconds
+
+__all__ = ("Desk",)
+
+
+class Desk(Reads):
+    """Serves handles; see :class:`jobify.result.ResultDesk`. What only reads is inherited.
+
+    ``delete_at``: when the row of a job that is cancelled now may be deleted.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        coding: Coding,
+        zone: tzinfo,
+        *,
+        crew: Crew,
+        runs_here: Callable[[], bool],
+        clock: Clock,
+        delete_at: Callable[[Microseconds], Microseconds | None],
+    ) -> None:
+        super().__init__(access, coding, zone)
+        self._crew = crew
+        self._waits = Waits(self, crew, runs_here)
+        self._clock = clock
+        self._delete_at = delete_at
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def result(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
+        """See :meth:`jobify.JobResult.result`."""
+        return self.outcome(self._waits.end(job_id, timeout, polls, "await job.aresult()"))
+
+    async def aresult(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
+        """See :meth:`jobify.JobResult.aresult`."""
+        record = await self._waits.aend(job_id, timeout, polls)
+        if record.status == JobStatus.SUCCESS:  # all there is to know is here
+            return self.outcome(record)
+        return await self._crew.helper.call(partial(self.outcome, record))
+
+    def wait(self, job_id: str, timeout: float | None) -> None:
+        """See :meth:`jobify.JobResult.wait`."""
+        self._waits.end(job_id, timeout, POLLS, "await job.await_end()")
+
+    async def await_end(self, job_id: str, timeout: float | None) -> None:
+        """See :meth:`jobify.JobResult.await_end`."""
+        await self._waits.aend(job_id, timeout, POLLS)
+
+    def stream(self, job_id: str, timeout: float | None, after: int) -> Iterator[Any]:
+        """See :meth:`jobify.JobResult.stream`."""
+        return self._waits.stream(job_id, timeout, after)
+
+    def astream(self, job_id: str, timeout: float | None, after: int) -> AsyncIterator[Any]:
+        """See :meth:`jobify.JobResult.astream`."""
+        return self._waits.astream(job_id, timeout, after)
+
+    # -- changing ------------------------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str, timeout: float) -> bool:
+        """See :meth:`jobify.JobResult.cancel`."""
+        check_duration(timeout, what="timeout")
+        if self.record(job_id).status == JobStatus.RUNNING:
+            self._waits.refuse_to_block(f"cancel job {job_id!r}", "await job.acancel()")
+        if self._has_to_stop(job_id):
+            with suppress(TimeoutError):
+                self._waits.end(job_id, timeout, POLLS, "await job.acancel()")
+        return self._is_cancelled(job_id)
+
+    async def acancel(self, job_id: str, timeout: float) -> bool:
+        """See :meth:`jobify.JobResult.acancel`."""
+        check_duration(timeout, what="timeout")
+        helper = self._crew.helper
+        if await helper.call(partial(self._has_to_stop, job_id)):
+            with suppress(TimeoutError):
+                await self._waits.aend(job_id, timeout, POLLS)
+        return await helper.call(partial(self._is_cancelled, job_id))
+
+    def _has_to_stop(self, job_id: str) -> bool:
+        """Cancel the row; whether its job runs, and was told to stop."""
+        now = self._clock.now()
+        with self._access as storage:
+            (met,) = storage.cancel((job_id,), reason="cancelled", now=now, delete_at=self._delete_at(now))
+        if met is CancelResult.MISSING:
+            raise JobNotFoundError(job_id)
+        self._access.ring(workers=True, clients=True)
+        return met is CancelResult.REQUESTED
+
+    def _is_cancelled(self, job_id: str) -> bool:
+        return self.record(job_id).status == JobStatus.CANCELLED
+
+    def retry(self, job_id: str) -> bool:
+        """See :meth:`jobify.JobResult.retry`."""
+        self.record(job_id)
+        with self._access as storage:
+            (is_done,) = storage.retry((job_id,), now=self._clock.now())
+        if is_done:
+            self._access.ring(workers=True)
+        return is_done
+
+    async def aretry(self, job_id: str) -> bool:
+        """See :meth:`jobify.JobResult.aretry`."""
+        return await self._crew.helper.call(partial(self.retry, job_id))

@@ -1,0 +1,80 @@
+"""What a row means to the user of a handle: a value, an error, a history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from jobify.clock import to_datetime
+from jobify.exceptions import (
+    MaxRetriesExceededError,
+    ResultNotStoredError,
+    TaskCancelledError,
+    TaskFailedError,
+)
+from jobify.records import AttemptRecord, JobRecord
+from jobify.status import Event, JobStatus
+from jobify.words import word_of
+
+__all__ = ("error_of", "errors_of", "failure_of", "reason_of")
+
+_FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
+"""The outcomes of attempts that failed."""
+_NO_REASON: Final = "no reason was recorded"
+
+
+def _failed(attempts: Iterable[AttemptRecord]) -> list[AttemptRecord]:
+    return [attempt for attempt in attempts if attempt.outcome in _FAILED]
+
+
+def errors_of(attempts: Sequence[AttemptRecord]) -> list[dict[str, Any]]:
+    """One dict for each failed attempt, the oldest first."""
+    return [_error(number, line) for number, line in enumerate(attempts, 1) if line.outcome in _FAILED]
+
+
+def _error(number: int, line: AttemptRecord) -> dict[str, Any]:
+    return {
+        "id": f"{line.job_id}:{number}",
+        "job_id": line.job_id,
+        "attempt": line.attempt,
+        "error": (line.traceback or line.error or _NO_REASON).rstrip(),
+        "message": line.error or _NO_REASON,
+        "outcome": line.outcome,
+        "started_at": None if line.started_at is None else to_datetime(line.started_at).isoformat(),
+        "failed_at": to_datetime(line.finished_at).isoformat(),
+    }
+
+
+def error_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> str | None:
+    """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end.
+
+    ``attempts`` is the history; it is looked at where the row does not say: the error of a cancelled job is that of
+    its last failed attempt.
+    """
+    if record.status == JobStatus.SUCCESS:
+        return None
+    if record.status == JobStatus.CANCELLED or record.error is None:
+        failed = _failed(attempts)
+        return failed[-1].error if failed else None
+    return record.error
+
+
+def reason_of(record: JobRecord) -> str | None:
+    """Why a job was cancelled (``cancelled``, ``expired``, ``dependency <id> failed``), None if it was not."""
+    return (record.error or "cancelled") if record.status == JobStatus.CANCELLED else None
+
+
+def failure_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> Exception | None:
+    """What ``result()`` raises for an ended job; None if it succeeded with a value that can be had."""
+    word = word_of(record.status, record.is_dead)
+    if word == "cancelled":
+        return TaskCancelledError(record.id, reason_of(record) or "")
+    if word in ("failed", "dead"):
+        reason = error_of(record, attempts) or _NO_REASON
+        failed = _failed(attempts)
+        kind = MaxRetriesExceededError if word == "dead" else TaskFailedError
+        error_type = reason.partition(":")[0]
+        return kind(record.id, reason, error_type=error_type, traceback=failed[-1].traceback if failed else None)
+    if record.error is not None:
+        return ResultNotStoredError(record.id, record.error.removeprefix(f"{ResultNotStoredError.__name__}: "))
+    return None

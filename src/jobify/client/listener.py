@@ -1,0 +1,229 @@
+"""Hearing how jobs end: one thread, for everybody in this process who waits.
+
+It begins with the first one who waits and ends some time after the last. While it is there, this process is an owner
+with a bell: workers ring when jobs have ended. So an answer is pushed, within a millisecond. A ring may be lost, and a
+user's own storage may have no bell: so it also looks without being rung, at the intervals that those who wait ask for,
+and never for more than a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from jobify.client.access import NEWS as _NEWS
+from jobify.client.access import Access
+from jobify.client.helper import LINGER
+from jobify.clock import Clock
+from jobify.exceptions import JobNotFoundError, StorageError
+from jobify.records import JobRecord, OwnerProfile, OwnerRole
+from jobify.status import ENDED
+from jobify.storage.base import Storage
+
+__all__ = ("Listener", "Pace", "Waiter")
+
+log = logging.getLogger("jobify.client")
+
+_BATCH = 500
+_REST = 10
+"""A look is followed by a rest of this many times its length."""
+_GROWTH = 1.5
+_PROFILE = OwnerProfile(OwnerRole.CLIENT, queues=(), tasks=(), concurrency=0)
+
+
+class Pace:
+    """How long to go without a look, should nobody ring: ``first`` seconds, growing to ``longest``."""
+
+    __slots__ = ("_longest", "interval")
+
+    def __init__(self, first: float, longest: float) -> None:
+        self.interval = first
+        self._longest = max(first, longest)
+
+    def slow_down(self) -> None:
+        """A look was in vain."""
+        self.interval = min(self.interval * _GROWTH, self._longest)
+
+
+class Waiter:
+    """Somebody who wants to know how a job ends; ``tell`` is called in the listener's thread, with the row or with an
+    error. A follower is told at every news, with None."""
+
+    __slots__ = ("is_follower", "job_id", "pace", "tell")
+
+    def __init__(
+        self, job_id: str, pace: Pace, tell: Callable[[JobRecord | Exception | None], object], *, is_follower: bool
+    ) -> None:
+        self.job_id = job_id
+        self.pace = pace
+        self.tell = tell
+        self.is_follower = is_follower
+
+
+class Listener:
+    """Wakes those who wait."""
+
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self._access = access
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiters: set[Waiter] = set()
+        self._new: list[Waiter] = []
+        self._is_running = False
+
+    @contextmanager
+    def watching(self, waiter: Waiter) -> Iterator[None]:
+        """Tell ``waiter`` while the block runs; also if the job has ended already."""
+        with self._lock:
+            self._waiters.add(waiter)
+            self._new.append(waiter)
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, name="jobify-listener", daemon=True).start()
+        self._access.ear.nudge()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiters.discard(waiter)
+
+    # -- in the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._listen()
+            except Exception as error:  # the storage is away: those who wait must know
+                self._tell_all(error)
+            with self._lock:
+                if not self._waiters:
+                    self._is_running = False
+                    return
+
+    def _listen(self) -> None:
+        """Become an owner, wake people until nobody waits any more, and leave."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._access.ear.open(), selectors.EVENT_READ)
+            try:
+                with self._access as storage:
+                    owner = self._enter(storage)
+                    bell = storage.bell
+                    if bell is not None and bell.fileno() >= 0:
+                        selector.register(bell.fileno(), selectors.EVENT_READ, bell)
+                try:
+                    self._serve(selector)
+                finally:
+                    self._leave(owner)
+            finally:
+                self._access.ear.close()
+
+    def _enter(self, storage: Storage) -> int | None:
+        if not storage.is_shared:
+            return None
+        try:
+            owner = storage.register(_PROFILE, now=self._clock.now())
+        except StorageError as error:  # read-only, or locked: nobody rings, so it polls
+            log.debug("Nobody can ring this process: %s", error)
+            return None
+        self._access.note_owner(owner)
+        return owner
+
+    def _leave(self, owner: int | None) -> None:
+        if owner is not None:
+            self._access.note_owner(None)
+            with self._access as storage:
+                storage.retire(owner)
+
+    def _serve(self, selector: selectors.BaseSelector) -> None:
+        rounds = _Rounds()
+        while True:
+            waiters, new = self._roll_call()
+            if waiters and time.monotonic() >= rounds.due_at:
+                started = time.monotonic()
+                self._look(waiters)
+                rounds.end(waiters, time.monotonic() - started)
+            elif new:
+                self._look(new)
+                rounds.hurry(new)
+            heard = self._hear(selector, rounds.patience if waiters else LINGER)
+            if _NEWS in heard:
+                rounds.news()
+            elif not (heard or waiters or self._waiters):
+                return
+
+    def _roll_call(self) -> tuple[list[Waiter], list[Waiter]]:
+        """All who wait, and those among them who have just come."""
+        with self._lock:
+            new, self._new = self._new, []
+            return list(self._waiters), [waiter for waiter in new if waiter in self._waiters]
+
+    def _hear(self, selector: selectors.BaseSelector, timeout: float) -> bytes:
+        """What is heard within ``timeout`` seconds: news, somebody who is new, nothing."""
+        heard = b""
+        for key, _ in selector.select(timeout):
+            if key.data is None:
+                heard += self._access.ear.take()
+            elif key.data.answer():  # else the app has answered it, and tells
+                heard += _NEWS
+                self._access.pass_on()
+        return heard
+
+    def _look(self, waiters: Sequence[Waiter]) -> None:
+        """Tell those whose jobs have ended, and all followers."""
+        for waiter in waiters:
+            if waiter.is_follower:
+                waiter.tell(None)
+        others = [waiter for waiter in waiters if not waiter.is_follower]
+        for start in range(0, len(others), _BATCH):
+            some = others[start : start + _BATCH]
+            ids = list({waiter.job_id for waiter in some})
+            found = {record.id: record for record in self._access.look().get(ids)}
+            for waiter in some:
+                record = found.get(waiter.job_id)
+                if record is None:
+                    self._tell(waiter, JobNotFoundError(waiter.job_id))
+                elif record.status in ENDED:
+                    self._tell(waiter, record)
+
+    def _tell(self, waiter: Waiter, found: JobRecord | Exception) -> None:
+        with self._lock:
+            self._waiters.discard(waiter)
+        waiter.tell(found)
+
+    def _tell_all(self, error: Exception) -> None:
+        for waiter in self._roll_call()[0]:
+            self._tell(waiter, error)
+
+
+class _Rounds:
+    """When to look at everything again."""
+
+    def __init__(self) -> None:
+        self.due_at = 0.0
+        self._rested_at = 0.0
+
+    @property
+    def patience(self) -> float:
+        """Seconds until then."""
+        return max(0.0, self.due_at - time.monotonic())
+
+    def end(self, waiters: Sequence[Waiter], cost: float) -> None:
+        """A look is over, and took ``cost`` seconds."""
+        now = time.monotonic()
+        for waiter in waiters:
+            waiter.pace.slow_down()
+        self._rested_at = now + cost * _REST
+        self.due_at = max(self._rested_at, now + min(waiter.pace.interval for waiter in waiters))
+
+    def hurry(self, new: Sequence[Waiter]) -> None:
+        """There are some who may want it sooner."""
+        soonest = time.monotonic() + min(waiter.pace.interval for waiter in new)
+        self.due_at = max(self._rested_at, min(self.due_at, soonest))
+
+    def news(self) -> None:
+        """As soon as it has rested."""
+        self.due_at = self._rested_at

@@ -1,0 +1,85 @@
+"""A job as plain values, for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from typing import Any
+
+from jobify.client.coding import plain
+from jobify.client.endings import error_of, errors_of, reason_of
+from jobify.clock import to_datetime
+from jobify.cron import rule_from_json
+from jobify.exceptions import PayloadError
+from jobify.records import AttemptRecord, JobRecord, MessageRecord, Relations
+from jobify.types import Microseconds
+from jobify.words import word_of
+
+__all__ = ("log_lines", "portrait")
+
+
+def portrait(
+    record: JobRecord,
+    attempts: Sequence[AttemptRecord],
+    relations: Relations,
+    *,
+    metadata: Mapping[str, Any],
+    result: Any,
+) -> dict[str, Any]:
+    """All that there is to say of a job."""
+    return {
+        "id": record.id,
+        "task_name": record.task,
+        "queue_name": record.queue,
+        "priority": record.priority,
+        "status": word_of(record.status, record.is_dead),
+        "progress": record.progress,
+        "error": error_of(record, attempts),
+        "reason": reason_of(record),
+        "errors": errors_of(attempts),
+        "result": plain(result),
+        "attempt": record.attempt,
+        "retry_count": max(record.attempt - 1, 0),
+        "crashes": record.crashes,
+        "created_at": _shown(record.created_at),
+        "eta": _shown(record.due_at),
+        "started_at": _shown(record.started_at),
+        "finished_at": _shown(record.finished_at),
+        "expires_at": _shown(record.expires_at),
+        "delete_at": _shown(record.delete_at),
+        "dependencies": list(relations.parents),
+        "dependents": list(relations.children),
+        "unique_key": record.unique_key,
+        "metadata": plain(dict(metadata)),
+        "cron": _expression(record.rule),
+        "run_count": record.run_count,
+        "failure_count": record.failure_count,
+        "is_cancel_requested": record.is_cancel_requested,
+    }
+
+
+def log_lines(messages: Sequence[MessageRecord]) -> list[dict[str, Any]]:
+    """Lines of a job's log."""
+    return [
+        {
+            "number": message.number,
+            "at": _shown(message.at),
+            "attempt": message.attempt,
+            "level": message.level or "info",
+            "message": message.data,
+        }
+        for message in messages
+    ]
+
+
+def _shown(at: Microseconds | None) -> str | None:
+    return None if at is None else to_datetime(at, zone=UTC).isoformat()
+
+
+def _expression(rule: str | None) -> str | None:
+    if rule is None:
+        return None
+    try:
+        return rule_from_json(rule).expression
+    except PayloadError:  # of a newer release, or damaged
+        return None

@@ -1,0 +1,304 @@
+"""The app, as processes see it that only enqueue and ask: everything that needs no running engine.
+
+Each method that reads or writes the database has a twin for async code, with an ``a`` in front of its name, which does
+the same without blocking the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+
+from jobify.canvas.signature import Signature
+from jobify.client.asking import (
+    AnyJob,
+    AnyTask,
+    Calls,
+    Filters,
+    JobFilters,
+    filters_of,
+    id_of,
+    ids_of,
+    many,
+    name_of,
+    request,
+)
+from jobify.client.client import Client
+from jobify.jobrequest import EnqueueOptions, Submitter
+from jobify.result import JobResult
+from jobify.router import Route, Router
+
+if TYPE_CHECKING:
+    from jobify.client.views import QueueView, ScheduleView, Unserved, WorkerView
+
+__all__ = ("Preview", "Producer")
+
+ReturnT = TypeVar("ReturnT")
+
+
+class Preview:
+    """What the retention of an app would delete."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def preview(self) -> dict[str, int]:
+        """How many ended jobs may be deleted by now, by the six words. The janitor of any worker does it."""
+        return self._client.board.purgeable()
+
+    async def apreview(self) -> dict[str, int]:
+        """:meth:`preview`, without blocking the event loop."""
+        return await self._client.call(self.preview)
+
+
+class Producer(Router):
+    """Enqueuing and asking, in any process, thread or event loop, whether or not the app runs there.
+
+    The storage is opened by the first call that needs it, and closed at the end of the process, when the app object is
+    gone, or by :meth:`close`.
+    """
+
+    _client: Client
+
+    @property
+    def client(self) -> Submitter:
+        """What tasks submit to."""
+        return self._client.submitter
+
+    def close(self) -> None:
+        """Let go of the storage that the calls below have opened; the next one opens it again."""
+        self._client.close()
+
+    # -- enqueuing -----------------------------------------------------------------------------------------------------
+
+    @overload
+    def enqueue(
+        self,
+        task: Route[..., ReturnT],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[ReturnT]: ...
+    @overload
+    def enqueue(
+        self,
+        task: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[Any]: ...
+    def enqueue(
+        self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> JobResult[Any]:
+        """Store a job of ``task``, which may be the name of one that this process does not have: any worker that knows
+        it will run it. For ``options`` see :class:`~jobify.jobrequest.EnqueueOptions`.
+
+        When this returns the job is on disk. ConfigurationError, TypeError or PayloadError if it cannot be, and
+        DuplicateJobError if its ``job_id`` is in use; StorageUnavailableError if nothing could be stored.
+        """
+        return self.client.submit((request(task, args, kwargs, options),))[0]
+
+    @overload
+    async def aenqueue(
+        self,
+        task: Route[..., ReturnT],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[ReturnT]: ...
+    @overload
+    async def aenqueue(
+        self,
+        task: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[Any]: ...
+    async def aenqueue(
+        self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> JobResult[Any]:
+        """:meth:`enqueue`, without blocking the event loop."""
+        return (await self.client.asubmit((request(task, args, kwargs, options),)))[0]
+
+    def enqueue_many(
+        self,
+        task: Route[..., ReturnT] | str | Iterable[Signature[Any]],
+        args_list: Iterable[Sequence[Any]] = (),
+        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> list[JobResult[Any]]:
+        """Store many jobs in one transaction: all of them, or none.
+
+        ``args_list`` has the arguments of one job each, ``kwargs_list`` (as long) those by name; ``options`` hold for
+        all of them. Or give a list of signatures, of any tasks. ::
+
+            app.enqueue_many(resize, [(name,) for name in names], priority=5)
+        """
+        asked = many(task, args_list, kwargs_list, options)
+        if isinstance(asked, Calls):
+            return self.client.delay_all(asked.task, asked.calls)
+        return self.client.submit(asked)
+
+    async def aenqueue_many(
+        self,
+        task: Route[..., ReturnT] | str | Iterable[Signature[Any]],
+        args_list: Iterable[Sequence[Any]] = (),
+        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> list[JobResult[Any]]:
+        """:meth:`enqueue_many`, without blocking the event loop."""
+        asked = many(task, args_list, kwargs_list, options)
+        if isinstance(asked, Calls):
+            return await self.client.adelay_all(asked.task, asked.calls)
+        return await self.client.asubmit(asked)
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def get_job(self, job_id: str) -> JobResult[Any]:
+        """The handle of any job in the database; JobNotFoundError if there is none with this id."""
+        return JobResult(self._client.desk.record(job_id).id, self._client.desk)
+
+    async def aget_job(self, job_id: str) -> JobResult[Any]:
+        """:meth:`get_job`, without blocking the event loop."""
+        return await self._client.call(self.get_job, job_id)
+
+    def jobs(
+        self, *, limit: int = 100, after: AnyJob | None = None, newest_first: bool = True, **filters: Unpack[JobFilters]
+    ) -> list[JobResult[Any]]:
+        """A page of jobs that match all ``filters`` (see :class:`~jobify.client.asking.JobFilters`).
+
+        In the order of their ids, which is that of their creation. For the next page ask for those ``after`` the last
+        job of this one.
+        """
+        return self._client.board.jobs(
+            filters_of(filters),
+            limit=limit,
+            after=None if after is None else id_of(after),
+            is_newest_first=newest_first,
+        )
+
+    async def ajobs(
+        self, *, limit: int = 100, after: AnyJob | None = None, newest_first: bool = True, **filters: Unpack[JobFilters]
+    ) -> list[JobResult[Any]]:
+        """:meth:`jobs`, without blocking the event loop."""
+        return await self._client.call(self.jobs, limit=limit, after=after, newest_first=newest_first, **filters)
+
+    def stats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
+        """How many jobs there are: of all, of a task, in a queue. Each of the six words is there."""
+        return self._client.board.stats(Filters(task=None if task is None else name_of(task), queue=queue))
+
+    async def astats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
+        """:meth:`stats`, without blocking the event loop."""
+        return await self._client.call(self.stats, task, queue)
+
+    def dead_letters(
+        self, task: AnyTask | None = None, queue: str | None = None, *, limit: int = 100, after: AnyJob | None = None
+    ) -> list[JobResult[Any]]:
+        """Jobs that are ``failed`` or ``dead``, the newest first. Their ``retry()`` puts them back."""
+        filters = Filters(task=None if task is None else name_of(task), queue=queue)
+        return self._client.board.dead_letters(filters, limit=limit, after=None if after is None else id_of(after))
+
+    async def adead_letters(
+        self, task: AnyTask | None = None, queue: str | None = None, *, limit: int = 100, after: AnyJob | None = None
+    ) -> list[JobResult[Any]]:
+        """:meth:`dead_letters`, without blocking the event loop."""
+        return await self._client.call(self.dead_letters, task, queue, limit=limit, after=after)
+
+    def delete_jobs(self, jobs: AnyJob | Iterable[AnyJob]) -> int:
+        """Remove jobs that are not running, with result and history; how many. What waits for one of them that had not
+        ended is cancelled."""
+        return self._client.orders.delete(ids_of(jobs))
+
+    async def adelete_jobs(self, jobs: AnyJob | Iterable[AnyJob]) -> int:
+        """:meth:`delete_jobs`, without blocking the event loop."""
+        return await self._client.call(self.delete_jobs, jobs)
+
+    def purge_jobs(self, **filters: Unpack[JobFilters]) -> int:
+        """Remove ended jobs that match all ``filters``, in small batches; how many."""
+        return self._client.orders.purge(filters_of(filters))
+
+    async def apurge_jobs(self, **filters: Unpack[JobFilters]) -> int:
+        """:meth:`purge_jobs`, without blocking the event loop."""
+        return await self._client.call(self.purge_jobs, **filters)
+
+    @property
+    def retention(self) -> Preview:
+        """How long ended jobs are kept: ``app.retention.preview()`` counts those that may be deleted by now."""
+        return Preview(self._client)
+
+    # -- queues, workers, schedules ------------------------------------------------------------------------------------
+
+    def queues(self) -> list[QueueView]:
+        """The queues that have jobs, are paused, or are named by a worker; ``problem`` of one that nobody serves."""
+        return self._client.board.queues()
+
+    async def aqueues(self) -> list[QueueView]:
+        """:meth:`queues`, without blocking the event loop."""
+        return await self._client.call(self.queues)
+
+    def pause_queue(self, queue: str) -> None:
+        """Let no worker take jobs of this queue, until :meth:`resume_queue`. What runs goes on."""
+        return self._client.orders.pause_queue(queue)
+
+    async def apause_queue(self, queue: str) -> None:
+        """:meth:`pause_queue`, without blocking the event loop."""
+        return await self._client.call(self.pause_queue, queue)
+
+    def resume_queue(self, queue: str) -> None:
+        """Undo :meth:`pause_queue`."""
+        return self._client.orders.resume_queue(queue)
+
+    async def aresume_queue(self, queue: str) -> None:
+        """:meth:`resume_queue`, without blocking the event loop."""
+        return await self._client.call(self.resume_queue, queue)
+
+    def workers(self) -> list[WorkerView]:
+        """The processes that claim jobs or wait for their ends, and what they run."""
+        return self._client.board.workers()
+
+    async def aworkers(self) -> list[WorkerView]:
+        """:meth:`workers`, without blocking the event loop."""
+        return await self._client.call(self.workers)
+
+    def unserved(self) -> list[Unserved]:
+        """Jobs that wait although they could run: no live worker serves their queue, or knows their task."""
+        return self._client.board.unserved()
+
+    async def aunserved(self) -> list[Unserved]:
+        """:meth:`unserved`, without blocking the event loop."""
+        return await self._client.call(self.unserved)
+
+    def schedules(self) -> list[ScheduleView]:
+        """All jobs with a cron rule."""
+        return self._client.board.schedules()
+
+    async def aschedules(self) -> list[ScheduleView]:
+        """:meth:`schedules`, without blocking the event loop."""
+        return await self._client.call(self.schedules)
+
+    def pause_schedule(self, job: AnyJob) -> bool:
+        """Let a schedule rest until :meth:`resume_schedule`; False if it is none, or has ended. A run that is under way
+        goes on."""
+        return self._client.orders.pause_schedule(id_of(job))
+
+    async def apause_schedule(self, job: AnyJob) -> bool:
+        """:meth:`pause_schedule`, without blocking the event loop."""
+        return await self._client.call(self.pause_schedule, job)
+
+    def resume_schedule(self, job: AnyJob) -> bool:
+        """Undo :meth:`pause_schedule`; False if it was not paused. Due times that passed meanwhile are missed runs, and
+        its misfire policy says what becomes of them."""
+        return self._client.orders.resume_schedule(id_of(job))
+
+    async def aresume_schedule(self, job: AnyJob) -> bool:
+        """:meth:`resume_schedule`, without blocking the event loop."""
+        return await self._client.call(self.resume_schedule, job)
+
+    def run_schedule_now(self, job: AnyJob) -> JobResult[Any]:
+        """Enqueue one job with the task and the arguments of a schedule, beside it: its rule goes on as it would have,
+        and its runs are not counted."""
+        return JobResult(self._client.orders.run_now(id_of(job)), self._client.desk)
+
+    async def arun_schedule_now(self, job: AnyJob) -> JobResult[Any]:
+        """:meth:`run_schedule_now`, without blocking the event loop."""
+        return await self._client.call(self.run_schedule_now, job)

@@ -1,0 +1,126 @@
+"""What one job's rows say, read when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+from typing import Any
+
+from jobify.client.access import Access
+from jobify.client.coding import Coding
+from jobify.client.endings import error_of, errors_of, failure_of, reason_of
+from jobify.client.portrait import log_lines, portrait
+from jobify.clock import to_datetime
+from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
+from jobify.joboptions import read_options
+from jobify.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations
+from jobify.status import JobStatus
+from jobify.types import Microseconds
+
+__all__ = ("Reads",)
+
+_PAGE = 500
+
+
+class Reads:
+    """Reads from the storage in the caller's thread; that waits for no writer. JobNotFoundError for unknown ids."""
+
+    def __init__(self, access: Access, coding: Coding, zone: tzinfo) -> None:
+        self._access = access
+        self._coding = coding
+        self._zone = zone
+
+    def record(self, job_id: str) -> JobRecord:
+        """The row: one select by primary key."""
+        for record in self._access.look().get((job_id,)):
+            return record
+        raise JobNotFoundError(job_id)
+
+    def attempts(self, job_id: str) -> list[AttemptRecord]:
+        """The history, the oldest line first."""
+        return self._access.look().attempts(job_id)
+
+    def relations(self, job_id: str) -> Relations:
+        """Parents and children."""
+        self.record(job_id)
+        return self._access.look().relations(job_id)
+
+    def messages(self, job_id: str, after: int) -> list[MessageRecord]:
+        """A page of what the job has published after message number ``after``."""
+        return self._access.look().messages(job_id, after=after, limit=_PAGE)
+
+    def published(self, message: MessageRecord) -> Any:
+        """The value in a message."""
+        return self._coding.published(message.data)
+
+    def moment(self, at: Microseconds | None) -> datetime | None:
+        """A time of a row, in the app's zone."""
+        return None if at is None else to_datetime(at, zone=self._zone)
+
+    def error(self, job_id: str) -> str | None:
+        """See :attr:`jobify.JobResult.error`."""
+        record = self.record(job_id)
+        has_more = record.status == JobStatus.CANCELLED or (record.error is None and record.attempt > 0)
+        return error_of(record, self.attempts(job_id) if has_more else ())
+
+    def errors(self, job_id: str) -> list[dict[str, Any]]:
+        """See :attr:`jobify.JobResult.errors`."""
+        self.record(job_id)
+        return errors_of(self.attempts(job_id))
+
+    def reason(self, job_id: str) -> str | None:
+        """See :attr:`jobify.JobResult.reason`."""
+        return reason_of(self.record(job_id))
+
+    def metadata(self, job_id: str) -> dict[str, Any]:
+        """See :attr:`jobify.JobResult.metadata`."""
+        return _metadata(self.record(job_id))
+
+    def describe(self, job_id: str) -> dict[str, Any]:
+        """See :meth:`jobify.JobResult.to_dict`."""
+        record = self.record(job_id)
+        attempts = self.attempts(job_id)
+        try:
+            result = self.value(record) if record.status == JobStatus.SUCCESS else None
+        except ResultNotStoredError as error:
+            result = str(error)
+        relations = self._access.look().relations(job_id)
+        return portrait(record, attempts, relations, metadata=_metadata(record), result=result)
+
+    def logs(self, job_id: str) -> list[dict[str, Any]]:
+        """See :meth:`jobify.JobResult.logs`."""
+        self.record(job_id)
+        found: list[MessageRecord] = []
+        after = 0
+        while page := self.messages(job_id, after):
+            after = page[-1].number
+            found += [message for message in page if message.kind == MessageKind.LOG]
+        return log_lines(found)
+
+    def outcome(self, record: JobRecord) -> Any:
+        """What an ended job has come to: its value, or the error that says what happened is raised."""
+        has_failed = record.status not in (JobStatus.SUCCESS, JobStatus.CANCELLED)
+        failure = failure_of(record, self.attempts(record.id) if has_failed else ())
+        if failure is not None:
+            raise failure
+        return self.value(record)
+
+    def value(self, record: JobRecord) -> Any:
+        """The stored result; ResultNotStoredError if there is none, or none that can be read here."""
+        failure = failure_of(record, ())
+        if failure is not None:
+            raise failure
+        if record.result is None:
+            raise ResultNotStoredError(record.id, "there is none in the database.")
+        try:
+            return self._coding.result(record.task, record.result)
+        except PayloadError as error:
+            raise ResultNotStoredError(record.id, f"it cannot be read here. {error}") from error
+
+
+def _metadata(record: JobRecord) -> dict[str, Any]:
+    try:
+        metadata: Mapping[str, Any] | None = read_options(record.options).metadata
+    except PayloadError:  # of a newer release, or damaged
+        return {}
+    return dict(metadata or {})

@@ -1,0 +1,121 @@
+"""From a request to a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from typing import Any, Final
+
+import msgspec
+
+from jobify.client.coding import Coding
+from jobify.client.targets import Target
+from jobify.clock import Clock, from_datetime, seconds
+from jobify.exceptions import PayloadError
+from jobify.joboptions import Inputs
+from jobify.jobrequest import Asked, JobRequest
+from jobify.records import NewJob
+from jobify.serializers.codec import ParameterTypes
+from jobify.status import JobStatus
+from jobify.types import Microseconds, UUIDGenerator
+
+__all__ = ("TO_COME", "Rows", "fed_args")
+
+_WAITING: Final = JobStatus.SCHEDULED.value
+
+
+class _ToCome:
+    """Stands for the result of another job among the arguments, until there is one."""
+
+    def __repr__(self) -> str:
+        return "<the result of the job before>"
+
+
+TO_COME: Final[Any] = _ToCome()
+
+
+class Rows:
+    """Makes rows: nothing is stored, and what cannot be stored is refused."""
+
+    def __init__(self, coding: Coding, new_id: UUIDGenerator, clock: Clock, zone: tzinfo) -> None:
+        self._coding = coding
+        self._new_id = new_id
+        self._clock = clock
+        self._zone = zone
+
+    def plain(self, target: Target, args: tuple[Any, ...], kwargs: Any) -> NewJob:
+        """A job without options: due now, with its task's queue and priority."""
+        if target.check is not None:
+            target.check(*args, **kwargs)
+        now = self._clock.now()
+        payload = self._payload(target, args, kwargs, target.types)
+        return NewJob(
+            str(self._new_id()), target.name, target.queue, target.priority, _WAITING, True, now, now, payload,
+            None, None, None, None, None, 0, 0, None, None, None,
+        )  # fmt: skip
+
+    def new_id(self, asked: Asked) -> str:
+        """The id of a job: chosen, or made."""
+        return str(self._new_id()) if asked.job_id is None else asked.job_id
+
+    def due_at(self, asked: Asked, now: Microseconds) -> Microseconds:
+        """When a job is to run."""
+        if asked.eta is not None:
+            return from_datetime(asked.eta, zone=self._zone)
+        return now + seconds(asked.delay or 0.0)
+
+    def row(self, target: Target, request: JobRequest, job_id: str, parents: Sequence[str] = ()) -> NewJob:
+        """The row of a request; ``parents`` are the ids of the jobs that feed it."""
+        asked, feed, now = request.asked, request.feed, self._clock.now()
+        due_at = self.due_at(asked, now)
+        options, types = asked.told, target.types
+        if feed is not None and feed.is_taken:
+            options = msgspec.structs.replace(options, inputs=Inputs(tuple(parents), feed.is_list))
+            types = types.after(1)
+        return NewJob(
+            id=job_id,
+            task=target.name,
+            queue=asked.queue or target.queue,
+            priority=target.priority if asked.priority is None else asked.priority,
+            status=_WAITING,
+            ready=due_at <= now,
+            due_at=due_at,
+            created_at=now,
+            payload=self._payload(target, request.args, request.kwargs, types),
+            rule=None,
+            offset_at=None,
+            options=options.text(),
+            origin=None,
+            owner=None,
+            fence=0,
+            attempt=0,
+            started_at=None,
+            unique_key=_unique_key(target, asked),
+            expires_at=self._expires_at(asked.expires, now),
+            parents=tuple(dict.fromkeys((*parents, *asked.parents))),
+        )
+
+    def _expires_at(self, expires: float | datetime | None, now: Microseconds) -> Microseconds | None:
+        if expires is None:
+            return None
+        if isinstance(expires, datetime):
+            return from_datetime(expires, zone=self._zone)
+        return now + seconds(expires)
+
+    def _payload(self, target: Target, args: tuple[Any, ...], kwargs: Any, types: ParameterTypes) -> Any:
+        try:
+            return self._coding.call(args, kwargs, types)
+        except PayloadError as error:
+            raise PayloadError(f"Cannot store a job of task {target.name!r}: {error} Nothing was stored.") from error
+
+
+def fed_args(request: JobRequest) -> tuple[Any, ...]:
+    """The positional arguments, what is to come in front of them included."""
+    is_fed = request.feed is not None and request.feed.is_taken
+    return (TO_COME, *request.args) if is_fed else request.args
+
+
+def _unique_key(target: Target, asked: Asked) -> str | None:
+    if asked.unique_key is None:
+        return None
+    return f"all::{asked.unique_key}" if asked.is_unique_everywhere else f"task:{target.name}:{asked.unique_key}"

@@ -1,0 +1,87 @@
+"""Tasks by name, resolved: what making a job of one needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jobify.exceptions import ConfigurationError
+from jobify.options import DEFAULT_QUEUE
+from jobify.registry import Endpoint, Registry
+from jobify.serializers.codec import UNTYPED, ParameterTypes
+
+__all__ = ("Target", "Targets")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A task that jobs are enqueued for; its ``endpoint`` is None where its code is not in this process."""
+
+    name: str
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    check: Callable[..., object] | None = None
+    """Takes the arguments of a call and raises TypeError if they do not fit; None: they are checked where it runs."""
+    types: ParameterTypes = UNTYPED
+    result_type: Any = Any
+    endpoint: Endpoint | None = None
+    has_outer: bool = False
+
+
+class Targets:
+    """Finds tasks. ``build()`` resolves those of the app, ``is_durable()`` says whether its storage outlives it."""
+
+    def __init__(self, build: Callable[[], Registry], is_durable: Callable[[], bool]) -> None:
+        self._build = build
+        self._is_durable = is_durable
+        self._targets: dict[str, Target] = {}
+        self._registry: Registry | None = None
+
+    def forget(self) -> None:
+        """The app's configuration is about to change."""
+        self._registry = None
+        self._targets = {}
+
+    def of(self, name: str) -> Target:
+        """The task of this name. ConfigurationError if its jobs cannot be enqueued."""
+        target = self._targets.get(name)
+        if target is None:
+            target = self._targets[name] = self._resolve(name)
+        return target
+
+    def result_type(self, name: str) -> Any:
+        """The annotation of what the task returns; Any where it is not known."""
+        return self.known(name).result_type
+
+    def known(self, name: str) -> Target:
+        """:meth:`of`, for looking only."""
+        endpoint = self._all().get(name)
+        return Target(name) if endpoint is None else _target(endpoint)
+
+    def _all(self) -> Registry:
+        if self._registry is None:
+            self._registry = self._build()
+        return self._registry
+
+    def _resolve(self, name: str) -> Target:
+        target = self.known(name)
+        if target.endpoint is not None and not target.endpoint.is_durable and self._is_durable():
+            raise ConfigurationError(
+                f"Task {name!r} is durable=False: its jobs live in the memory of the app that pushes them, and nobody "
+                "else would find them. Use push() or schedule(), or remove durable=False."
+            )
+        return target
+
+
+def _target(endpoint: Endpoint) -> Target:
+    return Target(
+        name=endpoint.name,
+        queue=endpoint.options.get("queue", DEFAULT_QUEUE),
+        priority=endpoint.options.get("priority", 0),
+        check=endpoint.spec.check,
+        types=endpoint.types,
+        result_type=endpoint.spec.result_type,
+        endpoint=endpoint,
+        has_outer=bool(endpoint.outer),
+    )

@@ -1,0 +1,79 @@
+"""What there is besides jobs, as values: workers, queues, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+__all__ = ("QueueView", "ScheduleView", "Unserved", "WorkerView")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A process that claims jobs, or (``role`` is ``client``) that only waits for their ends."""
+
+    id: int
+    host: str
+    pid: int
+    role: str
+    queues: tuple[str, ...] | None
+    """The queues that it serves; None: every queue."""
+    tasks: tuple[str, ...]
+    concurrency: int
+    started_at: datetime
+    seen_at: datetime
+    is_alive: bool
+    jobs: tuple[str, ...]
+    """The ids of the jobs that it runs."""
+
+    def serves(self, queue: str) -> bool:
+        """Whether it takes jobs of this queue."""
+        return self.is_alive and self.role == "worker" and (self.queues is None or queue in self.queues)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue that has jobs, is paused, or is named by a worker."""
+
+    name: str
+    is_paused: bool
+    counts: Mapping[str, int]
+    """Jobs by the six words."""
+    workers: int
+    """Live workers that serve it."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing of it runs, though jobs wait; None if there is no such trouble."""
+        if not self.counts["pending"] or self.is_paused or self.workers:
+            return None
+        return f"No worker serves the queue {self.name!r}."
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleView:
+    """A job with a cron rule."""
+
+    id: str
+    task_name: str
+    queue_name: str
+    cron: str | None
+    """The expression; None if the rule cannot be read here."""
+    status: str
+    is_paused: bool
+    next_at: datetime | None
+    """When it runs next; None once it has ended."""
+    run_count: int
+    failure_count: int
+    """Failures in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """Jobs that wait although they could run, because no live worker takes them."""
+
+    task_name: str
+    queue_name: str
+    waiting: int
+    reason: str

@@ -1,0 +1,213 @@
+"""Waiting for a job: blocking, and awaitable."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from jobify.client.crew import Crew
+from jobify.client.listener import Pace, Waiter
+from jobify.client.reads import Reads
+from jobify.exceptions import ApplicationStateError
+from jobify.options import check_duration
+from jobify.records import JobRecord, MessageKind, MessageRecord
+from jobify.result import Polls
+from jobify.status import ENDED
+from jobify.words import word_of
+
+__all__ = ("POLLS", "Waits")
+
+POLLS: Polls = (0.05, 0.5)
+
+
+class _Page(NamedTuple):
+    """Messages that have come, and whether the job had ended before they were read."""
+
+    messages: list[MessageRecord]
+    is_last: bool
+
+
+class Waits:
+    """Waits for ends and for messages. ``runs_here()``: whether this is the thread of the loop that runs the app."""
+
+    def __init__(self, reads: Reads, crew: Crew, runs_here: Callable[[], bool]) -> None:
+        self._reads = reads
+        self._crew = crew
+        self._runs_here = runs_here
+
+    def refuse_to_block(self, operation: str, instead: str) -> None:
+        """ApplicationStateError where waiting would keep the job from ending."""
+        if self._runs_here():
+            raise ApplicationStateError(
+                operation=operation,
+                reason="This is the thread of the event loop that runs the app: the job could not end meanwhile.",
+                solution=f"Write `{instead}`.",
+            )
+
+    # -- for the end ---------------------------------------------------------------------------------------------------
+
+    def end(self, job_id: str, timeout: float | None, polls: Polls, instead: str) -> JobRecord:
+        """Block until the job has ended; its row. TimeoutError names its status."""
+        pace, limit = _pace(polls), _limit(timeout)
+        record = self._reads.record(job_id)
+        if record.status in ENDED:
+            return record
+        self.refuse_to_block(f"wait for job {job_id!r}", instead)
+        answers: SimpleQueue[Any] = SimpleQueue()
+        with self._crew.listener.watching(Waiter(job_id, pace, answers.put, is_follower=False)):
+            try:
+                return _row(answers.get(timeout=limit))
+            except Empty:
+                pass
+        return self._last_look(job_id, timeout)
+
+    async def aend(self, job_id: str, timeout: float | None, polls: Polls) -> JobRecord:
+        """:meth:`end`, awaitable."""
+        pace = _pace(polls)
+        _limit(timeout)
+        record = await self._crew.helper.call(lambda: self._reads.record(job_id))
+        if record.status in ENDED:
+            return record
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        with self._crew.listener.watching(Waiter(job_id, pace, _Teller(answer), is_follower=False)):
+            await asyncio.wait([answer], timeout=timeout)
+        if answer.done():
+            return _row(answer.result())
+        return await self._crew.helper.call(lambda: self._last_look(job_id, timeout))
+
+    def _last_look(self, job_id: str, timeout: float | None) -> JobRecord:
+        record = self._reads.record(job_id)
+        if record.status in ENDED:
+            return record
+        word = word_of(record.status, record.is_dead)
+        raise TimeoutError(f"Job {job_id!r} is still {word} after {timeout:g} seconds.")
+
+    # -- for messages --------------------------------------------------------------------------------------------------
+
+    def stream(self, job_id: str, timeout: float | None, after: int) -> Iterator[Any]:
+        """The values of a job, as they come."""
+        page = _Page([], False)
+        while not page.is_last:
+            page = self._page(job_id, timeout, after)
+            for message in page.messages:
+                after = message.number
+                if message.kind == MessageKind.VALUE:
+                    yield self._reads.published(message)
+
+    async def astream(self, job_id: str, timeout: float | None, after: int) -> AsyncIterator[Any]:
+        """:meth:`stream`, awaitable."""
+        page = _Page([], False)
+        while not page.is_last:
+            page = await self._apage(job_id, timeout, after)
+            for message in page.messages:
+                after = message.number
+                if message.kind == MessageKind.VALUE:
+                    yield self._reads.published(message)
+
+    def _peek(self, job_id: str, after: int) -> _Page:
+        """In this order: what was published before the end is there when the end is seen."""
+        has_ended = self._reads.record(job_id).status in ENDED
+        messages = self._reads.messages(job_id, after)
+        return _Page(messages, has_ended and not messages)
+
+    def _page(self, job_id: str, timeout: float | None, after: int) -> _Page:
+        limit = _limit(timeout)
+        page = self._peek(job_id, after)
+        if page.messages or page.is_last:
+            return page
+        self.refuse_to_block(f"follow job {job_id!r}", "async for value in job.astream()")
+        answers: SimpleQueue[Any] = SimpleQueue()
+        deadline = _Deadline(limit)
+        with self._crew.listener.watching(Waiter(job_id, _pace(POLLS), answers.put, is_follower=True)):
+            while not (page.messages or page.is_last):
+                try:
+                    _check(answers.get(timeout=deadline.rest()))
+                except Empty:
+                    raise _silent(job_id, timeout) from None
+                page = self._peek(job_id, after)
+        return page
+
+    async def _apage(self, job_id: str, timeout: float | None, after: int) -> _Page:
+        helper = self._crew.helper
+        page = await helper.call(lambda: self._peek(job_id, after))
+        if page.messages or page.is_last:
+            return page
+        answers: asyncio.Queue[Any] = asyncio.Queue()
+        waiter = Waiter(job_id, _pace(POLLS), _Filler(answers), is_follower=True)
+        with self._crew.listener.watching(waiter):
+            try:
+                async with asyncio.timeout(_limit(timeout)):
+                    while not (page.messages or page.is_last):
+                        _check(await answers.get())
+                        page = await helper.call(lambda: self._peek(job_id, after))
+            except TimeoutError:
+                raise _silent(job_id, timeout) from None
+        return page
+
+
+class _Deadline:
+    """Seconds that are left of a limit."""
+
+    def __init__(self, limit: float | None) -> None:
+        self._at = None if limit is None else time.monotonic() + limit
+
+    def rest(self) -> float | None:
+        return None if self._at is None else max(0.0, self._at - time.monotonic())
+
+
+class _Teller:
+    """Hands what the listener has found to a future of any event loop."""
+
+    def __init__(self, answer: asyncio.Future[Any]) -> None:
+        self._answer = answer
+
+    def __call__(self, found: Any) -> None:
+        with suppress(RuntimeError):  # the event loop was closed
+            self._answer.get_loop().call_soon_threadsafe(self._resolve, found)
+
+    def _resolve(self, found: Any) -> None:
+        if not self._answer.done():
+            self._answer.set_result(found)
+
+
+class _Filler:
+    """Hands it to a queue of the running event loop, again and again."""
+
+    def __init__(self, answers: asyncio.Queue[Any]) -> None:
+        self._answers = answers
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, found: Any) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._answers.put_nowait, found)
+
+
+def _row(found: Any) -> JobRecord:
+    _check(found)
+    row: JobRecord = found
+    return row
+
+
+def _check(found: Any) -> None:
+    if isinstance(found, Exception):
+        raise found
+
+
+def _pace(polls: Polls) -> Pace:
+    first = check_duration(polls[0], what="poll_interval", allow_zero=False)
+    return Pace(first, check_duration(polls[1], what="max_poll_interval", allow_zero=False))
+
+
+def _limit(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    return min(check_duration(timeout, what="timeout"), threading.TIMEOUT_MAX)
+
+
+def _silent(job_id: str, timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"Job {job_id!r} has published nothing for {timeout:g} seconds, and has not ended.")

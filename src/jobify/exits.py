@@ -1,0 +1,20 @@
+"""What the exit code of a command means."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ("ExitCode",)
+
+
+class ExitCode(IntEnum):
+    """The exit codes of ``jobify …``. A worker that is told to stop twice ends with 128 and the signal's number."""
+
+    DONE = 0
+    """Done. A worker: stopped in order, what was running has finished or was given back."""
+    FAILED = 1
+    """It could not be done; one line on standard error says why."""
+    USAGE = 2
+    """An option or an argument that cannot be, an app that cannot be found."""
+    NOT_FOUND = 3
+    """There is no such job, schedule or queue."""

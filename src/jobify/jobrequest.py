@@ -1,0 +1,239 @@
+"""What a job can be told when it is enqueued, checked where it is written; and who takes such requests.
+
+(What a *task* can be told is in ``options``, what a row says of it in ``joboptions``.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
+
+from msgspec import Struct
+
+from jobify.exceptions import ConfigurationError, did_you_mean
+from jobify.identifiers import check_text
+from jobify.job import Job
+from jobify.joboptions import JobOptions, stored_policy
+from jobify.options import check_duration, check_priority
+from jobify.result import JobResult
+from jobify.retry import SmartRetry, as_retry
+
+__all__ = (
+    "NOTHING_ASKED",
+    "Asked",
+    "Dependency",
+    "EnqueueOptions",
+    "Feed",
+    "JobRequest",
+    "Submitter",
+    "check_asked",
+    "checked_arguments",
+)
+
+Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
+"""A job to wait for: its id, or a handle of it."""
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """The options of one job, as they are given to ``apply_async``, ``enqueue`` and ``Signature.set``. None: not given.
+
+    ``delay`` is in seconds from now, ``eta`` a point in time (a naive one is read in the app's zone). ``queue``,
+    ``priority``, ``retry`` and ``timeout`` (seconds per attempt) go before those of the task, ``metadata`` is added to
+    the task's. While a job with the same ``unique_key`` (of the same task, or of all with ``unique_scope="all"``) has
+    not ended, that one is returned and nothing is stored. The job waits until all it ``depends_on`` are complete; if
+    one of them ends otherwise, it is cancelled. One that has not begun when it ``expires`` (a time, or seconds from
+    now) is cancelled. ``result_ttl``: seconds that it is kept after a success. ``job_id`` is yours to choose, and must
+    not be in use.
+    """
+
+    priority: int | None
+    delay: float | None
+    eta: datetime | None
+    queue: str | None
+    retry: int | SmartRetry | None
+    timeout: float | None
+    unique_key: str | None
+    unique_scope: Literal["task", "all"]
+    metadata: Mapping[str, Any] | None
+    depends_on: Dependency | Sequence[Dependency] | None
+    expires: float | datetime | None
+    result_ttl: float | None
+    job_id: str | None
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """:class:`EnqueueOptions`, checked. None: what the task says."""
+
+    priority: int | None = None
+    queue: str | None = None
+    delay: float | None = None
+    eta: datetime | None = None
+    expires: float | datetime | None = None
+    unique_key: str | None = None
+    is_unique_everywhere: bool = False
+    parents: tuple[str, ...] = ()
+    job_id: str | None = None
+    told: JobOptions = JobOptions()
+    """What the row says of it."""
+
+
+NOTHING_ASKED: Final = Asked()
+
+_LONGEST: Final = 1e11
+"""Seconds of a duration at most: three thousand years."""
+
+
+class Feed(NamedTuple):
+    """What a job of a workflow waits for: jobs of the same batch, by their places in it."""
+
+    places: tuple[int, ...]
+    is_list: bool
+    """All their results as one list; else the result of the only one."""
+    is_taken: bool
+    """The results become the first argument. Else they are only waited for."""
+
+
+class JobRequest(Struct, frozen=True):
+    """One job, as it is asked for."""
+
+    task: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    asked: Asked = NOTHING_ASKED
+    feed: Feed | None = None
+
+
+class Submitter(Protocol):
+    """Takes requests, with or without a running app: the client, as a task sees it.
+
+    When a call returns, its jobs are stored, all of them in one transaction. ConfigurationError, TypeError or
+    PayloadError if what is asked for cannot be, StorageUnavailableError if nothing could be stored: then nothing was.
+    """
+
+    def delay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
+        """One job without any options: the short way."""
+        ...
+
+    def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
+        """The jobs of a batch; a request may be fed by those before it."""
+        ...
+
+    async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
+        """:meth:`delay` without blocking the event loop."""
+        ...
+
+    def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
+        """Many jobs of one task, without options."""
+        ...
+
+    async def adelay_all(
+        self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
+    ) -> list[JobResult[Any]]:
+        """:meth:`delay_all` without blocking the event loop."""
+        ...
+
+    async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
+        """:meth:`submit` without blocking the event loop."""
+        ...
+
+
+def check_asked(raw: Mapping[str, Any]) -> Asked:
+    """The options as they hold, or ConfigurationError that says what to write instead.
+
+    >>> check_asked({"priorty": 1})
+    Traceback (most recent call last):
+    jobify.exceptions.ConfigurationError: A job has no option 'priorty'. Did you mean 'priority'?
+    """
+    if not raw:
+        return NOTHING_ASKED
+    known = EnqueueOptions.__annotations__
+    for key in raw:
+        if key not in known:
+            raise ConfigurationError(f"A job has no option {key!r}. {did_you_mean(str(key), known)}")
+    given = {key: value for key, value in raw.items() if value is not None}
+    if "delay" in given and "eta" in given:
+        raise ConfigurationError("A job has a delay and an eta. Leave one of them out.")
+    asked = Asked(
+        priority=check_priority(given["priority"], what="priority of the job") if "priority" in given else None,
+        queue=check_text(given["queue"], what="queue of the job") if "queue" in given else None,
+        delay=_duration(given, "delay"),
+        eta=_moment(given, "eta"),
+        expires=_expiry(given.get("expires")),
+        unique_key=check_text(given["unique_key"], what="unique_key of the job") if "unique_key" in given else None,
+        is_unique_everywhere=_is_everywhere(given.get("unique_scope", "task")),
+        parents=_parents(given.get("depends_on", ())),
+        job_id=check_text(given["job_id"], what="job_id") if "job_id" in given else None,
+        told=_told(given),
+    )
+    asked.told.text()
+    return asked
+
+
+def _told(given: Mapping[str, Any]) -> JobOptions:
+    metadata = given.get("metadata")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"The metadata of the job is {metadata!r}; it must be a dict.")
+    policy = as_retry(given.get("retry"))
+    return JobOptions(
+        timeout=_duration(given, "timeout", allow_zero=False),
+        retry=None if policy is None else stored_policy(policy),
+        result_ttl=_duration(given, "result_ttl"),
+        metadata=None if metadata is None else dict(metadata),
+    )
+
+
+def _duration(given: Mapping[str, Any], key: str, *, allow_zero: bool = True) -> float | None:
+    if key not in given:
+        return None
+    return _bounded(check_duration(given[key], what=f"{key} of the job", allow_zero=allow_zero), key)
+
+
+def _bounded(duration: float, key: str) -> float:
+    if duration > _LONGEST:
+        raise ConfigurationError(f"The {key} of the job is {duration:g} seconds; no calendar reaches as far.")
+    return duration
+
+
+def _moment(given: Mapping[str, Any], key: str) -> datetime | None:
+    moment = given.get(key)
+    if moment is not None and not isinstance(moment, datetime):
+        raise ConfigurationError(f"The {key} of the job is {moment!r}; it must be a datetime. For seconds use delay=.")
+    return moment
+
+
+def _expiry(value: Any) -> float | datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    return _bounded(check_duration(value, what="expires of the job", allow_zero=False), "expires")
+
+
+def _is_everywhere(scope: Any) -> bool:
+    if scope not in ("task", "all"):
+        raise ConfigurationError(f"The unique_scope of the job is {scope!r}; it must be 'task' or 'all'.")
+    return bool(scope == "all")
+
+
+def _parents(depends_on: Any) -> tuple[str, ...]:
+    if isinstance(depends_on, str | JobResult | Job):
+        depends_on = (depends_on,)
+    if not isinstance(depends_on, Sequence):
+        raise ConfigurationError(f"depends_on is {depends_on!r}; it must be a job, an id, or a list of these.")
+    return tuple(dict.fromkeys(map(_id_of, depends_on)))
+
+
+def _id_of(job: Any) -> str:
+    if isinstance(job, JobResult | Job):
+        return job.id
+    if not isinstance(job, str) or not job:
+        raise ConfigurationError(f"depends_on has {job!r}; each must be a JobResult, a Job, or the id of one.")
+    return job
+
+
+def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that are given as values; ConfigurationError if they are none."""
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        raise ConfigurationError(f"The arguments of the job are {args!r}; they must be a tuple, such as ({args!r},).")
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
+        raise ConfigurationError(f"The arguments by name are {kwargs!r}; they must be a dict with texts as keys.")
+    return tuple(args), dict(kwargs or {})

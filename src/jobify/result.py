@@ -1,0 +1,310 @@
+"""The handle of a job from any process: fresh from the storage at every look, sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from jobify.exceptions import ApplicationStateError
+from jobify.records import JobRecord, Relations
+from jobify.words import word_of
+
+__all__ = ("JobResult", "Polls", "ResultDesk")
+
+Return_co = TypeVar("Return_co", covariant=True)
+
+Polls = tuple[float, float]
+"""Seconds until the first look that nobody has rung for, and the most that this grows to."""
+
+
+class ResultDesk(Protocol):
+    """What a handle needs: the storage that its job is in, and somebody who hears how it ends.
+
+    All of it raises JobNotFoundError for an id that the storage does not know (any more), and StorageUnavailableError.
+    """
+
+    def record(self, job_id: str) -> JobRecord:
+        """The row: one select by primary key."""
+        ...
+
+    def relations(self, job_id: str) -> Relations:
+        """What the job depends on, and what depends on it."""
+        ...
+
+    def error(self, job_id: str) -> str | None:
+        """``Type: message`` of the last failure."""
+        ...
+
+    def errors(self, job_id: str) -> list[dict[str, Any]]:
+        """One dict per failed attempt, the oldest first."""
+        ...
+
+    def reason(self, job_id: str) -> str | None:
+        """Why the job was cancelled."""
+        ...
+
+    def metadata(self, job_id: str) -> dict[str, Any]:
+        """What the job was given as metadata."""
+        ...
+
+    def moment(self, at: int | None) -> datetime | None:
+        """A time of a row, in the app's zone."""
+        ...
+
+    def describe(self, job_id: str) -> dict[str, Any]:
+        """All of it as plain values."""
+        ...
+
+    def logs(self, job_id: str) -> list[dict[str, Any]]:
+        """The log lines of the job, the oldest first."""
+        ...
+
+    def result(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
+        """Wait for the end of the job; its value, or the error that says what happened."""
+        ...
+
+    async def aresult(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
+        """:meth:`result`, without blocking."""
+        ...
+
+    def wait(self, job_id: str, timeout: float | None) -> None:
+        """Wait for the end of the job; TimeoutError."""
+        ...
+
+    async def await_end(self, job_id: str, timeout: float | None) -> None:
+        """:meth:`wait`, without blocking."""
+        ...
+
+    def cancel(self, job_id: str, timeout: float) -> bool:
+        """Cancel the job; whether it is cancelled."""
+        ...
+
+    async def acancel(self, job_id: str, timeout: float) -> bool:
+        """:meth:`cancel`, without blocking."""
+        ...
+
+    def retry(self, job_id: str) -> bool:
+        """Put a failed job back to waiting; whether that was done."""
+        ...
+
+    async def aretry(self, job_id: str) -> bool:
+        """:meth:`retry`, without blocking."""
+        ...
+
+    def stream(self, job_id: str, timeout: float | None, after: int) -> Iterator[Any]:
+        """What the job publishes, as it does."""
+        ...
+
+    def astream(self, job_id: str, timeout: float | None, after: int) -> AsyncIterator[Any]:
+        """:meth:`stream`, without blocking."""
+        ...
+
+
+class JobResult(Generic[Return_co]):
+    """A job that was enqueued, from wherever you look at it.
+
+    You do not create one: ``delay``, ``apply_async``, ``enqueue`` and the canvas return it, and ``app.get_job(id)``
+    finds it again. ::
+
+        job = add.delay(1, 2)           # on disk when this returns; a worker may be anywhere
+        job.status                      # "pending", then "running", then "complete"
+        job.result(timeout=10)          # 3
+
+    Everything but ``id`` and ``created`` is read from the storage each time; what is gone there (its retention is
+    over, or it never was) raises JobNotFoundError. Handles are equal when their ids are, and may be used in any thread.
+    One that was pickled knows only its id; ``app.get_job(job.id)`` makes a whole one.
+    """
+
+    __slots__ = ("__weakref__", "_desk", "created", "id")
+
+    def __init__(self, job_id: str, desk: ResultDesk | None, created: bool = True) -> None:
+        self.id = job_id
+        """Time-ordered (UUIDv7), unless somebody chose it."""
+        self.created = created
+        """False: nothing was stored. A job with this ``unique_key`` was there already, and this is its handle; or an
+        outer middleware has stopped the new one."""
+        self._desk = desk
+
+    def __repr__(self) -> str:
+        return f"<JobResult id={self.id!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, JobResult) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return JobResult, (self.id, None, self.created)
+
+    @property
+    def _here(self) -> ResultDesk:
+        if self._desk is None:
+            raise ApplicationStateError(
+                operation=f"look at job {self.id!r}",
+                reason="This handle was pickled, and knows no storage.",
+                solution="Use app.get_job(job.id).",
+            )
+        return self._desk
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up) or ``cancelled``."""
+        record = self._here.record(self.id)
+        return word_of(record.status, record.is_dead)
+
+    @property
+    def progress(self) -> float | None:
+        """How far the task says it is, 0 to 100; None if it has said nothing."""
+        return self._here.record(self.id).progress
+
+    @property
+    def error(self) -> str | None:
+        """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end."""
+        return self._here.error(self.id)
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """One dict for each failed attempt, the oldest first: ``id``, ``job_id``, ``attempt`` (from 1), ``error`` (the
+        traceback of the task's own frames), ``message``, ``outcome``, ``started_at`` and ``failed_at`` (ISO 8601, UTC).
+        """
+        return self._here.errors(self.id)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the job was cancelled: ``cancelled``, ``expired``, ``dependency … failed``; None if it was not."""
+        return self._here.reason(self.id)
+
+    @property
+    def dependencies(self) -> list[str]:
+        """The ids of the jobs that must be complete before this one."""
+        return list(self._here.relations(self.id).parents)
+
+    @property
+    def dependents(self) -> list[str]:
+        """The ids of the jobs that wait for this one, or did."""
+        return list(self._here.relations(self.id).children)
+
+    @property
+    def task_name(self) -> str:
+        """The task."""
+        return self._here.record(self.id).task
+
+    @property
+    def queue_name(self) -> str:
+        """The queue."""
+        return self._here.record(self.id).queue
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the job was given as ``metadata``."""
+        return self._here.metadata(self.id)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that is under way, or was the last: from 1; 0 before the first."""
+        return self._here.record(self.id).attempt
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was enqueued, in the app's zone."""
+        return cast("datetime", self._here.moment(self._here.record(self.id).created_at))
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its last attempt began."""
+        return self._here.moment(self._here.record(self.id).started_at)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended."""
+        return self._here.moment(self._here.record(self.id).finished_at)
+
+    @property
+    def eta(self) -> datetime:
+        """When it is (or was) due."""
+        return cast("datetime", self._here.moment(self._here.record(self.id).due_at))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields of the job as values that JSON can say; times are ISO 8601. A result or metadata that JSON cannot
+        say is shown as text."""
+        return self._here.describe(self.id)
+
+    def logs(self) -> list[dict[str, Any]]:
+        """What the task has logged with ``current_job.log``: dicts of ``number``, ``at``, ``attempt``, ``level`` and
+        ``message``, the oldest first."""
+        return self._here.logs(self.id)
+
+    def refresh(self) -> None:
+        """Do nothing: every look is fresh. JobNotFoundError if the job is gone."""
+        self._here.record(self.id)
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def result(
+        self, timeout: float | None = 30.0, poll_interval: float = 0.05, max_poll_interval: float = 0.5
+    ) -> Return_co:
+        """Wait for the job to end, and return what its task returned.
+
+        The answer is pushed. Should a signal be lost it is found by looking: ``poll_interval`` seconds after the last
+        look, growing to ``max_poll_interval``. ``timeout`` is in seconds, None: for ever.
+
+        Raises TimeoutError that names the status; :class:`TaskFailedError`, :class:`MaxRetriesExceededError` (dead) or
+        :class:`TaskCancelledError`, which are RuntimeErrors; ResultNotStoredError for a value that could not be
+        stored; ApplicationStateError in the thread of the event loop that runs the app, which this would block.
+        """
+        return cast("Return_co", self._here.result(self.id, timeout, (poll_interval, max_poll_interval)))
+
+    async def aresult(
+        self, timeout: float | None = 30.0, poll_interval: float = 0.05, max_poll_interval: float = 0.5
+    ) -> Return_co:
+        """:meth:`result`, in any event loop, without blocking it."""
+        return cast("Return_co", await self._here.aresult(self.id, timeout, (poll_interval, max_poll_interval)))
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return when the job has ended, however. TimeoutError after ``timeout`` seconds."""
+        self._here.wait(self.id, timeout)
+
+    async def await_end(self, timeout: float | None = None) -> None:
+        """:meth:`wait`, without blocking."""
+        await self._here.await_end(self.id, timeout)
+
+    def stream(self, timeout: float | None = 60.0, after: int = 0) -> Iterator[Any]:
+        """The values that the task publishes, each once and in order, as they come; from the first one on, whenever
+        you begin. It ends when the job has ended and all were delivered.
+
+        ``timeout``: seconds to wait for the next value, then TimeoutError. ``after`` skips messages with numbers up to
+        this one (values and log lines of a job are numbered together, from 1).
+        """
+        return self._here.stream(self.id, timeout, after)
+
+    def astream(self, timeout: float | None = 60.0, after: int = 0) -> AsyncIterator[Any]:
+        """:meth:`stream`, for ``async for``."""
+        return self._here.astream(self.id, timeout, after)
+
+    # -- changing ------------------------------------------------------------------------------------------------------
+
+    def cancel(self, timeout: float = 10.0) -> bool:
+        """Cancel the job; True if it reads ``cancelled`` now.
+
+        A waiting job is cancelled at once, with all that depend on it. A running one is told to stop, and waited for
+        up to ``timeout`` seconds: False if it has ended otherwise, or still runs (it stays told). One that has ended
+        is left alone.
+        """
+        return self._here.cancel(self.id, timeout)
+
+    async def acancel(self, timeout: float = 10.0) -> bool:
+        """:meth:`cancel`, without blocking."""
+        return await self._here.acancel(self.id, timeout)
+
+    def retry(self) -> bool:
+        """Put a ``failed`` or ``dead`` job back to waiting, with a fresh budget of attempts; its history stays. False
+        if it is neither, or while another job has its unique key. What was cancelled because of it stays cancelled."""
+        return self._here.retry(self.id)
+
+    async def aretry(self) -> bool:
+        """:meth:`retry`, without blocking."""
+        return await self._here.aretry(self.id)

@@ -1,0 +1,121 @@
+"""Looking after a database file: is it whole, which schema does it have, what is in it, making it small again.
+
+For people and scripts, beside the port: nothing here is part of how jobs run. A check opens the file read-only and
+changes nothing, so it can be made of any file, also one that this release refuses to use.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from jobify.exceptions import StorageError
+from jobify.storage.sqlite.failures import explain
+from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
+
+__all__ = ("Health", "check", "schema_version", "vacuum")
+
+_FREE = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
+
+
+class Health(NamedTuple):
+    """What a check has found."""
+
+    path: str
+    is_ours: bool
+    """Written by this package."""
+    version: int
+    """Of its schema: how many migrations have been applied."""
+    newest_version: int
+    """What this release knows."""
+    sqlite_version: str
+    problems: tuple[str, ...]
+    """What is damaged, as SQLite says it; empty: nothing."""
+    jobs: int | None
+    attempts: int | None
+    size: int
+    """Bytes of the file."""
+    log_size: int
+    """Bytes of the write-ahead log beside it."""
+    free: int
+    """Bytes that a vacuum would give back."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whole, ours, and of a version that this release can use."""
+        return self.is_ours and not self.problems and self.version <= self.newest_version
+
+
+def check(path: str | os.PathLike[str]) -> Health:
+    """Look at everything in the file; takes as long as reading it. StorageError if it is missing or cannot be read."""
+    path = os.fspath(path)
+    with _reading(path) as connection:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        problems = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+        problems += [
+            f"table {row[0]}, row {row[1]}: no {row[2]}" for row in connection.execute("PRAGMA foreign_key_check")
+        ]
+        is_ours = application == APPLICATION_ID
+        return Health(
+            path=path,
+            is_ours=is_ours,
+            version=version,
+            newest_version=len(migrations()),
+            sqlite_version=sqlite3.sqlite_version,
+            problems=tuple(problems),
+            jobs=_count(connection, "jobs") if is_ours else None,
+            attempts=_count(connection, "attempts") if is_ours else None,
+            size=_size(path),
+            log_size=_size(f"{path}-wal"),
+            free=connection.execute(_FREE).fetchone()[0],
+        )
+
+
+def schema_version(path: str | os.PathLike[str]) -> int:
+    """How many migrations have been applied; 0: there is no file, or a new one."""
+    if not Path(path).exists():
+        return 0
+    with _reading(os.fspath(path)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def vacuum(path: str | os.PathLike[str], *, timeout: float) -> None:
+    """Write the file anew, without what was deleted. Others wait meanwhile; it needs as much room on the disk again.
+
+    StorageError if it cannot be done; nothing has changed then.
+    """
+    with (
+        _explained(os.fspath(path)),
+        closing(sqlite3.connect(path, timeout=timeout, isolation_level=None)) as connection,
+    ):
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[sqlite3.Connection]:
+    if not Path(path).exists():
+        raise StorageError(f"There is no database {path!r}. Is the path right? It is looked up in the current folder.")
+    with _explained(path), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        yield connection
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def _size(path: str) -> int:
+    return Path(path).stat().st_size if Path(path).exists() else 0

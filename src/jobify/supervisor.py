@@ -1,0 +1,205 @@
+"""Several worker processes, kept alive by one that does nothing else.
+
+It imports no app and runs no event loop: whatever a task does to a process must not happen to this one. Each worker is
+``python -m jobify worker …`` in a session of its own, with a line to here (:mod:`jobify.leash`) that tells it what to
+do and that it is not alone. If this process dies, however it dies, the workers stop.
+
+The first worker is started alone. If it ends before it is at work, all would: its error is there once, and the
+supervisor ends with the same exit code. Later, a worker that died is started again: at once, and after longer pauses if
+it dies again and again.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from jobify.exits import ExitCode
+from jobify.leash import DRAIN, LEAVE, READY
+
+__all__ = ("Supervisor", "worker_command")
+
+log = logging.getLogger("jobify.supervisor")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_STEADY: Final = 60.0
+"""Seconds at work after which a death is the first one again."""
+_KILL_AFTER: Final = 20.0
+"""Seconds beyond the grace period after which a worker that is still there is killed."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+class _Place:
+    """One place for a worker: the process in it, and when the next one may start."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self.line: socket.socket | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ready_at: float | None = None
+        self.start_at = 0.0
+        self._deaths = 0
+
+    def start(self) -> None:
+        """Start a worker here, with its end of a line of its own."""
+        self.line, theirs = socket.socketpair()
+        self.line.setblocking(False)
+        self.ready_at = None
+        with theirs:
+            self.process = subprocess.Popen(
+                [*self._command, "--leash", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # so that a Ctrl-C is the supervisor's alone
+            )
+
+    def say(self, word: bytes) -> None:
+        """Tell the worker; one that is gone hears nothing."""
+        if self.line is not None:
+            with suppress(OSError):
+                self.line.send(word)
+
+    def hear(self, now: float) -> None:
+        """Take note if the worker has said that it is at work."""
+        if self.line is not None and self.ready_at is None:
+            with suppress(OSError):
+                if self.line.recv(1) == READY:
+                    self.ready_at = now
+
+    def has_ended(self) -> bool:
+        """Whether a worker was here and is gone."""
+        return self.process is not None and self.process.poll() is not None
+
+    def clear(self, now: float) -> float:
+        """After a death: make room; the seconds until the next start."""
+        assert self.line is not None
+        self.line.close()
+        self.line = self.process = None
+        is_steady = self.ready_at is not None and now - self.ready_at >= _STEADY
+        self._deaths = 1 if is_steady else self._deaths + 1
+        pause = min(_FIRST_PAUSE * 2 ** (self._deaths - 2), _LONGEST_PAUSE) if self._deaths > 1 else 0.0
+        self.start_at = now + pause
+        return pause
+
+    def kill(self) -> None:
+        """End the worker; its children end with it."""
+        if self.process is not None:
+            self.process.kill()
+
+
+class Supervisor:
+    """Keeps ``count`` processes of ``command`` at work. When told to stop, it gives them ``grace`` seconds to drain."""
+
+    def __init__(self, command: Sequence[str], count: int, *, grace: float) -> None:
+        self._places = [_Place(command) for _ in range(count)]
+        self._grace = grace
+        self._wake, self._wakened = socket.socketpair()
+        self._has_worked = False
+        self._is_told = False
+        self._code: int = ExitCode.DONE
+        self._kill_at = float("inf")
+
+    def run(self) -> int:
+        """Work until told to stop and all workers are gone; the exit code. To be called once."""
+        with self._wake, self._wakened, self._hearing_signals():
+            self._places[0].start()
+            while any(place.process for place in self._places) or not self._is_told:
+                self._sleep()
+                self._step(time.monotonic())
+        return self._code
+
+    def _step(self, now: float) -> None:
+        for place in self._places:
+            place.hear(now)
+            self._has_worked = self._has_worked or place.ready_at is not None
+            if place.has_ended():
+                self._on_end(place, now)
+            if self._has_worked and not self._is_told and place.process is None and now >= place.start_at:
+                place.start()
+        if now >= self._kill_at:
+            log.error("Workers that were told to stop are still there; they are killed.")
+            self._each(_Place.kill)
+            self._kill_at = float("inf")
+
+    def _on_end(self, place: _Place, now: float) -> None:
+        assert place.process is not None
+        pid, code = place.process.pid, place.process.returncode
+        pause = place.clear(now)
+        if self._is_told:
+            return
+        if not self._has_worked:
+            log.error("No worker can start: the first one ended with %s before it was at work.", _manner(code))
+            self._is_told, self._code = True, code if code > 0 else ExitCode.FAILED
+            return
+        log.warning("Worker %d ended with %s; another one starts %s.", pid, _manner(code), _when(pause))
+
+    # -- what it is told -----------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int) -> None:
+        if number not in (signal.SIGTERM, signal.SIGINT):
+            return
+        if not self._is_told:
+            log.info("Told to stop; the workers drain.")
+            self._is_told = True
+            self._kill_at = time.monotonic() + self._grace + _KILL_AFTER
+            self._each(lambda place: place.say(DRAIN))
+        else:
+            self._code = 128 + number
+            self._kill_at = time.monotonic() + _KILL_AFTER
+            self._each(lambda place: place.say(LEAVE))
+
+    def _each(self, act: Callable[[_Place], object]) -> None:
+        for place in self._places:
+            if place.process is not None:
+                act(place)
+
+    @contextmanager
+    def _hearing_signals(self) -> Iterator[None]:
+        """Signals as bytes that end a sleep; handlers that do nothing, so that no system call is cut short by one."""
+        self._wake.setblocking(False)
+        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        descriptor = signal.set_wakeup_fd(self._wake.fileno())
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(descriptor)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _sleep(self) -> None:
+        """Until a signal comes, a worker says something, or the next one is to be started or killed."""
+        waiting = [place.start_at for place in self._places if place.process is None and self._has_worked]
+        until = self._kill_at if self._is_told else min(waiting, default=float("inf"))
+        timeout = None if until == float("inf") else max(0.0, until - time.monotonic())
+        lines = [place.line for place in self._places if place.line is not None and place.ready_at is None]
+        readable, _, _ = select.select([self._wakened, *lines], [], [], timeout)
+        if self._wakened in readable:
+            for number in self._wakened.recv(4096):
+                self._on_signal(number)
+
+
+def worker_command(arguments: Sequence[str]) -> list[str]:
+    """``jobify worker …`` with this very interpreter, under its flags."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    return [sys.executable, *flags, "-m", "jobify", "worker", *arguments]
+
+
+def _manner(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _when(pause: float) -> str:
+    return f"in {pause:g} seconds" if pause else "at once"

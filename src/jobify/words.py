@@ -1,0 +1,79 @@
+"""The six words in which a queue speaks of its jobs, and what rows they stand for.
+
+=============  ==================================================================================
+``pending``    waits: for its time, a retry, another job, a free slot
+``running``    an attempt is under way
+``complete``   succeeded
+``failed``     ended by an error, and was not to be tried again
+``dead``       ended by an error, and its retries are used up; or a schedule that was stopped
+``cancelled``  ended without having finished: by a user, its expiry, or the failure of a dependency
+=============  ==================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from jobify.exceptions import ConfigurationError, did_you_mean
+from jobify.records import CountKey
+from jobify.status import JobStatus
+
+__all__ = ("ENDS", "WORDS", "Rows", "counts_by_word", "rows_of", "word_of")
+
+WORDS: Final[tuple[str, ...]] = ("pending", "running", "complete", "failed", "dead", "cancelled")
+ENDS: Final = frozenset(WORDS[2:])
+"""The words for jobs that have ended."""
+
+_FAILURES: Final = (JobStatus.FAILED.value, JobStatus.TIMEOUT.value, JobStatus.PERMANENTLY_FAILED.value)
+
+
+class Rows(NamedTuple):
+    """The rows that a word stands for; ``is_dead`` None: either."""
+
+    statuses: tuple[str, ...]
+    is_dead: bool | None = None
+
+
+_ROWS: Final[Mapping[str, Rows]] = {
+    "pending": Rows((JobStatus.PENDING.value, JobStatus.SCHEDULED.value)),
+    "running": Rows((JobStatus.RUNNING.value,)),
+    "complete": Rows((JobStatus.SUCCESS.value,)),
+    "failed": Rows(_FAILURES, is_dead=False),
+    "dead": Rows(_FAILURES, is_dead=True),
+    "cancelled": Rows((JobStatus.CANCELLED.value,)),
+}
+_PLAIN: Final = {status: word for word, rows in _ROWS.items() if rows.is_dead is None for status in rows.statuses}
+
+
+def word_of(status: str, is_dead: bool) -> str:
+    """The word for a row. A status of a newer release, which this one does not know, reads ``running``: it has not
+    ended, as far as anybody here can tell.
+
+    >>> word_of("success", False), word_of("timeout", False), word_of("timeout", True)
+    ('complete', 'failed', 'dead')
+    """
+    word = _PLAIN.get(status)
+    if word is not None:
+        return word
+    if status == JobStatus.PERMANENTLY_FAILED:
+        return "dead"
+    if status in _FAILURES:
+        return "dead" if is_dead else "failed"
+    return "running"
+
+
+def rows_of(word: str) -> Rows:
+    """What to ask a storage for. ConfigurationError for a word that is none of the six."""
+    try:
+        return _ROWS[word]
+    except (KeyError, TypeError):
+        raise ConfigurationError(f"No job has the status {word!r}. {did_you_mean(str(word), WORDS)}") from None
+
+
+def counts_by_word(counts: Mapping[CountKey, int]) -> dict[str, int]:
+    """What a storage has counted, by word; every word is there."""
+    total: dict[str, int] = dict.fromkeys(WORDS, 0)
+    for key, count in counts.items():
+        total[word_of(key.status, key.is_dead)] += count
+    return total

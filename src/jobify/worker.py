@@ -1,0 +1,178 @@
+"""One worker process: an app that runs until it is told to stop.
+
+::
+
+    start ─▶ children can start? ─▶ at work ──told to stop──▶ drain (grace) ─▶ interrupt ─▶ give back ─▶ end
+                                                                  └──told again──▶┘
+
+**The first signal** (SIGTERM, SIGINT) ends the intake. What runs has ``grace`` seconds to finish; then event loop tasks
+are cancelled and children are killed, and their jobs are given back without a lost attempt.
+
+**The second one** ends the grace period at once.
+
+**Threads** cannot be stopped. A worker that waited for them would not keep its word about the grace period, and would
+be killed by whoever started it; so their jobs are given back, too, and the process ends under them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from jobify.exceptions import ConfigurationError
+from jobify.exits import ExitCode
+from jobify.leash import DRAIN, GONE, Leash
+
+if TYPE_CHECKING:
+    from jobify.app import Jobify
+
+__all__ = ("DEFAULT_GRACE", "Worker", "prepare")
+
+log = logging.getLogger("jobify.worker")
+
+DEFAULT_GRACE: Final = 30.0
+"""Seconds. Less than the 90 that systemd waits before it kills; as much as Kubernetes does, whose period must be set a
+little longer than this."""
+
+_LAST_WORDS: Final = 5.0
+"""Seconds after the grace period that interrupted tasks have for their own cleaning up. It also bounds how long a
+lifespan may take to leave."""
+_HURRY: Final = 1.0
+"""The same, for a worker that was told twice."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def prepare(app: Jobify, *, queues: tuple[str, ...] | None = None, concurrency: int | None = None) -> None:
+    """Have ``app``, before it starts, serve only these queues (None: all), and run so many jobs of each kind at once
+    (None: as it was built; never more child processes than processors).
+
+    ConfigurationError for an app whose jobs no other process can see.
+    """
+    if not app.configs.storage.is_shared:
+        raise ConfigurationError(
+            "This app keeps its jobs in its own memory, where a worker would find none. Give it a storage that "
+            "processes can share: Jobify() or Jobify(storage=SQLiteStorage(...))."
+        )
+    limits = replace(app.configs.limits, queues=queues, are_children_checked=True)
+    if concurrency is not None:
+        processes = min(concurrency, os.cpu_count() or 1)
+        limits = replace(limits, concurrency=concurrency, threads=concurrency, processes=processes)
+    app.configs.limits = limits
+
+
+class Worker:
+    """Runs ``app`` in this process, once. ``leash``: the line to a supervisor, if there is one."""
+
+    def __init__(self, app: Jobify, *, grace: float = DEFAULT_GRACE, leash: Leash | None = None) -> None:
+        self._app = app
+        self._grace = grace
+        self._leash = leash
+        self._is_told = asyncio.Event()
+        self._is_told_again = asyncio.Event()
+        self._signal = 0
+
+    async def run(self) -> int:
+        """Work until told to stop; the exit code. Raises what keeps the app from starting, when nothing was claimed.
+
+        Does not return if threads are still at work in the end: the process ends under them.
+        """
+        forget = self._listen()
+        try:
+            if not await self._start():
+                return self._exit_code()
+            log.info("At work as process %d.", os.getpid())
+            if self._leash is not None:
+                self._leash.say_ready()
+            await self._is_told.wait()
+            code = await self._stop()
+            log.info("Stopped.")
+            return code
+        finally:
+            forget()
+
+    # -- what it is told -----------------------------------------------------------------------------------------------
+
+    def _listen(self) -> Callable[[], None]:
+        """Hear signals and the supervisor from now on; how to hear signals as before."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+        if self._leash is not None:
+            self._leash.listen(lambda word: loop.call_soon_threadsafe(self._on_word, word))
+        return lambda: [loop.remove_signal_handler(number) for number in _SIGNALS].clear()
+
+    def _on_signal(self, number: int) -> None:
+        if self._is_told.is_set() and self._leash is None:
+            self._signal = number
+            self._is_told_again.set()
+        self._is_told.set()
+
+    def _on_word(self, word: bytes) -> None:
+        self._is_told.set()
+        if word != DRAIN:
+            self._is_told_again.set()
+        if word == GONE:
+            log.error("The supervisor is gone.")
+
+    def _exit_code(self) -> int:
+        return 128 + self._signal if self._signal else ExitCode.DONE
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
+
+    async def _start(self) -> bool:
+        """Start the app; whether it is to go on. A start is not interrupted by the first signal, only by the second."""
+        starting = asyncio.ensure_future(self._app.startup())
+        await self._until_told_again(starting)
+        if not starting.done():
+            starting.cancel()
+            with suppress(asyncio.CancelledError):
+                await starting
+            return False
+        await starting
+        return True
+
+    async def _stop(self) -> int:
+        if not self._is_told_again.is_set():
+            log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", self._grace)
+        stopping = asyncio.ensure_future(self._app.shutdown(grace=self._grace))
+        await self._until_told_again(stopping, within=self._grace + _LAST_WORDS)
+        if self._is_told_again.is_set():
+            log.warning("Stopping at once: what runs is interrupted, and given back.")
+        if not stopping.done():
+            stopping.cancel()  # no more grace
+            await asyncio.wait([stopping], timeout=_HURRY)
+        if not stopping.done():
+            stopping.cancel()  # nor waiting: what is still in threads is given back
+            await asyncio.wait([stopping], timeout=_LAST_WORDS)
+            log.warning("The process ends under the threads that are still at work; their jobs run again.")
+            _end_now(self._exit_code())
+        self._report(stopping)
+        return self._exit_code()
+
+    def _report(self, stopped: asyncio.Future[None]) -> None:
+        """An error of a lifespan or a plugin, after everything was stopped all the same."""
+        error = None if stopped.cancelled() else stopped.exception()
+        if error is not None:
+            log.error("The app stopped with an error: %s: %s", type(error).__name__, error, exc_info=error)
+
+    async def _until_told_again(self, doing: asyncio.Future[None], *, within: float | None = None) -> None:
+        again: asyncio.Future[Any] = asyncio.ensure_future(self._is_told_again.wait())
+        await asyncio.wait([doing, again], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+
+
+def _end_now(code: int) -> NoReturn:
+    """End the process, threads and all."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)

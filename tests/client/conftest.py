@@ -1,0 +1,17 @@
+"""The storages that the client is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from elsewhere import STORAGES, World
+
+
+@pytest.fixture(params=STORAGES)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """An app that enqueues, and a storage that others may run on."""
+    world = World(request.param, tmp_path)
+    yield world
+    world.app.close()

@@ -1,0 +1,462 @@
+"""Waiting for jobs: pushed answers, from any thread, process and loop; and what is left behind: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elsewhere import World, until
+
+from jobify import Jobify, JobResult
+from jobify.client import helper, listener
+from jobify.exceptions import ApplicationStateError, StorageUnavailableError
+from jobify.records import (
+    Claim,
+    ClaimRequest,
+    JobRecord,
+    Lane,
+    MessageKind,
+    OwnerProfile,
+    OwnerRole,
+    Report,
+    Settlement,
+)
+from jobify.storage import SQLiteStorage
+from support import durable, eventually, run, soon
+
+NEVER = 1000.0
+"""Seconds between two looks that nobody has rung for: longer than any test waits."""
+
+
+def declare(app: Jobify) -> None:
+    """The tasks of all tests here."""
+
+    @app.task(name="add")
+    async def add(x: int) -> int:
+        return x + 1
+
+
+class Hands:
+    """Claims jobs and does with them what a test says, as a worker in another process would."""
+
+    def __init__(self, directory: Path) -> None:
+        self.storage = durable(directory)
+        self.storage.open()
+        profile = OwnerProfile(OwnerRole.WORKER, None, ("add",), 1)
+        self.owner = self.storage.register(profile, now=1)
+
+    def claim(self) -> Claim:
+        """The next job."""
+        now = 2**60
+        claimed = self.storage.claim(ClaimRequest(self.owner, (Lane(("add",), 1),)), now=now)
+        return claimed.claims[0]
+
+    def publish(self, claim: Claim, values: Sequence[int]) -> None:
+        """Report values, and a line between each two."""
+        reports = []
+        for value in values:
+            reports.append(self._report(claim, MessageKind.VALUE, str(value).encode()))
+            reports.append(self._report(claim, MessageKind.LOG, f"said {value}", "info"))
+        self.storage.report(reports)
+        self.ring()
+
+    def _report(self, claim: Claim, kind: MessageKind, data: Any, level: str | None = None) -> Report:
+        return Report(claim.id, self.owner, claim.fence, kind, 1_000_000, data, level)
+
+    def progress(self, claim: Claim, percent: float) -> None:
+        """Report how far it is."""
+        self.storage.report([self._report(claim, MessageKind.PROGRESS, percent)])
+
+    def succeed(self, claim: Claim, result: bytes = b"1", *, is_rung: bool = True) -> None:
+        """End it."""
+        ended = Settlement(
+            "success",
+            False,
+            claim.due_at,
+            None,
+            1,
+            0,
+            0,
+            result,
+            None,
+            5,
+            None,
+            False,
+            claim.id,
+            self.owner,
+            claim.fence,
+        )
+        assert all(self.storage.settle([ended]))
+        if is_rung:
+            self.ring()
+
+    def ring(self) -> None:
+        """Tell clients."""
+        assert self.storage.bell is not None
+        self.storage.bell.ring(workers=False, clients=True)
+
+    def close(self) -> None:
+        self.storage.retire(self.owner)
+        self.storage.close()
+
+
+class Place:
+    """An app that enqueues to a file, and hands that serve it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.app = Jobify(storage=durable(directory))
+        declare(self.app)
+        self.hands = Hands(directory)
+
+    def await_client(self) -> None:
+        """Return when this process waits, and can be rung."""
+        until(self.clients)
+        self.hands.storage.recover(now=1, max_crashes=3, delete_at=None)  # which learns of everybody's bells
+
+    def clients(self) -> int:
+        """How many processes are in the list because they wait."""
+        return sum(owner.profile.role is OwnerRole.CLIENT for owner in self.hands.storage.owners())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Any:
+    place = Place(tmp_path)
+    yield place
+    place.app.close()
+    place.hands.close()
+
+
+class Waits(threading.Thread):
+    """Waits for a job, and keeps what it got."""
+
+    def __init__(self, job: JobResult[Any], **options: Any) -> None:
+        super().__init__()
+        self._job, self._options = job, options
+        self.found: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.found = self._job.result(**self._options)
+        except Exception as error:
+            self.found = error
+
+    def end(self) -> Any:
+        """What it got."""
+        self.join(20)
+        assert not self.is_alive()
+        return self.found
+
+
+def test_an_answer_is_pushed_not_polled_for(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
+    place.await_client()
+    place.hands.succeed(place.hands.claim())
+    assert waiting.end() == 1
+
+
+def test_an_answer_whose_ring_was_lost_is_found(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    waiting = Waits(job, poll_interval=0.001, max_poll_interval=0.01)
+    place.await_client()
+    place.hands.succeed(place.hands.claim(), is_rung=False)
+    assert waiting.end() == 1
+
+
+def test_many_who_wait_are_one_client(place: Place) -> None:
+    jobs = place.app.enqueue_many("add", [(n,) for n in range(20)])
+    waiting = [Waits(job, poll_interval=NEVER, max_poll_interval=NEVER) for job in jobs]
+
+    async def main() -> list[int]:
+        waits = [asyncio.ensure_future(job.aresult(None, NEVER, NEVER)) for job in jobs]
+        await eventually(lambda: len(place.app._client._crew.listener._waiters) == 40)
+        assert place.clients() == 1
+        place.await_client()
+        for _ in jobs:
+            place.hands.succeed(place.hands.claim())
+        return await soon(asyncio.gather(*waits))
+
+    assert run(main()) == [1] * 20
+    assert [wait.end() for wait in waiting] == [1] * 20
+
+
+def test_enqueuing_leaves_no_owner_and_no_thread_behind(place: Place) -> None:
+    before = set(threading.enumerate())
+    job = place.app.enqueue("add", (1,))
+    assert job.status == "pending"
+    assert place.clients() == 0
+    assert not set(threading.enumerate()) - before
+
+
+def test_nobody_is_left_when_nobody_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "LINGER", 0.001)
+    monkeypatch.setattr(helper, "LINGER", 0.001)
+    before = set(threading.enumerate())
+    job = place.app.enqueue("add", (1,))
+    for _ in range(3):  # it begins again, too
+        with pytest.raises(TimeoutError):
+            job.result(timeout=0.001)
+        with pytest.raises(TimeoutError):
+            run(job.aresult(timeout=0.001))
+        until(lambda: place.clients() == 0)
+        until(lambda: not set(threading.enumerate()) - before)
+
+
+def test_a_wait_that_is_cancelled_is_forgotten(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(job.aresult())
+        waiters = place.app._client._crew.listener._waiters
+        await eventually(lambda: len(waiters) == 1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert not waiters
+
+    run(main())
+
+
+def test_a_storage_that_is_away_is_told_to_whoever_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = place.app.enqueue("add", (1,))
+    waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
+    place.await_client()
+
+    def away(self: object, ids: Sequence[str]) -> list[JobRecord]:
+        raise StorageUnavailableError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLiteStorage, "get", away)
+        place.hands.ring()
+        assert isinstance(waiting.end(), StorageUnavailableError)
+    place.hands.succeed(place.hands.claim())
+    assert job.result() == 1
+
+
+def test_if_nobody_can_ring_it_looks(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(self: object, profile: OwnerProfile, *, now: int) -> int:
+        raise StorageUnavailableError("read-only")
+
+    monkeypatch.setattr(SQLiteStorage, "register", refuses)
+    job = place.app.enqueue("add", (1,))
+    waiting = Waits(job, poll_interval=0.001, max_poll_interval=0.01)
+    place.hands.succeed(place.hands.claim())
+    assert waiting.end() == 1
+
+
+# -- the loop that runs the app ----------------------------------------------------------------------------------------
+
+
+def test_blocking_the_loop_that_runs_the_app_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = Jobify(storage=durable(tmp_path))
+
+        @app.task(name="hold")
+        async def hold() -> None:
+            running.set()
+            await ended.wait()
+
+        running, ended = asyncio.Event(), asyncio.Event()
+        async with app:
+            job = app.enqueue("hold")
+            await soon(running.wait())
+            for call, instead in (
+                (job.result, r"await job\.aresult\(\)"),
+                (job.wait, r"await job\.await_end\(\)"),
+                (job.cancel, r"await job\.acancel\(\)"),
+                (lambda: list(job.stream()), r"job\.astream\(\)"),
+            ):
+                with pytest.raises(ApplicationStateError, match=instead):
+                    call()
+            assert job.status == "running"
+            assert await soon(asyncio.to_thread(lambda: job.status)) == "running"
+            ended.set()
+            await soon(job.await_end())
+            job.result()  # has ended: there is nothing to wait for
+        app.close()
+
+    run(main())
+
+
+def test_an_app_that_runs_here_is_asked_from_its_loop_and_from_threads(world: World) -> None:
+    declare(world.app)
+
+    async def main() -> None:
+        async with world.app as app:
+            assert await soon((await app.aenqueue("add", (1,))).aresult()) == 2
+            assert await soon(app.enqueue("add", (1,)).aresult()) == 2
+            assert await soon(asyncio.to_thread(lambda: app.enqueue("add", (1,)).result())) == 2
+        assert app.enqueue("add", (1,)).status == "pending"
+        async with world.app as app:
+            jobs = await app.ajobs(status="pending")
+            await asyncio.gather(*[soon(job.aresult()) for job in jobs])
+        assert app.stats()["complete"] == 4
+
+    run(main())
+
+
+def test_jobs_enqueued_before_an_app_in_memory_starts_run_then() -> None:
+    app = Jobify(storage=False)
+    declare(app)
+    early = app.enqueue("add", (1,))
+
+    async def main() -> None:
+        async with app:
+            assert await soon(early.aresult()) == 2
+
+    run(main())
+    app.close()
+
+
+# -- letting go --------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_opened_again_after_a_close(place: Place) -> None:
+    first = place.app.enqueue("add", (1,))
+    place.app.close()
+    place.app.close()
+    second = place.app.enqueue("add", (2,))
+    assert first.status == second.status == "pending"
+
+
+def test_closing_retires_who_has_waited(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    with pytest.raises(TimeoutError):
+        job.result(timeout=0.001)
+    until(place.clients)
+    place.app.close()
+    assert place.clients() == 0
+
+
+def test_an_app_that_is_gone_has_let_go_of_its_storage(tmp_path: Path) -> None:
+    storage = durable(tmp_path)
+    app = Jobify(storage=storage)
+    declare(app)
+    app.enqueue("add", (1,))
+    assert storage._database.is_open
+    del app
+    gc.collect()
+    assert not storage._database.is_open
+
+
+def test_a_handle_outlives_the_name_of_its_app(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    declare(app)
+    job = app.enqueue("add", (1,))
+    del app
+    gc.collect()
+    assert job.status == "pending"
+
+
+def test_two_apps_share_a_storage_object(tmp_path: Path) -> None:
+    storage = durable(tmp_path)
+    first, second = Jobify(storage=storage), Jobify(storage=storage)
+    job = first.enqueue("add", (1,))
+    assert second.get_job(job.id).status == "pending"
+    first.close()
+    assert second.get_job(job.id).status == "pending"
+    second.close()
+    assert not storage._database.is_open
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_enqueues_and_waits_for_itself(place: Place) -> None:
+    place.app.enqueue("add", (1,), job_id="parent")
+    with pytest.raises(TimeoutError):  # now there is a listener, whose thread the child does not have
+        place.app.get_job("parent").result(timeout=0.001)
+    run(place.app.aget_job("parent"))  # and a helper
+
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            job = place.app.enqueue("add", (1,), job_id="child")
+            place.app.close()
+            try:
+                job.result(timeout=0.001)
+            except TimeoutError:
+                asyncio.run(place.app.aget_job("parent"))
+                place.app.close()
+                code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert place.app.get_job("child").status == "pending"
+    assert place.clients() == 1, "the child has retired its parent"
+    job = place.app.enqueue("add", (1,), priority=1)
+    waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
+    place.await_client()
+    place.hands.succeed(place.hands.claim())
+    assert waiting.end() == 1
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
+def test_t9_all_values_arrive_in_order(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    claim = place.hands.claim()
+    got: list[int] = []
+    follower = threading.Thread(target=lambda: got.extend(job.stream()))
+    follower.start()
+    for start in range(0, 1000, 50):
+        place.hands.publish(claim, range(start, start + 50))
+    place.hands.succeed(claim)
+    follower.join(20)
+    assert got == list(range(1000))
+    assert list(job.stream()) == got, "a late reader gets them from the start"
+    assert list(job.stream(after=2 * 990)) == got[990:]
+    assert [line["message"] for line in job.logs()] == [f"said {value}" for value in got]
+
+
+def test_t9_values_are_followed_without_blocking(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    claim = place.hands.claim()
+    got: list[int] = []
+
+    async def follow() -> None:
+        nonlocal got
+        async for value in job.astream():
+            got += [value]
+
+    async def main() -> None:
+        following = asyncio.ensure_future(follow())
+        for start in range(0, 100, 20):
+            place.hands.publish(claim, range(start, start + 20))
+            await eventually(lambda: len(got) == start + 20)
+        place.hands.succeed(claim)
+        await soon(following)
+
+    run(main())
+    assert got == list(range(100))
+
+
+def test_a_stream_gives_up_when_nothing_comes(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    with pytest.raises(TimeoutError, match=r"nothing for 0\.01 seconds"):
+        list(job.stream(timeout=0.01))
+
+    async def follow() -> None:
+        async for _ in job.astream(timeout=0.01):
+            pass
+
+    with pytest.raises(TimeoutError, match=r"nothing for 0\.01 seconds"):
+        run(follow())
+
+
+def test_progress_and_logs_are_read_each_time(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    claim = place.hands.claim()
+    place.hands.progress(claim, 12.5)
+    assert job.progress == 12.5
+    place.hands.publish(claim, [1])
+    assert job.logs() == [
+        {"number": 2, "at": "1970-01-01T00:00:01+00:00", "attempt": 1, "level": "info", "message": "said 1"}
+    ]

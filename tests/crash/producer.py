@@ -1,0 +1,81 @@
+"""Enqueuing without an app that runs: one by one, many in a transaction, and jobs that wait for others.
+
+The keys say what must become of a job: one that begins with ``doomed`` fails, one with ``orphan`` waits for such a one
+and is cancelled, and of those with ``batch`` all of one batch are there, or none.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+from tests.crash import victim
+
+__all__ = ("produce_steadily",)
+
+_KINDS = ("on_loop", "in_thread", "in_process")
+
+
+def produce_steadily(rate: float) -> None:
+    """Enqueue ``rate`` jobs a second until told to stop."""
+    victim.note("up", "producer")
+    while not (victim.DIRECTORY / "stop").exists():
+        begun = time.monotonic()
+        count = random.choice((_single, _single, _batch, _family, _tragedy))()
+        time.sleep(max(0.0, count / rate * random.uniform(0.5, 1.5) - (time.monotonic() - begun)))
+    while not (victim.DIRECTORY / "end").exists():
+        time.sleep(0.05)
+
+
+def _key(kind: str = "job") -> str:
+    return f"{kind}-{os.getpid()}-{time.time_ns()}"
+
+
+def _work(key: str, number: int) -> tuple[str, int, int]:
+    return key, number, random.choice((0, 0, 0, 1, 5))
+
+
+def _enqueue(key: str, *parents: str) -> None:
+    number = random.randrange(1_000_000)
+    delay = random.choice((None, None, random.random() / 2))
+    victim.app.enqueue(
+        random.choice(_KINDS), _work(key, number), job_id=key, depends_on=list(parents) or None, delay=delay
+    )
+    victim.append("parents", "".join(f"{key} {parent}\n" for parent in parents), is_flushed=True)
+    victim.append("acks", f"{key} {number}\n", is_flushed=True)
+
+
+def _single() -> int:
+    _enqueue(_key())
+    return 1
+
+
+def _batch() -> int:
+    """Many in one transaction. Their keys tell how many there must be; they are not acknowledged one by one."""
+    count, key = random.randint(2, 20), _key("batch")
+    kind = random.choice((victim.on_loop, victim.in_thread))
+    victim.app.enqueue_many(
+        [kind.s(*_work(f"{key}-{n}-{count}", 3)).set(job_id=f"{key}-{n}-{count}") for n in range(count)]
+    )
+    victim.append("acks", "".join(f"{key}-{n}-{count} 3\n" for n in range(count)), is_flushed=True)
+    return count
+
+
+def _family() -> int:
+    """Two parents, a child of both, a grandchild."""
+    one, two, child, grandchild = _key(), _key(), _key(), _key()
+    _enqueue(one)
+    _enqueue(two)
+    _enqueue(child, one, two)
+    _enqueue(grandchild, child)
+    return 4
+
+
+def _tragedy() -> int:
+    """A job that fails, and two that wait in vain."""
+    doomed, orphan, another = _key("doomed"), _key("orphan"), _key("orphan")
+    victim.app.enqueue("doomed", (doomed,), job_id=doomed, delay=random.choice((None, 0.2)))
+    _enqueue(orphan, doomed)
+    _enqueue(another, orphan)
+    return 3

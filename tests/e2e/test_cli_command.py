@@ -1,0 +1,197 @@
+"""The command itself: how it finds the app, how it fails, what it shows to whom."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_shop import Shop
+
+import jobify.cli.output
+from jobify.cli.main import cli
+from jobify.exits import ExitCode
+
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = [
+    ["worker"],
+    ["workers"],
+    ["stats"],
+    ["top"],
+    *(["jobs", name] for name in ("list", "show", "cancel", "retry", "delete", "purge")),
+    *(["schedules", name] for name in ("list", "pause", "resume", "run-now")),
+    *(["queues", name] for name in ("list", "pause", "resume")),
+    *(["db", name] for name in ("migrate", "check", "vacuum")),
+]
+
+
+def command(*arguments: str, cwd: Path, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """``python -m jobify …`` as a process of its own."""
+    start = ["-c", code] if code else ["-m", "jobify"]
+    return subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
+def test_every_command_has_help(shop: Shop, name: list[str]) -> None:
+    answer = shop(*name, "--help")
+    assert answer.code == 0
+    assert f"Usage: jobify {' '.join(name)}" in answer.out
+    assert "<" not in answer.out.split("Options:")[1].replace("<=", ""), "a metavar of the library's own"
+
+
+@pytest.mark.parametrize("name", [[], ["jobs"], ["schedules"], ["queues"], ["db"]], ids=" ".join)
+def test_a_group_without_a_command_shows_its_help(shop: Shop, name: list[str]) -> None:
+    assert "Commands:" in "".join(shop(*name)[1:])
+
+
+def test_the_version_is_shown(shop: Shop) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", shop("--version").out)
+
+
+def test_help_imports_neither_rich_nor_an_app(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['jobify', '--help']\nfrom jobify.__main__ import main\nassert main() == 0\n"
+        "print(*[name for name in ('rich', 'asyncio', 'sqlite3', 'msgspec', 'jobify.app') if name in sys.modules])"
+    )
+    done = command(cwd=tmp_path, code=code)
+    assert done.stdout.splitlines()[-1] == "", done.stderr
+
+
+def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['typer'] = None\nfrom jobify.__main__ import main\nsys.exit(main())"
+    done = command(cwd=tmp_path, code=code)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pip install 'jobify[cli]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# -- the app -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "complaint"),
+    [
+        ("nowhere:app", 2, "There is no module 'nowhere'"),
+        ("shop.nowhere:app", 2, "There is no module 'shop.nowhere'"),
+        ("shop:apple", 2, "Did you mean shop:app?"),
+        ("shop:number", 2, "no Jobify, but of type int. Did you mean shop:app?"),
+        ("shop.py:app", 2, "Name the module, as in an import: shop:app"),
+        ("json:app", 2, "It holds no Jobify at all"),
+        ("broken:app", 1, "ZeroDivisionError: division by zero"),
+        ("lacking:app", 1, "No module named 'surely_missing'"),
+    ],
+)
+def test_an_app_that_is_not_there_is_one_line(shop: Shop, name: str, code: int, complaint: str) -> None:
+    shop.folder.joinpath("broken.py").write_text("1 / 0\n")
+    shop.folder.joinpath("lacking.py").write_text("import surely_missing\n")
+    answer = shop("jobs", "list", "--app", name)
+    assert (answer.code, answer.out) == (code, "")
+    assert complaint in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_no_app_at_all_is_wrong_usage(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBIFY_APP")
+    for name in (["jobs", "list"], ["worker"]):
+        answer = shop(*name)
+        assert answer.code == 2
+        assert "JOBIFY_APP" in answer.err
+
+
+def test_the_app_may_be_named_before_the_command_and_without_its_variable(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBIFY_APP", "nowhere:app")
+    job = shop.add()
+    assert [row["id"] for row in shop("--app", "shop", "jobs", "list").table] == [job]
+
+
+def test_debug_shows_the_traceback(shop: Shop) -> None:
+    shop.folder.joinpath("broken.py").write_text("1 / 0\n")
+    assert 'broken.py", line 1' in shop("--debug", "jobs", "list", "--app", "broken:app").err
+
+
+def test_an_unforeseen_error_is_one_line_as_well(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("two\nlines")
+
+    monkeypatch.setattr("jobify.cli.desk.open_desk", fail)
+    assert shop("jobs", "list")[:] == (1, "", "jobify: ValueError: two lines\n")
+
+
+def test_a_script_gets_exit_codes_and_json_from_a_process(shop: Shop) -> None:
+    job = shop.add()
+    found = command("jobs", "list", "--json", cwd=shop.folder)
+    missing = command("jobs", "show", "nope", cwd=shop.folder)
+    wrong = command("jobs", "lsit", cwd=shop.folder)
+    assert (found.returncode, missing.returncode, wrong.returncode) == (0, 3, 2)
+    assert job in found.stdout
+    assert missing.stderr == "jobify: There is no job 'nope'.\n"
+    assert "Traceback" not in wrong.stderr
+
+
+# -- whom it is shown to -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A terminal of 80 columns."""
+    monkeypatch.setattr(jobify.cli.output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    return monkeypatch
+
+
+def test_a_terminal_shows_as_much_as_it_is_wide(shop: Shop, terminal: pytest.MonkeyPatch) -> None:
+    job = shop.add(queue="a queue with a long name", task="a.module.with.a.long.name:and_a_function")
+    narrow = shop("jobs", "list").out
+    assert job in narrow
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "QUEUE" not in narrow
+    terminal.setenv("COLUMNS", "160")
+    assert "a queue with a long name" in shop("jobs", "list").out
+
+
+def test_a_terminal_is_told_when_there_is_nothing(shop: Shop, terminal: pytest.MonkeyPatch) -> None:
+    assert shop("jobs", "list").out == "No jobs.\n"
+    assert "jobify worker" in shop("workers").out
+
+
+def test_details_and_counts_on_a_terminal(shop: Shop, terminal: pytest.MonkeyPatch) -> None:
+    job = shop.ended(shop.worker(), "failed")
+    shown = shop("jobs", "show", job).out
+    assert "Traceback of attempt 1" in shown
+    assert "ValueError: no box" in shown
+    assert "(all)" in shop("stats").out
+
+
+def test_a_cell_never_breaks_a_line(shop: Shop) -> None:
+    shop.ended(shop.worker(), "failed", task="two\nlines\tand a tab")
+    assert len(shop("jobs", "list").out.splitlines()) == 2
+
+
+# -- what the README says ----------------------------------------------------------------------------------------------
+
+
+def test_the_readme_names_every_command_and_exit_code() -> None:
+    text = README.read_text(encoding="utf-8").split("## Workers")[1].split("\n## ")[0]
+    assert [name for name in map(" ".join, COMMANDS) if f"jobify {name}" not in text] == []
+    assert [code.value for code in ExitCode if not re.search(rf"^\| {code.value} \|", text, re.MULTILINE)] == []
+
+
+def test_the_list_of_commands_here_is_complete() -> None:
+    groups = {group.name: group.typer_instance for group in cli.registered_groups}
+    named = {(command.name,) for command in cli.registered_commands}
+    for name, group in groups.items():
+        assert group is not None
+        named |= {(name, command.name) for command in group.registered_commands}
+    assert named == {tuple(each) for each in COMMANDS}

@@ -1,0 +1,211 @@
+"""Workers as processes of their own, in a folder with an app; and a client of its database in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from jobify import Jobify
+from jobify.records import AttemptRecord, JobRecord
+from jobify.storage import SQLiteStorage
+
+PATIENCE = 40.0
+"""Seconds after which a test that waits has failed. Nothing takes as long; it is no measurement."""
+
+APP = """
+    import asyncio, os, time
+    from pathlib import Path
+    from jobify import Cron, Jobify, RunMode
+    from jobify.storage import SQLiteStorage
+
+    app = Jobify(storage=SQLiteStorage("jobs.db", synchronous="normal"))
+    GO = Path("go")
+
+    def note(text):
+        descriptor = os.open("notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        os.write(descriptor, f"{text} {os.getpid()}\\n".encode())
+        os.close(descriptor)
+
+    def hold(name):
+        note(name)
+        while not GO.exists():
+            time.sleep(0.01)
+        return name
+
+    @app.task(name="quick")
+    async def quick(number):
+        note(f"quick-{number}")
+        return number
+
+    @app.task(name="hold_on_loop")
+    async def hold_on_loop():
+        note("hold_on_loop")
+        while not GO.exists():
+            await asyncio.sleep(0.01)
+        return "held"
+
+    @app.task(name="hold_in_thread")
+    def hold_in_thread():
+        return hold("hold_in_thread")
+"""
+PROCESS_TASK = """
+    @app.task(name="hold_in_process", run_mode=RunMode.PROCESS)
+    def hold_in_process():
+        return hold("hold_in_process")
+"""
+CRON_TASK = """
+    @app.task(name="tick", cron=Cron("* * * * * * *"))
+    async def tick():
+        note("tick")
+"""
+
+
+def wait_for(condition: Callable[[], object], what: str = "it") -> None:
+    """Return when ``condition`` holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} never came true"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+class Site:
+    """The folder. ``code`` is added to the app's module."""
+
+    def __init__(self, folder: Path, *code: str) -> None:
+        self.folder = folder
+        (folder / "plant.py").write_text("".join(map(textwrap.dedent, (APP, *code))))
+        self.app = Jobify(storage=SQLiteStorage(folder / "jobs.db", synchronous="normal"))
+        self.storage = SQLiteStorage(folder / "jobs.db", synchronous="normal")
+        self.storage.open()
+        self._commands: list[Command] = []
+
+    def worker(self, *options: str, is_awaited: bool = True) -> Command:
+        """A worker, at work."""
+        command = Command(self.folder, ["worker", "plant:app", *options])
+        self._commands.append(command)
+        if is_awaited:
+            command.until("At work")
+        return command
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for command in self._commands:
+            command.end()
+        self.storage.close()
+
+    # -- what there is to see ------------------------------------------------------------------------------------------
+
+    def enqueue(self, task: str, *arguments: object, **options: object) -> str:
+        """A job, enqueued from a process that has none of the tasks; its id."""
+        return self.app.enqueue(task, arguments, **options).id  # type: ignore[arg-type]
+
+    def row(self, id: str) -> JobRecord:
+        (row,) = self.storage.get([id])
+        return row
+
+    def until(self, id: str, status: str) -> JobRecord:
+        """The row, when it says so."""
+        wait_for(lambda: self.row(id).status == status, f"{id} {status}")
+        return self.row(id)
+
+    def history(self, id: str) -> list[AttemptRecord]:
+        return self.storage.attempts(id)
+
+    def notes(self) -> list[tuple[str, int]]:
+        """What tasks have written: a text, and the process."""
+        try:
+            lines = (self.folder / "notes").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [(text, int(pid)) for text, pid in (line.split(" ") for line in lines)]
+
+    def until_noted(self, text: str, times: int = 1) -> int:
+        """The process that wrote ``text``, when it is there so many times."""
+        wait_for(lambda: sum(found == text for found, _ in self.notes()) >= times, text)
+        return [pid for found, pid in self.notes() if found == text][-1]
+
+    def go(self) -> None:
+        """Let the tasks that hold return."""
+        (self.folder / "go").touch()
+
+
+Make = Callable[..., Site]
+
+
+class Command:
+    """``python -m jobify …`` in a session of its own, as a terminal would start it; its log is a file."""
+
+    _count = 0
+
+    def __init__(self, folder: Path, arguments: list[str]) -> None:
+        Command._count += 1
+        self._log = folder / f"log-{Command._count}"
+        with open(self._log, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "jobify", *arguments],
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def until(self, text: str, times: int = 1) -> None:
+        """Return when the log says so."""
+
+        def is_said() -> bool:
+            assert self.process.poll() is None or text in self.log, self.log
+            return self.log.count(text) >= times
+
+        wait_for(is_said, text)
+
+    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self.process.kill()
+        self.process.wait()
+
+    def exit_code(self) -> int:
+        """When it has ended by itself."""
+        try:
+            return self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end: {self.log}") from None
+
+    def stop(self) -> int:
+        """Tell it to stop; its exit code."""
+        self.tell()
+        return self.exit_code()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+    def children(self) -> list[int]:
+        """The workers of a supervisor, by what the system says."""
+        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+    def interrupt_group(self) -> None:
+        """What a terminal does at Ctrl-C."""
+        os.killpg(self.pid, signal.SIGINT)

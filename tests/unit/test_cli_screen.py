@@ -1,0 +1,91 @@
+"""The screen of `jobify top` is right at any size of the terminal."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobify.cli.notes import Scene
+from jobify.cli.queues import QueueState
+from jobify.cli.screen import draw
+from jobify.cli.snapshot import Snapshot, Throughput
+from jobify.records import JobRecord, OwnerProfile, OwnerRecord, OwnerRole
+from jobify.words import WORDS
+
+NOW = 1_800_000_000_000_000
+SECOND = 1_000_000
+
+
+def job(number: int, *, progress: float | None = 40.0, is_cancel_requested: bool = False) -> JobRecord:
+    blank = dict.fromkeys(JobRecord._fields)
+    fields = {
+        "id": f"job-{number}",
+        "task": "pack",
+        "status": "running",
+        "started_at": NOW - number * SECOND,
+        "progress": progress,
+        "is_cancel_requested": is_cancel_requested,
+    }
+    return JobRecord(**{**blank, **fields})  # type: ignore[arg-type]
+
+
+def snapshot(*, queues: int = 2, workers: int = 2, running: int = 3, at: int = NOW, done: int = 5) -> Snapshot:
+    profile = OwnerProfile(OwnerRole.WORKER, None, ("pack",), 4)
+    owners = [OwnerRecord(n, "host", 100 + n, NOW, NOW, profile, True) for n in range(workers)]
+    counts = {**dict.fromkeys(WORDS, 1), "complete": done}
+    states = [QueueState(f"queue-{n}", counts, workers, False, "") for n in range(queues)]
+    jobs = [job(n) for n in range(running)]
+    return Snapshot(Scene(owners, frozenset(), at), states, jobs, dict.fromkeys(range(workers), 1))
+
+
+def text(shown: Snapshot, *, width: int = 100, height: int = 40) -> str:
+    return "\n".join(line.plain for line in draw(shown, [1.0, 2.0], name="shop.db", width=width, height=height))
+
+
+@given(
+    st.integers(1, 250),
+    st.integers(1, 120),
+    st.builds(snapshot, queues=st.integers(0, 60), workers=st.integers(0, 60), running=st.integers(0, 60)),
+    st.lists(st.floats(0, 1e6), max_size=120),
+)
+def test_it_fits_any_terminal(width: int, height: int, shown: Snapshot, rates: list[float]) -> None:
+    lines = draw(shown, rates, name="shop.db", width=width, height=height)
+    assert 0 < len(lines) <= height
+    assert max(line.cell_len for line in lines) <= width
+
+
+def test_all_is_there_when_there_is_room() -> None:
+    shown = text(snapshot())
+    for part in ("queue-0", "queue-1", "100", "101", "job-0", "job-2", "40%", "jobs/s"):
+        assert part in shown
+
+
+def test_what_is_missing_is_counted() -> None:
+    shown = text(snapshot(queues=3, workers=2, running=50), height=24)
+    assert "queue-2" in shown
+    assert "… and 4" in shown.splitlines()[-1]
+    assert len(shown.splitlines()) == 24
+
+
+def test_one_crowded_section_does_not_push_the_others_out() -> None:
+    shown = text(snapshot(queues=80, workers=80, running=80), height=24)
+    assert all(head in shown for head in ("QUEUE", "WORKER", "RUNNING TASK"))
+
+
+def test_a_small_terminal_keeps_the_head() -> None:
+    assert "jobify top" in text(snapshot(), width=40, height=3)
+    assert "40%" in text(snapshot(), width=60)
+
+
+def test_a_job_that_is_asked_to_stop_says_so() -> None:
+    shown = snapshot(running=0)._replace(running=[job(1, progress=None, is_cancel_requested=True)])
+    assert "asked to stop" in text(shown)
+
+
+def test_throughput_is_what_ended_between_two_looks() -> None:
+    throughput = Throughput()
+    assert throughput.rates() == []
+    throughput.note(snapshot(at=NOW, done=10))
+    throughput.note(snapshot(at=NOW + 2 * SECOND, done=30))
+    throughput.note(snapshot(at=NOW + 3 * SECOND, done=0))  # deleted meanwhile
+    assert throughput.rates() == [20.0, 0.0]
