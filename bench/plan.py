@@ -100,9 +100,7 @@ EXPERIMENTS = (
         count=10_000,
         quick_count=50,
         ours=DEFAULT,
-        metrics=(
-            Metric("per_second", "the same, our FULL (the default) against their NORMAL", "/s"),
-        ),
+        metrics=(Metric("per_second", "the same, our FULL (the default) against their NORMAL", "/s"),),
         rivals=the_peer(per_second=at_least_times(6)),
     ),
     Experiment(

@@ -111,7 +111,9 @@ QUEUE_EXPERIMENTS = (
             Metric("memory_mb", "… memory", "MB"),
         ),
         rivals=(
-            Rival(_FLEXIQ, DEFAULT, {"cpu_percent": at_most(0.2, "%"), "memory_mb": at_most(45, "MB")}, product="flexiq"),
+            Rival(
+                _FLEXIQ, DEFAULT, {"cpu_percent": at_most(0.2, "%"), "memory_mb": at_most(45, "MB")}, product="flexiq"
+            ),
             Rival(_HUEY, DEFAULT, product="huey"),
         ),
     ),

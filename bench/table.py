@@ -21,10 +21,11 @@ Durations, shares and memory: less is better. Rates (`/s`): more is better.
 |---|---|---:|---:|---:|---:|---|
 {rows}
 
-The SQLite storage of jobify 0.14.0 always uses WAL with `synchronous=NORMAL`: after a power cut its last commits may be missing.
-Ours is measured with the same setting, and with `FULL`, its default, where the table says so. That release deletes a job's
-row when the job ends; ours keeps the row with the outcome and the result. FlexiQ does not flush its commits either.
-huey flushes each one as it comes (FULL); it has no option for NORMAL, so there the pragma is set on its connection.
+The SQLite storage of jobify 0.14.0 always uses WAL with `synchronous=NORMAL`: after a power cut its last commits may be
+missing. Ours is measured with the same setting, and with `FULL`, its default, where the table says so. That release
+deletes a job's row when the job ends; ours keeps the row with the outcome and the result. FlexiQ does not flush its
+commits either. huey flushes each one as it comes (FULL); it has no option for NORMAL, so there the pragma is set on its
+connection.
 
 To repeat it: `make bench` (minutes, on an otherwise idle machine).
 """

@@ -10,9 +10,10 @@ import json
 import os
 from typing import Any
 
+from measuring import argument, percentile, report
+
 from jobify import Jobify
 from jobify.storage import SQLiteStorage
-from measuring import argument, percentile, report
 
 __all__ = ("DATABASE", "argument", "make_app", "percentile", "report")
 

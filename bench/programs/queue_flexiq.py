@@ -14,13 +14,13 @@ queue = Queue(db_path="bench.db", **settings())
 logging.getLogger("flexiq").setLevel(logging.WARNING)  # two lines per job would be measured, too
 
 
-@queue.task(name="noop")
+@queue.task(name="noop")  # type: ignore[untyped-decorator]  # it has no types here
 def noop(number: int) -> int:
     ran()
     return number
 
 
-@queue.task(name="measure")
+@queue.task(name="measure")  # type: ignore[untyped-decorator]  # it has no types here
 def measure(sent_ns: int) -> None:
     picked_up(sent_ns)
 

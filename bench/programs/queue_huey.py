@@ -28,13 +28,13 @@ huey = SqliteHuey("bench", filename="bench.db", **({"storage_class": _NormalStor
 logging.getLogger("huey").setLevel(logging.WARNING)
 
 
-@huey.task()
+@huey.task()  # type: ignore[untyped-decorator]  # it has no types here
 def noop(number: int) -> int:
     ran()
     return number
 
 
-@huey.task()
+@huey.task()  # type: ignore[untyped-decorator]  # it has no types here
 def measure(sent_ns: int) -> None:
     picked_up(sent_ns)
 

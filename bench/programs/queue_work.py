@@ -130,10 +130,10 @@ class _Worker:
 
     def __init__(self, product: Product) -> None:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-        self._log = Path("worker.log").open("wb")
-        self._process = subprocess.Popen(
-            product.worker, env=environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        with Path("worker.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                product.worker, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     def __enter__(self) -> _Worker:
         return self
@@ -141,7 +141,6 @@ class _Worker:
     def __exit__(self, *_: object) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._log.close()
 
     def cpu_seconds(self) -> float:
         """User and system time of the group so far."""
