@@ -29,7 +29,7 @@ from jobify.status import JobStatus
 from jobify.triggers import Triggers
 from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
 
-__version__ = "0.1.0"
+__version__ = "0.15.0"
 
 Jobber = Jobify
 """The older name of :class:`Jobify`."""

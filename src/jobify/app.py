@@ -16,7 +16,7 @@ from jobify.crontab import CronFactory, create_crontab
 from jobify.engine.backend import Backend
 from jobify.engine.engine import Engine
 from jobify.exceptions import ApplicationStateError, ConfigurationError
-from jobify.identifiers import new_id
+from jobify.identifiers import is_storable, new_id
 from jobify.job import Job
 from jobify.lifespan import Exits, Turns, enter_lifespans
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
@@ -121,7 +121,7 @@ class Jobify(Router):
         )
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
-        self._clock: Clock = clock or SystemClock()
+        self._clock = _clock(clock)
         self._engine: Engine | None = None
         self._exits = Exits()
         self._turns = Turns()
@@ -238,7 +238,9 @@ class Jobify(Router):
 
     def find_job(self, id_: str) -> Job[Any] | None:
         """The handle of a waiting or running job, None if there is none with this id."""
-        return None if self._engine is None else self._engine.overview.find(id_)
+        if self._engine is None or not (isinstance(id_, str) and is_storable(id_)):
+            return None
+        return self._engine.overview.find(id_)
 
     def get_active_jobs(self) -> list[Job[Any]]:
         """The handles of all waiting and running jobs of this app's tasks."""
@@ -250,6 +252,8 @@ class Jobify(Router):
         An endless cron makes this wait for ever. SIGINT and SIGTERM end the wait: it returns, the app can be shut
         down in order, and the signal is delivered after that.
         """
+        if timeout is not None:
+            timeout = check_duration(timeout, what="timeout of wait_all()")
         engine = self._require_engine("wait for all jobs")
         loop = asyncio.get_running_loop()
         waiting = loop.create_task(engine.wait_all())
@@ -273,6 +277,10 @@ class Jobify(Router):
     def now(self) -> Microseconds:
         """The app's clock: microseconds since the epoch."""
         return self._clock.now()
+
+    def require_started(self) -> None:
+        """See :class:`~jobify.schedule.Scheduler`."""
+        self._require_engine("schedule a job")
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
@@ -316,6 +324,17 @@ def _zone(tz: Any) -> ZoneInfo:
     if not isinstance(tz, ZoneInfo):
         raise ConfigurationError(f"tz is {tz!r}; it must be a ZoneInfo, for example ZoneInfo('Europe/Berlin').")
     return tz
+
+
+def _clock(clock: Any) -> Clock:
+    if clock is None:
+        return SystemClock()
+    if isinstance(clock, type) or not (callable(getattr(clock, "now", None)) and hasattr(clock, "monotonic")):
+        raise ConfigurationError(
+            f"clock is {clock!r}; it must be an object with now() and monotonic(), such as SystemClock()."
+        )
+    checked: Clock = clock
+    return checked
 
 
 def _storage(storage: Any) -> Storage:

@@ -114,3 +114,8 @@ class OuterContext:
     schedule_hook: Callable[[], asyncio.Handle]
     """Hands the stored job to the engine."""
     schedule_builder: ScheduleBuilder[Any]
+
+    @property
+    def app(self) -> Any:
+        """The app that the job is scheduled with."""
+        return self.jobify_config.app

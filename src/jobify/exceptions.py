@@ -15,6 +15,7 @@
     │   │       ├── JobCancelledError                        status CANCELLED
     │   │       └── JobPermanentlyFailedError                status PERMANENTLY_FAILED
     │   ├── JobTimeoutError(TimeoutError)            raised inside an attempt that ran out of time
+    │   ├── AppStoppedError                          the app was shut down before the job had ended
     │   ├── JobLostError                             the process that ran the job died
     │   ├── ProcessDiedError                         the child process that ran a PROCESS task died
     │   │   └── ProcessStartError                    ... before it could run anything
@@ -36,6 +37,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = (
+    "AppStoppedError",
     "ApplicationStateError",
     "BaseJobifyError",
     "ConfigurationError",
@@ -144,12 +146,20 @@ class JobNotCompletedError(BaseJobifyError):
 
 
 class JobFailedError(BaseJobifyError):
-    """The job ended without a value. ``reason`` is readable; the original exception is the ``__cause__``."""
+    """The job ended without a value.
 
-    def __init__(self, job_id: str, reason: str) -> None:
+    ``reason`` is what the original exception says; that exception itself is the ``__cause__``, and the message names
+    its type (``kind``), too.
+    """
+
+    verb = "failed"
+
+    def __init__(self, job_id: str, reason: str, kind: str | None = None) -> None:
         self.job_id = job_id
         self.reason = reason
-        super().__init__(f"Job {job_id!r} failed: {reason}")
+        self.kind = kind
+        said = ": ".join(filter(None, (kind, reason)))
+        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {said}")
 
 
 class JobUnsuccessfulError(JobFailedError, JobNotCompletedError):
@@ -160,11 +170,6 @@ class JobUnsuccessfulError(JobFailedError, JobNotCompletedError):
     """
 
     verb = "ended without a result"
-
-    def __init__(self, job_id: str, reason: str) -> None:
-        self.job_id = job_id
-        self.reason = reason
-        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {reason}")
 
 
 class JobTimedOutError(JobUnsuccessfulError):
@@ -192,6 +197,18 @@ class JobTimeoutError(BaseJobifyError, TimeoutError):
         self.job_id = job_id
         self.timeout = timeout
         super().__init__(f"Job {job_id!r} exceeded its timeout of {timeout:g} seconds.")
+
+
+class AppStoppedError(BaseJobifyError):
+    """The ``exception`` of a handle whose app was shut down before the job had ended; its status is CANCELLED.
+
+    ``is_stored``: the job stays in the database and runs at the next start. Else it was in memory, and is gone.
+    """
+
+    def __init__(self, *, is_stored: bool) -> None:
+        self.is_stored = is_stored
+        after = "It is stored, and runs at the next start." if is_stored else "It was kept in memory only, and is gone."
+        super().__init__(f"The app was shut down before the job had ended. {after}")
 
 
 class JobLostError(BaseJobifyError):

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from jobify.clock import from_datetime, to_datetime
 from jobify.exceptions import (
+    ApplicationStateError,
+    AppStoppedError,
     JobCancelledError,
     JobFailedError,
     JobNotCompletedError,
     JobPermanentlyFailedError,
     JobTimedOutError,
-    JobUnsuccessfulError,
+    RemoteError,
     ResultNotStoredError,
     shown,
 )
@@ -29,7 +31,8 @@ __all__ = ("Job", "JobDesk")
 
 ReturnT = TypeVar("ReturnT")
 
-_UNSUCCESSFUL: dict[JobStatus, type[JobUnsuccessfulError]] = {
+_UNSUCCESSFUL: dict[JobStatus, type[JobFailedError]] = {
+    JobStatus.FAILED: JobFailedError,
     JobStatus.TIMEOUT: JobTimedOutError,
     JobStatus.CANCELLED: JobCancelledError,
     JobStatus.PERMANENTLY_FAILED: JobPermanentlyFailedError,
@@ -132,8 +135,8 @@ class Job(Generic[ReturnT]):
         return self._cron_context is not None
 
     def is_done(self) -> bool:
-        """Whether the job has ended and can not run again."""
-        return self.status in ENDED
+        """Whether the job has ended and can not run again, or was left out by an outer middleware and never will."""
+        return self.status in ENDED or (self.status is JobStatus.PENDING and self._last_end is JobStatus.PENDING)
 
     def is_reschedulable(self) -> bool:
         """Whether a further run may be planned: False once cancelled or permanently failed."""
@@ -151,14 +154,14 @@ class Job(Generic[ReturnT]):
                 if isinstance(self._value, ResultNotStoredError):
                     raise self._value
                 return cast("ReturnT", self._value)
-            case None if self.status is JobStatus.PENDING:
+            case JobStatus.PENDING if self.status is JobStatus.PENDING:
                 raise JobNotCompletedError("The job was never scheduled: an outer middleware stopped it.")
-            case None:
+            case None | JobStatus.PENDING:
                 raise JobNotCompletedError
-            case JobStatus.FAILED:
-                raise JobFailedError(self.id, _reason(self.exception)) from self.exception
+            case JobStatus.CANCELLED if self.exception is None:
+                raise JobCancelledError(self.id, "somebody has asked for it.")
             case ended:
-                raise _UNSUCCESSFUL[ended](self.id, _reason(self.exception)) from self.exception
+                raise _UNSUCCESSFUL[ended](self.id, *_reason(self.exception)) from self.exception
 
     # -- waiting and cancelling ----------------------------------------------------------------------------------------
 
@@ -194,8 +197,12 @@ class Job(Generic[ReturnT]):
         Waiting: it will not run. Running: it is interrupted, and this returns when it has stopped (an async task gets
         CancelledError, a process is killed, a thread is told to stop and its result discarded);
         ``interrupt=False`` leaves a running attempt alone. Ended: nothing happens. A cron job gets no further run.
+
+        A shutdown leaves a handle CANCELLED while its durable job waits for the next start: that job is out of this
+        handle's reach, and :class:`ApplicationStateError` says how to cancel it.
         """
         if self.status in ENDED:
+            self._require_within_reach()
             return
         if self._desk is not None:
             await self._desk.cancel(self, interrupt=interrupt)
@@ -205,6 +212,14 @@ class Job(Generic[ReturnT]):
         if self._unregister is not None:
             self._unregister(self.id)
         self.end(JobStatus.CANCELLED)
+
+    def _require_within_reach(self) -> None:
+        if isinstance(self.exception, AppStoppedError) and self.exception.is_stored:
+            raise ApplicationStateError(
+                operation=f"cancel job {self.id!r}",
+                reason="The app of this handle was shut down; the job is stored, and runs at the next start.",
+                solution=f"Start the app, and there: await app.find_job({self.id!r}).cancel().",
+            )
 
     # -- what the engine tells the handle ------------------------------------------------------------------------------
 
@@ -234,6 +249,11 @@ class Job(Generic[ReturnT]):
         self._last_end = status
         self.status = status
         self._wake()
+
+    def leave_out(self) -> None:
+        """The outer middleware is through; if it has not passed the job on, it never will run."""
+        if self.status is JobStatus.PENDING:
+            self._last_end = JobStatus.PENDING
 
     def end(self, status: JobStatus, exc: Exception | None = None) -> None:
         """The job ended outside a run of its own: cancelled, stopped, or out of runs."""
@@ -270,5 +290,12 @@ class Job(Generic[ReturnT]):
                 waiter.set_result(None)
 
 
-def _reason(error: BaseException | None) -> str:
-    return "no reason was recorded" if error is None else f"{type(error).__name__}: {shown(error)}"
+def _reason(error: BaseException | None) -> tuple[str, str | None]:
+    """What an exception says, and its type."""
+    match error:
+        case None:
+            return "no reason was recorded", None
+        case RemoteError():
+            return error.message, error.type_name
+        case _:
+            return shown(error), type(error).__name__

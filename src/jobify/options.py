@@ -10,6 +10,7 @@ from typing import Any, TypedDict, cast
 
 from jobify.cron import Cron
 from jobify.exceptions import ConfigurationError
+from jobify.identifiers import check_text
 from jobify.retry import SmartRetry, as_retry
 from jobify.types import MappingExceptionHandlers
 
@@ -58,6 +59,7 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
     check_handlers(options.get("exception_handlers"), f"task {task!r}")
     if "name" in options and not options["name"].strip():
         raise ConfigurationError(f"The name of task {task!r} is empty. Leave it out, or give it a name.")
+    check_text(task, what="name of a task")
     if "retry" in options:
         options["retry"] = as_retry(options["retry"])
     if "timeout" in options:

@@ -32,6 +32,8 @@ class Plugins(MutableSet[Plugin]):
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self._by_identity: dict[int, Plugin] = {}
+        if not isinstance(plugins, Iterable) or isinstance(plugins, str):
+            raise ConfigurationError(f"plugins is {plugins!r}; it must be a list of plugins, such as [Metrics()].")
         for plugin in plugins:
             self.add(plugin)
 
@@ -49,6 +51,8 @@ class Plugins(MutableSet[Plugin]):
 
     def add(self, value: Plugin) -> None:
         """Register a plugin; once is enough. ConfigurationError if it is none."""
+        if isinstance(value, type):
+            raise ConfigurationError(f"A plugin is an object, not a class. Did you mean {value.__name__}()?")
         if not isinstance(value, Plugin):
             raise ConfigurationError(f"{value!r} is no plugin: it needs async startup(app) and async shutdown().")
         self._by_identity[id(value)] = value

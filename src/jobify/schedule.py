@@ -15,6 +15,7 @@ from msgspec import Struct
 from jobify.clock import from_datetime, seconds, to_datetime
 from jobify.cron import Cron, as_cron
 from jobify.exceptions import ConfigurationError
+from jobify.identifiers import check_text
 from jobify.job import Job
 from jobify.options import RouteOptions, check_duration
 from jobify.signature import FuncSpec
@@ -61,6 +62,10 @@ class Scheduler(Protocol):
 
     def now(self) -> Microseconds:
         """The time of the app's clock."""
+        ...
+
+    def require_started(self) -> None:
+        """ApplicationStateError unless orders are taken now."""
         ...
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
@@ -141,6 +146,8 @@ class ScheduleBuilder(Generic[ReturnT]):
         0 is at once; a negative, infinite or NaN delay is a ValueError.
         """
         check_duration(seconds, what="delay")
+        if now is not None and not isinstance(now, datetime):
+            raise ConfigurationError(f"delay() takes a datetime as now, not {now!r}. Leave it out to count from now.")
         return self._submit(due_at=self._after(seconds, now), job_id=job_id, is_replace=replace)
 
     def at(
@@ -186,9 +193,13 @@ class ScheduleBuilder(Generic[ReturnT]):
         is_replace: bool = False,
         is_force: bool = False,
     ) -> _Submitted[ReturnT]:
-        is_chosen = job_id is not None or cron is not None  # a schedule is found again by its id, so it needs one
-        if is_chosen and not (isinstance(job_id, str) and job_id):
-            raise ConfigurationError(f"The job_id is {job_id!r}; it must be a text that is not empty.")
+        if job_id is not None:
+            check_text(job_id, what="job_id")
+        elif cron is not None:
+            raise ConfigurationError(
+                "A schedule needs a job_id, by which it is found again, after a restart too. Give it one: "
+                f"cron({cron.expression!r}, job_id='nightly')."
+            )
         try:
             return self._scheduler.submit(
                 Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from jobify.crontab import CronFactory
+from jobify.exceptions import ConfigurationError
 from jobify.serializers import Serializer
 from jobify.storage.base import Storage
 from jobify.typeadapter import Dumper, Loader
@@ -25,6 +26,10 @@ class WorkerPools:
 
     threadpool: ThreadPoolExecutor | None = None
     processpool: ProcessPoolExecutor | None = None
+
+    def __post_init__(self) -> None:
+        _check_pool("threadpool_executor", self.threadpool, "ThreadPoolExecutor", other="ProcessPoolExecutor")
+        _check_pool("processpool_executor", self.processpool, "ProcessPoolExecutor", other="ThreadPoolExecutor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +62,22 @@ class JobifyConfiguration:
     uuid_generator: UUIDGenerator
     limits: Limits
     app_started: bool = False
+
+    def __post_init__(self) -> None:
+        _check_function("cron_factory", self.cron_factory, "a function (expression) that gives a CronParser")
+        _check_function("loop_factory", self.getloop, "a function () that gives an event loop")
+        _check_function("uuid_generator", self.uuid_generator, "a function () that gives an id, such as uuid.uuid4")
+
+
+def _check_pool(option: str, pool: Any, kind: str, *, other: str) -> None:
+    """The kinds are told apart by name: to import the class of processes would bring multiprocessing along."""
+    kinds = {base.__name__ for base in type(pool).__mro__}
+    if pool is not None and (not isinstance(pool, Executor) or other in kinds):
+        raise ConfigurationError(
+            f"{option} is {pool!r}; it must be a {kind}. Leave it out for a pool of the app's own."
+        )
+
+
+def _check_function(option: str, value: Any, what: str) -> None:
+    if not callable(value):
+        raise ConfigurationError(f"{option} is {value!r}; it must be {what}.")

@@ -38,3 +38,4 @@ class CronTrigger:
 
 
 Triggers: TypeAlias = Push | At | CronTrigger
+"""When a job is to run, as outer middleware sees it: ``context.trigger``."""

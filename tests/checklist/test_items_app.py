@@ -124,7 +124,7 @@ def test_item_012_loader(tmp_path: Path) -> None:
     assert restored_argument(tmp_path, "abc", dumper=Upper(), loader=Upper()) == "abc"
 
 
-def test_item_013_storage_default_is_sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_item_013_x8_storage_default_is_sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert isinstance(Jobify().configs.storage, SQLiteStorage)
     assert isinstance(Jobify(storage=None).configs.storage, SQLiteStorage)
@@ -134,7 +134,7 @@ def test_item_013_storage_default_is_sqlite(monkeypatch: pytest.MonkeyPatch, tmp
     assert isinstance(own, Storage)
 
 
-def test_item_013_a_file_in_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_item_013_rule_16_a_file_in_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
     async def main(storage: Any) -> None:
@@ -386,7 +386,7 @@ def test_item_024_plugins_in_order() -> None:
     assert log == [f"{name} down" for name in reversed(names)]
 
 
-def test_item_025_uuid_generator() -> None:
+def test_item_025_x15_uuid_generator() -> None:
     async def ids(**options: Any) -> list[str]:
         app = Jobify(storage=False, **options)
 
@@ -504,7 +504,7 @@ def test_item_028_startup() -> None:
     asyncio.run(main())
 
 
-def test_item_028_startup_errors_are_runtime_errors() -> None:
+def test_item_028_x10_startup_errors_are_runtime_errors() -> None:
     """A configuration that cannot start, and a router that fails to."""
 
     @asynccontextmanager

@@ -61,7 +61,7 @@ def task(app: Jobify, name: str) -> Any:
     return next(route for route in app.routes if route.name == name)
 
 
-def test_item_062_statuses() -> None:
+def test_item_062_x9_statuses() -> None:
     names = ["PENDING", "SCHEDULED", "RUNNING", "CANCELLED", "SUCCESS", "FAILED", "TIMEOUT", "PERMANENTLY_FAILED"]
     assert {status.name for status in JobStatus} == set(names)
     for status in JobStatus:
@@ -124,7 +124,7 @@ def test_item_065_status() -> None:
     in_app(body)
 
 
-def test_item_066_exec_at_is_aware() -> None:
+def test_item_066_x13_exec_at_is_aware() -> None:
     async def body(app: Jobify) -> None:
         tokyo = ZoneInfo("Asia/Tokyo")
         builder = task(app, "add").schedule(1, 2)
@@ -205,7 +205,7 @@ def test_item_070_result() -> None:
     in_app(body)
 
 
-def test_item_070_no_result_can_come() -> None:
+def test_item_070_x1_no_result_can_come() -> None:
     """Timed out, cancelled, given up: both readings of the documentation hold, and the message says what happened."""
 
     async def body(app: Jobify) -> None:
@@ -355,7 +355,7 @@ def test_item_075_is_reschedulable() -> None:
         assert job.is_reschedulable() is not is_over
 
 
-def test_item_076_constructor_and_hooks() -> None:
+def test_item_076_x19_constructor_and_hooks() -> None:
     async def main() -> None:
         unregistered: list[str] = []
         job = Job[int](job_id="1", storage=None, exec_at=NOON, unregister_hook=unregistered.append)

@@ -79,7 +79,7 @@ def test_item_094_change_the_arguments() -> None:
     assert result_with(Other()) == 5
 
 
-def test_item_094_stop_the_chain() -> None:
+def test_item_094_rule_06_stop_the_chain() -> None:
     class Stop(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             return "stopped"

@@ -42,7 +42,7 @@ def test_item_043_max_runs() -> None:
     asyncio.run(main())
 
 
-def test_item_044_max_failures() -> None:
+def test_item_044_x4_max_failures() -> None:
     assert Cron("* * * * *").max_failures == 10
     for wrong in (0, -1):
         with pytest.raises(ValueError):
@@ -70,7 +70,7 @@ def test_item_045_misfire_policy() -> None:
     assert Cron("* * * * *", misfire_policy=grace).misfire_policy == grace
 
 
-def test_item_046_start_date() -> None:
+def test_item_046_x7_start_date() -> None:
     assert Cron("* * * * *").start_date is None
 
     async def main() -> None:

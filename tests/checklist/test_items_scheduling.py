@@ -40,7 +40,13 @@ def test_item_077_builder() -> None:
     async def add(x: int, y: int = 2) -> int:
         return x + y
 
-    builder = add.schedule(1)
+    async def main() -> ScheduleBuilder[int]:
+        async with app:
+            with pytest.raises(TypeError, match="'x'"):
+                add.schedule()  # type: ignore[call-arg]
+            return add.schedule(1)
+
+    builder = asyncio.run(main())
     assert isinstance(builder, ScheduleBuilder)
     assert get_origin(ScheduleBuilder[int]) is ScheduleBuilder
     assert builder.name == "add"
@@ -50,8 +56,6 @@ def test_item_077_builder() -> None:
     assert builder.func_spec.type_params["x"] is int
     assert list(builder.func_spec.signature.parameters) == ["x", "y"]
     assert builder.func_spec.inject_params == {}
-    with pytest.raises(TypeError, match="'x'"):
-        add.schedule()  # type: ignore[call-arg]
 
 
 def assert_parameters(method: Any, expected: dict[str, Any]) -> None:
@@ -174,13 +178,18 @@ def test_bad_arguments_of_the_builder_are_refused_and_nothing_is_stored() -> Non
 
 
 def test_item_082_now() -> None:
-    builder = Jobify(storage=False).task(lambda: None, name="noop").schedule()
-    now = builder.now()
+    async def main() -> datetime:
+        app = Jobify(storage=False)
+        task = app.task(lambda: None, name="noop")
+        async with app:
+            return task.schedule().now()
+
+    now = asyncio.run(main())
     assert now.utcoffset() == timedelta(0)
     assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_item_083_replace_and_force() -> None:
+def test_item_083_rule_11_replace_and_force() -> None:
     async def main() -> None:
         layer = CountingOuter()
         app = Jobify(storage=False, outer_middleware=[layer])
@@ -219,7 +228,7 @@ class CountingOuter(BaseOuterMiddleware):
         return await call_next(context)
 
 
-def test_item_084_job_context() -> None:
+def test_item_084_x11_job_context() -> None:
     assert issubclass(JobContext, tuple)
     assert JobContext._fields[:7] == (
         "job", "state", "runnable", "request_state", "route_options", "jobify_config", "schedule_builder",

@@ -92,7 +92,7 @@ def test_item_036_retry() -> None:
     assert failing_attempts(SmartRetry(retries=3, initial_delay=0.001)) == 4
 
 
-def test_item_036_a_number_is_a_smart_retry() -> None:
+def test_item_036_x6_rule_09_a_number_is_a_smart_retry() -> None:
     app = Jobify(storage=False)
     assert app.task(process_id, retry=3).options["retry"] == SmartRetry(retries=3)
     for wrong in (-1, 1.5, "3", True):

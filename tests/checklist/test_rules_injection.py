@@ -71,7 +71,7 @@ def check(found: Injected, job: Job[Any], app: Jobify) -> None:
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "thread"])
-def test_every_type(is_async: bool, tmp_path: Path) -> None:
+def test_rule_05_every_type(is_async: bool, tmp_path: Path) -> None:
     def plain(
         x: int,
         context: JobContext = INJECT,
@@ -130,7 +130,7 @@ def test_injected_values_are_not_stored(tmp_path: Path) -> None:
     run(main())
 
 
-def test_without_an_annotation() -> None:
+def test_rule_05_without_an_annotation() -> None:
     for node in (Jobify(storage=False), JobRouter()):
         with pytest.raises(ValueError, match=r"'context'.*requires a type annotation for INJECT"):
 
@@ -138,7 +138,7 @@ def test_without_an_annotation() -> None:
             def work(context=INJECT) -> None: ...  # type: ignore[no-untyped-def]  # that is the point
 
 
-def test_of_an_unknown_type() -> None:
+def test_rule_05_of_an_unknown_type() -> None:
     async def main() -> None:
         app = Jobify(storage=False)
 
@@ -222,7 +222,7 @@ def test_annotated() -> None:
     run(main())
 
 
-def test_what_is_passed_explicitly_is_replaced() -> None:
+def test_rule_05_what_is_passed_explicitly_is_replaced() -> None:
     async def main() -> None:
         app = Jobify(storage=False)
 

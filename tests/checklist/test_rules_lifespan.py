@@ -15,7 +15,7 @@ from jobify.middleware import BaseMiddleware, BaseOuterMiddleware, CallNext, Cal
 from support import run
 
 
-def test_what_it_yields_is_merged_into_the_state() -> None:
+def test_rule_18_what_it_yields_is_merged_into_the_state() -> None:
     for yielded in ({"db": "pool"}, MappingProxyType({"db": "pool"}), State({"db": "pool"})):
 
         @asynccontextmanager
@@ -93,7 +93,7 @@ def test_what_is_no_mapping_is_refused() -> None:
     run(main())
 
 
-def test_it_gets_the_real_app() -> None:
+def test_b37_it_gets_the_real_app() -> None:
     """Story B37."""
 
     @asynccontextmanager
@@ -109,7 +109,7 @@ def test_it_gets_the_real_app() -> None:
     run(main())
 
 
-def test_routers_have_their_own() -> None:
+def test_b37_rule_18_routers_have_their_own() -> None:
     """Each gets its router, after the one above has been entered; they are left in reverse."""
     log: list[str] = []
 
@@ -201,7 +201,7 @@ class OuterLayer(BaseOuterMiddleware, Extension):
         return await call_next(context)
 
 
-def test_plugins_and_the_middleware_that_are_plugins() -> None:
+def test_b39_plugins_and_the_middleware_that_are_plugins() -> None:
     async def main() -> None:
         log: list[str] = []
         shared, inner = Layer(log, "shared"), Layer(log, "inner")

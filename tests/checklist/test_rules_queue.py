@@ -66,7 +66,7 @@ MIXED = [(priority, number) for number in range(8) for priority in (0, 1, 2)]
 
 
 @pytest.mark.parametrize("is_sync", [False, True], ids=["async", "thread"])
-def test_higher_priorities_first_and_equal_ones_in_order(is_sync: bool) -> None:
+def test_b29_rule_21_higher_priorities_first_and_equal_ones_in_order(is_sync: bool) -> None:
     async def main() -> None:
         yard = Yard(is_sync=is_sync)
         async with yard.app:
@@ -79,7 +79,7 @@ def test_higher_priorities_first_and_equal_ones_in_order(is_sync: bool) -> None:
     run(main())
 
 
-def test_other_queues() -> None:
+def test_rule_21_other_queues() -> None:
     async def main(queue: Any, expected: list[Any]) -> None:
         yard = Yard(queue)
         async with yard.app:
@@ -93,7 +93,7 @@ def test_other_queues() -> None:
     run(main(asyncio.LifoQueue(), MIXED[::-1]))
 
 
-def test_workers_bound_what_runs_at_once() -> None:
+def test_rule_21_workers_bound_what_runs_at_once() -> None:
     async def main() -> None:
         app = Jobify(storage=False, middleware=[QueueMiddleware(workers=3)])
         at_work, most = 0, 0
@@ -113,7 +113,7 @@ def test_workers_bound_what_runs_at_once() -> None:
     run(main())
 
 
-def test_a_full_queue_holds_jobs_back() -> None:
+def test_rule_21_a_full_queue_holds_jobs_back() -> None:
     async def main() -> None:
         queue: asyncio.Queue[Item] = asyncio.PriorityQueue(2)
         yard = Yard(queue)
@@ -132,7 +132,7 @@ def test_a_full_queue_holds_jobs_back() -> None:
     run(main())
 
 
-def test_queued_jobs_are_scheduled() -> None:
+def test_b29_queued_jobs_are_scheduled() -> None:
     async def main() -> None:
         yard = Yard()
         async with yard.app:
@@ -150,7 +150,7 @@ def test_queued_jobs_are_scheduled() -> None:
 
 
 @pytest.mark.parametrize("interrupt", [True, False])
-def test_a_queued_job_that_is_cancelled_never_runs(interrupt: bool) -> None:
+def test_b29_a_queued_job_that_is_cancelled_never_runs(interrupt: bool) -> None:
     async def main() -> None:
         yard = Yard()
         async with yard.app:
@@ -183,7 +183,7 @@ def test_a_job_that_waits_for_room_can_be_cancelled() -> None:
     run(main())
 
 
-def test_workers_survive_everything() -> None:
+def test_b28_workers_survive_everything() -> None:
     """Story B28: cancels, errors of every kind, timeouts; more of each than there are workers."""
 
     async def main() -> None:
@@ -237,7 +237,7 @@ def test_workers_survive_everything() -> None:
     run(main())
 
 
-def test_metadata_none_and_other_priorities() -> None:
+def test_b29_metadata_none_and_other_priorities() -> None:
     async def main() -> None:
         app = Jobify(storage=False, middleware=[QueueMiddleware(workers=1)])
         without = app.task(lambda: "without", metadata=None)
@@ -255,7 +255,7 @@ def test_metadata_none_and_other_priorities() -> None:
     run(main())
 
 
-def test_the_timeout_does_not_count_the_queue() -> None:
+def test_b29_the_timeout_does_not_count_the_queue() -> None:
     async def main() -> None:
         app = Jobify(storage=False, middleware=[QueueMiddleware(workers=1)])
         long = app.task(functools.partial(asyncio.sleep, 0.1), name="long")
@@ -286,7 +286,7 @@ def test_retries_line_up_again() -> None:
     run(main())
 
 
-def test_a_shutdown_does_not_run_the_queue_empty(tmp_path: Path) -> None:
+def test_b29_a_shutdown_does_not_run_the_queue_empty(tmp_path: Path) -> None:
     """What has not got its turn is given back; it runs at the next start."""
     ran: list[int] = []
 

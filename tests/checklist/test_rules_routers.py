@@ -20,11 +20,11 @@ from support import durable, run
 # -- 1. names ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_name_is_module_and_qualname() -> None:
+def test_rule_01_x18_a_name_is_module_and_qualname() -> None:
     assert Jobify(storage=False).task(report).name == "checklist_tasks:report"
 
 
-def test_prefixes_are_joined_by_dots_in_front_of_the_name() -> None:
+def test_rule_01_prefixes_are_joined_by_dots_in_front_of_the_name() -> None:
     app, outer, plain, inner = Jobify(storage=False), JobRouter(prefix="a"), JobRouter(), JobRouter(prefix="b")
     outer.include_router(plain)
     plain.include_router(inner)
@@ -53,7 +53,7 @@ def test_included_in_any_order_the_names_are_the_same() -> None:
 @pytest.mark.parametrize(
     "nameless", [lambda: None, functools.partial(report), functools.partial(functools.partial(report))]
 )
-def test_what_has_no_name_needs_one_to_be_durable(nameless: Any, tmp_path: Path) -> None:
+def test_rule_01_what_has_no_name_needs_one_to_be_durable(nameless: Any, tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     with pytest.raises(ConfigurationError, match="no name that is the same"):
         app.task(nameless)
@@ -82,7 +82,7 @@ def test_without_a_database_nothing_needs_a_name() -> None:
     run(main())
 
 
-def test_one_program_gives_the_same_name_run_or_imported(tmp_path: Path) -> None:
+def test_rule_01_x18_one_program_gives_the_same_name_run_or_imported(tmp_path: Path) -> None:
     package = tmp_path / "shop"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -107,7 +107,7 @@ def output(arguments: list[str], directory: Path) -> str:
 # -- 2. routers --------------------------------------------------------------------------------------------------------
 
 
-def test_a_task_of_a_detached_router_cannot_be_scheduled() -> None:
+def test_rule_02_a_task_of_a_detached_router_cannot_be_scheduled() -> None:
     words = "is not attached to any Jobify app. Did you forget to call app.include_router()?"
     task = JobRouter().task(report)
     with pytest.raises(RuntimeError, match=re.escape(words)):
@@ -121,7 +121,7 @@ def test_a_task_of_a_detached_router_cannot_be_scheduled() -> None:
     assert task() == "done"
 
 
-def test_a_router_is_included_once() -> None:
+def test_rule_02_a_router_is_included_once() -> None:
     app, router = Jobify(storage=False), JobRouter()
     app.include_router(router)
     for other in (app, Jobify(storage=False), JobRouter()):
@@ -129,7 +129,7 @@ def test_a_router_is_included_once() -> None:
             other.include_router(router)
 
 
-def test_no_circles() -> None:
+def test_rule_02_no_circles() -> None:
     first, second, third = JobRouter(), JobRouter(), JobRouter()
     with pytest.raises(RuntimeError):
         first.include_router(first)
@@ -139,7 +139,7 @@ def test_no_circles() -> None:
         third.include_router(first)
 
 
-def test_include_routers() -> None:
+def test_rule_02_include_routers() -> None:
     app, routers = Jobify(storage=False), [JobRouter(), JobRouter()]
     with pytest.raises(ValueError, match="At least one router must be provided"):
         app.include_routers()
@@ -231,7 +231,7 @@ def test_remove_route() -> None:
 # -- 3. frozen while it runs -------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_configured_while_the_app_runs() -> None:
+def test_rule_03_nothing_is_configured_while_the_app_runs() -> None:
     async def main() -> None:
         app, router = Jobify(storage=False), JobRouter()
         app.include_router(router)
@@ -256,7 +256,7 @@ def test_nothing_is_configured_while_the_app_runs() -> None:
     run(main())
 
 
-def test_nothing_is_scheduled_before_the_start() -> None:
+def test_rule_03_nothing_is_scheduled_before_the_start() -> None:
     async def main() -> None:
         app = Jobify(storage=False)
         task = app.task(report)
@@ -273,6 +273,8 @@ def test_nothing_is_scheduled_before_the_start() -> None:
             pass
         with pytest.raises(ApplicationStateError, match="is not started"):
             await task.push()
+        with pytest.raises(ApplicationStateError, match="is not started"):
+            task.schedule()
 
     run(main())
 
@@ -296,7 +298,7 @@ class NothingOuter(BaseOuterMiddleware):
 # -- 4. the same function twice ----------------------------------------------------------------------------------------
 
 
-def test_the_same_function_twice() -> None:
+def test_rule_04_the_same_function_twice() -> None:
     app = Jobify(storage=False)
     first = app.task(report)
     with pytest.raises(RouteAlreadyRegisteredError, match="checklist_tasks:report"):
@@ -409,7 +411,7 @@ def test_routes_can_be_subclassed() -> None:
 # -- state, and starting again -----------------------------------------------------------------------------------------
 
 
-def test_state_is_shared_downwards_and_live() -> None:
+def test_b39_state_is_shared_downwards_and_live() -> None:
     async def main() -> None:
         app = Jobify(storage=False, state=State({"a": "app", "b": "app"}))
         outer, inner = JobRouter(state=State({"b": "outer"})), JobRouter(state=State({"c": "inner"}))

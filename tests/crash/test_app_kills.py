@@ -171,11 +171,13 @@ def test_b19_a_cron_run_that_was_lost_runs_again_for_the_same_due_time(tmp_path:
 
 
 SIGNALLED = """
-    import asyncio, os, sys
+    import asyncio, os, signal, sys
     from contextlib import asynccontextmanager
     from pathlib import Path
     from jobify import Cron, Jobify
     from jobify.storage import SQLiteStorage
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background ignores it
 
     @asynccontextmanager
     async def lifespan(app):
@@ -213,7 +215,7 @@ SIGNALLED = """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_b23_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path: Path, number: signal.Signals) -> None:
+def test_b23_rule_19_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path: Path, number: signal.Signals) -> None:
     program = Program(tmp_path, SIGNALLED)
     program.until("begun")
     program.until("waiting")
@@ -232,7 +234,7 @@ def test_b23_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path: Path, n
     assert (record.status, record.attempt, record.crashes) == ("scheduled", 0, 0)
 
 
-def test_b23_a_handler_of_the_users_own_is_called_after_the_shutdown(tmp_path: Path) -> None:
+def test_b23_rule_19_a_handler_of_the_users_own_is_called_after_the_shutdown(tmp_path: Path) -> None:
     code = SIGNALLED.replace(
         "    asyncio.run(main())",
         "    import signal\n"

@@ -27,7 +27,11 @@ SYNCHRONOUS: Any = os.environ.get("KILLING_SYNCHRONOUS", "full")
 BEAT = 0.02
 """Seconds between two signs of life."""
 
-app = Jobify(storage=SQLiteStorage(DIRECTORY / "jobs.db", synchronous=SYNCHRONOUS), max_crashes=1_000_000)
+app = Jobify(
+    storage=SQLiteStorage(DIRECTORY / "jobs.db", synchronous=SYNCHRONOUS),
+    max_crashes=1_000_000,
+    grace=10,  # in the end a run of the cron may be under way: it is to finish, and not to be given back
+)
 
 
 def append(name: str, text: str, *, is_flushed: bool = False) -> None:

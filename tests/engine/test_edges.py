@@ -30,7 +30,7 @@ def test_a_private_sqlite_database_runs_pushed_and_delayed_jobs() -> None:
     run(main())
 
 
-def test_a_job_of_another_apps_task_is_not_replaced(tmp_path: Path) -> None:
+def test_x20_a_job_of_another_apps_task_is_not_replaced(tmp_path: Path) -> None:
     ours, theirs = Jobify(storage=durable(tmp_path)), Jobify(storage=durable(tmp_path))
 
     @theirs.task(name="theirs")

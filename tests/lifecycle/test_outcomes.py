@@ -438,7 +438,7 @@ def test_a_job_may_cancel_itself(app: Jobify) -> None:
 # -- B41 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_b41_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:
+def test_b41_x12_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:
     runs = 0
 
     @app.task(timeout=0.05)

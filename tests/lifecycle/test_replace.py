@@ -344,7 +344,7 @@ def test_b42_the_new_cron_is_not_late_because_the_old_one_was_seldom(bench: Benc
     run(main())
 
 
-def test_a_replacement_keeps_the_progress_unless_its_start_changes(bench: Bench) -> None:
+def test_rule_11_a_replacement_keeps_the_progress_unless_its_start_changes(bench: Bench) -> None:
     async def main() -> None:
         async with bench.app:
 

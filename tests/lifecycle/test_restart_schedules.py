@@ -72,7 +72,7 @@ async def nothing(app: Jobify) -> None:
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_b7_failures_in_a_row_are_counted_over_restarts_and_a_stopped_cron_stays_stopped(
+def test_b7_rule_13_failures_in_a_row_are_counted_over_restarts_and_a_stopped_cron_stays_stopped(
     tmp_path: Path, is_declared: bool
 ) -> None:
     deployment = Deployment(tmp_path)
@@ -132,7 +132,7 @@ def test_b7_the_handle_says_what_happened(tmp_path: Path) -> None:
     deployment.live(Cron("* * * * *", max_failures=1), main)
 
 
-def test_b8_max_runs_is_reached_once_ever(tmp_path: Path) -> None:
+def test_b8_rule_13_max_runs_is_reached_once_ever(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     cron = Cron("* * * * *", max_runs=1)
 
@@ -225,7 +225,7 @@ def test_b9_another_expression_makes_up_for_nothing(tmp_path: Path) -> None:
     assert deployment.runs == []
 
 
-def test_b9_a_definition_that_is_gone_is_removed_and_one_that_is_back_is_new(tmp_path: Path) -> None:
+def test_b9_rule_12_a_definition_that_is_gone_is_removed_and_one_that_is_back_is_new(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     cron = Cron("* * * * *", max_runs=1)
 
@@ -310,7 +310,7 @@ def test_b18_a_changed_cron_stays_on_the_clock_of_its_zone(tmp_path: Path) -> No
     deployment.live(Cron("0 9 * * *", max_failures=3), summer, tz=BERLIN)
 
 
-def test_b46_restored_jobs_are_scheduled(tmp_path: Path) -> None:
+def test_b46_x5_restored_jobs_are_scheduled(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     ids = ["one", "two"]
 
@@ -333,7 +333,7 @@ def test_b46_restored_jobs_are_scheduled(tmp_path: Path) -> None:
     deployment.live("* * * * *", look)
 
 
-def test_a_run_that_was_missed_runs_at_the_start_once(tmp_path: Path) -> None:
+def test_rule_14_a_run_that_was_missed_runs_at_the_start_once(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
 
     async def made_up(app: Jobify) -> None:
@@ -346,7 +346,7 @@ def test_a_run_that_was_missed_runs_at_the_start_once(tmp_path: Path) -> None:
     assert len(deployment.runs) == 1
 
 
-def test_the_same_rule_changes_nothing(tmp_path: Path) -> None:
+def test_rule_12_the_same_rule_changes_nothing(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     rows = []
 

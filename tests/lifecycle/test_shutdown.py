@@ -40,7 +40,7 @@ class NotingPlugin:
         self.notes.append("plugin down")
 
 
-def test_b22_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
+def test_b22_x14_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
     notes = Notes()
     app = Jobify(storage=False, lifespan=notes.lifespan("app"), plugins=[NotingPlugin(notes)])
     router = JobRouter(lifespan=notes.lifespan("router"))
@@ -93,7 +93,8 @@ def test_b22_statuses_after_a_shutdown(tmp_path: Path) -> None:
                 await job
             with pytest.raises(JobNotCompletedError):
                 job.result()
-            await job.cancel()
+            with pytest.raises(ApplicationStateError):
+                await job.cancel()
 
     run(main())
 
@@ -154,7 +155,7 @@ def test_x3_a_job_that_was_interrupted_runs_at_the_next_start_without_a_lost_att
     assert begun == ["first", "second", "third"]
 
 
-def test_a_grace_lets_jobs_finish() -> None:
+def test_x14_a_grace_lets_jobs_finish() -> None:
     app = Jobify(storage=False, grace=60)
 
     @app.task
@@ -172,7 +173,7 @@ def test_a_grace_lets_jobs_finish() -> None:
     run(main())
 
 
-def test_a_grace_can_be_given_to_the_shutdown() -> None:
+def test_x14_a_grace_can_be_given_to_the_shutdown() -> None:
     app = Jobify(storage=False)
 
     @app.task
@@ -361,7 +362,8 @@ def test_what_is_asked_after_the_shutdown_is_refused(tmp_path: Path) -> None:
             await work.push()
         with pytest.raises(ApplicationStateError):
             await app.wait_all()
-        await job.cancel()
+        with pytest.raises(ApplicationStateError):
+            await job.cancel()
         assert app.find_job(job.id) is None
         assert app.get_active_jobs() == []
 

@@ -24,7 +24,7 @@ NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_b14_a_naive_start_date_is_in_the_zone_of_the_app(tmp_path: Path, is_declared: bool) -> None:
+def test_b14_x7_a_naive_start_date_is_in_the_zone_of_the_app(tmp_path: Path, is_declared: bool) -> None:
     """The first run exactly then, the later ones by the expression; also after a restart."""
     clock = FakeClock(NOON)
     cron = Cron("0 18 * * *", max_runs=100, misfire_policy=MisfirePolicy.ALL, start_date=datetime(2030, 1, 2, 9, 30))
@@ -56,7 +56,7 @@ def test_b14_a_naive_start_date_is_in_the_zone_of_the_app(tmp_path: Path, is_dec
     assert runs == [first, second]
 
 
-def test_b14_a_start_date_that_is_past_waits_for_the_next_match() -> None:
+def test_b14_x7_a_start_date_that_is_past_waits_for_the_next_match() -> None:
     app = Jobify(storage=False, clock=FakeClock(NOON))
 
     @app.task(cron=Cron("0 18 * * *", start_date=datetime(2029, 1, 1, 9, 30)))
@@ -70,7 +70,7 @@ def test_b14_a_start_date_that_is_past_waits_for_the_next_match() -> None:
     run(main())
 
 
-def test_b15_a_naive_time_is_in_the_zone_of_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b15_x13_a_naive_time_is_in_the_zone_of_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path), tz=NEW_YORK, clock=clock)
@@ -201,7 +201,7 @@ def test_b17_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> None:
     ],
     ids=["skip", "once", "all", "grace"],
 )
-def test_b32_the_policy_holds_while_runs_are_slower_than_the_period(
+def test_b32_rule_14_the_policy_holds_while_runs_are_slower_than_the_period(
     policy: Any, expected: list[float], times: list[float]
 ) -> None:
     clock = FakeClock(NOON)
@@ -268,7 +268,7 @@ class JumpingClock(SystemClock):
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
-def test_b47_a_jump_forward_is_noticed_within_a_second(tmp_path: Path, storage: str) -> None:
+def test_b47_rule_22_a_jump_forward_is_noticed_within_a_second(tmp_path: Path, storage: str) -> None:
     """Or a machine that slept: nobody tells the app, it has to look by itself."""
     clock = JumpingClock()
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False, clock=clock)
@@ -328,7 +328,7 @@ def test_b47_a_jump_back_neither_runs_nor_loses_anything() -> None:
 
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
 @pytest.mark.parametrize("concurrency", [1, 7, 100])
-def test_b49_a_backlog_starts_a_bounded_number_at_a_time(tmp_path: Path, concurrency: int, storage: str) -> None:
+def test_b49_rule_14_a_backlog_starts_a_few_at_a_time(tmp_path: Path, concurrency: int, storage: str) -> None:
     count = 300 if concurrency == 1 else 3000
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False, concurrency=concurrency, clock=clock)

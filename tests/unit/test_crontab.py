@@ -33,15 +33,15 @@ def days_of(expression: str, year: int) -> list[date]:
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 
-def test_five_fields_are_minute_hour_day_month_weekday() -> None:
+def test_rule_15_x16_five_fields_are_minute_hour_day_month_weekday() -> None:
     assert first("30 9 15 6 *", 2) == ["26-06-15 09:30:00", "27-06-15 09:30:00"]
 
 
-def test_six_fields_end_with_the_year() -> None:
+def test_rule_15_x16_six_fields_end_with_the_year() -> None:
     assert first("0 12 1 1 * 2027,2029-2030") == ["27-01-01 12:00:00", "29-01-01 12:00:00", "30-01-01 12:00:00"]
 
 
-def test_seven_fields_begin_with_the_seconds() -> None:
+def test_rule_15_x16_seven_fields_begin_with_the_seconds() -> None:
     assert first("*/20 0 0 1 1 * *") == [
         "26-01-01 00:00:00",
         "26-01-01 00:00:20",
@@ -66,7 +66,7 @@ def test_every_second() -> None:
         ("@Hourly", "0 * * * *"),
     ],
 )
-def test_an_alias_is_an_expression(alias: str, same: str) -> None:
+def test_rule_15_an_alias_is_an_expression(alias: str, same: str) -> None:
     assert first(alias, 20) == first(same, 20)
 
 
@@ -92,7 +92,7 @@ def test_lists_ranges_and_steps(expression: str, minutes: list[int]) -> None:
     assert list(parse(expression).minutes) == minutes
 
 
-def test_ranges_wrap_around() -> None:
+def test_rule_15_ranges_wrap_around() -> None:
     assert list(parse("0 22-4 * * *").hours) == [0, 1, 2, 3, 4, 22, 23]
     assert list(parse("0 22-4/2 * * *").hours) == [0, 2, 4, 22]
     assert list(parse("0 0 1 NOV-FEB *").months) == [1, 2, 11, 12]
@@ -129,7 +129,7 @@ def weekdays(field_text: str) -> str:
         ("?", "Sun Mon Tue Wed Thu Fri Sat"),
     ],
 )
-def test_the_week_is_from_sunday_to_saturday_and_seven_is_sunday(text: str, expected: str) -> None:
+def test_rule_15_the_week_is_from_sunday_to_saturday_and_seven_is_sunday(text: str, expected: str) -> None:
     assert weekdays(text) == expected
 
 
@@ -152,7 +152,7 @@ def test_the_week_is_from_sunday_to_saturday_and_seven_is_sunday(text: str, expe
         ("0 0 * * MON#1,7#1", ["01-04", "01-05", "02-01", "02-02"]),
     ],
 )
-def test_days_that_the_month_decides(expression: str, days: list[str]) -> None:
+def test_rule_15_days_that_the_month_decides(expression: str, days: list[str]) -> None:
     assert [f"{day:%m-%d}" for day in days_of(expression, 2026)][: len(days)] == days
 
 
@@ -168,7 +168,7 @@ def test_days_that_the_month_decides(expression: str, days: list[str]) -> None:
         ("0 0 L * MON", ["01-05", "01-12", "01-19", "01-26", "01-31"]),
     ],
 )
-def test_days_of_month_and_week_follow_crontab_5(expression: str, days: list[str]) -> None:
+def test_rule_15_x16_days_of_month_and_week_follow_crontab_5(expression: str, days: list[str]) -> None:
     assert [f"{day:%m-%d}" for day in days_of(expression, 2026)][: len(days)] == days
 
 
@@ -356,7 +356,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("expression", "field_name", "hint"), REFUSED)
-def test_what_is_malformed_is_refused_with_the_field_and_a_hint(
+def test_rule_15_what_is_malformed_is_refused_with_the_field_and_a_hint(
     expression: str, field_name: str | None, hint: str
 ) -> None:
     with pytest.raises(InvalidCronError) as caught:

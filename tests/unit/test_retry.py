@@ -15,7 +15,7 @@ from jobify.exceptions import ConfigurationError, JobTimeoutError, NoResultError
 from jobify.retry import SmartRetry, as_retry, wants_retry
 
 
-def test_the_defaults() -> None:
+def test_rule_09_the_defaults() -> None:
     assert tuple(SmartRetry(3)) == (3, 0.5, 60.0, 2.0, True, (Exception,), ())
 
 
@@ -111,7 +111,7 @@ def test_jitter_spreads() -> None:
         ({"exclude_exceptions": (ValueError(),)}, "a tuple of exception classes"),
     ],
 )
-def test_what_cannot_be_is_refused_where_it_is_written(options: dict[str, Any], hint: str) -> None:
+def test_x6_what_cannot_be_is_refused_where_it_is_written(options: dict[str, Any], hint: str) -> None:
     with pytest.raises(ConfigurationError, match=hint):
         SmartRetry(**{"retries": 3, **options})
     with pytest.raises(ConfigurationError, match=hint):
@@ -137,7 +137,7 @@ def test_b44_an_option_that_cannot_be_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize(("attempt", "expected"), [(1, True), (2, True), (3, False), (4, False)])
-def test_n_retries_are_n_plus_one_attempts(attempt: int, expected: bool) -> None:
+def test_rule_09_n_retries_are_n_plus_one_attempts(attempt: int, expected: bool) -> None:
     assert wants_retry(SmartRetry(retries=2), ValueError(), attempt) is expected
 
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 from jobify.clock import Clock
-from jobify.engine.gate import DirectGate, Gate, ThreadGate
+from jobify.engine.direct import DirectGate
+from jobify.engine.gate import Gate, ThreadGate
+from jobify.exceptions import PayloadError
 from jobify.registry import Endpoint
 from jobify.serializers.codec import Codec
 from jobify.storage.base import Storage
 
-__all__ = ("Backend",)
+__all__ = ("Backend", "not_stored")
 
 
 class Backend:
@@ -28,6 +30,8 @@ class Backend:
         self._codec = codec
         self._clock = clock
         self._is_encoded = not in_memory
+        self.frozen = codec.frozen
+        """The types of arguments that can neither change nor be restored as something else."""
 
     async def start(self) -> None:
         """Open the storage and become an owner in it."""
@@ -65,3 +69,11 @@ class Backend:
     def decode_result(self, endpoint: Endpoint, data: bytes) -> Any:
         """What a task returned, from the row."""
         return self._codec.decode_result(data, endpoint.spec.result_type)
+
+
+def not_stored(endpoint: Endpoint, error: PayloadError) -> PayloadError:
+    """``error``, in the words of whoever asked for the job."""
+    return PayloadError(
+        f"Cannot store a job of task {endpoint.name!r}: {error} "
+        "Nothing was stored. A task with durable=False takes any object."
+    )

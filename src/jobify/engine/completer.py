@@ -17,7 +17,7 @@ from jobify.clock import Clock, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.handles import Handles
 from jobify.engine.verdict import settlement_of, skip_settlement
-from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, shown
+from jobify.exceptions import AppStoppedError, BaseJobifyError, PayloadError, ResultNotStoredError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Settlement
@@ -150,7 +150,7 @@ class Completer:
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
         is_news = attempt.origin != attempt.backend.owner or isinstance(outcome, Released | Cancelled)
         answer = partial(self._answer, attempt, outcome, settlement, pause)
-        attempt.backend.gate.settle(settlement, answer, is_news=is_news)
+        attempt.backend.gate.settle(settlement, answer, is_news=is_news, is_last=attempt.lane.is_idle)
 
     def _answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: bool | Exception
@@ -226,7 +226,7 @@ class Completer:
             case Cancelled():
                 job.end(JobStatus.CANCELLED)
             case Released():  # the row waits for the next start; this process will not tell how it ended
-                job.end(JobStatus.CANCELLED)
+                job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=attempt.backend.is_durable))
                 return
             case _ if status in ENDED:
                 job.end(status)

@@ -59,25 +59,29 @@ class Dispatcher(Service):
         self._modes = [mode for mode, tasks in self._tasks.items() if tasks]
         self._mode_of = {endpoint.name: endpoint.lane for endpoint in endpoints}
         self._bell = asyncio.Event()
+        self._is_wanted = True
         self._next_due_at: Microseconds | None = None
 
     # -- what others tell it -------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """There may be work: look now."""
+        self._is_wanted = True
         self._bell.set()
 
     def expect(self, due_at: Microseconds) -> None:
         """A job that is due at this time was stored."""
         if self._next_due_at is None or due_at < self._next_due_at:
             self._next_due_at = due_at
-            self._bell.set()
+            self._bell.set()  # for another sleep, not for a claim: unless it is due
+            if due_at <= self._clock.now() + seconds(_LOOKAHEAD):
+                self._is_wanted = True
 
     # -- the duty ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         self._bell = asyncio.Event()
-        self._bell.set()
+        self._is_wanted = True
         while True:
             await self._sleep()
             while await self.step():  # noqa: ASYNC110  there is no event: the sleep is a courtesy
@@ -85,7 +89,7 @@ class Dispatcher(Service):
 
     async def step(self) -> bool:
         """One claim; whether another one makes sense at once."""
-        self._bell.clear()
+        self._is_wanted = False
         # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer. Forgotten also if there
         # is no claim: with all slots taken it is a free slot that wakes us up, not a due time, which may be past.
         self._next_due_at = None
@@ -147,13 +151,14 @@ class Dispatcher(Service):
         """Until somebody rings or the next job is due, by the wall clock."""
         clock = asyncio.get_running_loop().time
         last_claim = clock()
-        while not self._bell.is_set():
+        while not self._is_wanted:
             left = last_claim + _LOOK_AGAIN - clock()
             if self._next_due_at is not None:
                 due_in = (self._next_due_at - self._clock.now()) / SECOND
                 left = min(left, max(due_in - _LOOKAHEAD, last_claim + _LOOKAHEAD / 2 - clock()))
             if left <= 0:
                 return
+            self._bell.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left if self._next_due_at is None else min(left, _RECHECK)):
                     await self._bell.wait()

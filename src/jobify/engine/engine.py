@@ -39,7 +39,7 @@ from jobify.engine.service import Service
 from jobify.engine.unknown import UnknownTasks
 from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
-from jobify.exceptions import StorageUnavailableError
+from jobify.exceptions import AppStoppedError, StorageUnavailableError
 from jobify.job import Job
 from jobify.options import RunMode
 from jobify.records import Settlement
@@ -204,7 +204,7 @@ class Engine:
         await self._completer.drain()
         for job in self._handles:
             if not job.is_done():
-                job.end(JobStatus.CANCELLED)
+                job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=self._is_stored(job.id)))
 
     async def _grant(self, grace: float) -> None:
         ends = [asyncio.ensure_future(self._executor.idle()), asyncio.ensure_future(self._is_hurried.wait())]
@@ -290,6 +290,9 @@ class Engine:
         yield from self._executor
         yield from self._completer.overruns()
 
+    def _is_stored(self, job_id: str) -> bool:
+        return self._durable is not None and not self._volatile.storage.get((job_id,))
+
     def _is_local(self, job_id: str) -> bool:
         """Whether the job runs here, or is known only here."""
         return self._find_attempt(job_id) is not None or bool(self._volatile.storage.get((job_id,)))
@@ -310,8 +313,8 @@ class Engine:
         self._activity.set()
 
     def _watch(self, job: Job[Any]) -> None:
-        if self._watcher is not None:
-            self._watcher.wake()
+        if self._watcher is not None and self._executor.find(job.id) is None:  # else its end is told here
+            self._watcher.attend()
 
     def _look(self) -> None:
         """Something in the shared storage may have changed."""

@@ -8,6 +8,11 @@ Within a group the order is: inserts, settlements, claims, then everything else 
 caller learns of its insert before it can ask anything further of that job, and calls that overlap in time have no
 order anyway.
 
+**On the spot.** Handing a call to a thread, and its answer back, costs more than a commit that does not wait for the
+disk. So when exactly one call stands in line at the end of a turn of the event loop, the thread rests, and the storage
+declares that it can (``Storage.on_the_spot``), the call is made right there, on the event loop's thread. Whatever would
+have to be waited for, and whatever goes wrong, is left to the thread, as if nothing had been tried.
+
 If a group fails because of one call in it, its calls are made again one by one, so that each caller gets its own error.
 If the storage is unavailable all of them get that error, and nothing was changed.
 """
@@ -22,21 +27,24 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from jobify.engine.lines import Answer, Batch, Line
 from jobify.engine.sharing import share
+from jobify.engine.spot import Spot
 from jobify.exceptions import StorageUnavailableError
+from jobify.job import Job
 from jobify.records import Claimed, ClaimRequest, NewJob, Settlement
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
-__all__ = ("DirectGate", "Gate", "ThreadGate")
+__all__ = ("Gate", "Insertion", "ThreadGate")
 
 T = TypeVar("T")
 log = logging.getLogger("jobify.storage")
 
-_THE_END_OF_TIME: Microseconds = 2**63 - 1
+_SMALL = 65_536
+"""Bytes that may be written on the spot: more would keep the event loop for too long."""
 
 _MAX_GROUP = 1000
 """Jobs in one transaction at most: a bound on how long the first of them waits for the last."""
@@ -65,12 +73,14 @@ class Gate(Protocol):
         """:meth:`stop`, after the event loop was closed without it: close the storage, answer nobody."""
         ...
 
-    def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
-        """Ask for :meth:`Storage.insert` of one job. ``is_id_new``: its id was made for it, nobody else can have it."""
+    def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
+        """Ask for :meth:`Storage.insert` of one job. ``is_unseen``: it is claimed at birth, and its id was made for it,
+        so nobody else looks for it."""
         ...
 
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
-        """Ask for :meth:`Storage.settle` of one attempt. ``is_news``: other processes are to be told."""
+    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool, is_last: bool = False) -> None:
+        """Ask for :meth:`Storage.settle` of one attempt. ``is_news``: other processes are to be told. ``is_last``: none
+        of its like is at work here, so it will hardly get company."""
         ...
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
@@ -82,67 +92,19 @@ class Gate(Protocol):
         ...
 
 
-class DirectGate:
-    """The gate of a storage in memory: calls are made at once.
+class Insertion(Protocol):
+    """A job to be inserted. Called with the answer."""
 
-    A job that is born claimed, runs and ends has no use for a row: nobody else can see it. It gets one only when it
-    has to wait (for a retry) or when somebody makes a call that might concern it. A row that may be deleted some time
-    after its job has ended is deleted at once.
-    """
+    @property
+    def job(self) -> Job[Any]:
+        """Its handle."""
+        ...
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.on_news: Callable[[], None] = _nothing
-        self._unborn: dict[str, NewJob] = {}
+    def row(self) -> NewJob:
+        """What is to be inserted."""
+        ...
 
-    def tell_others(self) -> None:
-        pass
-
-    async def start(self) -> None:
-        self.storage.open()
-
-    async def stop(self) -> None:
-        self.abandon()
-
-    def abandon(self) -> None:
-        self._unborn.clear()
-        self.storage.close()
-
-    def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
-        if is_id_new and job.owner is not None:
-            self._unborn[job.id] = job
-            answer(True)
-        else:
-            self._give_rows()
-            answer(self.storage.insert((job,))[0])
-
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
-        job = self._unborn.pop(settlement.id, None)
-        if job is not None:
-            if settlement.finished_at is not None:
-                answer(True)
-                return
-            self.storage.insert((job,))
-        answer(self.storage.settle((settlement,))[0])
-        self._tidy()
-
-    async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        return self.storage.claim(request, now=now)
-
-    async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
-        self._give_rows()
-        try:
-            return function()
-        finally:
-            self._tidy()
-
-    def _tidy(self) -> None:
-        self.storage.purge(now=_THE_END_OF_TIME, limit=_MAX_GROUP)
-
-    def _give_rows(self) -> None:
-        if self._unborn:
-            self.storage.insert(tuple(self._unborn.values()))
-            self._unborn.clear()
+    def __call__(self, answer: Any) -> None: ...
 
 
 class ThreadGate:
@@ -157,9 +119,13 @@ class ThreadGate:
         self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
         self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
         self._lines: tuple[Line[Any], ...] = (self._inserts, self._settlements, self._claims, self._calls)
-        self._news: deque[str] = deque()
+        self._news: deque[None] = deque()
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._is_signalled = False
+        self._is_resting = False
+        self._single: _Single | None = None
+        self._has_turn = False
+        self._spot = Spot(storage, self._shared)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -168,10 +134,11 @@ class ThreadGate:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._tokens = SimpleQueue()
-        self._is_signalled = False
+        self._is_signalled = self._is_resting = self._has_turn = False
         self._thread = threading.Thread(target=self._run, name="jobify-storage", daemon=True)
         self._thread.start()
         self._shared = share(self.storage)
+        self._spot = Spot(self.storage, self._shared)
         for line in self._lines:
             line.is_open = True
         try:
@@ -197,20 +164,21 @@ class ThreadGate:
     def abandon(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
+            self._line_up()
             self._calls.ask(partial(self._shared.close, self._hear), _nobody)
             self._tokens.put(False)
             self._tokens.put(True)
             thread.join()
 
-    def insert(self, job: NewJob, answer: Answer, *, is_id_new: bool) -> None:
-        self._inserts.ask(job, answer)
-        self._signal()
+    def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
+        job = insertion.row()
+        is_small = len(job.payload) <= _SMALL
+        self._ask_singly(_Single(self._inserts, job, insertion, is_news=job.owner is None), is_small=is_small)
 
-    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool) -> None:
-        self._settlements.ask(settlement, answer)
-        if is_news:  # appended last: when the thread finds it, the settlement is written or in line
-            self._news.append(settlement.id)
-        self._signal()
+    def settle(self, settlement: Settlement, answer: Answer, *, is_news: bool, is_last: bool = False) -> None:
+        is_small = not settlement.history and (settlement.result is None or len(settlement.result) <= _SMALL)
+        single = _Single(self._settlements, settlement, answer, is_news=is_news)
+        self._ask_singly(single, is_small=is_small, is_last=is_last)
 
     async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         claimed: Claimed = await self._ask(self._claims, (request, now))
@@ -219,7 +187,7 @@ class ThreadGate:
     async def call(self, function: Callable[[], T], *, is_news: bool = False) -> T:
         answered = self._ask(self._calls, function)
         if is_news:
-            self._news.append("")
+            self._news.append(None)
             self._signal()
         value: T = await answered
         return value
@@ -233,8 +201,50 @@ class ThreadGate:
             with suppress(RuntimeError):  # the event loop was closed
                 self._loop.call_soon_threadsafe(lambda: self.on_news())
 
+    def _ask_singly(self, single: _Single, *, is_small: bool, is_last: bool = False) -> None:
+        """Ask what may be made on the spot: at the end of this turn of the loop, should it still be the only one."""
+        if self._has_turn or not (is_small and self._is_resting and not self._is_signalled and self._spot.is_open):
+            self._line_up()
+            self._stand_in_line(single)
+        elif is_last:
+            self._make(single)
+        else:
+            assert self._loop is not None
+            self._single, self._has_turn = single, True
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._has_turn = False
+        single, self._single = self._single, None
+        if single is not None:
+            self._make(single)
+
+    def _make(self, single: _Single) -> None:
+        """Make a call on the spot, if that can be done now."""
+        batch = single.line.alone(single.question, single.answer)
+        if not (single.line.is_open and self._spot.execute(batch)):
+            self._stand_in_line(single)
+            return
+        if single.is_news and self._spot.is_overheard:
+            self._news.append(None)
+            self._signal()
+        batch.deliver()
+
+    def _line_up(self) -> None:
+        """The single call of this turn has got company: it stands in line, before what comes now."""
+        single, self._single = self._single, None
+        if single is not None:
+            self._stand_in_line(single)
+
+    def _stand_in_line(self, single: _Single) -> None:
+        single.line.ask(single.question, single.answer)
+        if single.is_news:  # appended last: when the thread finds it, what is news is written or in line
+            self._news.append(None)
+        self._signal()
+
     def _ask(self, line: Line[Any], question: Any) -> asyncio.Future[Any]:
         assert self._loop is not None
+        self._line_up()
         answered: asyncio.Future[Any] = self._loop.create_future()
         line.ask(question, partial(_resolve, answered))
         self._signal()
@@ -249,23 +259,25 @@ class ThreadGate:
     # -- on the storage's thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._is_resting = True
         while not self._tokens.get():
-            self._is_signalled = False
+            self._is_resting = self._is_signalled = False  # in this order: one of them says that there is work
             while self._serve():
                 pass
+            self._is_resting = True
 
     def _serve(self) -> bool:
         """Make the calls that stand in line; whether a line was too long to be served at once."""
         news = [self._news.popleft() for _ in range(len(self._news))]
-        inserts, calls = self._inserts.take(), self._calls.take()
-        taken: list[Batch[Any] | None] = [inserts, self._settlements.take(), self._claims.take()]
+        taken: list[Batch[Any] | None] = [self._inserts.take(), self._settlements.take(), self._claims.take()]
+        calls = self._calls.take()
         batches: list[Batch[Any]] = [batch for batch in taken if batch is not None]
         with self._shared.lock:
             self._execute(batches)
             if calls is not None:
                 calls.execute()
                 batches.append(calls)
-        if news or (inserts is not None and any(job.owner is None for job in inserts.questions)):
+        if news:
             self._ring()
         if batches:
             self._hand_over(batches)
@@ -300,6 +312,15 @@ class ThreadGate:
 
     def _claim_each(self, claims: Sequence[_TimedClaim]) -> list[Claimed]:
         return [self.storage.claim(request, now=now) for request, now in claims]
+
+
+class _Single(NamedTuple):
+    """A call by itself."""
+
+    line: Line[Any]
+    question: Any
+    answer: Answer
+    is_news: bool
 
 
 _TimedClaim: TypeAlias = tuple[ClaimRequest, Microseconds]

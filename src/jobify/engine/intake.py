@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 from msgspec import Struct
@@ -20,7 +21,7 @@ from msgspec import Struct
 from jobify.clock import Clock
 from jobify.context import OuterContext
 from jobify.engine.attempt import Attempt, Interruption
-from jobify.engine.backend import Backend
+from jobify.engine.backend import Backend, not_stored
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.outer import OuterCall, run_outer
@@ -28,6 +29,7 @@ from jobify.engine.placing import Placement, options_with_origin, replace, stand
 from jobify.engine.rules import Rule, Rules
 from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
+from jobify.identifiers import text_ids
 from jobify.job import Job
 from jobify.records import JobRecord, NewJob
 from jobify.registry import Endpoint, Registry
@@ -63,8 +65,9 @@ class Draft(Struct, eq=False, gc=False):
     context: Context | None = None
     """The context variables of the caller, for a job that starts at once."""
     submission: Submission | None = None
+    payload: Any = None
 
-    def row(self, payload: Any) -> NewJob:
+    def row(self) -> NewJob:
         """The draft as a row: claimed by this process, or waiting."""
         owner, rule, is_claimed = self.backend.owner, self.rule, self.lane is not None
         return NewJob(
@@ -76,7 +79,7 @@ class Draft(Struct, eq=False, gc=False):
             not is_claimed and self.due_at <= self.now,
             self.due_at,
             self.now,
-            payload,
+            self.payload,
             None if rule is None else rule.text,
             None if rule is None else self.due_at,
             self.options,
@@ -104,7 +107,7 @@ class Draft(Struct, eq=False, gc=False):
 
     def __call__(self, answer: bool | Exception) -> None:
         error = self.intake.act(self, answer)
-        submission = self.submission
+        submission, self.submission = self.submission, None
         if submission is None or submission.done():
             return  # its caller was cancelled, and the job is stored all the same
         if error is None:
@@ -144,7 +147,7 @@ class Intake:
         self._launch = launch
         self._expect = expect
         self._find_attempt = find_attempt
-        self._new_id = config.uuid_generator
+        self._new_id = text_ids(config.uuid_generator)
         self._loop = asyncio.get_running_loop()
         self.is_draining = False
         """Store what is asked for, start nothing."""
@@ -218,7 +221,7 @@ class Intake:
             due_at = self._rules.first_due(rule, now=now)
         else:
             due_at = now if order.due_at is None else order.due_at
-        job_id = order.job_id if order.job_id is not None else str(self._new_id())
+        job_id = order.job_id if order.job_id is not None else self._new_id()
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
         backend = self._backend_of(endpoint)
         return Draft(self, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at)
@@ -227,26 +230,36 @@ class Intake:
 
     def _insert(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Ask for the insert; the draft gets the answer."""
-        payload = self._encode(draft)
+        draft.payload = self._encode(draft)
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
             if lane.take():
-                draft.lane = lane
-                draft.context = context
+                draft.lane, draft.context = lane, context
+                if draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args)):
+                    self._detach(draft, lane)
         self._under_way += 1
         draft.submission = submission = Submission(loop=self._loop)
-        draft.backend.gate.insert(draft.row(payload), draft, is_id_new=order.job_id is None)
+        draft.backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
         return cast("Coroutine[Any, Any, Job[Any]]", submission)  # it is one by its methods, not by its class
 
     def _encode(self, draft: Draft) -> Any:
         try:
             return draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs)
         except PayloadError as error:
-            raise PayloadError(
-                f"Cannot store a job of task {draft.endpoint.name!r}: {error} "
-                "Nothing was stored. A task with durable=False takes any object."
-            ) from error
+            raise not_stored(draft.endpoint, error) from error
+
+    @staticmethod
+    def _detach(draft: Draft, lane: LaneSlots) -> None:
+        """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
+        and dicts meanwhile."""
+        if draft.backend.frozen.issuperset(map(type, chain(draft.args, draft.kwargs.values()))):
+            return
+        try:
+            draft.args, draft.kwargs = draft.backend.decode_call(draft.endpoint, draft.payload)
+        except PayloadError as error:
+            lane.release()
+            raise not_stored(draft.endpoint, error) from error
 
     def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
         """Act on the answer to an insert; the error that its caller is to get, if it failed."""
@@ -291,8 +304,8 @@ class Intake:
         self._under_way += 1
         try:
             storage = draft.backend.storage
-            row = draft.row(self._encode(draft))
-            place = partial(replace, storage, row, known=self._registry, is_force=order.is_force)
+            draft.payload = self._encode(draft)
+            place = partial(replace, storage, draft.row(), known=self._registry, is_force=order.is_force)
             draft.job = self._show(draft, await draft.backend.gate.call(place, is_news=True))
             return draft.job
         finally:
@@ -325,9 +338,11 @@ class Intake:
     async def _through_middleware(self, draft: Draft, order: Order) -> Job[Any]:
         """Run the outer chain, unless it is asked for what stands there already."""
         if order.job_id is not None:
+            storage, ids = draft.backend.storage, (order.job_id,)
+            if not order.is_replace:  # no middleware is to announce what will be refused
+                self._require_free(order.job_id, await draft.backend.gate.call(lambda: storage.get(ids)))
             asked = self._as_asked(draft)
             if asked is not None and order.is_replace and not order.is_force:
-                storage = draft.backend.storage
                 record = await draft.backend.gate.call(partial(standing, storage, asked))
                 if record is not None:
                     return self._handles.of_record(record)
@@ -340,15 +355,16 @@ class Intake:
                 draft.backend = self._volatile
             await self._place(draft, order)
 
-        is_persist = draft.backend.is_durable
-        call = OuterCall(draft.endpoint, job, order, draft.rule, draft.due_at, draft.now, is_persist)
+        call = OuterCall(draft.endpoint, job, order, draft.rule, draft.due_at, draft.now, draft.backend.is_durable)
         await run_outer(call, store, self._config)
+        draft.job.leave_out()
         return draft.job
 
     def _as_asked(self, draft: Draft) -> NewJob | None:
         """The row of what the user asks for; None if it cannot be encoded before the middleware has seen to it."""
         try:
-            return draft.row(draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs))
+            draft.payload = draft.backend.encode_call(draft.endpoint, draft.args, draft.kwargs)
+            return draft.row()
         except PayloadError:
             return None
 

@@ -21,13 +21,18 @@ _OVERDRAFT = 9
 class LaneSlots:
     """The slots of one lane."""
 
-    __slots__ = ("_overdraft", "_waiting", "free", "mode")
+    __slots__ = ("_capacity", "_overdraft", "_waiting", "free", "mode")
 
     def __init__(self, mode: RunMode, capacity: int, overdraft: int = 0) -> None:
         self.mode = mode
-        self.free = capacity
+        self.free = self._capacity = capacity
         self._overdraft = -overdraft
         self._waiting: dict[Callable[[], None], None] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no slot is taken."""
+        return self.free == self._capacity
 
     def take(self) -> bool:
         """Take one slot for a job that this process itself pushes; it may go into the overdraft."""

@@ -43,6 +43,10 @@ class Line(Generic[QuestionT]):
         self._questions.append(question)
         self._answers.append(answer)
 
+    def alone(self, question: QuestionT, answer: Answer) -> Batch[QuestionT]:
+        """A batch of one, past the line."""
+        return Batch(self._method, [question], [answer])
+
     def take(self) -> Batch[QuestionT] | None:
         """Those at the front of the line, None if there is nobody."""
         count = min(len(self._answers), self._limit)

@@ -40,6 +40,11 @@ class Shared:
                     _shared.pop(id(self._storage), None)
                 self._storage.close()
 
+    @property
+    def is_divided(self) -> bool:
+        """Whether there are several users."""
+        return len(self._users) > 1
+
     def tell_others(self, user: Tell) -> None:
         """Tell everybody but ``user`` that there are news."""
         for other in self._users:

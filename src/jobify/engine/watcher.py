@@ -3,6 +3,10 @@
 Nothing is polled for: a look is taken when another process has rung or has committed (see ``wakeups``), or when
 somebody begins to wait. The time between two looks grows with what a look costs, so that ten thousand handles do not
 eat a core.
+
+A look takes in every handle that somebody waits for or whose job is due. The others can only change if somebody
+cancels or replaces their jobs: after news they are looked at in turn, a batch with each look, so that whoever polls
+the status of one sees it within a second while there are a few thousand.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from jobify.job import Job
 from jobify.records import JobRecord
 from jobify.registry import Registry
 from jobify.status import ENDED, JobStatus
+from jobify.types import Microseconds
 
 __all__ = ("Watcher",)
 
@@ -51,12 +56,21 @@ class Watcher(Service):
         self._is_local = is_local
         self._clock = clock
         self._bell = asyncio.Event()
+        self._has_news = False
+        self._unseen: list[str] = []
+        """The handles of jobs that are not due, as far as they were not looked at since the last news."""
 
     def wake(self) -> None:
         """Jobs of other processes may have ended."""
+        self._has_news = True
+        self._bell.set()
+
+    def attend(self) -> None:
+        """Somebody begins to wait for a job of another process, which may have ended before."""
         self._bell.set()
 
     async def run(self) -> None:
+        self.wake()  # a look that failed may have missed something
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
@@ -69,13 +83,21 @@ class Watcher(Service):
     async def step(self) -> None:
         """One look at all handles that may have changed."""
         now = self._clock.now()
-        watched = [
-            job
-            for job in self._handles
-            if not job.is_done() and (job.has_waiters or job.due_at <= now) and not self._is_local(job.id)
-        ]
+        waiting = [job for job in self._handles if not job.is_done() and (job.has_waiters or job.due_at <= now)]
+        watched = [job for job in (*waiting, *self._next_unseen(now)) if not self._is_local(job.id)]
         for start in range(0, len(watched), _BATCH):
             await self._look(watched[start : start + _BATCH])
+        if self._unseen:
+            self._bell.set()
+
+    def _next_unseen(self, now: Microseconds) -> list[Job[Any]]:
+        """Some of the handles that nobody waits for, in turn."""
+        if self._has_news and not self._unseen:
+            self._has_news = False
+            self._unseen = [job.id for job in self._handles if job.due_at > now and not job.is_done()]
+        found = [self._handles.find(job_id) for job_id in self._unseen[-_BATCH:]]
+        del self._unseen[-_BATCH:]
+        return [job for job in found if job is not None and job.due_at > now and not job.has_waiters]
 
     async def _look(self, jobs: list[Job[Any]]) -> None:
         ids = [job.id for job in jobs]

@@ -18,7 +18,10 @@ from jobify.context import JobContext, OuterContext
 __all__ = ("BaseMiddleware", "BaseOuterMiddleware", "CallNext", "CallNextOuter", "chain", "chain_outer")
 
 CallNext: TypeAlias = Callable[[JobContext], Awaitable[Any]]
+"""The rest of the chain around an attempt: gives the result of the job, or raises what it raised."""
+
 CallNextOuter: TypeAlias = Callable[[OuterContext], Awaitable[asyncio.Handle]]
+"""The rest of the chain around scheduling: the job is stored when it returns."""
 
 
 class BaseMiddleware(ABC):

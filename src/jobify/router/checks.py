@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from jobify.exceptions import ConfigurationError
+from jobify.identifiers import check_text
 from jobify.options import check_handlers
 from jobify.state import State
 from jobify.types import ExceptionHandler, Lifespan
 
-__all__ = ("checked_handlers", "checked_layer", "checked_layers", "checked_lifespan", "checked_prefix", "checked_state")
+__all__ = (
+    "checked_handlers",
+    "checked_layer",
+    "checked_layers",
+    "checked_lifespan",
+    "checked_prefix",
+    "checked_route_class",
+    "checked_state",
+)
 
 LayerT = TypeVar("LayerT", bound=Callable[..., Any])
+RouteT = TypeVar("RouteT")
 
 
 def checked_layer(layer: LayerT) -> LayerT:
@@ -26,9 +36,20 @@ def checked_layer(layer: LayerT) -> LayerT:
     return layer
 
 
-def checked_layers(layers: Sequence[LayerT] | None) -> list[LayerT]:
+def checked_layers(layers: Iterable[LayerT] | None, option: str) -> list[LayerT]:
     """Middleware, the outermost first."""
-    return [checked_layer(layer) for layer in layers or ()]
+    if layers is None:
+        return []
+    if not isinstance(layers, Iterable) or isinstance(layers, str | Mapping):
+        raise ConfigurationError(f"{option} is {layers!r}; it must be a list of middleware, such as {option}=[Log()].")
+    return [checked_layer(layer) for layer in layers]
+
+
+def checked_route_class(route_class: Any, base: type[RouteT]) -> type[RouteT]:
+    """The class of a router's tasks."""
+    if not (isinstance(route_class, type) and issubclass(route_class, base)):
+        raise ConfigurationError(f"route_class is {route_class!r}; it must be a subclass of RootRoute or NodeRoute.")
+    return route_class
 
 
 def checked_handlers(handlers: Any, where: str) -> dict[type[Exception], ExceptionHandler]:
@@ -55,6 +76,8 @@ def checked_prefix(prefix: Any) -> str:
     """The prefix, empty if there is none."""
     if prefix is not None and not isinstance(prefix, str):
         raise ConfigurationError(f"The prefix is {prefix!r}; it must be text, such as 'mail'.")
+    if prefix:
+        check_text(prefix, what="prefix of a router")
     return prefix or ""
 
 

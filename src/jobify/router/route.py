@@ -60,8 +60,13 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self._scheduler = None
 
     def schedule(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
-        """These arguments, at a time that the builder's methods say. TypeError if they do not fit the function."""
+        """These arguments, at a time that the builder's methods say.
+
+        TypeError if they do not fit the function; :class:`~jobify.exceptions.ApplicationStateError` if the app is not
+        started.
+        """
         scheduler = self._require_scheduler()
+        scheduler.require_started()
         self.func_spec.check(*args, **kwargs)
         return ScheduleBuilder(
             name=self.name,

@@ -16,6 +16,7 @@ from jobify.router.checks import (
     checked_layers,
     checked_lifespan,
     checked_prefix,
+    checked_route_class,
     checked_state,
 )
 from jobify.router.route import NodeRoute, Route, lasting_name
@@ -46,10 +47,10 @@ class Router:
         self.state = checked_state(state)
         self.prefix = checked_prefix(prefix)
         self.lifespan = checked_lifespan(lifespan)
-        self.middleware: list[BaseMiddleware] = checked_layers(middleware)
-        self.outer_middleware: list[BaseOuterMiddleware] = checked_layers(outer_middleware)
+        self.middleware: list[BaseMiddleware] = checked_layers(middleware, "middleware")
+        self.outer_middleware: list[BaseOuterMiddleware] = checked_layers(outer_middleware, "outer_middleware")
         self.exception_handlers = checked_handlers(exception_handlers, f"the {type(self).__name__}")
-        self.route_class = route_class
+        self.route_class = checked_route_class(route_class, Route)
         self._routes: dict[str, Route[..., Any]] = {}
         self._sub_routers: list[JobRouter] = []
         self._parent: Router | None = None

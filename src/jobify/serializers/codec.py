@@ -19,8 +19,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import Parameter, Signature
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from inspect import Parameter, Signature, getattr_static, isfunction
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.serializers.base import RefusedValueError, Serializer, restores_types
@@ -41,6 +44,11 @@ __all__ = (
 
 _SEQUENCES: Final = (list, tuple)
 _NAMES: Final = frozenset({str})
+_NOTHING: Final[frozenset[type]] = frozenset()
+_PLAIN_VALUES: Final = frozenset({str, int, float, bool, type(None)})
+"""Immutable, and restored by every serializer."""
+_VALUES: Final = frozenset({bytes, datetime, date, timedelta, Decimal, UUID})
+"""Immutable, and restored by those that restore types."""
 _ADVICE: Final = "Pass a value of the annotated type, correct the annotation, or use ExtendedJSONSerializer."
 
 
@@ -117,6 +125,11 @@ class Codec:
         self.loader: Loader = _half(Loader, loader, dumper, default)
         self._converts = not isinstance(default, PassThrough)
         self._is_plain = not restores_types(self.serializer)
+        self.frozen = _NOTHING if self._is_chosen else _PLAIN_VALUES if self._is_plain else _PLAIN_VALUES | _VALUES
+        """The types whose values encoding and decoding would give back as they are, and which nobody can change.
+
+        None of them where a user's converter decides what comes back.
+        """
         _require("serializer", self.serializer, Serializer, "dumpb(data) and loadb(data)")
         _require("dumper", self.dumper, Dumper, "dump(data, tp)")
         _require("loader", self.loader, Loader, "load(data, tp)")
@@ -171,13 +184,16 @@ class Codec:
 
     def _dumpb(self, data: Any, locate: Callable[[RefusedValueError], PayloadError]) -> bytes:
         try:
-            return self.serializer.dumpb(data)
+            written = self.serializer.dumpb(data)
         except RefusedValueError as refused:
             raise locate(refused) from None
         except PayloadError:
             raise
         except Exception as error:
             raise PayloadError(f"{type(self.serializer).__name__} cannot write the value: {error}") from error
+        if not isinstance(written, bytes):
+            raise PayloadError(f"{type(self.serializer).__name__}.dumpb() gave {written!r}; it must give bytes.")
+        return written
 
     def _loadb(self, data: bytes) -> Any:
         try:
@@ -196,8 +212,14 @@ def _half(port: Any, given: Any, other: Any, default: Any) -> Any:
 
 
 def _require(role: str, given: object, port: Any, methods: str) -> None:
+    if isinstance(given, type) and any(isfunction(getattr_static(given, name, None)) for name in _methods_of(port)):
+        raise ConfigurationError(f"The {role} is an object, not a class. Did you mean {given.__name__}()?")
     if not isinstance(given, port):
         raise ConfigurationError(f"{given!r} cannot be the {role}: it lacks {methods}. See {port.__module__}.")
+
+
+def _methods_of(port: Any) -> list[str]:
+    return [name for name in vars(port) if not name.startswith("_")]
 
 
 def _is_untyped(tp: Any) -> bool:

@@ -8,9 +8,9 @@ every one of them, for any storage, a user's own included.
 :class:`jobify.engine.gate.Gate` gives it a thread of its own, makes it awaitable, and lets all calls that arrive while
 one transaction runs share the next one (*group commit*). So a storage must accept batches and need not be asynchronous.
 
-**Threads.** The writing methods are called by one thread at a time. The reading methods (``get``, ``find``, ``count``,
-``attempts``, ``owners``) may be called by any thread at any time, also while a transaction is open in another one; they
-see what is committed.
+**Threads.** The writing methods are called by one thread at a time, one that may wait (or see ``on_the_spot``). The
+reading methods (``get``, ``find``, ``count``, ``attempts``, ``owners``) may be called by any thread at any time, also
+while a transaction is open in another one; they see what is committed.
 
 **Time.** Every question that depends on the time takes ``now``. A storage has no clock.
 
@@ -49,6 +49,11 @@ __all__ = ("Bell", "Storage")
 
 class Bell(Protocol):
     """How processes on one database wake each other. Losing a ring costs latency, never a job."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there may be anybody to hear a ring; if not, it can be spared. Looks nothing up."""
+        ...
 
     def ring(self) -> None:
         """Tell every other process to look again. Called after a commit, from the storage's thread; never blocks."""
@@ -94,6 +99,16 @@ class Storage(Protocol):
         Calls outside such a block are atomic by themselves, and so is one that raises inside it: it has changed
         nothing. Blocks do not nest. Inside a block its own thread reads what it has written, and nobody else writes
         between what it reads and what it writes.
+        """
+        ...
+
+    @property
+    def on_the_spot(self) -> AbstractContextManager[None] | None:
+        """Blocks in which one writing call never waits, neither for a lock nor for a flush; None: there are none.
+
+        Such a block may be entered on any thread, the event loop's included. Entering it, or the call inside, raises
+        ``StorageUnavailableError`` where anything would have to be waited for, and nothing was changed then: make the
+        call again where it may take its time. Only for a storage whose commits are no more than a copy in memory.
         """
         ...
 

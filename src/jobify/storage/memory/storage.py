@@ -71,6 +71,10 @@ class MemoryStorage:
                 self._owners = owners
                 raise
 
+    @property
+    def on_the_spot(self) -> None:
+        return None
+
     # -- owners --------------------------------------------------------------------------------------------------------
 
     def register(self, *, now: Microseconds) -> int:

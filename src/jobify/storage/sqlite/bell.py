@@ -58,6 +58,10 @@ class DatagramBell:
     def fileno(self) -> int:
         return -1 if self._socket is None else self._socket.fileno()
 
+    @property
+    def is_heard(self) -> bool:
+        return self._is_stale or bool(self._others)
+
     def ring(self) -> None:
         if self._is_stale:
             self._look_around()

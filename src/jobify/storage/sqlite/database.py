@@ -13,6 +13,12 @@ ms, the worst 60 ms), and ends with an error after ``timeout``.
 **Steps.** Every step of a statement releases the interpreter's lock, and with a busy event loop it takes milliseconds
 to get it back. A single writing statement is therefore left to SQLite's autocommit: one step, one transaction.
 
+**The log.** A commit appends to the write-ahead log. With ``synchronous="normal"`` it does not wait for the disk, but
+two moments in the life of that log do: when it is copied into the file (a *checkpoint*), and when the next write begins
+it anew. SQLite would leave both to whoever commits just then. It is told not to (``wal_autocheckpoint``): the write
+that finds the log long copies it when it has committed, and the next one begins it anew; neither is made on the spot
+(see ``spot``).
+
 **Forks.** SQLite forbids to take a connection into a child process: its locks belong to the process, so parent and
 child would each believe to hold what the other one holds. Before a fork both connections are closed, as soon as the
 running statement or transaction has ended; each process connects again when it needs to. The child counts as not open
@@ -22,6 +28,7 @@ may not open this file at all.
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import threading
@@ -39,12 +46,20 @@ __all__ = ("Database",)
 T = TypeVar("T")
 
 _CACHED_STATEMENTS = 256
+_LONG_LOG: Final = 4_120_000
+"""Bytes of a log that is worth a checkpoint: a thousand pages with their heads, as SQLite has it."""
 _SETTINGS = (
     "PRAGMA cache_size = -8000",  # kB
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA journal_size_limit = 16000000",  # a log that a burst made long is cut again
+    f"PRAGMA journal_size_limit = {_LONG_LOG}",  # a log that begins anew is cut to this: one that is longer is in use
+    "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA trusted_schema = OFF",
 )
+
+_MAX_SPOTS: Final = 512
+"""Writes on the spot in a row: then one that may take its time looks after the log."""
+_UNKNOWN: Final = -1
+_NOT_NOW: Final = "The database cannot be written without waiting just now. Write it in a thread that may wait."
 
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.02
@@ -65,6 +80,10 @@ class Database:
         self._reader: sqlite3.Connection | None = None
         self._connects = 0
         self._block_thread: int | None = None
+        self._spot_thread: int | None = None
+        self._spots_left = 0
+        self._spot_version = _UNKNOWN
+        self._changes = 0
         self._lock_anew()
 
     def _lock_anew(self) -> None:
@@ -105,6 +124,7 @@ class Database:
     def _disconnect(self) -> None:
         connections = (self._reader, self._writer)
         self._reader = self._writer = None
+        self._spots_left, self._spot_version, self._changes = 0, _UNKNOWN, 0
         for connection in connections:
             if connection is not None:
                 connection.close()
@@ -146,7 +166,7 @@ class Database:
         """After a fork, in the child: this is not open here."""
         if self._writer is not None:
             _taken_along[self.path] = [self._writer, self._reader]
-        self._reader = self._writer = self._block_thread = None
+        self._reader = self._writer = self._block_thread = self._spot_thread = None
         self.is_open = False
         self._lock_anew()  # the old ones are held by a thread that does not exist here
 
@@ -158,7 +178,10 @@ class Database:
 
     def write(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement that inserts, updates or deletes; how many rows it did that to."""
-        return self.execute(statement, parameters).rowcount
+        count = self.execute(statement, parameters).rowcount
+        if self._block_thread is None:
+            self._look_after_log()
+        return count
 
     def row(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """The only row of a query on the writing connection, which sees its own transaction."""
@@ -205,7 +228,8 @@ class Database:
             except sqlite3.Error as error:
                 now = time.monotonic()
                 started = now if started is None else started
-                if not is_busy(error) or now - started >= self._timeout:
+                is_hurried = self._spot_thread == threading.get_ident()
+                if not is_busy(error) or is_hurried or now - started >= self._timeout:
                     raise explain(error, self.path) from error
             time.sleep(random.random() * min(max(_SHORTEST_PAUSE, (now - started) / 20), _LONGEST_PAUSE))
 
@@ -226,6 +250,7 @@ class Database:
         finally:
             self._block_thread = None
             writing.release()
+        self._look_after_log()
 
     def _begin(self, kind: str) -> threading.RLock:
         """Begin a transaction, and hold the lock that is to be released at its end."""
@@ -259,3 +284,46 @@ class Database:
         """Run ``statement``, unless SQLite has given up the whole transaction already, after a serious error."""
         if self._writer is not None and self._writer.in_transaction:
             self.execute(statement)
+
+    # -- the log -------------------------------------------------------------------------------------------------------
+
+    def _look_after_log(self) -> None:
+        """After a commit: copy the log into the file if it is long. What keeps that from happening is no error of this
+        commit, and the next one tries again."""
+        if self._spot_thread is not None or self._writer is None:
+            return
+        if self._writer.total_changes != self._changes:  # else nothing was written, and the log may still have to begin
+            self._spots_left = _MAX_SPOTS
+        with suppress(OSError, sqlite3.Error):
+            if os.stat(f"{self.path}-wal").st_size > _LONG_LOG:
+                self._spots_left, self._changes = 0, self._writer.total_changes
+                self._write("PRAGMA wal_checkpoint(PASSIVE)", ())
+
+    # -- on the spot ---------------------------------------------------------------------------------------------------
+
+    def enter_spot(self) -> None:
+        """From here, no statement of this thread waits for anything. See :class:`~jobify.storage.sqlite.spot.Spot`."""
+        if not self._spots_left or not self._writing.acquire(blocking=False):
+            raise StorageUnavailableError(_NOT_NOW)
+        self._spot_thread = threading.get_ident()
+        try:
+            if self._writer is None or self._block_thread is not None or self._has_company():
+                raise StorageUnavailableError(_NOT_NOW)
+        except BaseException:
+            self.leave_spot()
+            raise
+        self._spots_left -= 1
+
+    def leave_spot(self) -> None:
+        """Statements of this thread may take their time again."""
+        self._spot_thread = None
+        self._writing.release()
+
+    def _has_company(self) -> bool:
+        """Whether anybody else has committed since this was asked last: they may have made a checkpoint, too."""
+        before = self._spot_version
+        (self._spot_version,) = self.row("PRAGMA data_version")
+        if before == self._spot_version:
+            return False
+        self._spots_left = 0
+        return True

@@ -1,7 +1,7 @@
 """Jobs in one SQLite file: the parts of this package behind the port.
 
 =================  =======================================================================================
-``database``       two connections, transactions, waiting for a locked file
+``database``       two connections, transactions, waiting for a locked file; ``spot`` not waiting for it
 ``schema``         whose file it is, migrations
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``         pick, then take
@@ -43,6 +43,7 @@ from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
 from jobify.storage.sqlite.reads import Reads
 from jobify.storage.sqlite.schema import prepare
+from jobify.storage.sqlite.spot import Spot
 from jobify.types import Microseconds
 
 __all__ = ("SQLiteStorage",)
@@ -88,6 +89,7 @@ class SQLiteStorage:
         self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous)
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Reads(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners"), has_bell=self.is_shared)
+        self._spot = Spot(database) if self.synchronous == "normal" else None
         self._data_version = (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -138,6 +140,10 @@ class SQLiteStorage:
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
+
+    @property
+    def on_the_spot(self) -> AbstractContextManager[None] | None:
+        return self._spot
 
     # -- owners --------------------------------------------------------------------------------------------------------
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobify.exceptions import StorageUnavailableError
 from jobify.records import AttemptRecord, Claim, Claimed, ClaimRequest, JobRecord, Lane, NewJob, Settlement
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
@@ -26,6 +27,7 @@ __all__ = (
     "job",
     "line",
     "look",
+    "made_on_the_spot",
     "one",
 )
 
@@ -121,6 +123,19 @@ def claimed(storage: Storage, owner: int, id: str, **fields: Any) -> Claim:
     assert storage.insert([job(id, **fields)]) == [True]
     (found,) = claim(storage, owner, tasks=(fields.get("task", "task"),))
     return found
+
+
+def made_on_the_spot(storage: Storage, write: Callable[[], object]) -> bool:
+    """Whether ``write`` could be made without waiting; if not, nothing was changed."""
+    block = storage.on_the_spot
+    if block is None:
+        return False
+    try:
+        with block:
+            write()
+    except StorageUnavailableError:
+        return False
+    return True
 
 
 def end(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:

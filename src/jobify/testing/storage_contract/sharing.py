@@ -12,7 +12,19 @@ import pytest
 
 from jobify.records import CancelResult, JobQuery
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import NOW, StorageCase, born, claim, claimed, end, job, line, look, one
+from jobify.testing.storage_contract.given import (
+    NOW,
+    StorageCase,
+    born,
+    claim,
+    claimed,
+    end,
+    job,
+    line,
+    look,
+    made_on_the_spot,
+    one,
+)
 
 __all__ = ("SharedStorageContract",)
 
@@ -59,6 +71,14 @@ class SharedStorageContract(StorageCase):
         assert later.find(JobQuery()) == before
         assert later.attempts("a") == [line("a")]
         later.close()
+
+    def test_nobody_is_waited_for_on_the_spot(self, storage: Storage, other: Storage) -> None:
+        storage.insert([job("before")])
+        with other.transaction():
+            other.insert([job("theirs")])
+            assert not made_on_the_spot(storage, lambda: storage.insert([job("ours")]))
+        assert storage.get(["ours"]) == []
+        assert storage.insert([job("ours")]) == [True]
 
     def test_an_id_is_unique_among_all(self, storage: Storage, other: Storage) -> None:
         answers: list[list[bool]] = []

@@ -21,6 +21,7 @@ from jobify.testing.storage_contract.given import (
     job,
     line,
     look,
+    made_on_the_spot,
     one,
 )
 
@@ -184,3 +185,22 @@ class TransactionContract(StorageCase):
             reader.join()
         assert {count % 10 for count in seen} <= {0}
         assert len(storage.find(JobQuery(limit=10_000))) == 200
+
+    def test_a_call_on_the_spot_is_made_or_refused(self, storage: Storage, owner: int) -> None:
+        """Made, it is like any other; refused, it can be made again."""
+        for number in range(50):
+            new = born(f"{number:02}", owner)
+            is_made = made_on_the_spot(storage, lambda new=new: storage.insert([new]))  # type: ignore[misc]
+            assert storage.insert([new]) == [not is_made]
+            ended = end(owner, new)
+            is_made = made_on_the_spot(storage, lambda ended=ended: storage.settle([ended]))  # type: ignore[misc]
+            assert storage.settle([ended]) == [not is_made]
+        assert storage.count(JobQuery()) == {("task", "default", "success"): 50}
+
+    def test_nothing_is_made_on_the_spot_in_a_block(self, storage: Storage) -> None:
+        """What is open, here or in another thread, would have to be waited for, or be part of it."""
+        storage.insert([job("before")])
+        with storage.transaction():
+            assert not made_on_the_spot(storage, lambda: storage.insert([job("a")]))
+            assert not _elsewhere(lambda: made_on_the_spot(storage, lambda: storage.insert([job("a")])))
+        assert storage.get(["a"]) == []

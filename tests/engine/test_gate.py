@@ -1,0 +1,479 @@
+"""The gate of a storage that blocks: which calls are made on the spot, which together, and who gets what answer."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify import Job
+from jobify.engine import spot
+from jobify.engine.gate import ThreadGate
+from jobify.exceptions import ApplicationStateError, StorageUnavailableError
+from jobify.records import NewJob, Settlement
+from jobify.storage import SQLiteStorage
+from jobify.testing.storage_contract.given import NOW, born, end, job, line, one
+from support import eventually, run, soon
+
+HERE = "event loop"
+THERE = "jobify-storage"
+
+
+class Watched(SQLiteStorage):
+    """Notes who inserts and settles how much; can fail, or be slow, on the event loop's thread."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(directory / "jobs.db", **{"synchronous": "normal", **options})
+        self.calls: list[tuple[str, int]] = []
+        self.before_call: Callable[[str], None] = lambda where: None
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
+        self._note(len(jobs))
+        return super().insert(jobs)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        self._note(len(settlements))
+        return super().settle(settlements)
+
+    def _note(self, count: int) -> None:
+        where = _here()
+        self.calls.append((where, count))
+        self.before_call(where)
+
+
+def _here() -> str:
+    thread = threading.current_thread()
+    return HERE if thread is threading.main_thread() else thread.name
+
+
+class Insertion:
+    """A job, and who wants the answer."""
+
+    def __init__(self, new: NewJob, answer: Callable[[Any], None]) -> None:
+        self.job: Job[Any] = Job(job_id=new.id, exec_at=new.due_at)
+        self._new = new
+        self._answer = answer
+
+    def row(self) -> NewJob:
+        return self._new
+
+    def __call__(self, answer: Any) -> None:
+        self._answer(answer)
+
+
+class Desk:
+    """Asks a gate, and has the answers."""
+
+    def __init__(self, gate: ThreadGate, owner: int) -> None:
+        self.gate = gate
+        self.owner = owner
+
+    def insert(self, id: str, **fields: Any) -> asyncio.Future[Any]:
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        new = born(id, self.owner, **fields) if "owner" not in fields else job(id, **fields)
+        self.gate.insert(Insertion(new, answered.set_result), is_unseen=True)
+        return answered
+
+    def settle(self, id: str, *, is_news: bool = False, **fields: Any) -> asyncio.Future[Any]:
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        settlement = end(self.owner, born(id, self.owner), **fields)
+        self.gate.settle(settlement, answered.set_result, is_news=is_news)
+        return answered
+
+
+def _with_desk(storage: Watched, story: Callable[[Desk], Coroutine[Any, Any, None]]) -> None:
+    """Tell a story that begins with a storage that has been written, and a thread that rests."""
+
+    async def main() -> None:
+        gate = ThreadGate(storage)
+        await gate.start()
+        desk = Desk(gate, await gate.call(lambda: storage.register(now=NOW)))
+        await _come_to_rest(desk)
+        storage.calls.clear()
+        await story(desk)
+        await gate.stop()
+
+    run(main())
+
+
+async def _come_to_rest(desk: Desk) -> None:
+    """Until the last call was made on the spot: what has to go before that has gone."""
+    storage = desk.gate.storage
+    assert isinstance(storage, Watched)
+    number = 0
+    while not storage.calls or storage.calls[-1] != (HERE, 1):
+        await eventually(lambda: desk.gate._is_resting)
+        assert await soon(desk.insert(f"warm-up {number}")) is True
+        number += 1
+        assert number < 10
+
+
+# -- where calls are made ----------------------------------------------------------------------------------------------
+
+
+def test_a_call_by_itself_is_made_on_the_spot(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    async def story(desk: Desk) -> None:
+        assert await soon(desk.insert("a")) is True
+        assert await soon(desk.settle("a")) is True
+        assert storage.calls == [(HERE, 1), (HERE, 1)]
+        assert one(storage, "a").status == "success"
+        assert await soon(desk.settle("a")) is False
+
+    _with_desk(storage, story)
+
+
+def test_with_flushes_every_call_is_made_by_the_thread(tmp_path: Path) -> None:
+    storage = Watched(tmp_path, synchronous="full")
+
+    async def main() -> None:
+        gate = ThreadGate(storage)
+        await gate.start()
+        desk = Desk(gate, await gate.call(lambda: storage.register(now=NOW)))
+        for number in range(20):
+            assert await soon(desk.insert(f"{number}")) is True
+            assert await soon(desk.settle(f"{number}")) is True
+        assert set(storage.calls) == {(THERE, 1)}
+        await gate.stop()
+
+    run(main())
+
+
+def test_calls_of_one_turn_share_a_commit_in_the_thread(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    async def story(desk: Desk) -> None:
+        answers = [desk.insert(f"{number}") for number in range(500)]
+        assert await soon(asyncio.gather(*answers)) == [True] * 500
+        assert {where for where, _ in storage.calls} == {THERE}
+        assert sum(count for _, count in storage.calls) == 500
+        assert len(storage.calls) < 250
+
+    _with_desk(storage, story)
+
+
+def test_what_is_long_is_left_to_the_thread(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    async def story(desk: Desk) -> None:
+        assert await soon(desk.insert("a", payload=bytes(100_000))) is True
+        assert await soon(desk.settle("a", result=bytes(100_000))) is True
+        assert storage.calls == [(THERE, 1), (THERE, 1)]
+
+    _with_desk(storage, story)
+
+
+def test_a_history_is_left_to_the_thread(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    async def story(desk: Desk) -> None:
+        assert await soon(desk.insert("a")) is True
+        assert await soon(desk.settle("a", history=(line("a"),))) is True
+        assert storage.calls == [(HERE, 1), (THERE, 1)]
+        assert storage.attempts("a") == [line("a")]
+
+    _with_desk(storage, story)
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_after_an_insert_sees_it(tmp_path: Path) -> None:
+    """Also in the same turn, and before the answer."""
+    storage = Watched(tmp_path)
+
+    async def story(desk: Desk) -> None:
+        for number in range(100):
+            id = f"{number}"
+            inserted = desk.insert(id)
+            (found,) = await soon(desk.gate.call(lambda id=id: storage.get([id])))  # type: ignore[misc]
+            assert found.id == id
+            assert await soon(inserted) is True
+
+    _with_desk(storage, story)
+
+
+def test_a_stop_in_the_same_turn_answers_first(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    async def story(desk: Desk) -> None:
+        inserted = desk.insert("a")
+        await soon(desk.gate.stop())
+        assert await soon(inserted) is True
+        assert isinstance(await soon(desk.insert("b")), ApplicationStateError)
+
+    _with_desk(storage, story)
+    storage.open()
+    assert [found.id for found in storage.get(["a", "b"])] == ["a"]
+    storage.close()
+
+
+def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+    gate = ThreadGate(storage)
+    answers: list[Any] = []
+
+    async def main() -> None:
+        await gate.start()
+        desk = Desk(gate, await gate.call(lambda: storage.register(now=NOW)))
+        await _come_to_rest(desk)
+        gate.insert(Insertion(born("a", desk.owner), answers.append), is_unseen=True)
+
+    asyncio.run(main())
+    gate.abandon()
+    storage.open()
+    assert one(storage, "a").status == "running"
+    storage.close()
+
+
+# -- when it cannot be made on the spot --------------------------------------------------------------------------------
+
+
+def test_a_locked_file_is_the_threads_affair(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    async def story(desk: Desk) -> None:
+        other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        inserted = desk.insert("a")
+        await eventually(lambda: (THERE, 1) in storage.calls)
+        assert not inserted.done()  # and the loop turns
+        other.execute("ROLLBACK")
+        other.close()
+        assert await soon(inserted) is True
+
+    _with_desk(storage, story)
+
+
+def test_a_file_that_stays_locked_is_an_error_as_ever(tmp_path: Path) -> None:
+    storage = Watched(tmp_path, timeout=0.05)
+
+    async def story(desk: Desk) -> None:
+        other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert isinstance(await soon(desk.insert("a")), StorageUnavailableError)
+        other.execute("ROLLBACK")
+        other.close()
+        assert await soon(desk.insert("a")) is True
+
+    _with_desk(storage, story)
+
+
+def test_an_error_on_the_spot_says_nothing_yet(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    def fail_here(where: str) -> None:
+        if where == HERE:
+            raise OSError("no")
+
+    async def story(desk: Desk) -> None:
+        storage.before_call = fail_here
+        assert await soon(desk.insert("a")) is True
+        assert storage.calls == [(HERE, 1), (THERE, 1)]
+
+    _with_desk(storage, story)
+
+
+def test_an_error_that_stays_is_the_answer(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+    error = StorageUnavailableError("full")
+
+    def fail(where: str) -> None:
+        raise error
+
+    async def story(desk: Desk) -> None:
+        storage.before_call = fail
+        assert await soon(desk.insert("a")) is error
+        storage.before_call = lambda where: None
+        assert await soon(desk.insert("a")) is True
+
+    _with_desk(storage, story)
+
+
+def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    class Broken:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *error: object) -> None:
+            raise ValueError("no")
+
+    async def story(desk: Desk) -> None:
+        real = storage._spot
+        storage._spot = Broken()  # type: ignore[assignment]
+        assert await soon(desk.settle("nobody's")) is False
+        storage._spot = real
+        assert await soon(desk.insert("b")) is True
+
+    _with_desk(storage, story)
+
+
+def test_another_app_with_the_same_storage_is_not_waited_for(tmp_path: Path) -> None:
+    """Its thread has the lock for as long as its transaction takes."""
+    storage = Watched(tmp_path)
+    is_held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with storage.transaction():
+            is_held.set()
+            assert go_on.wait(20)
+
+    async def story(desk: Desk) -> None:
+        other = ThreadGate(storage)
+        await other.start()
+        holding = asyncio.ensure_future(other.call(hold))
+        await eventually(is_held.is_set)
+        inserted = desk.insert("a")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not inserted.done()
+        go_on.set()
+        assert await soon(inserted) is True
+        await soon(holding)
+        await other.stop()
+        assert await soon(desk.insert("b")) is True
+
+    _with_desk(storage, story)
+
+
+def test_after_a_call_that_took_long_the_thread_has_it_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that holds writers back, or threads that do not let go of the interpreter, must not hold up the loop."""
+    storage = Watched(tmp_path)
+    now = 1000.0
+    monkeypatch.setattr(spot, "monotonic", lambda: now)
+
+    def pass_time(where: str) -> None:
+        nonlocal now
+        now += 0.5
+
+    async def story(desk: Desk) -> None:
+        nonlocal now
+        storage.before_call = pass_time
+        assert await soon(desk.insert("a")) is True
+        storage.before_call = lambda where: None
+        assert await soon(desk.insert("b")) is True
+        assert storage.calls == [(HERE, 1), (THERE, 1)]
+        now += 60
+        await eventually(lambda: desk.gate._is_resting)
+        assert await soon(desk.insert("c")) is True
+        assert storage.calls[-1] == (HERE, 1)
+
+    _with_desk(storage, story)
+
+
+# -- news --------------------------------------------------------------------------------------------------------------
+
+
+def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) -> None:
+    storage, other = Watched(tmp_path), SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
+    other.open()
+    other.register(now=NOW)
+    bell = other.bell
+    assert bell is not None
+
+    async def story(desk: Desk) -> None:
+        bell.answer()
+        assert await soon(desk.insert("a")) is True  # it is ours: nobody needs to know
+        assert await soon(desk.settle("a")) is True
+        assert not bell.answer()
+        assert await soon(desk.insert("b", owner=None)) is True
+        assert one(other, "b").status == "scheduled"
+        await eventually(bell.answer)
+        await eventually(lambda: desk.gate._is_resting)
+        assert await soon(desk.insert("c")) is True
+        assert await soon(desk.settle("c", is_news=True)) is True
+        await eventually(bell.answer)
+
+    _with_desk(storage, story)
+    other.close()
+
+
+def test_a_newcomer_is_rung(tmp_path: Path) -> None:
+    """Whoever has been alone rings nobody, until somebody comes."""
+    storage = Watched(tmp_path)
+
+    async def story(desk: Desk) -> None:
+        assert await soon(desk.insert("a", owner=None)) is True
+        other = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
+        await desk.gate.call(lambda: (other.open(), other.register(now=NOW)))
+        assert storage.bell is not None
+        assert other.bell is not None
+        await eventually(storage.bell.answer)
+        assert await soon(desk.insert("b", owner=None)) is True
+        await eventually(other.bell.answer)
+        other.close()
+
+    _with_desk(storage, story)
+
+
+def test_another_app_with_the_same_storage_hears_of_it(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+    heard: list[str] = []
+
+    async def story(desk: Desk) -> None:
+        other = ThreadGate(storage)
+        other.on_news = lambda: heard.append("news")
+        await other.start()
+        heard.clear()
+        assert await soon(desk.insert("a", owner=None)) is True
+        await eventually(lambda: heard)
+        await other.stop()
+
+    _with_desk(storage, story)
+
+
+# -- all of it at once -------------------------------------------------------------------------------------------------
+
+
+def test_calls_alone_and_together_and_a_file_that_is_locked_now_and_then(tmp_path: Path) -> None:
+    """Whoever makes them: each call has one answer, and the rows agree with it."""
+    storage = Watched(tmp_path)
+    is_over = threading.Event()
+
+    def disturb() -> None:
+        other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None, timeout=20)
+        while not is_over.wait(0.001):
+            with _immediate(other):
+                other.execute("UPDATE owners SET pid = pid")
+        other.close()
+
+    async def story(desk: Desk) -> None:
+        disturbing = threading.Thread(target=disturb)
+        disturbing.start()
+        try:
+            await soon(asyncio.gather(*(_live(desk, f"{number}", number % 4) for number in range(400))))
+            for number in range(400, 800):
+                await soon(_live(desk, f"{number}", number % 3))
+        finally:
+            is_over.set()
+            disturbing.join()
+        assert {where for where, _ in storage.calls} == {HERE, THERE}
+        for start in range(0, 800, 400):
+            found = storage.get([f"{number}" for number in range(start, start + 400)])
+            assert [record.status for record in found] == ["success"] * 400
+
+    _with_desk(storage, story)
+
+
+async def _live(desk: Desk, id: str, pauses: int) -> None:
+    assert await desk.insert(id) is True
+    for _ in range(pauses):
+        await asyncio.sleep(0)
+    assert await desk.settle(id) is True
+
+
+@contextmanager
+def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.execute("COMMIT")

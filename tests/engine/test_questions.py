@@ -1,0 +1,66 @@
+"""What the engine does not ask its storage: looks that could find nothing new."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from jobify import Jobify
+from jobify.engine.watcher import Watcher
+from jobify.records import Claimed, ClaimRequest
+from jobify.storage import SQLiteStorage
+from jobify.types import Microseconds
+from support import durable, run, soon
+
+
+class Counting(SQLiteStorage):
+    """Counts claims."""
+
+    claims = 0
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        self.claims += 1
+        return super().claim(request, now=now)
+
+
+def test_jobs_of_the_future_make_nobody_claim(tmp_path: Path) -> None:
+    """The dispatcher sleeps until the first of them is due, also when it hears of others while it asks."""
+    storage = Counting(tmp_path / "jobs.db", synchronous="normal")
+    app = Jobify(storage=storage)
+
+    @app.task(name="later")
+    async def later() -> None: ...
+
+    async def main() -> None:
+        async with app:
+            for number in range(300):
+                await soon(later.schedule().delay(3600 - number))
+            assert storage.claims < 30
+            ran = await soon(later.schedule().delay(0.01))
+            await soon(ran)  # and it is not late for what is due before all of them
+
+    run(main())
+
+
+def test_waiting_for_a_job_that_runs_here_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher looks how jobs end elsewhere."""
+    wakes: list[Watcher] = []
+    monkeypatch.setattr(Watcher, "attend", lambda self: wakes.append(self))
+    app = Jobify(storage=durable(tmp_path))
+
+    @app.task(name="now")
+    async def now() -> int:
+        for _ in range(5):  # so that it runs when its caller begins to wait
+            await asyncio.sleep(0)
+        return 1
+
+    async def main() -> None:
+        async with app:
+            for _ in range(300):
+                job = await soon(now.push())
+                assert await soon(job) == 1
+        assert len(wakes) < 30
+
+    run(main())
