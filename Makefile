@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 
 VENV := .venv
 PEER_VENV := .venvs/peer
-PEER := jobify==0.14.0
+PEERS := jobify==0.14.0 flexiq==2.1.0 huey==3.5.4
 BIN := $(VENV)/bin
 # Stamps: they say that an environment holds what pyproject.toml asks for today.
 DEV := $(VENV)/.dev
@@ -61,7 +61,7 @@ fmt: $(DEV)  ## format the code and apply the safe fixes
 demo: $(DEMO)  ## index this folder, kill the process half-way, and watch it finish
 	@$(BIN)/python examples/demo.py
 
-bench: $(DEV) $(PEER_READY)  ## measure against the peer's release, write bench/RESULTS.md and the README's table (minutes)
+bench: $(DEV) $(PEER_READY)  ## measure against the peers' releases, write bench/RESULTS.md and the README's table (minutes)
 	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
 
 chaos: $(DEV)  ## kill producers, workers and children 200 times while 5000 jobs run; prove that none is lost (minutes)
@@ -87,5 +87,5 @@ $(DEMO): pyproject.toml | $(BIN)/python
 $(PEER_READY): Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(PEER_VENV)
-	$(PEER_VENV)/bin/$(PIP_INSTALL) '$(PEER)'
+	$(PEER_VENV)/bin/$(PIP_INSTALL) $(PEERS)
 	@touch $@

@@ -12,16 +12,22 @@ from pathlib import Path
 
 _ASK = """
 import json, platform, sqlite3
-from importlib.metadata import version
-print(json.dumps([version("jobify"), platform.python_version(), sqlite3.sqlite_version]))
+from importlib.metadata import PackageNotFoundError, version
+def found(name):
+    try:
+        return [f"{name} {version(name)}"]
+    except PackageNotFoundError:
+        return []
+names = [text for name in ("jobify", "flexiq", "huey") for text in found(name)]
+print(json.dumps([", ".join(names), platform.python_version(), sqlite3.sqlite_version]))
 """
 
 
 def describe_interpreter(python: str) -> str:
-    """The releases that `python` would run: of jobify, Python and SQLite."""
+    """The releases that `python` would run: of the products, Python and SQLite."""
     answer = subprocess.run([python, "-c", _ASK], capture_output=True, text=True, check=True).stdout
-    jobify, own, sqlite = json.loads(answer)
-    return f"jobify {jobify} on Python {own}, SQLite {sqlite}"
+    products, own, sqlite = json.loads(answer)
+    return f"{products} on Python {own}, SQLite {sqlite}"
 
 
 def describe_machine(folder: Path) -> str:

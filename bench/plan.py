@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 MEMORY = "memory"
 NORMAL = '{"synchronous": "normal"}'
@@ -36,17 +36,31 @@ def at_most(limit: float, unit: str) -> Budget:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One number that a program prints under `key`. Without a budget it is shown for information."""
+    """One number that a program prints under `key`."""
 
     key: str
     title: str
     unit: str
-    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A product that does the same work, set to its best or left as it comes, and what we promised against it.
+
+    A metric without a budget is shown for information.
+    """
+
+    name: str
+    settings: str
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    """By the key of the metric."""
+    product: str | None = None
+    """Its word on the command line of the program; None where the program is the same file for both sides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One program with its argument (and a small one for a smoke run), and the storage each side gets."""
+    """One program with its arguments (and a small count for a smoke run), our settings, and the rivals."""
 
     name: str
     program: str
@@ -54,10 +68,17 @@ class Experiment:
     quick_count: int
     ours: str
     metrics: tuple[Metric, ...]
-    peer: str = DEFAULT
+    rivals: tuple[Rival, ...]
+    mode: str | None = None
+    """What the program is to do, where it can do several things."""
     scheduled: int = 0
     """How many future jobs the database must hold before the program starts."""
     quick_scheduled: int = 0
+
+
+def the_peer(settings: str = DEFAULT, **budgets: Budget) -> tuple[Rival, ...]:
+    """The release of this name, with the budgets by metric."""
+    return (Rival("jobify 0.14.0", settings, budgets),)
 
 
 EXPERIMENTS = (
@@ -68,9 +89,10 @@ EXPERIMENTS = (
         quick_count=50,
         ours=NORMAL,
         metrics=(
-            Metric("per_second", "durable push → run → stored result, 10,000 at once", "/s", at_least_times(10)),
+            Metric("per_second", "durable push → run → stored result, 10,000 at once", "/s"),
             Metric("push_per_second", "… of it the pushes alone", "/s"),
         ),
+        rivals=the_peer(per_second=at_least_times(10)),
     ),
     Experiment(
         "push-full",
@@ -78,9 +100,8 @@ EXPERIMENTS = (
         count=10_000,
         quick_count=50,
         ours=DEFAULT,
-        metrics=(
-            Metric("per_second", "the same, our FULL (the default) against their NORMAL", "/s", at_least_times(6)),
-        ),
+        metrics=(Metric("per_second", "the same, our FULL (the default) against their NORMAL", "/s"),),
+        rivals=the_peer(per_second=at_least_times(6)),
     ),
     Experiment(
         "one-at-a-time",
@@ -89,9 +110,10 @@ EXPERIMENTS = (
         quick_count=20,
         ours=NORMAL,
         metrics=(
-            Metric("p50_ms", "durable push → run → result, one at a time, p50", "ms", at_most_times(0.6)),
+            Metric("p50_ms", "durable push → run → result, one at a time, p50", "ms"),
             Metric("p99_ms", "… p99", "ms"),
         ),
+        rivals=the_peer(p50_ms=at_most_times(0.6)),
     ),
     Experiment(
         "push-memory",
@@ -99,8 +121,8 @@ EXPERIMENTS = (
         count=10_000,
         quick_count=50,
         ours=MEMORY,
-        peer=MEMORY,
-        metrics=(Metric("per_second", "push → run → result in memory only, 10,000 at once", "/s", at_least_times(2)),),
+        metrics=(Metric("per_second", "push → run → result in memory only, 10,000 at once", "/s"),),
+        rivals=the_peer(MEMORY, per_second=at_least_times(2)),
     ),
     Experiment(
         "delay-normal",
@@ -109,9 +131,10 @@ EXPERIMENTS = (
         quick_count=50,
         ours=NORMAL,
         metrics=(
-            Metric("concurrent_per_second", "durable `.delay()` calls, 10,000 at once", "/s", at_least_times(10)),
+            Metric("concurrent_per_second", "durable `.delay()` calls, 10,000 at once", "/s"),
             Metric("sequential_per_second", "… one after the other", "/s"),
         ),
+        rivals=the_peer(concurrent_per_second=at_least_times(10)),
     ),
     Experiment(
         "delay-full",
@@ -123,6 +146,7 @@ EXPERIMENTS = (
             Metric("concurrent_per_second", "`.delay()` calls, our FULL against their NORMAL, at once", "/s"),
             Metric("sequential_per_second", "… one after the other", "/s"),
         ),
+        rivals=the_peer(),
     ),
     Experiment(
         "start",
@@ -133,10 +157,11 @@ EXPERIMENTS = (
         scheduled=200_000,
         quick_scheduled=500,
         metrics=(
-            Metric("seconds", "start with 200,000 scheduled jobs", "s", at_most(0.5, "s")),
-            Metric("freeze_ms", "… longest time the event loop stood still", "ms", at_most(20, "ms")),
-            Metric("memory_mb", "… memory it took", "MB", at_most(30, "MB")),
+            Metric("seconds", "start with 200,000 scheduled jobs", "s"),
+            Metric("freeze_ms", "… longest time the event loop stood still", "ms"),
+            Metric("memory_mb", "… memory it took", "MB"),
         ),
+        rivals=the_peer(seconds=at_most(0.5, "s"), freeze_ms=at_most(20, "ms"), memory_mb=at_most(30, "MB")),
     ),
     Experiment(
         "timers",
@@ -145,8 +170,9 @@ EXPERIMENTS = (
         quick_count=50,
         ours=NORMAL,
         metrics=(
-            Metric("p99_ms", "lateness of timers, 1,000 a second, p99", "ms", at_most_times(1)),
+            Metric("p99_ms", "lateness of timers, 1,000 a second, p99", "ms"),
             Metric("p50_ms", "… p50", "ms"),
         ),
+        rivals=the_peer(p99_ms=at_most_times(1)),
     ),
 )

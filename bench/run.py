@@ -1,7 +1,8 @@
-"""Measure this checkout against the peer's newest release, and say honestly how it went.
+"""Measure this checkout against its rivals' newest releases, and say honestly how it went.
 
-Each program in `programs/` runs unchanged under both interpreters, in turns (ours, theirs, ours, theirs, ...), each
-time alone in an empty folder. The table holds medians; the ratio is the ratio of the medians.
+Each program in `programs/` runs in turns (ours, theirs, ours, theirs, ...), each time alone in an empty folder: the
+same file under both interpreters where both products have the same interface, else the same work written for each. The
+table holds medians; the ratio is the ratio of the medians.
 
     make bench                                      # everything; writes bench/RESULTS.md and its summary in README.md
     python bench/run.py --peer PYTHON --only push   # experiments whose name contains "push", printed only
@@ -22,11 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from machine import describe_interpreter, describe_machine
-from plan import EXPERIMENTS, Experiment
+from plan import EXPERIMENTS, Experiment, Metric, Rival
+from queue_plan import QUEUE_EXPERIMENTS
 from table import Row, to_markdown, to_summary, with_summary
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
+OUR_PRODUCT = "jobify"
 RESULTS = HERE / "RESULTS.md"
 README = HERE.parent / "README.md"
 FILLER = "fill_schedule.py"
@@ -51,24 +54,27 @@ class Bench:
     filled: dict[tuple[str, str], Path] = field(default_factory=dict)
 
     def measure(self, experiment: Experiment) -> list[Row]:
-        """Run the pairs of one experiment and turn every metric into a row."""
+        """Run the rounds of one experiment and turn every metric into a row for each rival."""
         ours: list[Numbers] = []
-        peer: list[Numbers] = []
+        theirs: list[list[Numbers]] = [[] for _ in experiment.rivals]
         for number in range(1, self.pairs + 1):
-            print(f"{experiment.name}: pair {number} of {self.pairs}", file=sys.stderr, flush=True)
-            ours.append(self._run(experiment, self.ours, experiment.ours))
-            peer.append(self._run(experiment, self.peer, experiment.peer))
+            print(f"{experiment.name}: round {number} of {self.pairs}", file=sys.stderr, flush=True)
+            ours.append(self._run(experiment, self.ours, experiment.ours, OUR_PRODUCT))
+            for rival, numbers in zip(experiment.rivals, theirs, strict=True):
+                numbers.append(self._run(experiment, self.peer, rival.settings, rival.product))
         return [
-            Row(metric, [each[metric.key] for each in ours], [each[metric.key] for each in peer])
+            _row(metric, rival, ours, numbers)
             for metric in experiment.metrics
+            for rival, numbers in zip(experiment.rivals, theirs, strict=True)
         ]
 
-    def _run(self, experiment: Experiment, python: str, storage: str) -> Numbers:
+    def _run(self, experiment: Experiment, python: str, storage: str, product: str | None) -> Numbers:
         count = experiment.quick_count if self.is_quick else experiment.count
+        work = [] if experiment.mode is None else [product or OUR_PRODUCT, experiment.mode]
         with tempfile.TemporaryDirectory(dir=self.folder) as run_folder:
             if experiment.scheduled:
                 shutil.copytree(self._filled(experiment, python, storage), run_folder, dirs_exist_ok=True)
-            output = run_program(experiment.program, count, python, storage, Path(run_folder))
+            output = run_program(experiment.program, [*work, str(count)], python, storage, Path(run_folder))
         numbers: Numbers = json.loads(output.splitlines()[-1])
         return numbers
 
@@ -78,14 +84,19 @@ class Bench:
         if key not in self.filled:
             count = experiment.quick_scheduled if self.is_quick else experiment.scheduled
             folder = Path(tempfile.mkdtemp(dir=self.folder))
-            run_program(FILLER, count, python, storage, folder)
+            run_program(FILLER, [str(count)], python, storage, folder)
             self.filled[key] = folder
         return self.filled[key]
 
 
-def run_program(program: str, count: int, python: str, storage: str, folder: Path) -> str:
+def _row(metric: Metric, rival: Rival, ours: Sequence[Numbers], theirs: Sequence[Numbers]) -> Row:
+    budget = rival.budgets.get(metric.key)
+    return Row(metric, rival.name, budget, [each[metric.key] for each in ours], [each[metric.key] for each in theirs])
+
+
+def run_program(program: str, arguments: Sequence[str], python: str, storage: str, folder: Path) -> str:
     """Run one program to its end in `folder` and return what it printed."""
-    command = [python, str(PROGRAMS / program), str(count)]
+    command = [python, str(PROGRAMS / program), *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command,
@@ -102,8 +113,8 @@ def run_program(program: str, count: int, python: str, storage: str, folder: Pat
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure this checkout against the peer's newest release.")
-    parser.add_argument("--peer", required=True, metavar="PYTHON", help="interpreter that has the peer installed")
+    parser = argparse.ArgumentParser(description="Measure this checkout against its rivals' newest releases.")
+    parser.add_argument("--peer", required=True, metavar="PYTHON", help="interpreter that has the rivals installed")
     parser.add_argument("--ours", default=sys.executable, metavar="PYTHON", help="interpreter that has this checkout")
     parser.add_argument("--pairs", type=int, default=5, help="how often each side runs each program")
     parser.add_argument("--only", default="", metavar="NAME", help="only experiments whose name contains this")
@@ -114,7 +125,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    chosen = [experiment for experiment in EXPERIMENTS if options.only in experiment.name]
+    chosen = [experiment for experiment in (*EXPERIMENTS, *QUEUE_EXPERIMENTS) if options.only in experiment.name]
     is_complete = not options.quick and not options.only
     out: Path | None = options.out or (RESULTS if is_complete else None)
     pairs = 1 if options.quick else options.pairs
@@ -128,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts = [
             describe_machine(Path(folder)),
             f"ours: {describe_interpreter(ours)}",
-            f"peer: {describe_interpreter(peer)}",
+            f"theirs: {describe_interpreter(peer)}",
             "a smoke run with tiny counts: these numbers mean nothing"
             if options.quick
             else f"{pairs} runs of each side, in turns; medians, with the lowest and the highest run in brackets",

@@ -8,22 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from plan import Metric
+from plan import Budget, Metric
 
 _PAGE = """# What was measured
 
-Written by `make bench` on {date}. Budgets are ratios to the peer's newest release in its best setting, or absolute
-where they name a unit. Durations and memory: less is better. Rates (`/s`): more is better.
+Written by `make bench` on {date}. Budgets are ratios to the rival named in the row, or absolute where they name a unit.
+Durations, shares and memory: less is better. Rates (`/s`): more is better.
 
 {facts}
 
-| work | peer | ours | ours ÷ peer | budget | met |
-|---|---:|---:|---:|---:|---|
+| work | against | theirs | ours | ours ÷ theirs | budget | met |
+|---|---|---:|---:|---:|---:|---|
 {rows}
 
-The peer's SQLite storage always uses WAL with `synchronous=NORMAL`: after a power cut its last commits may be missing.
-Ours is measured with the same setting, and with `FULL`, its default, where the table says so. The peer deletes a job's
-row when the job ends; ours keeps the row with the outcome and the result.
+The SQLite storage of jobify 0.14.0 always uses WAL with `synchronous=NORMAL`: after a power cut its last commits may be
+missing. Ours is measured with the same setting, and with `FULL`, its default, where the table says so. That release
+deletes a job's row when the job ends; ours keeps the row with the outcome and the result. FlexiQ does not flush its
+commits either. huey flushes each one as it comes (FULL); it has no option for NORMAL, so there the pragma is set on its
+connection.
 
 To repeat it: `make bench` (minutes, on an otherwise idle machine).
 """
@@ -34,17 +36,20 @@ class Row:
     """The runs of one metric on both sides."""
 
     metric: Metric
+    rival: str
+    budget: Budget | None
     ours: Sequence[float]
-    peer: Sequence[float]
+    theirs: Sequence[float]
 
     def cells(self) -> list[str]:
-        """The row as text: what, peer, ours, ratio, budget, verdict."""
-        ours, peer = statistics.median(self.ours), statistics.median(self.peer)
-        ratio = f"{ours / peer:.2f}" if peer else "–"
-        budget = self.metric.budget
-        promise = budget.text if budget else ""
-        verdict = "" if budget is None else "yes" if budget.is_met(ours, peer) else "**no**"
-        return [self.metric.title, self._spread(self.peer), self._spread(self.ours), ratio, promise, verdict]
+        """The row as text: what, against whom, theirs, ours, ratio, budget, verdict."""
+        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        ratio = f"{ours / theirs:.2f}" if theirs else "–"
+        promise = "" if self.budget is None else self.budget.text
+        verdict = "" if self.budget is None else "yes" if self.budget.is_met(ours, theirs) else "**no**"
+        return [
+            self.metric.title, self.rival, self._spread(self.theirs), self._spread(self.ours), ratio, promise, verdict
+        ]  # fmt: skip
 
     def _spread(self, values: Sequence[float]) -> str:
         low, middle, high = (_number(value) for value in (min(values), statistics.median(values), max(values)))
@@ -63,7 +68,7 @@ def to_markdown(rows: Sequence[Row], facts: Sequence[str]) -> str:
 NOT_MEASURED = "Nothing was measured yet.\n"
 
 _START, _END = "<!-- bench:start -->\n", "<!-- bench:end -->"
-_BUDGET = 4  # its column in the page
+_BUDGET = 5  # its column in the page
 _SPREAD = re.compile(r" \([^()]*–[^()]*\)$")
 
 
@@ -71,7 +76,7 @@ def to_summary(page: str) -> str:
     """A short table from the whole page: what has a budget, medians only."""
     cells = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in page.splitlines() if line[:2] == "| "]
     heading, *rows = cells
-    kept = [heading[:_BUDGET], ["---", "---:", "---:", "---:"], *(row[:_BUDGET] for row in rows if row[_BUDGET])]
+    kept = [heading[:_BUDGET], ["---", "---", "---:", "---:", "---:"], *(row[:_BUDGET] for row in rows if row[_BUDGET])]
     table = "\n".join(f"| {' | '.join(_SPREAD.sub('', cell) for cell in row)} |" for row in kept)
     return f"{table}\n\nMore of it, with budgets and the machine: [bench/RESULTS.md](bench/RESULTS.md).\n"
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Sequence
 from typing import Any
+
+from measuring import argument, percentile, report
 
 from jobify import Jobify
 from jobify.storage import SQLiteStorage
+
+__all__ = ("DATABASE", "argument", "make_app", "percentile", "report")
 
 DATABASE = "bench.db"
 
@@ -28,19 +30,3 @@ def make_app() -> Jobify:
         return Jobify(storage=False)
     options: dict[str, Any] = json.loads(storage)
     return Jobify(storage=SQLiteStorage(DATABASE, **options))
-
-
-def argument(default: int) -> int:
-    """The only command line argument, a whole number: how many jobs or timers."""
-    return int(sys.argv[1]) if len(sys.argv) > 1 else default
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of `values` lie, by nearest rank."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def report(**numbers: float) -> None:
-    """Print the measured numbers where the driver reads them: the last line of the output."""
-    print(json.dumps(numbers))

@@ -1,0 +1,191 @@
+"""The work of a queue, done by one product: the same calls, the same clock, whichever it is.
+
+Runs in an empty folder as ``python queue_work.py PRODUCT MODE COUNT`` and prints one JSON object of numbers. The
+product's tasks are in ``queue_PRODUCT.py``. Its worker is a process of its own, started as its documentation says; the
+tasks call :func:`ran` or :func:`picked_up` here, and the last call leaves the numbers in a file.
+
+``drain``: one worker, COUNT jobs that do nothing, all there before it starts; from the first to the last of them.
+``single``, ``bulk``: calls that enqueue one job; calls that enqueue 500.
+``pickup``: an idle worker; from just before the enqueuing call to the first line of the task.
+``idle``: what a worker with nothing to do costs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from measuring import percentile, report
+
+SETTINGS = "BENCH_STORAGE"
+_COUNT = "BENCH_COUNT"
+_NUMBERS = Path("numbers.json")
+_BULK = 500
+_PATIENCE = 300
+_LEAST_PAUSE, _MOST_PAUSE = 0.02, 0.06
+_WARM = 20
+"""Jobs before the measured ones, so that no import counts."""
+
+_stamps: list[float] = []
+
+
+class Product(Protocol):
+    """One queue, as its users use it."""
+
+    worker: Sequence[str]
+    """The command of a worker, run in the folder of the program."""
+
+    def noop(self, number: int) -> object:
+        """Enqueue one job that calls :func:`ran`."""
+
+    def noops(self, numbers: Sequence[int]) -> object:
+        """Enqueue many of them with one call, or as the product does it."""
+
+    def measure(self, sent_ns: int) -> object:
+        """Enqueue one job that calls ``picked_up(sent_ns)``."""
+
+
+def settings() -> dict[str, object]:
+    """What the driver wants this product to be set to."""
+    found: dict[str, object] = json.loads(os.environ.get(SETTINGS, "{}"))
+    return found
+
+
+def ran() -> None:
+    """In the worker: one more job has begun."""
+    _stamps.append(time.perf_counter())
+    if len(_stamps) == _count():
+        _leave(per_second=(len(_stamps) - 1) / (_stamps[-1] - _stamps[0]))
+
+
+def picked_up(sent_ns: int) -> None:
+    """In the worker: a job that was enqueued at this wall-clock time begins."""
+    _stamps.append((time.time_ns() - sent_ns) / 1e6)
+    if len(_stamps) == _count() + _WARM:
+        measured = _stamps[_WARM:]
+        _leave(p50_ms=percentile(measured, 0.5), p99_ms=percentile(measured, 0.99))
+
+
+def main(name: str, mode: str, number: str) -> None:
+    """Do what the command line says."""
+    product: Product = import_module(f"queue_{name}").product
+    count = int(number)
+    os.environ[_COUNT] = str(count)
+    {"drain": _drain, "single": _single, "bulk": _bulk, "pickup": _pickup, "idle": _idle}[mode](product, count)
+
+
+def _drain(product: Product, count: int) -> None:
+    for start in range(0, count, _BULK):
+        product.noops(range(start, min(start + _BULK, count)))
+    with _Worker(product):
+        report(**_numbers())
+
+
+def _single(product: Product, count: int) -> None:
+    product.noop(0)
+    started = time.perf_counter()
+    for number in range(count):
+        product.noop(number)
+    report(per_second=count / (time.perf_counter() - started))
+
+
+def _bulk(product: Product, count: int) -> None:
+    product.noops(range(1))
+    started = time.perf_counter()
+    for start in range(0, count, _BULK):
+        product.noops(range(start, start + _BULK))
+    report(per_second=count / (time.perf_counter() - started))
+
+
+def _pickup(product: Product, count: int) -> None:
+    with _Worker(product):
+        for _ in range(count + _WARM):
+            product.measure(time.time_ns())
+            time.sleep(random.uniform(_LEAST_PAUSE, _MOST_PAUSE))
+        report(**_numbers())
+
+
+def _idle(product: Product, seconds: int) -> None:
+    os.environ[_COUNT] = "2"
+    with _Worker(product) as worker:
+        product.noops(range(2))
+        _numbers()
+        time.sleep(2)  # what comes after the first job: imports, the first rounds of its services
+        before = worker.cpu_seconds()
+        time.sleep(seconds)
+        report(cpu_percent=(worker.cpu_seconds() - before) / seconds * 100, memory_mb=worker.memory_mb())
+
+
+class _Worker:
+    """A worker process of the product, in a group of its own."""
+
+    def __init__(self, product: Product) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        with Path("worker.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                product.worker, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the group so far."""
+        ticks = sum(sum(map(int, fields[11:13])) for fields in self._stats())
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self) -> float:
+        """Resident memory of the group."""
+        return sum(int(fields[21]) for fields in self._stats()) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def _stats(self) -> list[list[str]]:
+        """The fields of /proc/PID/stat from the state on (field 3), of each process in the group."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:  # it ended meanwhile
+                continue
+            if int(fields[2]) == self._process.pid:
+                found.append(fields)
+        return found
+
+
+def _numbers() -> dict[str, float]:
+    """What the worker has measured, once it is there."""
+    deadline = time.monotonic() + _PATIENCE
+    while not _NUMBERS.exists():
+        if time.monotonic() > deadline:
+            sys.exit(f"the worker did not do its work:\n{Path('worker.log').read_text()[-2000:]}")
+        time.sleep(0.01)
+    numbers: dict[str, float] = json.loads(_NUMBERS.read_text())
+    return numbers
+
+
+def _count() -> int:
+    return int(os.environ[_COUNT])
+
+
+def _leave(**numbers: float) -> None:
+    part = _NUMBERS.with_suffix(".part")
+    part.write_text(json.dumps(numbers))
+    part.rename(_NUMBERS)
+
+
+if __name__ == "__main__":
+    import queue_work  # by the name under which the tasks find it
+
+    queue_work.main(*sys.argv[1:])
