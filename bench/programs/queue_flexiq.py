@@ -29,13 +29,13 @@ class FlexiQ:
     worker = (str(Path(sys.executable).with_name("flexiq")), "worker", "--app", "queue_flexiq:queue")
 
     def noop(self, number: int) -> object:
-        return noop.delay(number)
+        return noop.delay(number)  # pyright: ignore[reportFunctionMemberAccess]  # no types here
 
     def noops(self, numbers: Sequence[int]) -> object:
-        return noop.map([(number,) for number in numbers])
+        return noop.map([(number,) for number in numbers])  # pyright: ignore[reportFunctionMemberAccess]
 
     def measure(self, sent_ns: int) -> object:
-        return measure.delay(sent_ns)
+        return measure.delay(sent_ns)  # pyright: ignore[reportFunctionMemberAccess]
 
 
 product = FlexiQ()
