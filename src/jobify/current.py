@@ -118,14 +118,17 @@ class CurrentJob:
 
     @property
     def id(self) -> str:
+        """The id of the job."""
         return _here().id
 
     @property
     def task_name(self) -> str:
+        """The name of its task."""
         return _here().task_name
 
     @property
     def queue_name(self) -> str:
+        """The queue that it came from."""
         return _here().queue_name
 
     @property
@@ -219,13 +222,7 @@ class CurrentJob:
 
 
 current_job: Final = CurrentJob()
-"""The job that the calling code carries out.
-
->>> current_job.id
-Traceback (most recent call last):
-RuntimeError: There is no current job here. Use current_job in a task, and in what a task calls; a process that a task \
-starts is not the job.
-"""
+"""The job that the calling code carries out; RuntimeError where there is none."""
 
 
 def limit(timeout: float) -> None:

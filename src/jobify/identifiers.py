@@ -37,7 +37,7 @@ def text_ids(generator: Callable[[], Any]) -> Callable[[], str]:
 
 def check_text(value: Any, *, what: str) -> str:
     """``value``, a text that is not empty and that any database can hold; else ConfigurationError naming ``what``."""
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"The {what} is {value!r}; it must be a text that is not empty.")
     if not is_storable(value):
         raise ConfigurationError(

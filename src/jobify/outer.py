@@ -95,7 +95,7 @@ def _context(call: OuterCall, config: JobifyConfiguration) -> OuterContext:
         request_state=RequestState(),
         persist_job_hook=_nothing,
         schedule_hook=_scheduled,
-        schedule_builder=endpoint.route.schedule(*order.args, **order.kwargs),
+        schedule_builder=endpoint.route.builder(order.args, order.kwargs),
     )
 
 

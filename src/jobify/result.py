@@ -261,7 +261,7 @@ class JobResult(Generic[Return_co]):
     async def aresult(
         self, timeout: float | None = 30.0, poll_interval: float = 0.05, max_poll_interval: float = 0.5
     ) -> Return_co:
-        """:meth:`result`, in any event loop, without blocking it."""
+        """:meth:`result`, in any event loop, without blocking it; times are in seconds."""
         return cast("Return_co", await self._here.aresult(self.id, timeout, (poll_interval, max_poll_interval)))
 
     def wait(self, timeout: float | None = None) -> None:
@@ -269,7 +269,7 @@ class JobResult(Generic[Return_co]):
         self._here.wait(self.id, timeout)
 
     async def await_end(self, timeout: float | None = None) -> None:
-        """:meth:`wait`, without blocking."""
+        """:meth:`wait` for so many seconds, without blocking."""
         await self._here.await_end(self.id, timeout)
 
     def stream(self, timeout: float | None = 60.0, after: int = 0) -> Iterator[Any]:
@@ -282,7 +282,7 @@ class JobResult(Generic[Return_co]):
         return self._here.stream(self.id, timeout, after)
 
     def astream(self, timeout: float | None = 60.0, after: int = 0) -> AsyncIterator[Any]:
-        """:meth:`stream`, for ``async for``."""
+        """:meth:`stream`, for ``async for``; ``timeout`` is in seconds."""
         return self._here.astream(self.id, timeout, after)
 
     # -- changing ------------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ class JobResult(Generic[Return_co]):
         return self._here.cancel(self.id, timeout)
 
     async def acancel(self, timeout: float = 10.0) -> bool:
-        """:meth:`cancel`, without blocking."""
+        """:meth:`cancel` within so many seconds, without blocking."""
         return await self._here.acancel(self.id, timeout)
 
     def retry(self) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import database
-from jobify.testing.storage_contract.given import NOW, born, end, job, made_on_the_spot, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, born, end, job, made_on_the_spot, one
 
 LONG = bytes(60_000)
 """A payload of fifteen pages: with it the log is soon long."""
@@ -146,7 +146,7 @@ def test_after_a_fork_the_parent_begins_with_an_ordinary_write(storage: SQLiteSt
 def test_the_log_is_neither_copied_nor_begun_anew_on_the_spot(tmp_path: Path) -> None:
     """Those are the two moments at which there is a flush. The log stays bounded all the same."""
     storage, file, log = _open(tmp_path), tmp_path / "jobs.db", tmp_path / "jobs.db-wal"
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     on_the_spot = anew = 0
     for number in range(2000):
         new = born(f"{number}", owner, payload=LONG if number % 10 == 0 else b"")
@@ -178,7 +178,7 @@ def test_a_long_log_is_copied_by_ordinary_writes(tmp_path: Path) -> None:
 
 def test_a_call_of_several_steps_is_made_whole(storage: SQLiteStorage) -> None:
     """An ended job makes room for one with its id; of two settlements the first one holds."""
-    owner = storage.register(now=NOW)
+    owner = storage.register(PROFILE, now=NOW)
     new = born("a", owner)
     assert made_on_the_spot(storage, lambda: storage.insert([new]))
     ended = end(owner, new)

@@ -96,12 +96,15 @@ def test_the_measurements_are_those_that_were_made(tables: Any) -> None:
 
 def test_the_summary_has_the_medians_of_what_was_promised(tables: Any) -> None:
     plan = importlib.import_module("plan")
-    promised = plan.Metric("rate", "pushes (our default)", "/s", plan.at_least_times(2))
+    promised = plan.Metric("rate", "pushes (our default)", "/s")
     other = plan.Metric("other", "something", "ms")
+    budget = plan.at_least_times(2)
     runs = [1000.0, 4000.0, 2000.0], [100.0, 400.0, 200.0]
-    page = tables.to_markdown([tables.Row(promised, *runs), tables.Row(other, *runs)], ["a machine"])
+    page = tables.to_markdown(
+        [tables.Row(promised, "them", budget, *runs), tables.Row(other, "them", None, *runs)], ["a machine"]
+    )
     rows = [line for line in tables.to_summary(page).splitlines() if line.startswith("| ")]
-    assert rows[2:] == ["| pushes (our default) | 200 /s | 2,000 /s | 10.00 |"]
+    assert rows[2:] == ["| pushes (our default) | them | 200 /s | 2,000 /s | 10.00 |"]
 
 
 def test_the_folders_of_tests_are_listed() -> None:

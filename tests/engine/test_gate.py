@@ -15,10 +15,11 @@ import pytest
 from jobify import Job
 from jobify.engine import spot
 from jobify.engine.gate import ThreadGate
+from jobify.engine.news import ORDER, News
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
-from jobify.records import NewJob, Settlement
+from jobify.records import NewJob, Settled, Settlement
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, born, end, job, line, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, born, end, job, line, one
 from support import eventually, run, soon
 
 HERE = "event loop"
@@ -37,7 +38,7 @@ class Watched(SQLiteStorage):
         self._note(len(jobs))
         return super().insert(jobs)
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         self._note(len(settlements))
         return super().settle(settlements)
 
@@ -80,10 +81,10 @@ class Desk:
         self.gate.insert(Insertion(new, answered.set_result), is_unseen=True)
         return answered
 
-    def settle(self, id: str, *, is_news: bool = False, **fields: Any) -> asyncio.Future[Any]:
+    def settle(self, id: str, *, news: News | None = None, **fields: Any) -> asyncio.Future[Any]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         settlement = end(self.owner, born(id, self.owner), **fields)
-        self.gate.settle(settlement, answered.set_result, is_news=is_news)
+        self.gate.settle(settlement, answered.set_result, news=news)
         return answered
 
 
@@ -93,7 +94,7 @@ def _with_desk(storage: Watched, story: Callable[[Desk], Coroutine[Any, Any, Non
     async def main() -> None:
         gate = ThreadGate(storage)
         await gate.start()
-        desk = Desk(gate, await gate.call(lambda: storage.register(now=NOW)))
+        desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
         await _come_to_rest(desk)
         storage.calls.clear()
         await story(desk)
@@ -122,10 +123,10 @@ def test_a_call_by_itself_is_made_on_the_spot(tmp_path: Path) -> None:
 
     async def story(desk: Desk) -> None:
         assert await soon(desk.insert("a")) is True
-        assert await soon(desk.settle("a")) is True
+        assert await soon(desk.settle("a")) is Settled.APPLIED
         assert storage.calls == [(HERE, 1), (HERE, 1)]
         assert one(storage, "a").status == "success"
-        assert await soon(desk.settle("a")) is False
+        assert await soon(desk.settle("a")) is Settled.REFUSED
 
     _with_desk(storage, story)
 
@@ -136,10 +137,10 @@ def test_with_flushes_every_call_is_made_by_the_thread(tmp_path: Path) -> None:
     async def main() -> None:
         gate = ThreadGate(storage)
         await gate.start()
-        desk = Desk(gate, await gate.call(lambda: storage.register(now=NOW)))
+        desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
         for number in range(20):
             assert await soon(desk.insert(f"{number}")) is True
-            assert await soon(desk.settle(f"{number}")) is True
+            assert await soon(desk.settle(f"{number}")) is Settled.APPLIED
         assert set(storage.calls) == {(THERE, 1)}
         await gate.stop()
 
@@ -164,7 +165,7 @@ def test_what_is_long_is_left_to_the_thread(tmp_path: Path) -> None:
 
     async def story(desk: Desk) -> None:
         assert await soon(desk.insert("a", payload=bytes(100_000))) is True
-        assert await soon(desk.settle("a", result=bytes(100_000))) is True
+        assert await soon(desk.settle("a", result=bytes(100_000))) is Settled.APPLIED
         assert storage.calls == [(THERE, 1), (THERE, 1)]
 
     _with_desk(storage, story)
@@ -175,7 +176,7 @@ def test_a_history_is_left_to_the_thread(tmp_path: Path) -> None:
 
     async def story(desk: Desk) -> None:
         assert await soon(desk.insert("a")) is True
-        assert await soon(desk.settle("a", history=(line("a"),))) is True
+        assert await soon(desk.settle("a", history=(line("a"),))) is Settled.APPLIED
         assert storage.calls == [(HERE, 1), (THERE, 1)]
         assert storage.attempts("a") == [line("a")]
 
@@ -222,7 +223,7 @@ def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Path) -> 
 
     async def main() -> None:
         await gate.start()
-        desk = Desk(gate, await gate.call(lambda: storage.register(now=NOW)))
+        desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
         await _come_to_rest(desk)
         gate.insert(Insertion(born("a", desk.owner), answers.append), is_unseen=True)
 
@@ -309,7 +310,7 @@ def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> Non
     async def story(desk: Desk) -> None:
         real = storage._spot
         storage._spot = Broken()  # type: ignore[assignment]
-        assert await soon(desk.settle("nobody's")) is False
+        assert await soon(desk.settle("nobody's")) is Settled.REFUSED
         storage._spot = real
         assert await soon(desk.insert("b")) is True
 
@@ -377,21 +378,21 @@ def test_after_a_call_that_took_long_the_thread_has_it_for_a_while(
 def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) -> None:
     storage, other = Watched(tmp_path), SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
     other.open()
-    other.register(now=NOW)
+    other.register(PROFILE, now=NOW)
     bell = other.bell
     assert bell is not None
 
     async def story(desk: Desk) -> None:
         bell.answer()
         assert await soon(desk.insert("a")) is True  # it is ours: nobody needs to know
-        assert await soon(desk.settle("a")) is True
+        assert await soon(desk.settle("a")) is Settled.APPLIED
         assert not bell.answer()
         assert await soon(desk.insert("b", owner=None)) is True
         assert one(other, "b").status == "scheduled"
         await eventually(bell.answer)
         await eventually(lambda: desk.gate._is_resting)
         assert await soon(desk.insert("c")) is True
-        assert await soon(desk.settle("c", is_news=True)) is True
+        assert await soon(desk.settle("c", news=ORDER)) is Settled.APPLIED
         await eventually(bell.answer)
 
     _with_desk(storage, story)
@@ -405,7 +406,7 @@ def test_a_newcomer_is_rung(tmp_path: Path) -> None:
     async def story(desk: Desk) -> None:
         assert await soon(desk.insert("a", owner=None)) is True
         other = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-        await desk.gate.call(lambda: (other.open(), other.register(now=NOW)))
+        await desk.gate.call(lambda: (other.open(), other.register(PROFILE, now=NOW)))
         assert storage.bell is not None
         assert other.bell is not None
         await eventually(storage.bell.answer)
@@ -469,7 +470,7 @@ async def _live(desk: Desk, id: str, pauses: int) -> None:
     assert await desk.insert(id) is True
     for _ in range(pauses):
         await asyncio.sleep(0)
-    assert await desk.settle(id) is True
+    assert await desk.settle(id) is Settled.APPLIED
 
 
 @contextmanager

@@ -79,5 +79,5 @@ def test_one_job_at_a_time_in_three_processes(tmp_path: Path) -> None:
     assert ran == Counter(expected)
     storage = durable(tmp_path)
     storage.open()
-    assert storage.count(JobQuery()) == {("double", "default", "success"): len(expected)}
+    assert storage.count(JobQuery()) == {("double", "default", "success", False): len(expected)}
     storage.close()

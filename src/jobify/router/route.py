@@ -68,14 +68,17 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         TypeError if they do not fit the function; :class:`~jobify.exceptions.ApplicationStateError` if the app is not
         started.
         """
-        scheduler = self._require_scheduler()
-        scheduler.require_started()
+        self._require_scheduler().require_started()
         self.func_spec.check(*args, **kwargs)
+        return self.builder(args, kwargs)
+
+    def builder(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ScheduleBuilder[Return_co]:
+        """What :meth:`schedule` gives, for arguments that fit; the app need not be started yet."""
         return ScheduleBuilder(
             name=self.name,
             func_spec=self.func_spec,
             options=self.options,
-            scheduler=scheduler,
+            scheduler=self._require_scheduler(),
             args=args,
             kwargs=kwargs,
         )
