@@ -9,7 +9,7 @@ from jobify.client.asking import Filters
 from jobify.client.board import Board
 from jobify.clock import Clock
 from jobify.exceptions import ConfigurationError, JobNotFoundError
-from jobify.identifiers import check_text
+from jobify.identifiers import check_text, text_ids
 from jobify.records import JobRecord, NewJob
 from jobify.status import ENDED, JobStatus
 from jobify.types import Microseconds, UUIDGenerator
@@ -34,7 +34,7 @@ class Orders:
         self._access = access
         self._board = board
         self._clock = clock
-        self._new_id = new_id
+        self._new_id = text_ids(new_id)
         self._delete_at = delete_at
 
     def pause_queue(self, queue: str) -> None:
@@ -81,7 +81,7 @@ class Orders:
     def _like(self, record: JobRecord) -> NewJob:
         now = self._clock.now()
         return NewJob(
-            id=str(self._new_id()),
+            id=self._new_id(),
             task=record.task,
             queue=record.queue,
             priority=record.priority,

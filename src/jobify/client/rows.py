@@ -12,6 +12,7 @@ from jobify.client.coding import Coding
 from jobify.client.targets import Target
 from jobify.clock import Clock, from_datetime, seconds
 from jobify.exceptions import PayloadError
+from jobify.identifiers import text_ids
 from jobify.joboptions import Inputs
 from jobify.jobrequest import Asked, JobRequest
 from jobify.records import NewJob
@@ -39,7 +40,7 @@ class Rows:
 
     def __init__(self, coding: Coding, new_id: UUIDGenerator, clock: Clock, zone: tzinfo) -> None:
         self._coding = coding
-        self._new_id = new_id
+        self._new_id = text_ids(new_id)
         self._clock = clock
         self._zone = zone
 
@@ -50,13 +51,13 @@ class Rows:
         now = self._clock.now()
         payload = self._payload(target, args, kwargs, target.types)
         return NewJob(
-            str(self._new_id()), target.name, target.queue, target.priority, _WAITING, True, now, now, payload,
+            self._new_id(), target.name, target.queue, target.priority, _WAITING, True, now, now, payload,
             None, None, None, None, None, 0, 0, None, None, None,
         )  # fmt: skip
 
     def new_id(self, asked: Asked) -> str:
         """The id of a job: chosen, or made."""
-        return str(self._new_id()) if asked.job_id is None else asked.job_id
+        return self._new_id() if asked.job_id is None else asked.job_id
 
     def due_at(self, asked: Asked, now: Microseconds) -> Microseconds:
         """When a job is to run."""
