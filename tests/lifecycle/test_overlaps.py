@@ -17,7 +17,7 @@ import pytest
 
 from jobify import INJECT, Cron, JobContext, Jobify, JobStatus, RunMode, SmartRetry
 from jobify.exceptions import ConfigurationError, JobTimeoutError, ProcessDiedError
-from support import durable, eventually, run, soon
+from support import PATIENCE, durable, eventually, run, soon
 
 AT_ONCE = SmartRetry(2, initial_delay=0)
 
@@ -316,3 +316,40 @@ def test_pushes_from_other_threads(tmp_path: Path, make: Callable[..., threading
 
     run(main())
     assert results == [8]
+
+
+def test_t3_a_timeout_is_marked_when_it_comes_and_what_comes_late_is_refused(tmp_path: Path) -> None:
+    begun, gate, over = threading.Event(), threading.Event(), threading.Event()
+    interrupted: list[str] = []
+    app = Jobify(storage=durable(tmp_path))
+
+    @app.task(name="in_thread", timeout=0.03)
+    def in_thread() -> str:
+        begun.set()
+        gate.wait(PATIENCE)
+        over.set()
+        return "late"
+
+    @app.task(name="on_loop", timeout=0.03)
+    async def on_loop() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            interrupted.append("on_loop")
+            raise
+
+    async def main() -> None:
+        async with app:
+            thread, loop = await in_thread.push(), await on_loop.push()
+            await soon(asyncio.gather(thread.wait(), loop.wait()))
+            assert begun.is_set()
+            assert not over.is_set(), "the thread goes on, and its job has ended all the same"
+            assert [thread.status, loop.status, interrupted] == [JobStatus.TIMEOUT, JobStatus.TIMEOUT, ["on_loop"]]
+            gate.set()
+            await eventually(over.is_set)
+            await soon(app.wait_all())
+            assert thread.status is JobStatus.TIMEOUT
+            stored = await app.aget_job(thread.id)
+            assert (stored.status, str(stored.error).partition(":")[0]) == ("failed", "JobTimeoutError")
+
+    run(main())
