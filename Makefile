@@ -62,6 +62,7 @@ demo: $(DEMO)  ## index this folder, kill the process half-way, and watch it fin
 	@$(BIN)/python examples/demo.py
 
 bench: $(DEV) $(PEER_READY)  ## measure against the peers' releases, write bench/RESULTS.md and the README's table (minutes)
+	@$(BIN)/python -m compileall -q src  # as an installer does, and has done for the rivals
 	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
 
 chaos: $(DEV)  ## kill producers, workers and children 200 times while 5000 jobs run; prove that none is lost (minutes)

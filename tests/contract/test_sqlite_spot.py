@@ -15,7 +15,7 @@ from jobify.storage.sqlite import database
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, end, job, made_on_the_spot, one
 
 LONG = bytes(60_000)
-"""A payload of fifteen pages: with it the log is soon long."""
+"""A payload of some thirty pages: with it the log is soon long."""
 
 
 @pytest.fixture

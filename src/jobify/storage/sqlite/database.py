@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 _CACHED_STATEMENTS = 256
 _LONG_LOG: Final = 4_120_000
-"""Bytes of a log that is worth a checkpoint: a thousand pages with their heads, as SQLite has it."""
+"""Bytes of a log that is worth a checkpoint: as many as a thousand pages of SQLite's usual size, with their heads."""
 _SETTINGS = (
     "PRAGMA cache_size = -8000",  # kB
     "PRAGMA temp_store = MEMORY",
