@@ -14,7 +14,7 @@ from typing import Protocol
 
 from jobify.types import Microseconds
 
-__all__ = ("Clock", "SystemClock", "from_datetime", "seconds", "to_datetime")
+__all__ = ("Clock", "SystemClock", "from_datetime", "iso", "seconds", "to_datetime")
 
 SECOND: Microseconds = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,3 +65,8 @@ def to_datetime(at: Microseconds, *, zone: tzinfo = UTC) -> datetime:
         return (_EPOCH + timedelta(microseconds=at)).astimezone(zone)
     except OverflowError:
         return (_FIRST_DAY if at < 0 else _LAST_DAY).astimezone(zone)
+
+
+def iso(at: Microseconds | None) -> str | None:
+    """``at`` for a program: ISO 8601 in UTC."""
+    return None if at is None else to_datetime(at).isoformat()

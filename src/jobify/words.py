@@ -12,14 +12,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.records import CountKey
 from jobify.status import JobStatus
 
-__all__ = ("ENDS", "WORDS", "Rows", "counts_by_word", "rows_of", "word_of")
+__all__ = ("ENDS", "WORDS", "Rows", "counts_by_name", "counts_by_word", "rows_of", "word_of")
 
 WORDS: Final[tuple[str, ...]] = ("pending", "running", "complete", "failed", "dead", "cancelled")
 ENDS: Final = frozenset(WORDS[2:])
@@ -63,8 +63,24 @@ def word_of(status: str, is_dead: bool) -> str:
     return "running"
 
 
-def rows_of(word: str) -> Rows:
-    """What to ask a storage for. ConfigurationError for a word that is none of the six."""
+def rows_of(words: Sequence[str]) -> Rows:
+    """What to ask a storage for. ConfigurationError for a word that is none of the six, and for what cannot be asked in
+    one question: ``failed`` without ``dead``, or the other way round, together with other words.
+
+    >>> rows_of(["failed", "dead"]).is_dead is None, rows_of(["dead"]).is_dead
+    (True, True)
+    """
+    rows = [_rows_of(word) for word in words]
+    kinds = {one.is_dead for one in rows}
+    if {True, False} <= kinds:
+        kinds = {None}
+    if len(kinds) > 1:
+        word, other = ("failed", "dead") if False in kinds else ("dead", "failed")
+        raise ConfigurationError(f"Jobs that are {word!r} are asked for alone, or with {other!r}. Ask twice.")
+    return Rows(tuple(dict.fromkeys(status for one in rows for status in one.statuses)), kinds.pop())
+
+
+def _rows_of(word: str) -> Rows:
     try:
         return _ROWS[word]
     except (KeyError, TypeError):
@@ -77,3 +93,11 @@ def counts_by_word(counts: Mapping[CountKey, int]) -> dict[str, int]:
     for key, count in counts.items():
         total[word_of(key.status, key.is_dead)] += count
     return total
+
+
+def counts_by_name(counts: Mapping[CountKey, int], by: Literal["queue", "task"]) -> dict[str, dict[str, int]]:
+    """:func:`counts_by_word` for each queue, or each task, that was counted; in order of name."""
+    parts: dict[str, dict[CountKey, int]] = {}
+    for key, count in counts.items():
+        parts.setdefault(getattr(key, by), {})[key] = count
+    return {name: counts_by_word(parts[name]) for name in sorted(parts)}
