@@ -14,7 +14,7 @@ from typing import Protocol
 
 from jobify.types import Microseconds
 
-__all__ = ("Clock", "SystemClock", "from_datetime", "iso", "seconds", "to_datetime")
+__all__ = ("Clock", "SystemClock", "from_datetime", "seconds", "to_datetime")
 
 SECOND: Microseconds = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

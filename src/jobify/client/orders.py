@@ -90,16 +90,7 @@ class Orders:
             due_at=now,
             created_at=now,
             payload=record.payload,
-            rule=None,
-            offset_at=None,
             options=record.options,
-            origin=None,
-            owner=None,
-            fence=0,
-            attempt=0,
-            started_at=None,
-            unique_key=None,
-            expires_at=None,
         )
 
     def delete(self, job_ids: Iterable[str]) -> int:
