@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jobify.exceptions import JobLostError
 from jobify.records import (
     AttemptRecord,
     Claim,
@@ -17,7 +16,7 @@ from jobify.records import (
     Settlement,
 )
 from jobify.status import ENDED, Event, JobStatus, Lost
-from jobify.storage.reasons import EXPIRED
+from jobify.storage.reasons import EXPIRED, lost_for_good
 from jobify.types import Microseconds
 
 __all__ = (
@@ -243,9 +242,9 @@ def lost(row: Row, now: Microseconds) -> Row:
 
 def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
     """A job that took too many processes down."""
-    error = JobLostError(row.record.id, row.record.crashes)
     delete_at = delete_at if row.record.rule is None else None
-    row = _ended(row, _FAILED, f"{type(error).__name__}: {error}", finished_at=now, delete_at=delete_at)
+    reason = lost_for_good(row.record.id, row.record.crashes)
+    row = _ended(row, _FAILED, reason, finished_at=now, delete_at=delete_at)
     return _changed(row, is_dead=True)
 
 
