@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from jobify.cli.options import App, Json, Queue, Task
+
+if TYPE_CHECKING:
+    from jobify.client.views import WorkerView
+    from jobify.types import Microseconds
 
 __all__ = ("stats", "workers")
 
@@ -30,13 +35,17 @@ def workers(
     if as_json:
         print_document({"workers": [worker_document(worker) for worker in found]})
         return
+    _print_workers(found, now, has_others=everybody)
+
+
+def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others: bool) -> None:
     from jobify.cli.moments import ago
     from jobify.cli.output import Column, print_table
 
     columns = (
         Column("PROCESS", is_number=True, is_kept=True),
         Column("HOST", from_width=110),
-        Column("ROLE", from_width=0 if everybody else 1_000),
+        Column("ROLE", from_width=0 if has_others else 1_000),
         Column("QUEUES"),
         Column("TASKS", is_number=True),
         Column("SLOTS", is_number=True),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobify.cli.options import App, Json, new_group
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from jobify.cli.notes import Scene
+    from jobify.records import JobRecord
 
 __all__ = ("schedules",)
 
@@ -28,6 +34,10 @@ def list_schedules(app: App = None, as_json: Json = False) -> None:
     if as_json:
         print_document({"schedules": [schedule_document(job, scene) for job in found]})
         return
+    _print_schedules(found, scene, zone)
+
+
+def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> None:
     from jobify.cli.moments import stamp
     from jobify.cli.output import Column, print_table
     from jobify.cron import rule_as_written
