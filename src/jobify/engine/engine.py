@@ -24,6 +24,7 @@ from jobify.engine.admission import Admission
 from jobify.engine.attempt import Interruption
 from jobify.engine.backend import Backend, Backends
 from jobify.engine.completer import Completer
+from jobify.engine.contexts import Contexts
 from jobify.engine.declarations import bring_in_line
 from jobify.engine.desk import Desk
 from jobify.engine.dispatcher import Dispatcher
@@ -99,16 +100,9 @@ class Engine:
         self._completer = completer = Completer(
             teller=Teller(handles), roster=roster, exchange=exchange, config=config, clock=clock
         )
+        contexts = Contexts(handles, scheduler, config)
         self._executor = executor = Executor(
-            registry,
-            runners,
-            roster,
-            completer,
-            handles,
-            scheduler=scheduler,
-            config=config,
-            clock=clock,
-            is_torn_down=self._is_torn_down,
+            registry, runners, roster, completer, contexts, clock=clock, is_torn_down=self._is_torn_down
         )
         start, start_when_due = executor.launch, executor.launch_when_due
         drafts = Drafts(registry, backends, handles, rules, clock=clock, uuid_generator=config.uuid_generator)
