@@ -17,15 +17,13 @@ from typing import Final, Literal, NamedTuple
 
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.records import CountKey
-from jobify.status import JobStatus
+from jobify.status import FAILURES, JobStatus
 
 __all__ = ("ENDS", "WORDS", "Rows", "counts_by_name", "counts_by_word", "rows_of", "word_of")
 
 WORDS: Final[tuple[str, ...]] = ("pending", "running", "complete", "failed", "dead", "cancelled")
 ENDS: Final = frozenset(WORDS[2:])
 """The words for jobs that have ended."""
-
-_FAILURES: Final = (JobStatus.FAILED.value, JobStatus.TIMEOUT.value, JobStatus.PERMANENTLY_FAILED.value)
 
 
 class Rows(NamedTuple):
@@ -39,8 +37,8 @@ _ROWS: Final[Mapping[str, Rows]] = {
     "pending": Rows((JobStatus.PENDING.value, JobStatus.SCHEDULED.value)),
     "running": Rows((JobStatus.RUNNING.value,)),
     "complete": Rows((JobStatus.SUCCESS.value,)),
-    "failed": Rows(_FAILURES, is_dead=False),
-    "dead": Rows(_FAILURES, is_dead=True),
+    "failed": Rows(FAILURES, is_dead=False),
+    "dead": Rows(FAILURES, is_dead=True),
     "cancelled": Rows((JobStatus.CANCELLED.value,)),
 }
 _PLAIN: Final = {status: word for word, rows in _ROWS.items() if rows.is_dead is None for status in rows.statuses}
@@ -58,7 +56,7 @@ def word_of(status: str, is_dead: bool) -> str:
         return word
     if status == JobStatus.PERMANENTLY_FAILED:
         return "dead"
-    if status in _FAILURES:
+    if status in FAILURES:
         return "dead" if is_dead else "failed"
     return "running"
 

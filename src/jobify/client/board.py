@@ -30,7 +30,6 @@ _REASONS = {
     Obstacle.TASK_UNKNOWN: "No worker that serves the queue {queue!r} knows the task {task!r}.",
     Obstacle.TASK_ELSEWHERE: "No worker that serves the queue {queue!r} knows the task {task!r}.",
 }
-_ENDS_BADLY = (JobStatus.FAILED.value, JobStatus.TIMEOUT.value, JobStatus.PERMANENTLY_FAILED.value)
 
 
 class Board:
@@ -60,10 +59,7 @@ class Board:
 
     def dead_letters(self, filters: Filters, *, limit: int, after: str | None = None) -> list[JobResult[Any]]:
         """Jobs that failed or are dead, the newest first."""
-        query = self._query(filters)._replace(
-            statuses=_ENDS_BADLY, limit=_count(limit), after_id=after, is_newest_first=True
-        )
-        return [JobResult(record.id, self._desk) for record in self._access.look().find(query)]
+        return self.jobs(filters._replace(statuses=("failed", "dead")), limit=limit, after=after)
 
     def stats(self, filters: Filters) -> dict[str, int]:
         """How many jobs there are, by the six words."""

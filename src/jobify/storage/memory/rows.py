@@ -15,7 +15,7 @@ from jobify.records import (
     Report,
     Settlement,
 )
-from jobify.status import ENDED, Event, JobStatus, Lost
+from jobify.status import ENDED, FAILURES, Event, JobStatus, Lost
 from jobify.storage.reasons import EXPIRED, lost_for_good
 from jobify.types import Microseconds
 
@@ -53,7 +53,6 @@ __all__ = (
 SCHEDULED, RUNNING, SUCCESS = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value, JobStatus.SUCCESS.value
 _CANCELLED, _FAILED = JobStatus.CANCELLED.value, JobStatus.FAILED.value
 _ENDED = frozenset(status.value for status in ENDED)
-_RETRIABLE = _ENDED - {SUCCESS, _CANCELLED}
 
 NO_PROGRESS = Progress(0, 0)
 
@@ -110,7 +109,7 @@ def is_tied(row: Row, tie: Tie) -> bool:
 
 def can_be_retried(row: Row) -> bool:
     """Whether it has ended, and neither well nor because somebody wanted it to."""
-    return row.record.status in _RETRIABLE
+    return row.record.status in FAILURES
 
 
 def new(seq: int, job: NewJob, progress: Progress = NO_PROGRESS) -> Row:
