@@ -35,7 +35,10 @@ class Waiting:
         self._exchange.expect(draft.backend, draft.due_at)
 
     async def replace(self, draft: Draft, *, is_force: bool) -> Job[Any]:
-        """Put it in the place of the job that has its id, if there is one; the handle. See :func:`.placing.replace`."""
+        """Put it in the place of the job that has its id, if there is one; the handle.
+
+        See :func:`jobify.engine.placing.replace`.
+        """
         place = partial(replace, draft.backend.storage, draft.row(), known=self._registry, is_force=is_force)
         draft.job = self._show(draft, await draft.backend.gate.call(place, news=ORDER))
         return draft.job
