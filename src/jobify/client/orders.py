@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from jobify.client.access import Access
@@ -93,10 +93,9 @@ class Orders:
             options=record.options,
         )
 
-    def delete(self, job_ids: Iterable[str]) -> int:
+    def delete(self, ids: Sequence[str]) -> int:
         """Remove jobs that are not running, with all that belongs to them; how many. What depends on one that had not
         ended is cancelled."""
-        ids = [job_ids] if isinstance(job_ids, str) else list(job_ids)
         deleted = 0
         for start in range(0, len(ids), _BATCH):
             with self._access as storage:
