@@ -96,6 +96,8 @@ class ClaimRequest(NamedTuple):
     lanes: tuple[Lane, ...]
     queues: tuple[str, ...] | None = None
     """Only these queues; None is every queue."""
+    ahead: Microseconds = 0
+    """Jobs that are due within so long from now are taken, too, to be started on the dot."""
 
 
 class Claim(NamedTuple):

@@ -352,6 +352,7 @@ def test_it_tells_its_times(world: World, app: Jobify) -> None:
     assert job.finished_at is not None
     assert job.finished_at >= job.eta
     assert job.started_at is not None
+    assert job.started_at <= job.finished_at
 
 
 def test_it_knows_its_task_queue_and_attempt(app: Jobify) -> None:

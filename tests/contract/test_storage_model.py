@@ -148,9 +148,10 @@ class Model(RuleBasedStateMachine):
 
     @rule(data=st.data(), now=TIMES, limit=st.integers(0, 3), queues=st.sampled_from([None, ("q",), ("r", "q"), ()]))
     def claim(self, data: st.DataObject, now: int, limit: int, queues: tuple[str, ...] | None) -> None:
+        ahead = data.draw(st.sampled_from([0, 1]))
         owner = data.draw(st.sampled_from(self.owners))
         lanes = data.draw(st.sampled_from([(("x",),), (("x", "y"),), (("z",), ("y", "x")), (("x", "y", "z"),)]))
-        request = ClaimRequest(owner, tuple(Lane(tasks, limit) for tasks in lanes), queues)
+        request = ClaimRequest(owner, tuple(Lane(tasks, limit) for tasks in lanes), queues, ahead)
         claimed = self.both("claim", request, now=now)
         self.claims += [(owner, claim) for claim in claimed.claims]
 

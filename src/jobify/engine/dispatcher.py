@@ -121,8 +121,8 @@ class Dispatcher(Service):
 
     async def _claim(self, reserved: list[tuple[LaneSlots, int]]) -> Claimed:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
-        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served)
-        return await self._backend.gate.claim(request, now=self._clock.now() + seconds(_LOOKAHEAD))
+        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, seconds(_LOOKAHEAD))
+        return await self._backend.gate.claim(request, now=self._clock.now())
 
     def _reserve(self) -> list[tuple[LaneSlots, int]]:
         """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile. A

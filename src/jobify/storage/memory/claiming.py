@@ -20,21 +20,22 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     """Take the jobs that are asked for; called inside ``with table``."""
     claims: list[Claim] = []
     has_more = False
-    _promote(table, now)
+    due_by = now + request.ahead
+    _promote(table, due_by)
     for lane in request.lanes:
         taken, is_more_left = _claim_lane(table, lane, request, now)
         claims += taken
         has_more = has_more or is_more_left
     staged = table.staged.first()
     next_due_at = None if staged is None else staged.record.due_at
-    return Claimed(claims, has_more or (next_due_at is not None and next_due_at <= now), next_due_at)
+    return Claimed(claims, has_more or (next_due_at is not None and next_due_at <= due_by), next_due_at)
 
 
-def _promote(table: Table, now: Microseconds) -> None:
+def _promote(table: Table, due_by: Microseconds) -> None:
     """Bring what has become due to where claims look, a bounded number at a time."""
     for _ in range(_STEP):
         row = table.staged.first()
-        if row is None or row.record.due_at > now:
+        if row is None or row.record.due_at > due_by:
             return
         table.keep(row._replace(record=row.record._replace(ready=True)))
 

@@ -47,29 +47,30 @@ class Claims:
         """What the last claim found: a hint that there is something to stage, which spares looking first."""
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        is_staged = self._stage_if_due(self._next_due_at, now)
+        due_by = now + request.ahead
+        is_staged = self._stage_if_due(self._next_due_at, due_by)
         for _ in range(_TRIES):
             picked = self._pick(request)
-            if not is_staged and self._stage_if_due(picked.next_due_at, now):
+            if not is_staged and self._stage_if_due(picked.next_due_at, due_by):
                 is_staged = True
                 picked = self._pick(request)
             taken = self._take(request.owner, picked.rows, now)
             if taken or not picked.rows:
-                return self._answer(picked, taken, now)
+                return self._answer(picked, taken, due_by)
         with self._database.atomic():
             picked = self._pick(request)
-            return self._answer(picked, self._take(request.owner, picked.rows, now), now)
+            return self._answer(picked, self._take(request.owner, picked.rows, now), due_by)
 
-    def _answer(self, picked: _Picked, taken: list[Claim], now: Microseconds) -> Claimed:
+    def _answer(self, picked: _Picked, taken: list[Claim], due_by: Microseconds) -> Claimed:
         self._next_due_at = picked.next_due_at
-        is_more_left = picked.is_more_left or len(taken) < len(picked.rows) or _is_due(picked.next_due_at, now)
+        is_more_left = picked.is_more_left or len(taken) < len(picked.rows) or _is_due(picked.next_due_at, due_by)
         return Claimed(taken, is_more_left, picked.next_due_at)
 
-    def _stage_if_due(self, next_due_at: Microseconds | None, now: Microseconds) -> bool:
+    def _stage_if_due(self, next_due_at: Microseconds | None, due_by: Microseconds) -> bool:
         """Bring what has become due to where claims look, a bounded number at a time; whether there was a reason to."""
-        if not _is_due(next_due_at, now):
+        if not _is_due(next_due_at, due_by):
             return False
-        self._database.write(sql("promote"), (now, STEP))
+        self._database.write(sql("promote"), (due_by, STEP))
         return True
 
     # -- picking -------------------------------------------------------------------------------------------------------
