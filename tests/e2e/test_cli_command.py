@@ -49,9 +49,37 @@ def test_every_command_has_help(shop: Shop, name: list[str]) -> None:
     assert "<" not in answer.out.split("Options:")[1].replace("<=", ""), "a metavar of the library's own"
 
 
-@pytest.mark.parametrize("name", [[], ["jobs"], ["schedules"], ["queues"], ["db"]], ids=" ".join)
+@pytest.mark.parametrize("name", [[], ["db"]], ids=" ".join)
 def test_a_group_without_a_command_shows_its_help(shop: Shop, name: list[str]) -> None:
-    assert "Commands:" in "".join(shop(*name)[1:])
+    answer = shop(*name)
+    assert (answer.code, answer.out) == (2, "")
+    assert "Commands:" in answer.err
+
+
+@pytest.mark.parametrize("name", ["jobs", "schedules", "queues"])
+def test_a_group_that_has_a_list_shows_it_without_a_command(shop: Shop, name: str) -> None:
+    shop.schedule("nightly")
+    assert shop(name).out.splitlines()[0] == shop(name, "list").out.splitlines()[0]
+    assert len(shop(name, "--json", "--app", "shop:app").json[name]) == 1
+    assert "Commands:" in shop(name, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["jobs", "list", "--limit", "0"], "greater than or equal to 1. See jobify jobs list --help."),
+        (["jobs", "show"], "Missing argument 'ID'. See jobify jobs show --help."),
+        (["jobs", "lost"], "No such command 'lost'. Did you mean 'list'? See jobify jobs --help."),
+        (["stats", "--wach"], "No such option: --wach"),
+        (["worker", "--processes", "x"], "See jobify worker --help."),
+        (["worker", "--queues", ","], "Name a queue, or leave --queues out to serve every queue. See"),
+    ],
+)
+def test_wrong_usage_is_one_line(shop: Shop, words: list[str], complaint: str) -> None:
+    answer = shop(*words)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err.startswith("jobify: ")
+    assert complaint in answer.err
 
 
 def test_the_version_is_shown(shop: Shop) -> None:
@@ -90,11 +118,16 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None
         ("json:app", 2, "It holds no Jobify at all"),
         ("broken:app", 1, "ZeroDivisionError: division by zero"),
         ("lacking:app", 1, "No module named 'surely_missing'"),
+        ("garbled:app", 1, "garbled.py:2)."),
+        ("leaving:app", 1, "ends the program: SystemExit(5)"),
+        (":app", 2, "names no module. Write package.module:name."),
     ],
 )
 def test_an_app_that_is_not_there_is_one_line(shop: Shop, name: str, code: int, complaint: str) -> None:
     shop.folder.joinpath("broken.py").write_text("1 / 0\n")
     shop.folder.joinpath("lacking.py").write_text("import surely_missing\n")
+    shop.folder.joinpath("garbled.py").write_text("\ndef (:\n")
+    shop.folder.joinpath("leaving.py").write_text("raise SystemExit(5)\n")
     answer = shop("jobs", "list", "--app", name)
     assert (answer.code, answer.out) == (code, "")
     assert complaint in answer.err
@@ -117,13 +150,22 @@ def test_the_app_may_be_named_before_the_command_and_without_its_variable(
     assert [row["id"] for row in shop("--app", "shop", "jobs", "list").table] == [job]
 
 
-def test_debug_shows_the_traceback(shop: Shop) -> None:
+def test_what_an_app_prints_when_it_is_imported_is_no_part_of_the_answer(shop: Shop) -> None:
+    shop.folder.joinpath("loud.py").write_text("print('loading')\nfrom shop import app\n")
+    job = shop.add()
+    answer = shop("jobs", "--app", "loud:app", "--json")
+    assert ([row["id"] for row in answer.json["jobs"]], answer.err) == ([job], "loading\n")
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_debug_shows_the_traceback_wherever_it_stands(shop: Shop, place: int) -> None:
     shop.folder.joinpath("broken.py").write_text("1 / 0\n")
-    assert 'broken.py", line 1' in shop("--debug", "jobs", "list", "--app", "broken:app").err
+    words = ["jobs", "list", "--app", "broken:app"]
+    assert 'broken.py", line 1' in shop(*words[:place], "--debug", *words[place:]).err
 
 
 def test_an_unforeseen_error_is_one_line_as_well(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("two\nlines")
 
     monkeypatch.setattr("jobify.cli.desk.open_desk", fail)
@@ -179,6 +221,13 @@ def test_details_and_counts_on_a_terminal(shop: Shop, terminal: pytest.MonkeyPat
 def test_a_cell_never_breaks_a_line(shop: Shop) -> None:
     shop.ended(shop.worker(), "failed", task="two\nlines\tand a tab")
     assert len(shop("jobs", "list").out.splitlines()) == 2
+
+
+def test_a_task_cannot_send_escape_sequences_to_a_terminal(shop: Shop, terminal: pytest.MonkeyPatch) -> None:
+    job = shop.ended(shop.worker(), "success", task="a\x1b[31m\x9b")
+    for words in (["jobs"], ["jobs", "show", job]):
+        assert "\x1b[31m" not in shop(*words).out
+        assert r"a\x1b[31m\x9b" in shop(*words).out
 
 
 # -- what the README says ----------------------------------------------------------------------------------------------

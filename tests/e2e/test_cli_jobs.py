@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cli_shop import SECOND, TRACEBACK, Shop
 
+from jobify import Jobify
 from jobify.records import MessageKind, Report
 
 WORDS = ["pending", "running", "complete", "failed", "dead", "cancelled"]
@@ -135,6 +136,24 @@ def test_a_job_is_shown_with_all_that_belongs_to_it(shop: Shop) -> None:
     text = shop("jobs", "show", failed).out
     assert TRACEBACK in text
     assert "metadata\tuser=ada" in text
+
+
+def test_a_job_has_the_same_words_for_scripts_as_for_programs(shop: Shop) -> None:
+    job = shop.ended(shop.worker(), "failed")
+    words = Jobify(storage=shop.storage).get_job(job).to_dict()
+    shown = shop("jobs", "show", job, "--json").json
+    assert {word: shown[word] for word in words} == words
+    (listed,) = shop("jobs", "--json").json["jobs"]
+    assert listed == {word: shown[word] for word in listed}
+    assert {*words} - {*listed} == {"errors", "result", "dependencies", "dependents"}
+
+
+def test_the_reason_of_a_cancelled_job_is_no_error(shop: Shop) -> None:
+    job = shop.add()
+    shop("jobs", "cancel", job)
+    shown = shop("jobs", "show", job, "--json").json
+    assert (shown["error"], shown["reason"]) == (None, "cancelled")
+    assert "reason\tcancelled\n" in shop("jobs", "show", job).out
 
 
 def test_a_running_job_is_shown_with_progress_messages_and_worker(shop: Shop) -> None:

@@ -67,7 +67,7 @@ def test_t10_a_queue_that_nobody_serves_is_reported(shop: Shop) -> None:
     assert rows["late"]["note"] == "no worker serves this queue"
     assert (rows["early"]["workers"], rows["early"]["note"]) == ("1", "")
     shop.worker("pack")
-    states = {state["queue"]: state for state in shop("queues", "list", "--json").json["queues"]}
+    states = {state["name"]: state for state in shop("queues", "list", "--json").json["queues"]}
     assert (states["late"]["workers"], states["late"]["note"], states["late"]["pending"]) == (1, "", 1)
 
 
@@ -84,13 +84,13 @@ def test_a_queue_is_paused_and_resumed(shop: Shop) -> None:
 
 def test_workers_are_listed_with_what_they_do(shop: Shop) -> None:
     owner = shop.worker("pack", "wrap", queues=("default", "late"))
-    shop.running(owner)
+    job = shop.running(owner)
     shop.storage.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=shop.now)
     (row,) = shop("workers").table
-    assert (row["queues"], row["tasks"], row["slots"], row["running"]) == ("default, late", "2", "4", "1")
+    assert (row["queues"], row["tasks"], row["slots"], row["running"]) == ("default, late", "2", "4 async", "1")
     assert {row["role"] for row in shop("workers", "--all").table} == {"worker", "client"}
     (document,) = shop("workers", "--json").json["workers"]
-    assert (document["tasks"], document["running"], document["is_alive"]) == (["pack", "wrap"], 1, True)
+    assert (document["tasks"], document["jobs"], document["is_alive"]) == (["pack", "wrap"], [job], True)
 
 
 def test_stats_count_by_word(shop: Shop) -> None:
@@ -100,10 +100,10 @@ def test_stats_count_by_word(shop: Shop) -> None:
     shop.add(task="wrap", queue="late")
     totals = {"pending": 2, "running": 0, "complete": 1, "failed": 0, "dead": 0, "cancelled": 0}
     document = shop("stats", "--json").json
-    assert document["totals"] == totals
+    assert document == {**totals, "by_queue": document["by_queue"]}
     assert {queue: counts["pending"] for queue, counts in document["by_queue"].items()} == {"default": 0, "late": 2}
     assert shop("stats", "--by", "task", "--json").json["by_task"]["wrap"]["pending"] == 1
-    assert shop("stats", "--queue", "default", "--task", "pack", "--json").json["totals"]["pending"] == 0
+    assert shop("stats", "--queue", "default", "--task", "pack", "--json").json["pending"] == 0
     assert shop("stats").table[-1] == {"queue": "(all)", **{word: str(count) for word, count in totals.items()}}
 
 
@@ -177,13 +177,24 @@ def test_vacuum_is_refused_while_somebody_works(shop: Shop) -> None:
     assert shop("db", "vacuum").code == 0
 
 
-@pytest.mark.parametrize("command", [["jobs", "list"], ["db", "check"], ["db", "vacuum"], ["stats"]])
+@pytest.mark.parametrize("command", [["jobs", "show", "a"], ["db", "check"], ["db", "vacuum"], ["stats", "--watch"]])
 def test_without_a_database_none_is_made(shop: Shop, command: list[str]) -> None:
     shop.storage.close()
     shop.folder.joinpath("shop.db").unlink()
     answer = shop(*command)
     assert (answer.code, answer.out) == (1, "")
     assert "There is no database 'shop.db'" in answer.err
+    assert not shop.folder.joinpath("shop.db").exists()
+
+
+@pytest.mark.parametrize("name", ["jobs", "schedules", "queues", "workers"])
+def test_without_a_database_lists_are_empty_and_say_so(shop: Shop, name: str) -> None:
+    shop.storage.close()
+    shop.folder.joinpath("shop.db").unlink()
+    answer = shop(name, "--json")
+    assert answer.json[name] == []
+    assert "There is no database 'shop.db' yet" in answer.err
+    assert shop("stats", "--json").json["pending"] == 0
     assert not shop.folder.joinpath("shop.db").exists()
 
 

@@ -115,10 +115,10 @@ def _require_rest(storage: SQLiteStorage) -> None:
 
 def _sqlite(path: str | None) -> SQLiteStorage:
     from jobify.cli.errors import CommandError
-    from jobify.cli.locate import load_app
+    from jobify.cli.locate import look_at_app
     from jobify.storage.sqlite import SQLiteStorage
 
-    storage = load_app(path).configs.storage
+    storage = look_at_app(path).configs.storage
     if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
         raise CommandError(f"This app has no database file; its storage is {storage!r}.")
     return storage

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobify.cli.errors import CommandError
-from jobify.cli.locate import load_app
+from jobify.cli.locate import look_at_app
+from jobify.cli.output import remark
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
@@ -33,13 +34,21 @@ class Desk(NamedTuple):
 
 
 @contextmanager
-def open_desk(path: str | None) -> Iterator[Desk]:
+def open_desk(path: str | None, *, may_be_missing: bool = False) -> Iterator[Desk]:
     """The desk of the app at ``path``. CommandError if other processes cannot see its jobs, or there is no database
-    yet."""
+    yet. If that ``may_be_missing``, standard error says so, and the desk is that of an app without jobs: nothing is
+    made by looking."""
     from jobify.client.producer import client_of
 
-    app = load_app(path)
-    _check(app.configs.storage)
+    app = look_at_app(path)
+    storage = app.configs.storage
+    if not storage.is_shared:
+        raise CommandError("This app keeps its jobs in its own memory (storage=False): nobody else can see them.")
+    if missing := _what_is_missing(storage):
+        if not may_be_missing:
+            raise CommandError(missing)
+        remark(missing)
+        app.configs.storage = _nothing()
     client = client_of(app)
     try:
         yield Desk(app, client.board, client.orders, client.desk)
@@ -47,12 +56,17 @@ def open_desk(path: str | None) -> Iterator[Desk]:
         app.close()
 
 
-def _check(storage: Storage) -> None:
-    if not storage.is_shared:
-        raise CommandError("This app keeps its jobs in its own memory (storage=False): nobody else can see them.")
+def _what_is_missing(storage: Storage) -> str | None:
     path = getattr(storage, "database", None)
-    if isinstance(path, str | Path) and not Path(path).exists():
-        raise CommandError(
-            f"There is no database {str(path)!r} yet. An app or a worker makes it, or: jobify db migrate. (A relative "
-            "path is looked up in the current folder.)"
-        )
+    if not isinstance(path, str | Path) or Path(path).exists():
+        return None
+    return (
+        f"There is no database {str(path)!r} yet. An app or a worker makes it, or: jobify db migrate. (A relative path "
+        "is looked up in the current folder.)"
+    )
+
+
+def _nothing() -> Storage:
+    from jobify.storage.memory import MemoryStorage
+
+    return MemoryStorage()

@@ -8,6 +8,7 @@ from jobify.cli.moments import how_long, stamp, until
 from jobify.cli.notes import Scene, look_around
 from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table
 from jobify.cli.records import attempt_document, job_document
+from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.clock import SECOND, iso
 from jobify.joboptions import metadata_of
 from jobify.records import AttemptRecord, JobRecord, MessageRecord
@@ -38,6 +39,8 @@ class Details(NamedTuple):
         """For a script."""
         return {
             **job_document(self.job, self.scene),
+            "error": error_of(self.job, self.attempts),
+            "errors": errors_of(self.attempts),
             "arguments": self.arguments,
             "result": self.result,
             "worker": self.worker,
@@ -112,14 +115,15 @@ def print_job(details: Details, zone: tzinfo) -> None:
 
 def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
     job, now = details.job, details.scene.now
-    note = details.scene.note(job)
+    note, error, reason = details.scene.note(job), error_of(job, details.attempts), reason_of(job)
     begun, ended = job.started_at, job.finished_at
     return [
         ("id", job.id),
         ("task", job.task),
         ("status", word_of(job.status, job.is_dead)),
         ("note", "" if note == job.error else note),
-        ("error", job.error),
+        ("error", error),
+        ("reason", reason),
         ("queue", job.queue),
         ("priority", job.priority or ""),
         ("attempt", job.attempt or ""),

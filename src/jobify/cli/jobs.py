@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ("jobs",)
 
-jobs = new_group("List, show, cancel, retry, delete and purge jobs.")
+jobs = new_group("List, show, cancel, retry, delete and purge jobs.", lists_by_default=True)
 
 
 @jobs.command("list")
@@ -43,7 +43,7 @@ def list_jobs(
     from jobify.cli.output import print_document, remark
 
     filters = Filters(status, task, queue, since, until, metadata)
-    with open_desk(app) as desk:
+    with open_desk(app, may_be_missing=True) as desk:
         asked = filters.read(desk.app)
         found = desk.board.find(asked, limit=limit, after=after, is_newest_first=not oldest_first)
         scene = look_around(desk)

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 import traceback
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from jobify.exits import ExitCode
 if TYPE_CHECKING:
     from jobify.app import Jobify
 
-__all__ = ("VARIABLE", "load_app")
+__all__ = ("VARIABLE", "load_app", "look_at_app")
 
 VARIABLE = "JOBIFY_APP"
 """The environment variable that names the app where no option does."""
@@ -35,8 +36,17 @@ def load_app(path: str | None) -> Jobify:
             f"No app is named. Give one with --app package.module:app, or set {VARIABLE}.", ExitCode.USAGE
         )
     module_name, _, name = path.partition(":")
+    if not module_name:
+        raise CommandError(f"{path!r} names no module. Write package.module:name.", ExitCode.USAGE)
     _make_folder_importable()
     return _checked(path, _import(path, module_name), name or "app")
+
+
+def look_at_app(path: str | None) -> Jobify:
+    """:func:`load_app`, for a command whose standard output is its answer: what the module prints, too, goes to
+    standard error."""
+    with redirect_stdout(sys.stderr):
+        return load_app(path)
 
 
 def _make_folder_importable() -> None:
@@ -60,17 +70,28 @@ def _import(path: str, name: str) -> ModuleType:
                 f"There is no module {error.name!r}, in {os.getcwd()} or where Python looks for modules.",
                 ExitCode.USAGE,
             ) from error
-        where = _blame(error)
         raise CommandError(
-            f"Importing {name!r} failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})."
+            f"Importing {name!r} failed: {type(error).__name__}: {_said(error)} ({_blame(error)})."
+        ) from error
+    except SystemExit as error:
+        raise CommandError(
+            f"Importing {name!r} ends the program: SystemExit({error.code!r}) ({_blame(error)})."
         ) from error
 
 
-def _blame(error: Exception) -> traceback.FrameSummary:
-    """The last line that is not this package's."""
+def _blame(error: BaseException) -> str:
+    """The last line that is neither this package's nor the import system's; of a module that cannot be compiled, its
+    line."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    package = str(Path(__file__).parents[1])
-    return next((frame for frame in reversed(frames) if not frame.filename.startswith(package)), frames[-1])
+    others = (str(Path(__file__).parents[1]), "<frozen ")
+    where = next((frame for frame in reversed(frames) if not frame.filename.startswith(others)), frames[-1])
+    return f"{where.filename}:{where.lineno}"
+
+
+def _said(error: Exception) -> object:
+    return error.msg if isinstance(error, SyntaxError) else error  # whose text repeats the place
 
 
 def _checked(path: str, module: ModuleType, name: str) -> Jobify:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from jobify.cli.database import database
+from jobify.cli.errors import CommandError
 from jobify.cli.jobs import jobs
 from jobify.cli.options import App, new_group
 from jobify.cli.overview import stats, workers
@@ -17,10 +18,14 @@ from jobify.cli.queues import queues
 from jobify.cli.schedules import schedules
 from jobify.cli.serving import worker
 from jobify.cli.top import top
+from jobify.exits import ExitCode
 
 __all__ = ("cli", "run")
 
 DEBUG = "JOBIFY_DEBUG"
+_DEBUG_OPTION = "--debug"
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""What all complaints about options and arguments are; typer has a name of its own for this kind only."""
 
 cli = new_group(
     "Workers for a Jobify app, and a look at its jobs.\n\n"
@@ -56,7 +61,7 @@ def _print_version(is_wanted: bool) -> None:
 def _global(
     context: typer.Context,
     app: App = None,
-    debug: Annotated[bool, typer.Option("--debug", help=f"Tracebacks of errors. [env: {DEBUG}]")] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG_OPTION, help=f"Tracebacks of errors. [env: {DEBUG}]")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
     ] = False,
@@ -70,23 +75,36 @@ def _global(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code. What goes wrong is one line on standard error."""
-    from jobify.cli.errors import CommandError
-
-    setting = _Setting(bool(os.environ.get(DEBUG)))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    setting = _Setting(bool(os.environ.get(DEBUG)) or _DEBUG_OPTION in given)
+    words = [word for word in given if word != _DEBUG_OPTION]  # it may stand anywhere
     try:
-        cli(args=None if arguments is None else list(arguments), prog_name="jobify", obj=setting)
+        code = cli(args=words, prog_name="jobify", obj=setting, standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except CommandError as error:
         return _fail(error, error.code, setting)
+    except typer.Abort:
+        return _fail(CommandError("Nothing was done."), ExitCode.FAILED, setting)
+    except _UsageError as error:
+        return _refuse(error)
     except Exception as error:
         return _fail(error, _code_of(error), setting)
-    return 0
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _refuse(error: typer.BadParameter) -> int:
+    """Say what is wrong with the words of a command; where there are none, show its page of help."""
+    said = error.format_message()
+    if "\n" not in said:
+        path = error.ctx.command_path if error.ctx is not None else "jobify"
+        said = f"jobify: {said}{'' if said.endswith(('.', '?')) else '.'} See {path} --help."
+    print(said, file=sys.stderr)
+    return ExitCode.USAGE
 
 
 def _code_of(error: Exception) -> int:
     from jobify.exceptions import ConfigurationError, JobNotFoundError
-    from jobify.exits import ExitCode
 
     if isinstance(error, ConfigurationError):
         return ExitCode.USAGE
@@ -99,7 +117,6 @@ def _fail(error: Exception, code: int, setting: _Setting) -> int:
 
         traceback.print_exception(error)
         return code
-    from jobify.cli.errors import CommandError
     from jobify.exceptions import BaseJobifyError, shown
 
     kind = "" if isinstance(error, CommandError | BaseJobifyError) else f"{type(error).__name__}: "

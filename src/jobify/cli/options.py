@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
+from typer.core import TyperGroup
 
 __all__ = ("App", "Ids", "Json", "Queue", "Since", "Status", "Task", "Until", "Yes", "new_group")
 
@@ -33,8 +34,21 @@ Until: TypeAlias = Annotated[str | None, typer.Option("--until", metavar="TIME",
 Ids: TypeAlias = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of jobs.", show_default=False)]
 
 
-def new_group(text: str) -> typer.Typer:
+class _ListsByDefault(TyperGroup):
+    """``jobify jobs`` is ``jobify jobs list``, with all its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_command = bool(args) and not args[0].startswith("-")
+        return super().parse_args(ctx, args if is_command or args[:1] == ["--help"] else ["list", *args])
+
+
+def new_group(text: str, *, lists_by_default: bool = False) -> typer.Typer:
     """A group of commands, or the whole command: plain help, which needs no rich and is there at once."""
     return typer.Typer(
-        help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+        cls=_ListsByDefault if lists_by_default else None,
+        help=f"{text} Without a command: list." if lists_by_default else text,
+        no_args_is_help=not lists_by_default,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
     )

@@ -1,7 +1,8 @@
 """Answers, shown: a table on a terminal, lines with tabs in a pipe, one JSON document for a script.
 
 In a pipe there is nothing that a program would have to take off again: no colours, no frames, nothing cut short. rich
-is imported for a terminal only.
+is imported for a terminal only. What jobs have said reaches a terminal as text: an escape sequence in the message of an
+error must not move its cursor, or worse.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ STATUS_STYLES: Final[Mapping[str, str]] = {
     "dead": "bold red",
     "cancelled": "yellow",
 }
+
+
+_CONTROLS: Final = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Characters that a terminal would act upon, and how Python writes them."""
 
 
 class Column(NamedTuple):
@@ -104,7 +109,7 @@ def _longest(rows: Sequence[Row], number: int) -> int:
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Names and values, one a line; a value that is None or empty is left out."""
-    known = [(name, _text(value)) for name, value in facts if value is not None and value != ""]
+    known = [(name, _plain(value)) for name, value in facts if value is not None and value != ""]
     wide = max((len(name) for name, _ in known), default=0)
     for name, value in known:
         if is_terminal():
@@ -113,17 +118,18 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
             style = STATUS_STYLES.get(value, "") if name == "status" else ""
             _print_rich(Text.assemble((f"{name:<{wide}}  ", "dim"), (value, style)))
         else:
-            print(f"{name}\t{_plain(value)}")
+            print(f"{name}\t{value}")
 
 
 def print_line(text: str = "", style: str = "") -> None:
-    """A line as it is, in a style if somebody looks."""
-    if is_terminal() and text:
+    """A line, or a text of several, in a style if somebody looks."""
+    shown = _shown(text)
+    if is_terminal() and shown:
         from rich.text import Text
 
-        _print_rich(Text(text, style=style))
+        _print_rich(Text(shown, style=style))
     else:
-        print(text)
+        print(shown)
 
 
 def remark(text: str) -> None:
@@ -131,13 +137,13 @@ def remark(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+def _shown(value: object) -> str:
+    return "" if value is None else str(value).translate(_CONTROLS)
 
 
 def _plain(value: object) -> str:
     """On one line, and one cell: a message may have line ends and tabs in it."""
-    return " ".join(_text(value).split()) if isinstance(value, str) else _text(value)
+    return _shown(" ".join(value.replace("\t", " ").splitlines()) if isinstance(value, str) else value)
 
 
 def _width() -> int:

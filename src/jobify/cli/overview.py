@@ -29,7 +29,7 @@ def workers(
     from jobify.cli.output import print_document
     from jobify.cli.records import worker_document
 
-    with open_desk(app) as desk:
+    with open_desk(app, may_be_missing=True) as desk:
         found = [worker for worker in desk.app.workers() if everybody or worker.is_at_work]
         now = desk.app.now()
     if as_json:
@@ -60,7 +60,7 @@ def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others
             one.role if one.is_alive else "dead",
             "all" if one.queues is None else ", ".join(one.queues),
             len(one.tasks),
-            one.concurrency,
+            f"{one.concurrency} async",  # threads and processes have their own
             len(one.jobs),
             ago(one.started_at, now=now),
             ago(one.seen_at, now=now),
@@ -86,13 +86,13 @@ def stats(
     from jobify.words import counts_by_name, counts_by_word
 
     part = _breakdown(by)
-    with open_desk(app) as desk:
+    with open_desk(app, may_be_missing=not watch) as desk:
         asked = Filters(task=task, queue=queue).read(desk.app)
         while True:
             counts = desk.board.counts(asked)
             totals, parts = counts_by_word(counts), counts_by_name(counts, part)
             if as_json:
-                print_document({"totals": totals, f"by_{by}": parts})
+                print_document({**totals, f"by_{by}": parts})
             else:
                 _print_counts(totals, parts, by, is_cleared=watch)
             if not watch:

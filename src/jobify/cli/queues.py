@@ -10,7 +10,7 @@ from jobify.cli.options import App, Json, new_group
 
 __all__ = ("queues",)
 
-queues = new_group("List, pause and resume queues.")
+queues = new_group("List, pause and resume queues.", lists_by_default=True)
 Names = Annotated[list[str], typer.Argument(metavar="QUEUE", help="Names of queues.", show_default=False)]
 
 
@@ -23,7 +23,7 @@ def list_queues(app: App = None, as_json: Json = False) -> None:
     from jobify.cli.records import queue_document
     from jobify.words import WORDS
 
-    with open_desk(app) as desk:
+    with open_desk(app, may_be_missing=True) as desk:
         found = desk.app.queues()
     if as_json:
         print_document({"queues": [queue_document(queue) for queue in found]})

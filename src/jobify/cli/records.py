@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from jobify.cli.notes import queue_note
+from jobify.client.portrait import outline
 from jobify.clock import iso
 from jobify.cron import rule_as_written
 from jobify.joboptions import metadata_of
@@ -20,28 +21,8 @@ __all__ = ("attempt_document", "job_document", "queue_document", "schedule_docum
 
 
 def job_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
-    """What there is to know about a job from its row."""
-    return {
-        "id": job.id,
-        "task": job.task,
-        "queue": job.queue,
-        "status": word_of(job.status, job.is_dead),
-        "priority": job.priority,
-        "attempt": job.attempt,
-        "crashes": job.crashes,
-        "progress": job.progress,
-        "error": job.error,
-        "note": scene.note(job),
-        "metadata": metadata_of(job.options),
-        "unique_key": job.unique_key,
-        "created_at": iso(job.created_at),
-        "due_at": iso(job.due_at),
-        "started_at": iso(job.started_at),
-        "finished_at": iso(job.finished_at),
-        "expires_at": iso(job.expires_at),
-        "deleted_at": iso(job.delete_at),
-        "is_schedule": job.rule is not None,
-    }
+    """What there is to know about a job from its row, in the words of ``JobResult.to_dict()``."""
+    return {**outline(job, metadata=metadata_of(job.options)), "note": scene.note(job)}
 
 
 def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:
@@ -62,13 +43,13 @@ def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
     rule = rule_as_written(job.rule)
     return {
         "id": job.id,
-        "task": job.task,
-        "queue": job.queue,
+        "task_name": job.task,
+        "queue_name": job.queue,
         "cron": rule.get("expression"),
         "zone": rule.get("zone"),
         "status": word_of(job.status, job.is_dead),
         "is_paused": bool(job.blockers),
-        "next_due_at": iso(job.due_at) if job.finished_at is None else None,
+        "next_at": iso(job.due_at) if job.finished_at is None else None,
         "run_count": job.run_count,
         "failure_count": job.failure_count,
         "error": job.error,
@@ -79,7 +60,7 @@ def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
 def queue_document(queue: QueueView) -> dict[str, Any]:
     """What there is to know about a queue: what is in it, by word; what keeps it from being served."""
     return {
-        "queue": queue.name,
+        "name": queue.name,
         **queue.counts,
         "workers": queue.workers,
         "is_paused": queue.is_paused,
@@ -98,7 +79,7 @@ def worker_document(worker: WorkerView) -> dict[str, Any]:
         "queues": None if worker.queues is None else list(worker.queues),
         "tasks": list(worker.tasks),
         "concurrency": worker.concurrency,
-        "running": len(worker.jobs),
+        "jobs": list(worker.jobs),
         "started_at": worker.started_at.astimezone(UTC).isoformat(),
         "seen_at": worker.seen_at.astimezone(UTC).isoformat(),
     }

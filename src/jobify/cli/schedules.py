@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ("schedules",)
 
-schedules = new_group("List, pause and resume schedules; run one now.")
+schedules = new_group("List, pause and resume schedules; run one now.", lists_by_default=True)
 Schedules = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of schedules.", show_default=False)]
 
 
@@ -29,7 +29,7 @@ def list_schedules(app: App = None, as_json: Json = False) -> None:
     from jobify.cli.output import print_document
     from jobify.cli.records import schedule_document
 
-    with open_desk(app) as desk:
+    with open_desk(app, may_be_missing=True) as desk:
         found, scene, zone = list(desk.board.schedule_records()), look_around(desk), desk.app.zone
     if as_json:
         print_document({"schedules": [schedule_document(job, scene) for job in found]})

@@ -123,8 +123,7 @@ def _workers(snapshot: Snapshot, width: int) -> _Section:
     for worker in snapshot.workers:
         queues = "all" if worker.queues is None else ", ".join(worker.queues)
         up = how_long(to_datetime(snapshot.now).timestamp() - worker.started_at.timestamp())
-        load = f"{len(worker.jobs)}/{worker.concurrency}"
-        lines.append(Text(f"{worker.pid:>8}  {load:>9}{up:>12}  {queues}"))
+        lines.append(Text(f"{worker.pid:>8}  {len(worker.jobs):>9}{up:>12}  {queues}"))
     return _Section(Text(head, style="dim"), lines)
 
 

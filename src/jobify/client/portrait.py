@@ -12,7 +12,7 @@ from jobify.cron import rule_as_written
 from jobify.records import AttemptRecord, JobRecord, MessageRecord, Relations
 from jobify.words import word_of
 
-__all__ = ("log_lines", "portrait")
+__all__ = ("log_lines", "outline", "portrait")
 
 
 def portrait(
@@ -25,16 +25,26 @@ def portrait(
 ) -> dict[str, Any]:
     """All that there is to say of a job."""
     return {
+        **outline(record, metadata=metadata),
+        "error": error_of(record, attempts),
+        "errors": errors_of(attempts),
+        "result": plain(result),
+        "dependencies": list(relations.parents),
+        "dependents": list(relations.children),
+    }
+
+
+def outline(record: JobRecord, *, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job's row alone says of it."""
+    return {
         "id": record.id,
         "task_name": record.task,
         "queue_name": record.queue,
         "priority": record.priority,
         "status": word_of(record.status, record.is_dead),
         "progress": record.progress,
-        "error": error_of(record, attempts),
+        "error": error_of(record, ()),
         "reason": reason_of(record),
-        "errors": errors_of(attempts),
-        "result": plain(result),
         "attempt": record.attempt,
         "retry_count": max(record.attempt - 1, 0),
         "crashes": record.crashes,
@@ -44,8 +54,6 @@ def portrait(
         "finished_at": iso(record.finished_at),
         "expires_at": iso(record.expires_at),
         "delete_at": iso(record.delete_at),
-        "dependencies": list(relations.parents),
-        "dependents": list(relations.children),
         "unique_key": record.unique_key,
         "metadata": plain(dict(metadata)),
         "cron": rule_as_written(record.rule).get("expression"),
