@@ -195,6 +195,7 @@ def test_t11_a_worker_whose_children_cannot_start_claims_nothing(site: Make) -> 
     jobs = [here.enqueue("hold_in_process"), here.enqueue("quick", 1)]
     worker = here.worker(is_awaited=False)
     assert worker.exit_code() == 1
+    assert "A child process cannot run the tasks with RunMode.PROCESS, so nothing was claimed: " in worker.log
     assert "not for children" in worker.log
     assert "Traceback" not in worker.log
     for id in jobs:

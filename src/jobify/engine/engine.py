@@ -49,7 +49,13 @@ from jobify.engine.unknown import UnknownTasks
 from jobify.engine.waiting import Waiting
 from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
-from jobify.exceptions import AppStoppedError, StorageUnavailableError
+from jobify.exceptions import (
+    AppStoppedError,
+    ProcessDiedError,
+    ProcessStartError,
+    StorageUnavailableError,
+    shown,
+)
 from jobify.job import Job
 from jobify.options import RunMode
 from jobify.records import OwnerProfile, OwnerRole
@@ -127,13 +133,23 @@ class Engine:
             await self._check_children()
 
     async def _check_children(self) -> None:
-        """Start a child and have it find all functions that are to run in one. Raises what keeps it from that."""
+        """Start a child and have it find all functions that are to run in one. ProcessStartError says what keeps it
+        from that."""
         addresses = tuple(endpoint.address for endpoint in self._registry.values() if endpoint.address is not None)
         runner = self._runners.get(RunMode.PROCESS)
         if runner is not None:
             from jobify.runners import child  # brings multiprocessing along
 
-            await runner.run(Call(child.check, (addresses,)))
+            try:
+                await runner.run(Call(child.check, (addresses,)))
+            except Exception as error:
+                code = error.exit_code if isinstance(error, ProcessDiedError) else None
+                raise ProcessStartError(
+                    code,
+                    "A child process cannot run the tasks with RunMode.PROCESS, so nothing was claimed: "
+                    f"{type(error).__name__}: {shown(error).rstrip('.')}. Child processes import the modules of these tasks again; "
+                    "see that this works in a process where the app does not run.",
+                ) from error
 
     def _profile(self, backend: Backend) -> OwnerProfile:
         tasks = tuple(endpoint.name for endpoint in self._served_by(backend))
@@ -236,7 +252,8 @@ class Engine:
             try:
                 await step()
             except BaseException as error:  # one part that cannot stop must not keep the others running
-                log.warning("A part of the engine failed to stop: %r", error)
+                if not isinstance(error, asyncio.CancelledError):  # whoever was in a hurry knows
+                    log.warning("A part of the engine failed to stop: %r", error)
                 errors.append(error)
         self._services.clear()
         self._opened.clear()
