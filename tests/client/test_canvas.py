@@ -205,7 +205,12 @@ def test_all_of_it_can_be_awaited(world: World, tasks: Tasks) -> None:
         (lambda tasks: chain(tasks.add), ConfigurationError),
         (lambda tasks: group(tasks.add.s(1), 5), ConfigurationError),
         (lambda tasks: tasks.add.s(1) | 5, ConfigurationError),
-        (lambda tasks: chunks(tasks.total, [1], 0), ConfigurationError),
+        (lambda tasks: chunks(tasks.total, [1], chunk_size=0), ConfigurationError),
+        (lambda tasks: chunks(tasks.total.s(), [1], 1), ConfigurationError),
+        (lambda tasks: starmap(tasks.total.s(), [(1,)]), ConfigurationError),
+        (lambda tasks: starmap(tasks.total, args_list=[(1,), 2]), ConfigurationError),
+        (lambda tasks: starmap(tasks.total, ["ab"]), ConfigurationError),
+        (lambda tasks: chord(group(tasks.add.s(1, 2)), tasks.total), ConfigurationError),
         (lambda tasks: tasks.add.s(1).set(priorty=1), ConfigurationError),
     ],
 )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -105,6 +109,17 @@ def test_stats_count_by_word(shop: Shop) -> None:
     assert shop("stats", "--by", "task", "--json").json["by_task"]["wrap"]["pending"] == 1
     assert shop("stats", "--queue", "default", "--task", "pack", "--json").json["pending"] == 0
     assert shop("stats").table[-1] == {"queue": "(all)", **{word: str(count) for word, count in totals.items()}}
+
+
+def test_stats_are_watched_until_ctrl_c(shop: Shop) -> None:
+    shop.add()
+    watching = [sys.executable, "-m", "jobify", "stats", "--watch", "--every", "0.1", "--json", "--app", "shop:app"]
+    with subprocess.Popen(watching, cwd=shop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert [json.loads(process.stdout.readline())["pending"] for _ in range(2)] == [1, 1]
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20)[1] == b""
+    assert process.returncode == 0
 
 
 def test_stats_by_something_else_is_wrong_usage(shop: Shop) -> None:

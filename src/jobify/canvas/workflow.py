@@ -55,21 +55,39 @@ class chord(chain):
     """
 
     def __init__(self, header: group | Iterable[Step], callback: Step) -> None:
+        if not isinstance(callback, Step):
+            raise ConfigurationError(
+                f"The callback of a chord is a signature or another workflow, not {callback!r}. Did you mean task.s(...)?"
+            )
         super().__init__(header if isinstance(header, group) else group(header), callback)
 
 
-def chunks(task: _Task, items: Iterable[Any], size: int) -> group:
-    """A group of jobs that each get a list of ``size`` items (the last one gets what is left).
+def chunks(task: _Task, items: Iterable[Any], chunk_size: int) -> group:
+    """A group of jobs that each get a list of ``chunk_size`` items (the last one gets what is left).
 
     >>> len(list(range(0, 10, 4)))  # chunks(task, range(10), 4) makes 3 jobs
     3
     """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ConfigurationError(f"The size of the chunks is {size!r}; it must be a whole number of at least 1.")
+    _require_task(task, "chunks")
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
+        raise ConfigurationError(f"chunk_size is {chunk_size!r}; it must be a whole number of at least 1.")
     all_items = list(items)
-    return group(task.s(all_items[start : start + size]) for start in range(0, len(all_items), size))
+    return group(task.s(all_items[start : start + chunk_size]) for start in range(0, len(all_items), chunk_size))
 
 
-def starmap(task: _Task, calls: Iterable[Iterable[Any]]) -> group:
-    """A group of jobs, one for each of ``calls``, which are tuples of arguments."""
+def starmap(task: _Task, args_list: Iterable[Iterable[Any]]) -> group:
+    """A group of jobs, one for each of ``args_list``, which are tuples of arguments."""
+    _require_task(task, "starmap")
+    calls = list(args_list)
+    for arguments in calls:
+        if isinstance(arguments, str | bytes) or not isinstance(arguments, Iterable):
+            raise ConfigurationError(
+                f"starmap takes tuples of arguments, one for each job, not {arguments!r}. Write ({arguments!r},) for a "
+                "task of one argument."
+            )
     return group(task.s(*arguments) for arguments in calls)
+
+
+def _require_task(task: object, what: str) -> None:
+    if not hasattr(task, "s"):
+        raise ConfigurationError(f"{what} takes a task, not {task!r}. It makes the signatures itself.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -88,15 +90,26 @@ def stats(
     part = _breakdown(by)
     with open_desk(app, may_be_missing=not watch) as desk:
         asked = Filters(task=task, queue=queue).read(desk.app)
-        while True:
+
+        def show() -> None:
             counts = desk.board.counts(asked)
             totals, parts = counts_by_word(counts), counts_by_name(counts, part)
             if as_json:
                 print_document({**totals, f"by_{by}": parts})
             else:
                 _print_counts(totals, parts, by, is_cleared=watch)
-            if not watch:
-                return
+
+        if watch:
+            _again_and_again(show, every)
+        else:
+            show()
+
+
+def _again_and_again(show: Callable[[], None], every: float) -> None:
+    with suppress(KeyboardInterrupt):
+        while True:
+            show()
+            sys.stdout.flush()  # whoever reads a pipe waits for it
             time.sleep(every)
 
 
