@@ -30,7 +30,9 @@ def job(number: int, *, progress: float | None = 40.0, is_cancel_requested: bool
     return JobRecord(**{**blank, **fields})  # type: ignore[arg-type]
 
 
-def snapshot(*, queues: int = 2, workers: int = 2, running: int = 3, at: int = NOW, done: int = 5) -> Snapshot:
+def snapshot(
+    *, queues: int = 2, workers: int = 2, running: int = 3, at: int = NOW, done: int = 5, runs: int = 0
+) -> Snapshot:
     now = to_datetime(NOW)
     owners = [
         WorkerView(n, "host", 100 + n, "worker", None, ("pack",), 4, now, now, is_alive=True, jobs=("job-0",))
@@ -39,7 +41,7 @@ def snapshot(*, queues: int = 2, workers: int = 2, running: int = 3, at: int = N
     counts = {**dict.fromkeys(WORDS, 1), "complete": done}
     states = [QueueView(f"queue-{n}", False, counts, workers) for n in range(queues)]
     jobs = [job(n) for n in range(running)]
-    return Snapshot(Scene(owners, frozenset(), at), states, jobs)
+    return Snapshot(Scene(owners, frozenset(), at), states, jobs, runs)
 
 
 def text(shown: Snapshot, *, width: int = 100, height: int = 40) -> str:
@@ -90,6 +92,6 @@ def test_throughput_is_what_ended_between_two_looks() -> None:
     throughput = Throughput()
     assert throughput.rates() == []
     throughput.note(snapshot(at=NOW, done=10))
-    throughput.note(snapshot(at=NOW + 2 * SECOND, done=30))
+    throughput.note(snapshot(at=NOW + 2 * SECOND, done=28, runs=4))
     throughput.note(snapshot(at=NOW + 3 * SECOND, done=0))  # deleted meanwhile
     assert throughput.rates() == [20.0, 0.0]

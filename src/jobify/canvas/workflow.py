@@ -57,7 +57,7 @@ class chord(chain):
     def __init__(self, header: group | Iterable[Step], callback: Step) -> None:
         if not isinstance(callback, Step):
             raise ConfigurationError(
-                f"The callback of a chord is a signature or another workflow, not {callback!r}. Did you mean task.s(...)?"
+                f"The callback of a chord is a signature or a workflow, not {callback!r}. Did you mean task.s(...)?"
             )
         super().__init__(header if isinstance(header, group) else group(header), callback)
 

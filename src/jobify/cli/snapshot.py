@@ -33,6 +33,8 @@ class Snapshot(NamedTuple):
     queues: Sequence[QueueView]
     running: Sequence[JobRecord]
     """The ones that have run for longest, first."""
+    runs: int
+    """Runs of schedules so far: their jobs do not end with a run."""
 
     @property
     def now(self) -> Microseconds:
@@ -49,14 +51,15 @@ class Snapshot(NamedTuple):
 
 
 class Throughput:
-    """How many jobs end per second. Jobs that are deleted meanwhile look like fewer that have ended: then it is 0."""
+    """How many jobs, and runs of schedules, end per second. What is deleted meanwhile looks like less that has ended:
+    then it is 0."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[Microseconds, int]] = deque(maxlen=_REMEMBERED)
 
     def note(self, snapshot: Snapshot) -> None:
         """Remember a look."""
-        self._looks.append((snapshot.now, sum(snapshot.totals[word] for word in ENDS)))
+        self._looks.append((snapshot.now, snapshot.runs + sum(snapshot.totals[word] for word in ENDS)))
 
     def rates(self) -> list[float]:
         """Jobs per second between each look and the one before, the oldest first."""
@@ -70,4 +73,9 @@ def gather(desk: Desk) -> Snapshot:
     """Look at everything."""
     scene = look_around(desk)
     running = desk.board.find(Filters(statuses=("running",)), limit=_MOST_JOBS, is_newest_first=False)
-    return Snapshot(scene, desk.app.queues(), sorted(running, key=lambda job: job.started_at or scene.now))
+    return Snapshot(
+        scene=scene,
+        queues=desk.app.queues(),
+        running=sorted(running, key=lambda job: job.started_at or scene.now),
+        runs=sum(row.run_count for row in desk.board.schedule_records()),
+    )

@@ -147,8 +147,8 @@ class Engine:
                 raise ProcessStartError(
                     code,
                     "A child process cannot run the tasks with RunMode.PROCESS, so nothing was claimed: "
-                    f"{type(error).__name__}: {shown(error).rstrip('.')}. Child processes import the modules of these tasks again; "
-                    "see that this works in a process where the app does not run.",
+                    f"{type(error).__name__}: {shown(error).rstrip('.')}. Child processes import these tasks' modules "
+                    "again; see that this works in a process where the app does not run.",
                 ) from error
 
     def _profile(self, backend: Backend) -> OwnerProfile:
