@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.clock import from_datetime
@@ -239,7 +239,6 @@ rules = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(rules)
 def test_a_stored_rule_is_the_same_rule(cron: Cron) -> None:
     text = rule_to_json(cron, "Europe/Berlin")

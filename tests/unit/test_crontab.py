@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim
 from crontab_oracle import DAY, field, is_day, runs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.crontab import CronParser, create_crontab
@@ -188,7 +188,6 @@ def numbers(low: int, high: int) -> st.SearchStrategy[str]:
     return st.lists(st.one_of(span, st.tuples(span, step).map("/".join)), min_size=1, max_size=4).map(",".join)
 
 
-@settings(deadline=None)
 @given(second=numbers(0, 59), minute=numbers(0, 59), hour=numbers(0, 23), month=numbers(1, 12))
 def test_any_field_is_read_as_a_plain_walk_would(second: str, minute: str, hour: str, month: str) -> None:
     pattern = parse(f"{second} {minute} {hour} 1 {month} * *")
@@ -212,7 +211,6 @@ _in_week = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(
     in_month=st.lists(_in_month, min_size=1, max_size=3).map(",".join),
     in_week=st.lists(_in_week, min_size=1, max_size=3).map(",".join),
@@ -235,7 +233,6 @@ _shared_days = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(
     minute=numbers(0, 59),
     hour=numbers(0, 23),
@@ -390,14 +387,12 @@ def test_what_is_not_text_is_refused(expression: object) -> None:
         create_crontab(expression)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(InvalidCronError):
         assert create_crontab(text).expression == text
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("0123456789*,-/?LW#@MONJAN", min_size=1, max_size=6), min_size=5, max_size=7).map(" ".join))
 def test_any_text_that_looks_like_cron_is_read_or_refused(text: str) -> None:
     with suppress(InvalidCronError):

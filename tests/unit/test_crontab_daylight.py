@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from crontab_oracle import MINUTE, Tick, clock, daemon, matcher, runs, runs_between
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.crontab import create_crontab
@@ -154,7 +154,6 @@ _hours = st.one_of(
 _days = st.sampled_from(["* * *", "* * SUN", "*/2 * *", "29 * *", "L * *", "25 * SUN", "8 * 7", "* * FRI-MON"])
 
 
-@settings(deadline=None)
 @given(minute=_minutes, hour=_hours, days=_days, change=st.sampled_from(list(CHANGES)))
 def test_any_expression_runs_as_a_ticking_clock_says(minute: str, hour: str, days: str, change: str) -> None:
     expression = f"{minute} {hour} {days}"
