@@ -49,6 +49,21 @@ def test_every_command_has_help(shop: Shop, name: list[str]) -> None:
     assert "<" not in answer.out.split("Options:")[1].replace("<=", ""), "a metavar of the library's own"
 
 
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in (["worker"], ["top"])], ids=" ".join)
+def test_every_command_answers_scripts_in_json(shop: Shop, name: list[str]) -> None:
+    job, failed, schedule = shop.add(), shop.ended(shop.worker(), "failed"), shop.schedule("nightly")
+    things = {"jobs show": [job], "jobs cancel": [job], "jobs retry": [failed], "jobs delete": [job, "--yes"]}
+    things |= {"jobs purge": ["--yes", "--status", "failed"], "db vacuum": ["--force"]}
+    things |= {f"schedules {verb}": [schedule] for verb in ("pause", "run-now")}
+    things |= {f"queues {verb}": ["late"] for verb in ("pause", "resume")}
+    if name == ["schedules", "resume"]:
+        shop("schedules", "pause", schedule)
+        things["schedules resume"] = [schedule]
+    answer = shop(*name, *things.get(" ".join(name), []), "--json")
+    assert isinstance(answer.json, dict)
+    assert answer.err == ""
+
+
 @pytest.mark.parametrize("name", [[], ["db"]], ids=" ".join)
 def test_a_group_without_a_command_shows_its_help(shop: Shop, name: list[str]) -> None:
     answer = shop(*name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from cli_shop import SECOND, TRACEBACK, Shop
 
@@ -228,6 +230,19 @@ def test_delete_takes_all_but_running_jobs(shop: Shop) -> None:
     assert (answer.code, answer.out) == (1, f"{waiting}\tdeleted\n")
     assert "cancel it first" in answer.err
     assert [row["id"] for row in shop("jobs", "list").table] == [running]
+
+
+def test_a_script_reads_what_became_of_each_job(shop: Shop) -> None:
+    job, other = shop.add(), shop.add()
+    answer = shop("jobs", "cancel", job, "nowhere", other, "--json")
+    assert json.loads(answer.out) == {"jobs": [{"id": id, "status": "cancelled"} for id in (job, other)]}
+    assert (answer.code, answer.err) == (3, "jobify: nowhere: there is no such job\n")
+
+
+def test_a_script_reads_how_much_was_purged(shop: Shop) -> None:
+    shop.ended(shop.worker(), "failed")
+    assert shop("jobs", "purge", "--status", "failed", "--dry-run", "--json").json == {"would_be_deleted": 1}
+    assert shop("jobs", "purge", "--status", "failed", "--yes", "--json").json == {"deleted": 1}
 
 
 def test_nobody_is_asked_where_nobody_sits(shop: Shop) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobify.cli.errors import CommandError
 from jobify.cli.filters import Filters
-from jobify.cli.output import remark
+from jobify.cli.output import Answer, print_document, remark
 from jobify.exceptions import JobNotFoundError
 from jobify.exits import ExitCode
 from jobify.records import CancelResult
@@ -34,7 +34,7 @@ def confirm(question: str, is_sure: bool) -> None:
         raise CommandError("Nothing was done.")
 
 
-def cancel(desk: Desk, ids: Sequence[str], *, patience: float) -> None:
+def cancel(desk: Desk, ids: Sequence[str], tell: Answer, *, patience: float) -> None:
     """Cancel, and wait for what runs. CommandError if one could not be cancelled."""
     answers = dict(zip(ids, desk.handles.request_cancel(ids), strict=True))
     deadline = time.monotonic() + patience
@@ -49,7 +49,7 @@ def cancel(desk: Desk, ids: Sequence[str], *, patience: float) -> None:
         elif answer is CancelResult.ENDED or word != "cancelled":
             problems.append(f"{id}: it had already ended")
         else:
-            print(f"{id}\tcancelled")
+            tell(id, "cancelled")
     _complain(problems, is_missing=CancelResult.MISSING in answers.values())
 
 
@@ -62,13 +62,13 @@ def _word_at(deadline: float, job: JobResult[Any]) -> str:
     return job.status
 
 
-def retry(desk: Desk, ids: Sequence[str]) -> None:
+def retry(desk: Desk, ids: Sequence[str], tell: Answer) -> None:
     """Put jobs back. CommandError if one cannot be."""
     jobs, problems = _find(desk, ids)
     is_missing = bool(problems)
     for job in jobs:
         if job.retry():
-            print(f"{job.id}\tpending")
+            tell(job.id, "pending")
         else:
             problems.append(
                 f"{job.id}: only a failed or dead job can be retried, and not while another has its unique key"
@@ -76,7 +76,7 @@ def retry(desk: Desk, ids: Sequence[str]) -> None:
     _complain(problems, is_missing=is_missing)
 
 
-def delete(desk: Desk, ids: Sequence[str]) -> None:
+def delete(desk: Desk, ids: Sequence[str], tell: Answer) -> None:
     """Delete jobs. CommandError if one runs, or there is none."""
     jobs, problems = _find(desk, ids)
     is_missing = bool(problems)
@@ -86,19 +86,22 @@ def delete(desk: Desk, ids: Sequence[str]) -> None:
         if job.id in left:
             problems.append(f"{job.id}: it is running; cancel it first")
         else:
-            print(f"{job.id}\tdeleted")
+            tell(job.id, "deleted")
     _complain(problems, is_missing=is_missing)
 
 
-def purge(desk: Desk, filters: Filters, *, is_dry: bool, is_sure: bool) -> None:
+def purge(desk: Desk, filters: Filters, *, is_dry: bool, is_sure: bool, as_json: bool) -> None:
     """Delete what has ended and matches; without filters, what retention no longer keeps."""
     asked = None if filters == Filters() else filters.read(desk.app)
     total = sum(desk.board.purgeable().values()) if asked is None else desk.board.count_ended(asked)
-    if is_dry or not total:
-        print(f"{total}\twould be deleted" if is_dry else "0\tdeleted")
-        return
-    confirm(f"Delete {total} ended jobs, with results and history?", is_sure)
-    print(f"{desk.orders.purge_due() if asked is None else desk.orders.purge(asked)}\tdeleted")
+    if not is_dry and total:
+        confirm(f"Delete {total} ended jobs, with results and history?", is_sure)
+        total = desk.orders.purge_due() if asked is None else desk.orders.purge(asked)
+    what = "would be deleted" if is_dry else "deleted"
+    if as_json:
+        print_document({what.replace(" ", "_"): total})
+    else:
+        print(f"{total}\t{what}")
 
 
 def _find(desk: Desk, ids: Sequence[str]) -> tuple[list[JobResult[Any]], list[str]]:

@@ -18,8 +18,9 @@ database = new_group("Migrate, check and vacuum the database.")
 
 
 @database.command("migrate")
-def migrate(app: App = None) -> None:
+def migrate(app: App = None, as_json: Json = False) -> None:
     """Make the database, or bring its schema up to date. A start of the app does the same."""
+    from jobify.cli.output import print_document
     from jobify.storage.sqlite.maintenance import schema_version
 
     storage = _sqlite(app)
@@ -28,7 +29,10 @@ def migrate(app: App = None) -> None:
     storage.close()
     after = schema_version(storage.database)
     what = "made" if before == 0 else "up to date" if before == after else f"migrated from version {before}"
-    print(f"{storage.database}\tschema version {after}\t{what}")
+    if as_json:
+        print_document({"path": str(storage.database), "version": after, "status": what})
+    else:
+        print(f"{storage.database}\tschema version {after}\t{what}")
 
 
 @database.command("check")
@@ -82,9 +86,11 @@ def _print_health(health: Health) -> None:
 def vacuum(
     app: App = None,
     force: Annotated[bool, typer.Option("--force", help="Although processes use it: they wait meanwhile.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Give back the room of deleted jobs. Refused while workers are alive: they would wait for it to end."""
     from jobify.cli.errors import CommandError
+    from jobify.cli.output import print_document
     from jobify.storage.sqlite import maintenance
 
     storage = _sqlite(app)
@@ -95,7 +101,10 @@ def vacuum(
         _require_rest(storage)
     maintenance.vacuum(storage.database, timeout=storage.timeout)
     after = maintenance.check(storage.database)
-    print(f"{before.path}\t{_megabytes(before.size)}\t{_megabytes(after.size)}")
+    if as_json:
+        print_document({"path": before.path, "size_before": before.size, "size": after.size})
+    else:
+        print(f"{before.path}\t{_megabytes(before.size)}\t{_megabytes(after.size)}")
 
 
 def _require_rest(storage: SQLiteStorage) -> None:

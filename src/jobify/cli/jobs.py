@@ -113,34 +113,39 @@ def cancel_jobs(
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for running jobs to stop.")
     ] = 10.0,
+    as_json: Json = False,
 ) -> None:
     """Cancel jobs. Those that run are told to stop, and waited for."""
     from jobify.cli.actions import cancel
     from jobify.cli.desk import open_desk
+    from jobify.cli.output import answering
 
-    with open_desk(app) as desk:
-        cancel(desk, ids, patience=wait)
+    with open_desk(app) as desk, answering("jobs", as_json) as tell:
+        cancel(desk, ids, tell, patience=wait)
 
 
 @jobs.command("retry")
-def retry_jobs(ids: Ids, app: App = None) -> None:
+def retry_jobs(ids: Ids, app: App = None, as_json: Json = False) -> None:
     """Put failed and dead jobs back, with a fresh budget of retries."""
     from jobify.cli.actions import retry
     from jobify.cli.desk import open_desk
+    from jobify.cli.output import answering
 
-    with open_desk(app) as desk:
-        retry(desk, ids)
+    with open_desk(app) as desk, answering("jobs", as_json) as tell:
+        retry(desk, ids, tell)
 
 
 @jobs.command("delete")
-def delete_jobs(ids: Ids, app: App = None, yes: Yes = False) -> None:
+def delete_jobs(ids: Ids, app: App = None, yes: Yes = False, as_json: Json = False) -> None:
     """Delete jobs, with their results and their history. A running job has to be cancelled first."""
     from jobify.cli.actions import confirm, delete
     from jobify.cli.desk import open_desk
+    from jobify.cli.output import answering
 
     with open_desk(app) as desk:
         confirm(f"Delete {len(ids)} job{'s' * (len(ids) != 1)}, with results and history?", yes)
-        delete(desk, ids)
+        with answering("jobs", as_json) as tell:
+            delete(desk, ids, tell)
 
 
 @jobs.command("purge")
@@ -154,10 +159,11 @@ def purge_jobs(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
     yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
     """Delete ended jobs: those whose retention is over; with filters, all that match."""
     from jobify.cli.actions import purge
     from jobify.cli.desk import open_desk
 
     with open_desk(app) as desk:
-        purge(desk, Filters(status, task, queue, until=older_than), is_dry=dry_run, is_sure=yes)
+        purge(desk, Filters(status, task, queue, until=older_than), is_dry=dry_run, is_sure=yes, as_json=as_json)

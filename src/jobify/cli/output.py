@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, TypeAlias
 
 __all__ = (
     "STATUS_STYLES",
+    "Answer",
     "Column",
+    "answering",
     "is_terminal",
     "print_document",
     "print_facts",
@@ -52,6 +55,8 @@ class Column(NamedTuple):
 
 
 Row = Sequence[object]
+Answer: TypeAlias = Callable[[str, str], None]
+"""Tells the id of something, and what became of it."""
 
 
 def is_terminal() -> bool:
@@ -62,6 +67,25 @@ def is_terminal() -> bool:
 def print_document(document: object) -> None:
     """One JSON document."""
     print(json.dumps(document, ensure_ascii=False, indent=2 if is_terminal() else None, default=str))
+
+
+@contextmanager
+def answering(what: str, as_json: bool, *, key: str = "id") -> Iterator[Answer]:
+    """A function to tell what became of each of the things that a command was given: a line for each, at once; or one
+    JSON document, ``{what: [{key: …, "status": …}]}``, at the end, even if that is an error."""
+    rows: list[dict[str, str]] = []
+
+    def answer(id: str, status: str) -> None:
+        if as_json:
+            rows.append({key: id, "status": status})
+        else:
+            print(f"{id}\t{status}")
+
+    try:
+        yield answer
+    finally:
+        if as_json:
+            print_document({what: rows})
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Row], *, nothing: str) -> None:

@@ -42,22 +42,24 @@ _SHORT = ("pending", "running", "failed", "dead")
 
 
 @queues.command("pause")
-def pause(names: Names, app: App = None) -> None:
+def pause(names: Names, app: App = None, as_json: Json = False) -> None:
     """Start no more jobs of these queues, in any worker, until resume. What runs goes on."""
     from jobify.cli.desk import open_desk
+    from jobify.cli.output import answering
 
-    with open_desk(app) as desk:
+    with open_desk(app) as desk, answering("queues", as_json, key="name") as tell:
         for name in names:
             desk.app.pause_queue(name)
-            print(f"{name}\tpaused")
+            tell(name, "paused")
 
 
 @queues.command("resume")
-def resume(names: Names, app: App = None) -> None:
+def resume(names: Names, app: App = None, as_json: Json = False) -> None:
     """Undo pause."""
     from jobify.cli.desk import open_desk
+    from jobify.cli.output import answering
 
-    with open_desk(app) as desk:
+    with open_desk(app) as desk, answering("queues", as_json, key="name") as tell:
         for name in names:
             desk.app.resume_queue(name)
-            print(f"{name}\tresumed")
+            tell(name, "resumed")

@@ -67,30 +67,33 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
 
 
 @schedules.command("pause")
-def pause(ids: Schedules, app: App = None) -> None:
+def pause(ids: Schedules, app: App = None, as_json: Json = False) -> None:
     """Start no more runs of these schedules. A run that is under way goes on."""
     from jobify.cli.desk import open_desk
 
     with open_desk(app) as desk:
-        _tell(ids, desk.app.pause_schedule, "paused", "there is no such schedule, or it has ended")
+        _tell(ids, desk.app.pause_schedule, "paused", "there is no such schedule, or it has ended", as_json)
 
 
 @schedules.command("resume")
-def resume(ids: Schedules, app: App = None) -> None:
+def resume(ids: Schedules, app: App = None, as_json: Json = False) -> None:
     """Undo pause. What was missed meanwhile is run or skipped as the schedule's misfire policy says."""
     from jobify.cli.desk import open_desk
 
     with open_desk(app) as desk:
-        _tell(ids, desk.app.resume_schedule, "resumed", "there is no such schedule, or it is not paused")
+        _tell(ids, desk.app.resume_schedule, "resumed", "there is no such schedule, or it is not paused", as_json)
 
 
 @schedules.command("run-now")
 def run_now(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a schedule.", show_default=False)], app: App = None
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a schedule.", show_default=False)],
+    app: App = None,
+    as_json: Json = False,
 ) -> None:
     """Run a schedule's task once, as a job of its own; the schedule goes on as if nothing had happened."""
     from jobify.cli.desk import open_desk
     from jobify.cli.errors import CommandError
+    from jobify.cli.output import answering
     from jobify.exceptions import ConfigurationError
     from jobify.exits import ExitCode
 
@@ -99,18 +102,21 @@ def run_now(
             job = desk.app.run_schedule_now(id)
         except ConfigurationError as error:
             raise CommandError(str(error), ExitCode.NOT_FOUND) from error
-    print(f"{job.id}\tpending")
+    with answering("jobs", as_json) as tell:
+        tell(job.id, "pending")
 
 
-def _tell(ids: list[str], order: Callable[[str], bool], done: str, problem: str) -> None:
+def _tell(ids: list[str], order: Callable[[str], bool], done: str, problem: str, as_json: bool) -> None:
     from jobify.cli.errors import CommandError
+    from jobify.cli.output import answering
     from jobify.exits import ExitCode
 
     refused = []
-    for id in ids:
-        if order(id):
-            print(f"{id}\t{done}")
-        else:
-            refused.append(id)
+    with answering("schedules", as_json) as tell:
+        for id in ids:
+            if order(id):
+                tell(id, done)
+            else:
+                refused.append(id)
     if refused:
         raise CommandError(f"{', '.join(refused)}: {problem}.", ExitCode.NOT_FOUND)
