@@ -242,6 +242,7 @@ class Engine:
             except BaseException as error:  # one part that cannot stop must not keep the others running
                 log.warning("A part of the engine failed to stop: %r", error)
                 errors.append(error)
+        self._executor.close()
         self._services.clear()
         self._opened.clear()
         self._exchange.dispatchers.clear()
@@ -255,6 +256,7 @@ class Engine:
 
     def abandon(self) -> None:
         """Let go of the storages of an engine whose event loop was closed without a stop."""
+        self._executor.close()
         for backend in self._opened:
             backend.gate.abandon()
 
