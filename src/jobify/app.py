@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,10 +17,10 @@ from jobify.clock import Clock
 from jobify.crontab import CronFactory, create_crontab
 from jobify.engine.backend import Backend, Backends
 from jobify.engine.engine import Engine
-from jobify.exceptions import ApplicationStateError
 from jobify.identifiers import is_storable, new_id
 from jobify.job import Job
-from jobify.lifespan import Exits, Turns, enter_lifespans
+from jobify.life import Life
+from jobify.lifespan import Exits, enter_lifespans
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RunMode, check_duration
 from jobify.plugins import Plugin, Plugins
@@ -36,7 +35,6 @@ from jobify.schedule import Order, Scheduler
 from jobify.serializers import Serializer
 from jobify.serializers.codec import Codec
 from jobify.settings import JobifyConfiguration, Limits, WorkerPools
-from jobify.signals import SignalCatcher
 from jobify.state import State
 from jobify.storage import Storage
 from jobify.storage.memory import MemoryStorage
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor  # at run time it would bring multiprocessing along
 
 __all__ = ("Jobify",)
-
-log = logging.getLogger("jobify")
 
 
 class Jobify(Producer):
@@ -128,14 +124,15 @@ class Jobify(Producer):
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
         self._clock = checked_clock(clock)
-        self._engine: Engine | None = None
+        self._life = Life(self.configs, build=self._build_engine, on_end=self._forget_memory)
         self._client = _client(self, codec)
-        self._exits = Exits()
-        self._turns = Turns()
-        self._signals = SignalCatcher()
 
     def __repr__(self) -> str:
         return "<Jobify>"
+
+    @property
+    def _engine(self) -> Engine | None:
+        return self._life.engine
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -156,21 +153,9 @@ class Jobify(Producer):
 
         If any of it fails, what was started is stopped again and the error is raised.
         """
-        async with self._turns.turn():
-            self._forget_closed_loop()
-            if self._engine is not None:
-                return
-            engine, exits = self._engine, self._exits = self._build_engine(), Exits()
-            try:
-                await self._start(engine, exits)
-            except BaseException as error:
-                try:
-                    await self._stop(engine, exits, 0.0)
-                except BaseException as another:
-                    log.warning("Undoing a start that failed has failed, too: %r", another)
-                raise error
+        await self._life.start(self._begin)
 
-    async def _start(self, engine: Engine, exits: Exits) -> None:
+    async def _begin(self, engine: Engine, exits: Exits) -> None:
         share_state(self)
         exits.push(engine.close)
         await engine.open()
@@ -190,39 +175,7 @@ class Jobify(Producer):
         fails: the first error is raised at the end. Cancelled, this grants no more grace and still stops in order.
         """
         grace = self.configs.limits.grace if grace is None else check_duration(grace, what="grace")
-        if self._engine is not None and self._engine.is_job(asyncio.current_task()):
-            raise ApplicationStateError(
-                operation="shut the app down",
-                reason="A job cannot do that: the shutdown would wait for the job.",
-                solution="Set an event for whoever started the app, or send the process a SIGTERM.",
-            )
-        async with self._turns.turn():
-            self._forget_closed_loop()
-            if self._engine is not None:
-                await self._stop(self._engine, self._exits, grace)
-
-    async def _stop(self, engine: Engine, exits: Exits, grace: float) -> None:
-        exits.push(partial(self._drain, engine, grace))
-        try:
-            await exits.leave()
-        finally:
-            self._forget_life()
-            if self._signals.deliver():
-                await asyncio.sleep(0)  # a signal that cancels this task does so here, not at some later time or never
-
-    async def _drain(self, engine: Engine, grace: float) -> None:
-        try:
-            await engine.drain(grace)
-        finally:
-            self.configs.app_started = False
-
-    def _forget_closed_loop(self) -> None:
-        """Let go of a life whose event loop was closed without a shutdown: none of it can be stopped in order."""
-        if self._engine is not None and self._engine.loop.is_closed():
-            log.warning("The app was not shut down before its event loop was closed; what it ran is lost.")
-            self._engine.abandon()
-            self.configs.app_started = False
-            self._forget_life()
+        await self._life.stop(grace)
 
     def _build_engine(self) -> Engine:
         configs = self.configs
@@ -247,9 +200,8 @@ class Jobify(Producer):
             Backend(MemoryStorage(), self._codec, self._clock, in_memory=True, is_temporary=True),
         )
 
-    def _forget_life(self) -> None:
+    def _forget_memory(self) -> None:
         """What is in memory ends with the life that it belonged to; what is enqueued from now on waits for the next."""
-        self._engine = None
         if self._is_memory_only:
             self.configs.storage = MemoryStorage()
 
@@ -273,18 +225,7 @@ class Jobify(Producer):
         """
         if timeout is not None:
             timeout = check_duration(timeout, what="timeout of wait_all()")
-        engine = self._require_engine("wait for all jobs")
-        loop = asyncio.get_running_loop()
-        waiting = loop.create_task(engine.wait_all())
-        try:
-            with self._signals.catching(lambda: loop.call_soon_threadsafe(waiting.cancel)):
-                done, _ = await asyncio.wait([waiting], timeout=timeout)
-        finally:
-            waiting.cancel()
-        if not done:
-            raise TimeoutError(f"There are still jobs to wait for after {timeout:g} seconds.")
-        if not waiting.cancelled():
-            waiting.result()
+        await self._life.wait_all(timeout)
 
     # -- the scheduler that tasks submit to ----------------------------------------------------------------------------
 
@@ -299,20 +240,11 @@ class Jobify(Producer):
 
     def require_started(self) -> None:
         """See :class:`~jobify.schedule.Scheduler`."""
-        self._require_engine("schedule a job")
+        self._life.require("schedule a job")
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""
-        return self._require_engine("schedule a job").submit(order)
-
-    def _require_engine(self, operation: str) -> Engine:
-        if self._engine is None or not self.configs.app_started:
-            raise ApplicationStateError(
-                operation=operation,
-                reason="The app is not started.",
-                solution="Do it inside `async with app:`, or after `await app.startup()`.",
-            )
-        return self._engine
+        return self._life.require("schedule a job").submit(order)
 
     # -- configuration -------------------------------------------------------------------------------------------------
 

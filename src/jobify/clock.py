@@ -65,3 +65,8 @@ def to_datetime(at: Microseconds, *, zone: tzinfo = UTC) -> datetime:
         return (_EPOCH + timedelta(microseconds=at)).astimezone(zone)
     except OverflowError:
         return (_FIRST_DAY if at < 0 else _LAST_DAY).astimezone(zone)
+
+
+def iso(at: Microseconds | None) -> str | None:
+    """``at`` for a program: ISO 8601 in UTC."""
+    return None if at is None else to_datetime(at).isoformat()

@@ -29,6 +29,7 @@ __all__ = (
     "have_same_start",
     "have_same_times",
     "parse_cron",
+    "rule_as_written",
     "rule_from_json",
     "rule_to_json",
 )
@@ -226,6 +227,15 @@ def rule_from_json(text: str) -> Cron:
         )
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise PayloadError(f"A stored cron rule cannot be read: {text!r}") from error
+
+
+def rule_as_written(text: str | None) -> dict[str, Any]:
+    """What a stored rule says, to be shown: also one of a newer release. Empty if there is none, or it is damaged."""
+    try:
+        rule = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return rule if isinstance(rule, dict) else {}
 
 
 def have_same_times(one: str | None, other: str | None) -> bool:

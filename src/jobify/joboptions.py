@@ -14,7 +14,7 @@ from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.retry import SmartRetry
 from jobify.serializers.importable import find, name_of
 
-__all__ = ("Inputs", "JobOptions", "StoredRetry", "read_options", "stored_policy")
+__all__ = ("Inputs", "JobOptions", "StoredRetry", "metadata_of", "read_options", "stored_policy")
 
 
 class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,6 +91,14 @@ def read_options(text: str | None) -> JobOptions:
         return msgspec.json.decode(text, type=JobOptions)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PayloadError(f"The options of the job cannot be read: {error}") from error
+
+
+def metadata_of(text: str | None) -> dict[str, Any]:
+    """The metadata in a row, to be shown; empty if there is none, or the options cannot be read."""
+    try:
+        return dict(read_options(text).metadata or {})
+    except PayloadError:  # of a newer release, or damaged
+        return {}
 
 
 _NONE = JobOptions()

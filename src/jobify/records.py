@@ -42,8 +42,8 @@ __all__ = (
 class NewJob(NamedTuple):
     """A job as it is asked for.
 
-    Either waiting (``status`` scheduled, ``owner`` None, ``fence`` and ``attempt`` 0) or claimed at birth by the
-    process that pushes it (``status`` running, its owner id, ``fence`` and ``attempt`` 1, ``started_at`` given).
+    Either waiting (``status`` scheduled, ``owner``, ``fence`` and ``attempt`` at their defaults) or claimed at birth
+    by the process that pushes it (``status`` running, its owner id, ``fence`` and ``attempt`` 1, ``started_at`` given).
     """
 
     id: str
@@ -57,21 +57,21 @@ class NewJob(NamedTuple):
     created_at: Microseconds
     payload: bytes
     """The encoded arguments. Storages keep it as it is."""
-    rule: str | None
+    rule: str | None = None
     """The schedule's rule as JSON, None for a job that runs once."""
-    offset_at: Microseconds | None
+    offset_at: Microseconds | None = None
     """The due time by the rule of the run at hand; ``due_at`` is later than it while the run waits for a retry."""
-    options: str | None
+    options: str | None = None
     """Per-job options as JSON, None where the task's own options hold."""
-    origin: int | None
+    origin: int | None = None
     """The owner id of the process that asked for it; its handle wants to know how the job ended."""
-    owner: int | None
-    fence: int
-    attempt: int
-    started_at: Microseconds | None
-    unique_key: str | None
+    owner: int | None = None
+    fence: int = 0
+    attempt: int = 0
+    started_at: Microseconds | None = None
+    unique_key: str | None = None
     """While a job with this key has not ended, no other one with it can be added. Scoped by whoever makes it."""
-    expires_at: Microseconds | None
+    expires_at: Microseconds | None = None
     """When a job that still waits is cancelled (``expire``); None: never."""
     parents: tuple[str, ...] = ()
     """Not a column: the ids of the jobs that must succeed first. They may stand earlier in the same insert."""

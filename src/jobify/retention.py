@@ -41,6 +41,10 @@ class Retention:
             if value is not None:
                 object.__setattr__(self, window.name, check_duration(value, what=f"retention of {window.name} jobs"))
 
+    def cancelled_until(self, now: Microseconds) -> Microseconds | None:
+        """When a job that is cancelled or expires ``now`` may be deleted; None: never."""
+        return self.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
+
     def delete_at(self, status: JobStatus, *, is_dead: bool, now: Microseconds) -> Microseconds | None:
         """When a job that ends like this may be deleted; None: never."""
         match status:

@@ -15,7 +15,9 @@ from jobify.types import Microseconds
 
 __all__ = (
     "ENDED",
+    "FAILURES",
     "TRANSITIONS",
+    "UNFINISHED",
     "Cancelled",
     "Event",
     "Failed",
@@ -58,6 +60,15 @@ ENDED: Final = frozenset(
     }
 )
 """The states that no event leaves."""
+
+UNFINISHED: Final[tuple[str, ...]] = tuple(status.value for status in JobStatus if status not in ENDED)
+"""The others, as they stand in rows."""
+FAILURES: Final[tuple[str, ...]] = (
+    JobStatus.FAILED.value,
+    JobStatus.TIMEOUT.value,
+    JobStatus.PERMANENTLY_FAILED.value,
+)
+"""The ends by an error, as they stand in rows."""
 
 
 class Succeeded(Struct, frozen=True):

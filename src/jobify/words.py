@@ -12,20 +12,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.records import CountKey
-from jobify.status import JobStatus
+from jobify.status import FAILURES, JobStatus
 
-__all__ = ("ENDS", "WORDS", "Rows", "counts_by_word", "rows_of", "word_of")
+__all__ = ("ENDS", "WORDS", "Rows", "counts_by_name", "counts_by_word", "rows_of", "word_of")
 
 WORDS: Final[tuple[str, ...]] = ("pending", "running", "complete", "failed", "dead", "cancelled")
 ENDS: Final = frozenset(WORDS[2:])
 """The words for jobs that have ended."""
-
-_FAILURES: Final = (JobStatus.FAILED.value, JobStatus.TIMEOUT.value, JobStatus.PERMANENTLY_FAILED.value)
 
 
 class Rows(NamedTuple):
@@ -39,8 +37,8 @@ _ROWS: Final[Mapping[str, Rows]] = {
     "pending": Rows((JobStatus.PENDING.value, JobStatus.SCHEDULED.value)),
     "running": Rows((JobStatus.RUNNING.value,)),
     "complete": Rows((JobStatus.SUCCESS.value,)),
-    "failed": Rows(_FAILURES, is_dead=False),
-    "dead": Rows(_FAILURES, is_dead=True),
+    "failed": Rows(FAILURES, is_dead=False),
+    "dead": Rows(FAILURES, is_dead=True),
     "cancelled": Rows((JobStatus.CANCELLED.value,)),
 }
 _PLAIN: Final = {status: word for word, rows in _ROWS.items() if rows.is_dead is None for status in rows.statuses}
@@ -58,13 +56,29 @@ def word_of(status: str, is_dead: bool) -> str:
         return word
     if status == JobStatus.PERMANENTLY_FAILED:
         return "dead"
-    if status in _FAILURES:
+    if status in FAILURES:
         return "dead" if is_dead else "failed"
     return "running"
 
 
-def rows_of(word: str) -> Rows:
-    """What to ask a storage for. ConfigurationError for a word that is none of the six."""
+def rows_of(words: Sequence[str]) -> Rows:
+    """What to ask a storage for. ConfigurationError for a word that is none of the six, and for what cannot be asked in
+    one question: ``failed`` without ``dead``, or the other way round, together with other words.
+
+    >>> rows_of(["failed", "dead"]).is_dead is None, rows_of(["dead"]).is_dead
+    (True, True)
+    """
+    rows = [_rows_of(word) for word in words]
+    kinds = {one.is_dead for one in rows}
+    if {True, False} <= kinds:
+        kinds = {None}
+    if len(kinds) > 1:
+        word, other = ("failed", "dead") if False in kinds else ("dead", "failed")
+        raise ConfigurationError(f"Jobs that are {word!r} are asked for alone, or with {other!r}. Ask twice.")
+    return Rows(tuple(dict.fromkeys(status for one in rows for status in one.statuses)), kinds.pop())
+
+
+def _rows_of(word: str) -> Rows:
     try:
         return _ROWS[word]
     except (KeyError, TypeError):
@@ -77,3 +91,11 @@ def counts_by_word(counts: Mapping[CountKey, int]) -> dict[str, int]:
     for key, count in counts.items():
         total[word_of(key.status, key.is_dead)] += count
     return total
+
+
+def counts_by_name(counts: Mapping[CountKey, int], by: Literal["queue", "task"]) -> dict[str, dict[str, int]]:
+    """:func:`counts_by_word` for each queue, or each task, that was counted; in order of name."""
+    parts: dict[str, dict[CountKey, int]] = {}
+    for key, count in counts.items():
+        parts.setdefault(getattr(key, by), {})[key] = count
+    return {name: counts_by_word(parts[name]) for name in sorted(parts)}

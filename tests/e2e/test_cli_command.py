@@ -137,7 +137,8 @@ def test_a_script_gets_exit_codes_and_json_from_a_process(shop: Shop) -> None:
     wrong = command("jobs", "lsit", cwd=shop.folder)
     assert (found.returncode, missing.returncode, wrong.returncode) == (0, 3, 2)
     assert job in found.stdout
-    assert missing.stderr == "jobify: There is no job 'nope'.\n"
+    assert missing.stderr.startswith("jobify: There is no job 'nope' in the database. ")
+    assert missing.stderr.count("\n") == 1
     assert "Traceback" not in wrong.stderr
 
 

@@ -42,7 +42,7 @@ def messages(app: Jobify, job_id: str) -> list[MessageRecord]:
 
 def values(app: Jobify, job_id: str) -> list[Any]:
     kept = [message.data for message in messages(app, job_id) if message.kind == MessageKind.VALUE]
-    return [app._codec.decode_value(data) if isinstance(data, bytes) else data for data in kept]
+    return [app._codec.decode_result(data) if isinstance(data, bytes) else data for data in kept]
 
 
 def progress(app: Jobify, job_id: str) -> float | None:

@@ -14,8 +14,8 @@ import pytest
 
 from jobify import Job
 from jobify.engine import spot
-from jobify.engine.gate import ThreadGate
 from jobify.engine.news import ORDER, News
+from jobify.engine.threadgate import ThreadGate
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.records import NewJob, Settled, Settlement
 from jobify.storage import SQLiteStorage

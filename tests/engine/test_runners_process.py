@@ -521,9 +521,10 @@ def test_it_does_not_start_in_a_child_that_imports_a_script() -> None:
 def test_checking_finds_the_functions_in_a_child() -> None:
     async def main() -> None:
         async with started() as runner:
-            await runner.check([Address("runner_tasks", "add"), Address("runner_tasks", "wrapped")])
+            found = (Address("runner_tasks", "add"), Address("runner_tasks", "wrapped"))
+            await runner.run(Call(child.check, (found,)))
             with pytest.raises(ConfigurationError, match="gone"):
-                await runner.check([Address("runner_tasks", "gone")])
+                await runner.run(Call(child.check, ((Address("runner_tasks", "gone"),),)))
 
     asyncio.run(main())
 
@@ -603,6 +604,11 @@ def test_signals_to_a_child_are_the_parents_to_answer(tmp_path: Path) -> None:
 def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain() -> None:
     """A SIGCHLD handler that collects every child takes the exit code with it."""
 
+    def reap(pid: int) -> None:
+        """On the event loop's thread, so that the runner hears of the death when the code is gone."""
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
     async def main() -> None:
         async with started(slots=1) as runner:
             pid = await runner.run(Call(tasks.pid))
@@ -610,8 +616,7 @@ def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain() -> 
             (worker,) = runner._pool._children
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(worker._process, "poll", lambda: None)
-                os.kill(pid, signal.SIGKILL)
-                await asyncio.to_thread(os.waitpid, pid, 0)
+                reap(pid)
                 await asyncio.wait_for(asyncio.shield(worker.dead), 60)
             assert await runner.run(Call(tasks.add, (1,))) == 2
 

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.cli.notes import Scene
-from jobify.cli.queues import QueueState
 from jobify.cli.screen import draw
 from jobify.cli.snapshot import Snapshot, Throughput
-from jobify.records import JobRecord, OwnerProfile, OwnerRecord, OwnerRole
+from jobify.client.views import QueueView, WorkerView
+from jobify.clock import to_datetime
+from jobify.records import JobRecord
 from jobify.words import WORDS
 
 NOW = 1_800_000_000_000_000
@@ -30,12 +31,15 @@ def job(number: int, *, progress: float | None = 40.0, is_cancel_requested: bool
 
 
 def snapshot(*, queues: int = 2, workers: int = 2, running: int = 3, at: int = NOW, done: int = 5) -> Snapshot:
-    profile = OwnerProfile(OwnerRole.WORKER, None, ("pack",), 4)
-    owners = [OwnerRecord(n, "host", 100 + n, NOW, NOW, profile, True) for n in range(workers)]
+    now = to_datetime(NOW)
+    owners = [
+        WorkerView(n, "host", 100 + n, "worker", None, ("pack",), 4, now, now, is_alive=True, jobs=("job-0",))
+        for n in range(workers)
+    ]
     counts = {**dict.fromkeys(WORDS, 1), "complete": done}
-    states = [QueueState(f"queue-{n}", counts, workers, False, "") for n in range(queues)]
+    states = [QueueView(f"queue-{n}", False, counts, workers) for n in range(queues)]
     jobs = [job(n) for n in range(running)]
-    return Snapshot(Scene(owners, frozenset(), at), states, jobs, dict.fromkeys(range(workers), 1))
+    return Snapshot(Scene(owners, frozenset(), at), states, jobs)
 
 
 def text(shown: Snapshot, *, width: int = 100, height: int = 40) -> str:

@@ -12,8 +12,9 @@
 as any job does for its ``depends_on``: if one of them fails or is cancelled, what comes after it is cancelled.
 
 =============  ===========================================================
-``signature``  one call of a task, as a value
-``workflow``   signatures put together
+``step``       what workflows are made of, and steps one after the other
+``signature``  one call of a task, as a value: the smallest step
+``workflow``   steps beside each other
 ``plan``       a workflow as a batch of requests
 =============  ===========================================================
 """
@@ -21,6 +22,7 @@ as any job does for its ``depends_on``: if one of them fails or is cancelled, wh
 from __future__ import annotations
 
 from jobify.canvas.signature import Signature
-from jobify.canvas.workflow import chain, chord, chunks, group, starmap
+from jobify.canvas.step import chain
+from jobify.canvas.workflow import chord, chunks, group, starmap
 
 __all__ = ("Signature", "chain", "chord", "chunks", "group", "starmap")

@@ -6,14 +6,12 @@ jobs whose results it gets. It answers with what it feeds to the next one.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobify.exceptions import ConfigurationError
 from jobify.jobrequest import JobRequest, Submitter
-from jobify.result import JobResult
 
-__all__ = ("START", "Output", "Plan", "Step")
+__all__ = ("START", "Output", "Plan")
 
 
 class Output(NamedTuple):
@@ -44,38 +42,3 @@ class Plan:
         self.submitter = submitter
         self.requests.append(request)
         return len(self.requests) - 1
-
-
-class Step(ABC):
-    """A part of a workflow, or a whole one. Immutable."""
-
-    @abstractmethod
-    def add_to(self, plan: Plan, feed: Output) -> Output:
-        """Add the jobs of this step, which gets ``feed``; what it hands on."""
-
-    def apply(self) -> Any:
-        """Store all jobs in one transaction, and return the handle of the last one (of a group: a list of handles).
-
-        Waits for no job. What is wrong with any step is raised here, and nothing is stored then: TypeError,
-        ConfigurationError, PayloadError, StorageUnavailableError.
-        """
-        plan, output = self._plan()
-        if plan.submitter is None:
-            return []
-        return _handles(plan.submitter.submit(plan.requests), output)
-
-    async def aapply(self) -> Any:
-        """:meth:`apply`, without blocking the event loop."""
-        plan, output = self._plan()
-        if plan.submitter is None:
-            return []
-        return _handles(await plan.submitter.asubmit(plan.requests), output)
-
-    def _plan(self) -> tuple[Plan, Output]:
-        plan = Plan()
-        return plan, self.add_to(plan, START)
-
-
-def _handles(results: list[JobResult[Any]], output: Output) -> Any:
-    handles = [results[place] for place in output.places]
-    return handles if output.is_list else handles[0]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
+from typing import Any, Generic, TypeVar, Unpack, cast
 
 import msgspec
 
-from jobify.canvas.plan import Output, Plan, Step
+from jobify.canvas.plan import Output, Plan
+from jobify.canvas.step import Step
 from jobify.jobrequest import NOTHING_ASKED, Asked, EnqueueOptions, Feed, JobRequest, Submitter, check_asked
 from jobify.result import JobResult
-
-if TYPE_CHECKING:
-    from jobify.canvas.workflow import chain
 
 __all__ = ("Signature",)
 
@@ -61,11 +59,6 @@ class Signature(Step, Generic[Return_co]):
     def _key(self) -> tuple[Any, ...]:
         return self.task, self.args, self.kwargs, self.is_immutable, self.asked, self._submitter
 
-    def __or__(self, other: Step) -> chain:
-        from jobify.canvas.workflow import chain
-
-        return chain(self, other)
-
     def set(self, **options: Unpack[EnqueueOptions]) -> Signature[Return_co]:
         """The same with these options (see :class:`~jobify.jobrequest.EnqueueOptions`), which go before those that were
         set earlier. ConfigurationError for one that cannot be."""
@@ -85,7 +78,7 @@ class Signature(Step, Generic[Return_co]):
     # -- applying ------------------------------------------------------------------------------------------------------
 
     def add_to(self, plan: Plan, feed: Output) -> Output:
-        """See :class:`~jobify.canvas.plan.Step`."""
+        """See :class:`~jobify.canvas.step.Step`."""
         request = JobRequest(self.task, self.args, self.kwargs, self.asked)
         if feed.places or feed.is_list:
             fed = Feed(feed.places, feed.is_list, is_taken=not self.is_immutable)

@@ -1,4 +1,4 @@
-"""From what was typed to what a storage is asked for."""
+"""From what was typed to what an app is asked for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from jobify.cli.errors import CommandError
 from jobify.exits import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
-    from jobify.records import JobQuery
+    from datetime import datetime
+
+    from jobify.app import Jobify
+    from jobify.client import asking
 
 __all__ = ("Filters", "metadata_pairs")
 
@@ -26,35 +28,25 @@ class Filters(NamedTuple):
     until: str | None = None
     metadata: Sequence[str] | None = None
 
-    def query(self, desk: Desk, **paging: Any) -> JobQuery:
+    def read(self, app: Jobify) -> asking.Filters:
         """What to ask for. CommandError (usage) for what cannot be read."""
-        from jobify.cli.moments import moment
-        from jobify.records import JobQuery
-        from jobify.words import rows_of
+        from jobify.client import asking
 
-        rows = [rows_of(word) for word in self.status or ()]
-        kinds = {one.is_dead for one in rows}
-        if len(kinds) > 1 and kinds != {True, False}:
-            self._refuse_mixture(kinds)
-        now = desk.now()
-        return JobQuery(
-            statuses=tuple(dict.fromkeys(status for one in rows for status in one.statuses)) or None,
-            is_dead=kinds.pop() if len(kinds) == 1 else None,
-            tasks=tuple(self.task) if self.task else None,
-            queues=tuple(self.queue) if self.queue else None,
-            created_after=None if self.since is None else moment(self.since, now=now, zone=desk.zone),
-            created_before=None if self.until is None else moment(self.until, now=now, zone=desk.zone),
+        return asking.Filters(
+            statuses=self.status or None,
+            tasks=self.task or None,
+            queues=self.queue or None,
+            created_after=_moment(self.since, app),
+            created_before=_moment(self.until, app),
             metadata=metadata_pairs(self.metadata or ()),
-            **paging,
         )
 
-    @staticmethod
-    def _refuse_mixture(kinds: set[bool | None]) -> None:
-        word = "failed" if False in kinds else "dead"
-        raise CommandError(
-            f"--status {word} goes alone, or with --status {'dead' if word == 'failed' else 'failed'}: ask twice.",
-            ExitCode.USAGE,
-        )
+
+def _moment(text: str | None, app: Jobify) -> datetime | None:
+    from jobify.cli.moments import moment
+    from jobify.clock import to_datetime
+
+    return None if text is None else to_datetime(moment(text, now=app.now(), zone=app.zone))
 
 
 def metadata_pairs(texts: Sequence[str]) -> tuple[tuple[str, Any], ...]:

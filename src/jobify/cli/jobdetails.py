@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jobify.cli.moments import how_long, stamp, until
 from jobify.cli.notes import Scene, look_around
 from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table
-from jobify.cli.records import attempt_document, iso, job_document, metadata_of
-from jobify.clock import SECOND
+from jobify.cli.records import attempt_document, job_document
+from jobify.clock import SECOND, iso
+from jobify.joboptions import metadata_of
 from jobify.records import AttemptRecord, JobRecord, MessageRecord
 from jobify.words import word_of
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from jobify.records import Relations
 
 __all__ = ("Details", "look_up", "print_job")
-
-_PAGE = 1000
 
 
 class Details(NamedTuple):
@@ -60,27 +59,19 @@ class Details(NamedTuple):
 
 
 def look_up(desk: Desk, id: str) -> Details:
-    """All about the job with this id. CommandError (not found) if there is none."""
-    job = desk.record(id)
-    owners = {owner.id: owner for owner in desk.storage.owners()}
-    holder = owners.get(job.owner) if job.owner is not None else None
+    """All about the job with this id; JobNotFoundError if there is none."""
+    job = desk.handles.record(id)
+    holder = next((one for one in desk.app.workers() if one.id == job.owner), None)
     return Details(
         job=job,
         scene=look_around(desk),
-        attempts=desk.storage.attempts(id),
-        relations=desk.storage.relations(id),
-        messages=_messages(desk, id),
+        attempts=desk.handles.attempts(id),
+        relations=desk.handles.relations(id),
+        messages=desk.handles.all_messages(id),
         arguments=readable(job.payload),
         result=None if job.result is None else readable(job.result),
         worker=None if holder is None else f"{holder.host}, process {holder.pid}",
     )
-
-
-def _messages(desk: Desk, id: str) -> list[MessageRecord]:
-    messages: list[MessageRecord] = []
-    while page := desk.storage.messages(id, after=messages[-1].number if messages else 0, limit=_PAGE):
-        messages += page
-    return messages
 
 
 def readable(data: bytes) -> str:
@@ -143,7 +134,7 @@ def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
         ("expires", stamp(job.expires_at, zone=zone)),
         ("kept until", stamp(job.delete_at, zone=zone)),
         ("unique key", job.unique_key),
-        ("metadata", ", ".join(f"{key}={value}" for key, value in metadata_of(job).items())),
+        ("metadata", ", ".join(f"{key}={value}" for key, value in metadata_of(job.options).items())),
         ("depends on", " ".join(details.relations.parents)),
         ("dependents", " ".join(details.relations.children)),
         ("arguments", details.arguments),

@@ -44,21 +44,21 @@ def list_jobs(
 
     filters = Filters(status, task, queue, since, until, metadata)
     with open_desk(app) as desk:
-        query = filters.query(desk, limit=limit, after_id=after, is_newest_first=not oldest_first)
-        found, scene = desk.storage.find(query), look_around(desk)
-        zone = desk.zone
+        asked = filters.read(desk.app)
+        found = desk.board.find(asked, limit=limit, after=after, is_newest_first=not oldest_first)
+        scene = look_around(desk)
     following = found[-1].id if len(found) == limit else None
     if as_json:
         from jobify.cli.records import job_document
 
         print_document({"jobs": [job_document(job, scene) for job in found], "next": following})
         return
-    _print_jobs(found, scene, zone)
+    _print_jobs(found, scene)
     if following is not None:
         remark(f"There may be more: --after {following}")
 
 
-def _print_jobs(found: list[JobRecord], scene: Scene, zone: object) -> None:
+def _print_jobs(found: list[JobRecord], scene: Scene) -> None:
     from jobify.cli.moments import until
     from jobify.cli.output import Column, print_table
     from jobify.words import word_of
@@ -99,8 +99,7 @@ def show_job(
     from jobify.cli.output import print_document
 
     with open_desk(app) as desk:
-        details = look_up(desk, id)
-        zone = desk.zone
+        details, zone = look_up(desk, id), desk.app.zone
     if as_json:
         print_document(details.document())
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from jobify.cli.errors import CommandError
@@ -11,7 +11,7 @@ from jobify.clock import SECOND, from_datetime, seconds, to_datetime
 from jobify.exits import ExitCode
 from jobify.types import Microseconds
 
-__all__ = ("duration", "how_long", "moment", "stamp", "until")
+__all__ = ("ago", "duration", "how_long", "moment", "stamp", "until")
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO: Final = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smhdw])")
@@ -72,6 +72,11 @@ def until(at: Microseconds, *, now: Microseconds) -> str:
     """
     length = how_long(abs(at - now) / SECOND)
     return f"in {length}" if at > now else f"{length} ago"
+
+
+def ago(moment: datetime, *, now: Microseconds) -> str:
+    """:func:`until`, of an aware datetime."""
+    return until(from_datetime(moment, zone=UTC), now=now)
 
 
 def stamp(at: Microseconds | None, *, zone: tzinfo, is_short: bool = False) -> str:

@@ -10,40 +10,39 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobify.cli.moments import until
+from jobify.client.views import Obstacle, obstacle
 from jobify.status import JobStatus
 
 if TYPE_CHECKING:
     from jobify.cli.desk import Desk
-    from jobify.records import JobRecord, OwnerRecord
+    from jobify.client.views import QueueView, WorkerView
+    from jobify.records import JobRecord
     from jobify.types import Microseconds
 
-__all__ = ("Scene", "look_around")
+__all__ = ("Scene", "look_around", "queue_note")
+
+_REMARKS = {
+    Obstacle.NO_WORKER: "no worker runs",
+    Obstacle.QUEUE_UNSERVED: "no worker serves this queue",
+    Obstacle.TASK_UNKNOWN: "no worker knows this task",
+    Obstacle.TASK_ELSEWHERE: "no worker of this queue knows this task",
+}
 
 
 class Scene(NamedTuple):
     """Who could run jobs, and what they may not take."""
 
-    workers: Sequence[OwnerRecord]
+    workers: Sequence[WorkerView]
+    """The living ones that claim jobs."""
     paused: frozenset[str]
     now: Microseconds
-
-    def serves(self, queue: str) -> list[OwnerRecord]:
-        """The workers that take jobs of this queue."""
-        return [one for one in self.workers if one.profile.queues is None or queue in one.profile.queues]
 
     def problem(self, task: str, queue: str) -> str | None:
         """What keeps any job of this task in this queue from being taken; None: nothing does."""
         if queue in self.paused:
             return "the queue is paused"
-        if not self.workers:
-            return "no worker runs"
-        if not (serving := self.serves(queue)):
-            return "no worker serves this queue"
-        if not any(task in one.profile.tasks for one in self.workers):
-            return "no worker knows this task"
-        if not any(task in one.profile.tasks for one in serving):
-            return "no worker of this queue knows this task"
-        return None
+        missing = obstacle(task, queue, self.workers)
+        return None if missing is None else _REMARKS[missing]
 
     def note(self, job: JobRecord) -> str:
         """What there is to say about a job in a few words; empty: nothing."""
@@ -62,4 +61,13 @@ class Scene(NamedTuple):
 
 def look_around(desk: Desk) -> Scene:
     """The scene as it is now."""
-    return Scene(desk.workers(), frozenset(desk.storage.paused_queues()), desk.now())
+    return Scene(
+        [worker for worker in desk.app.workers() if worker.is_at_work], desk.board.paused_queues(), desk.app.now()
+    )
+
+
+def queue_note(queue: QueueView) -> str:
+    """What there is to say about a queue in a few words; empty: nothing."""
+    if queue.is_paused:
+        return "paused"
+    return _REMARKS[Obstacle.QUEUE_UNSERVED] if queue.problem else ""

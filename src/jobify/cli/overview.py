@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from jobify.cli.options import App, Json, Queue, Task
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
-    from jobify.records import OwnerRecord
+    from jobify.client.views import WorkerView
+    from jobify.types import Microseconds
 
-__all__ = ("running_by_owner", "stats", "workers")
+__all__ = ("stats", "workers")
 
 
 def workers(
@@ -30,19 +30,22 @@ def workers(
     from jobify.cli.records import worker_document
 
     with open_desk(app) as desk:
-        owners = desk.storage.owners() if everybody else desk.workers()
-        running = running_by_owner(desk, owners)
-        now = desk.now()
+        found = [worker for worker in desk.app.workers() if everybody or worker.is_at_work]
+        now = desk.app.now()
     if as_json:
-        print_document({"workers": [worker_document(one, running[one.id]) for one in owners]})
+        print_document({"workers": [worker_document(worker) for worker in found]})
         return
-    from jobify.cli.moments import until
+    _print_workers(found, now, has_others=everybody)
+
+
+def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others: bool) -> None:
+    from jobify.cli.moments import ago
     from jobify.cli.output import Column, print_table
 
     columns = (
         Column("PROCESS", is_number=True, is_kept=True),
         Column("HOST", from_width=110),
-        Column("ROLE", from_width=0 if everybody else 1_000),
+        Column("ROLE", from_width=0 if has_others else 1_000),
         Column("QUEUES"),
         Column("TASKS", is_number=True),
         Column("SLOTS", is_number=True),
@@ -54,24 +57,17 @@ def workers(
         (
             one.pid,
             one.host,
-            one.profile.role.value if one.is_alive else "dead",
-            "all" if one.profile.queues is None else ", ".join(one.profile.queues),
-            len(one.profile.tasks),
-            one.profile.concurrency,
-            running[one.id],
-            until(one.started_at, now=now),
-            until(one.seen_at, now=now),
+            one.role if one.is_alive else "dead",
+            "all" if one.queues is None else ", ".join(one.queues),
+            len(one.tasks),
+            one.concurrency,
+            len(one.jobs),
+            ago(one.started_at, now=now),
+            ago(one.seen_at, now=now),
         )
-        for one in owners
+        for one in found
     ]
     print_table(columns, rows, nothing="No worker runs. Start one: jobify worker package.module:app")
-
-
-def running_by_owner(desk: Desk, owners: Sequence[OwnerRecord]) -> dict[int, int]:
-    """How many jobs each of them runs."""
-    from jobify.records import JobQuery
-
-    return {one.id: sum(desk.storage.count(JobQuery(owner=one.id)).values()) for one in owners}
 
 
 def stats(
@@ -85,12 +81,16 @@ def stats(
 ) -> None:
     """Count jobs by status."""
     from jobify.cli.desk import open_desk
+    from jobify.cli.filters import Filters
     from jobify.cli.output import print_document
+    from jobify.words import counts_by_name, counts_by_word
 
-    _check_breakdown(by)
+    part = _breakdown(by)
     with open_desk(app) as desk:
+        asked = Filters(task=task, queue=queue).read(desk.app)
         while True:
-            totals, parts = _counts(desk, by, task, queue)
+            counts = desk.board.counts(asked)
+            totals, parts = counts_by_word(counts), counts_by_name(counts, part)
             if as_json:
                 print_document({"totals": totals, f"by_{by}": parts})
             else:
@@ -100,25 +100,15 @@ def stats(
             time.sleep(every)
 
 
-def _check_breakdown(by: str) -> None:
-    if by not in ("queue", "task"):
-        from jobify.cli.errors import CommandError
-        from jobify.exits import ExitCode
+def _breakdown(by: str) -> Literal["queue", "task"]:
+    if by == "queue":
+        return "queue"
+    if by == "task":
+        return "task"
+    from jobify.cli.errors import CommandError
+    from jobify.exits import ExitCode
 
-        raise CommandError(f"--by {by!r}: write queue or task.", ExitCode.USAGE)
-
-
-def _counts(
-    desk: Desk, by: str, tasks: list[str] | None, queues: list[str] | None
-) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    from jobify.records import JobQuery
-    from jobify.words import counts_by_word
-
-    query = JobQuery(tasks=tuple(tasks) if tasks else None, queues=tuple(queues) if queues else None)
-    counts = desk.storage.count(query)
-    names = sorted({getattr(key, by) for key in counts})
-    parts = {name: counts_by_word({k: n for k, n in counts.items() if getattr(k, by) == name}) for name in names}
-    return counts_by_word(counts), parts
+    raise CommandError(f"--by {by!r}: write queue or task.", ExitCode.USAGE)
 
 
 def _print_counts(totals: dict[str, int], parts: dict[str, dict[str, int]], by: str, *, is_cleared: bool) -> None:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from jobify.clock import to_datetime
-from jobify.joboptions import read_options
+from jobify.cli.notes import queue_note
+from jobify.clock import iso
+from jobify.cron import rule_as_written
+from jobify.joboptions import metadata_of
 from jobify.words import word_of
 
 if TYPE_CHECKING:
     from jobify.cli.notes import Scene
-    from jobify.records import AttemptRecord, JobRecord, OwnerRecord
-    from jobify.types import Microseconds
+    from jobify.client.views import QueueView, WorkerView
+    from jobify.records import AttemptRecord, JobRecord
 
-__all__ = ("attempt_document", "iso", "job_document", "metadata_of", "rule_of", "schedule_document", "worker_document")
-
-
-def iso(at: Microseconds | None) -> str | None:
-    """A time for a program."""
-    return None if at is None else to_datetime(at).isoformat()
-
-
-def metadata_of(job: JobRecord) -> dict[str, Any]:
-    """The job's own metadata; empty if its options cannot be read."""
-    try:
-        return read_options(job.options).metadata or {}
-    except ValueError:
-        return {}
+__all__ = ("attempt_document", "job_document", "queue_document", "schedule_document", "worker_document")
 
 
 def job_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
@@ -43,7 +32,7 @@ def job_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
         "progress": job.progress,
         "error": job.error,
         "note": scene.note(job),
-        "metadata": metadata_of(job),
+        "metadata": metadata_of(job.options),
         "unique_key": job.unique_key,
         "created_at": iso(job.created_at),
         "due_at": iso(job.due_at),
@@ -68,18 +57,9 @@ def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:
     }
 
 
-def rule_of(job: JobRecord) -> dict[str, Any]:
-    """A schedule's rule as it is stored; empty if it cannot be read."""
-    try:
-        rule = json.loads(job.rule or "{}")
-    except ValueError:
-        return {}
-    return rule if isinstance(rule, dict) else {}
-
-
 def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
     """What there is to know about a schedule."""
-    rule = rule_of(job)
+    rule = rule_as_written(job.rule)
     return {
         "id": job.id,
         "task": job.task,
@@ -96,18 +76,29 @@ def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
     }
 
 
-def worker_document(owner: OwnerRecord, running: int) -> dict[str, Any]:
+def queue_document(queue: QueueView) -> dict[str, Any]:
+    """What there is to know about a queue: what is in it, by word; what keeps it from being served."""
+    return {
+        "queue": queue.name,
+        **queue.counts,
+        "workers": queue.workers,
+        "is_paused": queue.is_paused,
+        "note": queue_note(queue),
+    }
+
+
+def worker_document(worker: WorkerView) -> dict[str, Any]:
     """What there is to know about a process."""
     return {
-        "id": owner.id,
-        "role": owner.profile.role.value,
-        "host": owner.host,
-        "pid": owner.pid,
-        "is_alive": owner.is_alive,
-        "queues": None if owner.profile.queues is None else list(owner.profile.queues),
-        "tasks": list(owner.profile.tasks),
-        "concurrency": owner.profile.concurrency,
-        "running": running,
-        "started_at": iso(owner.started_at),
-        "seen_at": iso(owner.seen_at),
+        "id": worker.id,
+        "role": worker.role,
+        "host": worker.host,
+        "pid": worker.pid,
+        "is_alive": worker.is_alive,
+        "queues": None if worker.queues is None else list(worker.queues),
+        "tasks": list(worker.tasks),
+        "concurrency": worker.concurrency,
+        "running": len(worker.jobs),
+        "started_at": worker.started_at.astimezone(UTC).isoformat(),
+        "seen_at": worker.seen_at.astimezone(UTC).isoformat(),
     }

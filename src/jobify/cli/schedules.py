@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,10 @@ import typer
 from jobify.cli.options import App, Json, new_group
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
+    from datetime import tzinfo
+
+    from jobify.cli.notes import Scene
+    from jobify.records import JobRecord
 
 __all__ = ("schedules",)
 
@@ -24,17 +28,19 @@ def list_schedules(app: App = None, as_json: Json = False) -> None:
     from jobify.cli.notes import look_around
     from jobify.cli.output import print_document
     from jobify.cli.records import schedule_document
-    from jobify.records import JobQuery
 
     with open_desk(app) as desk:
-        found, scene = list(desk.pages(JobQuery(is_schedule=True))), look_around(desk)
-        zone = desk.zone
+        found, scene, zone = list(desk.board.schedule_records()), look_around(desk), desk.app.zone
     if as_json:
         print_document({"schedules": [schedule_document(job, scene) for job in found]})
         return
+    _print_schedules(found, scene, zone)
+
+
+def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> None:
     from jobify.cli.moments import stamp
     from jobify.cli.output import Column, print_table
-    from jobify.cli.records import rule_of
+    from jobify.cron import rule_as_written
 
     columns = (
         Column("ID", is_kept=True),
@@ -48,7 +54,7 @@ def list_schedules(app: App = None, as_json: Json = False) -> None:
     rows = [
         (
             job.id,
-            rule_of(job).get("expression", "?"),
+            rule_as_written(job.rule).get("expression", "?"),
             "" if job.finished_at else stamp(job.due_at, zone=zone, is_short=True),
             job.run_count,
             job.failure_count,
@@ -66,8 +72,7 @@ def pause(ids: Schedules, app: App = None) -> None:
     from jobify.cli.desk import open_desk
 
     with open_desk(app) as desk:
-        _answer(ids, desk.storage.pause(ids), "paused", "there is no such schedule, or it has ended")
-        desk.ring()
+        _tell(ids, desk.app.pause_schedule, "paused", "there is no such schedule, or it has ended")
 
 
 @schedules.command("resume")
@@ -76,10 +81,7 @@ def resume(ids: Schedules, app: App = None) -> None:
     from jobify.cli.desk import open_desk
 
     with open_desk(app) as desk:
-        _answer(
-            ids, desk.storage.resume(ids, now=desk.now()), "resumed", "there is no such schedule, or it is not paused"
-        )
-        desk.ring()
+        _tell(ids, desk.app.resume_schedule, "resumed", "there is no such schedule, or it is not paused")
 
 
 @schedules.command("run-now")
@@ -88,54 +90,27 @@ def run_now(
 ) -> None:
     """Run a schedule's task once, as a job of its own; the schedule goes on as if nothing had happened."""
     from jobify.cli.desk import open_desk
+    from jobify.cli.errors import CommandError
+    from jobify.exceptions import ConfigurationError
+    from jobify.exits import ExitCode
 
     with open_desk(app) as desk:
-        print(f"{_enqueue_run(desk, id)}\tpending")
-        desk.ring()
+        try:
+            job = desk.app.run_schedule_now(id)
+        except ConfigurationError as error:
+            raise CommandError(str(error), ExitCode.NOT_FOUND) from error
+    print(f"{job.id}\tpending")
 
 
-def _enqueue_run(desk: Desk, id: str) -> str:
-    from jobify.cli.errors import CommandError
-    from jobify.exits import ExitCode
-    from jobify.identifiers import new_id
-    from jobify.records import NewJob
-    from jobify.status import JobStatus
-
-    row, now = desk.record(id, what="schedule"), desk.now()
-    if row.rule is None:
-        raise CommandError(f"{id!r} is a job, not a schedule.", ExitCode.NOT_FOUND)
-    job = NewJob(
-        id=new_id(),
-        task=row.task,
-        queue=row.queue,
-        priority=row.priority,
-        status=JobStatus.SCHEDULED.value,
-        ready=True,
-        due_at=now,
-        created_at=now,
-        payload=row.payload,
-        rule=None,
-        offset_at=None,
-        options=row.options,
-        origin=None,
-        owner=None,
-        fence=0,
-        attempt=0,
-        started_at=None,
-        unique_key=None,
-        expires_at=None,
-    )
-    desk.storage.insert([job])
-    return job.id
-
-
-def _answer(ids: list[str], answers: list[bool], done: str, problem: str) -> None:
+def _tell(ids: list[str], order: Callable[[str], bool], done: str, problem: str) -> None:
     from jobify.cli.errors import CommandError
     from jobify.exits import ExitCode
 
-    for id, is_done in zip(ids, answers, strict=True):
-        if is_done:
+    refused = []
+    for id in ids:
+        if order(id):
             print(f"{id}\t{done}")
-    refused = [id for id, is_done in zip(ids, answers, strict=True) if not is_done]
+        else:
+            refused.append(id)
     if refused:
         raise CommandError(f"{', '.join(refused)}: {problem}.", ExitCode.NOT_FOUND)

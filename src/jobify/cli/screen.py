@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from rich.text import Text
 
 from jobify.cli.moments import how_long
+from jobify.cli.notes import queue_note
 from jobify.cli.output import STATUS_STYLES
 from jobify.cli.snapshot import Snapshot
 from jobify.clock import SECOND, to_datetime
@@ -112,7 +113,7 @@ def _queues(snapshot: Snapshot, width: int) -> _Section:
         for word in words:
             count = queue.counts[word]
             line.append(f"{count:>9}", style=STATUS_STYLES[word] if count else "dim")
-        lines.append(line.append(f"{queue.workers:>9}").append(f"  {queue.note}", style="yellow"))
+        lines.append(line.append(f"{queue.workers:>9}").append(f"  {queue_note(queue)}", style="yellow"))
     return _Section(Text(head, style="dim"), lines)
 
 
@@ -120,10 +121,9 @@ def _workers(snapshot: Snapshot, width: int) -> _Section:
     head = f"{'WORKER':>8}  {'RUNNING':>9}{'UP':>12}  QUEUES"
     lines = []
     for worker in snapshot.workers:
-        running = snapshot.running_by_owner.get(worker.id, 0)
-        queues = "all" if worker.profile.queues is None else ", ".join(worker.profile.queues)
-        up = how_long((snapshot.now - worker.started_at) / SECOND)
-        load = f"{running}/{worker.profile.concurrency}"
+        queues = "all" if worker.queues is None else ", ".join(worker.queues)
+        up = how_long(to_datetime(snapshot.now).timestamp() - worker.started_at.timestamp())
+        load = f"{len(worker.jobs)}/{worker.concurrency}"
         lines.append(Text(f"{worker.pid:>8}  {load:>9}{up:>12}  {queues}"))
     return _Section(Text(head, style="dim"), lines)
 

@@ -8,11 +8,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobify.cli.notes import Scene, look_around
-from jobify.cli.overview import running_by_owner
-from jobify.cli.queues import QueueState, queue_states
+from jobify.client.asking import Filters
+from jobify.client.views import QueueView, WorkerView
 from jobify.clock import SECOND
-from jobify.records import JobQuery, JobRecord, OwnerRecord
-from jobify.status import JobStatus
+from jobify.records import JobRecord
 from jobify.words import ENDS, WORDS
 
 if TYPE_CHECKING:
@@ -31,17 +30,16 @@ class Snapshot(NamedTuple):
     """An app's jobs at one moment."""
 
     scene: Scene
-    queues: Sequence[QueueState]
+    queues: Sequence[QueueView]
     running: Sequence[JobRecord]
     """The ones that have run for longest, first."""
-    running_by_owner: dict[int, int]
 
     @property
     def now(self) -> Microseconds:
         return self.scene.now
 
     @property
-    def workers(self) -> Sequence[OwnerRecord]:
+    def workers(self) -> Sequence[WorkerView]:
         return self.scene.workers
 
     @property
@@ -71,10 +69,5 @@ class Throughput:
 def gather(desk: Desk) -> Snapshot:
     """Look at everything."""
     scene = look_around(desk)
-    running = desk.storage.find(JobQuery(statuses=(JobStatus.RUNNING.value,), limit=_MOST_JOBS))
-    return Snapshot(
-        scene,
-        queue_states(desk, scene),
-        sorted(running, key=lambda job: job.started_at or scene.now),
-        running_by_owner(desk, scene.workers),
-    )
+    running = desk.board.find(Filters(statuses=("running",)), limit=_MOST_JOBS, is_newest_first=False)
+    return Snapshot(scene, desk.app.queues(), sorted(running, key=lambda job: job.started_at or scene.now))

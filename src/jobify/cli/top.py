@@ -50,7 +50,7 @@ def _watch(desk: Desk, every: float) -> None:
     from jobify.cli.snapshot import Throughput, gather
 
     console, throughput = Console(), Throughput()
-    name = repr(desk.storage)
+    name = repr(desk.app.configs.storage)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             begun = time.monotonic()

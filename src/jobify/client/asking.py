@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
@@ -49,14 +49,14 @@ class JobFilters(TypedDict, total=False):
 
 
 class Filters(NamedTuple):
-    """Which jobs are asked for; None does not filter."""
+    """Which jobs are asked for; None does not filter. ``statuses`` are some of the six words."""
 
-    status: str | None = None
-    task: str | None = None
-    queue: str | None = None
+    statuses: Sequence[str] | None = None
+    tasks: Sequence[str] | None = None
+    queues: Sequence[str] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Sequence[tuple[str, Any]] = ()
 
 
 class Calls(NamedTuple):
@@ -94,8 +94,15 @@ def filters_of(raw: Mapping[str, Any]) -> Filters:
     for key in raw:
         if key not in JobFilters.__annotations__:
             raise ConfigurationError(f"Jobs have no filter {key!r}. {did_you_mean(key, JobFilters.__annotations__)}")
-    task = raw.get("task")
-    return Filters(**{**raw, "task": None if task is None else name_of(task)})
+    status, task, queue = raw.get("status"), raw.get("task"), raw.get("queue")
+    return Filters(
+        statuses=None if status is None else (status,),
+        tasks=None if task is None else (name_of(task),),
+        queues=None if queue is None else (queue,),
+        created_after=raw.get("created_after"),
+        created_before=raw.get("created_before"),
+        metadata=tuple((raw.get("metadata") or {}).items()),
+    )
 
 
 def request(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:

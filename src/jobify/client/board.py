@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
 from jobify.client.access import Access
 from jobify.client.asking import Filters
-from jobify.client.views import QueueView, ScheduleView, Unserved, WorkerView
+from jobify.client.views import Obstacle, QueueView, ScheduleView, Unserved, WorkerView, obstacle
 from jobify.clock import Clock, from_datetime, to_datetime
-from jobify.cron import rule_from_json
-from jobify.exceptions import ConfigurationError, PayloadError
+from jobify.cron import rule_as_written
+from jobify.exceptions import ConfigurationError
 from jobify.records import CountKey, JobQuery, JobRecord, OwnerRecord
 from jobify.result import JobResult, ResultDesk
 from jobify.status import ENDED, JobStatus
 from jobify.types import Microseconds
-from jobify.words import counts_by_word, rows_of, word_of
+from jobify.words import ENDS, WORDS, counts_by_name, counts_by_word, rows_of, word_of
 
 __all__ = ("Board",)
 
 _PAGE = 1000
+_RUNNING = JobQuery(statuses=(JobStatus.RUNNING.value,))
 _WAITING = (JobStatus.SCHEDULED.value,)
-_ENDS_BADLY = (JobStatus.FAILED.value, JobStatus.TIMEOUT.value, JobStatus.PERMANENTLY_FAILED.value)
+_REASONS = {
+    Obstacle.NO_WORKER: "No worker is running.",
+    Obstacle.QUEUE_UNSERVED: "No worker serves the queue {queue!r}.",
+    Obstacle.TASK_UNKNOWN: "No worker that serves the queue {queue!r} knows the task {task!r}.",
+    Obstacle.TASK_ELSEWHERE: "No worker that serves the queue {queue!r} knows the task {task!r}.",
+}
 
 
 class Board:
@@ -41,39 +47,55 @@ class Board:
         self, filters: Filters, *, limit: int, after: str | None = None, is_newest_first: bool = True
     ) -> list[JobResult[Any]]:
         """A page of jobs, in order of id, which is that of time."""
-        query = self.query(filters)._replace(limit=_count(limit), after_id=after, is_newest_first=is_newest_first)
-        return [JobResult(record.id, self._desk) for record in self._access.look().find(query)]
+        found = self.find(filters, limit=limit, after=after, is_newest_first=is_newest_first)
+        return [JobResult(record.id, self._desk) for record in found]
+
+    def find(
+        self, filters: Filters, *, limit: int, after: str | None = None, is_newest_first: bool = True
+    ) -> list[JobRecord]:
+        """:meth:`jobs`, as rows."""
+        query = self._query(filters)._replace(limit=_count(limit), after_id=after, is_newest_first=is_newest_first)
+        return self._access.look().find(query)
 
     def dead_letters(self, filters: Filters, *, limit: int, after: str | None = None) -> list[JobResult[Any]]:
         """Jobs that failed or are dead, the newest first."""
-        query = self.query(filters)._replace(
-            statuses=_ENDS_BADLY, limit=_count(limit), after_id=after, is_newest_first=True
-        )
-        return [JobResult(record.id, self._desk) for record in self._access.look().find(query)]
+        return self.jobs(filters._replace(statuses=("failed", "dead")), limit=limit, after=after)
 
     def stats(self, filters: Filters) -> dict[str, int]:
         """How many jobs there are, by the six words."""
-        return counts_by_word(self._access.look().count(self.query(filters)))
+        return counts_by_word(self.counts(filters))
+
+    def counts(self, filters: Filters) -> Mapping[CountKey, int]:
+        """How many jobs there are, by task, queue and status."""
+        return self._access.look().count(self._query(filters))
 
     def purgeable(self) -> dict[str, int]:
         """How many ended jobs may be deleted by now, by the six words."""
         return counts_by_word(self._access.look().count_purgeable(now=self._clock.now()))
 
-    def records(self, filters: Filters) -> Iterator[JobRecord]:
+    def count_ended(self, filters: Filters) -> int:
+        """How many ended jobs match."""
+        return sum(self.counts(_only_ended(filters)).values())
+
+    def all_ended(self, filters: Filters) -> Iterator[JobRecord]:
+        """The rows of all ended jobs that match."""
+        return self._all(self._query(_only_ended(filters)))
+
+    def _all(self, query: JobQuery) -> Iterator[JobRecord]:
         """All rows that match, page by page."""
-        query = self.query(filters)._replace(limit=_PAGE)
+        query = query._replace(limit=_PAGE)
         while page := self._access.look().find(query):
             yield from page
             query = query._replace(after_id=page[-1].id)
 
-    def query(self, filters: Filters) -> JobQuery:
+    def _query(self, filters: Filters) -> JobQuery:
         """What to ask the storage; ConfigurationError for a filter that cannot be."""
-        rows = None if filters.status is None else rows_of(filters.status)
+        rows = None if filters.statuses is None else rows_of(filters.statuses)
         return JobQuery(
             statuses=None if rows is None else rows.statuses,
             is_dead=None if rows is None else rows.is_dead,
-            tasks=None if filters.task is None else (filters.task,),
-            queues=None if filters.queue is None else (filters.queue,),
+            tasks=None if filters.tasks is None else tuple(filters.tasks),
+            queues=None if filters.queues is None else tuple(filters.queues),
             created_after=self._at(filters.created_after, "created_after"),
             created_before=self._at(filters.created_before, "created_before"),
             metadata=_pairs(filters.metadata),
@@ -90,10 +112,16 @@ class Board:
 
     def workers(self) -> list[WorkerView]:
         """Every process in the list, the dead among them until somebody removes them."""
-        storage = self._access.look()
-        return [self._worker(owner, storage.find(_runs(owner))) for owner in storage.owners()]
+        running: defaultdict[int | None, list[str]] = defaultdict(list)
+        for job in self._all(_RUNNING):
+            running[job.owner].append(job.id)
+        return [self._worker(owner, running[owner.id]) for owner in self._access.look().owners()]
 
-    def _worker(self, owner: OwnerRecord, jobs: Sequence[JobRecord]) -> WorkerView:
+    def _processes(self) -> list[WorkerView]:
+        """:meth:`workers`, without what they run."""
+        return [self._worker(owner, ()) for owner in self._access.look().owners()]
+
+    def _worker(self, owner: OwnerRecord, jobs: Sequence[str]) -> WorkerView:
         profile = owner.profile
         return WorkerView(
             id=owner.id,
@@ -106,48 +134,49 @@ class Board:
             started_at=to_datetime(owner.started_at, zone=self._zone),
             seen_at=to_datetime(owner.seen_at, zone=self._zone),
             is_alive=owner.is_alive,
-            jobs=tuple(job.id for job in jobs),
+            jobs=tuple(jobs),
         )
 
     def queues(self) -> list[QueueView]:
         """Every queue that has jobs, is paused, or is named by a worker; by name."""
-        storage, workers = self._access.look(), self.workers()
-        by_queue: dict[str, dict[CountKey, int]] = {}
-        for key, count in storage.count(JobQuery()).items():
-            by_queue.setdefault(key.queue, {})[key] = count
-        paused = set(storage.paused_queues())
+        storage, workers = self._access.look(), self._processes()
+        by_queue = counts_by_name(storage.count(JobQuery()), "queue")
+        paused = self.paused_queues()
         named = {queue for worker in workers for queue in worker.queues or () if worker.is_alive}
         return [
             QueueView(
                 name=name,
                 is_paused=name in paused,
-                counts=counts_by_word(by_queue.get(name, {})),
+                counts=by_queue.get(name) or dict.fromkeys(WORDS, 0),
                 workers=sum(worker.serves(name) for worker in workers),
             )
             for name in sorted(by_queue.keys() | paused | named)
         ]
 
+    def paused_queues(self) -> frozenset[str]:
+        """The queues whose jobs nobody takes."""
+        return frozenset(self._access.look().paused_queues())
+
     def unserved(self) -> list[Unserved]:
         """Jobs that wait for a worker that nobody has started, by task and queue."""
-        storage, workers = self._access.look(), self.workers()
+        storage, workers = self._access.look(), self._processes()
         waiting: Counter[tuple[str, str]] = Counter()
         for key, count in storage.count(JobQuery(statuses=_WAITING)).items():
             waiting[key.task, key.queue] += count
         found = []
         for (task, queue), count in sorted(waiting.items()):
-            reason = _obstacle(task, queue, workers)
-            if reason is not None:
-                found.append(Unserved(task, queue, count, reason))
+            missing = obstacle(task, queue, workers)
+            if missing is not None:
+                found.append(Unserved(task, queue, count, _REASONS[missing].format(task=task, queue=queue)))
         return found
 
     def schedules(self) -> list[ScheduleView]:
         """Every job with a cron rule, in order of id."""
-        query = JobQuery(is_schedule=True, limit=_PAGE)
-        found: list[ScheduleView] = []
-        while page := self._access.look().find(query):
-            found += map(self._schedule, page)
-            query = query._replace(after_id=page[-1].id)
-        return found
+        return [self._schedule(record) for record in self.schedule_records()]
+
+    def schedule_records(self) -> Iterator[JobRecord]:
+        """:meth:`schedules`, as rows."""
+        return self._all(JobQuery(is_schedule=True))
 
     def _schedule(self, record: JobRecord) -> ScheduleView:
         has_ended = record.status in ENDED
@@ -155,7 +184,7 @@ class Board:
             id=record.id,
             task_name=record.task,
             queue_name=record.queue,
-            cron=_expression(record.rule),
+            cron=rule_as_written(record.rule).get("expression"),
             status=word_of(record.status, record.is_dead),
             is_paused=record.blockers > 0,
             next_at=None if has_ended else to_datetime(record.due_at, zone=self._zone),
@@ -164,27 +193,14 @@ class Board:
         )
 
 
-def _runs(owner: OwnerRecord) -> JobQuery:
-    return JobQuery(statuses=(JobStatus.RUNNING.value,), owner=owner.id, limit=_PAGE)
-
-
-def _obstacle(task: str, queue: str, workers: Sequence[WorkerView]) -> str | None:
-    """Why no live worker takes jobs of this task in this queue; None if one does."""
-    serving = [worker for worker in workers if worker.serves(queue)]
-    if any(task in worker.tasks for worker in serving):
-        return None
-    if serving:
-        return f"No worker that serves the queue {queue!r} knows the task {task!r}."
-    if any(worker.is_alive and worker.role == "worker" for worker in workers):
-        return f"No worker serves the queue {queue!r}."
-    return "No worker is running."
-
-
-def _expression(rule: str | None) -> str | None:
-    try:
-        return None if rule is None else rule_from_json(rule).expression
-    except PayloadError:  # of a newer release, or damaged
-        return None
+def _only_ended(filters: Filters) -> Filters:
+    """These filters, for ended jobs only; ConfigurationError if they ask for others."""
+    others = [word for word in filters.statuses or () if word in WORDS and word not in ENDS]
+    if others:
+        raise ConfigurationError(
+            f"Jobs that are {others[0]!r} have not ended, and are not purged. Use cancel() or delete()."
+        )
+    return filters._replace(statuses=filters.statuses or sorted(ENDS))
 
 
 def _count(limit: int) -> int:
@@ -193,9 +209,8 @@ def _count(limit: int) -> int:
     return limit
 
 
-def _pairs(metadata: Mapping[str, Any] | None) -> tuple[tuple[str, str | int | float | bool | None], ...]:
-    pairs = tuple((metadata or {}).items())
-    for key, value in pairs:
+def _pairs(metadata: Sequence[tuple[str, Any]]) -> tuple[tuple[str, str | int | float | bool | None], ...]:
+    for key, value in metadata:
         if not (isinstance(key, str) and isinstance(value, str | int | float | bool | None)):
             raise ConfigurationError(f"The metadata to look for has {key!r}: {value!r}. Use texts, numbers, booleans.")
-    return pairs
+    return tuple(metadata)

@@ -18,9 +18,7 @@ from jobify.clock import Clock
 from jobify.registry import Registry
 from jobify.serializers.codec import Codec
 from jobify.settings import JobifyConfiguration
-from jobify.status import JobStatus
 from jobify.storage.base import Storage
-from jobify.types import Microseconds
 
 if TYPE_CHECKING:
     from jobify.client.board import Board
@@ -50,7 +48,7 @@ class Client:
             return config.storage
 
         zone: tzinfo = config.tz
-        delete_at = _delete_at(config)
+        delete_at = config.limits.retention.cancelled_until
         self.targets = targets = Targets(build, lambda: config.storage.is_durable)
         coding = Coding(codec, current, targets.result_type)
         self._access = access = Access(current)
@@ -98,8 +96,3 @@ class Client:
     def close(self) -> None:
         """Let go of the storage; the next use opens it again."""
         self._access.close()
-
-
-def _delete_at(config: JobifyConfiguration) -> Callable[[Microseconds], Microseconds | None]:
-    retention = config.limits.retention
-    return lambda now: retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import tzinfo
 from functools import partial
@@ -99,13 +99,18 @@ class Desk(Reads):
 
     def _has_to_stop(self, job_id: str) -> bool:
         """Cancel the row; whether its job runs, and was told to stop."""
-        now = self._clock.now()
-        with self._access as storage:
-            (met,) = storage.cancel((job_id,), reason="cancelled", now=now, delete_at=self._delete_at(now))
+        (met,) = self.request_cancel((job_id,))
         if met is CancelResult.MISSING:
             raise JobNotFoundError(job_id)
-        self._access.ring(workers=True, clients=True)
         return met is CancelResult.REQUESTED
+
+    def request_cancel(self, job_ids: Sequence[str]) -> list[CancelResult]:
+        """Cancel what waits, and tell what runs to stop, without waiting for it; what became of each."""
+        now = self._clock.now()
+        with self._access as storage:
+            met = storage.cancel(job_ids, reason="cancelled", now=now, delete_at=self._delete_at(now))
+        self._access.ring(workers=True, clients=True)
+        return met
 
     def _is_cancelled(self, job_id: str) -> bool:
         return self.record(job_id).status == JobStatus.CANCELLED

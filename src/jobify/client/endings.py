@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from jobify.clock import to_datetime
+from jobify.clock import iso
 from jobify.exceptions import (
     MaxRetriesExceededError,
     ResultNotStoredError,
@@ -40,8 +40,8 @@ def _error(number: int, line: AttemptRecord) -> dict[str, Any]:
         "error": (line.traceback or line.error or _NO_REASON).rstrip(),
         "message": line.error or _NO_REASON,
         "outcome": line.outcome,
-        "started_at": None if line.started_at is None else to_datetime(line.started_at).isoformat(),
-        "failed_at": to_datetime(line.finished_at).isoformat(),
+        "started_at": iso(line.started_at),
+        "failed_at": iso(line.finished_at),
     }
 
 

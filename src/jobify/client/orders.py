@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from jobify.client.access import Access
 from jobify.client.asking import Filters
@@ -11,9 +12,8 @@ from jobify.clock import Clock
 from jobify.exceptions import ConfigurationError, JobNotFoundError
 from jobify.identifiers import check_text, text_ids
 from jobify.records import JobRecord, NewJob
-from jobify.status import ENDED, JobStatus
+from jobify.status import JobStatus
 from jobify.types import Microseconds, UUIDGenerator
-from jobify.words import ENDS
 
 __all__ = ("Orders",)
 
@@ -90,22 +90,12 @@ class Orders:
             due_at=now,
             created_at=now,
             payload=record.payload,
-            rule=None,
-            offset_at=None,
             options=record.options,
-            origin=None,
-            owner=None,
-            fence=0,
-            attempt=0,
-            started_at=None,
-            unique_key=None,
-            expires_at=None,
         )
 
-    def delete(self, job_ids: Iterable[str]) -> int:
+    def delete(self, ids: Sequence[str]) -> int:
         """Remove jobs that are not running, with all that belongs to them; how many. What depends on one that had not
         ended is cancelled."""
-        ids = [job_ids] if isinstance(job_ids, str) else list(job_ids)
         deleted = 0
         for start in range(0, len(ids), _BATCH):
             with self._access as storage:
@@ -116,15 +106,18 @@ class Orders:
 
     def purge(self, filters: Filters) -> int:
         """Delete the ended jobs that match, a bounded number at a time; how many."""
-        if filters.status is not None and filters.status not in ENDS:
-            raise ConfigurationError(
-                f"Jobs that are {filters.status!r} have not ended, and are not purged. Use cancel() or delete()."
-            )
-        deleted, batch = 0, list[str]()
-        for record in self._board.records(filters):
-            if record.status in ENDED:
-                batch.append(record.id)
-            if len(batch) == _BATCH:
-                deleted += self.delete(batch)
-                batch = []
-        return deleted + (self.delete(batch) if batch else 0)
+        deleted, ids = 0, (record.id for record in self._board.all_ended(filters))
+        while batch := list(islice(ids, _BATCH)):
+            deleted += self.delete(batch)
+        return deleted
+
+    def purge_due(self) -> int:
+        """Delete what retention no longer keeps, a bounded number at a time; how many."""
+        total = 0
+        while deleted := self._purge_some():
+            total += deleted
+        return total
+
+    def _purge_some(self) -> int:
+        with self._access as storage:
+            return storage.purge(now=self._clock.now(), limit=_BATCH)

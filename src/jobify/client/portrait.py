@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
 from typing import Any
 
 from jobify.client.coding import plain
 from jobify.client.endings import error_of, errors_of, reason_of
-from jobify.clock import to_datetime
-from jobify.cron import rule_from_json
-from jobify.exceptions import PayloadError
+from jobify.clock import iso
+from jobify.cron import rule_as_written
 from jobify.records import AttemptRecord, JobRecord, MessageRecord, Relations
-from jobify.types import Microseconds
 from jobify.words import word_of
 
 __all__ = ("log_lines", "portrait")
@@ -41,17 +38,17 @@ def portrait(
         "attempt": record.attempt,
         "retry_count": max(record.attempt - 1, 0),
         "crashes": record.crashes,
-        "created_at": _shown(record.created_at),
-        "eta": _shown(record.due_at),
-        "started_at": _shown(record.started_at),
-        "finished_at": _shown(record.finished_at),
-        "expires_at": _shown(record.expires_at),
-        "delete_at": _shown(record.delete_at),
+        "created_at": iso(record.created_at),
+        "eta": iso(record.due_at),
+        "started_at": iso(record.started_at),
+        "finished_at": iso(record.finished_at),
+        "expires_at": iso(record.expires_at),
+        "delete_at": iso(record.delete_at),
         "dependencies": list(relations.parents),
         "dependents": list(relations.children),
         "unique_key": record.unique_key,
         "metadata": plain(dict(metadata)),
-        "cron": _expression(record.rule),
+        "cron": rule_as_written(record.rule).get("expression"),
         "run_count": record.run_count,
         "failure_count": record.failure_count,
         "is_cancel_requested": record.is_cancel_requested,
@@ -63,23 +60,10 @@ def log_lines(messages: Sequence[MessageRecord]) -> list[dict[str, Any]]:
     return [
         {
             "number": message.number,
-            "at": _shown(message.at),
+            "at": iso(message.at),
             "attempt": message.attempt,
             "level": message.level or "info",
             "message": message.data,
         }
         for message in messages
     ]
-
-
-def _shown(at: Microseconds | None) -> str | None:
-    return None if at is None else to_datetime(at, zone=UTC).isoformat()
-
-
-def _expression(rule: str | None) -> str | None:
-    if rule is None:
-        return None
-    try:
-        return rule_from_json(rule).expression
-    except PayloadError:  # of a newer release, or damaged
-        return None

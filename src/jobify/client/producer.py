@@ -14,13 +14,11 @@ from jobify.client.asking import (
     AnyJob,
     AnyTask,
     Calls,
-    Filters,
     JobFilters,
     filters_of,
     id_of,
     ids_of,
     many,
-    name_of,
     request,
 )
 from jobify.client.client import Client
@@ -31,7 +29,7 @@ from jobify.router import Route, Router
 if TYPE_CHECKING:
     from jobify.client.views import QueueView, ScheduleView, Unserved, WorkerView
 
-__all__ = ("Preview", "Producer")
+__all__ = ("Preview", "Producer", "client_of")
 
 ReturnT = TypeVar("ReturnT")
 
@@ -185,7 +183,7 @@ class Producer(Router):
 
     def stats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
         """How many jobs there are: of all, of a task, in a queue. Each of the six words is there."""
-        return self._client.board.stats(Filters(task=None if task is None else name_of(task), queue=queue))
+        return self._client.board.stats(filters_of({"task": task, "queue": queue}))
 
     async def astats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
         """:meth:`stats`, without blocking the event loop."""
@@ -195,7 +193,7 @@ class Producer(Router):
         self, task: AnyTask | None = None, queue: str | None = None, *, limit: int = 100, after: AnyJob | None = None
     ) -> list[JobResult[Any]]:
         """Jobs that are ``failed`` or ``dead``, the newest first. Their ``retry()`` puts them back."""
-        filters = Filters(task=None if task is None else name_of(task), queue=queue)
+        filters = filters_of({"task": task, "queue": queue})
         return self._client.board.dead_letters(filters, limit=limit, after=None if after is None else id_of(after))
 
     async def adead_letters(
@@ -302,3 +300,8 @@ class Producer(Router):
     async def arun_schedule_now(self, job: AnyJob) -> JobResult[Any]:
         """:meth:`run_schedule_now`, without blocking the event loop."""
         return await self._client.call(self.run_schedule_now, job)
+
+
+def client_of(app: Producer) -> Client:
+    """The parts behind an app, for what shows many rows and needs no handles."""
+    return app._client

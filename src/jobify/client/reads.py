@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -12,7 +11,7 @@ from jobify.client.endings import error_of, errors_of, failure_of, reason_of
 from jobify.client.portrait import log_lines, portrait
 from jobify.clock import to_datetime
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
-from jobify.joboptions import read_options
+from jobify.joboptions import metadata_of
 from jobify.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations
 from jobify.status import JobStatus
 from jobify.types import Microseconds
@@ -49,6 +48,13 @@ class Reads:
         """A page of what the job has published after message number ``after``."""
         return self._access.look().messages(job_id, after=after, limit=_PAGE)
 
+    def all_messages(self, job_id: str) -> list[MessageRecord]:
+        """All that the job has published so far."""
+        found: list[MessageRecord] = []
+        while page := self.messages(job_id, found[-1].number if found else 0):
+            found += page
+        return found
+
     def published(self, message: MessageRecord) -> Any:
         """The value in a message."""
         return self._coding.published(message.data)
@@ -74,7 +80,7 @@ class Reads:
 
     def metadata(self, job_id: str) -> dict[str, Any]:
         """See :attr:`jobify.JobResult.metadata`."""
-        return _metadata(self.record(job_id))
+        return metadata_of(self.record(job_id).options)
 
     def describe(self, job_id: str) -> dict[str, Any]:
         """See :meth:`jobify.JobResult.to_dict`."""
@@ -85,17 +91,12 @@ class Reads:
         except ResultNotStoredError as error:
             result = str(error)
         relations = self._access.look().relations(job_id)
-        return portrait(record, attempts, relations, metadata=_metadata(record), result=result)
+        return portrait(record, attempts, relations, metadata=metadata_of(record.options), result=result)
 
     def logs(self, job_id: str) -> list[dict[str, Any]]:
         """See :meth:`jobify.JobResult.logs`."""
         self.record(job_id)
-        found: list[MessageRecord] = []
-        after = 0
-        while page := self.messages(job_id, after):
-            after = page[-1].number
-            found += [message for message in page if message.kind == MessageKind.LOG]
-        return log_lines(found)
+        return log_lines([message for message in self.all_messages(job_id) if message.kind == MessageKind.LOG])
 
     def outcome(self, record: JobRecord) -> Any:
         """What an ended job has come to: its value, or the error that says what happened is raised."""
@@ -116,11 +117,3 @@ class Reads:
             return self._coding.result(record.task, record.result)
         except PayloadError as error:
             raise ResultNotStoredError(record.id, f"it cannot be read here. {error}") from error
-
-
-def _metadata(record: JobRecord) -> dict[str, Any]:
-    try:
-        metadata: Mapping[str, Any] | None = read_options(record.options).metadata
-    except PayloadError:  # of a newer release, or damaged
-        return {}
-    return dict(metadata or {})

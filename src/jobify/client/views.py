@@ -1,12 +1,13 @@
-"""What there is besides jobs, as values: workers, queues, schedules."""
+"""What there is besides jobs, as values: workers, queues, schedules; and what the workers leave undone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 
-__all__ = ("QueueView", "ScheduleView", "Unserved", "WorkerView")
+__all__ = ("Obstacle", "QueueView", "ScheduleView", "Unserved", "WorkerView", "obstacle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,14 @@ class WorkerView:
     jobs: tuple[str, ...]
     """The ids of the jobs that it runs."""
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it lives, and claims jobs."""
+        return self.is_alive and self.role == "worker"
+
     def serves(self, queue: str) -> bool:
         """Whether it takes jobs of this queue."""
-        return self.is_alive and self.role == "worker" and (self.queues is None or queue in self.queues)
+        return self.is_at_work and (self.queues is None or queue in self.queues)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +83,26 @@ class Unserved:
     queue_name: str
     waiting: int
     reason: str
+
+
+class Obstacle(Enum):
+    """Why no worker takes a job that could run."""
+
+    NO_WORKER = auto()
+    QUEUE_UNSERVED = auto()
+    TASK_UNKNOWN = auto()
+    TASK_ELSEWHERE = auto()
+    """Workers know the task, but none of them serves the queue."""
+
+
+def obstacle(task: str, queue: str, workers: Sequence[WorkerView]) -> Obstacle | None:
+    """What keeps jobs of this task in this queue from being taken; None if a worker takes them."""
+    working = [worker for worker in workers if worker.is_at_work]
+    knowing = [worker for worker in working if task in worker.tasks]
+    if any(worker.serves(queue) for worker in knowing):
+        return None
+    if not working:
+        return Obstacle.NO_WORKER
+    if not any(worker.serves(queue) for worker in working):
+        return Obstacle.QUEUE_UNSERVED
+    return Obstacle.TASK_ELSEWHERE if knowing else Obstacle.TASK_UNKNOWN

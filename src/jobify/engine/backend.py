@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from jobify.clock import Clock
 from jobify.engine.direct import DirectGate
-from jobify.engine.gate import Gate, ThreadGate
+from jobify.engine.gate import Gate
 from jobify.engine.queues import Queues
 from jobify.engine.reporter import Reporter
+from jobify.engine.threadgate import ThreadGate
 from jobify.exceptions import PayloadError
 from jobify.records import OwnerProfile
 from jobify.registry import Endpoint

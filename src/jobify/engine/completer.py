@@ -10,6 +10,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
@@ -18,7 +19,7 @@ from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
-from jobify.engine.verdict import settlement_of, skip_settlement
+from jobify.engine.verdict import outcome_of, settlement_of, skip_settlement
 from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, StorageUnavailableError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
@@ -50,6 +51,7 @@ class Completer:
         self._roster = roster
         self._exchange = exchange
         self._retention = config.limits.retention
+        self._max_crashes = config.limits.max_crashes
         self._clock = clock
         self._open = 0
         self._stuck: dict[int, tuple[Attempt, Exception]] = {}
@@ -84,6 +86,10 @@ class Completer:
                 attempt.job.end(JobStatus.CANCELLED, error)
             self._forget(attempt)
         self._stuck.clear()
+
+    def decide(self, attempt: Attempt, value: Any, error: BaseException | None, now: Microseconds) -> Outcome:
+        """How an attempt that comes to this end has ended."""
+        return outcome_of(attempt, value, error, now=now, max_crashes=self._max_crashes)
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """An attempt has ended. Its slot is free at once, unless its thread goes on."""

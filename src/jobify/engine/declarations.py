@@ -58,7 +58,7 @@ async def bring_in_line(
             await _declare_through(backend, declared, handles, config)
     if gone:
         now = clock.now()
-        delete_at = config.limits.retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
+        delete_at = config.limits.retention.cancelled_until(now)
         await backend.gate.call(lambda: storage.delete(gone, now=now, delete_at=delete_at))
 
 
@@ -117,12 +117,4 @@ def _row(
         payload=backend.codec.encode_call(cron.args, cron.kwargs, endpoint.types),
         rule=rule.text,
         offset_at=due_at,
-        options=None,
-        origin=None,
-        owner=None,
-        fence=0,
-        attempt=0,
-        started_at=None,
-        unique_key=None,
-        expires_at=None,
     )

@@ -112,7 +112,7 @@ class Desk:
                 solution="Cancel inside `async with app:`.",
             )
         mets = set()
-        delete_at = self._retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
+        delete_at = self._retention.cancelled_until(now)
         for backend in self._backends:
             storage = backend.storage
             if not interrupt and await self._is_running(backend, job.id):

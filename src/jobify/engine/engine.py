@@ -24,9 +24,11 @@ from jobify.engine.admission import Admission
 from jobify.engine.attempt import Interruption
 from jobify.engine.backend import Backend, Backends
 from jobify.engine.completer import Completer
+from jobify.engine.contexts import Contexts
 from jobify.engine.declarations import bring_in_line
 from jobify.engine.desk import Desk
 from jobify.engine.dispatcher import Dispatcher
+from jobify.engine.draft import Drafts
 from jobify.engine.exchange import Exchange
 from jobify.engine.executor import Executor
 from jobify.engine.expiry import Expiry
@@ -44,6 +46,7 @@ from jobify.engine.rules import Rules
 from jobify.engine.service import Service
 from jobify.engine.teller import Teller
 from jobify.engine.unknown import UnknownTasks
+from jobify.engine.waiting import Waiting
 from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
 from jobify.exceptions import AppStoppedError, StorageUnavailableError
@@ -97,21 +100,14 @@ class Engine:
         self._completer = completer = Completer(
             teller=Teller(handles), roster=roster, exchange=exchange, config=config, clock=clock
         )
+        contexts = Contexts(handles, scheduler, config)
         self._executor = executor = Executor(
-            registry,
-            runners,
-            roster,
-            completer,
-            handles,
-            scheduler=scheduler,
-            config=config,
-            clock=clock,
-            is_torn_down=self._is_torn_down,
+            registry, runners, roster, completer, contexts, clock=clock, is_torn_down=self._is_torn_down
         )
         start, start_when_due = executor.launch, executor.launch_when_due
-        self._intake = Intake(
-            registry, backends, handles, rules, lanes, roster, exchange, config=config, clock=clock, launch=start
-        )
+        drafts = Drafts(registry, backends, handles, rules, clock=clock, uuid_generator=config.uuid_generator)
+        waiting = Waiting(registry, handles, roster, exchange)
+        self._intake = Intake(drafts, backends, handles, lanes, waiting, config=config, launch=start)
         self._admission = Admission(
             registry, handles, rules, completer, is_unwanted=desk.is_unwanted, launch=start_when_due, clock=clock
         )

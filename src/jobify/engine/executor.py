@@ -17,24 +17,19 @@ from functools import partial
 from typing import Any
 
 from jobify.clock import Clock
-from jobify.context import JobContext, Runnable
 from jobify.current import RUNNING
 from jobify.engine.alarm import Alarm
 from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.completer import Completer
-from jobify.engine.handles import Handles
+from jobify.engine.contexts import Contexts
 from jobify.engine.inputs import fetch_inputs
 from jobify.engine.roster import Roster
-from jobify.engine.verdict import outcome_of
 from jobify.exceptions import PayloadError
 from jobify.joboptions import Inputs, read_options
 from jobify.options import RunMode
 from jobify.registry import Registry
 from jobify.runners.badge import badge_of
 from jobify.runners.base import Call, Runner
-from jobify.schedule import ScheduleBuilder, Scheduler
-from jobify.settings import JobifyConfiguration
-from jobify.state import RequestState
 from jobify.status import JobStatus
 from jobify.types import UNSET
 
@@ -52,19 +47,15 @@ class Executor:
         runners: dict[RunMode, Runner],
         roster: Roster,
         completer: Completer,
-        handles: Handles,
+        contexts: Contexts,
         *,
-        scheduler: Scheduler,
-        config: JobifyConfiguration,
         clock: Clock,
         is_torn_down: Callable[[], bool],
     ) -> None:
         self._registry = registry
         self._runners = runners
         self._completer = completer
-        self._handles = handles
-        self._scheduler = scheduler
-        self._config = config
+        self._contexts = contexts
         self._clock = clock
         self._is_torn_down = is_torn_down
         self._attempts = roster.running
@@ -117,7 +108,7 @@ class Executor:
             if attempt.interruption is None and type(raised) is asyncio.CancelledError and self._is_torn_down():
                 attempt.interruption = Interruption.SHUTDOWN
         now = self._clock.now()
-        outcome = outcome_of(attempt, value, error, now=now, max_crashes=self._config.limits.max_crashes)
+        outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
         RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
         del self._attempts[attempt.id]
@@ -146,7 +137,7 @@ class Executor:
         if attempt.job is not None:
             attempt.job.status = JobStatus.RUNNING
         if attempt.endpoint.call is not None:
-            return attempt.endpoint.call(self._context(attempt))
+            return attempt.endpoint.call(self._contexts.of(attempt, partial(self._run, attempt)))
         return self._run(attempt, attempt.args, attempt.kwargs)
 
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
@@ -167,35 +158,6 @@ class Executor:
             return await self._runners[RunMode.PROCESS].run(call)
         finally:
             call.on_message = None  # the garbage collector does not see circles through an attempt
-
-    def _context(self, attempt: Attempt) -> JobContext:
-        """What middleware, handlers and INJECT parameters see."""
-        endpoint = attempt.endpoint
-        job = self._handles.of_attempt(attempt)
-        job.status = JobStatus.RUNNING
-        return JobContext(
-            job=job,
-            state=endpoint.state,
-            runnable=Runnable(
-                name=endpoint.name,
-                bound=endpoint.spec.bind(attempt.args, attempt.kwargs),
-                strategy=partial(self._run, attempt),
-                func_spec=endpoint.spec,
-                positional=len(attempt.args),
-            ),
-            request_state=RequestState(),
-            route_options=endpoint.options,
-            jobify_config=self._config,
-            schedule_builder=ScheduleBuilder(
-                name=endpoint.name,
-                func_spec=endpoint.spec,
-                options=endpoint.options,
-                scheduler=self._scheduler,
-                args=attempt.args,
-                kwargs=attempt.kwargs,
-            ),
-            app=self._config.app,
-        )
 
 
 def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:

@@ -12,7 +12,6 @@ from jobify.engine.news import News
 from jobify.engine.service import Periodic
 from jobify.records import Expired
 from jobify.retention import Retention
-from jobify.status import JobStatus
 
 __all__ = ("Expiry",)
 
@@ -45,5 +44,4 @@ class Expiry(Periodic):
 
     def _expire(self) -> list[Expired]:
         now = self._clock.now()
-        delete_at = self._retention.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
-        return self._backend.storage.expire(now=now, limit=_BATCH, delete_at=delete_at)
+        return self._backend.storage.expire(now=now, limit=_BATCH, delete_at=self._retention.cancelled_until(now))

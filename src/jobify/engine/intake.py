@@ -11,114 +11,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
-from itertools import chain
 from typing import Any, cast
 
-from msgspec import Struct
-
-from jobify.clock import Clock
 from jobify.context import OuterContext
 from jobify.engine.attempt import Attempt, Interruption
-from jobify.engine.backend import Backend, Backends, not_stored
-from jobify.engine.exchange import Exchange
+from jobify.engine.backend import Backend, Backends
+from jobify.engine.draft import Draft, Drafts
 from jobify.engine.handles import Handles
 from jobify.engine.lanes import Lanes, LaneSlots
-from jobify.engine.news import ORDER
-from jobify.engine.placing import Placement, options_with_origin, replace, standing
-from jobify.engine.roster import Roster
-from jobify.engine.rules import Rule, Rules
+from jobify.engine.placing import options_with_origin, standing
 from jobify.engine.submission import Submission
+from jobify.engine.waiting import Waiting
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
-from jobify.identifiers import text_ids
 from jobify.job import Job
 from jobify.outer import OuterCall, run_outer
 from jobify.records import JobRecord, NewJob
-from jobify.registry import Endpoint, Registry
 from jobify.schedule import Order, refused
 from jobify.settings import JobifyConfiguration
 from jobify.status import ENDED, JobStatus
-from jobify.types import Microseconds
 
-__all__ = ("Draft", "Intake")
-
-_SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
-
-
-class Draft(Struct, eq=False, gc=False):
-    """An order on its way to becoming a row; it gets the answer to its insert, also when nobody waits for that any
-    more.
-
-    (For ``gc=False`` see :class:`~jobify.schedule.Order`.)
-    """
-
-    intake: Intake
-    endpoint: Endpoint
-    backend: Backend
-    job: Job[Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    rule: Rule | None
-    now: Microseconds
-    due_at: Microseconds
-    lane: LaneSlots | None = None
-    """The lane that a slot is held in: the job is claimed by this process at birth."""
-    options: str | None = None
-    context: Context | None = None
-    """The context variables of the caller, for a job that starts at once."""
-    submission: Submission | None = None
-    payload: Any = None
-
-    def row(self) -> NewJob:
-        """The draft as a row: claimed by this process, or waiting."""
-        owner, rule, is_claimed = self.backend.owner, self.rule, self.lane is not None
-        return NewJob(
-            self.job.id,
-            self.endpoint.name,
-            self.endpoint.queue,
-            self.endpoint.priority,
-            _RUNNING if is_claimed else _SCHEDULED,
-            not is_claimed and self.due_at <= self.now,
-            self.due_at,
-            self.now,
-            self.payload,
-            None if rule is None else rule.text,
-            None if rule is None else self.due_at,
-            self.options,
-            owner,
-            owner if is_claimed else None,
-            1 if is_claimed else 0,
-            1 if is_claimed else 0,
-            self.now if is_claimed else None,
-            None,
-            None,
-        )
-
-    def attempt(self, lane: LaneSlots) -> Attempt:
-        """The first attempt of a job that was claimed at birth."""
-        return Attempt(
-            self.backend,
-            self.endpoint,
-            lane,
-            self.job.id,
-            self.due_at,
-            self.job,
-            origin=self.backend.owner,
-            args=self.args,
-            kwargs=self.kwargs,
-            context=self.context,
-        )
-
-    def __call__(self, answer: bool | Exception) -> None:
-        error = self.intake.act(self, answer)
-        submission, self.submission = self.submission, None
-        if submission is None or submission.done():
-            return  # its caller was cancelled, and the job is stored all the same
-        if error is None:
-            submission.set_result(self.job)
-        else:
-            submission.set_exception(error)
+__all__ = ("Intake",)
 
 
 class Intake:
@@ -126,29 +40,22 @@ class Intake:
 
     def __init__(
         self,
-        registry: Registry,
+        drafts: Drafts,
         backends: Backends,
         handles: Handles,
-        rules: Rules,
         lanes: Lanes,
-        roster: Roster,
-        exchange: Exchange,
+        waiting: Waiting,
         *,
         config: JobifyConfiguration,
-        clock: Clock,
         launch: Callable[[Attempt], None],
     ) -> None:
-        self._registry = registry
+        self._drafts = drafts
         self._backends = backends
         self._handles = handles
-        self._rules = rules
         self._lanes = lanes
-        self._roster = roster
-        self._exchange = exchange
+        self._waiting = waiting
         self._config = config
-        self._clock = clock
         self._launch = launch
-        self._new_id = text_ids(config.uuid_generator)
         self._loop = asyncio.get_running_loop()
         self.is_draining = False
         """Store what is asked for, start nothing."""
@@ -173,7 +80,7 @@ class Intake:
         if _running_loop() is not self._loop:
             return self._submit_here(order)
         try:
-            draft = self._draft(order)
+            draft = self._drafts.make(order, self)
             if draft.endpoint.outer:
                 return self._through_middleware(draft, order)
             return self._place(draft, order)
@@ -208,30 +115,11 @@ class Intake:
         if any(record.status not in ENDED for record in records):
             raise DuplicateJobError(job_id)
 
-    def _draft(self, order: Order) -> Draft:
-        endpoint = self._registry.get(order.name)
-        if endpoint is None:
-            raise ApplicationStateError(
-                operation=f"schedule {order.name!r}",
-                reason="The task was added after the app had started.",
-                solution="Register all tasks and routers before the start.",
-            )
-        now = self._clock.now()
-        rule = None if order.cron is None else self._rules.of_cron(order.cron)
-        if rule is not None:
-            due_at = self._rules.first_due(rule, now=now)
-        else:
-            due_at = now if order.due_at is None else order.due_at
-        job_id = order.job_id if order.job_id is not None else self._new_id()
-        job = self._handles.make(job_id, due_at, JobStatus.PENDING)
-        backend = self._backends.of(endpoint)
-        return Draft(self, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at)
-
     # -- storing -------------------------------------------------------------------------------------------------------
 
     def _insert(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Ask for the insert; the draft gets the answer."""
-        draft.payload = self._encode(draft)
+        draft.encode()
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
@@ -245,23 +133,13 @@ class Intake:
         draft.backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
         return cast("Coroutine[Any, Any, Job[Any]]", submission)  # it is one by its methods, not by its class
 
-    def _encode(self, draft: Draft) -> Any:
-        try:
-            return draft.backend.codec.encode_call(draft.args, draft.kwargs, draft.endpoint.types)
-        except PayloadError as error:
-            raise not_stored(draft.endpoint, error) from error
-
     @staticmethod
     def _detach(draft: Draft, lane: LaneSlots) -> None:
-        """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
-        and dicts meanwhile."""
-        if draft.backend.frozen.issuperset(map(type, chain(draft.args, draft.kwargs.values()))):
-            return
         try:
-            draft.args, draft.kwargs = draft.backend.codec.decode_call(draft.payload, draft.endpoint.types)
-        except PayloadError as error:
+            draft.detach()
+        except PayloadError:
             lane.release()
-            raise not_stored(draft.endpoint, error) from error
+            raise
 
     def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
         """Act on the answer to an insert; the error that its caller is to get, if it failed."""
@@ -277,20 +155,13 @@ class Intake:
                 attempt.interruption = Interruption.SHUTDOWN
             self._launch(attempt)
         else:
-            self._remember(draft)
+            self._waiting.add(draft)
         return None
 
     def _answered(self) -> None:
         self._under_way -= 1
         if not self._under_way:
             self._is_quiet.set()
-
-    def _remember(self, draft: Draft) -> None:
-        """A job that waits: show its schedule, and let the dispatcher know when it is due."""
-        if draft.rule is not None:
-            self._handles.show_schedule(draft.job, draft.rule, 0, 0)
-        self._handles.add(draft.job)
-        self._exchange.expect(draft.backend, draft.due_at)
 
     # -- replacing -----------------------------------------------------------------------------------------------------
 
@@ -305,35 +176,10 @@ class Intake:
     async def _replace(self, draft: Draft, order: Order) -> Job[Any]:
         self._under_way += 1
         try:
-            storage = draft.backend.storage
-            draft.payload = self._encode(draft)
-            place = partial(replace, storage, draft.row(), known=self._registry, is_force=order.is_force)
-            draft.job = self._show(draft, await draft.backend.gate.call(place, news=ORDER))
-            return draft.job
+            draft.encode()
+            return await self._waiting.replace(draft, is_force=order.is_force)
         finally:
             self._answered()
-
-    def _show(self, draft: Draft, placement: Placement) -> Job[Any]:
-        """The handle that the user already has, brought up to date; or the new one."""
-        attempt = self._roster.find(draft.job.id)
-        job = self._handles.find(draft.job.id) or (attempt.job if attempt is not None else None)
-        job = job if job is not None and not job.is_done() else draft.job
-        draft.job = job
-        record = placement.record
-        if placement.is_unchanged and record is not None:
-            return self._handles.of_record(record)
-        if attempt is not None and record is not None and attempt.holds(record):
-            attempt.is_replaced = True
-        is_running = record is not None and record.status == JobStatus.RUNNING
-        if attempt is None or attempt.is_replaced:  # else the new job is running already
-            job.move(placement.due_at, JobStatus.RUNNING if is_running else JobStatus.SCHEDULED)
-        if draft.rule is None:
-            job.unbind_cron_context()
-        else:
-            self._handles.show_schedule(job, draft.rule, *placement.progress)
-        self._handles.add(job)
-        self._exchange.expect(draft.backend, placement.due_at)
-        return job
 
     # -- outer middleware ----------------------------------------------------------------------------------------------
 

@@ -11,11 +11,10 @@ from jobify.engine.roster import Roster
 from jobify.job import Job
 from jobify.records import JobQuery
 from jobify.registry import Registry
-from jobify.status import ENDED, JobStatus
+from jobify.status import UNFINISHED
 
 __all__ = ("Overview",)
 
-_ACTIVE = tuple(status.value for status in JobStatus if status not in ENDED)
 _PAGE = 1000
 
 
@@ -38,7 +37,7 @@ class Overview:
             return self._handles.of_attempt(attempt)
         for backend in self._backends:
             for record in backend.storage.get((job_id,)):
-                if record.status in _ACTIVE and record.task in self._registry:
+                if record.status in UNFINISHED and record.task in self._registry:
                     return self._handles.of_record(record)
         return None
 
@@ -46,7 +45,7 @@ class Overview:
         """The handles of all jobs that are waiting or running."""
         found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._roster}
         for backend in self._backends:
-            query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=_PAGE)
+            query = JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=_PAGE)
             while records := backend.storage.find(query):
                 for record in records:
                     if record.id not in found:
@@ -56,7 +55,7 @@ class Overview:
 
     async def has_active(self) -> bool:
         """Whether any job is waiting or running, here or elsewhere."""
-        query = JobQuery(statuses=_ACTIVE, tasks=tuple(self._registry), limit=1)
+        query = JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=1)
         for backend in self._backends:
             if await backend.gate.tend(partial(backend.storage.find, query)):
                 return True

@@ -16,13 +16,13 @@ from jobify.engine.backend import Backend
 from jobify.engine.service import Service
 from jobify.records import JobQuery
 from jobify.registry import Registry
-from jobify.status import ENDED, JobStatus
+from jobify.status import UNFINISHED
 
 __all__ = ("UnknownTasks",)
 
 log = logging.getLogger("jobify.engine")
 
-_UNFINISHED = JobQuery(statuses=tuple(status.value for status in JobStatus if status not in ENDED))
+_UNFINISHED = JobQuery(statuses=UNFINISHED)
 
 
 class UnknownTasks(Service):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from typing import Any
 
@@ -52,13 +51,6 @@ class ProcessRunner:
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
-
-    async def check(self, addresses: Iterable[Address]) -> None:
-        """Start a child and have it find these functions, before anything depends on it.
-
-        ProcessStartError, or what importing a module raises there, or ConfigurationError for a name that is not there.
-        """
-        await self.run(Call(child.check, (tuple(addresses),)))
 
     async def run(self, call: Call) -> Any:
         address, request = _request(call)

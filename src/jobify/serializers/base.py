@@ -17,7 +17,7 @@ your own needs nothing else, and no base class::
 
 ``restores_types`` is the one thing it may declare. True: it gives back every value with its type, so arguments reach
 it as they are. False, or absent: it knows plain data only, so arguments that have an annotation are converted first
-(see :mod:`jobify.codec`). Whatever ``dumpb`` or ``loadb`` raises reaches the caller as a
+(see :mod:`jobify.serializers.codec`). Whatever ``dumpb`` or ``loadb`` raises reaches the caller as a
 :class:`~jobify.exceptions.PayloadError`.
 """
 

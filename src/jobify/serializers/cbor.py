@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
-from typing import Any, Final
+from typing import Any
 
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
-from jobify.serializers.difference import require_same
+from jobify.serializers.difference import OTHER_WAYS, require_same
 from jobify.serializers.plain import is_plain
 
 __all__ = ("CBORSerializer",)
-
-_ADVICE: Final = "Use ExtendedJSONSerializer, or annotate the parameter and give the app a dumper and a loader."
 
 
 class CBORSerializer(Serializer):
@@ -108,7 +106,7 @@ class CBORSerializer(Serializer):
 
     def _try_out(self, data: Any, encoded: bytes) -> None:
         if not is_plain(data):
-            require_same(data, self.loadb(encoded), _ADVICE)
+            require_same(data, self.loadb(encoded), OTHER_WAYS)
         elif len(encoded) > self._max_depth:  # a level of nesting takes a byte: shorter data cannot be too deep
             self.loadb(encoded)
 

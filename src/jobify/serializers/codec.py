@@ -163,12 +163,8 @@ class Codec:
         """The bytes of a value that a task publishes on its way."""
         return self._dumpb(value, _as_it_is)
 
-    def decode_value(self, data: bytes) -> Any:
-        """What a task published."""
-        return self._loadb(data)
-
     def decode_result(self, data: bytes, tp: Any = Any) -> Any:
-        """What a task returned."""
+        """What a task returned; or, without ``tp``, what it published."""
         value = self._loadb(data)
         return self._load(value, tp, "result") if self._converts else value
 

@@ -16,10 +16,13 @@ from typing import Any, Final
 
 from jobify.serializers.base import RefusedValueError
 
-__all__ = ("require_same",)
+__all__ = ("OTHER_WAYS", "require_same")
 
 _ABSENT: Final = object()
 _NUMBERS: Final = (float, complex, Decimal)  # repr tells -0.0, nan and 1.10 from their look-alikes
+
+OTHER_WAYS: Final = "Use ExtendedJSONSerializer, or annotate the parameter and give the app a dumper and a loader."
+"""What to do about a value that a serializer does not bring back as it was."""
 
 
 def require_same(given: Any, restored: Any, advice: str) -> None:

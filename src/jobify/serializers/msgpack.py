@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
-from jobify.serializers.difference import require_same
+from jobify.serializers.difference import OTHER_WAYS, require_same
 from jobify.serializers.plain import is_plain
 
 __all__ = ("MsgpackSerializer",)
-
-_ADVICE: Final = "Use ExtendedJSONSerializer, or annotate the parameter and give the app a dumper and a loader."
 
 
 class MsgpackSerializer(Serializer):
@@ -100,7 +98,7 @@ class MsgpackSerializer(Serializer):
         try:
             encoded: bytes = self._packb(data, **self._packing)
             if self._checked and (self._limited or not is_plain(data)):
-                require_same(data, self.loadb(encoded), _ADVICE)
+                require_same(data, self.loadb(encoded), OTHER_WAYS)
         except PayloadError:
             raise
         except Exception as error:

@@ -32,6 +32,3 @@ class ObjectCodec:
 
     def encode_value(self, value: Any) -> Any:
         return value
-
-    def decode_value(self, data: Any) -> Any:
-        return data

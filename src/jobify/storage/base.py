@@ -5,8 +5,9 @@ atomic step; everything the engine promises rests on the sentences below. ``jobi
 every one of them, for any storage, a user's own included.
 
 **Plain and synchronous.** A storage is ordinary blocking code; one transaction per call. It never sees an event loop.
-:class:`jobify.engine.gate.Gate` gives it a thread of its own, makes it awaitable, and lets all calls that arrive while
-one transaction runs share the next one (*group commit*). So a storage must accept batches and need not be asynchronous.
+:class:`jobify.engine.threadgate.ThreadGate` gives it a thread of its own, makes it awaitable, and lets all calls that
+arrive while one transaction runs share the next one (*group commit*). So a storage must accept batches and need not be
+asynchronous.
 
 **Threads.** The writing methods are called by one thread at a time, one that may wait (or see ``on_the_spot``). The
 reading methods (those below "reading", and ``owners``) may be called by any thread at any time, also while a

@@ -1,12 +1,13 @@
-"""Why a job was cancelled that no user cancelled: what stands in ``error`` of its row, the same in all storages."""
+"""Why a job ended that nobody has ended: what stands in ``error`` of its row, the same in all storages."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from jobify.exceptions import JobLostError
 from jobify.status import JobStatus
 
-__all__ = ("EXPIRED", "dependency_deleted", "dependency_ended")
+__all__ = ("EXPIRED", "dependency_deleted", "dependency_ended", "lost_for_good")
 
 EXPIRED: Final = "expired"
 """It waited longer than it was allowed to."""
@@ -28,3 +29,8 @@ def dependency_ended(id: str, status: str, error: str | None) -> str:
 def dependency_deleted(id: str) -> str:
     """The reason of a job that waited for ``id``, which was deleted while it waited, too."""
     return f"dependency {id} was deleted"
+
+
+def lost_for_good(id: str, crashes: int) -> str:
+    """The reason of a job that took so many processes down, and gets no other one."""
+    return f"{JobLostError.__name__}: {JobLostError(id, crashes)}"

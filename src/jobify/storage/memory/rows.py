@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jobify.exceptions import JobLostError
 from jobify.records import (
     AttemptRecord,
     Claim,
@@ -16,8 +15,8 @@ from jobify.records import (
     Report,
     Settlement,
 )
-from jobify.status import ENDED, Event, JobStatus, Lost
-from jobify.storage.reasons import EXPIRED
+from jobify.status import ENDED, FAILURES, Event, JobStatus, Lost
+from jobify.storage.reasons import EXPIRED, lost_for_good
 from jobify.types import Microseconds
 
 __all__ = (
@@ -54,7 +53,6 @@ __all__ = (
 SCHEDULED, RUNNING, SUCCESS = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value, JobStatus.SUCCESS.value
 _CANCELLED, _FAILED = JobStatus.CANCELLED.value, JobStatus.FAILED.value
 _ENDED = frozenset(status.value for status in ENDED)
-_RETRIABLE = _ENDED - {SUCCESS, _CANCELLED}
 
 NO_PROGRESS = Progress(0, 0)
 
@@ -111,7 +109,7 @@ def is_tied(row: Row, tie: Tie) -> bool:
 
 def can_be_retried(row: Row) -> bool:
     """Whether it has ended, and neither well nor because somebody wanted it to."""
-    return row.record.status in _RETRIABLE
+    return row.record.status in FAILURES
 
 
 def new(seq: int, job: NewJob, progress: Progress = NO_PROGRESS) -> Row:
@@ -243,9 +241,9 @@ def lost(row: Row, now: Microseconds) -> Row:
 
 def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
     """A job that took too many processes down."""
-    error = JobLostError(row.record.id, row.record.crashes)
     delete_at = delete_at if row.record.rule is None else None
-    row = _ended(row, _FAILED, f"{type(error).__name__}: {error}", finished_at=now, delete_at=delete_at)
+    reason = lost_for_good(row.record.id, row.record.crashes)
+    row = _ended(row, _FAILED, reason, finished_at=now, delete_at=delete_at)
     return _changed(row, is_dead=True)
 
 

@@ -18,8 +18,9 @@ from typing import NamedTuple
 from jobify.status import ENDED, JobStatus
 from jobify.storage.reasons import dependency_deleted, dependency_ended
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.rows import listed
-from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
+from jobify.storage.sqlite.statements import chunks, row_values, sql
 from jobify.types import Microseconds
 
 __all__ = ("forget_parents", "spread", "spread_deletion")
@@ -85,26 +86,19 @@ def spread_deletion(
 def forget_parents(database: Database, ids: Sequence[str]) -> None:
     """These jobs make room for others of the same ids, which depend on nothing."""
     _let_go(database, [job.seq for job in _linked(database, ids) if job.has_kept])
-    _write(database, "forget_parents", ids)
+    write_ids(database, "forget_parents", ids)
 
 
 def _linked(database: Database, ids: Sequence[str]) -> list[_Linked]:
-    found = []
-    for some in chunks(ids):
-        size, values = id_values(some)
-        found += [_Linked._make(row) for row in listed(database.row(sql("linked", ids=size), values)[0])]
-    return found
+    return [_Linked._make(row) for row in rows_of_ids(database, "linked", ids)]
 
 
 def _unblock(database: Database, parents: Sequence[int]) -> set[str]:
     """These have succeeded; the ids of those on which one depends that waits for nothing else any more."""
-    freeing: set[str] = set()
-    for some in chunks(parents):
-        size, values = id_values(some)
-        database.write(sql("unblock", ids=size), values)
-        freeing.update(listed(database.row(sql("freeing", ids=size), values)[0]))
+    write_ids(database, "unblock", parents)
+    freeing = rows_of_ids(database, "freeing", parents)
     _close(database, parents)
-    return freeing
+    return set(freeing)
 
 
 def _cancel_dependents(database: Database, parent: _Linked, why: _Why) -> bool:
@@ -127,16 +121,10 @@ def _cancelled(job: _Doomed, root: _Linked, why: _Why) -> tuple[object, ...]:
 
 
 def _close(database: Database, parents: Sequence[int]) -> None:
-    _write(database, "close_dependencies", parents)
-    _write(database, "unmark_parents", parents)
+    write_ids(database, "close_dependencies", parents)
+    write_ids(database, "unmark_parents", parents)
 
 
 def _let_go(database: Database, heirs: Sequence[int]) -> None:
-    _write(database, "let_go", heirs)
-    _write(database, "unmark_heirs", heirs)
-
-
-def _write(database: Database, statement: str, ids: Sequence[int] | Sequence[str]) -> None:
-    for some in chunks(ids):
-        size, values = id_values(some)
-        database.write(sql(statement, ids=size), values)
+    write_ids(database, "let_go", heirs)
+    write_ids(database, "unmark_heirs", heirs)

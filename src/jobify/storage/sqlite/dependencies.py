@@ -10,8 +10,8 @@ from jobify.records import NewJob
 from jobify.status import ENDED, JobStatus
 from jobify.storage.reasons import dependency_ended
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import listed
-from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
+from jobify.storage.sqlite.ids import rows_of_ids, write_ids
+from jobify.storage.sqlite.statements import chunks, row_values, sql
 from jobify.types import Microseconds
 
 __all__ = ("Standing", "connect", "standings")
@@ -31,12 +31,7 @@ class Standing(NamedTuple):
 def standings(database: Database, jobs: Sequence[NewJob]) -> dict[str, Standing]:
     """How the parents of these jobs stand, those that exist."""
     parents = list(dict.fromkeys(parent for job in jobs for parent in job.parents))
-    found = {}
-    for some in chunks(parents):
-        size, values = id_values(some)
-        for id, *standing in listed(database.row(sql("standings", ids=size), values)[0]):
-            found[id] = Standing._make(standing)
-    return found
+    return {id: Standing._make(standing) for id, *standing in rows_of_ids(database, "standings", parents)}
 
 
 def connect(database: Database, jobs: Sequence[NewJob], known: dict[str, Standing]) -> None:
@@ -84,9 +79,7 @@ class _Links:
             for some in chunks(lines):
                 rows, values = row_values(some)
                 database.write(sql(statement, rows=rows), values)
-        for ids in chunks(list(self._parents)):
-            size, values = id_values(ids)
-            database.write(sql("mark_parents", ids=size), values)
+        write_ids(database, "mark_parents", list(self._parents))
 
 
 def _known(job: NewJob, parent: str, known: dict[str, Standing]) -> Standing:

@@ -6,14 +6,14 @@ from enum import Enum, auto
 from typing import Any
 
 from jobify.records import JobQuery
-from jobify.status import ENDED, JobStatus
+from jobify.status import ENDED, UNFINISHED, JobStatus
 from jobify.storage.sqlite.statements import id_values, sql
 
 __all__ = ("Crowd", "crowd_of", "filters_of", "page_of")
 
 _RUNNING = frozenset({JobStatus.RUNNING.value})
 _ENDED = frozenset(status.value for status in ENDED)
-_LIVE = frozenset(status.value for status in JobStatus) - _ENDED
+_LIVE = frozenset(UNFINISHED)
 _UNSUCCESSFUL = _ENDED - {JobStatus.SUCCESS.value}
 _LARGEST = 2**63 - 1
 

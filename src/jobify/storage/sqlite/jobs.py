@@ -13,6 +13,7 @@ from jobify.storage.sqlite.cascades import forget_parents, spread, spread_deleti
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.dependencies import connect, standings
 from jobify.storage.sqlite.failures import ClaimLost
+from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.pending import drop_cancels, end_cancelled, replace_with_successors
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import (
@@ -93,20 +94,11 @@ class Jobs:
 
     def _taken(self, name: str, words: Sequence[str]) -> set[str]:
         """Those of ``words`` that belong to jobs which have not ended."""
-        return {
-            word
-            for some in chunks(words)
-            for size, values in [id_values(some)]
-            for word in listed(self._database.row(sql(name, ids=size), values)[0])
-        }
+        return set(rows_of_ids(self._database, name, words))
 
     def _write_ids(self, name: str, ids: Sequence[str]) -> int:
         """Run statement ``name`` for jobs, any number; how many rows it changed."""
-        return sum(
-            self._database.write(sql(name, ids=size), values)
-            for some in chunks(ids)
-            for size, values in [id_values(some)]
-        )
+        return write_ids(self._database, name, ids)
 
     # -- put, move -----------------------------------------------------------------------------------------------------
 
@@ -216,9 +208,7 @@ class Jobs:
         with self._database.atomic():
             expired = self._expired(now, limit)
             ids = [job.id for job in expired]
-            for some in chunks(ids):
-                size, values = id_values(some)
-                self._database.write(sql("cancel_waiting", ids=size), [EXPIRED, now, delete_at, *values])
+            write_ids(self._database, "cancel_waiting", ids, before=[EXPIRED, now, delete_at])
             spread(self._database, ids)
         return expired
 

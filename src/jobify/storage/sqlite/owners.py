@@ -8,9 +8,10 @@ import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobify.exceptions import JobLostError, StorageUnavailableError
+from jobify.exceptions import StorageUnavailableError
 from jobify.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.status import JobStatus, Lost
+from jobify.storage.reasons import lost_for_good
 from jobify.storage.sqlite.bell import Address, DatagramBell
 from jobify.storage.sqlite.cascades import spread
 from jobify.storage.sqlite.database import Database
@@ -218,8 +219,7 @@ class Owners:
         return [Recovered(job.id, job.task, job.status, job.origin) for job in held]
 
     def _quarantine(self, job: _Held, *, now: Microseconds, delete_at: Microseconds | None) -> None:
-        error = JobLostError(job.id, job.crashes + 1)
-        self._database.write(sql("quarantine"), (f"{type(error).__name__}: {error}", now, delete_at, job.id))
+        self._database.write(sql("quarantine"), (lost_for_good(job.id, job.crashes + 1), now, delete_at, job.id))
 
     def _remove(self, owners: Sequence[int]) -> None:
         size, ids = id_values(owners)

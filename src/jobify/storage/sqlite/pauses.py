@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import listed
-from jobify.storage.sqlite.statements import chunks, id_values, sql
+from jobify.storage.sqlite.ids import rows_of_ids, write_ids
+from jobify.storage.sqlite.statements import sql
 from jobify.types import Microseconds
 
 __all__ = ("Pauses",)
@@ -26,14 +26,9 @@ class Pauses:
 
     def _change(self, ids: Sequence[str], which: str, statement: str, how: list[int]) -> list[bool]:
         """Change those of the jobs for which ``which`` asks; for each job, whether it is one of them."""
-        found: set[str] = set()
         with self._database.atomic():
-            for some in chunks(list(dict.fromkeys(ids))):
-                size, values = id_values(some)
-                these = listed(self._database.row(sql(which, ids=size), values)[0])
-                size, values = id_values(these)
-                self._database.write(sql(statement, ids=size), [*how, *values])
-                found.update(these)
+            found = set(rows_of_ids(self._database, which, list(dict.fromkeys(ids))))
+            write_ids(self._database, statement, list(found), before=how)
         return [id in found for id in ids]
 
     def pause_queue(self, queue: str) -> None:

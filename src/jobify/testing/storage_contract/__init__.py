@@ -15,6 +15,7 @@ whose ``is_shared`` is false leaves :class:`SharedStorageContract` out.
 import pytest
 
 _PARTS = (
+    "cascading",
     "claiming",
     "depending",
     "ending",
@@ -35,7 +36,8 @@ _PARTS = (
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402 - after the lines above
+from jobify.testing.storage_contract.cascading import CascadeContract  # noqa: E402 - after the lines above
+from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402
 from jobify.testing.storage_contract.depending import DependencyContract  # noqa: E402
 from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
 from jobify.testing.storage_contract.expiring import ExpiryContract  # noqa: E402
@@ -61,6 +63,7 @@ class StorageContract(
     ProfileContract,
     WriteContract,
     DependencyContract,
+    CascadeContract,
     RelationContract,
     UniqueContract,
     ClaimContract,

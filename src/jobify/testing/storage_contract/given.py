@@ -97,16 +97,6 @@ def job(id: str, **fields: Any) -> NewJob:
         due_at=due_at,
         created_at=NOW,
         payload=b'{"args": []}',
-        rule=None,
-        offset_at=None,
-        options=None,
-        origin=None,
-        owner=None,
-        fence=0,
-        attempt=0,
-        started_at=None,
-        unique_key=None,
-        expires_at=None,
     )
     return usual._replace(**fields)
 

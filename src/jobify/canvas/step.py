@@ -1,0 +1,98 @@
+"""The parts of a workflow, and parts one after the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from jobify.canvas.plan import START, Output, Plan
+from jobify.exceptions import ConfigurationError
+from jobify.result import JobResult
+
+__all__ = ("Step", "chain", "steps_of")
+
+
+class Step(ABC):
+    """A part of a workflow, or a whole one. Immutable."""
+
+    def __or__(self, other: Step) -> chain:
+        return chain(self, other)
+
+    @abstractmethod
+    def add_to(self, plan: Plan, feed: Output) -> Output:
+        """Add the jobs of this step, which gets ``feed``; what it hands on."""
+
+    def apply(self) -> Any:
+        """Store all jobs in one transaction, and return the handle of the last one (of a group: a list of handles).
+
+        Waits for no job. What is wrong with any step is raised here, and nothing is stored then: TypeError,
+        ConfigurationError, PayloadError, StorageUnavailableError.
+        """
+        plan, output = self._plan()
+        if plan.submitter is None:
+            return []
+        return _handles(plan.submitter.submit(plan.requests), output)
+
+    async def aapply(self) -> Any:
+        """:meth:`apply`, without blocking the event loop."""
+        plan, output = self._plan()
+        if plan.submitter is None:
+            return []
+        return _handles(await plan.submitter.asubmit(plan.requests), output)
+
+    def _plan(self) -> tuple[Plan, Output]:
+        plan = Plan()
+        return plan, self.add_to(plan, START)
+
+
+class chain(Step):
+    """Steps one after the other; each gets the result of the one before it as its first argument.
+
+    After a group comes a chord: the next step gets the list of the group's results. A group after a step: each of its
+    members gets that step's result. ``a.s() | b.s()`` is the same as ``chain(a.s(), b.s())``.
+
+    ``apply()`` returns the handle of the last job; where a group comes last, the list of its handles.
+    """
+
+    def __init__(self, *steps: Step | Iterable[Step]) -> None:
+        self.steps = _flat(steps_of(steps, "chain"))
+        if not self.steps:
+            raise ConfigurationError("A chain without steps does nothing. Give it signatures: chain(task.s(...), ...).")
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.steps))
+
+    def add_to(self, plan: Plan, feed: Output) -> Output:
+        """See :class:`~jobify.canvas.step.Step`."""
+        for step in self.steps:
+            feed = step.add_to(plan, feed)
+        return feed
+
+    def delay(self) -> Any:
+        """Short for :meth:`apply`."""
+        return self.apply()
+
+
+def _handles(results: list[JobResult[Any]], output: Output) -> Any:
+    handles = [results[place] for place in output.places]
+    return handles if output.is_list else handles[0]
+
+
+def steps_of(given: tuple[Step | Iterable[Step], ...], what: str) -> tuple[Step, ...]:
+    """``(a, b)``, or the parts of the one iterable that was given."""
+    parts: Iterable[Any] = given
+    if len(given) == 1 and not isinstance(given[0], Step):
+        parts = given[0]
+    steps = tuple(parts) if isinstance(parts, Iterable) else (parts,)
+    for step in steps:
+        if not isinstance(step, Step):
+            raise ConfigurationError(
+                f"A {what} is made of signatures and of other workflows, not of {step!r}. Did you mean task.s(...)?"
+            )
+    return steps
+
+
+def _flat(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """A chain of chains is one chain, however long it has grown by ``|``."""
+    return tuple(part for step in steps for part in (step.steps if isinstance(step, chain) else (step,)))

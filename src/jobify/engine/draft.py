@@ -1,0 +1,170 @@
+"""An order on its way to becoming a row."""
+
+from __future__ import annotations
+
+from contextvars import Context
+from itertools import chain
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from jobify.clock import Clock
+from jobify.engine.attempt import Attempt
+from jobify.engine.backend import Backend, Backends, not_stored
+from jobify.engine.handles import Handles
+from jobify.engine.lanes import LaneSlots
+from jobify.engine.rules import Rule, Rules
+from jobify.engine.submission import Submission
+from jobify.exceptions import ApplicationStateError, PayloadError
+from jobify.identifiers import text_ids
+from jobify.job import Job
+from jobify.records import NewJob
+from jobify.registry import Endpoint, Registry
+from jobify.schedule import Order
+from jobify.status import JobStatus
+from jobify.types import Microseconds, UUIDGenerator
+
+__all__ = ("Draft", "Drafts")
+
+_SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
+
+
+class Taker(Protocol):
+    """Who acts on the answer to an insert."""
+
+    def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
+        """What the caller of the order is to get: an error, or None for the handle."""
+        ...
+
+
+class Draft(Struct, eq=False, gc=False):
+    """An order on its way to becoming a row; it gets the answer to its insert, also when nobody waits for that any
+    more.
+
+    (For ``gc=False`` see :class:`~jobify.schedule.Order`.)
+    """
+
+    taker: Taker
+    endpoint: Endpoint
+    backend: Backend
+    job: Job[Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    rule: Rule | None
+    now: Microseconds
+    due_at: Microseconds
+    lane: LaneSlots | None = None
+    """The lane that a slot is held in: the job is claimed by this process at birth."""
+    options: str | None = None
+    context: Context | None = None
+    """The context variables of the caller, for a job that starts at once."""
+    submission: Submission | None = None
+    payload: Any = None
+
+    def row(self) -> NewJob:
+        """The draft as a row: claimed by this process, or waiting."""
+        owner, rule, is_claimed = self.backend.owner, self.rule, self.lane is not None
+        return NewJob(
+            self.job.id,
+            self.endpoint.name,
+            self.endpoint.queue,
+            self.endpoint.priority,
+            _RUNNING if is_claimed else _SCHEDULED,
+            not is_claimed and self.due_at <= self.now,
+            self.due_at,
+            self.now,
+            self.payload,
+            None if rule is None else rule.text,
+            None if rule is None else self.due_at,
+            self.options,
+            owner,
+            owner if is_claimed else None,
+            1 if is_claimed else 0,
+            1 if is_claimed else 0,
+            self.now if is_claimed else None,
+            None,
+            None,
+        )
+
+    def encode(self) -> None:
+        """Make the payload; PayloadError says that nothing was stored."""
+        try:
+            self.payload = self.backend.codec.encode_call(self.args, self.kwargs, self.endpoint.types)
+        except PayloadError as error:
+            raise not_stored(self.endpoint, error) from error
+
+    def detach(self) -> None:
+        """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
+        and dicts meanwhile."""
+        if self.backend.frozen.issuperset(map(type, chain(self.args, self.kwargs.values()))):
+            return
+        try:
+            self.args, self.kwargs = self.backend.codec.decode_call(self.payload, self.endpoint.types)
+        except PayloadError as error:
+            raise not_stored(self.endpoint, error) from error
+
+    def attempt(self, lane: LaneSlots) -> Attempt:
+        """The first attempt of a job that was claimed at birth."""
+        return Attempt(
+            self.backend,
+            self.endpoint,
+            lane,
+            self.job.id,
+            self.due_at,
+            self.job,
+            origin=self.backend.owner,
+            args=self.args,
+            kwargs=self.kwargs,
+            context=self.context,
+        )
+
+    def __call__(self, answer: bool | Exception) -> None:
+        error = self.taker.act(self, answer)
+        submission, self.submission = self.submission, None
+        if submission is None or submission.done():
+            return  # its caller was cancelled, and the job is stored all the same
+        if error is None:
+            submission.set_result(self.job)
+        else:
+            submission.set_exception(error)
+
+
+class Drafts:
+    """Makes drafts of orders."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        backends: Backends,
+        handles: Handles,
+        rules: Rules,
+        *,
+        clock: Clock,
+        uuid_generator: UUIDGenerator,
+    ) -> None:
+        self._registry = registry
+        self._backends = backends
+        self._handles = handles
+        self._rules = rules
+        self._clock = clock
+        self._new_id = text_ids(uuid_generator)
+
+    def make(self, order: Order, taker: Taker) -> Draft:
+        """The draft of an order whose arguments have been checked."""
+        endpoint = self._registry.get(order.name)
+        if endpoint is None:
+            raise ApplicationStateError(
+                operation=f"schedule {order.name!r}",
+                reason="The task was added after the app had started.",
+                solution="Register all tasks and routers before the start.",
+            )
+        now = self._clock.now()
+        rule = None if order.cron is None else self._rules.of_cron(order.cron)
+        if rule is not None:
+            due_at = self._rules.first_due(rule, now=now)
+        else:
+            due_at = now if order.due_at is None else order.due_at
+        job_id = order.job_id if order.job_id is not None else self._new_id()
+        job = self._handles.make(job_id, due_at, JobStatus.PENDING)
+        backend = self._backends.of(endpoint)
+        return Draft(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at)

@@ -1,0 +1,66 @@
+"""Jobs that were stored to wait, as this process knows them: by their handles, and by when they are due."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from jobify.engine.draft import Draft
+from jobify.engine.exchange import Exchange
+from jobify.engine.handles import Handles
+from jobify.engine.news import ORDER
+from jobify.engine.placing import Placement, replace
+from jobify.engine.roster import Roster
+from jobify.job import Job
+from jobify.registry import Registry
+from jobify.status import JobStatus
+
+__all__ = ("Waiting",)
+
+
+class Waiting:
+    """Shows what an order has put into a storage, and lets the dispatcher know when it is due."""
+
+    def __init__(self, registry: Registry, handles: Handles, roster: Roster, exchange: Exchange) -> None:
+        self._registry = registry
+        self._handles = handles
+        self._roster = roster
+        self._exchange = exchange
+
+    def add(self, draft: Draft) -> None:
+        """It was inserted."""
+        if draft.rule is not None:
+            self._handles.show_schedule(draft.job, draft.rule, 0, 0)
+        self._handles.add(draft.job)
+        self._exchange.expect(draft.backend, draft.due_at)
+
+    async def replace(self, draft: Draft, *, is_force: bool) -> Job[Any]:
+        """Put it in the place of the job that has its id, if there is one; the handle.
+
+        See :func:`jobify.engine.placing.replace`.
+        """
+        place = partial(replace, draft.backend.storage, draft.row(), known=self._registry, is_force=is_force)
+        draft.job = self._show(draft, await draft.backend.gate.call(place, news=ORDER))
+        return draft.job
+
+    def _show(self, draft: Draft, placement: Placement) -> Job[Any]:
+        """The handle that the user already has, brought up to date; or the new one."""
+        attempt = self._roster.find(draft.job.id)
+        job = self._handles.find(draft.job.id) or (attempt.job if attempt is not None else None)
+        job = job if job is not None and not job.is_done() else draft.job
+        draft.job = job
+        record = placement.record
+        if placement.is_unchanged and record is not None:
+            return self._handles.of_record(record)
+        if attempt is not None and record is not None and attempt.holds(record):
+            attempt.is_replaced = True
+        is_running = record is not None and record.status == JobStatus.RUNNING
+        if attempt is None or attempt.is_replaced:  # else the new job is running already
+            job.move(placement.due_at, JobStatus.RUNNING if is_running else JobStatus.SCHEDULED)
+        if draft.rule is None:
+            job.unbind_cron_context()
+        else:
+            self._handles.show_schedule(job, draft.rule, *placement.progress)
+        self._handles.add(job)
+        self._exchange.expect(draft.backend, placement.due_at)
+        return job

@@ -1,0 +1,116 @@
+"""The life of an app: an engine, from a start to a stop. One of both at a time, and any number of times."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+from jobify.engine.engine import Engine
+from jobify.exceptions import ApplicationStateError
+from jobify.lifespan import Exits, Turns
+from jobify.settings import JobifyConfiguration
+from jobify.signals import SignalCatcher
+
+__all__ = ("Life",)
+
+log = logging.getLogger("jobify")
+
+Begin: TypeAlias = Callable[[Engine, Exits], Awaitable[None]]
+"""Starts an engine and all around it, and pushes how each is ended."""
+
+
+class Life:
+    """``build`` makes the engine of a life, ``on_end`` is called when that is over."""
+
+    def __init__(self, config: JobifyConfiguration, *, build: Callable[[], Engine], on_end: Callable[[], None]) -> None:
+        self._config = config
+        self._build = build
+        self._on_end = on_end
+        self.engine: Engine | None = None
+        """None: the app is not started."""
+        self._exits = Exits()
+        self._turns = Turns()
+        self._signals = SignalCatcher()
+
+    def require(self, operation: str) -> Engine:
+        """The engine; ApplicationStateError if there is none, or it takes no more orders."""
+        if self.engine is None or not self._config.app_started:
+            raise ApplicationStateError(
+                operation=operation,
+                reason="The app is not started.",
+                solution="Do it inside `async with app:`, or after `await app.startup()`.",
+            )
+        return self.engine
+
+    async def start(self, begin: Begin) -> None:
+        """See :meth:`jobify.Jobify.startup`."""
+        async with self._turns.turn():
+            self._forget_closed_loop()
+            if self.engine is not None:
+                return
+            engine, exits = self.engine, self._exits = self._build(), Exits()
+            try:
+                await begin(engine, exits)
+            except BaseException as error:
+                try:
+                    await self._end(engine, exits, 0.0)
+                except BaseException as another:
+                    log.warning("Undoing a start that failed has failed, too: %r", another)
+                raise error
+
+    async def stop(self, grace: float) -> None:
+        """See :meth:`jobify.Jobify.shutdown`."""
+        if self.engine is not None and self.engine.is_job(asyncio.current_task()):
+            raise ApplicationStateError(
+                operation="shut the app down",
+                reason="A job cannot do that: the shutdown would wait for the job.",
+                solution="Set an event for whoever started the app, or send the process a SIGTERM.",
+            )
+        async with self._turns.turn():
+            self._forget_closed_loop()
+            if self.engine is not None:
+                await self._end(self.engine, self._exits, grace)
+
+    async def wait_all(self, timeout: float | None) -> None:
+        """See :meth:`jobify.Jobify.wait_all`."""
+        engine, loop = self.require("wait for all jobs"), asyncio.get_running_loop()
+        waiting = loop.create_task(engine.wait_all())
+        try:
+            with self._signals.catching(lambda: loop.call_soon_threadsafe(waiting.cancel)):
+                done, _ = await asyncio.wait([waiting], timeout=timeout)
+        finally:
+            waiting.cancel()
+        if not done:
+            raise TimeoutError(f"There are still jobs to wait for after {timeout:g} seconds.")
+        if not waiting.cancelled():
+            waiting.result()
+
+    async def _end(self, engine: Engine, exits: Exits, grace: float) -> None:
+        exits.push(partial(self._drain, engine, grace))
+        try:
+            await exits.leave()
+        finally:
+            self._forget()
+            if self._signals.deliver():
+                await asyncio.sleep(0)  # a signal that cancels this task does so here, not at some later time or never
+
+    async def _drain(self, engine: Engine, grace: float) -> None:
+        try:
+            await engine.drain(grace)
+        finally:
+            self._config.app_started = False
+
+    def _forget_closed_loop(self) -> None:
+        """Let go of a life whose event loop was closed without a shutdown: none of it can be stopped in order."""
+        if self.engine is not None and self.engine.loop.is_closed():
+            log.warning("The app was not shut down before its event loop was closed; what it ran is lost.")
+            self.engine.abandon()
+            self._config.app_started = False
+            self._forget()
+
+    def _forget(self) -> None:
+        self.engine = None
+        self._on_end()
