@@ -143,25 +143,25 @@ class _Worker:
         self._process.wait()
 
     def cpu_seconds(self) -> float:
-        """User and system time of the group so far."""
-        ticks = sum(sum(map(int, fields[11:13])) for fields in self._stats())
-        return ticks / os.sysconf("SC_CLK_TCK")
+        """Time on a core of all threads of the group so far. (The clock ticks of /proc/PID/stat are 10 ms long.)"""
+        schedules = [path.read_text() for folder in self._folders() for path in folder.glob("task/*/schedstat")]
+        return sum(int(text.split()[0]) for text in schedules) / 1e9
 
     def memory_mb(self) -> float:
         """Resident memory of the group."""
-        return sum(int(fields[21]) for fields in self._stats()) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        pages = sum(int((folder / "statm").read_text().split()[1]) for folder in self._folders())
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
-    def _stats(self) -> list[list[str]]:
-        """The fields of /proc/PID/stat from the state on (field 3), of each process in the group."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except OSError:  # it ended meanwhile
-                continue
-            if int(fields[2]) == self._process.pid:
-                found.append(fields)
-        return found
+    def _folders(self) -> list[Path]:
+        """/proc/PID of each process in the group."""
+        return [stat.parent for stat in Path("/proc").glob("[0-9]*/stat") if _group(stat) == self._process.pid]
+
+
+def _group(stat: Path) -> int | None:
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[2])
+    except OSError:  # it ended meanwhile
+        return None
 
 
 def _numbers() -> dict[str, float]:

@@ -255,6 +255,7 @@ class Engine:
                 if not isinstance(error, asyncio.CancelledError):  # whoever was in a hurry knows
                     log.warning("A part of the engine failed to stop: %r", error)
                 errors.append(error)
+        self._executor.close()
         self._services.clear()
         self._opened.clear()
         self._exchange.dispatchers.clear()
@@ -268,6 +269,7 @@ class Engine:
 
     def abandon(self) -> None:
         """Let go of the storages of an engine whose event loop was closed without a stop."""
+        self._executor.close()
         for backend in self._opened:
             backend.gate.abandon()
 

@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from jobify.clock import SECOND, Clock
+from jobify.clock import Clock
 from jobify.current import RUNNING
+from jobify.engine.alarm import Alarm
 from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.completer import Completer
 from jobify.engine.contexts import Contexts
@@ -60,8 +61,8 @@ class Executor:
         self._attempts = roster.running
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self._loop = asyncio.get_running_loop()
-        self._make_task = _task_maker(self._loop)
+        self._alarm = Alarm(clock)
+        self._make_task = _task_maker(asyncio.get_running_loop())
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
@@ -79,13 +80,16 @@ class Executor:
 
         It counts as running from now on: a cancel or a shutdown finds it, and takes effect when it would begin.
         """
-        early = (attempt.due_at - self._clock.now()) / SECOND
-        if early <= 0:
+        if attempt.due_at <= self._clock.now():
             self.launch(attempt)
             return
         self._attempts[attempt.id] = attempt
         self._is_idle.clear()
-        self._loop.call_later(early, self.launch, attempt)
+        self._alarm.call_at(attempt.due_at, partial(self.launch, attempt))
+
+    def close(self) -> None:
+        """No attempt is going to start any more."""
+        self._alarm.close()
 
     async def _carry(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""
