@@ -54,15 +54,24 @@ def write(directory: Path, statement: str, *parameters: Any) -> None:
 
 
 def fill(directory: Path) -> None:
+    """Two jobs that are not due, so that each can be looked at before it runs, and a schedule."""
+
     async def main() -> None:
         app, _ = make(directory)
         (task,) = app.routes
         async with app:
             for job_id in ("bad", "good"):
-                await task.schedule(1).delay(0.05, job_id=job_id)
+                await task.schedule(1).delay(3600, job_id=job_id)
             await task.schedule(1).cron("0 0 1 1 *", job_id="cron")
 
     run(main())
+
+
+def let_run(app: Jobify, directory: Path, *ids: str) -> None:
+    """Their time has come."""
+    for job_id in ids:
+        write(directory, "UPDATE jobs SET due_at = 1 WHERE id = ?", job_id)
+    app._engine._exchange.look()  # type: ignore[union-attr]
 
 
 async def look_around(app: Jobify) -> None:
@@ -87,6 +96,7 @@ def test_b33_arguments_that_cannot_be_read(tmp_path: Path, payload: bytes) -> No
             bad, good = app.find_job("bad"), app.find_job("good")
             assert bad is not None
             assert good is not None
+            let_run(app, tmp_path, "bad", "good")
             await soon(asyncio.gather(bad.wait(), good.wait()))
             assert good.result() == 1
             (record,) = app.configs.storage.get(["bad"])
@@ -112,6 +122,7 @@ def test_b33_rules_that_cannot_be_read(tmp_path: Path, rule: str) -> None:
             await look_around(app)
             good = app.find_job("good")
             assert good is not None
+            let_run(app, tmp_path, "bad", "good")
             await soon(good.wait())
             await eventually(lambda: app.configs.storage.get(["bad"])[0].status == "failed")
             (record,) = app.configs.storage.get(["bad"])
@@ -157,6 +168,7 @@ def test_b33_words_that_mean_nothing(tmp_path: Path, column: str, caplog: pytest
             await look_around(app)
             good = app.find_job("good")
             assert good is not None
+            let_run(app, tmp_path, "bad", "good")
             await soon(good.wait())
             for _ in range(3):
                 assert app.configs.storage.get(["bad"]), "nothing is deleted"
@@ -187,6 +199,7 @@ def test_b33_numbers_that_cannot_be(tmp_path: Path, column: str, number: int) ->
                 assert repr(job)
             good = app.find_job("good")
             assert good is not None
+            let_run(app, tmp_path, "good")
             await soon(good.wait())
             assert good.result() == 1
             (task,) = app.routes
@@ -206,8 +219,10 @@ def test_b33_a_handle_of_a_job_with_an_unknown_status_waits_and_harms_nobody(tmp
             waiting = asyncio.ensure_future(job.wait())
             await asyncio.sleep(0.01)
             write(tmp_path, "UPDATE jobs SET status = 'odd' WHERE id = 'other'")
-            app._engine._exchange.look()  # type: ignore[union-attr]
-            await soon(app.find_job("good").wait())  # type: ignore[union-attr]
+            good = app.find_job("good")
+            assert good is not None
+            let_run(app, tmp_path, "good")
+            await soon(good.wait())
             assert not waiting.done()
             write(tmp_path, "DELETE FROM jobs WHERE id = 'other'")
             await soon(waiting)
@@ -263,6 +278,7 @@ def test_b33_the_error_of_a_bad_row_is_a_payload_error(tmp_path: Path) -> None:
         async with app:
             bad = app.find_job("bad")
             assert bad is not None
+            let_run(app, tmp_path, "bad")
             await soon(bad.wait())
             assert isinstance(bad.exception, PayloadError)
 
