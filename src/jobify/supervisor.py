@@ -1,8 +1,8 @@
 """Several worker processes, kept alive by one that does nothing else.
 
 It imports no app and runs no event loop: whatever a task does to a process must not happen to this one. Each worker is
-``python -m jobify worker …`` in a session of its own, with a line to here (:mod:`jobify.leash`) that tells it what to
-do and that it is not alone. If this process dies, however it dies, the workers stop.
+a program (:mod:`jobify.cli.atwork`) in a session of its own, with a line to here (:mod:`jobify.leash`) that tells it
+what to do and that it is not alone. If this process dies, however it dies, the workers stop.
 
 The first worker is started alone. If it ends before it is at work, all would: its error is there once, and the
 supervisor ends with the same exit code. Later, a worker that died is started again: at once, and after longer pauses if
@@ -16,7 +16,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from typing import Final
 from jobify.exits import ExitCode
 from jobify.leash import DRAIN, LEAVE, READY
 
-__all__ = ("Supervisor", "worker_command")
+__all__ = ("Supervisor",)
 
 log = logging.getLogger("jobify.supervisor")
 
@@ -184,12 +183,6 @@ class Supervisor:
         if self._wakened in readable:
             for number in self._wakened.recv(4096):
                 self._on_signal(number)
-
-
-def worker_command(arguments: Sequence[str]) -> list[str]:
-    """``jobify worker …`` with this very interpreter, under its flags."""
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    return [sys.executable, *flags, "-m", "jobify", "worker", *arguments]
 
 
 def _manner(code: int) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import Final
+
 from jobify.exits import ExitCode
 
-__all__ = ("CommandError",)
+__all__ = ("DEBUG", "CommandError", "fail")
+
+DEBUG: Final = "JOBIFY_DEBUG"
+"""The environment variable that asks for tracebacks."""
 
 
 class CommandError(Exception):
@@ -13,3 +20,27 @@ class CommandError(Exception):
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+def fail(error: Exception) -> int:
+    """Say what is wrong; the exit code."""
+    if os.environ.get(DEBUG):
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        from jobify.exceptions import BaseJobifyError, shown
+
+        kind = "" if isinstance(error, CommandError | BaseJobifyError) else f"{type(error).__name__}: "
+        print(f"jobify: {kind}{' '.join(shown(error).split())}", file=sys.stderr)
+    return _code_of(error)
+
+
+def _code_of(error: Exception) -> int:
+    from jobify.exceptions import ConfigurationError, JobNotFoundError
+
+    if isinstance(error, CommandError):
+        return error.code
+    if isinstance(error, ConfigurationError):
+        return ExitCode.USAGE
+    return ExitCode.NOT_FOUND if isinstance(error, JobNotFoundError) else ExitCode.FAILED

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, cast
 
 import typer
 
 from jobify.cli.database import database
-from jobify.cli.errors import CommandError
+from jobify.cli.errors import DEBUG, CommandError, fail
 from jobify.cli.jobs import jobs
 from jobify.cli.options import App, new_group
 from jobify.cli.overview import stats, workers
@@ -22,7 +23,6 @@ from jobify.exits import ExitCode
 
 __all__ = ("cli", "run")
 
-DEBUG = "JOBIFY_DEBUG"
 _DEBUG_OPTION = "--debug"
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """What all complaints about options and arguments are; typer has a name of its own for this kind only."""
@@ -42,13 +42,6 @@ cli.command("top")(top)
 cli.add_typer(database, name="db")
 
 
-class _Setting:
-    """What holds for a whole call."""
-
-    def __init__(self, is_debug: bool) -> None:
-        self.is_debug = is_debug
-
-
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         from jobify import __version__
@@ -59,7 +52,6 @@ def _print_version(is_wanted: bool) -> None:
 
 @cli.callback()
 def _global(
-    context: typer.Context,
     app: App = None,
     debug: Annotated[bool, typer.Option(_DEBUG_OPTION, help=f"Tracebacks of errors. [env: {DEBUG}]")] = False,
     version: Annotated[
@@ -70,26 +62,38 @@ def _global(
         from jobify.cli.locate import VARIABLE
 
         os.environ[VARIABLE] = app
-    context.obj.is_debug = context.obj.is_debug or debug
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code. What goes wrong is one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    setting = _Setting(bool(os.environ.get(DEBUG)) or _DEBUG_OPTION in given)
     words = [word for word in given if word != _DEBUG_OPTION]  # it may stand anywhere
+    with _debugging() if words != given else nullcontext():
+        return _run(words)
+
+
+@contextmanager
+def _debugging() -> Iterator[None]:
+    """Have tracebacks shown, by workers, too, which inherit the environment."""
+    before = os.environ.get(DEBUG, "")
+    os.environ[DEBUG] = "1"
     try:
-        code = cli(args=words, prog_name="jobify", obj=setting, standalone_mode=False)
+        yield
+    finally:
+        os.environ[DEBUG] = before
+
+
+def _run(words: list[str]) -> int:
+    try:
+        code = cli(args=words, prog_name="jobify", standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except CommandError as error:
-        return _fail(error, error.code, setting)
     except typer.Abort:
-        return _fail(CommandError("Nothing was done."), ExitCode.FAILED, setting)
+        return fail(CommandError("Nothing was done."))
     except _UsageError as error:
         return _refuse(error)
     except Exception as error:
-        return _fail(error, _code_of(error), setting)
+        return fail(error)
     return code if isinstance(code, int) else ExitCode.DONE
 
 
@@ -101,24 +105,3 @@ def _refuse(error: typer.BadParameter) -> int:
         said = f"jobify: {said}{'' if said.endswith(('.', '?')) else '.'} See {path} --help."
     print(said, file=sys.stderr)
     return ExitCode.USAGE
-
-
-def _code_of(error: Exception) -> int:
-    from jobify.exceptions import ConfigurationError, JobNotFoundError
-
-    if isinstance(error, ConfigurationError):
-        return ExitCode.USAGE
-    return ExitCode.NOT_FOUND if isinstance(error, JobNotFoundError) else ExitCode.FAILED
-
-
-def _fail(error: Exception, code: int, setting: _Setting) -> int:
-    if setting.is_debug:
-        import traceback
-
-        traceback.print_exception(error)
-        return code
-    from jobify.exceptions import BaseJobifyError, shown
-
-    kind = "" if isinstance(error, CommandError | BaseJobifyError) else f"{type(error).__name__}: "
-    print(f"jobify: {kind}{' '.join(shown(error).split())}", file=sys.stderr)
-    return code

@@ -1,40 +1,20 @@
-"""``jobify worker``: one worker process, or a supervisor with several."""
+"""``jobify worker``: this process becomes a worker, or the supervisor of several."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobify.cli.options import App
 
 if TYPE_CHECKING:
-    from jobify.app import Jobify
-    from jobify.leash import Leash
+    from jobify.cli.atwork import Orders
 
 __all__ = ("worker",)
-
-_FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
-
-
-class _Orders(NamedTuple):
-    """What a worker process is to do."""
-
-    app: str
-    queues: tuple[str, ...] | None
-    concurrency: int | None
-    grace: float
-    log_level: str
-
-    def arguments(self) -> list[str]:
-        """The same, for the command line of another process."""
-        return [
-            self.app,
-            *(["--queues", ",".join(self.queues)] if self.queues is not None else []),
-            *(["--concurrency", str(self.concurrency)] if self.concurrency is not None else []),
-            *("--grace", str(self.grace), "--log-level", self.log_level),
-        ]
 
 
 def worker(
@@ -65,15 +45,13 @@ def worker(
     log_level: Annotated[
         str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
     ] = "info",
-    leash: Annotated[int | None, typer.Option("--leash", hidden=True)] = None,
 ) -> None:
     """Run jobs until told to stop.
 
     SIGTERM or Ctrl-C: nothing more is started, what runs has the grace period to finish, the rest is given back without
     a lost attempt. A second signal ends the grace period.
     """
-    import os
-
+    from jobify.cli.atwork import Orders
     from jobify.cli.errors import CommandError
     from jobify.cli.locate import VARIABLE
     from jobify.exits import ExitCode
@@ -81,40 +59,25 @@ def worker(
     name = path or app or os.environ.get(VARIABLE)
     if not name:
         raise CommandError(f"No app is named: jobify worker package.module:app, or set {VARIABLE}.", ExitCode.USAGE)
-    orders = _Orders(name, _names(queues), concurrency, grace, _level(log_level))
-    code = _supervise(orders, processes) if processes > 1 else _work(orders, leash)
-    raise typer.Exit(code)
+    orders = Orders(name, _names(queues), concurrency, grace, _level(log_level))
+    raise typer.Exit(_supervise(orders, processes) if processes > 1 else _become(orders.command()))
 
 
-def _supervise(orders: _Orders, processes: int) -> int:
-    from jobify.supervisor import Supervisor, worker_command
+def _supervise(orders: Orders, processes: int) -> int:
+    from jobify.cli.atwork import log_to_stderr
+    from jobify.supervisor import Supervisor
 
-    _log_to_stderr(orders.log_level)
-    return Supervisor(worker_command(orders.arguments()), processes, grace=orders.grace).run()
-
-
-def _work(orders: _Orders, descriptor: int | None) -> int:
-    from jobify.leash import Leash
-
-    leash = None if descriptor is None else Leash(descriptor)  # first of all: an import may hang
-    from jobify.cli.locate import load_app
-
-    app = load_app(orders.app)
-    _log_to_stderr(orders.log_level)
-    return _run(app, orders, leash)
+    log_to_stderr(orders.log_level)
+    return Supervisor(orders.command(), processes, grace=orders.grace).run()
 
 
-def _run(app: Jobify, orders: _Orders, leash: Leash | None) -> int:
-    import asyncio
-
-    from jobify.worker import Worker, prepare
-
-    prepare(app, queues=orders.queues, concurrency=orders.concurrency)
-
-    async def main() -> int:
-        return await Worker(app, grace=orders.grace, leash=leash).run()
-
-    return asyncio.run(main())
+def _become(command: list[str]) -> int:
+    """Have another program go on in this process; its exit code, where that cannot be."""
+    if sys.platform != "win32":  # pragma: no branch - there the process would end, and whoever waits for it go on
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(command[0], command)
+    return subprocess.call(command)  # pragma: no cover - on Windows
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -131,9 +94,3 @@ def _level(text: str) -> str:
     if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise typer.BadParameter(f"{text!r}: write debug, info, warning or error.")
     return text.upper()
-
-
-def _log_to_stderr(level: str) -> None:
-    """Unless the app has arranged its logging itself."""
-    if not logging.getLogger().handlers:
-        logging.basicConfig(format=_FORMAT, level=level)

@@ -1,0 +1,97 @@
+"""The program of a worker process, ``python -m jobify.cli.atwork``: what ``jobify worker`` becomes, or supervises.
+
+A program of its own, because a worker lives long: what it takes to understand a command line is 12 MB, more than a
+quarter of an idle worker, and in each of several. Nobody types these arguments, so they are not explained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from jobify.cli.errors import fail
+from jobify.cli.locate import load_app
+from jobify.leash import Leash
+
+__all__ = ("Orders", "log_to_stderr", "main")
+
+_FORMAT: Final = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
+_INTERRUPTED: Final = 130
+
+
+class Orders(NamedTuple):
+    """What a worker process is to do."""
+
+    app: str
+    queues: tuple[str, ...] | None
+    concurrency: int | None
+    grace: float
+    log_level: str
+    leash: int | None = None
+    """The descriptor of the line to a supervisor, who adds it."""
+
+    def command(self) -> list[str]:
+        """The program, with this very interpreter, under its flags."""
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+        return [
+            *(sys.executable, *flags, "-m", "jobify.cli.atwork", self.app),
+            *([f"--queues={','.join(self.queues)}"] if self.queues is not None else []),
+            *([f"--concurrency={self.concurrency}"] if self.concurrency is not None else []),
+            *(f"--grace={self.grace}", f"--log-level={self.log_level}"),
+        ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Work until told to stop; the exit code. What goes wrong is one line on standard error."""
+    orders = _parsed(arguments)
+    leash = None if orders.leash is None else Leash(orders.leash)  # first of all: an import may hang
+    try:
+        return _work(orders, leash)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:
+        return fail(error)
+
+
+def _parsed(arguments: Sequence[str] | None) -> Orders:
+    parser = argparse.ArgumentParser(prog="jobify.cli.atwork")
+    parser.add_argument("app")
+    parser.add_argument("--queues", type=_names)
+    parser.add_argument("--concurrency", type=int)
+    parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--log-level", required=True)
+    parser.add_argument("--leash", type=int)
+    return Orders(**vars(parser.parse_args(arguments)))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _work(orders: Orders, leash: Leash | None) -> int:
+    app = load_app(orders.app)
+    log_to_stderr(orders.log_level)
+    import asyncio
+
+    from jobify.worker import Worker, prepare
+
+    prepare(app, queues=orders.queues, concurrency=orders.concurrency)
+
+    async def run() -> int:
+        return await Worker(app, grace=orders.grace, leash=leash).run()
+
+    return asyncio.run(run())
+
+
+def log_to_stderr(level: str) -> None:
+    """Unless the app has arranged its logging itself."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(format=_FORMAT, level=level)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
