@@ -198,7 +198,8 @@ class Storage(Protocol):
         time within the request's ``ahead``. A blocked job, or one of a paused queue, never holds up those behind it.
         Within a lane jobs come in order of priority (high first), then due time, then order of insertion; lanes come in
         the order of the request. A task is in one lane only. Two concurrent claims never return the same job. A claim
-        makes the job running since ``now``, raises its fence and counts an attempt.
+        makes the job running, raises its fence and counts an attempt. It starts ``now``; one that was taken ahead of
+        its due time, then.
 
         The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound
         the cost of one call, jobs that have become due since the last one may be considered in steps, the earliest due

@@ -50,7 +50,7 @@ def _claim_lane(table: Table, lane: Lane, request: ClaimRequest, now: Microsecon
         queue = heads[0][1]
         row = queue.first()
         assert row is not None
-        row = rows.claimed(row, request.owner, now)
+        row = rows.claimed(row, request, now)
         table.keep(row)
         claims.append(rows.claim_of(row.record))
         if queue.first() is None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jobify.records import (
     AttemptRecord,
     Claim,
+    ClaimRequest,
     JobRecord,
     MessageKind,
     MessageRecord,
@@ -135,10 +136,13 @@ def moved(row: Row, *, due_at: Microseconds, now: Microseconds) -> Row:
     return _changed(row, due_at=due_at, ready=due_at <= now, fence=row.record.fence + 1)
 
 
-def claimed(row: Row, owner: int, now: Microseconds) -> Row:
-    """A waiting job that ``owner`` runs from now on."""
-    job = row.record
-    return _changed(row, status=RUNNING, owner=owner, fence=job.fence + 1, attempt=job.attempt + 1, started_at=now)
+def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
+    """A waiting job that runs from now on, or from its due time if that comes within the request's ``ahead``."""
+    job, owner = row.record, request.owner
+    started_at = job.due_at if now < job.due_at <= now + request.ahead else now
+    return _changed(
+        row, status=RUNNING, owner=owner, fence=job.fence + 1, attempt=job.attempt + 1, started_at=started_at
+    )
 
 
 def claim_of(job: JobRecord) -> Claim:

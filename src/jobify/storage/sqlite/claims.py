@@ -54,12 +54,12 @@ class Claims:
             if not is_staged and self._stage_if_due(picked.next_due_at, due_by):
                 is_staged = True
                 picked = self._pick(request)
-            taken = self._take(request.owner, picked.rows, now)
+            taken = self._take(request, picked.rows, now)
             if taken or not picked.rows:
                 return self._answer(picked, taken, due_by)
         with self._database.atomic():
             picked = self._pick(request)
-            return self._answer(picked, self._take(request.owner, picked.rows, now), due_by)
+            return self._answer(picked, self._take(request, picked.rows, now), due_by)
 
     def _answer(self, picked: _Picked, taken: list[Claim], due_by: Microseconds) -> Claimed:
         self._next_due_at = picked.next_due_at
@@ -103,17 +103,18 @@ class Claims:
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    def _take(self, owner: int, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
+    def _take(self, request: ClaimRequest, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
         """Those of ``rows`` that nobody else was faster with."""
         pieces = list(chunks(rows))
         if len(pieces) <= 1:
-            return [claim for piece in pieces for claim in self._take_piece(owner, piece, now)]
+            return [claim for piece in pieces for claim in self._take_piece(request, piece, now)]
         with self._database.atomic():
-            return [claim for piece in pieces for claim in self._take_piece(owner, piece, now)]
+            return [claim for piece in pieces for claim in self._take_piece(request, piece, now)]
 
-    def _take_piece(self, owner: int, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
+    def _take_piece(self, request: ClaimRequest, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
+        owner, due_by = request.owner, now + request.ahead
         size, values = row_values([(seq, claim.fence) for seq, claim in rows])
-        changed = self._database.write(sql("take", rows=size), [owner, now, *values])
+        changed = self._database.write(sql("take", rows=size), [owner, now, due_by, *values])
         if changed == len(rows):
             return [claim for _, claim in rows]
         if changed == 0:

@@ -198,8 +198,10 @@ FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
 
 -- name: take
 -- Only what is still as it was picked, by number and fence, and not paused: meanwhile another process may have been
--- faster.
-UPDATE jobs SET status = 'running', owner = ?1, started_at = ?2, fence = fence + 1, attempt = attempt + 1
+-- faster. What becomes due between now (?2) and ?3 starts then.
+UPDATE jobs SET
+    status = 'running', owner = ?1, started_at = iif(due_at > ?2 AND due_at <= ?3, due_at, ?2), fence = fence + 1,
+    attempt = attempt + 1
 FROM (VALUES {rows}) AS picked
 WHERE jobs.seq = picked.column1 AND jobs.fence = picked.column2 - 1 AND jobs.status = 'scheduled' AND jobs.ready = 1
     AND jobs.blockers = 0 AND jobs.queue NOT IN (SELECT name FROM paused_queues)

@@ -62,13 +62,18 @@ class ClaimContract(StorageCase):
         assert _ids(claim(storage, owner, now=NOW + 2)) == ["later"]
         assert look(storage, owner, now=NOW + 2).next_due_at is None
 
-    def test_jobs_that_are_due_in_a_moment_are_taken_ahead_and_run_since_now(
+    def test_jobs_that_are_due_in_a_moment_are_taken_ahead_and_start_when_they_are_due(
         self, storage: Storage, owner: int
     ) -> None:
-        storage.insert([job("later", due_at=NOW + 3), job("soon", due_at=NOW + 2)])
+        storage.insert([job("later", due_at=NOW + 3), job("soon", due_at=NOW + 2), job("overdue", due_at=NOW - 1)])
         found = storage.claim(ClaimRequest(owner, (Lane(("task",), 9),), ahead=2), now=NOW)
-        assert (_ids(found.claims), found.has_more, found.next_due_at) == (["soon"], False, NOW + 3)
-        assert one(storage, "soon").started_at == NOW
+        assert (_ids(found.claims), found.has_more, found.next_due_at) == (["overdue", "soon"], False, NOW + 3)
+        assert [one(storage, id).started_at for id in ("overdue", "soon")] == [NOW, NOW + 2]
+
+    def test_a_ready_job_starts_now_although_the_clock_was_set_back(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a", ready=True)])
+        storage.claim(ClaimRequest(owner, (Lane(("task",), 9),), ahead=5), now=NOW - 20)
+        assert one(storage, "a").started_at == NOW - 20
 
     def test_a_job_that_was_ready_stays_ready_if_the_clock_is_set_back(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a"), job("b", due_at=NOW + SECOND)])
