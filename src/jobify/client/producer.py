@@ -64,7 +64,8 @@ class Producer(Router):
         return self._client.submitter
 
     def close(self) -> None:
-        """Let go of the storage that the calls below have opened; the next one opens it again."""
+        """Let go of the storage that the calls below have opened; the next one opens it again. Whoever still waits for
+        a job gets an ApplicationStateError."""
         self._client.close()
 
     # -- enqueuing -----------------------------------------------------------------------------------------------------
