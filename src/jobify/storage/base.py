@@ -311,7 +311,8 @@ class Storage(Protocol):
         ...
 
     def find(self, query: JobQuery) -> list[JobRecord]:
-        """Jobs that match, in order of id, at most ``query.limit``. For the next page ask after the last id."""
+        """Jobs that match, in order of id, at most ``query.limit``. For the next page ask after the last id.
+        Times of creation need not be in that order."""
         ...
 
     def count(self, query: JobQuery) -> Mapping[CountKey, int]:
