@@ -19,6 +19,7 @@ from test_waiting import Place
 import jobify
 from jobify import Cron, Jobify, JobResult, RunMode, SmartRetry, chain, chord, chunks, exceptions, group, starmap
 from jobify.exceptions import (
+    ConfigurationError,
     JobNotFoundError,
     MaxRetriesExceededError,
     NoResultError,
@@ -301,6 +302,29 @@ def test_a_live_handle_has_the_object_that_no_row_could_keep(tmp_path: Path) -> 
 
     run(main())
     app.close()
+
+
+OPTIONS = ("priority", "delay", "eta", "queue", "retry", "timeout", "unique_key", "metadata", "depends_on", "expires",
+           "result_ttl", "job_id")  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_published_option_is_known_and_a_slip_is_answered_with_it(place: Place, option: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Did you mean '{option}'"):
+        route(place.app, "add").apply_async((1,), **{option + "s": 1})
+    assert place.app.jobs() == []
+
+
+def test_a_parent_that_was_complete_is_satisfied_though_it_is_gone(world: World, app: Jobify) -> None:
+    parent = app.enqueue("add", (1,))
+    with world.running(declare):
+        parent.wait(20)
+    child = app.enqueue("add", (2,), depends_on=parent)
+    assert app.delete_jobs(parent) == 1
+    assert child.status == "pending"
+    assert child.dependencies == [parent.id]
+    with world.running(declare):
+        assert child.result() == 3
 
 
 # -- stories -----------------------------------------------------------------------------------------------------------
