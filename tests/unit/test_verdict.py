@@ -99,6 +99,13 @@ def test_a_success_is_kept_as_long_as_its_job_was_told(own: float | None, window
     assert settlement_of(tried, outcome, b"5", now=NOW, retention=RETENTION).delete_at == NOW + window * SECOND
 
 
+@pytest.mark.parametrize(
+    ("error", "text"), [(ValueError("no box"), "ValueError: no box"), (AssertionError(), "AssertionError")]
+)
+def test_an_error_reads_as_in_a_traceback(error: Exception, text: str) -> None:
+    assert ended(attempt(1, None), error).error == text
+
+
 def test_the_history_shows_the_users_frames() -> None:
     def fails() -> None:
         raise ValueError("no")

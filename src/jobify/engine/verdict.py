@@ -148,10 +148,12 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
 
 
 def describe_error(outcome: Outcome) -> str | None:
-    """``Type: message`` of what went wrong, None if nothing did."""
+    """``Type: message`` of what went wrong (``Type``, as Python has it, where there is no message), None if nothing
+    did."""
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
-            return f"{type(error).__name__}: {shown(error)}"
+            message = shown(error)
+            return f"{type(error).__name__}: {message}" if message else type(error).__name__
         case Cancelled(reason):
             return reason
         case _:
