@@ -138,6 +138,12 @@ class JobResult(Generic[Return_co]):
     def __reduce__(self) -> tuple[Any, ...]:
         return JobResult, (self.id, None, self.created)
 
+    def __copy__(self) -> JobResult[Return_co]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> JobResult[Return_co]:
+        return self
+
     @property
     def _here(self) -> ResultDesk:
         if self._desk is None:

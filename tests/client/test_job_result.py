@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import pickle
 import threading
@@ -244,6 +245,20 @@ def test_j23_a_cancelled_one_raises_at_once(app: Jobify) -> None:
         job.result()
     assert isinstance(caught.value, RuntimeError)
     assert (caught.value.job_id, caught.value.reason) == (job.id, "cancelled")
+    assert (caught.value.error_type, caught.value.traceback) == (None, None)
+    assert str(caught.value) == f"Job {job.id!r} was cancelled."
+
+
+def test_j22_a_cancelled_one_carries_the_error_of_the_attempt_before(world: World, app: Jobify) -> None:
+    job = app.enqueue("fail again", ("because",), retry=SmartRetry(2, initial_delay=3600))
+    with world.running(declare):
+        until(lambda: job.errors)
+    assert job.cancel()
+    with pytest.raises(TaskCancelledError) as caught:
+        run(job.aresult())
+    assert caught.value.error_type == "ValueError"
+    assert str(caught.value.traceback).endswith("ValueError: because\n")
+    assert pickle.loads(pickle.dumps(caught.value)).traceback == caught.value.traceback
 
 
 def test_j24_it_can_be_awaited(world: World, app: Jobify) -> None:
@@ -371,10 +386,21 @@ def test_equal_ids_are_equal_handles(app: Jobify) -> None:
 
 def test_a_pickled_one_knows_its_id_and_says_what_to_do(app: Jobify) -> None:
     job = app.enqueue("add", (1,))
-    copy = pickle.loads(pickle.dumps(job))
-    assert copy == job
+    thawed = pickle.loads(pickle.dumps(job))
+    assert thawed == job
     with pytest.raises(ApplicationStateError, match=r"app.get_job\(job.id\)"):
-        _ = copy.status
+        _ = thawed.status
+
+
+def test_a_copied_one_is_the_same(app: Jobify) -> None:
+    job = app.enqueue("add", (1,))
+    assert copy.copy(job) is copy.deepcopy([job])[0] is job
+
+
+def test_there_may_be_no_end_to_a_wait(world: World, app: Jobify) -> None:
+    with world.running(declare):
+        assert app.enqueue("add", (1,)).result(timeout=float("inf")) == 2
+        assert run(app.enqueue("add", (1,)).aresult(timeout=float("inf"))) == 2
 
 
 @pytest.mark.parametrize("name", ["timeout", "poll_interval", "max_poll_interval"])

@@ -21,6 +21,12 @@ __all__ = ("error_of", "errors_of", "failure_of", "reason_of")
 _FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
 """The outcomes of attempts that failed."""
 _NO_REASON: Final = "no reason was recorded"
+_KINDS: Final = {
+    "failed": TaskFailedError,
+    "dead": MaxRetriesExceededError,
+    "cancelled": TaskCancelledError,
+}
+"""What is raised for an end without a value."""
 
 
 def _failed(attempts: Iterable[AttemptRecord]) -> list[AttemptRecord]:
@@ -67,14 +73,13 @@ def reason_of(record: JobRecord) -> str | None:
 def failure_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> Exception | None:
     """What ``result()`` raises for an ended job; None if it succeeded with a value that can be had."""
     word = word_of(record.status, record.is_dead)
-    if word == "cancelled":
-        return TaskCancelledError(record.id, reason_of(record) or "")
-    if word in ("failed", "dead"):
-        reason = error_of(record, attempts) or _NO_REASON
+    if word in _KINDS:
+        error = error_of(record, attempts)
+        reason = reason_of(record) or error or _NO_REASON
         failed = _failed(attempts)
-        kind = MaxRetriesExceededError if word == "dead" else TaskFailedError
-        error_type = reason.partition(":")[0]
-        return kind(record.id, reason, error_type=error_type, traceback=failed[-1].traceback if failed else None)
+        error_type = None if error is None else error.partition(":")[0]
+        traceback = failed[-1].traceback if failed else None
+        return _KINDS[word](record.id, reason, error_type=error_type, traceback=traceback)
     if record.error is not None:
         return ResultNotStoredError(record.id, record.error.removeprefix(f"{ResultNotStoredError.__name__}: "))
     return None

@@ -100,8 +100,7 @@ class Reads:
 
     def outcome(self, record: JobRecord) -> Any:
         """What an ended job has come to: its value, or the error that says what happened is raised."""
-        has_failed = record.status not in (JobStatus.SUCCESS, JobStatus.CANCELLED)
-        failure = failure_of(record, self.attempts(record.id) if has_failed else ())
+        failure = failure_of(record, () if record.status == JobStatus.SUCCESS else self.attempts(record.id))
         if failure is not None:
             raise failure
         return self.value(record)

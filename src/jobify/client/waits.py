@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -68,14 +69,13 @@ class Waits:
 
     async def aend(self, job_id: str, timeout: float | None, polls: Polls) -> JobRecord:
         """:meth:`end`, awaitable."""
-        pace = _pace(polls)
-        _limit(timeout)
+        pace, limit = _pace(polls), _limit(timeout)
         record = await self._crew.helper.call(lambda: self._reads.record(job_id))
         if record.status in ENDED:
             return record
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         with self._crew.listener.watching(Waiter(job_id, pace, _Teller(answer), is_follower=False)):
-            await asyncio.wait([answer], timeout=timeout)
+            await asyncio.wait([answer], timeout=limit)
         if answer.done():
             return _row(answer.result())
         return await self._crew.helper.call(lambda: self._last_look(job_id, timeout))
@@ -204,7 +204,7 @@ def _pace(polls: Polls) -> Pace:
 
 
 def _limit(timeout: float | None) -> float | None:
-    if timeout is None:
+    if timeout is None or timeout == math.inf:
         return None
     return min(check_duration(timeout, what="timeout"), threading.TIMEOUT_MAX)
 
