@@ -92,6 +92,7 @@ class SQLiteStorage:
         self.is_durable = self.is_shared = self.database != _MEMORY
         self._remove_temporary: weakref.finalize[..., Any] | None = None
         self._connect(self.database)
+        self._resting = self._database
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.database!r})"
@@ -111,6 +112,7 @@ class SQLiteStorage:
         if self._database.is_open:
             return
         self._connect(self._locate())
+        forks.watch(self)  # from now on: a child that is forked meanwhile must not take this for open
         try:
             self._database.open(prepare)
             self._data_version = self._database.data_version()
@@ -119,7 +121,6 @@ class SQLiteStorage:
         except BaseException:
             self.close()
             raise
-        forks.watch(self)
 
     def _locate(self) -> str:
         """The one path of the file, so that two names of it do not have two directories of owners."""
@@ -141,10 +142,11 @@ class SQLiteStorage:
             self._remove_temporary = None
 
     def before_fork(self) -> None:
-        self._database.hold_still()
+        self._resting = self._database  # another thread may open this meanwhile, and puts another one in its place
+        self._resting.hold_still()
 
     def after_fork_in_parent(self) -> None:
-        self._database.go_on()
+        self._resting.go_on()
 
     def after_fork_in_child(self) -> None:
         self._owners.leave_behind()
