@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jobify.options import RouteOptions, RunMode
     from jobify.plugins import Plugin
     from jobify.result import JobResult
+    from jobify.retention import Retention
     from jobify.retry import SmartRetry
     from jobify.router import JobRouter
     from jobify.schedule import ScheduleBuilder, TaskTracker
@@ -64,6 +65,7 @@ _HOMES: Final = {
     "RunMode": "jobify.options",
     "Plugin": "jobify.plugins",
     "JobResult": "jobify.result",
+    "Retention": "jobify.retention",
     "SmartRetry": "jobify.retry",
     "JobRouter": "jobify.router",
     "ScheduleBuilder": "jobify.schedule",
@@ -110,6 +112,7 @@ __all__ = (
     "OuterContext",
     "Plugin",
     "RequestState",
+    "Retention",
     "RouteOptions",
     "RunMode",
     "RunStrategy",

@@ -241,7 +241,9 @@ def _id_of(job: Any) -> str:
 
 
 def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call that are given as values; ConfigurationError if they are none."""
+    """The arguments of a call that are given as values, None for none; ConfigurationError if they cannot be."""
+    if args is None:
+        args = ()
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise ConfigurationError(f"The arguments of the job are {args!r}; they must be a tuple, such as ({args!r},).")
     if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):

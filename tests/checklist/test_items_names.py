@@ -26,6 +26,10 @@ def test_item_001_jobify() -> None:
     assert type(jobify.INJECT) is object
 
 
+def test_the_queue_side_is_here_too() -> None:
+    assert_exports("jobify", "CurrentJob JobResult Retention chain chord chunks current_job group starmap")
+
+
 def test_item_001_all_names_exist() -> None:
     for name in jobify.__all__:
         assert getattr(jobify, name) is not None

@@ -211,6 +211,12 @@ def test_what_is_no_call_is_refused(world: World, call: Callable[[Jobify], objec
     assert world.app.stats()["pending"] == 0
 
 
+def test_none_stands_for_no_arguments(world: World, tasks: Tasks) -> None:
+    jobs = [tasks.say.apply_async(None, {"text": "a"}), world.app.enqueue("say", None, {"text": "b"})]
+    with world.running(Tasks):
+        assert [job.result() for job in jobs] == ["a", "b"]
+
+
 def test_a_task_of_a_router_without_an_app_says_so() -> None:
     task = JobRouter(prefix="lonely").task(lambda: None, name="a")
     for call in (task.delay, task.apply_async, task.s, lambda: Jobify(storage=False).enqueue(task)):
