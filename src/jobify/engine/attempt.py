@@ -93,6 +93,8 @@ class Attempt(Struct, eq=False, gc=False):
     """Another job stands behind this id by now; it begins when this attempt is over."""
     is_last: bool = False
     """A schedule was cancelled without interrupting this run."""
+    is_noted: bool = False
+    """The history tells already how it ended."""
 
     @classmethod
     def of_claim(

@@ -102,7 +102,6 @@ def settlement_of(
     status = after(JobStatus.RUNNING, following.event)
     has_ended = status in ENDED
     is_dead = status is JobStatus.PERMANENTLY_FAILED or (has_ended and _is_dead(outcome))
-    error = describe_error(outcome)
     return Settlement(
         status=status.value,
         ready=following.due_at <= now,
@@ -112,14 +111,14 @@ def settlement_of(
         run_count=following.run_count,
         failure_count=following.failure_count,
         result=result,
-        error=error,
+        error=describe_error(outcome),
         finished_at=now if has_ended else None,
         delete_at=_delete_at(attempt, outcome, status, retention, is_dead=is_dead, now=now) if has_ended else None,
         is_dead=is_dead,
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
-        history=_history(attempt, outcome, following, error, now),
+        history=_history(attempt, outcome, following, now),
     )
 
 
@@ -158,6 +157,21 @@ def describe_error(outcome: Outcome) -> str | None:
             return reason
         case _:
             return None
+
+
+def attempt_record(attempt: Attempt, outcome: Outcome, *, now: Microseconds) -> AttemptRecord:
+    """The history line for an attempt that ended ``now``."""
+    return AttemptRecord(
+        job_id=attempt.id,
+        attempt=attempt.number,
+        due_at=attempt.due_at if attempt.run is None else attempt.run.offset_at,
+        outcome=_EVENTS[type(outcome)].value,
+        error=describe_error(outcome),
+        traceback=_traceback(outcome),
+        started_at=attempt.started_at,
+        finished_at=now,
+        owner=attempt.backend.owner,
+    )
 
 
 def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> AttemptRecord:
@@ -235,26 +249,14 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
     return _Next(Event.NEXT_RUN, following.run_at, following.run_at, 0, run_count, failure_count, following.skipped)
 
 
-def _history(
-    attempt: Attempt, outcome: Outcome, following: _Next, error: str | None, now: Microseconds
-) -> tuple[AttemptRecord, ...]:
-    """Lines for what did not simply succeed, and for every run of a schedule."""
+def _history(attempt: Attempt, outcome: Outcome, following: _Next, now: Microseconds) -> tuple[AttemptRecord, ...]:
+    """Lines for what did not simply succeed, and for every run of a schedule; less what was noted already."""
     if attempt.run is None and isinstance(outcome, Succeeded):
         return ()
-    line = AttemptRecord(
-        job_id=attempt.id,
-        attempt=attempt.number,
-        due_at=attempt.due_at if attempt.run is None else attempt.run.offset_at,
-        outcome=_EVENTS[type(outcome)].value,
-        error=error,
-        traceback=_traceback(outcome),
-        started_at=attempt.started_at,
-        finished_at=now,
-        owner=attempt.backend.owner,
-    )
+    lines = [] if attempt.is_noted else [attempt_record(attempt, outcome, now=now)]
     before = None if attempt.run is None else attempt.run.skipped
     skips = [skip_record(attempt, missed, now=now) for missed in (before, following.skipped) if missed is not None]
-    return (line, *skips)
+    return (*lines, *skips)
 
 
 def _traceback(outcome: Outcome) -> str | None:
