@@ -98,6 +98,9 @@ def test_jobs_come_in_pages(app: Jobify) -> None:
         lambda app: app.jobs(task=5),
         lambda app: app.purge_jobs(status="pending"),
         lambda app: app.pause_queue(""),
+        lambda app: app.enqueue("add", (1,)).stream(after=-1),
+        lambda app: app.enqueue("add", (1,)).stream(after="1"),
+        lambda app: app.enqueue("add", (1,)).astream(after=2**63),
         lambda app: app.jobs(queue=5),
         lambda app: app.jobs(queue=["a", "b"]),
         lambda app: app.jobs(metadata="text"),
@@ -119,6 +122,11 @@ def test_a_job_is_found_by_its_id(app: Jobify) -> None:
     assert app.get_job(job.id) == run(app.aget_job(job.id)) == job
     with pytest.raises(JobNotFoundError):
         run(app.aget_job("gone"))
+
+
+def test_a_page_may_be_as_long_as_there_are_jobs(app: Jobify) -> None:
+    job = app.enqueue("add", (1,))
+    assert app.jobs(limit=10**30) == [job]
 
 
 def test_what_no_database_can_hold_is_not_found(app: Jobify) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,15 @@ def test_what_is_no_call_is_refused(world: World, call: Callable[[Jobify], objec
     with pytest.raises(ConfigurationError):
         call(world.app)
     assert world.app.stats()["pending"] == 0
+
+
+def test_texts_may_be_members_of_an_enum(world: World, tasks: Tasks) -> None:
+    class Word(StrEnum):
+        SAY = "say"
+
+    job = world.app.enqueue(Word.SAY, ("a",), job_id=Word.SAY, queue=Word.SAY, unique_key=Word.SAY)
+    assert (repr(job.id), job.task_name, job.queue_name) == ("'say'", "say", "say")
+    assert world.app.jobs(queue=Word.SAY, task=Word.SAY) == [world.app.get_job(Word.SAY)] == [job]
 
 
 def test_none_stands_for_no_arguments(world: World, tasks: Tasks) -> None:

@@ -401,6 +401,10 @@ def test_there_may_be_no_end_to_a_wait(world: World, app: Jobify) -> None:
     with world.running(declare):
         assert app.enqueue("add", (1,)).result(timeout=float("inf")) == 2
         assert run(app.enqueue("add", (1,)).aresult(timeout=float("inf"))) == 2
+        held = [app.enqueue("hold"), app.enqueue("hold")]
+        until(lambda: [job.status for job in held] == ["running"] * 2)
+        assert held[0].cancel(timeout=None)
+        assert run(held[1].acancel(timeout=float("inf")))
 
 
 @pytest.mark.parametrize("name", ["timeout", "poll_interval", "max_poll_interval"])
