@@ -215,6 +215,8 @@ def _moment(given: Mapping[str, Any], key: str) -> datetime | None:
 def _expiry(value: Any) -> float | datetime | None:
     if value is None or isinstance(value, datetime):
         return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"The expires of the job is {value!r}; it must be a datetime, or a number of seconds.")
     return _bounded(check_duration(value, what="expires of the job", allow_zero=False), "expires")
 
 

@@ -72,6 +72,7 @@ def test_jobs_are_found_by_what_they_are(world: World, app: Jobify) -> None:
     assert ids(app.jobs(task=task)) == [first.id]
     assert ids(app.jobs(queue="quick")) == [second.id]
     assert ids(app.jobs(status="pending", metadata={"who": "me", "n": 1})) == [first.id]
+    assert ids(app.jobs(task=[task, "fail"], queue={"quick", "slow"}, status=("pending", "running"))) == [second.id]
     assert app.jobs(metadata={"who": "me", "n": 2}) == app.jobs(status="dead") == []
     assert ids(app.jobs(created_after=datetime(2000, 1, 1))) == [second.id, first.id]
     assert app.jobs(created_before=datetime.now(UTC) - timedelta(days=1)) == []
@@ -102,7 +103,9 @@ def test_jobs_come_in_pages(app: Jobify) -> None:
         lambda app: app.enqueue("add", (1,)).stream(after="1"),
         lambda app: app.enqueue("add", (1,)).astream(after=2**63),
         lambda app: app.jobs(queue=5),
-        lambda app: app.jobs(queue=["a", "b"]),
+        lambda app: app.jobs(queue=["a", 5]),
+        lambda app: app.jobs(status=[]),
+        lambda app: app.jobs(status=["dead", "complete"]),
         lambda app: app.jobs(metadata="text"),
         lambda app: app.jobs(task="half \ud800"),
         lambda app: app.stats(queue=5),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias, TypedDict
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypedDict, TypeVar
 
 from jobify.canvas.signature import Signature
 from jobify.exceptions import ConfigurationError, JobNotFoundError, UnknownOptionError, did_you_mean
@@ -28,19 +29,22 @@ __all__ = (
     "request",
 )
 
+T = TypeVar("T")
+
 AnyTask: TypeAlias = Route[..., Any] | str
+OneOrMore: TypeAlias = T | list[T] | tuple[T, ...] | Set[T]
 AnyJob: TypeAlias = JobResult[Any] | Job[Any] | str
 
 
 class JobFilters(TypedDict, total=False):
-    """Which jobs are asked for. ``status`` is one of the six words, ``task`` a task or its name; times are datetimes
-    (naive ones are read in the app's zone): created at ``created_after`` or later, and before ``created_before``.
-    ``metadata``: all of these pairs are in the job's own.
+    """Which jobs are asked for. ``status`` is one of the six words, ``task`` a task or its name, each of these and
+    ``queue`` one or a list to choose from; times are datetimes (naive ones are read in the app's zone): created at
+    ``created_after`` or later, and before ``created_before``. ``metadata``: all of these pairs are in the job's own.
     """
 
-    status: str | None
-    task: AnyTask | None
-    queue: str | None
+    status: OneOrMore[str] | None
+    task: OneOrMore[AnyTask] | None
+    queue: OneOrMore[str] | None
     created_after: datetime | None
     created_before: datetime | None
     metadata: Mapping[str, Any] | None
@@ -96,17 +100,29 @@ def filters_of(raw: Mapping[str, Any]) -> Filters:
     for key in raw:
         if key not in JobFilters.__annotations__:
             raise UnknownOptionError(f"Jobs have no filter {key!r}. {did_you_mean(key, JobFilters.__annotations__)}")
-    status, task, queue, metadata = raw.get("status"), raw.get("task"), raw.get("queue"), raw.get("metadata")
+    metadata = raw.get("metadata")
     if not (metadata is None or isinstance(metadata, Mapping)):
         raise ConfigurationError(f"The metadata to look for is {metadata!r}; it must be a dict.")
     return Filters(
-        statuses=None if status is None else (status,),
-        tasks=None if task is None else (name_of(task),),
-        queues=None if queue is None else (check_text(queue, what="queue to look for"),),
+        statuses=_some(raw, "status", lambda word: word),
+        tasks=_some(raw, "task", name_of),
+        queues=_some(raw, "queue", partial(check_text, what="queue to look for")),
         created_after=raw.get("created_after"),
         created_before=raw.get("created_before"),
         metadata=tuple((metadata or {}).items()),
     )
+
+
+def _some(raw: Mapping[str, Any], key: str, checked: Callable[[Any], str]) -> tuple[str, ...] | None:
+    """What is asked for under ``key``: one, or any of several."""
+    value = raw.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple | set | frozenset):
+        return (checked(value),)
+    if not value:
+        raise ConfigurationError(f"No {key} is given to look for. Leave the filter out to find any.")
+    return tuple(map(checked, value))
 
 
 def request(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:

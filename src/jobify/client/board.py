@@ -199,8 +199,7 @@ def _only_ended(filters: Filters) -> Filters:
     others = [word for word in filters.statuses or () if word in WORDS and word not in ENDS]
     if others:
         raise ConfigurationError(
-            f"Jobs that are {others[0]!r} have not ended, and are not purged. Use job.cancel() or "
-            "app.delete_jobs()."
+            f"Jobs that are {others[0]!r} have not ended, and are not purged. Use job.cancel() or app.delete_jobs()."
         )
     return filters._replace(statuses=filters.statuses or sorted(ENDS))
 
