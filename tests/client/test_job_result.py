@@ -14,7 +14,7 @@ import pytest
 from elsewhere import World, until
 
 import jobify
-from jobify import Jobify, JobResult, SmartRetry, group
+from jobify import Cron, Jobify, JobResult, SmartRetry, group
 from jobify.exceptions import (
     ApplicationStateError,
     BaseJobifyError,
@@ -157,6 +157,33 @@ def test_j11_its_error_is_kept_when_a_later_attempt_is_cancelled(world: World, a
         assert job.cancel()
     assert job.error == "ValueError: because"
     assert job.reason == "cancelled"
+
+
+def test_j11_its_error_is_kept_when_it_is_put_back(world: World, app: Jobify) -> None:
+    job = app.enqueue("fail", ("because",))
+    with world.running(declare):
+        job.wait(20)
+    assert job.retry()
+    assert job.status == "pending"
+    assert job.error == job.to_dict()["error"] == "ValueError: because"
+
+
+def test_j11_a_schedule_has_the_error_of_its_last_run(world: World, app: Jobify) -> None:
+    runs: list[int] = []
+
+    def declare_schedule(other: Jobify) -> None:
+        @other.task(name="beat", cron=Cron("* * * * * * *"))
+        async def beat() -> None:
+            runs.append(1)
+            if len(runs) == 1:
+                raise ValueError("because")
+
+    with world.running(declare_schedule) as running:
+        (view,) = running.schedules()
+        job = app.get_job(view.id)
+        until(lambda: job.error == "ValueError: because")
+        until(lambda: job.error is job.to_dict()["error"] is None)
+        assert len(job.errors) == 1
 
 
 def test_j12_to_j14_its_errors_are_one_dict_per_failed_attempt(world: World, app: Jobify) -> None:

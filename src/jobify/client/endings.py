@@ -55,14 +55,14 @@ def error_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> str | None
     """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end.
 
     ``attempts`` is the history; it is looked at where the row does not say: the error of a cancelled job is that of
-    its last failed attempt.
+    its last failed attempt, and so is that of one which was put back. The row of a schedule tells of its last run.
     """
     if record.status == JobStatus.SUCCESS:
         return None
-    if record.status == JobStatus.CANCELLED or record.error is None:
-        failed = _failed(attempts)
-        return failed[-1].error if failed else None
-    return record.error
+    if record.status != JobStatus.CANCELLED and (record.error is not None or record.rule is not None):
+        return record.error
+    failed = _failed(attempts)
+    return failed[-1].error if failed else None
 
 
 def reason_of(record: JobRecord) -> str | None:
