@@ -260,6 +260,30 @@ def _cascade(storage: SQLiteStorage) -> str:
     return "nothing" if len(waiting) == 700 and not cancelled else f"{len(waiting)} of it wait"
 
 
+# -- deleted -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_file_that_was_deleted_acknowledges_nothing(tmp_path: Path, is_replaced: bool) -> None:
+    storage = SQLiteStorage(tmp_path / "deleted.db")
+    storage.open()
+    assert storage.insert([job("before")]) == [True]
+    for name in ("deleted.db", "deleted.db-wal", "deleted.db-shm"):
+        (tmp_path / name).unlink()
+    other = SQLiteStorage(tmp_path / "deleted.db")
+    if is_replaced:
+        other.open()
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError, match="was deleted or replaced"):
+            storage.insert([job("after")])
+    storage.close()
+    other.close()
+    storage.open()
+    assert storage.insert([job("anew")]) == [True]
+    assert [record.id for record in storage.find(JobQuery())] == ["anew"]
+    storage.close()
+
+
 # -- forked ------------------------------------------------------------------------------------------------------------
 
 

@@ -182,7 +182,9 @@ class SQLiteStorage:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
-        return self._jobs.insert(jobs)
+        added = self._jobs.insert(jobs)
+        self._database.require_file()
+        return added
 
     def put(self, job: NewJob, progress: Progress | None = None) -> bool:
         return self._jobs.put(job, progress)
