@@ -197,6 +197,33 @@ def test_results_that_cannot_be_written(app: Jobify, value: Any) -> None:
     run(main())
 
 
+class BrokenRetry(SmartRetry):
+    """A policy of the user's own, with a mistake in it."""
+
+    def compute_delay(self, attempt: int) -> float:
+        raise KeyError(attempt)
+
+
+def test_an_attempt_ends_even_if_nobody_can_say_how(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+    """Not knowing is no reason to keep the job running, and its slot taken, for ever."""
+
+    @app.task(name="task", retry=BrokenRetry(3))
+    async def task() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        async with app:
+            job = await task.push()
+            await soon(job.wait())
+            assert job.status is JobStatus.FAILED
+            assert isinstance(job.exception, KeyError)
+            await soon(app.wait_all())
+        assert "cannot be told" in caplog.text
+        assert "compute_delay" in caplog.text
+
+    run(main())
+
+
 def test_a_retry_that_is_far_away_is_a_retry(app: Jobify) -> None:
     @app.task(retry=SmartRetry(1, initial_delay=1e300, max_delay=1e300))
     async def task() -> None:
