@@ -685,7 +685,7 @@ def test_b44_the_function_is_left_as_it_was(app: Jobify) -> None:
 # -- B48 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("delay", [1e12, 1e300, float("inf"), float("nan"), -1])
+@pytest.mark.parametrize("delay", [1e12, 1e300, float("inf"), float("nan"), -float("inf"), -1e300])
 def test_b48_an_impossible_delay_is_refused_and_nothing_stored(app: Jobify, delay: float) -> None:
     @app.task
     async def task() -> None: ...
@@ -711,6 +711,9 @@ def test_b48_past_times_are_at_once_and_far_ones_are_fine(app: Jobify) -> None:
             assert await soon(await task.schedule().at(NOON - timedelta(days=10_000))) == "done"
             assert await soon(await task.schedule().at(datetime(1, 1, 1, tzinfo=UTC))) == "done"
             assert await soon(await task.schedule().delay(0)) == "done"
+            past = await task.schedule().delay(-0.5)
+            assert await soon(past) == "done"
+            assert past.exec_at == NOON - timedelta(seconds=0.5)
             assert far.exec_at == NOON + timedelta(days=50 * 365)
             assert farther.exec_at.year == 9000
 
