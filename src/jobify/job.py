@@ -52,7 +52,8 @@ class JobDesk(Protocol):
         ...
 
     def watch(self, job: Job[Any]) -> None:
-        """Somebody waits for this job: if it is run elsewhere, look how it ends."""
+        """Somebody is about to wait for this job: if it is run elsewhere, look how it ends. ApplicationStateError if
+        it is the job that would wait for itself."""
         ...
 
 
@@ -168,15 +169,16 @@ class Job(Generic[ReturnT]):
     async def wait(self) -> None:
         """Return when the job has ended (a cron job: when its current or next run has). Never raises the task's error.
 
-        Any number of coroutines may wait, and each may be cancelled on its own.
+        Any number of coroutines may wait, and each may be cancelled on its own. The job itself cannot: that is an
+        :class:`ApplicationStateError`.
         """
         if self.status in ENDED or (self.status is JobStatus.PENDING and self._desk is not None):
             return
+        if self._desk is not None:
+            self._desk.watch(self)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._waiters is None:
             self._waiters = [waiter]
-            if self._desk is not None:
-                self._desk.watch(self)
         else:
             self._waiters.append(waiter)
         try:

@@ -18,6 +18,7 @@ import pytest
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, SmartRetry
 from jobify.engine import direct
 from jobify.exceptions import (
+    ApplicationStateError,
     ConfigurationError,
     InvalidCronError,
     JobFailedError,
@@ -466,6 +467,30 @@ def test_a_job_may_cancel_itself(app: Jobify) -> None:
 
 
 # -- B41 ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_told_that_it_cannot_wait_for_itself(app: Jobify) -> None:
+    """Nor as a second one who waits; what a job starts on the side may wait for its end."""
+    beside: list[asyncio.Task[None]] = []
+    others = asyncio.Event()
+
+    @app.task(name="task")
+    async def task(job: Job[None] = INJECT) -> None:
+        beside.append(asyncio.create_task(job.wait()))
+        await others.wait()
+        await job
+
+    async def main() -> None:
+        async with app:
+            job = await task.push()
+            waiting = asyncio.create_task(job.wait())
+            await asyncio.sleep(0)
+            others.set()
+            await soon(asyncio.gather(waiting, *beside))
+            assert isinstance(job.exception, ApplicationStateError)
+            assert "wait for itself" in str(job.exception)
+
+    run(main())
 
 
 def test_b41_x12_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:

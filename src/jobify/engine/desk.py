@@ -45,9 +45,16 @@ class Desk:
         self._unwanted: Counter[str] = Counter()
 
     def watch(self, job: Job[Any]) -> None:
-        """Somebody waits for this job."""
-        if self._roster.find(job.id) is None:
+        """See :class:`~jobify.job.JobDesk`."""
+        attempt = self._roster.find(job.id)
+        if attempt is None:
             self._exchange.watch()
+        elif attempt.task is not None and attempt.task is asyncio.current_task():
+            raise ApplicationStateError(
+                operation=f"wait for job {job.id!r}",
+                reason="It is this very job that asks: it would wait for itself, for ever.",
+                solution="Return from the task to end it.",
+            )
 
     async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
         """See :meth:`Job.cancel`."""
