@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from jobify.signature import FuncSpec
     from jobify.state import RequestState, State
     from jobify.status import JobStatus
+    from jobify.storage import Storage
     from jobify.triggers import Triggers
     from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
 
@@ -73,6 +74,7 @@ _HOMES: Final = {
     "RequestState": "jobify.state",
     "State": "jobify.state",
     "JobStatus": "jobify.status",
+    "Storage": "jobify.storage",
     "Triggers": "jobify.triggers",
     "ExceptionHandler": "jobify.types",
     "INJECT": "jobify.types",
@@ -117,6 +119,7 @@ __all__ = (
     "ScheduleBuilder",
     "SmartRetry",
     "State",
+    "Storage",
     "TaskTracker",
     "Triggers",
     "UUIDGenerator",
