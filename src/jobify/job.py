@@ -112,7 +112,8 @@ class Job(Generic[ReturnT]):
         self._handle: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
-        return f"<Job id={self.id!r}, status={self.status.value!r}, exec_at={self.exec_at.isoformat()!r}>"
+        cron = "" if self._cron_context is None else f", cron={self.cron_expression!r}"
+        return f"<Job id={self.id!r}, status={self.status.value!r}, exec_at={self.exec_at.isoformat()!r}{cron}>"
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
