@@ -69,13 +69,14 @@ def test_a_call_from_another_event_loop_is_refused(tmp_path: Path) -> None:
     @app.task
     async def work() -> None: ...
 
-    async def push() -> None:
-        with pytest.raises(ApplicationStateError):
-            await soon(work.push())
+    async def elsewhere() -> None:
+        for call in (work.push, app.startup, app.shutdown, app.wait_all):
+            with pytest.raises(ApplicationStateError, match=r"another event loop.*run_coroutine_threadsafe\("):
+                await soon(call())
 
     async def main() -> None:
         async with app:
-            await asyncio.to_thread(asyncio.run, push())
+            await asyncio.to_thread(asyncio.run, elsewhere())
             await (await work.push())
 
     run(main())
