@@ -253,7 +253,8 @@ class Storage(Protocol):
         ...
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
-        """Undo ``pause``; for each, whether it was paused before the call. Due times that passed meanwhile are missed runs."""
+        """Undo ``pause``; for each, whether it was paused before the call. Due times that passed meanwhile are
+        missed runs."""
         ...
 
     def pause_queue(self, queue: str) -> None:

@@ -7,7 +7,9 @@ released is never changed.
 
 A file that is not ours, or that a newer release wrote, is refused before anything is written to it. There is one guest:
 the package whose interface this one keeps uses a file of the same name, with one table of its own, and a program that
-changes from the one to the other starts all the same. That table is left as it is. ``schema.sql`` shows the result of all migrations; a test holds both equal.
+changes from the one to the other starts all the same. That table is left as it is.
+
+``schema.sql`` shows the result of all migrations; a test holds both equal.
 """
 
 from __future__ import annotations
