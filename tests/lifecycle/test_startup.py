@@ -53,6 +53,7 @@ def test_b35_a_loop_that_was_closed_without_a_shutdown(tmp_path: Path, is_durabl
         await eventually(lambda: runs)
 
     async def start_again() -> None:
+        await soon(app.wait_all())  # nothing of that life is left to wait for
         async with app:
             await app.wait_all(20)
             await (await work.push()).wait()

@@ -93,7 +93,7 @@ class Completer:
             return outcome_of(attempt, value, error, now=now, max_crashes=self._max_crashes)
         except Exception as problem:  # of the user's code, such as a policy of retries
             log.error("Whether job %s is to be tried again cannot be told.\n%s", attempt.id, own_traceback(problem))
-            return Cancelled() if attempt.interruption is Interruption.CANCEL else Failed(problem)
+            return Failed(problem)
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """An attempt has ended. Its slot is free at once, unless its thread goes on."""
