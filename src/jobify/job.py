@@ -53,7 +53,7 @@ class JobDesk(Protocol):
 
     def watch(self, job: Job[Any]) -> None:
         """Somebody is about to wait for this job: if it is run elsewhere, look how it ends. ApplicationStateError if
-        it is the job that would wait for itself."""
+        it is the job that would wait for itself, or somebody in another event loop, whom nobody would wake up."""
         ...
 
 
@@ -170,8 +170,8 @@ class Job(Generic[ReturnT]):
     async def wait(self) -> None:
         """Return when the job has ended (a cron job: when its current or next run has). Never raises the task's error.
 
-        Any number of coroutines may wait, and each may be cancelled on its own. The job itself cannot: that is an
-        :class:`ApplicationStateError`.
+        Any number of coroutines may wait, and each may be cancelled on its own. The job itself cannot wait, nor
+        can another event loop than the app's: that is an :class:`ApplicationStateError`.
         """
         if self.status in ENDED or (self.status is JobStatus.PENDING and self._desk is not None):
             return

@@ -46,6 +46,7 @@ class Desk:
 
     def watch(self, job: Job[Any]) -> None:
         """See :class:`~jobify.job.JobDesk`."""
+        self._require_own_loop(job, "wait for", "job.wait()")
         attempt = self._roster.find(job.id)
         if attempt is None:
             self._exchange.watch()
@@ -58,18 +59,21 @@ class Desk:
 
     async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
         """See :meth:`Job.cancel`."""
-        if asyncio.get_running_loop() is not self._loop:
-            raise ApplicationStateError(
-                operation=f"cancel job {job.id!r}",
-                reason="The app runs in another event loop.",
-                solution="From another thread use asyncio.run_coroutine_threadsafe(job.cancel(), loop).",
-            )
+        self._require_own_loop(job, "cancel", "job.cancel()")
         self._unwanted[job.id] += 1
         try:
             await self._cancel(job, interrupt)
         finally:
             self._unwanted[job.id] -= 1
             self._unwanted += Counter()  # forgets what is at zero
+
+    def _require_own_loop(self, job: Job[Any], operation: str, call: str) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise ApplicationStateError(
+                operation=f"{operation} job {job.id!r}",
+                reason="The app runs in another event loop.",
+                solution=f"From another thread use asyncio.run_coroutine_threadsafe({call}, loop).",
+            )
 
     def is_unwanted(self, job_id: str) -> bool:
         """Whether somebody here is just cancelling this job: one that is claimed meanwhile does not begin."""
