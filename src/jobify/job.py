@@ -51,9 +51,12 @@ class JobDesk(Protocol):
         """Cancel the handle's job wherever it is."""
         ...
 
-    def watch(self, job: Job[Any]) -> None:
-        """Somebody is about to wait for this job: if it is run elsewhere, look how it ends. ApplicationStateError if
-        it is the job that would wait for itself, or somebody in another event loop, whom nobody would wake up."""
+    def watch(self, job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Somebody in ``loop`` is about to wait for this job: if it is run elsewhere, look how it ends.
+
+        ApplicationStateError if it is the job that would wait for itself, or somebody in another event loop, whom
+        nobody would wake up.
+        """
         ...
 
 
@@ -175,9 +178,10 @@ class Job(Generic[ReturnT]):
         """
         if self.status in ENDED or (self.status is JobStatus.PENDING and self._desk is not None):
             return
+        loop = asyncio.get_running_loop()
         if self._desk is not None:
-            self._desk.watch(self)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._desk.watch(self, loop)
+        waiter: asyncio.Future[None] = loop.create_future()
         if self._waiters is None:
             self._waiters = [waiter]
         else:
