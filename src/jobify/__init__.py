@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jobify.signature import FuncSpec
     from jobify.state import RequestState, State
     from jobify.status import JobStatus
+    from jobify.storage import Storage
     from jobify.triggers import Triggers
     from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
 
@@ -75,6 +76,7 @@ _HOMES: Final = {
     "RequestState": "jobify.state",
     "State": "jobify.state",
     "JobStatus": "jobify.status",
+    "Storage": "jobify.storage",
     "Triggers": "jobify.triggers",
     "ExceptionHandler": "jobify.types",
     "INJECT": "jobify.types",
@@ -120,6 +122,7 @@ __all__ = (
     "ScheduleBuilder",
     "SmartRetry",
     "State",
+    "Storage",
     "TaskTracker",
     "Triggers",
     "UUIDGenerator",

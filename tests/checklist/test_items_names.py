@@ -78,7 +78,7 @@ def test_item_008_types_of_signatures() -> None:
     assert_exports(
         "jobify",
         "JobifyConfiguration RouteOptions FuncSpec CronParser CronFactory LoopFactory UUIDGenerator Lifespan "
-        "MappingExceptionHandlers RunStrategy TaskTracker Triggers",
+        "MappingExceptionHandlers RunStrategy Storage TaskTracker Triggers",
     )
     assert_exports("jobify.storage", "Storage SQLiteStorage")
     assert_exports("jobify.crontab", "CronParser CronFactory create_crontab")

@@ -88,8 +88,12 @@ class Completer:
         self._stuck.clear()
 
     def decide(self, attempt: Attempt, value: Any, error: BaseException | None, now: Microseconds) -> Outcome:
-        """How an attempt that comes to this end has ended."""
-        return outcome_of(attempt, value, error, now=now, max_crashes=self._max_crashes)
+        """How an attempt that comes to this end has ended. Never raises, or nobody would settle it."""
+        try:
+            return outcome_of(attempt, value, error, now=now, max_crashes=self._max_crashes)
+        except Exception as problem:  # of the user's code, such as a policy of retries
+            log.error("Whether job %s is to be tried again cannot be told.\n%s", attempt.id, own_traceback(problem))
+            return Failed(problem)
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """An attempt has ended. Its slot is free at once, unless its thread goes on."""

@@ -128,6 +128,19 @@ DELETE FROM attempts WHERE seq IN (
     LIMIT ?2
 )
 
+-- name: trim_messages
+-- The numbers of a job's messages have no gaps, so what is too old is known by its number. The newest message always
+-- stays: the next one is numbered after it, and whoever reads on from a number must not see that number again.
+DELETE FROM messages WHERE (job_id, number) IN (
+    SELECT messages.job_id, messages.number FROM jobs INDEXED BY jobs_schedules
+    CROSS JOIN messages ON messages.job_id = jobs.id AND messages.number <= (
+        SELECT max(number) FROM messages AS kept WHERE kept.job_id = jobs.id
+    ) - max(?1, 1)
+    WHERE jobs.rule IS NOT NULL
+    ORDER BY jobs.id, jobs.seq, messages.number
+    LIMIT ?2
+)
+
 -- name: record
 -- Without its job a line would never be deleted.
 INSERT INTO attempts (job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner)
