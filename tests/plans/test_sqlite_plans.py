@@ -26,7 +26,7 @@ FIELDS: dict[str, Any] = {
     "if_plain": _IF_PLAIN,
 }
 WIDTHS = {
-    "settle": 15,
+    "settle": 16,
     "record": 9,
     "take": 2,
     "taken": 2,

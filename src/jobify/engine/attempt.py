@@ -67,6 +67,8 @@ class Attempt(Struct, eq=False, gc=False):
     job: Job[Any] | None
     fence: int = 1
     number: int = 1
+    crashes: int = 0
+    """How many attempts before this one have taken their process down."""
     queue: str = "default"
     origin: int | None = None
     payload: Any = None
@@ -104,6 +106,7 @@ class Attempt(Struct, eq=False, gc=False):
         attempt = cls(backend, endpoint, lane, claim.id, claim.due_at, job)
         attempt.fence = claim.fence
         attempt.number = claim.attempt
+        attempt.crashes = claim.crashes
         attempt.queue = claim.queue
         attempt.origin = claim.origin
         attempt.payload = claim.payload

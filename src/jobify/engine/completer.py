@@ -26,7 +26,7 @@ from jobify.options import RunMode
 from jobify.records import Settled, Settlement
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
-from jobify.status import Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
+from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
 from jobify.tracebacks import own_traceback
 from jobify.types import UNSET, Microseconds
 
@@ -234,7 +234,7 @@ class Completer:
 def _news(attempt: Attempt, outcome: Outcome) -> News | None:
     """Who beside this process wants to know how the attempt ended."""
     match outcome:
-        case RetryAt() | Skipped():
+        case RetryAt() | Lost() | Skipped():
             return None
         case Released():
             return WORK

@@ -183,9 +183,10 @@ def settled(row: Row, settlement: Settlement) -> Row:
 
 def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
     # By position, because this is the one hot place: naming a dozen fields takes three times as long.
-    status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at, dead = (
-        settlement[:12]
-    )
+    (
+        status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at,
+        dead, lost,
+    ) = settlement[:13]  # fmt: skip
     return JobRecord(
         *job[:4],
         status,
@@ -207,7 +208,7 @@ def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
         error,
         run_count,
         failure_count,
-        job.crashes if attempt else 0,
+        job.crashes + lost if attempt else 0,
         False,
         False,
         job.unique_key,

@@ -235,11 +235,11 @@ UPDATE jobs SET
     status = v.column1, ready = v.column2, due_at = v.column3, offset_at = nullif(v.column4, ''), attempt = v.column5,
     run_count = v.column6, failure_count = v.column7, result = nullif(v.column8, ''), error = nullif(v.column9, 0),
     finished_at = nullif(v.column10, ''), delete_at = nullif(v.column11, ''), is_dead = v.column12, owner = NULL,
-    crashes = CASE v.column5 WHEN 0 THEN 0 ELSE crashes END
+    crashes = CASE v.column5 WHEN 0 THEN 0 ELSE crashes + v.column13 END
 FROM (VALUES {rows}) AS v
-WHERE jobs.seq = CASE WHEN v.column13 <> 0 THEN ifnull(
+WHERE jobs.seq = CASE WHEN v.column14 <> 0 THEN ifnull(
     (SELECT held.seq FROM jobs AS held
-     WHERE held.id = v.column13 AND held.owner = v.column14 AND held.fence = v.column15 AND held.status = 'running'
+     WHERE held.id = v.column14 AND held.owner = v.column15 AND held.fence = v.column16 AND held.status = 'running'
         {if_plain}),
     claim_lost()
 ) END
