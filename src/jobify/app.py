@@ -191,7 +191,7 @@ class Jobify(Producer):
 
     def _backends(self) -> Backends:
         storage, queues = self.configs.storage, self.configs.limits.queues
-        if isinstance(storage, MemoryStorage):
+        if storage.is_in_memory:
             return Backends(
                 None, Backend(storage, self._codec, self._clock, in_memory=True, is_temporary=self._is_memory_only)
             )

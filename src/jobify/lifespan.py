@@ -43,7 +43,8 @@ class Exits:
                 errors.append(error)
         errors.sort(key=lambda error: not isinstance(error, asyncio.CancelledError))
         for later in errors[1:]:
-            log.error("Another error while the app was stopping: %r", later, exc_info=later)
+            if not isinstance(later, asyncio.CancelledError):  # whoever was in a hurry knows
+                log.error("Another error while the app was stopping: %r", later, exc_info=later)
         if errors:
             raise errors[0]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobify import Jobify
 from jobify.records import JobQuery
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import (
@@ -24,6 +25,7 @@ from jobify.testing.storage_contract.given import (
     report,
     statuses,
 )
+from support import run
 
 
 @pytest.fixture
@@ -170,3 +172,30 @@ def test_a_block_that_raises_brings_back_what_made_room() -> None:
         storage.settle([end(owner, claimed(storage, owner, "b"))])
         raise RuntimeError("undo")
     assert _ids(storage) == "a"
+
+
+class Wrapped:
+    """A storage in memory that is none of ours, and does what ours does."""
+
+    def __init__(self) -> None:
+        self._inner = MemoryStorage()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_whether_it_is_in_memory_is_asked_and_not_guessed() -> None:
+    app = Jobify(storage=Wrapped())
+    thing = object()
+
+    @app.task(name="echo")
+    async def echo(value: object) -> object:
+        return value
+
+    async def main() -> None:
+        enqueued = echo.delay(thing)
+        async with app:
+            assert await (await echo.push(thing)) is thing
+            assert await enqueued.aresult() is thing
+
+    run(main())

@@ -4,8 +4,11 @@
 - ``rule_NN``: documented behaviour, 23 lines.
 - ``xN``: what was decided where the sources disagree, 20 lines.
 - ``bN``: stories that went wrong in a released scheduler, 49 lines.
+- ``jN``: what is said of the handle of a job, 24 lines.
+- ``tN``: stories that went wrong in a released queue, 15 lines.
 
-A test may stand for several lines (``test_b5_b6_...``, ``test_item_056_to_061_...``), and a line for several tests.
+A test may stand for several lines (``test_b5_b6_...``, ``test_item_056_to_061_...``, ``test_j18_to_j20_...``), and a
+line for several tests.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 DEFINITION = re.compile(r"^\s*(?:async )?def test_(\w+)\(", re.MULTILINE)
-LEADING = re.compile(r"(?:(item|rule)_(\d+)((?:_to)?_\d+)*|([bx])(\d+))_")
-LINES = {"item": 118, "rule": 23, "x": 20, "b": 49}
+LEADING = re.compile(r"(?:(item|rule)_(\d+)((?:_to)?_\d+)*|([bjtx])(\d+)(?:_to_\4(\d+))?)_")
+LINES = {"item": 118, "rule": 23, "x": 20, "b": 49, "j": 24, "t": 15}
 
 
 def numbers(name: str) -> Iterator[tuple[str, int]]:
@@ -44,6 +47,8 @@ def test_names_are_read_as_they_are_meant() -> None:
     assert list(numbers("item_056_to_058_fields")) == [("item", 56), ("item", 57), ("item", 58)]
     assert list(numbers("b5_b6_arguments")) == [("b", 5), ("b", 6)]
     assert list(numbers("item_036_x6_rule_09_a_number")) == [("item", 36), ("x", 6), ("rule", 9)]
+    assert list(numbers("j18_to_j20_t3_it_waits")) == [("j", 18), ("j", 19), ("j", 20), ("t", 3)]
+    assert list(numbers("t2_to_j4_")) == [("t", 2)]
     assert list(numbers("bad_arguments_x2_")) == []
 
 

@@ -96,6 +96,24 @@ def test_a_second_signal_ends_a_worker_whose_event_loop_is_blocked(site: Make) -
     assert again.stop() == 0
 
 
+def test_two_signals_in_quick_succession_are_no_failure(site: Make) -> None:
+    here = site(PROCESS_TASK)
+    worker = here.worker("--grace", "600")
+    running = [here.enqueue(kind) for kind in KINDS]
+    for kind in KINDS:
+        here.until_noted(kind)
+    worker.tell()
+    worker.tell(signal.SIGINT)
+    assert worker.exit_code() in (128 + signal.SIGINT, 128 + signal.SIGTERM)  # the order is the system's
+    for id in running:
+        row = here.row(id)
+        assert (row.status, row.attempt, row.crashes) == ("scheduled", 0, 0)
+    assert here.storage.owners() == []
+    assert "Stopping at once" in worker.log
+    assert "Cancelled" not in worker.log
+    assert "failed" not in worker.log
+
+
 def test_an_idle_worker_stops_and_leaves_the_list(site: Make) -> None:
     here = site()
     worker = here.worker("--queues", "a,b", "--concurrency", "3")

@@ -267,6 +267,81 @@ def test_a_shutdown_that_is_cancelled_hurries_and_is_complete(tmp_path: Path) ->
     run(main())
 
 
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_who_hurries_a_shutdown_is_told_only_of_real_errors(is_failing: bool, caplog: pytest.LogCaptureFixture) -> None:
+    down = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        yield
+        down.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if is_failing:
+                raise ValueError("it does not close")
+
+    app = Jobify(storage=False, lifespan=lifespan)
+
+    @app.task
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        await app.startup()
+        await work.push()
+        stopping = asyncio.ensure_future(app.shutdown(grace=1000))
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await soon(down.wait())
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await soon(stopping)
+
+    run(main())
+    said = [record.getMessage() for record in caplog.records]
+    real = ["Another error while the app was stopping: ValueError('it does not close')"]
+    assert said == (real if is_failing else [])
+
+
+def test_a_hurry_while_the_storage_is_let_go_of_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = durable(tmp_path)
+    app = Jobify(storage=storage)
+    retiring, may_go_on = threading.Event(), threading.Event()
+    retire = storage.retire
+
+    def slow(owner: int) -> None:
+        retiring.set()
+        assert may_go_on.wait(20)
+        retire(owner)
+
+    @app.task(name="work")
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        await app.startup()
+        await work.schedule().push(job_id="one")
+        monkeypatch.setattr(storage, "retire", slow)
+        stopping = asyncio.ensure_future(app.shutdown(grace=0))
+        await eventually(retiring.is_set)
+        stopping.cancel()
+        await asyncio.sleep(0)
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await soon(stopping)
+
+    run(main())
+    assert [record.getMessage() for record in caplog.records] == []
+    storage.open()
+    assert storage.owners() == []
+    (row,) = storage.get(["one"])
+    assert (row.status, row.attempt, row.crashes) == ("scheduled", 0, 0)
+    storage.close()
+
+
 def test_stopping_twice_and_at_once(tmp_path: Path) -> None:
     notes = Notes()
     app = Jobify(storage=durable(tmp_path), lifespan=notes.lifespan("app"))

@@ -195,6 +195,24 @@ def test_a_crossing_of_many_ways_costs_by_the_ways(empty: SQLiteStorage) -> None
     assert crossing("wide", 1000) < 1.2 * 10 * crossing("narrow", 100)
 
 
+@pytest.mark.parametrize(
+    "matching",
+    [{"tasks": ("task",)}, {"queues": ("default",)}, {"created_after": NOW}, {"created_before": NOW + 1}],
+    ids=lambda matching: next(iter(matching)),
+)
+@pytest.mark.parametrize("is_newest_first", [False, True])
+def test_a_page_costs_by_what_is_read_until_it_is_full(
+    matching: dict[str, Any], is_newest_first: bool, empty: SQLiteStorage
+) -> None:
+    empty.delete(["parked", "future", "blocked", "paused"], now=NOW, delete_at=None)
+    page = JobQuery(limit=10, is_newest_first=is_newest_first, **matching)
+    empty.insert([job(f"{number:05}") for number in range(20)])
+    empty.find(page)
+    among_few = steps(empty, lambda: empty.find(page))
+    empty.insert([job(f"{number:05}") for number in range(20, 5000)])
+    assert steps(empty, lambda: empty.find(page)) <= among_few + 20
+
+
 def test_a_claim_costs_by_what_it_takes_not_by_what_is_ready(empty: SQLiteStorage) -> None:
     owner = empty.register(PROFILE, now=NOW)
     empty.insert([job(f"a{number}") for number in range(20)])

@@ -2,7 +2,8 @@
 
 Any thread may use it, one at a time; so may an app that starts and stops on the same storage object meanwhile (see
 ``storage.sharing``). It is closed when the app object is gone, at the end of the interpreter, or on demand, and opened
-again by the next use; in a forked child, too, for a fork takes nothing along.
+again by the next use; in a forked child, too, for a fork takes nothing along. What began before it was closed is no
+next use: whoever goes on for longer than a call remembers ``closings``, and names it.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from jobify.storage.base import Storage
 from jobify.storage.sharing import Shared, share
 
-__all__ = ("NEWS", "Access", "Ear")
+__all__ = ("NEWS", "Access", "Closed", "Ear")
 
 NEWS, _NUDGE = b".", b"+"
 
 log = logging.getLogger("jobify.client")
+
+
+class Closed(Exception):
+    """The storage was closed since then, and maybe opened again."""
 
 
 class Ear:
@@ -78,6 +83,13 @@ class _Grip:
         self.storage: Storage | None = None
         self.owner: int | None = None
         """This process, as one that waits for the ends of jobs."""
+        self.closings = 0
+
+    def close(self) -> None:
+        """Let go on demand, or for good."""
+        self.closings += 1
+        self.let_go()
+        self.ear.nudge()
 
     def let_go(self) -> None:
         shared = self.shared
@@ -112,19 +124,41 @@ class Access:
         self._grip = _Grip(self.ear)
         self._opening = threading.Lock()
         self._pid = os.getpid()
-        weakref.finalize(self, self._grip.let_go)
+        weakref.finalize(self, self._grip.close)
+
+    @property
+    def closings(self) -> int:
+        """How often it was closed."""
+        return self._grip.closings
 
     def __enter__(self) -> Storage:
+        return self._enter(None)
+
+    @contextmanager
+    def since(self, closings: int) -> Iterator[Storage]:
+        """The storage, locked, if it was not closed since it had been so many times; else Closed: it is not opened."""
+        storage = self._enter(closings)
+        try:
+            yield storage
+        finally:
+            self.__exit__(None, None, None)
+
+    def _enter(self, closings: int | None) -> Storage:
         grip, storage = self._grip, self._current()
         shared = grip.shared
         if shared is None or grip.storage is not storage or shared.is_left_behind:
-            shared = self._open(storage)
+            shared = self._open(storage, closings)
         shared.lock.acquire()
-        if grip.shared is not shared:  # closed at this very moment
+        if grip.shared is not shared or closings not in (None, grip.closings):  # closed at this very moment
             shared.lock.release()
-            return self.__enter__()
+            self._check(closings)
+            return self._enter(closings)
         shared.bring_up_to_date()
         return storage
+
+    def _check(self, closings: int | None) -> None:
+        if closings not in (None, self._grip.closings):
+            raise Closed
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -133,16 +167,19 @@ class Access:
         assert shared is not None
         shared.lock.release()
 
-    def look(self) -> Storage:
-        """The storage, open and up to date, for its reading methods: those need no lock, and wait for no writer."""
-        with self as storage:
-            return storage
+    def look(self, closings: int | None = None) -> Storage:
+        """The storage, open and up to date, for its reading methods: those need no lock, and wait for no writer.
+        ``closings``: see :meth:`since`."""
+        storage = self._enter(closings)
+        self.__exit__(None, None, None)
+        return storage
 
-    def _open(self, storage: Storage) -> Shared:
+    def _open(self, storage: Storage, closings: int | None) -> Shared:
         if self._pid != os.getpid():  # the thread that holds the lock may be one of the parent's, and so is the ear
             self._opening, self._pid = threading.Lock(), os.getpid()
             self.ear.close()
         with self._opening:
+            self._check(closings)
             grip = self._grip
             if grip.shared is not None and grip.storage is storage and not grip.shared.is_left_behind:
                 return grip.shared  # another thread was faster
@@ -176,4 +213,4 @@ class Access:
 
     def close(self) -> None:
         """Let go of the storage; the next use opens it again."""
-        self._grip.let_go()
+        self._grip.close()

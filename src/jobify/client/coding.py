@@ -10,7 +10,6 @@ import msgspec
 from jobify.serializers.codec import Codec, ParameterTypes
 from jobify.serializers.objects import ObjectCodec
 from jobify.storage.base import Storage
-from jobify.storage.memory import MemoryStorage
 
 __all__ = ("Coding", "plain")
 
@@ -31,7 +30,7 @@ class Coding:
     @property
     def is_in_memory(self) -> bool:
         """Whether nothing is encoded."""
-        return isinstance(self._current(), MemoryStorage)
+        return self._current().is_in_memory
 
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], types: ParameterTypes) -> Any:
         """The payload of a call; PayloadError if it could not be restored."""

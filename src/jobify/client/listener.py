@@ -4,6 +4,8 @@ It begins with the first one who waits and ends some time after the last. While 
 with a bell: workers ring when jobs have ended. So an answer is pushed, within a millisecond. A ring may be lost, and a
 user's own storage may have no bell: so it also looks without being rung, at the intervals that those who wait ask for,
 and never for more than a tenth of the time.
+
+It never opens a storage again that was closed: whoever waited then is told, and those who come later begin anew.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from jobify.client.access import NEWS as _NEWS
-from jobify.client.access import Access
+from jobify.client.access import Access, Closed
 from jobify.client.helper import LINGER
 from jobify.clock import Clock
-from jobify.exceptions import JobNotFoundError, StorageError
+from jobify.exceptions import ApplicationStateError, JobNotFoundError, StorageError
 from jobify.records import JobRecord, OwnerProfile, OwnerRole
 from jobify.status import ENDED
 from jobify.storage.base import Storage
@@ -53,7 +55,7 @@ class Waiter:
     """Somebody who wants to know how a job ends; ``tell`` is called in the listener's thread, with the row or with an
     error. A follower is told at every news, with None."""
 
-    __slots__ = ("is_follower", "job_id", "pace", "tell")
+    __slots__ = ("closings", "is_follower", "job_id", "pace", "tell")
 
     def __init__(
         self, job_id: str, pace: Pace, tell: Callable[[JobRecord | Exception | None], object], *, is_follower: bool
@@ -62,6 +64,8 @@ class Waiter:
         self.pace = pace
         self.tell = tell
         self.is_follower = is_follower
+        self.closings = 0
+        """How often the storage had been closed when the wait began."""
 
 
 class Listener:
@@ -79,6 +83,7 @@ class Listener:
     def watching(self, waiter: Waiter) -> Iterator[None]:
         """Tell ``waiter`` while the block runs; also if the job has ended already."""
         with self._lock:
+            waiter.closings = self._access.closings
             self._waiters.add(waiter)
             self._new.append(waiter)
             if not self._is_running:
@@ -95,8 +100,13 @@ class Listener:
 
     def _run(self) -> None:
         while True:
+            closings = self._access.closings
+            self._dismiss(closings)
             try:
-                self._listen()
+                if self._waiters:
+                    self._listen(closings)
+            except Closed:
+                pass  # whoever waited then is told at once
             except Exception as error:  # the storage is away: those who wait must know
                 self._tell_all(error)
             with self._lock:
@@ -104,20 +114,26 @@ class Listener:
                     self._is_running = False
                     return
 
-    def _listen(self) -> None:
+    def _dismiss(self, closings: int) -> None:
+        """Tell those who waited when the storage was closed."""
+        for waiter in self._roll_call()[0]:
+            if waiter.closings < closings:
+                self._tell(waiter, _closed(waiter.job_id))
+
+    def _listen(self, closings: int) -> None:
         """Become an owner, wake people until nobody waits any more, and leave."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._access.ear.open(), selectors.EVENT_READ)
             try:
-                with self._access as storage:
+                with self._access.since(closings) as storage:
                     owner = self._enter(storage)
                     bell = storage.bell
                     if bell is not None and bell.fileno() >= 0:
                         selector.register(bell.fileno(), selectors.EVENT_READ, bell)
                 try:
-                    self._serve(selector)
+                    self._serve(selector, closings)
                 finally:
-                    self._leave(owner)
+                    self._leave(owner, closings)
             finally:
                 self._access.ear.close()
 
@@ -132,22 +148,22 @@ class Listener:
         self._access.note_owner(owner)
         return owner
 
-    def _leave(self, owner: int | None) -> None:
+    def _leave(self, owner: int | None, closings: int) -> None:
         if owner is not None:
-            self._access.note_owner(None)
-            with self._access as storage:
+            with suppress(Closed), self._access.since(closings) as storage:  # who closes it retires the owner
+                self._access.note_owner(None)
                 storage.retire(owner)
 
-    def _serve(self, selector: selectors.BaseSelector) -> None:
+    def _serve(self, selector: selectors.BaseSelector, closings: int) -> None:
         rounds = _Rounds()
-        while True:
+        while self._access.closings == closings:
             waiters, new = self._roll_call()
             if waiters and time.monotonic() >= rounds.due_at:
                 started = time.monotonic()
-                self._look(waiters)
+                self._look(waiters, closings)
                 rounds.end(waiters, time.monotonic() - started)
             elif new:
-                self._look(new)
+                self._look(new, closings)
                 rounds.hurry(new)
             heard = self._hear(selector, rounds.patience if waiters else LINGER)
             if _NEWS in heard:
@@ -172,7 +188,7 @@ class Listener:
                 self._access.pass_on()
         return heard
 
-    def _look(self, waiters: Sequence[Waiter]) -> None:
+    def _look(self, waiters: Sequence[Waiter], closings: int) -> None:
         """Tell those whose jobs have ended, and all followers."""
         for waiter in waiters:
             if waiter.is_follower:
@@ -181,7 +197,7 @@ class Listener:
         for start in range(0, len(others), _BATCH):
             some = others[start : start + _BATCH]
             ids = list({waiter.job_id for waiter in some})
-            found = {record.id: record for record in self._access.look().get(ids)}
+            found = {record.id: record for record in self._access.look(closings).get(ids)}
             for waiter in some:
                 record = found.get(waiter.job_id)
                 if record is None:
@@ -197,6 +213,14 @@ class Listener:
     def _tell_all(self, error: Exception) -> None:
         for waiter in self._roll_call()[0]:
             self._tell(waiter, error)
+
+
+def _closed(job_id: str) -> ApplicationStateError:
+    return ApplicationStateError(
+        operation=f"wait for job {job_id!r}",
+        reason="The app let go of its storage meanwhile.",
+        solution="Call close() when nobody waits any more, or wait again: that opens the storage.",
+    )
 
 
 class _Rounds:

@@ -64,7 +64,8 @@ class Producer(Router):
         return self._client.submitter
 
     def close(self) -> None:
-        """Let go of the storage that the calls below have opened; the next one opens it again."""
+        """Let go of the storage that the calls below have opened; the next one opens it again. Whoever still waits for
+        a job gets an ApplicationStateError."""
         self._client.close()
 
     # -- enqueuing -----------------------------------------------------------------------------------------------------
@@ -165,8 +166,10 @@ class Producer(Router):
     ) -> list[JobResult[Any]]:
         """A page of jobs that match all ``filters`` (see :class:`~jobify.client.asking.JobFilters`).
 
-        In the order of their ids, which is that of their creation. For the next page ask for those ``after`` the last
-        job of this one.
+        In the order of their ids, which is that of their creation where no ids were chosen. For the next page ask for
+        those ``after`` the last job of this one. Ids are read in that order until the page is full. A status finds its
+        jobs by an index (but ``"complete"``, which is most of them); the other filters read what they leave out: where
+        hardly any job matches, 0.4 seconds per million jobs, with ``metadata`` 0.8.
         """
         return self._client.board.jobs(
             filters_of(filters),

@@ -13,6 +13,12 @@ asynchronous.
 reading methods (those below "reading", and ``owners``) may be called by any thread at any time, also while a
 transaction is open in another one; they see what is committed.
 
+**Values.** What was given as a payload, a result or a published value comes back equal. A storage keeps bytes and need
+not know what they mean; arguments and results are encoded before they get here. One that ``is_in_memory`` keeps any
+object, uncopied, and is asked to: nothing is encoded for it. It is called on an event loop's thread, too, so none of
+its calls may wait for anything; and an engine may hold its jobs back until somebody asks for them
+(:class:`jobify.engine.direct.DirectGate`). So it is neither durable nor shared.
+
 **Time.** Every question that depends on the time takes ``now``. A storage has no clock.
 
 **Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is ``(id, owner,
@@ -97,6 +103,8 @@ class Storage(Protocol):
     """What is acknowledged survives the process."""
     is_shared: bool
     """Other processes may read and change the same jobs."""
+    is_in_memory: bool
+    """Values stay the objects they are, and no call waits; see *Values* in the module's text."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -305,7 +313,8 @@ class Storage(Protocol):
         ...
 
     def find(self, query: JobQuery) -> list[JobRecord]:
-        """Jobs that match, in order of id, at most ``query.limit``. For the next page ask after the last id."""
+        """Jobs that match, in order of id, at most ``query.limit``. For the next page ask after the last id.
+        Times of creation need not be in that order."""
         ...
 
     def count(self, query: JobQuery) -> Mapping[CountKey, int]:

@@ -46,6 +46,7 @@ class MemoryStorage:
 
     is_durable: bool = False
     is_shared: bool = False
+    is_in_memory: bool = True
 
     def __init__(self, keep: int = 10_000) -> None:
         self._table = Table()

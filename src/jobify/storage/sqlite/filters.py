@@ -1,4 +1,11 @@
-"""A query in SQL: among which jobs to look, and which of them match."""
+"""A query in SQL: among which jobs to look, and which of them match.
+
+A crowd has an index. Within it, rows are read in order of id until the page is full, so a filter by task, queue, time
+of creation or metadata costs by what it leaves out: on two cores 0.4 seconds per million rows, 0.8 with metadata. No
+range of ids or of insertion bounds the times: ids may be chosen, a replacement is created later than its id, and
+processes insert in another order than their clocks say. Only an index could, and every job would pay for it: the log of
+a single insert grows by a fifth. People who look at lists pay less.
+"""
 
 from __future__ import annotations
 

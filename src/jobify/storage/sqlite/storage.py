@@ -90,6 +90,7 @@ class SQLiteStorage:
         self.timeout = _checked_timeout(timeout)
         self.synchronous = _checked_synchronous(synchronous)
         self.is_durable = self.is_shared = self.database != _MEMORY
+        self.is_in_memory = False  # ":memory:" neither: it keeps bytes, and its calls may wait for one another
         self._remove_temporary: weakref.finalize[..., Any] | None = None
         self._connect(self.database)
         self._resting = self._database

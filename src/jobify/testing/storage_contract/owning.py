@@ -47,6 +47,9 @@ class OwnerContract(StorageCase):
     def test_it_is_a_storage(self, storage: Storage) -> None:
         assert isinstance(storage, Storage)
 
+    def test_what_is_in_memory_is_neither_durable_nor_shared(self, storage: Storage) -> None:
+        assert not (storage.is_in_memory and (storage.is_durable or storage.is_shared))
+
     # -- register, owners, retire --------------------------------------------------------------------------------------
 
     def test_an_owner_lives_until_it_is_retired(self, storage: Storage) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jobify.records import CountKey, JobQuery, JobRecord, NewJob, Progress, Settled
@@ -21,6 +23,7 @@ from jobify.testing.storage_contract.given import (
     job,
     line,
     one,
+    report,
 )
 
 __all__ = ("WriteContract",)
@@ -40,7 +43,23 @@ def _beyond(record: JobRecord) -> tuple[object, ...]:
     return tuple(getattr(record, field) for field in JobRecord._fields if field not in _ASKED_FOR)
 
 
+def _value(storage: Storage) -> Any:
+    """What this storage has to keep: any object, if it is in memory."""
+    return object() if storage.is_in_memory else NASTY_BYTES[-1]
+
+
 class WriteContract(StorageCase):
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    def test_values_come_back_as_they_are(self, storage: Storage, owner: int) -> None:
+        payload, value, result = _value(storage), _value(storage), _value(storage)
+        claim = claimed(storage, owner, "a", payload=payload)
+        storage.report([report(owner, claim, value)])
+        storage.settle([end(owner, claim, result=result)])
+        assert claim.payload == payload
+        assert (one(storage, "a").payload, one(storage, "a").result) == (payload, result)
+        assert [message.data for message in storage.messages("a", after=0, limit=9)] == [value]
+
     # -- insert --------------------------------------------------------------------------------------------------------
 
     def test_what_was_inserted_can_be_read_back(self, storage: Storage, owner: int) -> None:

@@ -1,0 +1,97 @@
+"""An app that is closed while somebody waits, or shortly after: what listens for ends opens nothing again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elsewhere import until
+from test_waiting import NEVER, Place, Waits, has_waited
+
+from jobify import Jobify
+from jobify.client.access import Access, Closed
+from jobify.exceptions import ApplicationStateError
+from jobify.storage import SQLiteStorage
+from support import eventually, run
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Any:
+    place = Place(tmp_path)
+    yield place
+    place.app.close()
+    place.hands.close()
+
+
+def listeners() -> list[threading.Thread]:
+    """The threads that listen."""
+    return [thread for thread in threading.enumerate() if thread.name == "jobify-listener"]
+
+
+def test_what_listened_opens_no_database_after_the_app_was_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    app = Jobify(storage=SQLiteStorage("jobs.db"))
+    job = app.enqueue("add", (1,))
+    owners = app.configs.storage.owners
+    until(lambda: has_waited(job) and owners())
+    app.close()
+    monkeypatch.chdir(elsewhere)
+    until(lambda: not listeners())
+    assert not list(elsewhere.iterdir())
+
+
+def test_who_waits_is_told_that_the_app_was_closed(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
+    place.await_client()
+    place.app.close()
+    error = waiting.end()
+    assert isinstance(error, ApplicationStateError)
+    assert f"wait for job {job.id!r}" in str(error)
+    assert place.clients() == 0
+
+
+def test_who_awaits_is_told_that_the_app_was_closed(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(job.aresult(timeout=None, poll_interval=NEVER, max_poll_interval=NEVER))
+        await eventually(lambda: place.app._client._crew.listener._waiters)
+        place.app.close()
+        with pytest.raises(ApplicationStateError, match="wait for job"):
+            await waiting
+
+    run(main())
+
+
+def test_a_wait_after_the_app_was_closed_is_rung_again(place: Place) -> None:
+    job = place.app.enqueue("add", (1,))
+    for _ in range(3):
+        until(lambda: has_waited(job) and place.clients())
+        place.app.close()
+    waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
+    place.await_client()
+    place.hands.succeed(place.hands.claim())
+    assert waiting.end() == 1
+
+
+def test_a_storage_that_was_closed_is_not_opened_for_what_began_before(place: Place) -> None:
+    access: Access = place.app._client._access
+    closings = access.closings
+    place.app.stats()
+    with access.since(closings) as storage:
+        assert storage is access.look(closings)
+    place.app.close()
+    with pytest.raises(Closed):
+        access.look(closings)
+    place.app.stats()
+    with pytest.raises(Closed), access.since(closings):
+        pass
