@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jobify.options import RouteOptions, RunMode
     from jobify.plugins import Plugin
     from jobify.result import JobResult
+    from jobify.retention import Retention
     from jobify.retry import SmartRetry
     from jobify.router import JobRouter
     from jobify.schedule import ScheduleBuilder, TaskTracker
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from jobify.signature import FuncSpec
     from jobify.state import RequestState, State
     from jobify.status import JobStatus
+    from jobify.storage import Storage
     from jobify.triggers import Triggers
     from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
 
@@ -64,6 +66,7 @@ _HOMES: Final = {
     "RunMode": "jobify.options",
     "Plugin": "jobify.plugins",
     "JobResult": "jobify.result",
+    "Retention": "jobify.retention",
     "SmartRetry": "jobify.retry",
     "JobRouter": "jobify.router",
     "ScheduleBuilder": "jobify.schedule",
@@ -73,6 +76,7 @@ _HOMES: Final = {
     "RequestState": "jobify.state",
     "State": "jobify.state",
     "JobStatus": "jobify.status",
+    "Storage": "jobify.storage",
     "Triggers": "jobify.triggers",
     "ExceptionHandler": "jobify.types",
     "INJECT": "jobify.types",
@@ -110,6 +114,7 @@ __all__ = (
     "OuterContext",
     "Plugin",
     "RequestState",
+    "Retention",
     "RouteOptions",
     "RunMode",
     "RunStrategy",
@@ -117,6 +122,7 @@ __all__ = (
     "ScheduleBuilder",
     "SmartRetry",
     "State",
+    "Storage",
     "TaskTracker",
     "Triggers",
     "UUIDGenerator",

@@ -220,8 +220,9 @@ class Jobify(Producer):
     async def wait_all(self, timeout: float | None = None) -> None:
         """Return when no job of this app's tasks is waiting or running; TimeoutError after ``timeout`` seconds.
 
-        An endless cron makes this wait for ever. SIGINT and SIGTERM end the wait: it returns, the app can be shut
-        down in order, and the signal is delivered after that.
+        A ``timeout`` of 0 looks once. An app that is not started has no job to wait for; a job cannot wait for all,
+        as it is one of them. An endless cron makes this wait for ever. SIGINT and SIGTERM end the wait: it returns, the
+        app can be shut down in order, and the signal is delivered after that.
         """
         if timeout is not None:
             timeout = check_duration(timeout, what="timeout of wait_all()")

@@ -51,6 +51,7 @@ LEVELS: Final = {
     "info": logging.INFO,
     "warning": logging.WARNING,
     "error": logging.ERROR,
+    "critical": logging.CRITICAL,
 }
 """The levels of a job's log, and what the standard library calls them."""
 
@@ -179,7 +180,8 @@ class CurrentJob:
         running.report(MessageKind.VALUE, running.encode(value))
 
     def log(self, message: object, level: str = "info") -> None:
-        """Add a line to the job's log: debug, info, warning or error (ValueError for anything else).
+        """Add a line to the job's log: debug, info, warning, error or critical, in letters of any size (ValueError for
+        anything else).
 
         The line goes to the logger ``jobify.jobs`` of :mod:`logging` as well, so that whoever watches a worker sees it,
         with ``job_id`` and ``task_name`` on the record; in the app's process, also for a task in a child.
@@ -189,11 +191,12 @@ class CurrentJob:
             current_job.log("3 rows have no address", level="warning")
         """
         running = _here()
-        if level not in LEVELS:
-            near = difflib.get_close_matches(str(level).lower(), LEVELS, n=1)
+        word = str(level).lower()
+        if word not in LEVELS:
+            near = difflib.get_close_matches(word, LEVELS, n=1)
             advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(LEVELS)}."
             raise ValueError(f"There is no log level {level!r}. {advice}")
-        running.report(MessageKind.LOG, shown(message), level)
+        running.report(MessageKind.LOG, shown(message), word)
 
     def check_cancelled(self) -> None:
         """Raise TaskCancelledError if the job was told to stop: by a cancel, a shutdown or its timeout.

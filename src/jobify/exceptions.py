@@ -6,7 +6,8 @@
     ├── BaseJobifyError
     │   ├── ApplicationStateError(RuntimeError)      the app is not in the state that the call needs
     │   ├── ConfigurationError(ValueError)           an option, a name or a rule that cannot work
-    │   │   └── InvalidCronError                     a cron expression, with the field that is wrong
+    │   │   ├── InvalidCronError                     a cron expression, with the field that is wrong
+    │   │   └── UnknownOptionError(TypeError)        an option or a filter that there is not
     │   ├── RouteAlreadyRegisteredError              two tasks with one name
     │   ├── JobNotCompletedError                     no result yet
     │   ├── JobNotFoundError(LookupError)            no job has this id (any more)
@@ -74,6 +75,7 @@ __all__ = (
     "TaskExitError",
     "TaskFailedError",
     "UnknownDependencyError",
+    "UnknownOptionError",
     "did_you_mean",
     "shown",
 )
@@ -127,6 +129,10 @@ class InvalidCronError(ConfigurationError):
         super().__init__(f"Invalid cron expression {expression!r}{where}: {reason}")
 
 
+class UnknownOptionError(ConfigurationError, TypeError):
+    """An option that there is not; like any unexpected argument by name, also a TypeError."""
+
+
 class RouteAlreadyRegisteredError(BaseJobifyError):
     """A task with this ``name`` is already registered."""
 
@@ -142,9 +148,11 @@ class DuplicateJobError(RuntimeError):
 
     __reduce__ = _reduce
 
-    def __init__(self, job_id: str, foreign_task: str | None = None) -> None:
+    def __init__(self, job_id: str, foreign_task: str | None = None, *, can_replace: bool = True) -> None:
         self.job_id = job_id
-        if foreign_task is None:
+        if not can_replace:
+            advice = "Choose another job_id, or take the job that is there: app.get_job(job_id)."
+        elif foreign_task is None:
             advice = "Use 'replace=True' to put this job in its place, or choose another job_id."
         else:
             advice = f"It belongs to task {foreign_task!r}, which this app does not have: choose another job_id."
@@ -198,23 +206,21 @@ class JobFailedError(BaseJobifyError):
         Exception.__init__(self, f"Job {job_id!r} {self.verb}: {said}")
 
 
-class TaskFailedError(JobFailedError, RuntimeError):
-    """The job behind a :class:`~jobify.JobResult` ended with an error.
-
-    ``error_type`` is the name of what its task raised, ``traceback`` the text of the task's own frames (None if none
-    was kept).
-    """
-
-    verb = "failed"
+class _NoValueError(JobFailedError, RuntimeError):
+    """The job of a :class:`~jobify.JobResult` has no value to give. ``error_type`` is the name of what its task raised
+    last, ``traceback`` the text of the task's own frames; None where there is none."""
 
     def __init__(
         self, job_id: str, reason: str, *, error_type: str | None = None, traceback: str | None = None
     ) -> None:
-        self.job_id = job_id
-        self.reason = reason
-        self.error_type = error_type
-        self.traceback = traceback
-        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {reason}")
+        self.job_id, self.reason, self.traceback = job_id, reason, traceback
+        self.kind = self.error_type = error_type
+        said = "." if self.verb.endswith(reason) else f": {reason}"  # no "was cancelled: cancelled"
+        Exception.__init__(self, f"Job {job_id!r} {self.verb}{said}")
+
+
+class TaskFailedError(_NoValueError):
+    """The job ended with an error."""
 
 
 class MaxRetriesExceededError(TaskFailedError):
@@ -245,8 +251,8 @@ class JobCancelledError(JobUnsuccessfulError):
     verb = "was cancelled"
 
 
-class TaskCancelledError(JobCancelledError, RuntimeError):
-    """The job behind a :class:`~jobify.JobResult` was cancelled; ``reason`` says by what.
+class TaskCancelledError(_NoValueError, JobCancelledError):
+    """The job was cancelled; ``reason`` says by what. An error in it is that of an attempt before.
 
     Inside a task, ``current_job.check_cancelled()`` raises it: let it pass, and the job ends cancelled.
     """

@@ -44,7 +44,7 @@ def check_text(value: Any, *, what: str) -> str:
             f"The {what} is {value!r}; it must be without NUL characters and surrogates (halves of characters), which "
             "no database can hold. Replace them."
         )
-    return value
+    return value if type(value) is str else str.__str__(value)  # the member of an enum, as the text that it is
 
 
 def is_storable(text: str) -> bool:

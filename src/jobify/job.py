@@ -51,8 +51,12 @@ class JobDesk(Protocol):
         """Cancel the handle's job wherever it is."""
         ...
 
-    def watch(self, job: Job[Any]) -> None:
-        """Somebody waits for this job: if it is run elsewhere, look how it ends."""
+    def watch(self, job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Somebody in ``loop`` is about to wait for this job: if it is run elsewhere, look how it ends.
+
+        ApplicationStateError if it is the job that would wait for itself, or somebody in another event loop, whom
+        nobody would wake up.
+        """
         ...
 
 
@@ -111,7 +115,8 @@ class Job(Generic[ReturnT]):
         self._handle: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
-        return f"<Job id={self.id!r}, status={self.status.value!r}, exec_at={self.exec_at.isoformat()!r}>"
+        cron = "" if self._cron_context is None else f", cron={self.cron_expression!r}"
+        return f"<Job id={self.id!r}, status={self.status.value!r}, exec_at={self.exec_at.isoformat()!r}{cron}>"
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -168,15 +173,17 @@ class Job(Generic[ReturnT]):
     async def wait(self) -> None:
         """Return when the job has ended (a cron job: when its current or next run has). Never raises the task's error.
 
-        Any number of coroutines may wait, and each may be cancelled on its own.
+        Any number of coroutines may wait, and each may be cancelled on its own. The job itself cannot wait, nor
+        can another event loop than the app's: that is an :class:`ApplicationStateError`.
         """
         if self.status in ENDED or (self.status is JobStatus.PENDING and self._desk is not None):
             return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._desk is not None:
+            self._desk.watch(self, loop)
+        waiter: asyncio.Future[None] = loop.create_future()
         if self._waiters is None:
             self._waiters = [waiter]
-            if self._desk is not None:
-                self._desk.watch(self)
         else:
             self._waiters.append(waiter)
         try:

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 from msgspec import Struct
 
-from jobify.exceptions import ConfigurationError, did_you_mean
-from jobify.identifiers import check_text
+from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_mean
+from jobify.identifiers import check_text, is_storable
 from jobify.job import Job
-from jobify.joboptions import JobOptions, stored_policy
+from jobify.joboptions import JobOptions, read_options, stored_policy
 from jobify.options import check_duration, check_priority
 from jobify.result import JobResult
 from jobify.retry import SmartRetry, as_retry
@@ -22,17 +22,23 @@ from jobify.retry import SmartRetry, as_retry
 __all__ = (
     "NOTHING_ASKED",
     "Asked",
+    "Call",
     "Dependency",
     "EnqueueOptions",
     "Feed",
     "JobRequest",
     "Submitter",
+    "calls_of",
     "check_asked",
     "checked_arguments",
+    "requests_of",
 )
 
 Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
 """A job to wait for: its id, or a handle of it."""
+
+Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""Arguments by position, and by name."""
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -56,7 +62,7 @@ class EnqueueOptions(TypedDict, total=False):
     unique_key: str | None
     unique_scope: Literal["task", "all"]
     metadata: Mapping[str, Any] | None
-    depends_on: Dependency | Sequence[Dependency] | None
+    depends_on: Dependency | Iterable[Dependency] | None
     expires: float | datetime | None
     result_ttl: float | None
     job_id: str | None
@@ -143,14 +149,14 @@ def check_asked(raw: Mapping[str, Any]) -> Asked:
 
     >>> check_asked({"priorty": 1})
     Traceback (most recent call last):
-    jobify.exceptions.ConfigurationError: A job has no option 'priorty'. Did you mean 'priority'?
+    jobify.exceptions.UnknownOptionError: A job has no option 'priorty'. Did you mean 'priority'?
     """
     if not raw:
         return NOTHING_ASKED
     known = EnqueueOptions.__annotations__
     for key in raw:
         if key not in known:
-            raise ConfigurationError(f"A job has no option {key!r}. {did_you_mean(str(key), known)}")
+            raise UnknownOptionError(f"A job has no option {key!r}. {did_you_mean(str(key), known)}")
     given = {key: value for key, value in raw.items() if value is not None}
     if "delay" in given and "eta" in given:
         raise ConfigurationError("A job has a delay and an eta. Leave one of them out.")
@@ -166,7 +172,11 @@ def check_asked(raw: Mapping[str, Any]) -> Asked:
         job_id=check_text(given["job_id"], what="job_id") if "job_id" in given else None,
         told=_told(given),
     )
-    asked.told.text()
+    if read_options(asked.told.text()).metadata != asked.told.metadata:
+        raise ConfigurationError(
+            f"The metadata of the job is {given['metadata']!r}, and would read otherwise. Use texts (also as keys), "
+            "finite numbers, booleans, None, lists, dicts."
+        )
     return asked
 
 
@@ -205,6 +215,8 @@ def _moment(given: Mapping[str, Any], key: str) -> datetime | None:
 def _expiry(value: Any) -> float | datetime | None:
     if value is None or isinstance(value, datetime):
         return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"The expires of the job is {value!r}; it must be a datetime, or a number of seconds.")
     return _bounded(check_duration(value, what="expires of the job", allow_zero=False), "expires")
 
 
@@ -217,7 +229,7 @@ def _is_everywhere(scope: Any) -> bool:
 def _parents(depends_on: Any) -> tuple[str, ...]:
     if isinstance(depends_on, str | JobResult | Job):
         depends_on = (depends_on,)
-    if not isinstance(depends_on, Sequence):
+    if isinstance(depends_on, bytes | Mapping) or not isinstance(depends_on, Iterable):
         raise ConfigurationError(f"depends_on is {depends_on!r}; it must be a job, an id, or a list of these.")
     return tuple(dict.fromkeys(map(_id_of, depends_on)))
 
@@ -225,15 +237,35 @@ def _parents(depends_on: Any) -> tuple[str, ...]:
 def _id_of(job: Any) -> str:
     if isinstance(job, JobResult | Job):
         return job.id
-    if not isinstance(job, str) or not job:
+    if not isinstance(job, str) or not job or not is_storable(job):
         raise ConfigurationError(f"depends_on has {job!r}; each must be a JobResult, a Job, or the id of one.")
     return job
 
 
 def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call that are given as values; ConfigurationError if they are none."""
+    """The arguments of a call that are given as values, None for none; ConfigurationError if they cannot be."""
+    if args is None:
+        args = ()
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise ConfigurationError(f"The arguments of the job are {args!r}; they must be a tuple, such as ({args!r},).")
     if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
         raise ConfigurationError(f"The arguments by name are {kwargs!r}; they must be a dict with texts as keys.")
     return tuple(args), dict(kwargs or {})
+
+
+def calls_of(args_list: Any) -> list[Call]:
+    """Many calls, of which only the arguments by position are given; ConfigurationError if they are none."""
+    if not isinstance(args_list, Iterable):
+        raise ConfigurationError(f"{args_list!r} is no list of calls. Give one tuple of arguments for each job.")
+    return [(args, _NO_KWARGS) if type(args) is tuple else checked_arguments(args, None) for args in args_list]
+
+
+_NO_KWARGS: Final[Mapping[str, Any]] = {}
+
+
+def requests_of(task: str, calls: Sequence[Call], options: Mapping[str, Any]) -> list[JobRequest]:
+    """Calls of one task that share their options; ConfigurationError for those that they cannot."""
+    asked = check_asked(options)
+    if asked.job_id is not None and len(calls) > 1:
+        raise ConfigurationError(f"{len(calls)} jobs cannot share the job_id {asked.job_id!r}. Leave it out.")
+    return [JobRequest(task, args, kwargs, asked) for args, kwargs in calls]

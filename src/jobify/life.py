@@ -50,6 +50,7 @@ class Life:
         async with self._turns.turn():
             self._forget_closed_loop()
             if self.engine is not None:
+                _require_own_loop(self.engine, "start the app", "startup()")
                 return
             engine, exits = self.engine, self._exits = self._build(), Exits()
             try:
@@ -63,30 +64,33 @@ class Life:
 
     async def stop(self, grace: float) -> None:
         """See :meth:`jobify.Jobify.shutdown`."""
-        if self.engine is not None and self.engine.is_job(asyncio.current_task()):
-            raise ApplicationStateError(
-                operation="shut the app down",
-                reason="A job cannot do that: the shutdown would wait for the job.",
-                solution="Set an event for whoever started the app, or send the process a SIGTERM.",
-            )
+        if self.engine is not None:
+            solution = "Set an event for whoever started the app, or send the process a SIGTERM."
+            _refuse_jobs(self.engine, "shut the app down", "the shutdown would wait for the job.", solution)
         async with self._turns.turn():
             self._forget_closed_loop()
             if self.engine is not None:
+                _require_own_loop(self.engine, "shut the app down", "shutdown()")
                 await self._end(self.engine, self._exits, grace)
 
     async def wait_all(self, timeout: float | None) -> None:
         """See :meth:`jobify.Jobify.wait_all`."""
-        engine, loop = self.require("wait for all jobs"), asyncio.get_running_loop()
+        engine, loop = self.engine, asyncio.get_running_loop()
+        if engine is None or engine.loop.is_closed():
+            return
+        _require_own_loop(engine, "wait for all jobs", "wait_all()")
+        _refuse_jobs(engine, "wait for all jobs", "it would wait for itself.", "Await the jobs that it needs.")
         waiting = loop.create_task(engine.wait_all())
         try:
             with self._signals.catching(lambda: loop.call_soon_threadsafe(waiting.cancel)):
                 done, _ = await asyncio.wait([waiting], timeout=timeout)
         finally:
             waiting.cancel()
-        if not done:
+        if done:
+            if not waiting.cancelled():
+                waiting.result()
+        elif engine.overview.has_active():
             raise TimeoutError(f"There are still jobs to wait for after {timeout:g} seconds.")
-        if not waiting.cancelled():
-            waiting.result()
 
     async def _end(self, engine: Engine, exits: Exits, grace: float) -> None:
         exits.push(partial(self._drain, engine, grace))
@@ -114,3 +118,20 @@ class Life:
     def _forget(self) -> None:
         self.engine = None
         self._on_end()
+
+
+def _require_own_loop(engine: Engine, operation: str, call: str) -> None:
+    """ApplicationStateError if the caller is in another event loop than the app."""
+    if engine.loop is not asyncio.get_running_loop():
+        raise ApplicationStateError(
+            operation=operation,
+            reason="It runs in another event loop.",
+            solution=f"From another thread use asyncio.run_coroutine_threadsafe(app.{call}, loop).",
+        )
+
+
+def _refuse_jobs(engine: Engine, operation: str, consequence: str, solution: str) -> None:
+    """ApplicationStateError if it is a job that asks for what comes after the end of all jobs."""
+    if engine.is_job(asyncio.current_task()):
+        reason = f"A job cannot do that: {consequence}"
+        raise ApplicationStateError(operation=operation, reason=reason, solution=solution)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, TypedDict, cast
 
 from jobify.cron import Cron
-from jobify.exceptions import ConfigurationError, did_you_mean
+from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_mean
 from jobify.identifiers import check_text
 from jobify.retry import SmartRetry, as_retry
 from jobify.types import MappingExceptionHandlers
@@ -66,7 +66,7 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
     known = RouteOptions.__annotations__
     for key in raw:
         if key not in known:
-            raise ConfigurationError(f"Task {task!r} has no option {key!r}. {did_you_mean(key, list(known))}")
+            raise UnknownOptionError(f"Task {task!r} has no option {key!r}. {did_you_mean(key, list(known))}")
     options = {key: value for key, value in raw.items() if value is not None}
     _check_type(options, "name", str, task)
     _check_type(options, "cron", (str, Cron), task)

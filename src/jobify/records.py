@@ -170,6 +170,8 @@ class Settlement(NamedTuple):
     """When the janitor may delete the row; None: never."""
     is_dead: bool
     """It failed, and its retries are used up (or its schedule was stopped): what a queue calls *dead*."""
+    is_lost: bool
+    """The attempt took a process down: one crash more, unless the row begins to count anew (``attempt`` is 0)."""
     id: str
     owner: int
     fence: int

@@ -76,11 +76,11 @@ class ResultDesk(Protocol):
         """:meth:`wait`, without blocking."""
         ...
 
-    def cancel(self, job_id: str, timeout: float) -> bool:
+    def cancel(self, job_id: str, timeout: float | None) -> bool:
         """Cancel the job; whether it is cancelled."""
         ...
 
-    async def acancel(self, job_id: str, timeout: float) -> bool:
+    async def acancel(self, job_id: str, timeout: float | None) -> bool:
         """:meth:`cancel`, without blocking."""
         ...
 
@@ -137,6 +137,12 @@ class JobResult(Generic[Return_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return JobResult, (self.id, None, self.created)
+
+    def __copy__(self) -> JobResult[Return_co]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> JobResult[Return_co]:
+        return self
 
     @property
     def _here(self) -> ResultDesk:
@@ -287,16 +293,16 @@ class JobResult(Generic[Return_co]):
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
-    def cancel(self, timeout: float = 10.0) -> bool:
+    def cancel(self, timeout: float | None = 10.0) -> bool:
         """Cancel the job; True if it reads ``cancelled`` now.
 
         A waiting job is cancelled at once, with all that depend on it. A running one is told to stop, and waited for
-        up to ``timeout`` seconds: False if it has ended otherwise, or still runs (it stays told). One that has ended
-        is left alone.
+        up to ``timeout`` seconds (None: as long as it takes): False if it has ended otherwise, or still runs (it stays
+        told). One that has ended is left alone.
         """
         return self._here.cancel(self.id, timeout)
 
-    async def acancel(self, timeout: float = 10.0) -> bool:
+    async def acancel(self, timeout: float | None = 10.0) -> bool:
         """:meth:`cancel` within so many seconds, without blocking."""
         return await self._here.acancel(self.id, timeout)
 

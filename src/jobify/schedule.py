@@ -6,6 +6,7 @@ A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its metho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -30,6 +31,7 @@ _Submitted: TypeAlias = Coroutine[Any, Any, Job[ReturnT]]
 """The methods of a builder are awaited. They are plain functions that hand out the scheduler's own coroutine: a push is
 made ten thousand times a second, and each coroutine around another one costs."""
 
+_EARLIEST = from_datetime(datetime(1, 1, 2, tzinfo=UTC), zone=UTC)
 _LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
 
 
@@ -100,6 +102,11 @@ class TaskTracker(Protocol):
         ...
 
 
+def _is_past(delay: Any) -> bool:
+    """Whether it is a number of seconds that says: some time ago. What was computed from a clock may come to that."""
+    return isinstance(delay, int | float) and -math.inf < delay < 0
+
+
 async def refused(error: Exception) -> Any:
     """An order that failed at once: raises where it is awaited, as an ``async def`` would."""
     raise error
@@ -149,9 +156,10 @@ class ScheduleBuilder(Generic[ReturnT]):
     ) -> _Submitted[ReturnT]:
         """Run the task after ``seconds`` of elapsed time (whatever the clocks of the zone do), counted from ``now``.
 
-        0 is at once; a negative, infinite or NaN delay is a ValueError.
+        0 is at once, and so is a negative delay: its time is past. One that is infinite or NaN is a ValueError.
         """
-        check_duration(seconds, what="delay")
+        if not _is_past(seconds):
+            check_duration(seconds, what="delay")
         if now is not None and not isinstance(now, datetime):
             raise ConfigurationError(f"delay() takes a datetime as now, not {now!r}. Leave it out to count from now.")
         return self._submit(due_at=self._after(seconds, now), job_id=job_id, is_replace=replace)
@@ -186,8 +194,8 @@ class ScheduleBuilder(Generic[ReturnT]):
     def _after(self, delay: float, now: datetime | None) -> Microseconds:
         start = self._scheduler.now() if now is None else from_datetime(now, zone=self._scheduler.zone)
         due_at = start + seconds(delay)
-        if due_at > _LATEST:
-            raise ConfigurationError(f"A delay of {delay:g} seconds ends after the year 9998.")
+        if not _EARLIEST <= due_at <= _LATEST:
+            raise ConfigurationError(f"A delay of {delay:g} seconds does not end between the years 1 and 9998.")
         return due_at
 
     def _submit(

@@ -8,7 +8,9 @@
 **The first signal** (SIGTERM, SIGINT) ends the intake. What runs has ``grace`` seconds to finish; then event loop tasks
 are cancelled and children are killed, and their jobs are given back without a lost attempt.
 
-**The second one** ends the grace period at once.
+**The second one** ends the grace period at once. A thread passes the signals on to the event loop; if that does not
+take the second one, a task blocks it, and nothing can be given back any more: the process ends, and its jobs run again
+as those of a process that died.
 
 **Threads** cannot be stopped. A worker that waited for them would not keep its word about the grace period, and would
 be killed by whoever started it; so their jobs are given back, too, and the process ends under them.
@@ -21,9 +23,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from jobify.exceptions import ConfigurationError
@@ -46,6 +50,9 @@ _LAST_WORDS: Final = 5.0
 lifespan may take to leave."""
 _HURRY: Final = 1.0
 """The same, for a worker that was told twice."""
+
+_ANSWER: Final = 2.0
+"""Seconds in which the event loop of a worker that is told twice has to show that it still runs."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -103,13 +110,36 @@ class Worker:
     def _listen(self) -> Callable[[], None]:
         """Hear signals and the supervisor from now on; how to hear signals as before."""
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal, number)
+        heard: SimpleQueue[int] = SimpleQueue()  # a signal may come while another one is put into it
+        before = {number: signal.signal(number, lambda number, _: heard.put(number)) for number in _SIGNALS}
+        threading.Thread(target=self._relay, args=(heard, loop), name="jobify-signals", daemon=True).start()
         if self._leash is not None:
             self._leash.listen(lambda word: loop.call_soon_threadsafe(self._on_word, word))
-        return lambda: [loop.remove_signal_handler(number) for number in _SIGNALS].clear()
 
-    def _on_signal(self, number: int) -> None:
+        def forget() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            heard.put(0)
+
+        return forget
+
+    def _relay(self, heard: SimpleQueue[int], loop: asyncio.AbstractEventLoop) -> None:
+        """Tell the event loop of signals, in a thread; end the process if it does not take the second one."""
+        is_second = False
+        while number := heard.get():
+            taken = threading.Event()
+            with suppress(RuntimeError):  # closed: the process is about to end
+                loop.call_soon_threadsafe(self._on_signal, number, taken)
+            if is_second and self._leash is None and not taken.wait(_ANSWER):
+                log.error(
+                    "A task blocks the event loop, so that nothing can be given back. The process ends under it; its "
+                    "jobs run again, with a lost attempt. Make such a task a plain def: it runs in a thread."
+                )
+                _end_now(128 + number)
+            is_second = True
+
+    def _on_signal(self, number: int, taken: threading.Event) -> None:
+        taken.set()
         if self._is_told.is_set() and self._leash is None:
             self._signal = number
             self._is_told_again.set()

@@ -519,7 +519,7 @@ def test_item_028_x10_startup_errors_are_runtime_errors() -> None:
             await app.startup()
         assert app.configs.app_started is False
         with pytest.raises(RuntimeError):
-            await app.wait_all()
+            app.require_started()
         app.add_plugin(Extension([], "still open"))
 
     asyncio.run(main())
@@ -586,6 +586,48 @@ def test_item_030_wait_all() -> None:
             await app.wait_all()
             assert sorted(ended) == [0, 1, 2]
             await app.wait_all(timeout=None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_item_030_with_nothing_to_wait_for_it_returns_at_once(tmp_path: Path, is_durable: bool) -> None:
+    """Before the start, after the end, and whatever the timeout."""
+
+    async def main() -> None:
+        app = Jobify(storage=SQLiteStorage(tmp_path / "jobify.db") if is_durable else False)
+
+        @app.task
+        async def task() -> None: ...
+
+        await app.wait_all()
+        async with app:
+            await app.wait_all(0)
+            await (await task.push())
+            await app.wait_all(0)
+            job = await task.schedule().delay(60)
+            with pytest.raises(TimeoutError):
+                await app.wait_all(0)
+            await job.cancel()
+            await app.wait_all(0)
+        await app.wait_all()
+
+    asyncio.run(main())
+
+
+def test_item_030_a_job_is_told_that_it_cannot_wait_for_all() -> None:
+    async def main() -> None:
+        app = Jobify(storage=False)
+
+        @app.task
+        async def work() -> None:
+            await app.wait_all()
+
+        async with app:
+            job = await work.push()
+            await job.wait()
+            assert isinstance(job.exception, ApplicationStateError)
+            assert "wait for itself" in str(job.exception)
 
     asyncio.run(main())
 

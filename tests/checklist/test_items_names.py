@@ -26,6 +26,10 @@ def test_item_001_jobify() -> None:
     assert type(jobify.INJECT) is object
 
 
+def test_the_queue_side_is_here_too() -> None:
+    assert_exports("jobify", "CurrentJob JobResult Retention chain chord chunks current_job group starmap")
+
+
 def test_item_001_all_names_exist() -> None:
     for name in jobify.__all__:
         assert getattr(jobify, name) is not None
@@ -74,7 +78,7 @@ def test_item_008_types_of_signatures() -> None:
     assert_exports(
         "jobify",
         "JobifyConfiguration RouteOptions FuncSpec CronParser CronFactory LoopFactory UUIDGenerator Lifespan "
-        "MappingExceptionHandlers RunStrategy TaskTracker Triggers",
+        "MappingExceptionHandlers RunStrategy Storage TaskTracker Triggers",
     )
     assert_exports("jobify.storage", "Storage SQLiteStorage")
     assert_exports("jobify.crontab", "CronParser CronFactory create_crontab")

@@ -265,7 +265,6 @@ def test_rule_03_nothing_is_scheduled_before_the_start() -> None:
             lambda: task.schedule().push(),
             lambda: task.schedule().delay(1),
             lambda: task.schedule().cron("* * * * *", job_id="x"),
-            lambda: app.wait_all(),
         ):
             with pytest.raises(ApplicationStateError, match="is not started"):
                 await schedule()

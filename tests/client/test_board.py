@@ -72,6 +72,7 @@ def test_jobs_are_found_by_what_they_are(world: World, app: Jobify) -> None:
     assert ids(app.jobs(task=task)) == [first.id]
     assert ids(app.jobs(queue="quick")) == [second.id]
     assert ids(app.jobs(status="pending", metadata={"who": "me", "n": 1})) == [first.id]
+    assert ids(app.jobs(task=[task, "fail"], queue={"quick", "slow"}, status=("pending", "running"))) == [second.id]
     assert app.jobs(metadata={"who": "me", "n": 2}) == app.jobs(status="dead") == []
     assert ids(app.jobs(created_after=datetime(2000, 1, 1))) == [second.id, first.id]
     assert app.jobs(created_before=datetime.now(UTC) - timedelta(days=1)) == []
@@ -98,6 +99,20 @@ def test_jobs_come_in_pages(app: Jobify) -> None:
         lambda app: app.jobs(task=5),
         lambda app: app.purge_jobs(status="pending"),
         lambda app: app.pause_queue(""),
+        lambda app: app.enqueue("add", (1,)).stream(after=-1),
+        lambda app: app.enqueue("add", (1,)).stream(after="1"),
+        lambda app: app.enqueue("add", (1,)).astream(after=2**63),
+        lambda app: app.jobs(queue=5),
+        lambda app: app.jobs(queue=["a", 5]),
+        lambda app: app.jobs(status=[]),
+        lambda app: app.jobs(status=["dead", "complete"]),
+        lambda app: app.jobs(metadata="text"),
+        lambda app: app.jobs(task="half \ud800"),
+        lambda app: app.stats(queue=5),
+        lambda app: app.dead_letters(queue="half \ud800"),
+        lambda app: app.get_job(None),
+        lambda app: app.get_job(5),
+        lambda app: app.delete_jobs(None),
     ],
 )
 def test_a_question_that_cannot_be_is_refused(app: Jobify, ask: Callable[[Jobify], object]) -> None:
@@ -110,6 +125,18 @@ def test_a_job_is_found_by_its_id(app: Jobify) -> None:
     assert app.get_job(job.id) == run(app.aget_job(job.id)) == job
     with pytest.raises(JobNotFoundError):
         run(app.aget_job("gone"))
+
+
+def test_a_page_may_be_as_long_as_there_are_jobs(app: Jobify) -> None:
+    job = app.enqueue("add", (1,))
+    assert app.jobs(limit=10**30) == [job]
+
+
+def test_what_no_database_can_hold_is_not_found(app: Jobify) -> None:
+    app.enqueue("add", (1,))
+    for ask in (app.get_job, app.delete_jobs, lambda job_id: app.jobs(after=job_id)):
+        with pytest.raises(JobNotFoundError):
+            ask("half \ud800")
 
 
 def test_dead_letters_are_those_that_failed(world: World, app: Jobify) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,12 @@ def test_arguments_that_do_not_fit_are_refused(world: World, tasks: Tasks, call:
         lambda app: app.enqueue_many("add", [(1,)], [{}, {}]),
         lambda app: app.enqueue_many("add", [(1,), (2,)], job_id="one"),
         lambda app: app.enqueue_many([], [(1,)]),
+        lambda app: app.enqueue_many("add", 5),
+        lambda app: app.enqueue("half \ud800"),
+        lambda app: Tasks(app).add.map(["12"]),
+        lambda app: Tasks(app).add.map([1, 2]),
+        lambda app: Tasks(app).add.map(5),
+        lambda app: Tasks(app).add.map([(1,), (2,)], job_id="one"),
     ],
 )
 def test_what_is_no_call_is_refused(world: World, call: Callable[[Jobify], object]) -> None:
@@ -205,11 +212,62 @@ def test_what_is_no_call_is_refused(world: World, call: Callable[[Jobify], objec
     assert world.app.stats()["pending"] == 0
 
 
+def test_texts_may_be_members_of_an_enum(world: World, tasks: Tasks) -> None:
+    class Word(StrEnum):
+        SAY = "say"
+
+    job = world.app.enqueue(Word.SAY, ("a",), job_id=Word.SAY, queue=Word.SAY, unique_key=Word.SAY)
+    assert (repr(job.id), job.task_name, job.queue_name) == ("'say'", "say", "say")
+    assert world.app.jobs(queue=Word.SAY, task=Word.SAY) == [world.app.get_job(Word.SAY)] == [job]
+
+
+def test_none_stands_for_no_arguments(world: World, tasks: Tasks) -> None:
+    jobs = [tasks.say.apply_async(None, {"text": "a"}), world.app.enqueue("say", None, {"text": "b"})]
+    with world.running(Tasks):
+        assert [job.result() for job in jobs] == ["a", "b"]
+
+
 def test_a_task_of_a_router_without_an_app_says_so() -> None:
     task = JobRouter(prefix="lonely").task(lambda: None, name="a")
     for call in (task.delay, task.apply_async, task.s, lambda: Jobify(storage=False).enqueue(task)):
         with pytest.raises(RuntimeError, match="include_router"):
             call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tasks, app: tasks.add.apply_async((1,), dellay=5),
+        lambda tasks, app: tasks.add.map([(1,)], dellay=5),
+        lambda tasks, app: run(tasks.add.amap([(1,)], dellay=5)),
+        lambda tasks, app: app.enqueue("add", (1,), dellay=5),
+        lambda tasks, app: app.enqueue_many("add", [(1,)], dellay=5),
+        lambda tasks, app: tasks.add.s(1).set(dellay=5),
+    ],
+)
+@pytest.mark.parametrize("kind", [TypeError, ValueError, ConfigurationError])
+def test_an_unknown_option_is_an_unexpected_argument_and_a_wrong_value(
+    world: World, tasks: Tasks, call: Callable[[Tasks, Jobify], object], kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match=r"no option 'dellay'. Did you mean 'delay'\?"):
+        call(tasks, world.app)
+    assert world.app.stats()["pending"] == 0
+
+
+@pytest.mark.parametrize(
+    "metadata", [{1: 2}, {"a": (1, 2)}, {"a": datetime(2030, 1, 1, tzinfo=UTC)}, {"a": b"x"}, {"a": float("nan")}]
+)
+def test_metadata_that_would_read_otherwise_is_refused(world: World, tasks: Tasks, metadata: Any) -> None:
+    with pytest.raises(ConfigurationError, match="would read otherwise"):
+        tasks.add.apply_async((1,), metadata=metadata)
+    assert world.app.stats()["pending"] == 0
+
+
+def test_an_id_in_use_is_refused_with_what_can_be_done(tasks: Tasks) -> None:
+    tasks.add.apply_async((1,), job_id="mine", delay=3600)
+    with pytest.raises(DuplicateJobError, match=r"Choose another job_id, or .*app.get_job\(job_id\)") as caught:
+        tasks.add.apply_async((1,), job_id="mine")
+    assert "replace" not in str(caught.value)
 
 
 # -- many --------------------------------------------------------------------------------------------------------------
@@ -225,6 +283,16 @@ def test_many_are_stored_in_one_transaction(world: World, tasks: Tasks) -> None:
     with world.running(Tasks):
         assert [job.result() for job in jobs] == [1, 2, 3, 1, 2, 3, 1, 2, 3, "a", 2, "b"]
     assert tasks.add.map([]) == world.app.enqueue_many("add") == []
+
+
+def test_many_of_one_task_share_their_options(world: World, tasks: Tasks) -> None:
+    parent = tasks.say.apply_async(("a",), delay=3600)
+    jobs = tasks.add.map([(1,), (2,)], queue="quick", depends_on=parent)
+    jobs += run(tasks.add.amap([(3,), (4,)], queue="quick", depends_on=parent))
+    assert {job.queue_name for job in jobs} == {"quick"}
+    assert parent.dependents == [job.id for job in jobs]
+    first, second = tasks.add.map([(5,), (6,)], unique_key="only")
+    assert (first == second, first.created, second.created) == (True, True, False)
 
 
 def test_if_one_of_many_cannot_be_none_is_stored(world: World, tasks: Tasks) -> None:

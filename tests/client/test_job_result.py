@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import pickle
 import threading
@@ -13,7 +14,7 @@ import pytest
 from elsewhere import World, until
 
 import jobify
-from jobify import Jobify, JobResult, SmartRetry, group
+from jobify import Cron, Jobify, JobResult, SmartRetry, group
 from jobify.exceptions import (
     ApplicationStateError,
     BaseJobifyError,
@@ -158,6 +159,33 @@ def test_j11_its_error_is_kept_when_a_later_attempt_is_cancelled(world: World, a
     assert job.reason == "cancelled"
 
 
+def test_j11_its_error_is_kept_when_it_is_put_back(world: World, app: Jobify) -> None:
+    job = app.enqueue("fail", ("because",))
+    with world.running(declare):
+        job.wait(20)
+    assert job.retry()
+    assert job.status == "pending"
+    assert job.error == job.to_dict()["error"] == "ValueError: because"
+
+
+def test_j11_a_schedule_has_the_error_of_its_last_run(world: World, app: Jobify) -> None:
+    runs: list[int] = []
+
+    def declare_schedule(other: Jobify) -> None:
+        @other.task(name="beat", cron=Cron("* * * * * * *"))
+        async def beat() -> None:
+            runs.append(1)
+            if len(runs) == 1:
+                raise ValueError("because")
+
+    with world.running(declare_schedule) as running:
+        (view,) = running.schedules()
+        job = app.get_job(view.id)
+        until(lambda: job.error == "ValueError: because")
+        until(lambda: job.error is job.to_dict()["error"] is None)
+        assert len(job.errors) == 1
+
+
 def test_j12_to_j14_its_errors_are_one_dict_per_failed_attempt(world: World, app: Jobify) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     job = app.enqueue("fail again", ("because",))
@@ -244,6 +272,20 @@ def test_j23_a_cancelled_one_raises_at_once(app: Jobify) -> None:
         job.result()
     assert isinstance(caught.value, RuntimeError)
     assert (caught.value.job_id, caught.value.reason) == (job.id, "cancelled")
+    assert (caught.value.error_type, caught.value.traceback) == (None, None)
+    assert str(caught.value) == f"Job {job.id!r} was cancelled."
+
+
+def test_j22_a_cancelled_one_carries_the_error_of_the_attempt_before(world: World, app: Jobify) -> None:
+    job = app.enqueue("fail again", ("because",), retry=SmartRetry(2, initial_delay=3600))
+    with world.running(declare):
+        until(lambda: job.errors)
+    assert job.cancel()
+    with pytest.raises(TaskCancelledError) as caught:
+        run(job.aresult())
+    assert caught.value.error_type == "ValueError"
+    assert str(caught.value.traceback).endswith("ValueError: because\n")
+    assert pickle.loads(pickle.dumps(caught.value)).traceback == caught.value.traceback
 
 
 def test_j24_it_can_be_awaited(world: World, app: Jobify) -> None:
@@ -371,10 +413,25 @@ def test_equal_ids_are_equal_handles(app: Jobify) -> None:
 
 def test_a_pickled_one_knows_its_id_and_says_what_to_do(app: Jobify) -> None:
     job = app.enqueue("add", (1,))
-    copy = pickle.loads(pickle.dumps(job))
-    assert copy == job
+    thawed = pickle.loads(pickle.dumps(job))
+    assert thawed == job
     with pytest.raises(ApplicationStateError, match=r"app.get_job\(job.id\)"):
-        _ = copy.status
+        _ = thawed.status
+
+
+def test_a_copied_one_is_the_same(app: Jobify) -> None:
+    job = app.enqueue("add", (1,))
+    assert copy.copy(job) is copy.deepcopy([job])[0] is job
+
+
+def test_there_may_be_no_end_to_a_wait(world: World, app: Jobify) -> None:
+    with world.running(declare):
+        assert app.enqueue("add", (1,)).result(timeout=float("inf")) == 2
+        assert run(app.enqueue("add", (1,)).aresult(timeout=float("inf"))) == 2
+        held = [app.enqueue("hold"), app.enqueue("hold")]
+        until(lambda: [job.status for job in held] == ["running"] * 2)
+        assert held[0].cancel(timeout=None)
+        assert run(held[1].acancel(timeout=float("inf")))
 
 
 @pytest.mark.parametrize("name", ["timeout", "poll_interval", "max_poll_interval"])

@@ -88,6 +88,7 @@ class Hands:
             5,
             None,
             False,
+            False,
             claim.id,
             self.owner,
             claim.fence,

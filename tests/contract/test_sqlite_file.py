@@ -202,6 +202,25 @@ def test_a_database_of_something_else_is_refused_and_not_touched(tmp_path: Path)
     assert sorted(os.listdir(tmp_path)) == ["jobs.db"]
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_file_of_the_package_of_this_interface_is_shared(
+    tmp_path: Path, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that changes from the one package to the other starts, with the file that it has, in either order."""
+    path = tmp_path / "jobify.db"
+    theirs = sqlite3.connect(path, isolation_level=None)
+    theirs.execute("CREATE TABLE jobify_schedules (job_id TEXT PRIMARY KEY, message BLOB)")
+    theirs.executemany("INSERT INTO jobify_schedules VALUES (?, ?)", [(f"{number}", b"{}") for number in range(count)])
+    for number in range(2):
+        storage = _open(path)
+        storage.insert([job(f"ours {number}")])
+        storage.close()
+    assert theirs.execute("SELECT count(*) FROM jobify_schedules").fetchone() == (count,)
+    assert theirs.execute("SELECT count(*) FROM jobs").fetchone() == (2,)
+    theirs.close()
+    assert caplog.text.count("2 schedules of another package") == (1 if count else 0)
+
+
 def test_a_file_that_is_no_database_is_refused_and_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     path.write_bytes(b"certainly not a database\n" * 1000)

@@ -203,7 +203,7 @@ class Model(RuleBasedStateMachine):
     def pause(self, ids: list[str], now: int) -> None:
         self.both("pause", ids)
 
-    @rule(ids=st.lists(IDS, max_size=4, unique=True), now=TIMES)
+    @rule(ids=st.lists(IDS, max_size=4), now=TIMES)
     def resume(self, ids: list[str], now: int) -> None:
         self.both("resume", ids, now=now)
 

@@ -112,10 +112,11 @@ class Evidence:
         jobs = connection.execute("SELECT id, status, attempt, started_at, result FROM jobs WHERE rule IS NULL")
         self.rows = {id: Row(*rest) for id, *rest in jobs}
         lost = connection.execute(
-            "SELECT job_id, attempt, due_at, coalesce(started_at, 0), owner FROM attempts WHERE outcome = 'lost'"
+            "SELECT job_id, attempt, due_at, coalesce(started_at, 0), owner FROM attempts "
+            "WHERE outcome = 'lost' AND error NOT LIKE 'ProcessDiedError%'"
         )
         self.lost = [Lost(*line) for line in lost]
-        orphaned = "SELECT job_id FROM attempts WHERE outcome = 'retry at' AND error LIKE 'ProcessDiedError%'"
+        orphaned = "SELECT job_id FROM attempts WHERE outcome = 'lost' AND error LIKE 'ProcessDiedError%'"
         self.child_deaths = Counter(id for (id,) in connection.execute(orphaned))
         self.ends = Counter(id for (id,) in connection.execute("SELECT job_id FROM audit_ends"))
         self.pids: dict[int, int] = dict(connection.execute("SELECT id, pid FROM audit_owners"))

@@ -260,6 +260,30 @@ def _cascade(storage: SQLiteStorage) -> str:
     return "nothing" if len(waiting) == 700 and not cancelled else f"{len(waiting)} of it wait"
 
 
+# -- deleted -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_file_that_was_deleted_acknowledges_nothing(tmp_path: Path, is_replaced: bool) -> None:
+    storage = SQLiteStorage(tmp_path / "deleted.db")
+    storage.open()
+    assert storage.insert([job("before")]) == [True]
+    for name in ("deleted.db", "deleted.db-wal", "deleted.db-shm"):
+        (tmp_path / name).unlink()
+    other = SQLiteStorage(tmp_path / "deleted.db")
+    if is_replaced:
+        other.open()
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError, match="was deleted or replaced"):
+            storage.insert([job("after")])
+    storage.close()
+    other.close()
+    storage.open()
+    assert storage.insert([job("anew")]) == [True]
+    assert [record.id for record in storage.find(JobQuery())] == ["anew"]
+    storage.close()
+
+
 # -- forked ------------------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +328,40 @@ def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
     assert _bury(parent) == 0
     assert {record.id for record in storage.find(JobQuery())} == {"parents", "childs", "meanwhile"}
     assert storage._database.row("PRAGMA integrity_check") == ("ok",)
+
+
+def test_a_child_that_was_forked_while_another_thread_opens_the_file_opens_for_itself(path: Path) -> None:
+    code = """
+    import jobify.storage.sqlite.storage as module
+    storage = SQLiteStorage(storage.database + "-new")
+    prepare, parent = module.prepare, os.getpid()
+    has_begun, has_forked = threading.Event(), threading.Event()
+    def slowly(database):
+        if os.getpid() == parent:
+            has_begun.set()
+            has_forked.wait()
+        prepare(database)
+    module.prepare = slowly
+    opener = threading.Thread(target=storage.open)
+    opener.start()
+    has_begun.wait()
+    child = os.fork()
+    if child == 0:
+        storage.open()
+        assert storage.register(PROFILE, now=NOW) > 0
+        assert storage.insert([job("childs")]) == [True]
+        storage.close()
+        os._exit(0)
+    has_forked.set()
+    opener.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert storage.insert([job("parents")]) == [True]
+    say(*sorted(found.id for found in storage.find(JobQuery())))
+    storage.close()
+    """
+    parent = _child(path, code)
+    assert _hear(parent) == "childs parents"
+    assert _bury(parent) == 0
 
 
 def test_a_fork_waits_for_the_transaction_of_another_thread(storage: SQLiteStorage, path: Path) -> None:

@@ -131,6 +131,7 @@ class Shop:
             finished_at=self.now + SECOND,
             delete_at=None,
             is_dead=is_dead,
+            is_lost=False,
             id=id,
             owner=owner,
             fence=row.fence,

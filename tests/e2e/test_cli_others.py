@@ -213,6 +213,14 @@ def test_without_a_database_lists_are_empty_and_say_so(shop: Shop, name: str) ->
     assert not shop.folder.joinpath("shop.db").exists()
 
 
+def test_a_database_in_a_folder_that_is_not_there_is_an_error(shop: Shop) -> None:
+    source = shop.folder.joinpath("shop.py")
+    source.write_text(source.read_text().replace("shop.db", "nowhere/shop.db"))
+    answer = shop("jobs", "list")
+    assert (answer.code, answer.out) == (1, "")
+    assert "There is no database 'nowhere/shop.db' yet" in answer.err
+
+
 @pytest.mark.parametrize("command", [["jobs", "list"], ["db", "check"]])
 def test_an_app_in_memory_has_nothing_to_show(shop: Shop, command: list[str]) -> None:
     shop.folder.joinpath("shop.py").write_text("from jobify import Jobify\napp = Jobify(storage=False)\n")

@@ -69,6 +69,33 @@ def test_a_second_signal_ends_the_grace_period(site: Make) -> None:
         assert (row.status, row.attempt, row.crashes) == ("scheduled", 0, 0)
 
 
+BLOCKS_THE_LOOP = """
+    import time
+
+    @app.task(name="block")
+    async def block():
+        note("block")
+        while not GO.exists():
+            time.sleep(0.01)
+"""
+
+
+def test_a_second_signal_ends_a_worker_whose_event_loop_is_blocked(site: Make) -> None:
+    here = site(BLOCKS_THE_LOOP)
+    worker = here.worker()
+    id = here.enqueue("block")
+    here.until_noted("block")
+    worker.tell()
+    worker.tell(signal.SIGINT)  # two of a kind may be one, to a process that has not taken the first yet
+    assert worker.exit_code() in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert "A task blocks the event loop" in worker.log
+    here.go()
+    again = here.worker()
+    row = here.until(id, "success")
+    assert (row.attempt, row.crashes) == (2, 1)
+    assert again.stop() == 0
+
+
 def test_two_signals_in_quick_succession_are_no_failure(site: Make) -> None:
     here = site(PROCESS_TASK)
     worker = here.worker("--grace", "600")

@@ -63,7 +63,8 @@ def main_module(*, file: str | None, spec: str | None) -> ModuleType:
 @pytest.mark.parametrize(
     ("module", "is_importable"),
     [
-        (main_module(file="/app/script.py", spec=None), True),
+        (main_module(file=__file__, spec=None), True),
+        (main_module(file="<stdin>", spec=None), False),
         (main_module(file="/app/pkg/app.py", spec="pkg.app"), True),
         (main_module(file=None, spec=None), False),
         (main_module(file="/app/pkg/__main__.py", spec="pkg.__main__"), False),

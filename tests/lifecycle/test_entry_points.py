@@ -109,3 +109,26 @@ def test_b4_a_task_has_one_name_whether_its_module_is_run_or_imported(
     assert start(tmp_path, *second, "look") == [sorted([*waiting, cron]), names]
     assert start(tmp_path, *second, "run") == [[7, 7], sorted([waiting[2], cron]), names]
     assert start(tmp_path, *first, "look") == [sorted([waiting[2], cron]), names]
+
+
+def test_a_program_from_standard_input_may_use_functions_of_modules_in_children(tmp_path: Path) -> None:
+    """Its name, "<stdin>", is no file that a child could import; nor does a child need it."""
+    (tmp_path / "work.py").write_text("def double(number):\n    return 2 * number\n")
+    program = """
+        import asyncio
+        import work
+        from jobify import Jobify, RunMode
+
+        app = Jobify(storage=False)
+        double = app.task(work.double, run_mode=RunMode.PROCESS)
+
+        async def main() -> None:
+            async with app:
+                print(await (await double.push(21)))
+
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-"], input=textwrap.dedent(program), cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "42\n", done.stderr

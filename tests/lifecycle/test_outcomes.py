@@ -18,6 +18,7 @@ import pytest
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, SmartRetry
 from jobify.engine import direct
 from jobify.exceptions import (
+    ApplicationStateError,
     ConfigurationError,
     InvalidCronError,
     JobFailedError,
@@ -193,6 +194,33 @@ def test_results_that_cannot_be_written(app: Jobify, value: Any) -> None:
             assert await soon(job) is value
             assert job.status is JobStatus.SUCCESS
             await soon(app.wait_all())
+
+    run(main())
+
+
+class BrokenRetry(SmartRetry):
+    """A policy of the user's own, with a mistake in it."""
+
+    def compute_delay(self, attempt: int) -> float:
+        raise KeyError(attempt)
+
+
+def test_an_attempt_ends_even_if_nobody_can_say_how(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+    """Not knowing is no reason to keep the job running, and its slot taken, for ever."""
+
+    @app.task(name="task", retry=BrokenRetry(3))
+    async def task() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        async with app:
+            job = await task.push()
+            await soon(job.wait())
+            assert job.status is JobStatus.FAILED
+            assert isinstance(job.exception, KeyError)
+            await soon(app.wait_all())
+        assert "cannot be told" in caplog.text
+        assert "compute_delay" in caplog.text
 
     run(main())
 
@@ -441,6 +469,30 @@ def test_a_job_may_cancel_itself(app: Jobify) -> None:
 # -- B41 ---------------------------------------------------------------------------------------------------------------
 
 
+def test_a_job_is_told_that_it_cannot_wait_for_itself(app: Jobify) -> None:
+    """Nor as a second one who waits; what a job starts on the side may wait for its end."""
+    beside: list[asyncio.Task[None]] = []
+    others = asyncio.Event()
+
+    @app.task(name="task")
+    async def task(job: Job[None] = INJECT) -> None:
+        beside.append(asyncio.create_task(job.wait()))
+        await others.wait()
+        await job
+
+    async def main() -> None:
+        async with app:
+            job = await task.push()
+            waiting = asyncio.create_task(job.wait())
+            await asyncio.sleep(0)
+            others.set()
+            await soon(asyncio.gather(waiting, *beside))
+            assert isinstance(job.exception, ApplicationStateError)
+            assert "wait for itself" in str(job.exception)
+
+    run(main())
+
+
 def test_b41_x12_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:
     runs = 0
 
@@ -658,7 +710,7 @@ def test_b44_the_function_is_left_as_it_was(app: Jobify) -> None:
 # -- B48 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("delay", [1e12, 1e300, float("inf"), float("nan"), -1])
+@pytest.mark.parametrize("delay", [1e12, 1e300, float("inf"), float("nan"), -float("inf"), -1e300])
 def test_b48_an_impossible_delay_is_refused_and_nothing_stored(app: Jobify, delay: float) -> None:
     @app.task
     async def task() -> None: ...
@@ -684,6 +736,9 @@ def test_b48_past_times_are_at_once_and_far_ones_are_fine(app: Jobify) -> None:
             assert await soon(await task.schedule().at(NOON - timedelta(days=10_000))) == "done"
             assert await soon(await task.schedule().at(datetime(1, 1, 1, tzinfo=UTC))) == "done"
             assert await soon(await task.schedule().delay(0)) == "done"
+            past = await task.schedule().delay(-0.5)
+            assert await soon(past) == "done"
+            assert past.exec_at == NOON - timedelta(seconds=0.5)
             assert far.exec_at == NOON + timedelta(days=50 * 365)
             assert farther.exec_at.year == 9000
 

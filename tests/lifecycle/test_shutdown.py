@@ -127,6 +127,54 @@ def test_b22_a_thread_is_waited_for_and_its_result_counts(tmp_path: Path) -> Non
     assert runs == ["run"], "it ended before the shutdown did, so it must not run again"
 
 
+@pytest.mark.parametrize("how", ["cancelled", "timed out"])
+def test_b22_a_thread_is_outlasted_although_its_job_is_over(how: str) -> None:
+    """It cannot be stopped, and still uses what the lifespan is about to close."""
+    notes = Notes()
+    started, go_on = threading.Event(), threading.Event()
+    app = Jobify(storage=False, lifespan=notes.lifespan("app"))
+
+    @app.task(timeout=0.01 if how == "timed out" else None)
+    def work() -> None:
+        started.set()
+        go_on.wait(60)
+        notes.append("thread over")
+
+    async def main() -> None:
+        async with app:
+            job = await work.push()
+            await asyncio.to_thread(started.wait, 60)
+            if how == "cancelled":
+                await job.cancel()
+            await soon(job.wait())
+            asyncio.get_running_loop().call_later(0.05, go_on.set)
+
+    run(main())
+    assert notes == ["app up", "thread over", "app down"]
+
+
+def test_b22_a_long_wait_for_such_a_thread_is_not_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("jobify.engine.engine._NUDGE", 0.01)
+    go_on = threading.Event()
+    app = Jobify(storage=False)
+
+    @app.task(timeout=0.01)
+    def work() -> None:
+        go_on.wait(60)
+
+    async def main() -> None:
+        await app.startup()
+        await soon((await work.push()).wait())
+        stopping = asyncio.create_task(app.shutdown())
+        await eventually(lambda: "waits for threads whose jobs are over: 1" in caplog.text)
+        go_on.set()
+        await soon(stopping)
+
+    run(main())
+
+
 def test_x3_a_job_that_was_interrupted_runs_at_the_next_start_without_a_lost_attempt(tmp_path: Path) -> None:
     begun: list[str] = []
 
@@ -436,9 +484,8 @@ def test_what_is_asked_after_the_shutdown_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ApplicationStateError):
             await work.push()
         with pytest.raises(ApplicationStateError):
-            await app.wait_all()
-        with pytest.raises(ApplicationStateError):
             await job.cancel()
+        await soon(app.wait_all())
         assert app.find_job(job.id) is None
         assert app.get_active_jobs() == []
 

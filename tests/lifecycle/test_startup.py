@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobify import INJECT, Cron, JobContext, Jobify, JobRouter, JobStatus, State
+from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, State
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.storage import SQLiteStorage
 from support import durable, eventually, run, soon
@@ -53,6 +53,7 @@ def test_b35_a_loop_that_was_closed_without_a_shutdown(tmp_path: Path, is_durabl
         await eventually(lambda: runs)
 
     async def start_again() -> None:
+        await soon(app.wait_all())  # nothing of that life is left to wait for
         async with app:
             await app.wait_all(20)
             await (await work.push()).wait()
@@ -69,13 +70,15 @@ def test_a_call_from_another_event_loop_is_refused(tmp_path: Path) -> None:
     @app.task
     async def work() -> None: ...
 
-    async def push() -> None:
-        with pytest.raises(ApplicationStateError):
-            await soon(work.push())
+    async def elsewhere(job: Job[None]) -> None:
+        for call in (work.push, app.startup, app.shutdown, app.wait_all, job.wait, job.cancel):
+            with pytest.raises(ApplicationStateError, match=r"another event loop.*run_coroutine_threadsafe\("):
+                await soon(call())
 
     async def main() -> None:
         async with app:
-            await asyncio.to_thread(asyncio.run, push())
+            job = await work.schedule().delay(60)
+            await asyncio.to_thread(asyncio.run, elsewhere(job))
             await (await work.push())
 
     run(main())

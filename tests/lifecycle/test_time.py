@@ -323,6 +323,28 @@ def test_b47_a_jump_back_neither_runs_nor_loses_anything() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("storage", ["sqlite", "memory"])
+def test_no_job_is_said_to_have_started_later_than_it_did(tmp_path: Path, storage: str) -> None:
+    """Jobs are claimed a moment ahead of their time. That must not show."""
+    app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False)
+    began: dict[str, datetime] = {}
+
+    @app.task
+    async def task(job: Job[None] = INJECT) -> None:
+        began[job.id] = datetime.now(UTC)
+
+    async def main() -> None:
+        async with app:
+            jobs = [await task.schedule().delay(0.03 + number / 1000) for number in range(50)]
+            await soon(asyncio.gather(*jobs))
+            for job in jobs:
+                seen = app.get_job(job.id)
+                assert seen.started_at is not None
+                assert seen.eta <= seen.started_at <= began[job.id]
+
+    run(main())
+
+
 # -- B49 ---------------------------------------------------------------------------------------------------------------
 
 

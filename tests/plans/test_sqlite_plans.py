@@ -26,7 +26,7 @@ FIELDS: dict[str, Any] = {
     "if_plain": _IF_PLAIN,
 }
 WIDTHS = {
-    "settle": 15,
+    "settle": 16,
     "record": 9,
     "take": 2,
     "taken": 2,
@@ -58,6 +58,7 @@ SCANS = {
     "pick": ["SCAN jobs USING INDEX jobs_ready"],
     # All schedules, which are few.
     "trim": ["SCAN jobs USING INDEX jobs_schedules"],
+    "trim_messages": ["SCAN jobs USING INDEX jobs_schedules"],
 }
 """Which scans of the table of jobs are meant."""
 
@@ -111,6 +112,7 @@ def test_what_belongs_to_jobs_is_searched_not_scanned(connection: sqlite3.Connec
         "outdated",
         "expired",
         "trim",
+        "trim_messages",
         "find",
         "find_live",
         "attempts",

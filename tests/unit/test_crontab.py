@@ -344,7 +344,7 @@ REFUSED = [
     ("* * * *", None, "4 fields"),
     ("* * * * * * * *", None, "8 fields"),
     ("", None, "0 fields"),
-    ("hello", None, "1 fields"),
+    ("hello", None, "it has 1 field. "),
     ("@dayly", None, "'@daily'"),
     ("@never", None, "Did you mean"),
     ("@reboot", None, "lifespan"),

@@ -111,9 +111,15 @@ def test_log_lines_are_texts_of_a_level(attempt: Attempt) -> None:
     assert attempt.reports == [(MessageKind.LOG, "three", "info"), (MessageKind.LOG, "half \\ud800", "error")]
 
 
+@pytest.mark.parametrize("level", ["critical", "CRITICAL", "Critical"])
+def test_levels_are_written_in_letters_of_any_size(attempt: Attempt, level: str) -> None:
+    current_job.log("x", level)
+    assert attempt.reports == [(MessageKind.LOG, "x", "critical")]
+
+
 @pytest.mark.parametrize(
     ("level", "advice"),
-    [("warn", "Did you mean 'warning'?"), ("INFO", "Did you mean 'info'?"), (7, "There are: debug, info, ")],
+    [("warn", "Did you mean 'warning'?"), ("CRITICALLY", "Did you mean 'critical'?"), (7, "There are: debug, info, ")],
 )
 def test_an_unknown_level_is_refused_with_advice(attempt: Attempt, level: Any, advice: str) -> None:
     with pytest.raises(ValueError, match=f"no log level {level!r}. {advice}".replace("?", r"\?")):

@@ -47,8 +47,6 @@ def ended(tried: Attempt, error: BaseException) -> Settlement:
         (3, TWICE, NoResultError(), False),
         (1, None, JobTimeoutError("it", 1.0), False),
         (3, TWICE, JobTimeoutError("it", 1.0), True),
-        (3, None, ProcessDiedError(None, "gone"), True),
-        (4, TWICE, ProcessDiedError(None, "gone"), True),
     ],
 )
 def test_dead_is_what_had_retries_and_has_used_them_up(
@@ -60,11 +58,29 @@ def test_dead_is_what_had_retries_and_has_used_them_up(
     assert settlement.delete_at == NOW + (3 if is_dead else 2) * SECOND
 
 
-@pytest.mark.parametrize("error", [ValueError(), ProcessDiedError(None, "gone")])
-def test_what_is_tried_again_is_not_dead(error: BaseException) -> None:
+def test_what_is_tried_again_is_not_dead() -> None:
     tried = attempt(1, TWICE)
-    assert isinstance(outcome_of(tried, None, error, now=NOW, max_crashes=3), RetryAt)
-    assert ended(tried, error).is_dead is False
+    assert isinstance(outcome_of(tried, None, ValueError(), now=NOW, max_crashes=3), RetryAt)
+    assert ended(tried, ValueError()).is_dead is False
+
+
+@pytest.mark.parametrize("retry", [None, SmartRetry(0), TWICE])
+@pytest.mark.parametrize("number", [1, 3, 9])
+def test_the_death_of_a_child_is_a_lost_attempt_whatever_the_retries_say(number: int, retry: SmartRetry | None) -> None:
+    tried = attempt(number, retry)
+    tried.crashes = 1
+    settlement = ended(tried, ProcessDiedError(-9, "gone"))
+    assert (settlement.status, settlement.ready, settlement.attempt) == ("scheduled", True, number)
+    assert (settlement.is_lost, settlement.is_dead) == (True, False)
+    assert [(line.outcome, line.error) for line in settlement.history] == [("lost", "ProcessDiedError: gone")]
+
+
+def test_a_job_that_took_too_many_children_down_is_dead() -> None:
+    tried = attempt(1, None)
+    tried.crashes = 2
+    settlement = ended(tried, ProcessDiedError(-9, "gone"))
+    assert (settlement.status, settlement.is_lost, settlement.is_dead) == ("failed", True, True)
+    assert settlement.error == "ProcessDiedError: gone"
 
 
 def test_a_schedule_that_is_stopped_is_dead() -> None:
@@ -97,6 +113,13 @@ def test_a_success_is_kept_as_long_as_its_job_was_told(own: float | None, window
     tried = attempt(1, None, result_ttl=own)
     outcome = outcome_of(tried, 5, None, now=NOW, max_crashes=3)
     assert settlement_of(tried, outcome, b"5", now=NOW, retention=RETENTION).delete_at == NOW + window * SECOND
+
+
+@pytest.mark.parametrize(
+    ("error", "text"), [(ValueError("no box"), "ValueError: no box"), (AssertionError(), "AssertionError")]
+)
+def test_an_error_reads_as_in_a_traceback(error: Exception, text: str) -> None:
+    assert ended(attempt(1, None), error).error == text
 
 
 def test_the_history_shows_the_users_frames() -> None:

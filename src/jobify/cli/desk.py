@@ -34,18 +34,20 @@ class Desk(NamedTuple):
 
 
 @contextmanager
-def open_desk(path: str | None, *, may_be_missing: bool = False) -> Iterator[Desk]:
-    """The desk of the app at ``path``. CommandError if other processes cannot see its jobs, or there is no database
-    yet. If that ``may_be_missing``, standard error says so, and the desk is that of an app without jobs: nothing is
-    made by looking."""
+def open_desk(name: str | None, *, may_be_missing: bool = False) -> Iterator[Desk]:
+    """The desk of the app called ``name``. CommandError if other processes cannot see its jobs, or there is no database
+    yet. If that ``may_be_missing`` (its folder may not), standard error says so, and the desk is that of an app without
+    jobs: nothing is made by looking."""
     from jobify.client.producer import client_of
 
-    app = look_at_app(path)
+    app = look_at_app(name)
     storage = app.configs.storage
     if not storage.is_shared:
         raise CommandError("This app keeps its jobs in its own memory (storage=False): nobody else can see them.")
-    if missing := _what_is_missing(storage):
-        if not may_be_missing:
+    path = getattr(storage, "database", None)
+    if isinstance(path, str | Path) and not Path(path).exists():
+        missing = _complaint(path)
+        if not (may_be_missing and Path(path).parent.is_dir()):
             raise CommandError(missing)
         remark(missing)
         app.configs.storage = _nothing()
@@ -56,10 +58,7 @@ def open_desk(path: str | None, *, may_be_missing: bool = False) -> Iterator[Des
         app.close()
 
 
-def _what_is_missing(storage: Storage) -> str | None:
-    path = getattr(storage, "database", None)
-    if not isinstance(path, str | Path) or Path(path).exists():
-        return None
+def _complaint(path: str | Path) -> str:
     return (
         f"There is no database {str(path)!r} yet. An app or a worker makes it, or: jobify db migrate. (A relative path "
         "is looked up in the current folder.)"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias, TypedDict
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypedDict, TypeVar
 
 from jobify.canvas.signature import Signature
-from jobify.exceptions import ConfigurationError, did_you_mean
+from jobify.exceptions import ConfigurationError, JobNotFoundError, UnknownOptionError, did_you_mean
+from jobify.identifiers import check_text, is_storable
 from jobify.job import Job
-from jobify.jobrequest import JobRequest, check_asked, checked_arguments
+from jobify.jobrequest import Call, JobRequest, calls_of, check_asked, checked_arguments, requests_of
 from jobify.result import JobResult
 from jobify.router import Route
 
 __all__ = (
     "AnyJob",
     "AnyTask",
-    "Call",
     "Calls",
     "Filters",
     "JobFilters",
@@ -28,21 +29,22 @@ __all__ = (
     "request",
 )
 
+T = TypeVar("T")
+
 AnyTask: TypeAlias = Route[..., Any] | str
+OneOrMore: TypeAlias = T | list[T] | tuple[T, ...] | Set[T]
 AnyJob: TypeAlias = JobResult[Any] | Job[Any] | str
-Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
-"""Arguments by position, and by name."""
 
 
 class JobFilters(TypedDict, total=False):
-    """Which jobs are asked for. ``status`` is one of the six words, ``task`` a task or its name; times are datetimes
-    (naive ones are read in the app's zone): created at ``created_after`` or later, and before ``created_before``.
-    ``metadata``: all of these pairs are in the job's own.
+    """Which jobs are asked for. ``status`` is one of the six words, ``task`` a task or its name, each of these and
+    ``queue`` one or a list to choose from; times are datetimes (naive ones are read in the app's zone): created at
+    ``created_after`` or later, and before ``created_before``. ``metadata``: all of these pairs are in the job's own.
     """
 
-    status: str | None
-    task: AnyTask | None
-    queue: str | None
+    status: OneOrMore[str] | None
+    task: OneOrMore[AnyTask] | None
+    queue: OneOrMore[str] | None
     created_after: datetime | None
     created_before: datetime | None
     metadata: Mapping[str, Any] | None
@@ -72,37 +74,55 @@ def name_of(task: Any) -> str:
         return task.final_name
     if not isinstance(task, str) or not task:
         raise ConfigurationError(f"{task!r} is no task. Give a function with @app.task, or the name of a task.")
-    return task
+    return check_text(task, what="name of a task")
 
 
 def id_of(job: Any) -> str:
-    """The id of a job, or of the one behind a handle."""
+    """The id of a job, or of the one behind a handle; JobNotFoundError for a text that can be no id."""
     if isinstance(job, JobResult | Job):
         return job.id
     if not isinstance(job, str):
         raise ConfigurationError(f"{job!r} is no job. Give a JobResult, a Job, or the id of one.")
+    if not is_storable(job):
+        raise JobNotFoundError(job)
     return job
 
 
 def ids_of(jobs: Any) -> list[str]:
     """The ids of one job, or of many."""
-    return [id_of(jobs)] if isinstance(jobs, str | JobResult | Job) else [id_of(job) for job in jobs]
+    if isinstance(jobs, str | JobResult | Job) or not isinstance(jobs, Iterable):
+        return [id_of(jobs)]
+    return [id_of(job) for job in jobs]
 
 
 def filters_of(raw: Mapping[str, Any]) -> Filters:
     """Filters, or ConfigurationError for one that there is not."""
     for key in raw:
         if key not in JobFilters.__annotations__:
-            raise ConfigurationError(f"Jobs have no filter {key!r}. {did_you_mean(key, JobFilters.__annotations__)}")
-    status, task, queue = raw.get("status"), raw.get("task"), raw.get("queue")
+            raise UnknownOptionError(f"Jobs have no filter {key!r}. {did_you_mean(key, JobFilters.__annotations__)}")
+    metadata = raw.get("metadata")
+    if not (metadata is None or isinstance(metadata, Mapping)):
+        raise ConfigurationError(f"The metadata to look for is {metadata!r}; it must be a dict.")
     return Filters(
-        statuses=None if status is None else (status,),
-        tasks=None if task is None else (name_of(task),),
-        queues=None if queue is None else (queue,),
+        statuses=_some(raw, "status", lambda word: word),
+        tasks=_some(raw, "task", name_of),
+        queues=_some(raw, "queue", partial(check_text, what="queue to look for")),
         created_after=raw.get("created_after"),
         created_before=raw.get("created_before"),
-        metadata=tuple((raw.get("metadata") or {}).items()),
+        metadata=tuple((metadata or {}).items()),
     )
+
+
+def _some(raw: Mapping[str, Any], key: str, checked: Callable[[Any], str]) -> tuple[str, ...] | None:
+    """What is asked for under ``key``: one, or any of several."""
+    value = raw.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple | set | frozenset):
+        return (checked(value),)
+    if not value:
+        raise ConfigurationError(f"No {key} is given to look for. Leave the filter out to find any.")
+    return tuple(map(checked, value))
 
 
 def request(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:
@@ -117,17 +137,12 @@ def many(
     if not isinstance(task, Route | str):
         return _signatures(task, args_list, kwargs_list, options)
     name, calls = name_of(task), _calls(args_list, kwargs_list)
-    asked = check_asked(options)
-    if not options:
-        return Calls(name, calls)
-    if asked.job_id is not None and len(calls) > 1:
-        raise ConfigurationError(f"{len(calls)} jobs cannot share the job_id {asked.job_id!r}. Leave it out.")
-    return [JobRequest(name, args, kwargs, asked) for args, kwargs in calls]
+    return requests_of(name, calls, options) if options else Calls(name, calls)
 
 
 def _calls(args_list: Iterable[Any], kwargs_list: Iterable[Any] | None) -> list[Call]:
     if kwargs_list is None:
-        return [(args, _NOTHING) if type(args) is tuple else checked_arguments(args, None) for args in args_list]
+        return calls_of(args_list)
     all_args, all_kwargs = list(args_list), list(kwargs_list)
     if not all_args:
         all_args = [()] * len(all_kwargs)

@@ -23,6 +23,7 @@ __all__ = ("Board",)
 
 _PAGE = 1000
 _RUNNING = JobQuery(statuses=(JobStatus.RUNNING.value,))
+_MOST = 2**31
 _WAITING = (JobStatus.SCHEDULED.value,)
 _REASONS = {
     Obstacle.NO_WORKER: "No worker is running.",
@@ -198,7 +199,7 @@ def _only_ended(filters: Filters) -> Filters:
     others = [word for word in filters.statuses or () if word in WORDS and word not in ENDS]
     if others:
         raise ConfigurationError(
-            f"Jobs that are {others[0]!r} have not ended, and are not purged. Use cancel() or delete()."
+            f"Jobs that are {others[0]!r} have not ended, and are not purged. Use job.cancel() or app.delete_jobs()."
         )
     return filters._replace(statuses=filters.statuses or sorted(ENDS))
 
@@ -206,7 +207,7 @@ def _only_ended(filters: Filters) -> Filters:
 def _count(limit: int) -> int:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ConfigurationError(f"The limit is {limit!r}; it must be a whole number of at least 1.")
-    return limit
+    return min(limit, _MOST)
 
 
 def _pairs(metadata: Sequence[tuple[str, Any]]) -> tuple[tuple[str, str | int | float | bool | None], ...]:

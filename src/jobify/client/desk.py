@@ -12,10 +12,9 @@ from jobify.client.access import Access
 from jobify.client.coding import Coding
 from jobify.client.crew import Crew
 from jobify.client.reads import Reads
-from jobify.client.waits import POLLS, Waits
+from jobify.client.waits import POLLS, Waits, check_number, limit_of
 from jobify.clock import Clock
 from jobify.exceptions import JobNotFoundError
-from jobify.options import check_duration
 from jobify.records import CancelResult
 from jobify.result import Polls
 from jobify.status import JobStatus
@@ -70,17 +69,17 @@ class Desk(Reads):
 
     def stream(self, job_id: str, timeout: float | None, after: int) -> Iterator[Any]:
         """See :meth:`jobify.JobResult.stream`."""
-        return self._waits.stream(job_id, timeout, after)
+        return self._waits.stream(job_id, timeout, check_number(after))
 
     def astream(self, job_id: str, timeout: float | None, after: int) -> AsyncIterator[Any]:
         """See :meth:`jobify.JobResult.astream`."""
-        return self._waits.astream(job_id, timeout, after)
+        return self._waits.astream(job_id, timeout, check_number(after))
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
-    def cancel(self, job_id: str, timeout: float) -> bool:
+    def cancel(self, job_id: str, timeout: float | None) -> bool:
         """See :meth:`jobify.JobResult.cancel`."""
-        check_duration(timeout, what="timeout")
+        limit_of(timeout)
         if self.record(job_id).status == JobStatus.RUNNING:
             self._waits.refuse_to_block(f"cancel job {job_id!r}", "await job.acancel()")
         if self._has_to_stop(job_id):
@@ -88,9 +87,9 @@ class Desk(Reads):
                 self._waits.end(job_id, timeout, POLLS, "await job.acancel()")
         return self._is_cancelled(job_id)
 
-    async def acancel(self, job_id: str, timeout: float) -> bool:
+    async def acancel(self, job_id: str, timeout: float | None) -> bool:
         """See :meth:`jobify.JobResult.acancel`."""
-        check_duration(timeout, what="timeout")
+        limit_of(timeout)
         helper = self._crew.helper
         if await helper.call(partial(self._has_to_stop, job_id)):
             with suppress(TimeoutError):

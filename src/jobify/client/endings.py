@@ -21,6 +21,12 @@ __all__ = ("error_of", "errors_of", "failure_of", "reason_of")
 _FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
 """The outcomes of attempts that failed."""
 _NO_REASON: Final = "no reason was recorded"
+_KINDS: Final = {
+    "failed": TaskFailedError,
+    "dead": MaxRetriesExceededError,
+    "cancelled": TaskCancelledError,
+}
+"""What is raised for an end without a value."""
 
 
 def _failed(attempts: Iterable[AttemptRecord]) -> list[AttemptRecord]:
@@ -49,14 +55,14 @@ def error_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> str | None
     """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end.
 
     ``attempts`` is the history; it is looked at where the row does not say: the error of a cancelled job is that of
-    its last failed attempt.
+    its last failed attempt, and so is that of one which was put back. The row of a schedule tells of its last run.
     """
     if record.status == JobStatus.SUCCESS:
         return None
-    if record.status == JobStatus.CANCELLED or record.error is None:
-        failed = _failed(attempts)
-        return failed[-1].error if failed else None
-    return record.error
+    if record.status != JobStatus.CANCELLED and (record.error is not None or record.rule is not None):
+        return record.error
+    failed = _failed(attempts)
+    return failed[-1].error if failed else None
 
 
 def reason_of(record: JobRecord) -> str | None:
@@ -67,14 +73,13 @@ def reason_of(record: JobRecord) -> str | None:
 def failure_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> Exception | None:
     """What ``result()`` raises for an ended job; None if it succeeded with a value that can be had."""
     word = word_of(record.status, record.is_dead)
-    if word == "cancelled":
-        return TaskCancelledError(record.id, reason_of(record) or "")
-    if word in ("failed", "dead"):
-        reason = error_of(record, attempts) or _NO_REASON
+    if word in _KINDS:
+        error = error_of(record, attempts)
+        reason = reason_of(record) or error or _NO_REASON
         failed = _failed(attempts)
-        kind = MaxRetriesExceededError if word == "dead" else TaskFailedError
-        error_type = reason.partition(":")[0]
-        return kind(record.id, reason, error_type=error_type, traceback=failed[-1].traceback if failed else None)
+        error_type = None if error is None else error.partition(":")[0]
+        traceback = failed[-1].traceback if failed else None
+        return _KINDS[word](record.id, reason, error_type=error_type, traceback=traceback)
     if record.error is not None:
         return ResultNotStoredError(record.id, record.error.removeprefix(f"{ResultNotStoredError.__name__}: "))
     return None

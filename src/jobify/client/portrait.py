@@ -39,6 +39,7 @@ def outline(record: JobRecord, *, metadata: Mapping[str, Any]) -> dict[str, Any]
     return {
         "id": record.id,
         "task_name": record.task,
+        "queue": record.queue,
         "queue_name": record.queue,
         "priority": record.priority,
         "status": word_of(record.status, record.is_dead),

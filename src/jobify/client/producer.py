@@ -155,7 +155,7 @@ class Producer(Router):
 
     def get_job(self, job_id: str) -> JobResult[Any]:
         """The handle of any job in the database; JobNotFoundError if there is none with this id."""
-        return JobResult(self._client.desk.record(job_id).id, self._client.desk)
+        return JobResult(self._client.desk.record(id_of(job_id)).id, self._client.desk)
 
     async def aget_job(self, job_id: str) -> JobResult[Any]:
         """:meth:`get_job`, without blocking the event loop."""

@@ -66,8 +66,10 @@ class Reads:
     def error(self, job_id: str) -> str | None:
         """See :attr:`jobify.JobResult.error`."""
         record = self.record(job_id)
-        has_more = record.status == JobStatus.CANCELLED or (record.error is None and record.attempt > 0)
-        return error_of(record, self.attempts(job_id) if has_more else ())
+        is_said = record.status == JobStatus.SUCCESS or (
+            record.status != JobStatus.CANCELLED and record.error is not None
+        )
+        return error_of(record, () if is_said else self.attempts(job_id))
 
     def errors(self, job_id: str) -> list[dict[str, Any]]:
         """See :attr:`jobify.JobResult.errors`."""
@@ -100,8 +102,7 @@ class Reads:
 
     def outcome(self, record: JobRecord) -> Any:
         """What an ended job has come to: its value, or the error that says what happened is raised."""
-        has_failed = record.status not in (JobStatus.SUCCESS, JobStatus.CANCELLED)
-        failure = failure_of(record, self.attempts(record.id) if has_failed else ())
+        failure = failure_of(record, () if record.status == JobStatus.SUCCESS else self.attempts(record.id))
         if failure is not None:
             raise failure
         return self.value(record)

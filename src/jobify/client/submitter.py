@@ -95,7 +95,7 @@ class Submitter:
         with self._access as storage, storage.transaction():
             for row, is_added in zip(rows, storage.insert(rows), strict=True):
                 if not is_added:
-                    raise DuplicateJobError(row.id)
+                    raise DuplicateJobError(row.id, can_replace=False)
         self._access.ring(workers=True)
         desk = self._desk
         return [JobResult(row.id, desk) for row in rows]
@@ -110,7 +110,7 @@ class Submitter:
 
     def _handle(self, row: NewJob, is_added: bool) -> JobResult[Any]:
         if not is_added:  # the app's uuid_generator has made an id that is in use
-            raise DuplicateJobError(row.id)
+            raise DuplicateJobError(row.id, can_replace=False)
         return JobResult(row.id, self._desk)
 
     # -- with options --------------------------------------------------------------------------------------------------
@@ -198,5 +198,5 @@ def _standing(storage: Storage, row: NewJob, is_added: bool) -> str:
         return row.id
     other = None if row.unique_key is None else storage.find_unique(row.unique_key)
     if other is None:
-        raise DuplicateJobError(row.id)
+        raise DuplicateJobError(row.id, can_replace=False)
     return other

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jobify.client.crew import Crew
 from jobify.client.listener import Pace, Waiter
 from jobify.client.reads import Reads
-from jobify.exceptions import ApplicationStateError
+from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.options import check_duration
 from jobify.records import JobRecord, MessageKind, MessageRecord
 from jobify.result import Polls
 from jobify.status import ENDED
 from jobify.words import word_of
 
-__all__ = ("POLLS", "Waits")
+__all__ = ("POLLS", "Waits", "check_number", "limit_of")
 
 POLLS: Polls = (0.05, 0.5)
+
+_LAST_NUMBER: Final = 2**63 - 1
 
 
 class _Page(NamedTuple):
@@ -53,7 +56,7 @@ class Waits:
 
     def end(self, job_id: str, timeout: float | None, polls: Polls, instead: str) -> JobRecord:
         """Block until the job has ended; its row. TimeoutError names its status."""
-        pace, limit = _pace(polls), _limit(timeout)
+        pace, limit = _pace(polls), limit_of(timeout)
         record = self._reads.record(job_id)
         if record.status in ENDED:
             return record
@@ -68,14 +71,13 @@ class Waits:
 
     async def aend(self, job_id: str, timeout: float | None, polls: Polls) -> JobRecord:
         """:meth:`end`, awaitable."""
-        pace = _pace(polls)
-        _limit(timeout)
+        pace, limit = _pace(polls), limit_of(timeout)
         record = await self._crew.helper.call(lambda: self._reads.record(job_id))
         if record.status in ENDED:
             return record
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         with self._crew.listener.watching(Waiter(job_id, pace, _Teller(answer), is_follower=False)):
-            await asyncio.wait([answer], timeout=timeout)
+            await asyncio.wait([answer], timeout=limit)
         if answer.done():
             return _row(answer.result())
         return await self._crew.helper.call(lambda: self._last_look(job_id, timeout))
@@ -116,7 +118,7 @@ class Waits:
         return _Page(messages, has_ended and not messages)
 
     def _page(self, job_id: str, timeout: float | None, after: int) -> _Page:
-        limit = _limit(timeout)
+        limit = limit_of(timeout)
         page = self._peek(job_id, after)
         if page.messages or page.is_last:
             return page
@@ -141,7 +143,7 @@ class Waits:
         waiter = Waiter(job_id, _pace(POLLS), _Filler(answers), is_follower=True)
         with self._crew.listener.watching(waiter):
             try:
-                async with asyncio.timeout(_limit(timeout)):
+                async with asyncio.timeout(limit_of(timeout)):
                     while not (page.messages or page.is_last):
                         _check(await answers.get())
                         page = await helper.call(lambda: self._peek(job_id, after))
@@ -203,10 +205,18 @@ def _pace(polls: Polls) -> Pace:
     return Pace(first, check_duration(polls[1], what="max_poll_interval", allow_zero=False))
 
 
-def _limit(timeout: float | None) -> float | None:
-    if timeout is None:
+def limit_of(timeout: float | None) -> float | None:
+    """How many seconds a lock can be waited for; None: for ever. ConfigurationError if that is no time to wait."""
+    if timeout is None or timeout == math.inf:
         return None
     return min(check_duration(timeout, what="timeout"), threading.TIMEOUT_MAX)
+
+
+def check_number(after: Any) -> int:
+    """``after``, if it can be the number of a message; else ConfigurationError."""
+    if isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= _LAST_NUMBER:
+        raise ConfigurationError(f"after is {after!r}; it must be the number of a message, or 0 for all of them.")
+    return after
 
 
 def _silent(job_id: str, timeout: float | None) -> TimeoutError:

@@ -46,8 +46,8 @@ def split(expression: str) -> tuple[str, ...]:
     if not 5 <= len(fields) <= 7:
         raise InvalidCronError(
             expression,
-            f"it has {len(fields)} fields. Write 5 (minute hour day-of-month month day-of-week), "
-            "6 (and a year at the end) or 7 (seconds in front, a year at the end).",
+            f"it has {len(fields)} field{'' if len(fields) == 1 else 's'}. Write 5 (minute hour day-of-month month "
+            "day-of-week), 6 (and a year at the end) or 7 (seconds in front, a year at the end).",
         )
     if len(fields) == 5:
         fields.append("*")

@@ -67,6 +67,8 @@ class Attempt(Struct, eq=False, gc=False):
     job: Job[Any] | None
     fence: int = 1
     number: int = 1
+    crashes: int = 0
+    """How many attempts before this one have taken their process down."""
     queue: str = "default"
     origin: int | None = None
     payload: Any = None
@@ -93,6 +95,8 @@ class Attempt(Struct, eq=False, gc=False):
     """Another job stands behind this id by now; it begins when this attempt is over."""
     is_last: bool = False
     """A schedule was cancelled without interrupting this run."""
+    is_noted: bool = False
+    """The history tells already how it ended."""
 
     @classmethod
     def of_claim(
@@ -102,6 +106,7 @@ class Attempt(Struct, eq=False, gc=False):
         attempt = cls(backend, endpoint, lane, claim.id, claim.due_at, job)
         attempt.fence = claim.fence
         attempt.number = claim.attempt
+        attempt.crashes = claim.crashes
         attempt.queue = claim.queue
         attempt.origin = claim.origin
         attempt.payload = claim.payload

@@ -19,14 +19,14 @@ from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
-from jobify.engine.verdict import outcome_of, settlement_of, skip_settlement
+from jobify.engine.verdict import attempt_record, outcome_of, settlement_of, skip_settlement
 from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, StorageUnavailableError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Settled, Settlement
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
-from jobify.status import Cancelled, Failed, JobStatus, Outcome, Released, RetryAt, Skipped, Succeeded
+from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
 from jobify.tracebacks import own_traceback
 from jobify.types import UNSET, Microseconds
 
@@ -88,8 +88,12 @@ class Completer:
         self._stuck.clear()
 
     def decide(self, attempt: Attempt, value: Any, error: BaseException | None, now: Microseconds) -> Outcome:
-        """How an attempt that comes to this end has ended."""
-        return outcome_of(attempt, value, error, now=now, max_crashes=self._max_crashes)
+        """How an attempt that comes to this end has ended. Never raises, or nobody would settle it."""
+        try:
+            return outcome_of(attempt, value, error, now=now, max_crashes=self._max_crashes)
+        except Exception as problem:  # of the user's code, such as a policy of retries
+            log.error("Whether job %s is to be tried again cannot be told.\n%s", attempt.id, own_traceback(problem))
+            return Failed(problem)
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """An attempt has ended. Its slot is free at once, unless its thread goes on."""
@@ -113,11 +117,23 @@ class Completer:
             log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
         if not is_tried_again:
             self._settle(attempt, outcome, self._clock.now())
+        elif attempt.endpoint.run_mode is RunMode.THREAD and isinstance(outcome, RetryAt | TimedOut):
+            await self._mark(attempt, outcome)
         await call.ended()
         attempt.lane.release()
         if is_tried_again:
             outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
             self._settle(attempt, outcome, self._clock.now())
+
+    async def _mark(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Note at once how the attempt ended: its thread may take long to return, and users look at the history."""
+        line = attempt_record(attempt, outcome, now=self._clock.now())
+        storage = attempt.backend.storage
+        try:
+            await attempt.backend.gate.call(lambda: storage.record((line,)))
+            attempt.is_noted = True
+        except Exception as error:  # it will be noted with the rest
+            log.warning("The timeout of job %s is not stored yet: %s", attempt.id, error)
 
     def skip(self, attempt: Attempt, run: Run, decision: Plan) -> None:
         """A claimed schedule does not run: its misfire policy passes the due time over."""
@@ -218,7 +234,7 @@ class Completer:
 def _news(attempt: Attempt, outcome: Outcome) -> News | None:
     """Who beside this process wants to know how the attempt ended."""
     match outcome:
-        case RetryAt() | Skipped():
+        case RetryAt() | Lost() | Skipped():
             return None
         case Released():
             return WORK

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from jobify.clock import Clock
+from jobify.current import RUNNING
 from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.backend import Backend
 from jobify.engine.exchange import Exchange
@@ -44,19 +45,24 @@ class Desk:
         self._errands: set[asyncio.Future[bool]] = set()
         self._unwanted: Counter[str] = Counter()
 
-    def watch(self, job: Job[Any]) -> None:
-        """Somebody waits for this job."""
-        if self._roster.find(job.id) is None:
+    def watch(self, job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """See :class:`~jobify.job.JobDesk`."""
+        if loop is not self._loop:
+            raise self._wrong_loop(job, "wait for", "job.wait()")
+        attempt = self._roster.find(job.id)
+        if attempt is None:
             self._exchange.watch()
+        elif attempt is RUNNING.get() and attempt.task is asyncio.current_task():  # the first is the cheaper question
+            raise ApplicationStateError(
+                operation=f"wait for job {job.id!r}",
+                reason="It is this very job that asks: it would wait for itself, for ever.",
+                solution="Return from the task to end it.",
+            )
 
     async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
         """See :meth:`Job.cancel`."""
         if asyncio.get_running_loop() is not self._loop:
-            raise ApplicationStateError(
-                operation=f"cancel job {job.id!r}",
-                reason="The app runs in another event loop.",
-                solution="From another thread use asyncio.run_coroutine_threadsafe(job.cancel(), loop).",
-            )
+            raise self._wrong_loop(job, "cancel", "job.cancel()")
         self._unwanted[job.id] += 1
         try:
             await self._cancel(job, interrupt)
@@ -67,6 +73,13 @@ class Desk:
     def is_unwanted(self, job_id: str) -> bool:
         """Whether somebody here is just cancelling this job: one that is claimed meanwhile does not begin."""
         return job_id in self._unwanted
+
+    def _wrong_loop(self, job: Job[Any], operation: str, call: str) -> ApplicationStateError:
+        return ApplicationStateError(
+            operation=f"{operation} job {job.id!r}",
+            reason="The app runs in another event loop.",
+            solution=f"From another thread use asyncio.run_coroutine_threadsafe({call}, loop).",
+        )
 
     async def _cancel(self, job: Job[Any], interrupt: bool) -> None:
         attempt = self._roster.find(job.id)

@@ -214,6 +214,7 @@ class Engine:
             await dispatcher.stop()
         await self._grant(grace)
         await self._interrupt_all()
+        await self._outlast_threads()
         await self._completer.drain()
         await self._intake.close()
         await self._executor.idle()  # what was asked for just before the end is given back, unbegun
@@ -239,6 +240,13 @@ class Engine:
                 running = self._roster.running.values()
                 names = sorted({attempt.endpoint.name for attempt in running})
                 log.warning("The shutdown still waits for %d jobs: %s.", len(running), ", ".join(names))
+
+    async def _outlast_threads(self) -> None:
+        """Wait for what still runs of jobs that are over: it may use what the lifespans are about to close."""
+        while overruns := list(self._roster.overruns):
+            _, left = await asyncio.wait(overruns, timeout=_NUDGE)
+            if left:
+                log.warning("The shutdown still waits for threads whose jobs are over: %d.", len(left))
 
     async def close(self) -> None:
         """Stop the services, let go of runners and storages. Every step is taken, whatever fails; the first error is
@@ -290,7 +298,7 @@ class Engine:
             await self._executor.idle()
             await self._completer.idle()
             try:
-                if not await self.overview.has_active():
+                if not await self.overview.ask_for_active():
                     return
             except StorageUnavailableError as error:
                 log.warning("Waiting for all jobs goes on, although the storage does not answer: %s", error)

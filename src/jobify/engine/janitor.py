@@ -1,4 +1,5 @@
-"""Ended jobs are kept for a while, then deleted; of a schedule's history the newest lines are kept. A few at a time."""
+"""Ended jobs are kept for a while, then deleted; of what a schedule did and said the newest lines are kept. A few at a
+time."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ _FIRST_REST = 1.0
 _INTERVAL = 30.0
 _BATCH = 500
 _HISTORY = 1000
-"""Lines of history that a schedule keeps. Each of its runs adds one, and a schedule never ends: a job every minute is
-remembered for most of a day, one every hour for six weeks."""
+"""Lines of history, and published messages, that a schedule keeps. Each of its runs adds some, and a schedule never
+ends: a job every minute is remembered for most of a day, one every hour for six weeks."""
 _ROUNDS_PER_TRIM = 20
 """Rounds from one look at the histories to the next (ten minutes). A look counts what each schedule keeps, while a
 history that is a little too long harms nobody."""

@@ -53,10 +53,16 @@ class Overview:
                 query = query._replace(after_id=records[-1].id)
         return list(found.values())
 
-    async def has_active(self) -> bool:
+    def has_active(self) -> bool:
         """Whether any job is waiting or running, here or elsewhere."""
-        query = JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=1)
+        return any(self._roster) or any(backend.storage.find(self._any_active()) for backend in self._backends)
+
+    async def ask_for_active(self) -> bool:
+        """:meth:`has_active`, asked by the storages' threads."""
         for backend in self._backends:
-            if await backend.gate.tend(partial(backend.storage.find, query)):
+            if await backend.gate.tend(partial(backend.storage.find, self._any_active())):
                 return True
         return False
+
+    def _any_active(self) -> JobQuery:
+        return JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=1)

@@ -17,6 +17,7 @@ from jobify.status import (
     Event,
     Failed,
     JobStatus,
+    Lost,
     Outcome,
     Released,
     RetryAt,
@@ -40,6 +41,7 @@ _EVENTS: Final[dict[type[Any], Event]] = {
     TimedOut: Event.TIMED_OUT,
     Cancelled: Event.CANCELLED,
     Released: Event.RELEASED,
+    Lost: Event.LOST,
 }
 _SUCCESS: Final = after(JobStatus.RUNNING, Event.SUCCEEDED).value
 
@@ -63,7 +65,8 @@ def outcome_of(
 
     A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
     the same. A CancelledError that nobody here asked for is the task's own failure. The death of a child process is
-    treated as that of a whole one: the job is tried again, whatever its retry policy, up to ``max_crashes`` attempts.
+    treated as that of a whole one: whatever the retry policy, the job runs again at once, unless this is the crash
+    number ``max_crashes``.
     """
     if error is None and attempt.interruption is not Interruption.CANCEL:
         return Succeeded(value)
@@ -71,13 +74,13 @@ def outcome_of(
         return Cancelled()
     if attempt.interruption is Interruption.SHUTDOWN:
         return Released()
+    if type(error) is ProcessDiedError:
+        is_too_much = attempt.crashes + 1 >= max_crashes
+        return Failed(error, is_dead=True) if is_too_much else Lost(_described(error))
     retry = attempt.endpoint.retry if attempt.is_readable else None
     if retry is not None and wants_retry(retry, error, attempt.number):
         return RetryAt(error, now + seconds(min(retry.compute_delay(attempt.number), _LONGEST_WAIT)))
-    is_crash = type(error) is ProcessDiedError
-    if is_crash and attempt.number < max_crashes:
-        return RetryAt(error, now)
-    is_dead = is_crash or covers(retry, error)
+    is_dead = covers(retry, error)
     if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
         return TimedOut(error, is_dead)
     return Failed(error, is_dead)
@@ -96,13 +99,12 @@ def settlement_of(
         delete_at = None if window is None else now + seconds(window)
         return Settlement(
             _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, delete_at, False,
-            attempt.id, attempt.backend.owner, attempt.fence,
+            False, attempt.id, attempt.backend.owner, attempt.fence,
         )  # fmt: skip
     following = _next(attempt, outcome, now)
     status = after(JobStatus.RUNNING, following.event)
     has_ended = status in ENDED
     is_dead = status is JobStatus.PERMANENTLY_FAILED or (has_ended and _is_dead(outcome))
-    error = describe_error(outcome)
     return Settlement(
         status=status.value,
         ready=following.due_at <= now,
@@ -112,14 +114,15 @@ def settlement_of(
         run_count=following.run_count,
         failure_count=following.failure_count,
         result=result,
-        error=error,
+        error=describe_error(outcome),
         finished_at=now if has_ended else None,
         delete_at=_delete_at(attempt, outcome, status, retention, is_dead=is_dead, now=now) if has_ended else None,
         is_dead=is_dead,
+        is_lost=_is_crash(outcome),
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
-        history=_history(attempt, outcome, following, error, now),
+        history=_history(attempt, outcome, following, now),
     )
 
 
@@ -140,6 +143,7 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
         finished_at=now if decision.run_at is None else None,
         delete_at=None,
         is_dead=False,
+        is_lost=False,
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
@@ -148,14 +152,35 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
 
 
 def describe_error(outcome: Outcome) -> str | None:
-    """``Type: message`` of what went wrong, None if nothing did."""
+    """``Type: message`` of what went wrong (``Type``, as Python has it, where there is no message), None if nothing
+    did."""
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
-            return f"{type(error).__name__}: {shown(error)}"
-        case Cancelled(reason):
+            return _described(error)
+        case Cancelled(reason) | Lost(reason):
             return reason
         case _:
             return None
+
+
+def _described(error: BaseException) -> str:
+    message = shown(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def attempt_record(attempt: Attempt, outcome: Outcome, *, now: Microseconds) -> AttemptRecord:
+    """The history line for an attempt that ended ``now``."""
+    return AttemptRecord(
+        job_id=attempt.id,
+        attempt=attempt.number,
+        due_at=attempt.due_at if attempt.run is None else attempt.run.offset_at,
+        outcome=_EVENTS[type(outcome)].value,
+        error=describe_error(outcome),
+        traceback=_traceback(outcome),
+        started_at=attempt.started_at,
+        finished_at=now,
+        owner=attempt.backend.owner,
+    )
 
 
 def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> AttemptRecord:
@@ -173,6 +198,10 @@ def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> Attem
         finished_at=now,
         owner=attempt.backend.owner,
     )
+
+
+def _is_crash(outcome: Outcome) -> bool:
+    return isinstance(outcome, Lost) or (isinstance(outcome, Failed) and type(outcome.error) is ProcessDiedError)
 
 
 def _is_dead(outcome: Outcome) -> bool:
@@ -194,7 +223,7 @@ def _delete_at(
 
 
 def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
-    if attempt.is_last and isinstance(outcome, RetryAt | Released):
+    if attempt.is_last and isinstance(outcome, RetryAt | Released | Lost):
         outcome = Cancelled()
     if attempt.run is None:
         return _next_of_job(attempt, outcome)
@@ -216,7 +245,7 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
     same_run = _next_of_job(attempt, outcome)._replace(
         offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
     )
-    if isinstance(outcome, RetryAt | Released | Cancelled):
+    if isinstance(outcome, RetryAt | Released | Lost | Cancelled):
         return same_run
     run_count = run.run_count + 1
     if attempt.is_last:
@@ -233,26 +262,14 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
     return _Next(Event.NEXT_RUN, following.run_at, following.run_at, 0, run_count, failure_count, following.skipped)
 
 
-def _history(
-    attempt: Attempt, outcome: Outcome, following: _Next, error: str | None, now: Microseconds
-) -> tuple[AttemptRecord, ...]:
-    """Lines for what did not simply succeed, and for every run of a schedule."""
+def _history(attempt: Attempt, outcome: Outcome, following: _Next, now: Microseconds) -> tuple[AttemptRecord, ...]:
+    """Lines for what did not simply succeed, and for every run of a schedule; less what was noted already."""
     if attempt.run is None and isinstance(outcome, Succeeded):
         return ()
-    line = AttemptRecord(
-        job_id=attempt.id,
-        attempt=attempt.number,
-        due_at=attempt.due_at if attempt.run is None else attempt.run.offset_at,
-        outcome=_EVENTS[type(outcome)].value,
-        error=error,
-        traceback=_traceback(outcome),
-        started_at=attempt.started_at,
-        finished_at=now,
-        owner=attempt.backend.owner,
-    )
+    lines = [] if attempt.is_noted else [attempt_record(attempt, outcome, now=now)]
     before = None if attempt.run is None else attempt.run.skipped
     skips = [skip_record(attempt, missed, now=now) for missed in (before, following.skipped) if missed is not None]
-    return (line, *skips)
+    return (*lines, *skips)
 
 
 def _traceback(outcome: Outcome) -> str | None:

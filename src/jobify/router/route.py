@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from jobify.canvas.signature import Signature
 from jobify.job import Job
-from jobify.jobrequest import EnqueueOptions, checked_arguments
+from jobify.jobrequest import EnqueueOptions, calls_of, checked_arguments, requests_of
 from jobify.options import RouteOptions
 from jobify.result import JobResult
 from jobify.schedule import Order, ScheduleBuilder, Scheduler, refused
@@ -125,13 +125,21 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         """:meth:`apply_async`, without blocking the event loop."""
         return await self._signature(args, kwargs, options).aapply()
 
-    def map(self, calls: Iterable[Sequence[Any]]) -> list[JobResult[Return_co]]:
-        """A job for each tuple of arguments, all stored in one transaction."""
-        return self._require_scheduler().client.delay_all(self.name, [(tuple(call), {}) for call in calls])
+    def map(self, calls: Iterable[Sequence[Any]], **options: Unpack[EnqueueOptions]) -> list[JobResult[Return_co]]:
+        """A job for each tuple of arguments, all stored in one transaction; ``options`` hold for each of them."""
+        client, called = self._require_scheduler().client, calls_of(calls)
+        if options:
+            return client.submit(requests_of(self.name, called, options))
+        return client.delay_all(self.name, called)
 
-    async def amap(self, calls: Iterable[Sequence[Any]]) -> list[JobResult[Return_co]]:
+    async def amap(
+        self, calls: Iterable[Sequence[Any]], **options: Unpack[EnqueueOptions]
+    ) -> list[JobResult[Return_co]]:
         """:meth:`map`, without blocking the event loop."""
-        return await self._require_scheduler().client.adelay_all(self.name, [(tuple(call), {}) for call in calls])
+        client, called = self._require_scheduler().client, calls_of(calls)
+        if options:
+            return await client.asubmit(requests_of(self.name, called, options))
+        return await client.adelay_all(self.name, called)
 
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
         """A call of the task as a value, for workflows (see :mod:`jobify.canvas`). In a chain the result of the step

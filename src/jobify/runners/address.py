@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobify.exceptions import ConfigurationError
 
-__all__ = ("Address", "find", "process_address")
+__all__ = ("Address", "find", "main_script", "process_address")
 
 
 class Address(NamedTuple):
@@ -46,7 +47,7 @@ def process_address(func: Callable[..., Any]) -> Address:
     if inspect.ismethod(func):
         raise _refusal(func, "it is bound to an object")
     if module == "__main__" and not _is_main_importable():
-        raise _refusal(func, "__main__ is an interactive session, or the __main__.py of a package")
+        raise _refusal(func, "__main__ is an interactive session, standard input, or the __main__.py of a package")
     return Address(module, qualname)
 
 
@@ -71,12 +72,18 @@ def find(address: Address) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # an attribute can be anything; it is callable
 
 
+def main_script() -> str | None:
+    """The file of the main script, if it is one. What is read from standard input has a name, and no file."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    return path if path is not None and os.path.isfile(path) else None
+
+
 def _is_main_importable() -> bool:
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return not (spec.name == "__main__" or spec.name.endswith(".__main__"))
-    return getattr(main, "__file__", None) is not None
+    return main_script() is not None
 
 
 def _refusal(func: Any, reason: str) -> ConfigurationError:

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.runners import wire
+from jobify.runners.address import main_script
 from jobify.runners.line import Line
 from jobify.tracebacks import RemoteTraceback
 
@@ -174,8 +175,7 @@ def _launch(connection: int, lifeline: int) -> subprocess.Popen[bytes]:
 def _preparation(name: str) -> dict[str, Any]:
     """What :func:`multiprocessing.spawn.prepare` wants to know, as far as it concerns a child of ours."""
     data: dict[str, Any] = {"name": name, "sys_argv": sys.argv}
-    main = sys.modules["__main__"]
-    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    spec, path = getattr(sys.modules["__main__"], "__spec__", None), main_script()
     if spec is not None:
         data["init_main_from_name"] = spec.name
     elif path is not None:

@@ -261,7 +261,8 @@ class Storage(Protocol):
         ...
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
-        """Undo ``pause``; for each, whether it was paused. Due times that passed meanwhile are missed runs."""
+        """Undo ``pause``; for each, whether it was paused before the call. Due times that passed meanwhile are
+        missed runs."""
         ...
 
     def pause_queue(self, queue: str) -> None:
@@ -297,10 +298,11 @@ class Storage(Protocol):
         ...
 
     def trim(self, *, keep: int, limit: int) -> int:
-        """Shorten the history of schedules to the newest ``keep`` lines of each; how many lines were deleted.
+        """Shorten the history of schedules to the newest ``keep`` lines of each, and what they have published to as
+        many messages, but at least one, so that numbers go on; how many of both were deleted.
 
-        The oldest lines of a schedule go first, at most ``limit`` of all schedules together: then ask again. The
-        history of other jobs is bounded by their attempts, and stays until they are deleted.
+        The oldest of a schedule go first, history before messages, at most ``limit`` of all schedules together: then
+        ask again. What belongs to other jobs is bounded by their attempts, and stays until they are deleted.
         """
         ...
 

@@ -88,10 +88,15 @@ def _is_over(row: Row, now: Microseconds) -> bool:
 
 def trim(table: Table, *, keep: int, limit: int) -> int:
     """How many lines went."""
-    trimmed = 0
+    left = limit
     for row in table.schedules():
-        excess = min(len(row.history) - keep, limit - trimmed)
+        excess = min(len(row.history) - keep, left)
         if excess > 0:
             table.keep(row._replace(history=row.history[excess:]))
-            trimmed += excess
-    return trimmed
+            left -= excess
+    for row in table.schedules():
+        excess = min(len(row.messages) - max(keep, 1), left)
+        if excess > 0:
+            table.keep(row._replace(messages=row.messages[excess:]))
+            left -= excess
+    return limit - left

@@ -38,6 +38,7 @@ __all__ = (
     "holds",
     "is_tied",
     "lost",
+    "messages_after",
     "moved",
     "new",
     "paused",
@@ -182,9 +183,10 @@ def settled(row: Row, settlement: Settlement) -> Row:
 
 def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
     # By position, because this is the one hot place: naming a dozen fields takes three times as long.
-    status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at, dead = (
-        settlement[:12]
-    )
+    (
+        status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at,
+        dead, lost,
+    ) = settlement[:13]  # fmt: skip
     return JobRecord(
         *job[:4],
         status,
@@ -206,7 +208,7 @@ def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
         error,
         run_count,
         failure_count,
-        job.crashes if attempt else 0,
+        job.crashes + lost if attempt else 0,
         False,
         False,
         job.unique_key,
@@ -303,9 +305,16 @@ def reported(row: Row, report: Report) -> Row:
     """A running job that had something to say."""
     if report.kind is MessageKind.PROGRESS:
         return _changed(row, progress=report.data)
-    number = len(row.messages) + 1
+    number = row.messages[-1].number + 1 if row.messages else 1
     message = MessageRecord(number, report.kind, row.record.attempt, report.at, report.data, report.level)
     return row._replace(messages=(*row.messages, message))
+
+
+def messages_after(row: Row, number: int, limit: int) -> tuple[MessageRecord, ...]:
+    """What the job has published after its message of this number. The numbers have no gaps."""
+    first = row.messages[0].number if row.messages else 1
+    start = max(number + 1 - first, 0)
+    return row.messages[start : start + limit]
 
 
 def told(row: Row, lines: tuple[AttemptRecord, ...]) -> Row:

@@ -136,7 +136,8 @@ class MemoryStorage:
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
         with self._table:
-            return [self._resume(id, now) for id in ids]
+            was_paused = {id: self._resume(id, now) for id in dict.fromkeys(ids)}
+            return [was_paused[id] for id in ids]
 
     def _resume(self, id: str, now: Microseconds) -> bool:
         row = self._table.find(id)
@@ -249,7 +250,7 @@ class MemoryStorage:
         return Relations((), ())
 
     def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
-        return [message for row in self._table.committed((id,)) for message in row.messages[after : after + limit]]
+        return [message for row in self._table.committed((id,)) for message in rows.messages_after(row, after, limit)]
 
     def paused_queues(self) -> list[str]:
         return sorted(self._table.committed_beside().paused_queues)

@@ -250,7 +250,9 @@ class Jobs:
         return number, dict(listed(wanted))
 
     def trim(self, *, keep: int, limit: int) -> int:
-        return self._database.write(sql("trim"), (keep, limit))
+        with self._database.atomic():
+            trimmed = self._database.write(sql("trim"), (keep, limit))
+            return trimmed + self._database.write(sql("trim_messages"), (keep, limit - trimmed))
 
 
 _Claim = tuple[str, int, int]

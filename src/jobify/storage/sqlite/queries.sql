@@ -128,6 +128,19 @@ DELETE FROM attempts WHERE seq IN (
     LIMIT ?2
 )
 
+-- name: trim_messages
+-- The numbers of a job's messages have no gaps, so what is too old is known by its number. The newest message always
+-- stays: the next one is numbered after it, and whoever reads on from a number must not see that number again.
+DELETE FROM messages WHERE (job_id, number) IN (
+    SELECT messages.job_id, messages.number FROM jobs INDEXED BY jobs_schedules
+    CROSS JOIN messages ON messages.job_id = jobs.id AND messages.number <= (
+        SELECT max(number) FROM messages AS kept WHERE kept.job_id = jobs.id
+    ) - max(?1, 1)
+    WHERE jobs.rule IS NOT NULL
+    ORDER BY jobs.id, jobs.seq, messages.number
+    LIMIT ?2
+)
+
 -- name: record
 -- Without its job a line would never be deleted.
 INSERT INTO attempts (job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner)
@@ -222,11 +235,11 @@ UPDATE jobs SET
     status = v.column1, ready = v.column2, due_at = v.column3, offset_at = nullif(v.column4, ''), attempt = v.column5,
     run_count = v.column6, failure_count = v.column7, result = nullif(v.column8, ''), error = nullif(v.column9, 0),
     finished_at = nullif(v.column10, ''), delete_at = nullif(v.column11, ''), is_dead = v.column12, owner = NULL,
-    crashes = CASE v.column5 WHEN 0 THEN 0 ELSE crashes END
+    crashes = CASE v.column5 WHEN 0 THEN 0 ELSE crashes + v.column13 END
 FROM (VALUES {rows}) AS v
-WHERE jobs.seq = CASE WHEN v.column13 <> 0 THEN ifnull(
+WHERE jobs.seq = CASE WHEN v.column14 <> 0 THEN ifnull(
     (SELECT held.seq FROM jobs AS held
-     WHERE held.id = v.column13 AND held.owner = v.column14 AND held.fence = v.column15 AND held.status = 'running'
+     WHERE held.id = v.column14 AND held.owner = v.column15 AND held.fence = v.column16 AND held.status = 'running'
         {if_plain}),
     claim_lost()
 ) END

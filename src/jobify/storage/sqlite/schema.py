@@ -5,12 +5,16 @@ A migration is a numbered ``.sql`` file. ``user_version`` in the head of the dat
 processes that open a new file at once one does it, the others wait and find it done. A migration that has been
 released is never changed.
 
-A file that is not ours, or that a newer release wrote, is refused before anything is written to it. ``schema.sql``
-shows the result of all migrations; a test holds both equal.
+A file that is not ours, or that a newer release wrote, is refused before anything is written to it. There is one guest:
+the package whose interface this one keeps uses a file of the same name, with one table of its own, and a program that
+changes from the one to the other starts all the same. That table is left as it is.
+
+``schema.sql`` shows the result of all migrations; a test holds both equal.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +25,17 @@ from jobify.storage.sqlite.database import Database
 
 __all__ = ("APPLICATION_ID", "migrations", "prepare", "split")
 
+log = logging.getLogger("jobify.storage")
+
 APPLICATION_ID: Final = 0x4A4F4249
 """"JOBI", in the head of the file."""
 
-_HEAD = """
-    SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), count(*)
+_GUEST: Final = "jobify_schedules"
+
+_HEAD = f"""
+    SELECT
+        (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+        count(*) FILTER (WHERE tbl_name <> '{_GUEST}')
     FROM sqlite_master
 """
 """One statement, so that it never sees half of what another process is just migrating."""
@@ -91,8 +101,23 @@ def _migrate(database: Database, steps: list[str]) -> None:
         for step in steps[_version(database, len(steps)) :]:
             for statement in split(step):
                 database.execute(statement)
+        _announce_guest(database)
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute(f"PRAGMA user_version = {len(steps)}")
+
+
+def _announce_guest(database: Database) -> None:
+    """Say once, when our tables are put beside the guest's, that what it has scheduled is not ours to run."""
+    (is_there,) = database.row("SELECT count(*) FROM sqlite_master WHERE name = ?", (_GUEST,))
+    (count,) = database.row(f"SELECT count(*) FROM {_GUEST}") if is_there else (0,)
+    if count:
+        log.warning(
+            "%r also holds %d schedules of another package for the same interface (table %s). They are left as they "
+            "are, and do not run here: schedule them anew.",
+            database.path,
+            count,
+            _GUEST,
+        )
 
 
 def _use_write_ahead_log(database: Database) -> None:

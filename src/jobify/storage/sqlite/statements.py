@@ -161,6 +161,7 @@ def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
         finished_at,
         delete_at,
         is_dead,
+        is_lost,
         id,
         owner,
         fence,
@@ -179,11 +180,12 @@ def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
             "" if finished_at is None else finished_at,
             "" if delete_at is None else delete_at,
             1 if is_dead else 0,
+            1 if is_lost else 0,
             id,
             owner,
             fence,
         )
-    return _padded(values, len(settlements), 15)
+    return _padded(values, len(settlements), 16)
 
 
 def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:

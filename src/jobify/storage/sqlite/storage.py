@@ -93,6 +93,7 @@ class SQLiteStorage:
         self.is_in_memory = False  # ":memory:" neither: it keeps bytes, and its calls may wait for one another
         self._remove_temporary: weakref.finalize[..., Any] | None = None
         self._connect(self.database)
+        self._resting = self._database
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.database!r})"
@@ -112,6 +113,7 @@ class SQLiteStorage:
         if self._database.is_open:
             return
         self._connect(self._locate())
+        forks.watch(self)  # from now on: a child that is forked meanwhile must not take this for open
         try:
             self._database.open(prepare)
             self._data_version = self._database.data_version()
@@ -120,7 +122,6 @@ class SQLiteStorage:
         except BaseException:
             self.close()
             raise
-        forks.watch(self)
 
     def _locate(self) -> str:
         """The one path of the file, so that two names of it do not have two directories of owners."""
@@ -142,10 +143,11 @@ class SQLiteStorage:
             self._remove_temporary = None
 
     def before_fork(self) -> None:
-        self._database.hold_still()
+        self._resting = self._database  # another thread may open this meanwhile, and puts another one in its place
+        self._resting.hold_still()
 
     def after_fork_in_parent(self) -> None:
-        self._database.go_on()
+        self._resting.go_on()
 
     def after_fork_in_child(self) -> None:
         self._owners.leave_behind()
@@ -181,7 +183,9 @@ class SQLiteStorage:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
-        return self._jobs.insert(jobs)
+        added = self._jobs.insert(jobs)
+        self._database.require_file()
+        return added
 
     def put(self, job: NewJob, progress: Progress | None = None) -> bool:
         return self._jobs.put(job, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import CancelResult, JobQuery
+from jobify.records import CancelResult, JobQuery, MessageKind
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
@@ -18,6 +18,7 @@ from jobify.testing.storage_contract.given import (
     job,
     line,
     one,
+    report,
 )
 
 __all__ = ("EndContract",)
@@ -182,6 +183,24 @@ class EndContract(StorageCase):
         assert [found.attempt for found in storage.attempts("a")] == list(range(10, 25))
         assert [storage.trim(keep=3, limit=10) for _ in range(3)] == [10, 2, 0]
         assert [found.attempt for found in storage.attempts("a")] == [22, 23, 24]
+
+    def test_trim_keeps_the_newest_messages_of_each_schedule(self, storage: Storage, owner: int) -> None:
+        talks, once = claimed(storage, owner, "talks", rule="{}"), claimed(storage, owner, "once")
+        for found in (talks, once):
+            storage.report([report(owner, found, b"%d" % number, MessageKind.VALUE) for number in range(1, 6)])
+        storage.record([line("talks", attempt=attempt) for attempt in range(3)])
+        assert [storage.trim(keep=2, limit=3) for _ in range(3)] == [3, 1, 0]
+        assert [message.number for message in storage.messages("talks", after=0, limit=9)] == [4, 5]
+        assert [message.number for message in storage.messages("talks", after=4, limit=9)] == [5]
+        assert len(storage.messages("once", after=0, limit=9)) == 5
+
+    def test_messages_are_numbered_on_however_much_was_trimmed(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a", rule="{}")
+        storage.report([report(owner, found, b"1", MessageKind.VALUE), report(owner, found, b"2", MessageKind.VALUE)])
+        assert storage.trim(keep=0, limit=100) == 1
+        storage.report([report(owner, found, b"3", MessageKind.VALUE)])
+        messages = storage.messages("a", after=1, limit=9)
+        assert [(message.number, message.data) for message in messages] == [(2, b"2"), (3, b"3")]
 
     def test_trim_steps_through_several_schedules(self, storage: Storage) -> None:
         storage.insert([job("a", rule="{}"), job("b", rule="{}")])

@@ -170,6 +170,7 @@ def end(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
         finished_at=NOW + SECOND,
         delete_at=NOW + 60 * SECOND,
         is_dead=False,
+        is_lost=False,
         id=claim.id,
         owner=owner,
         fence=claim.fence,

@@ -173,6 +173,9 @@ class OwnerContract(StorageCase):
         storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=found.attempt)])
         (found,) = claim(storage, owner)
         assert found.crashes == 1, "a retry belongs to the same run"
+        storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=found.attempt, is_lost=True)])
+        (found,) = claim(storage, owner)
+        assert found.crashes == 2, "a crash that its owner has outlived counts, too"
         storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=0)])
         (found,) = claim(storage, owner)
         assert (found.attempt, found.crashes) == (1, 0)

@@ -48,6 +48,12 @@ class PauseContract(StorageCase):
         assert storage.resume(["a"], now=NOW) == [False]
         assert [found.id for found in claim(storage, owner)] == ["a"]
 
+    def test_a_schedule_that_is_named_twice_was_paused_both_times(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a", rule="{}"), job("b", rule="{}")])
+        storage.pause(["a"])
+        assert storage.resume(["a", "b", "a"], now=NOW) == [True, False, True]
+        assert one(storage, "a").blockers == 0
+
     def test_only_schedules_that_have_not_ended(self, storage: Storage, owner: int) -> None:
         storage.settle([end(owner, claimed(storage, owner, "ended", rule="{}"))])
         storage.insert([job("once"), born("runs", owner)])
