@@ -184,7 +184,7 @@ class SQLiteStorage:
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         added = self._jobs.insert(jobs)
-        self._database.require_file()
+        self._database.log.require()
         return added
 
     def put(self, job: NewJob, progress: Progress | None = None) -> bool:
