@@ -28,7 +28,6 @@ may not open this file at all.
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import threading
@@ -40,6 +39,7 @@ from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
 from jobify.storage.sqlite.failures import explain, is_busy, raise_claim_lost
+from jobify.storage.sqlite.log import Log
 
 __all__ = ("Database",)
 
@@ -84,8 +84,7 @@ class Database:
         self._spots_left = 0
         self._spot_version = _UNKNOWN
         self._changes = 0
-        self._log_file: int | None = None
-        self._is_gone = False
+        self.log = Log(path)
         self._lock_anew()
 
     def _lock_anew(self) -> None:
@@ -127,7 +126,7 @@ class Database:
         connections = (self._reader, self._writer)
         self._reader = self._writer = None
         self._spots_left, self._spot_version, self._changes = 0, _UNKNOWN, 0
-        self._log_file, self._is_gone = None, False
+        self.log.forget()
         for connection in connections:
             if connection is not None:
                 connection.close()
@@ -297,36 +296,15 @@ class Database:
             return
         if self._writer.total_changes != self._changes:  # else nothing was written, and the log may still have to begin
             self._spots_left = _MAX_SPOTS
-        log = self._stat_log()
-        if log is None or log.st_ino != self._log_file:
-            self._look_whether_it_is_gone()
-        elif log.st_size > _LONG_LOG:
+        size = self.log.size()
+        if size is None:
+            with self._writing:  # nobody disconnects meanwhile
+                if self._writer is not None:
+                    self.log.look()
+        elif size > _LONG_LOG:
             with suppress(sqlite3.Error):
                 self._spots_left, self._changes = 0, self._writer.total_changes
                 self._write("PRAGMA wal_checkpoint(PASSIVE)", ())
-
-    def _stat_log(self) -> os.stat_result | None:
-        try:
-            return os.stat(f"{self.path}-wal")
-        except OSError:
-            return None
-
-    def _look_whether_it_is_gone(self) -> None:
-        """The log stays the same file for as long as anybody has the database open, unless somebody deletes it."""
-        with self._writing:  # nobody disconnects meanwhile
-            log = self._stat_log()
-            if self._log_file is None:
-                self._log_file = None if log is None else log.st_ino
-            elif self._writer is not None:
-                self._is_gone = log is None or log.st_ino != self._log_file
-
-    def require_file(self) -> None:
-        """StorageUnavailableError if what is written here is not in the file at ``path`` any more."""
-        if self._is_gone:
-            raise StorageUnavailableError(
-                f"The database {self.path!r} was deleted or replaced while this process used it, and would keep "
-                "nothing of this. Start the process again."
-            )
 
     # -- on the spot ---------------------------------------------------------------------------------------------------
 

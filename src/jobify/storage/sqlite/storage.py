@@ -1,7 +1,8 @@
 """Jobs in one SQLite file: the parts of this package behind the port.
 
 =================  =======================================================================================
-``database``       two connections, transactions, waiting for a locked file; ``spot`` not waiting for it
+``database``       two connections, transactions, waiting for a locked file; ``spot`` not waiting for it;
+                   ``log`` the write-ahead log
 ``schema``         whose file it is, migrations
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``         pick, then take
@@ -184,7 +185,7 @@ class SQLiteStorage:
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         added = self._jobs.insert(jobs)
-        self._database.require_file()
+        self._database.log.require()
         return added
 
     def put(self, job: NewJob, progress: Progress | None = None) -> bool:
