@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 from msgspec import Struct
@@ -37,6 +37,9 @@ __all__ = (
 Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
 """A job to wait for: its id, or a handle of it."""
 
+Duration: TypeAlias = float | timedelta
+"""Seconds, or what says how many."""
+
 Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
 """Arguments by position, and by name."""
 
@@ -44,27 +47,27 @@ Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
 class EnqueueOptions(TypedDict, total=False):
     """The options of one job, as they are given to ``apply_async``, ``enqueue`` and ``Signature.set``. None: not given.
 
-    ``delay`` is in seconds from now, ``eta`` a point in time (a naive one is read in the app's zone). ``queue``,
-    ``priority``, ``retry`` and ``timeout`` (seconds per attempt) go before those of the task, ``metadata`` is added to
-    the task's. While a job with the same ``unique_key`` (of the same task, or of all with ``unique_scope="all"``) has
-    not ended, that one is returned and nothing is stored. The job waits until all it ``depends_on`` are complete; if
-    one of them ends otherwise, it is cancelled. One that has not begun when it ``expires`` (a time, or seconds from
-    now) is cancelled. ``result_ttl``: seconds that it is kept after a success. ``job_id`` is yours to choose, and must
-    not be in use.
+    Durations are in seconds, or timedeltas. ``delay`` is from now, ``eta`` a point in time (a naive one is read in the
+    app's zone). ``queue``, ``priority``, ``retry`` and ``timeout`` (of an attempt) go before those of the task,
+    ``metadata`` is added to the task's. While a job with the same ``unique_key`` (of the same task, or of all with
+    ``unique_scope="all"``) has not ended, that one is returned and nothing is stored. The job waits until all it
+    ``depends_on`` are complete; if one of them ends otherwise, it is cancelled. One that has not begun when it
+    ``expires`` (a time, or a duration from now) is cancelled. ``result_ttl``: how long it is kept after a success.
+    ``job_id`` is yours to choose, and must not be in use.
     """
 
     priority: int | None
-    delay: float | None
+    delay: Duration | None
     eta: datetime | None
     queue: str | None
     retry: int | SmartRetry | None
-    timeout: float | None
+    timeout: Duration | None
     unique_key: str | None
     unique_scope: Literal["task", "all"]
     metadata: Mapping[str, Any] | None
     depends_on: Dependency | Iterable[Dependency] | None
-    expires: float | datetime | None
-    result_ttl: float | None
+    expires: Duration | datetime | None
+    result_ttl: Duration | None
     job_id: str | None
 
 
@@ -85,6 +88,8 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 NOTHING_ASKED: Final = Asked()
+
+_DURATIONS: Final = frozenset({"delay", "timeout", "expires", "result_ttl"})
 
 _LONGEST: Final = 1e11
 """Seconds of a duration at most: three thousand years."""
@@ -157,7 +162,7 @@ def check_asked(raw: Mapping[str, Any]) -> Asked:
     for key in raw:
         if key not in known:
             raise UnknownOptionError(f"A job has no option {key!r}. {did_you_mean(str(key), known)}")
-    given = {key: value for key, value in raw.items() if value is not None}
+    given = {key: _in_seconds(key, value) for key, value in raw.items() if value is not None}
     if "delay" in given and "eta" in given:
         raise ConfigurationError("A job has a delay and an eta. Leave one of them out.")
     asked = Asked(
@@ -178,6 +183,10 @@ def check_asked(raw: Mapping[str, Any]) -> Asked:
             "finite numbers, booleans, None, lists, dicts."
         )
     return asked
+
+
+def _in_seconds(key: str, value: Any) -> Any:
+    return value.total_seconds() if key in _DURATIONS and isinstance(value, timedelta) else value
 
 
 def _told(given: Mapping[str, Any]) -> JobOptions:
@@ -216,7 +225,9 @@ def _expiry(value: Any) -> float | datetime | None:
     if value is None or isinstance(value, datetime):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigurationError(f"The expires of the job is {value!r}; it must be a datetime, or a number of seconds.")
+        raise ConfigurationError(
+            f"The expires of the job is {value!r}; it must be a datetime, a timedelta, or a number of seconds."
+        )
     return _bounded(check_duration(value, what="expires of the job", allow_zero=False), "expires")
 
 

@@ -15,6 +15,7 @@ import pytest
 from elsewhere import World, until
 
 from jobify import Job, Jobify, JobResult, JobRouter, SmartRetry
+from jobify.clock import SECOND
 from jobify.exceptions import (
     ConfigurationError,
     DuplicateJobError,
@@ -57,6 +58,22 @@ def row(app: Jobify, job: JobResult[Any]) -> JobRecord:
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
+
+
+def test_durations_are_seconds_or_timedeltas(world: World, tasks: Tasks) -> None:
+    hour = timedelta(hours=1)
+    before = row(world.app, tasks.add.delay(1)).created_at
+    job = row(world.app, tasks.add.apply_async((1,), delay=hour, expires=2 * hour, timeout=hour, result_ttl=hour))
+    assert job.due_at - job.created_at == 3600 * SECOND
+    assert job.expires_at is not None
+    assert job.created_at + 7200 * SECOND >= job.expires_at > before + 7200 * SECOND
+    told = read_options(job.options)
+    assert (told.timeout, told.result_ttl) == (3600.0, 3600.0)
+    for option in ("timeout", "expires"):
+        with pytest.raises(ConfigurationError, match="must be more than 0"):
+            tasks.add.apply_async((1,), **{option: timedelta(0)})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="priority of the job"):
+        tasks.add.apply_async((1,), priority=hour)  # type: ignore[arg-type]
 
 
 def test_queue_and_priority_are_the_tasks_unless_told(world: World, tasks: Tasks) -> None:

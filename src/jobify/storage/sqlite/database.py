@@ -39,7 +39,7 @@ from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
 from jobify.storage.sqlite.failures import explain, is_busy, raise_claim_lost
-from jobify.storage.sqlite.logfile import LogFile
+from jobify.storage.sqlite.log import Log
 
 __all__ = ("Database",)
 
@@ -84,7 +84,7 @@ class Database:
         self._spots_left = 0
         self._spot_version = _UNKNOWN
         self._changes = 0
-        self.log = LogFile(path)
+        self.log = Log(path)
         self._lock_anew()
 
     def _lock_anew(self) -> None:
@@ -300,7 +300,7 @@ class Database:
         if size is None:
             with self._writing:  # nobody disconnects meanwhile
                 if self._writer is not None:
-                    self.log.meet()
+                    self.log.look()
         elif size > _LONG_LOG:
             with suppress(sqlite3.Error):
                 self._spots_left, self._changes = 0, self._writer.total_changes

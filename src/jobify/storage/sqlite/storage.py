@@ -1,7 +1,8 @@
 """Jobs in one SQLite file: the parts of this package behind the port.
 
 =================  =======================================================================================
-``database``       two connections, transactions, waiting for a locked file; ``spot`` not waiting for it
+``database``       two connections, transactions, waiting for a locked file; ``spot`` not waiting for it;
+                   ``log`` the write-ahead log
 ``schema``         whose file it is, migrations
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``         pick, then take
