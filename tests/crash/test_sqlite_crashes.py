@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 
@@ -263,11 +264,36 @@ def _cascade(storage: SQLiteStorage) -> str:
 # -- deleted -----------------------------------------------------------------------------------------------------------
 
 
+def _insert(storage: SQLiteStorage) -> None:
+    storage.insert([job("after")])
+
+
+def _put(storage: SQLiteStorage) -> None:
+    storage.put(job("after"))
+
+
+def _insert_in_a_block(storage: SQLiteStorage) -> None:
+    with storage.transaction():
+        storage.insert([job("after")])
+
+
+def _insert_on_the_spot(storage: SQLiteStorage) -> None:
+    assert storage.on_the_spot is not None
+    with storage.on_the_spot:
+        storage.insert([job("after")])
+
+
 @pytest.mark.parametrize("is_replaced", [False, True])
-def test_a_file_that_was_deleted_acknowledges_nothing(tmp_path: Path, is_replaced: bool) -> None:
-    storage = SQLiteStorage(tmp_path / "deleted.db")
+@pytest.mark.parametrize("write", [_insert, _put, _insert_in_a_block, _insert_on_the_spot])
+def test_a_file_that_was_deleted_acknowledges_nothing(
+    tmp_path: Path, write: Callable[[SQLiteStorage], None], is_replaced: bool
+) -> None:
+    storage = SQLiteStorage(tmp_path / "deleted.db", synchronous="normal")
     storage.open()
     assert storage.insert([job("before")]) == [True]
+    with suppress(StorageUnavailableError):
+        write(storage)  # the first one on the spot is refused: others may have written
+    assert storage.insert([job("again")]) == [True]
     for name in ("deleted.db", "deleted.db-wal", "deleted.db-shm"):
         (tmp_path / name).unlink()
     other = SQLiteStorage(tmp_path / "deleted.db")
@@ -275,7 +301,7 @@ def test_a_file_that_was_deleted_acknowledges_nothing(tmp_path: Path, is_replace
         other.open()
     for _ in range(2):
         with pytest.raises(StorageUnavailableError, match="was deleted or replaced"):
-            storage.insert([job("after")])
+            write(storage)
     storage.close()
     other.close()
     storage.open()

@@ -306,6 +306,13 @@ class Database:
                 self._spots_left, self._changes = 0, self._writer.total_changes
                 self._write("PRAGMA wal_checkpoint(PASSIVE)", ())
 
+    def require_file(self) -> None:
+        """StorageUnavailableError if what was written just now is not in the file at ``path``. A write of its own has
+        looked; one in a block, or on the spot, has not."""
+        if (self._block_thread is not None or self._spot_thread is not None) and self.log.size() is None:
+            self.log.look()
+        self.log.require()
+
     # -- on the spot ---------------------------------------------------------------------------------------------------
 
     def enter_spot(self) -> None:

@@ -185,11 +185,13 @@ class SQLiteStorage:
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         added = self._jobs.insert(jobs)
-        self._database.log.require()
+        self._database.require_file()
         return added
 
     def put(self, job: NewJob, progress: Progress | None = None) -> bool:
-        return self._jobs.put(job, progress)
+        is_there = self._jobs.put(job, progress)
+        self._database.require_file()
+        return is_there
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         return self._claims.claim(request, now=now)
