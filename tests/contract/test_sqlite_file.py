@@ -331,6 +331,26 @@ def test_a_bad_row_stops_nothing(tmp_path: Path, change: str) -> None:
     storage.close()
 
 
+@pytest.mark.parametrize("synchronous", ["full", "normal"])
+def test_a_claim_does_not_wait_for_the_disk_and_what_comes_after_it_does(tmp_path: Path, synchronous: Any) -> None:
+    storage = _open(tmp_path / "jobs.db", synchronous=synchronous)
+    owner = storage.register(PROFILE, now=NOW)
+    storage.insert([job("a"), job("b")])
+    database = storage._database
+    assert database._writer is not None
+    said: list[str] = []
+    database._writer.set_trace_callback(said.append)
+    assert len(claim(storage, owner, limit=1)) == 1
+    taking = [text.split()[0] for text in said if text.startswith(("UPDATE", "PRAGMA synchronous"))]
+    assert taking == (["PRAGMA", "UPDATE", "PRAGMA"] if synchronous == "full" else ["UPDATE"])
+    with storage.transaction():
+        assert len(claim(storage, owner, limit=1)) == 1
+    with pytest.raises(StorageError, match="no such table"):
+        database.write_unflushed("UPDATE nowhere SET a = 1", ())
+    assert database.row("PRAGMA synchronous") == ({"full": 2, "normal": 1}[synchronous],)
+    storage.close()
+
+
 def test_a_long_read_does_not_hold_up_a_close(tmp_path: Path) -> None:
     """It would go on for ever."""
     storage = _open(tmp_path / "jobs.db")

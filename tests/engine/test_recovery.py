@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
+from jobify.engine.recovery import Recovery
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, job
 from support import durable, eventually, run
 
@@ -56,3 +57,25 @@ def test_the_log_says_what_became_of_it(tmp_path: Path, caplog: pytest.LogCaptur
         "replaced": (logging.WARNING, "Job replaced (task) lost its process and runs again."),
         "deadly": (logging.ERROR, "Job deadly (task) took 3 processes down and failed."),
     }
+
+
+def test_it_looks_more_often_as_soon_as_there_are_others(tmp_path: Path) -> None:
+    other = durable(tmp_path)
+    other.open()
+    app = Jobify(storage=durable(tmp_path))
+
+    async def main() -> None:
+        async with app:
+            assert app._engine is not None
+            (recovery,) = (service for service in app._engine._services if isinstance(service, Recovery))
+            await recovery.step()
+            assert recovery._interval == 1.0
+            owner = other.register(PROFILE, now=NOW)
+            await recovery.step()
+            assert recovery._interval == 0.5
+            other.retire(owner)
+            await recovery.step()
+            assert recovery._interval == 1.0
+
+    run(main())
+    other.close()

@@ -9,7 +9,7 @@ due, so the dispatcher holds a single time, however many jobs wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from jobify.clock import SECOND, Clock, seconds
@@ -97,7 +97,7 @@ class Dispatcher(Service):
         if not reserved:
             return False
         # Whoever stops the dispatcher waits for the answer: what was claimed must not be lost sight of.
-        asking = asyncio.ensure_future(self._claim(reserved))
+        asking = asyncio.ensure_future(self._ask(reserved))
         try:
             await asyncio.wait([asking])
         finally:
@@ -119,10 +119,10 @@ class Dispatcher(Service):
         self._start(claimed.claims, reserved)
         return claimed
 
-    async def _claim(self, reserved: list[tuple[LaneSlots, int]]) -> Claimed:
+    def _ask(self, reserved: list[tuple[LaneSlots, int]]) -> Awaitable[Claimed]:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
         request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, seconds(_LOOKAHEAD))
-        return await self._backend.gate.claim(request, now=self._clock.now())
+        return self._backend.gate.claim(request, now=self._clock.now())
 
     def _reserve(self) -> list[tuple[LaneSlots, int]]:
         """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile. A

@@ -7,7 +7,7 @@ gate belongs to the event loop that has started it. Answers come on that loop; c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from jobify.engine.lines import Answer
@@ -59,7 +59,7 @@ class Gate(Protocol):
         """Ask for :meth:`Storage.report` of what one job has to say: all of it is written, or none."""
         ...
 
-    async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Awaitable[Claimed]:
         """:meth:`Storage.claim`."""
         ...
 

@@ -4,6 +4,7 @@ paused."""
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from jobify.engine.attempt import Interruption
 from jobify.engine.backend import Backend
@@ -11,6 +12,9 @@ from jobify.engine.roster import Roster
 from jobify.engine.service import Service
 
 __all__ = ("Obedience",)
+
+_COURTESY: Final = 0.002
+"""Seconds from a ring to a look. Most rings are about work, which is so claimed first; and many rings are one look."""
 
 
 class Obedience(Service):
@@ -30,6 +34,7 @@ class Obedience(Service):
         self._bell.set()  # a look that failed may have missed one
         while True:
             await self._bell.wait()
+            await asyncio.sleep(_COURTESY)
             self._bell.clear()
             await self.step()
 

@@ -1,8 +1,8 @@
 """Jobs whose process died go back to where another process finds them.
 
 A process that lives holds a lock that the kernel drops at its death, so a dead one is known for certain and at once.
-Every process looks at the locks of the others twice a second; whoever is first takes the jobs back, in one
-transaction.
+Every process looks at the locks of the others twice a second (once, if there were none); whoever is first takes the
+jobs back, in one transaction.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ log = logging.getLogger("jobify.engine")
 
 _INTERVAL = 0.5
 """Seconds between two looks: what a crash may cost, while another process lives."""
+_ALONE = 1.0
+"""The same while there was no other process at the last look."""
 
 
 class Recovery(Periodic):
@@ -37,19 +39,23 @@ class Recovery(Periodic):
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        storage, now = self._backend.storage, self._clock.now()
-        recovered = await self._backend.gate.tend(
-            lambda: storage.recover(
-                now=now,
-                max_crashes=self._limits.max_crashes,
-                delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
-            )
-        )
+        recovered, owners = await self._backend.gate.tend(self._look)
+        self._interval = _INTERVAL if owners > 1 else _ALONE
         for job in recovered:
             self._report(job)
         if recovered:
             self._backend.gate.spread(ORDER)
             self._on_recovered()
+
+    def _look(self) -> tuple[list[Recovered], int]:
+        """What was taken from the dead; how many processes there are."""
+        storage, now = self._backend.storage, self._clock.now()
+        recovered = storage.recover(
+            now=now,
+            max_crashes=self._limits.max_crashes,
+            delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
+        )
+        return recovered, len(storage.owners())
 
     def _report(self, job: Recovered) -> None:
         if job.status == JobStatus.FAILED:

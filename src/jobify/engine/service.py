@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from abc import ABC, abstractmethod
 
-__all__ = ("Periodic", "Service")
+__all__ = ("Periodic", "Service", "until_next")
 
 log = logging.getLogger("jobify.engine")
 
 _FIRST_PAUSE = 0.05
+_GOLDEN = 0.618
+"""Multiples of it are spread evenly over a second."""
 
 
 class Service(ABC):
@@ -63,7 +66,10 @@ class Service(ABC):
 
 
 class Periodic(Service):
-    """A service that does one ``step`` now and then every ``interval`` seconds."""
+    """A service that does one ``step`` now and then every ``interval`` seconds.
+
+    Those of one process keep step, so that they share their wake-ups, and those of several processes do not.
+    """
 
     def __init__(self, interval: float) -> None:
         super().__init__()
@@ -74,6 +80,13 @@ class Periodic(Service):
         """One round; tests call it directly."""
 
     async def run(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
             await self.step()
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(until_next(self._interval, clock()))
+
+
+def until_next(interval: float, now: float) -> float:
+    """Seconds from ``now`` to the next moment at which all of this process wake up that have this interval, or one that
+    it is a multiple of."""
+    return interval - (now + os.getpid() * _GOLDEN) % interval

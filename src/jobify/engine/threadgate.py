@@ -138,9 +138,8 @@ class ThreadGate:
         self._reports.ask(reports, answer)
         self._signal()
 
-    async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        claimed: Claimed = await self._ask(self._claims, (request, now))
-        return claimed
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> asyncio.Future[Claimed]:
+        return self._ask(self._claims, (request, now))
 
     async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
         answered = self._ask(self._calls, function)

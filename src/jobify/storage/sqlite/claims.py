@@ -114,7 +114,7 @@ class Claims:
     def _take_piece(self, request: ClaimRequest, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
         owner, due_by = request.owner, now + request.ahead
         size, values = row_values([(seq, claim.fence) for seq, claim in rows])
-        changed = self._database.write(sql("take", rows=size), [owner, now, due_by, *values])
+        changed = self._database.write_unflushed(sql("take", rows=size), [owner, now, due_by, *values])
         if changed == len(rows):
             return [claim for _, claim in rows]
         if changed == 0:

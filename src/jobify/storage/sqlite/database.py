@@ -138,17 +138,7 @@ class Database:
                 reason="It is not open in this process.",
                 solution="Call open() first, in each process by itself: a fork does not take it along.",
             )
-        connection = sqlite3.connect(
-            self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
-        )
-        try:
-            for one in (*_SETTINGS, setting):
-                connection.execute(one)
-        except BaseException:
-            connection.close()
-            raise
-        connection.create_function("claim_lost", 0, raise_claim_lost)
-        return connection
+        return _connected(self.path, (*_SETTINGS, setting))
 
     # -- forks ---------------------------------------------------------------------------------------------------------
 
@@ -184,6 +174,18 @@ class Database:
         if self._block_thread is None:
             self._look_after_log()
         return count
+
+    def write_unflushed(self, statement: str, parameters: Sequence[Any]) -> int:
+        """:meth:`write`, without waiting for the disk: a power cut may undo it, and only that. Inside a block it is
+        written as the block is."""
+        if self._block_thread is not None or self._synchronous == "normal":
+            return self.write(statement, parameters)
+        with self._writing:  # nobody else writes meanwhile
+            self.execute("PRAGMA synchronous = normal")
+            try:
+                return self.write(statement, parameters)
+            finally:
+                self.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def row(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """The only row of a query on the writing connection, which sees its own transaction."""
@@ -341,3 +343,17 @@ class Database:
             return False
         self._spots_left = 0
         return True
+
+
+def _connected(path: str, settings: Sequence[str]) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
+    )
+    try:
+        for setting in settings:
+            connection.execute(setting)
+    except BaseException:
+        connection.close()
+        raise
+    connection.create_function("claim_lost", 0, raise_claim_lost)
+    return connection
