@@ -31,7 +31,7 @@ help:  ## show this list
 
 test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, tests with branch coverage
 	@lint=0; $(MAKE) lint || lint=$$?; \
-	$(BIN)/python -m pytest --cov || exit $$?; \
+	$(BIN)/python -m pytest --cov --numprocesses=2 --dist=worksteal || exit $$?; \
 	exit $$lint
 
 lint: $(DEV)  ## run the linters, type checkers and the layer check only

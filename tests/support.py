@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import textwrap
@@ -87,3 +88,8 @@ class Program:
         out, err = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, err
         return out
+
+
+def label(value: object) -> str:
+    """What to call a test with this value: the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

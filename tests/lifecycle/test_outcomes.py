@@ -30,7 +30,7 @@ from jobify.exceptions import (
 from jobify.records import JobQuery
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, run, soon
+from support import durable, eventually, label, nudge, run, soon
 
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForTypeCheckers
@@ -182,7 +182,7 @@ def test_b27_errors_that_cannot_be_shown_or_written(app: Jobify, error: Exceptio
     run(main())
 
 
-@pytest.mark.parametrize("value", ["\udcff", "\0", object(), {1: object()}, float("nan")], ids=repr)
+@pytest.mark.parametrize("value", ["\udcff", "\0", object(), {1: object()}, float("nan")], ids=label)
 def test_results_that_cannot_be_written(app: Jobify, value: Any) -> None:
     @app.task(name="task")
     async def task() -> Any:

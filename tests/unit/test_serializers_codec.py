@@ -28,6 +28,7 @@ from jobify.serializers import (
 )
 from jobify.serializers.codec import UNTYPED, Codec, ParameterTypes, parameter_types
 from jobify.typeadapter import NativeConverter, PassThrough, PydanticConverter
+from support import label
 
 
 class Color(StrEnum):
@@ -183,7 +184,7 @@ TYPES_REFUSED: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "annotation"), RESTORED, ids=repr)
+@pytest.mark.parametrize(("value", "annotation"), RESTORED, ids=label)
 def test_an_annotation_brings_a_value_back(value: Any, annotation: Any) -> None:
     codec, types = Codec(JSONSerializer()), ParameterTypes(positional=(annotation,))
     (back,), _ = codec.decode_call(codec.encode_call((value,), {}, types), types)
@@ -191,7 +192,7 @@ def test_an_annotation_brings_a_value_back(value: Any, annotation: Any) -> None:
     assert type(back) is type(value)
 
 
-@pytest.mark.parametrize(("value", "annotation", "message"), TYPES_REFUSED, ids=repr)
+@pytest.mark.parametrize(("value", "annotation", "message"), TYPES_REFUSED, ids=label)
 def test_what_an_annotation_would_change_is_refused(value: Any, annotation: Any, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         Codec(JSONSerializer()).encode_call((value,), {}, ParameterTypes(positional=(annotation,)))

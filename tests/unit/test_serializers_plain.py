@@ -33,6 +33,7 @@ from jobify.serializers import (
 from jobify.serializers.base import RefusedValueError, restores_types
 from jobify.serializers.difference import require_same
 from jobify.serializers.plain import is_plain
+from support import label
 
 JSON, ORJSON, MSGPACK, CBOR = JSONSerializer(), OrjsonSerializer(), MsgpackSerializer(), CBORSerializer()
 FORMATS: list[Any] = [JSON, ORJSON, MSGPACK, CBOR]
@@ -73,11 +74,11 @@ def test_plain_data_is_restored(serializer: Serializer, value: Any) -> None:
         ([{"a": (1, 2)}], "value[0]['a']"),
         ([0, {"a": bytearray(b"x")}], "value[1]['a']"),
         ({"when": datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))}, "value"),
-        ([frozenset({1, Point})], "value"),
+        ([frozenset({Point})], "value"),
         (Point(1), "value"),
         ([Point], "value"),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_what_would_not_come_back_is_refused(serializer: Serializer, value: Any, place: str) -> None:
     with pytest.raises(PayloadError) as refused:
@@ -96,7 +97,7 @@ def test_what_would_not_come_back_is_refused(serializer: Serializer, value: Any,
         ([[1], {"x": 1}, (1,)], "value[2]: a tuple would not come back from JSON equal."),
         ({"b": b""}, "value['b']: a bytes would not come back from JSON equal."),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_json_names_the_place_and_the_remedy(serializer: Serializer, value: Any, message: str) -> None:
     with pytest.raises(RefusedValueError) as refused:
@@ -164,7 +165,7 @@ def test_orjson_default_and_other_options_are_the_callers_word() -> None:
 # MessagePack
 
 
-@pytest.mark.parametrize("value", [b"x", [b"\xff", 1.5], float("inf"), {b"k": 1}, [float("nan")]], ids=repr)
+@pytest.mark.parametrize("value", [b"x", [b"\xff", 1.5], float("inf"), {b"k": 1}, [float("nan")]], ids=label)
 def test_msgpack_knows_more_than_json(value: Any) -> None:
     require_same(value, MSGPACK.loadb(MSGPACK.dumpb(value)), "")
 
@@ -220,7 +221,7 @@ def test_msgpack_limits_are_met_when_writing() -> None:
         datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1))),
         {1: float("nan")},
     ],
-    ids=repr,
+    ids=label,
 )
 def test_cbor_knows_more_than_json(value: Any) -> None:
     require_same(value, CBOR.loadb(CBOR.dumpb(value)), "")
@@ -268,7 +269,7 @@ DIFFERENT: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given_value", "restored", "message"), DIFFERENT, ids=repr)
+@pytest.mark.parametrize(("given_value", "restored", "message"), DIFFERENT, ids=label)
 def test_differences_are_found(given_value: Any, restored: Any, message: str) -> None:
     with pytest.raises(RefusedValueError) as refused:
         require_same(given_value, restored, "Do this.")
