@@ -43,7 +43,10 @@ class Terminal:
     def until(self, text: str) -> None:
         """Return when it is drawn, from now on."""
         self.shown = ""
-        wait_for(lambda: text in self._read(), text)
+        try:
+            wait_for(lambda: text in self._read(), text)
+        except AssertionError:
+            raise AssertionError(f"{self.process.poll()}: no {text!r} in {self.shown[-3000:]!r}") from None
 
     def _read(self) -> str:
         with suppress(BlockingIOError):
