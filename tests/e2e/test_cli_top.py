@@ -28,12 +28,13 @@ class Terminal:
         os.set_blocking(self._ours, False)
         self.resize(columns)
         self.before = termios.tcgetattr(self._theirs)
+        without_size = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobify", "top", "--every", "0.1"],
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
-            env={**os.environ, "TERM": "xterm-256color"},
+            env={**without_size, "TERM": "xterm-256color"},
         )
         self.shown = ""
 
