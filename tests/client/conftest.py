@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from elsewhere import STORAGES, World
+from hands import Place
 
 
 @pytest.fixture(params=STORAGES)
@@ -15,3 +16,12 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     world = World(request.param, tmp_path)
     yield world
     world.app.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """An app that enqueues, and hands instead of a worker."""
+    place = Place(tmp_path)
+    yield place
+    place.app.close()
+    place.hands.close()

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from elsewhere import World, until
-from test_client_edges import damage
-from test_waiting import Place
+from hands import Place, damage
 
 import jobify
 from jobify import Cron, Jobify, JobResult, RunMode, SmartRetry, chain, chord, chunks, exceptions, group, starmap
@@ -78,14 +77,6 @@ def app(world: World) -> Jobify:
     """The app that enqueues."""
     declare(world.app)
     return world.app
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Any:
-    place = Place(tmp_path)
-    yield place
-    place.app.close()
-    place.hands.close()
 
 
 def route(app: Jobify, name: str) -> Any:

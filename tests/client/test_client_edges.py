@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_waiting import Place, declare
+from hands import Place, damage, declare
 
 from jobify import Jobify, JobResult, JobRouter
 from jobify.client import orders
@@ -27,21 +26,6 @@ from jobify.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from jobify.words import word_of
 from support import durable, run
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Any:
-    place = Place(tmp_path)
-    yield place
-    place.app.close()
-    place.hands.close()
-
-
-def damage(directory: Path, statement: str, *values: object) -> None:
-    """Change rows as nobody should."""
-    connection = sqlite3.connect(directory / "jobs.db", isolation_level=None)
-    connection.execute(statement, values)
-    connection.close()
 
 
 def test_words_of_other_releases_have_not_ended() -> None:

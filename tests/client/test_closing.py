@@ -5,25 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from elsewhere import until
-from test_waiting import NEVER, Place, Waits, has_waited
+from hands import NEVER, Place, Waits, has_waited
 
 from jobify import Jobify
 from jobify.client.access import Access, Closed
 from jobify.exceptions import ApplicationStateError
 from jobify.storage import SQLiteStorage
 from support import eventually, run
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Any:
-    place = Place(tmp_path)
-    yield place
-    place.app.close()
-    place.hands.close()
 
 
 def listeners() -> list[threading.Thread]:

@@ -8,158 +8,20 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from elsewhere import World, until
+from hands import NEVER, Place, Waits, declare, has_waited
 
-from jobify import Jobify, JobResult
+from jobify import Jobify
 from jobify.client import helper, listener
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.records import (
-    Claim,
-    ClaimRequest,
     JobRecord,
-    Lane,
-    MessageKind,
     OwnerProfile,
-    OwnerRole,
-    Report,
-    Settlement,
 )
 from jobify.storage import SQLiteStorage
 from support import durable, eventually, run, soon
-
-NEVER = 1000.0
-"""Seconds between two looks that nobody has rung for: longer than any test waits."""
-
-
-def declare(app: Jobify) -> None:
-    """The tasks of all tests here."""
-
-    @app.task(name="add")
-    async def add(x: int) -> int:
-        return x + 1
-
-
-class Hands:
-    """Claims jobs and does with them what a test says, as a worker in another process would."""
-
-    def __init__(self, directory: Path) -> None:
-        self.storage = durable(directory)
-        self.storage.open()
-        profile = OwnerProfile(OwnerRole.WORKER, None, ("add",), 1)
-        self.owner = self.storage.register(profile, now=1)
-
-    def claim(self) -> Claim:
-        """The next job."""
-        now = 2**60
-        claimed = self.storage.claim(ClaimRequest(self.owner, (Lane(("add",), 1),)), now=now)
-        return claimed.claims[0]
-
-    def publish(self, claim: Claim, values: Sequence[int]) -> None:
-        """Report values, and a line between each two."""
-        reports = []
-        for value in values:
-            reports.append(self._report(claim, MessageKind.VALUE, str(value).encode()))
-            reports.append(self._report(claim, MessageKind.LOG, f"said {value}", "info"))
-        self.storage.report(reports)
-        self.ring()
-
-    def _report(self, claim: Claim, kind: MessageKind, data: Any, level: str | None = None) -> Report:
-        return Report(claim.id, self.owner, claim.fence, kind, 1_000_000, data, level)
-
-    def progress(self, claim: Claim, percent: float) -> None:
-        """Report how far it is."""
-        self.storage.report([self._report(claim, MessageKind.PROGRESS, percent)])
-
-    def succeed(self, claim: Claim, result: bytes = b"1", *, is_rung: bool = True) -> None:
-        """End it."""
-        ended = Settlement(
-            "success",
-            False,
-            claim.due_at,
-            None,
-            1,
-            0,
-            0,
-            result,
-            None,
-            5,
-            None,
-            False,
-            False,
-            claim.id,
-            self.owner,
-            claim.fence,
-        )
-        assert all(self.storage.settle([ended]))
-        if is_rung:
-            self.ring()
-
-    def ring(self) -> None:
-        """Tell clients."""
-        assert self.storage.bell is not None
-        self.storage.bell.ring(workers=False, clients=True)
-
-    def close(self) -> None:
-        self.storage.retire(self.owner)
-        self.storage.close()
-
-
-class Place:
-    """An app that enqueues to a file, and hands that serve it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.app = Jobify(storage=durable(directory))
-        declare(self.app)
-        self.hands = Hands(directory)
-
-    def await_client(self) -> None:
-        """Return when this process waits, and can be rung."""
-        until(self.clients)
-        self.hands.storage.recover(now=1, max_crashes=3, delete_at=None)  # which learns of everybody's bells
-
-    def clients(self) -> int:
-        """How many processes are in the list because they wait."""
-        return sum(owner.profile.role is OwnerRole.CLIENT for owner in self.hands.storage.owners())
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Any:
-    place = Place(tmp_path)
-    yield place
-    place.app.close()
-    place.hands.close()
-
-
-def has_waited(job: JobResult[Any]) -> bool:
-    """Wait for a job that does not end; True."""
-    with pytest.raises(TimeoutError):
-        job.result(timeout=0.001)
-    return True
-
-
-class Waits(threading.Thread):
-    """Waits for a job, and keeps what it got."""
-
-    def __init__(self, job: JobResult[Any], **options: Any) -> None:
-        super().__init__()
-        self._job, self._options = job, options
-        self.found: Any = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.found = self._job.result(**self._options)
-        except Exception as error:
-            self.found = error
-
-    def end(self) -> Any:
-        """What it got."""
-        self.join(20)
-        assert not self.is_alive()
-        return self.found
 
 
 def test_an_answer_is_pushed_not_polled_for(place: Place) -> None:

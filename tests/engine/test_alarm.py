@@ -144,11 +144,11 @@ def test_an_alarm_may_be_closed_after_its_loop() -> None:
 def test_a_kernel_timer_rings_once_for_each_time_that_it_is_set() -> None:
     async def main() -> None:
         timer = KernelTimer()
-        assert not timer.has_rung()
+        assert not timer.acknowledge()
         for delay in (0.0, -1.0, 0.001):
             timer.set(delay)
-            await eventually(timer.has_rung)
-            assert not timer.has_rung()
+            await eventually(timer.acknowledge)
+            assert not timer.acknowledge()
         timer.close()
         timer.close()
 
