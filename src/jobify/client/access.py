@@ -141,7 +141,7 @@ class Access:
         try:
             yield storage
         finally:
-            self.__exit__(None, None, None)
+            self._leave()
 
     def _enter(self, closings: int | None) -> Storage:
         grip, storage = self._grip, self._current()
@@ -163,6 +163,9 @@ class Access:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         shared = self._grip.shared
         assert shared is not None
         shared.lock.release()
@@ -171,7 +174,7 @@ class Access:
         """The storage, open and up to date, for its reading methods: those need no lock, and wait for no writer.
         ``closings``: see :meth:`since`."""
         storage = self._enter(closings)
-        self.__exit__(None, None, None)
+        self._leave()
         return storage
 
     def _open(self, storage: Storage, closings: int | None) -> Shared:

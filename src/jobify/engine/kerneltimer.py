@@ -41,8 +41,8 @@ class KernelTimer:
         if _libc().timerfd_settime(self._fd, 0, byref(when), None):
             raise _error("set a timer")
 
-    def has_rung(self) -> bool:
-        """Whether it has rung since it was set, or since this was last asked."""
+    def acknowledge(self) -> bool:
+        """Let its file be readable no longer; whether it has rung since it was set, or since this was last called."""
         try:
             return bool(os.read(self._fd, 8))
         except BlockingIOError:

@@ -84,7 +84,7 @@ class Database:
         self._spots_left = 0
         self._spot_version = _UNKNOWN
         self._changes = 0
-        self.log = Log(path)
+        self._log = Log(path)
         self._lock_anew()
 
     def _lock_anew(self) -> None:
@@ -126,7 +126,7 @@ class Database:
         connections = (self._reader, self._writer)
         self._reader = self._writer = None
         self._spots_left, self._spot_version, self._changes = 0, _UNKNOWN, 0
-        self.log.forget()
+        self._log.forget()
         for connection in connections:
             if connection is not None:
                 connection.close()
@@ -298,11 +298,11 @@ class Database:
             return
         if self._writer.total_changes != self._changes:  # else nothing was written, and the log may still have to begin
             self._spots_left = _MAX_SPOTS
-        size = self.log.size()
+        size = self._log.size()
         if size is None:
             with self._writing:  # nobody disconnects meanwhile
                 if self._writer is not None:
-                    self.log.look()
+                    self._log.look()
         elif size > _LONG_LOG:
             with suppress(sqlite3.Error):
                 self._spots_left, self._changes = 0, self._writer.total_changes
@@ -311,9 +311,9 @@ class Database:
     def require_file(self) -> None:
         """StorageUnavailableError if what was written just now is not in the file at ``path``. A write of its own has
         looked; one in a block, or on the spot, has not."""
-        if (self._block_thread is not None or self._spot_thread is not None) and self.log.size() is None:
-            self.log.look()
-        self.log.require()
+        if (self._block_thread is not None or self._spot_thread is not None) and self._log.size() is None:
+            self._log.look()
+        self._log.require()
 
     # -- on the spot ---------------------------------------------------------------------------------------------------
 
