@@ -1,7 +1,7 @@
 """Several worker processes, kept alive by one that does nothing else.
 
 It imports no app and runs no event loop: whatever a task does to a process must not happen to this one. Each worker is
-a program (:mod:`jobify.cli.atwork`) in a session of its own, with a line to here (:mod:`jobify.leash`) that tells it
+a program (:mod:`jobify.cli.worker`) in a session of its own, with a line to here (:mod:`jobify.leash`) that tells it
 what to do and that it is not alone. If this process dies, however it dies, the workers stop.
 
 The first worker is started alone. If it ends before it is at work, all would: its error is there once, and the

@@ -12,7 +12,7 @@ import typer
 from jobify.cli.options import App
 
 if TYPE_CHECKING:
-    from jobify.cli.atwork import Orders
+    from jobify.cli.worker import Orders
 
 __all__ = ("worker",)
 
@@ -51,9 +51,9 @@ def worker(
     SIGTERM or Ctrl-C: nothing more is started, what runs has the grace period to finish, the rest is given back without
     a lost attempt. A second signal ends the grace period.
     """
-    from jobify.cli.atwork import Orders
     from jobify.cli.errors import CommandError
     from jobify.cli.locate import VARIABLE
+    from jobify.cli.worker import Orders
     from jobify.exits import ExitCode
 
     name = path or app or os.environ.get(VARIABLE)
@@ -64,7 +64,7 @@ def worker(
 
 
 def _supervise(orders: Orders, processes: int) -> int:
-    from jobify.cli.atwork import log_to_stderr
+    from jobify.cli.worker import log_to_stderr
     from jobify.supervisor import Supervisor
 
     log_to_stderr(orders.log_level)

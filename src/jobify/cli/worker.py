@@ -1,4 +1,4 @@
-"""The program of a worker process, ``python -m jobify.cli.atwork``: what ``jobify worker`` becomes, or supervises.
+"""The program of a worker process, ``python -m jobify.cli.worker``: what ``jobify worker`` becomes, or supervises.
 
 A program of its own, because a worker lives long: what it takes to understand a command line is 12 MB, more than a
 quarter of an idle worker, and in each of several. Nobody types these arguments, so they are not explained.
@@ -38,7 +38,7 @@ class Orders(NamedTuple):
         """The program, with this very interpreter, under its flags."""
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
         return [
-            *(sys.executable, *flags, "-m", "jobify.cli.atwork", self.app),
+            *(sys.executable, *flags, "-m", "jobify.cli.worker", self.app),
             *([f"--queues={','.join(self.queues)}"] if self.queues is not None else []),
             *([f"--concurrency={self.concurrency}"] if self.concurrency is not None else []),
             *(f"--grace={self.grace}", f"--log-level={self.log_level}"),
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parsed(arguments: Sequence[str] | None) -> Orders:
-    parser = argparse.ArgumentParser(prog="jobify.cli.atwork")
+    parser = argparse.ArgumentParser(prog="jobify.cli.worker")
     parser.add_argument("app")
     parser.add_argument("--queues", type=_names)
     parser.add_argument("--concurrency", type=int)
