@@ -6,6 +6,7 @@
 - ``bN``: stories that went wrong in a released scheduler, 49 lines.
 - ``jN``: what is said of the handle of a job, 24 lines.
 - ``tN``: stories that went wrong in a released queue, 15 lines.
+- ``fN``: stories of users and of attackers in the field; those in ``FIELD``.
 
 A test may stand for several lines (``test_b5_b6_...``, ``test_item_056_to_061_...``, ``test_j18_to_j20_...``), and a
 line for several tests.
@@ -21,8 +22,17 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 DEFINITION = re.compile(r"^\s*(?:async )?def test_(\w+)\(", re.MULTILINE)
-LEADING = re.compile(r"(?:(item|rule)_(\d+)((?:_to)?_\d+)*|([bjtx])(\d+)(?:_to_\4(\d+))?)_")
-LINES = {"item": 118, "rule": 23, "x": 20, "b": 49, "j": 24, "t": 15}
+LEADING = re.compile(r"(?:(item|rule)_(\d+)((?:_to)?_\d+)*|([bfjtx])(\d+)(?:_to_\4(\d+))?)_")
+FIELD = {*range(1, 6), *range(16, 30), *range(31, 34), *range(41, 59)}
+LINES = {
+    "item": set(range(1, 119)),
+    "rule": set(range(1, 24)),
+    "x": set(range(1, 21)),
+    "b": set(range(1, 50)),
+    "j": set(range(1, 25)),
+    "t": set(range(1, 16)),
+    "f": FIELD,
+}
 
 
 def numbers(name: str) -> Iterator[tuple[str, int]]:
@@ -49,11 +59,12 @@ def test_names_are_read_as_they_are_meant() -> None:
     assert list(numbers("item_036_x6_rule_09_a_number")) == [("item", 36), ("x", 6), ("rule", 9)]
     assert list(numbers("j18_to_j20_t3_it_waits")) == [("j", 18), ("j", 19), ("j", 20), ("t", 3)]
     assert list(numbers("t2_to_j4_")) == [("t", 2)]
+    assert list(numbers("f42_f43_the_file_is_gone")) == [("f", 42), ("f", 43)]
     assert list(numbers("bad_arguments_x2_")) == []
 
 
 @pytest.mark.parametrize("kind", LINES)
 def test_every_line_has_a_test_that_is_named_by_it(kind: str) -> None:
-    wanted = set(range(1, LINES[kind] + 1))
+    wanted = LINES[kind]
     found = {number for named, number in NAMED if named == kind}
     assert found == wanted, f"without a test: {sorted(wanted - found)}; unknown: {sorted(found - wanted)}"
