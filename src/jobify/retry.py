@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from jobify.exception_groups import all_match, any_matches
 from jobify.exceptions import ConfigurationError, NoResultError
 
 __all__ = ("SmartRetry", "as_retry", "covers", "wants_retry")
@@ -35,7 +36,10 @@ class SmartRetry(_SmartRetry):
         Spread each wait over the upper half of its length, so that jobs which failed together do not return together
         ("equal jitter", as in the AWS architecture blog's "Exponential Backoff And Jitter").
     ``include_exceptions``, ``exclude_exceptions``
-        The errors to retry; and those never to retry, which take priority.
+        The errors to retry; and those never to retry, which take priority. Both look into exception groups, at any
+        depth: a group is retried if *every* error in it would be, so one excluded error (or NoResultError) is enough
+        to end the job. What is no Exception (``sys.exit()``, a stray CancelledError) arrives as a TaskExitError, which
+        is an Exception; its cause can be named here as well.
 
     >>> policy = SmartRetry(retries=5, initial_delay=1, jitter=False)
     >>> [policy.compute_delay(attempt) for attempt in (1, 2, 3, 1100)]
@@ -110,9 +114,9 @@ def covers(policy: SmartRetry | None, error: BaseException) -> bool:
     """Whether there are retries for ``error`` at all, be they used up."""
     if policy is None or not policy.retries:
         return False
-    if isinstance(error, (NoResultError, *policy.exclude_exceptions)):
+    if any_matches(error, (NoResultError, *policy.exclude_exceptions)):
         return False
-    return isinstance(error, policy.include_exceptions)
+    return all_match(error, policy.include_exceptions)
 
 
 def _count(value: object, where: str) -> int:

@@ -80,14 +80,14 @@ class Succeeded(Struct, frozen=True):
 class RetryAt(Struct, frozen=True):
     """The attempt failed with ``error``; the next one is due ``at``."""
 
-    error: BaseException
+    error: Exception
     at: Microseconds
 
 
 class Failed(Struct, frozen=True):
     """The last attempt failed with ``error``."""
 
-    error: BaseException
+    error: Exception
     is_dead: bool = False
     """There were retries for it, and they are used up."""
 
@@ -95,7 +95,7 @@ class Failed(Struct, frozen=True):
 class TimedOut(Struct, frozen=True):
     """The last attempt ran out of time."""
 
-    error: BaseException
+    error: Exception
     is_dead: bool = False
 
 

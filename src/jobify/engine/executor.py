@@ -29,7 +29,7 @@ from jobify.joboptions import Inputs, read_options
 from jobify.options import RunMode
 from jobify.registry import Registry
 from jobify.runners.badge import badge_of
-from jobify.runners.base import Call, Runner
+from jobify.runners.base import Call, Runner, contained
 from jobify.status import JobStatus
 from jobify.types import UNSET
 
@@ -137,7 +137,7 @@ class Executor:
         if attempt.job is not None:
             attempt.job.status = JobStatus.RUNNING
         if attempt.endpoint.call is not None:
-            return attempt.endpoint.call(self._contexts.of(attempt, partial(self._run, attempt)))
+            return attempt.endpoint.call(self._contexts.of(attempt, partial(self._run_contained, attempt)))
         return self._run(attempt, attempt.args, attempt.kwargs)
 
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
@@ -149,6 +149,17 @@ class Executor:
         if endpoint.run_mode is RunMode.PROCESS:
             return self._run_apart(attempt, call)
         return self._runners[endpoint.run_mode].run(call)
+
+    async def _run_contained(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """:meth:`_run` inside middleware and exception handlers, which see the same error in every run mode."""
+        try:
+            return await self._run(attempt, args, kwargs)
+        except Exception:
+            raise
+        except BaseException as error:
+            if _is_interruption(error):
+                raise
+            raise contained(error) from error
 
     async def _run_apart(self, attempt: Attempt, call: Call) -> Any:
         """In a process that is told which job it carries out, and may report on it."""
@@ -166,6 +177,14 @@ def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[A
     if loop.get_task_factory() is not None:
         return loop.create_task
     return partial(asyncio.Task, loop=loop, name="jobify job")
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Whether ``error`` ends the coroutine from outside: a cancel of its task (not of what it awaits), or a close."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, GeneratorExit)
 
 
 def _restored(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

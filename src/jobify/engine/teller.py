@@ -11,7 +11,6 @@ from jobify.engine.handles import Handles
 from jobify.exceptions import AppStoppedError
 from jobify.job import Job
 from jobify.records import Settlement
-from jobify.runners.base import contained
 from jobify.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, Succeeded, TimedOut
 
 __all__ = ("Teller",)
@@ -63,9 +62,9 @@ def _show_end(job: Job[Any], outcome: Outcome, status: JobStatus, *, is_durable:
         case Succeeded(value):
             job.set_result(value, status=status if has_ended else JobStatus.SUCCESS)
         case Failed(error):
-            job.set_exception(_as_exception(error), status=status if has_ended else JobStatus.FAILED)
+            job.set_exception(error, status=status if has_ended else JobStatus.FAILED)
         case TimedOut(error):
-            job.set_exception(_as_exception(error), status=status if has_ended else JobStatus.TIMEOUT)
+            job.set_exception(error, status=status if has_ended else JobStatus.TIMEOUT)
         case Cancelled():
             job.end(JobStatus.CANCELLED)
         case Released():  # the row waits for the next start; this process will not tell how it ended
@@ -74,8 +73,3 @@ def _show_end(job: Job[Any], outcome: Outcome, status: JobStatus, *, is_durable:
             job.end(status)
         case _:  # it waits again
             pass
-
-
-def _as_exception(error: BaseException) -> Exception:
-    """A handle holds an Exception; what is not one (SystemExit, CancelledError) is wrapped, and is its cause."""
-    return error if isinstance(error, Exception) else contained(error)

@@ -11,6 +11,7 @@ from jobify.misfire import Missed, Plan, plan_after
 from jobify.records import AttemptRecord, Settlement
 from jobify.retention import Retention
 from jobify.retry import covers, wants_retry
+from jobify.runners.base import contained
 from jobify.status import (
     ENDED,
     Cancelled,
@@ -64,9 +65,9 @@ def outcome_of(
     """How the attempt ended.
 
     A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
-    the same. A CancelledError that nobody here asked for is the task's own failure. The death of a child process is
-    treated as that of a whole one: whatever the retry policy, the job runs again at once, unless this is the crash
-    number ``max_crashes``.
+    the same. What is no Exception (SystemExit, a CancelledError that nobody here asked for) is the task's own failure,
+    as a TaskExitError. The death of a child process is treated as that of a whole one: whatever the retry policy, the
+    job runs again at once, unless this is the crash number ``max_crashes``.
     """
     if error is None and attempt.interruption is not Interruption.CANCEL:
         return Succeeded(value)
@@ -74,6 +75,7 @@ def outcome_of(
         return Cancelled()
     if attempt.interruption is Interruption.SHUTDOWN:
         return Released()
+    error = contained(error)
     if type(error) is ProcessDiedError:
         is_too_much = attempt.crashes + 1 >= max_crashes
         return Failed(error, is_dead=True) if is_too_much else Lost(_described(error))

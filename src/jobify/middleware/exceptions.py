@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobify.context import JobContext
+from jobify.exception_groups import parts
 from jobify.exceptions import TaskCancelledError
 from jobify.middleware.base import BaseMiddleware, CallNext
 from jobify.signature import is_async_callable
@@ -31,7 +32,7 @@ class ExceptionHandlerMiddleware(BaseMiddleware):
         try:
             return await call_next(context)
         except Exception as error:
-            if isinstance(error, TaskCancelledError) and error.job_id == context.job.id:
+            if any(isinstance(part, TaskCancelledError) and part.job_id == context.job.id for part in parts(error)):
                 raise  # it obeys (current_job.check_cancelled): that is no failure to be made good
             handler = self._find(type(error))
             if handler is None:

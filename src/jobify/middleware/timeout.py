@@ -7,6 +7,7 @@ from typing import Any
 
 from jobify import current
 from jobify.context import JobContext
+from jobify.exception_groups import parts
 from jobify.exceptions import JobTimeoutError, TaskCancelledError
 from jobify.middleware.base import BaseMiddleware, CallNext
 
@@ -29,14 +30,22 @@ class TimeoutMiddleware(BaseMiddleware):
         try:
             async with limit:
                 value = await call_next(context)
-        except TaskCancelledError as error:
-            if (error.job_id, error.reason) != (context.job.id, current.TIMED_OUT):
-                raise
-            raise JobTimeoutError(context.job.id, self.timeout) from error
         except TimeoutError as error:
             if not limit.expired():
+                raise
+            raise JobTimeoutError(context.job.id, self.timeout) from error
+        except (TaskCancelledError, BaseExceptionGroup) as error:
+            if not _obeys_timeout(error, context.job.id):
                 raise
             raise JobTimeoutError(context.job.id, self.timeout) from error
         if limit.expired():
             raise JobTimeoutError(context.job.id, self.timeout)
         return value
+
+
+def _obeys_timeout(error: BaseException, job_id: str) -> bool:
+    """Whether a check of the job itself has found its time over, be it in a part of a group of tasks."""
+    return any(
+        isinstance(part, TaskCancelledError) and (part.job_id, part.reason) == (job_id, current.TIMED_OUT)
+        for part in parts(error)
+    )
