@@ -81,14 +81,15 @@ class Report(NamedTuple):
 class Evidence:
     """Everything in one directory, read."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, database: Path) -> None:
+        self.refused = {key for key, _ in _lines(directory / "refused", 2)}
         self.acks = {key: int(number) for key, number in _lines(directory / "acks", 2)}
         self.kills = {int(pid): int(at) for pid, at, _, code in _lines(directory / "kills", 4) if code == "-9"}
         self.parents = [(child, parent) for child, parent in _lines(directory / "parents", 2)]
         self.up_at: dict[int, int] = {}
         self.executions: dict[str, list[Execution]] = defaultdict(list)
         self._read_journal(directory / "journal")
-        with closing(sqlite3.connect(directory / "jobs.db")) as connection:
+        with closing(sqlite3.connect(database)) as connection:
             self._read_database(connection)
 
     def _read_journal(self, path: Path) -> None:
@@ -137,10 +138,11 @@ def _lines(path: Path, words: int) -> Iterator[list[str]]:
     return (line for line in map(str.split, path.read_text().splitlines()) if len(line) == words)
 
 
-def examine(directory: Path) -> Report:
-    """The figures and violations of one run."""
-    evidence = Evidence(directory)
-    recoveries = sorted(_recoveries(evidence))
+def examine(directory: Path, database: Path, *, is_undisturbed: bool = True) -> Report:
+    """The figures and violations of one run. Disturbed by more than kills, a restart may take longer, and so may a due
+    time of the cron, or pass."""
+    evidence = Evidence(directory, database)
+    recoveries = sorted(_recoveries(evidence)) if is_undisturbed else []
     late = sum(recovery.seconds > LONGEST_RECOVERY for recovery in recoveries)
     violations = [
         *_lost_or_wrong(evidence),
@@ -149,7 +151,8 @@ def examine(directory: Path) -> Report:
         *_overlapping(evidence),
         *_out_of_order(evidence),
         *_torn_batches(evidence),
-        *_wrong_ticks(evidence),
+        *_wrong_ticks(evidence, is_undisturbed=is_undisturbed),
+        *_refused_and_stored(evidence),
         *([f"{late} jobs were restarted later than {LONGEST_RECOVERY} s after a kill"] if late else []),
         *([evidence.integrity] if evidence.integrity != "ok" else []),
     ]
@@ -163,6 +166,10 @@ def _figures(evidence: Evidence, recoveries: Sequence[Recovery]) -> dict[str, ob
     return {
         "kills": len(evidence.kills),
         "acknowledged jobs": len(evidence.acks),
+        "refused calls": len(evidence.refused),
+        "jobs that ran": sum(bool(some) for some in evidence.executions.values()),
+        "condemned": sum(row.status == "failed" and _fate(key) != "failed" for key, row in evidence.rows.items()),
+        "run twice at once": sum(1 for _ in _overlapping(evidence)),
         "stored jobs": len(evidence.rows),
         "jobs that waited for another": len({child for child, _ in evidence.parents}),
         "lost attempts in the history": len(evidence.lost),
@@ -260,15 +267,21 @@ def _fate(key: str) -> str:
     return {"doomed": "failed", "orphan": "cancelled"}.get(key.partition("-")[0], "success")
 
 
-def _wrong_ticks(evidence: Evidence) -> Iterator[str]:
+def _refused_and_stored(evidence: Evidence) -> Iterator[str]:
+    """A call that raised has changed nothing."""
+    for key in evidence.refused & evidence.rows.keys():
+        yield f"{key} was refused and is in the database"
+
+
+def _wrong_ticks(evidence: Evidence, *, is_undisturbed: bool) -> Iterator[str]:
     """A run for every due time, and one only."""
     for due_at, count in Counter(due_at for due_at, _ in evidence.runs).items():
         if count > 1:
             yield f"the cron's run of {due_at} was accepted {count} times"
-    for due_at, outcome in evidence.runs:
+    for due_at, outcome in evidence.runs if is_undisturbed else ():
         if outcome != "succeeded":
             yield f"the cron's run of {due_at}: {outcome}"
-    for due_at in _gaps(evidence.runs):
+    for due_at in _gaps(evidence.runs) if is_undisturbed else ():
         yield f"the cron did not run for the time after {due_at}"
 
 

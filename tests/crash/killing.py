@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -46,17 +46,17 @@ BEGIN INSERT INTO audit_owners VALUES (NEW.id, NEW.pid); END;
 class Victim:
     """One place for a process: killed and started again, any number of times."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str], *arguments: str) -> None:
         self._directory = directory
+        self._environment = environment
         self._arguments = arguments
         self.is_worker = arguments[0] == "jobify"
         self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", *self._arguments]
-        environment = {**os.environ, "KILLING_DIRECTORY": str(self._directory)}
         with open(self._directory / "log", "a") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """End it as a power cut does, and note the moment."""
@@ -70,22 +70,39 @@ class Victim:
 class Arena:
     """The processes, and the file that they share."""
 
-    def __init__(self, directory: Path, *, workers: int, rate: float) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        workers: int,
+        rate: float,
+        database: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
-        self.database = directory / "jobs.db"
+        self.database = database or directory / "jobs.db"
+        self.environment = {
+            **os.environ,
+            "KILLING_DIRECTORY": str(directory),
+            "KILLING_DATABASE": str(self.database),
+            **(environment or {}),
+        }
         storage = SQLiteStorage(self.database)
         storage.open()
         storage.close()
         with closing(sqlite3.connect(self.database)) as connection:
             connection.executescript(AUDIT)
-        for name in ("journal", "acks", "parents", "kills", "log"):
+        for name in ("journal", "acks", "refused", "parents", "kills", "log"):
             (directory / name).touch()
         # Half of the jobs come from the apps that also run them.
         pushing = ("tests.crash.victim", "app", str(rate / 2 / workers))
         working = ("jobify", "worker", "tests.crash.victim:app", "--grace", "10", "--log-level", "warning")
-        self.workers = [Victim(directory, *pushing) for _ in range(workers)] + [Victim(directory, *working)]
-        self.producer = Victim(directory, "tests.crash.victim", "producer", str(rate / 2)) if rate else None
+        self.workers = [self._victim(*pushing) for _ in range(workers)] + [self._victim(*working)]
+        self.producer = self._victim("tests.crash.victim", "producer", str(rate / 2)) if rate else None
         self.kills = 0
+
+    def _victim(self, *arguments: str) -> Victim:
+        return Victim(self.directory, self.environment, *arguments)
 
     @property
     def victims(self) -> list[Victim]:
@@ -221,7 +238,7 @@ def main() -> int:
             kill_at_random(
                 directory, kills=options.kills, jobs=options.jobs, workers=options.workers, pace=options.pace
             )
-        report = examine(directory)
+        report = examine(directory, directory / "jobs.db")
     print(report)
     return 1 if report.violations else 0
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.crash import victim
+
+from jobify.exceptions import StorageError
 
 __all__ = ("produce_steadily",)
 
@@ -22,7 +26,10 @@ def produce_steadily(rate: float) -> None:
     victim.note("up", "producer")
     while not (victim.DIRECTORY / "stop").exists():
         begun = time.monotonic()
-        count = random.choice((_single, _single, _batch, _family, _tragedy))()
+        try:
+            count = random.choice((_single, _single, _batch, _family, _tragedy))()
+        except StorageError:  # noted; those that wait for such a job are not enqueued either
+            count = 1
         time.sleep(max(0.0, count / rate * random.uniform(0.5, 1.5) - (time.monotonic() - begun)))
     while not (victim.DIRECTORY / "end").exists():
         time.sleep(0.05)
@@ -39,11 +46,22 @@ def _work(key: str, number: int) -> tuple[str, int, int]:
 def _enqueue(key: str, *parents: str) -> None:
     number = random.randrange(1_000_000)
     delay = random.choice((None, None, random.random() / 2))
-    victim.app.enqueue(
-        random.choice(_KINDS), _work(key, number), job_id=key, depends_on=list(parents) or None, delay=delay
-    )
+    with _noting(key):
+        victim.app.enqueue(
+            random.choice(_KINDS), _work(key, number), job_id=key, depends_on=list(parents) or None, delay=delay
+        )
     victim.append("parents", "".join(f"{key} {parent}\n" for parent in parents), is_flushed=True)
     victim.append("acks", f"{key} {number}\n", is_flushed=True)
+
+
+@contextmanager
+def _noting(*keys: str) -> Iterator[None]:
+    """Write down the keys if the storage refuses them."""
+    try:
+        yield
+    except StorageError:
+        victim.append("refused", "".join(f"{key} {time.time_ns() // 1000}\n" for key in keys))
+        raise
 
 
 def _single() -> int:
@@ -55,10 +73,10 @@ def _batch() -> int:
     """Many in one transaction. Their keys tell how many there must be; they are not acknowledged one by one."""
     count, key = random.randint(2, 20), _key("batch")
     kind = random.choice((victim.on_loop, victim.in_thread))
-    victim.app.enqueue_many(
-        [kind.s(*_work(f"{key}-{n}-{count}", 3)).set(job_id=f"{key}-{n}-{count}") for n in range(count)]
-    )
-    victim.append("acks", "".join(f"{key}-{n}-{count} 3\n" for n in range(count)), is_flushed=True)
+    keys = [f"{key}-{n}-{count}" for n in range(count)]
+    with _noting(*keys):
+        victim.app.enqueue_many([kind.s(*_work(each, 3)).set(job_id=each) for each in keys])
+    victim.append("acks", "".join(f"{each} 3\n" for each in keys), is_flushed=True)
     return count
 
 
@@ -75,7 +93,8 @@ def _family() -> int:
 def _tragedy() -> int:
     """A job that fails, and two that wait in vain."""
     doomed, orphan, another = _key("doomed"), _key("orphan"), _key("orphan")
-    victim.app.enqueue("doomed", (doomed,), job_id=doomed, delay=random.choice((None, 0.2)))
+    with _noting(doomed):
+        victim.app.enqueue("doomed", (doomed,), job_id=doomed, delay=random.choice((None, 0.2)))
     _enqueue(orphan, doomed)
     _enqueue(another, orphan)
     return 3

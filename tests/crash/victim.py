@@ -7,15 +7,21 @@ down in files that all processes append to, a line per event, each by one ``writ
 
 ``journal``  ``event key pid worker time``: an execution started, gave a sign of life, finished; a process is up
 ``acks``     ``key number``: a push returned; on disk before anything else happens
-``parents``  ``key parent``: so did one with a dependency
+``refused``  ``key time``: a push raised an error of the storage, and nothing may be stored
+``parents``  ``key parent``: a push with a dependency returned
+
+The environment says the rest: ``KILLING_DATABASE`` the file, ``KILLING_SYNCHRONOUS``, ``KILLING_MAX_CRASHES``, and
+``KILLING_CLOCK`` a file that holds by how many microseconds the clock of all these processes is wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import mmap
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -24,12 +30,27 @@ from pathlib import Path
 from typing import Any
 
 from jobify import INJECT, Cron, JobContext, Jobify, MisfirePolicy, RunMode
+from jobify.clock import SystemClock
+from jobify.exceptions import StorageError
 from jobify.storage import SQLiteStorage
 
 DIRECTORY = Path(os.environ["KILLING_DIRECTORY"])
+DATABASE = Path(os.environ.get("KILLING_DATABASE", DIRECTORY / "jobs.db"))
 SYNCHRONOUS: Any = os.environ.get("KILLING_SYNCHRONOUS", "full")
+MAX_CRASHES = int(os.environ.get("KILLING_MAX_CRASHES", "3"))
 BEAT = 0.02
 """Seconds between two signs of life."""
+
+
+class SharedClock(SystemClock):
+    """A wall clock that is wrong by what the file says, for every process that reads it."""
+
+    def __init__(self, path: str) -> None:
+        with open(path, "rb") as file:
+            self._offset = memoryview(mmap.mmap(file.fileno(), 8, prot=mmap.PROT_READ)).cast("q")
+
+    def now(self) -> int:
+        return super().now() + self._offset[0]
 
 
 @asynccontextmanager
@@ -39,22 +60,26 @@ async def lifespan(_: Jobify) -> AsyncIterator[None]:
 
 
 app = Jobify(
-    storage=SQLiteStorage(DIRECTORY / "jobs.db", synchronous=SYNCHRONOUS),
-    max_crashes=1_000_000,
+    storage=SQLiteStorage(DATABASE, synchronous=SYNCHRONOUS),
+    max_crashes=MAX_CRASHES,
+    **({"clock": SharedClock(os.environ["KILLING_CLOCK"])} if "KILLING_CLOCK" in os.environ else {}),
     grace=10,  # in the end a run of the cron may be under way: it is to finish, and not to be given back
     lifespan=lifespan,
 )
 
 
+# Opened at once and kept: the system may refuse this process descriptors later.
+_FILES = {
+    name: os.open(DIRECTORY / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for name in ("journal", "acks", "refused", "parents")
+}
+
+
 def append(name: str, text: str, *, is_flushed: bool = False) -> None:
     """Add ``text`` to a file that others append to as well."""
-    descriptor = os.open(DIRECTORY / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        os.write(descriptor, text.encode())
-        if is_flushed:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    os.write(_FILES[name], text.encode())
+    if is_flushed:
+        os.fsync(_FILES[name])
 
 
 def note(event: str, key: str, worker: int | None = None) -> None:
@@ -98,6 +123,13 @@ async def doomed(key: str) -> None:
     raise ValueError("doomed")
 
 
+@app.task(name="killer")
+async def killer(key: str) -> None:
+    note("started", key)
+    await asyncio.sleep(BEAT)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.task(name="tick", cron=Cron("* * * * * * *", misfire_policy=MisfirePolicy.ALL))
 async def tick(context: JobContext = INJECT) -> None:
     key = f"tick@{context.job.due_at}"
@@ -116,10 +148,14 @@ async def push(key: str) -> str:
     task = random.choice((on_loop, on_loop, in_thread, in_thread, in_process))
     number = random.randrange(1_000_000)
     builder = task.schedule(key, number, random.choice((0, 0, 0, 1, 5, 10, 40)))
-    if random.random() < 0.5:
-        await builder.push(job_id=key)
-    else:
-        await builder.delay(random.random() / 2, job_id=key)
+    try:
+        if random.random() < 0.5:
+            await builder.push(job_id=key)
+        else:
+            await builder.delay(random.random() / 2, job_id=key)
+    except StorageError:
+        append("refused", f"{key} {time.time_ns() // 1000}\n")
+        return ""
     return f"{key} {number}\n"
 
 
