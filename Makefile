@@ -65,8 +65,8 @@ bench: $(DEV) $(PEER_READY)  ## measure against the peers' releases, write bench
 	@$(BIN)/python -m compileall -q src  # as an installer does, and has done for the rivals
 	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
 
-chaos: $(DEV)  ## kill producers, workers and children 200 times while 5000 jobs run; prove that none is lost (minutes)
-	@$(BIN)/python -m tests.crash.killing --kills 200 --jobs 5000
+chaos: $(DEV)  ## kill, stop, lock, fill the disk, move the file, turn the clock; prove that no job is lost (minutes)
+	@$(BIN)/python -m tests.crash.chaos $(if $(SEED),--seed $(SEED))
 
 clean:  ## remove environments, caches and everything that was built
 	rm -rf .venv .venvs build dist htmlcov .coverage .coverage.* \

@@ -83,8 +83,12 @@ class Evidence:
 
     def __init__(self, directory: Path, database: Path) -> None:
         self.refused = {key for key, _ in _lines(directory / "refused", 2)}
-        self.acks = {key: int(number) for key, number in _lines(directory / "acks", 2)}
-        self.kills = {int(pid): int(at) for pid, at, _, code in _lines(directory / "kills", 4) if code == "-9"}
+        acks = list(_lines(directory / "acks", 3))
+        self.acks = {key: int(number) for key, number, _ in acks}
+        self.acks_begun_at = {key: int(at) for key, _, at in acks}
+        self.complaints = (directory / "complaints").read_text().splitlines()
+        self.restores = [(int(backup_at), int(at)) for backup_at, at in _lines(directory / "restores", 2)]
+        self.kills = {int(pid): int(at) for pid, at, _, _ in _lines(directory / "kills", 4)}
         self.parents = [(child, parent) for child, parent in _lines(directory / "parents", 2)]
         self.up_at: dict[int, int] = {}
         self.executions: dict[str, list[Execution]] = defaultdict(list)
@@ -138,21 +142,26 @@ def _lines(path: Path, words: int) -> Iterator[list[str]]:
     return (line for line in map(str.split, path.read_text().splitlines()) if len(line) == words)
 
 
-def examine(directory: Path, database: Path, *, is_undisturbed: bool = True) -> Report:
-    """The figures and violations of one run. Disturbed by more than kills, a restart may take longer, and so may a due
-    time of the cron, or pass."""
+def examine(directory: Path, database: Path, *, is_undisturbed: bool = True, is_file_the_same: bool = True) -> Report:
+    """The figures and violations of one run. Disturbed by more than kills, a restart and a due time of the cron may
+    take longer. What a restored backup does not know is not missed, and runs again. A call that is refused because the
+    file was moved away meanwhile may be in that file."""
     evidence = Evidence(directory, database)
     recoveries = sorted(_recoveries(evidence)) if is_undisturbed else []
     late = sum(recovery.seconds > LONGEST_RECOVERY for recovery in recoveries)
-    violations = [
-        *_lost_or_wrong(evidence),
+    history = (
         *_accepted_twice(evidence),
         *_uncounted(evidence),
         *_overlapping(evidence),
         *_out_of_order(evidence),
         *_torn_batches(evidence),
         *_wrong_ticks(evidence, is_undisturbed=is_undisturbed),
-        *_refused_and_stored(evidence),
+    )
+    violations = [
+        *evidence.complaints,
+        *_lost_or_wrong(evidence),
+        *(() if evidence.restores else history),
+        *(_refused_and_stored(evidence) if is_file_the_same else ()),
         *([f"{late} jobs were restarted later than {LONGEST_RECOVERY} s after a kill"] if late else []),
         *([evidence.integrity] if evidence.integrity != "ok" else []),
     ]
@@ -169,7 +178,7 @@ def _figures(evidence: Evidence, recoveries: Sequence[Recovery]) -> dict[str, ob
         "refused calls": len(evidence.refused),
         "jobs that ran": sum(bool(some) for some in evidence.executions.values()),
         "condemned": sum(row.status == "failed" and _fate(key) != "failed" for key, row in evidence.rows.items()),
-        "run twice at once": sum(1 for _ in _overlapping(evidence)),
+        "run twice at once": 0 if evidence.restores else sum(1 for _ in _overlapping(evidence)),
         "stored jobs": len(evidence.rows),
         "jobs that waited for another": len({child for child, _ in evidence.parents}),
         "lost attempts in the history": len(evidence.lost),
@@ -198,7 +207,9 @@ def _quantiles(ordered: Sequence[float]) -> str:
 def _lost_or_wrong(evidence: Evidence) -> Iterator[str]:
     """What was acknowledged exists; whatever exists has ended as its key says, with the right result."""
     for key in evidence.acks.keys() - evidence.rows.keys():
-        yield f"{key} was acknowledged and is not in the database"
+        begun_at = evidence.acks_begun_at[key]
+        if not any(backup_at - SECOND <= begun_at <= at for backup_at, at in evidence.restores):
+            yield f"{key} was acknowledged and is not in the database"
     for key, row in evidence.rows.items():
         if row.status != _fate(key):
             yield f"{key} is {row.status}"

@@ -92,7 +92,7 @@ class Arena:
         storage.close()
         with closing(sqlite3.connect(self.database)) as connection:
             connection.executescript(AUDIT)
-        for name in ("journal", "acks", "refused", "parents", "kills", "log"):
+        for name in ("journal", "acks", "refused", "parents", "kills", "restores", "complaints", "log"):
             (directory / name).touch()
         # Half of the jobs come from the apps that also run them.
         pushing = ("tests.crash.victim", "app", str(rate / 2 / workers))
@@ -153,6 +153,30 @@ class Arena:
             return True
         return False
 
+    def complain(self, sentence: str) -> None:
+        """Write down something that is not as it must be, for the report."""
+        with open(self.directory / "complaints", "a") as complaints:
+            complaints.write(f"{sentence}\n")
+
+    def stop_all(self) -> None:
+        """Ask every process to end, as a service manager does; one that does not within half a minute is killed."""
+        asked_at = time.time_ns() // 1000
+        for victim in self.victims:
+            victim.process.terminate()
+        for victim in self.victims:
+            try:
+                code = victim.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self.complain(f"process {victim.process.pid} does not end when it is asked to")
+                victim.kill()
+                continue
+            with open(self.directory / "kills", "a") as kills:
+                kills.write(f"{victim.process.pid} {asked_at} {time.time_ns() // 1000} {code}\n")
+
+    def start_all(self) -> None:
+        for victim in self.victims:
+            victim.start()
+
     def acknowledged(self) -> int:
         return (self.directory / "acks").read_bytes().count(b"\n")
 
@@ -170,11 +194,24 @@ class Arena:
         for victim in self.victims:
             if victim.is_worker:
                 victim.process.terminate()
-            assert victim.process.wait(timeout=60) == 0, "a process ended with an error: see the log"
+            if victim.process.wait(timeout=60) != 0:
+                self.complain(f"process {victim.process.pid} ended with {victim.process.returncode}: see the log")
 
     def _is_quiet(self) -> bool:
-        is_up = [f" {victim.process.pid} " in (self.directory / "journal").read_text() for victim in self.victims]
-        return all(is_up) and not self.unfinished()
+        return self.is_up() and not self.unfinished()
+
+    def is_up(self) -> bool:
+        """Whether every process is at work; one that has ended by itself is started again, as a service manager does
+        it."""
+        for victim in self.victims:
+            code = victim.process.poll()
+            if code is not None:
+                ended_at = time.time_ns() // 1000
+                with open(self.directory / "kills", "a") as kills:
+                    kills.write(f"{victim.process.pid} {ended_at} {ended_at} {code}\n")
+                victim.start()
+        journal = (self.directory / "journal").read_text()
+        return all(f" {victim.process.pid} " in journal for victim in self.victims)
 
     def end(self) -> None:
         for victim in self.victims:
@@ -214,7 +251,7 @@ def kill_at_random(directory: Path, *, kills: int, jobs: int, workers: int, pace
         until(lambda: arena.acknowledged() >= jobs)
         arena.finish()
     except TimeoutError:
-        print(f"VIOLATION It never came to rest: {arena.unfinished()} jobs are unfinished")
+        arena.complain(f"It never came to rest: {arena.unfinished()} jobs are unfinished")
     finally:
         arena.end()
 

@@ -45,13 +45,13 @@ def _work(key: str, number: int) -> tuple[str, int, int]:
 
 def _enqueue(key: str, *parents: str) -> None:
     number = random.randrange(1_000_000)
-    delay = random.choice((None, None, random.random() / 2))
+    delay, begun_at = random.choice((None, None, random.random() / 2)), time.time_ns() // 1000
     with _noting(key):
         victim.app.enqueue(
             random.choice(_KINDS), _work(key, number), job_id=key, depends_on=list(parents) or None, delay=delay
         )
     victim.append("parents", "".join(f"{key} {parent}\n" for parent in parents), is_flushed=True)
-    victim.append("acks", f"{key} {number}\n", is_flushed=True)
+    victim.append("acks", f"{key} {number} {begun_at}\n", is_flushed=True)
 
 
 @contextmanager
@@ -73,10 +73,11 @@ def _batch() -> int:
     """Many in one transaction. Their keys tell how many there must be; they are not acknowledged one by one."""
     count, key = random.randint(2, 20), _key("batch")
     kind = random.choice((victim.on_loop, victim.in_thread))
+    begun_at = time.time_ns() // 1000
     keys = [f"{key}-{n}-{count}" for n in range(count)]
     with _noting(*keys):
         victim.app.enqueue_many([kind.s(*_work(each, 3)).set(job_id=each) for each in keys])
-    victim.append("acks", "".join(f"{each} 3\n" for each in keys), is_flushed=True)
+    victim.append("acks", "".join(f"{each} 3 {begun_at}\n" for each in keys), is_flushed=True)
     return count
 
 

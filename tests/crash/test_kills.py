@@ -1,4 +1,4 @@
-"""Short runs of ``tests.crash.killing``; the long one is ``make chaos``."""
+"""Short runs of ``tests.crash.killing`` and ``tests.crash.chaos``; the long one is ``make chaos``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ ROOT = Path(__file__).parents[2]
 
 
 def _killing(directory: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "tests.crash.killing", "--directory", str(directory), *options]
+    return _run("tests.crash.killing", directory, *options)
+
+
+def _chaos(directory: Path, *options: str) -> str:
+    return _run("tests.crash.chaos", directory, *options)
+
+
+def _run(program: str, directory: Path, *options: str) -> str:
+    command = [sys.executable, "-m", program, "--directory", str(directory), *options]
     environment = {**os.environ, "KILLING_SYNCHRONOUS": "normal"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{(directory / 'log').read_text()[-5000:]}"
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{_log(directory)[-5000:]}"
     return done.stdout
+
+
+def _log(directory: Path) -> str:
+    return "".join(path.read_text() for path in directory.rglob("log"))
 
 
 def test_no_job_is_lost_or_run_twice_however_often_processes_die(tmp_path: Path) -> None:
@@ -27,4 +39,10 @@ def test_no_job_is_lost_or_run_twice_however_often_processes_die(tmp_path: Path)
 def test_a_cron_runs_once_per_due_time_however_many_processes_there_are(tmp_path: Path) -> None:
     """B1: also while some of them are killed."""
     report = _killing(tmp_path, "--kills", "6", "--jobs", "0", "--workers", "4", "--pace", "1.0")
+    assert "VIOLATION" not in report
+
+
+def test_no_job_is_lost_whatever_else_happens_to_the_processes(tmp_path: Path) -> None:
+    """Stops, locks, refused descriptors and deleted lock files."""
+    report = _chaos(tmp_path, "--only", "faults", "--times", "6", "--jobs", "100")
     assert "VIOLATION" not in report

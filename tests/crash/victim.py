@@ -1,12 +1,13 @@
 """A process that is going to be killed: an app with tasks of every kind, which pushes jobs and runs them.
 
 Started by :mod:`tests.crash.killing` in a directory that ``KILLING_DIRECTORY`` names, as ``python -m
-tests.crash.victim ROLE JOBS_PER_SECOND``, where role ``app`` pushes and works, and role ``producer`` enqueues without
-running an app (:mod:`tests.crash.producer`); or, as a worker, with ``python -m jobify worker``. What happens is written
-down in files that all processes append to, a line per event, each by one ``write``:
+tests.crash.victim ROLE NUMBERS``, where role ``app`` pushes (so many jobs a second) and works, ``producer`` enqueues
+without running an app (:mod:`tests.crash.producer`), and ``killers`` enqueues once; or, as a worker, with ``python -m
+jobify worker``. What happens is written down in files that all processes append to, a line per event, each by one
+``write``:
 
 ``journal``  ``event key pid worker time``: an execution started, gave a sign of life, finished; a process is up
-``acks``     ``key number``: a push returned; on disk before anything else happens
+``acks``     ``key number time``: a push that was begun then has returned; on disk before anything else happens
 ``refused``  ``key time``: a push raised an error of the storage, and nothing may be stored
 ``parents``  ``key parent``: a push with a dependency returned
 
@@ -146,7 +147,7 @@ async def tick(context: JobContext = INJECT) -> None:
 async def push(key: str) -> str:
     """Push one job of some kind, now or for soon; the line that acknowledges it."""
     task = random.choice((on_loop, on_loop, in_thread, in_thread, in_process))
-    number = random.randrange(1_000_000)
+    number, begun_at = random.randrange(1_000_000), time.time_ns() // 1000
     builder = task.schedule(key, number, random.choice((0, 0, 0, 1, 5, 10, 40)))
     try:
         if random.random() < 0.5:
@@ -156,7 +157,7 @@ async def push(key: str) -> str:
     except StorageError:
         append("refused", f"{key} {time.time_ns() // 1000}\n")
         return ""
-    return f"{key} {number}\n"
+    return f"{key} {number} {begun_at}\n"
 
 
 async def push_steadily(rate: float) -> None:
@@ -173,6 +174,14 @@ async def push_steadily(rate: float) -> None:
         await asyncio.sleep(max(0.0, burst / rate * random.uniform(0.5, 1.5) - (time.monotonic() - begun)))
 
 
+def enqueue_killers(killers: int, innocents: int) -> None:
+    """Enqueue jobs that kill their process among others that do not, in one transaction."""
+    calls = [on_loop.s(f"innocent-{n}", n, 2).set(job_id=f"innocent-{n}") for n in range(innocents)]
+    calls += [killer.s(f"killer-{n}").set(job_id=f"killer-{n}") for n in range(killers)]
+    random.shuffle(calls)
+    app.enqueue_many(calls)
+
+
 async def main(rate: float) -> None:
     async with app:
         if rate:
@@ -185,6 +194,8 @@ if __name__ == "__main__":
     logging.basicConfig(format="%(process)d %(levelname)s %(message)s")
     if sys.argv[1] == "app":
         asyncio.run(main(float(sys.argv[2])))
+    elif sys.argv[1] == "killers":
+        enqueue_killers(int(sys.argv[2]), int(sys.argv[3]))
     else:
         from tests.crash.producer import produce_steadily
 
