@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timezone, tzinfo
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -63,10 +64,11 @@ class Jobify(Producer):
             print(await job)
 
     ``storage``: a :class:`~jobify.storage.Storage`; the default is SQLite in ``jobify.db``; ``False`` keeps
-    everything in memory. ``tz``: the zone of cron rules and naive datetimes (UTC). ``concurrency``: async jobs at
-    once. ``grace``: seconds that a shutdown lets running jobs finish. ``retention``: how long ended jobs are
-    kept, a :class:`~jobify.retention.Retention`; ``result_ttl`` is short for its window of successes (a day).
-    ``max_crashes``: processes that a job may take down before it fails for good.
+    everything in memory. ``tz``: the zone of naive datetimes and of the cron rules that this app writes (UTC), a
+    ZoneInfo or a fixed offset. ``concurrency``: async jobs at once. ``grace``: seconds that a shutdown lets running
+    jobs finish. ``retention``: how long ended jobs are kept, a :class:`~jobify.retention.Retention`; ``result_ttl`` is
+    short for its window of successes (a day). ``max_crashes``: processes that a job may take down before it fails for
+    good.
 
     An app may be started again after a shutdown, also in another event loop.
     """
@@ -74,7 +76,7 @@ class Jobify(Producer):
     def __init__(
         self,
         *,
-        tz: ZoneInfo | None = None,
+        tz: ZoneInfo | timezone | None = None,
         state: State | None = None,
         dumper: Dumper | None = None,
         loader: Loader | None = None,
@@ -231,7 +233,7 @@ class Jobify(Producer):
     # -- the scheduler that tasks submit to ----------------------------------------------------------------------------
 
     @property
-    def zone(self) -> ZoneInfo:
+    def zone(self) -> tzinfo:
         """The zone of cron rules, naive datetimes and ``exec_at``."""
         return self.configs.tz
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,17 +14,16 @@ from jobify.settings import Limits
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.types import UNSET
+from jobify.zones import zone_name
 
 __all__ = ("checked_clock", "checked_limits", "checked_retention", "checked_storage", "checked_zone")
 
 
-def checked_zone(tz: Any) -> ZoneInfo:
-    """The zone, UTC if there is none."""
-    if tz is None:
-        return ZoneInfo("UTC")
-    if not isinstance(tz, ZoneInfo):
-        raise ConfigurationError(f"tz is {tz!r}; it must be a ZoneInfo, for example ZoneInfo('Europe/Berlin').")
-    return tz
+def checked_zone(tz: Any) -> tzinfo:
+    """The zone, UTC if there is none. Rules are stored with its name, so it must have one."""
+    zone: tzinfo = ZoneInfo("UTC") if tz is None else tz
+    zone_name(zone)
+    return zone
 
 
 def checked_storage(storage: Any) -> Storage:

@@ -10,14 +10,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
-from zoneinfo import ZoneInfo
 
 from jobify.clock import from_datetime, to_datetime
-from jobify.crontab import CronFactory, CronParser
+from jobify.crontab import CronFactory, CronParser, create_crontab
 from jobify.exceptions import ConfigurationError, InvalidCronError, PayloadError
 from jobify.misfire import GracePolicy, MisfirePolicy, NextDue
 from jobify.types import Microseconds
+from jobify.zones import zone_named
 
 __all__ = (
     "INFINITY",
@@ -26,12 +27,15 @@ __all__ = (
     "as_cron",
     "due_times",
     "first_due",
+    "have_same_rule",
     "have_same_start",
     "have_same_times",
     "parse_cron",
+    "parser_name",
     "rule_as_written",
     "rule_from_json",
     "rule_to_json",
+    "zone_of_rule",
 )
 
 ReturnT = TypeVar("ReturnT")
@@ -41,6 +45,8 @@ INFINITY: Final = -1
 
 _logger = logging.getLogger("jobify.cron")
 _MICROSECOND: Final = timedelta(microseconds=1)
+_OUR_PARSER: Final = "jobify:create_crontab"
+"""The name of the default parser. No function has it for its name, which has no colon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -48,7 +54,8 @@ class Cron:
     """A rule for a job that runs again and again.
 
     ``expression``
-        See :mod:`jobify.crontab`. It is read by the app's ``cron_factory`` where the rule is used, not here.
+        See :mod:`jobify.crontab`. It is read by the app's ``cron_factory`` where the rule is used, not here. A stored
+        rule names its zone and its parser, and goes on by these in whichever process runs it.
     ``max_runs``
         After so many runs the schedule is done, for good; -1 is no limit.
     ``max_failures``
@@ -153,6 +160,19 @@ def parse_cron(cron: str | Cron, factory: CronFactory) -> CronParser:
     return parser
 
 
+def parser_name(factory: CronFactory) -> str:
+    """The name that a ``cron_factory`` is stored by: that of the function or class, without its module.
+
+    The module may have another name in another process (``__main__``), and may be renamed by a deploy.
+    """
+    if factory is create_crontab:
+        return _OUR_PARSER
+    while isinstance(factory, partial):
+        factory = factory.func
+    name = getattr(factory, "__qualname__", None)
+    return name if isinstance(name, str) else type(factory).__qualname__
+
+
 def due_times(parser: CronParser, zone: tzinfo) -> NextDue:
     """``parser`` as a function from point in time to point in time, asked on the clock of ``zone``.
 
@@ -190,12 +210,12 @@ def first_due(cron: Cron, *, now: Microseconds, zone: tzinfo, next_due: NextDue)
     return next_due(now)
 
 
-def rule_to_json(cron: Cron, zone_name: str) -> str:
-    """The rule as text for the database; the arguments are stored elsewhere.
+def rule_to_json(cron: Cron, zone_name: str, parser: str = _OUR_PARSER) -> str:
+    """The rule as text for the database, with the names of its zone and its parser; the arguments are stored elsewhere.
 
-    Equal rules give equal texts, so comparing texts tells whether a rule was changed. A naive start date is stored as
-    the point in time that it names in the zone (a key of the IANA database).
+    Equal rules give equal texts. A naive start date is stored as the point in time that it names in the zone.
     """
+    zone = zone_named(zone_name)
     grace = cron.misfire_policy.value // _MICROSECOND if isinstance(cron.misfire_policy, GracePolicy) else None
     rule = {
         "expression": cron.expression,
@@ -203,18 +223,22 @@ def rule_to_json(cron: Cron, zone_name: str) -> str:
         "max_failures": cron.max_failures,
         "max_runs": cron.max_runs,
         "misfire_policy": "grace" if isinstance(cron.misfire_policy, GracePolicy) else cron.misfire_policy.value,
-        "start_date": None if cron.start_date is None else from_datetime(cron.start_date, zone=ZoneInfo(zone_name)),
+        "parser": parser,
+        "start_date": None if cron.start_date is None else from_datetime(cron.start_date, zone=zone),
         "zone": zone_name,
     }
     return json.dumps(rule, sort_keys=True, separators=(",", ":"))
 
 
-def rule_from_json(text: str) -> Cron:
+def rule_from_json(text: str, *, zone: tzinfo | None = None) -> Cron:
     """The rule that :func:`rule_to_json` wrote, its start date aware in the stored zone.
 
+    A rule that names no zone is read in ``zone``.
+
     Raises:
-        PayloadError: the text is no such rule.
+        PayloadError: the text is no such rule; CronUnavailableError, this system does not know its zone.
     """
+    zone = zone_of_rule(text) or zone
     try:
         rule = json.loads(text)
         start = rule["start_date"]
@@ -223,10 +247,16 @@ def rule_from_json(text: str) -> Cron:
             max_runs=rule["max_runs"],
             max_failures=rule["max_failures"],
             misfire_policy=_stored_policy(rule),
-            start_date=None if start is None else _stored_start(start, ZoneInfo(rule["zone"])),
+            start_date=None if start is None else _stored_start(start, zone),
         )
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise PayloadError(f"A stored cron rule cannot be read: {text!r}") from error
+
+
+def zone_of_rule(text: str) -> tzinfo | None:
+    """The zone of a stored rule; None if it names none. CronUnavailableError if this system does not know it."""
+    name = rule_as_written(text).get("zone")
+    return None if name is None else zone_named(name)
 
 
 def rule_as_written(text: str | None) -> dict[str, Any]:
@@ -238,25 +268,37 @@ def rule_as_written(text: str | None) -> dict[str, Any]:
     return rule if isinstance(rule, dict) else {}
 
 
+def have_same_rule(one: str | None, other: str | None) -> bool:
+    """Whether two stored rules are the same one. A zone or parser that one of them does not name is no difference."""
+    a, b = rule_as_written(one), rule_as_written(other)
+    if not a or not b:
+        return one == other
+    return _with_origin(a, b) == _with_origin(b, a)
+
+
 def have_same_times(one: str | None, other: str | None) -> bool:
     """Whether two stored rules name the same due times; a rule that is missing or cannot be read names none."""
-    return _agree(one, other, "expression", "zone", "start_date")
+    a, b = rule_as_written(one), rule_as_written(other)
+    return _agree(_with_origin(a, b), _with_origin(b, a), "expression", "zone", "parser", "start_date")
 
 
 def have_same_start(one: str | None, other: str | None) -> bool:
     """Whether two stored rules have the same start date, or both have none."""
-    return _agree(one, other, "start_date")
+    return _agree(rule_as_written(one), rule_as_written(other), "start_date")
 
 
-def _agree(one: str | None, other: str | None, *names: str) -> bool:
-    try:
-        a, b = json.loads(one or ""), json.loads(other or "")
-        return all(a[name] == b[name] for name in names)
-    except (ValueError, TypeError, KeyError):
-        return False
+def _with_origin(rule: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """``rule``, with the zone and the parser of ``other`` where it names none: rules of old files do not."""
+    return {**{name: other.get(name) for name in ("zone", "parser")}, **rule}
 
 
-def _stored_start(at: Microseconds, zone: ZoneInfo) -> datetime:
+def _agree(one: dict[str, Any], other: dict[str, Any], *names: str) -> bool:
+    return all(name in one and name in other and one[name] == other[name] for name in names)
+
+
+def _stored_start(at: Microseconds, zone: tzinfo | None) -> datetime:
+    if zone is None:
+        raise ValueError("the rule names no zone")
     start = to_datetime(at, zone=zone)
     if from_datetime(start, zone=zone) != at:
         raise OverflowError(f"no calendar reaches {at}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError
@@ -61,7 +61,7 @@ class JobifyConfiguration:
     """The parts of an app."""
 
     app: Any
-    tz: ZoneInfo
+    tz: tzinfo
     dumper: Dumper
     loader: Loader
     storage: Storage

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jobify.clock import SECOND
+from jobify.cron import Cron
+from jobify.crontab import create_crontab
 from jobify.engine.attempt import Attempt, Run
+from jobify.engine.rules import Rules
 from jobify.engine.verdict import outcome_of, settlement_of
 from jobify.exceptions import JobTimeoutError, NoResultError, PayloadError, ProcessDiedError, ResultNotStoredError
 from jobify.records import Settlement
@@ -84,8 +88,8 @@ def test_a_job_that_took_too_many_children_down_is_dead() -> None:
 
 
 def test_a_schedule_that_is_stopped_is_dead() -> None:
-    cron: Any = SimpleNamespace(max_failures=1, max_runs=-1)
-    run = Run(cron, lambda _: None, offset_at=0, run_count=0, failure_count=0)
+    rule = Rules(UTC, create_crontab).of_cron(Cron("* * * * *", max_failures=1))
+    run = Run(rule, offset_at=0, run_count=0, failure_count=0)
     settlement = ended(attempt(1, None, run=run), ValueError())
     assert settlement.status == JobStatus.PERMANENTLY_FAILED
     assert settlement.is_dead

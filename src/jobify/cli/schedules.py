@@ -45,6 +45,7 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
     columns = (
         Column("ID", is_kept=True),
         Column("CRON", is_kept=True),
+        Column("ZONE", from_width=75),
         Column("NEXT RUN"),
         Column("RUNS", from_width=90, is_number=True),
         Column("FAILURES", from_width=105, is_number=True),
@@ -54,7 +55,8 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
     rows = [
         (
             job.id,
-            rule_as_written(job.rule).get("expression", "?"),
+            rule.get("expression", "?"),
+            rule.get("zone", ""),
             "" if job.finished_at else stamp(job.due_at, zone=zone, is_short=True),
             job.run_count,
             job.failure_count,
@@ -62,6 +64,7 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
             job.status if job.finished_at else scene.note(job),
         )
         for job in found
+        for rule in (rule_as_written(job.rule),)
     ]
     print_table(columns, rows, nothing="No schedules.")
 

@@ -180,12 +180,13 @@ class Board:
         return self._all(JobQuery(is_schedule=True))
 
     def _schedule(self, record: JobRecord) -> ScheduleView:
-        has_ended = record.status in ENDED
+        has_ended, rule = record.status in ENDED, rule_as_written(record.rule)
         return ScheduleView(
             id=record.id,
             task_name=record.task,
             queue_name=record.queue,
-            cron=rule_as_written(record.rule).get("expression"),
+            cron=rule.get("expression"),
+            zone=rule.get("zone"),
             status=word_of(record.status, record.is_dead),
             is_paused=record.blockers > 0,
             next_at=None if has_ended else to_datetime(record.due_at, zone=self._zone),

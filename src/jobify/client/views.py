@@ -66,6 +66,8 @@ class ScheduleView:
     queue_name: str
     cron: str | None
     """The expression; None if the rule cannot be read here."""
+    zone: str | None
+    """The name of the time zone that it is read in, whichever process runs it; None in old rows that name none."""
     status: str
     is_paused: bool
     next_at: datetime | None

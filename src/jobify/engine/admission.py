@@ -15,6 +15,7 @@ from jobify.misfire import Plan, plan
 from jobify.records import Claim
 from jobify.registry import Registry
 from jobify.status import Cancelled, Failed, JobStatus
+from jobify.zones import CronUnavailableError
 
 __all__ = ("Admission",)
 
@@ -67,6 +68,8 @@ class Admission:
     def _admit_run(self, attempt: Attempt, claim: Claim, rule: str) -> None:
         try:
             is_on = self._enter_schedule(attempt, claim, rule)
+        except CronUnavailableError as error:
+            self._completer.park(attempt, claim, str(error))
         except Exception as error:  # a rule that cannot be read, or a user's cron parser that fails
             self._completer.complete(attempt, Failed(error), self._clock.now())
         else:
@@ -77,8 +80,7 @@ class Admission:
         """Whether the run takes place: due times that were missed are subject to the rule's misfire policy."""
         rule = self._rules.of_text(text)
         run = attempt.run = Run(
-            rule.cron,
-            rule.next_due,
+            rule,
             offset_at=claim.due_at if claim.offset_at is None else claim.offset_at,
             run_count=claim.run_count,
             failure_count=claim.failure_count,

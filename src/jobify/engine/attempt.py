@@ -15,6 +15,7 @@ from jobify.current import TIMED_OUT, is_overdue
 from jobify.engine.backend import Backend
 from jobify.engine.lanes import LaneSlots
 from jobify.engine.reporter import Voice
+from jobify.engine.rules import Rule
 from jobify.job import Job
 from jobify.misfire import Missed, NextDue
 from jobify.options import RunMode
@@ -37,13 +38,12 @@ class Interruption(Enum):
 class Run:
     """A schedule's part of an attempt: the rule, the due time it stands for, and the progress before it."""
 
-    __slots__ = ("cron", "failure_count", "next_due", "offset_at", "run_count", "skipped")
+    __slots__ = ("cron", "failure_count", "next_due", "offset_at", "rule", "run_count", "skipped")
 
-    def __init__(
-        self, cron: Cron, next_due: NextDue, *, offset_at: Microseconds, run_count: int, failure_count: int
-    ) -> None:
-        self.cron = cron
-        self.next_due = next_due
+    def __init__(self, rule: Rule, *, offset_at: Microseconds, run_count: int, failure_count: int) -> None:
+        self.rule = rule
+        self.cron: Cron = rule.cron
+        self.next_due: NextDue = rule.next_due
         self.offset_at = offset_at
         self.run_count = run_count
         self.failure_count = failure_count

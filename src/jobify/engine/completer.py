@@ -19,11 +19,11 @@ from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
-from jobify.engine.verdict import attempt_record, outcome_of, settlement_of, skip_settlement
+from jobify.engine.verdict import attempt_record, outcome_of, park_settlement, settlement_of, skip_settlement
 from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, StorageUnavailableError, shown
 from jobify.misfire import Plan
 from jobify.options import RunMode
-from jobify.records import Settled, Settlement
+from jobify.records import Claim, Settled, Settlement
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
 from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
@@ -56,6 +56,7 @@ class Completer:
         self._open = 0
         self._stuck: dict[int, tuple[Attempt, Exception]] = {}
         """The outcomes among them that the storage did not take at the last try."""
+        self._parked: set[str] = set()
         self._has_given_up = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -140,6 +141,16 @@ class Completer:
         self._note()
         attempt.lane.release()
         settlement = skip_settlement(attempt, run, decision, now=self._clock.now())
+        self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
+
+    def park(self, attempt: Attempt, claim: Claim, reason: str) -> None:
+        """Release a claimed schedule that this process cannot read, for a process that can. No attempt is counted."""
+        if reason not in self._parked:  # once for each reason: it comes back every few seconds
+            self._parked.add(reason)
+            log.warning("Schedule %s is parked: %s", attempt.id, reason)
+        self._note()
+        attempt.lane.release()
+        settlement = park_settlement(attempt, claim, reason, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
 
     def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from jobify.clock import Clock
 from jobify.context import OuterContext
-from jobify.cron import Cron
+from jobify.cron import Cron, rule_as_written
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
 from jobify.engine.placing import declare, is_declared, options_with_origin
 from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import InvalidCronError
 from jobify.outer import OuterCall, run_outer
-from jobify.records import NewJob
+from jobify.records import JobRecord, NewJob
 from jobify.registry import DECLARED_SUFFIX, Endpoint
 from jobify.schedule import Order
 from jobify.settings import JobifyConfiguration
@@ -52,7 +52,7 @@ async def bring_in_line(
     plain = [(declared.row, declared.cron) for declared in declarations if not declared.endpoint.outer]
     gone = [endpoint.name + DECLARED_SUFFIX for endpoint in endpoints if endpoint.cron is None]
     if plain:
-        await backend.gate.call(lambda: declare(storage, plain))
+        _report_zones(await backend.gate.call(lambda: declare(storage, plain)), declarations)
     for declared in declarations:
         if declared.endpoint.outer:
             await _declare_through(backend, declared, handles, config)
@@ -77,7 +77,7 @@ async def _declare_through(
     async def store(context: OuterContext) -> None:
         payload = backend.codec.encode_call(*context.runnable.call_arguments(), endpoint.types)
         changed = row._replace(payload=payload, options=options_with_origin(row))
-        await backend.gate.call(lambda: declare(storage, [(changed, cron)]))
+        _report_zones(await backend.gate.call(lambda: declare(storage, [(changed, cron)])), [declared])
         job.status = JobStatus.SCHEDULED
         handles.show_schedule(job, rule, before.run_count if before else 0, before.failure_count if before else 0)
         handles.add(job)
@@ -85,6 +85,18 @@ async def _declare_through(
     await run_outer(
         OuterCall(endpoint, job, order, cron, row.due_at, row.created_at, backend.is_durable), store, config
     )
+
+
+def _report_zones(before: list[JobRecord], declarations: list[_Declaration]) -> None:
+    """Say of which crons the zone changes: two apps that declare one task in different zones take turns at it."""
+    rules = {declared.row.id: declared.rule.text for declared in declarations}
+    for record in before:
+        old, new = (rule_as_written(text).get("zone") for text in (record.rule, rules[record.id]))
+        if old != new:
+            log.warning(
+                "The cron of task %s goes by the zone %s from now on, as this app declares it; it went by %s.",
+                record.task, new, old,
+            )  # fmt: skip
 
 
 def _declarations(backend: Backend, endpoints: list[Endpoint], rules: Rules, clock: Clock) -> Iterator[_Declaration]:

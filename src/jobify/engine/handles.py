@@ -63,9 +63,7 @@ class Handles:
                 job = self.make(attempt.id, attempt.due_at, JobStatus.RUNNING)
                 self.add(job)
             if attempt.run is not None and not job.is_cron():
-                self.show_schedule(
-                    job, self._rules.of_cron(attempt.run.cron), attempt.run.run_count, attempt.run.failure_count
-                )
+                self.show_schedule(job, attempt.run.rule, attempt.run.run_count, attempt.run.failure_count)
             attempt.job = job
         return attempt.job
 

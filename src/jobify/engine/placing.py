@@ -11,7 +11,7 @@ from collections.abc import Container, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from jobify.cron import Cron, have_same_start, have_same_times
+from jobify.cron import Cron, have_same_rule, have_same_start, have_same_times
 from jobify.exceptions import DuplicateJobError, PayloadError
 from jobify.joboptions import JobOptions, read_options
 from jobify.records import JobRecord, NewJob, Progress
@@ -56,15 +56,16 @@ def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: b
         return Placement(record, False, progress, job.due_at)
 
 
-def declare(storage: Storage, jobs: Sequence[tuple[NewJob, Cron]]) -> list[bool]:
-    """Make the schedules that the code declares those of the database; for each, whether it was written.
+def declare(storage: Storage, jobs: Sequence[tuple[NewJob, Cron]]) -> list[JobRecord]:
+    """Make the schedules that the code declares those of the database; the rows that were changed, as they were.
 
     Code is the truth about the rule, the database about the progress: an unchanged schedule goes on where it was,
     also when it has ended by its rule (``max_runs``, ``max_failures``, a last date); a changed one keeps its counts.
     One that a user cancelled starts anew.
     """
     with storage.transaction():
-        return [_declare_one(storage, job, cron) for job, cron in jobs]
+        changed = [_declare_one(storage, job, cron) for job, cron in jobs]
+        return [record for record in changed if record is not None]
 
 
 def is_declared(storage: Storage, job: NewJob, cron: Cron) -> bool:
@@ -72,17 +73,19 @@ def is_declared(storage: Storage, job: NewJob, cron: Cron) -> bool:
     return not _is_news(_record(storage, job.id), job, cron)
 
 
-def _declare_one(storage: Storage, job: NewJob, cron: Cron) -> bool:
+def _declare_one(storage: Storage, job: NewJob, cron: Cron) -> JobRecord | None:
+    """Store one; the row that it changes, as it was."""
     record = _record(storage, job.id)
     if not _is_news(record, job, cron):
-        return False
+        return None
     if record is None or record.status == JobStatus.CANCELLED:
-        return storage.insert((job,))[0]
+        storage.insert((job,))
+        return None
     progress = _progress(record)
     if record.status == JobStatus.PERMANENTLY_FAILED:
         progress = progress._replace(failure_count=0)
     storage.put(_at_its_time(job, record), progress)
-    return True
+    return record
 
 
 def _progress(record: JobRecord) -> Progress:
@@ -129,7 +132,10 @@ def _record(storage: Storage, job_id: str) -> JobRecord | None:
 
 
 def _is_same(record: JobRecord, job: NewJob) -> bool:
-    same_time = record.rule == job.rule if job.rule is not None else record.due_at == job.due_at and record.rule is None
+    if job.rule is None:
+        same_time = record.due_at == job.due_at and record.rule is None
+    else:
+        same_time = have_same_rule(record.rule, job.rule)
     same_place = (record.task, record.queue, record.priority) == (job.task, job.queue, job.priority)
     return same_time and same_place and _asks_the_same(record, job)
 

@@ -8,7 +8,7 @@ from jobify.clock import seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.exceptions import JobTimeoutError, ProcessDiedError, ResultNotStoredError, shown
 from jobify.misfire import Missed, Plan, plan_after
-from jobify.records import AttemptRecord, Settlement
+from jobify.records import AttemptRecord, Claim, Settlement
 from jobify.retention import Retention
 from jobify.retry import covers, wants_retry
 from jobify.runners.base import contained
@@ -29,9 +29,11 @@ from jobify.status import (
 from jobify.tracebacks import own_traceback
 from jobify.types import Microseconds
 
-__all__ = ("describe_error", "outcome_of", "settlement_of", "skip_record", "skip_settlement")
+__all__ = ("describe_error", "outcome_of", "park_settlement", "settlement_of", "skip_record", "skip_settlement")
 
 _LONGEST_TRACEBACK = 100_000
+_PARKED_FOR = 5.0
+"""Seconds until a schedule that this process cannot read is offered again, to whichever process is first."""
 _LONGEST_WAIT = 1e9
 """Seconds until a retry at most: thirty years, which any calendar can still add to a date."""
 
@@ -150,6 +152,28 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
         owner=attempt.backend.owner,
         fence=attempt.fence,
         history=() if decision.skipped is None else (skip_record(attempt, decision.skipped, now=now),),
+    )
+
+
+def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microseconds) -> Settlement:
+    """The row of a schedule that this process cannot read: it waits as it did, with the reason, and comes back soon."""
+    return Settlement(
+        status=after(JobStatus.RUNNING, Event.RELEASED).value,
+        ready=False,
+        due_at=now + seconds(_PARKED_FOR),
+        offset_at=claim.due_at if claim.offset_at is None else claim.offset_at,
+        attempt=claim.attempt - 1,
+        run_count=claim.run_count,
+        failure_count=claim.failure_count,
+        result=None,
+        error=reason,
+        finished_at=None,
+        delete_at=None,
+        is_dead=False,
+        is_lost=False,
+        id=attempt.id,
+        owner=attempt.backend.owner,
+        fence=attempt.fence,
     )
 
 
