@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobify import Cron, Jobify, JobStatus
+from jobify.clock import to_datetime
 from jobify.cron import rule_as_written
 from jobify.crontab import CronParser, create_crontab
 from jobify.exceptions import ConfigurationError
@@ -199,11 +200,13 @@ def test_f28_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) -> N
     change_rule(path, lambda rule: {name: value for name, value in rule.items() if name not in ("zone", "parser")})
 
     async def main() -> None:
-        clock = FakeClock(datetime(2030, 6, 1, tzinfo=UTC))
-        app = Jobify(storage=SQLiteStorage(path, synchronous="normal"), clock=clock, tz=BERLIN)
         with sqlite3.connect(path) as connection:
-            ((task, job_id),) = connection.execute("SELECT task, id FROM jobs WHERE id = 'rule'").fetchall()
+            ((task, job_id, due_at),) = connection.execute(
+                "SELECT task, id, due_at FROM jobs WHERE id = 'rule'"
+            ).fetchall()
         connection.close()
+        clock = FakeClock(to_datetime(due_at) - timedelta(hours=1))  # it is not due meanwhile
+        app = Jobify(storage=SQLiteStorage(path, synchronous="normal"), clock=clock, tz=BERLIN)
 
         @app.task(name=task)
         async def found(*args: Any, **kwargs: Any) -> None: ...
@@ -211,8 +214,9 @@ def test_f28_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) -> N
         async with app:
             rule = app._engine._rules.of_text(app.configs.storage.get([job_id])[0].rule)  # type: ignore[union-attr]
             assert rule.zone == BERLIN
-            noon = round(clock.now())
-            assert rule.next_due(noon) == round(datetime(2030, 6, 1, 4, tzinfo=BERLIN).timestamp() * 1e6)
+            following = rule.next_due(clock.now())
+            assert following is not None
+            assert to_datetime(following, zone=BERLIN).hour == 4
             await found.schedule().cron("30 4 * * *", job_id=job_id, replace=True)
             written = rule_as_written(app.configs.storage.get([job_id])[0].rule)
             assert (written["zone"], written["parser"]) == ("Europe/Berlin", "jobify:create_crontab")
