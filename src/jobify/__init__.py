@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jobify.signature import FuncSpec
     from jobify.state import RequestState, State
     from jobify.status import JobStatus
-    from jobify.storage import Storage
+    from jobify.storage import SQLiteStorage, Storage
     from jobify.triggers import Triggers
     from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
 
@@ -76,6 +76,7 @@ _HOMES: Final = {
     "RequestState": "jobify.state",
     "State": "jobify.state",
     "JobStatus": "jobify.status",
+    "SQLiteStorage": "jobify.storage",
     "Storage": "jobify.storage",
     "Triggers": "jobify.triggers",
     "ExceptionHandler": "jobify.types",
@@ -119,6 +120,7 @@ __all__ = (
     "RunMode",
     "RunStrategy",
     "Runnable",
+    "SQLiteStorage",
     "ScheduleBuilder",
     "SmartRetry",
     "State",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timezone, tzinfo
@@ -63,12 +64,12 @@ class Jobify(Producer):
             job = await greet.push("Ada")   # on disk when this returns
             print(await job)
 
-    ``storage``: a :class:`~jobify.storage.Storage`; the default is SQLite in ``jobify.db``; ``False`` keeps
-    everything in memory. ``tz``: the zone of naive datetimes and of the cron rules that this app writes (UTC), a
-    ZoneInfo or a fixed offset. ``concurrency``: async jobs at once. ``grace``: seconds that a shutdown lets running
-    jobs finish. ``retention``: how long ended jobs are kept, a :class:`~jobify.retention.Retention`; ``result_ttl`` is
-    short for its window of successes (a day). ``max_crashes``: processes that a job may take down before it fails for
-    good.
+    ``storage``: a :class:`~jobify.storage.Storage`, the path of an SQLite file, or its URL (``sqlite:///jobs.db``,
+    relative as with SQLAlchemy); the default is SQLite in ``jobify.db``; ``False`` keeps everything in memory.
+    ``tz``: the zone of naive datetimes and of the cron rules that this app writes (UTC), a ZoneInfo or a fixed
+    offset. ``concurrency``: async jobs at once. ``grace``: seconds that a shutdown lets running jobs finish.
+    ``retention``: how long ended jobs are kept, a :class:`~jobify.retention.Retention`; ``result_ttl`` is short for
+    its window of successes (a day). ``max_crashes``: processes that a job may take down before it fails for good.
 
     An app may be started again after a shutdown, also in another event loop.
     """
@@ -80,7 +81,7 @@ class Jobify(Producer):
         state: State | None = None,
         dumper: Dumper | None = None,
         loader: Loader | None = None,
-        storage: Storage | Literal[False] | None = UNSET,
+        storage: Storage | str | os.PathLike[str] | Literal[False] | None = UNSET,
         lifespan: Lifespan[Any] | None = None,
         serializer: Serializer | None = None,
         middleware: Sequence[BaseMiddleware] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -32,9 +33,34 @@ def checked_storage(storage: Any) -> Storage:
         return SQLiteStorage()
     if storage is False:
         return MemoryStorage()
+    if isinstance(storage, str | os.PathLike):
+        return SQLiteStorage(_path_of(storage))
     if not isinstance(storage, Storage):
-        raise ConfigurationError(f"storage is {storage!r}; it must be a Storage, or False for memory only.")
+        raise ConfigurationError(
+            f"storage is {storage!r}; it must be a Storage, or False for memory only, or the path of a database file, "
+            "or a URL such as sqlite:///jobs.db."
+        )
     return storage
+
+
+def _path_of(storage: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """The path of the database, if it was given as a path or as a URL: ``sqlite:///jobs.db`` is relative,
+    ``sqlite:////var/lib/jobs.db`` absolute, as SQLAlchemy reads them."""
+    if storage == "memory":
+        raise ConfigurationError("storage is 'memory', which names a file. Write storage=False for memory only.")
+    scheme, separator, rest = str(storage).partition("://")
+    if not separator:
+        return storage
+    if scheme != "sqlite":
+        raise ConfigurationError(f"storage has the scheme {scheme!r}, which is unknown; write sqlite:///jobs.db.")
+    if not rest.startswith("/") or len(rest) < 2 or "?" in rest:
+        raise ConfigurationError(
+            f"storage is {storage!r}; write sqlite:///jobs.db for a file in the current directory, and "
+            "sqlite:////var/lib/jobs.db for another one. Options are arguments of SQLiteStorage."
+        )
+    from urllib.parse import unquote  # only for those who write a URL
+
+    return unquote(rest[1:])
 
 
 def checked_retention(retention: Any, result_ttl: float | None) -> Retention:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -77,7 +78,6 @@ WRONG: list[tuple[str, Any, str]] = [
     ("dumper", 5, "cannot be the dumper"),
     ("loader", PydanticConverter, r"Did you mean PydanticConverter\(\)\?"),
     ("loader", 5, "cannot be the loader"),
-    ("storage", "jobs.db", "it must be a Storage, or False"),
     ("storage", True, "it must be a Storage, or False"),
     ("storage", SQLiteStorage, "it must be a Storage, or False"),
     ("tz", "UTC", "it must be a ZoneInfo"),
@@ -262,3 +262,34 @@ def test_a_zero_timeout_of_wait_all_looks_once() -> None:
             await job
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("storage", "path"),
+    [
+        ("jobs.db", "jobs.db"),
+        (Path("jobs.db"), "jobs.db"),
+        ("sqlite:///jobs.db", "jobs.db"),
+        ("sqlite:////var/lib/my%20jobs.db", "/var/lib/my jobs.db"),
+    ],
+)
+def test_f46_a_storage_may_be_given_as_a_path_or_a_url(storage: Any, path: str) -> None:
+    made = Jobify(storage=storage).configs.storage
+    assert isinstance(made, SQLiteStorage)
+    assert os.path.abspath(made.database) == os.path.abspath(path)
+
+
+@pytest.mark.parametrize(
+    ("storage", "says"),
+    [
+        ("postgresql://localhost/jobs", "scheme 'postgresql'"),
+        ("sqlite://jobs.db", "write sqlite:///jobs.db"),
+        ("sqlite:///", "write sqlite:///jobs.db"),
+        ("sqlite:///jobs.db?timeout=3", "arguments of SQLiteStorage"),
+        ("memory", "storage=False"),
+        (3, "the path of a database file"),
+    ],
+)
+def test_what_is_no_storage_is_refused(storage: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        Jobify(storage=storage)
