@@ -95,7 +95,7 @@ class Jobify(Producer):
         plugins: Sequence[Plugin] = (),
         uuid_generator: UUIDGenerator = new_id,
         concurrency: int = Limits.concurrency,
-        grace: float = Limits.grace,
+        grace: float | None = Limits.grace,
         result_ttl: float | None = None,
         retention: Retention | None = None,
         max_crashes: int = Limits.max_crashes,
@@ -177,7 +177,7 @@ class Jobify(Producer):
         app that is not started does nothing; one that is being stopped is waited for. All steps are taken, whatever
         fails: the first error is raised at the end. Cancelled, this grants no more grace and still stops in order.
         """
-        grace = self.configs.limits.grace if grace is None else check_duration(grace, what="grace")
+        grace = self.configs.limits.grace or 0.0 if grace is None else check_duration(grace, what="grace")
         await self._life.stop(grace)
 
     def _build_engine(self) -> Engine:

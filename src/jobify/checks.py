@@ -76,14 +76,14 @@ def checked_retention(retention: Any, result_ttl: float | None) -> Retention:
     return Retention() if retention is None else retention
 
 
-def checked_limits(concurrency: int, grace: float, max_crashes: int, retention: Retention) -> Limits:
+def checked_limits(concurrency: int, grace: float | None, max_crashes: int, retention: Retention) -> Limits:
     """The numbers, in one value."""
     for name, value in (("concurrency", concurrency), ("max_crashes", max_crashes)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     return Limits(
         concurrency=concurrency,
-        grace=check_duration(grace, what="grace"),
+        grace=None if grace is None else check_duration(grace, what="grace"),
         retention=retention,
         max_crashes=max_crashes,
     )

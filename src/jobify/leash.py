@@ -24,7 +24,7 @@ from jobify.exits import ExitCode
 __all__ = ("DRAIN", "GONE", "LEAVE", "READY", "Leash")
 
 READY: Final = b"r"
-"""The worker: it is at work."""
+"""The worker: it is at work. Its grace period follows, in seconds, as text."""
 DRAIN: Final = b"d"
 """The supervisor: let what runs finish, within the grace period."""
 LEAVE: Final = b"l"
@@ -47,10 +47,10 @@ class Leash:
         self._listener: Callable[[bytes], object] | None = None
         threading.Thread(target=self._read, name="jobify-leash", daemon=True).start()
 
-    def say_ready(self) -> None:
-        """Tell the supervisor that this worker is at work."""
+    def say_ready(self, grace: float) -> None:
+        """Tell the supervisor that this worker is at work, and how many seconds it takes to stop."""
         with suppress(OSError):
-            self._socket.sendall(READY)
+            self._socket.sendall(READY + str(grace).encode())
 
     def listen(self, listener: Callable[[bytes], object]) -> None:
         """Call ``listener``, in a thread, with what the supervisor says; first with what it said before."""

@@ -39,8 +39,8 @@ class Limits:
 
     concurrency: int = 1000
     """Async jobs that run at once in this process."""
-    grace: float = 0.0
-    """Seconds that a shutdown lets running jobs finish before it cancels them."""
+    grace: float | None = None
+    """Seconds that a shutdown lets running jobs finish before it cancels them. None: 0, and 30 in a worker."""
     retention: Retention = field(default_factory=Retention)
     """How long ended jobs are kept."""
     max_crashes: int = 3

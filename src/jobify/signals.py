@@ -1,4 +1,12 @@
-"""SIGINT and SIGTERM while an app waits: remember them, let the app shut down in order, then deliver them."""
+"""The signals that stop a process: SIGTERM, SIGINT (Ctrl-C) and SIGHUP, the end of a terminal.
+
+A worker and a supervisor drain at the first one and hurry at a second. A wish to stop may arrive as several signals:
+``timeout`` signals its child and then the process group, a service manager signals every process of a unit. So signals
+within a second of the first one are the same wish. SIGHUP that is ignored at the start (``nohup``) stays ignored.
+
+While an app waits (:class:`SignalCatcher`), signals are remembered; the app shuts down in order, then they are
+delivered.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +15,33 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
-__all__ = ("SignalCatcher",)
+__all__ = ("SignalCatcher", "StopSignals", "stop_signals")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_BURST: Final = 1.0
+"""Seconds after the first signal in which any other one means the same wish."""
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that stop this process. To be asked before their handlers are set."""
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return (signal.SIGTERM, signal.SIGINT)
+    return (signal.SIGTERM, signal.SIGINT, hangup)
+
+
+class StopSignals:
+    """Tells a second wish to stop from the signals that belong to the first one."""
+
+    def __init__(self) -> None:
+        self._first_at: float | None = None
+
+    def is_repeated(self, at: float) -> bool:
+        """Whether the signal that arrived ``at`` (monotonic) is an impatient one."""
+        if self._first_at is None:
+            self._first_at = at
+        return at - self._first_at >= _BURST
 
 
 class SignalCatcher:
@@ -30,7 +61,7 @@ class SignalCatcher:
             self._caught.append(number)
             notify()
 
-        before = {number: signal.signal(number, keep) for number in _SIGNALS}
+        before = {number: signal.signal(number, keep) for number in stop_signals()}
         try:
             yield
         finally:

@@ -23,6 +23,7 @@ from typing import Final
 
 from jobify.exits import ExitCode
 from jobify.leash import DRAIN, LEAVE, READY
+from jobify.signals import StopSignals, stop_signals
 
 __all__ = ("Supervisor",)
 
@@ -33,7 +34,8 @@ _STEADY: Final = 60.0
 """Seconds at work after which a death is the first one again."""
 _KILL_AFTER: Final = 20.0
 """Seconds beyond the grace period after which a worker that is still there is killed."""
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_UNKNOWN_GRACE: Final = 30.0
+"""Seconds, of a worker that has not said how long it may take: it has not begun to work."""
 
 
 class _Place:
@@ -44,6 +46,8 @@ class _Place:
         self.line: socket.socket | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_at: float | None = None
+        self.grace = 0.0
+        """Seconds that the worker here gives its jobs, as it has said."""
         self.start_at = 0.0
         self._deaths = 0
 
@@ -70,8 +74,9 @@ class _Place:
         """Take note if the worker has said that it is at work."""
         if self.line is not None and self.ready_at is None:
             with suppress(OSError):
-                if self.line.recv(1) == READY:
-                    self.ready_at = now
+                word = self.line.recv(64)
+                if word.startswith(READY):
+                    self.ready_at, self.grace = now, float(word.removeprefix(READY))
 
     def has_ended(self) -> bool:
         """Whether a worker was here and is gone."""
@@ -95,14 +100,17 @@ class _Place:
 
 
 class Supervisor:
-    """Keeps ``count`` processes of ``command`` at work. When told to stop, it gives them ``grace`` seconds to drain."""
+    """Keeps ``count`` processes of ``command`` at work. When told to stop, it gives them ``grace`` seconds to drain;
+    None: as many as they say themselves."""
 
-    def __init__(self, command: Sequence[str], count: int, *, grace: float) -> None:
+    def __init__(self, command: Sequence[str], count: int, *, grace: float | None) -> None:
         self._places = [_Place(command) for _ in range(count)]
         self._grace = grace
         self._wake, self._wakened = socket.socketpair()
         self._has_worked = False
         self._is_told = False
+        self._wishes = StopSignals()
+        self._told_at = 0.0
         self._code: int = ExitCode.DONE
         self._kill_at = float("inf")
 
@@ -118,6 +126,8 @@ class Supervisor:
     def _step(self, now: float) -> None:
         for place in self._places:
             place.hear(now)
+            if self._is_told and self._code == ExitCode.DONE and self._kill_at != float("inf"):
+                self._kill_at = self._told_at + self._patience()  # one may have said only now how long it takes
             self._has_worked = self._has_worked or place.ready_at is not None
             if place.has_ended():
                 self._on_end(place, now)
@@ -143,17 +153,27 @@ class Supervisor:
     # -- what it is told -----------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
-        if number not in (signal.SIGTERM, signal.SIGINT):
+        if number == signal.SIGCHLD:
             return
+        now = time.monotonic()
+        is_second = self._wishes.is_repeated(now)
         if not self._is_told:
             log.info("Told to stop; the workers drain.")
-            self._is_told = True
-            self._kill_at = time.monotonic() + self._grace + _KILL_AFTER
+            self._is_told, self._told_at = True, now
+            self._kill_at = now + self._patience()
             self._each(lambda place: place.say(DRAIN))
-        else:
+        elif is_second:
             self._code = 128 + number
-            self._kill_at = time.monotonic() + _KILL_AFTER
+            self._kill_at = now + _KILL_AFTER
             self._each(lambda place: place.say(LEAVE))
+
+    def _patience(self) -> float:
+        """Seconds that the workers have to end."""
+        grace = self._grace
+        if grace is None:
+            known = [place.grace if place.ready_at is not None else _UNKNOWN_GRACE for place in self._places]
+            grace = max(known)
+        return grace + _KILL_AFTER
 
     def _each(self, act: Callable[[_Place], object]) -> None:
         for place in self._places:
@@ -164,7 +184,7 @@ class Supervisor:
     def _hearing_signals(self) -> Iterator[None]:
         """Signals as bytes that end a sleep; handlers that do nothing, so that no system call is cut short by one."""
         self._wake.setblocking(False)
-        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        before = {number: signal.signal(number, lambda *_: None) for number in (*stop_signals(), signal.SIGCHLD)}
         descriptor = signal.set_wakeup_fd(self._wake.fileno())
         try:
             yield

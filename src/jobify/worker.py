@@ -5,12 +5,12 @@
     start ─▶ children can start? ─▶ at work ──told to stop──▶ drain (grace) ─▶ interrupt ─▶ give back ─▶ end
                                                                   └──told again──▶┘
 
-**The first signal** (SIGTERM, SIGINT) ends the intake. What runs has ``grace`` seconds to finish; then event loop tasks
-are cancelled and children are killed, and their jobs are given back without a lost attempt.
+**The first signal** (SIGTERM, SIGINT, SIGHUP) ends the intake. What runs has ``grace`` seconds to finish; then event
+loop tasks are cancelled and children are killed, and their jobs are given back without a lost attempt.
 
-**The second one** ends the grace period at once. A thread passes the signals on to the event loop; if that does not
-take the second one, a task blocks it, and nothing can be given back any more: the process ends, and its jobs run again
-as those of a process that died.
+**The second one**, a second later or more (:mod:`jobify.signals`), ends the grace period at once. A thread passes the
+signals on to the event loop; if that does not take the second one, a task blocks it, and nothing can be given back any
+more: the process ends, and its jobs run again as those of a process that died.
 
 **Threads** cannot be stopped. A worker that waited for them would not keep its word about the grace period, and would
 be killed by whoever started it; so their jobs are given back, too, and the process ends under them.
@@ -24,6 +24,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from jobify.exceptions import ConfigurationError
 from jobify.exits import ExitCode
 from jobify.leash import DRAIN, GONE, Leash
+from jobify.signals import StopSignals, stop_signals
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
@@ -54,8 +56,6 @@ _HURRY: Final = 1.0
 _ANSWER: Final = 2.0
 """Seconds in which the event loop of a worker that is told twice has to show that it still runs."""
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
 
 def prepare(app: Jobify, *, queues: tuple[str, ...] | None = None, concurrency: int | None = None) -> None:
     """Have ``app``, before it starts, serve only these queues (None: all), and run so many jobs of each kind at once
@@ -76,11 +76,15 @@ def prepare(app: Jobify, *, queues: tuple[str, ...] | None = None, concurrency: 
 
 
 class Worker:
-    """Runs ``app`` in this process, once. ``leash``: the line to a supervisor, if there is one."""
+    """Runs ``app`` in this process, once. ``leash``: the line to a supervisor, if there is one.
 
-    def __init__(self, app: Jobify, *, grace: float = DEFAULT_GRACE, leash: Leash | None = None) -> None:
+    ``grace``: seconds that running jobs have to finish at a stop; None: as many as the app says, or 30.
+    """
+
+    def __init__(self, app: Jobify, *, grace: float | None = None, leash: Leash | None = None) -> None:
         self._app = app
-        self._grace = grace
+        own = app.configs.limits.grace
+        self._grace = grace if grace is not None else DEFAULT_GRACE if own is None else own
         self._leash = leash
         self._is_told = asyncio.Event()
         self._is_told_again = asyncio.Event()
@@ -97,7 +101,7 @@ class Worker:
                 return self._exit_code()
             log.info("At work as process %d.", os.getpid())
             if self._leash is not None:
-                self._leash.say_ready()
+                self._leash.say_ready(self._grace)
             await self._is_told.wait()
             code = await self._stop()
             log.info("Stopped.")
@@ -110,8 +114,12 @@ class Worker:
     def _listen(self) -> Callable[[], None]:
         """Hear signals and the supervisor from now on; how to hear signals as before."""
         loop = asyncio.get_running_loop()
-        heard: SimpleQueue[int] = SimpleQueue()  # a signal may come while another one is put into it
-        before = {number: signal.signal(number, lambda number, _: heard.put(number)) for number in _SIGNALS}
+        heard: SimpleQueue[tuple[int, float]] = SimpleQueue()  # a signal may come while another one is put into it
+
+        def put(number: int, _: object) -> None:
+            heard.put((number, time.monotonic()))
+
+        before = {number: signal.signal(number, put) for number in stop_signals()}
         threading.Thread(target=self._relay, args=(heard, loop), name="jobify-signals", daemon=True).start()
         if self._leash is not None:
             self._leash.listen(lambda word: loop.call_soon_threadsafe(self._on_word, word))
@@ -119,28 +127,30 @@ class Worker:
         def forget() -> None:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            heard.put(0)
+            heard.put((0, 0.0))
 
         return forget
 
-    def _relay(self, heard: SimpleQueue[int], loop: asyncio.AbstractEventLoop) -> None:
+    def _relay(self, heard: SimpleQueue[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
         """Tell the event loop of signals, in a thread; end the process if it does not take the second one."""
-        is_second = False
-        while number := heard.get():
-            taken = threading.Event()
+        wishes = StopSignals()
+        while True:
+            number, at = heard.get()
+            if not number:
+                return
+            is_second, taken = wishes.is_repeated(at), threading.Event()
             with suppress(RuntimeError):  # closed: the process is about to end
-                loop.call_soon_threadsafe(self._on_signal, number, taken)
+                loop.call_soon_threadsafe(self._on_signal, number, is_second, taken)
             if is_second and self._leash is None and not taken.wait(_ANSWER):
                 log.error(
                     "A task blocks the event loop, so that nothing can be given back. The process ends under it; its "
                     "jobs run again, with a lost attempt. Make such a task a plain def: it runs in a thread."
                 )
                 _end_now(128 + number)
-            is_second = True
 
-    def _on_signal(self, number: int, taken: threading.Event) -> None:
+    def _on_signal(self, number: int, is_second: bool, taken: threading.Event) -> None:
         taken.set()
-        if self._is_told.is_set() and self._leash is None:
+        if is_second and self._leash is None:
             self._signal = number
             self._is_told_again.set()
         self._is_told.set()

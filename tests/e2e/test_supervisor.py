@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
+import pytest
 from workers import Command, Make, Site, is_alive, wait_for
 
 
@@ -64,6 +67,37 @@ def test_workers_drain_when_the_supervisor_is_told_to_stop(site: Make) -> None:
     assert here.storage.owners() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_f25_signals_to_all_processes_at_once_are_one_wish(site: Make, number: signal.Signals) -> None:
+    here = site()
+    supervisor = supervised(here, 2, "--grace", "600")
+    job = here.enqueue("hold_on_loop")
+    here.until_noted("hold_on_loop")
+    for pid in (supervisor.pid, *supervisor.children()) * 2:
+        os.kill(pid, number)
+    supervisor.until("Told to stop: nothing more is started", 2)
+    here.go()
+    assert supervisor.exit_code() == 0
+    assert (here.row(job).status, here.row(job).attempt) == ("success", 1)
+
+
+def test_f25_a_supervisor_waits_as_long_as_its_workers_say() -> None:
+    code = """
+import socket, sys
+from jobify.leash import READY
+from jobify.supervisor import Supervisor
+
+supervisor = Supervisor(["nobody"], 2, grace=None)
+print(supervisor._patience())
+supervisor._places[0].line, worker = socket.socketpair()
+worker.sendall(READY + b"600.0")
+supervisor._places[0].hear(1.0)
+print(supervisor._patience(), Supervisor(["nobody"], 2, grace=5)._patience())
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["50.0", "620.0", "25.0"]
+
+
 def test_one_ctrl_c_is_one_signal_however_many_processes_the_terminal_has(site: Make) -> None:
     here = site()
     supervisor = supervised(here, 2, "--grace", "600")
@@ -84,8 +118,7 @@ def test_a_second_signal_stops_all_at_once(site: Make) -> None:
     here.until_noted("hold_on_loop")
     supervisor.tell()
     supervisor.until("Told to stop: nothing more is started", 2)
-    supervisor.tell()
-    assert supervisor.exit_code() == 128 + signal.SIGTERM
+    assert supervisor.insist() == 128 + signal.SIGTERM
     assert (here.row(job).status, here.row(job).attempt) == ("scheduled", 0)
 
 

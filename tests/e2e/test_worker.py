@@ -19,8 +19,8 @@ KINDS = ["hold_on_loop", "hold_in_thread", "hold_in_process"]
 # -- stopping ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_told_to_stop_lets_running_jobs_finish(site: Make, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_f25_a_worker_that_is_told_to_stop_lets_running_jobs_finish(site: Make, number: signal.Signals) -> None:
     here = site(PROCESS_TASK)
     worker = here.worker()
     running = [here.enqueue(kind) for kind in KINDS]
@@ -62,8 +62,7 @@ def test_a_second_signal_ends_the_grace_period(site: Make) -> None:
     here.until_noted("hold_in_thread")
     worker.tell()
     worker.until("Told to stop")
-    worker.tell(signal.SIGINT)
-    assert worker.exit_code() == 128 + signal.SIGINT
+    assert worker.insist(signal.SIGINT) == 128 + signal.SIGINT
     for id in running:
         row = here.row(id)
         assert (row.status, row.attempt, row.crashes) == ("scheduled", 0, 0)
@@ -85,9 +84,7 @@ def test_a_second_signal_ends_a_worker_whose_event_loop_is_blocked(site: Make) -
     worker = here.worker()
     id = here.enqueue("block")
     here.until_noted("block")
-    worker.tell()
-    worker.tell(signal.SIGINT)  # two of a kind may be one, to a process that has not taken the first yet
-    assert worker.exit_code() in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert worker.insist() == 128 + signal.SIGTERM
     assert "A task blocks the event loop" in worker.log
     here.go()
     again = here.worker()
@@ -96,15 +93,57 @@ def test_a_second_signal_ends_a_worker_whose_event_loop_is_blocked(site: Make) -
     assert again.stop() == 0
 
 
-def test_two_signals_in_quick_succession_are_no_failure(site: Make) -> None:
+def test_f25_signals_of_one_moment_are_one_wish(site: Make) -> None:
+    """``timeout`` signals its child, then the process group; nothing is interrupted."""
     here = site(PROCESS_TASK)
     worker = here.worker("--grace", "600")
     running = [here.enqueue(kind) for kind in KINDS]
     for kind in KINDS:
         here.until_noted(kind)
     worker.tell()
-    worker.tell(signal.SIGINT)
-    assert worker.exit_code() in (128 + signal.SIGINT, 128 + signal.SIGTERM)  # the order is the system's
+    worker.interrupt_group(signal.SIGTERM)
+    worker.interrupt_group()
+    worker.interrupt_group(signal.SIGHUP)
+    worker.until("Told to stop")
+    here.go()
+    assert worker.exit_code() == 0
+    assert [here.row(id).status for id in running] == ["success"] * 3
+    assert "Stopping at once" not in worker.log
+
+
+def test_f25_a_hang_up_that_is_ignored_stays_ignored(site: Make) -> None:
+    """``nohup jobify worker``."""
+    here = site()
+    worker = here.worker(ignores=signal.SIGHUP)
+    worker.tell(signal.SIGHUP)
+    here.until(here.enqueue("quick", 1), "success")
+    assert "Told to stop" not in worker.log
+    assert worker.stop() == 0
+
+
+GRACE = """
+    patient = Jobify(storage=SQLiteStorage("jobs.db", synchronous="normal"), grace=77)
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "options", "seconds"), [("patient", [], 77), ("patient", ["--grace", "5"], 5), ("app", [], 30)]
+)
+def test_f25_the_grace_period_is_the_apps_where_none_is_given(
+    site: Make, app: str, options: list[str], seconds: int
+) -> None:
+    worker = site(GRACE).worker(*options, app=f"plant:{app}")
+    assert worker.stop() == 0
+    assert f"what runs has {seconds} seconds to finish" in worker.log
+
+
+def test_an_impatient_operator_is_no_failure(site: Make) -> None:
+    here = site(PROCESS_TASK)
+    worker = here.worker("--grace", "600")
+    running = [here.enqueue(kind) for kind in KINDS]
+    for kind in KINDS:
+        here.until_noted(kind)
+    assert worker.insist() == 128 + signal.SIGTERM
     for id in running:
         row = here.row(id)
         assert (row.status, row.attempt, row.crashes) == ("scheduled", 0, 0)

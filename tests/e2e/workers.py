@@ -93,9 +93,9 @@ class Site:
         self.storage.open()
         self._commands: list[Command] = []
 
-    def worker(self, *options: str, is_awaited: bool = True) -> Command:
-        """A worker, at work."""
-        command = Command(self.folder, ["worker", "plant:app", *options])
+    def worker(self, *options: str, is_awaited: bool = True, app: str = "plant:app", ignores: int = 0) -> Command:
+        """A worker, at work. ``ignores``: a signal that its parent ignores."""
+        command = Command(self.folder, ["worker", app, *options], ignores)
         self._commands.append(command)
         if is_awaited:
             command.until("At work")
@@ -151,9 +151,10 @@ class Command:
 
     _count = 0
 
-    def __init__(self, folder: Path, arguments: list[str]) -> None:
+    def __init__(self, folder: Path, arguments: list[str], ignores: int = 0) -> None:
         Command._count += 1
         self._log = folder / f"log-{Command._count}"
+        before = signal.signal(ignores, signal.SIG_IGN) if ignores else None
         with open(self._log, "w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "jobify", *arguments],
@@ -162,6 +163,8 @@ class Command:
                 stderr=log,
                 start_new_session=True,
             )
+        if ignores:
+            signal.signal(ignores, before)
         self.pid = self.process.pid
 
     @property
@@ -179,6 +182,17 @@ class Command:
 
     def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
+
+    def insist(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Tell it again and again, as somebody does who will not wait; its exit code."""
+
+        def has_ended() -> bool:
+            self.tell(number)
+            time.sleep(0.1)
+            return self.process.poll() is not None
+
+        wait_for(has_ended, "the end")
+        return self.exit_code()
 
     def kill(self) -> None:
         """End it as a power cut does."""
@@ -206,6 +220,6 @@ class Command:
         path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
-    def interrupt_group(self) -> None:
+    def interrupt_group(self, number: signal.Signals = signal.SIGINT) -> None:
         """What a terminal does at Ctrl-C."""
-        os.killpg(self.pid, signal.SIGINT)
+        os.killpg(self.pid, number)

@@ -40,16 +40,23 @@ def worker(
         ),
     ] = None,
     grace: Annotated[
-        float, typer.Option("--grace", metavar="SECONDS", min=0, help="What running jobs get to finish at a stop.")
-    ] = 30.0,
+        float | None,
+        typer.Option(
+            "--grace",
+            metavar="SECONDS",
+            min=0,
+            help="What running jobs get to finish at a stop; without it, the app's grace, or 30.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
     ] = "info",
 ) -> None:
     """Run jobs until told to stop.
 
-    SIGTERM or Ctrl-C: nothing more is started, what runs has the grace period to finish, the rest is given back without
-    a lost attempt. A second signal ends the grace period.
+    SIGTERM, SIGHUP or Ctrl-C: nothing more is started, what runs has the grace period to finish, the rest is given back
+    without a lost attempt. A second signal, a second later or more, ends the grace period.
     """
     from jobify.cli.errors import CommandError
     from jobify.cli.locate import VARIABLE

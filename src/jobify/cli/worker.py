@@ -29,7 +29,8 @@ class Orders(NamedTuple):
     app: str
     queues: tuple[str, ...] | None
     concurrency: int | None
-    grace: float
+    grace: float | None
+    """None: as many seconds as the app says."""
     log_level: str
     leash: int | None = None
     """The descriptor of the line to a supervisor, who adds it."""
@@ -41,7 +42,8 @@ class Orders(NamedTuple):
             *(sys.executable, *flags, "-m", "jobify.cli.worker", self.app),
             *([f"--queues={','.join(self.queues)}"] if self.queues is not None else []),
             *([f"--concurrency={self.concurrency}"] if self.concurrency is not None else []),
-            *(f"--grace={self.grace}", f"--log-level={self.log_level}"),
+            *([f"--grace={self.grace}"] if self.grace is not None else []),
+            f"--log-level={self.log_level}",
         ]
 
 
@@ -62,7 +64,7 @@ def _parsed(arguments: Sequence[str] | None) -> Orders:
     parser.add_argument("app")
     parser.add_argument("--queues", type=_names)
     parser.add_argument("--concurrency", type=int)
-    parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--grace", type=float)
     parser.add_argument("--log-level", required=True)
     parser.add_argument("--leash", type=int)
     return Orders(**vars(parser.parse_args(arguments)))

@@ -12,8 +12,8 @@ itself sends SIGKILL to the process group of the child, and so to the subprocess
 *The parent-death signal* (prctl(2), ``PR_SET_PDEATHSIG``) comes even if a fork of the parent keeps its descriptors
 open. It is SIGTERM, and not SIGKILL: that would end the child alone, before the lifeline can take the group along.
 
-Otherwise SIGTERM and SIGINT mean nothing to a child. A Ctrl-C, or a service manager that signals every process of a
-unit, does not fail the jobs that the parent is still letting finish.
+Otherwise SIGTERM, SIGINT and SIGHUP mean nothing to a child. A Ctrl-C, or a service manager that signals every process
+of a unit, does not fail the jobs that the parent is still letting finish.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def bind_to_parent(lifeline: int, parent: int) -> None:
 
 
 def leave_signals_to(parent: int) -> None:
-    """Ignore SIGINT, and SIGTERM while ``parent`` lives.
+    """Ignore SIGINT and SIGHUP, and SIGTERM while ``parent`` lives.
 
     With handlers, rather than SIG_IGN, which the subprocesses of a task would inherit; a fork gets the defaults back.
     """
@@ -55,6 +55,8 @@ def leave_signals_to(parent: int) -> None:
 
     signal.signal(signal.SIGINT, lambda _number, _frame: None)
     signal.signal(signal.SIGTERM, on_terminate)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
     os.register_at_fork(after_in_child=_restore_signals)
 
 
@@ -66,3 +68,5 @@ def end_group() -> None:
 def _restore_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
