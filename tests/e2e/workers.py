@@ -184,14 +184,14 @@ class Command:
         self.process.send_signal(number)
 
     def insist(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it again and again, as somebody does who will not wait; its exit code."""
+        """Tell it again and again, as an impatient operator does, until it hurries; its exit code."""
 
-        def has_ended() -> bool:
+        def is_in_a_hurry() -> bool:
             self.tell(number)
             time.sleep(0.1)
-            return self.process.poll() is not None
+            return "Stopping at once" in self.log or "A task blocks the event loop" in self.log
 
-        wait_for(has_ended, "the end")
+        wait_for(is_in_a_hurry, "a hurry")
         return self.exit_code()
 
     def kill(self) -> None:
