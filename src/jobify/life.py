@@ -13,6 +13,7 @@ from jobify.exceptions import ApplicationStateError
 from jobify.lifespan import Exits, Turns
 from jobify.settings import JobifyConfiguration
 from jobify.signals import SignalCatcher
+from jobify.spawn import spawn
 
 __all__ = ("Life",)
 
@@ -80,7 +81,7 @@ class Life:
             return
         _require_own_loop(engine, "wait for all jobs", "wait_all()")
         _refuse_jobs(engine, "wait for all jobs", "it would wait for itself.", "Await the jobs that it needs.")
-        waiting = loop.create_task(engine.wait_all())
+        waiting = spawn(engine.wait_all())
         try:
             with self._signals.catching(lambda: loop.call_soon_threadsafe(waiting.cancel)):
                 done, _ = await asyncio.wait([waiting], timeout=timeout)

@@ -35,6 +35,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.exits import ExitCode
 from jobify.leash import DRAIN, GONE, Leash
 from jobify.signals import StopSignals, stop_signals
+from jobify.spawn import spawn
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
@@ -169,7 +170,7 @@ class Worker:
 
     async def _start(self) -> bool:
         """Start the app; whether it is to go on. A start is not interrupted by the first signal, only by the second."""
-        starting = asyncio.ensure_future(self._app.startup())
+        starting = spawn(self._app.startup())
         await self._until_told_again(starting)
         if not starting.done():
             starting.cancel()
@@ -182,7 +183,7 @@ class Worker:
     async def _stop(self) -> int:
         if not self._is_told_again.is_set():
             log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", self._grace)
-        stopping = asyncio.ensure_future(self._app.shutdown(grace=self._grace))
+        stopping = spawn(self._app.shutdown(grace=self._grace))
         await self._until_told_again(stopping, within=self._grace + _LAST_WORDS)
         if self._is_told_again.is_set():
             log.warning("Stopping at once: what runs is interrupted, and given back.")
@@ -204,7 +205,7 @@ class Worker:
             log.error("The app stopped with an error: %s: %s", type(error).__name__, error, exc_info=error)
 
     async def _until_told_again(self, doing: asyncio.Future[None], *, within: float | None = None) -> None:
-        again: asyncio.Future[Any] = asyncio.ensure_future(self._is_told_again.wait())
+        again: asyncio.Future[Any] = spawn(self._is_told_again.wait())
         await asyncio.wait([doing, again], timeout=within, return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
 

@@ -17,6 +17,7 @@ from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.exchange import Exchange
 from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
+from jobify.engine.returns import Returns
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
 from jobify.engine.verdict import attempt_record, outcome_of, park_settlement, settlement_of, skip_settlement
@@ -26,6 +27,7 @@ from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
+from jobify.spawn import spawn
 from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
 from jobify.tracebacks import own_traceback
 from jobify.types import UNSET, Microseconds
@@ -48,6 +50,7 @@ class Completer:
         self, *, teller: Teller, roster: Roster, exchange: Exchange, config: JobifyConfiguration, clock: Clock
     ) -> None:
         self._teller = teller
+        self.returns = Returns(exchange, clock)
         self._roster = roster
         self._exchange = exchange
         self._retention = config.limits.retention
@@ -97,17 +100,17 @@ class Completer:
             return Failed(problem)
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
-        """An attempt has ended. Its slot is free at once, unless its thread goes on."""
+        """An attempt has ended. Its slot is free at once, unless its thread goes on. Never raises."""
         self._note()
         if attempt.call is not None and attempt.call.is_running:
             is_tried_again = isinstance(outcome, RetryAt | Released) or attempt.run is not None or attempt.is_replaced
             overrun = self._overrun(attempt, attempt.call, outcome, is_tried_again=is_tried_again)
-            task = asyncio.get_running_loop().create_task(overrun)
+            task = spawn(overrun)
             self._roster.overruns[task] = attempt if is_tried_again else None
             task.add_done_callback(self._roster.overruns.pop)
         else:
             attempt.lane.release()
-            self._settle(attempt, outcome, now)
+            self._settle_surely(attempt, outcome, now)
 
     async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
         """The attempt is over, its function is not: a thread cannot be stopped. It keeps its slot until it returns.
@@ -117,14 +120,14 @@ class Completer:
         if attempt.endpoint.run_mode is RunMode.THREAD:  # a child process is just being killed
             log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
         if not is_tried_again:
-            self._settle(attempt, outcome, self._clock.now())
+            self._settle_surely(attempt, outcome, self._clock.now())
         elif attempt.endpoint.run_mode is RunMode.THREAD and isinstance(outcome, RetryAt | TimedOut):
             await self._mark(attempt, outcome)
         await call.ended()
         attempt.lane.release()
         if is_tried_again:
             outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
-            self._settle(attempt, outcome, self._clock.now())
+            self._settle_surely(attempt, outcome, self._clock.now())
 
     async def _mark(self, attempt: Attempt, outcome: Outcome) -> None:
         """Note at once how the attempt ended: its thread may take long to return, and users look at the history."""
@@ -153,6 +156,18 @@ class Completer:
         settlement = park_settlement(attempt, claim, reason, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
 
+    def _settle_surely(
+        self, attempt: Attempt, outcome: Outcome, now: Microseconds, pause: float = _FIRST_PAUSE
+    ) -> None:
+        """:meth:`_settle`, again and again until it succeeds: an outcome is not lost to an error on the way."""
+        try:
+            self._settle(attempt, outcome, now)
+        except Exception as error:  # no memory, or a defect
+            log.error("The outcome of job %s is not written yet: %r", attempt.id, error)
+            self._stuck[id(attempt)] = (attempt, error)
+            longer = min(pause * 2, _LONGEST_PAUSE)
+            asyncio.get_running_loop().call_later(pause, self._settle_surely, attempt, outcome, now, longer)
+
     def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         if attempt.voice is not None and self._waits_for(attempt, attempt.voice, outcome, now):
             return
@@ -169,7 +184,7 @@ class Completer:
 
     def _waits_for(self, attempt: Attempt, voice: Voice, outcome: Outcome, now: Microseconds) -> bool:
         """Whether what the attempt has reported is still to be stored; the outcome follows it."""
-        is_waiting = voice.finish(partial(self._settle, attempt, outcome, now))
+        is_waiting = voice.finish(partial(self._settle_surely, attempt, outcome, now))
         if is_waiting:
             self._stuck[id(attempt)] = (attempt, StorageUnavailableError("What it has reported is not stored yet."))
         else:
@@ -181,9 +196,9 @@ class Completer:
             return None, None
         try:
             return attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type), None
-        except PayloadError as error:
-            log.warning("The result of job %s is not stored: %s", attempt.id, error)
-            return None, str(error)
+        except Exception as error:  # PayloadError; and whatever a user's serializer or its values make of it
+            log.warning("The result of job %s is not stored: %s", attempt.id, shown(error))
+            return None, str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {shown(error)}"
 
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
         is_plain = type(outcome) is Succeeded and attempt.origin == attempt.backend.owner
@@ -199,7 +214,7 @@ class Completer:
             if not self._has_given_up:
                 self._retry(attempt, outcome, settlement, pause, answer)
         elif answer:
-            self._teller.tell(attempt, outcome, settlement)
+            self._tell(attempt, outcome, settlement)
             self._exchange.settled(attempt, settlement)
             if answer is _CASCADED:
                 self._exchange.look()
@@ -213,6 +228,14 @@ class Completer:
         self._teller.leave(attempt)
         self._forget(attempt)
         self._exchange.look()
+
+    def _tell(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
+        try:
+            self._teller.tell(attempt, outcome, settlement)
+        except Exception as error:  # no memory, or a defect: the watcher reads from the row what it could not be told
+            log.error("The handle of job %s could not be told how it ended: %r", attempt.id, error)
+            self._teller.leave_to_watcher(attempt)
+            self._exchange.look()
 
     def _retry(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, error: Exception

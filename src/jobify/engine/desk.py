@@ -19,6 +19,7 @@ from jobify.exceptions import ApplicationStateError
 from jobify.job import Job
 from jobify.records import CancelResult
 from jobify.settings import JobifyConfiguration
+from jobify.spawn import spawn
 from jobify.status import JobStatus
 
 __all__ = ("Desk",)
@@ -110,7 +111,7 @@ class Desk:
 
     async def _cancel_surely(self, job: Job[Any], interrupt: bool) -> bool:
         """:meth:`_cancel_stored`, to its end: should the caller be cancelled, row and handle still agree."""
-        cancelling = asyncio.ensure_future(self._cancel_stored(job, interrupt))
+        cancelling = spawn(self._cancel_stored(job, interrupt))
         self._errands.add(cancelling)
         cancelling.add_done_callback(self._errands.discard)
         return await asyncio.shield(cancelling)

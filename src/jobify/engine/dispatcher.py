@@ -9,8 +9,9 @@ due, so the dispatcher holds a single time, however many jobs wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from jobify.clock import SECOND, Clock, seconds
 from jobify.engine.backend import Backend
@@ -19,6 +20,7 @@ from jobify.engine.service import Service
 from jobify.options import RunMode
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.registry import Endpoint
+from jobify.spawn import spawn
 from jobify.types import Microseconds
 
 __all__ = ("Dispatcher",)
@@ -38,6 +40,7 @@ _LOOK_AGAIN = 5.0
 that."""
 
 Admit = Callable[[Backend, Claim, LaneSlots], None]
+GiveBack = Callable[[Backend, Claim, BaseException], None]
 
 
 class Dispatcher(Service):
@@ -46,12 +49,20 @@ class Dispatcher(Service):
     _LONGEST_PAUSE = 1.0
 
     def __init__(
-        self, backend: Backend, lanes: Lanes, endpoints: Sequence[Endpoint], admit: Admit, clock: Clock
+        self,
+        backend: Backend,
+        lanes: Lanes,
+        endpoints: Sequence[Endpoint],
+        *,
+        admit: Admit,
+        give_back: GiveBack,
+        clock: Clock,
     ) -> None:
         super().__init__()
         self._backend = backend
         self._lanes = lanes
         self._admit = admit
+        self._give_back = give_back
         self._clock = clock
         self._tasks = {
             mode: tuple(endpoint.name for endpoint in endpoints if endpoint.lane is mode) for mode in RunMode
@@ -61,6 +72,8 @@ class Dispatcher(Service):
         self._bell = asyncio.Event()
         self._is_wanted = True
         self._next_due_at: Microseconds | None = None
+        self._asking: asyncio.Future[Claimed] | None = None
+        """A claim that is not answered yet."""
 
     # -- what others tell it -------------------------------------------------------------------------------------------
 
@@ -96,33 +109,51 @@ class Dispatcher(Service):
         reserved = self._reserve()
         if not reserved:
             return False
-        # Whoever stops the dispatcher waits for the answer: what was claimed must not be lost sight of.
-        asking = asyncio.ensure_future(self._ask(reserved))
         try:
-            await asyncio.wait([asking])
-        finally:
-            if not asking.done():
-                await asyncio.wait([asking])
-            claimed = self._take(asking, reserved)
-        return claimed.has_more
+            self._asking = asking = self._ask(reserved)
+        except BaseException:
+            _release(reserved)
+            raise
+        # The answer is acted upon by a callback: whatever becomes of this task, no claim and no slot is lost.
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        asking.add_done_callback(partial(self._on_claimed, reserved, answered))
+        return await answered
 
-    def _take(self, asked: asyncio.Future[Claimed], reserved: list[tuple[LaneSlots, int]]) -> Claimed:
-        """Act on the answer to a claim; its error, if it is one, once the slots are given back."""
-        error = asked.exception()
-        if error is not None:
-            for slots, limit in reserved:
-                slots.release(limit)
-            raise error
+    async def stop(self) -> None:
+        """End, and return when the last claim is answered, too."""
+        await super().stop()
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+
+    def _on_claimed(
+        self, reserved: list[tuple[LaneSlots, int]], answered: asyncio.Future[bool], asked: asyncio.Future[Claimed]
+    ) -> None:
+        self._asking = None
+        try:
+            has_more = self._take(asked, reserved)
+        except Exception as error:
+            if not answered.done():
+                answered.set_exception(error)
+        else:
+            if not answered.done():
+                answered.set_result(has_more)
+
+    def _take(self, asked: asyncio.Future[Claimed], reserved: list[tuple[LaneSlots, int]]) -> bool:
+        """Act on the answer to a claim: whether to claim again at once. Raises its error, when the slots are free."""
+        if asked.cancelled() or asked.exception() is not None:
+            _release(reserved)
+            return asked.cancelled() or asked.result().has_more  # result() raises what went wrong
         claimed = asked.result()
         if claimed.next_due_at is not None:
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
         self._start(claimed.claims, reserved)
-        return claimed
+        return claimed.has_more
 
-    def _ask(self, reserved: list[tuple[LaneSlots, int]]) -> Awaitable[Claimed]:
+    def _ask(self, reserved: list[tuple[LaneSlots, int]]) -> asyncio.Future[Claimed]:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
         request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, seconds(_LOOKAHEAD))
-        return self._backend.gate.claim(request, now=self._clock.now())
+        asked = self._backend.gate.claim(request, now=self._clock.now())
+        return asked if isinstance(asked, asyncio.Future) else spawn(asked)
 
     def _reserve(self) -> list[tuple[LaneSlots, int]]:
         """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile. A
@@ -140,7 +171,10 @@ class Dispatcher(Service):
     def _start(self, claims: Sequence[Claim], reserved: list[tuple[LaneSlots, int]]) -> None:
         left = {slots.mode: limit for slots, limit in reserved}
         for claim in claims:
-            mode = self._mode_of[claim.task]
+            mode = self._mode_of.get(claim.task)
+            if mode is None:
+                self._give_back(self._backend, claim, LookupError(f"this app has no task {claim.task!r}"))
+                continue
             left[mode] -= 1
             self._admit(self._backend, claim, self._lanes[mode])
         for slots, _ in reserved:
@@ -162,3 +196,8 @@ class Dispatcher(Service):
             with suppress(TimeoutError):
                 async with asyncio.timeout(left if self._next_due_at is None else min(left, _RECHECK)):
                     await self._bell.wait()
+
+
+def _release(reserved: list[tuple[LaneSlots, int]]) -> None:
+    for slots, limit in reserved:
+        slots.release(limit)

@@ -18,7 +18,7 @@ from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, PayloadError
 from jobify.identifiers import text_ids
 from jobify.job import Job
-from jobify.records import NewJob
+from jobify.records import Claim, NewJob
 from jobify.registry import Endpoint, Registry
 from jobify.schedule import Order
 from jobify.status import JobStatus
@@ -103,6 +103,14 @@ class Draft(Struct, eq=False, gc=False):
         except PayloadError as error:
             raise not_stored(self.endpoint, error) from error
 
+    def claim(self) -> Claim:
+        """The claim of a job that was claimed at birth."""
+        row = self.row()
+        return Claim(
+            row.id, row.task, row.queue, row.priority, row.due_at, row.created_at, row.payload, None, None, row.options,
+            row.origin, 1, 1, 0, 0, 0, None,
+        )  # fmt: skip
+
     def attempt(self, lane: LaneSlots) -> Attempt:
         """The first attempt of a job that was claimed at birth."""
         return Attempt(
@@ -119,7 +127,10 @@ class Draft(Struct, eq=False, gc=False):
         )
 
     def __call__(self, answer: bool | Exception) -> None:
-        error = self.taker.act(self, answer)
+        try:
+            error = self.taker.act(self, answer)
+        except Exception as problem:  # it must not, and its caller must have an answer
+            error = problem
         submission, self.submission = self.submission, None
         if submission is None or submission.done():
             return  # its caller was cancelled, and the job is stored all the same

@@ -63,6 +63,7 @@ from jobify.registry import Endpoint, Registry
 from jobify.runners.base import Call, Runner
 from jobify.schedule import Order, Scheduler
 from jobify.settings import JobifyConfiguration
+from jobify.spawn import spawn
 from jobify.status import ENDED, JobStatus
 
 __all__ = ("Engine",)
@@ -110,12 +111,11 @@ class Engine:
         self._executor = executor = Executor(
             registry, runners, roster, completer, contexts, clock=clock, is_torn_down=self._is_torn_down
         )
-        start, start_when_due = executor.launch, executor.launch_when_due
         drafts = Drafts(registry, backends, handles, rules, clock=clock, uuid_generator=config.uuid_generator)
         waiting = Waiting(registry, handles, roster, exchange)
-        self._intake = Intake(drafts, backends, handles, lanes, waiting, config=config, launch=start)
+        self._intake = Intake(drafts, backends, handles, lanes, waiting, config=config, executor=executor)
         self._admission = Admission(
-            registry, handles, rules, completer, is_unwanted=desk.is_unwanted, launch=start_when_due, clock=clock
+            registry, handles, rules, completer, is_unwanted=desk.is_unwanted, executor=executor, clock=clock
         )
         self.overview = Overview(registry, self._opened, roster, handles)
 
@@ -177,7 +177,14 @@ class Engine:
         exchange, clock, limits = self._exchange, self._clock, self._config.limits
         watcher = Watcher(backend, self._handles, self._registry, partial(self._is_hidden, backend), clock)
         obedience = Obedience(backend, self._roster)
-        dispatcher = Dispatcher(backend, self._lanes, self._served_by(backend), self._admission.admit, clock)
+        dispatcher = Dispatcher(
+            backend,
+            self._lanes,
+            self._served_by(backend),
+            admit=self._admission.admit,
+            give_back=self._executor.give_back,
+            clock=clock,
+        )
         exchange.watchers.append(watcher)
         exchange.obediences.append(obedience)
         exchange.dispatchers[backend] = dispatcher
@@ -200,7 +207,7 @@ class Engine:
         What they push meanwhile is stored and runs at the next start. Threads cannot be interrupted: they are waited
         for. A caller that is cancelled grants no more grace, and still waits; cancelled once more, it does not.
         """
-        draining = asyncio.ensure_future(self._drain(grace))
+        draining = spawn(self._drain(grace))
         try:
             await asyncio.shield(draining)
         except asyncio.CancelledError:
@@ -224,7 +231,7 @@ class Engine:
                 job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=self._is_stored(job.id)))
 
     async def _grant(self, grace: float) -> None:
-        ends = [asyncio.ensure_future(self._executor.idle()), asyncio.ensure_future(self._is_hurried.wait())]
+        ends: list[asyncio.Task[Any]] = [spawn(self._executor.idle()), spawn(self._is_hurried.wait())]
         await asyncio.wait(ends, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()

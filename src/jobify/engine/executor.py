@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from functools import partial
 from typing import Any
 
-from jobify.clock import Clock
+from jobify.clock import SECOND, Clock
 from jobify.current import RUNNING
 from jobify.engine.alarm import Alarm
 from jobify.engine.attempt import Attempt, Interruption
+from jobify.engine.backend import Backend
 from jobify.engine.completer import Completer
 from jobify.engine.contexts import Contexts
 from jobify.engine.inputs import fetch_inputs
@@ -27,10 +29,11 @@ from jobify.engine.roster import Roster
 from jobify.exceptions import PayloadError
 from jobify.joboptions import Inputs, read_options
 from jobify.options import RunMode
+from jobify.records import Claim
 from jobify.registry import Registry
 from jobify.runners.badge import badge_of
 from jobify.runners.base import Call, Runner, contained
-from jobify.status import JobStatus
+from jobify.status import Failed, JobStatus
 from jobify.types import UNSET
 
 __all__ = ("Executor",)
@@ -62,18 +65,38 @@ class Executor:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._alarm = Alarm(clock)
-        self._make_task = _task_maker(asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._make_task = _task_maker(self._loop)
+        self._is_factory_reported = False
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
         await self._is_idle.wait()
 
     def launch(self, attempt: Attempt) -> None:
-        """Start an attempt whose claim and slot are held. Returns at once."""
+        """Start an attempt whose claim and slot are held. Returns at once, and never raises."""
         self._attempts[attempt.id] = attempt
         if self._is_idle.is_set():
             self._is_idle.clear()
-        attempt.task = self._make_task(self._carry(attempt), context=attempt.context)
+        carrying = self._carry(attempt)
+        try:
+            attempt.task = self._make_task(carrying, context=attempt.context)
+        except Exception as error:
+            carrying.close()
+            self._launch_directly(attempt, error)
+
+    def _launch_directly(self, attempt: Attempt, error: Exception) -> None:
+        """Start an attempt for which the task factory of the event loop has made no task, because of ``error``."""
+        if attempt.has_begun:
+            return  # the factory has run it, and then failed
+        if not self._is_factory_reported:
+            self._is_factory_reported = True
+            log.warning("The task factory of the event loop fails; jobs run without it: %r", error)
+        try:
+            attempt.task = asyncio.Task(self._carry(attempt), loop=self._loop, context=attempt.context)
+        except Exception as problem:  # no memory for it
+            self._leave(attempt)
+            self._completer.complete(attempt, Failed(problem), self._clock.now())
 
     def launch_when_due(self, attempt: Attempt) -> None:
         """:meth:`launch`, at the due time of a job that was claimed a little ahead of it.
@@ -85,7 +108,15 @@ class Executor:
             return
         self._attempts[attempt.id] = attempt
         self._is_idle.clear()
-        self._alarm.call_at(attempt.due_at, partial(self.launch, attempt))
+        start = partial(self.launch, attempt)
+        try:
+            self._alarm.call_at(attempt.due_at, start)
+        except Exception:  # the system has no timer left; the loop's own is a millisecond late
+            self._loop.call_later(max(0.0, (attempt.due_at - self._clock.now()) / SECOND), start)
+
+    def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+        """See :meth:`jobify.engine.returns.Returns.give_back`."""
+        self._completer.returns.give_back(backend, claim, error)
 
     def close(self) -> None:
         """No attempt is going to start any more."""
@@ -111,11 +142,15 @@ class Executor:
         outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
         RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
+        self._leave(attempt)
+        self._completer.complete(attempt, outcome, now)
+
+    def _leave(self, attempt: Attempt) -> None:
+        """The attempt is over."""
         del self._attempts[attempt.id]
         attempt.task = None  # of no more use; without it a job in flight is four objects fewer
         if not self._attempts:
             self._is_idle.set()
-        self._completer.complete(attempt, outcome, now)
 
     def _perform(self, attempt: Attempt) -> Awaitable[Any]:
         """The attempt as something to await, with as little around the function as it needs."""
@@ -175,7 +210,7 @@ def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[A
     """``loop.create_task``, or where no factory has a say in it, the same without its ceremony: a third of its
     price."""
     if loop.get_task_factory() is not None:
-        return loop.create_task
+        return partial(_through_factory, loop)
     return partial(asyncio.Task, loop=loop, name="jobify job")
 
 
@@ -185,6 +220,18 @@ def _is_interruption(error: BaseException) -> bool:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
     return isinstance(error, GeneratorExit)
+
+
+def _through_factory(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], *, context: Context | None
+) -> asyncio.Task[None]:
+    """A task in a copy of ``context``. A factory from before Python 3.11 takes no context, so it is called inside
+    one."""
+    create = loop.create_task
+    task = create(coroutine) if context is None else context.copy().run(create, coroutine)
+    if not hasattr(task, "cancel"):
+        raise TypeError(f"it has made {task!r}, which is no task")
+    return task
 
 
 def _restored(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -7,7 +7,8 @@ gate belongs to the event loop that has started it. Answers come on that loop; c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from jobify.engine.lines import Answer
@@ -59,7 +60,9 @@ class Gate(Protocol):
         """Ask for :meth:`Storage.report` of what one job has to say: all of it is written, or none."""
         ...
 
-    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Awaitable[Claimed]:
+    def claim(
+        self, request: ClaimRequest, *, now: Microseconds
+    ) -> asyncio.Future[Claimed] | Coroutine[Any, Any, Claimed]:
         """:meth:`Storage.claim`."""
         ...
 

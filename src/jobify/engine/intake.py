@@ -10,17 +10,18 @@ already be on disk, and a job that is claimed must have somebody who runs it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import Any, cast
 
 from jobify.context import OuterContext
-from jobify.engine.attempt import Attempt, Interruption
+from jobify.engine.attempt import Interruption
 from jobify.engine.backend import Backend, Backends
 from jobify.engine.draft import Draft, Drafts
+from jobify.engine.executor import Executor
 from jobify.engine.handles import Handles
-from jobify.engine.lanes import Lanes, LaneSlots
+from jobify.engine.lanes import Lanes
 from jobify.engine.placing import options_with_origin, standing
 from jobify.engine.submission import Submission
 from jobify.engine.waiting import Waiting
@@ -30,6 +31,7 @@ from jobify.outer import OuterCall, run_outer
 from jobify.records import JobRecord, NewJob
 from jobify.schedule import Order, refused
 from jobify.settings import JobifyConfiguration
+from jobify.spawn import spawn
 from jobify.status import ENDED, JobStatus
 
 __all__ = ("Intake",)
@@ -47,7 +49,7 @@ class Intake:
         waiting: Waiting,
         *,
         config: JobifyConfiguration,
-        launch: Callable[[Attempt], None],
+        executor: Executor,
     ) -> None:
         self._drafts = drafts
         self._backends = backends
@@ -55,7 +57,7 @@ class Intake:
         self._lanes = lanes
         self._waiting = waiting
         self._config = config
-        self._launch = launch
+        self._executor = executor
         self._loop = asyncio.get_running_loop()
         self.is_draining = False
         """Store what is asked for, start nothing."""
@@ -126,20 +128,18 @@ class Intake:
             queues = draft.backend.queues
             if (queues.is_plain or queues.is_open(draft.endpoint.queue)) and lane.take():
                 draft.lane, draft.context = lane, context
-                if draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args)):
-                    self._detach(draft, lane)
         self._under_way += 1
-        draft.submission = submission = Submission(loop=self._loop)
-        draft.backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
-        return cast("Coroutine[Any, Any, Job[Any]]", submission)  # it is one by its methods, not by its class
-
-    @staticmethod
-    def _detach(draft: Draft, lane: LaneSlots) -> None:
         try:
-            draft.detach()
-        except PayloadError:
-            lane.release()
+            if draft.lane is not None and (draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args))):
+                draft.detach()
+            draft.submission = submission = Submission(loop=self._loop)
+            draft.backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
+        except BaseException:  # nothing was stored
+            self._answered()
+            if draft.lane is not None:
+                draft.lane.release()
             raise
+        return cast("Coroutine[Any, Any, Job[Any]]", submission)  # it is one by its methods, not by its class
 
     def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
         """Act on the answer to an insert; the error that its caller is to get, if it failed."""
@@ -149,13 +149,19 @@ class Intake:
                 draft.lane.release()
             return DuplicateJobError(draft.job.id) if answer is False else answer
         draft.job.status = JobStatus.SCHEDULED
-        if draft.lane is not None:
-            attempt = draft.attempt(draft.lane)
-            if self.is_draining:  # it was asked for before: it is given back unbegun, and runs at the next start
-                attempt.interruption = Interruption.SHUTDOWN
-            self._launch(attempt)
-        else:
+        if draft.lane is None:
             self._waiting.add(draft)
+            return None
+        try:
+            attempt = draft.attempt(draft.lane)
+        except Exception as error:  # it is stored, and runs when it is claimed once more
+            draft.lane.release()
+            self._executor.give_back(draft.backend, draft.claim(), error)
+            self._handles.add(draft.job)
+            return None
+        if self.is_draining:  # it was asked for before: it is given back unbegun, and runs at the next start
+            attempt.interruption = Interruption.SHUTDOWN
+        self._executor.launch(attempt)
         return None
 
     def _answered(self) -> None:
@@ -167,7 +173,7 @@ class Intake:
 
     async def _replace_surely(self, draft: Draft, order: Order) -> Job[Any]:
         """:meth:`_replace`, to its end: a caller that is cancelled on the way leaves nothing half-done."""
-        placing = asyncio.get_running_loop().create_task(self._replace(draft, order))
+        placing = spawn(self._replace(draft, order))
         self._placings.add(placing)
         placing.add_done_callback(self._placings.discard)
         placing.add_done_callback(_look_at_error)

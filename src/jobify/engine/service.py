@@ -7,6 +7,8 @@ import logging
 import os
 from abc import ABC, abstractmethod
 
+from jobify.spawn import spawn
+
 __all__ = ("Periodic", "Service", "until_next")
 
 log = logging.getLogger("jobify.engine")
@@ -36,7 +38,7 @@ class Service(ABC):
     async def start(self) -> None:
         """Begin in the running event loop."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._keep_running(), name=type(self).__name__)
+            self._task = spawn(self._keep_running(), name=type(self).__name__)
 
     async def stop(self) -> None:
         """End, and return when it has ended."""

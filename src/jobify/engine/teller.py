@@ -41,6 +41,11 @@ class Teller:
             job.move(settlement.due_at, status)
             self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
 
+    def leave_to_watcher(self, attempt: Attempt) -> None:
+        """The row says how the job ended: the handle, if there is one, learns of it from there."""
+        if attempt.job is not None:
+            self._handles.add(attempt.job)
+
     def leave(self, attempt: Attempt) -> None:
         """The job was taken from this process: others know how it goes on, if there are any."""
         if attempt.job is not None and attempt.backend.storage.is_shared:

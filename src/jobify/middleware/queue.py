@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from jobify.context import JobContext
 from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.middleware.base import BaseMiddleware, CallNext
+from jobify.spawn import spawn
 from jobify.status import JobStatus
 
 __all__ = ("Item", "JobifyQueue", "QueueMiddleware")
@@ -113,7 +114,7 @@ class QueueMiddleware(BaseMiddleware):
         if self._has_served:
             self.queue = _fresh(self.queue)
         self._has_served = True
-        self._workers = [asyncio.create_task(self._work()) for _ in range(self.workers)]
+        self._workers = [spawn(self._work()) for _ in range(self.workers)]
 
     async def shutdown(self) -> None:
         """Stop the workers. No job is in the queue any more: the app has waited for all, or taken them back."""

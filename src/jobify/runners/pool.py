@@ -23,6 +23,7 @@ from typing import Final
 
 from jobify.exceptions import ApplicationStateError, ProcessStartError
 from jobify.runners.childprocess import ChildProcess
+from jobify.spawn import spawn
 
 __all__ = ("ChildPool",)
 
@@ -119,7 +120,7 @@ class ChildPool:
             return
         self._children.add(child)
         child.dead.add_done_callback(lambda _: self._on_death(child))
-        start = asyncio.create_task(child.prepare(module))
+        start = spawn(child.prepare(module))
         self._starts.add(start)
         start.add_done_callback(lambda _: self._on_start(child, start))
 

@@ -1,0 +1,76 @@
+"""Claims that no attempt was made of: back to the storage, uncounted, due a little later.
+
+Between a claim and its attempt the code is short and should not fail. If it does all the same (no memory, a defect),
+the row must not stay claimed by a process that does not run it. The row alone says what to write: how far the job was
+before the claim. The write is tried again while the storage does not take it; at a shutdown the storage takes back
+whatever this process still holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any, Final
+
+from jobify.clock import Clock, seconds
+from jobify.engine.backend import Backend
+from jobify.engine.exchange import Exchange
+from jobify.exceptions import shown
+from jobify.records import Claim, Settled, Settlement
+from jobify.status import Event, JobStatus, after
+
+__all__ = ("Returns",)
+
+log = logging.getLogger("jobify.engine")
+
+_DUE_IN: Final = 1.0
+"""Seconds until a returned job is due again: long enough that a defect does not keep the process busy."""
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 5.0
+_RELEASED: Final = after(JobStatus.RUNNING, Event.RELEASED).value
+
+
+class Returns:
+    """Returns claims that could not begin."""
+
+    def __init__(self, exchange: Exchange, clock: Clock) -> None:
+        self._exchange = exchange
+        self._clock = clock
+
+    def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+        """Return ``claim``, whose attempt could not be made because of ``error``. Never raises; frees no slot."""
+        log.error("Job %s (%s) cannot begin and is returned to the storage: %r", claim.id, claim.task, error)
+        due_at = self._clock.now() + seconds(_DUE_IN)
+        settlement = Settlement(
+            status=_RELEASED,
+            ready=False,
+            due_at=due_at,
+            offset_at=claim.due_at if claim.rule is not None and claim.offset_at is None else claim.offset_at,
+            attempt=max(0, claim.attempt - 1),
+            run_count=claim.run_count,
+            failure_count=claim.failure_count,
+            result=None,
+            error=f"could not begin: {type(error).__name__}: {shown(error)}",
+            finished_at=None,
+            delete_at=None,
+            is_dead=False,
+            is_lost=False,
+            id=claim.id,
+            owner=backend.owner,
+            fence=claim.fence,
+        )
+        self._write(backend, settlement, _FIRST_PAUSE)
+
+    def _write(self, backend: Backend, settlement: Settlement, pause: float) -> None:
+        try:
+            backend.gate.settle(settlement, partial(self._on_answer, backend, settlement, pause), news=None)
+        except Exception as error:
+            self._on_answer(backend, settlement, pause, error)
+
+    def _on_answer(self, backend: Backend, settlement: Settlement, pause: float, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            longer = min(pause * 2, _LONGEST_PAUSE)
+            asyncio.get_running_loop().call_later(pause, self._write, backend, settlement, longer)
+        elif answer is not Settled.REFUSED:
+            self._exchange.expect(backend, settlement.due_at)
