@@ -334,6 +334,8 @@ class Recovered(NamedTuple):
     """scheduled: it (or its replacement) runs again. failed: it took ``max_crashes``
     processes down. cancelled: somebody had asked for it."""
     origin: int | None
+    is_crash: bool = True
+    """False: its owner had left before (``Storage.leave``); no attempt and no crash were counted."""
 
 
 class OwnerRole(StrEnum):

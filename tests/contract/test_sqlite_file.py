@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,9 @@ from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job, line
 
 
 def _objects(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
-    return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
+    """All objects, without comments and spaces: a column that ALTER TABLE has added has none of them in the schema."""
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
+    return [(*names, re.sub(r"\s+", "", re.sub("--.*", "", sql or ""))) for *names, sql in found]
 
 
 def _open(path: Path, **options: Any) -> SQLiteStorage:

@@ -16,7 +16,7 @@ from jobify.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import bell, locks
 from jobify.storage.sqlite.bell import Address, DatagramBell
-from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.storage.sqlite.locks import LockState, OwnerLocks
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, job, one
 
 
@@ -36,13 +36,14 @@ def pair(tmp_path: Path) -> Iterator[tuple[SQLiteStorage, SQLiteStorage]]:
 def test_a_lock_is_held_until_it_is_given_back(tmp_path: Path) -> None:
     ours, view = OwnerLocks(str(tmp_path / "owners")), OwnerLocks(str(tmp_path / "owners"))
     first, second = ours.hold(), ours.hold()
+    files = {name: ours.file_of(name) for name in (first, second)}
     assert first != second
-    assert [locks.is_held(name) for locks in (ours, view) for name in (first, second)] == [True] * 4
+    assert [locks.state(name, files[name]) for locks in (ours, view) for name in files] == [LockState.HELD] * 4
     ours.release(first)
-    assert [view.is_held(name) for name in (first, second)] == [False, True]
+    assert [view.state(name, files[name]) for name in files] == [LockState.UNKNOWN, LockState.HELD]
     assert sorted(os.listdir(tmp_path / "owners")) == [f"{second}.lock"]
-    ours.leave_behind()
-    assert view.is_held(second) is False
+    ours.release_all()
+    assert view.state(second, files[second]) is LockState.FREE
     assert sorted(os.listdir(tmp_path / "owners")) == [f"{second}.lock"]
     view.release(second)
     view.release(second)
@@ -52,14 +53,15 @@ def test_a_lock_is_held_until_it_is_given_back(tmp_path: Path) -> None:
 def test_asking_does_not_disturb_others_who_ask(tmp_path: Path) -> None:
     ours = OwnerLocks(str(tmp_path))
     name = ours.hold()
-    ours.leave_behind()
+    file = ours.file_of(name)
+    ours.release_all()
     assert locks.fcntl is not None
     with (tmp_path / f"{name}.lock").open() as asking:
         locks.fcntl.flock(asking, locks.fcntl.LOCK_SH | locks.fcntl.LOCK_NB)
-        assert OwnerLocks(str(tmp_path)).is_held(name) is False
+        assert OwnerLocks(str(tmp_path)).state(name, file) is LockState.FREE
 
 
-def test_who_cannot_be_asked_about_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_cannot_be_asked_about_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = OwnerLocks(str(tmp_path))
     name = ours.hold()
 
@@ -67,7 +69,7 @@ def test_who_cannot_be_asked_about_lives(tmp_path: Path, monkeypatch: pytest.Mon
         raise PermissionError
 
     monkeypatch.setattr(os, "open", refuse)
-    assert OwnerLocks(str(tmp_path)).is_held(name) is True
+    assert OwnerLocks(str(tmp_path)).state(name, ours.file_of(name)) is LockState.UNKNOWN
     monkeypatch.undo()
     ours.release(name)
 
@@ -85,10 +87,11 @@ def test_without_fcntl_an_open_file_is_the_lock(tmp_path: Path, monkeypatch: pyt
         remove(path)
 
     monkeypatch.setattr(os, "remove", refuse)
-    assert view.is_held(name) is True
-    ours.leave_behind()
-    assert view.is_held(name) is False
-    assert view.is_held(name) is False
+    assert view.state(name, None) is LockState.HELD
+    assert ours.is_intact(name)
+    ours.release_all()
+    assert view.state(name, None) is LockState.FREE
+    assert view.state(name, None) is LockState.FREE
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
@@ -112,17 +115,6 @@ def test_an_owner_that_cannot_be_written_leaves_no_lock(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_an_owner_whose_lock_file_is_gone_is_dead(pair: tuple[SQLiteStorage, SQLiteStorage], tmp_path: Path) -> None:
-    """As after a database was copied to another place."""
-    storage, other = pair
-    dead = other.register(PROFILE, now=NOW)
-    storage.insert([born("a", dead)])
-    for file in (tmp_path / "jobs.db-owners").iterdir():
-        file.unlink()
-    assert [job.id for job in storage.recover(now=NOW, max_crashes=3, delete_at=None)] == ["a"]
-    assert storage.owners() == []
-
-
 def test_recovery_clears_away_the_files_of_the_dead(pair: tuple[SQLiteStorage, SQLiteStorage], tmp_path: Path) -> None:
     storage, other = pair
     ours, _ = storage.register(PROFILE, now=NOW), other.register(PROFILE, now=NOW)
@@ -133,17 +125,17 @@ def test_recovery_clears_away_the_files_of_the_dead(pair: tuple[SQLiteStorage, S
     assert os.listdir(tmp_path / "jobs.db-owners") == []
 
 
-def test_who_was_taken_for_dead_goes_on(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
-    """Somebody removes the lock files of a living process. What it claims afterwards must not belong to nobody."""
+def test_an_owner_that_was_taken_for_dead_goes_on(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+    """Its row was deleted. What it claims afterwards must not belong to nobody."""
     taken, other = pair
-    owner = taken.register(PROFILE, now=NOW)
+    profile = OwnerProfile(OwnerRole.CLIENT, ("a", "ü"), ("b", '"'), 7)
+    owner = taken.register(profile, now=NOW)
     taken.insert([born("before", owner)])
-    for file in Path(f"{taken.database}-owners").iterdir():
-        file.unlink()
-    assert [found.id for found in other.recover(now=NOW, max_crashes=3, delete_at=None)] == ["before"]
+    other.retire(owner)
     taken.insert([born("after", owner)])
-    assert taken.recover(now=NOW, max_crashes=3, delete_at=None) == []
-    assert [(found.id, found.is_alive) for found in other.owners()] == [(owner, True)]
+    assert taken.recover(now=NOW + 9, max_crashes=3, delete_at=None) == []
+    assert [(found.id, found.is_alive, found.seen_at) for found in other.owners()] == [(owner, True, NOW + 9)]
+    assert [found.profile for found in other.owners()] == [profile]
     taken.close()
     assert [found.id for found in other.recover(now=NOW, max_crashes=3, delete_at=None)] == ["after"]
     assert other.owners() == []
@@ -366,17 +358,6 @@ def test_who_cannot_be_rung_hears_of_newcomers_by_looking_again(pair: tuple[SQLi
     assert storage.owners()[0].id
     storage.close()
     ours.ring(workers=True, clients=True)
-
-
-def test_a_profile_is_kept_by_an_owner_that_was_taken_for_dead(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
-    taken, other = pair
-    profile = OwnerProfile(OwnerRole.CLIENT, ("a", "ü"), ("b", '"'), 7)
-    owner = taken.register(profile, now=NOW)
-    for file in Path(f"{taken.database}-owners").iterdir():
-        file.unlink()
-    other.recover(now=NOW, max_crashes=3, delete_at=None)
-    taken.recover(now=NOW + 9, max_crashes=3, delete_at=None)
-    assert [(found.id, found.seen_at, found.profile) for found in other.owners()] == [(owner, NOW + 9, profile)]
 
 
 def test_anything_may_come_out_of_the_socket() -> None:

@@ -1,4 +1,4 @@
-"""A process says now and then that it is there, for people who look at the list of workers."""
+"""Heartbeat of this process: for the list of workers, and the last proof of life when its lock file is gone."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import asyncio
 from jobify.clock import Clock
 from jobify.engine.backend import Backend
 from jobify.engine.service import Periodic
+from jobify.storage.base import HEARTBEAT
 
 __all__ = ("Heartbeat",)
-
-_INTERVAL = 10.0
-"""Seconds. Whether a process is alive is known from its lock; this only tells whether it still does anything."""
 
 
 class Heartbeat(Periodic):
     """Notes in the storage that this owner was seen."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
-        super().__init__(_INTERVAL)
+        super().__init__(HEARTBEAT)
         self._backend = backend
         self._clock = clock
 

@@ -58,7 +58,9 @@ class Recovery(Periodic):
         return recovered, len(storage.owners())
 
     def _report(self, job: Recovered) -> None:
-        if job.status == JobStatus.FAILED:
+        if not job.is_crash:
+            log.info("Job %s (%s) was released by a process that had left before it ended.", job.id, job.task)
+        elif job.status == JobStatus.FAILED:
             log.error("Job %s (%s) took %d processes down and failed.", job.id, job.task, self._limits.max_crashes)
         elif job.status == JobStatus.CANCELLED:
             log.warning("Job %s (%s) lost its process. It was to be cancelled, and is.", job.id, job.task)

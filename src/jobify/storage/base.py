@@ -39,9 +39,9 @@ was changed. Any other exception means that the call itself is at fault. A trans
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from jobify.records import (
     AttemptRecord,
@@ -65,7 +65,10 @@ from jobify.records import (
 )
 from jobify.types import Microseconds
 
-__all__ = ("Bell", "Storage")
+__all__ = ("HEARTBEAT", "Bell", "Storage")
+
+HEARTBEAT: Final = 10.0
+"""Seconds between two calls of ``beat`` by an owner that lives."""
 
 
 class Bell(Protocol):
@@ -146,12 +149,22 @@ class Storage(Protocol):
         ...
 
     def beat(self, owner: int, *, now: Microseconds) -> None:
-        """Note that an owner was seen. For people who look at the list; liveness does not depend on it."""
+        """Note that an owner was seen; called every :data:`HEARTBEAT` seconds. For people who look at the list, and the
+        last proof of life of an owner of which nothing else is known. A power cut may undo it."""
         ...
 
     def retire(self, owner: int) -> None:
         """Remove an owner; an unknown one is no error. Jobs it still holds are given back as ``recover`` gives them,
         but no crash is counted and no line written."""
+        ...
+
+    def leave(self, owner: int) -> Callable[[], None]:
+        """Let an owner leave while jobs of it still run in threads of this process, which nothing can stop.
+
+        It keeps what it holds, and counts as alive, until the function that is returned has been called or the process
+        is dead; both may come after ``close``. The function may be called on any thread, and more than once. From then
+        on ``recover`` gives those jobs back, with neither an attempt nor a crash counted, and a ``released`` line. For
+        an unknown owner nothing happens."""
         ...
 
     def owners(self) -> list[OwnerRecord]:
@@ -166,7 +179,10 @@ class Storage(Protocol):
         failed with that reason (and ``delete_at``; a schedule is kept) instead. A job with a pending replacement
         becomes the replacement; one whose cancel was requested ends cancelled, as its ``cancel`` said. The line is
         written in each case. When several processes recover at once, each job is taken exactly once. Costs next to
-        nothing when nobody is dead.
+        nothing when nobody is dead. What owners held that have left is given back as ``leave`` says.
+
+        An owner is dead when that is proved, never because a trace of it is missing. Each call also repairs the traces
+        of the owners that are registered here.
         """
         ...
 

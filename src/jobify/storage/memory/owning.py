@@ -13,7 +13,7 @@ from jobify.storage.memory.rows import Row
 from jobify.storage.memory.table import Table
 from jobify.types import Microseconds
 
-__all__ = ("beat", "close", "enter", "leave", "take_from_the_dead")
+__all__ = ("beat", "close", "depart", "enter", "leave", "release", "take_from_the_dead")
 
 
 def enter(table: Table, id: int, profile: OwnerProfile, now: Microseconds) -> None:
@@ -28,8 +28,20 @@ def beat(table: Table, id: int, now: Microseconds) -> None:
 
 
 def close(table: Table) -> None:
-    """Nobody who is here lives on."""
-    _keep(table, (owner._replace(is_alive=False) for owner in _all(table)))
+    """Nobody who is here lives on, except owners whose threads do."""
+    leaving = table.beside.leaving
+    _keep(table, (owner._replace(is_alive=owner.is_alive and owner.id in leaving) for owner in _all(table)))
+
+
+def depart(table: Table, id: int) -> None:
+    """An owner leaves, and keeps what it holds."""
+    if id in table.beside.owners:
+        table.beside = table.beside._replace(leaving=table.beside.leaving | {id})
+
+
+def release(table: Table, id: int) -> None:
+    """An owner that has left holds its jobs no more."""
+    _keep(table, (owner._replace(is_alive=owner.is_alive and owner.id != id) for owner in _all(table)))
 
 
 def leave(table: Table, jobs: Dependencies, id: int) -> None:
@@ -46,9 +58,14 @@ def take_from_the_dead(
     recovered = []
     for owner in [owner for owner in _all(table) if not owner.is_alive]:
         for row in table.held_by(owner.id):
-            after = _recovered(row, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            is_crash = owner.id not in table.beside.leaving
+            if is_crash:
+                after = _recovered(row, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            else:
+                after = rows.given_back(rows.released(row, now))
             jobs.keep(after)
-            recovered.append(Recovered(row.record.id, row.record.task, after.record.status, row.record.origin))
+            job = row.record
+            recovered.append(Recovered(job.id, job.task, after.record.status, job.origin, is_crash))
     _keep(table, (owner for owner in _all(table) if owner.is_alive))
     return recovered
 
@@ -65,4 +82,5 @@ def _all(table: Table) -> Iterable[OwnerRecord]:
 
 
 def _keep(table: Table, owners: Iterable[OwnerRecord]) -> None:
-    table.beside = table.beside._replace(owners={owner.id: owner for owner in owners})
+    kept = {owner.id: owner for owner in owners}
+    table.beside = table.beside._replace(owners=kept, leaving=table.beside.leaving & kept.keys())

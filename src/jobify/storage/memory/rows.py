@@ -228,21 +228,32 @@ def given_back(row: Row) -> Row:
     return _changed(row, status=SCHEDULED, ready=True, owner=None)
 
 
+def released(row: Row, now: Microseconds) -> Row:
+    """A running job whose owner has left, before it is given back: the attempt is not counted, and a line says so."""
+    job = row.record
+    line = _line(job, Event.RELEASED, None, now)
+    return _changed(told(row, (line,)), attempt=max(job.attempt - 1, 0))
+
+
 def lost(row: Row, now: Microseconds) -> Row:
     """A running job whose owner is dead, before it is given back: one crash more, and a line that says so."""
     job = row.record
-    line = AttemptRecord(
+    line = _line(job, Event.LOST, Lost().reason, now)
+    return _changed(told(row, (line,)), crashes=job.crashes + 1)
+
+
+def _line(job: JobRecord, event: Event, error: str | None, now: Microseconds) -> AttemptRecord:
+    return AttemptRecord(
         job_id=job.id,
         attempt=job.attempt,
         due_at=job.due_at,
-        outcome=Event.LOST.value,
-        error=Lost().reason,
+        outcome=event.value,
+        error=error,
         traceback=None,
         started_at=job.started_at,
         finished_at=now,
         owner=job.owner,
     )
-    return _changed(told(row, (line,)), crashes=job.crashes + 1)
 
 
 def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:

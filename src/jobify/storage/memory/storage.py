@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from jobify.records import (
     AttemptRecord,
@@ -87,6 +88,16 @@ class MemoryStorage:
     def retire(self, owner: int) -> None:
         with self._table as table:
             owning.leave(table, self._jobs, owner)
+
+    def leave(self, owner: int) -> Callable[[], None]:
+        with self._table as table:
+            owning.depart(table, owner)
+        return partial(self._release, owner)
+
+    def _release(self, owner: int) -> None:
+        with self._table as table:
+            if owner in table.beside.leaving:
+                owning.release(table, owner)
 
     def owners(self) -> list[OwnerRecord]:
         return list(self._table.committed_beside().owners.values())

@@ -49,6 +49,7 @@ class Beside(NamedTuple):
     """What there is beside rows. Never changed in place, so that a transaction need only remember the old one."""
 
     owners: Mapping[int, OwnerRecord] = {}
+    leaving: frozenset[int] = frozenset()
     paused_queues: frozenset[str] = frozenset()
 
 

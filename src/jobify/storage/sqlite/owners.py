@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jobify.exceptions import StorageUnavailableError
@@ -15,6 +16,7 @@ from jobify.storage.reasons import lost_for_good
 from jobify.storage.sqlite.bell import Address, DatagramBell
 from jobify.storage.sqlite.cascades import spread
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.pending import end_cancelled, replace_with_successors
 from jobify.storage.sqlite.rows import listed
@@ -22,6 +24,8 @@ from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.types import Microseconds
 
 __all__ = ("Owners",)
+
+log = logging.getLogger("jobify.storage")
 
 
 class _Owner(NamedTuple):
@@ -38,6 +42,8 @@ class _Owner(NamedTuple):
     concurrency: int
     lock: str
     bell: str | None
+    process: str | None
+    is_leaving: int
 
     @property
     def profile(self) -> OwnerProfile:
@@ -69,7 +75,9 @@ class Owners:
     def __init__(self, database: Database, locks: OwnerLocks) -> None:
         self._database = database
         self._locks = locks
+        self._liveness = Liveness(locks, database.path)
         self._own: dict[int, _Own] = {}
+        self._is_lock_missing = False
         self.bell: DatagramBell | None = None
 
     # -- entering and leaving ------------------------------------------------------------------------------------------
@@ -89,20 +97,25 @@ class Owners:
 
     def _enter(self, owner: int | None, profile: OwnerProfile, *, now: Microseconds) -> int:
         """Enter as ``owner``, or with a new id."""
-        address = None if self.bell is None else self.bell.address
         lock = self._hold()
         try:
-            row = (owner, socket.gethostname(), os.getpid(), now, now, *_written(profile), lock, address)
-            entered = self._database.execute(sql("register"), row).lastrowid
-            assert entered is not None
+            entered = self._write_row(owner, _Own(lock, profile), now=now)
         except BaseException:
             self._locks.release(lock)
             raise
         self._own[entered] = _Own(lock, profile)
         return entered
 
+    def _write_row(self, owner: int | None, own: _Own, *, now: Microseconds) -> int:
+        address = None if self.bell is None else self.bell.address
+        written, evidence = _written(own.profile), self._liveness.evidence(own.lock)
+        row = (owner, socket.gethostname(), os.getpid(), now, now, *written, own.lock, address, evidence)
+        entered = self._database.execute(sql("register"), row).lastrowid
+        assert entered is not None
+        return entered
+
     def beat(self, owner: int, *, now: Microseconds) -> None:
-        self._database.write(sql("beat"), (now, owner))
+        self._database.write_unflushed(sql("beat"), (now, owner))
 
     def _hold(self) -> str:
         try:
@@ -122,10 +135,16 @@ class Owners:
         if own is not None:
             self._locks.release(own.lock)
 
+    def leave(self, owner: int) -> Callable[[], None]:
+        """See :meth:`jobify.storage.base.Storage.leave`."""
+        self._database.write(sql("leave"), (owner,))
+        own = self._own.pop(owner, None)
+        return _nothing if own is None else self._locks.detach(own.lock)
+
     def leave_all(self) -> None:
         """Let go of locks and bell, as a process that dies does."""
         self._own.clear()
-        self._locks.leave_behind()
+        self._locks.release_all()
         if self.bell is not None:
             self.bell.close()
             self.bell = None
@@ -141,11 +160,11 @@ class Owners:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def all(self) -> list[OwnerRecord]:
-        """Everybody, and whether they live."""
+        """All owners, and whether they live."""
         return [
             OwnerRecord(row.id, row.host, row.pid, row.started_at, row.seen_at, row.profile, is_alive)
             for row in self._rows()
-            for is_alive in [self._locks.is_held(row.lock)]
+            for is_alive in [row.id in self._own or self._liveness.is_alive(row)]
         ]
 
     def _rows(self) -> list[_Owner]:
@@ -165,27 +184,65 @@ class Owners:
         rows = self._rows()
         if self.bell is not None:
             self.bell.know(Address(row.id, row.role, row.bell) for row in rows if row.bell is not None)
-        for owner in self._own.keys() - {row.id for row in rows}:
-            self._rise(owner, now=now)
-        dead = [row for row in rows if row.id not in self._own and not self._locks.is_held(row.lock)]
+        self._keep_own({row.id: row.lock for row in rows}, now=now)
+        self._liveness.forget_all_but({row.id for row in rows})
+        dead = [row for row in rows if row.id not in self._own and not self._liveness.is_alive(row)]
         recovered: list[Recovered] = []
         for some in chunks(dead):
-            ids = [row.id for row in some]
+            leaving, lost = [row.id for row in some if row.is_leaving], [row.id for row in some if not row.is_leaving]
             with self._database.atomic():
-                recovered += self._bury(ids, now=now, max_crashes=max_crashes, delete_at=delete_at)
+                if lost:
+                    recovered += self._bury(lost, now=now, max_crashes=max_crashes, delete_at=delete_at)
+                if leaving:
+                    recovered += self._give_back_released(leaving, now=now)
             for row in some:
                 self._locks.release(row.lock)
         return recovered
 
-    def _rise(self, owner: int, *, now: Microseconds) -> None:
-        """An owner of this process was taken for dead: somebody has removed its lock file. It goes on under its id.
+    def _keep_own(self, locks: Mapping[int, str], *, now: Microseconds) -> None:
+        """See that others find the owners of this process, and their lock files. ``locks`` are those in the rows."""
+        for owner, own in list(self._own.items()):
+            if owner not in locks:
+                self._reenter(owner, now=now)
+            elif locks[owner] != own.lock or not self._locks.is_intact(own.lock):
+                self._renew_lock(owner, own)
+
+    def _renew_lock(self, owner: int, own: _Own) -> None:
+        """The lock file is gone, or is not the one in the row. Until there is another one, this process is recognised
+        by its id and its heartbeat."""
+        try:
+            lock = self._hold()
+        except StorageUnavailableError as error:
+            self._warn("and cannot be made again: %s", error)
+            return
+        self._warn("and is made again.")
+        try:
+            self._database.write_unflushed(sql("renew_lock"), (lock, self._liveness.evidence(lock), owner))
+        except BaseException:
+            self._locks.release(lock)
+            raise
+        self._own[owner] = _Own(lock, own.profile)
+        self._locks.release(own.lock)
+
+    def _warn(self, message: str, *arguments: object) -> None:
+        level = logging.DEBUG if self._is_lock_missing else logging.WARNING
+        self._is_lock_missing = True
+        text = f"A lock file of this process in %r is gone {message} Nothing but Jobify should change that directory."
+        log.log(level, text, f"{self._database.path}-owners", *arguments)
+
+    def _reenter(self, owner: int, *, now: Microseconds) -> None:
+        """An owner of this process was taken for dead, in spite of all proofs. It goes on under its id.
 
         What it held has gone to others and its outcomes will be refused. But what it has claimed since then would
         belong to nobody, and be lost for good with this process.
         """
-        lock, profile = self._own[owner]
-        self._locks.release(lock)
-        self._enter(owner, profile, now=now)
+        own = self._own[owner]
+        try:
+            self._enter(owner, own.profile, now=now)
+        except StorageUnavailableError:
+            self._write_row(owner, own, now=now)  # without a lock file: there is other proof
+        else:
+            self._locks.release(own.lock)
 
     def _bury(
         self, dead: Sequence[int], *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
@@ -196,11 +253,20 @@ class Owners:
         self._remove(dead)
         return taken
 
+    def _give_back_released(self, leaving: Sequence[int], *, now: Microseconds) -> list[Recovered]:
+        """What owners held that had left, and whose threads are at their end now: neither an attempt nor a crash."""
+        size, ids = id_values(leaving)
+        self._database.write(sql("record_released", ids=size), [now, *ids])
+        taken = self._take_jobs(leaving, max_crashes=None, is_uncounted=True)
+        self._remove(leaving)
+        return [job._replace(is_crash=False) for job in taken]
+
     def _take_jobs(
         self,
         owners: Sequence[int],
         *,
         max_crashes: int | None,
+        is_uncounted: bool = False,
         now: Microseconds = 0,
         delete_at: Microseconds | None = None,
     ) -> list[Recovered]:
@@ -215,6 +281,8 @@ class Owners:
             if job.status == JobStatus.FAILED:
                 self._quarantine(job, now=now, delete_at=delete_at)
         spread(self._database, [job.id for job in held if job.status != JobStatus.SCHEDULED])
+        if is_uncounted:
+            self._database.write(sql("uncount_attempt", ids=size), ids)
         self._database.write(sql("give_back", ids=size), ids)
         return [Recovered(job.id, job.task, job.status, job.origin) for job in held]
 
@@ -230,3 +298,7 @@ def _written(profile: OwnerProfile) -> tuple[object, ...]:
     """A profile as columns."""
     queues = None if profile.queues is None else json.dumps(profile.queues)
     return profile.role.value, queues, json.dumps(profile.tasks), profile.concurrency
+
+
+def _nothing() -> None:
+    """No lock is held."""

@@ -468,15 +468,21 @@ FROM (SELECT * FROM messages WHERE job_id = ? AND number > ? ORDER BY number LIM
 
 -- name: register
 -- Without an id, a new one.
-INSERT INTO owners (id, host, pid, started_at, seen_at, role, queues, tasks, concurrency, lock, bell)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO owners (id, host, pid, started_at, seen_at, role, queues, tasks, concurrency, lock, bell, process)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: beat
 UPDATE owners SET seen_at = ? WHERE id = ?
 
+-- name: renew_lock
+UPDATE owners SET lock = ?, process = ? WHERE id = ?
+
+-- name: leave
+UPDATE owners SET is_leaving = 1 WHERE id = ?
+
 -- name: owners
 SELECT CAST(json_group_array(json_array(
-    id, host, pid, started_at, seen_at, role, json(queues), json(tasks), concurrency, lock, bell
+    id, host, pid, started_at, seen_at, role, json(queues), json(tasks), concurrency, lock, bell, process, is_leaving
 )) AS BLOB) FROM owners
 
 -- name: addresses
@@ -502,6 +508,14 @@ SELECT CAST(json_group_array(json_array(
 INSERT INTO attempts (job_id, attempt, due_at, outcome, error, started_at, finished_at, owner)
 SELECT id, attempt, due_at, 'lost', ?1, started_at, ?2, owner FROM jobs
 WHERE status = 'running' AND owner IN ({ids})
+
+-- name: record_released
+INSERT INTO attempts (job_id, attempt, due_at, outcome, started_at, finished_at, owner)
+SELECT id, attempt, due_at, 'released', started_at, ?1, owner FROM jobs
+WHERE status = 'running' AND owner IN ({ids})
+
+-- name: uncount_attempt
+UPDATE jobs SET attempt = attempt - 1 WHERE status = 'running' AND owner IN ({ids}) AND attempt > 0
 
 -- name: count_crash
 UPDATE jobs SET crashes = crashes + 1 WHERE status = 'running' AND owner IN ({ids})

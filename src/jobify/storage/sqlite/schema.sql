@@ -176,5 +176,10 @@ CREATE TABLE owners (
     -- The name of its lock file, without the suffix.
     lock TEXT NOT NULL,
     -- The address of its bell, NULL if it has none.
-    bell TEXT
+    bell TEXT,
+    -- The identity of its process, of its lock file and of the database file (see liveness.py), NULL if it is of an older
+    -- release.
+    process TEXT,
+    -- 1: the process has left, and what the owner still holds is released when its lock is, without an attempt or a crash.
+    is_leaving INTEGER NOT NULL DEFAULT 0
 ) STRICT;

@@ -11,7 +11,9 @@
 ``pauses``         of schedules and queues
 ``reports``        progress, values, log lines
 ``reads``          get, find, count; ``filters`` a query in SQL
-``owners``         processes; ``locks`` tells who lives, ``bell`` wakes, ``forks`` parts parent and child
+``owners``         processes; ``liveness`` tells who lives, by ``locks``, ``process`` and heartbeat; ``bell`` wakes,
+                   ``forks`` parts parent and child
+``permissions``    modes of the file and of what belongs to it
 =================  =======================================================================================
 """
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -104,7 +106,7 @@ class SQLiteStorage:
         self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous)
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Reads(database)
         self._pauses, self._reports = Pauses(database), Reports(database)
-        self._owners = Owners(database, OwnerLocks(f"{path}-owners"))
+        self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._spot = Spot(database) if self.synchronous == "normal" else None
         self._data_version = (0, 0)
 
@@ -174,6 +176,9 @@ class SQLiteStorage:
 
     def retire(self, owner: int) -> None:
         self._owners.retire(owner)
+
+    def leave(self, owner: int) -> Callable[[], None]:
+        return self._owners.leave(owner)
 
     def owners(self) -> list[OwnerRecord]:
         return self._owners.all()

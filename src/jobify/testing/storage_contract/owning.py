@@ -110,6 +110,56 @@ class OwnerContract(StorageCase):
         storage.retire(owner)
         assert storage.owners() == []
 
+    # -- leave ---------------------------------------------------------------------------------------------------------
+
+    def test_what_an_owner_holds_that_leaves_is_released_later(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a", due_at=NOW - 7)
+        before = one(storage, "a")
+        alive = storage.register(PROFILE, now=NOW)
+        release = storage.leave(owner)
+        assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
+        assert one(storage, "a") == before
+        assert {(found.id, found.is_alive) for found in storage.owners()} == {(owner, True), (alive, True)}
+        release()
+        release()
+        (recovered,) = storage.recover(now=NOW + SECOND, max_crashes=1, delete_at=None)
+        assert recovered == Recovered("a", "task", "scheduled", None, is_crash=False)
+        assert one(storage, "a") == before._replace(status="scheduled", ready=True, owner=None, attempt=0)
+        (told,) = storage.attempts("a")
+        assert (told.outcome, told.attempt, told.due_at, told.error) == ("released", 1, NOW - 7, None)
+        assert [found.id for found in storage.owners()] == [alive]
+        assert storage.settle([end(owner, found)]) == [Settled.REFUSED]
+        assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
+        release()
+
+    def test_an_owner_that_has_left_outlives_its_storage(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("a", owner)])
+        release = storage.leave(owner)
+        _crash(storage)
+        assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
+        assert [(found.id, found.is_alive) for found in storage.owners()] == [(owner, True)]
+        release()
+        (recovered,) = storage.recover(now=NOW, max_crashes=1, delete_at=None)
+        assert (recovered.status, recovered.is_crash, one(storage, "a").crashes) == ("scheduled", False, 0)
+        assert storage.owners() == []
+
+    def test_what_is_pending_holds_when_an_owner_has_left(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "ended")
+        storage.insert([born("replaced", owner), born("cancelled", owner)])
+        storage.put(job("replaced", payload=b"2"))
+        storage.cancel(["cancelled"], reason="stop", now=NOW + 1, delete_at=NOW + 2)
+        release = storage.leave(owner)
+        assert storage.settle([end(owner, found)]) == [Settled.APPLIED], "what ends before the release is an outcome"
+        release()
+        recovered = storage.recover(now=NOW + 9, max_crashes=1, delete_at=None)
+        assert {(job.id, job.status) for job in recovered} == {("replaced", "scheduled"), ("cancelled", "cancelled")}
+        assert (one(storage, "replaced").payload, one(storage, "replaced").attempt) == (b"2", 0)
+        assert (one(storage, "cancelled").error, one(storage, "cancelled").finished_at) == ("stop", NOW + 1)
+
+    def test_an_owner_nobody_knows_leaves(self, storage: Storage, owner: int) -> None:
+        storage.leave(owner + 1)()
+        assert storage.owners()[0].is_alive
+
     # -- recover -------------------------------------------------------------------------------------------------------
 
     def test_nobody_is_dead(self, storage: Storage, owner: int) -> None:
