@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -452,6 +453,11 @@ def test_f51_a_folder_that_is_a_link_is_refused(storage: SQLiteStorage, folder: 
 # -- leaving -----------------------------------------------------------------------------------------------------------
 
 
+def _live(has_begun: Event, may_end: Event) -> None:
+    has_begun.set()
+    may_end.wait()
+
+
 def test_f44_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storage: SQLiteStorage) -> None:
     left = SQLiteStorage(storage.database)
     left.open()
@@ -459,12 +465,15 @@ def test_f44_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storag
     left.insert([born("job", owner)])
     release = left.leave(owner)
     left.close()
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork = multiprocessing.get_context("fork")
+    has_begun, may_end = fork.Event(), fork.Event()
+    child = fork.Process(target=_live, args=(has_begun, may_end))
     child.start()
+    assert has_begun.wait(30)
     assert recover(storage) == []
     release()
     assert [(job.id, job.is_crash) for job in recover(storage)] == [("job", False)]
-    child.kill()
+    may_end.set()
     child.join()
 
 
