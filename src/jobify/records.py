@@ -8,8 +8,9 @@ Times are :data:`~jobify.types.Microseconds`. ``status`` fields hold plain words
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum, StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from jobify.types import Microseconds
 
@@ -36,6 +37,7 @@ __all__ = (
     "Report",
     "Settled",
     "Settlement",
+    "SummaryIds",
 )
 
 
@@ -218,6 +220,18 @@ class JobRecord(NamedTuple):
     """What its task has reported last, 0 to 100."""
 
 
+class SummaryIds(tuple[str, ...]):
+    """Ids of jobs whose arguments are not needed, and whose results only ``with_results``: large ones may be left out
+    of the rows (empty). A storage that takes no notice of it gives the whole rows."""
+
+    with_results: bool
+
+    def __new__(cls, ids: Iterable[str], *, with_results: bool = False) -> Self:
+        self = super().__new__(cls, ids)
+        self.with_results = with_results
+        return self
+
+
 class JobQuery(NamedTuple):
     """Filters of ``find`` and ``count``; None does not filter. Rows come in order of id."""
 
@@ -239,6 +253,8 @@ class JobQuery(NamedTuple):
     after_id: str | None = None
     """Keyset paging: only ids that come after this one, in the order asked for."""
     limit: int = 100
+    has_values: bool = True
+    """False: large arguments and results may be left out: empty."""
 
 
 class CountKey(NamedTuple):

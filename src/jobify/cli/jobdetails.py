@@ -63,7 +63,7 @@ class Details(NamedTuple):
 
 def look_up(desk: Desk, id: str) -> Details:
     """All about the job with this id; JobNotFoundError if there is none."""
-    job = desk.handles.record(id)
+    job = desk.handles.whole_record(id)
     holder = next((one for one in desk.app.workers() if one.id == job.owner), None)
     return Details(
         job=job,

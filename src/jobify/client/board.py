@@ -22,7 +22,7 @@ from jobify.words import ENDS, WORDS, counts_by_name, counts_by_word, rows_of, w
 __all__ = ("Board",)
 
 _PAGE = 1000
-_RUNNING = JobQuery(statuses=(JobStatus.RUNNING.value,))
+_RUNNING = JobQuery(statuses=(JobStatus.RUNNING.value,), has_values=False)
 _MOST = 2**31
 _WAITING = (JobStatus.SCHEDULED.value,)
 _REASONS = {
@@ -100,6 +100,7 @@ class Board:
             created_after=self._at(filters.created_after, "created_after"),
             created_before=self._at(filters.created_before, "created_before"),
             metadata=_pairs(filters.metadata),
+            has_values=False,
         )
 
     def _at(self, moment: datetime | None, what: str) -> Microseconds | None:
@@ -177,7 +178,7 @@ class Board:
 
     def schedule_records(self) -> Iterator[JobRecord]:
         """:meth:`schedules`, as rows."""
-        return self._all(JobQuery(is_schedule=True))
+        return self._all(JobQuery(is_schedule=True, has_values=False))
 
     def _schedule(self, record: JobRecord) -> ScheduleView:
         has_ended, rule = record.status in ENDED, rule_as_written(record.rule)

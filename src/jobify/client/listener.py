@@ -22,7 +22,7 @@ from jobify.client.access import Access, Closed
 from jobify.client.helper import LINGER
 from jobify.clock import Clock
 from jobify.exceptions import ApplicationStateError, JobNotFoundError, StorageError
-from jobify.records import JobRecord, OwnerProfile, OwnerRole
+from jobify.records import JobRecord, OwnerProfile, OwnerRole, SummaryIds
 from jobify.status import ENDED
 from jobify.storage.base import Storage
 
@@ -197,7 +197,9 @@ class Listener:
         for start in range(0, len(others), _BATCH):
             some = others[start : start + _BATCH]
             ids = list({waiter.job_id for waiter in some})
-            found = {record.id: record for record in self._access.look(closings).get(ids)}
+            found = {
+                record.id: record for record in self._access.look(closings).get(SummaryIds(ids, with_results=True))
+            }
             for waiter in some:
                 record = found.get(waiter.job_id)
                 if record is None:

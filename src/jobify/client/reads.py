@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -12,7 +13,7 @@ from jobify.client.portrait import log_lines, portrait
 from jobify.clock import to_datetime
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
 from jobify.joboptions import metadata_of
-from jobify.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations
+from jobify.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations, SummaryIds
 from jobify.status import JobStatus
 from jobify.types import Microseconds
 
@@ -30,10 +31,16 @@ class Reads:
         self._zone = zone
 
     def record(self, job_id: str) -> JobRecord:
-        """The row: one select by primary key."""
-        for record in self._access.look().get((job_id,)):
-            return record
-        raise JobNotFoundError(job_id)
+        """The row, without large arguments or a large result: one select by primary key."""
+        return _only(self._access.look().get(SummaryIds((job_id,))), job_id)
+
+    def ended_record(self, job_id: str) -> JobRecord:
+        """:meth:`record`, with the result."""
+        return _only(self._access.look().get(SummaryIds((job_id,), with_results=True)), job_id)
+
+    def whole_record(self, job_id: str) -> JobRecord:
+        """:meth:`record`, with arguments and result."""
+        return _only(self._access.look().get((job_id,)), job_id)
 
     def attempts(self, job_id: str) -> list[AttemptRecord]:
         """The history, the oldest line first."""
@@ -86,7 +93,7 @@ class Reads:
 
     def describe(self, job_id: str) -> dict[str, Any]:
         """See :meth:`jobify.JobResult.to_dict`."""
-        record = self.record(job_id)
+        record = self.ended_record(job_id)
         attempts = self.attempts(job_id)
         try:
             result = self.value(record) if record.status == JobStatus.SUCCESS else None
@@ -118,3 +125,9 @@ class Reads:
             return self._coding.result(record.task, record.result)
         except PayloadError as error:
             raise ResultNotStoredError(record.id, f"it cannot be read here. {error}") from error
+
+
+def _only(records: Sequence[JobRecord], job_id: str) -> JobRecord:
+    for record in records:
+        return record
+    raise JobNotFoundError(job_id)

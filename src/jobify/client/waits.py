@@ -57,7 +57,7 @@ class Waits:
     def end(self, job_id: str, timeout: float | None, polls: Polls, instead: str) -> JobRecord:
         """Block until the job has ended; its row. TimeoutError names its status."""
         pace, limit = _pace(polls), limit_of(timeout)
-        record = self._reads.record(job_id)
+        record = self._reads.ended_record(job_id)
         if record.status in ENDED:
             return record
         self.refuse_to_block(f"wait for job {job_id!r}", instead)
@@ -72,7 +72,7 @@ class Waits:
     async def aend(self, job_id: str, timeout: float | None, polls: Polls) -> JobRecord:
         """:meth:`end`, awaitable."""
         pace, limit = _pace(polls), limit_of(timeout)
-        record = await self._crew.helper.call(lambda: self._reads.record(job_id))
+        record = await self._crew.helper.call(lambda: self._reads.ended_record(job_id))
         if record.status in ENDED:
             return record
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -83,7 +83,7 @@ class Waits:
         return await self._crew.helper.call(lambda: self._last_look(job_id, timeout))
 
     def _last_look(self, job_id: str, timeout: float | None) -> JobRecord:
-        record = self._reads.record(job_id)
+        record = self._reads.ended_record(job_id)
         if record.status in ENDED:
             return record
         word = word_of(record.status, record.is_dead)

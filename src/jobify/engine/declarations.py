@@ -15,7 +15,7 @@ from jobify.engine.placing import declare, is_declared, options_with_origin
 from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import InvalidCronError
 from jobify.outer import OuterCall, run_outer
-from jobify.records import JobRecord, NewJob
+from jobify.records import JobRecord, NewJob, SummaryIds
 from jobify.registry import DECLARED_SUFFIX, Endpoint
 from jobify.schedule import Order
 from jobify.settings import JobifyConfiguration
@@ -70,7 +70,7 @@ async def _declare_through(
     storage = backend.storage
     if await backend.gate.call(lambda: is_declared(storage, row, cron)):
         return
-    before = next(iter(await backend.gate.call(lambda: storage.get((row.id,)))), None)
+    before = next(iter(await backend.gate.call(lambda: storage.get(SummaryIds((row.id,))))), None)
     order = Order(endpoint.name, cron.args, cron.kwargs, cron=cron, job_id=row.id, is_replace=before is not None)
     job = handles.make(row.id, row.due_at, JobStatus.PENDING)
 

@@ -17,7 +17,7 @@ from jobify.engine.news import ORDER
 from jobify.engine.roster import Roster
 from jobify.exceptions import ApplicationStateError
 from jobify.job import Job
-from jobify.records import CancelResult
+from jobify.records import CancelResult, SummaryIds
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn
 from jobify.status import JobStatus
@@ -143,7 +143,7 @@ class Desk:
         return mets != {CancelResult.MISSING}
 
     async def _is_running(self, backend: Backend, job_id: str) -> bool:
-        records = await backend.gate.call(lambda: backend.storage.get((job_id,)))
+        records = await backend.gate.call(lambda: backend.storage.get(SummaryIds((job_id,))))
         return any(record.status == JobStatus.RUNNING for record in records)
 
     async def _wait(self, job: Job[Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from jobify.engine.attempt import Attempt
 from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
 from jobify.joboptions import Inputs
-from jobify.records import JobRecord
+from jobify.records import JobRecord, SummaryIds
 from jobify.registry import Registry
 from jobify.status import JobStatus
 
@@ -36,7 +36,7 @@ async def _records(attempt: Attempt, parents: tuple[str, ...]) -> list[JobRecord
     storage, pause = attempt.backend.storage, _FIRST_PAUSE
     while True:
         try:
-            return await attempt.backend.gate.call(lambda: storage.get(parents))
+            return await attempt.backend.gate.call(lambda: storage.get(SummaryIds(parents, with_results=True)))
         except StorageUnavailableError as error:
             log.warning("Job %s waits for the results that it was promised: %s", attempt.id, error)
         await asyncio.sleep(pause)

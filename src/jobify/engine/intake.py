@@ -28,7 +28,7 @@ from jobify.engine.waiting import Waiting
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
 from jobify.job import Job
 from jobify.outer import OuterCall, run_outer
-from jobify.records import JobRecord, NewJob
+from jobify.records import JobRecord, NewJob, SummaryIds
 from jobify.schedule import Order, refused
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn
@@ -109,7 +109,9 @@ class Intake:
 
     async def _place_apart(self, draft: Draft, order: Order, durable: Backend) -> Job[Any]:
         """Place a job that stays in memory under an id that may be in use in the database: ids are unique in both."""
-        self._require_free(draft.job.id, await durable.gate.call(lambda: durable.storage.get((draft.job.id,))))
+        self._require_free(
+            draft.job.id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((draft.job.id,))))
+        )
         return await (self._replace_surely(draft, order) if order.is_replace else self._insert(draft, order))
 
     @staticmethod
@@ -194,7 +196,7 @@ class Intake:
         if order.job_id is not None:
             storage, ids = draft.backend.storage, (order.job_id,)
             if not order.is_replace:  # no middleware is to announce what will be refused
-                self._require_free(order.job_id, await draft.backend.gate.call(lambda: storage.get(ids)))
+                self._require_free(order.job_id, await draft.backend.gate.call(lambda: storage.get(SummaryIds(ids))))
             asked = self._as_asked(draft)
             if asked is not None and order.is_replace and not order.is_force:
                 record = await draft.backend.gate.call(partial(standing, storage, asked))

@@ -41,12 +41,12 @@ class Janitor(Periodic):
 
     async def step(self) -> None:
         storage = self._backend.storage
-        await self._repeat(lambda: storage.purge(now=self._clock.now(), limit=_BATCH))
+        await self._repeat(lambda: storage.purge(now=self._clock.now(), limit=_BATCH), full=1)
         if self._rounds % _ROUNDS_PER_TRIM == 1:  # not in the first round: a start has better things to do
-            await self._repeat(partial(storage.trim, keep=_HISTORY, limit=_BATCH))
+            await self._repeat(partial(storage.trim, keep=_HISTORY, limit=_BATCH), full=_BATCH)
         self._rounds += 1
 
-    async def _repeat(self, delete: Callable[[], int]) -> None:
-        """Delete until a batch is not full; between two batches others have their turn."""
-        while await self._backend.gate.tend(delete) >= _BATCH:  # noqa: ASYNC110  the sleep is a courtesy
+    async def _repeat(self, delete: Callable[[], int], *, full: int) -> None:
+        """Delete as long as that many or more are deleted at a time; between two batches others have their turn."""
+        while await self._backend.gate.tend(delete) >= full:  # noqa: ASYNC110  the sleep is a courtesy
             await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop

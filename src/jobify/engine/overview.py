@@ -9,7 +9,7 @@ from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
 from jobify.engine.roster import Roster
 from jobify.job import Job
-from jobify.records import JobQuery
+from jobify.records import JobQuery, SummaryIds
 from jobify.registry import Registry
 from jobify.status import UNFINISHED
 
@@ -36,7 +36,7 @@ class Overview:
         if attempt is not None:
             return self._handles.of_attempt(attempt)
         for backend in self._backends:
-            for record in backend.storage.get((job_id,)):
+            for record in backend.storage.get(SummaryIds((job_id,))):
                 if record.status in UNFINISHED and record.task in self._registry:
                     return self._handles.of_record(record)
         return None
@@ -45,7 +45,7 @@ class Overview:
         """The handles of all jobs that are waiting or running."""
         found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._roster}
         for backend in self._backends:
-            query = JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=_PAGE)
+            query = JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=_PAGE, has_values=False)
             while records := backend.storage.find(query):
                 for record in records:
                     if record.id not in found:
@@ -65,4 +65,4 @@ class Overview:
         return False
 
     def _any_active(self) -> JobQuery:
-        return JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=1)
+        return JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=1, has_values=False)

@@ -23,7 +23,7 @@ from jobify.engine.handles import Handles
 from jobify.engine.service import Service
 from jobify.exceptions import PayloadError, RemoteError, ResultNotStoredError
 from jobify.job import Job
-from jobify.records import JobRecord
+from jobify.records import JobRecord, SummaryIds
 from jobify.registry import Registry
 from jobify.status import ENDED, JobStatus
 from jobify.types import Microseconds
@@ -101,7 +101,7 @@ class Watcher(Service):
 
     async def _look(self, jobs: list[Job[Any]]) -> None:
         ids = [job.id for job in jobs]
-        records = await self._backend.gate.tend(lambda: self._backend.storage.get(ids))
+        records = await self._backend.gate.tend(lambda: self._backend.storage.get(SummaryIds(ids, with_results=True)))
         found = {record.id: record for record in records}
         for job in jobs:
             record = found.get(job.id)

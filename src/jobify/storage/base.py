@@ -307,7 +307,8 @@ class Storage(Protocol):
         ...
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
-        """Delete up to ``limit`` jobs whose ``delete_at`` has come, with all that belongs to them; how many.
+        """Delete up to ``limit`` jobs whose ``delete_at`` has come, with all that belongs to them; how many. It may
+        stop early where what it deletes is large: ask again until it is 0.
 
         One that an unfinished job depends on is kept until that one has ended: its result may be wanted.
         """
@@ -325,7 +326,9 @@ class Storage(Protocol):
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:
-        """The jobs with these ids, in any order; unknown ids are left out."""
+        """The jobs with these ids, in any order; unknown ids are left out.
+
+        Given :class:`~jobify.records.SummaryIds`, a storage need not read the large values that they leave out."""
         ...
 
     def find(self, query: JobQuery) -> list[JobRecord]:

@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import claims_of, listed
+from jobify.storage.sqlite.rows import Picked, claims_of, listed
 from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
+from jobify.storage.sqlite.values import PART, count_parts, load_value
 from jobify.types import Microseconds
 
 __all__ = ("STEP", "Claims")
@@ -30,10 +31,15 @@ STEP: Final = 1000
 _TRIES: Final = 3
 
 
-class _Picked(NamedTuple):
-    """What a claim would take: row numbers with claims, and what else the answer needs."""
+_LARGE_IN_ALL: Final = 33_554_432
+"""Bytes of large arguments that one claim reads at most, if it takes more than one job: what comes after them need not
+wait for all of them to be read."""
 
-    rows: list[tuple[int, Claim]]
+
+class _Page(NamedTuple):
+    """What a claim would take, and what else the answer needs."""
+
+    rows: list[Picked]
     is_more_left: bool
     next_due_at: Microseconds | None
 
@@ -61,7 +67,7 @@ class Claims:
             picked = self._pick(request)
             return self._answer(picked, self._take(request, picked.rows, now), due_by)
 
-    def _answer(self, picked: _Picked, taken: list[Claim], due_by: Microseconds) -> Claimed:
+    def _answer(self, picked: _Page, taken: list[Claim], due_by: Microseconds) -> Claimed:
         self._next_due_at = picked.next_due_at
         is_more_left = picked.is_more_left or len(taken) < len(picked.rows) or _is_due(picked.next_due_at, due_by)
         return Claimed(taken, is_more_left, picked.next_due_at)
@@ -75,18 +81,19 @@ class Claims:
 
     # -- picking -------------------------------------------------------------------------------------------------------
 
-    def _pick(self, request: ClaimRequest) -> _Picked:
-        rows: dict[int, Claim] = {}
+    def _pick(self, request: ClaimRequest) -> _Page:
+        rows: dict[int, Picked] = {}
         is_more_left = False
         next_due_at = None
         for lane in request.lanes:
             picked = self._pick_lane(lane, request.queues)
-            rows.update(picked.rows)
+            rows.update((row.seq, row) for row in picked.rows)
             is_more_left = is_more_left or picked.is_more_left
             next_due_at = picked.next_due_at
-        return _Picked(list(rows.items()), is_more_left, next_due_at)
+        first = _bounded(list(rows.values()))
+        return _Page(first, is_more_left or len(first) < len(rows), next_due_at)
 
-    def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None) -> _Picked:
+    def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None) -> _Page:
         """The first jobs of a lane: one more than wanted is asked for, to know whether there is more."""
         statement, parameters = _pick_statement(lane.tasks, queues)
         limit = lane.limit
@@ -99,11 +106,11 @@ class Claims:
                 limit //= 2
                 continue
             rows = claims_of(text, payloads)
-            return _Picked(rows[: lane.limit], len(rows) > limit, next_due_at)
+            return _Page(rows[: lane.limit], len(rows) > limit, next_due_at)
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    def _take(self, request: ClaimRequest, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
+    def _take(self, request: ClaimRequest, rows: Sequence[Picked], now: Microseconds) -> list[Claim]:
         """Those of ``rows`` that nobody else was faster with."""
         pieces = list(chunks(rows))
         if len(pieces) <= 1:
@@ -111,16 +118,31 @@ class Claims:
         with self._database.atomic():
             return [claim for piece in pieces for claim in self._take_piece(request, piece, now)]
 
-    def _take_piece(self, request: ClaimRequest, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
+    def _take_piece(self, request: ClaimRequest, rows: Sequence[Picked], now: Microseconds) -> list[Claim]:
         owner, due_by = request.owner, now + request.ahead
-        size, values = row_values([(seq, claim.fence) for seq, claim in rows])
+        size, values = row_values([(row.seq, row.claim.fence) for row in rows])
         changed = self._database.write_unflushed(sql("take", rows=size), [owner, now, due_by, *values])
-        if changed == len(rows):
-            return [claim for _, claim in rows]
         if changed == 0:
             return []
-        ours = set(listed(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
-        return [claim for seq, claim in rows if seq in ours]
+        if changed < len(rows):
+            ours = set(listed(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
+            rows = [row for row in rows if row.seq in ours]
+        return [row.claim if row.payload_ref is None else self._complete(row.claim, row.payload_ref) for row in rows]
+
+    def _complete(self, claim: Claim, payload_ref: int) -> Claim:
+        """The claim with its arguments, which are not in the row."""
+        return claim._replace(payload=load_value(self._database, payload_ref))
+
+
+def _bounded(rows: list[Picked]) -> list[Picked]:
+    """The first rows, so many that their large arguments are not too much to be read at once."""
+    size = 0
+    for index, row in enumerate(rows):
+        if row.payload_ref is not None:
+            size += count_parts(row.payload_ref) * PART
+            if size > _LARGE_IN_ALL and index:
+                return rows[:index]
+    return rows
 
 
 def _is_due(due_at: Microseconds | None, now: Microseconds) -> bool:

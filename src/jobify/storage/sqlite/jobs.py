@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from jobify.records import AttemptRecord, CancelResult, Expired, NewJob, Progress, Settled, Settlement
@@ -28,6 +29,7 @@ from jobify.storage.sqlite.statements import (
     settlement_values,
     sql,
 )
+from jobify.storage.sqlite.values import LARGE, store_value
 from jobify.types import Microseconds
 
 __all__ = ("Jobs",)
@@ -59,9 +61,9 @@ class Jobs:
     # -- insert --------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
-        if any(job.parents for job in jobs):
+        if any(job.parents or len(job.payload) > LARGE for job in jobs):
             with self._database.atomic():
-                return self._insert_dependent(jobs)
+                return self._insert_special(jobs)
         try:
             self._write_batch("insert", job_values, jobs)
         except sqlite3.IntegrityError:
@@ -69,10 +71,14 @@ class Jobs:
                 return self._insert_free(jobs)
         return [True] * len(jobs)
 
-    def _insert_dependent(self, jobs: Sequence[NewJob]) -> list[bool]:
-        """Insert jobs some of which have parents."""
+    def _insert_special(self, jobs: Sequence[NewJob]) -> list[bool]:
+        """Insert jobs some of which have parents, or large arguments."""
         known = standings(self._database, jobs)  # before any of them makes room
-        is_added = self._insert_free(jobs)
+        is_added = self._insert_free([_without_large_payload(job) for job in jobs])
+        for job, added in zip(jobs, is_added, strict=True):
+            if added and len(job.payload) > LARGE:
+                reference = store_value(self._database, job.payload)
+                self._database.write(sql("refer_to_payload"), (reference, job.id))
         connect(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
         return is_added
 
@@ -107,11 +113,13 @@ class Jobs:
             raise ValueError(
                 f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
             )
-        row = _successor_row(job, progress or Progress(0, 0))
         with self._database.atomic():
+            reference = store_value(self._database, job.payload) if len(job.payload) > LARGE else None
+            row = (*_successor_row(_without_large_payload(job), progress or Progress(0, 0)), reference)
             if self._database.write(sql("put"), row):
                 forget_parents(self._database, [job.id])
                 return True
+            self._database.write(sql("drop_successor"), (job.id,))
             self._database.write(sql("successor"), row)
             self._database.write(sql("await_end"), (job.id,))
         return False
@@ -122,6 +130,9 @@ class Jobs:
     # -- settle --------------------------------------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        if any(s.result is not None and len(s.result) > LARGE for s in settlements):  # no call: this is a hot path
+            with self._database.atomic():
+                return self._settle_held(settlements)
         try:
             self._settle_all(settlements)
         except ClaimLost:
@@ -149,10 +160,20 @@ class Jobs:
         held = [(s, pending[_claim_of(s)]) for s, is_held in zip(settlements, holds, strict=True) if is_held]
         replaced = [s.id for s, its in held if its.has_successor]
         self.record(_history([s for s, _ in held]))
-        self._write_batch("settle", settlement_values, self._without_special(held, replaced), if_plain="")
+        self._write_ids("drop_results", [s.id for s, its in held if its.has_large_result])
+        self._settle_each(self._without_special(held, replaced))
         self._write_ids("end_pause", [s.id for s, its in held if its.is_paused])
         changed = {*replaced, *spread(self._database, [s.id for s, its in held if its.is_linked])}
         return [_met(s, is_held, changed) for s, is_held in zip(settlements, holds, strict=True)]
+
+    def _settle_each(self, settlements: Sequence[Settlement]) -> None:
+        """Settle these, whose claims hold. Large results go beside their rows."""
+        rows = [s._replace(result=b"") if _has_large_result(s) else s for s in settlements]
+        self._write_batch("settle", settlement_values, rows, if_plain="")
+        for settlement in settlements:
+            if settlement.result is not None and _has_large_result(settlement):
+                reference = store_value(self._database, settlement.result)
+                self._database.write(sql("refer_to_result"), (reference, settlement.id))
 
     def _without_special(
         self, held: Sequence[tuple[Settlement, _Pending]], replaced: Sequence[str]
@@ -232,16 +253,27 @@ class Jobs:
     def purge(self, *, now: Microseconds, limit: int) -> int:
         if self._outdated(now, 1) == (0, {}):  # without a lock
             return 0
-        deleted = 0
-        with self._database.atomic():
-            while deleted < limit:
-                number, wanted = self._outdated(now, limit - deleted)
-                if number == 0:
-                    break
-                self._write_ids("keep", list(wanted))
-                self._write_ids("mark_heirs", list(wanted.values()))
-                deleted += self._database.write(sql("purge"), (now, number - len(wanted)))
+        deleted, has_more = 0, True
+        while has_more and deleted < limit:
+            with self._database.atomic():  # each time: others write in between
+                purged, has_more = self._purge_some(now, limit - deleted)
+            deleted += purged
         return deleted
+
+    def _purge_some(self, now: Microseconds, limit: int) -> tuple[int, bool]:
+        """Delete some of the jobs that may be deleted, not too many bytes of them at once; how many, and whether to go
+        on in this call."""
+        number, wanted = self._outdated(now, limit)
+        if number == 0:
+            return 0, False
+        self._write_ids("keep", list(wanted))
+        self._write_ids("mark_heirs", list(wanted.values()))
+        number -= len(wanted)
+        if self._database.write(sql("purge_messages"), (now, number, LARGE, _LARGE_MESSAGES)) == _LARGE_MESSAGES:
+            return 0, True
+        parts = listed(self._database.row(sql("outdated_parts"), (now, number))[0])
+        bounded = sum(1 for total in accumulate(parts) if total <= _PARTS) or min(number, 1)
+        return self._database.write(sql("purge"), (now, bounded)), bounded == number
 
     def _outdated(self, now: Microseconds, limit: int) -> tuple[int, dict[str, str]]:
         """Of the first jobs that may be deleted, at most ``limit``: how many there are, and which of them must stay for
@@ -257,8 +289,13 @@ class Jobs:
 
 _Claim = tuple[str, int, int]
 
+_LARGE_MESSAGES = 16
+_PARTS = 128
+"""Large messages, and parts of large values (32 MB), that one transaction of ``purge`` deletes at most; of one job it
+deletes all."""
+
 _IF_PLAIN = """AND held.has_successor = 0 AND held.has_cancel = 0 AND held.has_dependents = 0 AND held.has_kept = 0
-        AND held.is_paused = 0"""
+        AND held.is_paused = 0 AND held.result_ref IS NULL"""
 
 _CANCELS = {
     JobStatus.SCHEDULED.value: CancelResult.CANCELLED,
@@ -274,6 +311,16 @@ class _Pending(NamedTuple):
     is_linked: int
     """Whether others depend on it, or are kept for its sake."""
     is_paused: int
+    has_large_result: int
+    """Whether the result of an earlier run of the schedule stands beside the row."""
+
+
+def _has_large_result(settlement: Settlement) -> bool:
+    return settlement.result is not None and len(settlement.result) > LARGE
+
+
+def _without_large_payload(job: NewJob) -> NewJob:
+    return job._replace(payload=b"") if len(job.payload) > LARGE else job
 
 
 def _met(settlement: Settlement, is_held: bool, changed: set[str]) -> Settled:

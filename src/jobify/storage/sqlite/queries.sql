@@ -27,6 +27,26 @@ SELECT
 FROM (VALUES {rows})
 WHERE column1 <> 0
 
+-- name: refer_to_payload
+UPDATE jobs SET payload_ref = ?1 WHERE id = ?2
+
+-- name: refer_to_result
+UPDATE jobs SET result_ref = ?1 WHERE id = ?2
+
+-- name: drop_results
+UPDATE jobs SET result_ref = NULL WHERE id IN ({ids})
+
+-- name: next_value
+-- The number of a new large value.
+SELECT ifnull((SELECT seq >> 20 FROM sqlite_sequence WHERE name = 'value_parts'), 0) + 1
+
+-- name: add_part
+INSERT INTO value_parts (seq, data) VALUES (?, ?)
+
+-- name: part
+-- One row, also where there is none.
+SELECT max(data) FROM value_parts WHERE seq = ?
+
 -- name: unfinished
 -- Of these ids, those that are taken: an ended job makes room.
 SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
@@ -47,9 +67,9 @@ WHERE id IN ({ids}) AND status IN ('success', 'failed', 'timeout', 'cancelled', 
 -- paused if it is, under any rule.
 INSERT INTO jobs (
     id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, expires_at, rule,
-    options, payload, status, fence, attempt
+    options, payload, payload_ref, status, fence, attempt
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled', 0, 0)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled', 0, 0)
 ON CONFLICT (id) DO UPDATE SET
     status = 'scheduled', fence = jobs.fence + 1, attempt = 0, crashes = 0, owner = NULL,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
@@ -59,15 +79,19 @@ ON CONFLICT (id) DO UPDATE SET
     task = excluded.task, queue = excluded.queue, priority = excluded.priority, ready = excluded.ready,
     due_at = excluded.due_at, offset_at = excluded.offset_at, created_at = excluded.created_at,
     origin = excluded.origin, run_count = excluded.run_count, failure_count = excluded.failure_count,
-    rule = excluded.rule, options = excluded.options, payload = excluded.payload
+    rule = excluded.rule, options = excluded.options, payload = excluded.payload, payload_ref = excluded.payload_ref,
+    result_ref = NULL
 WHERE jobs.status <> 'running'
 
+-- name: drop_successor
+DELETE FROM successors WHERE id = ?
+
 -- name: successor
-INSERT OR REPLACE INTO successors (
+INSERT INTO successors (
     id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, expires_at, rule,
-    options, payload
+    options, payload, payload_ref
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: await_end
 UPDATE jobs SET has_successor = 1 WHERE id = ? AND status = 'running'
@@ -82,8 +106,8 @@ DELETE FROM jobs WHERE id IN ({ids}) AND status <> 'running'
 -- One at a time: the first of two with one key takes it.
 UPDATE jobs SET
     status = 'scheduled', ready = 1, due_at = ?1, fence = fence + 1, attempt = 0, crashes = 0, failure_count = 0,
-    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
-    expires_at = NULL, is_kept = 0, blockers = 0, is_paused = 0
+    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, result_ref = NULL, error = NULL, is_dead = 0,
+    progress = NULL, expires_at = NULL, is_kept = 0, blockers = 0, is_paused = 0
 WHERE id = ?2 AND status IN ('failed', 'timeout', 'permanently_failed') AND NOT EXISTS (
     SELECT 1 FROM jobs AS other
     WHERE other.unique_key = jobs.unique_key AND other.unique_key IS NOT NULL
@@ -101,6 +125,23 @@ SELECT count(*), CAST(json_group_array(json_array(id, heir)) FILTER (WHERE heir 
         LIMIT 1
     ) AS heir
     FROM jobs WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
+)
+
+-- name: outdated_parts
+-- How many parts the large values of each of the first jobs have that the janitor may delete.
+SELECT CAST(json_group_array(ifnull(payload_ref & 1048575, 0) + ifnull(result_ref & 1048575, 0)) AS BLOB) FROM (
+    SELECT payload_ref, result_ref FROM jobs
+    WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
+)
+
+-- name: purge_messages
+-- Some of the large messages of the first jobs that the janitor may delete. The length of a blob is read without it.
+DELETE FROM messages WHERE (job_id, number) IN (
+    SELECT messages.job_id, messages.number FROM (
+        SELECT id FROM jobs WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
+    ) AS outdated
+    CROSS JOIN messages ON messages.job_id = outdated.id
+    WHERE length(messages.data) > ? LIMIT ?
 )
 
 -- name: keep
@@ -203,7 +244,7 @@ merged (seq, queue, task, priority, due_at) AS (
 SELECT
     CAST(json_group_array(json_array(
         id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, created_at, length(payload), rule, offset_at, options,
-        origin, fence + 1, attempt + 1, run_count, failure_count, crashes, expires_at, jobs.seq
+        origin, fence + 1, attempt + 1, run_count, failure_count, crashes, expires_at, payload_ref, jobs.seq
     )) AS BLOB),
     CAST(group_concat(payload, '') AS BLOB),
     (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0)
@@ -248,7 +289,7 @@ WHERE jobs.seq = CASE WHEN v.column14 <> 0 THEN ifnull(
 -- Of these claims (id, owner, fence), those that hold, with what is pending for them.
 SELECT CAST(json_group_array(json_array(
     held.id, held.owner, held.fence, held.has_successor, held.has_cancel, held.has_dependents OR held.has_kept,
-    held.is_paused
+    held.is_paused, held.result_ref IS NOT NULL
 )) AS BLOB) FROM (VALUES {rows}) AS v
 CROSS JOIN jobs AS held
     ON held.id = v.column1 AND held.owner = v.column2 AND held.fence = v.column3 AND held.status = 'running'
@@ -265,14 +306,16 @@ UPDATE jobs SET
     is_paused = jobs.is_paused AND s.rule IS NOT NULL,
     task = s.task, queue = s.queue, priority = s.priority, ready = s.ready, due_at = s.due_at,
     offset_at = s.offset_at, created_at = s.created_at, origin = s.origin, run_count = s.run_count,
-    failure_count = s.failure_count, rule = s.rule, options = s.options, payload = s.payload
+    failure_count = s.failure_count, rule = s.rule, options = s.options, payload = s.payload,
+    payload_ref = s.payload_ref, result_ref = NULL
 FROM successors AS s
 WHERE s.id = jobs.id AND jobs.id IN ({ids}) AND jobs.has_successor = 1
 
 -- name: become_cancelled
 UPDATE jobs SET
     status = 'cancelled', owner = NULL, has_cancel = 0, blockers = 0, is_paused = 0,
-    error = c.reason, finished_at = c.requested_at, delete_at = c.delete_at, result = NULL
+    error = c.reason, finished_at = c.requested_at, delete_at = c.delete_at, result = NULL,
+    result_ref = NULL
 FROM cancels AS c
 WHERE c.id = jobs.id AND jobs.id IN ({ids}) AND jobs.has_cancel = 1
 
@@ -291,7 +334,8 @@ SELECT CAST(json_group_array(json_array(id, status)) AS BLOB) FROM jobs WHERE id
 
 -- name: cancel_waiting
 UPDATE jobs SET
-    status = 'cancelled', error = ?1, finished_at = ?2, delete_at = ?3, result = NULL, blockers = 0, is_paused = 0
+    status = 'cancelled', error = ?1, finished_at = ?2, delete_at = ?3, result = NULL, result_ref = NULL, blockers = 0,
+    is_paused = 0
 WHERE id IN ({ids}) AND status = 'scheduled'
 
 -- name: request_cancel
@@ -378,7 +422,7 @@ SELECT CAST(json_group_array(json_array(
 -- name: cancel_dependents
 UPDATE jobs SET
     status = 'cancelled', error = v.column2, finished_at = v.column3, delete_at = nullif(v.column4, ''), result = NULL,
-    blockers = 0, is_paused = 0
+    result_ref = NULL, blockers = 0, is_paused = 0
 FROM (VALUES {rows}) AS v
 WHERE v.column1 <> 0 AND jobs.id = v.column1 AND jobs.status = 'scheduled'
 
@@ -523,7 +567,7 @@ UPDATE jobs SET crashes = crashes + 1 WHERE status = 'running' AND owner IN ({id
 -- name: quarantine
 UPDATE jobs SET
     status = 'failed', owner = NULL, error = ?1, finished_at = ?2, delete_at = CASE WHEN rule IS NULL THEN ?3 END,
-    result = NULL, is_dead = 1, blockers = 0, is_paused = 0
+    result = NULL, result_ref = NULL, is_dead = 1, blockers = 0, is_paused = 0
 WHERE id = ?4
 
 -- name: give_back
@@ -539,7 +583,7 @@ CAST(json_group_array(json_array(
     owner, fence, attempt, started_at, finished_at, delete_at, length(result), error, run_count, failure_count, crashes,
     has_cancel, has_successor, unique_key, expires_at, is_dead, blockers,
     -- JSON of SQLite has fewer digits than a number.
-    CASE WHEN progress IS NOT NULL THEN printf('%!.17g', progress) END
+    CASE WHEN progress IS NOT NULL THEN printf('%!.17g', progress) END, payload_ref, result_ref
 )) AS BLOB),
 CAST(group_concat(payload, '') AS BLOB),
 CAST(group_concat(result, '') AS BLOB)

@@ -5,17 +5,32 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from jobify.records import AttemptRecord, CountKey, JobQuery, JobRecord, MessageRecord, Relations
+from jobify.records import AttemptRecord, CountKey, JobQuery, JobRecord, MessageRecord, Relations, SummaryIds
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.filters import Crowd, crowd_of, filters_of, page_of
-from jobify.storage.sqlite.rows import listed, messages_of, records_of
+from jobify.storage.sqlite.rows import Stored, listed, messages_of, records_of
 from jobify.storage.sqlite.statements import chunks, id_values, sql
+from jobify.storage.sqlite.values import MissingValueError, load_value
 from jobify.types import Microseconds
 
 __all__ = ("Reads",)
+
+
+_TRIES = 3
+
+
+class _Wanted(NamedTuple):
+    """Which of the values that are not in their rows are read."""
+
+    payloads: bool = True
+    results: bool = True
+
+
+_ALL = _Wanted()
 
 
 class Reads:
@@ -26,32 +41,61 @@ class Reads:
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:
         records: list[JobRecord] = []
+        wanted = _Wanted(payloads=False, results=ids.with_results) if isinstance(ids, SummaryIds) else _ALL
         for some in chunks(list(dict.fromkeys(ids))):
-            records += self._get(some)
+            records += self._get(some, wanted)
         return records
 
-    def _get(self, ids: Sequence[str]) -> list[JobRecord]:
+    def _get(self, ids: Sequence[str], wanted: _Wanted) -> list[JobRecord]:
         size, values = id_values(ids)
         try:
-            return records_of(*self._database.read(sql("get", ids=size), values))
+            return self._records(sql("get", ids=size), values, wanted)
         except sqlite3.DataError:  # a gigabyte in one answer is too much: ask for less
             if len(ids) == 1:
                 raise
             half = len(ids) // 2
-            return self._get(ids[:half]) + self._get(ids[half:])
+            return self._get(ids[:half], wanted) + self._get(ids[half:], wanted)
 
     def find(self, query: JobQuery) -> list[JobRecord]:
         if crowd_of(query) is Crowd.UNSUCCESSFUL and len(query.statuses or ()) > 1:
             return self._find_each(query)
         filters, values = page_of(query)
         order = "id DESC" if query.is_newest_first else "id"
+        wanted = _ALL if query.has_values else _Wanted(payloads=False, results=False)
         statement = sql(_FINDERS[crowd_of(query)], filters=filters, order=order)
         try:
-            return records_of(*self._database.read(statement, [*values, max(query.limit, 0)]))
+            return self._records(statement, [*values, max(query.limit, 0)], wanted)
         except sqlite3.DataError:
             if query.limit <= 1:
                 raise
             return self._find_in_halves(query)
+
+    def _records(self, statement: str, values: Sequence[Any], wanted: _Wanted) -> list[JobRecord]:
+        """The rows that ``statement`` finds, with their large values. A value that is gone when it is read belongs to
+        a row that was changed meanwhile: what the rows say now is read."""
+        for _ in range(_TRIES):
+            with suppress(MissingValueError):
+                return self._whole(records_of(*self._database.read(statement, values)), wanted, self._load)
+        return self._whole(records_of(*self._database.read(statement, values)), wanted, self._load_what_is_left)
+
+    def _whole(self, found: Sequence[Stored], wanted: _Wanted, load: Callable[[int], bytes]) -> list[JobRecord]:
+        records = []
+        for record, payload_ref, result_ref in found:
+            if payload_ref is not None and wanted.payloads:
+                record = record._replace(payload=load(payload_ref))
+            if result_ref is not None and record.result is not None and wanted.results:
+                record = record._replace(result=load(result_ref))
+            records.append(record)
+        return records
+
+    def _load(self, reference: int) -> bytes:
+        return load_value(self._database, reference)
+
+    def _load_what_is_left(self, reference: int) -> bytes:
+        """The database is damaged: no value can be decoded from nothing, and whoever tries is told so."""
+        with suppress(MissingValueError):
+            return self._load(reference)
+        return b""
 
     def _find_each(self, query: JobQuery) -> list[JobRecord]:
         """Each status by itself, because an index gives the order of one."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from jobify.records import Claim, JobRecord, MessageKind, MessageRecord
 
-__all__ = ("claims_of", "listed", "messages_of", "records_of")
+__all__ = ("Picked", "Stored", "claims_of", "listed", "messages_of", "records_of")
+
+
+class Picked(NamedTuple):
+    """A row that a claim may take: its number, the reference to its arguments if they are not in it, the claim."""
+
+    seq: int
+    payload_ref: int | None
+    claim: Claim
+
 
 _CLAIM_PAYLOAD = 6
 _PAYLOAD, _RESULT, _PROGRESS = 8, 19, 30
@@ -29,8 +38,16 @@ def listed(text: bytes) -> list[Any]:
     return rows
 
 
-def claims_of(text: bytes, payloads: bytes | None) -> list[tuple[int, Claim]]:
-    """The answer of ``pick``: the number of each row, and the claim on it."""
+class Stored(NamedTuple):
+    """A row, and the references to those of its values that are not in it; these are empty."""
+
+    record: JobRecord
+    payload_ref: int | None
+    result_ref: int | None
+
+
+def claims_of(text: bytes, payloads: bytes | None) -> list[Picked]:
+    """The answer of ``pick``. Arguments that are not in the row are empty."""
     picked = []
     start = 0
     blob = payloads or b""
@@ -38,12 +55,12 @@ def claims_of(text: bytes, payloads: bytes | None) -> list[tuple[int, Claim]]:
         end = start + row[_CLAIM_PAYLOAD]
         row[_CLAIM_PAYLOAD] = blob[start:end]
         start = end
-        seq = row.pop()
-        picked.append((seq, Claim._make(row)))
+        seq, payload_ref = row.pop(), row.pop()
+        picked.append(Picked(seq, payload_ref, Claim._make(row)))
     return picked
 
 
-def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> list[JobRecord]:
+def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> list[Stored]:
     """The answer of a statement that selects ``{record}``."""
     records = []
     start = result_start = 0
@@ -55,11 +72,12 @@ def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> li
             result_end = result_start + row[_RESULT]
             row[_RESULT] = (results or b"")[result_start:result_end]
             result_start = result_end
+        result_ref, payload_ref = row.pop(), row.pop()
         for index in _BOOLEANS:
             row[index] = bool(row[index])
         if row[_PROGRESS] is not None:
             row[_PROGRESS] = float(row[_PROGRESS])
-        records.append(JobRecord._make(row))
+        records.append(Stored(JobRecord._make(row), payload_ref, result_ref))
     return records
 
 

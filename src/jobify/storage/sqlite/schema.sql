@@ -48,7 +48,8 @@ CREATE TABLE jobs (
     error TEXT,
     payload BLOB NOT NULL,
     result BLOB
-) STRICT;
+, payload_ref INTEGER, result_ref INTEGER) STRICT;
+-- A value that is large is empty in its column and stands in value_parts; the reference says where. NULL: it is inline.
 
 -- All indexes but the one of id are partial: they hold what is live, so a million ended jobs make none of them bigger.
 
@@ -97,7 +98,7 @@ CREATE TABLE successors (
     rule TEXT,
     options TEXT,
     payload BLOB NOT NULL
-) STRICT;
+, payload_ref INTEGER) STRICT;
 
 -- A pending cancel of a running job: what cancel() was given.
 CREATE TABLE cancels (
@@ -183,3 +184,39 @@ CREATE TABLE owners (
     -- 1: the process has left, and what the owner still holds is released when its lock is, without an attempt or a crash.
     is_leaving INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+-- Large arguments and results, in parts of up to 256 KiB, so that a change of state does not rewrite them with the row. The
+-- upper bits of seq are the number of the value, the lower 20 bits that of the part. A reference is the number of the
+-- value, and in its lower 20 bits the number of parts. AUTOINCREMENT: a number is never used twice, so that a reference
+-- that was read a moment ago never leads to another value.
+CREATE TABLE value_parts (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    data BLOB NOT NULL
+) STRICT;
+
+-- Whatever deletes or replaces a reference deletes the parts.
+CREATE TRIGGER jobs_forget_values AFTER DELETE ON jobs
+WHEN OLD.payload_ref IS NOT NULL OR OLD.result_ref IS NOT NULL
+BEGIN
+    DELETE FROM value_parts WHERE seq BETWEEN OLD.payload_ref & ~1048575 AND OLD.payload_ref | 1048575;
+    DELETE FROM value_parts WHERE seq BETWEEN OLD.result_ref & ~1048575 AND OLD.result_ref | 1048575;
+END;
+
+CREATE TRIGGER jobs_replace_payload AFTER UPDATE OF payload_ref ON jobs
+WHEN OLD.payload_ref IS NOT NULL AND OLD.payload_ref IS NOT NEW.payload_ref
+BEGIN
+    DELETE FROM value_parts WHERE seq BETWEEN OLD.payload_ref & ~1048575 AND OLD.payload_ref | 1048575;
+END;
+
+CREATE TRIGGER jobs_replace_result AFTER UPDATE OF result_ref ON jobs
+WHEN OLD.result_ref IS NOT NULL AND OLD.result_ref IS NOT NEW.result_ref
+BEGIN
+    DELETE FROM value_parts WHERE seq BETWEEN OLD.result_ref & ~1048575 AND OLD.result_ref | 1048575;
+END;
+
+CREATE TRIGGER successors_forget AFTER DELETE ON successors
+WHEN OLD.payload_ref IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = OLD.id AND payload_ref = OLD.payload_ref)
+BEGIN
+    DELETE FROM value_parts WHERE seq BETWEEN OLD.payload_ref & ~1048575 AND OLD.payload_ref | 1048575;
+END;

@@ -10,6 +10,7 @@
 ``dependencies``   jobs that wait for others; ``cascades`` what an end does to those
 ``pauses``         of schedules and queues
 ``reports``        progress, values, log lines
+``values``         large arguments and results, beside their rows
 ``reads``          get, find, count; ``filters`` a query in SQL
 ``owners``         processes; ``liveness`` tells who lives, by ``locks``, ``process`` and heartbeat; ``bell`` wakes,
                    ``forks`` parts parent and child
