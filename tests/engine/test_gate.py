@@ -478,3 +478,59 @@ def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     yield
     connection.execute("COMMIT")
+
+
+# -- large values ------------------------------------------------------------------------------------------------------
+
+
+def test_f57_what_is_small_is_written_before_what_is_large(tmp_path: Path) -> None:
+    """Large values are written one at a time, each in a transaction of its own."""
+    storage = Watched(tmp_path)
+    large = bytes(100_000)
+    ends: list[str] = []
+
+    def keep(id: str) -> Callable[[asyncio.Future[Any]], None]:
+        return lambda _: ends.append(id)
+
+    async def story(desk: Desk) -> None:
+        asked: list[asyncio.Future[Any]] = []
+        for id, fields in (("a", {"payload": large}), ("b", {"payload": large}), ("c", {}), ("d", {})):
+            asked.append(desk.insert(id, **fields))
+            asked[-1].add_done_callback(keep(id))
+        assert await soon(asyncio.gather(*asked)) == [True] * 4
+        assert sorted(ends[:2]) == ["c", "d"]
+        assert storage.calls == [(THERE, 2), (THERE, 1), (THERE, 1)]
+        storage.calls.clear()
+        settled = [desk.settle("a", result=large), desk.settle("b"), desk.settle("c", result=large), desk.settle("d")]
+        assert await soon(asyncio.gather(*settled)) == [Settled.APPLIED] * 4
+        assert storage.calls == [(THERE, 2), (THERE, 1), (THERE, 1)]
+
+    _with_desk(storage, story)
+
+
+def test_f57_the_news_of_a_large_job_are_told_when_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Watched(tmp_path)
+    rung: list[list[str]] = []
+
+    async def story(desk: Desk) -> None:
+        monkeypatch.setattr(desk.gate, "_ring", lambda news: rung.append([one.id for one in storage.get(["a"])]))
+        assert await soon(desk.insert("a", payload=bytes(100_000), owner=None, status="scheduled"))
+        assert rung == [["a"]]
+
+    _with_desk(storage, story)
+
+
+def test_f57_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path) -> None:
+    storage = Watched(tmp_path)
+
+    async def main() -> None:
+        gate = ThreadGate(storage)
+        await gate.start()
+        desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+        asked = [desk.insert(id, payload=bytes(100_000)) for id in "abc"]
+        await gate.stop()
+        assert await soon(asyncio.gather(*asked)) == [True] * 3
+
+    run(main())

@@ -25,6 +25,7 @@ LINGER = 10.0
 """Seconds that a thread of the client waits for more to do before it ends."""
 
 _MAX_GROUP = 1000
+_MAX_BYTES = 4_000_000
 
 
 class _Task(NamedTuple):
@@ -71,8 +72,19 @@ class Helper:
                 if not self._tasks:
                     self._is_running = False
                     return
-                tasks = [self._tasks.popleft() for _ in range(min(len(self._tasks), _MAX_GROUP))]
+                tasks = self._take()
             self._serve(tasks)
+
+    def _take(self) -> list[_Task]:
+        """The next calls, with not too many rows, nor too many bytes of them, for one transaction."""
+        tasks: list[_Task] = []
+        size = 0
+        while self._tasks and len(tasks) < _MAX_GROUP and size <= _MAX_BYTES:
+            task = self._tasks.popleft()
+            tasks.append(task)
+            if isinstance(task.call, NewJob) and isinstance(task.call.payload, bytes):
+                size += len(task.call.payload)
+        return tasks
 
     def _serve(self, tasks: list[_Task]) -> None:
         rows = [task for task in tasks if isinstance(task.call, NewJob)]

@@ -43,6 +43,10 @@ class Line(Generic[QuestionT]):
         self._questions.append(question)
         self._answers.append(answer)
 
+    def execute(self, questions: Sequence[QuestionT]) -> Sequence[Any]:
+        """Make the call at once, past the line."""
+        return self._method(questions)
+
     def alone(self, question: QuestionT, answer: Answer) -> Batch[QuestionT]:
         """A batch of one, past the line."""
         return Batch(self._method, [question], [answer])

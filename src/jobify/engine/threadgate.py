@@ -4,6 +4,8 @@ All inserts, settlements and claims that arrive while a transaction runs share t
 price of a commit (a flush to the disk) is paid once for hundreds of jobs, and without load a call does not wait for
 company.
 
+What is large is written alone, one after the other, and what is small goes first each time.
+
 Within a group the order is: inserts, reports, settlements, claims, then everything else one by one. That is a legal
 order: a caller learns of its insert before it can ask anything further of that job, and calls that overlap in time have
 no order anyway.
@@ -46,7 +48,7 @@ T = TypeVar("T")
 log = logging.getLogger("jobify.storage")
 
 _SMALL = 65_536
-"""Bytes that may be written on the spot: more would keep the event loop for too long."""
+"""Bytes that may be written on the spot, or share a transaction: more would keep others for too long."""
 
 _MAX_GROUP = 1000
 """Jobs in one transaction at most: a bound on how long the first of them waits for the last."""
@@ -63,13 +65,17 @@ class ThreadGate:
         self._reports: Line[Sequence[Report]] = Line(self._report_all, _MAX_GROUP)
         self._settlements: Line[Settlement] = Line(storage.settle, _MAX_GROUP)
         self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
+        self._large: Line[_Single] = Line(_write_large, 1)
         self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
+        self._closing: Line[Callable[[], Any]] = Line(_call_each, 1)
         self._lines: tuple[Line[Any], ...] = (
             self._inserts,
             self._reports,
             self._settlements,
             self._claims,
+            self._large,
             self._calls,
+            self._closing,
         )
         self._news: deque[News] = deque()
         self._tokens: SimpleQueue[bool] = SimpleQueue()
@@ -103,7 +109,7 @@ class ThreadGate:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        closed = self._ask(self._calls, partial(self._shared.close, self._hear))
+        closed = self._ask(self._closing, partial(self._shared.close, self._hear))
         for line in self._lines:
             line.is_open = False
         try:
@@ -117,21 +123,25 @@ class ThreadGate:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._line_up()
-            self._calls.ask(partial(self._shared.close, self._hear), _nobody)
+            self._closing.ask(partial(self._shared.close, self._hear), _nobody)
             self._tokens.put(False)
             self._tokens.put(True)
             thread.join()
 
     def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
         job = insertion.row()
-        is_small = len(job.payload) <= _SMALL
-        news = WORK if job.owner is None else None
-        self._ask_singly(_Single(self._inserts, job, insertion, news), is_small=is_small)
+        single = _Single(self._inserts, job, insertion, WORK if job.owner is None else None)
+        if len(job.payload) > _SMALL:
+            self._ask_large(single)
+        else:
+            self._ask_singly(single, may_be_on_the_spot=True)
 
     def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
-        is_small = not settlement.history and (settlement.result is None or len(settlement.result) <= _SMALL)
         single = _Single(self._settlements, settlement, answer, news)
-        self._ask_singly(single, is_small=is_small, is_last=is_last)
+        if settlement.result is not None and len(settlement.result) > _SMALL:
+            self._ask_large(single)
+        else:
+            self._ask_singly(single, may_be_on_the_spot=not settlement.history, is_last=is_last)
 
     def report(self, reports: Sequence[Report], answer: Answer) -> None:
         self._line_up()
@@ -164,9 +174,17 @@ class ThreadGate:
             with suppress(RuntimeError):  # the event loop was closed
                 self._loop.call_soon_threadsafe(lambda: self.on_news())
 
-    def _ask_singly(self, single: _Single, *, is_small: bool, is_last: bool = False) -> None:
+    def _ask_large(self, single: _Single) -> None:
+        """Ask what takes long to write. Its news are told when it is written."""
+        self._line_up()
+        self._large.ask(single, single.answer)
+        self._signal()
+
+    def _ask_singly(self, single: _Single, *, may_be_on_the_spot: bool, is_last: bool = False) -> None:
         """Ask what may be made on the spot: at the end of this turn of the loop, should it still be the only one."""
-        if self._has_turn or not (is_small and self._is_resting and not self._is_signalled and self._spot.is_open):
+        if self._has_turn or not (
+            may_be_on_the_spot and self._is_resting and not self._is_signalled and self._spot.is_open
+        ):
             self._line_up()
             self._stand_in_line(single)
         elif is_last:
@@ -230,7 +248,31 @@ class ThreadGate:
             self._is_resting = True
 
     def _serve(self) -> bool:
-        """Make the calls that stand in line; whether a line was too long to be served at once."""
+        """Make the calls that stand in line, but of large writes only one; whether some were left."""
+        is_full = self._serve_small()
+        large = self._large.take()
+        if large is None:
+            return self._close_if_asked() or is_full
+        with self._shared.lock:
+            self._execute([large])
+        news = [news for news in (*(single.news for single in large.questions), _cascade(large)) if news is not None]
+        if news:
+            self._ring(all_of(news))
+        self._hand_over([large])
+        return True
+
+    def _close_if_asked(self) -> bool:
+        """Close the storage, after everything else that was asked; whether this was the time for it."""
+        closing = self._closing.take()
+        if closing is None:
+            return False
+        with self._shared.lock:
+            closing.execute()
+        self._hand_over([closing])
+        return True
+
+    def _serve_small(self) -> bool:
+        """Make the calls that share a transaction; whether a line was too long to be served at once."""
         news = [self._news.popleft() for _ in range(len(self._news))]
         inserts, reports, settlements = self._inserts.take(), self._reports.take(), self._settlements.take()
         taken: list[Batch[Any] | None] = [inserts, reports, settlements, self._claims.take()]
@@ -297,6 +339,10 @@ class _Single(NamedTuple):
 
 
 _TimedClaim: TypeAlias = tuple[ClaimRequest, Microseconds]
+
+
+def _write_large(singles: Sequence[_Single]) -> list[Any]:
+    return [single.line.execute([single.question])[0] for single in singles]
 
 
 def _cascade(batch: Batch[Any]) -> News | None:
