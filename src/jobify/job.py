@@ -104,7 +104,7 @@ class Job(Generic[ReturnT]):
         self.exception: Exception | None = None
         self.storage = storage
         self.context: Context | None = None
-        """The context variables of whoever pushed the job; all its attempts in this process see them."""
+        """The context variables of the push; each attempt in this process starts from a copy of them."""
         self._due_at = exec_at if isinstance(exec_at, int) else from_datetime(exec_at, zone=UTC)
         self._desk = desk
         self._unregister = unregister_hook

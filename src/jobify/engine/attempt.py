@@ -85,7 +85,7 @@ class Attempt(Struct, eq=False, gc=False):
     call: Call | None = None
     """The function at work in a thread or a process."""
     context: Context | None = None
-    """The context variables that the task sees; None: those of the dispatcher."""
+    """The context variables that the attempt starts from, as a copy; None: those of the dispatcher."""
     task: asyncio.Task[None] | None = None
     started_at: Microseconds = 0
     has_begun: bool = False

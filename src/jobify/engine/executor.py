@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,8 @@ from jobify.types import UNSET
 __all__ = ("Executor",)
 
 log = logging.getLogger("jobify.engine")
+
+_NAME = "jobify job"
 
 
 class Executor:
@@ -67,6 +69,7 @@ class Executor:
         self._alarm = Alarm(clock)
         self._loop = asyncio.get_running_loop()
         self._make_task = _task_maker(self._loop)
+        self._has_factory = self._loop.get_task_factory() is not None
         self._is_factory_reported = False
 
     async def idle(self) -> None:
@@ -78,14 +81,26 @@ class Executor:
         self._attempts[attempt.id] = attempt
         if self._is_idle.is_set():
             self._is_idle.clear()
+        context = copy_context() if attempt.context is None else attempt.context.copy()
+        if self._has_factory:
+            # A factory may run the first step at once. Here that would be inside of whatever has launched the attempt,
+            # and an attempt that pushes a job would nest; from a turn of the loop of its own it cannot.
+            self._loop.call_soon(self._start, attempt, context)
+        else:
+            self._start(attempt, context)
+
+    def _start(self, attempt: Attempt, context: Context) -> None:
         carrying = self._carry(attempt)
         try:
-            attempt.task = self._make_task(carrying, context=attempt.context)
+            task = self._make_task(carrying, context=context)
         except Exception as error:
             carrying.close()
-            self._launch_directly(attempt, error)
+            self._start_directly(attempt, context, error)
+        else:
+            if not attempt.has_begun:
+                attempt.task = task
 
-    def _launch_directly(self, attempt: Attempt, error: Exception) -> None:
+    def _start_directly(self, attempt: Attempt, context: Context, error: Exception) -> None:
         """Start an attempt for which the task factory of the event loop has made no task, because of ``error``."""
         if attempt.has_begun:
             return  # the factory has run it, and then failed
@@ -93,7 +108,7 @@ class Executor:
             self._is_factory_reported = True
             log.warning("The task factory of the event loop fails; jobs run without it: %r", error)
         try:
-            attempt.task = asyncio.Task(self._carry(attempt), loop=self._loop, context=attempt.context)
+            attempt.task = asyncio.Task(self._carry(attempt), loop=self._loop, context=context)
         except Exception as problem:  # no memory for it
             self._leave(attempt)
             self._completer.complete(attempt, Failed(problem), self._clock.now())
@@ -125,6 +140,7 @@ class Executor:
     async def _carry(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""
         RUNNING.set(attempt)
+        attempt.task = asyncio.current_task()
         attempt.has_begun = True
         attempt.started_at = self._clock.now()
         value: Any = None
@@ -223,12 +239,11 @@ def _is_interruption(error: BaseException) -> bool:
 
 
 def _through_factory(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], *, context: Context | None
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], *, context: Context
 ) -> asyncio.Task[None]:
     """A task in a copy of ``context``. A factory from before Python 3.11 takes no context, so it is called inside
     one."""
-    create = loop.create_task
-    task = create(coroutine) if context is None else context.copy().run(create, coroutine)
+    task = context.run(loop.create_task, coroutine)
     if not hasattr(task, "cancel"):
         raise TypeError(f"it has made {task!r}, which is no task")
     return task
