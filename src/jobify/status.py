@@ -24,6 +24,7 @@ __all__ = (
     "JobStatus",
     "Lost",
     "Outcome",
+    "Refused",
     "Released",
     "RetryAt",
     "Skipped",
@@ -111,6 +112,14 @@ class Released(Struct, frozen=True):
     reason: str = "shutdown"
 
 
+class Refused(Struct, frozen=True):
+    """The system refused what the attempt needs (a process, a thread): it has not begun, is not counted, and the job is
+    due again ``at``."""
+
+    reason: str
+    at: Microseconds
+
+
 class Lost(Struct, frozen=True):
     """The process died; the attempt is counted."""
 
@@ -121,7 +130,7 @@ class Skipped(Struct, frozen=True):
     """A schedule's due time was missed, and its policy passes it over; no attempt was made."""
 
 
-Outcome: TypeAlias = Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Lost | Skipped
+Outcome: TypeAlias = Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Refused | Lost | Skipped
 """How an attempt ended."""
 
 

@@ -28,7 +28,19 @@ from jobify.records import Claim, Settled, Settlement
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn
-from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Skipped, Succeeded, TimedOut
+from jobify.status import (
+    Cancelled,
+    Failed,
+    JobStatus,
+    Lost,
+    Outcome,
+    Refused,
+    Released,
+    RetryAt,
+    Skipped,
+    Succeeded,
+    TimedOut,
+)
 from jobify.tracebacks import own_traceback
 from jobify.types import UNSET, Microseconds
 
@@ -103,7 +115,9 @@ class Completer:
         """An attempt has ended. Its slot is free at once, unless its thread goes on. Never raises."""
         self._note()
         if attempt.call is not None and attempt.call.is_running:
-            is_tried_again = isinstance(outcome, RetryAt | Released) or attempt.run is not None or attempt.is_replaced
+            is_tried_again = (
+                isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
+            )
             overrun = self._overrun(attempt, attempt.call, outcome, is_tried_again=is_tried_again)
             task = spawn(overrun)
             self._roster.overruns[task] = attempt if is_tried_again else None
@@ -268,7 +282,7 @@ class Completer:
 def _news(attempt: Attempt, outcome: Outcome) -> News | None:
     """Who beside this process wants to know how the attempt ended."""
     match outcome:
-        case RetryAt() | Lost() | Skipped():
+        case RetryAt() | Refused() | Lost() | Skipped():
             return None
         case Released():
             return WORK

@@ -17,7 +17,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-from jobify.clock import SECOND, Clock
+from jobify.clock import SECOND, Clock, seconds
 from jobify.current import RUNNING
 from jobify.engine.alarm import Alarm
 from jobify.engine.attempt import Attempt, Interruption
@@ -25,15 +25,18 @@ from jobify.engine.backend import Backend
 from jobify.engine.completer import Completer
 from jobify.engine.contexts import Contexts
 from jobify.engine.inputs import fetch_inputs
+from jobify.engine.lanes import LaneSlots
 from jobify.engine.roster import Roster
 from jobify.exceptions import PayloadError
+from jobify.failurelog import FailureLog
 from jobify.joboptions import Inputs, read_options
 from jobify.options import RunMode
 from jobify.records import Claim
 from jobify.registry import Registry
 from jobify.runners.badge import badge_of
 from jobify.runners.base import Call, Runner, contained
-from jobify.status import Failed, JobStatus
+from jobify.status import JobStatus, Refused
+from jobify.transient import refusal_of
 from jobify.types import UNSET
 
 __all__ = ("Executor",)
@@ -71,6 +74,7 @@ class Executor:
         self._make_task = _task_maker(self._loop)
         self._has_factory = self._loop.get_task_factory() is not None
         self._is_factory_reported = False
+        self._refusals = FailureLog(log, "Jobs that could not begin do so again")
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
@@ -111,7 +115,10 @@ class Executor:
             attempt.task = asyncio.Task(self._carry(attempt), loop=self._loop, context=context)
         except Exception as problem:  # no memory for it
             self._leave(attempt)
-            self._completer.complete(attempt, Failed(problem), self._clock.now())
+            reason = refusal_of(problem) or repr(problem)
+            self._on_refused(attempt, reason)
+            now = self._clock.now()
+            self._completer.complete(attempt, Refused(reason, now + seconds(attempt.lane.pause)), now)
 
     def launch_when_due(self, attempt: Attempt) -> None:
         """:meth:`launch`, at the due time of a job that was claimed a little ahead of it.
@@ -155,6 +162,8 @@ class Executor:
             if attempt.interruption is None and type(raised) is asyncio.CancelledError and self._is_torn_down():
                 attempt.interruption = Interruption.SHUTDOWN
         now = self._clock.now()
+        if attempt.call is not None and attempt.call.refusal is not None:
+            self._on_refused(attempt, attempt.call.refusal)
         outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
         RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
@@ -194,12 +203,29 @@ class Executor:
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         endpoint = attempt.endpoint
         if endpoint.run_mode is RunMode.MAIN:
+            if attempt.lane.is_on_trial:
+                self._on_begin(attempt.lane)
             running: Awaitable[Any] = endpoint.func(*args, **kwargs)
             return running
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
+        if attempt.lane.is_on_trial:
+            call.on_begin = partial(self._on_begin, attempt.lane)
         if endpoint.run_mode is RunMode.PROCESS:
             return self._run_apart(attempt, call)
         return self._runners[endpoint.run_mode].run(call)
+
+    def _on_refused(self, attempt: Attempt, refusal: str) -> None:
+        """The system has refused what the attempt needs: jobs of its kind wait for a while."""
+        attempt.lane.suspend()
+        kind = "in the event loop" if attempt.lane.mode is RunMode.MAIN else f"in a {attempt.lane.mode.value}"
+        self._refusals.failed(
+            attempt.lane.mode, "Jobs that run %s cannot begin, and wait: %s.", kind, refusal.rstrip(".")
+        )
+
+    def _on_begin(self, lane: LaneSlots) -> None:
+        """A job begins in a lane that was suspended."""
+        lane.recover()
+        self._refusals.succeeded(lane.mode)
 
     async def _run_contained(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """:meth:`_run` inside middleware and exception handlers, which see the same error in every run mode."""

@@ -4,15 +4,25 @@ Each run mode is a lane with a number of slots. A push that finds a free slot ta
 dispatcher claims as many jobs as there are free slots. The event loop's lane can be overdrawn by pushes: whoever
 pushes ten thousand jobs at once wants them to run at once, while a backlog of ten thousand must not. Whoever releases
 a slot rings those who wait for one.
+
+When the system refuses what the jobs of a lane need (a process, a thread), the lane is suspended: for a tenth of a
+second at first, for a second at most, it gives no slot, so that jobs wait in the storage, where other processes can
+take them. Then one job is tried. If it begins, the lane is as before; if it is refused, too, it is suspended again.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from math import inf
 
 from jobify.options import RunMode
 
 __all__ = ("LaneSlots", "Lanes")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_MEMORY = 5.0
+"""Seconds after a refusal for which the next one counts as its continuation."""
 
 _OVERDRAFT = 9
 """The overdraft of the event loop's lane, as a multiple of its slots."""
@@ -21,12 +31,30 @@ _OVERDRAFT = 9
 class LaneSlots:
     """The slots of one lane."""
 
-    __slots__ = ("_capacity", "_overdraft", "_waiting", "free", "mode")
+    __slots__ = (
+        "_capacity",
+        "_is_suspended",
+        "_overdraft",
+        "_refused_at",
+        "_trial",
+        "_usual_overdraft",
+        "_waiting",
+        "free",
+        "mode",
+        "pause",
+    )
 
     def __init__(self, mode: RunMode, capacity: int, overdraft: int = 0) -> None:
         self.mode = mode
         self.free = self._capacity = capacity
-        self._overdraft = -overdraft
+        self._overdraft: float = -overdraft
+        self._usual_overdraft: float = -overdraft
+        self._is_suspended = False
+        self._trial: int | None = None
+        """How many jobs may be tried; None: the lane is as usual."""
+        self._refused_at = -inf
+        self.pause = _FIRST_PAUSE
+        """Seconds of the last suspension."""
         self._waiting: dict[Callable[[], None], None] = {}
 
     @property
@@ -44,20 +72,56 @@ class LaneSlots:
     def take_up_to(self, limit: int) -> int:
         """Take as many slots as there are for claims, ``limit`` at most; the overdraft is not for them."""
         taken = max(0, min(self.free, limit))
+        if self._trial is not None:
+            taken = min(taken, self._trial)
+            self._trial -= taken
         self.free -= taken
         return taken
 
     def release(self, count: int = 1) -> None:
         """Give slots back."""
         self.free += count
+        if self._trial is not None and not self._is_suspended:
+            self._trial = 1  # whatever has ended without a word
         if self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            for wake in waiting:
-                wake()
+            self._wake()
 
     def when_free(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` once, when the next slot of this lane is released."""
         self._waiting[wake] = None
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for wake in waiting:
+            wake()
+
+    # -- what the system refuses ---------------------------------------------------------------------------------------
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether the next job that begins is to be reported with :meth:`recover`."""
+        return self._trial is not None
+
+    def suspend(self) -> None:
+        """The system has refused what a job of this lane needs. To be called on the event loop."""
+        if self._is_suspended:
+            return
+        loop = asyncio.get_running_loop()
+        is_again = loop.time() - self._refused_at < _MEMORY
+        self._refused_at = loop.time()
+        self.pause = min(self.pause * 2, _LONGEST_PAUSE) if is_again else _FIRST_PAUSE
+        self._is_suspended, self._trial, self._overdraft = True, 0, inf
+        loop.call_later(self.pause, self._resume)
+
+    def _resume(self) -> None:
+        if self._is_suspended:
+            self._is_suspended, self._trial = False, 1
+            self._wake()
+
+    def recover(self) -> None:
+        """A job that was tried has begun."""
+        self._is_suspended, self._trial, self._overdraft = False, None, self._usual_overdraft
+        self._wake()
 
 
 class Lanes:

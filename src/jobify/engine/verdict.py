@@ -20,6 +20,7 @@ from jobify.status import (
     JobStatus,
     Lost,
     Outcome,
+    Refused,
     Released,
     RetryAt,
     Succeeded,
@@ -44,6 +45,7 @@ _EVENTS: Final[dict[type[Any], Event]] = {
     TimedOut: Event.TIMED_OUT,
     Cancelled: Event.CANCELLED,
     Released: Event.RELEASED,
+    Refused: Event.RELEASED,
     Lost: Event.LOST,
 }
 _SUCCESS: Final = after(JobStatus.RUNNING, Event.SUCCEEDED).value
@@ -71,6 +73,8 @@ def outcome_of(
     as a TaskExitError. The death of a child process is treated as that of a whole one: whatever the retry policy, the
     job runs again at once, unless this is the crash number ``max_crashes``.
     """
+    if attempt.call is not None and attempt.call.refusal is not None and attempt.interruption is None:
+        return Refused(attempt.call.refusal, now + seconds(attempt.lane.pause))  # whatever middleware made of it
     if error is None and attempt.interruption is not Interruption.CANCEL:
         return Succeeded(value)
     if attempt.interruption is Interruption.CANCEL or error is None:
@@ -183,7 +187,7 @@ def describe_error(outcome: Outcome) -> str | None:
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
             return _described(error)
-        case Cancelled(reason) | Lost(reason):
+        case Cancelled(reason) | Lost(reason) | Refused(reason=reason):
             return reason
         case _:
             return None
@@ -249,7 +253,7 @@ def _delete_at(
 
 
 def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
-    if attempt.is_last and isinstance(outcome, RetryAt | Released | Lost):
+    if attempt.is_last and isinstance(outcome, RetryAt | Released | Refused | Lost):
         outcome = Cancelled()
     if attempt.run is None:
         return _next_of_job(attempt, outcome)
@@ -262,6 +266,8 @@ def _next_of_job(attempt: Attempt, outcome: Outcome) -> _Next:
             return _Next(Event.RETRY, at, None, attempt.number)
         case Released():
             return _Next(Event.RELEASED, attempt.due_at, None, attempt.number - 1)
+        case Refused(at=at):
+            return _Next(Event.RELEASED, at, None, attempt.number - 1)
         case _:
             return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number)
 
@@ -271,7 +277,7 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
     same_run = _next_of_job(attempt, outcome)._replace(
         offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
     )
-    if isinstance(outcome, RetryAt | Released | Lost | Cancelled):
+    if isinstance(outcome, RetryAt | Released | Refused | Lost | Cancelled):
         return same_run
     run_count = run.run_count + 1
     if attempt.is_last:

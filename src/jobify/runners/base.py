@@ -1,6 +1,6 @@
 """The port of the runners: how one call of a task's function is carried, interrupted and known to be over.
 
-A runner takes a :class:`Call` and either returns what the function returns or raises what it raises. Three rules hold
+A runner takes a :class:`Call` and either returns what the function returns or raises what it raises. Four rules hold
 for every runner:
 
 *Cancelling* the task that awaits :meth:`Runner.run` interrupts the call, and ``run`` ends with ``CancelledError`` at
@@ -10,6 +10,9 @@ cannot be stopped from outside, so it is only told (``call.stop``) and goes on u
 *The end of ``run`` is not the end of the call.* As long as any code of the function may still run, ``call.is_running``
 is true, and ``await call.ended()`` waits for the end. Whoever gives the slot to the next call, or lets another attempt
 of the same job begin, waits for that; a job then never overlaps itself, however often it times out.
+
+*What the system refuses* (a process, a thread) is no error of the function: the runner sets ``call.refusal`` before it
+raises, and the call has not begun.
 
 *An error stays an error of the attempt.* Out of a thread or a process only subclasses of ``Exception`` are raised:
 ``sys.exit()`` in a task is a :class:`~jobify.exceptions.TaskExitError`, not the end of the loop.
@@ -46,7 +49,18 @@ class Call:
     :func:`jobify.runners.child.send`; if it returns something to await, the next one is taken after that.
     """
 
-    __slots__ = ("_over", "address", "args", "badge", "func", "kwargs", "on_message", "stop")
+    __slots__ = (
+        "_over",
+        "address",
+        "args",
+        "badge",
+        "func",
+        "kwargs",
+        "on_begin",
+        "on_message",
+        "refusal",
+        "stop",
+    )
 
     def __init__(
         self,
@@ -66,6 +80,10 @@ class Call:
         self.on_message = on_message
         self.stop = threading.Event()
         """Set when the call is interrupted or its runner stops; a function in a thread may look, or wait on it."""
+        self.on_begin: Callable[[], object] | None = None
+        """Called when the function may begin."""
+        self.refusal: str | None = None
+        """What the system has refused the call, for runners to set: it has not begun, and is made again later."""
         self._over: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
@@ -83,6 +101,8 @@ class Call:
     def begin(self) -> None:
         """For runners: from here on, the function may be running."""
         self._over = asyncio.get_running_loop().create_future()
+        if self.on_begin is not None:
+            self.on_begin()
 
     def end(self) -> None:
         """For runners: nothing of the function runs any more. Saying it twice is harmless."""

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import spawn
 from typing import Any, Final, TypeAlias
 
@@ -26,8 +26,9 @@ from jobify.runners import wire
 from jobify.runners.address import main_script
 from jobify.runners.line import Line
 from jobify.tracebacks import RemoteTraceback
+from jobify.transient import TransientStartError, refusal_of
 
-__all__ = ("ChildProcess",)
+__all__ = ("ChildProcess", "StartDeathError")
 
 log = logging.getLogger("jobify.runners")
 
@@ -36,6 +37,10 @@ _BOOT: Final = "import sys; sys.path[:] = {path!r}; from jobify.runners.child im
 
 OnMessage: TypeAlias = Callable[[Any], Awaitable[None] | None]
 """See :class:`~jobify.runners.base.Call`."""
+
+
+class StartDeathError(ProcessStartError):
+    """The process died while it started: killed from outside, or because it can never start. Its death does not say."""
 
 
 class ChildProcess:
@@ -50,17 +55,15 @@ class ChildProcess:
         self._is_unwanted = False
         self._is_talking = True  # until it is prepared, or given up
         self._line: Line | None = None
-        self._socket, theirs = socket.socketpair()
-        lifeline, self._lifeline = os.pipe()
-        try:
-            self._process = _launch(theirs.fileno(), lifeline)
-        except OSError:
-            self._hang_up()
-            os.close(self._lifeline)
-            raise
-        finally:
-            theirs.close()
-            os.close(lifeline)
+        with ExitStack() as undo, ExitStack() as theirs:
+            self._socket, connection = socket.socketpair()
+            undo.callback(self._socket.close)
+            theirs.callback(connection.close)
+            lifeline, self._lifeline = os.pipe()
+            undo.callback(os.close, self._lifeline)
+            theirs.callback(os.close, lifeline)
+            self._process = _launch(connection.fileno(), lifeline)
+            undo.pop_all()  # from here on they belong to the process
         self._start_watching()
 
     async def prepare(self, module: str) -> None:
@@ -72,8 +75,11 @@ class ChildProcess:
                 wire.outcome(reply)
         except ProcessDiedError as error:
             reason = f"A child process ended before it was ready to run tasks: {_manner(error.exit_code)}."
-            raise ProcessStartError(error.exit_code, f"{reason} Its standard error may say why.") from None
+            raise StartDeathError(error.exit_code, f"{reason} Its standard error may say why.") from None
         except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is not None:
+                raise TransientStartError(None, f"A child process cannot get ready: {refusal}.") from error
             reason = f"A child process could not import the main script: {type(error).__name__}: {error}"
             raise ProcessStartError(None, reason) from RemoteTraceback.of(error)
 
@@ -121,7 +127,7 @@ class ChildProcess:
     def _start_watching(self) -> None:
         try:
             threading.Thread(target=self._watch, name=f"{self.name}-watch", daemon=True).start()
-        except RuntimeError:  # the system has no thread left
+        except (RuntimeError, MemoryError):  # the system has no thread left
             self._is_talking = False
             self._on_death()
             raise

@@ -22,8 +22,9 @@ from contextlib import suppress
 from typing import Final
 
 from jobify.exceptions import ApplicationStateError, ProcessStartError
-from jobify.runners.childprocess import ChildProcess
+from jobify.runners.childprocess import ChildProcess, StartDeathError
 from jobify.spawn import spawn
+from jobify.transient import TransientStartError, refusal_of
 
 __all__ = ("ChildPool",)
 
@@ -31,6 +32,11 @@ log = logging.getLogger("jobify.runners")
 
 EXIT_PATIENCE: Final = 1.5
 """Seconds that idle children get to end by themselves when the pool closes: a little more than they give themselves."""
+
+FATAL_STARTS: Final = 5
+FATAL_TIME: Final = 30.0
+"""So many deaths of starting children in a row, over at least so many seconds, tell that no child can start: from then
+on their calls fail. Before that, a call whose child died at its start is made again later."""
 
 KILL_PATIENCE: Final = 5.0
 """Seconds until a killed child that is still there is reported; the kernel keeps one that waits for a broken disk."""
@@ -47,13 +53,16 @@ class ChildPool:
         self._idle: list[ChildProcess] = []
         self._starts: set[asyncio.Task[None]] = set()
         self._waiters: deque[tuple[str, asyncio.Future[ChildProcess]]] = deque()
+        self._deaths = 0
+        """Children that died while they started, since the last one that was ready."""
+        self._first_death = 0.0
         self._is_open = True
 
     async def acquire(self, module: str) -> ChildProcess:
         """A child that is ready, in order of asking; ``module`` is what a new one should import beforehand.
 
-        ProcessStartError if none can be started. Each failed start fails one caller, and is not tried again on its
-        behalf.
+        ProcessStartError if none can be started, TransientStartError if one may be a moment later. Each failed start
+        fails one caller, and is not tried again on its behalf.
         """
         if not self._is_open:
             raise _closed()
@@ -115,8 +124,10 @@ class ChildPool:
     def _start(self, module: str) -> None:
         try:
             child = ChildProcess(next(self._names))
-        except (OSError, RuntimeError) as error:
-            self._fail_one(ProcessStartError(None, f"The system started no child process: {error}."))
+        except (OSError, RuntimeError, MemoryError) as error:
+            refusal = refusal_of(error)
+            kind = ProcessStartError if refusal is None else TransientStartError
+            self._fail_one(kind(None, f"The system started no child process: {refusal or error}."))
             return
         self._children.add(child)
         child.dead.add_done_callback(lambda _: self._on_death(child))
@@ -130,9 +141,22 @@ class ChildPool:
             child.leave()
         elif error := start.exception():
             child.kill()
-            self._fail_one(error)
+            self._fail_one(self._judged(error))
         else:
+            self._deaths = 0
             self.release(child)
+
+    def _judged(self, error: BaseException) -> BaseException:
+        """A start that failed, as its call is to see it: one death may come from outside, an unbroken row of them tells
+        that no child can start."""
+        if not isinstance(error, StartDeathError):
+            return error
+        if not self._deaths:
+            self._first_death = self.loop.time()
+        self._deaths += 1
+        if self._deaths >= FATAL_STARTS and self.loop.time() - self._first_death >= FATAL_TIME:
+            return ProcessStartError(error.exit_code, error.reason)
+        return TransientStartError(error.exit_code, error.reason)
 
     def _on_death(self, child: ChildProcess) -> None:
         self._children.discard(child)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, ProcessDiedError
@@ -24,6 +24,7 @@ from jobify.runners.base import Call
 from jobify.runners.childprocess import ChildProcess
 from jobify.runners.handoff import landing
 from jobify.runners.pool import ChildPool
+from jobify.transient import TransientStartError, refusal_of
 
 __all__ = ("ExecutorProcessRunner", "ProcessRunner")
 
@@ -56,7 +57,11 @@ class ProcessRunner:
         address, request = _request(call)
         if self._pool is None:
             raise _not_ready("it is not started.", "Start the app first.")
-        worker = await self._pool.acquire(address.module)
+        try:
+            worker = await self._pool.acquire(address.module)
+        except TransientStartError as error:
+            call.refusal = error.reason
+            raise
         return wire.outcome(await self._perform(self._pool, worker, request, call))
 
     async def _perform(self, pool: ChildPool, worker: ChildProcess, request: bytes, call: Call) -> bytes:
@@ -88,7 +93,7 @@ class ExecutorProcessRunner:
     async def run(self, call: Call) -> Any:
         _, request = _request(call)
         try:
-            reply = await landing(self._executor.submit(child.perform, request), call)
+            reply = await landing(self._submit(request, call), call)
         except BrokenExecutor as error:
             raise ProcessDiedError(
                 None,
@@ -98,6 +103,23 @@ class ExecutorProcessRunner:
         except RuntimeError as error:
             raise _not_ready(f"{error}.", "Give the app an executor that works, or none.") from error
         return wire.outcome(reply)
+
+    def _submit(self, request: bytes, call: Call) -> Future[bytes]:
+        try:
+            return self._executor.submit(child.perform, request)
+        except (RuntimeError, OSError, MemoryError) as error:
+            call.refusal = refusal_of(error)
+            _take_back(self._executor, request)
+            if call.refusal is None:
+                raise
+            raise TransientStartError(None, f"The executor starts no process: {call.refusal}.") from error
+
+
+def _take_back(executor: ProcessPoolExecutor, request: bytes) -> None:
+    """A call that an executor has refused with an error is in its queue all the same."""
+    for item in list(getattr(executor, "_pending_work_items", {}).values()):
+        if item.args and item.args[0] is request:
+            item.future.cancel()
 
 
 def _request(call: Call) -> tuple[Address, bytes]:

@@ -20,6 +20,7 @@ from typing import Any
 from jobify.exceptions import ApplicationStateError
 from jobify.runners.base import Call
 from jobify.runners.handoff import landing
+from jobify.transient import refusal_of
 
 __all__ = ("ThreadRunner",)
 
@@ -66,8 +67,11 @@ class ThreadRunner:
             raise _not_ready("it is not started.", "Start the app first.")
         try:
             return self._executor.submit(_perform, call, contextvars.copy_context())
-        except RuntimeError as error:
+        except (RuntimeError, OSError, MemoryError) as error:
             call.stop.set()  # no new thread may mean: queued all the same
+            call.refusal = refusal_of(error)
+            if call.refusal is not None:
+                raise _not_ready(f"{call.refusal}.", "It is tried again.") from error
             raise _not_ready(f"{error}.", "Give the app an executor that works, or none.") from error
 
 
