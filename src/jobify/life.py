@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from jobify.engine.engine import Engine
 from jobify.exceptions import ApplicationStateError
+from jobify.forking import guard_loop, release_loop
 from jobify.lifespan import Exits, Turns
 from jobify.settings import JobifyConfiguration
 from jobify.signals import SignalCatcher
@@ -54,6 +55,7 @@ class Life:
                 _require_own_loop(self.engine, "start the app", "startup()")
                 return
             engine, exits = self.engine, self._exits = self._build(), Exits()
+            guard_loop(engine.loop)
             try:
                 await begin(engine, exits)
             except BaseException as error:
@@ -117,6 +119,8 @@ class Life:
             self._forget()
 
     def _forget(self) -> None:
+        if self.engine is not None:
+            release_loop(self.engine.loop)
         self.engine = None
         self._on_end()
 

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
+from jobify.forking import install_handler
+
 __all__ = ("SignalCatcher", "StopSignals", "stop_signals")
 
 _BURST: Final = 1.0
@@ -61,12 +63,12 @@ class SignalCatcher:
             self._caught.append(number)
             notify()
 
-        before = {number: signal.signal(number, keep) for number in stop_signals()}
+        restores = [install_handler(number, keep) for number in stop_signals()]
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for restore in restores:
+                restore()
 
     def deliver(self) -> bool:
         """Raise what was caught, the last first, with the handlers that were there before; whether there was any."""

@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -33,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from jobify.exceptions import ConfigurationError
 from jobify.exits import ExitCode
+from jobify.forking import install_handler
 from jobify.leash import DRAIN, GONE, Leash
 from jobify.signals import StopSignals, stop_signals
 from jobify.spawn import spawn
@@ -120,14 +120,14 @@ class Worker:
         def put(number: int, _: object) -> None:
             heard.put((number, time.monotonic()))
 
-        before = {number: signal.signal(number, put) for number in stop_signals()}
+        restores = [install_handler(number, put) for number in stop_signals()]
         threading.Thread(target=self._relay, args=(heard, loop), name="jobify-signals", daemon=True).start()
         if self._leash is not None:
             self._leash.listen(lambda word: loop.call_soon_threadsafe(self._on_word, word))
 
         def forget() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for restore in restores:
+                restore()
             heard.put((0, 0.0))
 
         return forget

@@ -14,10 +14,9 @@ from jobify.runners import lifeline
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
-    """The process groups that were killed, and how; no fork hook and no handler stays behind."""
+    """The process groups that were killed, and how; no handler stays behind."""
     groups: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "killpg", lambda group, number: groups.append((group, number)))
-    monkeypatch.setattr(os, "register_at_fork", lambda *, after_in_child: None)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     yield groups
     signal.signal(signal.SIGINT, before[0])
@@ -37,12 +36,6 @@ def test_an_orphan_ends_with_all_that_it_started(killed: list[tuple[int, int]]) 
     assert not killed
     signal.raise_signal(signal.SIGTERM)
     assert killed == [(os.getpgrp(), signal.SIGKILL)]
-
-
-def test_a_fork_of_a_task_answers_its_own_signals(killed: list[tuple[int, int]]) -> None:
-    lifeline._restore_signals()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_elsewhere_than_on_linux_the_kernel_is_not_asked(

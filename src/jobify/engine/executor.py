@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
@@ -29,6 +30,7 @@ from jobify.engine.lanes import LaneSlots
 from jobify.engine.roster import Roster
 from jobify.exceptions import PayloadError
 from jobify.failurelog import FailureLog
+from jobify.forking import end_fork
 from jobify.joboptions import Inputs, read_options
 from jobify.options import RunMode
 from jobify.records import Claim
@@ -75,6 +77,7 @@ class Executor:
         self._has_factory = self._loop.get_task_factory() is not None
         self._is_factory_reported = False
         self._refusals = FailureLog(log, "Jobs that could not begin do so again")
+        self._process = os.getpid()
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
@@ -161,6 +164,7 @@ class Executor:
             error = raised
             if attempt.interruption is None and type(raised) is asyncio.CancelledError and self._is_torn_down():
                 attempt.interruption = Interruption.SHUTDOWN
+        self._end_a_fork(error)
         now = self._clock.now()
         if attempt.call is not None and attempt.call.refusal is not None:
             self._on_refused(attempt, attempt.call.refusal)
@@ -230,13 +234,19 @@ class Executor:
     async def _run_contained(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """:meth:`_run` inside middleware and exception handlers, which see the same error in every run mode."""
         try:
-            return await self._run(attempt, args, kwargs)
-        except Exception:
-            raise
+            value = await self._run(attempt, args, kwargs)
         except BaseException as error:
-            if _is_interruption(error):
+            self._end_a_fork(error)
+            if isinstance(error, Exception) or _is_interruption(error):
                 raise
             raise contained(error) from error
+        self._end_a_fork(None)
+        return value
+
+    def _end_a_fork(self, error: BaseException | None) -> None:
+        """End this process if it is a fork of a task, before middleware or an outcome takes it for the job."""
+        if os.getpid() != self._process:
+            end_fork(error)
 
     async def _run_apart(self, attempt: Attempt, call: Call) -> Any:
         """In a process that is told which job it carries out, and may report on it."""

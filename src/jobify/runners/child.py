@@ -16,12 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import process as mp_process
 from multiprocessing import spawn
 from queue import SimpleQueue
 from typing import Any, Final
 
 from jobify.exceptions import ApplicationStateError
+from jobify.forking import call
 from jobify.runners import wire
 from jobify.runners.address import Address, find
 from jobify.runners.lifeline import bind_to_parent, end_group
@@ -38,7 +40,20 @@ def main(connection: int, lifeline: int, parent: int) -> None:
     for descriptor in (connection, lifeline):
         os.set_inheritable(descriptor, False)
     bind_to_parent(lifeline, parent)
-    Child(socket.socket(fileno=connection), on_orphaned=end_group).serve()
+    child = Child(socket.socket(fileno=connection), on_orphaned=end_group)
+    os.register_at_fork(after_in_child=partial(_leave_to_parent, connection, lifeline))
+    child.serve()
+
+
+def _leave_to_parent(*descriptors: int) -> None:
+    """In a fork: let go of what connects only the child itself with its parent."""
+    global _current
+    if _current is not None:
+        _current.detach()
+        _current = None
+        for descriptor in descriptors:
+            with suppress(OSError):
+                os.close(descriptor)
 
 
 def send(message: Any) -> bool:
@@ -55,13 +70,17 @@ def send(message: Any) -> bool:
 def perform(request: bytes) -> bytes:
     """Make one call; its reply, whatever happens."""
     try:
-        with importing():
-            address, args, kwargs, badge = pickle.loads(request)
-            func = find(address)
-        with wearing(badge, send if _current is not None else None):
-            return wire.encode_value(func(*args, **kwargs))
+        return wire.encode_value(call(_perform, request))
     except BaseException as error:
         return wire.encode_error(error)
+
+
+def _perform(request: bytes) -> Any:
+    with importing():
+        address, args, kwargs, badge = pickle.loads(request)
+        func = find(address)
+    with wearing(badge, send if _current is not None else None):
+        return func(*args, **kwargs)
 
 
 def check(addresses: Iterable[Address]) -> None:
@@ -91,6 +110,10 @@ class Child:
                     pass
         _current = None
 
+    def detach(self) -> None:
+        """Give up the connection without closing it: in this process it is a copy."""
+        self._connection.detach()
+
     def send(self, payload: bytes) -> None:
         with self._sending:
             self._connection.sendall(wire.frame(payload))
@@ -100,7 +123,7 @@ class Child:
         request = self._inbox.get()
         if request is None:
             return b""
-        reply = respond(request)
+        reply = call(respond, request)
         _flush()
         self._is_busy = False  # before the reply: the next request may follow on its heels
         self.send(reply)

@@ -24,6 +24,8 @@ import sys
 from contextlib import suppress
 from typing import Any, Final
 
+from jobify.forking import install_handler
+
 __all__ = ("bind_to_parent", "end_group", "leave_signals_to")
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -46,27 +48,19 @@ def bind_to_parent(lifeline: int, parent: int) -> None:
 def leave_signals_to(parent: int) -> None:
     """Ignore SIGINT and SIGHUP, and SIGTERM while ``parent`` lives.
 
-    With handlers, rather than SIG_IGN, which the subprocesses of a task would inherit; a fork gets the defaults back.
+    With handlers, rather than SIG_IGN, which the subprocesses of a task would inherit.
     """
 
     def on_terminate(_number: int, _frame: Any) -> None:
         if os.getppid() != parent:
             end_group()
 
-    signal.signal(signal.SIGINT, lambda _number, _frame: None)
-    signal.signal(signal.SIGTERM, on_terminate)
+    install_handler(signal.SIGINT, lambda _number, _frame: None)
+    install_handler(signal.SIGTERM, on_terminate)
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
-    os.register_at_fork(after_in_child=_restore_signals)
+        install_handler(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def end_group() -> None:
     """Kill this process and the subprocesses of its task."""
     os.killpg(os.getpgrp(), signal.SIGKILL)
-
-
-def _restore_signals() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from jobify.exceptions import ApplicationStateError
+from jobify.forking import call as call_task
 from jobify.runners.base import Call
 from jobify.runners.handoff import landing
 from jobify.transient import refusal_of
@@ -79,7 +80,7 @@ def _perform(call: Call, context: contextvars.Context) -> Any:
     """In the thread. A call that was interrupted before its turn does not begin."""
     if call.stop.is_set():
         return None
-    return context.run(call.func, *call.args, **call.kwargs)
+    return context.run(call_task, call.func, *call.args, **call.kwargs)
 
 
 def _not_ready(reason: str, solution: str) -> ApplicationStateError:

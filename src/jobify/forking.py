@@ -1,0 +1,187 @@
+"""What a forked process must not inherit from a process that runs an app.
+
+A task may fork: with ``os.fork``, ``multiprocessing``, ``pty.fork``, or a subprocess with a ``preexec_fn``. The child
+is a copy of its parent, and three things in the copy do harm.
+
+*Signal handlers.* A worker answers SIGTERM by telling its event loop, which does not run in the fork, so the signal
+would be lost and ``Process.terminate()`` would wait for ever. Worse, the wake-up descriptor of an event loop is shared
+with the parent, so a signal that is sent to the fork would arrive in the parent. Handlers that were set with
+:func:`install_handler` and those of an event loop are therefore replaced by what was there before; a handler that the
+user set with ``signal.signal`` stays. No moment is left out: signals are blocked from before the fork until the
+handlers are replaced, because CPython discards what arrives before that.
+
+*The event loop.* A fork on the thread of an event loop would go on running that loop, and with it steps of other jobs,
+on selectors that the parent uses as well. The first thing that the loop finds to do in the fork is to end.
+
+*The call stack.* A fork that returns or raises out of the task would settle the job a second time, or wait for the next
+one. Code that calls a task uses :func:`call`, which ends such a fork where the task ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Final, NoReturn, TypeVar
+
+__all__ = ("call", "end_fork", "guard_loop", "install_handler", "release_loop")
+
+ReturnT = TypeVar("ReturnT")
+
+_AWAITED: Final = (
+    "A fork of an async task cannot await: the event loop belongs to the process that forked. End the fork with "
+    "os._exit(), or start a process of its own with subprocess or multiprocessing."
+)
+
+
+class _OwnHandler:
+    """A signal handler of this process alone; a fork gets ``previous`` back."""
+
+    __slots__ = ("_handle", "previous")
+
+    def __init__(self, handle: Callable[[int, FrameType | None], object], previous: Any) -> None:
+        self._handle = handle
+        self.previous = previous
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._handle(number, frame)
+
+
+def install_handler(number: int, handle: Callable[[int, FrameType | None], object]) -> Callable[[], None]:
+    """Set a signal handler that forks do not inherit; returns what puts the previous one back."""
+    previous = signal.getsignal(number)
+    signal.signal(number, _OwnHandler(handle, previous))
+
+    def restore() -> None:
+        signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+    return restore
+
+
+def guard_loop(loop: AbstractEventLoop) -> None:
+    """The calling thread runs ``loop`` and an app on it: its forks must not go on with either."""
+    _loops[threading.get_ident()] = loop
+
+
+def release_loop(loop: AbstractEventLoop) -> None:
+    """The app on ``loop`` has stopped."""
+    for thread in [thread for thread, guarded in _loops.items() if guarded is loop]:
+        del _loops[thread]
+
+
+def call(func: Callable[..., ReturnT], /, *args: Any, **kwargs: Any) -> ReturnT:
+    """Call ``func``. A fork that comes back from it, by a return or an exception, ends here."""
+    process = os.getpid()
+    try:
+        value = func(*args, **kwargs)
+    except BaseException as error:
+        if os.getpid() != process:
+            end_fork(error)
+        raise
+    if os.getpid() != process:
+        end_fork(None)
+    return value
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End this process as a script ends that returns or raises ``error``, without what it inherited.
+
+    Threads that it started itself are waited for. Exit handlers are not run: they are those of the parent, and would
+    remove what the parent still uses.
+    """
+    if error is not None and not isinstance(error, SystemExit | KeyboardInterrupt):
+        with suppress(BaseException):
+            traceback.print_exception(error)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
+    os._exit(_exit_code(error))
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if isinstance(error, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    if not isinstance(error, SystemExit):
+        return 1
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    with suppress(BaseException):
+        print(error.code, file=sys.stderr)
+    return 1
+
+
+_loops: dict[int, AbstractEventLoop] = {}
+_masks = threading.local()
+
+
+def _before() -> None:
+    """Block all signals in the thread that forks, so that none arrives in the fork too early."""
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _in_parent() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _in_child() -> None:
+    try:
+        if _reset_handlers() or _loops:
+            signal.set_wakeup_fd(-1)
+        loop = _loops.get(threading.get_ident())
+        _loops.clear()
+        if loop is not None:
+            _stop(loop)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+    except BaseException as error:  # by the handler of a signal that was waiting; raised from here it would be lost
+        os._exit(_exit_code(error))
+
+
+def _reset_handlers() -> bool:
+    """Replace the handlers that belong to the parent; whether there was one of ours."""
+    has_own = False
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        is_own = isinstance(handler, _OwnHandler)
+        has_own = has_own or is_own
+        while isinstance(handler, _OwnHandler):
+            handler = handler.previous
+        if _is_of_a_loop(handler) and (is_own or _loops):
+            handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        elif not is_own:
+            continue
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    return has_own
+
+
+def _is_of_a_loop(handler: Any) -> bool:
+    """Whether an event loop has set it: asyncio's or uvloop's, for ``asyncio.run`` or ``add_signal_handler``."""
+    module = getattr(getattr(handler, "func", handler), "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] in ("asyncio", "uvloop")
+
+
+def _stop(loop: AbstractEventLoop) -> None:
+    """Have ``loop`` do nothing more in this process, should the code that forked hand control back to it."""
+    ready = getattr(loop, "_ready", None)
+    if isinstance(ready, deque):
+        ready.clear()  # steps of other tasks, which the parent takes
+    with suppress(RuntimeError):  # closed
+        loop.call_soon(lambda: end_fork(RuntimeError(_AWAITED)))
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which has no fork
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,56 @@
+"""Tasks of a worker that start processes by forking."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from workers import Make
+
+FORKS = """
+    import multiprocessing, signal, sys
+
+    def work_with_forks():
+        context = multiprocessing.get_context("fork")
+        with context.Pool(2) as pool:
+            total = sum(pool.map(abs, [-1, -2, -3]))
+        sleeper = context.Process(target=time.sleep, args=(1000,))
+        sleeper.start()
+        sleeper.terminate()
+        sleeper.join()
+        leaver = os.fork()
+        if leaver == 0:
+            sys.exit(7)
+        fork = os.fork()
+        if fork == 0:
+            while True:
+                signal.pause()
+        os.kill(fork, signal.SIGINT)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in (leaver, fork)]
+        return [total, sleeper.exitcode, *codes]
+
+    @app.task(name="fork_in_thread")
+    def fork_in_thread():
+        return work_with_forks()
+
+    @app.task(name="fork_on_loop")
+    async def fork_on_loop():
+        return work_with_forks()
+
+    @app.task(name="fork_in_process", run_mode=RunMode.PROCESS)
+    def fork_in_process():
+        return work_with_forks()
+"""
+
+
+@pytest.mark.parametrize("task", ["fork_in_thread", "fork_on_loop", "fork_in_process"])
+def test_f16_f17_forks_in_a_worker_end_by_signals_and_by_themselves(site: Make, task: str) -> None:
+    here = site(FORKS)
+    worker = here.worker()
+    ids = [here.enqueue(task) for _ in range(2)]
+    for id in ids:
+        here.until(id, "success")
+        assert here.app.get_job(id).result() == [6, -signal.SIGTERM, 7, -signal.SIGINT]
+    assert worker.stop() == 0
+    assert "At work" in worker.log
+    assert worker.log.count("Told to stop") == 1
