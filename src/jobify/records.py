@@ -1,5 +1,4 @@
-"""The rows that the engine, the client and a storage exchange. Plain values: no behaviour, no defaults that hide a
-decision.
+"""The rows that engine, client and storage exchange: plain values, no behaviour, no defaults that hide a decision.
 
 The field order of :class:`NewJob`, :class:`Settlement` and :class:`AttemptRecord` is also the parameter order of the
 statements that write them, so that a batch of records *is* a batch of rows and nothing is copied on the hot path.
@@ -12,6 +11,7 @@ from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Self
 
+from jobify.status import ClaimScope
 from jobify.types import Microseconds
 
 __all__ = (
@@ -100,6 +100,7 @@ class ClaimRequest(NamedTuple):
     """Only these queues; None is every queue."""
     ahead: Microseconds = 0
     """Jobs that are due within so long from now are taken, too, to be started on the dot."""
+    scope: ClaimScope = ClaimScope.ANY
 
 
 class Claim(NamedTuple):
@@ -134,6 +135,8 @@ class Claimed(NamedTuple):
     next_due_at: Microseconds | None
     """When the earliest job that was not considered becomes due, whoever may run it;
     None: nothing waits for time. It is in the past only while ``has_more``."""
+    has_suspects: bool = False
+    """Whether jobs that this request could take wait to run apart."""
 
 
 class AttemptRecord(NamedTuple):
@@ -218,6 +221,8 @@ class JobRecord(NamedTuple):
     eligible, due or not."""
     progress: float | None
     """What its task has reported last, 0 to 100."""
+    is_apart: bool
+    """It was a suspect of several deaths, and waits to run apart from other jobs, or does; one of ``blockers``."""
 
 
 class SummaryIds(tuple[str, ...]):
@@ -347,8 +352,7 @@ class Recovered(NamedTuple):
     id: str
     task: str
     status: str
-    """scheduled: it (or its replacement) runs again. failed: it took ``max_crashes``
-    processes down. cancelled: somebody had asked for it."""
+    """scheduled: it (or its replacement) runs again. failed: ``max_crashes``. cancelled: that was asked for."""
     origin: int | None
     is_crash: bool = True
     """False: its owner had left before (``Storage.leave``); no attempt and no crash were counted."""

@@ -19,6 +19,7 @@ __all__ = (
     "TRANSITIONS",
     "UNFINISHED",
     "Cancelled",
+    "ClaimScope",
     "Event",
     "Failed",
     "JobStatus",
@@ -180,3 +181,14 @@ def after(status: JobStatus, event: Event) -> JobStatus:
         return TRANSITIONS[status, event]
     except KeyError:
         raise ValueError(f"a job that is {status} cannot meet the event {event.value!r}") from None
+
+
+class ClaimScope(StrEnum):
+    """Which jobs a claim takes; see *Suspects* in :mod:`jobify.storage.base`."""
+
+    ANY = "any"
+    """Ordinary jobs; where there are none, a group that runs apart."""
+    ORDINARY = "ordinary"
+    """Only jobs that need not run apart."""
+    APART = "apart"
+    """Only a group that runs apart: the claimant runs nothing else meanwhile. The answer says nothing of other jobs."""

@@ -14,7 +14,7 @@ import pytest
 
 from jobify.records import ClaimRequest, JobQuery, Lane, MessageKind, SummaryIds
 from jobify.storage import SQLiteStorage
-from jobify.storage.sqlite import claims, jobs
+from jobify.storage.sqlite import jobs, values
 from jobify.storage.sqlite.values import LARGE, PART
 from jobify.testing.storage_contract.given import (
     NOW,
@@ -116,7 +116,7 @@ def test_f57_lists_and_summaries_leave_large_values_out(storage: SQLiteStorage, 
 def test_f57_a_claim_reads_a_bounded_number_of_bytes(
     storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "_LARGE_IN_ALL", 2 * PART)
+    monkeypatch.setattr(values, "_LARGE_IN_ALL", 2 * PART)
     storage.insert([job(id, payload=value(PART)) for id in "abc"] + [job("d", payload=value(5 * PART)), job("e")])
     sizes = []
     while (found := look(storage, owner)).claims:
@@ -128,7 +128,7 @@ def test_f57_a_claim_reads_a_bounded_number_of_bytes(
 def test_f57_a_claim_of_several_lanes_is_bounded_as_a_whole(
     storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "_LARGE_IN_ALL", 2 * PART)
+    monkeypatch.setattr(values, "_LARGE_IN_ALL", 2 * PART)
     storage.insert([job(f"{lane}{n}", task=lane, payload=value(PART)) for lane in "xy" for n in range(3)])
     request = ClaimRequest(owner, (Lane(("x",), 9), Lane(("y",), 9)))
     taken: list[str] = []

@@ -24,6 +24,7 @@ from jobify.records import (
     Report,
     Settlement,
 )
+from jobify.status import ClaimScope
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, again, born, end, job, line
@@ -151,7 +152,8 @@ class Model(RuleBasedStateMachine):
         ahead = data.draw(st.sampled_from([0, 1]))
         owner = data.draw(st.sampled_from(self.owners))
         lanes = data.draw(st.sampled_from([(("x",),), (("x", "y"),), (("z",), ("y", "x")), (("x", "y", "z"),)]))
-        request = ClaimRequest(owner, tuple(Lane(tasks, limit) for tasks in lanes), queues, ahead)
+        scope = data.draw(st.sampled_from(ClaimScope))
+        request = ClaimRequest(owner, tuple(Lane(tasks, limit) for tasks in lanes), queues, ahead, scope)
         claimed = self.both("claim", request, now=now)
         self.claims += [(owner, claim) for claim in claimed.claims]
 

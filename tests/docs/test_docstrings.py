@@ -18,6 +18,7 @@ from jobify.clock import Clock
 from jobify.middleware import JobifyQueue
 from jobify.serializers import Serializer
 from jobify.storage import Storage
+from jobify.storage.ownership import OwnerPort
 from jobify.storage.sqlite.forks import Forkable
 from jobify.typeadapter import Dumper, Loader
 
@@ -33,7 +34,7 @@ ADDRESSES = (
     "jobify.clock",
     "jobify.testing.clock",
 )
-PORTS = (Forkable, Storage, Dumper, Loader, Serializer, Clock, JobifyQueue)
+PORTS = (Forkable, OwnerPort, Storage, Dumper, Loader, Serializer, Clock, JobifyQueue)
 """What a port's page says of a method holds for whoever implements it."""
 
 DURATIONS = {"timeout", "seconds", "initial_delay", "max_delay", "grace", "result_ttl", "delay"}

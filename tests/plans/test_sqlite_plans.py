@@ -37,7 +37,13 @@ WIDTHS = {
     "reporting": 3,
     "progress": 2,
     "publish": 7,
+    "suspect": 7,
 }
+OTHERS = {
+    "next_apart": {"in_queues": "AND jobs.queue IN (?, ?)"},
+    "pick_apart": {"in_queues": "AND jobs.queue IN (?, ?)"},
+}
+"""Fields of which a statement has its own."""
 
 SCANS = {
     # An answer about everything reads everything.
@@ -78,7 +84,7 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 def _plan(connection: sqlite3.Connection, name: str, **fields: Any) -> list[str]:
     wanted = {field for field in FIELDS if f"{{{field}}}" in statements._STATEMENTS[name]}
-    values = {**FIELDS, "rows": (4, WIDTHS.get(name, 19)), **fields}
+    values = {**FIELDS, "rows": (4, WIDTHS.get(name, 19)), **OTHERS.get(name, {}), **fields}
     text = sql(name, **{field: values[field] for field in wanted})
     count = max([int(number) for number in re.findall(r"\?(\d+)", text)], default=0)
     anonymous = len(re.findall(r"\?(?!\d)", text))
@@ -87,7 +93,7 @@ def _plan(connection: sqlite3.Connection, name: str, **fields: Any) -> list[str]
     return [detail.replace("COVERING INDEX", "INDEX") for *_, detail in rows]
 
 
-NAMES = sorted(set(statements._STATEMENTS) - {"record_columns", "has_metadata"})
+NAMES = sorted(set(statements._STATEMENTS) - {"record_columns", "claim_columns", "has_metadata"})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,7 +169,9 @@ def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Conne
         ("cancel_requests", "jobs_cancelling"),
         ("lost", "jobs_running"),
         ("give_back", "jobs_running"),
-        ("record_lost", "jobs_running"),
+        ("next_apart", "suspects_apart"),
+        ("pick_apart", "suspects_apart"),
+        ("pick", "suspects_apart"),
         ("attempts", "attempts_of_job"),
         ("trim", "attempts_of_job"),
         ("settle", "sqlite_autoindex_jobs_1"),

@@ -104,7 +104,9 @@ def test_each_job_of_the_dead_is_recovered_once(tmp_path: Path) -> None:
     assert len(recovered) == len(set(recovered)) == 400
     with opened(tmp_path / "jobs.db") as storage:
         assert storage.owners() == []
-        assert {record.crashes for record in storage.find(JobQuery(limit=1000))} == {1}
+        found = storage.find(JobQuery(limit=1000))
+        assert {len(storage.attempts(record.id)) for record in found} == {1}
+        assert {record.crashes for record in found} == {0}, "they died in company"
 
 
 def _write_often(path: str, number: int) -> int:

@@ -26,6 +26,13 @@ fence)``; the fence is raised by every claim and by every change of a waiting jo
 that comes too late (its job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether an owner
 lives is known from something that dies with it (a file lock that the kernel drops), never from a clock per job.
 
+**Suspects.** When an owner dies, the jobs that had begun there are suspects (see ``begun``; without that, all that it
+held). One that was the only suspect has crashed; in company it is only suspected. One that was suspected often enough
+waits to run *apart*, which is one more blocker: ordinary claims pass it over. A claim of scope ``APART`` takes a group
+of those that died together, and whoever makes it runs nothing else meanwhile. A job runs apart until its attempt has
+ended: then it is no suspect any more; one that is given back unfinished waits to run apart again. The decisions are
+those of :mod:`jobify.storage.suspicion`, the same in every storage.
+
 **Waiting.** A waiting job is *eligible* when it is due, nothing blocks it (``blockers`` is 0), its queue is not paused
 and it has not expired. It is blocked by each parent that has not ended, and by a pause. What ends a parent ends the
 wait in the same transaction, whoever does it: success takes one blocker off each child; any other end (failed, timed
@@ -39,9 +46,9 @@ was changed. Any other exception means that the call itself is at fault. A trans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jobify.records import (
     AttemptRecord,
@@ -54,53 +61,22 @@ from jobify.records import (
     JobRecord,
     MessageRecord,
     NewJob,
-    OwnerProfile,
-    OwnerRecord,
     Progress,
-    Recovered,
     Relations,
     Report,
     Settled,
     Settlement,
 )
+from jobify.storage.ownership import HEARTBEAT, BegunJobs, Bell, OwnerPort
 from jobify.types import Microseconds
 
-__all__ = ("HEARTBEAT", "Bell", "Storage")
-
-HEARTBEAT: Final = 10.0
-"""Seconds between two calls of ``beat`` by an owner that lives."""
-
-
-class Bell(Protocol):
-    """How processes on one database wake each other. Losing a ring costs latency, never a job."""
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether there may be anybody to hear a ring; if not, it can be spared. Looks nothing up."""
-        ...
-
-    def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
-        """Tell other processes to look again: all workers (there is work, or an order such as a cancel), all clients
-        (jobs have ended), and these owners. Called after a commit, by whoever uses the storage; never blocks. Works
-        as soon as the storage is open, also for a process that has no owner and cannot be rung itself.
-        """
-        ...
-
-    def fileno(self) -> int:
-        """A descriptor that becomes readable when another process has rung; -1: there is none, poll ``changed``."""
-        ...
-
-    def answer(self) -> bool:
-        """Take all rings that have arrived off the descriptor; whether there were any. Never blocks.
-
-        A newcomer rings, too; from when that is answered, :meth:`ring` reaches it.
-        """
-        ...
+__all__ = ("HEARTBEAT", "BegunJobs", "Bell", "Storage")
 
 
 @runtime_checkable
-class Storage(Protocol):
-    """Where jobs live. See the module's text for threads, time, ownership and errors."""
+class Storage(OwnerPort, Protocol):
+    """Where jobs live. See the module's text for threads, time, ownership and errors; the calls about owners are those
+    of :class:`~jobify.storage.ownership.OwnerPort`."""
 
     is_durable: bool
     """What is acknowledged survives the process."""
@@ -141,51 +117,6 @@ class Storage(Protocol):
         """
         ...
 
-    # -- owners --------------------------------------------------------------------------------------------------------
-
-    def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
-        """Enter this process as an owner that is alive until it is retired, closed or dead; returns its owner id.
-        Ids are never used twice. One storage may register several owners."""
-        ...
-
-    def beat(self, owner: int, *, now: Microseconds) -> None:
-        """Note that an owner was seen; called every :data:`HEARTBEAT` seconds. For people who look at the list, and the
-        last proof of life of an owner of which nothing else is known. A power cut may undo it."""
-        ...
-
-    def retire(self, owner: int) -> None:
-        """Remove an owner; an unknown one is no error. Jobs it still holds are given back as ``recover`` gives them,
-        but no crash is counted and no line written."""
-        ...
-
-    def leave(self, owner: int) -> Callable[[], None]:
-        """Let an owner leave while jobs of it still run in threads of this process, which nothing can stop.
-
-        It keeps what it holds, and counts as alive, until the function that is returned has been called or the process
-        is dead; both may come after ``close``. The function may be called on any thread, and more than once. From then
-        on ``recover`` gives those jobs back, with neither an attempt nor a crash counted, and a ``released`` line. For
-        an unknown owner nothing happens."""
-        ...
-
-    def owners(self) -> list[OwnerRecord]:
-        """All owners, and whether they live."""
-        ...
-
-    def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
-        """Take the jobs of dead owners from them, and remove those owners.
-
-        Each such job goes back to waiting, due at once (``due_at`` stays: it names the run), with its attempt
-        counted, one crash more and a ``lost`` line in its history; one that has now seen ``max_crashes`` crashes ends
-        failed with that reason (and ``delete_at``; a schedule is kept) instead. A job with a pending replacement
-        becomes the replacement; one whose cancel was requested ends cancelled, as its ``cancel`` said. The line is
-        written in each case. When several processes recover at once, each job is taken exactly once. Costs next to
-        nothing when nobody is dead. What owners held that have left is given back as ``leave`` says.
-
-        An owner is dead when that is proved, never because a trace of it is missing. Each call also repairs the traces
-        of the owners that are registered here.
-        """
-        ...
-
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
@@ -223,7 +154,7 @@ class Storage(Protocol):
         Within a lane jobs come in order of priority (high first), then due time, then order of insertion; lanes come in
         the order of the request. A task is in one lane only. Two concurrent claims never return the same job. A claim
         makes the job running, raises its fence and counts an attempt. It starts ``now``; one that was taken ahead of
-        its due time, then.
+        its due time, then. Of jobs that wait to run apart it takes one group, if ``request.scope`` says so.
 
         The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound
         the cost of one call, jobs that have become due since the last one may be considered in steps, the earliest due

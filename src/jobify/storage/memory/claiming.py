@@ -6,8 +6,11 @@ import heapq
 from typing import Final
 
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.status import ClaimScope
 from jobify.storage.memory import rows
+from jobify.storage.memory.rows import Row
 from jobify.storage.memory.table import Table
+from jobify.storage.suspicion import Suspicion, group_size
 from jobify.types import Microseconds
 
 __all__ = ("claim",)
@@ -18,6 +21,16 @@ _STEP: Final = 1000
 
 def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     """Take the jobs that are asked for; called inside ``with table``."""
+    if request.scope is ClaimScope.APART:
+        claims = _claim_apart(table, request, now)
+        return Claimed(claims, False, None, bool(_apart(table, request, now)))
+    claimed = _claim_ordinary(table, request, now)
+    if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
+        claimed = claimed._replace(claims=_claim_apart(table, request, now))
+    return claimed._replace(has_suspects=bool(_apart(table, request, now)))
+
+
+def _claim_ordinary(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     claims: list[Claim] = []
     has_more = False
     due_by = now + request.ahead
@@ -29,6 +42,38 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     staged = table.staged.first()
     next_due_at = None if staged is None else staged.record.due_at
     return Claimed(claims, has_more or (next_due_at is not None and next_due_at <= due_by), next_due_at)
+
+
+def _claim_apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[Claim]:
+    """Take some of those that died together."""
+    waiting = _apart(table, request, now)
+    if not waiting:
+        return []
+    first = waiting[0][1]
+    claims: list[Claim] = []
+    for lane in request.lanes:
+        some = [row for row, known in waiting if known.death == first.death and row.record.task in lane.tasks]
+        for row in some[: min(lane.limit, group_size(first.company) - len(claims))]:
+            row = rows.claimed(row, request._replace(ahead=0), now)
+            table.keep(row)
+            claims.append(rows.claim_of(row.record))
+    return claims
+
+
+def _apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[tuple[Row, Suspicion]]:
+    """The jobs that wait to run apart and that this request could take, in their order."""
+    tasks = {task for lane in request.lanes if lane.limit for task in lane.tasks}
+    found = [
+        (row, row.suspicion)
+        for row in table.suspects()
+        if row.suspicion is not None
+        and row.suspicion.is_apart
+        and rows.waits_apart(row, now)
+        and row.record.task in tasks
+        and (request.queues is None or row.record.queue in request.queues)
+        and row.record.queue not in table.beside.paused_queues
+    ]
+    return sorted(found, key=lambda pair: (pair[1].death, pair[0].seq))
 
 
 def _promote(table: Table, due_by: Microseconds) -> None:

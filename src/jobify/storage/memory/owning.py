@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from itertools import groupby
+from typing import Final
 
-from jobify.records import OwnerProfile, OwnerRecord, Recovered
+from jobify.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.storage.memory import rows
 from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.rows import Row
 from jobify.storage.memory.table import Table
+from jobify.storage.suspicion import CALM, Company, Death, judged
 from jobify.types import Microseconds
 
-__all__ = ("beat", "close", "depart", "enter", "leave", "release", "take_from_the_dead")
+__all__ = ("beat", "close", "depart", "enter", "leave", "release", "take_from_the_dead", "take_from_the_departed")
+
+_DEATHS: Final = 1000
+"""How many are remembered."""
 
 
 def enter(table: Table, id: int, profile: OwnerProfile, now: Microseconds) -> None:
@@ -53,28 +59,83 @@ def leave(table: Table, jobs: Dependencies, id: int) -> None:
 
 def take_from_the_dead(
     table: Table, jobs: Dependencies, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
-) -> list[Recovered]:
-    """Only the living stay, and what the others held is given back, or was given back too often."""
+) -> list[Death]:
+    """Only the living stay, and what the others held is given back, or has crashed too often. Nothing here outlives a
+    process, so nobody notes what has begun: all that an owner held had."""
+    dead = [owner for owner in _all(table) if not owner.is_alive and owner.id not in table.beside.leaving]
+    processes = [list(owners) for _, owners in groupby(sorted(dead, key=_process_of), key=_process_of)]
+    processes = [owners for owners in processes if _is_of_interest(table, owners)]
+    found = [_found(table, owners, now) for owners in processes]
+    unexplained = {
+        death.id for death in table.beside.deaths if not death.is_trial and now - CALM <= death.at <= now + CALM
+    }
+    for number, death in enumerate(found):
+        company = Company(death.id, death.begun, unexplained - {death.id})
+        after = []
+        for job in death.jobs:
+            row = table.find(job.id)
+            assert row is not None
+            row = _recovered(row, company, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            jobs.keep(row)
+            after.append(job._replace(status=row.record.status))
+        found[number] = death._replace(jobs=tuple(after))
+    _keep(table, (owner for owner in _all(table) if owner.is_alive))
+    if found:
+        table.forget_suspicions()
+    return found
+
+
+def take_from_the_departed(table: Table, jobs: Dependencies, *, now: Microseconds) -> list[Recovered]:
+    """What owners held that had left and have let go is given back: neither an attempt nor a crash."""
     recovered = []
-    for owner in [owner for owner in _all(table) if not owner.is_alive]:
+    for owner in [owner for owner in _all(table) if not owner.is_alive and owner.id in table.beside.leaving]:
         for row in table.held_by(owner.id):
-            is_crash = owner.id not in table.beside.leaving
-            if is_crash:
-                after = _recovered(row, now=now, max_crashes=max_crashes, delete_at=delete_at)
-            else:
-                after = rows.given_back(rows.released(row, now))
+            after = rows.given_back(rows.released(row, now))
             jobs.keep(after)
             job = row.record
-            recovered.append(Recovered(job.id, job.task, after.record.status, job.origin, is_crash))
-    _keep(table, (owner for owner in _all(table) if owner.is_alive))
+            recovered.append(Recovered(job.id, job.task, after.record.status, job.origin, is_crash=False))
+        _keep(table, (other for other in _all(table) if other.id != owner.id))
     return recovered
 
 
-def _recovered(row: Row, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> Row:
-    row = rows.lost(row, now)
-    if row.record.crashes >= max_crashes and row.successor is None and row.cancel is None:
+def _is_of_interest(table: Table, owners: Iterable[OwnerRecord]) -> bool:
+    """The end of a process that only waits for jobs is ordinary, and no death."""
+    return any(owner.profile.role is OwnerRole.WORKER or table.held_by(owner.id) for owner in owners)
+
+
+def _found(table: Table, owners: Iterable[OwnerRecord], now: Microseconds) -> Death:
+    """Write down the death of a process that was these owners."""
+    held = sorted((row for owner in owners for row in table.held_by(owner.id)), key=lambda row: row.seq)
+    process = next(iter(owners))
+    death = Death(
+        id=table.beside.deaths[-1].id + 1 if table.beside.deaths else 1,
+        at=now,
+        host=process.host,
+        pid=process.pid,
+        begun=len(held),
+        is_trial=bool(held) and all(rows.runs_apart(row) for row in held),
+        jobs=tuple(Recovered(row.record.id, row.record.task, row.record.status, row.record.origin) for row in held),
+    )
+    deaths = (*table.beside.deaths, death._replace(jobs=()))[-_DEATHS:]
+    table.beside = table.beside._replace(deaths=deaths)
+    return death
+
+
+def _recovered(
+    row: Row, company: Company, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
+) -> Row:
+    job = row.record
+    verdict = judged(company, row.suspicion, attempt=job.attempt, crashes=job.crashes, max_crashes=max_crashes)
+    row = rows.lost(row, verdict, now)
+    if row.successor is not None or row.cancel is not None:
+        return rows.given_back(row)
+    if verdict.is_condemned:
         return rows.quarantined(row, now=now, delete_at=delete_at)
-    return rows.given_back(row)
+    return rows.given_back(rows.suspected(row, verdict.suspicion))
+
+
+def _process_of(owner: OwnerRecord) -> tuple[str, int]:
+    return owner.host, owner.pid
 
 
 def _all(table: Table) -> Iterable[OwnerRecord]:

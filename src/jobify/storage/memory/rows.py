@@ -9,15 +9,14 @@ from jobify.records import (
     Claim,
     ClaimRequest,
     JobRecord,
-    MessageKind,
     MessageRecord,
     NewJob,
     Progress,
-    Report,
     Settlement,
 )
 from jobify.status import ENDED, FAILURES, Event, JobStatus, Lost
 from jobify.storage.reasons import EXPIRED, lost_for_good
+from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
 from jobify.types import Microseconds
 
 __all__ = (
@@ -38,18 +37,19 @@ __all__ = (
     "holds",
     "is_tied",
     "lost",
-    "messages_after",
     "moved",
     "new",
     "paused",
     "quarantined",
     "replaced",
-    "reported",
     "resumed",
     "retried",
+    "runs_apart",
     "settled",
+    "suspected",
     "told",
     "unblocked",
+    "waits_apart",
 )
 
 SCHEDULED, RUNNING, SUCCESS = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value, JobStatus.SUCCESS.value
@@ -90,6 +90,8 @@ class Row(NamedTuple):
     children: tuple[Tie, ...] = ()
     waiters: tuple[Tie, ...] = ()
     """Those of the children that wait for the end of this job; empty once it has ended."""
+    suspicion: Suspicion | None = None
+    """That it had begun in a process that died. It may be out of date: see ``attempt`` there."""
     successor: tuple[NewJob, Progress] | None = None
     cancel: PendingCancel | None = None
 
@@ -117,7 +119,21 @@ def can_be_retried(row: Row) -> bool:
 def new(seq: int, job: NewJob, progress: Progress = NO_PROGRESS) -> Row:
     """A job that was not there before; what its parents mean to it is not looked at yet."""
     record = JobRecord(
-        *job[:17], None, None, None, None, *progress, 0, False, False, job.unique_key, job.expires_at, False, 0, None
+        *job[:17],
+        None,
+        None,
+        None,
+        None,
+        *progress,
+        0,
+        False,
+        False,
+        job.unique_key,
+        job.expires_at,
+        False,
+        0,
+        None,
+        False,
     )
     return Row(seq, record, parents=tuple(dict.fromkeys(job.parents)))
 
@@ -142,7 +158,13 @@ def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
     job, owner = row.record, request.owner
     started_at = job.due_at if now < job.due_at <= now + request.ahead else now
     return _changed(
-        row, status=RUNNING, owner=owner, fence=job.fence + 1, attempt=job.attempt + 1, started_at=started_at
+        row,
+        status=RUNNING,
+        ready=True,
+        owner=owner,
+        fence=job.fence + 1,
+        attempt=job.attempt + 1,
+        started_at=started_at,
     )
 
 
@@ -172,13 +194,34 @@ def claim_of(job: JobRecord) -> Claim:
 def settled(row: Row, settlement: Settlement) -> Row:
     """A running job whose attempt has ended: what is pending for it comes first."""
     row = told(row, settlement.history)
+    if row.record.blockers:
+        row = _no_longer_blocked(row, settlement)
     if row.successor is not None:
         return replaced(row, *row.successor)
     if row.cancel is not None and settlement.status == SCHEDULED:
         return cancelled(row, row.cancel)
-    if row.is_paused and settlement.status in _ENDED:
+    return Row(row.seq, _settled(row.record, settlement), *row[2:10])  # what was pending is no more
+
+
+def _no_longer_blocked(row: Row, settlement: Settlement) -> Row:
+    """A paused schedule, or a job that runs apart, whose attempt has ended."""
+    job = row.record
+    if runs_apart(row) and not is_unfinished(settlement, job.attempt, job.run_count):
+        row = _changed(row, blockers=job.blockers - 1, is_apart=False)._replace(suspicion=None)
+    if settlement.status in _ENDED and row.successor is None:
         row = _changed(row, blockers=0)._replace(is_paused=False)
-    return Row(row.seq, _settled(row.record, settlement), *row[2:9])  # what was pending is no more
+    return row
+
+
+def runs_apart(row: Row) -> bool:
+    """Whether it is on trial: what runs has no other blocker beside a pause."""
+    return row.record.blockers > row.is_paused
+
+
+def waits_apart(row: Row, now: Microseconds) -> bool:
+    """Whether it waits for nothing but to run apart."""
+    job = row.record
+    return job.status == SCHEDULED and job.is_apart and job.blockers == 1 and (job.ready or job.due_at <= now)
 
 
 def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
@@ -216,6 +259,7 @@ def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
         dead,
         job.blockers,
         job.progress,
+        job.is_apart,
     )
 
 
@@ -235,11 +279,12 @@ def released(row: Row, now: Microseconds) -> Row:
     return _changed(told(row, (line,)), attempt=max(job.attempt - 1, 0))
 
 
-def lost(row: Row, now: Microseconds) -> Row:
-    """A running job whose owner is dead, before it is given back: one crash more, and a line that says so."""
+def lost(row: Row, verdict: Verdict, now: Microseconds) -> Row:
+    """A running job that had begun and whose owner is dead, before it is given back: a line that says so, and what it
+    is suspected of."""
     job = row.record
     line = _line(job, Event.LOST, Lost().reason, now)
-    return _changed(told(row, (line,)), crashes=job.crashes + 1)
+    return _changed(told(row, (line,)), crashes=verdict.crashes)
 
 
 def _line(job: JobRecord, event: Event, error: str | None, now: Microseconds) -> AttemptRecord:
@@ -254,6 +299,12 @@ def _line(job: JobRecord, event: Event, error: str | None, now: Microseconds) ->
         finished_at=now,
         owner=job.owner,
     )
+
+
+def suspected(row: Row, suspicion: Suspicion) -> Row:
+    """A running job that is to be given back, and of which so much is known from now on."""
+    blockers = row.record.blockers + (suspicion.is_apart and not runs_apart(row))
+    return _changed(row, blockers=blockers, is_apart=suspicion.is_apart)._replace(suspicion=suspicion)
 
 
 def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
@@ -293,6 +344,7 @@ def retried(row: Row, now: Microseconds) -> Row:
         expires_at=None,
         is_dead=False,
         progress=None,
+        is_apart=False,
     )
 
 
@@ -312,22 +364,6 @@ def resumed(row: Row, now: Microseconds) -> Row:
     return unblocked(row, now)._replace(is_paused=False)
 
 
-def reported(row: Row, report: Report) -> Row:
-    """A running job that had something to say."""
-    if report.kind is MessageKind.PROGRESS:
-        return _changed(row, progress=report.data)
-    number = row.messages[-1].number + 1 if row.messages else 1
-    message = MessageRecord(number, report.kind, row.record.attempt, report.at, report.data, report.level)
-    return row._replace(messages=(*row.messages, message))
-
-
-def messages_after(row: Row, number: int, limit: int) -> tuple[MessageRecord, ...]:
-    """What the job has published after its message of this number. The numbers have no gaps."""
-    first = row.messages[0].number if row.messages else 1
-    start = max(number + 1 - first, 0)
-    return row.messages[start : start + limit]
-
-
 def told(row: Row, lines: tuple[AttemptRecord, ...]) -> Row:
     """A job with more history."""
     return row._replace(history=(*row.history, *lines)) if lines else row
@@ -344,6 +380,7 @@ def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, dele
         delete_at=delete_at,
         is_cancel_requested=False,
         blockers=0,
+        is_apart=False,
     )
 
 

@@ -27,11 +27,13 @@ from jobify.records import (
     Settled,
     Settlement,
 )
-from jobify.storage.base import Bell
+from jobify.storage.base import BegunJobs, Bell
 from jobify.storage.memory import adding, claiming, ending, listing, owning, rows
 from jobify.storage.memory.dependencies import Dependencies
+from jobify.storage.memory.messages import messages_after, reported
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row
 from jobify.storage.memory.table import Table
+from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 
 __all__ = ("MemoryStorage",)
@@ -102,9 +104,24 @@ class MemoryStorage:
     def owners(self) -> list[OwnerRecord]:
         return list(self._table.committed_beside().owners.values())
 
-    def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
+    def begun(self, owner: int) -> BegunJobs | None:
+        return None
+
+    def recover(
+        self,
+        *,
+        now: Microseconds,
+        max_crashes: int,
+        delete_at: Microseconds | None,
+        on_death: Callable[[Death], object] | None = None,
+    ) -> list[Recovered]:
         with self._table as table:
-            return owning.take_from_the_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            released = owning.take_from_the_departed(table, self._jobs, now=now)
+            deaths = owning.take_from_the_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
+        if on_death is not None:
+            for death in deaths:
+                on_death(death)
+        return [*released, *(job for death in deaths for job in death.jobs)]
 
     # -- jobs that wait ------------------------------------------------------------------------------------------------
 
@@ -188,7 +205,7 @@ class MemoryStorage:
         row = self._held(report.job_id, report.owner, report.fence)
         if row is None:
             return False
-        self._table.keep(rows.reported(row, report))
+        self._table.keep(reported(row, report))
         return True
 
     def _held(self, id: str, owner: int, fence: int) -> Row | None:
@@ -261,7 +278,7 @@ class MemoryStorage:
         return Relations((), ())
 
     def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
-        return [message for row in self._table.committed((id,)) for message in rows.messages_after(row, after, limit)]
+        return [message for row in self._table.committed((id,)) for message in messages_after(row, after, limit)]
 
     def paused_queues(self) -> list[str]:
         return sorted(self._table.committed_beside().paused_queues)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobify.records import JobRecord, OwnerRecord
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row, has_ended, holds
+from jobify.storage.suspicion import Death
 
 __all__ = ("Beside", "Queue", "Table")
 
@@ -51,6 +52,7 @@ class Beside(NamedTuple):
     owners: Mapping[int, OwnerRecord] = {}
     leaving: frozenset[int] = frozenset()
     paused_queues: frozenset[str] = frozenset()
+    deaths: tuple[Death, ...] = ()
 
 
 class Queue:
@@ -119,6 +121,7 @@ class Table:
         self._ready: dict[tuple[str, str], Queue] = {}
         self._rows: dict[str, Row] = {}
         self._schedules: dict[str, None] = {}
+        self._suspects: dict[str, None] = {}
         self._unique: dict[str, str] = {}
         self._running: defaultdict[int | None, dict[str, None]] = defaultdict(dict)
         self._lock = threading.RLock()
@@ -188,6 +191,10 @@ class Table:
         """The rows that have a rule."""
         return [self._rows[id] for id in self._schedules]
 
+    def suspects(self) -> list[Row]:
+        """The rows that had begun in a process that died."""
+        return [self._rows[id] for id in self._suspects]
+
     def committed(self, ids: Iterable[str] | None = None) -> list[Row]:
         """The rows with these ids, or all, as the calling thread may see them."""
         with self._lock:
@@ -228,6 +235,12 @@ class Table:
         """Leave the place of ``row`` empty."""
         self._put(row.record.id, None)
 
+    def forget_suspicions(self) -> None:
+        """What has ended is suspected of nothing."""
+        for row in self.suspects():
+            if has_ended(row):
+                self.keep(row._replace(suspicion=None))
+
     def _put(self, id: str, row: Row | None) -> None:
         old = self._rows.pop(id, None)
         self._before_call.setdefault(id, old)
@@ -248,6 +261,8 @@ class Table:
         record = row.record
         if record.rule is not None:
             self._schedules[record.id] = None
+        if row.suspicion is not None:
+            self._suspects[record.id] = None
         if record.status == RUNNING:
             self._running[record.owner][record.id] = None
         if record.unique_key is not None and holds(row, record.unique_key):
@@ -259,6 +274,8 @@ class Table:
         record = row.record
         if record.rule is not None:
             del self._schedules[record.id]
+        if row.suspicion is not None:
+            del self._suspects[record.id]
         if record.status == RUNNING:
             del self._running[record.owner][record.id]
         if record.unique_key is not None and self._unique.get(record.unique_key) == record.id:

@@ -8,6 +8,8 @@ write lock.
 **Staging.** Jobs of the future are in an index by due time; ready ones in an index by lane and order. A job that
 becomes due moves over. That is bounded per claim (:data:`STEP`), so that a hundred thousand overdue jobs at a start
 cost no claim more than a few milliseconds.
+
+**Suspects**, jobs that run apart, are in neither index; see ``suspects``. To pick says whether there are any.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.status import ClaimScope
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import Picked, claims_of, listed
 from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
-from jobify.storage.sqlite.values import PART, count_parts, load_value
+from jobify.storage.sqlite.suspects import Suspects
+from jobify.storage.sqlite.values import bounded, completed
 from jobify.types import Microseconds
 
 __all__ = ("STEP", "Claims")
@@ -31,17 +35,14 @@ STEP: Final = 1000
 _TRIES: Final = 3
 
 
-_LARGE_IN_ALL: Final = 33_554_432
-"""Bytes of large arguments that one claim reads at most, if it takes more than one job: what comes after them need not
-wait for all of them to be read."""
-
-
 class _Page(NamedTuple):
     """What a claim would take, and what else the answer needs."""
 
     rows: list[Picked]
     is_more_left: bool
     next_due_at: Microseconds | None
+    has_suspects: bool
+    """Some job runs apart, whoever may run it."""
 
 
 class Claims:
@@ -49,10 +50,22 @@ class Claims:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._suspects = Suspects(database)
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to stage, which spares looking first."""
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        if request.scope is ClaimScope.APART:
+            taken = self._suspects.claim(request, now=now)
+            return Claimed(taken, False, None, self._suspects.is_any(request, now=now))
+        picked, claimed = self._claim_ordinary(request, now=now)
+        if not picked.has_suspects:
+            return claimed
+        if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
+            claimed = claimed._replace(claims=self._suspects.claim(request, now=now))
+        return claimed._replace(has_suspects=self._suspects.is_any(request, now=now))
+
+    def _claim_ordinary(self, request: ClaimRequest, *, now: Microseconds) -> tuple[_Page, Claimed]:
         due_by = now + request.ahead
         is_staged = self._stage_if_due(self._next_due_at, due_by)
         for _ in range(_TRIES):
@@ -62,10 +75,10 @@ class Claims:
                 picked = self._pick(request)
             taken = self._take(request, picked.rows, now)
             if taken or not picked.rows:
-                return self._answer(picked, taken, due_by)
+                return picked, self._answer(picked, taken, due_by)
         with self._database.atomic():
             picked = self._pick(request)
-            return self._answer(picked, self._take(request, picked.rows, now), due_by)
+            return picked, self._answer(picked, self._take(request, picked.rows, now), due_by)
 
     def _answer(self, picked: _Page, taken: list[Claim], due_by: Microseconds) -> Claimed:
         self._next_due_at = picked.next_due_at
@@ -83,15 +96,15 @@ class Claims:
 
     def _pick(self, request: ClaimRequest) -> _Page:
         rows: dict[int, Picked] = {}
-        is_more_left = False
+        is_more_left = has_suspects = False
         next_due_at = None
         for lane in request.lanes:
             picked = self._pick_lane(lane, request.queues)
             rows.update((row.seq, row) for row in picked.rows)
             is_more_left = is_more_left or picked.is_more_left
-            next_due_at = picked.next_due_at
-        first = _bounded(list(rows.values()))
-        return _Page(first, is_more_left or len(first) < len(rows), next_due_at)
+            next_due_at, has_suspects = picked.next_due_at, picked.has_suspects
+        first = bounded(list(rows.values()))
+        return _Page(first, is_more_left or len(first) < len(rows), next_due_at, has_suspects)
 
     def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None) -> _Page:
         """The first jobs of a lane: one more than wanted is asked for, to know whether there is more."""
@@ -99,14 +112,14 @@ class Claims:
         limit = lane.limit
         while True:
             try:
-                text, payloads, next_due_at = self._database.row(statement, [*parameters, limit + 1])
+                text, payloads, next_due_at, has_suspects = self._database.row(statement, [*parameters, limit + 1])
             except sqlite3.DataError:  # payloads of a gigabyte in all do not fit into one answer
                 if limit == 0:
                     raise
                 limit //= 2
                 continue
             rows = claims_of(text, payloads)
-            return _Page(rows[: lane.limit], len(rows) > limit, next_due_at)
+            return _Page(rows[: lane.limit], len(rows) > limit, next_due_at, bool(has_suspects))
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
@@ -127,22 +140,7 @@ class Claims:
         if changed < len(rows):
             ours = set(listed(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
             rows = [row for row in rows if row.seq in ours]
-        return [row.claim if row.payload_ref is None else self._complete(row.claim, row.payload_ref) for row in rows]
-
-    def _complete(self, claim: Claim, payload_ref: int) -> Claim:
-        """The claim with its arguments, which are not in the row."""
-        return claim._replace(payload=load_value(self._database, payload_ref))
-
-
-def _bounded(rows: list[Picked]) -> list[Picked]:
-    """The first rows, so many that their large arguments are not too much to be read at once."""
-    size = 0
-    for index, row in enumerate(rows):
-        if row.payload_ref is not None:
-            size += count_parts(row.payload_ref) * PART
-            if size > _LARGE_IN_ALL and index:
-                return rows[:index]
-    return rows
+        return [row.claim if row.payload_ref is None else completed(self._database, row) for row in rows]
 
 
 def _is_due(due_at: Microseconds | None, now: Microseconds) -> bool:

@@ -30,6 +30,7 @@ from jobify.storage.sqlite.statements import (
     sql,
 )
 from jobify.storage.sqlite.values import LARGE, store_value
+from jobify.storage.suspicion import is_unfinished
 from jobify.types import Microseconds
 
 __all__ = ("Jobs",)
@@ -162,7 +163,7 @@ class Jobs:
         self.record(_history([s for s, _ in held]))
         self._write_ids("drop_results", [s.id for s, its in held if its.has_large_result])
         self._settle_each(self._without_special(held, replaced))
-        self._write_ids("end_pause", [s.id for s, its in held if its.is_paused])
+        self._end_waiting(held)
         changed = {*replaced, *spread(self._database, [s.id for s, its in held if its.is_linked])}
         return [_met(s, is_held, changed) for s, is_held in zip(settlements, holds, strict=True)]
 
@@ -174,6 +175,13 @@ class Jobs:
             if settlement.result is not None and _has_large_result(settlement):
                 reference = store_value(self._database, settlement.result)
                 self._database.write(sql("refer_to_result"), (reference, settlement.id))
+
+    def _end_waiting(self, held: Sequence[tuple[Settlement, _Pending]]) -> None:
+        """What has ended waits for nothing. What runs apart does so no more, unless it was given back unfinished."""
+        self._write_ids("end_waiting", [s.id for s, its in held if its.blockers and s.status != JobStatus.SCHEDULED])
+        acquitted = [s.id for s, its in held if its.runs_apart and not is_unfinished(s, its.attempt, its.run_count)]
+        self._write_ids("acquit", acquitted)
+        self._write_ids("forget_suspects", acquitted)
 
     def _without_special(
         self, held: Sequence[tuple[Settlement, _Pending]], replaced: Sequence[str]
@@ -295,7 +303,7 @@ _PARTS = 128
 deletes all."""
 
 _IF_PLAIN = """AND held.has_successor = 0 AND held.has_cancel = 0 AND held.has_dependents = 0 AND held.has_kept = 0
-        AND held.is_paused = 0 AND held.result_ref IS NULL"""
+        AND held.blockers = 0 AND held.result_ref IS NULL"""
 
 _CANCELS = {
     JobStatus.SCHEDULED.value: CancelResult.CANCELLED,
@@ -310,9 +318,18 @@ class _Pending(NamedTuple):
     has_cancel: int
     is_linked: int
     """Whether others depend on it, or are kept for its sake."""
+    blockers: int
     is_paused: int
     has_large_result: int
     """Whether the result of an earlier run of the schedule stands beside the row."""
+
+    attempt: int
+    run_count: int
+
+    @property
+    def runs_apart(self) -> bool:
+        """Whether it is on trial: what runs has no other blocker beside a pause."""
+        return self.blockers > self.is_paused
 
 
 def _has_large_result(settlement: Settlement) -> bool:

@@ -185,8 +185,13 @@ class OwnerLocks:
                 self._remove(name)
 
     def _remove(self, name: str) -> None:
-        with suppress(OSError):  # another process removed it, or will; an unlocked file means the same as none
-            os.remove(self._path(name))
+        for path in (self._path(name), self.begun_path(name)):
+            with suppress(OSError):  # another process removed it, or will; an unlocked file means the same as none
+                os.remove(path)
+
+    def begun_path(self, name: str) -> str:
+        """Where the owner with this lock notes which of its jobs have begun; see ``begun``."""
+        return f"{self._path(name).removesuffix('.lock')}.begun"
 
     def detach(self, name: str) -> Callable[[], None]:
         """Let a lock outlive this storage; what releases it, on any thread."""

@@ -7,20 +7,20 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from jobify.exceptions import StorageUnavailableError
 from jobify.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
-from jobify.status import JobStatus, Lost
-from jobify.storage.reasons import lost_for_good
+from jobify.storage.sqlite.begun import BegunTable, read_begun
 from jobify.storage.sqlite.bell import Address, DatagramBell
-from jobify.storage.sqlite.cascades import spread
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
-from jobify.storage.sqlite.pending import end_cancelled, replace_with_successors
+from jobify.storage.sqlite.recovery import DeadProcess, Limits, give_back, give_back_released, take_from_dead
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, id_values, sql
+from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 
 __all__ = ("Owners",)
@@ -58,17 +58,6 @@ class _Own(NamedTuple):
     profile: OwnerProfile
 
 
-class _Held(NamedTuple):
-    """A job that a dead owner holds, and the status that it gets."""
-
-    id: str
-    task: str
-    status: str
-    origin: int | None
-    crashes: int
-    has_successor: int
-
-
 class Owners:
     """The owners of a database."""
 
@@ -77,6 +66,7 @@ class Owners:
         self._locks = locks
         self._liveness = Liveness(locks, database.path)
         self._own: dict[int, _Own] = {}
+        self._begun: dict[int, BegunTable] = {}
         self._is_lock_missing = False
         self.bell: DatagramBell | None = None
 
@@ -129,8 +119,9 @@ class Owners:
     def retire(self, owner: int) -> None:
         """Leave: jobs go back, then the row goes, then the lock."""
         with self._database.atomic():
-            self._take_jobs((owner,), max_crashes=None)
+            give_back(self._database, (owner,))
             self._remove((owner,))
+        self._close_begun(owner)
         own = self._own.pop(owner, None)
         if own is not None:
             self._locks.release(own.lock)
@@ -138,12 +129,30 @@ class Owners:
     def leave(self, owner: int) -> Callable[[], None]:
         """See :meth:`jobify.storage.base.Storage.leave`."""
         self._database.write(sql("leave"), (owner,))
+        self._close_begun(owner)
         own = self._own.pop(owner, None)
         return _nothing if own is None else self._locks.detach(own.lock)
+
+    def begun(self, owner: int) -> BegunTable | None:
+        """See :meth:`jobify.storage.base.Storage.begun`."""
+        if owner not in self._begun:
+            try:
+                self._begun[owner] = BegunTable(self._locks.begun_path(self._own[owner].lock))
+            except OSError as error:  # a full disk, a system without shared memory
+                log.info("Begun jobs are not noted (%s): if this process dies, all jobs that it holds count.", error)
+                return None
+        return self._begun[owner]
+
+    def _close_begun(self, owner: int) -> None:
+        table = self._begun.pop(owner, None)
+        if table is not None:
+            table.close()
 
     def leave_all(self) -> None:
         """Let go of locks and bell, as a process that dies does."""
         self._own.clear()
+        for owner in list(self._begun):
+            self._close_begun(owner)
         self._locks.release_all()
         if self.bell is not None:
             self.bell.close()
@@ -152,6 +161,8 @@ class Owners:
     def leave_behind(self) -> None:
         """In a child process: none of them is this process's."""
         self._own.clear()
+        for owner in list(self._begun):
+            self._close_begun(owner)
         self._locks.leave_behind()
         if self.bell is not None:
             self.bell.leave_behind()
@@ -175,7 +186,14 @@ class Owners:
 
     # -- recovering ----------------------------------------------------------------------------------------------------
 
-    def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
+    def recover(
+        self,
+        *,
+        now: Microseconds,
+        max_crashes: int,
+        delete_at: Microseconds | None,
+        on_death: Callable[[Death], object] | None,
+    ) -> list[Recovered]:
         """See :meth:`jobify.storage.base.Storage.recover`. Writes only if somebody is dead.
 
         The dead are found before the transaction begins. That is safe: a dead owner stays dead and its id is not used
@@ -187,17 +205,41 @@ class Owners:
         self._keep_own({row.id: row.lock for row in rows}, now=now)
         self._liveness.forget_all_but({row.id for row in rows})
         dead = [row for row in rows if row.id not in self._own and not self._liveness.is_alive(row)]
+        limits = Limits(now, max_crashes, delete_at)
         recovered: list[Recovered] = []
-        for some in chunks(dead):
-            leaving, lost = [row.id for row in some if row.is_leaving], [row.id for row in some if not row.is_leaving]
+        for some in chunks(sorted(dead, key=_process_of)):
             with self._database.atomic():
-                if lost:
-                    recovered += self._bury(lost, now=now, max_crashes=max_crashes, delete_at=delete_at)
-                if leaving:
-                    recovered += self._give_back_released(leaving, now=now)
+                released, deaths = self._bury(some, limits)
             for row in some:
                 self._locks.release(row.lock)
+            recovered += released
+            for death in deaths:
+                recovered += death.jobs
+                if on_death is not None:
+                    on_death(death)
         return recovered
+
+    def _bury(self, dead: Sequence[_Owner], limits: Limits) -> tuple[list[Recovered], list[Death]]:
+        """Take the jobs of these owners, and remove them: what those held that had left, and the deaths of the others.
+
+        What another process has been faster with is not taken again.
+        """
+        left = self._still_there([row.id for row in dead])
+        leaving = [row.id for row in dead if row.is_leaving]
+        released = give_back_released(self._database, leaving, now=limits.now) if leaving else []
+        lost = [row for row in dead if row.id in left and not row.is_leaving]
+        processes = [self._dead_process(*process, list(rows)) for process, rows in groupby(lost, key=_process_of)]
+        deaths = take_from_dead(self._database, processes, limits) if processes else []
+        self._remove([row.id for row in dead])
+        return released, deaths
+
+    def _dead_process(self, host: str, pid: int, rows: Sequence[_Owner]) -> DeadProcess:
+        begun = {row.id: read_begun(self._locks.begun_path(row.lock)) for row in rows}
+        return DeadProcess(host, pid, begun, any(row.role == OwnerRole.WORKER for row in rows))
+
+    def _still_there(self, owners: Sequence[int]) -> set[int]:
+        size, ids = id_values(owners)
+        return set(listed(self._database.row(sql("known_owners", ids=size), ids)[0]))
 
     def _keep_own(self, locks: Mapping[int, str], *, now: Microseconds) -> None:
         """See that others find the owners of this process, and their lock files. ``locks`` are those in the rows."""
@@ -222,7 +264,15 @@ class Owners:
             self._locks.release(lock)
             raise
         self._own[owner] = _Own(lock, own.profile)
+        if owner in self._begun:
+            self._renew_begun(owner, lock)
         self._locks.release(own.lock)
+
+    def _renew_begun(self, owner: int, lock: str) -> None:
+        try:
+            self._begun[owner].renew(self._locks.begun_path(lock))
+        except OSError as error:
+            log.info("Begun jobs are not noted any more (%s).", error)
 
     def _warn(self, message: str, *arguments: object) -> None:
         level = logging.DEBUG if self._is_lock_missing else logging.WARNING
@@ -244,54 +294,13 @@ class Owners:
         else:
             self._locks.release(own.lock)
 
-    def _bury(
-        self, dead: Sequence[int], *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
-    ) -> list[Recovered]:
-        size, ids = id_values(dead)
-        self._database.write(sql("record_lost", ids=size), [Lost().reason, now, *ids])
-        taken = self._take_jobs(dead, max_crashes=max_crashes, now=now, delete_at=delete_at)
-        self._remove(dead)
-        return taken
-
-    def _give_back_released(self, leaving: Sequence[int], *, now: Microseconds) -> list[Recovered]:
-        """What owners held that had left, and whose threads are at their end now: neither an attempt nor a crash."""
-        size, ids = id_values(leaving)
-        self._database.write(sql("record_released", ids=size), [now, *ids])
-        taken = self._take_jobs(leaving, max_crashes=None, is_uncounted=True)
-        self._remove(leaving)
-        return [job._replace(is_crash=False) for job in taken]
-
-    def _take_jobs(
-        self,
-        owners: Sequence[int],
-        *,
-        max_crashes: int | None,
-        is_uncounted: bool = False,
-        now: Microseconds = 0,
-        delete_at: Microseconds | None = None,
-    ) -> list[Recovered]:
-        """Give back what these owners hold. ``max_crashes`` None: they did not crash."""
-        size, ids = id_values(owners)
-        held = [_Held._make(row) for row in listed(self._database.row(sql("lost", ids=size), [max_crashes, *ids])[0])]
-        if max_crashes is not None:
-            self._database.write(sql("count_crash", ids=size), ids)
-        replace_with_successors(self._database, [job.id for job in held if job.has_successor])
-        end_cancelled(self._database, [job.id for job in held if job.status == JobStatus.CANCELLED])
-        for job in held:
-            if job.status == JobStatus.FAILED:
-                self._quarantine(job, now=now, delete_at=delete_at)
-        spread(self._database, [job.id for job in held if job.status != JobStatus.SCHEDULED])
-        if is_uncounted:
-            self._database.write(sql("uncount_attempt", ids=size), ids)
-        self._database.write(sql("give_back", ids=size), ids)
-        return [Recovered(job.id, job.task, job.status, job.origin) for job in held]
-
-    def _quarantine(self, job: _Held, *, now: Microseconds, delete_at: Microseconds | None) -> None:
-        self._database.write(sql("quarantine"), (lost_for_good(job.id, job.crashes + 1), now, delete_at, job.id))
-
     def _remove(self, owners: Sequence[int]) -> None:
         size, ids = id_values(owners)
         self._database.write(sql("retire", ids=size), ids)
+
+
+def _process_of(row: _Owner) -> tuple[str, int]:
+    return row.host, row.pid
 
 
 def _written(profile: OwnerProfile) -> tuple[object, ...]:

@@ -194,6 +194,14 @@ WHERE column1 <> 0 AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = column1)
 
 -- Claims --------------------------------------------------------------------------------------------------------------
 
+-- name: claim_columns
+CAST(json_group_array(json_array(
+    jobs.id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, jobs.created_at, length(jobs.payload), jobs.rule,
+    jobs.offset_at, jobs.options, jobs.origin, jobs.fence + 1, jobs.attempt + 1, jobs.run_count, jobs.failure_count,
+    jobs.crashes, jobs.expires_at, jobs.payload_ref, jobs.seq
+)) AS BLOB),
+CAST(group_concat(jobs.payload, '') AS BLOB)
+
 -- name: promote
 UPDATE jobs SET ready = 1 WHERE seq IN (
     SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0 AND due_at <= ?
@@ -242,12 +250,9 @@ merged (seq, queue, task, priority, due_at) AS (
     LIMIT ?
 )
 SELECT
-    CAST(json_group_array(json_array(
-        id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, created_at, length(payload), rule, offset_at, options,
-        origin, fence + 1, attempt + 1, run_count, failure_count, crashes, expires_at, payload_ref, jobs.seq
-    )) AS BLOB),
-    CAST(group_concat(payload, '') AS BLOB),
-    (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0)
+    {claim},
+    (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0),
+    EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1)
 FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
 
 -- name: take
@@ -265,6 +270,66 @@ WHERE jobs.seq = picked.column1 AND jobs.fence = picked.column2 - 1 AND jobs.sta
 SELECT CAST(json_group_array(jobs.seq) AS BLOB) FROM (VALUES {rows}) AS picked
 CROSS JOIN jobs ON jobs.seq = picked.column1 AND jobs.fence = picked.column2
 WHERE jobs.status = 'running' AND jobs.owner = ?
+
+
+-- Suspects ------------------------------------------------------------------------------------------------------------
+-- A job that is to run apart has one blocker that is neither a parent nor a pause. It keeps it while it runs, so that it
+-- still has it if it is given back. A row of suspects may be out of date (its job was cancelled, replaced, tried again by
+-- a user); then the job has no such blocker.
+
+-- name: next_apart
+-- The death whose suspects are next, and how many it had.
+SELECT suspects.death, suspects.company FROM suspects
+CROSS JOIN jobs ON jobs.seq = suspects.job
+WHERE suspects.is_apart = 1 AND jobs.status = 'scheduled' AND jobs.blockers = 1 AND jobs.is_paused = 0
+    AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
+    AND jobs.queue NOT IN (SELECT name FROM paused_queues)
+ORDER BY suspects.death LIMIT 1
+
+-- name: pick_apart
+-- Those of its suspects that may run, of one lane.
+SELECT {claim} FROM (
+    SELECT suspects.job FROM suspects
+    CROSS JOIN jobs ON jobs.seq = suspects.job
+    WHERE suspects.is_apart = 1 AND suspects.death = ? AND jobs.status = 'scheduled' AND jobs.blockers = 1
+        AND jobs.is_paused = 0 AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
+        AND jobs.queue NOT IN (SELECT name FROM paused_queues)
+    ORDER BY suspects.death, suspects.job LIMIT ?
+) AS picked CROSS JOIN jobs ON jobs.seq = picked.job
+
+-- name: take_apart
+UPDATE jobs SET
+    status = 'running', ready = 1, owner = ?1, started_at = ?2, fence = fence + 1, attempt = attempt + 1
+WHERE seq IN ({ids})
+
+-- name: suspect
+INSERT OR REPLACE INTO suspects (job, attempt, deaths, seen, death, company, is_apart)
+SELECT column1, column2, column3, column4, column5, column6, column7 FROM (VALUES {rows}) WHERE column1 <> 0
+
+-- name: set_apart
+UPDATE jobs SET blockers = blockers + 1 WHERE seq IN ({ids}) AND status = 'running'
+
+-- name: acquit
+-- These have come to the end of an attempt that they ran apart.
+UPDATE jobs SET blockers = blockers - 1 WHERE id IN ({ids}) AND status = 'scheduled' AND blockers > is_paused
+
+-- name: forget_suspects
+DELETE FROM suspects WHERE job IN (SELECT seq FROM jobs WHERE id IN ({ids}))
+
+-- name: tidy_suspects
+DELETE FROM suspects
+WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.seq = suspects.job AND jobs.status IN ('scheduled', 'running'))
+
+-- name: death
+INSERT INTO deaths (at, host, pid, held, begun, is_trial) VALUES (?, ?, ?, ?, ?, ?)
+
+-- name: unexplained
+-- Deaths at about this time that no trial explains.
+SELECT CAST(json_group_array(id) AS BLOB) FROM deaths WHERE is_trial = 0 AND at BETWEEN ?1 AND ?2
+
+-- name: tidy_deaths
+-- The newest thousand stay.
+DELETE FROM deaths WHERE id <= ? - 1000
 
 
 -- Settlements ---------------------------------------------------------------------------------------------------------
@@ -289,7 +354,7 @@ WHERE jobs.seq = CASE WHEN v.column14 <> 0 THEN ifnull(
 -- Of these claims (id, owner, fence), those that hold, with what is pending for them.
 SELECT CAST(json_group_array(json_array(
     held.id, held.owner, held.fence, held.has_successor, held.has_cancel, held.has_dependents OR held.has_kept,
-    held.is_paused, held.result_ref IS NOT NULL
+    held.blockers, held.is_paused, held.result_ref IS NOT NULL, held.attempt, held.run_count
 )) AS BLOB) FROM (VALUES {rows}) AS v
 CROSS JOIN jobs AS held
     ON held.id = v.column1 AND held.owner = v.column2 AND held.fence = v.column3 AND held.status = 'running'
@@ -456,9 +521,9 @@ WHERE id IN ({ids}) AND rule IS NOT NULL
 -- name: pause
 UPDATE jobs SET is_paused = 1, blockers = blockers + 1 WHERE id IN ({ids}) AND is_paused = 0
 
--- name: end_pause
+-- name: end_waiting
 UPDATE jobs SET is_paused = 0, blockers = 0
-WHERE id IN ({ids}) AND is_paused = 1
+WHERE id IN ({ids}) AND blockers > 0
     AND status IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
 -- name: paused
@@ -532,26 +597,24 @@ SELECT CAST(json_group_array(json_array(
 -- name: addresses
 SELECT CAST(json_group_array(json_array(id, role, bell)) AS BLOB) FROM owners WHERE bell IS NOT NULL
 
+-- name: known_owners
+SELECT CAST(json_group_array(id) AS BLOB) FROM owners WHERE id IN ({ids})
+
 -- name: retire
 DELETE FROM owners WHERE id IN ({ids})
 
 -- name: lost
--- What these owners hold, and what becomes of it. The number of crashes that is too many is ?1, NULL: no crash.
+-- What these owners hold, with what is known of it as a suspect.
 SELECT CAST(json_group_array(json_array(
-    id, task,
-    CASE
-        WHEN has_successor THEN 'scheduled'
-        WHEN has_cancel THEN 'cancelled'
-        WHEN crashes + 1 >= ?1 THEN 'failed'
-        ELSE 'scheduled'
-    END,
-    origin, crashes, has_successor
-)) AS BLOB) FROM jobs WHERE status = 'running' AND owner IN ({ids})
+    seq, id, task, origin, owner, jobs.attempt, crashes, has_successor, has_cancel, blockers > is_paused,
+    suspects.attempt, suspects.deaths, json(suspects.seen), suspects.company, suspects.is_apart
+)) AS BLOB)
+FROM jobs LEFT JOIN suspects ON suspects.job = jobs.seq
+WHERE status = 'running' AND owner IN ({ids})
 
 -- name: record_lost
 INSERT INTO attempts (job_id, attempt, due_at, outcome, error, started_at, finished_at, owner)
-SELECT id, attempt, due_at, 'lost', ?1, started_at, ?2, owner FROM jobs
-WHERE status = 'running' AND owner IN ({ids})
+SELECT id, attempt, due_at, 'lost', ?1, started_at, ?2, owner FROM jobs WHERE seq IN ({ids})
 
 -- name: record_released
 INSERT INTO attempts (job_id, attempt, due_at, outcome, started_at, finished_at, owner)
@@ -562,7 +625,11 @@ WHERE status = 'running' AND owner IN ({ids})
 UPDATE jobs SET attempt = attempt - 1 WHERE status = 'running' AND owner IN ({ids}) AND attempt > 0
 
 -- name: count_crash
-UPDATE jobs SET crashes = crashes + 1 WHERE status = 'running' AND owner IN ({ids})
+UPDATE jobs SET crashes = crashes + 1 WHERE seq IN ({ids})
+
+-- name: uncount_unbegun
+-- These were claimed and had not begun.
+UPDATE jobs SET attempt = attempt - 1 WHERE seq IN ({ids})
 
 -- name: quarantine
 UPDATE jobs SET
@@ -583,7 +650,9 @@ CAST(json_group_array(json_array(
     owner, fence, attempt, started_at, finished_at, delete_at, length(result), error, run_count, failure_count, crashes,
     has_cancel, has_successor, unique_key, expires_at, is_dead, blockers,
     -- JSON of SQLite has fewer digits than a number.
-    CASE WHEN progress IS NOT NULL THEN printf('%!.17g', progress) END, payload_ref, result_ref
+    CASE WHEN progress IS NOT NULL THEN printf('%!.17g', progress) END,
+    blockers > is_paused AND EXISTS (SELECT 1 FROM suspects WHERE suspects.job = seq AND suspects.is_apart = 1),
+    payload_ref, result_ref
 )) AS BLOB),
 CAST(group_concat(payload, '') AS BLOB),
 CAST(group_concat(result, '') AS BLOB)

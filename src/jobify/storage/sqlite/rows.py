@@ -21,7 +21,7 @@ class Picked(NamedTuple):
 
 _CLAIM_PAYLOAD = 6
 _PAYLOAD, _RESULT, _PROGRESS = 8, 19, 30
-_BOOLEANS = (5, 24, 25, 28)
+_BOOLEANS = (5, 24, 25, 28, 31)
 """Where these columns stand in the lists of ``pick`` and ``record_columns``."""
 
 

@@ -63,7 +63,8 @@ def sql(name: str, **fields: Rows | int | str) -> str:
     text = _STATEMENTS[name]
     if not fields:
         return text
-    return text.format(**{field: _fill(value) for field, value in fields.items()}, record=_STATEMENTS["record_columns"])
+    filled = {field: _fill(value) for field, value in fields.items()}
+    return text.format(**filled, record=_STATEMENTS["record_columns"], claim=_STATEMENTS["claim_columns"])
 
 
 def _fill(value: Rows | int | str) -> str:

@@ -5,7 +5,7 @@
                    ``log`` the write-ahead log
 ``schema``         whose file it is, migrations
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
-``claims``         pick, then take
+``claims``         pick, then take; ``suspects`` groups of jobs that run apart
 ``jobs``           insert, replace, settle, cancel, retry, delete; ``pending`` what waits for an end
 ``dependencies``   jobs that wait for others; ``cascades`` what an end does to those
 ``pauses``         of schedules and queues
@@ -13,7 +13,8 @@
 ``values``         large arguments and results, beside their rows
 ``reads``          get, find, count; ``filters`` a query in SQL
 ``owners``         processes; ``liveness`` tells who lives, by ``locks``, ``process`` and heartbeat; ``bell`` wakes,
-                   ``forks`` parts parent and child
+                   ``forks`` parts parent and child, ``begun`` knows which jobs had begun; ``recovery`` what becomes
+                   of the jobs of the dead
 ``permissions``    modes of the file and of what belongs to it
 =================  =======================================================================================
 """
@@ -48,7 +49,7 @@ from jobify.records import (
     Settled,
     Settlement,
 )
-from jobify.storage.base import Bell
+from jobify.storage.base import BegunJobs, Bell
 from jobify.storage.sqlite import forks
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database
@@ -60,6 +61,7 @@ from jobify.storage.sqlite.reads import Reads
 from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
 from jobify.storage.sqlite.spot import Spot
+from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 
 __all__ = ("SQLiteStorage",)
@@ -184,8 +186,18 @@ class SQLiteStorage:
     def owners(self) -> list[OwnerRecord]:
         return self._owners.all()
 
-    def recover(self, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None) -> list[Recovered]:
-        return self._owners.recover(now=now, max_crashes=max_crashes, delete_at=delete_at)
+    def begun(self, owner: int) -> BegunJobs | None:
+        return self._owners.begun(owner)
+
+    def recover(
+        self,
+        *,
+        now: Microseconds,
+        max_crashes: int,
+        delete_at: Microseconds | None,
+        on_death: Callable[[Death], object] | None = None,
+    ) -> list[Recovered]:
+        return self._owners.recover(now=now, max_crashes=max_crashes, delete_at=delete_at, on_death=on_death)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 from typing import Final
 
 from jobify.exceptions import StorageError
+from jobify.records import Claim
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.rows import Picked
 from jobify.storage.sqlite.statements import sql
 
-__all__ = ("LARGE", "PART", "MissingValueError", "count_parts", "load_value", "store_value")
+__all__ = ("LARGE", "PART", "MissingValueError", "bounded", "completed", "count_parts", "load_value", "store_value")
 
 LARGE: Final = 16_384
 """Bytes; what is longer is stored beside its row."""
@@ -29,6 +31,10 @@ PART: Final = 262_144
 _BITS: Final = 20
 """Bits of a reference that count the parts; see ``schema.sql``."""
 _COUNT: Final = (1 << _BITS) - 1
+
+_LARGE_IN_ALL: Final = 33_554_432
+"""Bytes of large arguments that one claim reads at most, if it takes more than one job: what comes after them need not
+wait for all of them to be read."""
 
 
 class MissingValueError(StorageError):
@@ -59,3 +65,21 @@ def load_value(database: Database, reference: int) -> bytes:
 def count_parts(reference: int) -> int:
     """How many parts a value has, each of at most :data:`PART` bytes."""
     return reference & _COUNT
+
+
+def bounded(rows: list[Picked]) -> list[Picked]:
+    """The first rows, so many that their large arguments are not too much to be read at once."""
+    size = 0
+    for index, row in enumerate(rows):
+        if row.payload_ref is not None:
+            size += count_parts(row.payload_ref) * PART
+            if size > _LARGE_IN_ALL and index:
+                return rows[:index]
+    return rows
+
+
+def completed(database: Database, row: Picked) -> Claim:
+    """The claim with its arguments, if these are not in the row."""
+    if row.payload_ref is None:
+        return row.claim
+    return row.claim._replace(payload=load_value(database, row.payload_ref))

@@ -30,6 +30,7 @@ _PARTS = (
     "retrying",
     "settling",
     "sharing",
+    "suspecting",
     "transacting",
     "uniqueness",
     "writing",
@@ -51,6 +52,7 @@ from jobify.testing.storage_contract.reporting import ReportContract  # noqa: E4
 from jobify.testing.storage_contract.retrying import RetryContract  # noqa: E402
 from jobify.testing.storage_contract.settling import SettleContract  # noqa: E402
 from jobify.testing.storage_contract.sharing import SharedStorageContract  # noqa: E402
+from jobify.testing.storage_contract.suspecting import SuspectContract  # noqa: E402
 from jobify.testing.storage_contract.transacting import TransactionContract  # noqa: E402
 from jobify.testing.storage_contract.uniqueness import UniqueContract  # noqa: E402
 from jobify.testing.storage_contract.writing import WriteContract  # noqa: E402
@@ -75,6 +77,7 @@ class StorageContract(
     RetryContract,
     ReadContract,
     ListContract,
+    SuspectContract,
     TransactionContract,
 ):
     """Every sentence of the port that one storage can be held to."""

@@ -132,7 +132,8 @@ class SharedStorageContract(StorageCase):
 
         _at_once(lambda: recover(storage), lambda: recover(other))
         assert sorted(recovered) == [f"{number:03}" for number in range(100)]
-        assert {record.crashes for record in storage.find(JobQuery())} == {1}
+        assert {len(storage.attempts(record.id)) for record in storage.find(JobQuery())} == {1}
+        assert {record.crashes for record in storage.find(JobQuery())} == {0}, "they died in company"
         assert storage.owners() == []
 
     def test_a_cancel_reaches_the_owner_elsewhere(self, storage: Storage, other: Storage, owner: int) -> None:

@@ -1,0 +1,119 @@
+"""The part of the storage port that is about owners: their life, what they note, the jobs of the dead.
+
+See *Ownership* and *Suspects* in :mod:`jobify.storage.base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final, Protocol
+
+from jobify.records import OwnerProfile, OwnerRecord, Recovered
+from jobify.storage.suspicion import Death
+from jobify.types import Microseconds
+
+__all__ = ("HEARTBEAT", "BegunJobs", "Bell", "OwnerPort")
+
+HEARTBEAT: Final = 10.0
+"""Seconds between two calls of ``beat`` by an owner that lives."""
+
+
+class Bell(Protocol):
+    """How processes on one database wake each other. Losing a ring costs latency, never a job."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there may be anybody to hear a ring; if not, it can be spared. Looks nothing up."""
+        ...
+
+    def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+        """Tell other processes to look again: all workers (there is work, or an order such as a cancel), all clients
+        (jobs have ended), and these owners. Called after a commit, by whoever uses the storage; never blocks. Works
+        as soon as the storage is open, also for a process that has no owner and cannot be rung itself.
+        """
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when another process has rung; -1: there is none, poll ``changed``."""
+        ...
+
+    def answer(self) -> bool:
+        """Take all rings that have arrived off the descriptor; whether there were any. Never blocks.
+
+        A newcomer rings, too; from when that is answered, :meth:`ring` reaches it.
+        """
+        ...
+
+
+class BegunJobs(Protocol):
+    """Where an owner notes which of its jobs have begun, so that it is known after its death. Called for every attempt,
+    by one thread: it must cost next to nothing, and never waits."""
+
+    def enter(self, id: str) -> int:
+        """An attempt of this job begins. The answer is what ``leave`` is given."""
+        ...
+
+    def leave(self, slot: int) -> None:
+        """What became of the attempt is stored, or nobody's business any more."""
+        ...
+
+
+class OwnerPort(Protocol):
+    """What a storage does for owners. Part of :class:`jobify.storage.base.Storage`."""
+
+    def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
+        """Enter this process as an owner that is alive until it is retired, closed or dead; returns its owner id.
+        Ids are never used twice. One storage may register several owners."""
+        ...
+
+    def beat(self, owner: int, *, now: Microseconds) -> None:
+        """Note that an owner was seen; called every :data:`HEARTBEAT` seconds. For people who look at the list, and the
+        last proof of life of an owner of which nothing else is known. A power cut may undo it."""
+        ...
+
+    def retire(self, owner: int) -> None:
+        """Remove an owner; an unknown one is no error. Jobs it still holds are given back as ``recover`` gives them,
+        but no crash is counted and no line written."""
+        ...
+
+    def leave(self, owner: int) -> Callable[[], None]:
+        """Let an owner leave while jobs of it still run in threads of this process, which nothing can stop.
+
+        It keeps what it holds, and counts as alive, until the function that is returned has been called or the process
+        is dead; both may come after ``close``. The function may be called on any thread, and more than once. From then
+        on ``recover`` gives those jobs back, with neither an attempt nor a crash counted, and a ``released`` line. For
+        an unknown owner nothing happens."""
+        ...
+
+    def owners(self) -> list[OwnerRecord]:
+        """All owners, and whether they live."""
+        ...
+
+    def begun(self, owner: int) -> BegunJobs | None:
+        """Where this owner notes every attempt that begins here, also of jobs of other storages; None: it cannot be
+        kept, and all that a dead owner held counts as begun."""
+        ...
+
+    def recover(
+        self,
+        *,
+        now: Microseconds,
+        max_crashes: int,
+        delete_at: Microseconds | None,
+        on_death: Callable[[Death], object] | None = None,
+    ) -> list[Recovered]:
+        """Take the jobs of dead owners from them, and remove those owners.
+
+        Each such job that had begun goes back to waiting, due at once (``due_at`` stays: it names the run), with its
+        attempt counted and a ``lost`` line in its history. One that was the only suspect (owners of one process died
+        together; see *Suspects* above) has one crash more, unless processes die for another reason just now; with
+        ``max_crashes`` it ends failed with that reason (and ``delete_at``; a schedule is kept). One that had not begun
+        goes back without an attempt and a line. A pending replacement takes the job's place; one whose cancel was
+        requested ends cancelled, as its ``cancel`` said. When several processes recover at once, each job is taken
+        exactly once. Costs next to nothing when nobody is dead. ``on_death`` is told of each process, after all that.
+        What owners held that have left is given back as ``leave`` says; that is no death.
+
+        An owner is dead when that is proved, never because a trace of it is missing. Each call also repairs the traces
+        of the owners that are registered here.
+        """
+        ...

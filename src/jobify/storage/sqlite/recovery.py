@@ -1,0 +1,208 @@
+"""What becomes of the jobs of owners that left or died; who is to blame is decided by :mod:`jobify.storage.suspicion`.
+Called inside a transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jobify.records import Recovered
+from jobify.status import JobStatus, Lost
+from jobify.storage.reasons import lost_for_good
+from jobify.storage.sqlite.begun import key_of
+from jobify.storage.sqlite.cascades import spread
+from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.ids import write_ids
+from jobify.storage.sqlite.pending import end_cancelled, replace_with_successors
+from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
+from jobify.storage.suspicion import CALM, Company, Death, Suspicion, Verdict, judged
+from jobify.types import Microseconds
+
+__all__ = ("DeadProcess", "Limits", "give_back", "give_back_released", "take_from_dead")
+
+
+class DeadProcess(NamedTuple):
+    """A process that has died, and the owners that it was."""
+
+    host: str
+    pid: int
+    begun: Mapping[int, Sequence[int] | None]
+    """The keys of the jobs that had begun, by owner; None: that is not known."""
+    is_worker: bool
+    """It claimed jobs. The end of a process that only waits for some is ordinary, and no death."""
+
+
+class Limits(NamedTuple):
+    """What ``recover`` was given."""
+
+    now: Microseconds
+    max_crashes: int
+    delete_at: Microseconds | None
+
+
+class _Held(NamedTuple):
+    """A job that an owner holds."""
+
+    seq: int
+    id: str
+    task: str
+    origin: int | None
+    owner: int
+    attempt: int
+    crashes: int
+    has_successor: int
+    has_cancel: int
+    is_on_trial: int
+    suspicion: Suspicion | None
+
+    def recovered(self, *, is_condemned: bool) -> Recovered:
+        """What becomes of it."""
+        if self.has_successor:
+            status = JobStatus.SCHEDULED
+        elif self.has_cancel:
+            status = JobStatus.CANCELLED
+        else:
+            status = JobStatus.FAILED if is_condemned else JobStatus.SCHEDULED
+        return Recovered(self.id, self.task, status.value, self.origin)
+
+
+class _Death(NamedTuple):
+    """The death of a process, once it is written down."""
+
+    id: int
+    size: int
+    is_trial: bool
+    begun: frozenset[int]
+    """The seqs of those of its jobs that had begun."""
+
+
+def give_back(database: Database, owners: Sequence[int], *, is_uncounted: bool = False) -> list[Recovered]:
+    """These owners leave, or have left: what they hold waits again; ``is_uncounted``: without a lost attempt."""
+    held = _held(database, owners)
+    recovered = [job.recovered(is_condemned=False) for job in held]
+    replace_with_successors(database, [job.id for job in held if job.has_successor])
+    cancelled = [job.id for job in recovered if job.status == JobStatus.CANCELLED]
+    end_cancelled(database, cancelled)
+    spread(database, cancelled)
+    if is_uncounted:
+        size, ids = id_values(owners)
+        database.write(sql("uncount_attempt", ids=size), ids)
+    _return(database, owners)
+    return recovered
+
+
+def give_back_released(database: Database, owners: Sequence[int], *, now: Microseconds) -> list[Recovered]:
+    """Give back what owners held that had left, and whose threads are at their end: neither an attempt nor a crash."""
+    size, ids = id_values(owners)
+    database.write(sql("record_released", ids=size), [now, *ids])
+    return [job._replace(is_crash=False) for job in give_back(database, owners, is_uncounted=True)]
+
+
+def take_from_dead(database: Database, processes: Sequence[DeadProcess], limits: Limits) -> list[Death]:
+    """Take what dead processes hold; their deaths."""
+    owners = [owner for process in processes for owner in process.begun]
+    held = _held(database, owners)
+    holders = {job.owner for job in held}
+    processes = [process for process in processes if process.is_worker or holders & process.begun.keys()]
+    deaths = [_write_death(database, process, held, limits.now) for process in processes]
+    verdicts = _verdicts(database, held, deaths, limits)
+    condemned = {seq for seq, verdict in verdicts.items() if verdict.is_condemned}
+    recovered = {job.seq: job.recovered(is_condemned=job.seq in condemned) for job in held}
+    write_ids(database, "record_lost", list(verdicts), before=[Lost().reason, limits.now])
+    write_ids(database, "uncount_unbegun", [job.seq for job in held if job.seq not in verdicts])
+    write_ids(database, "count_crash", [job.seq for job in held if _has_crashed(job, verdicts)])
+    replace_with_successors(database, [job.id for job in held if job.has_successor])
+    end_cancelled(database, [job.id for job in recovered.values() if job.status == JobStatus.CANCELLED])
+    for job in held:
+        if recovered[job.seq].status == JobStatus.FAILED:
+            reason = lost_for_good(job.id, verdicts[job.seq].crashes)
+            database.write(sql("quarantine"), (reason, limits.now, limits.delete_at, job.id))
+    spread(database, [job.id for job in recovered.values() if job.status != JobStatus.SCHEDULED])
+    waiting = [job for job in held if recovered[job.seq].status == JobStatus.SCHEDULED and not job.has_successor]
+    _suspect(database, waiting, verdicts)
+    _return(database, owners)
+    database.write(sql("tidy_suspects"))
+    return [_told(process, death, held, recovered, limits) for process, death in zip(processes, deaths, strict=True)]
+
+
+def _held(database: Database, owners: Sequence[int]) -> list[_Held]:
+    """In the order of insertion."""
+    size, ids = id_values(owners)
+    rows = listed(database.row(sql("lost", ids=size), ids)[0])
+    return [_Held._make([*row[:10], _suspicion_of(row[10:])]) for row in sorted(rows)]
+
+
+def _suspicion_of(columns: Sequence[Any]) -> Suspicion | None:
+    attempt, deaths, seen, company, is_apart = columns
+    return None if attempt is None else Suspicion(attempt, deaths, tuple(seen), company, bool(is_apart))
+
+
+def _write_death(database: Database, process: DeadProcess, held: Iterable[_Held], now: Microseconds) -> _Death:
+    size = 0
+    theirs: list[_Held] = []
+    begun: list[_Held] = []
+    for owner, keys in process.begun.items():
+        its = [job for job in held if job.owner == owner]
+        known = None if keys is None else frozenset(keys)
+        its_begun = [job for job in its if known is None or key_of(job.id) in known]
+        size += max(len(its_begun), 0 if keys is None else len(keys))
+        theirs += its
+        begun += its_begun
+    is_trial = size == len(begun) > 0 and all(job.is_on_trial for job in begun)
+    row = (now, process.host, process.pid, len(theirs), size, is_trial)
+    death = database.execute(sql("death"), row).lastrowid
+    assert death is not None
+    database.write(sql("tidy_deaths"), (death,))
+    return _Death(death, size, is_trial, frozenset(job.seq for job in begun))
+
+
+def _verdicts(
+    database: Database, held: Iterable[_Held], deaths: Sequence[_Death], limits: Limits
+) -> dict[int, Verdict]:
+    """The verdicts on those jobs that had begun, by seq."""
+    (text,) = database.row(sql("unexplained"), (limits.now - CALM, limits.now + CALM))
+    unexplained = set(listed(text))
+    jobs = {job.seq: job for job in held}
+    return {
+        seq: judged(
+            Company(death.id, death.size, unexplained - {death.id}),
+            jobs[seq].suspicion,
+            attempt=jobs[seq].attempt,
+            crashes=jobs[seq].crashes,
+            max_crashes=limits.max_crashes,
+        )
+        for death in deaths
+        for seq in death.begun
+    }
+
+
+def _has_crashed(job: _Held, verdicts: Mapping[int, Verdict]) -> bool:
+    return job.seq in verdicts and verdicts[job.seq].crashes > job.crashes
+
+
+def _suspect(database: Database, jobs: Sequence[_Held], verdicts: Mapping[int, Verdict]) -> None:
+    """Write down what is known of these from now on, and let those run apart of which that is too much."""
+    suspects = [(job, verdicts[job.seq].suspicion) for job in jobs if job.seq in verdicts]
+    rows = [
+        (job.seq, known.attempt, known.deaths, json.dumps(known.seen), known.death, known.company, known.is_apart)
+        for job, known in suspects
+    ]
+    for some in chunks(rows):
+        size, values = row_values(some)
+        database.write(sql("suspect", rows=size), values)
+    write_ids(database, "set_apart", [job.seq for job, known in suspects if known.is_apart and not job.is_on_trial])
+
+
+def _return(database: Database, owners: Sequence[int]) -> None:
+    size, ids = id_values(owners)
+    database.write(sql("give_back", ids=size), ids)
+
+
+def _told(
+    process: DeadProcess, death: _Death, held: Iterable[_Held], recovered: Mapping[int, Recovered], limits: Limits
+) -> Death:
+    jobs = tuple(recovered[job.seq] for job in held if job.owner in process.begun)
+    return Death(death.id, limits.now, process.host, process.pid, death.size, death.is_trial, jobs)

@@ -1,0 +1,143 @@
+"""Which job is blamed for the death of a process: the decisions that every storage makes in the same way. Pure.
+
+A *death* is the end of a process that was an owner. Its *suspects* are the jobs that had begun there; a job that was
+claimed and had not begun cannot have done it. Only a suspect that was the only one is blamed: that death is a *crash*
+of the job, and ``max_crashes`` of them end it. In company a death is a suspicion and no more, and after
+:func:`deaths_allowed` of them the job runs *apart*: ordinary claims pass it over, and a process that runs nothing else
+takes it as part of a *trial*. The groups of a trial shrink (:func:`group_size`) until the guilty job is alone.
+
+A death proves nothing while processes die for another reason: when one died within the last seconds that did not run
+this job (``CALM``), a death is never a crash. So kills from outside, a deploy or the out-of-memory killer at work,
+condemn no job, although each of them may hit the same one.
+
+``docs/design/suspects.md`` has the reasons and the bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import isqrt
+from typing import Final, NamedTuple
+
+from jobify.records import Recovered, Settlement
+from jobify.status import JobStatus
+from jobify.types import Microseconds
+
+__all__ = (
+    "CALM",
+    "Company",
+    "Death",
+    "Suspicion",
+    "Verdict",
+    "deaths_allowed",
+    "group_size",
+    "is_unfinished",
+    "judged",
+)
+
+CALM: Final = 5_000_000
+"""Microseconds after the death of a process in which other deaths prove nothing."""
+
+_FEW: Final = 4
+"""So many suspects are a small company: they may die together once more before they run apart. A process that is killed
+from outside mostly runs few jobs, and those restart fastest where they need not wait for a process that is idle."""
+
+_ALONE: Final = 16
+"""Of so many suspects each is tried alone."""
+
+_SEEN: Final = 16
+"""How many of its deaths a suspicion remembers by their ids: more do not fit into the time that ``CALM`` is."""
+
+
+class Death(NamedTuple):
+    """The end of a process that was an owner, and did not leave."""
+
+    id: int
+    at: Microseconds
+    """When it was found."""
+    host: str
+    pid: int
+    begun: int
+    """How many jobs had begun there, as far as that is known."""
+    is_trial: bool
+    """All of them ran apart: one of them explains the death."""
+    jobs: tuple[Recovered, ...]
+    """What it held, in the order of insertion."""
+
+
+class Suspicion(NamedTuple):
+    """What is known of a job that had begun in a process that died."""
+
+    attempt: int
+    """The attempt that was lost. A job that counts its attempts from 0 again has nothing to do with this any more."""
+    deaths: int
+    """How many deaths it was a suspect of, alone or in company."""
+    seen: tuple[int, ...]
+    """The ids of the last of them, the newest last."""
+    company: int
+    """How many suspects the last one had."""
+    is_apart: bool
+    """It waits to be tried, or is."""
+
+    @property
+    def death(self) -> int:
+        """The id of the last death: those that share it are tried together."""
+        return self.seen[-1]
+
+
+class Company(NamedTuple):
+    """A death, as its suspects share it."""
+
+    death: int
+    """Its id. Ids grow, and are never used twice."""
+    size: int
+    """How many jobs had begun in the process, those of other storages included."""
+    others: Collection[int]
+    """The ids of other deaths at about this time that no trial explains."""
+
+
+class Verdict(NamedTuple):
+    """What a death makes of one of its suspects."""
+
+    crashes: int
+    is_condemned: bool
+    suspicion: Suspicion
+
+
+def judged(company: Company, before: Suspicion | None, *, attempt: int, crashes: int, max_crashes: int) -> Verdict:
+    """What becomes of a job that had begun in a process that died, in this attempt and after so many crashes.
+
+    With ``max_crashes`` 1 the time is not asked for: whoever wants no second try gets none.
+    """
+    known = before if before is not None and before.attempt < attempt else None
+    deaths, seen = (known.deaths, known.seen) if known is not None else (0, ())
+    is_proof = company.size == 1 and (max_crashes == 1 or set(company.others) <= set(seen))
+    crashes += is_proof
+    is_apart = deaths + 1 >= deaths_allowed(company.size, max_crashes) or (known is not None and known.is_apart)
+    suspicion = Suspicion(attempt, deaths + 1, (*seen, company.death)[-_SEEN:], company.size, is_apart)
+    return Verdict(crashes, is_proof and crashes >= max_crashes, suspicion)
+
+
+def is_unfinished(settlement: Settlement, attempt: int, run_count: int) -> bool:
+    """Whether this settles an attempt that has not come to an end: it is not counted, and so says nothing about the
+    job."""
+    return (
+        settlement.status == JobStatus.SCHEDULED
+        and settlement.attempt == attempt - 1
+        and settlement.run_count == run_count
+    )
+
+
+def deaths_allowed(company: int, max_crashes: int) -> int:
+    """After how many deaths a job runs apart, if the last one had so many suspects. A job that one more crash would end
+    has no death to spare: with ``max_crashes`` 1 the first death in company is the last one."""
+    return min(max_crashes, 3 if company <= _FEW else 2)
+
+
+def group_size(company: int) -> int:
+    """How many of so many suspects are tried together.
+
+    A thousand become 32 groups, the guilty group of 31 becomes seven, and then each is alone: four deaths more, where
+    halving would take ten; and about 70 trials at most, where trying each alone would take a thousand.
+    """
+    return 1 if company <= _ALONE else isqrt(company)
