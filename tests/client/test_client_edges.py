@@ -182,8 +182,9 @@ def test_a_storage_that_is_closed_while_somebody_is_about_to_use_it_is_opened_ag
             lock.release()
 
     shared.lock = Closing()  # type: ignore[assignment]
-    assert place.app.stats()["pending"] == 1
+    place.app.enqueue("add", (2,))
     assert access._grip.shared is not shared
+    assert place.app.stats()["pending"] == 2
 
 
 def test_nobody_is_rung_for_by_a_client_that_is_closed(place: Place) -> None:

@@ -173,8 +173,15 @@ class Access:
     def look(self, closings: int | None = None) -> Storage:
         """The storage, open and up to date, for its reading methods: those need no lock, and wait for no writer.
         ``closings``: see :meth:`since`."""
-        storage = self._enter(closings)
-        self._leave()
+        grip, storage = self._grip, self._current()
+        shared = grip.shared
+        if shared is None or grip.storage is not storage or shared.is_left_behind:
+            shared = self._open(storage, closings)
+        if shared.may_hold_rows:
+            storage = self._enter(closings)
+            self._leave()
+        else:
+            self._check(closings)
         return storage
 
     def _open(self, storage: Storage, closings: int | None) -> Shared:

@@ -93,6 +93,10 @@ class Client:
         """What ``function`` gives, called without blocking the event loop."""
         return await self._crew.helper.call(partial(function, *args, **kwargs))
 
+    async def read(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """:meth:`call`, for what only reads: it waits for no write."""
+        return await self._crew.reader.call(partial(function, *args, **kwargs))
+
     def close(self) -> None:
         """Let go of the storage; the next use opens it again."""
         self._access.close()

@@ -15,7 +15,7 @@ __all__ = ("Crew",)
 
 
 class Crew:
-    """Helper and listener of this process. None of them has a thread before somebody needs it."""
+    """Helper, reader and listener of this process. Each starts its thread when it is needed first."""
 
     def __init__(self, access: Access, clock: Clock, insert: Callable[[Sequence[NewJob]], list[bool]]) -> None:
         self._access = access
@@ -26,11 +26,19 @@ class Crew:
     def _engage(self) -> None:
         self._pid = os.getpid()
         self._helper = Helper(self._insert)
+        self._reader = Helper(self._insert)
         self._listener = Listener(self._access, self._clock)
 
     @property
+    def reader(self) -> Helper:
+        """For async callers who only read: in another thread, because a write may wait for a locked file."""
+        if self._pid != os.getpid():
+            self._engage()
+        return self._reader
+
+    @property
     def helper(self) -> Helper:
-        """For async callers."""
+        """For async callers who write."""
         if self._pid != os.getpid():
             self._engage()
         return self._helper

@@ -57,7 +57,7 @@ class Desk(Reads):
         record = await self._waits.aend(job_id, timeout, polls)
         if record.status == JobStatus.SUCCESS:  # all there is to know is here
             return self.outcome(record)
-        return await self._crew.helper.call(partial(self.outcome, record))
+        return await self._crew.reader.call(partial(self.outcome, record))
 
     def wait(self, job_id: str, timeout: float | None) -> None:
         """See :meth:`jobify.JobResult.wait`."""
@@ -90,11 +90,10 @@ class Desk(Reads):
     async def acancel(self, job_id: str, timeout: float | None) -> bool:
         """See :meth:`jobify.JobResult.acancel`."""
         limit_of(timeout)
-        helper = self._crew.helper
-        if await helper.call(partial(self._has_to_stop, job_id)):
+        if await self._crew.helper.call(partial(self._has_to_stop, job_id)):
             with suppress(TimeoutError):
                 await self._waits.aend(job_id, timeout, POLLS)
-        return await helper.call(partial(self._is_cancelled, job_id))
+        return await self._crew.reader.call(partial(self._is_cancelled, job_id))
 
     def _has_to_stop(self, job_id: str) -> bool:
         """Cancel the row; whether its job runs, and was told to stop."""

@@ -46,7 +46,7 @@ class Preview:
 
     async def apreview(self) -> dict[str, int]:
         """:meth:`preview`, without blocking the event loop."""
-        return await self._client.call(self.preview)
+        return await self._client.read(self.preview)
 
 
 class Producer(Router):
@@ -159,7 +159,7 @@ class Producer(Router):
 
     async def aget_job(self, job_id: str) -> JobResult[Any]:
         """:meth:`get_job`, without blocking the event loop."""
-        return await self._client.call(self.get_job, job_id)
+        return await self._client.read(self.get_job, job_id)
 
     def jobs(
         self, *, limit: int = 100, after: AnyJob | None = None, newest_first: bool = True, **filters: Unpack[JobFilters]
@@ -182,7 +182,7 @@ class Producer(Router):
         self, *, limit: int = 100, after: AnyJob | None = None, newest_first: bool = True, **filters: Unpack[JobFilters]
     ) -> list[JobResult[Any]]:
         """:meth:`jobs`, without blocking the event loop."""
-        return await self._client.call(self.jobs, limit=limit, after=after, newest_first=newest_first, **filters)
+        return await self._client.read(self.jobs, limit=limit, after=after, newest_first=newest_first, **filters)
 
     def stats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
         """How many jobs there are: of all, of a task, in a queue. Each of the six words is there."""
@@ -190,7 +190,7 @@ class Producer(Router):
 
     async def astats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
         """:meth:`stats`, without blocking the event loop."""
-        return await self._client.call(self.stats, task, queue)
+        return await self._client.read(self.stats, task, queue)
 
     def dead_letters(
         self, task: AnyTask | None = None, queue: str | None = None, *, limit: int = 100, after: AnyJob | None = None
@@ -203,7 +203,7 @@ class Producer(Router):
         self, task: AnyTask | None = None, queue: str | None = None, *, limit: int = 100, after: AnyJob | None = None
     ) -> list[JobResult[Any]]:
         """:meth:`dead_letters`, without blocking the event loop."""
-        return await self._client.call(self.dead_letters, task, queue, limit=limit, after=after)
+        return await self._client.read(self.dead_letters, task, queue, limit=limit, after=after)
 
     def delete_jobs(self, jobs: AnyJob | Iterable[AnyJob]) -> int:
         """Remove jobs that are not running, with result and history; how many. What waits for one of them that had not
@@ -235,7 +235,7 @@ class Producer(Router):
 
     async def aqueues(self) -> list[QueueView]:
         """:meth:`queues`, without blocking the event loop."""
-        return await self._client.call(self.queues)
+        return await self._client.read(self.queues)
 
     def pause_queue(self, queue: str) -> None:
         """Let no worker take jobs of this queue, until :meth:`resume_queue`. What runs goes on."""
@@ -259,7 +259,7 @@ class Producer(Router):
 
     async def aworkers(self) -> list[WorkerView]:
         """:meth:`workers`, without blocking the event loop."""
-        return await self._client.call(self.workers)
+        return await self._client.read(self.workers)
 
     def unserved(self) -> list[Unserved]:
         """Jobs that wait although they could run: no live worker serves their queue, or knows their task."""
@@ -267,7 +267,7 @@ class Producer(Router):
 
     async def aunserved(self) -> list[Unserved]:
         """:meth:`unserved`, without blocking the event loop."""
-        return await self._client.call(self.unserved)
+        return await self._client.read(self.unserved)
 
     def schedules(self) -> list[ScheduleView]:
         """All jobs with a cron rule."""
@@ -275,7 +275,7 @@ class Producer(Router):
 
     async def aschedules(self) -> list[ScheduleView]:
         """:meth:`schedules`, without blocking the event loop."""
-        return await self._client.call(self.schedules)
+        return await self._client.read(self.schedules)
 
     def pause_schedule(self, job: AnyJob) -> bool:
         """Let a schedule rest until :meth:`resume_schedule`; False if it is none, or has ended. A run that is under way

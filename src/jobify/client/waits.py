@@ -72,7 +72,7 @@ class Waits:
     async def aend(self, job_id: str, timeout: float | None, polls: Polls) -> JobRecord:
         """:meth:`end`, awaitable."""
         pace, limit = _pace(polls), limit_of(timeout)
-        record = await self._crew.helper.call(lambda: self._reads.ended_record(job_id))
+        record = await self._crew.reader.call(lambda: self._reads.ended_record(job_id))
         if record.status in ENDED:
             return record
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -80,7 +80,7 @@ class Waits:
             await asyncio.wait([answer], timeout=limit)
         if answer.done():
             return _row(answer.result())
-        return await self._crew.helper.call(lambda: self._last_look(job_id, timeout))
+        return await self._crew.reader.call(lambda: self._last_look(job_id, timeout))
 
     def _last_look(self, job_id: str, timeout: float | None) -> JobRecord:
         record = self._reads.ended_record(job_id)
@@ -135,8 +135,8 @@ class Waits:
         return page
 
     async def _apage(self, job_id: str, timeout: float | None, after: int) -> _Page:
-        helper = self._crew.helper
-        page = await helper.call(lambda: self._peek(job_id, after))
+        reader = self._crew.reader
+        page = await reader.call(lambda: self._peek(job_id, after))
         if page.messages or page.is_last:
             return page
         answers: asyncio.Queue[Any] = asyncio.Queue()
@@ -146,7 +146,7 @@ class Waits:
                 async with asyncio.timeout(limit_of(timeout)):
                     while not (page.messages or page.is_last):
                         _check(await answers.get())
-                        page = await helper.call(lambda: self._peek(job_id, after))
+                        page = await reader.call(lambda: self._peek(job_id, after))
             except TimeoutError:
                 raise _silent(job_id, timeout) from None
         return page

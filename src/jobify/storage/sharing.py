@@ -23,10 +23,16 @@ Tell = Callable[[], None]
 
 
 class Shared:
-    """Who uses a storage object. ``lock`` is held while it is used."""
+    """Who uses a storage object. ``lock`` is held while it is written.
+
+    What only reads takes the lock just where rows may be held back (``may_hold_rows``), which is in memory. Otherwise a
+    reader would wait for a writer that waits for another process.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self.lock = threading.RLock()
+        # Guards the list of users. Apart from ``lock``, so that a new user waits for nobody's write.
+        self._membership = threading.RLock()
         self.is_left_behind = False
         """This is a child process, and what is known here is its parent's: share the storage anew."""
         self.is_divided = False
@@ -41,16 +47,22 @@ class Shared:
         ``give_rows`` is called, with the lock held, when another user is about to look: what this one has held back
         becomes rows then.
         """
-        with self.lock:
-            self._storage.open()
-            self._users.append(user)
+        with self._membership:
+            self._users.append(user)  # before the storage opens, so that no other user's close shuts it meanwhile
+            try:
+                self._storage.open()
+            except BaseException:
+                self._users.remove(user)
+                raise
+            with _guard:
+                _shared.setdefault(id(self._storage), self)
             self.is_divided = len(self._users) > 1
             if give_rows is not None:
                 self._givers[user] = give_rows
 
     def close(self, user: Tell) -> None:
         """Close the storage if nobody else uses it."""
-        with self.lock:
+        with self.lock, self._membership:
             self._users = [other for other in self._users if other != user]
             self.is_divided = len(self._users) > 1
             self._givers.pop(user, None)
@@ -58,6 +70,11 @@ class Shared:
                 with _guard:
                     _shared.pop(id(self._storage), None)
                 self._storage.close()
+
+    @property
+    def may_hold_rows(self) -> bool:
+        """Whether a user may have rows that are not in the storage yet: ``bring_up_to_date`` comes before a look."""
+        return bool(self._givers)
 
     def bring_up_to_date(self) -> None:
         """Have everybody give the rows that they have held back. To be called with the lock held, before a look."""
