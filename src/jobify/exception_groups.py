@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobify.exceptions import TaskExitError
+from jobify.exceptions import RemoteError, TaskExitError
 
-__all__ = ("all_match", "any_matches", "parts")
+__all__ = ("all_match", "any_matches", "class_address", "parts")
 
 
 def parts(error: BaseException) -> Iterator[BaseException]:
@@ -25,7 +25,7 @@ def parts(error: BaseException) -> Iterator[BaseException]:
 
 def any_matches(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
     """Whether ``error``, or anything inside it, is one of ``kinds``."""
-    return any(isinstance(part, kinds) for part in parts(error))
+    return any(_is_one_of(part, kinds) for part in parts(error))
 
 
 def all_match(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
@@ -33,13 +33,26 @@ def all_match(error: BaseException, kinds: tuple[type[BaseException], ...]) -> b
     left = [error]
     while left:
         part = left.pop()
-        if isinstance(part, kinds):
+        if _is_one_of(part, kinds):
             continue
         inside = _inside(part)
         if not inside:
             return False
         left += inside
     return True
+
+
+def class_address(kind: type) -> str:
+    """The name that a class has in every process of a program."""
+    module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
+    return f"{module}:{kind.__qualname__}"
+
+
+def _is_one_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether ``error``, or what it stands for in another process, is one of ``kinds``."""
+    if isinstance(error, kinds):
+        return True
+    return isinstance(error, RemoteError) and any(class_address(kind) in error.bases for kind in kinds)
 
 
 def _inside(error: BaseException) -> tuple[BaseException, ...]:

@@ -3,15 +3,22 @@
 Between a task and whoever shows its error lie the frames of this package, of asyncio, of threads and pools, and errors
 that are only the plumbing's way to say what happened: a timeout is a CancelledError that became a TimeoutError that
 became a JobTimeoutError. None of that helps to find the mistake. What the task's own ``raise ... from ...`` says stays.
+
+The library's formatter asks an exception for its text, its notes and more, which runs code of the exception's class.
+That is guarded (:mod:`jobify.guard`); where it fails, the traceback is put together from what the interpreter knows.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from traceback import StackSummary, TracebackException
+from traceback import StackSummary, TracebackException, extract_tb
+from types import TracebackType
 from typing import Final, NamedTuple
+
+from jobify.guard import call_guarded, cause_of, chain, context_of, is_plain, text_of, type_name
 
 __all__ = ("RemoteTraceback", "own_traceback")
 
@@ -41,20 +48,36 @@ class RemoteTraceback(Exception):
     def of(cls, error: BaseException | None) -> RemoteTraceback | None:
         """The one behind ``error``, if it comes from a child process."""
         while error is not None and not isinstance(error, cls):
-            error = error.__cause__
+            error = cause_of(error)
         return error
 
 
 def own_traceback(error: BaseException) -> str:
-    """The text that Python would print for ``error``, with the frames of the user's code only.
+    """The text that Python would print for ``error``, with the frames of the user's code only. Never fails.
 
     An error that has none of them shows those of what it came from: a timeout points to where the task was.
     """
+    if all(map(is_plain, chain(error))):
+        text = _formatted_or_none(error)
+    else:
+        text = call_guarded(lambda: _formatted_or_none(error), None)
+    return _basic_traceback(error) if text is None else text
+
+
+def _formatted_or_none(error: BaseException) -> str | None:
+    try:
+        return _formatted(error)
+    except Exception:
+        return None
+
+
+def _formatted(error: BaseException) -> str:
     parts: list[str] = []
     step: _Step | None = _Step.of(error)
     while step is not None:
-        if isinstance(step.error.__cause__, RemoteTraceback):
-            parts.append(step.error.__cause__.text)
+        remote = cause_of(step.error)
+        if isinstance(remote, RemoteTraceback):
+            parts.append(remote.text)
             break
         before = step.before()
         while before is not None and not before.is_remote and (before.is_plumbing or step.is_plumbing):
@@ -90,7 +113,7 @@ class _Step(NamedTuple):
     @property
     def is_remote(self) -> bool:
         """Whether it comes from a child process."""
-        return isinstance(self.error.__cause__, RemoteTraceback)
+        return isinstance(cause_of(self.error), RemoteTraceback)
 
     def before(self) -> _Step | None:
         """What it came from."""
@@ -108,6 +131,36 @@ class _Step(NamedTuple):
         """The exception alone; of a group, with its parts and what each of them came from."""
         self.shown.__cause__ = self.shown.__context__ = None
         return "".join(self.shown.format())
+
+
+def _basic_traceback(error: BaseException) -> str:
+    """The frames, names and texts of ``error`` and what it came from, as far as they can be had."""
+    parts: list[str] = []
+    link, seen = "", set[int]()
+    step: BaseException | None = error
+    while step is not None and id(step) not in seen:
+        seen.add(id(step))
+        cause = cause_of(step)
+        if isinstance(cause, RemoteTraceback):
+            parts.append(cause.text + link)
+            break
+        parts.append(_basic_text(step) + link)
+        link = _CONTEXT if cause is None else _CAUSE
+        step = (None if _suppresses_context(step) else context_of(step)) if cause is None else cause
+    return "".join(reversed(parts))
+
+
+def _basic_text(error: BaseException) -> str:
+    frames: list[str] = []
+    with suppress(Exception):  # source lines may come from a loader of the user's
+        stack = [frame for frame in extract_tb(_traceback(error)) if not _is_plumbing(frame.filename)]
+        frames = ["Traceback (most recent call last):\n", *StackSummary.from_list(stack).format()] if stack else []
+    text = text_of(error)
+    return "".join([*frames, type_name(error), f": {text}\n" if text else "\n"])
+
+
+_traceback: Final[Callable[[BaseException], TracebackType | None]] = BaseException.__dict__["__traceback__"].__get__
+_suppresses_context: Final[Callable[[BaseException], bool]] = BaseException.__dict__["__suppress_context__"].__get__
 
 
 def _all_of(shown: TracebackException) -> Iterator[TracebackException]:

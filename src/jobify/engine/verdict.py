@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from jobify.clock import seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.exceptions import JobTimeoutError, ProcessDiedError, ResultNotStoredError, shown
+from jobify.guard import type_name
 from jobify.misfire import Missed, Plan, plan_after
 from jobify.records import AttemptRecord, Claim, Settlement
 from jobify.retention import Retention
@@ -195,7 +196,8 @@ def describe_error(outcome: Outcome) -> str | None:
 
 def _described(error: BaseException) -> str:
     message = shown(error)
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    name = type_name(error)
+    return f"{name}: {message}" if message else name
 
 
 def attempt_record(attempt: Attempt, outcome: Outcome, *, now: Microseconds) -> AttemptRecord:

@@ -35,6 +35,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from jobify.exceptions import TaskExitError
+from jobify.guard import call_guarded, is_plain, type_name
 from jobify.runners.address import Address
 from jobify.runners.badge import Badge
 
@@ -139,6 +140,7 @@ def contained(error: BaseException) -> Exception:
     """
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    wrapper = TaskExitError(f"The task raised {error!r}. Raise an ordinary exception to fail, or return to succeed.")
+    name = call_guarded(lambda: repr(error), type_name(error)) if not is_plain(error) else repr(error)
+    wrapper = TaskExitError(f"The task raised {name}. Raise an ordinary exception to fail, or return to succeed.")
     wrapper.__cause__ = error
     return wrapper

@@ -4,9 +4,8 @@ Parent to child: how to prepare, then one request per call. Child to parent: tha
 request any number of messages and one reply. Every payload is a kind (one byte) and a pickle, behind its length.
 
 Pickles fail in many ways, on either side. Here each of them ends as an exception that says what could not be sent, and
-never as a child or a connection that is lost: arguments and values as :class:`~jobify.exceptions.PayloadError`,
-exceptions by falling back from the exception itself, to its class and arguments without ``__init__``, to its name and
-text (:class:`~jobify.exceptions.RemoteError`).
+never as a child or a connection that is lost: arguments and values as :class:`~jobify.exceptions.PayloadError`. How
+exceptions travel is in :mod:`jobify.runners.remote_errors`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import pickle
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from jobify.exceptions import PayloadError, RemoteError
+from jobify.exceptions import PayloadError
 from jobify.runners.address import Address
 from jobify.runners.badge import Badge
 from jobify.runners.base import contained
-from jobify.tracebacks import RemoteTraceback, own_traceback
+from jobify.runners.remote_errors import Failure, describe, rebuild
 
 __all__ = (
     "BROKEN",
@@ -102,38 +101,9 @@ def encode_message(message: Any) -> bytes:
         ) from error
 
 
-class _Failure(NamedTuple):
-    """An exception, as it travels. ``pickled`` is None if there is no way to rebuild it."""
-
-    type_name: str
-    message: str
-    text: str
-    pickled: bytes | None
-
-
-class _Bare(NamedTuple):
-    """An exception whose ``__init__`` does not take its own ``args`` back: what is needed to rebuild it without."""
-
-    kind: type[BaseException]
-    args: tuple[Any, ...]
-    state: dict[str, Any]
-
-    @classmethod
-    def of(cls, error: BaseException) -> _Bare:
-        args = tuple(value if _survives(value) else repr(value) for value in error.args)
-        return cls(type(error), args, {key: value for key, value in vars(error).items() if _survives(value)})
-
-    def build(self) -> BaseException:
-        error = self.kind.__new__(self.kind, *self.args)
-        vars(error).update(self.state)
-        return error
-
-
 def encode_error(error: BaseException, kind: bytes = RAISED) -> bytes:
     """The reply for a raised exception. Never fails."""
-    name, message = type(error).__qualname__, _message(error)
-    failure = _Failure(name, message, own_traceback(error), _pickled(error))
-    return kind + pickle.dumps(tuple(failure), pickle.HIGHEST_PROTOCOL)
+    return kind + pickle.dumps(tuple(describe(error)), pickle.HIGHEST_PROTOCOL)
 
 
 def decode(body: bytes) -> Any:
@@ -152,44 +122,4 @@ def outcome(reply: bytes) -> Any:
     kind, body = reply[:1], reply[1:]
     if kind == VALUE:
         return decode(body)
-    failure = _Failure(*pickle.loads(body))
-    error = _rebuilt(failure)
-    BaseException.__setattr__(error, "__cause__", RemoteTraceback(failure.text))  # also of a frozen dataclass
-    raise contained(error)
-
-
-def _rebuilt(failure: _Failure) -> BaseException:
-    try:
-        found = pickle.loads(failure.pickled or b"")
-        error: Any = found.build() if isinstance(found, _Bare) else found
-    except Exception:
-        error = None
-    return error if isinstance(error, BaseException) else RemoteError(failure.type_name, failure.message)
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    """The first form of ``error`` that comes back as what it was."""
-    for build in (lambda: error, lambda: _Bare.of(error)):
-        try:
-            data = pickle.dumps(build(), pickle.HIGHEST_PROTOCOL)
-            found = pickle.loads(data)
-            if type(found.build() if isinstance(found, _Bare) else found) is type(error):
-                return data
-        except Exception:
-            continue
-    return None
-
-
-def _survives(value: Any) -> bool:
-    try:
-        pickle.loads(pickle.dumps(value))
-    except Exception:
-        return False
-    return True
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "<its message cannot be shown>"
+    raise contained(rebuild(Failure(*pickle.loads(body))))

@@ -1,0 +1,125 @@
+"""Calling the code of a foreign exception without being at its mercy.
+
+The text of an exception is made by its class. ``__str__`` may raise, call ``sys.exit()`` or never return, and a
+``__getattr__`` answers whatever a traceback asks for. A job must end all the same, and the event loop must go on. So
+code that belongs to an exception runs in a thread of its own that is waited for only a moment, and whatever it raises
+stays there. Nearly all exceptions bring no code along (:func:`is_plain`), and those need no thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from types import GetSetDescriptorType, MemberDescriptorType, MethodDescriptorType, WrapperDescriptorType
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+__all__ = ("call_guarded", "cause_of", "chain", "context_of", "is_plain", "qualified_name", "text_of", "type_name")
+
+T = TypeVar("T")
+
+PATIENCE: Final = 1.0
+"""Seconds after which code of an exception has failed. The event loop may be what waits."""
+
+_HOOKS: Final = (
+    *("__str__", "__repr__", "__getattr__", "__getattribute__", "__dir__", "__notes__", "__dict__", "args"),
+    *("__cause__", "__context__", "__suppress_context__", "__traceback__"),
+)
+_NATIVE: Final = (GetSetDescriptorType, MemberDescriptorType, MethodDescriptorType, WrapperDescriptorType)
+_SIMPLE: Final = (str, int, float, bool, bytes, type(None))
+_LONGEST_CHAIN: Final = 1000
+
+# What a class can override, as the interpreter has it.
+_args: Final[Callable[[BaseException], tuple[Any, ...]]] = BaseException.__dict__["args"].__get__
+_members: Final[Callable[[Any], tuple[BaseException, ...]]] = BaseExceptionGroup.__dict__["exceptions"].__get__
+_name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
+_qualified_name: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
+cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__cause__"].__get__
+context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
+
+_hanging: WeakSet[type[Any]] = WeakSet()
+"""Classes whose text has taken too long: it is not asked for again."""
+
+
+def call_guarded(func: Callable[[], T], default: T, *, patience: float | None = None) -> T:
+    """What ``func`` returns, or ``default`` if it raises anything or takes too long."""
+    results: list[T] = []
+
+    def run() -> None:
+        try:
+            results.append(func())
+        except BaseException:  # SystemExit, too: the code is foreign
+            return
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="jobify-guard", daemon=True)
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError):  # the system has no thread left
+        run()
+    else:
+        thread.join(PATIENCE if patience is None else patience)
+        if not results and not thread.is_alive():
+            run()  # what depends on this very thread, such as a translation, gets it
+    return results[0] if results else default
+
+
+def is_plain(error: BaseException, *, hooks: tuple[str, ...] = ()) -> bool:
+    """Whether the interpreter alone makes the text and the attributes of ``error``, and what ``hooks`` name."""
+    source: Any = error.obj if type(error) is AttributeError else None
+    return (
+        type(type(error)) is type
+        and not _brings_code(type(error), (*_HOOKS, *hooks))
+        and all(type(value) in _SIMPLE for value in _args(error))
+        and (source is None or not _brings_code(type(source), _HOOKS))
+    )
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """``error``, what each came from, and the members of groups."""
+    left, seen = [error], set[int]()
+    while left and len(seen) < _LONGEST_CHAIN:
+        each = left.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            members = _members(each) if isinstance(each, BaseExceptionGroup) else ()
+            left += [other for other in (cause_of(each), context_of(each), *members) if other is not None]
+
+
+def text_of(error: BaseException) -> str | None:
+    """``str(error)``; None if there is none to be had."""
+    if is_plain(error):
+        return str(error)
+    if type(error) in _hanging:
+        return None
+    finished: list[bool] = []
+
+    def make() -> str:
+        try:
+            return str.__str__(str(error))
+        finally:
+            finished.append(True)
+
+    text = call_guarded(make, None)
+    if not finished:
+        _hanging.add(type(error))
+    return text
+
+
+def type_name(error: BaseException) -> str:
+    """The name of its class, past any metaclass."""
+    return _name(type(error))
+
+
+def qualified_name(error: BaseException) -> str:
+    """The same with the names of what the class is defined in."""
+    return _qualified_name(type(error))
+
+
+def _brings_code(kind: type, hooks: tuple[str, ...]) -> bool:
+    return any(
+        name in hooks and not isinstance(value, _NATIVE)
+        for base in type.__dict__["__mro__"].__get__(kind)
+        for name, value in type.__dict__["__dict__"].__get__(base).items()
+    )
