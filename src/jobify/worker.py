@@ -30,6 +30,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from jobify.engine.backend import give_back_left
 from jobify.exceptions import ConfigurationError
 from jobify.exits import ExitCode
 from jobify.forking import install_handler
@@ -216,4 +217,5 @@ def _end_now(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
+    give_back_left()  # last: from here on another process may run these jobs
     os._exit(code)

@@ -3,7 +3,12 @@ it."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import logging
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from jobify.clock import Clock
 from jobify.engine.direct import DirectGate
@@ -18,8 +23,14 @@ from jobify.serializers.base import Serializer
 from jobify.serializers.codec import Codec
 from jobify.serializers.objects import ObjectCodec
 from jobify.storage.base import Storage
+from jobify.storage.sharing import share
 
-__all__ = ("Backend", "Backends", "not_stored")
+__all__ = ("Backend", "Backends", "give_back_left", "not_stored")
+
+log = logging.getLogger("jobify.engine")
+
+_PATIENCE: Final = 2.0
+"""Seconds to wait for a thread that uses the storage, at the end of the process."""
 
 
 class Backend:
@@ -62,12 +73,34 @@ class Backend:
             await self.gate.stop()
             raise
 
-    async def stop(self) -> None:
-        """Stop being an owner (jobs still held are given back), and close the storage."""
+    async def stop(self, unfinished: Collection[Future[Any]] = ()) -> None:
+        """Stop being an owner (jobs still held are given back), and close the storage.
+
+        While any of ``unfinished`` is not done, the owner keeps what it holds, also after this; see
+        :meth:`jobify.storage.base.Storage.leave`.
+        """
         try:
-            await self.gate.tend(lambda: self.storage.retire(self.owner))
+            await self.gate.tend(partial(self._leave, unfinished))
         finally:
             await self.gate.stop()
+
+    def abandon(self, unfinished: Collection[Future[Any]]) -> None:
+        """:meth:`stop`, after the event loop was closed without it."""
+        self.gate.abandon(partial(self._leave, unfinished) if unfinished else None)
+
+    def _leave(self, unfinished: Collection[Future[Any]]) -> None:
+        if unfinished:
+            left = (self.storage, self.owner)
+            _left.append(left)
+            release = self.storage.leave(self.owner)
+
+            def on_end() -> None:
+                _left.remove(left)
+                release()
+
+            _release_after(unfinished, on_end)
+        else:
+            self.storage.retire(self.owner)
 
     def decode_result(self, endpoint: Endpoint | None, data: Any) -> Any:
         """What a task returned, from the row; None: a task of another app. PayloadError if it cannot be read."""
@@ -103,3 +136,42 @@ def not_stored(endpoint: Endpoint, error: PayloadError) -> PayloadError:
         f"Cannot store a job of task {endpoint.name!r}: {error} "
         "Nothing was stored. A task with durable=False takes any object."
     )
+
+
+_left: list[tuple[Storage, int]] = []
+"""Owners that have left, and whose functions still run in this process."""
+
+
+def give_back_left() -> None:
+    """Give back what owners that have left still hold: the last act of a process that ends under its threads.
+
+    To be called when nothing but the end of the process follows: those functions run until then. What cannot be given
+    back now is recovered by other processes, with the same outcome.
+    """
+    for storage, owner in _left:
+        lock = share(storage).lock
+        if storage.is_shared and lock.acquire(timeout=_PATIENCE):
+            try:
+                storage.open()
+                storage.retire(owner)
+            except Exception as error:
+                log.warning("What still runs here is given back when this process has ended: %s", error)
+            finally:
+                lock.release()
+
+
+def _release_after(unfinished: Collection[Future[Any]], release: Callable[[], None]) -> None:
+    """Call ``release`` when all of these are done, in whichever thread that happens; at once if there are none."""
+    left, lock = set(unfinished), threading.Lock()
+
+    def on_done(future: Future[Any]) -> None:
+        with lock:
+            left.discard(future)
+            is_last = not left
+        if is_last:
+            release()
+
+    if not left:
+        release()
+    for future in list(left):
+        future.add_done_callback(on_done)

@@ -73,6 +73,7 @@ class Completer:
         """The outcomes among them that the storage did not take at the last try."""
         self._parked: set[str] = set()
         self._has_given_up = False
+        self._is_closed = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
@@ -94,14 +95,21 @@ class Completer:
             if clock() >= deadline and self._open == len(self._stuck):
                 self._give_up()
 
+    def close(self) -> None:
+        """The storage is closed: an outcome that comes now is lost, and its job runs again."""
+        self._is_closed = True
+
     def _give_up(self) -> None:
         self._has_given_up = True
         for attempt, error in list(self._stuck.values()):
             log.error("The outcome of job %s could not be stored and is lost: %s", attempt.id, error)
-            if attempt.job is not None:
-                attempt.job.end(JobStatus.CANCELLED, error)
-            self._forget(attempt)
+            self._lose(attempt, error)
         self._stuck.clear()
+
+    def _lose(self, attempt: Attempt, error: Exception) -> None:
+        if attempt.job is not None:
+            attempt.job.end(JobStatus.CANCELLED, error)
+        self._forget(attempt)
 
     def decide(self, attempt: Attempt, value: Any, error: BaseException | None, now: Microseconds) -> Outcome:
         """How an attempt that comes to this end has ended. Never raises, or nobody would settle it."""
@@ -225,7 +233,12 @@ class Completer:
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception
     ) -> None:
         if isinstance(answer, Exception):
-            if not self._has_given_up:
+            if self._has_given_up:
+                return
+            if self._is_closed:
+                log.warning("Job %s ended after its app had stopped; it runs again.", attempt.id)
+                self._lose(attempt, answer)
+            else:
                 self._retry(attempt, outcome, settlement, pause, answer)
         elif answer:
             self._tell(attempt, outcome, settlement)

@@ -59,10 +59,12 @@ class DirectGate:
     async def stop(self) -> None:
         self.abandon()
 
-    def abandon(self) -> None:
+    def abandon(self, last: Callable[[], None] | None = None) -> None:
         with self._lock:
             if not self._is_temporary:
                 self._give_rows()
+                if last is not None:
+                    last()
             self._shared.close(self._hear)
 
     def tell_others(self) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -39,7 +40,7 @@ from jobify.engine.janitor import Janitor
 from jobify.engine.lanes import Lanes
 from jobify.engine.obedience import Obedience
 from jobify.engine.overview import Overview
-from jobify.engine.parting import give_back
+from jobify.engine.parting import give_back, still_running
 from jobify.engine.recovery import Recovery
 from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
@@ -199,6 +200,8 @@ class Engine:
         if backend is self._backends.durable:
             recovery = Recovery(backend, limits, clock, on_recovered=exchange.look)
             services = [recovery, Wakeups(backend, exchange.look), *services, UnknownTasks(backend, self._registry)]
+        elif len(backend.storage.owners()) > 1:  # an earlier life of an app has left jobs in threads
+            services.append(Recovery(backend, limits, clock, on_recovered=exchange.look))
         return services
 
     async def drain(self, grace: float) -> None:
@@ -259,10 +262,9 @@ class Engine:
         """Stop the services, let go of runners and storages. Every step is taken, whatever fails; the first error is
         raised at the end."""
         errors: list[BaseException] = []
-        steps = [self._give_back]
-        steps += [service.stop for service in reversed(self._services)]
+        steps = [service.stop for service in reversed(self._services)]
         steps += [runner.stop for runner in self._runners.values()]
-        steps += [backend.stop for backend in reversed(self._opened)]
+        steps += [partial(self._leave, backend) for backend in reversed(self._opened)]
         for step in steps:
             try:
                 await step()
@@ -271,22 +273,32 @@ class Engine:
                     log.warning("A part of the engine failed to stop: %r", error)
                 errors.append(error)
         self._executor.close()
+        self._completer.close()
         self._services.clear()
         self._opened.clear()
         self._exchange.dispatchers.clear()
         if errors:
             raise errors[0]
 
-    async def _give_back(self) -> None:
-        """What nobody waits for any longer: threads, after a drain that was cancelled twice."""
-        for backend in self._opened:
-            await give_back(backend, self._roster, self._config.limits.retention, self._clock)
+    async def _leave(self, backend: Backend) -> None:
+        """Let go of a storage; of jobs that still run after a drain that was cancelled twice, when they are over."""
+        calls = self._unstoppable()
+        running = still_running(self._roster, calls)
+        unfinished = {*running.values(), *calls.values()}
+        try:
+            idle = [attempt for attempt in self._roster if attempt not in running]
+            await give_back(backend, idle, self._config.limits.retention, self._clock)
+        finally:
+            await backend.stop(unfinished)
+
+    def _unstoppable(self) -> dict[Call, Future[Any]]:
+        return {call: future for runner in self._runners.values() for call, future in runner.unfinished().items()}
 
     def abandon(self) -> None:
         """Let go of the storages of an engine whose event loop was closed without a stop."""
         self._executor.close()
         for backend in self._opened:
-            backend.gate.abandon()
+            backend.abandon(self._unstoppable().values())
 
     # -- what users ask ------------------------------------------------------------------------------------------------
 

@@ -42,8 +42,9 @@ class Gate(Protocol):
         """Finish what was asked, close the storage. Later questions are answered with an error."""
         ...
 
-    def abandon(self) -> None:
-        """:meth:`stop`, after the event loop was closed without it: close the storage, answer nobody."""
+    def abandon(self, last: Callable[[], None] | None = None) -> None:
+        """:meth:`stop`, after the event loop was closed without it: make the ``last`` call, close the storage, answer
+        nobody."""
         ...
 
     def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:

@@ -1,32 +1,56 @@
-"""The last act of a process that does not wait for its threads: their jobs go back, without a lost attempt.
+"""Leave without waiting for what still runs: the last act of a shutdown that was cancelled twice.
 
-A thread cannot be stopped, so its job may run here for as long as the process still does. It is due again only a moment
-later; by then the process is gone. Two attempts of one job do not overlap.
+A thread cannot be stopped, and a coroutine may refuse to be. What still runs then stays with this process's owner: its
+row is marked as leaving, and its lock outlives the storage. The lock is dropped when the last of those functions has
+returned, or with the process; then recovery gives the jobs back, with neither an attempt nor a crash counted. So two
+attempts of one job never overlap, however long the process lives on.
+
+Everything else that is still claimed here (it has not begun, or its child process was killed) is given back at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
 
-from jobify.clock import Clock, seconds
+from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.backend import Backend
 from jobify.engine.news import ORDER
 from jobify.engine.verdict import settlement_of
 from jobify.records import Settlement
 from jobify.retention import Retention
+from jobify.runners.base import Call
 from jobify.status import Cancelled, Released
 from jobify.types import Microseconds
 
-__all__ = ("give_back",)
+__all__ = ("give_back", "still_running")
 
-_UNTIL_GONE: Final = 1.0
-"""Seconds that a process needs, after this, to end."""
+
+def still_running(attempts: Iterable[Attempt], calls: Mapping[Call, Future[Any]]) -> dict[Attempt, Future[Any]]:
+    """The attempts whose code may still run, and what is done when it does not any more. ``calls``: those that no
+    runner could stop."""
+    running: dict[Attempt, Future[Any]] = {}
+    for attempt in attempts:
+        if attempt.call is not None:
+            future = calls.get(attempt.call)
+        else:
+            future = _end_of(attempt.task) if attempt.has_begun and attempt.task is not None else None
+        if future is not None and not future.done():
+            running[attempt] = future
+    return running
+
+
+def _end_of(task: asyncio.Task[None]) -> Future[None]:
+    ended: Future[None] = Future()
+    task.add_done_callback(lambda _: ended.set_result(None))
+    return ended
 
 
 async def give_back(backend: Backend, attempts: Iterable[Attempt], retention: Retention, clock: Clock) -> None:
-    """Give back what is still in hands here; whatever comes of it later is refused."""
+    """Give back attempts of which nothing runs; whatever comes of them later is refused."""
     now = clock.now()
     settlements = [_released(attempt, retention, now) for attempt in attempts if attempt.backend is backend]
     if settlements:
@@ -35,7 +59,4 @@ async def give_back(backend: Backend, attempts: Iterable[Attempt], retention: Re
 
 def _released(attempt: Attempt, retention: Retention, now: Microseconds) -> Settlement:
     outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else Released()
-    settlement = settlement_of(attempt, outcome, None, now=now, retention=retention)
-    if settlement.finished_at is not None:
-        return settlement
-    return settlement._replace(ready=False, due_at=now + seconds(_UNTIL_GONE))
+    return settlement_of(attempt, outcome, None, now=now, retention=retention)

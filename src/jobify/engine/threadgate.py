@@ -119,10 +119,12 @@ class ThreadGate:
             if closed.done():  # otherwise this was cancelled: the thread ends by itself once it has closed
                 thread.join()
 
-    def abandon(self) -> None:
+    def abandon(self, last: Callable[[], None] | None = None) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._line_up()
+            if last is not None:
+                self._calls.ask(last, _nobody)
             self._closing.ask(partial(self._shared.close, self._hear), _nobody)
             self._tokens.put(False)
             self._tokens.put(True)

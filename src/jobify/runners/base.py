@@ -32,6 +32,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 from jobify.exceptions import TaskExitError
@@ -125,6 +126,11 @@ class Runner(Protocol):
 
     async def stop(self) -> None:
         """Interrupt what runs and let go of what it owns, without ever blocking the event loop."""
+        ...
+
+    def unfinished(self) -> Mapping[Call, Future[Any]]:
+        """The calls that it could not stop, each with what is done when nothing of its function runs any more, whatever
+        becomes of the event loop. To be asked after ``stop``."""
         ...
 
     async def run(self, call: Call) -> Any:

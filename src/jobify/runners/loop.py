@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from jobify.runners.base import Call
@@ -22,6 +24,9 @@ class LoopRunner:
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+    def unfinished(self) -> Mapping[Call, Future[Any]]:
+        return {}
 
     async def run(self, call: Call) -> Any:
         value = call.func(*call.args, **call.kwargs)

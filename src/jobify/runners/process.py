@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any
 
@@ -53,6 +54,9 @@ class ProcessRunner:
         if pool is not None:
             await pool.close()
 
+    def unfinished(self) -> Mapping[Call, Future[Any]]:
+        return {}
+
     async def run(self, call: Call) -> Any:
         address, request = _request(call)
         if self._pool is None:
@@ -83,6 +87,7 @@ class ExecutorProcessRunner:
     def __init__(self, executor: ProcessPoolExecutor) -> None:
         self.slots: int = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
         self._executor = executor
+        self._calls: dict[Call, Future[Any]] = {}
 
     async def start(self) -> None:
         child.ensure_not_importing()
@@ -90,10 +95,15 @@ class ExecutorProcessRunner:
     async def stop(self) -> None:
         """Nothing of it is ours."""
 
+    def unfinished(self) -> Mapping[Call, Future[Any]]:
+        return dict(self._calls)
+
     async def run(self, call: Call) -> Any:
         _, request = _request(call)
         try:
-            reply = await landing(self._submit(request, call), call)
+            future = self._calls[call] = self._submit(request, call)
+            future.add_done_callback(lambda _: self._calls.pop(call, None))
+            reply = await landing(future, call)
         except BrokenExecutor as error:
             raise ProcessDiedError(
                 None,

@@ -14,6 +14,7 @@ import contextvars
 import inspect
 import logging
 import os
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -38,7 +39,7 @@ class ThreadRunner:
         self.slots = executor._max_workers if executor else slots or min(32, (os.cpu_count() or 1) + 4)
         self._given = executor
         self._executor: ThreadPoolExecutor | None = None
-        self._calls: set[Call] = set()
+        self._calls: dict[Call, Future[Any]] = {}
 
     async def start(self) -> None:
         if self._executor is None:
@@ -55,10 +56,13 @@ class ThreadRunner:
         if executor is not None and executor is not self._given:
             executor.shutdown(wait=False, cancel_futures=True)
 
+    def unfinished(self) -> Mapping[Call, Future[Any]]:
+        return dict(self._calls)
+
     async def run(self, call: Call) -> Any:
         future = self._submit(call)
-        self._calls.add(call)
-        future.add_done_callback(lambda _: self._calls.discard(call))
+        self._calls[call] = future
+        future.add_done_callback(lambda _: self._calls.pop(call, None))
         value = await landing(future, call)
         # A plain function that hands out a coroutine (a lambda around an async function) means what it awaits to.
         return await value if inspect.iscoroutine(value) else value

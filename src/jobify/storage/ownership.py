@@ -73,7 +73,7 @@ class OwnerPort(Protocol):
 
     def retire(self, owner: int) -> None:
         """Remove an owner; an unknown one is no error. Jobs it still holds are given back as ``recover`` gives them,
-        but no crash is counted and no line written."""
+        but no crash is counted and no line written; of one that has left, no attempt either."""
         ...
 
     def leave(self, owner: int) -> Callable[[], None]:
@@ -82,7 +82,8 @@ class OwnerPort(Protocol):
         It keeps what it holds, and counts as alive, until the function that is returned has been called or the process
         is dead; both may come after ``close``. The function may be called on any thread, and more than once. From then
         on ``recover`` gives those jobs back, with neither an attempt nor a crash counted, and a ``released`` line. For
-        an unknown owner nothing happens."""
+        an unknown owner nothing happens. Where the storage is unavailable the owner leaves all the same, and its jobs
+        count a crash."""
         ...
 
     def owners(self) -> list[OwnerRecord]:

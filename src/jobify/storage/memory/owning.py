@@ -52,8 +52,9 @@ def release(table: Table, id: int) -> None:
 
 def leave(table: Table, jobs: Dependencies, id: int) -> None:
     """One owner less; what it holds is given back."""
+    has_left = id in table.beside.leaving
     for row in table.held_by(id):
-        jobs.keep(rows.given_back(row))
+        jobs.keep(rows.given_back(rows.uncounted(row) if has_left else row))
     _keep(table, (owner for owner in _all(table) if owner.id != id))
 
 

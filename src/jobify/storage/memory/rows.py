@@ -274,9 +274,12 @@ def given_back(row: Row) -> Row:
 
 def released(row: Row, now: Microseconds) -> Row:
     """A running job whose owner has left, before it is given back: the attempt is not counted, and a line says so."""
-    job = row.record
-    line = _line(job, Event.RELEASED, None, now)
-    return _changed(told(row, (line,)), attempt=max(job.attempt - 1, 0))
+    return uncounted(told(row, (_line(row.record, Event.RELEASED, None, now),)))
+
+
+def uncounted(row: Row) -> Row:
+    """Without the attempt that is under way."""
+    return _changed(row, attempt=max(row.record.attempt - 1, 0))
 
 
 def lost(row: Row, verdict: Verdict, now: Microseconds) -> Row:

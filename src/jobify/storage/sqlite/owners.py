@@ -118,17 +118,25 @@ class Owners:
 
     def retire(self, owner: int) -> None:
         """Leave: jobs go back, then the row goes, then the lock."""
+        own = self._own.get(owner)
+        left = None if own is not None else next((row for row in self._rows() if row.id == owner), None)
+        has_left = left is not None and bool(left.is_leaving)
         with self._database.atomic():
-            give_back(self._database, (owner,))
+            give_back(self._database, (owner,), is_uncounted=has_left)
             self._remove((owner,))
         self._close_begun(owner)
-        own = self._own.pop(owner, None)
+        self._own.pop(owner, None)
         if own is not None:
             self._locks.release(own.lock)
+        elif left is not None and has_left:
+            self._locks.release(left.lock)
 
     def leave(self, owner: int) -> Callable[[], None]:
         """See :meth:`jobify.storage.base.Storage.leave`."""
-        self._database.write(sql("leave"), (owner,))
+        try:
+            self._database.write(sql("leave"), (owner,))
+        except StorageUnavailableError as error:  # its jobs must not be taken while they run, whatever comes of them
+            log.warning("The jobs that still run here will count a crash, because nothing can be written: %s", error)
         self._close_begun(owner)
         own = self._own.pop(owner, None)
         return _nothing if own is None else self._locks.detach(own.lock)

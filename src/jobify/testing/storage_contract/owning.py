@@ -156,6 +156,15 @@ class OwnerContract(StorageCase):
         assert (one(storage, "replaced").payload, one(storage, "replaced").attempt) == (b"2", 0)
         assert (one(storage, "cancelled").error, one(storage, "cancelled").finished_at) == ("stop", NOW + 1)
 
+    def test_an_owner_that_has_left_is_retired(self, storage: Storage, owner: int) -> None:
+        storage.insert([born("a", owner)])
+        release = storage.leave(owner)
+        storage.retire(owner)
+        assert (one(storage, "a").status, one(storage, "a").attempt) == ("scheduled", 0)
+        assert (storage.owners(), storage.attempts("a")) == ([], [])
+        release()
+        assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
+
     def test_an_owner_nobody_knows_leaves(self, storage: Storage, owner: int) -> None:
         storage.leave(owner + 1)()
         assert storage.owners()[0].is_alive
