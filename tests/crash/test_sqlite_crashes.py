@@ -224,7 +224,7 @@ def test_a_cascade_is_whole_or_not_at_all(storage: SQLiteStorage, path: Path, en
     statements = 0
     def count(statement):
         global statements
-        statements += 1
+        statements += not statement.startswith("--")  # else a trigger, part of the statement before
         if statements == stop_after:
             say("in the middle")
             wait()
