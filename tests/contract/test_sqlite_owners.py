@@ -228,8 +228,10 @@ def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     first, second = _bells(2)
     assert first.address is not None
-    assert Path(first.address).parent == tmp_path
-    assert Path(first.address).is_socket()
+    path = Path(first.address.partition("#")[0])
+    assert path.parent.parent == tmp_path
+    assert path.is_socket()
+    assert path.parent.stat().st_mode & 0o777 == 0o700
     second.ring(workers=True, clients=True)
     assert first.answer() is True
     for _ in range(2):
@@ -326,7 +328,7 @@ def test_nobody_is_rung_twice_by_one_ring() -> None:
     ringing.ring(workers=True, clients=True, owners=[3, 4])
     listener = both._socket
     assert listener is not None
-    assert listener.recv(16) == b"."
+    assert listener.recv(32) == both._secret + b"."
     assert both.answer() is False
     for one_of_them in (ringing, *bells.values()):
         one_of_them.close()
@@ -363,9 +365,10 @@ def test_who_cannot_be_rung_hears_of_newcomers_by_looking_again(pair: tuple[SQLi
 def test_anything_may_come_out_of_the_socket() -> None:
     (ours,) = _bells(1)
     assert ours.address is not None
+    name, _, secret = ours.address[1:].partition("#")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
         for message in (b"", b"x" * 1000, b"++", b"+"):
-            stranger.sendto(message, "\0" + ours.address[1:])
+            stranger.sendto(secret.encode() + message, "\0" + name)
     assert ours.answer() is True
     assert ours.answer() is False
     ours.close()

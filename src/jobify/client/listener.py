@@ -34,6 +34,8 @@ _BATCH = 500
 _REST = 10
 """A look is followed by a rest of this many times its length."""
 _GROWTH = 1.5
+_FLOOD_REST = 0.05
+"""Seconds for which nothing is heard after a bell was rung without end."""
 _PROFILE = OwnerProfile(OwnerRole.CLIENT, queues=(), tasks=(), concurrency=0)
 
 
@@ -186,6 +188,8 @@ class Listener:
             elif key.data.answer():  # else the app has answered it, and tells
                 heard += _NEWS
                 self._access.pass_on()
+            if key.data is not None and key.data.is_flooded:
+                time.sleep(_FLOOD_REST)
         return heard
 
     def _look(self, waiters: Sequence[Waiter], closings: int) -> None:

@@ -19,6 +19,8 @@ __all__ = ("Wakeups",)
 _POLL_WITH_BELL = 1.0
 _POLL_WITHOUT_BELL = 0.1
 """Seconds between two questions whether another process has committed."""
+_FIRST_REST, _LONGEST_REST = 0.01, 0.5
+"""Seconds for which a bell that is rung without end is not listened to; they double as long as that goes on."""
 
 
 class Wakeups(Periodic):
@@ -29,6 +31,8 @@ class Wakeups(Periodic):
         self._backend = backend
         self._look = look
         self._fileno = -1
+        self._rest = 0.0
+        self._resting: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         bell = self._backend.storage.bell
@@ -42,6 +46,9 @@ class Wakeups(Periodic):
         await super().start()
 
     async def stop(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
         if self._fileno >= 0:
             asyncio.get_running_loop().remove_reader(self._fileno)
             self._fileno, self._interval = -1, _POLL_WITHOUT_BELL
@@ -49,7 +56,26 @@ class Wakeups(Periodic):
 
     def _hear(self) -> None:
         bell = self._backend.storage.bell
-        if bell is not None and bell.answer():
+        if bell is None:
+            return
+        if bell.answer():
+            self._tell()
+        if bell.is_flooded:
+            self._take_rest()
+        else:
+            self._rest = 0.0
+
+    def _take_rest(self) -> None:
+        """Keep the event loop free from a sender that never stops; what there is to do is looked for all the same."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._fileno)
+        self._rest = min(max(self._rest * 2, _FIRST_REST), _LONGEST_REST)
+        self._resting = loop.call_later(self._rest, self._listen_again)
+
+    def _listen_again(self) -> None:
+        self._resting = None
+        if self._fileno >= 0:
+            asyncio.get_running_loop().add_reader(self._fileno, self._hear)
             self._tell()
 
     async def step(self) -> None:

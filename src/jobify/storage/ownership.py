@@ -38,10 +38,17 @@ class Bell(Protocol):
         ...
 
     def answer(self) -> bool:
-        """Take all rings that have arrived off the descriptor; whether there were any. Never blocks.
+        """Take rings that have arrived off the descriptor; whether there were any. Takes a bounded number and never
+        blocks.
 
         A newcomer rings, too; from when that is answered, :meth:`ring` reaches it.
         """
+        ...
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether the last ``answer`` took as many as it takes, so that there may be no end: watch the descriptor again
+        after a rest."""
         ...
 
 

@@ -14,16 +14,32 @@ over too, so that an arrival that got lost is noticed there. Who has no address 
 older than :data:`_FRESH`.
 
 A lost ring costs latency: everybody also asks the database now and then whether somebody has committed. The content of
-a datagram is a hint, never data, because any process of the machine can send one.
+a datagram is a hint, never data.
+
+**Strangers.** Any process of the machine can see an abstract address and send to it. So each bell has a secret, which
+stands behind its address in the row of its owner: who can read the database can ring, nobody else. On Linux the kernel
+compares it (a socket filter, :func:`_filter`) and drops what does not begin with it before it reaches the queue; such a
+datagram costs its sender time, and this process nothing. Elsewhere the socket lies in a directory of the user's own.
+Whoever does know the secret can still send without end: so one look takes :data:`_MOST` datagrams at most and
+``is_flooded`` says that there were as many; whoever watches the descriptor rests then.
+
+A socket in the owners' directory was considered. It would need no secret, but also a short path (108 bytes), a file
+system with sockets, cleaning up after kills, and a new socket whenever that directory is deleted. Credentials
+(``SO_PASSCRED``) cost each ring a control message, and do not keep strangers from filling the queue.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
+import struct
 import sys
 import time
+from array import array
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from jobify.exceptions import StorageError
@@ -35,6 +51,13 @@ _RING: Final = b"."
 _ARRIVAL: Final = b"+"
 _FRESH: Final = 0.1
 """Seconds for which who hears of no arrivals trusts the addresses that it has read."""
+_MOST: Final = 64
+"""Datagrams that one look takes."""
+_ADDRESS: Final = re.compile(
+    r"(?P<name>@jobify-[0-9]{1,20}-[0-9a-f]{16}|/[^\0]*/jobify-[a-z0-9_]{8}/bell)(#(?P<secret>[0-9a-f]{16}))?"
+)
+"""What stands in a row. One of an older release has no secret."""
+_SO_ATTACH_FILTER: Final = 26
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 
@@ -61,7 +84,9 @@ class DatagramBell:
         """When the addresses were read; None: they must be read again."""
         self._socket: socket.socket | None = None
         self.address: str | None = None
-        """Where to ring this bell; None while it cannot be rung."""
+        """Where to ring this bell, and the secret; None while it cannot be rung."""
+        self._secret = b""
+        self.is_flooded = False
         if _AF_UNIX is not None:
             self._socket = socket.socket(_AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
@@ -70,10 +95,18 @@ class DatagramBell:
         """Get an address, if there is none yet."""
         if self._socket is None or self.address is not None:
             return
-        address = _new_address()
+        secret = os.urandom(8).hex()
         try:
-            self._socket.bind(_native(address))
+            address = f"{_new_address()}#{secret}"
+        except OSError:  # no directory for it: everybody polls instead
+            return
+        self._secret = secret.encode()
+        with suppress(OSError):  # another kernel: the secret is compared here
+            _filter(self._socket, self._secret)
+        try:
+            self._socket.bind(_native(address)[0])
         except OSError:  # no room for it, or not allowed: everybody polls instead
+            _remove(address)
             return
         self.address = address
 
@@ -102,15 +135,18 @@ class DatagramBell:
         self._send(_ARRIVAL, dict.fromkeys(self._by_owner.values()))
 
     def answer(self) -> bool:
-        heard = False
-        while self._socket is not None and self.address is not None:
+        heard, taken = False, 0
+        while self._socket is not None and self.address is not None and taken < _MOST:
             try:
-                message = self._socket.recv(16)
+                message = self._socket.recv(32)
             except OSError:  # nothing left, or closed meanwhile
                 break
-            heard = True
-            if message == _ARRIVAL:
-                self._read_at = None
+            taken += 1
+            if message.startswith(self._secret):
+                heard = True
+                if message[len(self._secret) :] == _ARRIVAL:
+                    self._read_at = None
+        self.is_flooded = taken == _MOST
         return heard
 
     def _send(self, message: bytes, bells: Iterable[str]) -> None:
@@ -118,7 +154,8 @@ class DatagramBell:
             if self._socket is None:
                 return
             try:
-                self._socket.sendto(message, _native(bell))
+                target, secret = _native(bell)
+                self._socket.sendto(secret + message, target)
             except BlockingIOError:
                 pass
             except OSError:
@@ -157,8 +194,8 @@ class DatagramBell:
         """Be silent from now on."""
         address = self.address
         self.leave_behind()
-        if address is not None and not address.startswith("@"):
-            os.remove(address)
+        if address is not None:
+            _remove(address)
 
     def leave_behind(self) -> None:
         """In a child process: close the copy of the parent's socket, and leave its address alone."""
@@ -168,13 +205,43 @@ class DatagramBell:
 
 
 def _new_address() -> str:
-    name = f"jobify-{os.getpid()}-{os.urandom(8).hex()}"
     if sys.platform == "linux":
-        return f"@{name}"
+        return f"@jobify-{os.getpid()}-{os.urandom(8).hex()}"
     import tempfile  # takes its time, and is not needed on Linux
 
-    return os.path.join(tempfile.gettempdir(), f"{name}.bell")
+    return os.path.join(tempfile.mkdtemp(prefix="jobify-"), "bell")
 
 
-def _native(address: str) -> str:
-    return "\0" + address[1:] if address.startswith("@") else address
+@lru_cache(maxsize=512)
+def _native(address: str) -> tuple[str, bytes]:
+    """Where to send, and what a datagram begins with; OSError for what is no address of a bell."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise OSError("this is no address of a bell")
+    name, secret = found["name"], found["secret"] or ""
+    return "\0" + name[1:] if name.startswith("@") else name, secret.encode()
+
+
+def _remove(address: str) -> None:
+    """Remove the socket, and the directory that was made for it."""
+    target, _ = _native(address)
+    if not target.startswith("\0"):
+        with suppress(OSError):
+            os.remove(target)
+        with suppress(OSError):
+            os.rmdir(os.path.dirname(target))
+
+
+def _filter(listener: socket.socket, secret: bytes) -> None:
+    """Have the kernel drop datagrams that do not begin with ``secret``, in the language of BPF: load each four bytes,
+    compare them, and go to the last instruction if they differ."""
+    if sys.platform != "linux":
+        return
+    words = struct.unpack(f">{len(secret) // 4}I", secret)
+    program = []
+    for number, word in enumerate(words):
+        program += [(0x20, 0, 0, number * 4), (0x15, 0, 2 * (len(words) - number) - 1, word)]
+    program += [(0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)]
+    code = array("B", b"".join(struct.pack("HBBI", *instruction) for instruction in program))
+    head = struct.pack("HP", len(program), code.buffer_info()[0])
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)

@@ -229,6 +229,8 @@ class OwnerLocks:
             os.close(self._held.popitem()[1])
 
     def _path(self, name: str) -> str:
+        if not _NAME.fullmatch(name):  # of a row that was written by hand: it leads nowhere
+            name = "-"
         return os.path.join(self._directory, f"{name}.lock")
 
 

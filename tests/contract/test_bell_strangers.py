@@ -1,0 +1,201 @@
+"""Strangers at the bell: what other processes of the machine can do to one that waits for wake-ups."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import socket
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from jobify import Jobify
+from jobify.storage import SQLiteStorage
+from jobify.storage.sqlite import bell
+from jobify.storage.sqlite.bell import Address, DatagramBell
+from jobify.testing.storage_contract.given import NOW, PROFILE
+from support import eventually, run
+
+
+@pytest.fixture
+def ours() -> DatagramBell:
+    addresses: list[Address] = []
+    ours = DatagramBell(lambda: addresses)
+    ours.listen()
+    assert ours.address is not None
+    addresses.append(Address(1, "worker", ours.address))
+    return ours
+
+
+def _send(target: str, message: bytes, times: int = 1) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        stranger.setblocking(False)
+        for _ in range(times):
+            try:
+                stranger.sendto(message, target)
+            except BlockingIOError:
+                return
+
+
+def _split(ours: DatagramBell) -> tuple[str, bytes]:
+    assert ours.address is not None
+    name, _, secret = ours.address[1:].partition("#")
+    return "\0" + name, secret.encode()
+
+
+@pytest.mark.parametrize("message", [b".", b"+", b"", b"0" * 16 + b".", b"x" * 1000])
+def test_f49_a_ring_without_the_secret_is_not_heard(
+    ours: DatagramBell, message: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _ = _split(ours)
+    _send(name, message)
+    assert ours.answer() is False
+    ours.close()
+    monkeypatch.setattr(bell, "_filter", lambda *_: None)  # another kernel
+    ours = DatagramBell(lambda: ())
+    ours.listen()
+    _send(_split(ours)[0], message)
+    assert ours.answer() is False
+    ours.close()
+
+
+@pytest.mark.skipif(bell.sys.platform != "linux", reason="there is no such filter")
+def test_f49_strangers_cannot_fill_the_queue(ours: DatagramBell) -> None:
+    name, _ = _split(ours)
+    _send(name, b"." * 17, times=10_000)
+    other = DatagramBell(lambda: [Address(1, "worker", ours.address or "")])
+    other.ring(workers=True, clients=False)
+    assert ours.answer() is True
+    assert ours.is_flooded is False
+    ours.close()
+    other.close()
+
+
+def test_f49_a_look_takes_a_bounded_number(ours: DatagramBell) -> None:
+    taken = []
+
+    class Endless:
+        def recv(self, size: int) -> bytes:
+            taken.append(size)
+            return ours._secret + b"."
+
+        def close(self) -> None:
+            pass
+
+    listener, ours._socket = ours._socket, Endless()  # type: ignore[assignment]
+    assert listener is not None
+    listener.close()
+    assert ours.answer() is True
+    assert ours.is_flooded is True
+    assert len(taken) == bell._MOST
+    ours.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/dev/log", "@/org/freedesktop/systemd1/notify", "relative", "", "@", "@jobify-1-xyz", "@jobify-1-" + "0" * 15],
+)
+def test_f49_f51_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+    ringing = DatagramBell(lambda: [Address(1, "worker", address)])
+    real = ringing._socket
+    assert real is not None
+
+    class Sending:
+        def sendto(self, message: bytes, target: str) -> None:
+            sent.append(target)
+
+        def close(self) -> None:
+            real.close()
+
+    ringing._socket = Sending()  # type: ignore[assignment]
+    ringing.ring(workers=True, clients=True, owners=[1])
+    assert sent == []
+    ringing.close()
+
+
+def test_f49_a_bell_of_an_older_release_has_no_secret() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as old:
+        old.bind("\0jobify-1-0123456789abcdef")
+        ringing = DatagramBell(lambda: [Address(1, "worker", "@jobify-1-0123456789abcdef")])
+        ringing.ring(workers=True, clients=False)
+        assert old.recv(32) == b"."
+        ringing.close()
+
+
+def test_f49_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_not(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "jobs.db")
+    storage.open()
+    storage.register(PROFILE, now=NOW)
+    (row,) = storage._owners._rows()
+    assert row.bell is not None
+    name, _, secret = row.bell.partition("#")
+    assert len(secret) == 16
+    if bell.sys.platform == "linux":
+        assert name in Path("/proc/net/unix").read_text()
+        assert secret not in Path("/proc/net/unix").read_text()
+    storage.close()
+
+
+def _flood(target: str, message: bytes, has_begun: Event, may_end: Event) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        stranger.setblocking(False)
+        while not may_end.is_set():
+            for _ in range(1000):
+                try:
+                    stranger.sendto(message, target)
+                except OSError:
+                    time.sleep(0.0001)
+            has_begun.set()
+
+
+@pytest.mark.parametrize("knows", ["nothing", "the secret"])
+def test_f49_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) -> None:
+    """Neither of strangers nor of somebody who can read the database."""
+    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
+    spawn = multiprocessing.get_context("spawn")
+    has_begun, may_end = spawn.Event(), spawn.Event()
+    looks = []
+
+    @app.task(name="work")
+    async def work(number: int) -> int:
+        return number
+
+    async def main() -> None:
+        async with app:
+            address = app.configs.storage._owners.bell.address  # type: ignore[attr-defined]
+            name, _, secret = address.partition("#")
+            message = (secret if knows == "the secret" else "0" * 16).encode() + b"."
+            senders = [
+                spawn.Process(target=_flood, args=("\0" + name[1:], message, has_begun, may_end)) for _ in range(4)
+            ]
+            for sender in senders:
+                sender.start()
+            try:
+                await eventually(has_begun.is_set)
+                answer = app.configs.storage.bell.answer  # type: ignore[union-attr]
+
+                def counted() -> bool:
+                    looks.append(1)
+                    return answer()
+
+                app.configs.storage._owners.bell.answer = counted  # type: ignore[attr-defined]
+
+                turns, end = 0, time.monotonic() + 2
+                while time.monotonic() < end:
+                    turns += 1
+                    await asyncio.sleep(0)
+                jobs = [await work.push(number) for number in range(50)]
+                assert [await job for job in jobs] == list(range(50))
+                later = await work.schedule(1).delay(0.2)
+                assert await later == 1
+            finally:
+                may_end.set()
+                for sender in senders:
+                    sender.join()
+            assert turns > 100
+            assert len(looks) < turns
+
+    run(main())
