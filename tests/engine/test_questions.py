@@ -47,7 +47,7 @@ def test_jobs_of_the_future_make_nobody_claim(tmp_path: Path) -> None:
 def test_waiting_for_a_job_that_runs_here_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watcher looks how jobs end elsewhere."""
     wakes: list[Watcher] = []
-    monkeypatch.setattr(Watcher, "attend", lambda self: wakes.append(self))
+    monkeypatch.setattr(Watcher, "attend", lambda self, job: wakes.append(self))
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="now")

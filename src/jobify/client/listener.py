@@ -3,7 +3,7 @@
 It begins with the first one who waits and ends some time after the last. While it is there, this process is an owner
 with a bell: workers ring when jobs have ended. So an answer is pushed, within a millisecond. A ring may be lost, and a
 user's own storage may have no bell: so it also looks without being rung, at the intervals that those who wait ask for,
-and never for more than a tenth of the time.
+and keeps a processor busy for a tenth of the time, or with tens of thousands of waiters for half of it.
 
 It never opens a storage again that was closed: whoever waited then is told, and those who come later begin anew.
 """
@@ -32,7 +32,9 @@ log = logging.getLogger("jobify.client")
 
 _BATCH = 500
 _REST = 10
-"""A look is followed by a rest of this many times its length."""
+"""A look is followed by a rest of this many times the processor time that it took."""
+_LONGEST_REST = 0.5
+"""Seconds; a look that takes longer itself is followed by a rest of its own length."""
 _GROWTH = 1.5
 _FLOOD_REST = 0.05
 """Seconds for which nothing is heard after a bell was rung without end."""
@@ -161,9 +163,9 @@ class Listener:
         while self._access.closings == closings:
             waiters, new = self._roll_call()
             if waiters and time.monotonic() >= rounds.due_at:
-                started = time.monotonic()
+                started = time.thread_time()  # a busy process makes looks slow, and not costly
                 self._look(waiters, closings)
-                rounds.end(waiters, time.monotonic() - started)
+                rounds.end(waiters, time.thread_time() - started)
             elif new:
                 self._look(new, closings)
                 rounds.hurry(new)
@@ -242,11 +244,11 @@ class _Rounds:
         return max(0.0, self.due_at - time.monotonic())
 
     def end(self, waiters: Sequence[Waiter], cost: float) -> None:
-        """A look is over, and took ``cost`` seconds."""
+        """A look is over, and took ``cost`` seconds of the processor."""
         now = time.monotonic()
         for waiter in waiters:
             waiter.pace.slow_down()
-        self._rested_at = now + cost * _REST
+        self._rested_at = now + min(cost * _REST, max(_LONGEST_REST, cost))
         self.due_at = max(self._rested_at, now + min(waiter.pace.interval for waiter in waiters))
 
     def hurry(self, new: Sequence[Waiter]) -> None:

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from jobify.clock import Clock
 from jobify.engine.direct import DirectGate
 from jobify.engine.gate import Gate
 from jobify.engine.queues import Queues
+from jobify.engine.readthread import ReadThread
 from jobify.engine.reporter import Reporter
 from jobify.engine.threadgate import ThreadGate
 from jobify.exceptions import PayloadError
@@ -31,6 +32,8 @@ log = logging.getLogger("jobify.engine")
 
 _PATIENCE: Final = 2.0
 """Seconds to wait for a thread that uses the storage, at the end of the process."""
+
+T = TypeVar("T")
 
 
 class Backend:
@@ -55,6 +58,7 @@ class Backend:
         self.gate: Gate = DirectGate(storage, is_temporary=is_temporary) if in_memory else ThreadGate(storage)
         self.owner = 0
         self.reporter = Reporter(self.gate, clock)
+        self._reads = ReadThread()
         self.queues = Queues(None if in_memory else queues)
         self.is_in_memory = in_memory
         self.codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
@@ -82,11 +86,21 @@ class Backend:
         try:
             await self.gate.tend(partial(self._leave, unfinished))
         finally:
-            await self.gate.stop()
+            try:
+                await self.gate.stop()
+            finally:
+                self._reads.close()
+
+    async def read(self, function: Callable[[], T]) -> T:
+        """Run what only reads from the storage. It waits for no write; rows that are held back stay so."""
+        if self.is_in_memory:
+            return await self.gate.tend(function)
+        return await self._reads.call(function, self.gate.tend)
 
     def abandon(self, unfinished: Collection[Future[Any]]) -> None:
         """:meth:`stop`, after the event loop was closed without it."""
         self.gate.abandon(partial(self._leave, unfinished) if unfinished else None)
+        self._reads.close()
 
     def _leave(self, unfinished: Collection[Future[Any]]) -> None:
         if unfinished:

@@ -52,7 +52,7 @@ class Desk:
             raise self._wrong_loop(job, "wait for", "job.wait()")
         attempt = self._roster.find(job.id)
         if attempt is None:
-            self._exchange.watch()
+            self._exchange.watch(job)
         elif attempt is RUNNING.get() and attempt.task is asyncio.current_task():  # the first is the cheaper question
             raise ApplicationStateError(
                 operation=f"wait for job {job.id!r}",

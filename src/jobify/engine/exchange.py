@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from jobify.engine.attempt import Attempt
 from jobify.engine.backend import Backend
 from jobify.engine.dispatcher import Dispatcher
 from jobify.engine.obedience import Obedience
 from jobify.engine.watcher import Watcher
+from jobify.job import Job
 from jobify.records import Settlement
 from jobify.types import Microseconds
 
@@ -39,10 +41,10 @@ class Exchange:
             self.expect(attempt.backend, settlement.due_at)
         self.activity.set()
 
-    def watch(self) -> None:
-        """Somebody waits for a job that does not run here."""
+    def watch(self, job: Job[Any]) -> None:
+        """A caller waits for a job that does not run here."""
         for watcher in self.watchers:
-            watcher.attend()
+            watcher.attend(job)
 
     def look(self) -> None:
         """Something in a storage may have changed."""

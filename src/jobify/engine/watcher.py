@@ -1,8 +1,9 @@
 """Handles of jobs that other processes run: how did they end?
 
-Nothing is polled for: a look is taken when another process has rung or has committed (see ``wakeups``), or when
-somebody begins to wait. The time between two looks grows with what a look costs, so that ten thousand handles do not
-eat a core.
+Nothing is polled for: a look is taken when another process has rung or has committed (see ``wakeups``). When a caller
+begins to wait for a job, that job alone is looked at, at once. The time between two looks grows with the processor time
+that a look takes, so that ten thousand handles do not eat a core; but it stays below a second, and the time that a look
+waits for its turn does not count: a busy process learns of an end as soon as an idle one. Looks wait for no write.
 
 A look takes in every handle that somebody waits for or whose job is due. The others can only change if somebody
 cancels or replaces their jobs: after news they are looked at in turn, a batch with each look, so that whoever polls
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -35,7 +37,10 @@ log = logging.getLogger("jobify.engine")
 _KNOWN = frozenset(JobStatus)
 
 _REST = 10
-"""A look is followed by a rest of this many times its length."""
+"""A look is followed by a rest of this many times the processor time that it took."""
+
+_LONGEST_REST = 0.5
+"""Seconds; a look that takes longer itself is followed by a rest of its own length."""
 
 _LOOK_AGAIN = 5.0
 """Seconds after which a look is taken although nobody has rung: a ring that was lost costs no more than that."""
@@ -56,6 +61,9 @@ class Watcher(Service):
         self._is_hidden = is_hidden
         self._clock = clock
         self._bell = asyncio.Event()
+        self._arrival = asyncio.Event()
+        self._newcomers: list[Job[Any]] = []
+        """The handles that callers have begun to wait for since the last look."""
         self._has_news = False
         self._unseen: list[str] = []
         """The handles of jobs that are not due, as far as they were not looked at since the last news."""
@@ -65,30 +73,61 @@ class Watcher(Service):
         self._has_news = True
         self._bell.set()
 
-    def attend(self) -> None:
-        """Somebody begins to wait for a job of another process, which may have ended before."""
+    def attend(self, job: Job[Any]) -> None:
+        """A caller begins to wait for a job of another process, which may have ended before."""
+        self._newcomers.append(job)
+        self._arrival.set()
         self._bell.set()
 
     async def run(self) -> None:
         self.wake()  # a look that failed may have missed something
+        clock = asyncio.get_running_loop().time
+        looks_again_at = clock()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN):
+                async with asyncio.timeout_at(looks_again_at):
                     await self._bell.wait()
             self._bell.clear()
-            started = self._clock.monotonic()
-            await self.step()
-            await asyncio.sleep((self._clock.monotonic() - started) * _REST)
+            if self._has_news or self._unseen or clock() >= looks_again_at:
+                cost = await self.step()
+                looks_again_at = clock() + _LOOK_AGAIN
+                await self._rest(min(cost * _REST, max(_LONGEST_REST, cost)))
+            else:
+                await self._look_at_newcomers()
 
-    async def step(self) -> None:
-        """One look at all handles that may have changed."""
+    async def _rest(self, seconds: float) -> None:
+        """Look at nothing for so long but at what callers begin to wait for."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        while (left := end - clock()) > 0:
+            self._arrival.clear()
+            if self._newcomers:
+                await self._look_at_newcomers()
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._arrival.wait()
+
+    async def _look_at_newcomers(self) -> None:
+        jobs, self._newcomers = self._newcomers, []
+        await self._look_at([job for job in jobs if not job.is_done()])
+
+    async def step(self) -> float:
+        """One look at all handles that may have changed; the processor time that it took, in seconds."""
+        self._newcomers.clear()
         now = self._clock.now()
         waiting = [job for job in self._handles if not job.is_done() and (job.has_waiters or job.due_at <= now)]
-        watched = [job for job in (*waiting, *self._next_unseen(now)) if not self._is_hidden(job.id)]
-        for start in range(0, len(watched), _BATCH):
-            await self._look(watched[start : start + _BATCH])
+        cost = await self._look_at((*waiting, *self._next_unseen(now)))
         if self._unseen:
             self._bell.set()
+        return cost
+
+    async def _look_at(self, jobs: Sequence[Job[Any]]) -> float:
+        watched = [job for job in jobs if not self._is_hidden(job.id)]
+        cost = 0.0
+        for start in range(0, len(watched), _BATCH):
+            cost += await self._look(watched[start : start + _BATCH])
+        return cost
 
     def _next_unseen(self, now: Microseconds) -> list[Job[Any]]:
         """Some of the handles that nobody waits for, in turn."""
@@ -99,9 +138,10 @@ class Watcher(Service):
         del self._unseen[-_BATCH:]
         return [job for job in found if job is not None and job.due_at > now and not job.has_waiters]
 
-    async def _look(self, jobs: list[Job[Any]]) -> None:
+    async def _look(self, jobs: list[Job[Any]]) -> float:
         ids = [job.id for job in jobs]
-        records = await self._backend.gate.tend(lambda: self._backend.storage.get(SummaryIds(ids, with_results=True)))
+        records, cost = await self._backend.read(lambda: self._read(ids))
+        started = time.thread_time()
         found = {record.id: record for record in records}
         for job in jobs:
             record = found.get(job.id)
@@ -111,6 +151,13 @@ class Watcher(Service):
                 job.end(JobStatus.CANCELLED, RemoteError("Deleted", "the job is no longer in the database."))
             else:
                 self._bring_up_to_date(job, record)
+        return cost + time.thread_time() - started
+
+    def _read(self, ids: Sequence[str]) -> tuple[list[JobRecord], float]:
+        """The rows, and the processor time that reading them took."""
+        started = time.thread_time()
+        records = self._backend.storage.get(SummaryIds(ids, with_results=True))
+        return records, time.thread_time() - started
 
     def _bring_up_to_date(self, job: Job[Any], record: JobRecord) -> None:
         if record.status not in _KNOWN:
