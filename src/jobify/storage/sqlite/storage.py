@@ -57,6 +57,7 @@ from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
 from jobify.storage.sqlite.pauses import Pauses
+from jobify.storage.sqlite.permissions import create_database
 from jobify.storage.sqlite.reads import Reads
 from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
@@ -77,6 +78,9 @@ class SQLiteStorage:
     ``"normal"`` it survives the death of the process, while a power cut may take the last moments, and commits are
     cheaper.
 
+    ``mode`` is for a file that is made here: 0o600, its user alone; 0o660, its group, too (whose members must be able to
+    write the directory). A file that exists keeps its mode.
+
     The file has companions: ``-wal`` and ``-shm`` belong to SQLite, the directory ``-owners`` holds a lock file per
     process. Keep them together, on a local disk. ``":memory:"`` is a private database that ends with ``close``.
 
@@ -91,10 +95,12 @@ class SQLiteStorage:
         *,
         timeout: float = 20.0,
         synchronous: Literal["full", "normal"] = "full",
+        mode: int = 0o600,
     ) -> None:
         self.database = _checked_path(database)
         self.timeout = _checked_timeout(timeout)
         self.synchronous = _checked_synchronous(synchronous)
+        self.mode = _checked_mode(mode)
         self.is_durable = self.is_shared = self.database != _MEMORY
         self.is_in_memory = False  # ":memory:" neither: it keeps bytes, and its calls may wait for one another
         self._remove_temporary: weakref.finalize[..., Any] | None = None
@@ -121,6 +127,7 @@ class SQLiteStorage:
         self._connect(self._locate())
         forks.watch(self)  # from now on: a child that is forked meanwhile must not take this for open
         try:
+            create_database(self._database.path, self.mode)
             self._database.open(prepare)
             self._data_version = self._database.data_version()
             if self.is_shared:
@@ -322,3 +329,12 @@ def _checked_synchronous(synchronous: str) -> str:
             f'synchronous is {synchronous!r}; it must be "full" (survives a power cut) or "normal" (cheaper commits).'
         )
     return synchronous
+
+
+def _checked_mode(mode: int) -> int:
+    if not isinstance(mode, int) or isinstance(mode, bool) or mode & ~0o666 or mode & 0o600 != 0o600:
+        shown = f"{mode:#o}" if isinstance(mode, int) else repr(mode)
+        raise ConfigurationError(
+            f"mode is {shown}; it must let the user read and write the file: 0o600, or 0o660 for the group, too."
+        )
+    return mode
