@@ -35,12 +35,24 @@ def checked_storage(storage: Any) -> Storage:
         return MemoryStorage()
     if isinstance(storage, str | os.PathLike):
         return SQLiteStorage(_path_of(storage))
-    if not isinstance(storage, Storage):
+    if not _is_storage(storage):
         raise ConfigurationError(
             f"storage is {storage!r}; it must be a Storage, or False for memory only, or the path of a database file, "
             "or a URL such as sqlite:///jobs.db."
         )
-    return storage
+    checked: Storage = storage
+    return checked
+
+
+def _is_storage(storage: Any) -> bool:
+    """Whether it has all that the port asks for, also if it passes every name on to another storage. (Since Python 3.12
+    ``isinstance`` sees only what the class defines.)"""
+    names = {name for part in Storage.__mro__ if part.__module__.startswith("jobify.") for name in _members(part)}
+    return not isinstance(storage, type) and all(hasattr(storage, name) for name in names)
+
+
+def _members(protocol: type) -> list[str]:
+    return [name for name in (*vars(protocol), *protocol.__annotations__) if not name.startswith("_")]
 
 
 def _path_of(storage: str | os.PathLike[str]) -> str | os.PathLike[str]:

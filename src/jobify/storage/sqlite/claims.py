@@ -134,7 +134,7 @@ class Claims:
     def _take_piece(self, request: ClaimRequest, rows: Sequence[Picked], now: Microseconds) -> list[Claim]:
         owner, due_by = request.owner, now + request.ahead
         size, values = row_values([(row.seq, row.claim.fence) for row in rows])
-        changed = self._database.write_unflushed(sql("take", rows=size), [owner, now, due_by, *values])
+        changed = self._database.write_unflushed(sql("take", rows=size), [owner, now, due_by, now, *values])
         if changed == 0:
             return []
         if changed < len(rows):

@@ -126,7 +126,7 @@ class Jobs:
         return False
 
     def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
-        return self._database.write(sql("move"), (due_at, now, id)) == 1
+        return self._database.write(sql("move"), (due_at, due_at, now, id)) == 1
 
     # -- settle --------------------------------------------------------------------------------------------------------
 

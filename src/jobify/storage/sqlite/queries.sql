@@ -28,10 +28,10 @@ FROM (VALUES {rows})
 WHERE column1 <> 0
 
 -- name: refer_to_payload
-UPDATE jobs SET payload_ref = ?1 WHERE id = ?2
+UPDATE jobs SET payload_ref = ? WHERE id = ?
 
 -- name: refer_to_result
-UPDATE jobs SET result_ref = ?1 WHERE id = ?2
+UPDATE jobs SET result_ref = ? WHERE id = ?
 
 -- name: drop_results
 UPDATE jobs SET result_ref = NULL WHERE id IN ({ids})
@@ -97,7 +97,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 UPDATE jobs SET has_successor = 1 WHERE id = ? AND status = 'running'
 
 -- name: move
-UPDATE jobs SET due_at = ?1, ready = ?1 <= ?2, fence = fence + 1 WHERE id = ?3 AND status = 'scheduled'
+-- Parameters: due_at twice, now, id.
+UPDATE jobs SET due_at = ?, ready = ? <= ?, fence = fence + 1 WHERE id = ? AND status = 'scheduled'
 
 -- name: delete
 DELETE FROM jobs WHERE id IN ({ids}) AND status <> 'running'
@@ -105,10 +106,10 @@ DELETE FROM jobs WHERE id IN ({ids}) AND status <> 'running'
 -- name: retry
 -- One at a time: the first of two with one key takes it.
 UPDATE jobs SET
-    status = 'scheduled', ready = 1, due_at = ?1, fence = fence + 1, attempt = 0, crashes = 0, failure_count = 0,
+    status = 'scheduled', ready = 1, due_at = ?, fence = fence + 1, attempt = 0, crashes = 0, failure_count = 0,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, result_ref = NULL, error = NULL, is_dead = 0,
     progress = NULL, expires_at = NULL, is_kept = 0, blockers = 0, is_paused = 0
-WHERE id = ?2 AND status IN ('failed', 'timeout', 'permanently_failed') AND NOT EXISTS (
+WHERE id = ? AND status IN ('failed', 'timeout', 'permanently_failed') AND NOT EXISTS (
     SELECT 1 FROM jobs AS other
     WHERE other.unique_key = jobs.unique_key AND other.unique_key IS NOT NULL
         AND other.status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
@@ -156,17 +157,18 @@ DELETE FROM jobs WHERE seq IN (
 )
 
 -- name: trim
--- ?1 is how many lines a schedule keeps. The newest one that is too many is that many steps of the index away from the
--- newest of all, and goes with those before it; where there is none, NULL is not greater than anything. The planner is
--- told which index to use: it has no statistics, and would read all jobs for the sake of the order.
+-- The first parameter is how many lines a schedule keeps. The newest one that is too many is that many steps of the
+-- index away from the newest of all, and goes with those before it; where there is none, NULL is not greater than
+-- anything. The planner is told which index to use: it has no statistics, and would read all jobs for the sake of the
+-- order.
 DELETE FROM attempts WHERE seq IN (
     SELECT attempts.seq FROM jobs INDEXED BY jobs_schedules
     CROSS JOIN attempts ON attempts.job_id = jobs.id AND attempts.seq <= (
-        SELECT kept.seq FROM attempts AS kept WHERE kept.job_id = jobs.id ORDER BY kept.seq DESC LIMIT 1 OFFSET ?1
+        SELECT kept.seq FROM attempts AS kept WHERE kept.job_id = jobs.id ORDER BY kept.seq DESC LIMIT 1 OFFSET ?
     )
     WHERE jobs.rule IS NOT NULL
     ORDER BY jobs.id, jobs.seq, attempts.seq
-    LIMIT ?2
+    LIMIT ?
 )
 
 -- name: trim_messages
@@ -176,10 +178,10 @@ DELETE FROM messages WHERE (job_id, number) IN (
     SELECT messages.job_id, messages.number FROM jobs INDEXED BY jobs_schedules
     CROSS JOIN messages ON messages.job_id = jobs.id AND messages.number <= (
         SELECT max(number) FROM messages AS kept WHERE kept.job_id = jobs.id
-    ) - max(?1, 1)
+    ) - max(?, 1)
     WHERE jobs.rule IS NOT NULL
     ORDER BY jobs.id, jobs.seq, messages.number
-    LIMIT ?2
+    LIMIT ?
 )
 
 -- name: record
@@ -257,9 +259,10 @@ FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
 
 -- name: take
 -- Only what is still as it was picked, by number and fence, and not paused: meanwhile another process may have been
--- faster. What becomes due between now (?2) and ?3 starts then.
+-- faster. What becomes due between now and a little later starts then. Parameters: owner, now,
+-- later, now.
 UPDATE jobs SET
-    status = 'running', owner = ?1, started_at = iif(due_at > ?2 AND due_at <= ?3, due_at, ?2), fence = fence + 1,
+    status = 'running', owner = ?, started_at = iif(due_at > ? AND due_at <= ?, due_at, ?), fence = fence + 1,
     attempt = attempt + 1
 FROM (VALUES {rows}) AS picked
 WHERE jobs.seq = picked.column1 AND jobs.fence = picked.column2 - 1 AND jobs.status = 'scheduled' AND jobs.ready = 1
@@ -299,7 +302,7 @@ SELECT {claim} FROM (
 
 -- name: take_apart
 UPDATE jobs SET
-    status = 'running', ready = 1, owner = ?1, started_at = ?2, fence = fence + 1, attempt = attempt + 1
+    status = 'running', ready = 1, owner = ?, started_at = ?, fence = fence + 1, attempt = attempt + 1
 WHERE seq IN ({ids})
 
 -- name: suspect
@@ -325,7 +328,7 @@ INSERT INTO deaths (at, host, pid, held, begun, is_trial) VALUES (?, ?, ?, ?, ?,
 
 -- name: unexplained
 -- Deaths at about this time that no trial explains.
-SELECT CAST(json_group_array(id) AS BLOB) FROM deaths WHERE is_trial = 0 AND at BETWEEN ?1 AND ?2
+SELECT CAST(json_group_array(id) AS BLOB) FROM deaths WHERE is_trial = 0 AND at BETWEEN ? AND ?
 
 -- name: tidy_deaths
 -- The newest thousand stay.
@@ -399,13 +402,13 @@ SELECT CAST(json_group_array(json_array(id, status)) AS BLOB) FROM jobs WHERE id
 
 -- name: cancel_waiting
 UPDATE jobs SET
-    status = 'cancelled', error = ?1, finished_at = ?2, delete_at = ?3, result = NULL, result_ref = NULL, blockers = 0,
+    status = 'cancelled', error = ?, finished_at = ?, delete_at = ?, result = NULL, result_ref = NULL, blockers = 0,
     is_paused = 0
 WHERE id IN ({ids}) AND status = 'scheduled'
 
 -- name: request_cancel
 INSERT OR REPLACE INTO cancels (id, reason, requested_at, delete_at)
-SELECT id, ?1, ?2, ?3 FROM jobs WHERE id IN ({ids}) AND status = 'running'
+SELECT id, ?, ?, ? FROM jobs WHERE id IN ({ids}) AND status = 'running'
 
 -- name: mark_cancel
 UPDATE jobs SET has_cancel = 1, has_successor = 0 WHERE id IN ({ids}) AND status = 'running'
@@ -467,10 +470,10 @@ WHERE seq IN ({ids}) AND EXISTS (
 )
 
 -- name: doomed
--- What depends on job ?1, directly or not, nearest first, with the parent that is the reason: the first of those that
--- fall. UNION: each comes once, however many ways lead to it. Job ?1 itself comes first of all.
+-- What depends on a job, directly or not, nearest first, with the parent that is the reason: the first of those that
+-- fall. UNION: each comes once, however many ways lead to it. The job itself comes first of all.
 WITH RECURSIVE doomed (seq) AS (
-    SELECT ?1
+    SELECT ?
     UNION
     SELECT jobs.seq FROM doomed
     CROSS JOIN dependencies ON dependencies.parent = doomed.seq AND dependencies.is_open = 1
@@ -532,7 +535,7 @@ WHERE id IN ({ids}) AND is_paused = 1
     AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
 -- name: resume
-UPDATE jobs SET is_paused = 0, blockers = blockers - 1, ready = ready OR due_at <= ?1
+UPDATE jobs SET is_paused = 0, blockers = blockers - 1, ready = ready OR due_at <= ?
 WHERE id IN ({ids}) AND is_paused = 1
 
 -- name: pause_queue
@@ -614,11 +617,11 @@ WHERE status = 'running' AND owner IN ({ids})
 
 -- name: record_lost
 INSERT INTO attempts (job_id, attempt, due_at, outcome, error, started_at, finished_at, owner)
-SELECT id, attempt, due_at, 'lost', ?1, started_at, ?2, owner FROM jobs WHERE seq IN ({ids})
+SELECT id, attempt, due_at, 'lost', ?, started_at, ?, owner FROM jobs WHERE seq IN ({ids})
 
 -- name: record_released
 INSERT INTO attempts (job_id, attempt, due_at, outcome, started_at, finished_at, owner)
-SELECT id, attempt, due_at, 'released', started_at, ?1, owner FROM jobs
+SELECT id, attempt, due_at, 'released', started_at, ?, owner FROM jobs
 WHERE status = 'running' AND owner IN ({ids})
 
 -- name: uncount_attempt
@@ -633,9 +636,9 @@ UPDATE jobs SET attempt = attempt - 1 WHERE seq IN ({ids})
 
 -- name: quarantine
 UPDATE jobs SET
-    status = 'failed', owner = NULL, error = ?1, finished_at = ?2, delete_at = CASE WHEN rule IS NULL THEN ?3 END,
+    status = 'failed', owner = NULL, error = ?, finished_at = ?, delete_at = CASE WHEN rule IS NULL THEN ? END,
     result = NULL, result_ref = NULL, is_dead = 1, blockers = 0, is_paused = 0
-WHERE id = ?4
+WHERE id = ?
 
 -- name: give_back
 UPDATE jobs SET status = 'scheduled', ready = 1, owner = NULL
@@ -750,11 +753,11 @@ WHERE unique_key = ? AND unique_key IS NOT NULL
 -- One look each: parents, then children.
 SELECT
     (SELECT CAST(json_group_array(parent_id) AS BLOB) FROM (
-        SELECT parent_id FROM dependencies WHERE child = (SELECT seq FROM jobs WHERE id = ?1) ORDER BY dependencies.seq
+        SELECT parent_id FROM dependencies WHERE child = (SELECT seq FROM jobs WHERE id = ?) ORDER BY dependencies.seq
     )),
     (SELECT CAST(json_group_array(id) AS BLOB) FROM (
         SELECT jobs.id FROM dependencies CROSS JOIN jobs ON jobs.seq = dependencies.child
-        WHERE parent = (SELECT seq FROM jobs WHERE id = ?1) ORDER BY dependencies.seq
+        WHERE parent = (SELECT seq FROM jobs WHERE id = ?) ORDER BY dependencies.seq
     ))
 
 -- name: attempts

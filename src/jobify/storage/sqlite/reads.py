@@ -135,7 +135,7 @@ class Reads:
         return messages_of(*self._database.read(sql("messages"), (id, after, max(limit, 0))))
 
     def relations(self, id: str) -> Relations:
-        parents, children = map(listed, self._database.read(sql("relations"), (id,)))
+        parents, children = map(listed, self._database.read(sql("relations"), (id, id)))
         return Relations(tuple(parents), tuple(children))
 
     def paused_queues(self) -> list[str]:
