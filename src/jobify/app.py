@@ -12,7 +12,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from jobify.checks import checked_clock, checked_limits, checked_retention, checked_storage, checked_zone
+from jobify.checks import (
+    checked_clock,
+    checked_limits,
+    checked_renewal,
+    checked_retention,
+    checked_storage,
+    checked_zone,
+)
 from jobify.client.client import Client
 from jobify.client.producer import Producer
 from jobify.clock import Clock
@@ -70,6 +77,8 @@ class Jobify(Producer):
     offset. ``concurrency``: async jobs at once. ``grace``: seconds that a shutdown lets running jobs finish.
     ``retention``: how long ended jobs are kept, a :class:`~jobify.retention.Retention`; ``result_ttl`` is short for
     its window of successes (a day). ``max_crashes``: processes that a job may take down before it fails for good.
+    ``max_tasks_per_child``, ``max_memory_per_child``: after so many tasks, or with more than so many bytes of memory
+    after a task, a child process is replaced.
 
     An app may be started again after a shutdown, also in another event loop.
     """
@@ -99,6 +108,8 @@ class Jobify(Producer):
         result_ttl: float | None = None,
         retention: Retention | None = None,
         max_crashes: int = Limits.max_crashes,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
@@ -122,7 +133,12 @@ class Jobify(Producer):
             worker_pools=WorkerPools(threadpool_executor, processpool_executor),
             cron_factory=cron_factory,
             uuid_generator=uuid_generator,
-            limits=checked_limits(concurrency, grace, max_crashes, checked_retention(retention, result_ttl)),
+            limits=checked_renewal(
+                checked_limits(concurrency, grace, max_crashes, checked_retention(retention, result_ttl)),
+                max_tasks_per_child,
+                max_memory_per_child,
+                processpool_executor,
+            ),
         )
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
@@ -281,11 +297,13 @@ def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, 
     }
     if any(endpoint.run_mode is RunMode.PROCESS for endpoint in registry.values()):
         # Imported when needed: it brings multiprocessing along, a tenth of the time to import jobify.
+        from jobify.runners.childprocess import Renewal
         from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
 
-        pool = configs.worker_pools.processpool
+        pool, limits = configs.worker_pools.processpool, configs.limits
+        renewal = Renewal(limits.max_tasks_per_child, limits.max_memory_per_child)
         runners[RunMode.PROCESS] = (
-            ProcessRunner(slots=configs.limits.processes) if pool is None else ExecutorProcessRunner(pool)
+            ProcessRunner(slots=limits.processes, renewal=renewal) if pool is None else ExecutorProcessRunner(pool)
         )
     return runners
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import tzinfo
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from jobify.clock import Clock, SystemClock
@@ -17,7 +18,10 @@ from jobify.storage.memory import MemoryStorage
 from jobify.types import UNSET
 from jobify.zones import zone_name
 
-__all__ = ("checked_clock", "checked_limits", "checked_retention", "checked_storage", "checked_zone")
+__all__ = ("checked_clock", "checked_limits", "checked_renewal", "checked_retention", "checked_storage", "checked_zone")
+
+_LEAST_MEMORY: Final = 1024 * 1024
+"""Less is a mistake of the unit: an interpreter alone has ten times as much."""
 
 
 def checked_zone(tz: Any) -> tzinfo:
@@ -99,6 +103,24 @@ def checked_limits(concurrency: int, grace: float | None, max_crashes: int, rete
         retention=retention,
         max_crashes=max_crashes,
     )
+
+
+def checked_renewal(limits: Limits, max_tasks: int | None, max_memory: int | None, executor: object) -> Limits:
+    """``limits``, with when child processes are replaced."""
+    given: dict[str, Any] = {"max_tasks_per_child": max_tasks, "max_memory_per_child": max_memory}
+    for name, least in (("max_tasks_per_child", 1), ("max_memory_per_child", _LEAST_MEMORY)):
+        value = given[name]
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            unit = "of tasks, at least 1" if least == 1 else "of bytes, at least 1048576 (1 MiB)"
+            raise ConfigurationError(f"{name} is {value!r}; it must be a whole number {unit}.")
+        if executor is not None:
+            raise ConfigurationError(
+                f"{name} is for child processes of the app's own. A processpool_executor decides itself: "
+                "ProcessPoolExecutor(max_tasks_per_child=...)."
+            )
+    return replace(limits, **given)
 
 
 def checked_clock(clock: Any) -> Clock:

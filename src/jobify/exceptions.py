@@ -322,8 +322,7 @@ class ProcessStartError(ProcessDiedError):
 class RemoteError(BaseJobifyError):
     """What a task raised in a child process, where the exception itself could not be brought over.
 
-    ``type_name`` and ``message`` are the original's; its traceback is the text of the ``__cause__``. ``bases`` are its
-    classes, as ``module:name``: a retry policy that names one of them covers this error.
+    ``type_name``, ``message`` and ``bases`` (its classes) are the original's; the ``__cause__`` is its traceback.
     """
 
     def __init__(self, type_name: str, message: str, bases: tuple[str, ...] = ()) -> None:
@@ -378,19 +377,10 @@ def shown(value: object, limit: int = 10_000) -> str:
     An exception may be of any size, may have no text at all because its ``__str__`` fails, and may carry half
     characters (a file name that is not UTF-8); none of that may keep the job that raised it from ending.
     """
-    text = _text(value)
+    made = text_of(value)
+    text = "<its text cannot be shown>" if made is None else made
     text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, BaseException):
-        text = text_of(value)
-        return "<its text cannot be shown>" if text is None else text
-    try:
-        return str(value)
-    except Exception as error:
-        return f"<its text cannot be shown: {type(error).__name__}>"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from types import GetSetDescriptorType, MemberDescriptorType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any, Final, TypeVar
@@ -87,10 +88,16 @@ def chain(error: BaseException) -> Iterator[BaseException]:
             left += [other for other in (cause_of(each), context_of(each), *members) if other is not None]
 
 
-def text_of(error: BaseException) -> str | None:
-    """``str(error)``; None if there is none to be had."""
-    if is_plain(error):
-        return str(error)
+def text_of(value: object) -> str | None:
+    """``str(value)``; None if there is none to be had."""
+    if isinstance(value, BaseException) and not is_plain(value):
+        return _foreign_text(value)
+    with suppress(Exception):
+        return str(value)
+    return None
+
+
+def _foreign_text(error: BaseException) -> str | None:
     if type(error) in _hanging:
         return None
     finished: list[bool] = []

@@ -48,7 +48,11 @@ class Limits:
     threads: int | None = None
     """Threads of the app's own pool; None: as many as suit the machine."""
     processes: int | None = None
-    """Child processes of the app's own pool; None: as many as there are processors."""
+    """Child processes of the app's own pool; None: as many as there are processors for this process."""
+    max_tasks_per_child: int | None = None
+    """Tasks that a child process runs before it is replaced; None: any number."""
+    max_memory_per_child: int | None = None
+    """Bytes of resident memory above which a child process is replaced after a task; None: any."""
     are_children_checked: bool = False
     """A start fails, before anything is claimed, if no child process can be started or one does not find its tasks."""
     queues: tuple[str, ...] | None = None

@@ -30,6 +30,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from jobify.cpus import available_cpus
 from jobify.engine.backend import give_back_left
 from jobify.exceptions import ConfigurationError
 from jobify.exits import ExitCode
@@ -72,7 +73,7 @@ def prepare(app: Jobify, *, queues: tuple[str, ...] | None = None, concurrency: 
         )
     limits = replace(app.configs.limits, queues=queues, are_children_checked=True)
     if concurrency is not None:
-        processes = min(concurrency, os.cpu_count() or 1)
+        processes = min(concurrency, available_cpus())
         limits = replace(limits, concurrency=concurrency, threads=concurrency, processes=processes)
     app.configs.limits = limits
 

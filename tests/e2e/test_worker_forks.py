@@ -54,3 +54,27 @@ def test_f16_f17_forks_in_a_worker_end_by_signals_and_by_themselves(site: Make, 
     assert worker.stop() == 0
     assert "At work" in worker.log
     assert worker.log.count("Told to stop") == 1
+
+
+QUEUES = """
+    @app.task(name="hold_elsewhere", run_mode=RunMode.PROCESS, queue="heavy")
+    def hold_elsewhere():
+        return hold("hold_elsewhere")
+"""
+
+
+def test_f27_a_worker_starts_no_child_that_its_queues_do_not_need(site: Make) -> None:
+    here = site(QUEUES)
+    worker = here.worker("--queues", "default")
+    id = here.enqueue("quick", 1)
+    here.until(id, "success")
+    assert worker.children() == []
+    moved = here.enqueue("hold_elsewhere", queue="default")  # a job may be told another queue
+    here.until_noted("hold_elsewhere")
+    assert len(worker.children()) == 1
+    here.go()
+    here.until(moved, "success")
+    assert worker.stop() == 0
+    other = here.worker("--queues", "heavy")
+    assert len(other.children()) == 1
+    assert other.stop() == 0

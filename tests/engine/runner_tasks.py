@@ -313,3 +313,12 @@ def publish_unpicklable() -> None:
 
 def check_time() -> None:
     current_job.check_timeout()
+
+
+def grow() -> int:
+    """Take 128 MiB and keep it."""
+    _kept.append(b"x" * (128 * 1024 * 1024))
+    return os.getpid()
+
+
+_kept: list[bytes] = []

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import runner_tasks as tasks
 
+from jobify.cpus import available_cpus
 from jobify.exceptions import (
     ApplicationStateError,
     ConfigurationError,
@@ -498,7 +499,7 @@ def test_it_starts_again_in_another_loop_even_without_a_stop() -> None:
 
 
 def test_the_default_is_a_child_per_processor() -> None:
-    assert ProcessRunner().slots == os.cpu_count()
+    assert ProcessRunner().slots == available_cpus()
 
 
 def test_a_frozen_program_is_told() -> None:

@@ -135,10 +135,12 @@ class Engine:
 
     async def _check_children(self) -> None:
         """Start a child and have it find all functions that are to run in one. ProcessStartError says what keeps it
-        from that."""
-        addresses = tuple(endpoint.address for endpoint in self._registry.values() if endpoint.address is not None)
+        from that. No child is started if none of the served queues is the queue of such a task."""
+        queues = self._config.limits.queues
+        served = [each for each in self._registry.values() if queues is None or each.queue in queues]
+        addresses = tuple(endpoint.address for endpoint in served if endpoint.address is not None)
         runner = self._runners.get(RunMode.PROCESS)
-        if runner is not None:
+        if runner is not None and any(endpoint.run_mode is RunMode.PROCESS for endpoint in served):
             from jobify.runners import child  # brings multiprocessing along
 
             try:

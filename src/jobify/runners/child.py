@@ -125,6 +125,8 @@ class Child:
             return b""
         reply = call(respond, request)
         _flush()
+        if respond is perform and _max_memory is not None and resident_memory() > _max_memory:
+            self.send(wire.TOO_LARGE)
         self._is_busy = False  # before the reply: the next request may follow on its heels
         self.send(reply)
         return reply
@@ -142,6 +144,8 @@ class Child:
 
 
 _current: Child | None = None
+_max_memory: int | None = None
+"""Bytes above which this child tells its parent that it is to be replaced."""
 
 
 def prepare(payload: bytes) -> bytes:
@@ -150,7 +154,9 @@ def prepare(payload: bytes) -> bytes:
     The module of the first call is imported as well, so that this time does not count against a timeout. If that fails,
     the call itself will meet the same error and tell it.
     """
+    global _max_memory
     data: Mapping[str, Any] = pickle.loads(payload)
+    _max_memory = data.get("max_memory")
     try:
         with importing():
             spawn.prepare(dict(data["spawn"]))
@@ -184,6 +190,18 @@ def ensure_not_importing() -> None:
             reason="this is a child process, which imports the script to find a function in it.",
             solution='Put what starts the app under `if __name__ == "__main__":`.',
         )
+
+
+def resident_memory() -> int:
+    """Bytes of memory that this process occupies; where that cannot be asked, the most that it ever has."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource  # not on Windows
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _flush() -> None:

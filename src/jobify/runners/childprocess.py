@@ -19,7 +19,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from multiprocessing import spawn
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.runners import wire
@@ -28,7 +28,7 @@ from jobify.runners.line import Line
 from jobify.tracebacks import RemoteTraceback
 from jobify.transient import TransientStartError, refusal_of
 
-__all__ = ("ChildProcess", "StartDeathError")
+__all__ = ("ChildProcess", "Renewal", "StartDeathError")
 
 log = logging.getLogger("jobify.runners")
 
@@ -43,12 +43,23 @@ class StartDeathError(ProcessStartError):
     """The process died while it started: killed from outside, or because it can never start. Its death does not say."""
 
 
+class Renewal(NamedTuple):
+    """When a child has done enough, and is replaced; None: never."""
+
+    max_calls: int | None = None
+    max_memory: int | None = None
+    """Bytes of its resident memory after a call."""
+
+
 class ChildProcess:
     """One child. It makes one call at a time; ``dead`` is done, with the exit code, when the process is gone."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, renewal: Renewal | None = None) -> None:
         """Start the process, without waiting until it is ready. OSError or RuntimeError if the system refuses."""
         self.name = name
+        self.calls = 0
+        self._renewal = renewal or Renewal()
+        self._is_too_large = False
         self._loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[int] = self._loop.create_future()
         self._is_leaving = False
@@ -70,7 +81,8 @@ class ChildProcess:
         """Return when the child can run calls, with ``module`` imported. ProcessStartError if it cannot."""
         self._line = await Line.open(self._socket)
         try:
-            reply = await self.perform(pickle.dumps({"spawn": _preparation(self.name), "module": module}))
+            data = {"spawn": _preparation(self.name), "module": module, "max_memory": self._renewal.max_memory}
+            reply = await self.perform(pickle.dumps(data))
             if reply[:1] == wire.BROKEN:
                 wire.outcome(reply)
         except ProcessDiedError as error:
@@ -90,6 +102,9 @@ class ChildProcess:
         try:
             self._line.send(request)
             while reply := await self._line.receive():
+                if reply[:1] == wire.TOO_LARGE:
+                    self._is_too_large = True
+                    continue
                 if reply[:1] != wire.MESSAGE:
                     return reply
                 handled = _tell(on_message, reply[1:])
@@ -100,6 +115,12 @@ class ChildProcess:
             self._is_talking = False
             if self.dead.done():
                 self._hang_up()
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it is to be replaced."""
+        limit = self._renewal.max_calls
+        return self._is_too_large or (limit is not None and self.calls >= limit)
 
     def leave(self) -> None:
         """Hang up: an idle child ends by itself."""

@@ -7,9 +7,10 @@ the others; they look for deaths and cancellations every tenth of a second, idle
 and over. A child with a socket pair of its own needs no lock; the event loop sees the end of the socket and the end of
 the process as they happen (well below a millisecond), and sleeps otherwise.
 
-A child is started when a call finds none idle and the pool is not full, and serves calls until it is killed, dies or
-the pool closes. A call that is interrupted while it waits for a child that is still starting does not stop the start: a
-module that takes longer to import than the timeout of its task would otherwise never be imported.
+A child is started when a call finds none idle and the pool is not full, and serves calls until it is killed, dies, has
+served enough (:class:`~jobify.runners.childprocess.Renewal`) or the pool closes. A call that is interrupted while it
+waits for a child that is still starting does not stop the start: a module that takes longer to import than the timeout
+of its task would otherwise never be imported.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import suppress
 from typing import Final
 
 from jobify.exceptions import ApplicationStateError, ProcessStartError
-from jobify.runners.childprocess import ChildProcess, StartDeathError
+from jobify.runners.childprocess import ChildProcess, Renewal, StartDeathError
 from jobify.spawn import spawn
 from jobify.transient import TransientStartError, refusal_of
 
@@ -45,11 +46,14 @@ KILL_PATIENCE: Final = 5.0
 class ChildPool:
     """Up to ``size`` children of the running event loop, started as they are needed."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, renewal: Renewal | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self._size = size
+        self._renewal = renewal or Renewal()
         self._names = (f"jobify-process-{number}" for number in itertools.count(1))
         self._children: set[ChildProcess] = set()
+        self._retired: set[ChildProcess] = set()
+        """Children that have done enough and are about to end. They take up no room."""
         self._idle: list[ChildProcess] = []
         self._starts: set[asyncio.Task[None]] = set()
         self._waiters: deque[tuple[str, asyncio.Future[ChildProcess]]] = deque()
@@ -88,10 +92,20 @@ class ChildPool:
             return
         if not self._is_open:
             child.leave()
+        elif child.is_spent:
+            self._retire(child)
         elif waiter := self._next_waiter():
             waiter.set_result(child)
         else:
             self._idle.append(child)
+
+    def _retire(self, child: ChildProcess) -> None:
+        """Let a child end that is idle and has done enough; the next call that needs one gets a new one."""
+        log.debug("Child process %s ends after %d calls, to be replaced.", child.name, child.calls)
+        self._children.discard(child)
+        self._retired.add(child)
+        child.leave()
+        self._grow()
 
     async def close(self) -> None:
         """Let idle children end, kill the others, and return when they are gone."""
@@ -100,7 +114,7 @@ class ChildPool:
             waiter.set_exception(_closed())
         for task in self._starts:
             task.cancel()
-        for child in self._children:
+        for child in self._children:  # those that are retired are leaving already
             if child in self._idle:
                 child.leave()
             else:
@@ -108,11 +122,14 @@ class ChildPool:
         try:
             await self._wait_for_deaths(EXIT_PATIENCE)
         finally:
-            for child in self._children:
+            for child in self._living():
                 child.kill()
         await self._wait_for_deaths(KILL_PATIENCE)
-        if self._children:
-            log.error("Killed, but still there: %s", ", ".join(sorted(child.name for child in self._children)))
+        if left := self._living():
+            log.error("Killed, but still there: %s", ", ".join(sorted(child.name for child in left)))
+
+    def _living(self) -> set[ChildProcess]:
+        return self._children | self._retired
 
     def _grow(self) -> None:
         """Start as many children as callers wait for one that is not yet on its way, and as there is room for."""
@@ -123,7 +140,7 @@ class ChildPool:
 
     def _start(self, module: str) -> None:
         try:
-            child = ChildProcess(next(self._names))
+            child = ChildProcess(next(self._names), self._renewal)
         except (OSError, RuntimeError, MemoryError) as error:
             refusal = refusal_of(error)
             kind = ProcessStartError if refusal is None else TransientStartError
@@ -160,6 +177,7 @@ class ChildPool:
 
     def _on_death(self, child: ChildProcess) -> None:
         self._children.discard(child)
+        self._retired.discard(child)
         if child in self._idle:
             self._idle.remove(child)
         self._grow()
@@ -176,8 +194,8 @@ class ChildPool:
         return None
 
     async def _wait_for_deaths(self, timeout: float) -> None:
-        if self._children:
-            await asyncio.wait([child.dead for child in self._children], timeout=timeout)
+        if living := self._living():
+            await asyncio.wait([child.dead for child in living], timeout=timeout)
 
 
 def _closed() -> ApplicationStateError:

@@ -12,17 +12,17 @@ the child's traceback as its cause.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any
 
+from jobify.cpus import available_cpus
 from jobify.exceptions import ApplicationStateError, ConfigurationError, ProcessDiedError
 from jobify.runners import child, wire
 from jobify.runners.address import Address, process_address
 from jobify.runners.base import Call
-from jobify.runners.childprocess import ChildProcess
+from jobify.runners.childprocess import ChildProcess, Renewal
 from jobify.runners.handoff import landing
 from jobify.runners.pool import ChildPool
 from jobify.transient import TransientStartError, refusal_of
@@ -31,10 +31,11 @@ __all__ = ("ExecutorProcessRunner", "ProcessRunner")
 
 
 class ProcessRunner:
-    """Calls functions in ``slots`` children (default: as many as processors)."""
+    """Calls functions in ``slots`` children (default: as many as there are processors for this process)."""
 
-    def __init__(self, *, slots: int | None = None) -> None:
-        self.slots = slots or os.cpu_count() or 1
+    def __init__(self, *, slots: int | None = None, renewal: Renewal | None = None) -> None:
+        self.slots = slots or available_cpus()
+        self._renewal = renewal or Renewal()
         self._pool: ChildPool | None = None
 
     async def start(self) -> None:
@@ -46,7 +47,7 @@ class ProcessRunner:
                 "processpool_executor."
             )
         if self._pool is None or self._pool.loop is not asyncio.get_running_loop():
-            self._pool = ChildPool(self.slots)
+            self._pool = ChildPool(self.slots, self._renewal)
 
     async def stop(self) -> None:
         """Kill what runs, let idle children end, and return when they are gone."""
@@ -77,6 +78,7 @@ class ProcessRunner:
             worker.dead.add_done_callback(lambda _: call.end())
             raise
         call.end()
+        worker.calls += call.func is not child.check
         pool.release(worker)
         return reply
 
@@ -85,7 +87,7 @@ class ExecutorProcessRunner:
     """Calls functions in the user's own ``executor``, which is never shut down."""
 
     def __init__(self, executor: ProcessPoolExecutor) -> None:
-        self.slots: int = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+        self.slots: int = getattr(executor, "_max_workers", None) or available_cpus()
         self._executor = executor
         self._calls: dict[Call, Future[Any]] = {}
 

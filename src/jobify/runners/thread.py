@@ -13,11 +13,11 @@ from __future__ import annotations
 import contextvars
 import inspect
 import logging
-import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from jobify.cpus import available_cpus
 from jobify.exceptions import ApplicationStateError
 from jobify.forking import call as call_task
 from jobify.runners.base import Call
@@ -36,7 +36,7 @@ class ThreadRunner:
     """
 
     def __init__(self, *, slots: int | None = None, executor: ThreadPoolExecutor | None = None) -> None:
-        self.slots = executor._max_workers if executor else slots or min(32, (os.cpu_count() or 1) + 4)
+        self.slots = executor._max_workers if executor else slots or min(32, available_cpus() + 4)
         self._given = executor
         self._executor: ThreadPoolExecutor | None = None
         self._calls: dict[Call, Future[Any]] = {}

@@ -26,6 +26,7 @@ __all__ = (
     "MESSAGE",
     "RAISED",
     "READY",
+    "TOO_LARGE",
     "VALUE",
     "Request",
     "decode",
@@ -38,8 +39,9 @@ __all__ = (
     "read",
 )
 
-READY, BROKEN, MESSAGE, VALUE, RAISED = b"+", b"!", b"m", b"v", b"e"
-"""The kinds of what a child sends: able to run, not able to, a message on the way, a returned value, an exception."""
+READY, BROKEN, MESSAGE, TOO_LARGE, VALUE, RAISED = b"+", b"!", b"m", b"l", b"v", b"e"
+"""The kinds of what a child sends: able to run, not able to, a message on the way, its memory is above
+the limit, a returned value, an exception."""
 
 HEADER: Final = 8
 """Bytes of the length in front of each payload, big-endian."""
