@@ -122,6 +122,7 @@ class Jobify(Producer):
             route_class=route_class,
         )
         self._codec = codec = Codec(serializer, dumper, loader)
+        limits = checked_limits(concurrency, grace, max_crashes, checked_retention(retention, result_ttl))
         self.configs = JobifyConfiguration(
             app=self,
             tz=checked_zone(tz),
@@ -133,12 +134,7 @@ class Jobify(Producer):
             worker_pools=WorkerPools(threadpool_executor, processpool_executor),
             cron_factory=cron_factory,
             uuid_generator=uuid_generator,
-            limits=checked_renewal(
-                checked_limits(concurrency, grace, max_crashes, checked_retention(retention, result_ttl)),
-                max_tasks_per_child,
-                max_memory_per_child,
-                processpool_executor,
-            ),
+            limits=checked_renewal(limits, max_tasks_per_child, max_memory_per_child, processpool_executor),
         )
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False

@@ -28,10 +28,11 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
 
-__all__ = ("call", "end_fork", "guard_loop", "install_handler", "release_loop")
+__all__ = ("arm", "call", "end_fork", "guard_loop", "install_handler", "release_loop")
 
 ReturnT = TypeVar("ReturnT")
 
@@ -67,7 +68,11 @@ def install_handler(number: int, handle: Callable[[int, FrameType | None], objec
 
 def guard_loop(loop: AbstractEventLoop) -> None:
     """The calling thread runs ``loop`` and an app on it: its forks must not go on with either."""
+    global _is_armed_for_apps
     _loops[threading.get_ident()] = loop
+    if not _is_armed_for_apps:
+        _is_armed_for_apps = True
+        arm()
 
 
 def release_loop(loop: AbstractEventLoop) -> None:
@@ -129,16 +134,21 @@ _loops: dict[int, AbstractEventLoop] = {}
 _masks = threading.local()
 
 
-def _before() -> None:
+def _before(hook: int) -> None:
     """Block all signals in the thread that forks, so that none arrives in the fork too early."""
-    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    if hook == _last_hook:
+        _masks.hook = hook
+        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
-def _in_parent() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+def _in_parent(hook: int) -> None:
+    if hook == _masks.hook:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
 
-def _in_child() -> None:
+def _in_child(hook: int) -> None:
+    if hook != _masks.hook:
+        return
     try:
         if _reset_handlers() or _loops:
             signal.set_wakeup_fd(-1)
@@ -146,9 +156,17 @@ def _in_child() -> None:
         _loops.clear()
         if loop is not None:
             _stop(loop)
+        sys.unraisablehook = partial(_on_unraisable, sys.unraisablehook)
         signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
     except BaseException as error:  # by the handler of a signal that was waiting; raised from here it would be lost
         os._exit(_exit_code(error))
+
+
+def _on_unraisable(show: Callable[[sys.UnraisableHookArgs], Any], args: sys.UnraisableHookArgs) -> None:
+    """In a fork: a Ctrl-C ends it, also while hooks still run that were registered after ours."""
+    if isinstance(args.exc_value, KeyboardInterrupt):
+        os._exit(_exit_code(args.exc_value))
+    show(args)
 
 
 def _reset_handlers() -> bool:
@@ -183,5 +201,24 @@ def _stop(loop: AbstractEventLoop) -> None:
         loop.call_soon(lambda: end_fork(RuntimeError(_AWAITED)))
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which has no fork
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+def arm() -> None:
+    """Have signals come back only after all fork hooks that are registered by now.
+
+    An exception that a signal handler raises inside a hook is lost, and with it a KeyboardInterrupt. Hooks run in the
+    fork in the order in which they were registered, so the one that lets signals through again must be the last.
+    """
+    global _last_hook
+    if not hasattr(os, "register_at_fork"):  # pragma: no cover - Windows has no fork
+        return
+    hook = _last_hook + 1
+    os.register_at_fork(
+        before=partial(_before, hook),
+        after_in_parent=partial(_in_parent, hook),
+        after_in_child=partial(_in_child, hook),
+    )
+    _last_hook = hook
+
+
+_last_hook = 0
+_is_armed_for_apps = False
+arm()

@@ -23,7 +23,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from jobify.exceptions import ApplicationStateError
-from jobify.forking import call
+from jobify.forking import arm, call
 from jobify.runners import wire
 from jobify.runners.address import Address, find
 from jobify.runners.lifeline import bind_to_parent, end_group
@@ -42,6 +42,7 @@ def main(connection: int, lifeline: int, parent: int) -> None:
     bind_to_parent(lifeline, parent)
     child = Child(socket.socket(fileno=connection), on_orphaned=end_group)
     os.register_at_fork(after_in_child=partial(_leave_to_parent, connection, lifeline))
+    arm()
     child.serve()
 
 
