@@ -114,11 +114,14 @@ MODULE = """
 
     def stay_behind(path):
         '''Leave a fork that ends when the pipe is opened, long after the process that forked.'''
+        ours, theirs = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.setsid()
+            os.write(theirs, b"!")
             open(path).read()
             return "too late"
+        os.read(ours, 1)
         return pid
 
     def pid():

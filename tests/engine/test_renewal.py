@@ -39,7 +39,7 @@ def test_f27_a_child_is_replaced_after_so_many_calls() -> None:
 
 
 def test_f27_a_child_that_has_become_too_large_is_replaced() -> None:
-    size = child.resident_memory() + 64 * MEBIBYTE
+    size = 120 * MEBIBYTE
     assert len(set(run(pids(Renewal(max_memory=size), 3)))) == 1
     found = run(pids(Renewal(max_memory=size), 6, tasks.grow))
     assert len(set(found)) == 6
