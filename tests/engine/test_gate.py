@@ -109,7 +109,7 @@ async def _come_to_rest(desk: Desk) -> None:
     assert isinstance(storage, Watched)
     number = 0
     while not storage.calls or storage.calls[-1] != (HERE, 1):
-        await eventually(lambda: desk.gate._is_resting)
+        await eventually(lambda: desk.gate._thread.is_resting)
         assert await soon(desk.insert(f"warm-up {number}")) is True
         number += 1
         assert number < 10
@@ -365,7 +365,7 @@ def test_after_a_call_that_took_long_the_thread_has_it_for_a_while(
         assert await soon(desk.insert("b")) is True
         assert storage.calls == [(HERE, 1), (THERE, 1)]
         now += 60
-        await eventually(lambda: desk.gate._is_resting)
+        await eventually(lambda: desk.gate._thread.is_resting)
         assert await soon(desk.insert("c")) is True
         assert storage.calls[-1] == (HERE, 1)
 
@@ -390,7 +390,7 @@ def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) ->
         assert await soon(desk.insert("b", owner=None)) is True
         assert one(other, "b").status == "scheduled"
         await eventually(bell.answer)
-        await eventually(lambda: desk.gate._is_resting)
+        await eventually(lambda: desk.gate._thread.is_resting)
         assert await soon(desk.insert("c")) is True
         assert await soon(desk.settle("c", news=ORDER)) is Settled.APPLIED
         await eventually(bell.answer)

@@ -16,6 +16,7 @@ from jobify.engine.gate import Gate
 from jobify.engine.queues import Queues
 from jobify.engine.readthread import ReadThread
 from jobify.engine.reporter import Reporter
+from jobify.engine.storagethread import StorageEndedError
 from jobify.engine.threadgate import ThreadGate
 from jobify.exceptions import PayloadError
 from jobify.records import OwnerProfile
@@ -85,6 +86,8 @@ class Backend:
         """
         try:
             await self.gate.tend(partial(self._leave, unfinished))
+        except StorageEndedError:
+            pass  # it was said why; its jobs are those of a process that is gone
         finally:
             try:
                 await self.gate.stop()

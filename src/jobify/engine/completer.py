@@ -19,6 +19,7 @@ from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
 from jobify.engine.returns import Returns
 from jobify.engine.roster import Roster
+from jobify.engine.storagethread import StorageEndedError
 from jobify.engine.teller import Teller
 from jobify.engine.verdict import attempt_record, outcome_of, park_settlement, settlement_of, skip_settlement
 from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, StorageUnavailableError, shown
@@ -232,7 +233,10 @@ class Completer:
     def _answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception
     ) -> None:
-        if isinstance(answer, Exception):
+        if isinstance(answer, StorageEndedError):
+            log.error("The outcome of job %s could not be stored and is lost: %s", attempt.id, answer)
+            self._lose(attempt, answer)
+        elif isinstance(answer, Exception):
             if self._has_given_up:
                 return
             if self._is_closed:

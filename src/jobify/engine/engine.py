@@ -54,6 +54,7 @@ from jobify.exceptions import (
     AppStoppedError,
     ProcessDiedError,
     ProcessStartError,
+    StorageError,
     StorageUnavailableError,
     shown,
 )
@@ -127,6 +128,7 @@ class Engine:
         for backend in self._backends.all():
             await backend.start(self._profile(backend))
             backend.gate.on_news = partial(self._exchange.hear, backend)
+            backend.gate.on_end = self._on_storage_ended
             self._opened.append(backend)
         for runner in self._runners.values():
             await runner.start()
@@ -326,6 +328,10 @@ class Engine:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
                     await self._exchange.activity.wait()
+
+    def _on_storage_ended(self, error: StorageError) -> None:
+        log.critical("%s No more jobs are claimed, and pushing one raises this error.", error)
+        self._exchange.activity.set()
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
 

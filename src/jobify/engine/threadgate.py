@@ -4,11 +4,9 @@ All inserts, settlements and claims that arrive while a transaction runs share t
 price of a commit (a flush to the disk) is paid once for hundreds of jobs, and without load a call does not wait for
 company.
 
-What is large is written alone, one after the other, and what is small goes first each time.
-
-Within a group the order is: inserts, reports, settlements, claims, then everything else one by one. That is a legal
-order: a caller learns of its insert before it can ask anything further of that job, and calls that overlap in time have
-no order anyway.
+What is large is written alone, one after the other, and what is small goes first each time. Within a group the order
+is: inserts, reports, settlements, claims, then everything else one by one. That is a legal order: a caller learns of
+its insert before it can ask anything further of that job, and calls that overlap in time have no order anyway.
 
 **On the spot.** Handing a call to a thread, and its answer back, costs more than a commit that does not wait for the
 disk. So when exactly one call stands in line at the end of a turn of the event loop, the thread rests, and the storage
@@ -23,20 +21,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
-from itertools import islice
-from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from jobify.engine.gate import Insertion
-from jobify.engine.lines import Answer, Batch, Line
+from jobify.engine.lines import (
+    Answer,
+    Batch,
+    Line,
+    TimedClaim,
+    call_each,
+    claim_each,
+    closed,
+    deliver,
+    execute_together,
+    interrupted,
+    refuse_unanswered,
+    report_all,
+    resolve,
+    ring_bell,
+)
 from jobify.engine.news import ORDER, REPORT, WORK, News, all_of
 from jobify.engine.spot import Spot
-from jobify.exceptions import StorageUnavailableError
+from jobify.engine.storagethread import StorageEndedError, StorageThread
+from jobify.exceptions import StorageError
 from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
@@ -59,15 +70,16 @@ class ThreadGate:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.on_news: Callable[[], None] = _nothing
+        self.on_news: Callable[[], None] = _nobody
+        self.on_end: Callable[[StorageError], None] = _nobody
         self._shared = share(storage)
         self._inserts: Line[NewJob] = Line(storage.insert, _MAX_GROUP)
-        self._reports: Line[Sequence[Report]] = Line(self._report_all, _MAX_GROUP)
+        self._reports: Line[Sequence[Report]] = Line(partial(report_all, storage), _MAX_GROUP)
         self._settlements: Line[Settlement] = Line(storage.settle, _MAX_GROUP)
-        self._claims: Line[_TimedClaim] = Line(self._claim_each, _MAX_GROUP)
+        self._claims: Line[TimedClaim] = Line(partial(claim_each, storage), _MAX_GROUP)
         self._large: Line[_Single] = Line(_write_large, 1)
-        self._calls: Line[Callable[[], Any]] = Line(_call_each, _MAX_GROUP)
-        self._closing: Line[Callable[[], Any]] = Line(_call_each, 1)
+        self._calls: Line[Callable[[], Any]] = Line(call_each, _MAX_GROUP)
+        self._closing: Line[Callable[[], Any]] = Line(call_each, 1)
         self._lines: tuple[Line[Any], ...] = (
             self._inserts,
             self._reports,
@@ -78,27 +90,29 @@ class ThreadGate:
             self._closing,
         )
         self._news: deque[News] = deque()
-        self._tokens: SimpleQueue[bool] = SimpleQueue()
-        self._is_signalled = False
-        self._is_resting = False
+        self._taken: list[Batch[Any]] = []
+        """What the thread has taken out of the lines and not answered yet."""
         self._single: _Single | None = None
         self._has_turn = False
         self._spot = Spot(storage, self._shared)
-        self._thread: threading.Thread | None = None
+        self._thread: StorageThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: StorageEndedError | None = None
 
     # -- on the event loop ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tokens = SimpleQueue()
-        self._is_signalled = self._is_resting = self._has_turn = False
-        self._thread = threading.Thread(target=self._run, name="jobify-storage", daemon=True)
-        self._thread.start()
+        self._has_turn = False
+        self._ended = None
+        self._taken.clear()
+        thread = StorageThread(self._serve, on_error=self._on_error, on_end=self._on_end)
+        thread.start()
+        self._thread = thread
         self._shared = share(self.storage)
         self._spot = Spot(self.storage, self._shared)
         for line in self._lines:
-            line.is_open = True
+            line.reopen()
         try:
             await self.call(partial(self._shared.open, self._hear))
         except BaseException:
@@ -109,15 +123,19 @@ class ThreadGate:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        closed = self._ask(self._closing, partial(self._shared.close, self._hear))
+        if self._ended is not None:
+            self._shared.close(self._hear)
+            return
+        closing = self._ask(self._closing, partial(self._shared.close, self._hear))
+        thread.signal()
         for line in self._lines:
-            line.is_open = False
+            line.close(closed())
         try:
-            await asyncio.shield(closed)
+            await asyncio.shield(closing)
+        except StorageError:
+            self._shared.close(self._hear)  # the thread could not
         finally:
-            self._tokens.put(True)
-            if closed.done():  # otherwise this was cancelled: the thread ends by itself once it has closed
-                thread.join()
+            thread.end(wait=closing.done())  # if this was cancelled, the thread ends by itself once it has closed
 
     def abandon(self, last: Callable[[], None] | None = None) -> None:
         thread, self._thread = self._thread, None
@@ -126,9 +144,7 @@ class ThreadGate:
             if last is not None:
                 self._calls.ask(last, _nobody)
             self._closing.ask(partial(self._shared.close, self._hear), _nobody)
-            self._tokens.put(False)
-            self._tokens.put(True)
-            thread.join()
+            thread.end(wait=True)
 
     def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
         job = insertion.row()
@@ -184,8 +200,13 @@ class ThreadGate:
 
     def _ask_singly(self, single: _Single, *, may_be_on_the_spot: bool, is_last: bool = False) -> None:
         """Ask what may be made on the spot: at the end of this turn of the loop, should it still be the only one."""
+        thread = self._thread
         if self._has_turn or not (
-            may_be_on_the_spot and self._is_resting and not self._is_signalled and self._spot.is_open
+            may_be_on_the_spot
+            and thread is not None
+            and thread.is_resting
+            and not thread.is_signalled
+            and self._spot.is_open
         ):
             self._line_up()
             self._stand_in_line(single)
@@ -229,62 +250,55 @@ class ThreadGate:
         assert self._loop is not None
         self._line_up()
         answered: asyncio.Future[Any] = self._loop.create_future()
-        line.ask(question, partial(_resolve, answered))
+        line.ask(question, partial(resolve, answered))
         self._signal()
         return answered
 
     def _signal(self) -> None:
-        # The thread lowers the flag before it takes the lines: whoever finds it raised is still going to be taken.
-        if not self._is_signalled:
-            self._is_signalled = True
-            self._tokens.put(False)
+        if self._thread is not None:
+            self._thread.signal()
 
     # -- on the storage's thread ---------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        self._is_resting = True
-        while not self._tokens.get():
-            self._is_resting = self._is_signalled = False  # in this order: one of them says that there is work
-            while self._serve():
-                pass
-            self._is_resting = True
-
     def _serve(self) -> bool:
         """Make the calls that stand in line, but of large writes only one; whether some were left."""
+        if self._taken:
+            self._hand_over()  # an error kept it from being answered
         is_full = self._serve_small()
-        large = self._large.take()
+        large = self._large.take(self._taken)
         if large is None:
             return self._close_if_asked() or is_full
         with self._shared.lock:
-            self._execute([large])
+            execute_together(self.storage, [large])
         news = [news for news in (*(single.news for single in large.questions), _cascade(large)) if news is not None]
         if news:
             self._ring(all_of(news))
-        self._hand_over([large])
+        self._hand_over()
         return True
 
     def _close_if_asked(self) -> bool:
         """Close the storage, after everything else that was asked; whether this was the time for it."""
-        closing = self._closing.take()
+        closing = self._closing.take(self._taken)
         if closing is None:
             return False
         with self._shared.lock:
             closing.execute()
-        self._hand_over([closing])
+        self._hand_over()
         return True
 
     def _serve_small(self) -> bool:
         """Make the calls that share a transaction; whether a line was too long to be served at once."""
         news = [self._news.popleft() for _ in range(len(self._news))]
-        inserts, reports, settlements = self._inserts.take(), self._reports.take(), self._settlements.take()
-        taken: list[Batch[Any] | None] = [inserts, reports, settlements, self._claims.take()]
-        calls = self._calls.take()
-        batches: list[Batch[Any]] = [batch for batch in taken if batch is not None]
+        taken = self._taken
+        self._inserts.take(taken)
+        reports, settlements = self._reports.take(taken), self._settlements.take(taken)
+        self._claims.take(taken)
+        batches = taken[:]
+        calls = self._calls.take(taken)
         with self._shared.lock:
-            self._execute(batches)
+            execute_together(self.storage, batches)
             if calls is not None:
                 calls.execute()
-                batches.append(calls)
         cascade = None if settlements is None else _cascade(settlements)
         if cascade is not None:
             news.append(cascade)
@@ -292,43 +306,43 @@ class ThreadGate:
             news.append(REPORT)
         if news:
             self._ring(all_of(news))
-        if batches:
-            self._hand_over(batches)
-        return any(len(batch) == _MAX_GROUP for batch in batches)
+        is_full = any(len(batch) == _MAX_GROUP for batch in taken)
+        if taken:
+            self._hand_over()
+        return is_full
 
     def _ring(self, news: News) -> None:
         try:
             self.tell_others()
-            if self.storage.bell is not None:
-                self.storage.bell.ring(workers=news.workers, clients=news.clients, owners=news.owners)
+            ring_bell(self.storage, news)
         except Exception:  # of a user's own storage: what is committed must still be answered
             log.exception("The bell of %r failed.", self.storage)
 
-    def _execute(self, batches: list[Batch[Any]]) -> None:
-        try:
-            with self.storage.transaction() if len(batches) > 1 else nullcontext():  # one call is atomic by itself
-                for batch in batches:
-                    batch.execute()
-        except StorageUnavailableError as error:
-            for batch in batches:
-                batch.refuse(error)
-        except Exception:  # one of the calls is at fault: find out which
-            for batch in batches:
-                batch.execute_apart()
-
-    def _hand_over(self, batches: list[Batch[Any]]) -> None:
+    def _hand_over(self) -> None:
+        """Have what was taken answered."""
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(_deliver, batches)
+            self._loop.call_soon_threadsafe(deliver, self._taken[:])
         except RuntimeError:
-            log.debug("The event loop was closed before the app was shut down: nobody is left to be answered.")
+            log.debug("The event loop was closed before the app was shut down: no answer reaches anything.")
+        self._taken.clear()
 
-    def _report_all(self, groups: Sequence[Sequence[Report]]) -> list[list[bool]]:
-        held = iter(self.storage.report([report for group in groups for report in group]))
-        return [list(islice(held, len(group))) for group in groups]
+    def _on_error(self, error: BaseException) -> None:
+        """What was taken and has no answer yet gets this one."""
+        refuse_unanswered(self._taken, interrupted(error))
+        self._hand_over()
 
-    def _claim_each(self, claims: Sequence[_TimedClaim]) -> list[Claimed]:
-        return [self.storage.claim(request, now=now) for request, now in claims]
+    def _on_end(self, error: BaseException) -> None:
+        """The thread cannot go on: everything that waits, and everything that is asked from now on, gets an error."""
+        self._ended = ended = StorageEndedError(error)
+        for line in self._lines:
+            line.close(ended)
+            while line.take(self._taken):
+                pass
+        refuse_unanswered(self._taken, ended)
+        self._hand_over()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.on_end, ended)
 
 
 class _Single(NamedTuple):
@@ -340,9 +354,6 @@ class _Single(NamedTuple):
     news: News | None
 
 
-_TimedClaim: TypeAlias = tuple[ClaimRequest, Microseconds]
-
-
 def _write_large(singles: Sequence[_Single]) -> list[Any]:
     return [single.line.execute([single.question])[0] for single in singles]
 
@@ -352,35 +363,5 @@ def _cascade(batch: Batch[Any]) -> News | None:
     return ORDER if Settled.CASCADED in batch.values else None
 
 
-def _call_each(functions: Sequence[Callable[[], Any]]) -> list[Any]:
-    """These have nothing in common: the error of one is its own."""
-    return [_attempt(function) for function in functions]
-
-
-def _attempt(function: Callable[[], Any]) -> Any:
-    try:
-        return function()
-    except Exception as error:
-        return error
-
-
-def _nothing() -> None:
-    """Nobody wants to hear of news."""
-
-
-def _nobody(answer: Any) -> None:
-    """Takes the answer to a question that nobody waits for."""
-
-
-def _deliver(batches: list[Batch[Any]]) -> None:
-    for batch in batches:
-        batch.deliver()
-
-
-def _resolve(future: asyncio.Future[Any], value: Any) -> None:
-    if future.done():
-        return
-    if isinstance(value, BaseException):
-        future.set_exception(value)
-    else:
-        future.set_result(value)
+def _nobody(*_: Any) -> None:
+    """Takes news and answers that nothing waits for."""

@@ -1,0 +1,171 @@
+"""Errors in the thread of a storage: what waits gets them, and the thread goes on, or the app stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify import Jobify
+from jobify.engine import storagethread
+from jobify.engine.lines import Batch, Line
+from jobify.engine.storagethread import StorageEndedError
+from jobify.engine.threadgate import ThreadGate
+from jobify.exceptions import StorageUnavailableError
+from jobify.storage import SQLiteStorage
+from support import durable, eventually, run, soon
+
+STEPS = [
+    (Line, "take"),
+    (Batch, "fill"),
+    (Batch, "execute"),
+    (ThreadGate, "_serve"),
+    (ThreadGate, "_serve_small"),
+    (ThreadGate, "_ring"),
+    (ThreadGate, "_hand_over"),
+    (SQLiteStorage, "insert"),
+    (SQLiteStorage, "settle"),
+    (SQLiteStorage, "claim"),
+    (SQLiteStorage, "transaction"),
+    (SQLiteStorage, "get"),
+]
+
+
+class Fault:
+    """Has a method raise instead of its next calls, if they are made in the storage's thread."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.count = 0
+
+    def put_into(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def raising(*args: Any, **kwargs: Any) -> Any:
+            if self.count and threading.current_thread().name == "jobify-storage":
+                self.count -= 1
+                raise self.error
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, raising)
+
+
+def build(directory: Path) -> tuple[Jobify, Any]:
+    app = Jobify(storage=durable(directory))
+
+    @app.task(name="echo")
+    async def echo(value: int) -> int:
+        return value
+
+    return app, echo
+
+
+@pytest.mark.parametrize(("owner", "name"), STEPS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    "error", [MemoryError("injected"), SystemExit("injected")], ids=lambda error: type(error).__name__
+)
+def test_f54_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: BaseException
+) -> None:
+    fault = Fault(error)
+    fault.put_into(monkeypatch, owner, name)
+
+    async def push(task: Any, number: int) -> None:
+        try:
+            job = await task.push(number)
+        except (StorageUnavailableError, type(error)):
+            return
+        assert await job == number
+
+    async def main() -> None:
+        app, echo = build(tmp_path)
+        await app.startup()
+        for round in range(3):
+            fault.count = 2
+            await soon(asyncio.gather(*(push(echo, number) for number in range(10))))
+            fault.count = 0
+            assert await soon(await echo.push(round)) == round
+        await eventually(lambda: not app.get_active_jobs())
+        fault.count = 1
+        with suppress(StorageUnavailableError, MemoryError):
+            await soon(app.shutdown())
+        assert not [thread for thread in threading.enumerate() if thread.name == "jobify-storage"]
+        assert not app.configs.storage._database.is_open
+
+    run(main())
+
+
+def test_f54_a_thread_that_cannot_go_on_stops_the_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(storagethread, "_LONGEST_PAUSE", 0.01)
+    fault = Fault(MemoryError("injected"))
+    fault.put_into(monkeypatch, ThreadGate, "_serve")
+
+    async def main() -> None:
+        app, echo = build(tmp_path)
+        await app.startup()
+        fault.count = 10**9
+        with pytest.raises(StorageEndedError, match="Start the app again"):
+            await soon(echo.push(1))
+        with pytest.raises(StorageEndedError):
+            await soon(echo.push(2))
+        await soon(app.shutdown())
+        assert not [thread for thread in threading.enumerate() if thread.name == "jobify-storage"]
+        fault.count = 0
+        async with app:
+            assert await soon(await echo.push(3)) == 3
+
+    run(main())
+    fatal = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert len(fatal) == 1
+    assert "injected" in fatal[0].getMessage()
+
+
+def test_f54_a_running_job_ends_although_the_thread_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storagethread, "_LONGEST_PAUSE", 0.01)
+    fault = Fault(MemoryError("injected"))
+    fault.put_into(monkeypatch, ThreadGate, "_serve")
+    app = Jobify(storage=durable(tmp_path))
+    go = asyncio.Event()
+
+    @app.task(name="waits")
+    async def waits() -> None:
+        await go.wait()
+
+    async def main() -> None:
+        await app.startup()
+        job = await waits.push()
+        await eventually(lambda: job.status == "running")
+        fault.count = 10**9
+        go.set()
+        await soon(job.wait())
+        assert isinstance(job.exception, StorageEndedError)
+        await soon(app.shutdown())
+
+    run(main())
+
+
+def test_f54_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "jobify-storage":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def main() -> None:
+        app, echo = build(tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(Exception, match="RLIMIT_NPROC"):
+                await soon(app.startup())
+        async with app:
+            assert await soon(await echo.push(3)) == 3
+
+    run(main())
