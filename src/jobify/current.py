@@ -37,6 +37,8 @@ import difflib
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Real
 from typing import Any, Final, Protocol
@@ -44,7 +46,7 @@ from typing import Any, Final, Protocol
 from jobify.exceptions import JobTimeoutError, TaskCancelledError, shown
 from jobify.records import MessageKind
 
-__all__ = ("LEVELS", "RUNNING", "TIMED_OUT", "CurrentJob", "Running", "current_job", "is_overdue", "limit")
+__all__ = ("LEVELS", "RUNNING", "TIMED_OUT", "CurrentJob", "Running", "current_job", "is_overdue", "lent_slot", "limit")
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -89,6 +91,14 @@ class Running(Protocol):
 
     def encode(self, value: Any) -> Any:
         """``value`` as a report carries it; PayloadError."""
+        ...
+
+    def lend(self) -> None:
+        """Let other jobs have the slot of this one while it waits for one of them."""
+        ...
+
+    def take_back(self) -> None:
+        """The wait is over. The slot counts as taken again, also if others have filled it."""
         ...
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
@@ -226,6 +236,21 @@ class CurrentJob:
 
 current_job: Final = CurrentJob()
 """The job that the calling code carries out; RuntimeError where there is none."""
+
+
+@contextmanager
+def lent_slot() -> Iterator[None]:
+    """The time in which the calling code waits for another job: if it is a job itself, its slot is free meanwhile. Else
+    jobs that wait for jobs could take all the slots, and what they wait for would never begin."""
+    running = RUNNING.get()
+    if running is None:
+        yield
+        return
+    running.lend()
+    try:
+        yield
+    finally:
+        running.take_back()
 
 
 def limit(timeout: float) -> None:

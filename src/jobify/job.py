@@ -9,6 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from jobify.clock import from_datetime, to_datetime
+from jobify.current import RUNNING
 from jobify.exceptions import (
     ApplicationStateError,
     AppStoppedError,
@@ -186,12 +187,18 @@ class Job(Generic[ReturnT]):
             self._waiters = [waiter]
         else:
             self._waiters.append(waiter)
+        running = RUNNING.get()
+        if running is not None:  # see jobify.current.lent_slot, which costs more
+            running.lend()
         try:
             await waiter
         except BaseException:  # it was cancelled: nobody is to wake it up
             if self._waiters is not None and waiter in self._waiters:
                 self._waiters.remove(waiter)
             raise
+        finally:
+            if running is not None:
+                running.take_back()
 
     def __await__(self) -> Generator[Any, None, ReturnT]:
         if self.status not in ENDED:

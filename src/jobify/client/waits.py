@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from jobify.client.crew import Crew
 from jobify.client.listener import Pace, Waiter
 from jobify.client.reads import Reads
+from jobify.current import lent_slot
 from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.options import check_duration
 from jobify.records import JobRecord, MessageKind, MessageRecord
@@ -62,7 +63,7 @@ class Waits:
             return record
         self.refuse_to_block(f"wait for job {job_id!r}", instead)
         answers: SimpleQueue[Any] = SimpleQueue()
-        with self._crew.listener.watching(Waiter(job_id, pace, answers.put, is_follower=False)):
+        with lent_slot(), self._crew.listener.watching(Waiter(job_id, pace, answers.put, is_follower=False)):
             try:
                 return _row(answers.get(timeout=limit))
             except Empty:
@@ -76,7 +77,7 @@ class Waits:
         if record.status in ENDED:
             return record
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        with self._crew.listener.watching(Waiter(job_id, pace, _Teller(answer), is_follower=False)):
+        with lent_slot(), self._crew.listener.watching(Waiter(job_id, pace, _Teller(answer), is_follower=False)):
             await asyncio.wait([answer], timeout=limit)
         if answer.done():
             return _row(answer.result())
@@ -125,7 +126,8 @@ class Waits:
         self.refuse_to_block(f"follow job {job_id!r}", "async for value in job.astream()")
         answers: SimpleQueue[Any] = SimpleQueue()
         deadline = _Deadline(limit)
-        with self._crew.listener.watching(Waiter(job_id, _pace(POLLS), answers.put, is_follower=True)):
+        waiter = Waiter(job_id, _pace(POLLS), answers.put, is_follower=True)
+        with lent_slot(), self._crew.listener.watching(waiter):
             while not (page.messages or page.is_last):
                 try:
                     _check(answers.get(timeout=deadline.rest()))
@@ -141,7 +143,7 @@ class Waits:
             return page
         answers: asyncio.Queue[Any] = asyncio.Queue()
         waiter = Waiter(job_id, _pace(POLLS), _Filler(answers), is_follower=True)
-        with self._crew.listener.watching(waiter):
+        with lent_slot(), self._crew.listener.watching(waiter):
             try:
                 async with asyncio.timeout(limit_of(timeout)):
                     while not (page.messages or page.is_last):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context
 from enum import Enum
 from typing import Any
@@ -21,7 +22,7 @@ from jobify.misfire import Missed, NextDue
 from jobify.options import RunMode
 from jobify.records import Claim, JobRecord, MessageKind
 from jobify.registry import DECLARED_SUFFIX, Endpoint
-from jobify.runners.base import Call
+from jobify.runners.base import Call, Runner
 from jobify.status import JobStatus
 from jobify.types import UNSET, Microseconds
 
@@ -95,6 +96,12 @@ class Attempt(Struct, eq=False, gc=False):
     """Another job stands behind this id by now; it begins when this attempt is over."""
     is_last: bool = False
     """A schedule was cancelled without interrupting this run."""
+    runner: Runner | None = None
+    """What carries ``call``, if the function takes room there: a thread, a process."""
+    waits: int = 0
+    """How many waits for other jobs are under way in it: while there are any, its slot is lent."""
+    has_slot: bool = True
+    """Its slot was not given back yet."""
     is_noted: bool = False
     """The history tells already how it ended."""
 
@@ -174,7 +181,54 @@ class Attempt(Struct, eq=False, gc=False):
             voice = self.voice or self.backend.reporter.give_voice(self, self.backend.owner, self.fence)
             voice.say(self, kind, data, level)
 
-    def hear(self, message: tuple[MessageKind, Any, str | None]) -> Awaitable[None] | None:
+    def hear(self, message: tuple[MessageKind | None, Any, str | None]) -> Awaitable[None] | None:
         """Pass on what its child process reports; what to await before the next one is taken."""
-        self.report(*message)
+        kind, data, level = message
+        if kind is None:
+            self._lend_slot() if data else self._take_slot_back()
+        else:
+            self.report(kind, data, level)
         return None if self.voice is None else self.voice.room()
+
+    # -- its slot ------------------------------------------------------------------------------------------------------
+
+    def lend(self) -> None:
+        """See :class:`~jobify.current.Running`."""
+        self._call_on_loop(self._lend_slot)
+
+    def take_back(self) -> None:
+        """See :class:`~jobify.current.Running`."""
+        self._call_on_loop(self._take_slot_back)
+
+    def _call_on_loop(self, step: Callable[[], None]) -> None:
+        task, call = self.task, self.call
+        loop = task.get_loop() if task is not None else None if call is None else call.loop
+        if loop is None:
+            return  # over, and nothing of it runs any more that holds a slot
+        if asyncio._get_running_loop() is loop:
+            step()
+        else:
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(step)
+
+    def _lend_slot(self) -> None:
+        self.waits += 1
+        if self.waits == 1 and self.has_slot:
+            if self.runner is not None:
+                self.runner.extend(1)
+            self.lane.release()
+
+    def _take_slot_back(self) -> None:
+        self.waits -= 1
+        if self.waits == 0 and self.has_slot:
+            self.lane.take_back()
+            if self.runner is not None:
+                self.runner.extend(-1)
+
+    def free_slot(self) -> None:
+        """The slot is for others from now on; it is free already if it is lent."""
+        self.has_slot = False
+        if self.waits == 0:
+            self.lane.release()
+        elif self.runner is not None:
+            self.runner.extend(-1)

@@ -132,7 +132,7 @@ class Completer:
             self._roster.overruns[task] = attempt if is_tried_again else None
             task.add_done_callback(self._roster.overruns.pop)
         else:
-            attempt.lane.release()
+            attempt.free_slot()
             self._settle_surely(attempt, outcome, now)
 
     async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
@@ -147,7 +147,7 @@ class Completer:
         elif attempt.endpoint.run_mode is RunMode.THREAD and isinstance(outcome, RetryAt | TimedOut):
             await self._mark(attempt, outcome)
         await call.ended()
-        attempt.lane.release()
+        attempt.free_slot()
         if is_tried_again:
             outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
             self._settle_surely(attempt, outcome, self._clock.now())
@@ -165,7 +165,7 @@ class Completer:
     def skip(self, attempt: Attempt, run: Run, decision: Plan) -> None:
         """A claimed schedule does not run: its misfire policy passes the due time over."""
         self._note()
-        attempt.lane.release()
+        attempt.free_slot()
         settlement = skip_settlement(attempt, run, decision, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
 
@@ -175,7 +175,7 @@ class Completer:
             self._parked.add(reason)
             log.warning("Schedule %s is parked: %s", attempt.id, reason)
         self._note()
-        attempt.lane.release()
+        attempt.free_slot()
         settlement = park_settlement(attempt, claim, reason, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
 

@@ -214,9 +214,10 @@ class Executor:
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
         if attempt.lane.is_on_trial:
             call.on_begin = partial(self._on_begin, attempt.lane)
+        attempt.runner = runner = self._runners[endpoint.run_mode]
         if endpoint.run_mode is RunMode.PROCESS:
             return self._run_apart(attempt, call)
-        return self._runners[endpoint.run_mode].run(call)
+        return runner.run(call)
 
     def _on_refused(self, attempt: Attempt, refusal: str) -> None:
         """The system has refused what the attempt needs: jobs of its kind wait for a while."""

@@ -86,6 +86,10 @@ class LaneSlots:
         if self._waiting:
             self._wake()
 
+    def take_back(self) -> None:
+        """Take a slot that was lent, whether or not one is free."""
+        self.free -= 1
+
     def when_free(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` once, when the next slot of this lane is released."""
         self._waiting[wake] = None

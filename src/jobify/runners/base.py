@@ -92,6 +92,11 @@ class Call:
         return f"<Call {getattr(self.func, '__qualname__', self.func)}>"
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which it has begun."""
+        return None if self._over is None else self._over.get_loop()
+
+    @property
     def is_running(self) -> bool:
         return self._over is not None and not self._over.done()
 
@@ -131,6 +136,11 @@ class Runner(Protocol):
     def unfinished(self) -> Mapping[Call, Future[Any]]:
         """The calls that it could not stop, each with what is done when nothing of its function runs any more, whatever
         becomes of the event loop. To be asked after ``stop``."""
+        ...
+
+    def extend(self, count: int) -> None:
+        """Carry ``count`` more calls at once (or fewer, if it is negative): so many of those at work wait for others to
+        be made."""
         ...
 
     async def run(self, call: Call) -> Any:

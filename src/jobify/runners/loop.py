@@ -28,6 +28,9 @@ class LoopRunner:
     def unfinished(self) -> Mapping[Call, Future[Any]]:
         return {}
 
+    def extend(self, count: int) -> None:
+        """Coroutines need no room."""
+
     async def run(self, call: Call) -> Any:
         value = call.func(*call.args, **call.kwargs)
         return await value if inspect.isawaitable(value) else value

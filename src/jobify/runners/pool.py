@@ -86,11 +86,16 @@ class ChildPool:
             with suppress(ValueError):
                 self._waiters.remove(entry)
 
+    def extend(self, count: int) -> None:
+        """Have ``count`` more children at most, or fewer. Of those too many, each ends when its call is over."""
+        self._size += count
+        self._grow()
+
     def release(self, child: ChildProcess) -> None:
         """Take back an idle child. One that was killed is no use, and is replaced when its death is known."""
         if child.dead.done():
             return
-        if not self._is_open:
+        if not self._is_open or len(self._children) > self._size:
             child.leave()
         elif child.is_spent:
             self._retire(child)

@@ -58,6 +58,10 @@ class ProcessRunner:
     def unfinished(self) -> Mapping[Call, Future[Any]]:
         return {}
 
+    def extend(self, count: int) -> None:
+        if self._pool is not None:
+            self._pool.extend(count)
+
     async def run(self, call: Call) -> Any:
         address, request = _request(call)
         if self._pool is None:
@@ -99,6 +103,9 @@ class ExecutorProcessRunner:
 
     def unfinished(self) -> Mapping[Call, Future[Any]]:
         return dict(self._calls)
+
+    def extend(self, count: int) -> None:
+        """The executor is not ours to change, and its processes do not tell that they wait."""
 
     async def run(self, call: Call) -> Any:
         _, request = _request(call)

@@ -64,6 +64,20 @@ class RemoteJob:
             if not self._is_over:
                 self._send((kind, data, level))
 
+    def lend(self) -> None:
+        """Tell the parent that this process waits for another job."""
+        self._tell_wait(True)
+
+    def take_back(self) -> None:
+        """Tell the parent that the wait is over."""
+        self._tell_wait(False)
+
+    def _tell_wait(self, is_waiting: bool) -> None:
+        if self._send is not None:
+            with self._sending:
+                if not self._is_over:
+                    self._send((None, is_waiting, None))
+
     def end(self) -> None:
         """The call is over: nothing more is sent."""
         with self._sending:

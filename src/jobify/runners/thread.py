@@ -59,6 +59,12 @@ class ThreadRunner:
     def unfinished(self) -> Mapping[Call, Future[Any]]:
         return dict(self._calls)
 
+    def extend(self, count: int) -> None:
+        # The pool has no public way to grow. A thread that it no longer needs stays, and rests.
+        executor = self._executor or self._given
+        if executor is not None:
+            executor._max_workers += count
+
     async def run(self, call: Call) -> Any:
         future = self._submit(call)
         self._calls[call] = future
