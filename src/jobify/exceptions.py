@@ -31,7 +31,9 @@
     │   ├── PayloadError(ValueError)                 arguments or a result that cannot be encoded or decoded
     │   ├── ResultNotStoredError                     the job succeeded, its value was not kept
     │   └── StorageError                             the database
-    │       ├── StorageUnavailableError              locked, full, gone: the same call may work later
+    │       ├── StorageUnavailableError              locked, full, out of reach: the same call may work later
+    │       │   └── StorageReplacedError             ... not in this process: the file was deleted or replaced
+    │       ├── StorageCorruptError                  the file is damaged
     │       └── StorageVersionError                  the file was written by a newer release
     └── DuplicateJobError(RuntimeError)              the job id is in use
 
@@ -40,11 +42,7 @@ Data is in attributes; the last sentence of a message says what to do.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from typing import Any
-
-from jobify.guard import text_of
+from jobify.errortools import by_content, did_you_mean, shown
 
 __all__ = (
     "AppStoppedError",
@@ -70,7 +68,9 @@ __all__ = (
     "RemoteError",
     "ResultNotStoredError",
     "RouteAlreadyRegisteredError",
+    "StorageCorruptError",
     "StorageError",
+    "StorageReplacedError",
     "StorageUnavailableError",
     "StorageVersionError",
     "TaskCancelledError",
@@ -83,22 +83,10 @@ __all__ = (
 )
 
 
-def _restore(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
-    error = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
-
-
-def _reduce(self: Exception) -> tuple[Any, ...]:
-    """Pickle by content: an exception is otherwise made anew from its message, which is not what ours are made of."""
-    return _restore, (type(self), self.args, self.__dict__)
-
-
 class BaseJobifyError(Exception):
     """The root of the tree: ``except BaseJobifyError`` catches whatever Jobify raises about a job or an app."""
 
-    __reduce__ = _reduce
+    __reduce__ = by_content
 
 
 class ApplicationStateError(BaseJobifyError, RuntimeError):
@@ -148,7 +136,7 @@ class RouteAlreadyRegisteredError(BaseJobifyError):
 class DuplicateJobError(RuntimeError):
     """A job with this ``job_id`` is scheduled or running. Ids are unique in a database, not only in a process."""
 
-    __reduce__ = _reduce
+    __reduce__ = by_content
 
     def __init__(self, job_id: str, foreign_task: str | None = None, *, can_replace: bool = True) -> None:
         self.job_id = job_id
@@ -367,24 +355,34 @@ class StorageUnavailableError(StorageError):
     """Locked for too long, full, or out of reach: nothing was changed, and the same call may work later."""
 
 
+class StorageReplacedError(StorageUnavailableError):
+    """The database at ``path`` was deleted, moved, replaced or truncated while this process used it.
+
+    ``difference`` says what was found. Nothing is read or written any more, so that what is at the path now is not
+    harmed, until the storage is closed and opened again, which a restart of the app does.
+    """
+
+    def __init__(self, path: str, difference: str) -> None:
+        self.path = path
+        self.difference = difference
+        super().__init__(
+            f"The database {path!r} was deleted or replaced while this process used it: it {difference}. Nothing more "
+            "is read from it or written to it. Start the process again when the right file is there."
+        )
+
+
+class StorageCorruptError(StorageError):
+    """The database at ``path`` (None: not known here) is damaged, or is none; ``damage`` says what is wrong."""
+
+    def __init__(self, path: str | None, damage: str) -> None:
+        self.path = path
+        self.damage = damage
+        name = "" if path is None else f" {path!r}"
+        super().__init__(
+            f"The database{name} is damaged, or is no database: {damage}. Stop the processes that use it and look at "
+            "it with `jobify db check`; then restore a backup, or save what can be read with `sqlite3 FILE .recover`."
+        )
+
+
 class StorageVersionError(StorageError):
     """The database was written by a newer release of Jobify, or by something else. It was not touched."""
-
-
-def shown(value: object, limit: int = 10_000) -> str:
-    """``value`` as a text that any log and any database can hold: not too long, and without what is no character.
-
-    An exception may be of any size, may have no text at all because its ``__str__`` fails, and may carry half
-    characters (a file name that is not UTF-8); none of that may keep the job that raised it from ending.
-    """
-    made = text_of(value)
-    text = "<its text cannot be shown>" if made is None else made
-    text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The last sentence of an error about a word that is not ``known``."""
-    words = list(known)
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(words)}."

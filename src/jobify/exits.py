@@ -18,3 +18,7 @@ class ExitCode(IntEnum):
     """An option or an argument that cannot be, an app that cannot be found."""
     NOT_FOUND = 3
     """There is no such job, schedule or queue."""
+    NOT_STORED = 4
+    """A worker: it has stopped, and the database did not take the outcomes of some jobs. They run again."""
+    REPLACED = 5
+    """A worker: the database was deleted or replaced while it was used, or is not there after a restart."""

@@ -36,6 +36,17 @@ class Life:
         self._exits = Exits()
         self._turns = Turns()
         self._signals = SignalCatcher()
+        self._unsaved = 0
+
+    @property
+    def unsaved(self) -> int:
+        """How many attempts of this life, or of the last one, have ended of which the storage knows nothing."""
+        return self._unsaved if self.engine is None else self.engine.unsaved()
+
+    async def until_lost(self) -> None:
+        """Return when the storage of the app that runs is not the one that was opened any more."""
+        if self.engine is not None:
+            await asyncio.shield(self.engine.lost)
 
     def require(self, operation: str) -> Engine:
         """The engine; ApplicationStateError if there is none, or it takes no more orders."""
@@ -108,6 +119,7 @@ class Life:
         try:
             await engine.drain(grace)
         finally:
+            self._unsaved = engine.unsaved()
             self._config.app_started = False
 
     def _forget_closed_loop(self) -> None:

@@ -6,7 +6,9 @@ what to do and that it is not alone. If this process dies, however it dies, the 
 
 The first worker is started alone. If it ends before it is at work, all would: its error is there once, and the
 supervisor ends with the same exit code. Later, a worker that died is started again: at once, and after longer pauses if
-it dies again and again.
+it dies again and again. It must find the database that the first one has used: a file that was deleted is not made
+again, because an operator may be about to restore it. Until it is there, starts are tried with pauses of at most five
+seconds.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ __all__ = ("Supervisor",)
 log = logging.getLogger("jobify.supervisor")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_LONGEST_WITHOUT_DATABASE: Final = 5.0
 _STEADY: Final = 60.0
 """Seconds at work after which a death is the first one again."""
 _KILL_AFTER: Final = 20.0
@@ -51,14 +54,14 @@ class _Place:
         self.start_at = 0.0
         self._deaths = 0
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start a worker here, with its end of a line of its own."""
         self.line, theirs = socket.socketpair()
         self.line.setblocking(False)
         self.ready_at = None
         with theirs:
             self.process = subprocess.Popen(
-                [*self._command, "--leash", str(theirs.fileno())],
+                [*self._command, *options, "--leash", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # so that a Ctrl-C is the supervisor's alone
@@ -85,11 +88,13 @@ class _Place:
     def clear(self, now: float) -> float:
         """After a death: make room; the seconds until the next start."""
         assert self.line is not None
+        assert self.process is not None
+        longest = _LONGEST_WITHOUT_DATABASE if self.process.returncode == ExitCode.REPLACED else _LONGEST_PAUSE
         self.line.close()
         self.line = self.process = None
         is_steady = self.ready_at is not None and now - self.ready_at >= _STEADY
         self._deaths = 1 if is_steady else self._deaths + 1
-        pause = min(_FIRST_PAUSE * 2 ** (self._deaths - 2), _LONGEST_PAUSE) if self._deaths > 1 else 0.0
+        pause = min(_FIRST_PAUSE * 2 ** (self._deaths - 2), longest) if self._deaths > 1 else 0.0
         self.start_at = now + pause
         return pause
 
@@ -132,7 +137,7 @@ class Supervisor:
             if place.has_ended():
                 self._on_end(place, now)
             if self._has_worked and not self._is_told and place.process is None and now >= place.start_at:
-                place.start()
+                place.start("--existing")  # the first one has opened the database: it is not made again
         if now >= self._kill_at:
             log.error("Workers that were told to stop are still there; they are killed.")
             self._each(_Place.kill)

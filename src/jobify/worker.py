@@ -92,6 +92,7 @@ class Worker:
         self._is_told = asyncio.Event()
         self._is_told_again = asyncio.Event()
         self._signal = 0
+        self._is_lost = False
 
     async def run(self) -> int:
         """Work until told to stop; the exit code. Raises what keeps the app from starting, when nothing was claimed.
@@ -105,10 +106,8 @@ class Worker:
             log.info("At work as process %d.", os.getpid())
             if self._leash is not None:
                 self._leash.say_ready(self._grace)
-            await self._is_told.wait()
-            code = await self._stop()
-            log.info("Stopped.")
-            return code
+            await self._until_told()
+            return await self._stop()
         finally:
             forget()
 
@@ -166,7 +165,19 @@ class Worker:
             log.error("The supervisor is gone.")
 
     def _exit_code(self) -> int:
+        if self._is_lost:
+            return ExitCode.REPLACED
+        if self._app._life.unsaved:
+            return ExitCode.NOT_STORED
         return 128 + self._signal if self._signal else ExitCode.DONE
+
+    async def _until_told(self) -> None:
+        """Return when this worker is told to stop, or its database is not the one that was opened any more."""
+        ends = [spawn(self._is_told.wait()), spawn(self._app._life.until_lost())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        self._is_lost = ends[1].done()
+        for end in ends:
+            end.cancel()
 
     # -- starting and stopping -----------------------------------------------------------------------------------------
 
@@ -183,22 +194,35 @@ class Worker:
         return True
 
     async def _stop(self) -> int:
-        if not self._is_told_again.is_set():
-            log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", self._grace)
-        stopping = spawn(self._app.shutdown(grace=self._grace))
-        await self._until_told_again(stopping, within=self._grace + _LAST_WORDS)
+        grace = 0.0 if self._is_lost else self._grace  # no outcome can be stored: whoever has the right file runs them
+        if self._is_lost:
+            log.warning("The worker stops at once, because its database was deleted or replaced.")
+        elif not self._is_told_again.is_set():
+            log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", grace)
+        stopping = spawn(self._app.shutdown(grace=grace))
+        await self._until_told_again(stopping, within=grace + _LAST_WORDS)
         if self._is_told_again.is_set():
             log.warning("Stopping at once: what runs is interrupted, and given back.")
         if not stopping.done():
             stopping.cancel()  # no more grace
             await asyncio.wait([stopping], timeout=_HURRY)
         if not stopping.done():
+            life = self._app._life
+            is_running_jobs = life.engine is not None and life.engine.is_running_jobs()
             stopping.cancel()  # nor waiting: what is still in threads is given back
             await asyncio.wait([stopping], timeout=_LAST_WORDS)
-            log.warning("The process ends under the threads that are still at work; their jobs run again.")
+            if life.unsaved:
+                log.error("The process ends. %s", _unsaved(life.unsaved))
+            if is_running_jobs or not life.unsaved:
+                log.warning("The process ends under the threads that are still at work; their jobs run again.")
             _end_now(self._exit_code())
         self._report(stopping)
-        return self._exit_code()
+        code = self._exit_code()
+        if code == ExitCode.NOT_STORED:
+            log.error("Stopped. %s", _unsaved(self._app._life.unsaved))
+        else:
+            log.info("Stopped.")
+        return code
 
     def _report(self, stopped: asyncio.Future[None]) -> None:
         """An error of a lifespan or a plugin, after everything was stopped all the same."""
@@ -210,6 +234,10 @@ class Worker:
         again: asyncio.Future[Any] = spawn(self._is_told_again.wait())
         await asyncio.wait([doing, again], timeout=within, return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
+
+
+def _unsaved(count: int) -> str:
+    return f"The database has not taken the outcomes of {count} jobs; they run again."
 
 
 def _end_now(code: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""``jobify db …``: migrate, check, vacuum."""
+"""``jobify db …``: migrate, check, back up, vacuum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ("database",)
 
-database = new_group("Migrate, check and vacuum the database.")
+database = new_group("Migrate, check, back up and vacuum the database.")
 
 
 @database.command("migrate")
@@ -80,6 +80,27 @@ def _print_health(health: Health) -> None:
     )
     for problem in health.problems:
         print(problem)
+
+
+@database.command("backup")
+def backup(
+    destination: Annotated[str, typer.Argument(metavar="DST", help="The file of the copy.", show_default=False)],
+    app: App = None,
+    force: Annotated[bool, typer.Option("--force", help="Although DST exists: it is replaced at once.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy the database while it is used: all that is committed by now, into one file, checked and flushed to the disk.
+
+    The copy is there as a whole or not at all. To restore it, stop the processes, delete FILE-wal and FILE-shm, and put
+    the copy in the place of FILE.
+    """
+    from jobify.cli.output import print_document
+
+    made = _sqlite(app).backup(destination, overwrite=force)
+    if as_json:
+        print_document(made._asdict())
+    else:
+        print(f"{made.path}\t{made.jobs} jobs\t{_megabytes(made.size)}")
 
 
 @database.command("vacuum")

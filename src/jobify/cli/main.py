@@ -29,8 +29,9 @@ _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 cli = new_group(
     "Workers for a Jobify app, and a look at its jobs.\n\n"
-    "Exit codes: 0 done, 1 it could not be done, 2 wrong usage, 3 no such job, schedule or queue; a worker that is "
-    "told to stop twice: 128 and the signal's number."
+    "Exit codes: 0 done, 1 it could not be done, 2 wrong usage, 3 no such job, schedule or queue; of a worker, "
+    "also: 4 the database did not take all outcomes, 5 the database was deleted or replaced; told to stop twice: 128 "
+    "and the signal's number."
 )
 cli.command("worker")(worker)
 cli.add_typer(jobs, name="jobs")

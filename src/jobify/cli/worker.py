@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobify.cli.errors import fail
+from jobify.cli.errors import CommandError, fail
 from jobify.cli.locate import load_app
+from jobify.exits import ExitCode
 from jobify.leash import Leash
+
+if TYPE_CHECKING:
+    from jobify.app import Jobify
 
 __all__ = ("Orders", "log_to_stderr", "main")
 
@@ -34,6 +39,8 @@ class Orders(NamedTuple):
     log_level: str
     leash: int | None = None
     """The descriptor of the line to a supervisor, who adds it."""
+    existing: bool = False
+    """The database must be there already. A supervisor adds it to a restart."""
 
     def command(self) -> list[str]:
         """The program, with this very interpreter, under its flags."""
@@ -67,6 +74,7 @@ def _parsed(arguments: Sequence[str] | None) -> Orders:
     parser.add_argument("--grace", type=float)
     parser.add_argument("--log-level", required=True)
     parser.add_argument("--leash", type=int)
+    parser.add_argument("--existing", action="store_true")
     return Orders(**vars(parser.parse_args(arguments)))
 
 
@@ -82,11 +90,22 @@ def _work(orders: Orders, leash: Leash | None) -> int:
     from jobify.worker import Worker, prepare
 
     prepare(app, queues=orders.queues, concurrency=orders.concurrency)
+    if orders.existing:
+        _require_database(app)
 
     async def run() -> int:
         return await Worker(app, grace=orders.grace, leash=leash).run()
 
     return asyncio.run(run())
+
+
+def _require_database(app: Jobify) -> None:
+    path = getattr(app.configs.storage, "database", None)
+    if isinstance(path, str) and not (os.path.exists(path) and os.path.getsize(path)):
+        raise CommandError(
+            f"The database {path!r} is not there any more, and is not made anew. Restore it, or stop the supervisor.",
+            ExitCode.REPLACED,
+        )
 
 
 def log_to_stderr(level: str) -> None:

@@ -18,7 +18,7 @@ from jobify.engine.readthread import ReadThread
 from jobify.engine.reporter import Reporter
 from jobify.engine.storagethread import StorageEndedError
 from jobify.engine.threadgate import ThreadGate
-from jobify.exceptions import PayloadError
+from jobify.exceptions import PayloadError, StorageReplacedError
 from jobify.records import OwnerProfile
 from jobify.registry import Endpoint
 from jobify.serializers.base import Serializer
@@ -86,7 +86,7 @@ class Backend:
         """
         try:
             await self.gate.tend(partial(self._leave, unfinished))
-        except StorageEndedError:
+        except (StorageEndedError, StorageReplacedError):
             pass  # it was said why; its jobs are those of a process that is gone
         finally:
             try:

@@ -1,7 +1,10 @@
-"""Outcomes → storage → handles. Grouped with whatever else is written, retried while the storage is away, never lost.
+"""Outcomes → storage → handles. Grouped with whatever else is written, and retried while the storage is unavailable.
 
 An attempt that has ended is noted here by a plain call: there is no await at which a cancel could make it forget. Its
 handle is told when the outcome is stored, so that whoever has seen a result will still find it after a power cut.
+
+Two things end the retries: a database that was replaced, and a shutdown that has waited for half a minute. Such an
+outcome counts as lost: its handle gets the error, and the job runs again.
 """
 
 from __future__ import annotations
@@ -22,7 +25,14 @@ from jobify.engine.roster import Roster
 from jobify.engine.storagethread import StorageEndedError
 from jobify.engine.teller import Teller
 from jobify.engine.verdict import attempt_record, outcome_of, park_settlement, settlement_of, skip_settlement
-from jobify.exceptions import BaseJobifyError, PayloadError, ResultNotStoredError, StorageUnavailableError, shown
+from jobify.exceptions import (
+    BaseJobifyError,
+    PayloadError,
+    ResultNotStoredError,
+    StorageReplacedError,
+    StorageUnavailableError,
+    shown,
+)
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
@@ -52,6 +62,8 @@ log = logging.getLogger("jobify.engine")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _LOOK_AGAIN = 1.0
 _CASCADED = Settled.CASCADED
+_NAMED = 5
+"""Lost outcomes that the log names."""
 _PATIENCE = 30.0
 """Seconds that a shutdown gives a storage that does not answer."""
 
@@ -75,8 +87,15 @@ class Completer:
         self._parked: set[str] = set()
         self._has_given_up = False
         self._is_closed = False
+        self._lost: list[str] = []
+        self._last_error: Exception | None = None
         self._is_idle = asyncio.Event()
         self._is_idle.set()
+
+    @property
+    def unsaved(self) -> int:
+        """How many outcomes the storage has not taken: those that are lost, and those that it refused so far."""
+        return len(self._lost) + len(self._stuck)
 
     async def idle(self) -> None:
         """Return when every outcome noted so far is stored."""
@@ -85,7 +104,7 @@ class Completer:
     async def drain(self) -> None:
         """:meth:`idle`, for a shutdown: what the storage does not take within half a minute is given up.
 
-        Those jobs stay running in the storage. Whoever opens it next takes them for lost with this process.
+        Those jobs are running in the storage, and run again when this process is gone.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + _PATIENCE
@@ -103,14 +122,28 @@ class Completer:
     def _give_up(self) -> None:
         self._has_given_up = True
         for attempt, error in list(self._stuck.values()):
-            log.error("The outcome of job %s could not be stored and is lost: %s", attempt.id, error)
             self._lose(attempt, error)
         self._stuck.clear()
 
     def _lose(self, attempt: Attempt, error: Exception) -> None:
+        """Nobody is told of a success that no storage holds."""
+        log.debug("The outcome of job %s is lost.", attempt.id)
+        self._lost.append(attempt.id)
+        self._last_error = error
         if attempt.job is not None:
             attempt.job.end(JobStatus.CANCELLED, error)
         self._forget(attempt)
+
+    def report_lost(self) -> None:
+        """Log what was lost, in one line. To be called when nothing is open any more."""
+        if self._lost:
+            some = ", ".join(self._lost[:_NAMED]) + (", ..." if len(self._lost) > _NAMED else "")
+            log.error(
+                "The outcomes of %d jobs could not be stored, and are lost (%s); the jobs run again. Last error: %s",
+                len(self._lost),
+                some,
+                self._last_error,
+            )
 
     def decide(self, attempt: Attempt, value: Any, error: BaseException | None, now: Microseconds) -> Outcome:
         """How an attempt that comes to this end has ended. Never raises, or nobody would settle it."""
@@ -233,8 +266,10 @@ class Completer:
     def _answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception
     ) -> None:
-        if isinstance(answer, StorageEndedError):
-            log.error("The outcome of job %s could not be stored and is lost: %s", attempt.id, answer)
+        if isinstance(answer, StorageReplacedError):
+            self._lose(attempt, answer)
+            self._exchange.lose(answer)
+        elif isinstance(answer, StorageEndedError):
             self._lose(attempt, answer)
         elif isinstance(answer, Exception):
             if self._has_given_up:

@@ -38,6 +38,7 @@ from jobify.engine.heartbeat import Heartbeat
 from jobify.engine.intake import Intake
 from jobify.engine.janitor import Janitor
 from jobify.engine.lanes import Lanes
+from jobify.engine.loss import end_handles
 from jobify.engine.obedience import Obedience
 from jobify.engine.overview import Overview
 from jobify.engine.parting import give_back, still_running
@@ -55,6 +56,7 @@ from jobify.exceptions import (
     ProcessDiedError,
     ProcessStartError,
     StorageError,
+    StorageReplacedError,
     StorageUnavailableError,
     shown,
 )
@@ -119,6 +121,8 @@ class Engine:
         self._admission = Admission(
             registry, handles, rules, completer, is_unwanted=desk.is_unwanted, executor=executor, clock=clock
         )
+        self.lost = exchange.lost
+        self.lost.add_done_callback(partial(end_handles, handles, roster, self._is_stored))
         self.overview = Overview(registry, self._opened, roster, handles)
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -175,6 +179,7 @@ class Engine:
                 backend, endpoints, rules=self._rules, handles=self._handles, config=self._config, clock=self._clock
             )
         for service in self._services:
+            service.on_lost = self._exchange.lose
             await service.start()
 
     def _services_of(self, backend: Backend) -> list[Service]:
@@ -233,6 +238,7 @@ class Engine:
         await self._intake.close()
         await self._executor.idle()  # what was asked for just before the end is given back, unbegun
         await self._completer.drain()
+        self._completer.report_lost()
         for job in self._handles:
             if not job.is_done():
                 job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=self._is_stored(job.id)))
@@ -304,6 +310,14 @@ class Engine:
         for backend in self._opened:
             backend.abandon(self._unstoppable().values())
 
+    def unsaved(self) -> int:
+        """How many attempts have ended here of which the storage knows nothing."""
+        return self._completer.unsaved
+
+    def is_running_jobs(self) -> bool:
+        """Whether the function of any job is still at work here."""
+        return bool(self._roster.running or self._roster.overruns)
+
     # -- what users ask ------------------------------------------------------------------------------------------------
 
     def is_job(self, task: asyncio.Task[Any] | None) -> bool:
@@ -323,6 +337,8 @@ class Engine:
             try:
                 if not await self.overview.ask_for_active():
                     return
+            except StorageReplacedError:
+                raise
             except StorageUnavailableError as error:
                 log.warning("Waiting for all jobs goes on, although the storage does not answer: %s", error)
             with suppress(TimeoutError):

@@ -10,6 +10,7 @@ from jobify.engine.backend import Backend
 from jobify.engine.dispatcher import Dispatcher
 from jobify.engine.obedience import Obedience
 from jobify.engine.watcher import Watcher
+from jobify.exceptions import StorageReplacedError
 from jobify.job import Job
 from jobify.records import Settlement
 from jobify.types import Microseconds
@@ -26,6 +27,8 @@ class Exchange:
         self.obediences: list[Obedience] = []
         self.activity = asyncio.Event()
         """Set when there may be fewer unfinished jobs than before."""
+        self.lost: asyncio.Future[StorageReplacedError] = asyncio.get_running_loop().create_future()
+        """Done when the durable storage is not the one that was opened any more."""
 
     def expect(self, backend: Backend, due_at: Microseconds) -> None:
         """A job that is due at this time was stored."""
@@ -40,6 +43,12 @@ class Exchange:
         elif settlement.finished_at is None:
             self.expect(attempt.backend, settlement.due_at)
         self.activity.set()
+
+    def lose(self, error: StorageReplacedError) -> None:
+        """The durable storage was replaced: nothing of it is to be expected any more."""
+        if not self.lost.done():
+            self.lost.set_result(error)
+            self.activity.set()
 
     def watch(self, job: Job[Any]) -> None:
         """A caller waits for a job that does not run here."""

@@ -30,7 +30,12 @@ from typing import Any, Final, Protocol
 from jobify.clock import Clock
 from jobify.current import LEVELS, Running
 from jobify.engine.gate import Gate
-from jobify.exceptions import ApplicationStateError, StorageUnavailableError, TaskCancelledError
+from jobify.exceptions import (
+    ApplicationStateError,
+    StorageReplacedError,
+    StorageUnavailableError,
+    TaskCancelledError,
+)
 from jobify.records import MessageKind, Report
 
 __all__ = ("Reporter", "Voice")
@@ -220,6 +225,10 @@ class Voice:
     def _hear(self, group: list[Report], answer: Sequence[bool] | Exception) -> None:
         """The storage has answered."""
         if self._is_closed:
+            return
+        if isinstance(answer, StorageReplacedError):
+            self._forget()  # nothing can be stored any more, the outcome included
+            self._loop.call_soon(self._speak)
             return
         if isinstance(answer, StorageUnavailableError):
             self._put_back(group)

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+from jobify.exceptions import StorageReplacedError
 from jobify.spawn import spawn
 
 __all__ = ("Periodic", "Service", "until_next")
@@ -22,13 +24,15 @@ class Service(ABC):
     """A background task with one duty.
 
     ``start`` and ``stop`` may each be called twice. A service that fails is restarted after a pause that grows while it
-    goes on failing: no error of a database or a peer ends it silently.
+    goes on failing: no error of a database or a peer ends it silently. A database that was replaced does end it.
     """
 
     _LONGEST_PAUSE = 5.0
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
+        self.on_lost: Callable[[StorageReplacedError], object] | None = None
+        """Called when the storage is not the one that was opened any more, which ends the service."""
 
     @property
     def was_cancelled(self) -> bool:
@@ -58,6 +62,10 @@ class Service(ABC):
             started = clock()
             try:
                 await self.run()
+                return
+            except StorageReplacedError as error:
+                if self.on_lost is not None:
+                    self.on_lost(error)
                 return
             except Exception as error:  # whatever it is, the duty must go on
                 if clock() - started > 2 * self._LONGEST_PAUSE:  # it worked meanwhile: this is another failure

@@ -23,6 +23,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from jobify.exceptions import ApplicationStateError
+from jobify.folder import resolving_in
 from jobify.forking import arm, call
 from jobify.runners import wire
 from jobify.runners.address import Address, find
@@ -147,6 +148,8 @@ class Child:
 _current: Child | None = None
 _max_memory: int | None = None
 """Bytes above which this child tells its parent that it is to be replaced."""
+_folder: str | None = None
+"""Where the parent has resolved its relative paths."""
 
 
 def prepare(payload: bytes) -> bytes:
@@ -155,9 +158,9 @@ def prepare(payload: bytes) -> bytes:
     The module of the first call is imported as well, so that this time does not count against a timeout. If that fails,
     the call itself will meet the same error and tell it.
     """
-    global _max_memory
+    global _max_memory, _folder
     data: Mapping[str, Any] = pickle.loads(payload)
-    _max_memory = data.get("max_memory")
+    _max_memory, _folder = data.get("max_memory"), data.get("folder")
     try:
         with importing():
             spawn.prepare(dict(data["spawn"]))
@@ -178,7 +181,8 @@ def importing() -> Iterator[None]:
     current: Any = mp_process.current_process()
     current._inheriting = True
     try:
-        yield
+        with resolving_in(_folder):
+            yield
     finally:
         del current._inheriting
 

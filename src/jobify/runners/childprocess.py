@@ -22,6 +22,7 @@ from multiprocessing import spawn
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
+from jobify.folder import first_folder
 from jobify.runners import wire
 from jobify.runners.address import main_script
 from jobify.runners.line import Line
@@ -81,7 +82,12 @@ class ChildProcess:
         """Return when the child can run calls, with ``module`` imported. ProcessStartError if it cannot."""
         self._line = await Line.open(self._socket)
         try:
-            data = {"spawn": _preparation(self.name), "module": module, "max_memory": self._renewal.max_memory}
+            data = {
+                "spawn": _preparation(self.name),
+                "module": module,
+                "folder": first_folder(),
+                "max_memory": self._renewal.max_memory,
+            }
             reply = await self.perform(pickle.dumps(data))
             if reply[:1] == wire.BROKEN:
                 wire.outcome(reply)

@@ -28,41 +28,27 @@ may not open this file at all.
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
-from jobify.storage.sqlite.failures import explain, is_busy, raise_claim_lost
-from jobify.storage.sqlite.log import Log
+from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, ask, checkpoint, close, connect
+from jobify.storage.sqlite.failures import insist
+from jobify.storage.sqlite.file_identity import FileIdentity
 
 __all__ = ("Database",)
 
 T = TypeVar("T")
-
-_CACHED_STATEMENTS = 256
-_LONG_LOG: Final = 4_120_000
-"""Bytes of a log that is worth a checkpoint: as many as a thousand pages of SQLite's usual size, with their heads."""
-_SETTINGS = (
-    "PRAGMA cache_size = -8000",  # kB
-    "PRAGMA temp_store = MEMORY",
-    f"PRAGMA journal_size_limit = {_LONG_LOG}",  # a log that begins anew is cut to this: one that is longer is in use
-    "PRAGMA wal_autocheckpoint = 0",
-    "PRAGMA trusted_schema = OFF",
-)
 
 _MAX_SPOTS: Final = 512
 """Writes on the spot in a row: then one that may take its time looks after the log."""
 _UNKNOWN: Final = -1
 _NOT_NOW: Final = "The database cannot be written without waiting just now. Write it in a thread that may wait."
 
-_SHORTEST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.02
 
 _taken_along: dict[str, list[sqlite3.Connection | None]] = {}
 """In a child: connections of its parent, by path. They are not even closed."""
@@ -71,7 +57,7 @@ _taken_along: dict[str, list[sqlite3.Connection | None]] = {}
 class Database:
     """The two connections to the file at ``path``; ``timeout`` seconds are waited for a locked one."""
 
-    def __init__(self, path: str, *, timeout: float, synchronous: str) -> None:
+    def __init__(self, path: str, *, timeout: float, synchronous: str, given: str | None = None) -> None:
         self.path = path
         self.is_open = False
         self._timeout = timeout
@@ -84,7 +70,7 @@ class Database:
         self._spots_left = 0
         self._spot_version = _UNKNOWN
         self._changes = 0
-        self._log = Log(path)
+        self._identity = FileIdentity(path, given or path)
         self._lock_anew()
 
     def _lock_anew(self) -> None:
@@ -104,9 +90,18 @@ class Database:
         self.is_open = True
         try:
             prepare(self)
+            self._insist(self._identify)
         except BaseException:
             self.close()
             raise
+
+    def _identify(self) -> None:
+        """From now on, this database is the file that is open."""
+        with self._writing:
+            self._write(FIRST_READ, ())
+            assert self._writer is not None
+            self._identity.begin()
+            self._identity.connected()
 
     def close(self) -> None:
         """Close both connections. Waits for a statement that writes; one that reads ends with an error."""
@@ -126,10 +121,7 @@ class Database:
         connections = (self._reader, self._writer)
         self._reader = self._writer = None
         self._spots_left, self._spot_version, self._changes = 0, _UNKNOWN, 0
-        self._log.forget()
-        for connection in connections:
-            if connection is not None:
-                connection.close()
+        close(connections, self._identity)
 
     def _connect(self, setting: str) -> sqlite3.Connection:
         if not self.is_open:
@@ -138,7 +130,7 @@ class Database:
                 reason="It is not open in this process.",
                 solution="Call open() first, in each process by itself: a fork does not take it along.",
             )
-        return _connected(self.path, (*_SETTINGS, setting))
+        return connect(self.path, self._identity, setting)
 
     # -- forks ---------------------------------------------------------------------------------------------------------
 
@@ -159,6 +151,7 @@ class Database:
         if self._writer is not None:
             _taken_along[self.path] = [self._writer, self._reader]
         self._reader = self._writer = self._block_thread = self._spot_thread = None
+        self._identity.disconnected()
         self.is_open = False
         self._lock_anew()  # the old ones are held by a thread that does not exist here
 
@@ -172,8 +165,15 @@ class Database:
         """Run a statement that inserts, updates or deletes; how many rows it did that to."""
         count = self.execute(statement, parameters).rowcount
         if self._block_thread is None:
-            self._look_after_log()
+            self._committed()
         return count
+
+    def add(self, statement: str, parameters: Sequence[Any]) -> int | None:
+        """Run a statement that inserts a row; the number of the row."""
+        number = self.execute(statement, parameters).lastrowid
+        if self._block_thread is None:
+            self._committed()
+        return number
 
     def write_unflushed(self, statement: str, parameters: Sequence[Any]) -> int:
         """:meth:`write`, without waiting for the disk: a power cut may undo it, and only that. Inside a block it is
@@ -207,7 +207,9 @@ class Database:
             if self._writer is None:
                 self._writer = self._connect(f"PRAGMA synchronous = {self._synchronous}")
                 self._connects += 1
-            if self._block_thread is not None and not self._writer.in_transaction:
+            if self._block_thread is None:
+                ask(self._identity, self._identity.before_write, self._writer)
+            elif not self._writer.in_transaction:
                 raise StorageUnavailableError(
                     f"The database {self.path!r} has given up the transaction after an error. Nothing was changed."
                 )
@@ -221,21 +223,13 @@ class Database:
         with self._reading:
             if self._reader is None:
                 self._reader = self._connect("PRAGMA query_only = ON")
+            self._identity.before_read()
             return self._reader.execute(statement, parameters).fetchone()
 
     def _insist(self, step: Callable[[], T]) -> T:
-        """Take a step, again and again while somebody else has the file locked."""
-        started = None
-        while True:
-            try:
-                return step()
-            except sqlite3.Error as error:
-                now = time.monotonic()
-                started = now if started is None else started
-                is_hurried = self._spot_thread == threading.get_ident()
-                if not is_busy(error) or is_hurried or now - started >= self._timeout:
-                    raise explain(error, self.path) from error
-            time.sleep(random.random() * min(max(_SHORTEST_PAUSE, (now - started) / 20), _LONGEST_PAUSE))
+        """Take a step, again and again while somebody else has the file locked; on the spot only once."""
+        is_hurried = self._spot_thread == threading.get_ident()
+        return insist(step, path=self.path, timeout=0.0 if is_hurried else self._timeout)
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
@@ -254,7 +248,7 @@ class Database:
         finally:
             self._block_thread = None
             writing.release()
-        self._look_after_log()
+        self._committed()
 
     def _begin(self, kind: str) -> threading.RLock:
         """Begin a transaction, and hold the lock that is to be released at its end."""
@@ -289,31 +283,23 @@ class Database:
         if self._writer is not None and self._writer.in_transaction:
             self.execute(statement)
 
-    # -- the log -------------------------------------------------------------------------------------------------------
+    # -- the file ------------------------------------------------------------------------------------------------------
 
-    def _look_after_log(self) -> None:
-        """After a commit: copy the log into the file if it is long. What keeps that from happening is no error of this
-        commit, and the next one tries again."""
-        if self._spot_thread is not None or self._writer is None:
+    def _committed(self) -> None:
+        """After a commit, and before its caller is told: is it in the file that is there? Then copy a long log into the
+        database, or leave that to the next commit."""
+        if self._spot_thread is not None:  # asked when it is left
             return
-        if self._writer.total_changes != self._changes:  # else nothing was written, and the log may still have to begin
-            self._spots_left = _MAX_SPOTS
-        size = self._log.size()
-        if size is None:
-            with self._writing:  # nobody disconnects meanwhile
-                if self._writer is not None:
-                    self._log.look()
-        elif size > _LONG_LOG:
-            with suppress(sqlite3.Error):
+        with self._writing:  # nobody disconnects meanwhile
+            if self._writer is None:  # a fork has disconnected, which copies the log
+                return
+            ask(self._identity, self._identity.after_write, self._writer)
+            if self._writer.total_changes != self._changes:  # else nothing was written, and the log may have to begin
+                self._spots_left = _MAX_SPOTS
+            if self._identity.log_size() > LONG_LOG:
+                ask(self._identity, self._identity.look, self._writer)
                 self._spots_left, self._changes = 0, self._writer.total_changes
-                self._write("PRAGMA wal_checkpoint(PASSIVE)", ())
-
-    def require_file(self) -> None:
-        """StorageUnavailableError if what was written just now is not in the file at ``path``. A write of its own has
-        looked; one in a block, or on the spot, has not."""
-        if (self._block_thread is not None or self._spot_thread is not None) and self._log.size() is None:
-            self._log.look()
-        self._log.require()
+                checkpoint(self._writer)
 
     # -- on the spot ---------------------------------------------------------------------------------------------------
 
@@ -330,10 +316,15 @@ class Database:
             raise
         self._spots_left -= 1
 
-    def leave_spot(self) -> None:
-        """Statements of this thread may take their time again."""
+    def leave_spot(self, *, has_written: bool = False) -> None:
+        """Statements of this thread may take their time again. StorageReplacedError if what was written is not in the
+        file that is there."""
         self._spot_thread = None
-        self._writing.release()
+        try:
+            if has_written and self._writer is not None:
+                ask(self._identity, self._identity.after_write, self._writer)
+        finally:
+            self._writing.release()
 
     def _has_company(self) -> bool:
         """Whether anybody else has committed since this was asked last: they may have made a checkpoint, too."""
@@ -343,17 +334,3 @@ class Database:
             return False
         self._spots_left = 0
         return True
-
-
-def _connected(path: str, settings: Sequence[str]) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
-    )
-    try:
-        for setting in settings:
-            connection.execute(setting)
-    except BaseException:
-        connection.close()
-        raise
-    connection.create_function("claim_lost", 0, raise_claim_lost)
-    return connection

@@ -1,12 +1,23 @@
-"""What the errors of SQLite mean to the engine."""
+"""What the errors of SQLite mean to the engine; and trying again while a file is locked."""
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
 
-from jobify.exceptions import StorageError, StorageUnavailableError
+from jobify.exceptions import StorageCorruptError, StorageError, StorageUnavailableError
 
-__all__ = ("ClaimLost", "explain", "is_busy", "raise_claim_lost")
+__all__ = ("ClaimLost", "explain", "explained", "insist", "raise_claim_lost")
+
+T = TypeVar("T")
+
+_SHORTEST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.02
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 """Somebody else is at it. PROTOCOL: several were at the lock of the write-ahead log, again and again."""
@@ -41,23 +52,47 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def is_busy(error: sqlite3.Error) -> bool:
-    """Whether to wait a little and try again."""
-    return _code(error) in _BUSY
+def insist(step: Callable[[], T], *, path: str, timeout: float) -> T:
+    """Take a step, again and again for ``timeout`` seconds while another connection has the file locked."""
+    started = None
+    while True:
+        try:
+            return step()
+        except UnicodeDecodeError as error:
+            raise explain(error, path) from error
+        except sqlite3.Error as error:
+            now = time.monotonic()
+            started = now if started is None else started
+            if _code(error) not in _BUSY or now - started >= timeout:
+                raise explain(error, path) from error
+        time.sleep(random.random() * min(max(_SHORTEST_PAUSE, (now - started) / 20), _LONGEST_PAUSE))
 
 
-def explain(error: sqlite3.Error, path: str) -> Exception:
+def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> Exception:
     """The exception to raise for ``error``. What is the call's own fault stays as it is."""
+    if isinstance(error, UnicodeDecodeError):  # the text of an error that quotes a damaged schema
+        return StorageCorruptError(path, f"its schema is no text ({error.reason} at {error.start})")
     if isinstance(
         error, sqlite3.ProgrammingError | sqlite3.InterfaceError | sqlite3.DataError | sqlite3.IntegrityError
     ):
         return error
     if str(error) == _FUNCTION_RAISED:
         return ClaimLost()
+    if _code(error) in _DAMAGED:
+        return StorageCorruptError(path, str(error))
     reason = _UNAVAILABLE.get(_code(error))
     if reason is not None:
         return StorageUnavailableError(f"The database {path!r} is not available: {reason} ({error}).")
     return StorageError(
-        f"The database {path!r} cannot be used: {error}. If it is damaged, restore a backup, or see what "
-        "`sqlite3 FILE .recover` can save."
+        f"The database {path!r} cannot be used: {error}. See what `jobify db check` says of it; if it is damaged, "
+        "restore a backup."
     )
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Raise what errors of SQLite in the block mean."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise explain(error, path) from error

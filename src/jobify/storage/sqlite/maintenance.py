@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobify.exceptions import StorageError
-from jobify.storage.sqlite.failures import explain
+from jobify.storage.sqlite.failures import explained
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
 
 __all__ = ("Health", "check", "schema_version", "vacuum")
@@ -90,7 +90,7 @@ def vacuum(path: str | os.PathLike[str], *, timeout: float) -> None:
     StorageError if it cannot be done; nothing has changed then.
     """
     with (
-        _explained(os.fspath(path)),
+        explained(os.fspath(path)),
         closing(sqlite3.connect(path, timeout=timeout, isolation_level=None)) as connection,
     ):
         connection.execute("VACUUM")
@@ -101,16 +101,9 @@ def vacuum(path: str | os.PathLike[str], *, timeout: float) -> None:
 def _reading(path: str) -> Iterator[sqlite3.Connection]:
     if not Path(path).exists():
         raise StorageError(f"There is no database {path!r}. Is the path right? It is looked up in the current folder.")
-    with _explained(path), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    with explained(path), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.text_factory = lambda text: text.decode("utf-8", errors="replace")  # what is damaged is shown, too
         yield connection
-
-
-@contextmanager
-def _explained(path: str) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:

@@ -100,7 +100,7 @@ class Owners:
         address = None if self.bell is None else self.bell.address
         written, evidence = _written(own.profile), self._liveness.evidence(own.lock)
         row = (owner, socket.gethostname(), os.getpid(), now, now, *written, own.lock, address, evidence)
-        entered = self._database.execute(sql("register"), row).lastrowid
+        entered = self._database.add(sql("register"), row)
         assert entered is not None
         return entered
 

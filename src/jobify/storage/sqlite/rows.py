@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from jobify.exceptions import StorageCorruptError
 from jobify.records import Claim, JobRecord, MessageKind, MessageRecord
 
 __all__ = ("Picked", "Stored", "claims_of", "listed", "messages_of", "records_of")
@@ -34,7 +35,10 @@ def listed(text: bytes) -> list[Any]:
     try:
         rows: list[Any] = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        rows = msgspec.json.decode(text.decode("utf-8", errors="replace"))
+        try:
+            rows = msgspec.json.decode(text.decode("utf-8", errors="replace"))
+        except msgspec.DecodeError as error:
+            raise StorageCorruptError(None, f"an answer cannot be read ({error})") from error
     return rows
 
 

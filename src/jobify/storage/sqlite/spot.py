@@ -29,5 +29,5 @@ class Spot:
     def __enter__(self) -> None:
         self._database.enter_spot()
 
-    def __exit__(self, *error: object) -> None:
-        self._database.leave_spot()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._database.leave_spot(has_written=kind is None)

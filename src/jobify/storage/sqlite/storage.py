@@ -2,7 +2,7 @@
 
 =================  =======================================================================================
 ``database``       two connections, transactions, waiting for a locked file; ``spot`` not waiting for it;
-                   ``log`` the write-ahead log
+                   ``file_identity`` whether the files are those that were opened; ``descriptors`` theirs
 ``schema``         whose file it is, migrations
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``         pick, then take; ``suspects`` groups of jobs that run apart
@@ -29,6 +29,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from jobify.exceptions import ConfigurationError
+from jobify.folder import absolute
 from jobify.records import (
     AttemptRecord,
     CancelResult,
@@ -51,8 +52,10 @@ from jobify.records import (
 )
 from jobify.storage.base import BegunJobs, Bell
 from jobify.storage.sqlite import forks
+from jobify.storage.sqlite.backup import Backup, back_up
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.file_identity import refuse_orphaned_log
 from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
@@ -78,11 +81,15 @@ class SQLiteStorage:
     ``"normal"`` it survives the death of the process, while a power cut may take the last moments, and commits are
     cheaper.
 
-    ``mode`` is for a file that is made here: 0o600, its user alone; 0o660, its group, too (whose members must be able to
-    write the directory). A file that exists keeps its mode.
+    ``mode`` is for a file that is made here: 0o600, its user alone; 0o660, its group, too (whose members must be able
+    to write the directory). A file that exists keeps its mode.
 
     The file has companions: ``-wal`` and ``-shm`` belong to SQLite, the directory ``-owners`` holds a lock file per
-    process. Keep them together, on a local disk. ``":memory:"`` is a private database that ends with ``close``.
+    process. Keep them together, on a local disk; docs/database-file.md says more. A relative path is resolved here and
+    now, so a later ``chdir`` changes nothing. ``":memory:"`` is a private database that ends with ``close``.
+
+    Who deletes, moves, replaces or truncates the file of an open storage gets ``StorageReplacedError`` from each call,
+    until the storage is closed and opened again.
 
     >>> from jobify import Jobify
     >>> from jobify.storage import SQLiteStorage
@@ -112,7 +119,8 @@ class SQLiteStorage:
 
     def _connect(self, path: str) -> None:
         """Put the parts together, for the file at ``path``."""
-        self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous)
+        given = self.database if self.is_durable else None
+        self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous, given=given)
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Reads(database)
         self._pauses, self._reports = Pauses(database), Reports(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
@@ -124,7 +132,9 @@ class SQLiteStorage:
     def open(self) -> None:
         if self._database.is_open:
             return
-        self._connect(self._locate())
+        path = self._locate()
+        refuse_orphaned_log(path)
+        self._connect(path)
         forks.watch(self)  # from now on: a child that is forked meanwhile must not take this for open
         try:
             create_database(self._database.path, self.mode)
@@ -154,6 +164,15 @@ class SQLiteStorage:
         if self._remove_temporary is not None:
             self._remove_temporary()
             self._remove_temporary = None
+
+    def backup(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> Backup:
+        """Copy the database into the file ``destination`` while it is used, as ``jobify db backup`` does.
+
+        The copy holds all that is committed, is checked, and is there as a whole or not at all. StorageError if it
+        cannot be made, or if there is such a file and ``overwrite`` is not set. The storage need not be open.
+        """
+        path = self.database if self.is_durable else self._database.path
+        return back_up(path, destination, overwrite=overwrite, timeout=self.timeout)
 
     def before_fork(self) -> None:
         self._resting = self._database  # another thread may open this meanwhile, and puts another one in its place
@@ -209,14 +228,10 @@ class SQLiteStorage:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
-        added = self._jobs.insert(jobs)
-        self._database.require_file()
-        return added
+        return self._jobs.insert(jobs)
 
     def put(self, job: NewJob, progress: Progress | None = None) -> bool:
-        is_there = self._jobs.put(job, progress)
-        self._database.require_file()
-        return is_there
+        return self._jobs.put(job, progress)
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         return self._claims.claim(request, now=now)
@@ -313,7 +328,15 @@ def _checked_path(database: str | os.PathLike[str]) -> str:
         path = None
     if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigurationError(f"database is {database!r}; it must be the path of a file, or {_MEMORY!r}.")
-    return path
+    if path == _MEMORY:
+        return path
+    try:
+        return absolute(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"database is {path!r}, and the current folder, in which it would be, does not exist ({error}). Give an "
+            "absolute path."
+        ) from error
 
 
 def _checked_timeout(timeout: float) -> float:

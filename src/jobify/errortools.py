@@ -1,0 +1,42 @@
+"""What exceptions are made with: the texts of their messages, and how they are pickled."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from jobify.guard import text_of
+
+__all__ = ("by_content", "did_you_mean", "shown")
+
+
+def shown(value: object, limit: int = 10_000) -> str:
+    """``value`` as a text that any log and any database can hold: not too long, and without what is no character.
+
+    An exception may be of any size, may have no text at all because its ``__str__`` fails, and may carry half
+    characters (a file name that is not UTF-8); none of that may keep the job that raised it from ending.
+    """
+    made = text_of(value)
+    text = "<its text cannot be shown>" if made is None else made
+    text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The last sentence of an error about a word that is not ``known``."""
+    words = list(known)
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(words)}."
+
+
+def _restore(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+def by_content(self: Exception) -> tuple[Any, ...]:
+    """Pickle by content: an exception is otherwise made anew from its message, which is not what ours are made of."""
+    return _restore, (type(self), self.args, self.__dict__)

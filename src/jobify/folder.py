@@ -1,0 +1,48 @@
+"""The folder in which a relative path is resolved: once, where the path is written.
+
+A child process of a pool imports the modules of its parent again, at a time when a task may have changed the current
+folder. So the parent remembers the folder in which its first relative path was resolved and passes it on, and the
+child resolves paths that it meets in an import there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ("absolute", "first_folder", "resolving_in")
+
+_first: str | None = None
+_imposed: str | None = None
+
+
+def absolute(path: str) -> str:
+    """``path``, independent of the current folder from now on. OSError if there is no current folder."""
+    global _first
+    if os.path.isabs(path):
+        return _tidy(path)
+    folder = os.getcwd() if _imposed is None else _imposed
+    _first = folder if _first is None else _first
+    return _tidy(os.path.join(folder, path))
+
+
+def _tidy(path: str) -> str:
+    """Without what says nothing. ``..`` stays: behind a symbolic link it leads elsewhere."""
+    return path if ".." in path.split(os.sep) else os.path.normpath(path)
+
+
+def first_folder() -> str | None:
+    """Where the first relative path of this process was resolved; None if there was none."""
+    return _first
+
+
+@contextmanager
+def resolving_in(folder: str | None) -> Iterator[None]:
+    """Resolve relative paths in ``folder`` meanwhile; None: in the current folder."""
+    global _imposed
+    before, _imposed = _imposed, folder
+    try:
+        yield
+    finally:
+        _imposed = before

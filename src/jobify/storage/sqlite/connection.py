@@ -1,0 +1,99 @@
+"""How a connection is opened, and how one is closed whose file was replaced."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+from urllib.parse import quote
+
+from jobify.exceptions import StorageReplacedError
+from jobify.storage.sqlite.failures import raise_claim_lost
+from jobify.storage.sqlite.file_identity import FileIdentity
+
+__all__ = ("FIRST_READ", "LONG_LOG", "ask", "checkpoint", "close", "connect")
+
+LONG_LOG: Final = 4_120_000
+"""Bytes of a log that is worth a checkpoint: as many as a thousand pages of SQLite's usual size, with their heads."""
+
+FIRST_READ: Final = "PRAGMA user_version"
+"""Reads a page, for which SQLite opens the log and the shared memory."""
+
+_CACHED_STATEMENTS = 256
+_SETTINGS = (
+    "PRAGMA cache_size = -8000",  # kB
+    "PRAGMA temp_store = MEMORY",
+    f"PRAGMA journal_size_limit = {LONG_LOG}",  # a log that begins anew is cut to this: one that is longer is in use
+    "PRAGMA wal_autocheckpoint = 0",
+    "PRAGMA trusted_schema = OFF",
+)
+
+
+def connect(path: str, identity: FileIdentity, *settings: str) -> sqlite3.Connection:
+    """A connection to the database at ``path``: to the file that was opened before, or to a new one if none was."""
+    if not identity.is_known:
+        return _connected(path, (*_SETTINGS, *settings), is_address=False)
+    identity.before_connecting()
+    address = f"file:{quote(os.fsencode(path))}?mode=rw"  # makes no file
+    connection = _connected(address, (*_SETTINGS, *settings, FIRST_READ), is_address=True)
+    try:
+        identity.connected()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def ask(identity: FileIdentity, question: Callable[[], None], writer: sqlite3.Connection) -> None:
+    """Ask ``question`` of the identity. If the log alone is missing, what it held is saved into the database."""
+    was_lost = identity.is_lost
+    try:
+        question()
+    except StorageReplacedError:
+        if identity.is_log_lost and not was_lost:
+            checkpoint(writer)
+        raise
+
+
+def checkpoint(writer: sqlite3.Connection) -> None:
+    """Copy the log into the database, as far as that hinders nobody. What keeps it from that is tried again later."""
+    with suppress(sqlite3.Error):
+        writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def close(connections: Iterable[sqlite3.Connection | None], identity: FileIdentity) -> None:
+    """Close them; a log whose database was replaced is not copied into the new one."""
+    identity.disconnecting()
+    for connection in connections:
+        if connection is not None:
+            if identity.is_lost:
+                _keep_from_copying_the_log(connection)
+            connection.close()
+    identity.disconnected()
+
+
+def _connected(file: str, settings: Sequence[str], *, is_address: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        file,
+        timeout=0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
+        uri=is_address,
+    )
+    try:
+        for setting in settings:
+            connection.execute(setting)
+    except BaseException:
+        connection.close()
+        raise
+    connection.create_function("claim_lost", 0, raise_claim_lost)
+    return connection
+
+
+def _keep_from_copying_the_log(connection: sqlite3.Connection) -> None:
+    option = getattr(sqlite3, "SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE", None)
+    if option is not None:  # else, before Python 3.12, the locks of the identity keep it from that
+        connection.setconfig(option, True)  # type: ignore[attr-defined,unused-ignore]

@@ -1,0 +1,321 @@
+"""Which files were opened, and whether they are still the ones at their paths.
+
+A database is three files: the database itself, the write-ahead log (``-wal``) and the shared memory (``-shm``) through
+which processes coordinate. SQLite keeps working on what it has opened, also after somebody has deleted, moved,
+replaced or truncated it: commits go into files that nobody will find again, or a restored database gets the log of the
+old one. So this module knows the files that were opened, and :class:`FileIdentity` is asked around every write and
+by the periodic looks. Once a difference is seen nothing more is read or written, until the storage is opened again.
+
+**What is compared.** Device and inode of all three. The length of the log and the shared memory, which never shrink
+below what is in use. And the content of the database: it changes only when a log is copied into it (a *checkpoint*),
+and the shared memory says that one was made. A database whose length or time has changed without a checkpoint, and
+whose header and sampled pages differ, was overwritten in place; one that was only touched was not.
+
+**Before a write** the files must be right, so that a process whose database was replaced harms neither the new one nor
+its log. A look that is fresh (:data:`_FRESH`) is not repeated. **After a commit**, and before anybody is told of it,
+:meth:`FileIdentity.after_write` asks again: what is acknowledged was in the files that are there.
+
+**The price.** Three ``stat`` calls cost more than a commit may. A *glance* costs half of one: the time of the folder
+changes whenever a file in it is created, deleted or renamed, and the head of the log changes when it is truncated. One
+``fstat`` and one ``pread`` on descriptors that are open anyway (:mod:`~jobify.storage.sqlite.descriptors`) say that
+nothing has happened. If something has, in that folder perhaps to other files, a *look* compares everything. File
+systems keep times with a granularity of a few milliseconds, so a folder that has changed just now is not trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import Final, NoReturn
+
+from jobify.exceptions import StorageCorruptError, StorageReplacedError
+from jobify.storage.sqlite.descriptors import Checkpoint, Descriptors, FileId, borrowed
+
+__all__ = ("FileIdentity", "refuse_orphaned_log")
+
+_FRESH: Final = 0.01
+"""Seconds after a look for which a write or a read does not begin with another one."""
+_FRESH_FOR_READS: Final = 0.1
+_GLANCE: Final = 0.001
+"""The same for a glance."""
+_SETTLED: Final = 50_000_000
+_SETTLED_SECONDS: Final = 2_100_000_000
+"""Nanoseconds after which a folder that changes again gets another time; where only full seconds are kept."""
+
+_LOG_HEAD: Final = 24
+"""Bytes of the log's head: kind, version, page size, sequence, and the two salts that each new beginning changes."""
+_LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_FRAME_HEAD: Final = 24
+_MAGIC: Final = b"SQLite format 3\0"
+_SMALLEST: Final = 512
+"""Bytes of the smallest database."""
+_MEMORY_SIZE: Final = 32_768
+"""Bytes of the shared memory at least."""
+
+
+class FileIdentity:
+    """The files of the database that was opened as ``given``, which is the file at ``path``.
+
+    ``begin`` and ``connected`` learn what was opened. StorageReplacedError says that it is not there any more.
+    """
+
+    def __init__(self, path: str, given: str) -> None:
+        self._path = path
+        self._given = given
+        self._paths = (given, f"{path}-wal", f"{path}-shm")
+        self._lock = threading.Lock()
+        self._loss: str | None = None
+        self._database: FileId | None = None
+        self._folder: int | None = None
+        self.is_log_lost = False
+        """Only the log is missing: the rest is as it was opened."""
+        self.disconnected()
+
+    def disconnected(self) -> None:
+        """Nothing is open any more. Which file the database is stays known."""
+        self._log: FileId | None = None
+        self._memory: FileId | None = None
+        self._borrowed = Descriptors()
+        self._size = self._time = self._print = self._changes = self._log_size = 0
+        self._checkpoint: Checkpoint | None = None
+        self._log_head = b""
+        self._folder_time = 0
+        self._is_settled = False
+        self._looked_at = self._glanced_at = 0.0
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a database was opened."""
+        return self._database is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was seen that the files are not there any more."""
+        return self._loss is not None
+
+    def begin(self) -> None:
+        """Remember which file the database is. A connection to it is open."""
+        found = self._stat(self._given)
+        if found is None:
+            self._lose("is gone")
+        self._database = _id(found)
+
+    def before_connecting(self) -> None:
+        """The next connection would open the file at the path: it must be the one that was opened before."""
+        self.require()
+        if self._database is not None and _id(self._stat(self._given)) != self._database:
+            self._lose("was moved, deleted or replaced")
+
+    def connected(self) -> None:
+        """One more connection is open, and has read from the database."""
+        with self._lock:
+            database, log, memory = (_id(self._stat(path)) for path in self._paths)
+            self._borrowed = borrowed(self._database or (0, 0), log, memory)
+            if database != self._database or log is None or memory is None:
+                self._lose("was moved, deleted or replaced")
+            self._borrowed.lock()
+            if self._folder is None:
+                with suppress(OSError):  # Windows, which lets nobody delete a file that is open
+                    self._folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
+            self._log, self._memory = log, memory
+            self._log_size = 0
+            self._remember(self._borrowed.checkpoint())
+        self.look()
+
+    def disconnecting(self) -> None:
+        """The connections are about to be closed, by which SQLite copies the log into the database; not so if that is
+        not the database it belongs to."""
+        with suppress(StorageReplacedError):
+            if self._log is not None:
+                self.look()
+        if self._loss is None:
+            self._borrowed.unlock()
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def require(self) -> None:
+        """StorageReplacedError if it was seen that the files are not there any more."""
+        if self._loss is not None:
+            raise StorageReplacedError(self._path, self._loss)
+
+    def before_write(self) -> None:
+        """StorageReplacedError if what is written now would not be in the files at the paths."""
+        self.require()
+        now = time.monotonic()
+        if now - self._looked_at > _FRESH or (now - self._glanced_at > _GLANCE and not self._glance()):
+            self.look()
+
+    def after_write(self) -> None:
+        """StorageReplacedError if what was committed just now is not in the files at the paths."""
+        self.require()
+        if not self._glance():
+            self.look()
+
+    def log_size(self) -> int:
+        """Bytes of the log."""
+        with suppress(OSError):
+            if self._borrowed.log is not None:
+                return os.fstat(self._borrowed.log).st_size
+        found = self._stat(self._paths[1])
+        return 0 if found is None else found.st_size
+
+    def _glance(self) -> bool:
+        """Whether it is certain, at a small price, that the three files are in their folder and the log begins as it
+        did. False says nothing."""
+        if not self._is_settled or self._folder is None or self._borrowed.log is None:
+            return False
+        try:
+            is_same = (
+                os.fstat(self._folder).st_mtime_ns == self._folder_time
+                and os.pread(self._borrowed.log, _LOG_HEAD, 0) == self._log_head
+            )
+        except OSError:
+            return False
+        self._glanced_at = time.monotonic()
+        return is_same
+
+    def before_read(self) -> None:
+        """StorageReplacedError if what is read now would not be what is in the files at the paths."""
+        self.require()
+        if time.monotonic() - self._looked_at > _FRESH_FOR_READS:
+            self.look()
+
+    def look(self) -> None:
+        """Compare everything; StorageReplacedError says what is different."""
+        self.require()
+        with self._lock:
+            if self._log is None:  # nothing is connected
+                return
+            folder_time, now = self._time_of_folder(), time.time_ns()
+            self._compare_files()
+            self._compare_log()
+            self._borrowed.lock()  # another storage of this process that was closed has taken them away
+            self._folder_time = folder_time
+            coarse = folder_time % 1_000_000_000 == 0
+            self._is_settled = now - folder_time > (_SETTLED_SECONDS if coarse else _SETTLED)
+            self._looked_at = self._glanced_at = time.monotonic()
+
+    def _compare_files(self) -> None:
+        database, log, memory = (self._stat(path) for path in self._paths)
+        if _id(database) != self._database or database is None:
+            self._lose("is gone" if database is None else "was replaced")
+        if (database.st_size, database.st_mtime_ns) != (self._size, self._time):
+            self._explain()
+        if _id(memory) != self._memory or memory is None:
+            self._lose("has lost its -shm file" if memory is None else "has got another -shm file")
+        if memory.st_size < _MEMORY_SIZE:
+            self._lose("has got a truncated -shm file")
+        if _id(log) != self._log or log is None:
+            self.is_log_lost = True
+            self._lose("has lost its -wal file" if log is None else "has got another -wal file")
+        self._compare_log_size(log.st_size)
+
+    def _explain(self) -> None:
+        """The database file has changed: by a checkpoint, or by somebody who must not."""
+        checkpoint = self._borrowed.checkpoint()
+        before = self._checkpoint
+        head, size = self._borrowed.head(self._given)
+        if size < _SMALLEST or head[:16] not in (_MAGIC, b""):
+            self._lose("was truncated or overwritten")
+        if checkpoint is not None and before is not None and head:
+            is_explained = checkpoint.is_under_way or checkpoint.position() != before.position()
+            if is_explained and _changes(head) < self._changes:
+                self._lose("was overwritten by an older one")
+            if not is_explained and self._borrowed.fingerprint(head, size) != self._print:
+                self._lose("was overwritten")
+        self._remember(checkpoint)
+
+    def _remember(self, checkpoint: Checkpoint | None) -> None:
+        """What the database is like. The checkpoint was read first: if another one is made meanwhile, the next
+        difference is explained by it."""
+        found = self._stat(self._given)
+        self._checkpoint = checkpoint
+        if found is not None:
+            self._size, self._time = found.st_size, found.st_mtime_ns
+        head, size = self._borrowed.head(self._given)
+        self._changes = _changes(head) if head else 0
+        self._print = self._borrowed.fingerprint(head, size)
+
+    def _compare_log_size(self, size: int) -> None:
+        if size < self._log_size:
+            checkpoint = self._borrowed.checkpoint()
+            if checkpoint is not None and size < checkpoint.frames * (checkpoint.page_size + _FRAME_HEAD):
+                self._lose("has got a truncated -wal file")
+        self._log_size = size
+
+    def _compare_log(self) -> None:
+        """The head of the log is one, unless nothing is in it."""
+        if self._borrowed.log is None:
+            return
+        try:
+            head = os.pread(self._borrowed.log, _LOG_HEAD, 0)
+        except OSError:
+            head = b""
+        if head != self._log_head and head[:4] not in _LOG_MAGIC:
+            checkpoint = self._borrowed.checkpoint()
+            if checkpoint is not None and checkpoint.frames:
+                self._refresh_borrowed(head)
+        self._log_head = head
+
+    def _refresh_borrowed(self, head: bytes) -> None:
+        """The log has no head: it was truncated, or what was borrowed is another file by now."""
+        assert self._borrowed.log is not None
+        with suppress(OSError):
+            if _id(os.fstat(self._borrowed.log)) == self._log:
+                self._lose("has got a truncated -wal file")
+        self._borrowed = borrowed(self._database or (0, 0), self._log, self._memory)
+
+    def _time_of_folder(self) -> int:
+        if self._folder is None:
+            return 0
+        try:
+            return os.fstat(self._folder).st_mtime_ns
+        except OSError:
+            return 0
+
+    @staticmethod
+    def _stat(path: str) -> os.stat_result | None:
+        try:
+            return os.stat(path)
+        except OSError:
+            return None
+
+    def _lose(self, what: str) -> NoReturn:
+        self._loss = what
+        raise StorageReplacedError(self._path, what)
+
+
+def refuse_orphaned_log(path: str) -> None:
+    """StorageCorruptError if there is a log at ``path``, and no database to go with it. SQLite would delete the log,
+    and with it all that was committed since the last checkpoint."""
+    for _ in range(2):  # another process may just have made both, after the first question
+        if _size_of(path) or not _size_of(f"{path}-wal"):
+            return
+    raise StorageCorruptError(
+        path,
+        f"there is nothing in it, but its log {path + '-wal'!r} is there and holds what was committed last. "
+        "Nothing was touched: put the database back that belongs to the log, or delete the log",
+    )
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _id(found: os.stat_result | None) -> FileId | None:
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _changes(head: bytes) -> int:
+    """How often a database was changed, as its head counts: other processes may count more, and never less."""
+    return int.from_bytes(head[24:28], "big")
