@@ -12,7 +12,7 @@ import msgspec
 
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.retry import SmartRetry
-from jobify.serializers.importable import find, name_of
+from jobify.serializers.importable import find, mro, name_of
 
 __all__ = ("Inputs", "JobOptions", "StoredRetry", "metadata_of", "read_options", "stored_policy")
 
@@ -119,9 +119,9 @@ def _name(kind: type[BaseException]) -> str:
 
 def _exception(name: str) -> type[BaseException]:
     try:
-        kind = find(name)
+        kind: type[BaseException] = find(name)
     except ImportError as error:
         raise PayloadError(f"The retry of the job cannot be read: {error}") from error
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+    if not (issubclass(type(kind), type) and BaseException in mro(kind)):
         raise PayloadError(f"The retry of the job cannot be read: {name!r} is no exception class.")
     return kind

@@ -64,7 +64,9 @@ def test_types_of_the_main_module_have_its_real_name(shop: Path, command: tuple[
     row = run(shop, *command, "dump")
     assert f'"t":"{module}:Point"'.encode() in row
     run(shop, *command, data=row)
-    importer = f"import sys, jobify.serializers as s; print(s.ExtendedJSONSerializer().loadb({row!r})[0].color.name)"
+    importer = (
+        f"import {module}, jobify.serializers as s; print(s.ExtendedJSONSerializer().loadb({row!r})[0].color.name)"
+    )
     assert run(shop, "-c", importer).strip() == b"RED"
 
 
@@ -126,7 +128,9 @@ def test_a_module_that_fails_to_import_is_an_import_error(tmp_path: Path, monkey
     (tmp_path / "broken_module.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match="'broken_module:X' cannot be imported: division by zero"):
-        find("broken_module:X")
+        find("broken_module:X", ["broken_module"])
+    with pytest.raises(ImportError, match="has not imported 'broken_module'"):
+        find("broken_module:X", ["broken", "broken_module.x"])
 
 
 def test_methods_and_nested_classes_are_found() -> None:

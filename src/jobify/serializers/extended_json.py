@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jobify.exceptions import PayloadError
+from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.serializers.base import Serializer, undecodable
 from jobify.serializers.plain import is_plain
 from jobify.serializers.tagging import RESERVED, Tagging
@@ -29,17 +29,19 @@ class ExtendedJSONSerializer(Serializer):
     - Decimal, Fraction, UUID, paths; datetime and time (their zone by its name, their fold), date, timedelta,
       timezone, ZoneInfo;
     - members of enums and flags, dataclasses, named tuples, :class:`msgspec.Struct` and pydantic models, whose class
-      can be imported by its ``module:qualname``. ``types`` adds classes that cannot, such as those that a function
-      defines; every process that reads the value must register them alike.
+      is found by its ``module:qualname``. ``types`` adds classes that are not, such as those that a function defines;
+      every process that reads the value must register them alike.
 
     Not restored, and so refused: a subclass of a builtin (it would come back as the builtin), code, and any other
     object. That a container occurs twice in a value is not recorded: it comes back as two equal ones.
 
     Plain data is written as plain JSON; the rest takes the form that :mod:`jobify.serializers.tagging` describes.
 
-    **Safety.** Reading a value imports the module that its class is in, and builds an object of that class; it must be
-    an enum, a dataclass, a named tuple, a Struct or a model. Nothing else is called. Whoever can write to the database
-    can therefore choose among the modules and the data classes that are installed, and no more.
+    **Safety.** Reading a value imports nothing: its class must be in a module that the process has imported already, or
+    in one of ``modules`` (names of modules and packages; what is below a package counts), and must be an enum, a
+    dataclass, a named tuple, a Struct or a model. Of its code nothing is called but the factories of defaults for
+    fields that the stored value lacks, and the ``__post_init__`` of a Struct. So anyone who can write to the database
+    can choose among the data classes of the app, and no more.
 
     >>> serializer = ExtendedJSONSerializer()
     >>> serializer.dumpb([1, {"a": None}])
@@ -50,8 +52,10 @@ class ExtendedJSONSerializer(Serializer):
 
     restores_types = True
 
-    def __init__(self, types: Sequence[type] = ()) -> None:
-        self._tagging = Tagging(types)
+    def __init__(self, types: Sequence[type] = (), *, modules: Sequence[str] = ()) -> None:
+        if isinstance(modules, str):
+            raise ConfigurationError(f"modules is {modules!r}; it must be a sequence of names: [{modules!r}].")
+        self._tagging = Tagging(types, modules)
 
     def dumpb(self, data: Any) -> bytes:
         try:

@@ -8,12 +8,18 @@ never appears in a name: its real name is the one in ``__spec__``, or else the s
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from os.path import basename, splitext
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final
 
-__all__ = ("find", "name_of", "real_module_name")
+__all__ = ("find", "held", "mro", "name_of", "real_module_name")
+
+_ABSENT: Final = object()
+_mro: Final = type.__dict__["__mro__"].__get__
+_class_attributes: Final = type.__dict__["__dict__"].__get__
+_module_attributes: Final = vars(ModuleType)["__dict__"].__get__
 
 _MAIN: Final = ("__main__", "__mp_main__")  # the second one is the main module of a spawned child
 
@@ -43,16 +49,26 @@ def name_of(target: Any) -> str:
     return f"{real_module_name(target.__module__)}:{target.__qualname__}"
 
 
-def find(name: str) -> Any:
-    """The object of this name; its module is imported if need be. ImportError if there is none.
+def find(name: str, modules: Collection[str] = ()) -> Any:
+    """The object of this name in a module that is imported already. ImportError if there is none.
 
-    Only modules and classes are looked into, so that no attribute of an instance is computed on the way.
+    A name comes from a row, and no row decides what is imported: only ``modules``, which the app has named, and what is
+    below them are imported if need be. No code runs on the way, neither a module's ``__getattr__`` nor a metaclass's.
     """
     module_name, _, qualname = name.partition(":")
     target = _in_main(module_name, qualname)
     if target is not None:
         return target
-    module = sys.modules.get(module_name) or _import(module_name, name)
+    module = sys.modules.get(module_name)
+    if module is None and any(module_name == named or module_name.startswith(f"{named}.") for named in modules):
+        module = _import(module_name, name)
+    if module is None:
+        raise ImportError(
+            f"{name!r} cannot be found, because this process has not imported {module_name!r}, and a stored value "
+            "imports nothing. Import that module where the app is defined, or name it: "
+            f"ExtendedJSONSerializer(modules=[{module_name!r}])",
+            name=module_name,
+        )
     try:
         return _walk(module, qualname)
     except AttributeError as error:
@@ -67,7 +83,7 @@ def _in_main(module_name: str, qualname: str) -> Any | None:
         target = _walk(sys.modules["__main__"], qualname)
     except AttributeError:
         return None
-    return target if getattr(target, "__module__", None) in _MAIN else None
+    return target if held(target, "__module__") in _MAIN else None
 
 
 def _import(module_name: str, name: str) -> ModuleType:
@@ -80,7 +96,29 @@ def _import(module_name: str, name: str) -> ModuleType:
 def _walk(module: ModuleType, qualname: str) -> Any:
     target: Any = module
     for part in qualname.split("."):
-        if not isinstance(target, ModuleType | type):
-            raise AttributeError(f"{target!r} is neither a module nor a class")
-        target = getattr(target, part)
+        if not issubclass(type(target), ModuleType | type):
+            raise AttributeError(f"a {type(target).__name__} is neither a module nor a class")
+        found = held(target, part, _ABSENT)
+        if found is _ABSENT:
+            raise AttributeError(f"there is no {part!r}")
+        target = found
     return target
+
+
+def held(target: Any, name: str, default: Any = None) -> Any:
+    """What a module or a class holds under ``name``, as it is: nothing is computed."""
+    if issubclass(type(target), type):
+        for base in mro(target):
+            attributes = _class_attributes(base)
+            if name in attributes:
+                return attributes[name]
+        return default
+    if issubclass(type(target), ModuleType):
+        return _module_attributes(target).get(name, default)
+    return getattr(target, name, default) if type(target) is FunctionType else default
+
+
+def mro(cls: type) -> tuple[type, ...]:
+    """The class and its bases, whatever its metaclass says."""
+    found: tuple[type, ...] = _mro(cls)
+    return found

@@ -8,7 +8,7 @@ it has lost, or gained without one, makes the value unreadable, and the error sa
 
 from __future__ import annotations
 
-from enum import Enum, Flag
+from enum import Enum, EnumType, Flag
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import msgspec
 
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import RefusedValueError
-from jobify.serializers.importable import name_of
+from jobify.serializers.importable import held, mro, name_of
 from jobify.serializers.tagging.dataclass import DATACLASS
 from jobify.serializers.tagging.model import MODEL
 from jobify.serializers.tagging.state import Kind, State, Walk, decode_state, encode_state, missing_field
@@ -24,9 +24,15 @@ from jobify.serializers.tagging.state import Kind, State, Walk, decode_state, en
 __all__ = ("KINDS", "kind_of")
 
 
-@lru_cache(maxsize=1024)
 def kind_of(cls: type) -> Kind | None:
-    """The kind that ``cls`` is of; None if it is of no kind whose values could be restored."""
+    """The kind that ``cls`` is of; None if it is of no kind whose values could be restored. Runs none of its code."""
+    if type(cls).__hash__ is not type.__hash__ or type(cls).__eq__ is not type.__eq__:
+        return None  # its metaclass has code of its own for what a cache asks
+    return _kind_of(cls)
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(cls: type) -> Kind | None:
     return next((kind for kind in KINDS.values() if kind.matches(cls)), None)
 
 
@@ -34,7 +40,7 @@ def kind_of(cls: type) -> Kind | None:
 
 
 def _is_enum(cls: type) -> bool:
-    return issubclass(cls, Enum)
+    return Enum in mro(cls)
 
 
 def _dump_enum(member: Enum, encode: Walk) -> Any:
@@ -46,19 +52,28 @@ def _dump_enum(member: Enum, encode: Walk) -> Any:
 
 
 def _load_enum(cls: Any, payload: Any, decode: Walk) -> Any:
-    if issubclass(cls, Flag):
-        return cls(decode(payload))
-    member = cls.__members__.get(payload)
+    if Flag in mro(cls):
+        return _load_flag(cls, decode(payload))
+    member = held(cls, "_member_map_").get(payload)
     if member is None:
         raise PayloadError(f"{name_of(cls)} has no member {payload!r}. Give it back, as an alias if need be.")
     return member
+
+
+def _load_flag(cls: Any, value: Any) -> Any:
+    member = held(cls, "_value2member_map_").get(value)
+    if member is not None:
+        return member
+    if held(cls, "_missing_") is not held(Flag, "_missing_"):  # code of the class, for values that it does not list
+        raise PayloadError(f"{name_of(cls)} lists no member with the value {value!r}.")
+    return EnumType.__call__(cls, value)
 
 
 # A named tuple goes by the names of its fields, so that one with a default can be added.
 
 
 def _is_namedtuple(cls: type) -> bool:
-    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
+    return tuple in mro(cls) and type(held(cls, "_fields")) is tuple and type(held(cls, "_field_defaults")) is dict
 
 
 def _dump_namedtuple(value: Any, encode: Walk) -> State:
@@ -67,15 +82,16 @@ def _dump_namedtuple(value: Any, encode: Walk) -> State:
 
 
 def _load_namedtuple(cls: Any, payload: Any, decode: Walk) -> Any:
-    state = cls._field_defaults | decode_state(payload, cls._fields, cls, decode)
+    names = held(cls, "_fields")
+    state = held(cls, "_field_defaults") | decode_state(payload, names, cls, decode)
     try:
-        return tuple.__new__(cls, [state[name] for name in cls._fields])
+        return tuple.__new__(cls, [state[name] for name in names])
     except KeyError as error:
         raise missing_field(cls, error.args[0]) from None
 
 
 def _is_struct(cls: type) -> bool:
-    return issubclass(cls, msgspec.Struct)
+    return msgspec.Struct in mro(cls)
 
 
 def _dump_struct(value: msgspec.Struct, encode: Walk) -> State:

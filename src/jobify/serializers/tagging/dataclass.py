@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields
 from functools import cached_property, lru_cache
+from types import MemberDescriptorType
 from typing import Any, Final
 
+from jobify.exceptions import PayloadError
 from jobify.serializers.base import RefusedValueError
-from jobify.serializers.importable import name_of
+from jobify.serializers.importable import held, mro, name_of
 from jobify.serializers.tagging.state import Kind, State, Walk, decode_state, encode_state, missing_field
 
 __all__ = ("DATACLASS", "attributes")
@@ -24,14 +26,14 @@ def attributes(value: Any) -> State:
 
 
 def _is_dataclass(cls: type) -> bool:
-    return is_dataclass(cls)
+    return type(held(cls, "__dataclass_fields__")) is dict
 
 
 @lru_cache(maxsize=1024)
 def _layout(cls: type) -> dict[str, Field[Any] | None]:
     """What an instance can hold by name: fields, and slots that are no fields."""
     _require_plain_base(cls)
-    slots = (name for base in cls.__mro__ for name in _slots(base))
+    slots = (name for base in mro(cls) for name in _slots(base))
     layout: dict[str, Field[Any] | None] = dict.fromkeys(slots)
     return layout | {field.name: field for field in fields(cls)}
 
@@ -66,11 +68,30 @@ def _load(cls: Any, payload: Any, decode: Walk) -> Any:
     for name, field in layout.items():
         if field is not None and name not in state:
             _add_default(state, cls, field)
-    state |= {name: decode(item) for name, item in payload.get("more", {}).items()}
     value = object.__new__(cls)
+    own: State | None = _instance_attributes(value)
     for name, item in state.items():
-        object.__setattr__(value, name, item)  # past the guard of a frozen class
+        attribute = held(cls, name)
+        if type(attribute) is MemberDescriptorType:
+            object.__setattr__(value, name, item)  # a slot, past the guard of a frozen class
+        elif own is not None and not hasattr(type(attribute), "__set__"):
+            own[name] = item
+        # else a property: what it is computed from is restored by itself, and its code is not run
+    more = {name: decode(item) for name, item in payload.get("more", {}).items()}
+    if more:
+        if own is None:
+            raise PayloadError(f"{name_of(cls)} has no room for the attribute {next(iter(more))!r} any more.")
+        own.update(more)
     return value
+
+
+def _instance_attributes(value: Any) -> State | None:
+    """Its ``__dict__`` itself; None if it has none."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return found if type(found) is dict else None
 
 
 def _add_default(state: State, cls: type, field: Field[Any]) -> None:

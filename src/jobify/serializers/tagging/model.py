@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+from jobify.serializers.importable import mro
 from jobify.serializers.tagging.dataclass import attributes
 from jobify.serializers.tagging.state import Kind, State, Walk, decode_state, encode_state, missing_field
 
@@ -16,7 +17,7 @@ __all__ = ("MODEL",)
 
 def _is_model(cls: type) -> bool:
     pydantic = sys.modules.get("pydantic.main")
-    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+    return pydantic is not None and pydantic.BaseModel in mro(cls)
 
 
 def _dump(value: Any, encode: Walk) -> Any:

@@ -13,9 +13,10 @@ __all__ = ("TypeNames",)
 
 
 class TypeNames:
-    """What can be imported, and what was registered by hand because it cannot."""
+    """What imported modules hold, those in ``modules`` included, and what was registered by hand because none does."""
 
-    def __init__(self, registered: Iterable[type] = ()) -> None:
+    def __init__(self, registered: Iterable[type] = (), modules: Iterable[str] = ()) -> None:
+        self._modules = tuple(modules)
         self._registered: dict[str, type] = {}
         for cls in registered:
             if self._registered.setdefault(name_of(cls), cls) is not cls:
@@ -33,7 +34,7 @@ class TypeNames:
 
     def find(self, name: str) -> Any:
         """What ``name`` stands for. ImportError if there is nothing."""
-        return self._registered[name] if name in self._registered else find(name)
+        return self._registered[name] if name in self._registered else find(name, self._modules)
 
     def _leads_to(self, name: str) -> Any:
         try:

@@ -28,7 +28,8 @@ _CODE: Final = (type, FunctionType, MethodType, BuiltinFunctionType, ModuleType,
 
 
 class Tagging:
-    """Encodes any supported value as plain data, and decodes it. ``types`` are found by name besides what imports find.
+    """Encodes any supported value as plain data, and decodes it. ``types`` are found by name besides what imported
+    modules hold; ``modules`` are imported if need be.
 
     >>> Tagging().encode({"at": (1, 2)})
     {'at': {'$': 'tuple', 'v': [1, 2]}}
@@ -36,8 +37,8 @@ class Tagging:
     {'at': (1, 2)}
     """
 
-    def __init__(self, types: Sequence[type] = ()) -> None:
-        self._names = TypeNames(types)
+    def __init__(self, types: Sequence[type] = (), modules: Sequence[str] = ()) -> None:
+        self._names = TypeNames(types, modules)
 
     def encode(self, value: Any) -> Any:
         """Plain data that :meth:`decode` turns into an equal value. RefusedValueError if there is none."""
@@ -76,8 +77,11 @@ class Tagging:
         kind = KINDS.get(name)
         if kind is None:
             raise PayloadError(f"unknown tag {name!r}: the row was written by a newer release, or by something else")
-        cls = self._names.find(data["t"])
-        if not isinstance(cls, type) or kind_of(cls) is not kind:
+        try:
+            cls = self._names.find(data["t"])
+        except ImportError as error:
+            raise PayloadError(str(error)) from error
+        if not issubclass(type(cls), type) or kind_of(cls) is not kind:
             raise PayloadError(f"{data['t']} is not, or no longer, a class of the kind {name!r}")
         return kind.load(cls, payload, self.decode)
 
