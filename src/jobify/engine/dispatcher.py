@@ -9,6 +9,7 @@ due, so the dispatcher holds a single time, however many jobs wait.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -25,6 +26,8 @@ from jobify.types import Microseconds
 
 __all__ = ("Dispatcher",)
 
+log = logging.getLogger("jobify.engine")
+
 _MAX_CLAIM = 256
 """Jobs per lane in one claim at most, so that one process does not take the work of all."""
 
@@ -38,6 +41,11 @@ _RECHECK = 1.0
 _LOOK_AGAIN = 5.0
 """Seconds after which it asks the storage although nothing is expected: a ring that was lost costs no more than
 that."""
+
+_PATIENCE = 300
+"""Claims in a row that may find nothing and still be made at once: each stages a thousand jobs, if it stages any."""
+
+_SHORTEST_REST = 0.01
 
 Admit = Callable[[Backend, Claim, LaneSlots], None]
 GiveBack = Callable[[Backend, Claim, BaseException], None]
@@ -72,6 +80,8 @@ class Dispatcher(Service):
         self._bell = asyncio.Event()
         self._is_wanted = True
         self._next_due_at: Microseconds | None = None
+        self._vain = 0
+        """Claims in a row that have found nothing although there is said to be more."""
         self._asking: asyncio.Future[Claimed] | None = None
         """A claim that is not answered yet."""
 
@@ -97,8 +107,18 @@ class Dispatcher(Service):
         self._is_wanted = True
         while True:
             await self._sleep()
-            while await self.step():  # noqa: ASYNC110  there is no event: the sleep is a courtesy
-                await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop
+            while await self.step():
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Between two claims: nothing but courtesy, because a storage in memory answers without letting go of the loop;
+        unless the storage has promised more again and again, and given nothing."""
+        if self._vain < _PATIENCE:
+            await asyncio.sleep(0)
+            return
+        if self._vain == _PATIENCE:
+            log.warning("%d claims in a row have found nothing although jobs are due. Claims slow down.", self._vain)
+        await asyncio.sleep(min(_SHORTEST_REST * (self._vain - _PATIENCE + 1), self._LONGEST_PAUSE))
 
     async def step(self) -> bool:
         """One claim; whether another one makes sense at once."""
@@ -147,6 +167,7 @@ class Dispatcher(Service):
         if claimed.next_due_at is not None:
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
         self._start(claimed.claims, reserved)
+        self._vain = self._vain + 1 if claimed.has_more and not claimed.claims else 0
         return claimed.has_more
 
     def _ask(self, reserved: list[tuple[LaneSlots, int]]) -> asyncio.Future[Claimed]:

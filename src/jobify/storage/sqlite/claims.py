@@ -10,6 +10,9 @@ becomes due moves over. That is bounded per claim (:data:`STEP`), so that a hund
 cost no claim more than a few milliseconds.
 
 **Suspects**, jobs that run apart, are in neither index; see ``suspects``. To pick says whether there are any.
+
+**Damage.** A row that is picked under the write lock and cannot be taken is damaged, and so is one that fails a
+statement. See ``damage``.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from typing import Final, NamedTuple
 
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.status import ClaimScope
+from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import Picked, claims_of, listed
+from jobify.storage.sqlite.rows import UnreadableError, claims_of, listed
 from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
 from jobify.storage.sqlite.suspects import Suspects
-from jobify.storage.sqlite.values import bounded, completed
+from jobify.storage.sqlite.values import MissingValueError, bounded, load_value
 from jobify.types import Microseconds
 
 __all__ = ("STEP", "Claims")
@@ -34,11 +38,15 @@ STEP: Final = 1000
 
 _TRIES: Final = 3
 
+_Rows = list[tuple[int, Claim]]
+"""Row numbers with claims."""
+
 
 class _Page(NamedTuple):
     """What a claim would take, and what else the answer needs."""
 
-    rows: list[Picked]
+    rows: _Rows
+    references: dict[int, int]
     is_more_left: bool
     next_due_at: Microseconds | None
     has_suspects: bool
@@ -51,6 +59,7 @@ class Claims:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._suspects = Suspects(database)
+        self._damage = Damage(database)
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to stage, which spares looking first."""
 
@@ -67,80 +76,156 @@ class Claims:
 
     def _claim_ordinary(self, request: ClaimRequest, *, now: Microseconds) -> tuple[_Page, Claimed]:
         due_by = now + request.ahead
-        is_staged = self._stage_if_due(self._next_due_at, due_by)
+        self._damage.is_found = False
+        staged = self._stage_if_due(self._next_due_at, due_by)
         for _ in range(_TRIES):
-            picked = self._pick(request)
-            if not is_staged and self._stage_if_due(picked.next_due_at, due_by):
-                is_staged = True
-                picked = self._pick(request)
-            taken = self._take(request, picked.rows, now)
-            if taken or not picked.rows:
-                return picked, self._answer(picked, taken, due_by)
+            page = self._pick(request, now)
+            if staged is None and (staged := self._stage_if_due(page.next_due_at, due_by)) is not None:
+                page = self._pick(request, now)
+            if staged is not None and staged < STEP and _is_due(page.next_due_at, due_by):  # that could not be staged
+                self._damage.stage_each(due_by, STEP, now)
+                page = self._pick(request, now)
+            taken = self._take(request, page.rows, now)
+            if taken or not page.rows:
+                return page, self._answer(page, taken, due_by, now)
         with self._database.atomic():
-            picked = self._pick(request)
-            return picked, self._answer(picked, self._take(request, picked.rows, now), due_by)
+            page = self._pick(request, now)
+            taken = self._take(request, page.rows, now)
+            ours = {claim.id for claim in taken}
+            for seq, claim in page.rows:
+                if claim.id not in ours:
+                    self._damage.set_aside(seq, "it is not what an index says of it", now)
+            return page, self._answer(page, taken, due_by, now)
 
-    def _answer(self, picked: _Page, taken: list[Claim], due_by: Microseconds) -> Claimed:
-        self._next_due_at = picked.next_due_at
-        is_more_left = picked.is_more_left or len(taken) < len(picked.rows) or _is_due(picked.next_due_at, due_by)
-        return Claimed(taken, is_more_left, picked.next_due_at)
+    def _answer(self, page: _Page, taken: list[Claim], due_by: Microseconds, now: Microseconds) -> Claimed:
+        self._next_due_at = page.next_due_at
+        is_more_left = page.is_more_left or len(taken) < len(page.rows) or _is_due(page.next_due_at, due_by)
+        is_more_left = is_more_left or self._damage.is_found  # what is behind it has not been looked at
+        if page.references:
+            taken = self._with_arguments(page, taken, now)
+        return Claimed(taken, is_more_left, page.next_due_at)
 
-    def _stage_if_due(self, next_due_at: Microseconds | None, due_by: Microseconds) -> bool:
-        """Bring what has become due to where claims look, a bounded number at a time; whether there was a reason to."""
+    def _with_arguments(self, page: _Page, taken: list[Claim], now: Microseconds) -> list[Claim]:
+        """Read the large arguments of what was taken."""
+        numbers = {claim.id: seq for seq, claim in page.rows if seq in page.references}
+        complete = []
+        for claim in taken:
+            if claim.id in numbers:
+                seq = numbers[claim.id]
+                try:
+                    claim = claim._replace(payload=load_value(self._database, page.references[seq]))
+                except MissingValueError:
+                    self._damage.set_aside(seq, "its arguments are not complete", now)
+                    continue
+            complete.append(claim)
+        return complete
+
+    # -- staging -------------------------------------------------------------------------------------------------------
+
+    def _stage_if_due(self, next_due_at: Microseconds | None, due_by: Microseconds) -> int | None:
+        """Bring what has become due to where claims look, a bounded number at a time; how many that were, None: there
+        was no reason to."""
         if not _is_due(next_due_at, due_by):
-            return False
-        self._database.write(sql("promote"), (due_by, STEP))
-        return True
+            return None
+        try:
+            return self._database.write(sql("promote"), (due_by, STEP))
+        except DAMAGE as error:
+            if not is_damage(error):
+                raise
+            return 0
 
     # -- picking -------------------------------------------------------------------------------------------------------
 
-    def _pick(self, request: ClaimRequest) -> _Page:
-        rows: dict[int, Picked] = {}
+    def _pick(self, request: ClaimRequest, now: Microseconds) -> _Page:
+        rows: dict[int, Claim] = {}
+        references: dict[int, int] = {}
         is_more_left = has_suspects = False
         next_due_at = None
         for lane in request.lanes:
-            picked = self._pick_lane(lane, request.queues)
-            rows.update((row.seq, row) for row in picked.rows)
-            is_more_left = is_more_left or picked.is_more_left
-            next_due_at, has_suspects = picked.next_due_at, picked.has_suspects
-        first = bounded(list(rows.values()))
-        return _Page(first, is_more_left or len(first) < len(rows), next_due_at, has_suspects)
+            page = self._pick_lane(lane, request.queues, now)
+            rows.update(page.rows)
+            references.update(page.references)
+            is_more_left = is_more_left or page.is_more_left
+            next_due_at, has_suspects = page.next_due_at, page.has_suspects
+        picked = list(rows.items())
+        if references:
+            first = bounded(picked, references)
+            is_more_left = is_more_left or len(first) < len(picked)
+            picked = first
+        return _Page(picked, references, is_more_left, next_due_at, has_suspects)
 
-    def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None) -> _Page:
+    def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None, now: Microseconds) -> _Page:
         """The first jobs of a lane: one more than wanted is asked for, to know whether there is more."""
         statement, parameters = _pick_statement(lane.tasks, queues)
         limit = lane.limit
         while True:
             try:
                 text, payloads, next_due_at, has_suspects = self._database.row(statement, [*parameters, limit + 1])
+                picked = claims_of(text, payloads)
             except sqlite3.DataError:  # payloads of a gigabyte in all do not fit into one answer
                 if limit == 0:
                     raise
                 limit //= 2
                 continue
-            rows = claims_of(text, payloads)
-            return _Page(rows[: lane.limit], len(rows) > limit, next_due_at, bool(has_suspects))
+            except (*DAMAGE, UnreadableError) as error:
+                if not is_damage(error):
+                    raise
+                picked, next_due_at, has_suspects = self._damage.pick_each(lane.tasks, queues, limit + 1, now)
+            rows = picked.rows
+            if (self._damage.is_suspected or not rows) and self._damage.is_to_be_looked_for(now):
+                picked, next_due_at, has_suspects = self._damage.pick_each(lane.tasks, queues, limit + 1, now)
+                rows = picked.rows
+            known = frozenset(lane.tasks)
+            if not known.issuperset([claim.task for _, claim in rows]):
+                rows = self._only_known(rows, known, now)
+            return _Page(rows[: lane.limit], picked.references, len(rows) > limit, next_due_at, bool(has_suspects))
+
+    def _only_known(self, rows: _Rows, tasks: frozenset[str], now: Microseconds) -> _Rows:
+        """Those of these tasks. The index, which was asked for no others, does not say what the rest says."""
+        for seq, claim in rows:
+            if claim.task not in tasks:
+                self._damage.set_aside(seq, "it is not what an index says of it", now)
+        return [row for row in rows if row[1].task in tasks]
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    def _take(self, request: ClaimRequest, rows: Sequence[Picked], now: Microseconds) -> list[Claim]:
-        """Those of ``rows`` that nobody else was faster with."""
+    def _take(self, request: ClaimRequest, rows: _Rows, now: Microseconds) -> list[Claim]:
+        """Those of ``rows`` that nobody else was faster with. If SQLite trips over one, each is taken by itself."""
+        try:
+            return self._take_all(request, rows, now)
+        except DAMAGE as error:
+            if not is_damage(error):
+                raise
+        taken: list[Claim] = []
+        faults: dict[int, Exception] = {}
+        for row in rows:
+            try:
+                taken += self._take_piece(request, (row,), now)
+            except DAMAGE as error:
+                if not is_damage(error) or (len(rows) > 1 and len(faults) == len(rows) - 1):
+                    raise  # all of them: it is no row that is damaged, but the database
+                faults[row[0]] = error
+        for seq, fault in faults.items():
+            self._damage.set_aside(seq, str(fault), now)
+        return taken
+
+    def _take_all(self, request: ClaimRequest, rows: _Rows, now: Microseconds) -> list[Claim]:
         pieces = list(chunks(rows))
         if len(pieces) <= 1:
             return [claim for piece in pieces for claim in self._take_piece(request, piece, now)]
         with self._database.atomic():
             return [claim for piece in pieces for claim in self._take_piece(request, piece, now)]
 
-    def _take_piece(self, request: ClaimRequest, rows: Sequence[Picked], now: Microseconds) -> list[Claim]:
+    def _take_piece(self, request: ClaimRequest, rows: Sequence[tuple[int, Claim]], now: Microseconds) -> list[Claim]:
         owner, due_by = request.owner, now + request.ahead
-        size, values = row_values([(row.seq, row.claim.fence) for row in rows])
+        size, values = row_values([(seq, claim.fence) for seq, claim in rows])
         changed = self._database.write_unflushed(sql("take", rows=size), [owner, now, due_by, now, *values])
+        if changed == len(rows):
+            return [claim for _, claim in rows]
         if changed == 0:
             return []
-        if changed < len(rows):
-            ours = set(listed(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
-            rows = [row for row in rows if row.seq in ours]
-        return [row.claim if row.payload_ref is None else completed(self._database, row) for row in rows]
+        ours = set(listed(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
+        return [claim for seq, claim in rows if seq in ours]
 
 
 def _is_due(due_at: Microseconds | None, now: Microseconds) -> bool:

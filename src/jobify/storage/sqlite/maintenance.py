@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobify.exceptions import StorageError
+from jobify.storage.sqlite.damage import damaged_rows
 from jobify.storage.sqlite.failures import explained
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
 
 __all__ = ("Health", "check", "schema_version", "vacuum")
+
+_WITH_VALUES = 3
+"""The version of the schema from which on large values stand beside their rows."""
 
 _FREE = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
 
@@ -61,6 +65,8 @@ def check(path: str | os.PathLike[str]) -> Health:
             f"table {row[0]}, row {row[1]}: no {row[2]}" for row in connection.execute("PRAGMA foreign_key_check")
         ]
         is_ours = application == APPLICATION_ID
+        if is_ours and version >= _WITH_VALUES and not problems:
+            problems += damaged_rows(connection)
         return Health(
             path=path,
             is_ours=is_ours,

@@ -216,6 +216,7 @@ UPDATE jobs SET ready = 1 WHERE seq IN (
 -- common order; the recursion is a priority queue that holds one job of each pair and, for each job it hands out, jumps
 -- to the next one of that pair. The cost is that of the pairs plus that of the jobs wanted. What comes next is asked one
 -- column at a time, because a comparison of rows of values, (a, b) > (?, ?), uses the index for its first column only.
+-- pairs only rise: else a row that is not what the index says of it would be found without end.
 WITH RECURSIVE
 pairs (queue, task) AS (
     SELECT * FROM (SELECT queue, task FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 ORDER BY queue, task LIMIT 1)
@@ -226,7 +227,7 @@ pairs (queue, task) AS (
          ORDER BY task LIMIT 1),
         (SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND queue > pairs.queue
          ORDER BY queue, task LIMIT 1)
-    )
+    ) AND (later.queue > pairs.queue OR (later.queue = pairs.queue AND later.task > pairs.task))
 ),
 merged (seq, queue, task, priority, due_at) AS (
     SELECT head.seq, head.queue, head.task, head.priority, head.due_at FROM pairs
@@ -256,6 +257,39 @@ SELECT
     (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0),
     EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1)
 FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
+
+-- name: picked
+-- The answer of pick, for one row.
+SELECT {claim} FROM jobs WHERE jobs.seq IN ({ids})
+
+-- name: staged
+-- The numbers of the first rows that promote would change.
+SELECT CAST(json_group_array(seq) AS BLOB) FROM (
+    SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0 AND due_at <= ?
+    ORDER BY due_at, seq LIMIT ?
+)
+
+-- name: promote_one
+UPDATE jobs SET ready = 1 WHERE seq = ? AND status = 'scheduled'
+
+-- name: next_due
+-- What becomes due next, without these rows. The condition on the time makes the planner use the index.
+SELECT min(due_at) FROM (
+    SELECT due_at FROM jobs
+    WHERE status = 'scheduled' AND ready = 0 AND blockers = 0 AND due_at > -9223372036854775808 AND seq NOT IN ({ids})
+    ORDER BY due_at LIMIT 1
+)
+
+-- name: park
+-- What cannot be claimed ends, with the reason, and is kept.
+UPDATE jobs SET
+    status = 'failed', owner = NULL, error = ?1, finished_at = ?2, delete_at = NULL, result = NULL, result_ref = NULL,
+    is_dead = 1, blockers = 0, is_paused = 0
+WHERE seq = ?3 AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: id_of_row
+-- One row, also where there is none.
+SELECT max(CAST(id AS BLOB)) FROM jobs WHERE seq = ?
 
 -- name: take
 -- Only what is still as it was picked, by number and fence, and not paused: meanwhile another process may have been

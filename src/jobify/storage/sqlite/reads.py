@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jobify.records import AttemptRecord, CountKey, JobQuery, JobRecord, MessageRecord, Relations, SummaryIds
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.filters import Crowd, crowd_of, filters_of, page_of
-from jobify.storage.sqlite.rows import Stored, listed, messages_of, records_of
+from jobify.storage.sqlite.rows import Found, listed, messages_of, records_of
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.storage.sqlite.values import MissingValueError, load_value
 from jobify.types import Microseconds
@@ -71,22 +71,14 @@ class Reads:
             return self._find_in_halves(query)
 
     def _records(self, statement: str, values: Sequence[Any], wanted: _Wanted) -> list[JobRecord]:
-        """The rows that ``statement`` finds, with their large values. A value that is gone when it is read belongs to
-        a row that was changed meanwhile: what the rows say now is read."""
+        """The rows that ``statement`` finds, with their large values."""
         for _ in range(_TRIES):
-            with suppress(MissingValueError):
-                return self._whole(records_of(*self._database.read(statement, values)), wanted, self._load)
-        return self._whole(records_of(*self._database.read(statement, values)), wanted, self._load_what_is_left)
-
-    def _whole(self, found: Sequence[Stored], wanted: _Wanted, load: Callable[[int], bytes]) -> list[JobRecord]:
-        records = []
-        for record, payload_ref, result_ref in found:
-            if payload_ref is not None and wanted.payloads:
-                record = record._replace(payload=load(payload_ref))
-            if result_ref is not None and record.result is not None and wanted.results:
-                record = record._replace(result=load(result_ref))
-            records.append(record)
-        return records
+            found = records_of(*self._database.read(statement, values))
+            if not found.references:
+                return found.records
+            with suppress(MissingValueError):  # the row was changed meanwhile: read what it says now
+                return _with_values(found, wanted, self._load)
+        return _with_values(found, wanted, self._load_what_is_left)
 
     def _load(self, reference: int) -> bytes:
         return load_value(self._database, reference)
@@ -155,3 +147,14 @@ _COUNTERS = {
     Crowd.UNSUCCESSFUL: "count_unsuccessful",
 }
 """The statements that answer with the least reading."""
+
+
+def _with_values(found: Found, wanted: _Wanted, load: Callable[[int], bytes]) -> list[JobRecord]:
+    for index, payload_ref, result_ref in found.references:
+        record = found.records[index]
+        if payload_ref is not None and wanted.payloads:
+            record = record._replace(payload=load(payload_ref))
+        if result_ref is not None and record.result is not None and wanted.results:
+            record = record._replace(result=load(result_ref))
+        found.records[index] = record
+    return found.records

@@ -9,21 +9,39 @@ import msgspec
 from jobify.exceptions import StorageCorruptError
 from jobify.records import Claim, JobRecord, MessageKind, MessageRecord
 
-__all__ = ("Picked", "Stored", "claims_of", "listed", "messages_of", "records_of")
+__all__ = ("Found", "Picked", "UnreadableError", "claims_of", "listed", "messages_of", "records_of")
+
+_PAYLOAD, _RESULT, _PROGRESS = 8, 19, 30
+_BOOLEANS = (5, 24, 25, 28, 31)
+"""Where these columns stand in the list of ``record_columns``."""
+
+_PickedRow = tuple[
+    str, str, str, int, int, int, int, str | None, int | None, str | None, int | None, int, int, int, int, int,
+    int | None, int | None, int,
+]  # fmt: skip
+_decode_picked = msgspec.json.Decoder(list[_PickedRow]).decode
+"""Of the right types, or not at all; this takes no longer."""
+
+
+class UnreadableError(Exception):
+    """A row does not hold what it must: it is damaged, or was written by hand."""
+
+
+class Found(NamedTuple):
+    """Records, and the references to those values that are not in their rows: empty in the records."""
+
+    records: list[JobRecord]
+    references: list[tuple[int, int | None, int | None]]
+    """The place of a record, the reference to its arguments, the one to its result."""
 
 
 class Picked(NamedTuple):
-    """A row that a claim may take: its number, the reference to its arguments if they are not in it, the claim."""
+    """What a claim may take."""
 
-    seq: int
-    payload_ref: int | None
-    claim: Claim
-
-
-_CLAIM_PAYLOAD = 6
-_PAYLOAD, _RESULT, _PROGRESS = 8, 19, 30
-_BOOLEANS = (5, 24, 25, 28, 31)
-"""Where these columns stand in the lists of ``pick`` and ``record_columns``."""
+    rows: list[tuple[int, Claim]]
+    """The number of each row, and the claim on it."""
+    references: dict[int, int]
+    """The number of a row → the reference to its arguments, where these are not in the row: empty in the claim."""
 
 
 def listed(text: bytes) -> list[Any]:
@@ -42,31 +60,31 @@ def listed(text: bytes) -> list[Any]:
     return rows
 
 
-class Stored(NamedTuple):
-    """A row, and the references to those of its values that are not in it; these are empty."""
-
-    record: JobRecord
-    payload_ref: int | None
-    result_ref: int | None
-
-
-def claims_of(text: bytes, payloads: bytes | None) -> list[Picked]:
-    """The answer of ``pick``. Arguments that are not in the row are empty."""
-    picked = []
+def claims_of(text: bytes, payloads: bytes | None) -> Picked:
+    """The answer of ``pick``. UnreadableError if one of the rows is not as it must be."""
+    try:
+        found = _decode_picked(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableError(str(error)) from error
+    rows: list[tuple[int, Claim]] = []
+    references: dict[int, int] = {}
     start = 0
     blob = payloads or b""
-    for row in listed(text):
-        end = start + row[_CLAIM_PAYLOAD]
-        row[_CLAIM_PAYLOAD] = blob[start:end]
+    for row in found:
+        end = start + row[6]
+        if row[17] is not None:
+            references[row[18]] = row[17]
+        rows.append((row[18], Claim._make((*row[:6], blob[start:end], *row[7:17]))))
         start = end
-        seq, payload_ref = row.pop(), row.pop()
-        picked.append(Picked(seq, payload_ref, Claim._make(row)))
-    return picked
+    if start != len(blob):
+        raise UnreadableError("the stored arguments are not a blob")
+    return Picked(rows, references)
 
 
-def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> list[Stored]:
+def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> Found:
     """The answer of a statement that selects ``{record}``."""
-    records = []
+    records: list[JobRecord] = []
+    references: list[tuple[int, int | None, int | None]] = []
     start = result_start = 0
     for row in listed(text):
         end = start + row[_PAYLOAD]
@@ -76,13 +94,16 @@ def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> li
             result_end = result_start + row[_RESULT]
             row[_RESULT] = (results or b"")[result_start:result_end]
             result_start = result_end
-        result_ref, payload_ref = row.pop(), row.pop()
+        result_ref = row.pop()
+        payload_ref = row.pop()
+        if payload_ref is not None or result_ref is not None:
+            references.append((len(records), payload_ref, result_ref))
         for index in _BOOLEANS:
             row[index] = bool(row[index])
         if row[_PROGRESS] is not None:
             row[_PROGRESS] = float(row[_PROGRESS])
-        records.append(Stored(JobRecord._make(row), payload_ref, result_ref))
-    return records
+        records.append(JobRecord._make(row))
+    return Found(records, references)
 
 
 def messages_of(text: bytes, data: bytes | None) -> list[MessageRecord]:

@@ -17,10 +17,9 @@ from typing import Final
 from jobify.exceptions import StorageError
 from jobify.records import Claim
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import Picked
 from jobify.storage.sqlite.statements import sql
 
-__all__ = ("LARGE", "PART", "MissingValueError", "bounded", "completed", "count_parts", "load_value", "store_value")
+__all__ = ("LARGE", "PART", "MissingValueError", "bounded", "count_parts", "load_value", "store_value")
 
 LARGE: Final = 16_384
 """Bytes; what is longer is stored beside its row."""
@@ -67,19 +66,11 @@ def count_parts(reference: int) -> int:
     return reference & _COUNT
 
 
-def bounded(rows: list[Picked]) -> list[Picked]:
+def bounded(rows: list[tuple[int, Claim]], references: dict[int, int]) -> list[tuple[int, Claim]]:
     """The first rows, so many that their large arguments are not too much to be read at once."""
     size = 0
-    for index, row in enumerate(rows):
-        if row.payload_ref is not None:
-            size += count_parts(row.payload_ref) * PART
-            if size > _LARGE_IN_ALL and index:
-                return rows[:index]
+    for index, (seq, _) in enumerate(rows):
+        size += count_parts(references.get(seq, 0)) * PART
+        if size > _LARGE_IN_ALL and index and seq in references:
+            return rows[:index]
     return rows
-
-
-def completed(database: Database, row: Picked) -> Claim:
-    """The claim with its arguments, if these are not in the row."""
-    if row.payload_ref is None:
-        return row.claim
-    return row.claim._replace(payload=load_value(database, row.payload_ref))
