@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,14 +17,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from jobify.exceptions import StorageUnavailableError
 from jobify.records import NewJob
+from jobify.transient import as_unavailable
 
-__all__ = ("LINGER", "Helper")
+__all__ = ("LINGER", "PATIENCE", "Helper")
 
 T = TypeVar("T")
 
 LINGER = 10.0
 """Seconds that a thread of the client waits for more to do before it ends."""
 
+PATIENCE = 30.0
+"""Seconds for which a call waits for a thread that the system refuses."""
+
+_RETRY = 0.1
 _MAX_GROUP = 1000
 _MAX_BYTES = 4_000_000
 
@@ -53,44 +59,85 @@ class Helper:
         return self._ask(row)
 
     def _ask(self, call: Any) -> asyncio.Future[Any]:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
         with self._arrival:
             self._tasks.append(_Task(call, answer))
-            if not self._is_running:
-                self._is_running = True
-                threading.Thread(target=self._run, name="jobify-client", daemon=True).start()
+            is_running = self._is_running
             self._arrival.notify()
+        if not is_running:
+            self._start(loop, time.monotonic() + PATIENCE)
         return answer
+
+    def _start(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        """Start the thread; where the system has none, try again until ``deadline``, and then answer with that."""
+        try:
+            with self._arrival:
+                if self._is_running or not self._tasks:
+                    return
+                self._is_running = True
+                try:
+                    threading.Thread(target=self._run, name="jobify-client", daemon=True).start()
+                except BaseException:
+                    self._is_running = False
+                    raise
+        except (RuntimeError, MemoryError) as error:
+            refusal = as_unavailable(error, "The client has no thread for this call")
+            if refusal is None or time.monotonic() >= deadline:
+                self._refuse(refusal or error)
+            else:
+                loop.call_later(_RETRY, self._start, loop, deadline)
+
+    def _refuse(self, error: BaseException) -> None:
+        """Answer everything that waits with ``error``."""
+        with self._arrival:
+            tasks, self._tasks = list(self._tasks), deque()
+        self._answer([(task, error) for task in tasks])
 
     # -- in the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            with self._arrival:
-                if not self._tasks:
-                    self._arrival.wait(LINGER)
-                if not self._tasks:
-                    self._is_running = False
-                    return
-                tasks = self._take()
-            self._serve(tasks)
-
-    def _take(self) -> list[_Task]:
-        """The next calls, with not too many rows, nor too many bytes of them, for one transaction."""
         tasks: list[_Task] = []
+        try:
+            while self._wait():
+                self._take(tasks)
+                self._serve(tasks)
+                tasks.clear()
+        except BaseException as error:  # the thread ends; the next call starts another one
+            with self._arrival:
+                self._is_running = False
+                waiting, self._tasks = list(self._tasks), deque()
+            failed = StorageUnavailableError(f"The client's thread failed before it could answer: {error!r}.")
+            failed.__cause__ = error
+            self._answer([(task, failed) for task in (*tasks, *waiting)])
+
+    def _wait(self) -> bool:
+        """Wait for calls; False if there was none for a while, and the thread is to end."""
+        with self._arrival:
+            if not self._tasks:
+                self._arrival.wait(LINGER)
+            if not self._tasks:
+                self._is_running = False
+                return False
+        return True
+
+    def _take(self, tasks: list[_Task]) -> None:
+        """Take the next calls, with not too many rows, nor too many bytes of them, for one transaction."""
         size = 0
         while self._tasks and len(tasks) < _MAX_GROUP and size <= _MAX_BYTES:
             task = self._tasks.popleft()
             tasks.append(task)
             if isinstance(task.call, NewJob) and isinstance(task.call.payload, bytes):
                 size += len(task.call.payload)
-        return tasks
 
     def _serve(self, tasks: list[_Task]) -> None:
         rows = [task for task in tasks if isinstance(task.call, NewJob)]
         values = self._insert(rows) if rows else []
         answers = list(zip(rows, values, strict=True))
         answers += [(task, _attempt(task.call)) for task in tasks if not isinstance(task.call, NewJob)]
+        self._answer(answers)
+
+    def _answer(self, answers: list[tuple[_Task, Any]]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Task, Any]]] = {}
         for task, value in answers:
             by_loop.setdefault(task.answer.get_loop(), []).append((task, value))

@@ -21,10 +21,12 @@ from jobify.client.access import NEWS as _NEWS
 from jobify.client.access import Access, Closed
 from jobify.client.helper import LINGER
 from jobify.clock import Clock
-from jobify.exceptions import ApplicationStateError, JobNotFoundError, StorageError
+from jobify.exceptions import ApplicationStateError, JobNotFoundError, StorageError, StorageUnavailableError
+from jobify.failurelog import FailureLog
 from jobify.records import JobRecord, OwnerProfile, OwnerRole, SummaryIds
 from jobify.status import ENDED
 from jobify.storage.base import Storage
+from jobify.transient import descriptor_shortage, refusal_of
 
 __all__ = ("Listener", "Pace", "Waiter")
 
@@ -36,6 +38,8 @@ _REST = 10
 _LONGEST_REST = 0.5
 """Seconds; a look that takes longer itself is followed by a rest of its own length."""
 _GROWTH = 1.5
+_RETRY = 0.2
+"""Seconds until something is tried again that the system has refused."""
 _FLOOD_REST = 0.05
 """Seconds for which nothing is heard after a bell was rung without end."""
 _PROFILE = OwnerProfile(OwnerRole.CLIENT, queues=(), tasks=(), concurrency=0)
@@ -82,6 +86,7 @@ class Listener:
         self._waiters: set[Waiter] = set()
         self._new: list[Waiter] = []
         self._is_running = False
+        self._failures = FailureLog(log, "Clients that wait can listen again")
 
     @contextmanager
     def watching(self, waiter: Waiter) -> Iterator[None]:
@@ -90,19 +95,40 @@ class Listener:
             waiter.closings = self._access.closings
             self._waiters.add(waiter)
             self._new.append(waiter)
-            if not self._is_running:
-                self._is_running = True
-                threading.Thread(target=self._run, name="jobify-listener", daemon=True).start()
-        self._access.ear.nudge()
         try:
+            self.ensure()
+            self._access.ear.nudge()
             yield
         finally:
             with self._lock:
                 self._waiters.discard(waiter)
 
+    def ensure(self) -> bool:
+        """Whether the thread runs; starts it if it does not. False: the system has no thread, ask again."""
+        with self._lock:
+            if not self._is_running:
+                self._is_running = True
+                try:
+                    threading.Thread(target=self._run, name="jobify-listener", daemon=True).start()
+                except (RuntimeError, MemoryError) as error:
+                    self._is_running = False
+                    refusal = refusal_of(error)
+                    if refusal is None:
+                        raise
+                    self._failures.failed(self, "A client that waits cannot listen yet: %s", refusal)
+            return self._is_running
+
     # -- in the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._run_while_needed()
+        except BaseException as error:  # the thread ends; the next one that waits starts another
+            with self._lock:
+                self._is_running = False
+            self._tell_all(StorageUnavailableError(f"The thread of the client that listens failed: {error!r}."))
+
+    def _run_while_needed(self) -> None:
         while True:
             closings = self._access.closings
             self._dismiss(closings)
@@ -111,12 +137,23 @@ class Listener:
                     self._listen(closings)
             except Closed:
                 pass  # whoever waited then is told at once
-            except Exception as error:  # the storage is away: those who wait must know
-                self._tell_all(error)
+            except Exception as error:
+                self._on_error(error)
+            else:
+                self._failures.succeeded(self)
             with self._lock:
                 if not self._waiters:
                     self._is_running = False
                     return
+
+    def _on_error(self, error: Exception) -> None:
+        """Where the system refuses something, try again; else the storage is away, and those who wait must know."""
+        refusal = refusal_of(error) or descriptor_shortage()
+        if refusal is None:
+            self._tell_all(error)
+        else:
+            self._failures.failed(self, "A client that waits cannot listen yet: %s", refusal)
+            time.sleep(_RETRY)
 
     def _dismiss(self, closings: int) -> None:
         """Tell those who waited when the storage was closed."""

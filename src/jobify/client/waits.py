@@ -28,6 +28,9 @@ POLLS: Polls = (0.05, 0.5)
 
 _LAST_NUMBER: Final = 2**63 - 1
 
+_RETRY = 0.2
+"""Seconds until a thread is asked for again that the system has refused."""
+
 
 class _Page(NamedTuple):
     """Messages that have come, and whether the job had ended before they were read."""
@@ -65,7 +68,7 @@ class Waits:
         answers: SimpleQueue[Any] = SimpleQueue()
         with lent_slot(), self._crew.listener.watching(Waiter(job_id, pace, answers.put, is_follower=False)):
             try:
-                return _row(answers.get(timeout=limit))
+                return _row(self._next(answers, _Deadline(limit)))
             except Empty:
                 pass
         return self._last_look(job_id, timeout)
@@ -77,11 +80,29 @@ class Waits:
         if record.status in ENDED:
             return record
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        with lent_slot(), self._crew.listener.watching(Waiter(job_id, pace, _Teller(answer), is_follower=False)):
-            await asyncio.wait([answer], timeout=limit)
+        waiter = Waiter(job_id, pace, _Teller(answer), is_follower=False)
+        with lent_slot(), self._crew.listener.watching(waiter), suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._until_heard()
+                await asyncio.wait([answer])
         if answer.done():
             return _row(answer.result())
         return await self._crew.reader.call(lambda: self._last_look(job_id, timeout))
+
+    def _next(self, answers: SimpleQueue[Any], deadline: _Deadline) -> Any:
+        """The next answer of the listener; Empty when the time is over."""
+        while not self._crew.listener.ensure():  # the system has no thread for it just now
+            rest = deadline.rest()
+            with suppress(Empty):
+                return answers.get(timeout=_RETRY if rest is None else min(rest, _RETRY))
+            if rest == 0:
+                raise Empty
+        return answers.get(timeout=deadline.rest())
+
+    async def _until_heard(self) -> None:
+        """Return when the listener has a thread."""
+        while not self._crew.listener.ensure():  # noqa: ASYNC110  there is no event: the system does not tell
+            await asyncio.sleep(_RETRY)
 
     def _last_look(self, job_id: str, timeout: float | None) -> JobRecord:
         record = self._reads.ended_record(job_id)
@@ -130,7 +151,7 @@ class Waits:
         with lent_slot(), self._crew.listener.watching(waiter):
             while not (page.messages or page.is_last):
                 try:
-                    _check(answers.get(timeout=deadline.rest()))
+                    _check(self._next(answers, deadline))
                 except Empty:
                     raise _silent(job_id, timeout) from None
                 page = self._peek(job_id, after)
@@ -146,6 +167,7 @@ class Waits:
         with lent_slot(), self._crew.listener.watching(waiter):
             try:
                 async with asyncio.timeout(limit_of(timeout)):
+                    await self._until_heard()
                     while not (page.messages or page.is_last):
                         _check(await answers.get())
                         page = await reader.call(lambda: self._peek(job_id, after))
