@@ -32,7 +32,8 @@
     │   ├── ResultNotStoredError                     the job succeeded, its value was not kept
     │   └── StorageError                             the database
     │       ├── StorageUnavailableError              locked, full, out of reach: the same call may work later
-    │       │   └── StorageReplacedError             ... not in this process: the file was deleted or replaced
+    │       │   └── StorageLostError                 ... not before the app is started again
+    │       │       └── StorageReplacedError         ... the file was deleted or replaced
     │       ├── StorageCorruptError                  the file is damaged
     │       └── StorageVersionError                  the file was written by a newer release
     └── DuplicateJobError(RuntimeError)              the job id is in use
@@ -355,12 +356,13 @@ class StorageUnavailableError(StorageError):
     """Locked for too long, full, or out of reach: nothing was changed, and the same call may work later."""
 
 
-class StorageReplacedError(StorageUnavailableError):
-    """The database at ``path`` was deleted, moved, replaced or truncated while this process used it.
+class StorageLostError(StorageUnavailableError):
+    """Nothing can be stored until the app is started again."""
 
-    ``difference`` says what was found. Nothing is read or written any more, so that what is at the path now is not
-    harmed, until the storage is closed and opened again, which a restart of the app does.
-    """
+
+class StorageReplacedError(StorageLostError):
+    """The database at ``path`` was deleted, moved, replaced or truncated (``difference`` says what was found). Nothing is
+    read or written any more, so that what is there now is not harmed, until the storage is closed and opened again."""
 
     def __init__(self, path: str, difference: str) -> None:
         self.path = path

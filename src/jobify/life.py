@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeAlias
 
 from jobify.engine.engine import Engine
-from jobify.exceptions import ApplicationStateError
+from jobify.exceptions import ApplicationStateError, StorageLostError
 from jobify.forking import guard_loop, release_loop
 from jobify.lifespan import Exits, Turns
 from jobify.settings import JobifyConfiguration
@@ -43,10 +43,9 @@ class Life:
         """How many attempts of this life, or of the last one, have ended of which the storage knows nothing."""
         return self._unsaved if self.engine is None else self.engine.unsaved()
 
-    async def until_lost(self) -> None:
-        """Return when the storage of the app that runs is not the one that was opened any more."""
-        if self.engine is not None:
-            await asyncio.shield(self.engine.lost)
+    async def until_lost(self) -> StorageLostError | None:
+        """Why the storage of the app that runs cannot be used any more, when that is so."""
+        return None if self.engine is None else await asyncio.shield(self.engine.lost)
 
     def require(self, operation: str) -> Engine:
         """The engine; ApplicationStateError if there is none, or it takes no more orders."""

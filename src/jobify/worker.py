@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from jobify.cpus import available_cpus
 from jobify.engine.backend import give_back_left
-from jobify.exceptions import ConfigurationError
+from jobify.exceptions import ConfigurationError, StorageLostError, StorageReplacedError
 from jobify.exits import ExitCode
 from jobify.forking import install_handler
 from jobify.leash import DRAIN, GONE, Leash
@@ -92,7 +92,7 @@ class Worker:
         self._is_told = asyncio.Event()
         self._is_told_again = asyncio.Event()
         self._signal = 0
-        self._is_lost = False
+        self._loss: StorageLostError | None = None
 
     async def run(self) -> int:
         """Work until told to stop; the exit code. Raises what keeps the app from starting, when nothing was claimed.
@@ -165,17 +165,18 @@ class Worker:
             log.error("The supervisor is gone.")
 
     def _exit_code(self) -> int:
-        if self._is_lost:
-            return ExitCode.REPLACED
+        if self._loss is not None:
+            return ExitCode.REPLACED if isinstance(self._loss, StorageReplacedError) else ExitCode.FAILED
         if self._app._life.unsaved:
             return ExitCode.NOT_STORED
         return 128 + self._signal if self._signal else ExitCode.DONE
 
     async def _until_told(self) -> None:
-        """Return when this worker is told to stop, or its database is not the one that was opened any more."""
-        ends = [spawn(self._is_told.wait()), spawn(self._app._life.until_lost())]
+        """Return when this worker is told to stop, or its database cannot be used any more."""
+        lost = spawn(self._app._life.until_lost())
+        ends: list[asyncio.Task[Any]] = [spawn(self._is_told.wait()), lost]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        self._is_lost = ends[1].done()
+        self._loss = lost.result() if lost.done() else None
         for end in ends:
             end.cancel()
 
@@ -194,9 +195,9 @@ class Worker:
         return True
 
     async def _stop(self) -> int:
-        grace = 0.0 if self._is_lost else self._grace  # no outcome can be stored: whoever has the right file runs them
-        if self._is_lost:
-            log.warning("The worker stops at once, because its database was deleted or replaced.")
+        grace = self._grace if self._loss is None else 0.0  # no outcome can be stored: other processes run the jobs
+        if self._loss is not None:
+            log.warning("The worker stops at once, because nothing can be stored any more.")
         elif not self._is_told_again.is_set():
             log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", grace)
         stopping = spawn(self._app.shutdown(grace=grace))

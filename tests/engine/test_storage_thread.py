@@ -122,7 +122,7 @@ def test_f54_a_thread_that_cannot_go_on_stops_the_app(
             assert await soon(await echo.push(3)) == 3
 
     run(main())
-    fatal = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    fatal = [record for record in caplog.records if record.levelno == logging.ERROR and record.name == "jobify.engine"]
     assert len(fatal) == 1
     assert "injected" in fatal[0].getMessage()
 

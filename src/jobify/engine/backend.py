@@ -16,9 +16,8 @@ from jobify.engine.gate import Gate
 from jobify.engine.queues import Queues
 from jobify.engine.readthread import ReadThread
 from jobify.engine.reporter import Reporter
-from jobify.engine.storagethread import StorageEndedError
 from jobify.engine.threadgate import ThreadGate
-from jobify.exceptions import PayloadError, StorageReplacedError
+from jobify.exceptions import PayloadError, StorageLostError
 from jobify.records import OwnerProfile
 from jobify.registry import Endpoint
 from jobify.serializers.base import Serializer
@@ -86,7 +85,7 @@ class Backend:
         """
         try:
             await self.gate.tend(partial(self._leave, unfinished))
-        except (StorageEndedError, StorageReplacedError):
+        except StorageLostError:
             pass  # it was said why; its jobs are those of a process that is gone
         finally:
             try:

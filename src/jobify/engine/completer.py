@@ -22,14 +22,13 @@ from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
 from jobify.engine.returns import Returns
 from jobify.engine.roster import Roster
-from jobify.engine.storagethread import StorageEndedError
 from jobify.engine.teller import Teller
 from jobify.engine.verdict import attempt_record, outcome_of, park_settlement, settlement_of, skip_settlement
 from jobify.exceptions import (
     BaseJobifyError,
     PayloadError,
     ResultNotStoredError,
-    StorageReplacedError,
+    StorageLostError,
     StorageUnavailableError,
     shown,
 )
@@ -266,11 +265,9 @@ class Completer:
     def _answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception
     ) -> None:
-        if isinstance(answer, StorageReplacedError):
+        if isinstance(answer, StorageLostError):
             self._lose(attempt, answer)
             self._exchange.lose(answer)
-        elif isinstance(answer, StorageEndedError):
-            self._lose(attempt, answer)
         elif isinstance(answer, Exception):
             if self._has_given_up:
                 return

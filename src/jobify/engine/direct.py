@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from jobify.engine.gate import Insertion
 from jobify.engine.lines import Answer
 from jobify.engine.news import News
-from jobify.exceptions import StorageError
+from jobify.exceptions import StorageLostError
 from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
@@ -41,7 +41,7 @@ class DirectGate:
         self._is_temporary = is_temporary
         """Nobody can look any more once this gate is closed."""
         self.on_news: Callable[[], None] = _nothing
-        self.on_end: Callable[[StorageError], None] = lambda _: None  # a storage in memory has no thread to lose
+        self.on_end: Callable[[StorageLostError], None] = lambda _: None  # a storage in memory has no thread to lose
         self._shared = share(storage)
         self._lock = self._shared.lock
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -55,8 +55,7 @@ from jobify.exceptions import (
     AppStoppedError,
     ProcessDiedError,
     ProcessStartError,
-    StorageError,
-    StorageReplacedError,
+    StorageLostError,
     StorageUnavailableError,
     shown,
 )
@@ -131,8 +130,7 @@ class Engine:
         """Connect the storages, make the runners ready: what is pushed from now on may run."""
         for backend in self._backends.all():
             await backend.start(self._profile(backend))
-            backend.gate.on_news = partial(self._exchange.hear, backend)
-            backend.gate.on_end = self._on_storage_ended
+            self._exchange.attend(backend)
             self._opened.append(backend)
         for runner in self._runners.values():
             await runner.start()
@@ -337,17 +335,13 @@ class Engine:
             try:
                 if not await self.overview.ask_for_active():
                     return
-            except StorageReplacedError:
+            except StorageLostError:
                 raise
             except StorageUnavailableError as error:
                 log.warning("Waiting for all jobs goes on, although the storage does not answer: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
                     await self._exchange.activity.wait()
-
-    def _on_storage_ended(self, error: StorageError) -> None:
-        log.critical("%s No more jobs are claimed, and pushing one raises this error.", error)
-        self._exchange.activity.set()
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from jobify.engine.attempt import Attempt
@@ -10,7 +11,7 @@ from jobify.engine.backend import Backend
 from jobify.engine.dispatcher import Dispatcher
 from jobify.engine.obedience import Obedience
 from jobify.engine.watcher import Watcher
-from jobify.exceptions import StorageReplacedError
+from jobify.exceptions import StorageLostError
 from jobify.job import Job
 from jobify.records import Settlement
 from jobify.types import Microseconds
@@ -27,7 +28,7 @@ class Exchange:
         self.obediences: list[Obedience] = []
         self.activity = asyncio.Event()
         """Set when there may be fewer unfinished jobs than before."""
-        self.lost: asyncio.Future[StorageReplacedError] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[StorageLostError] = asyncio.get_running_loop().create_future()
         """Done when the durable storage is not the one that was opened any more."""
 
     def expect(self, backend: Backend, due_at: Microseconds) -> None:
@@ -44,7 +45,7 @@ class Exchange:
             self.expect(attempt.backend, settlement.due_at)
         self.activity.set()
 
-    def lose(self, error: StorageReplacedError) -> None:
+    def lose(self, error: StorageLostError) -> None:
         """The durable storage was replaced: nothing of it is to be expected any more."""
         if not self.lost.done():
             self.lost.set_result(error)
@@ -64,6 +65,11 @@ class Exchange:
         for obedience in self.obediences:
             obedience.wake()
         self.activity.set()
+
+    def attend(self, backend: Backend) -> None:
+        """Hear what the gate of ``backend`` says from now on."""
+        backend.gate.on_news = partial(self.hear, backend)
+        backend.gate.on_end = self.lose
 
     def hear(self, backend: Backend) -> None:
         """Another user of the same storage object has written something."""

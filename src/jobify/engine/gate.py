@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from jobify.engine.lines import Answer
 from jobify.engine.news import News
-from jobify.exceptions import StorageError
+from jobify.exceptions import StorageLostError
 from jobify.job import Job
 from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settlement
 from jobify.storage.base import Storage
@@ -31,7 +31,7 @@ class Gate(Protocol):
     on_news: Callable[[], None]
     """Called on the event loop when another user of the same storage object has written what concerns others."""
 
-    on_end: Callable[[StorageError], None]
+    on_end: Callable[[StorageLostError], None]
     """Called on the event loop when the storage cannot be used any more: every later question is answered with this
     error."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from jobify.engine.handles import Handles
 from jobify.engine.roster import Roster
-from jobify.exceptions import StorageReplacedError
+from jobify.exceptions import StorageLostError
 from jobify.status import JobStatus
 
 __all__ = ("end_handles",)
@@ -21,7 +21,7 @@ log = logging.getLogger("jobify.engine")
 
 
 def end_handles(
-    handles: Handles, roster: Roster, is_stored: Callable[[str], bool], lost: asyncio.Future[StorageReplacedError]
+    handles: Handles, roster: Roster, is_stored: Callable[[str], bool], lost: asyncio.Future[StorageLostError]
 ) -> None:
     """End the handles of stored jobs that do not run here. Those that run end with their attempts."""
     if lost.cancelled():

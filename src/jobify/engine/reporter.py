@@ -32,7 +32,7 @@ from jobify.current import LEVELS, Running
 from jobify.engine.gate import Gate
 from jobify.exceptions import (
     ApplicationStateError,
-    StorageReplacedError,
+    StorageLostError,
     StorageUnavailableError,
     TaskCancelledError,
 )
@@ -226,7 +226,7 @@ class Voice:
         """The storage has answered."""
         if self._is_closed:
             return
-        if isinstance(answer, StorageReplacedError):
+        if isinstance(answer, StorageLostError):
             self._forget()  # nothing can be stored any more, the outcome included
             self._loop.call_soon(self._speak)
             return

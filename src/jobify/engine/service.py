@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from jobify.exceptions import StorageReplacedError
+from jobify.exceptions import StorageLostError
 from jobify.spawn import spawn
 
 __all__ = ("Periodic", "Service", "until_next")
@@ -31,7 +31,7 @@ class Service(ABC):
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
-        self.on_lost: Callable[[StorageReplacedError], object] | None = None
+        self.on_lost: Callable[[StorageLostError], object] | None = None
         """Called when the storage is not the one that was opened any more, which ends the service."""
 
     @property
@@ -63,7 +63,7 @@ class Service(ABC):
             try:
                 await self.run()
                 return
-            except StorageReplacedError as error:
+            except StorageLostError as error:
                 if self.on_lost is not None:
                     self.on_lost(error)
                 return

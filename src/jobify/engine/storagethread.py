@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
-from jobify.exceptions import StorageError
+from jobify.exceptions import StorageLostError
 from jobify.failurelog import FailureLog
 from jobify.transient import as_unavailable
 
@@ -28,7 +28,7 @@ _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
 
 
-class StorageEndedError(StorageError):
+class StorageEndedError(StorageLostError):
     """The thread of the storage cannot go on: nothing is stored any more until the app is started again."""
 
     def __init__(self, error: BaseException) -> None:

@@ -47,7 +47,7 @@ from jobify.engine.lines import (
 from jobify.engine.news import ORDER, REPORT, WORK, News, all_of
 from jobify.engine.spot import Spot
 from jobify.engine.storagethread import StorageEndedError, StorageThread
-from jobify.exceptions import StorageError
+from jobify.exceptions import StorageError, StorageLostError
 from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
@@ -71,7 +71,7 @@ class ThreadGate:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.on_news: Callable[[], None] = _nobody
-        self.on_end: Callable[[StorageError], None] = _nobody
+        self.on_end: Callable[[StorageLostError], None] = _nobody
         self._shared = share(storage)
         self._inserts: Line[NewJob] = Line(storage.insert, _MAX_GROUP)
         self._reports: Line[Sequence[Report]] = Line(partial(report_all, storage), _MAX_GROUP)
