@@ -8,8 +8,11 @@ is exact, sorts in every database and knows no zone; ``datetime`` appears only w
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from typing import Protocol
 
 from jobify.types import Microseconds
@@ -23,6 +26,22 @@ _FIRST_DAY, _LAST_DAY = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tz
 """Far enough from the ends of the calendar to be shown in any zone."""
 
 
+def _elapsed_clock() -> Callable[[], float]:
+    """Linux stops ``time.monotonic`` during sleep, macOS ``mach_absolute_time``, which Python uses there."""
+    name = "CLOCK_BOOTTIME" if hasattr(time, "CLOCK_BOOTTIME") else "CLOCK_MONOTONIC"
+    if sys.platform not in ("linux", "darwin") or not hasattr(time, name):
+        return time.monotonic
+    clock = partial(time.clock_gettime, getattr(time, name))
+    try:
+        clock()
+    except OSError:  # not in every sandbox
+        return time.monotonic
+    return clock
+
+
+_elapsed = _elapsed_clock()
+
+
 class Clock(Protocol):
     """Where the time comes from."""
 
@@ -31,12 +50,12 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never jumps. For durations."""
+        """Seconds from an arbitrary start; never jumps. For durations, and to tell that the wall clock was set."""
         ...
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's clocks. Elapsed time goes on while the machine sleeps, where the system can tell."""
 
     __slots__ = ()
 
@@ -44,7 +63,7 @@ class SystemClock:
         return time.time_ns() // 1000
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return _elapsed()
 
 
 def seconds(duration: float) -> Microseconds:

@@ -49,6 +49,8 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seconds that the job is kept after a success."""
     metadata: dict[str, Any] | None = None
     inputs: Inputs | None = None
+    expires: float | None = None
+    """The seconds after which it was to expire, if it was to: ``expires_at`` is elapsed time then."""
     asked: str | None = None
     """A digest of the arguments that were asked for, where an outer middleware has changed them."""
 

@@ -25,10 +25,23 @@ from typing import Final, NamedTuple, TypeAlias
 from jobify.exceptions import ConfigurationError
 from jobify.types import Microseconds
 
-__all__ = ("TOLERANCE", "GracePolicy", "MisfirePolicy", "Missed", "NextDue", "Plan", "plan", "plan_after")
+__all__ = (
+    "TOLERANCE",
+    "GracePolicy",
+    "MisfirePolicy",
+    "Missed",
+    "NextDue",
+    "Plan",
+    "plan",
+    "plan_after",
+    "reckoned_from",
+)
 
 TOLERANCE: Final[Microseconds] = 1_000_000
 """A run that begins at most a second after its due time is on time."""
+
+SET_BACK: Final[Microseconds] = 10_000_000
+"""A clock that is set back by at most ten seconds, as a time server does, repeats no run."""
 
 COUNTED: Final = 100
 """So many missed due times are counted one by one; an every-second cron that was down for a year has 31 million."""
@@ -132,6 +145,20 @@ def plan_after(policy: MisfirePolicy | GracePolicy, ran: Microseconds, *, now: M
     """
     due = next_due(ran)
     return Plan(None) if due is None else plan(policy, due, now=now, next_due=next_due, tolerance=0)
+
+
+def reckoned_from(ran: Microseconds, *, now: Microseconds, next_due: NextDue) -> Microseconds:
+    """From when the due time after a run at ``ran`` is to be found: from then, unless the clock was set back since.
+
+    A run that lies in the future ran under another clock. What follows it would come at its time by that clock, which
+    may be in years. If it is no more than :data:`SET_BACK` and a period ahead, waiting for it is better than to run
+    once more; else the schedule goes on from ``now``.
+    """
+    if ran <= now:
+        return ran
+    following = next_due(ran)
+    period = SET_BACK if following is None else following - ran
+    return ran if ran - now <= min(SET_BACK, period) else now
 
 
 def _oldest_to_run(

@@ -62,7 +62,7 @@ class NewJob(NamedTuple):
     rule: str | None = None
     """The schedule's rule as JSON, None for a job that runs once."""
     offset_at: Microseconds | None = None
-    """The due time by the rule of the run at hand; ``due_at`` is later than it while the run waits for a retry."""
+    """The due time by the rule of this run (a retry is due later). Of a plain job: what its delay is counted from."""
     options: str | None = None
     """Per-job options as JSON, None where the task's own options hold."""
     origin: int | None = None

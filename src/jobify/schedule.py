@@ -53,6 +53,8 @@ class Order(Struct, eq=False, gc=False):
     job_id: str | None = None
     is_replace: bool = False
     is_force: bool = False
+    is_delay: bool = False
+    """``due_at`` is elapsed time from now, whatever becomes of the clock."""
 
 
 class Scheduler(Protocol):
@@ -154,7 +156,8 @@ class ScheduleBuilder(Generic[ReturnT]):
     def delay(
         self, seconds: float, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
     ) -> _Submitted[ReturnT]:
-        """Run the task after ``seconds`` of elapsed time (whatever the clocks of the zone do), counted from ``now``.
+        """Run the task after ``seconds`` of elapsed time, counted from ``now``: whatever the clocks of the zone do, and
+        also when the clock is set while an app or a worker runs.
 
         0 is at once, and so is a negative delay: its time is past. One that is infinite or NaN is a ValueError.
         """
@@ -162,7 +165,8 @@ class ScheduleBuilder(Generic[ReturnT]):
             check_duration(seconds, what="delay")
         if now is not None and not isinstance(now, datetime):
             raise ConfigurationError(f"delay() takes a datetime as now, not {now!r}. Leave it out to count from now.")
-        return self._submit(due_at=self._after(seconds, now), job_id=job_id, is_replace=replace)
+        due_at = self._after(seconds, now)
+        return self._submit(due_at=due_at, job_id=job_id, is_replace=replace, is_delay=True)
 
     def at(
         self, at: datetime, *, job_id: str | None = None, replace: bool = False, force: bool = False
@@ -206,6 +210,7 @@ class ScheduleBuilder(Generic[ReturnT]):
         job_id: str | None = None,
         is_replace: bool = False,
         is_force: bool = False,
+        is_delay: bool = False,
     ) -> _Submitted[ReturnT]:
         if job_id is not None:
             check_text(job_id, what="job_id")
@@ -216,7 +221,7 @@ class ScheduleBuilder(Generic[ReturnT]):
             )
         try:
             return self._scheduler.submit(
-                Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force)
+                Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force, is_delay)
             )
         except Exception as error:
             return refused(error)

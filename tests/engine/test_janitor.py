@@ -28,7 +28,7 @@ def _parts(app: Jobify) -> tuple[Storage, Janitor]:
     """The storage of an app that runs, and a janitor of it that has done nothing yet."""
     assert app._engine is not None
     backend = app._engine._opened[0]
-    return backend.storage, Janitor(backend, app._clock)
+    return backend.storage, Janitor(backend, app._engine._exchange.timekeepers[backend])
 
 
 def test_every_storage_has_a_janitor(new_app: Callable[[FakeClock], Jobify]) -> None:
@@ -51,7 +51,7 @@ def test_jobs_are_deleted_when_their_time_has_come(tmp_path: Path) -> None:
         async with app:
             storage, janitor = _parts(app)
             owner = storage.register(PROFILE, now=clock.now())
-            jobs = [born(f"{number:04}", owner) for number in range(1200)]
+            jobs = [born(f"{number:04}", owner, created_at=clock.now()) for number in range(1200)]
             storage.insert(jobs)
             storage.settle([end(owner, one, delete_at=clock.now() + 1) for one in jobs])
             await janitor.step()

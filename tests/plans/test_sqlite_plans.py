@@ -63,6 +63,8 @@ SCANS = {
     # The first entry of an index.
     "pick": ["SCAN jobs USING INDEX jobs_ready"],
     # All schedules, which are few.
+    "shift_delays": ["SCAN jobs USING INDEX jobs_live"],
+    "mend_delays": ["SCAN jobs USING INDEX jobs_staged"],
     "trim": ["SCAN jobs USING INDEX jobs_schedules"],
     "trim_messages": ["SCAN jobs USING INDEX jobs_schedules"],
 }

@@ -70,6 +70,8 @@ class Rows:
         asked, feed, now = request.asked, request.feed, self._clock.now()
         due_at = self.due_at(asked, now)
         options, types = asked.told, target.types
+        if asked.expires is not None and not isinstance(asked.expires, datetime):
+            options = msgspec.structs.replace(options, expires=float(asked.expires))
         if feed is not None and feed.is_taken:
             options = msgspec.structs.replace(options, inputs=Inputs(tuple(parents), feed.is_list))
             types = types.after(1)
@@ -84,7 +86,7 @@ class Rows:
             created_at=now,
             payload=self._payload(target, request.args, request.kwargs, types),
             rule=None,
-            offset_at=None,
+            offset_at=now if asked.eta is None and due_at > now else None,
             options=options.text(),
             origin=None,
             owner=None,

@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from jobify.clock import SECOND, Clock, seconds
+from jobify.clock import SECOND, seconds
 from jobify.engine.backend import Backend
 from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.service import Service
+from jobify.engine.timekeeper import Timekeeper
 from jobify.options import RunMode
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.registry import Endpoint
@@ -64,14 +65,14 @@ class Dispatcher(Service):
         *,
         admit: Admit,
         give_back: GiveBack,
-        clock: Clock,
+        timekeeper: Timekeeper,
     ) -> None:
         super().__init__()
         self._backend = backend
         self._lanes = lanes
         self._admit = admit
         self._give_back = give_back
-        self._clock = clock
+        self._timekeeper = timekeeper
         self._tasks = {
             mode: tuple(endpoint.name for endpoint in endpoints if endpoint.lane is mode) for mode in RunMode
         }
@@ -97,7 +98,7 @@ class Dispatcher(Service):
         if self._next_due_at is None or due_at < self._next_due_at:
             self._next_due_at = due_at
             self._bell.set()  # for another sleep, not for a claim: unless it is due
-            if due_at <= self._clock.now() + seconds(_LOOKAHEAD):
+            if due_at <= self._timekeeper.now() + seconds(_LOOKAHEAD):
                 self._is_wanted = True
 
     # -- the duty ------------------------------------------------------------------------------------------------------
@@ -122,6 +123,8 @@ class Dispatcher(Service):
 
     async def step(self) -> bool:
         """One claim; whether another one makes sense at once."""
+        if self._timekeeper.has_changed():
+            await self._timekeeper.catch_up()  # what is due by a clock that was just set, need not be due
         self._is_wanted = False
         # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer. Forgotten also if there
         # is no claim: with all slots taken it is a free slot that wakes us up, not a due time, which may be past.
@@ -173,7 +176,7 @@ class Dispatcher(Service):
     def _ask(self, reserved: list[tuple[LaneSlots, int]]) -> asyncio.Future[Claimed]:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
         request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, seconds(_LOOKAHEAD))
-        asked = self._backend.gate.claim(request, now=self._clock.now())
+        asked = self._backend.gate.claim(request, now=self._timekeeper.now())
         return asked if isinstance(asked, asyncio.Future) else spawn(asked)
 
     def _reserve(self) -> list[tuple[LaneSlots, int]]:
@@ -209,7 +212,7 @@ class Dispatcher(Service):
         while not self._is_wanted:
             left = last_claim + _LOOK_AGAIN - clock()
             if self._next_due_at is not None:
-                due_in = (self._next_due_at - self._clock.now()) / SECOND
+                due_in = (self._next_due_at - self._timekeeper.now()) / SECOND
                 left = min(left, max(due_in - _LOOKAHEAD, last_claim + _LOOKAHEAD / 2 - clock()))
             if left <= 0:
                 return

@@ -53,6 +53,8 @@ class Draft(Struct, eq=False, gc=False):
     rule: Rule | None
     now: Microseconds
     due_at: Microseconds
+    offset_at: Microseconds | None = None
+    """The due time by the rule, of a schedule; the time that a delay is counted from."""
     lane: LaneSlots | None = None
     """The lane that a slot is held in: the job is claimed by this process at birth."""
     options: str | None = None
@@ -75,7 +77,7 @@ class Draft(Struct, eq=False, gc=False):
             self.now,
             self.payload,
             None if rule is None else rule.text,
-            None if rule is None else self.due_at,
+            self.offset_at,
             self.options,
             owner,
             owner if is_claimed else None,
@@ -171,11 +173,13 @@ class Drafts:
             )
         now = self._clock.now()
         rule = None if order.cron is None else self._rules.of_cron(order.cron)
+        offset_at: Microseconds | None = None
         if rule is not None:
-            due_at = self._rules.first_due(rule, now=now)
+            due_at = offset_at = self._rules.first_due(rule, now=now)
         else:
             due_at = now if order.due_at is None else order.due_at
+            offset_at = now if order.is_delay and due_at > now else None
         job_id = order.job_id if order.job_id is not None else self._new_id()
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
         backend = self._backends.of(endpoint)
-        return Draft(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at)
+        return Draft(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at, offset_at)

@@ -47,6 +47,7 @@ from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
 from jobify.engine.teller import Teller
+from jobify.engine.timekeeper import Timekeeper
 from jobify.engine.unknown import UnknownTasks
 from jobify.engine.waiting import Waiting
 from jobify.engine.wakeups import Wakeups
@@ -176,6 +177,7 @@ class Engine:
             await bring_in_line(
                 backend, endpoints, rules=self._rules, handles=self._handles, config=self._config, clock=self._clock
             )
+            await self._exchange.timekeepers[backend].begin()
         for service in self._services:
             service.on_lost = self._exchange.lose
             await service.start()
@@ -185,23 +187,26 @@ class Engine:
         exchange, clock, limits = self._exchange, self._clock, self._config.limits
         watcher = Watcher(backend, self._handles, self._registry, partial(self._is_hidden, backend), clock)
         obedience = Obedience(backend, self._roster)
+        timekeeper = Timekeeper(backend, self._rules, clock, on_changed=exchange.look)
         dispatcher = Dispatcher(
             backend,
             self._lanes,
             self._served_by(backend),
             admit=self._admission.admit,
             give_back=self._executor.give_back,
-            clock=clock,
+            timekeeper=timekeeper,
         )
         exchange.watchers.append(watcher)
         exchange.obediences.append(obedience)
         exchange.dispatchers[backend] = dispatcher
+        exchange.timekeepers[backend] = timekeeper
         services: list[Service] = [
             watcher,
             obedience,
-            Expiry(backend, limits.retention, clock, on_expired=exchange.look),
+            timekeeper,
+            Expiry(backend, limits.retention, timekeeper, on_expired=exchange.look),
             Heartbeat(backend, clock),
-            Janitor(backend, clock),
+            Janitor(backend, timekeeper),
             dispatcher,
         ]
         if backend is self._backends.durable:

@@ -10,6 +10,7 @@ from jobify.engine.attempt import Attempt
 from jobify.engine.backend import Backend
 from jobify.engine.dispatcher import Dispatcher
 from jobify.engine.obedience import Obedience
+from jobify.engine.timekeeper import Timekeeper
 from jobify.engine.watcher import Watcher
 from jobify.exceptions import StorageLostError
 from jobify.job import Job
@@ -24,6 +25,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self.dispatchers: dict[Backend, Dispatcher] = {}
+        self.timekeepers: dict[Backend, Timekeeper] = {}
         self.watchers: list[Watcher] = []
         self.obediences: list[Obedience] = []
         self.activity = asyncio.Event()

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from jobify.clock import Clock
 from jobify.engine.backend import Backend
 from jobify.engine.news import News
 from jobify.engine.service import Periodic
+from jobify.engine.timekeeper import Timekeeper
 from jobify.records import Expired
 from jobify.retention import Retention
 
@@ -25,14 +25,17 @@ _BATCH = 500
 class Expiry(Periodic):
     """Cancels waiting jobs whose time is over, and calls ``on_expired`` if there were any."""
 
-    def __init__(self, backend: Backend, retention: Retention, clock: Clock, on_expired: Callable[[], None]) -> None:
+    def __init__(
+        self, backend: Backend, retention: Retention, timekeeper: Timekeeper, on_expired: Callable[[], None]
+    ) -> None:
         super().__init__(_INTERVAL)
         self._backend = backend
         self._retention = retention
-        self._clock = clock
+        self._timekeeper = timekeeper
         self._on_expired = on_expired
 
     async def step(self) -> None:
+        await self._timekeeper.catch_up()
         while expired := await self._backend.gate.tend(self._expire):
             origins = {job.origin for job in expired} - {None, self._backend.owner}
             self._backend.gate.spread(News(clients=True, owners=tuple(filter(None, origins))))
@@ -43,5 +46,5 @@ class Expiry(Periodic):
             await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop
 
     def _expire(self) -> list[Expired]:
-        now = self._clock.now()
+        now = self._timekeeper.now()
         return self._backend.storage.expire(now=now, limit=_BATCH, delete_at=self._retention.cancelled_until(now))

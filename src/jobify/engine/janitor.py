@@ -4,14 +4,21 @@ time."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
-from jobify.clock import Clock
+from jobify.clock import SECOND, seconds, to_datetime
 from jobify.engine.backend import Backend
 from jobify.engine.service import Periodic
+from jobify.engine.timekeeper import Timekeeper
+from jobify.storage.timekeeping import ClockState
+from jobify.types import Microseconds
 
-__all__ = ("Janitor",)
+__all__ = ("Janitor", "judged")
+
+log = logging.getLogger("jobify.engine")
 
 _FIRST_REST = 1.0
 """Seconds before the first round: a start has better things to do."""
@@ -25,26 +32,81 @@ _ROUNDS_PER_TRIM = 20
 history that is a little too long harms nobody."""
 
 
+_TRUSTED_FOR: Final[Microseconds] = 86_400 * SECOND
+"""How far a clock may be beyond the last time that is known to have been, and be trusted at once."""
+_DOUBTED_FOR: Final[Microseconds] = 3_600 * SECOND
+"""How long one that is farther has to go on, in any number of processes, to be right after all: it was a long stop."""
+_REMEMBERED_FOR: Final[Microseconds] = 40 * 86_400 * SECOND
+"""A clock that is even farther beyond the one that was doubted is not that one."""
+_NOTED_EVERY: Final[Microseconds] = 600 * SECOND
+
+
+def judged(state: ClockState, now: Microseconds, *, since: Microseconds = 0) -> ClockState:
+    """What is known of the clock after a look at it. It is to be trusted if that has no ``doubted_at``.
+
+    ``since``: the elapsed time since this process last trusted it.
+    """
+    known = state.trusted_at
+    if known is None or now < known - _TRUSTED_FOR:  # a new file; or what was trusted was wrong
+        return state._replace(trusted_at=now, doubted_at=None)
+    if now <= known + _TRUSTED_FOR + since:
+        return state._replace(trusted_at=now if now - known > _NOTED_EVERY else known, doubted_at=None)
+    doubted = state.doubted_at
+    if doubted is None or not 0 <= now - doubted <= _REMEMBERED_FOR:
+        return state._replace(doubted_at=now)
+    return state if now - doubted < _DOUBTED_FOR else state._replace(trusted_at=now, doubted_at=None)
+
+
 class Janitor(Periodic):
     """Deletes what its ``delete_at`` says, and what schedules did long ago, in batches so small that no insert waits
-    long behind one."""
+    long behind one. By a clock that may be wrong it deletes nothing."""
 
-    def __init__(self, backend: Backend, clock: Clock) -> None:
+    def __init__(self, backend: Backend, timekeeper: Timekeeper) -> None:
         super().__init__(_INTERVAL)
         self._backend = backend
-        self._clock = clock
+        self._timekeeper = timekeeper
+        self._trusted: float | None = None
+        """The elapsed time when this process last found the clock to be right."""
         self._rounds = 0
 
     async def run(self) -> None:
+        await self._trusted_now()  # a new file takes down when it began
         await asyncio.sleep(_FIRST_REST)
         await super().run()
 
     async def step(self) -> None:
         storage = self._backend.storage
-        await self._repeat(lambda: storage.purge(now=self._clock.now(), limit=_BATCH), full=1)
+        now = await self._trusted_now()
+        if now is not None:
+            await self._repeat(partial(storage.purge, now=now, limit=_BATCH), full=1)
         if self._rounds % _ROUNDS_PER_TRIM == 1:  # not in the first round: a start has better things to do
             await self._repeat(partial(storage.trim, keep=_HISTORY, limit=_BATCH), full=_BATCH)
         self._rounds += 1
+
+    async def _trusted_now(self) -> Microseconds | None:
+        """The time by which jobs may be deleted; None while the clock may be wrong."""
+        await self._timekeeper.catch_up()
+        return await self._backend.gate.tend(self._look_at_clock)
+
+    def _look_at_clock(self) -> Microseconds | None:
+        storage = self._backend.storage
+        now, elapsed = self._timekeeper.steady_now(), self._timekeeper.elapsed()
+        since = seconds(0.0 if self._trusted is None else elapsed - self._trusted)
+        before = state = storage.times.clock_state()
+        if judged(before, now, since=since) != before:
+            with storage.transaction():  # others write it, too
+                before = storage.times.clock_state()
+                state = judged(before, now, since=since)
+                storage.times.keep_clock_state(state)
+        if state.doubted_at is not None:
+            if before.doubted_at is None:
+                log.warning(
+                    "The clock shows %s, long after anything that is known of this database. Nothing is deleted until "
+                    "that has held for an hour.", to_datetime(now).isoformat(),
+                )  # fmt: skip
+            return None
+        self._trusted = elapsed
+        return now
 
     async def _repeat(self, delete: Callable[[], int], *, full: int) -> None:
         """Delete as long as that many or more are deleted at a time; between two batches others have their turn."""

@@ -8,7 +8,7 @@ from jobify.clock import seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.exceptions import JobTimeoutError, ProcessDiedError, ResultNotStoredError, shown
 from jobify.guard import type_name
-from jobify.misfire import Missed, Plan, plan_after
+from jobify.misfire import Missed, Plan, plan_after, reckoned_from
 from jobify.records import AttemptRecord, Claim, Settlement
 from jobify.retention import Retention
 from jobify.retry import covers, wants_retry
@@ -258,25 +258,25 @@ def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
     if attempt.is_last and isinstance(outcome, RetryAt | Released | Refused | Lost):
         outcome = Cancelled()
     if attempt.run is None:
-        return _next_of_job(attempt, outcome)
+        return _next_of_job(attempt, outcome, now)
     return _next_of_schedule(attempt.run, attempt, outcome, now)
 
 
-def _next_of_job(attempt: Attempt, outcome: Outcome) -> _Next:
+def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
     match outcome:
-        case RetryAt(at=at):
-            return _Next(Event.RETRY, at, None, attempt.number)
+        case RetryAt(at=at):  # elapsed time: it says from when it was counted
+            return _Next(Event.RETRY, at, now, attempt.number)
         case Released():
             return _Next(Event.RELEASED, attempt.due_at, None, attempt.number - 1)
         case Refused(at=at):
-            return _Next(Event.RELEASED, at, None, attempt.number - 1)
+            return _Next(Event.RELEASED, at, now, attempt.number - 1)
         case _:
             return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number)
 
 
 def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
     """A run that is over counts; its schedule goes on unless its rule says that this was the last one."""
-    same_run = _next_of_job(attempt, outcome)._replace(
+    same_run = _next_of_job(attempt, outcome, now)._replace(
         offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
     )
     if isinstance(outcome, RetryAt | Released | Refused | Lost | Cancelled):
@@ -290,7 +290,8 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
         return ended._replace(event=Event.GIVE_UP)
     if 0 <= run.cron.max_runs <= run_count:
         return ended
-    following = plan_after(run.cron.misfire_policy, run.offset_at, now=now, next_due=run.next_due)
+    ran = reckoned_from(run.offset_at, now=now, next_due=run.next_due)
+    following = plan_after(run.cron.misfire_policy, ran, now=now, next_due=run.next_due)
     if following.run_at is None:
         return ended
     return _Next(Event.NEXT_RUN, following.run_at, following.run_at, 0, run_count, failure_count, following.skipped)

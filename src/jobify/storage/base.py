@@ -68,6 +68,7 @@ from jobify.records import (
     Settlement,
 )
 from jobify.storage.ownership import HEARTBEAT, BegunJobs, Bell, OwnerPort
+from jobify.storage.timekeeping import Timekeeping
 from jobify.types import Microseconds
 
 __all__ = ("HEARTBEAT", "BegunJobs", "Bell", "Storage")
@@ -115,6 +116,11 @@ class Storage(OwnerPort, Protocol):
         ``StorageUnavailableError`` where anything would have to be waited for, and nothing was changed then: make the
         call again where it may take its time. Only for a storage whose commits are no more than a copy in memory.
         """
+        ...
+
+    @property
+    def times(self) -> Timekeeping:
+        """What a change of the clock means to rows; see :mod:`jobify.storage.timekeeping`."""
         ...
 
     # -- writing -------------------------------------------------------------------------------------------------------

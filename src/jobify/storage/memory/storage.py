@@ -33,7 +33,9 @@ from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.messages import messages_after, reported
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row
 from jobify.storage.memory.table import Table
+from jobify.storage.memory.times import Times
 from jobify.storage.suspicion import Death
+from jobify.storage.timekeeping import Timekeeping
 from jobify.types import Microseconds
 
 __all__ = ("MemoryStorage",)
@@ -74,6 +76,10 @@ class MemoryStorage:
     @property
     def on_the_spot(self) -> None:
         return None
+
+    @property
+    def times(self) -> Timekeeping:
+        return Times(self._table)
 
     # -- owners --------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 from jobify.records import JobRecord, OwnerRecord
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row, has_ended, holds
 from jobify.storage.suspicion import Death
+from jobify.storage.timekeeping import ClockState
 
 __all__ = ("Beside", "Queue", "Table")
 
@@ -53,6 +54,7 @@ class Beside(NamedTuple):
     leaving: frozenset[int] = frozenset()
     paused_queues: frozenset[str] = frozenset()
     deaths: tuple[Death, ...] = ()
+    clock: ClockState = ClockState()
 
 
 class Queue:

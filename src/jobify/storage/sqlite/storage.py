@@ -11,6 +11,7 @@
 ``pauses``         of schedules and queues
 ``reports``        progress, values, log lines
 ``values``         large arguments and results, beside their rows
+``times``          what a change of the clock means to rows
 ``reads``          get, find, count; ``filters`` a query in SQL
 ``owners``         processes; ``liveness`` tells who lives, by ``locks``, ``process`` and heartbeat; ``bell`` wakes,
                    ``forks`` parts parent and child, ``begun`` knows which jobs had begun; ``recovery`` what becomes
@@ -65,7 +66,9 @@ from jobify.storage.sqlite.reads import Reads
 from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
 from jobify.storage.sqlite.spot import Spot
+from jobify.storage.sqlite.times import Times
 from jobify.storage.suspicion import Death
+from jobify.storage.timekeeping import Timekeeping
 from jobify.types import Microseconds
 
 __all__ = ("SQLiteStorage",)
@@ -122,7 +125,7 @@ class SQLiteStorage:
         given = self.database if self.is_durable else None
         self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous, given=given)
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Reads(database)
-        self._pauses, self._reports = Pauses(database), Reports(database)
+        self._pauses, self._reports, self._times = Pauses(database), Reports(database), Times(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._spot = Spot(database) if self.synchronous == "normal" else None
         self._data_version = (0, 0)
@@ -194,6 +197,10 @@ class SQLiteStorage:
     @property
     def on_the_spot(self) -> AbstractContextManager[None] | None:
         return self._spot
+
+    @property
+    def times(self) -> Timekeeping:
+        return self._times
 
     # -- owners --------------------------------------------------------------------------------------------------------
 

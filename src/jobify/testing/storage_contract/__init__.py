@@ -31,6 +31,7 @@ _PARTS = (
     "settling",
     "sharing",
     "suspecting",
+    "timekeeping",
     "transacting",
     "uniqueness",
     "writing",
@@ -53,6 +54,7 @@ from jobify.testing.storage_contract.retrying import RetryContract  # noqa: E402
 from jobify.testing.storage_contract.settling import SettleContract  # noqa: E402
 from jobify.testing.storage_contract.sharing import SharedStorageContract  # noqa: E402
 from jobify.testing.storage_contract.suspecting import SuspectContract  # noqa: E402
+from jobify.testing.storage_contract.timekeeping import TimekeepingContract  # noqa: E402
 from jobify.testing.storage_contract.transacting import TransactionContract  # noqa: E402
 from jobify.testing.storage_contract.uniqueness import UniqueContract  # noqa: E402
 from jobify.testing.storage_contract.writing import WriteContract  # noqa: E402
@@ -79,5 +81,6 @@ class StorageContract(
     ListContract,
     SuspectContract,
     TransactionContract,
+    TimekeepingContract,
 ):
     """Every sentence of the port that one storage can be held to."""

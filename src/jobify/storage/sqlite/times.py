@@ -1,0 +1,52 @@
+"""Rows and changes of the clock. See :mod:`jobify.storage.timekeeping`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.ids import rows_of_ids
+from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.statements import chunks, row_values, sql
+from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule
+from jobify.types import Microseconds
+
+__all__ = ("Times",)
+
+
+class Times:
+    """A change of the clock is rare: its statements read all rows that wait, and need no index of their own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def clock_state(self) -> ClockState:
+        return ClockState(*listed(self._database.read(sql("clock_state"))[0]))
+
+    def keep_clock_state(self, state: ClockState) -> None:
+        self._database.write(sql("keep_clock_state"), state)
+
+    def shift(self, change: Microseconds, *, since: Microseconds, now: Microseconds) -> None:
+        with self._database.atomic():
+            for name in ("shift_delays", "shift_expiries", "shift_successors"):
+                self._database.write(sql(name), (change, since, now))
+
+    def waiting_schedules(self, *, due_after: Microseconds, after: str, limit: int) -> list[WaitingSchedule]:
+        rows = listed(self._database.read(sql("waiting_schedules"), (due_after, after, limit))[0])
+        return [WaitingSchedule(*row) for row in rows]
+
+    def schedules(self, ids: Sequence[str]) -> list[WaitingSchedule]:
+        return [WaitingSchedule(*row) for row in rows_of_ids(self._database, "schedules", ids)]
+
+    def reschedule(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
+        changed = 0
+        with self._database.atomic():
+            for some in chunks(moves):
+                size, values = row_values(some)
+                changed += self._database.write(sql("reschedule", rows=size), [now, *values])
+        return changed
+
+    def mend(self, *, now: Microseconds, until: Microseconds, limit: int) -> int:
+        with self._database.atomic():
+            names = ("mend_delays", "mend_retention")
+            return sum(self._database.write(sql(name), (now, until, limit)) for name in names)
