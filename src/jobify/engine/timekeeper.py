@@ -72,6 +72,8 @@ class Timekeeper(Periodic):
         self._recent: list[tuple[float, Microseconds]] = []
         self._brought_back: dict[str, Microseconds] = {}
         """The due times that schedules had before they were brought back."""
+        self._moved_ones = 0
+        """How many times schedules were given other times here."""
         self._rounds = 0
         self._next_page = ""
 
@@ -223,7 +225,7 @@ class Timekeeper(Periodic):
     async def _move(self, moves: list[Moved], now: Microseconds) -> None:
         if moves:
             times = self._backend.storage.times
-            await self._backend.gate.tend(partial(times.reschedule, moves, now=now))
+            self._moved_ones += await self._backend.gate.tend(partial(times.reschedule, moves, now=now))
 
     # -- what a wrong clock has left behind ----------------------------------------------------------------------------
 
@@ -236,8 +238,10 @@ class Timekeeper(Periodic):
         mended = await self._backend.gate.tend(mend)
         if mended:
             log.warning("%d times were written by a clock that was ahead, and are brought back.", mended)
+        moved = self._moved_ones
         self._next_page = await self._bring_back_page(self._next_page) or ""
-        self._on_changed()
+        if mended or moved != self._moved_ones:
+            self._on_changed()
 
 
 def brought_back(schedule: WaitingSchedule, rule: Rule, *, now: Microseconds) -> Moved | None:
