@@ -815,36 +815,36 @@ SELECT CAST(json_array(
 INSERT OR REPLACE INTO clock (id, changes, trusted_at, doubted_at) VALUES (1, ?, ?, ?)
 
 -- name: shift_delays
--- Elapsed times that end in the future move by ?1; not those that were counted from a time between ?2 and ?3, which were
--- written after the change. A delay was counted from its offset_at, the wait of a schedule at most from the start of its
+-- Elapsed times that end in the future move by the change (twice); not those that were counted from a time between the
+-- other two parameters, which were written after the change. A delay was counted from its offset_at, the wait of a schedule at most from the start of its
 -- last run.
 UPDATE jobs SET
-    due_at = due_at + ?1, offset_at = iif(rule IS NULL, offset_at + ?1, offset_at), fence = fence + 1
+    due_at = due_at + ?, offset_at = iif(rule IS NULL, offset_at + ?, offset_at), fence = fence + 1
 WHERE seq IN (
     SELECT seq FROM jobs INDEXED BY jobs_live
     WHERE status IN ('scheduled', 'running') AND status = 'scheduled' AND ready = 0
         AND CASE
             WHEN rule IS NULL THEN offset_at
             WHEN attempt > 0 OR due_at > offset_at THEN ifnull(started_at, created_at)
-        END NOT BETWEEN ?2 AND ?3
+        END NOT BETWEEN ? AND ?
 )
 
 -- name: shift_expiries
-UPDATE jobs SET expires_at = expires_at + ?1, fence = fence + 1
+UPDATE jobs SET expires_at = expires_at + ?, fence = fence + 1
 WHERE seq IN (
     SELECT seq FROM jobs INDEXED BY jobs_expiring
-    WHERE expires_at IS NOT NULL AND status = 'scheduled' AND created_at NOT BETWEEN ?2 AND ?3
+    WHERE expires_at IS NOT NULL AND status = 'scheduled' AND created_at NOT BETWEEN ? AND ?
         AND CASE WHEN json_valid(options) THEN json_extract(options, '$.expires') IS NOT NULL ELSE 0 END
 )
 
 -- name: shift_successors
-UPDATE successors SET due_at = due_at + ?1, offset_at = offset_at + ?1
-WHERE rule IS NULL AND ready = 0 AND offset_at NOT BETWEEN ?2 AND ?3
+UPDATE successors SET due_at = due_at + ?, offset_at = offset_at + ?
+WHERE rule IS NULL AND ready = 0 AND offset_at NOT BETWEEN ? AND ?
 
 -- name: waiting_schedules
 SELECT CAST(json_group_array(json_array(id, fence, rule, due_at, offset_at, started_at, attempt)) AS BLOB) FROM (
     SELECT id, fence, rule, due_at, offset_at, started_at, attempt FROM jobs INDEXED BY jobs_schedules
-    WHERE rule IS NOT NULL AND status = 'scheduled' AND due_at > ?1 AND id > ?2 ORDER BY id LIMIT ?3
+    WHERE rule IS NOT NULL AND status = 'scheduled' AND due_at > ? AND id > ? ORDER BY id LIMIT ?
 )
 
 -- name: schedules
@@ -853,26 +853,27 @@ WHERE id IN ({ids}) AND rule IS NOT NULL AND status = 'scheduled'
 
 -- name: reschedule
 -- Only what is still as it was seen, by its fence.
-UPDATE jobs SET due_at = v.column3, offset_at = v.column4, ready = v.column3 <= ?1, fence = jobs.fence + 1
+UPDATE jobs SET due_at = v.column3, offset_at = v.column4, ready = v.column3 <= ?, fence = jobs.fence + 1
 FROM (VALUES {rows}) AS v
 WHERE v.column1 <> 0 AND jobs.id = v.column1 AND jobs.fence = v.column2 AND jobs.status = 'scheduled'
 
 -- name: mend_delays
--- What was counted from a time after ?2 is counted from ?1. A clock that was ahead wrote the farthest times, so that it is
--- enough to look at the last ?3.
-UPDATE jobs SET due_at = ?1 + (due_at - offset_at), offset_at = ?1, fence = fence + 1
+-- Parameters: now, now, how many of the farthest to look at, and after which time. A clock that was ahead wrote the
+-- farthest ones.
+UPDATE jobs SET due_at = ? + (due_at - offset_at), offset_at = ?, fence = fence + 1
 WHERE seq IN (
     SELECT seq FROM (
         SELECT seq, rule, offset_at FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0
-        ORDER BY due_at DESC LIMIT ?3
-    ) WHERE rule IS NULL AND offset_at > ?2
+        ORDER BY due_at DESC LIMIT ?
+    ) WHERE rule IS NULL AND offset_at > ?
 )
 
 -- name: mend_retention
-UPDATE jobs SET delete_at = ?1 + (delete_at - finished_at)
+-- Parameters: now, how many of the farthest to look at, and after which time.
+UPDATE jobs SET delete_at = ? + (delete_at - finished_at)
 WHERE seq IN (
     SELECT seq FROM (
         SELECT seq, finished_at, delete_at FROM jobs WHERE delete_at IS NOT NULL AND is_kept = 0
-        ORDER BY delete_at DESC LIMIT ?3
-    ) WHERE finished_at > ?2 AND delete_at >= finished_at
+        ORDER BY delete_at DESC LIMIT ?
+    ) WHERE finished_at > ? AND delete_at >= finished_at
 )

@@ -28,8 +28,9 @@ class Times:
 
     def shift(self, change: Microseconds, *, since: Microseconds, now: Microseconds) -> None:
         with self._database.atomic():
-            for name in ("shift_delays", "shift_expiries", "shift_successors"):
-                self._database.write(sql(name), (change, since, now))
+            self._database.write(sql("shift_delays"), (change, change, since, now))
+            self._database.write(sql("shift_expiries"), (change, since, now))
+            self._database.write(sql("shift_successors"), (change, change, since, now))
 
     def waiting_schedules(self, *, due_after: Microseconds, after: str, limit: int) -> list[WaitingSchedule]:
         rows = listed(self._database.read(sql("waiting_schedules"), (due_after, after, limit))[0])
@@ -48,5 +49,5 @@ class Times:
 
     def mend(self, *, now: Microseconds, until: Microseconds, limit: int) -> int:
         with self._database.atomic():
-            names = ("mend_delays", "mend_retention")
-            return sum(self._database.write(sql(name), (now, until, limit)) for name in names)
+            mended = self._database.write(sql("mend_delays"), (now, now, limit, until))
+            return mended + self._database.write(sql("mend_retention"), (now, limit, until))
