@@ -267,7 +267,7 @@ def test_f3_what_cannot_be_seen_lives_while_its_heart_beats(
     other.close()
 
 
-def test_f3_silence_counts_only_while_somebody_listens(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f3_silence_counts_while_it_is_listened_to(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that asks was stopped itself: the first beat after that may still be on its way."""
     other, _ = _owner_of_another_container(storage, monkeypatch)
     seconds = [0.0]
@@ -426,7 +426,7 @@ def test_f51_the_folder_of_an_older_release_is_tightened(storage: SQLiteStorage,
     assert _mode(folder) & 0o777 == 0o700
 
 
-def test_f51_whoever_may_write_the_database_takes_part(storage: SQLiteStorage, database: Path, folder: Path) -> None:
+def test_f51_users_who_may_write_the_database_take_part(storage: SQLiteStorage, database: Path, folder: Path) -> None:
     database.chmod(0o664)
     owner = storage.register(PROFILE, now=NOW)
     assert (_mode(folder), _mode(lock_of(storage, owner))) == (0o770, 0o660)

@@ -389,3 +389,46 @@ class Factory:
 
 def test_f33_a_field_that_a_class_has_gained_gets_its_default() -> None:
     assert load("dataclass", f"{__name__}:Factory", {"fields": {}}) == Factory([])
+
+
+CHILD_PROGRAM = """
+import asyncio
+from jobify import Jobify, RunMode
+from jobify.storage import SQLiteStorage
+
+app = Jobify(storage="jobs.db")
+
+@app.task(name="process", run_mode=RunMode.PROCESS)
+def in_process() -> None: ...
+
+async def main():
+    in_process.delay()
+    app.close()
+    storage = SQLiteStorage("jobs.db")
+    storage.open()
+    storage._database.execute("UPDATE jobs SET task = 'trap_package.inner:Color'")
+    storage.close()
+    async with app:
+        await asyncio.sleep(1)
+        second = await in_process.push()
+        await second.wait()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_f33_a_child_process_is_told_by_the_app_what_to_run(trap: Path, tmp_path: Path) -> None:
+    """The name in a row is looked up among registered tasks; a child imports the module of the function found."""
+    (tmp_path / "program.py").write_text(CHILD_PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not trap.exists()
+    storage = SQLiteStorage(tmp_path / "jobs.db")
+    storage.open()
+    rows = {row.task: row.status for row in storage.find(JobQuery())}
+    storage.close()
+    assert rows == {"trap_package.inner:Color": "scheduled", "process": "success"}

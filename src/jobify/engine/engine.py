@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -41,7 +40,7 @@ from jobify.engine.lanes import Lanes
 from jobify.engine.loss import end_handles
 from jobify.engine.obedience import Obedience
 from jobify.engine.overview import Overview
-from jobify.engine.parting import give_back, still_running
+from jobify.engine.parting import leave, unstoppable
 from jobify.engine.recovery import Recovery
 from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
@@ -295,23 +294,13 @@ class Engine:
 
     async def _leave(self, backend: Backend) -> None:
         """Let go of a storage; of jobs that still run after a drain that was cancelled twice, when they are over."""
-        calls = self._unstoppable()
-        running = still_running(self._roster, calls)
-        unfinished = {*running.values(), *calls.values()}
-        try:
-            idle = [attempt for attempt in self._roster if attempt not in running]
-            await give_back(backend, idle, self._config.limits.retention, self._clock)
-        finally:
-            await backend.stop(unfinished)
-
-    def _unstoppable(self) -> dict[Call, Future[Any]]:
-        return {call: future for runner in self._runners.values() for call, future in runner.unfinished().items()}
+        await leave(backend, self._roster, unstoppable(self._runners), self._config.limits.retention, self._clock)
 
     def abandon(self) -> None:
         """Let go of the storages of an engine whose event loop was closed without a stop."""
         self._executor.close()
         for backend in self._opened:
-            backend.abandon(self._unstoppable().values())
+            backend.abandon(unstoppable(self._runners).values())
 
     def unsaved(self) -> int:
         """How many attempts have ended here of which the storage knows nothing."""

@@ -20,16 +20,38 @@ from jobify.engine.attempt import Attempt, Interruption
 from jobify.engine.backend import Backend
 from jobify.engine.news import ORDER
 from jobify.engine.verdict import settlement_of
+from jobify.options import RunMode
 from jobify.records import Settlement
 from jobify.retention import Retention
-from jobify.runners.base import Call
+from jobify.runners.base import Call, Runner
 from jobify.status import Cancelled, Released
 from jobify.types import Microseconds
 
-__all__ = ("give_back", "still_running")
+__all__ = ("leave", "unstoppable")
 
 
-def still_running(attempts: Iterable[Attempt], calls: Mapping[Call, Future[Any]]) -> dict[Attempt, Future[Any]]:
+def unstoppable(runners: Mapping[RunMode, Runner]) -> dict[Call, Future[Any]]:
+    """The calls that no runner could stop, each with what is done when it is over."""
+    return {call: future for runner in runners.values() for call, future in runner.unfinished().items()}
+
+
+async def leave(
+    backend: Backend,
+    attempts: Iterable[Attempt],
+    calls: Mapping[Call, Future[Any]],
+    retention: Retention,
+    clock: Clock,
+) -> None:
+    """Let go of a storage: at once, or for what still runs when that is over."""
+    attempts = list(attempts)
+    running = _still_running(attempts, calls)
+    try:
+        await _give_back(backend, [attempt for attempt in attempts if attempt not in running], retention, clock)
+    finally:
+        await backend.stop({*running.values(), *calls.values()})
+
+
+def _still_running(attempts: Iterable[Attempt], calls: Mapping[Call, Future[Any]]) -> dict[Attempt, Future[Any]]:
     """The attempts whose code may still run, and what is done when it does not any more. ``calls``: those that no
     runner could stop."""
     running: dict[Attempt, Future[Any]] = {}
@@ -49,7 +71,7 @@ def _end_of(task: asyncio.Task[None]) -> Future[None]:
     return ended
 
 
-async def give_back(backend: Backend, attempts: Iterable[Attempt], retention: Retention, clock: Clock) -> None:
+async def _give_back(backend: Backend, attempts: Iterable[Attempt], retention: Retention, clock: Clock) -> None:
     """Give back attempts of which nothing runs; whatever comes of them later is refused."""
     now = clock.now()
     settlements = [_released(attempt, retention, now) for attempt in attempts if attempt.backend is backend]

@@ -285,9 +285,7 @@ def uncounted(row: Row) -> Row:
 def lost(row: Row, verdict: Verdict, now: Microseconds) -> Row:
     """A running job that had begun and whose owner is dead, before it is given back: a line that says so, and what it
     is suspected of."""
-    job = row.record
-    line = _line(job, Event.LOST, Lost().reason, now)
-    return _changed(told(row, (line,)), crashes=verdict.crashes)
+    return _changed(told(row, (_line(row.record, Event.LOST, Lost().reason, now),)), crashes=verdict.crashes)
 
 
 def _line(job: JobRecord, event: Event, error: str | None, now: Microseconds) -> AttemptRecord:

@@ -17,11 +17,12 @@ A lost ring costs latency: everybody also asks the database now and then whether
 a datagram is a hint, never data.
 
 **Strangers.** Any process of the machine can see an abstract address and send to it. So each bell has a secret, which
-stands behind its address in the row of its owner: who can read the database can ring, nobody else. On Linux the kernel
-compares it (a socket filter, :func:`_filter`) and drops what does not begin with it before it reaches the queue; such a
-datagram costs its sender time, and this process nothing. Elsewhere the socket lies in a directory of the user's own.
-Whoever does know the secret can still send without end: so one look takes :data:`_MOST` datagrams at most and
-``is_flooded`` says that there were as many; whoever watches the descriptor rests then.
+stands behind its address in the row of its owner: a process that can read the database can ring, the others cannot. On
+Linux the kernel compares it (a socket filter, :func:`_filter`) and drops what does not begin with it before it reaches
+the queue; such a datagram costs its sender time, and this process nothing. Elsewhere the socket lies in a directory of
+the user's own.
+A process that knows the secret can still send without end: so one look takes :data:`_MOST` datagrams at most and
+``is_flooded`` says that there were as many; the watcher of the descriptor rests then.
 
 A socket in the owners' directory was considered. It would need no secret, but also a short path (108 bytes), a file
 system with sockets, cleaning up after kills, and a new socket whenever that directory is deleted. Credentials
@@ -98,7 +99,7 @@ class DatagramBell:
         secret = os.urandom(8).hex()
         try:
             address = f"{_new_address()}#{secret}"
-        except OSError:  # no directory for it: everybody polls instead
+        except OSError:  # no directory for it: processes poll instead
             return
         self._secret = secret.encode()
         with suppress(OSError):  # another kernel: the secret is compared here

@@ -94,7 +94,7 @@ class Liveness:
         return self._beats(owner) if runs is None else runs
 
     def forget_all_but(self, owners: Set[int]) -> None:
-        """Watch nobody who is gone."""
+        """Forget the owners that are gone."""
         for kept in (self._watched, self._read_again_at):
             for owner in kept.keys() - owners:
                 kept.pop(owner, None)

@@ -6,8 +6,8 @@ The kernel knows: it drops a file lock when the last descriptor of the opened fi
 process comes to.
 
 **The files** are in a directory beside the database, ``<database>-owners``. Each has a name that was never used before
-and will never be again, so nothing depends on who removes what when. The directory and the files are accessible to
-those who may write the database and to nobody else, because anyone who can open a lock file can lock it.
+and will never be again, so nothing depends on who removes what when. The directory and the files are accessible only
+to users who may write the database, because a process that can open a lock file can lock it.
 
 **The order.** The lock is taken before the owner's row can be seen, and the row is gone before the file is removed.
 
@@ -25,7 +25,7 @@ leaves a file that says so, because nothing else could: its process may live on.
 child closes its copies, which leaves the lock with the parent. A program that is started by ``exec`` never has one:
 Python opens files so that they are closed there.
 
-**Without** ``fcntl`` (Windows) the owner keeps its file open, which there means that nobody can remove it; so the
+**Without** ``fcntl`` (Windows) the owner keeps its file open, which there means that no process can remove it; so the
 question is an attempt to remove the file, and a file that is missing is a proof.
 """
 

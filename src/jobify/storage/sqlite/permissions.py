@@ -2,7 +2,7 @@
 
 A new database is made for its user alone, whatever the umask says, unless the storage was given another ``mode``. A
 file that exists keeps its mode. SQLite gives ``-wal`` and ``-shm`` the mode of the database; the directory of owner
-locks and its files follow it, too: whoever may write the database takes part, nobody else.
+locks and its files follow it, too: users who may write the database take part, the others do not.
 """
 
 from __future__ import annotations

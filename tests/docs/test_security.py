@@ -1,0 +1,86 @@
+"""Every sentence of docs/security.md that has a mark is held by the tests that are named here."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from documents import ROOT, prose
+
+PAGE = ROOT / "docs" / "security.md"
+MARK = re.compile(r"^- \*\*(S\d+)\*\* ", re.MULTILINE)
+
+LIVENESS = "contract/test_owner_liveness.py"
+BELL = "contract/test_bell_strangers.py"
+MODES = "contract/test_sqlite_permissions.py"
+TRUST = "unit/test_serializers_trust.py"
+ROWS = "crash/test_app_bad_rows.py"
+TESTS = {
+    "S1": [
+        f"{MODES}::test_f33_a_new_database_is_for_its_user_only",
+        f"{MODES}::test_f33_there_is_no_moment_at_which_others_can_open_it",
+    ],
+    "S2": [
+        f"{MODES}::test_f33_a_new_database_has_the_mode_that_was_asked_for",
+        f"{MODES}::test_f33_a_file_that_exists_keeps_its_mode",
+    ],
+    "S3": [
+        f"{LIVENESS}::test_f51_folder_and_files_are_for_their_user_only",
+        f"{LIVENESS}::test_f51_users_who_may_write_the_database_take_part",
+        f"{LIVENESS}::test_f51_the_folder_of_an_older_release_is_tightened",
+    ],
+    "S4": [
+        f"{LIVENESS}::test_f51_a_folder_of_another_user_is_refused",
+        f"{LIVENESS}::test_f51_a_folder_that_is_a_link_is_refused",
+    ],
+    "S5": [f"{LIVENESS}::test_f3_f51_a_missing_or_false_lock_file_is_no_proof_of_death"],
+    "S6": [
+        f"{LIVENESS}::test_f51_a_lock_of_a_reader_does_not_delay_recovery",
+        f"{LIVENESS}::test_f51_a_start_does_not_wait_for_a_lock_that_another_program_holds",
+    ],
+    "S7": [
+        "crash/test_owner_folder.py::test_f3_the_folder_is_deleted_under_living_processes",
+        f"{LIVENESS}::test_f3_an_owner_makes_its_lock_again",
+    ],
+    "S8": [f"{BELL}::test_f49_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_not"],
+    "S9": [
+        f"{BELL}::test_f49_a_ring_without_the_secret_is_not_heard",
+        f"{BELL}::test_f49_strangers_cannot_fill_the_queue",
+    ],
+    "S10": [
+        f"{BELL}::test_f49_a_look_takes_a_bounded_number",
+        f"{BELL}::test_f49_a_flood_does_not_stop_the_event_loop",
+    ],
+    "S11": ["contract/test_sqlite_owners.py::test_anything_may_come_out_of_the_socket"],
+    "S12": [f"{BELL}::test_f49_f51_what_is_no_address_of_a_bell_is_not_sent_to"],
+    "S13": ["lifecycle/test_unknown_tasks.py::test_b3_x20_jobs_of_unknown_tasks_are_kept_and_reported"],
+    "S14": [
+        f"{TRUST}::test_f33_no_row_imports_a_module",
+        f"{TRUST}::test_f33_what_the_app_has_named_is_imported",
+        f"{TRUST}::test_f33_types_of_the_app_and_of_its_main_module_are_found",
+    ],
+    "S15": [f"{TRUST}::test_f33_what_is_no_data_class_is_refused"],
+    "S16": [
+        f"{TRUST}::test_f33_a_dataclass_is_put_back_field_by_field",
+        f"{TRUST}::test_f33_an_enum_is_looked_up_and_not_called",
+        f"{TRUST}::test_f33_a_metaclass_is_not_asked",
+        f"{TRUST}::test_f33_a_property_is_not_set",
+        f"{TRUST}::test_f33_a_lazy_module_stays_lazy",
+    ],
+    "S17": [f"{TRUST}::test_f33_the_exceptions_of_a_stored_retry_are_found_and_not_imported"],
+    "S18": [f"{ROWS}::test_b33_arguments_that_cannot_be_read", f"{ROWS}::test_b33_words_that_mean_nothing"],
+    "S19": [f"{LIVENESS}::test_f51_a_name_in_a_row_leads_to_no_other_file"],
+    "S20": ["unit/test_serializers_trust.py::test_f33_a_child_process_is_told_by_the_app_what_to_run"],
+    "S21": ["unit/test_serializers_plain.py::test_pickle_warns_and_restores_nearly_everything"],
+}
+
+
+def test_every_promise_of_the_page_has_its_tests() -> None:
+    assert sorted(MARK.findall(prose(PAGE))) == sorted(TESTS)
+
+
+@pytest.mark.parametrize("mark", TESTS)
+def test_the_tests_of_a_promise_exist(mark: str) -> None:
+    for name in TESTS[mark]:
+        path, _, function = name.partition("::")
+        assert re.search(rf"^def {function}\(", (ROOT / "tests" / path).read_text(encoding="utf-8"), re.MULTILINE), name
