@@ -142,7 +142,7 @@ def test_rule_23_injected_parameters_are_no_arguments_and_are_not_stored(tmp_pat
         async with app:
             found = app.find_job("it")
             assert found is not None
-            clock.set(NOON + timedelta(hours=1))
+            clock.advance(3600)
             nudge(app)
             assert await soon(found) == "12 work for ann"
 
