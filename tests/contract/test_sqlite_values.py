@@ -14,7 +14,7 @@ import pytest
 
 from jobify.records import ClaimRequest, JobQuery, Lane, MessageKind, SummaryIds
 from jobify.storage import SQLiteStorage
-from jobify.storage.sqlite import jobs, values
+from jobify.storage.sqlite import jobs, reads, values
 from jobify.storage.sqlite.values import LARGE, PART
 from jobify.testing.storage_contract.given import (
     NOW,
@@ -27,6 +27,7 @@ from jobify.testing.storage_contract.given import (
     claimed,
     end,
     job,
+    line,
     look,
     one,
     report,
@@ -265,3 +266,45 @@ def test_f57_a_value_that_goes_while_it_is_read_is_read_again(
 
     monkeypatch.setattr(reads, "_load", replaced_first)
     assert one(storage, "a").payload == b"new"
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def test_f32_a_page_of_messages_is_bounded_by_bytes(storage: SQLiteStorage, owner: int) -> None:
+    """More than SQLite could give in one answer is read page by page, and the lines of the log without the values."""
+    storage.get(["a"])
+    for connection in (storage._database._writer, storage._database._reader):
+        assert connection is not None
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 7_000_000)
+    found = claimed(storage, owner, "a")
+    for number in range(6):
+        storage.report(
+            [report(owner, found, bytes([number]) * 3_000_000), report(owner, found, "a line", MessageKind.LOG)]
+        )
+    pages: list[list[int]] = []
+    after = 0
+    while page := storage.messages("a", after=after, limit=500):
+        pages.append([len(message.data) for message in page])
+        after = page[-1].number
+    assert pages == [[3_000_000, 6]] * 6
+    assert len(storage.messages("a", after=0, limit=500, kind=MessageKind.LOG)) == 6
+
+
+def test_f32_one_message_is_never_too_much(storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "_PAGE_BYTES", 10)
+    found = claimed(storage, owner, "a")
+    storage.report([report(owner, found, bytes(size)) for size in (100, 4, 4, 4, 100)])
+    numbers, after = [], 0
+    while page := storage.messages("a", after=after, limit=500):
+        numbers.append([message.number for message in page])
+        after = page[-1].number
+    assert numbers == [[1], [2, 3], [4], [5]]
+
+
+def test_f32_a_long_history_is_read_in_pages(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "_LINES", 3)
+    storage.insert([job("a")])
+    for count in range(8):
+        assert [one.attempt for one in storage.attempts("a")] == list(range(count))
+        storage.record([line("a", attempt=count)])

@@ -51,14 +51,14 @@ class Reads:
         self.record(job_id)
         return self._access.look().relations(job_id)
 
-    def messages(self, job_id: str, after: int) -> list[MessageRecord]:
-        """A page of what the job has published after message number ``after``."""
-        return self._access.look().messages(job_id, after=after, limit=_PAGE)
+    def messages(self, job_id: str, after: int, kind: MessageKind | None = None) -> list[MessageRecord]:
+        """A page of what the job has published after message number ``after``, of one kind or of any."""
+        return self._access.look().messages(job_id, after=after, limit=_PAGE, kind=kind)
 
-    def all_messages(self, job_id: str) -> list[MessageRecord]:
-        """All that the job has published so far."""
+    def all_messages(self, job_id: str, kind: MessageKind | None = None) -> list[MessageRecord]:
+        """All that the job has published so far, of one kind or of any."""
         found: list[MessageRecord] = []
-        while page := self.messages(job_id, found[-1].number if found else 0):
+        while page := self.messages(job_id, found[-1].number if found else 0, kind):
             found += page
         return found
 
@@ -105,7 +105,7 @@ class Reads:
     def logs(self, job_id: str) -> list[dict[str, Any]]:
         """See :meth:`jobify.JobResult.logs`."""
         self.record(job_id)
-        return log_lines([message for message in self.all_messages(job_id) if message.kind == MessageKind.LOG])
+        return log_lines(self.all_messages(job_id, MessageKind.LOG))
 
     def outcome(self, record: JobRecord) -> Any:
         """What an ended job has come to: its value, or the error that says what happened is raised."""

@@ -59,6 +59,7 @@ from jobify.records import (
     Expired,
     JobQuery,
     JobRecord,
+    MessageKind,
     MessageRecord,
     NewJob,
     Progress,
@@ -290,8 +291,9 @@ class Storage(OwnerPort, Protocol):
         """What a job depends on and what depends on it. A parent stays in the list of its child when it is deleted."""
         ...
 
-    def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
-        """What a job has published, in order: the messages with numbers greater than ``after``, at most ``limit``."""
+    def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
+        """What a job has published, in order: the messages with numbers greater than ``after``, at most ``limit``, of
+        one kind if that is given. Fewer where they are large, but one at least: there are no more when none comes."""
         ...
 
     def paused_queues(self) -> list[str]:

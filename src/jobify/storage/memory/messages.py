@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from jobify.records import MessageKind, MessageRecord, Report
 from jobify.storage.memory.rows import Row
 
@@ -17,8 +19,11 @@ def reported(row: Row, report: Report) -> Row:
     return row._replace(messages=(*row.messages, message))
 
 
-def messages_after(row: Row, number: int, limit: int) -> tuple[MessageRecord, ...]:
-    """What the job has published after its message of this number. The numbers have no gaps."""
+def messages_after(row: Row, number: int, limit: int, kind: MessageKind | None) -> tuple[MessageRecord, ...]:
+    """What the job has published after its message of this number, of one kind or of any. The numbers have no gaps."""
+    if kind is not None:
+        later = (message for message in row.messages if message.number > number and message.kind is kind)
+        return tuple(islice(later, max(limit, 0)))
     first = row.messages[0].number if row.messages else 1
     start = max(number + 1 - first, 0)
     return row.messages[start : start + limit]

@@ -16,6 +16,7 @@ from jobify.records import (
     Expired,
     JobQuery,
     JobRecord,
+    MessageKind,
     MessageRecord,
     NewJob,
     OwnerProfile,
@@ -283,8 +284,9 @@ class MemoryStorage:
             return Relations(row.parents, tuple(tie.id for tie in alive))
         return Relations((), ())
 
-    def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
-        return [message for row in self._table.committed((id,)) for message in messages_after(row, after, limit)]
+    def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
+        rows = self._table.committed((id,))
+        return [message for row in rows for message in messages_after(row, after, limit, kind)]
 
     def paused_queues(self) -> list[str]:
         return sorted(self._table.committed_beside().paused_queues)

@@ -607,7 +607,12 @@ SELECT
         number, kind, attempt, at, length(CAST(data AS BLOB)), level, typeof(data) = 'text'
     )) AS BLOB),
     CAST(group_concat(CAST(data AS BLOB), '') AS BLOB)
-FROM (SELECT * FROM messages WHERE job_id = ? AND number > ? ORDER BY number LIMIT ?)
+FROM (SELECT * FROM messages WHERE job_id = ? AND number > ? AND kind IN (?, ?) ORDER BY number LIMIT ?)
+
+-- name: message_sizes
+-- How long the data of each message of such a page is. The length of a blob is read without it.
+SELECT CAST(json_group_array(CASE typeof(data) WHEN 'blob' THEN length(data) ELSE length(CAST(data AS BLOB)) END) AS BLOB)
+FROM (SELECT data FROM messages WHERE job_id = ? AND number > ? AND kind IN (?, ?) ORDER BY number LIMIT ?)
 
 
 -- Owners --------------------------------------------------------------------------------------------------------------
@@ -798,7 +803,7 @@ SELECT
 SELECT CAST(json_group_array(json_array(
     job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner
 )) AS BLOB)
-FROM (SELECT * FROM attempts WHERE job_id = ? ORDER BY seq)
+FROM (SELECT * FROM attempts WHERE job_id = ? ORDER BY seq LIMIT ? OFFSET ?)
 
 
 -- Changes of the clock ------------------------------------------------------------------------------------------------

@@ -7,9 +7,19 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any, NamedTuple
 
-from jobify.records import AttemptRecord, CountKey, JobQuery, JobRecord, MessageRecord, Relations, SummaryIds
+from jobify.records import (
+    AttemptRecord,
+    CountKey,
+    JobQuery,
+    JobRecord,
+    MessageKind,
+    MessageRecord,
+    Relations,
+    SummaryIds,
+)
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.filters import Crowd, crowd_of, filters_of, page_of
 from jobify.storage.sqlite.rows import Found, listed, messages_of, records_of
@@ -21,6 +31,12 @@ __all__ = ("Reads",)
 
 
 _TRIES = 3
+
+_PAGE_BYTES = 4_000_000
+"""Bytes of a page of messages; one message always fits."""
+
+_LINES = 500
+"""Lines of history in one answer: each may have a traceback of 100 kB."""
 
 
 class _Wanted(NamedTuple):
@@ -121,10 +137,19 @@ class Reads:
         return counts
 
     def attempts(self, id: str) -> list[AttemptRecord]:
-        return [AttemptRecord._make(row) for row in listed(self._database.read(sql("attempts"), (id,))[0])]
+        found: list[AttemptRecord] = []
+        while True:
+            page = listed(self._database.read(sql("attempts"), (id, _LINES, len(found)))[0])
+            found += [AttemptRecord._make(row) for row in page]
+            if len(page) < _LINES:
+                return found
 
-    def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
-        return messages_of(*self._database.read(sql("messages"), (id, after, max(limit, 0))))
+    def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
+        kinds = (MessageKind.VALUE.value, MessageKind.LOG.value) if kind is None else (kind.value, kind.value)
+        wanted = (id, after, *kinds)
+        sizes = listed(self._database.read(sql("message_sizes"), (*wanted, max(limit, 0)))[0])
+        count = sum(1 for total in accumulate(sizes) if total <= _PAGE_BYTES) or min(len(sizes), 1)
+        return messages_of(*self._database.read(sql("messages"), (*wanted, count))) if count else []
 
     def relations(self, id: str) -> Relations:
         parents, children = map(listed, self._database.read(sql("relations"), (id, id)))

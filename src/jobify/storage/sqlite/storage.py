@@ -40,6 +40,7 @@ from jobify.records import (
     Expired,
     JobQuery,
     JobRecord,
+    MessageKind,
     MessageRecord,
     NewJob,
     OwnerProfile,
@@ -310,8 +311,8 @@ class SQLiteStorage:
     def relations(self, id: str) -> Relations:
         return self._reads.relations(id)
 
-    def messages(self, id: str, *, after: int, limit: int) -> list[MessageRecord]:
-        return self._reads.messages(id, after=after, limit=limit)
+    def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
+        return self._reads.messages(id, after=after, limit=limit, kind=kind)
 
     def paused_queues(self) -> list[str]:
         return self._reads.paused_queues()

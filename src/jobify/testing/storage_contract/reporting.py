@@ -121,3 +121,12 @@ class ReportContract(StorageCase):
         assert [(found.number, found.data) for found in messages] == [
             (number, str(3 * number - 2).encode()) for number in range(101, 601)
         ]
+
+    def test_f32_one_kind_is_read_by_itself(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a")
+        kinds = [VALUE, LOG, VALUE, LOG, LOG]
+        storage.report([report(owner, found, {VALUE: b"1", LOG: "line"}[kind], kind) for kind in kinds])
+        assert [one.number for one in storage.messages("a", after=0, limit=9, kind=LOG)] == [2, 4, 5]
+        assert [one.number for one in storage.messages("a", after=2, limit=1, kind=LOG)] == [4]
+        assert [one.number for one in storage.messages("a", after=1, limit=9, kind=VALUE)] == [3]
+        assert storage.messages("a", after=5, limit=9, kind=LOG) == []
