@@ -21,16 +21,22 @@ from typing import Final
 
 from jobify.exits import ExitCode
 
-__all__ = ("DRAIN", "GONE", "LEAVE", "READY", "Leash")
+__all__ = ("DRAIN", "GONE", "LEAVE", "READY", "TRIAL_BEGINS", "TRIAL_ENDS", "Leash")
 
 READY: Final = b"r"
 """The worker: it is at work. Its grace period follows, in seconds, as text."""
+TRIAL_BEGINS: Final = b"T"
+"""The worker: jobs run apart of which one may end it. It should then be replaced at once."""
+TRIAL_ENDS: Final = b"E"
+"""The worker: they have ended."""
 DRAIN: Final = b"d"
 """The supervisor: let what runs finish, within the grace period."""
 LEAVE: Final = b"l"
 """The supervisor: stop at once."""
 GONE: Final = b""
 """The end of the line: the supervisor is dead. Stop at once."""
+
+_DO_NOT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
 _PATIENCE: Final = 5.0
 """Seconds that an abandoned worker has to give its jobs back."""
@@ -51,6 +57,11 @@ class Leash:
         """Tell the supervisor that this worker is at work, and how many seconds it takes to stop."""
         with suppress(OSError):
             self._socket.sendall(READY + str(grace).encode())
+
+    def say_trial(self, is_on: bool) -> None:
+        """Tell the supervisor whether jobs run apart. Never waits."""
+        with suppress(OSError):
+            self._socket.send(TRIAL_BEGINS if is_on else TRIAL_ENDS, _DO_NOT_WAIT)
 
     def listen(self, listener: Callable[[bytes], object]) -> None:
         """Call ``listener``, in a thread, with what the supervisor says; first with what it said before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -55,6 +56,8 @@ class Limits:
     """Bytes of resident memory above which a child process is replaced after a task; None: any."""
     are_children_checked: bool = False
     """A start fails, before anything is claimed, if no child process can be started or one does not find its tasks."""
+    on_trial: Callable[[bool], None] | None = None
+    """Told when jobs begin to run apart, and when they have ended: one of them may end the process."""
     queues: tuple[str, ...] | None = None
     """The queues that this process serves; None: every queue. Jobs in memory are of no use to others, and are served
     whatever their queue."""

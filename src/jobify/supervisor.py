@@ -14,6 +14,7 @@ seconds.
 from __future__ import annotations
 
 import logging
+import re
 import select
 import signal
 import socket
@@ -23,8 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from jobify.exits import ExitCode
-from jobify.leash import DRAIN, LEAVE, READY
+from jobify.exits import ExitCode, OutOfMemory, describe_exit
+from jobify.leash import DRAIN, LEAVE, READY, TRIAL_BEGINS
 from jobify.signals import StopSignals, stop_signals
 
 __all__ = ("Supervisor",)
@@ -40,6 +41,9 @@ _KILL_AFTER: Final = 20.0
 _UNKNOWN_GRACE: Final = 30.0
 """Seconds, of a worker that has not said how long it may take: it has not begun to work."""
 
+_WORDS: Final = re.compile(rb"[A-Z]|r[^A-Z]+")
+"""What a worker says, one after the other."""
+
 
 class _Place:
     """One place for a worker: the process in it, and when the next one may start."""
@@ -53,12 +57,15 @@ class _Place:
         """Seconds that the worker here gives its jobs, as it has said."""
         self.start_at = 0.0
         self._deaths = 0
+        self._heard = b""
+        self._is_on_trial = False
 
     def start(self, *options: str) -> None:
         """Start a worker here, with its end of a line of its own."""
         self.line, theirs = socket.socketpair()
         self.line.setblocking(False)
         self.ready_at = None
+        self._heard, self._is_on_trial = b"", False
         with theirs:
             self.process = subprocess.Popen(
                 [*self._command, *options, "--leash", str(theirs.fileno())],
@@ -74,24 +81,35 @@ class _Place:
                 self.line.send(word)
 
     def hear(self, now: float) -> None:
-        """Take note if the worker has said that it is at work."""
-        if self.line is not None and self.ready_at is None:
-            with suppress(OSError):
-                word = self.line.recv(64)
-                if word.startswith(READY):
-                    self.ready_at, self.grace = now, float(word.removeprefix(READY))
+        """Take note of what the worker has said."""
+        if self.line is None:
+            return
+        with suppress(OSError):
+            while some := self.line.recv(4096):
+                self._heard += some
+        words, self._heard = _WORDS.findall(self._heard), b""
+        for word in words:
+            if word.startswith(READY):
+                self.ready_at, self.grace = now, float(word.removeprefix(READY))
+            else:
+                self._is_on_trial = word == TRIAL_BEGINS
 
     def has_ended(self) -> bool:
         """Whether a worker was here and is gone."""
         return self.process is not None and self.process.poll() is not None
 
     def clear(self, now: float) -> float:
-        """After a death: make room; the seconds until the next start."""
+        """After a death: make room; the seconds until the next start. A death during a trial was to be expected."""
         assert self.line is not None
+        self.hear(now)
         assert self.process is not None
         longest = _LONGEST_WITHOUT_DATABASE if self.process.returncode == ExitCode.REPLACED else _LONGEST_PAUSE
+        is_expected = self._is_on_trial and self.process.returncode != ExitCode.REPLACED
         self.line.close()
         self.line = self.process = None
+        if is_expected:
+            self.start_at = now
+            return 0.0
         is_steady = self.ready_at is not None and now - self.ready_at >= _STEADY
         self._deaths = 1 if is_steady else self._deaths + 1
         pause = min(_FIRST_PAUSE * 2 ** (self._deaths - 2), longest) if self._deaths > 1 else 0.0
@@ -118,6 +136,7 @@ class Supervisor:
         self._told_at = 0.0
         self._code: int = ExitCode.DONE
         self._kill_at = float("inf")
+        self._memory = OutOfMemory()
 
     def run(self) -> int:
         """Work until told to stop and all workers are gone; the exit code. To be called once."""
@@ -145,15 +164,19 @@ class Supervisor:
 
     def _on_end(self, place: _Place, now: float) -> None:
         assert place.process is not None
-        pid, code = place.process.pid, place.process.returncode
+        pid, end = (
+            place.process.pid,
+            describe_exit(place.process.returncode, is_out_of_memory=self._memory.has_killed()),
+        )
+        code = place.process.returncode
         pause = place.clear(now)
         if self._is_told:
             return
         if not self._has_worked:
-            log.error("No worker can start: the first one ended with %s before it was at work.", _manner(code))
+            log.error("No worker can start: the first one ended with %s before it was at work.", end)
             self._is_told, self._code = True, code if code > 0 else ExitCode.FAILED
             return
-        log.warning("Worker %d ended with %s; another one starts %s.", pid, _manner(code), _when(pause))
+        log.warning("Worker %d ended with %s; another one starts %s.", pid, end, _when(pause))
 
     # -- what it is told -----------------------------------------------------------------------------------------------
 
@@ -208,15 +231,6 @@ class Supervisor:
         if self._wakened in readable:
             for number in self._wakened.recv(4096):
                 self._on_signal(number)
-
-
-def _manner(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 def _when(pause: float) -> str:

@@ -89,6 +89,8 @@ class Worker:
         own = app.configs.limits.grace
         self._grace = grace if grace is not None else DEFAULT_GRACE if own is None else own
         self._leash = leash
+        if leash is not None:
+            app.configs.limits = replace(app.configs.limits, on_trial=leash.say_trial)
         self._is_told = asyncio.Event()
         self._is_told_again = asyncio.Event()
         self._signal = 0

@@ -3,60 +3,66 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from jobify import Jobify
 from jobify.engine.recovery import Recovery
-from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, job
+from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
 from support import durable, eventually, run
 
 
-def _leave_behind(directory: Path) -> None:
-    """Die with four jobs; with one of them for the third time."""
+def _die_holding(directory: Path, *ids: str) -> None:
+    """Die with these jobs, unless they are there and to be claimed: then with those."""
     storage = durable(directory)
-    for _ in range(3):
-        storage.open()
-        dead = storage.register(PROFILE, now=NOW)
-        storage.recover(now=NOW, max_crashes=3, delete_at=None)
-        storage.insert([job("deadly")])
-        claim(storage, dead)
-        storage.close()
     storage.open()
-    storage.insert([born(id, dead) for id in ("again", "unwanted", "replaced")])
-    storage.cancel(["unwanted"], reason="stop", now=NOW, delete_at=None)
-    storage.put(job("replaced"))
+    dead = storage.register(PROFILE, now=NOW)
+    storage.recover(now=NOW, max_crashes=3, delete_at=None)
+    storage.insert([job(id) for id in ids])
+    claim(storage, dead)
+    if "unwanted" in ids:
+        storage.cancel(["unwanted"], reason="stop", now=NOW, delete_at=None)
+        storage.put(job("replaced"))
     storage.close()
 
 
-def test_the_log_says_what_became_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    _leave_behind(tmp_path)
-    app = Jobify(storage=durable(tmp_path))
+def _said(directory: Path, caplog: pytest.LogCaptureFixture, count: int) -> list[tuple[int, str]]:
+    """What an app says that takes over."""
+    app = Jobify(storage=durable(directory))
 
-    def said() -> dict[str, tuple[int, str]]:
-        found = [record for record in caplog.records if record.getMessage().startswith("Job ")]
-        return {record.getMessage().split()[1]: (record.levelno, record.getMessage()) for record in found}
+    def said() -> list[tuple[int, str]]:
+        return [
+            (found.levelno, found.getMessage())
+            for found in caplog.records
+            if "died and held" in found.getMessage() or found.getMessage().startswith("Job ")
+        ]
 
     async def main() -> None:
         async with app:
-            await eventually(lambda: len(said()) == 4)
-            found = app.configs.storage.get(("again", "unwanted", "replaced", "deadly"))
-        assert {record.id: record.status for record in found} == {
-            "again": "scheduled",
-            "unwanted": "cancelled",
-            "replaced": "scheduled",
-            "deadly": "failed",
-        }
+            await eventually(lambda: len(said()) == count)
 
-    with caplog.at_level(logging.WARNING, "jobify.engine"):
+    with caplog.at_level(logging.INFO, "jobify.engine"):
         run(main())
-    assert said() == {
-        "again": (logging.WARNING, "Job again (task) lost its process and runs again."),
-        "unwanted": (logging.WARNING, "Job unwanted (task) lost its process. It was to be cancelled, and is."),
-        "replaced": (logging.WARNING, "Job replaced (task) lost its process and runs again."),
-        "deadly": (logging.ERROR, "Job deadly (task) took 3 processes down and failed."),
-    }
+    return said()
+
+
+def test_f2_a_death_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _die_holding(tmp_path, "again", "unwanted", "replaced", *(f"{number}" for number in range(50)))
+    death, unwanted = _said(tmp_path, caplog, 2)
+    text = f"Process {os.getpid()} on {socket.gethostname()} died and held 53 jobs (53 had begun): "
+    assert death == (logging.WARNING, text + "again (task), unwanted (task), replaced (task) and 50 more.")
+    assert unwanted == (logging.INFO, "Job unwanted (task) lost its process. It was to be cancelled, and is.")
+
+
+def test_f2_a_job_that_is_condemned_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        _die_holding(tmp_path, "deadly")
+    death, deadly = _said(tmp_path, caplog, 2)
+    assert death[1].endswith("died and held 1 job (1 had begun): deadly (task).")
+    assert deadly == (logging.ERROR, "Job deadly (task) took 3 processes down and failed.")
 
 
 def test_it_looks_more_often_as_soon_as_there_are_others(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ class Interruption(Enum):
 
     CANCEL = "cancel"
     SHUTDOWN = "shutdown"
+    TAKEN = "taken"
+    """The job was taken from this process, and came back: a later attempt waits for the end of this one."""
 
 
 class Run:
@@ -90,6 +92,8 @@ class Attempt(Struct, eq=False, gc=False):
     task: asyncio.Task[None] | None = None
     started_at: Microseconds = 0
     has_begun: bool = False
+    slot: int | None = None
+    """Where it is noted that it has begun; see :meth:`~jobify.storage.ownership.BegunJobs.enter`."""
     is_over: bool = False
     interruption: Interruption | None = None
     is_replaced: bool = False
@@ -142,7 +146,7 @@ class Attempt(Struct, eq=False, gc=False):
             self.interruption = why
         if self.call is not None:
             self.call.stop.set()
-            if why is Interruption.SHUTDOWN and self.endpoint.run_mode is RunMode.THREAD and self.call.is_running:
+            if why is not Interruption.CANCEL and self.endpoint.run_mode is RunMode.THREAD and self.call.is_running:
                 return  # a thread cannot be stopped: its result is waited for, and counts
         # A task that is cancelled before its first step never runs any of its code, so nobody would settle the job:
         # an attempt that has not begun looks at ``interruption`` when it begins.
@@ -165,8 +169,10 @@ class Attempt(Struct, eq=False, gc=False):
 
     def stop_reason(self) -> str | None:
         """Why it was told to stop."""
+        if self.interruption is Interruption.TAKEN:
+            return "shutdown"
         if self.interruption is not None:
-            return self.interruption.value
+            return str(self.interruption.value)
         if is_overdue(self):
             return TIMED_OUT
         return "shutdown" if self.call is not None and self.call.stop.is_set() else None

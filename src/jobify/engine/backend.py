@@ -23,7 +23,7 @@ from jobify.registry import Endpoint
 from jobify.serializers.base import Serializer
 from jobify.serializers.codec import Codec
 from jobify.serializers.objects import ObjectCodec
-from jobify.storage.base import Storage
+from jobify.storage.base import BegunJobs, Storage
 from jobify.storage.sharing import share
 
 __all__ = ("Backend", "Backends", "give_back_left", "not_stored")
@@ -57,6 +57,8 @@ class Backend:
         self.is_durable = storage.is_durable
         self.gate: Gate = DirectGate(storage, is_temporary=is_temporary) if in_memory else ThreadGate(storage)
         self.owner = 0
+        self.begun: BegunJobs | None = None
+        """Where this process notes which jobs have begun, if the storage has such a place."""
         self.reporter = Reporter(self.gate, clock)
         self._reads = ReadThread()
         self.queues = Queues(None if in_memory else queues)
@@ -72,6 +74,7 @@ class Backend:
         await self.gate.start()
         try:
             self.owner = await self.gate.call(lambda: self.storage.register(profile, now=self._clock.now()))
+            self.begun = await self.gate.call(lambda: self.storage.begun(self.owner))
             self.queues.know(await self.gate.call(self.storage.paused_queues), doubts=self.queues.doubts)
         except BaseException:
             await self.gate.stop()

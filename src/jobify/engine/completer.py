@@ -180,6 +180,7 @@ class Completer:
             await self._mark(attempt, outcome)
         await call.ended()
         attempt.free_slot()
+        self._leave_begun(attempt, is_settled=not is_tried_again)
         if is_tried_again:
             outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
             self._settle_surely(attempt, outcome, self._clock.now())
@@ -288,7 +289,8 @@ class Completer:
     def _refused(self, attempt: Attempt) -> None:
         """The claim did not hold: the row was deleted, or taken from this process. The row tells how the job ends."""
         log.warning("Job %s was taken from this process while it ran; its outcome is refused.", attempt.id)
-        self._teller.leave(attempt)
+        if attempt.id not in self._roster.running:  # else it came back, and its handle speaks of the later attempt
+            self._teller.leave(attempt)
         self._forget(attempt)
         self._exchange.look()
 
@@ -315,10 +317,20 @@ class Completer:
             self._is_idle.clear()
         self._open += 1
 
+    def _leave_begun(self, attempt: Attempt, *, is_settled: bool) -> None:
+        """Note that an attempt is over which had begun: its end is stored, and its thread does not go on."""
+        if attempt.slot is None or self._roster.begun is None or not is_settled:
+            return
+        if attempt.call is None or not attempt.call.is_running:
+            self._roster.begun.leave(attempt.slot)
+            attempt.slot = None
+
     def _forget(self, attempt: Attempt) -> None:
         # The frames of an error's traceback lead to the attempt, and the handle leads to the error. Attempts are out of
         # the garbage collector's sight, so a circle through one would stay for ever.
         attempt.job, attempt.args, attempt.kwargs = None, UNSET, {}
+        if attempt.slot is not None:
+            self._leave_begun(attempt, is_settled=True)
         if attempt.voice is not None:
             attempt.voice.close()
         if self._stuck:

@@ -4,6 +4,9 @@ One dispatcher per storage. It asks for jobs when there may be some (a ring, a j
 due time that the last claim named, a slot that became free while more was waiting) and only for as many as there are
 free slots: back-pressure is that nobody asks. Future jobs cost nothing here: the storage knows when the next one is
 due, so the dispatcher holds a single time, however many jobs wait.
+
+A claim also learns whether jobs wait to run apart; then comes their turn (``trials``), and after each such group that
+of ordinary jobs.
 """
 
 from __future__ import annotations
@@ -13,16 +16,19 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 from jobify.clock import SECOND, seconds
 from jobify.engine.backend import Backend
 from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.service import Service
 from jobify.engine.timekeeper import Timekeeper
+from jobify.engine.trials import Trials
 from jobify.options import RunMode
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.registry import Endpoint
 from jobify.spawn import spawn
+from jobify.status import ClaimScope
 from jobify.types import Microseconds
 
 __all__ = ("Dispatcher",)
@@ -48,8 +54,20 @@ _PATIENCE = 300
 
 _SHORTEST_REST = 0.01
 
+
+class ClaimReturns(Protocol):
+    """Takes claims that no attempt is made of."""
+
+    def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+        """It could not begin."""
+        ...
+
+    def release(self, backend: Backend, claim: Claim) -> None:
+        """It is better begun later."""
+        ...
+
+
 Admit = Callable[[Backend, Claim, LaneSlots], None]
-GiveBack = Callable[[Backend, Claim, BaseException], None]
 
 
 class Dispatcher(Service):
@@ -64,14 +82,16 @@ class Dispatcher(Service):
         endpoints: Sequence[Endpoint],
         *,
         admit: Admit,
-        give_back: GiveBack,
+        returns: ClaimReturns,
+        trials: Trials,
         timekeeper: Timekeeper,
     ) -> None:
         super().__init__()
         self._backend = backend
         self._lanes = lanes
         self._admit = admit
-        self._give_back = give_back
+        self._returns = returns
+        self._trials = trials
         self._timekeeper = timekeeper
         self._tasks = {
             mode: tuple(endpoint.name for endpoint in endpoints if endpoint.lane is mode) for mode in RunMode
@@ -85,6 +105,7 @@ class Dispatcher(Service):
         """Claims in a row that have found nothing although there is said to be more."""
         self._asking: asyncio.Future[Claimed] | None = None
         """A claim that is not answered yet."""
+        self._has_suspects = False
 
     # -- what others tell it -------------------------------------------------------------------------------------------
 
@@ -122,7 +143,26 @@ class Dispatcher(Service):
         await asyncio.sleep(min(_SHORTEST_REST * (self._vain - _PATIENCE + 1), self._LONGEST_PAUSE))
 
     async def step(self) -> bool:
-        """One claim; whether another one makes sense at once."""
+        """One claim, and one group of jobs that run apart, if any do; whether another claim makes sense at once."""
+        has_more = await self._claim()
+        if not self._has_suspects or self._trials.is_resting:
+            return has_more
+        self._has_suspects = False
+        return await self._trials.run(self._ask_apart, self._begin_apart, self._release, self.wake) or has_more
+
+    def _ask_apart(self) -> asyncio.Future[Claimed]:
+        lanes = tuple(Lane(self._tasks[mode], _MAX_CLAIM) for mode in self._modes)
+        return self._request(lanes, ClaimScope.APART)
+
+    def _begin_apart(self, claim: Claim) -> None:
+        slots = self._lanes[self._mode_of[claim.task]]
+        slots.take_closed()
+        self._admit(self._backend, claim, slots)
+
+    def _release(self, claim: Claim) -> None:
+        self._returns.release(self._backend, claim)
+
+    async def _claim(self) -> bool:
         if self._timekeeper.has_changed():
             await self._timekeeper.catch_up()  # what is due by a clock that was just set, need not be due
         self._is_wanted = False
@@ -169,13 +209,17 @@ class Dispatcher(Service):
         claimed = asked.result()
         if claimed.next_due_at is not None:
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
+        self._has_suspects = claimed.has_suspects
         self._start(claimed.claims, reserved)
         self._vain = self._vain + 1 if claimed.has_more and not claimed.claims else 0
         return claimed.has_more
 
     def _ask(self, reserved: list[tuple[LaneSlots, int]]) -> asyncio.Future[Claimed]:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
-        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, seconds(_LOOKAHEAD))
+        return self._request(lanes, ClaimScope.ORDINARY)
+
+    def _request(self, lanes: tuple[Lane, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
+        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, seconds(_LOOKAHEAD), scope)
         asked = self._backend.gate.claim(request, now=self._timekeeper.now())
         return asked if isinstance(asked, asyncio.Future) else spawn(asked)
 
@@ -197,7 +241,7 @@ class Dispatcher(Service):
         for claim in claims:
             mode = self._mode_of.get(claim.task)
             if mode is None:
-                self._give_back(self._backend, claim, LookupError(f"this app has no task {claim.task!r}"))
+                self._returns.give_back(self._backend, claim, LookupError(f"this app has no task {claim.task!r}"))
                 continue
             left[mode] -= 1
             self._admit(self._backend, claim, self._lanes[mode])

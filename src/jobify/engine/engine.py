@@ -23,6 +23,7 @@ from jobify.clock import Clock
 from jobify.engine.admission import Admission
 from jobify.engine.attempt import Interruption
 from jobify.engine.backend import Backend, Backends
+from jobify.engine.children import check_children
 from jobify.engine.completer import Completer
 from jobify.engine.contexts import Contexts
 from jobify.engine.declarations import bring_in_line
@@ -47,17 +48,15 @@ from jobify.engine.rules import Rules
 from jobify.engine.service import Service
 from jobify.engine.teller import Teller
 from jobify.engine.timekeeper import Timekeeper
+from jobify.engine.trials import Trials
 from jobify.engine.unknown import UnknownTasks
 from jobify.engine.waiting import Waiting
 from jobify.engine.wakeups import Wakeups
 from jobify.engine.watcher import Watcher
 from jobify.exceptions import (
     AppStoppedError,
-    ProcessDiedError,
-    ProcessStartError,
     StorageLostError,
     StorageUnavailableError,
-    shown,
 )
 from jobify.job import Job
 from jobify.options import RunMode
@@ -122,6 +121,7 @@ class Engine:
         )
         self.lost = exchange.lost
         self.lost.add_done_callback(partial(end_handles, handles, roster, self._is_stored))
+        self._trials = Trials(lanes, completer.idle, config.limits.on_trial)
         self.overview = Overview(registry, self._opened, roster, handles)
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -132,31 +132,12 @@ class Engine:
             await backend.start(self._profile(backend))
             self._exchange.attend(backend)
             self._opened.append(backend)
+        if self._backends.durable is not None:  # where this process notes what begins, also jobs in memory
+            self._roster.begun = self._backends.durable.begun
         for runner in self._runners.values():
             await runner.start()
         if self._config.limits.are_children_checked:
-            await self._check_children()
-
-    async def _check_children(self) -> None:
-        """Start a child and have it find all functions that are to run in one. ProcessStartError says what keeps it
-        from that. No child is started if none of the served queues is the queue of such a task."""
-        queues = self._config.limits.queues
-        served = [each for each in self._registry.values() if queues is None or each.queue in queues]
-        addresses = tuple(endpoint.address for endpoint in served if endpoint.address is not None)
-        runner = self._runners.get(RunMode.PROCESS)
-        if runner is not None and any(endpoint.run_mode is RunMode.PROCESS for endpoint in served):
-            from jobify.runners import child  # brings multiprocessing along
-
-            try:
-                await runner.run(Call(child.check, (addresses,)))
-            except Exception as error:
-                code = error.exit_code if isinstance(error, ProcessDiedError) else None
-                raise ProcessStartError(
-                    code,
-                    "A child process cannot run the tasks with RunMode.PROCESS, so nothing was claimed: "
-                    f"{type(error).__name__}: {shown(error).rstrip('.')}. Child processes import these tasks' modules "
-                    "again; see that this works in a process where the app does not run.",
-                ) from error
+            await check_children(self._runners.get(RunMode.PROCESS), self._registry, self._config.limits.queues)
 
     def _profile(self, backend: Backend) -> OwnerProfile:
         tasks = tuple(endpoint.name for endpoint in self._served_by(backend))
@@ -192,8 +173,9 @@ class Engine:
             self._lanes,
             self._served_by(backend),
             admit=self._admission.admit,
-            give_back=self._executor.give_back,
             timekeeper=timekeeper,
+            returns=self._completer.returns,
+            trials=self._trials,
         )
         exchange.watchers.append(watcher)
         exchange.obediences.append(obedience)
@@ -314,7 +296,7 @@ class Engine:
 
     def is_job(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether this is the task of a job that runs here."""
-        return task is not None and any(attempt.task is task for attempt in self._roster.running.values())
+        return task is not None and any(attempt.task is task for attempt in self._roster)
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.schedule.Scheduler`."""

@@ -37,6 +37,7 @@ from jobify.records import Claim
 from jobify.registry import Registry
 from jobify.runners.badge import badge_of
 from jobify.runners.base import Call, Runner, contained
+from jobify.spawn import spawn
 from jobify.status import JobStatus, Refused
 from jobify.transient import refusal_of
 from jobify.types import UNSET
@@ -68,6 +69,7 @@ class Executor:
         self._contexts = contexts
         self._clock = clock
         self._is_torn_down = is_torn_down
+        self._roster = roster
         self._attempts = roster.running
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -85,9 +87,11 @@ class Executor:
 
     def launch(self, attempt: Attempt) -> None:
         """Start an attempt whose claim and slot are held. Returns at once, and never raises."""
-        self._attempts[attempt.id] = attempt
+        latest = self._attempts.setdefault(attempt.id, attempt)
         if self._is_idle.is_set():
             self._is_idle.clear()
+        if (latest is not attempt or self._roster.overruns) and self._waits_for_another(attempt, latest):
+            return
         context = copy_context() if attempt.context is None else attempt.context.copy()
         if self._has_factory:
             # A factory may run the first step at once. Here that would be inside of whatever has launched the attempt,
@@ -95,6 +99,25 @@ class Executor:
             self._loop.call_soon(self._start, attempt, context)
         else:
             self._start(attempt, context)
+
+    def _waits_for_another(self, attempt: Attempt, latest: Attempt) -> bool:
+        """Whether the attempt begins later, because an earlier one of its job still runs in this process: the job was
+        taken from it (its lock file was deleted, the process stood still), and came back."""
+        if latest is not attempt:
+            if attempt in self._roster.superseded:
+                return False  # it was claimed ahead of its time, and superseded since
+            log.warning("Job %s came back while an attempt of it still runs; the new one waits.", attempt.id)
+            self._attempts[attempt.id] = attempt
+            self._roster.superseded[latest] = attempt
+            attempt.job = attempt.job or latest.job
+            latest.interrupt(Interruption.TAKEN)
+            return True
+        overrun = self._roster.overrun_of(attempt.id)
+        if overrun is not None:
+            earlier = self._roster.overruns[overrun]
+            attempt.job = attempt.job or (None if earlier is None else earlier.job)
+            overrun.add_done_callback(lambda _: self.launch(attempt))
+        return overrun is not None
 
     def _start(self, attempt: Attempt, context: Context) -> None:
         carrying = self._carry(attempt)
@@ -131,8 +154,10 @@ class Executor:
         if attempt.due_at <= self._clock.now():
             self.launch(attempt)
             return
-        self._attempts[attempt.id] = attempt
         self._is_idle.clear()
+        if self._attempts.setdefault(attempt.id, attempt) is not attempt:
+            self.launch(attempt)  # which waits for the earlier attempt
+            return
         start = partial(self.launch, attempt)
         try:
             self._alarm.call_at(attempt.due_at, start)
@@ -152,6 +177,9 @@ class Executor:
         RUNNING.set(attempt)
         attempt.task = asyncio.current_task()
         attempt.has_begun = True
+        begun = self._roster.begun
+        if begun is not None:
+            attempt.slot = begun.enter(attempt.id)
         attempt.started_at = self._clock.now()
         value: Any = None
         error: BaseException | None = None
@@ -176,10 +204,21 @@ class Executor:
 
     def _leave(self, attempt: Attempt) -> None:
         """The attempt is over."""
-        del self._attempts[attempt.id]
+        if self._roster.superseded and attempt in self._roster.superseded:
+            self._begin_next(attempt, self._roster.superseded.pop(attempt))
+        else:
+            del self._attempts[attempt.id]
         attempt.task = None  # of no more use; without it a job in flight is four objects fewer
         if not self._attempts:
             self._is_idle.set()
+
+    def _begin_next(self, attempt: Attempt, following: Attempt) -> None:
+        """Begin the attempt that waited for the end of this one: at once, or when its thread is at its end, too."""
+        if attempt.call is not None and attempt.call.is_running:
+            waiting = spawn(attempt.call.ended())
+            waiting.add_done_callback(lambda _: self.launch(following))
+        else:
+            self._loop.call_soon(self.launch, following)
 
     def _perform(self, attempt: Attempt) -> Awaitable[Any]:
         """The attempt as something to await, with as little around the function as it needs."""

@@ -8,6 +8,8 @@ a slot rings those who wait for one.
 When the system refuses what the jobs of a lane need (a process, a thread), the lane is suspended: for a tenth of a
 second at first, for a second at most, it gives no slot, so that jobs wait in the storage, where other processes can
 take them. Then one job is tried. If it begins, the lane is as before; if it is refused, too, it is suspended again.
+
+While jobs run apart (``trials``) all lanes are closed: neither a push nor a claim takes a slot.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
+from typing import Final
 
 from jobify.options import RunMode
 
@@ -28,11 +31,16 @@ _OVERDRAFT = 9
 """The overdraft of the event loop's lane, as a multiple of its slots."""
 
 
+_CLOSED: Final = 1 << 40
+"""What the count of free slots is lowered by while a lane is closed, so that taking one asks nothing more."""
+
+
 class LaneSlots:
     """The slots of one lane."""
 
     __slots__ = (
         "_capacity",
+        "_is_closed",
         "_is_suspended",
         "_overdraft",
         "_refused_at",
@@ -49,7 +57,7 @@ class LaneSlots:
         self.free = self._capacity = capacity
         self._overdraft: float = -overdraft
         self._usual_overdraft: float = -overdraft
-        self._is_suspended = False
+        self._is_suspended = self._is_closed = False
         self._trial: int | None = None
         """How many jobs may be tried; None: the lane is as usual."""
         self._refused_at = -inf
@@ -99,6 +107,30 @@ class LaneSlots:
         for wake in waiting:
             wake()
 
+    # -- jobs that run apart -------------------------------------------------------------------------------------------
+
+    @property
+    def taken(self) -> int:
+        """How many slots are taken, whether the lane is closed or not."""
+        return self._capacity - self.free - (_CLOSED if self._is_closed else 0)
+
+    def take_closed(self) -> None:
+        """Take a slot of a closed lane."""
+        self.free -= 1
+
+    def close(self) -> None:
+        """Give no slot until the lane is opened."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.free -= _CLOSED
+
+    def open(self) -> None:
+        """Give slots again."""
+        if self._is_closed:
+            self._is_closed = False
+            self.free += _CLOSED
+            self._wake()
+
     # -- what the system refuses ---------------------------------------------------------------------------------------
 
     @property
@@ -139,3 +171,27 @@ class Lanes:
 
     def __getitem__(self, mode: RunMode) -> LaneSlots:
         return self._lanes[mode]
+
+    def close(self) -> None:
+        """Give no slots until the lanes are opened."""
+        for slots in self._lanes.values():
+            slots.close()
+
+    def open(self) -> None:
+        """Give slots again."""
+        for slots in self._lanes.values():
+            slots.open()
+
+    @property
+    def taken(self) -> int:
+        """How many slots are taken."""
+        return sum(slots.taken for slots in self._lanes.values())
+
+    async def drained(self, left: int) -> None:
+        """Return when no more than ``left`` slots are taken."""
+        freed = asyncio.Event()
+        while self.taken > left:
+            freed.clear()
+            for slots in self._lanes.values():
+                slots.when_free(freed.set)
+            await freed.wait()

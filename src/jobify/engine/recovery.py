@@ -8,7 +8,7 @@ jobs back, in one transaction.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jobify.clock import Clock
 from jobify.engine.backend import Backend
@@ -17,6 +17,7 @@ from jobify.engine.service import Periodic
 from jobify.records import Recovered
 from jobify.settings import Limits
 from jobify.status import JobStatus
+from jobify.storage.suspicion import Death
 
 __all__ = ("Recovery",)
 
@@ -26,6 +27,8 @@ _INTERVAL = 0.5
 """Seconds between two looks: what a crash may cost, while another process lives."""
 _ALONE = 1.0
 """The same while there was no other process at the last look."""
+_FEW = 3
+"""Jobs that the line about a death names."""
 
 
 class Recovery(Periodic):
@@ -39,30 +42,49 @@ class Recovery(Periodic):
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        recovered, owners = await self._backend.gate.tend(self._look)
+        recovered, deaths, owners = await self._backend.gate.tend(self._look)
         self._interval = _INTERVAL if owners > 1 else _ALONE
+        for death in deaths:
+            self._report_death(death)
         for job in recovered:
             self._report(job)
         if recovered:
             self._backend.gate.spread(ORDER)
             self._on_recovered()
 
-    def _look(self) -> tuple[list[Recovered], int]:
-        """What was taken from the dead; how many processes there are."""
+    def _look(self) -> tuple[list[Recovered], list[Death], int]:
+        """What was taken from the dead; the deaths; how many processes there are."""
         storage, now = self._backend.storage, self._clock.now()
+        deaths: list[Death] = []
         recovered = storage.recover(
             now=now,
             max_crashes=self._limits.max_crashes,
             delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
+            on_death=deaths.append,
         )
-        return recovered, len(storage.owners())
+        return recovered, deaths, len(storage.owners())
+
+    def _report_death(self, death: Death) -> None:
+        """One line for all jobs that a process held."""
+        if not death.jobs:
+            return
+        held = "1 job" if len(death.jobs) == 1 else f"{len(death.jobs)} jobs"
+        how = f"{death.begun} had begun" + (", apart from all others" if death.is_trial else "")
+        log.warning(
+            "Process %d on %s died and held %s (%s): %s.", death.pid, death.host, held, how, _listed(death.jobs)
+        )
 
     def _report(self, job: Recovered) -> None:
+        """A line for a job that does not go on."""
         if not job.is_crash:
             log.info("Job %s (%s) was released by a process that had left before it ended.", job.id, job.task)
         elif job.status == JobStatus.FAILED:
             log.error("Job %s (%s) took %d processes down and failed.", job.id, job.task, self._limits.max_crashes)
         elif job.status == JobStatus.CANCELLED:
-            log.warning("Job %s (%s) lost its process. It was to be cancelled, and is.", job.id, job.task)
-        else:
-            log.warning("Job %s (%s) lost its process and runs again.", job.id, job.task)
+            log.info("Job %s (%s) lost its process. It was to be cancelled, and is.", job.id, job.task)
+
+
+def _listed(jobs: Sequence[Recovered]) -> str:
+    """The first few, and how many more."""
+    some = ", ".join(f"{job.id} ({job.task})" for job in jobs[:_FEW])
+    return some if len(jobs) <= _FEW else f"{some} and {len(jobs) - _FEW} more"

@@ -19,6 +19,7 @@ from jobify.engine.exchange import Exchange
 from jobify.exceptions import shown
 from jobify.records import Claim, Settled, Settlement
 from jobify.status import Event, JobStatus, after
+from jobify.types import Microseconds
 
 __all__ = ("Returns",)
 
@@ -41,26 +42,16 @@ class Returns:
     def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
         """Return ``claim``, whose attempt could not be made because of ``error``. Never raises; frees no slot."""
         log.error("Job %s (%s) cannot begin and is returned to the storage: %r", claim.id, claim.task, error)
-        due_at = self._clock.now() + seconds(_DUE_IN)
-        settlement = Settlement(
-            status=_RELEASED,
-            ready=False,
-            due_at=due_at,
-            offset_at=claim.due_at if claim.rule is not None and claim.offset_at is None else claim.offset_at,
-            attempt=max(0, claim.attempt - 1),
-            run_count=claim.run_count,
-            failure_count=claim.failure_count,
-            result=None,
-            error=f"could not begin: {type(error).__name__}: {shown(error)}",
-            finished_at=None,
-            delete_at=None,
-            is_dead=False,
-            is_lost=False,
-            id=claim.id,
-            owner=backend.owner,
-            fence=claim.fence,
+        settlement = _returned(backend, claim, due_at=self._clock.now() + seconds(_DUE_IN))
+        self._write(
+            backend,
+            settlement._replace(ready=False, error=f"could not begin: {type(error).__name__}: {shown(error)}"),
+            _FIRST_PAUSE,
         )
-        self._write(backend, settlement, _FIRST_PAUSE)
+
+    def release(self, backend: Backend, claim: Claim) -> None:
+        """Return ``claim``, whose attempt is better made later, as it was. Never raises; frees no slot."""
+        self._write(backend, _returned(backend, claim, due_at=claim.due_at), _FIRST_PAUSE)
 
     def _write(self, backend: Backend, settlement: Settlement, pause: float) -> None:
         try:
@@ -74,3 +65,24 @@ class Returns:
             asyncio.get_running_loop().call_later(pause, self._write, backend, settlement, longer)
         elif answer is not Settled.REFUSED:
             self._exchange.expect(backend, settlement.due_at)
+
+
+def _returned(backend: Backend, claim: Claim, *, due_at: Microseconds) -> Settlement:
+    return Settlement(
+        status=_RELEASED,
+        ready=True,
+        due_at=due_at,
+        offset_at=claim.due_at if claim.rule is not None and claim.offset_at is None else claim.offset_at,
+        attempt=max(0, claim.attempt - 1),
+        run_count=claim.run_count,
+        failure_count=claim.failure_count,
+        result=None,
+        error=None,
+        finished_at=None,
+        delete_at=None,
+        is_dead=False,
+        is_lost=False,
+        id=claim.id,
+        owner=backend.owner,
+        fence=claim.fence,
+    )

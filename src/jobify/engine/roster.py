@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 from jobify.engine.attempt import Attempt
+from jobify.storage.ownership import BegunJobs
 
 __all__ = ("Roster",)
 
@@ -15,14 +16,24 @@ class Roster:
 
     def __init__(self) -> None:
         self.running: dict[str, Attempt] = {}
-        """By job id, from their launch to their end."""
+        """By job id, from their launch to their end: of the attempts of one job, the latest."""
+        self.superseded: dict[Attempt, Attempt] = {}
+        """Those whose job was taken from this process and came back to it, each with the attempt that waits for its
+        end: two attempts of one job do not overlap."""
         self.overruns: dict[asyncio.Task[None], Attempt | None] = {}
         """Those that are over while their thread goes on, by who waits for that; None if the job has been given
         away."""
+        self.begun: BegunJobs | None = None
+        """Where attempts are noted that have begun, from their begin until their end is stored."""
 
     def __iter__(self) -> Iterator[Attempt]:
         yield from list(self.running.values())
+        yield from list(self.superseded)
         yield from [attempt for attempt in self.overruns.values() if attempt is not None]
+
+    def overrun_of(self, job_id: str) -> asyncio.Task[None] | None:
+        """What waits for the thread of an attempt of this job that is over."""
+        return next((task for task, over in self.overruns.items() if over is not None and over.id == job_id), None)
 
     def find(self, job_id: str) -> Attempt | None:
         """The attempt of a job that is in the hands of this process: running, or over while its thread goes on."""

@@ -80,7 +80,7 @@ def outcome_of(
         return Succeeded(value)
     if attempt.interruption is Interruption.CANCEL or error is None:
         return Cancelled()
-    if attempt.interruption is Interruption.SHUTDOWN:
+    if attempt.interruption is not None:  # a shutdown, or the job was taken from this process
         return Released()
     error = contained(error)
     if type(error) is ProcessDiedError:

@@ -8,7 +8,7 @@ from typing import Final
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.status import ClaimScope
 from jobify.storage.memory import rows
-from jobify.storage.memory.rows import Row
+from jobify.storage.memory.rows import SCHEDULED, Row
 from jobify.storage.memory.table import Table
 from jobify.storage.suspicion import Suspicion, group_size
 from jobify.types import Microseconds
@@ -68,12 +68,18 @@ def _apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[tuple
         for row in table.suspects()
         if row.suspicion is not None
         and row.suspicion.is_apart
-        and rows.waits_apart(row, now)
+        and _waits_apart(row, now)
         and row.record.task in tasks
         and (request.queues is None or row.record.queue in request.queues)
         and row.record.queue not in table.beside.paused_queues
     ]
     return sorted(found, key=lambda pair: (pair[1].death, pair[0].seq))
+
+
+def _waits_apart(row: Row, now: Microseconds) -> bool:
+    """Whether it waits for nothing but to run apart."""
+    job = row.record
+    return job.status == SCHEDULED and job.is_apart and job.blockers == 1 and (job.ready or job.due_at <= now)
 
 
 def _promote(table: Table, due_by: Microseconds) -> None:

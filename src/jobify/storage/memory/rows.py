@@ -49,7 +49,6 @@ __all__ = (
     "suspected",
     "told",
     "unblocked",
-    "waits_apart",
 )
 
 SCHEDULED, RUNNING, SUCCESS = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value, JobStatus.SUCCESS.value
@@ -216,12 +215,6 @@ def _no_longer_blocked(row: Row, settlement: Settlement) -> Row:
 def runs_apart(row: Row) -> bool:
     """Whether it is on trial: what runs has no other blocker beside a pause."""
     return row.record.blockers > row.is_paused
-
-
-def waits_apart(row: Row, now: Microseconds) -> bool:
-    """Whether it waits for nothing but to run apart."""
-    job = row.record
-    return job.status == SCHEDULED and job.is_apart and job.blockers == 1 and (job.ready or job.due_at <= now)
 
 
 def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:

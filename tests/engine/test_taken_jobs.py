@@ -1,0 +1,155 @@
+"""A job that is taken from this process while it runs here, and comes back to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify import Job, Jobify, JobStatus
+from jobify.options import RunMode
+from support import durable, eventually, run
+
+
+class Runs:
+    """What is known of the runs of a task."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.now = 0
+        self.most = 0
+        self.is_open = threading.Event()
+
+    def __enter__(self) -> int:
+        self.begun += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        return self.begun
+
+    def __exit__(self, *error: object) -> None:
+        self.now -= 1
+
+
+def _take(app: Jobify, job: Job[Any]) -> None:
+    """What recovery does for another process that takes this one for dead."""
+    with closing(sqlite3.connect(app.configs.storage.database)) as connection, connection:  # type: ignore[attr-defined]
+        taken = connection.execute(
+            "UPDATE jobs SET status = 'scheduled', ready = 1, owner = NULL WHERE id = ? AND status = 'running'",
+            (job.id,),
+        )
+        assert taken.rowcount == 1
+
+
+def _is_at_rest(app: Jobify) -> bool:
+    assert app._engine is not None
+    engine = app._engine
+    roster = engine._roster
+    is_empty = not (roster.running or roster.superseded or roster.overruns)
+    return is_empty and engine._lanes.taken == 0
+
+
+def _app(directory: Path, mode: RunMode) -> tuple[Jobify, Any, Runs]:
+    app, runs = Jobify(storage=durable(directory), concurrency=3), Runs()
+
+    if mode is RunMode.MAIN:
+
+        @app.task
+        async def work() -> int:
+            with runs as number:
+                while not runs.is_open.is_set():  # noqa: ASYNC110  it is one for threads, too
+                    await asyncio.sleep(0.01)
+                return number
+    else:
+
+        @app.task  # type: ignore[no-redef]
+        def work() -> int:
+            with runs as number:
+                runs.is_open.wait(30)
+                return number
+
+    return app, work, runs
+
+
+MODES = pytest.mark.parametrize("mode", [RunMode.MAIN, RunMode.THREAD])
+
+
+@MODES
+@pytest.mark.parametrize("times", [1, 3])
+def test_f4_every_end_is_settled_or_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: RunMode, times: int
+) -> None:
+    app, work, runs = _app(tmp_path, mode)
+
+    async def main() -> None:
+        async with app:
+            job = await work.push()
+            await eventually(lambda: runs.begun == 1)
+            for number in range(times):
+                before = app.configs.storage.get((job.id,))[0].fence
+                _take(app, job)
+                await eventually(lambda fence=before: app.configs.storage.get((job.id,))[0].fence > fence)  # type: ignore[misc]
+                assert number < times
+            runs.is_open.set()
+            await job.wait()
+            assert job.status is JobStatus.SUCCESS
+            await eventually(lambda: _is_at_rest(app))
+            (record,) = app.configs.storage.get((job.id,))
+            assert (record.status, record.attempt) == ("success", times + 1)
+            assert job.result() == runs.begun
+            again = await work.push()
+            assert await again.wait() is None
+            assert again.result() == runs.begun
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert runs.most == 1, "two attempts of one job do not overlap"
+    assert [found for found in caplog.records if found.levelno >= logging.ERROR] == []
+
+
+@MODES
+def test_f4_a_cancel_reaches_the_attempt_that_holds_the_job(tmp_path: Path, mode: RunMode) -> None:
+    app, work, runs = _app(tmp_path, mode)
+
+    async def main() -> None:
+        async with app:
+            job = await work.push()
+            await eventually(lambda: runs.begun == 1)
+            _take(app, job)
+            await eventually(lambda: app.configs.storage.get((job.id,))[0].fence > 1)
+            cancelling = asyncio.ensure_future(job.cancel())
+            await asyncio.sleep(0)
+            runs.is_open.set()
+            await cancelling
+            await eventually(lambda: _is_at_rest(app))
+            assert app.configs.storage.get((job.id,))[0].status == "cancelled"
+            assert job.status is JobStatus.CANCELLED
+
+    run(main())
+    assert runs.most == 1
+
+
+@MODES
+def test_f4_a_shutdown_waits_for_both(tmp_path: Path, mode: RunMode) -> None:
+    app, work, runs = _app(tmp_path, mode)
+
+    async def main() -> None:
+        async with app:
+            job = await work.push()
+            await eventually(lambda: runs.begun == 1)
+            _take(app, job)
+            await eventually(lambda: app.configs.storage.get((job.id,))[0].fence > 1)
+            asyncio.get_running_loop().call_later(0.2, runs.is_open.set)
+        storage = durable(tmp_path)
+        storage.open()
+        (record,) = storage.get((job.id,))
+        storage.close()
+        assert (record.status, record.owner, record.crashes) in {("scheduled", None, 0), ("success", None, 0)}
+
+    run(main())
+    assert (runs.now, runs.most) == (0, 1)
