@@ -613,12 +613,12 @@ def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain() -> 
 
     async def main() -> None:
         async with started(slots=1) as runner:
-            pid = await runner.run(Call(tasks.pid))
+            await runner.run(Call(tasks.pid))
             assert runner._pool is not None
             (worker,) = runner._pool._children
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(worker._process, "poll", lambda: None)
-                reap(pid)
+                reap(worker._process.pid)
                 await asyncio.wait_for(asyncio.shield(worker.dead), 60)
             assert await runner.run(Call(tasks.add, (1,))) == 2
 

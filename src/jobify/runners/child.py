@@ -27,6 +27,7 @@ from jobify.folder import resolving_in
 from jobify.forking import arm, call
 from jobify.runners import wire
 from jobify.runners.address import Address, find
+from jobify.runners.guardian import mark_job
 from jobify.runners.lifeline import bind_to_parent, end_group
 from jobify.runners.remote import wearing
 
@@ -125,10 +126,12 @@ class Child:
         request = self._inbox.get()
         if request is None:
             return b""
+        mark_job(respond is perform)
         reply = call(respond, request)
         _flush()
         if respond is perform and _max_memory is not None and resident_memory() > _max_memory:
             self.send(wire.TOO_LARGE)
+        mark_job(False)
         self._is_busy = False  # before the reply: the next request may follow on its heels
         self.send(reply)
         return reply

@@ -2,7 +2,8 @@
 
 The conversation goes over a socket pair that belongs to this child alone, on the event loop; the end of the process is
 waited for in a thread, which sleeps in the kernel. The process leads a session of its own, so that one signal reaches
-it and the subprocesses of its task, and nothing else.
+it and the subprocesses of its task, and nothing else. On Linux the process that is started is a guardian, and the child
+is its child (:mod:`jobify.runners.guardian`); the guardian ends when and as the child ends.
 """
 
 from __future__ import annotations
@@ -33,7 +34,13 @@ __all__ = ("ChildProcess", "Renewal", "StartDeathError")
 
 log = logging.getLogger("jobify.runners")
 
-_BOOT: Final = "import sys; sys.path[:] = {path!r}; from jobify.runners.child import main; main{args}"
+_BOOT: Final = (
+    "import sys; sys.path[:] = {path!r}; from jobify.runners.guardian import start; args = start{args}; "
+    "from jobify.runners.child import main; main(*args)"
+)
+
+_GUARDIAN_PATIENCE: Final = 5.0
+"""Seconds after which a guardian that was told to kill its child, and is still there, is killed itself."""
 
 
 OnMessage: TypeAlias = Callable[[Any], Awaitable[None] | None]
@@ -67,6 +74,7 @@ class ChildProcess:
         self._is_unwanted = False
         self._is_talking = True  # until it is prepared, or given up
         self._line: Line | None = None
+        self._rescue: asyncio.TimerHandle | None = None
         with ExitStack() as undo, ExitStack() as theirs:
             self._socket, connection = socket.socketpair()
             undo.callback(self._socket.close)
@@ -136,15 +144,27 @@ class ChildProcess:
     def kill(self) -> None:
         """SIGKILL to the child and to what its task started. Returns at once; ``dead`` follows."""
         self._is_unwanted = True
-        self._end_group()
+        self._call_off()
 
     async def _obituary(self) -> ProcessDiedError:
         """Why there is no reply. A child that cannot talk is of no use, should it still live."""
         is_unwanted = self._is_unwanted
-        self._end_group()
+        self._call_off()
         code = await asyncio.shield(self.dead)
         reason = "its runner was stopped" if is_unwanted else _manner(code)
         return ProcessDiedError(code, f"The child process that ran the task died: {reason}.")
+
+    def _call_off(self) -> None:
+        """Have the child killed, with all that its job has started. A word on the lifeline makes the kernel end the
+        child's group and the guardian everything else; where there is neither, the group of the process is killed."""
+        if self.dead.done() or self._rescue is not None:
+            return
+        if sys.platform == "linux":
+            with suppress(OSError), suppress(RuntimeError):  # the guardian is gone; the loop is closed
+                self._rescue = self._loop.call_later(_GUARDIAN_PATIENCE, self._end_group)
+                os.write(self._lifeline, b"!")
+                return
+        self._end_group()
 
     def _end_group(self) -> None:
         if not self.dead.done():
@@ -176,6 +196,8 @@ class ChildProcess:
     def _on_death(self) -> None:
         if not self._is_leaving:
             self._end_group()  # the subprocesses that it leaves behind
+        if self._rescue is not None:
+            self._rescue.cancel()
         self.dead.set_result(self._process.wait())
         os.close(self._lifeline)
         if self._is_talking:

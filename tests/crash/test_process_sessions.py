@@ -1,0 +1,232 @@
+"""Processes that a job starts in sessions of their own end with it; those of jobs that are over stay."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobify.exceptions import ProcessDiedError
+from jobify.runners.address import Address
+from jobify.runners.base import Call
+from jobify.runners.process import ProcessRunner
+
+TASKS = """
+import os, signal, subprocess, sys, time
+from jobify.runners.child import send
+
+SLEEP = "import time; time.sleep(1000)"
+START_ANOTHER = '''
+import subprocess, sys
+command = [sys.executable, "-S", "-c", sys.argv[1]]
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+print(subprocess.Popen(command, start_new_session=True, **quiet).pid, flush=True)
+'''
+
+def in_session(**options):
+    return subprocess.Popen([sys.executable, "-S", "-c", SLEEP], start_new_session=True, **options).pid
+
+def without_environment():
+    return in_session(env={})
+
+def orphan():
+    '''A daemon: what has started it is gone.'''
+    command = [sys.executable, "-S", "-c", START_ANOTHER, SLEEP]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True).stdout)
+
+def fork_twice():
+    ours, theirs = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        fork = os.fork()
+        if fork == 0:
+            while True:
+                signal.pause()
+        os.write(theirs, str(fork).encode())
+        os._exit(0)
+    os.wait()
+    return int(os.read(ours, 20))
+
+def leave_behind(name):
+    return globals()[name]()
+
+def hang(name):
+    send((globals()[name](), os.getpid()))
+    time.sleep(1000)
+
+def end(name, number):
+    send((globals()[name](), os.getpid()))
+    if number:
+        os.kill(os.getpid(), number)
+    os._exit(0)
+
+def guardian():
+    return os.getppid()
+
+def add(number):
+    return number + 1
+"""
+STARTERS = ["in_session", "without_environment", "orphan", "fork_twice"]
+
+
+@pytest.fixture(autouse=True)
+def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "session_tasks.py").write_text(TASKS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def task(name: str, *args: Any, on_message: Any = None) -> Call:
+    return Call(len, args, address=Address("session_tasks", name), on_message=on_message)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def gone(pid: int) -> None:
+    """Return when the process has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ready, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], 60)
+        assert ready, "it lives on"
+    finally:
+        os.close(descriptor)
+
+
+async def begun(runner: ProcessRunner, name: str, *args: Any) -> tuple[Call, asyncio.Task[Any], int, int]:
+    """A call that has started a process: it, the task that awaits it, the process, the child."""
+    told: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+    call = task(name, *args, on_message=told.put_nowait)
+    running = asyncio.create_task(runner.run(call))
+    started, child = await asyncio.wait_for(told.get(), 60)
+    assert is_alive(started)
+    return call, running, started, child
+
+
+@pytest.mark.parametrize("starter", STARTERS)
+def test_f55_an_interrupted_job_takes_its_sessions_along(starter: str) -> None:
+    async def main() -> None:
+        runner = ProcessRunner(slots=1)
+        await runner.start()
+        call, running, started, _ = await begun(runner, "hang", starter)
+        running.cancel()
+        await asyncio.wait([running])
+        await call.ended()
+        assert not is_alive(started)  # when the slot is free, all of the job is gone
+        assert await runner.run(task("add", 1)) == 2
+        await runner.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, 0])
+@pytest.mark.parametrize("starter", STARTERS)
+def test_f55_a_child_that_dies_takes_the_sessions_of_its_job_along(starter: str, number: int) -> None:
+    async def main() -> None:
+        runner = ProcessRunner(slots=1)
+        await runner.start()
+        call, running, started, _ = await begun(runner, "end", starter, number)
+        with pytest.raises(ProcessDiedError) as caught:
+            await running
+        assert caught.value.exit_code == -number
+        await call.ended()
+        assert not is_alive(started)
+        await runner.stop()
+
+    asyncio.run(main())
+
+
+def test_f55_a_guardian_that_is_killed_takes_its_child_along() -> None:
+    async def main() -> None:
+        runner = ProcessRunner(slots=1)
+        await runner.start()
+        guardian = await runner.run(task("guardian"))
+        _, running, started, child = await begun(runner, "hang", "in_session")
+        os.kill(guardian, signal.SIGKILL)
+        with pytest.raises(ProcessDiedError, match="SIGKILL"):
+            await running
+        await gone(child)
+        assert await runner.run(task("add", 1)) == 2
+        await runner.stop()
+        os.kill(started, signal.SIGKILL)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("starter", STARTERS)
+def test_f55_what_a_job_leaves_running_on_purpose_is_spared(starter: str) -> None:
+    async def main() -> None:
+        runner = ProcessRunner(slots=1)
+        await runner.start()
+        left = await runner.run(task("leave_behind", starter))
+        try:
+            await asyncio.sleep(0.05)  # processes know when they began to a hundredth of a second
+            _, running, started, _ = await begun(runner, "hang", starter)
+            running.cancel()
+            await asyncio.wait([running])
+            await gone(started)
+            assert is_alive(left)
+            await runner.stop()
+            assert is_alive(left)
+        finally:
+            os.kill(left, signal.SIGKILL)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("starter", STARTERS)
+def test_f55_the_sessions_of_a_job_end_with_a_worker_that_is_killed(starter: str, tmp_path: Path) -> None:
+    code = f"""
+        import asyncio, session_tasks
+        from jobify.runners.base import Call
+        from jobify.runners.process import ProcessRunner
+
+        def show(message):
+            print(*message, flush=True)
+
+        async def main():
+            runner = ProcessRunner(slots=1)
+            await runner.start()
+            await runner.run(Call(session_tasks.hang, ({starter!r},), on_message=show))
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+    """
+    (tmp_path / "parent.py").write_text(textwrap.dedent(code))
+    with subprocess.Popen([sys.executable, "parent.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+        for pid in pids:
+            asyncio.run(gone(pid))
+
+
+def test_f55_orphans_of_the_apps_own_process_are_not_taken_away() -> None:
+    """Only the guardian reaps what nobody waits for; a child of the program is left to the program."""
+
+    async def main() -> None:
+        runner = ProcessRunner(slots=1)
+        await runner.start()
+        with await asyncio.to_thread(subprocess.Popen, [sys.executable, "-S", "-c", "raise SystemExit(5)"]) as process:
+            _, running, started, _ = await begun(runner, "hang", "orphan")
+            running.cancel()
+            await asyncio.wait([running])
+            await gone(started)
+            assert process.wait() == 5
+        await runner.stop()
+
+    asyncio.run(main())
