@@ -91,7 +91,6 @@ class Completer:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
-    @property
     def unsaved(self) -> int:
         """How many outcomes the storage has not taken: those that are lost, and those that it refused so far."""
         return len(self._lost) + len(self._stuck)

@@ -119,7 +119,7 @@ class Engine:
         self._admission = Admission(
             registry, handles, rules, completer, is_unwanted=desk.is_unwanted, executor=executor, clock=clock
         )
-        self.lost = exchange.lost
+        self.lost, self.unsaved, self.is_running_jobs = exchange.lost, completer.unsaved, roster.is_busy
         self.lost.add_done_callback(partial(end_handles, handles, roster, self._is_stored))
         self._trials = Trials(lanes, completer.idle, config.limits.on_trial)
         self.overview = Overview(registry, self._opened, roster, handles)
@@ -283,14 +283,6 @@ class Engine:
         self._executor.close()
         for backend in self._opened:
             backend.abandon(unstoppable(self._runners).values())
-
-    def unsaved(self) -> int:
-        """How many attempts have ended here of which the storage knows nothing."""
-        return self._completer.unsaved
-
-    def is_running_jobs(self) -> bool:
-        """Whether the function of any job is still at work here."""
-        return bool(self._roster.running or self._roster.overruns)
 
     # -- what users ask ------------------------------------------------------------------------------------------------
 

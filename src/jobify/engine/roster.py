@@ -35,6 +35,10 @@ class Roster:
         """What waits for the thread of an attempt of this job that is over."""
         return next((task for task, over in self.overruns.items() if over is not None and over.id == job_id), None)
 
+    def is_busy(self) -> bool:
+        """Whether the function of any job is still at work here."""
+        return bool(self.running or self.superseded or self.overruns)
+
     def find(self, job_id: str) -> Attempt | None:
         """The attempt of a job that is in the hands of this process: running, or over while its thread goes on."""
         running = self.running.get(job_id)
