@@ -159,7 +159,8 @@ class Given:
 
 def _wait(storage: SQLiteStorage) -> None:
     """Until the last look is a hundredth of a second old."""
-    storage._database._identity._looked_at = 0
+    identity = storage._database._identity
+    identity._looked_at = identity._fresh_until = 0
 
 
 @pytest.fixture

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
-from jobify.exceptions import StorageReplacedError
 from jobify.storage.sqlite.failures import raise_claim_lost
 from jobify.storage.sqlite.file_identity import FileIdentity
 
-__all__ = ("FIRST_READ", "LONG_LOG", "ask", "checkpoint", "close", "connect")
+__all__ = ("FIRST_READ", "LONG_LOG", "checkpoint", "close", "connect")
 
 LONG_LOG: Final = 4_120_000
 """Bytes of a log that is worth a checkpoint: as many as a thousand pages of SQLite's usual size, with their heads."""
@@ -46,21 +45,11 @@ def connect(path: str, identity: FileIdentity, *settings: str) -> sqlite3.Connec
     return connection
 
 
-def ask(identity: FileIdentity, question: Callable[[], None], writer: sqlite3.Connection) -> None:
-    """Ask ``question`` of the identity. If the log alone is missing, what it held is saved into the database."""
-    was_lost = identity.is_lost
-    try:
-        question()
-    except StorageReplacedError:
-        if identity.is_log_lost and not was_lost:
-            checkpoint(writer)
-        raise
-
-
-def checkpoint(writer: sqlite3.Connection) -> None:
+def checkpoint(writer: sqlite3.Connection | None) -> None:
     """Copy the log into the database, as far as that hinders nobody. What keeps it from that is tried again later."""
     with suppress(sqlite3.Error):
-        writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if writer is not None:
+            writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def close(connections: Iterable[sqlite3.Connection | None], identity: FileIdentity) -> None:

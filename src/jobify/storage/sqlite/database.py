@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
-from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, ask, checkpoint, close, connect
+from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, checkpoint, close, connect
 from jobify.storage.sqlite.failures import insist
 from jobify.storage.sqlite.file_identity import FileIdentity
 
@@ -70,7 +70,7 @@ class Database:
         self._spots_left = 0
         self._spot_version = _UNKNOWN
         self._changes = 0
-        self._identity = FileIdentity(path, given or path)
+        self._identity = FileIdentity(path, given or path, lambda: checkpoint(self._writer))
         self._lock_anew()
 
     def _lock_anew(self) -> None:
@@ -208,7 +208,7 @@ class Database:
                 self._writer = self._connect(f"PRAGMA synchronous = {self._synchronous}")
                 self._connects += 1
             if self._block_thread is None:
-                ask(self._identity, self._identity.before_write, self._writer)
+                self._identity.before_write()
             elif not self._writer.in_transaction:
                 raise StorageUnavailableError(
                     f"The database {self.path!r} has given up the transaction after an error. Nothing was changed."
@@ -293,11 +293,11 @@ class Database:
         with self._writing:  # nobody disconnects meanwhile
             if self._writer is None:  # a fork has disconnected, which copies the log
                 return
-            ask(self._identity, self._identity.after_write, self._writer)
+            self._identity.after_write()
             if self._writer.total_changes != self._changes:  # else nothing was written, and the log may have to begin
                 self._spots_left = _MAX_SPOTS
-            if self._identity.log_size() > LONG_LOG:
-                ask(self._identity, self._identity.look, self._writer)
+            if self._identity.log_size > LONG_LOG:
+                self._identity.look()
                 self._spots_left, self._changes = 0, self._writer.total_changes
                 checkpoint(self._writer)
 
@@ -322,7 +322,7 @@ class Database:
         self._spot_thread = None
         try:
             if has_written and self._writer is not None:
-                ask(self._identity, self._identity.after_write, self._writer)
+                self._identity.after_write(with_size=False)
         finally:
             self._writing.release()
 

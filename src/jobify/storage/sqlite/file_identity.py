@@ -16,9 +16,9 @@ its log. A look that is fresh (:data:`_FRESH`) is not repeated. **After a commit
 :meth:`FileIdentity.after_write` asks again: what is acknowledged was in the files that are there.
 
 **The price.** Three ``stat`` calls cost more than a commit may. A *glance* costs half of one: the time of the folder
-changes whenever a file in it is created, deleted or renamed, and the head of the log changes when it is truncated. One
-``fstat`` and one ``pread`` on descriptors that are open anyway (:mod:`~jobify.storage.sqlite.descriptors`) say that
-nothing has happened. If something has, in that folder perhaps to other files, a *look* compares everything. File
+changes whenever a file in it is created, deleted or renamed, and a log that was truncated and written again has a hole.
+Two ``fstat`` calls on descriptors that are open anyway (:mod:`~jobify.storage.sqlite.descriptors`) say that nothing has
+happened. If something has, in that folder perhaps to other files, a *look* compares everything. File
 systems keep times with a granularity of a few milliseconds, so a folder that has changed just now is not trusted.
 """
 
@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -44,6 +45,7 @@ _SETTLED: Final = 50_000_000
 _SETTLED_SECONDS: Final = 2_100_000_000
 """Nanoseconds after which a folder that changes again gets another time; where only full seconds are kept."""
 
+_SHORT_LOG: Final = 16_384
 _LOG_HEAD: Final = 24
 """Bytes of the log's head: kind, version, page size, sequence, and the two salts that each new beginning changes."""
 _LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
@@ -58,19 +60,19 @@ _MEMORY_SIZE: Final = 32_768
 class FileIdentity:
     """The files of the database that was opened as ``given``, which is the file at ``path``.
 
-    ``begin`` and ``connected`` learn what was opened. StorageReplacedError says that it is not there any more.
+    ``begin`` and ``connected`` learn what was opened. StorageReplacedError says that it is not there any more. If the
+    log alone is missing, ``save_log`` is called first: what it held is still open here.
     """
 
-    def __init__(self, path: str, given: str) -> None:
+    def __init__(self, path: str, given: str, save_log: Callable[[], None]) -> None:
         self._path = path
+        self._save_log = save_log
         self._given = given
         self._paths = (given, f"{path}-wal", f"{path}-shm")
         self._lock = threading.Lock()
         self._loss: str | None = None
         self._database: FileId | None = None
         self._folder: int | None = None
-        self.is_log_lost = False
-        """Only the log is missing: the rest is as it was opened."""
         self.disconnected()
 
     def disconnected(self) -> None:
@@ -78,12 +80,14 @@ class FileIdentity:
         self._log: FileId | None = None
         self._memory: FileId | None = None
         self._borrowed = Descriptors()
-        self._size = self._time = self._print = self._changes = self._log_size = 0
+        self._size = self._time = self._print = self._changes = 0
+        self.log_size = 0
+        """Bytes of the log when it was asked for last."""
         self._checkpoint: Checkpoint | None = None
         self._log_head = b""
         self._folder_time = 0
         self._is_settled = False
-        self._looked_at = self._glanced_at = 0.0
+        self._looked_at = self._fresh_until = 0.0
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
@@ -125,7 +129,7 @@ class FileIdentity:
                 with suppress(OSError):  # Windows, which lets nobody delete a file that is open
                     self._folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
             self._log, self._memory = log, memory
-            self._log_size = 0
+            self.log_size = 0
             self._remember(self._borrowed.checkpoint())
         self.look()
 
@@ -147,38 +151,41 @@ class FileIdentity:
 
     def before_write(self) -> None:
         """StorageReplacedError if what is written now would not be in the files at the paths."""
-        self.require()
         now = time.monotonic()
-        if now - self._looked_at > _FRESH or (now - self._glanced_at > _GLANCE and not self._glance()):
-            self.look()
-
-    def after_write(self) -> None:
-        """StorageReplacedError if what was committed just now is not in the files at the paths."""
+        if now < self._fresh_until:
+            return
         self.require()
-        if not self._glance():
+        if now - self._looked_at > _FRESH or not self._glance():
             self.look()
 
-    def log_size(self) -> int:
-        """Bytes of the log."""
-        with suppress(OSError):
-            if self._borrowed.log is not None:
-                return os.fstat(self._borrowed.log).st_size
-        found = self._stat(self._paths[1])
-        return 0 if found is None else found.st_size
+    def after_write(self, *, with_size: bool = True) -> None:
+        """StorageReplacedError if what was committed just now is not in the files at the paths. ``with_size``: then
+        ``log_size`` is known, too."""
+        if self._loss is not None or not self._glance(with_size=with_size):
+            self.look()
 
-    def _glance(self) -> bool:
-        """Whether it is certain, at a small price, that the three files are in their folder and the log begins as it
-        did. False says nothing."""
-        if not self._is_settled or self._folder is None or self._borrowed.log is None:
+    def _glance(self, *, with_size: bool = False) -> bool:
+        """Whether it is certain, at a small price, that the three files are in their folder and the log was not
+        truncated. False says nothing.
+
+        A log that was truncated and written again behind its old end has a hole. A short one may have none.
+        """
+        number = self._borrowed.log
+        if not self._is_settled or self._folder is None or number is None:
             return False
         try:
-            is_same = (
-                os.fstat(self._folder).st_mtime_ns == self._folder_time
-                and os.pread(self._borrowed.log, _LOG_HEAD, 0) == self._log_head
-            )
+            if os.fstat(self._folder).st_mtime_ns != self._folder_time:
+                return False
+            is_same = False
+            if with_size:
+                log = os.fstat(number)
+                self.log_size = size = log.st_size
+                is_same = size > _SHORT_LOG and log.st_blocks * 512 >= size
+            is_same = is_same or os.pread(number, _LOG_HEAD, 0) == self._log_head
         except OSError:
             return False
-        self._glanced_at = time.monotonic()
+        if is_same:
+            self._fresh_until = min(time.monotonic() + _GLANCE, self._looked_at + _FRESH)
         return is_same
 
     def before_read(self) -> None:
@@ -200,7 +207,8 @@ class FileIdentity:
             self._folder_time = folder_time
             coarse = folder_time % 1_000_000_000 == 0
             self._is_settled = now - folder_time > (_SETTLED_SECONDS if coarse else _SETTLED)
-            self._looked_at = self._glanced_at = time.monotonic()
+            self._looked_at = time.monotonic()
+            self._fresh_until = self._looked_at + _GLANCE
 
     def _compare_files(self) -> None:
         database, log, memory = (self._stat(path) for path in self._paths)
@@ -213,7 +221,8 @@ class FileIdentity:
         if memory.st_size < _MEMORY_SIZE:
             self._lose("has got a truncated -shm file")
         if _id(log) != self._log or log is None:
-            self.is_log_lost = True
+            if self._is_log_whole():
+                self._save_log()
             self._lose("has lost its -wal file" if log is None else "has got another -wal file")
         self._compare_log_size(log.st_size)
 
@@ -243,12 +252,20 @@ class FileIdentity:
         self._changes = _changes(head) if head else 0
         self._print = self._borrowed.fingerprint(head, size)
 
+    def _is_log_whole(self) -> bool:
+        """Whether the log that is open here is the one that the shared memory tells of."""
+        checkpoint, number = self._borrowed.checkpoint(), self._borrowed.log
+        try:
+            return checkpoint is not None and number is not None and os.pread(number, 8, 16) == checkpoint.salts
+        except OSError:
+            return False
+
     def _compare_log_size(self, size: int) -> None:
-        if size < self._log_size:
+        if size < self.log_size:
             checkpoint = self._borrowed.checkpoint()
             if checkpoint is not None and size < checkpoint.frames * (checkpoint.page_size + _FRAME_HEAD):
                 self._lose("has got a truncated -wal file")
-        self._log_size = size
+        self.log_size = size
 
     def _compare_log(self) -> None:
         """The head of the log is one, unless nothing is in it."""
@@ -289,6 +306,7 @@ class FileIdentity:
 
     def _lose(self, what: str) -> NoReturn:
         self._loss = what
+        self._fresh_until = 0.0
         raise StorageReplacedError(self._path, what)
 
 
