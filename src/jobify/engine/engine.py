@@ -62,7 +62,7 @@ from jobify.job import Job
 from jobify.options import RunMode
 from jobify.records import OwnerProfile, OwnerRole
 from jobify.registry import Endpoint, Registry
-from jobify.runners.base import Call, Runner
+from jobify.runners.base import Runner
 from jobify.schedule import Order, Scheduler
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn
