@@ -147,18 +147,14 @@ def plan_after(policy: MisfirePolicy | GracePolicy, ran: Microseconds, *, now: M
     return Plan(None) if due is None else plan(policy, due, now=now, next_due=next_due, tolerance=0)
 
 
-def reckoned_from(ran: Microseconds, *, now: Microseconds, next_due: NextDue) -> Microseconds:
+def reckoned_from(ran: Microseconds, *, now: Microseconds) -> Microseconds:
     """From when the due time after a run at ``ran`` is to be found: from then, unless the clock was set back since.
 
     A run that lies in the future ran under another clock. What follows it would come at its time by that clock, which
-    may be in years. If it is no more than :data:`SET_BACK` and a period ahead, waiting for it is better than to run
-    once more; else the schedule goes on from ``now``.
+    may be in years. If it is no more than :data:`SET_BACK` ahead, waiting for it is better than to run once more; else
+    the schedule goes on from ``now``.
     """
-    if ran <= now:
-        return ran
-    following = next_due(ran)
-    period = SET_BACK if following is None else following - ran
-    return ran if ran - now <= min(SET_BACK, period) else now
+    return ran if ran - now <= SET_BACK else now
 
 
 def _oldest_to_run(

@@ -254,7 +254,7 @@ def brought_back(schedule: WaitingSchedule, rule: Rule, *, now: Microseconds) ->
         return _retry_brought_back(schedule, now)
     start = now
     if schedule.started_at is not None:
-        start = max(now, reckoned_from(schedule.started_at, now=now, next_due=rule.next_due))
+        start = max(now, reckoned_from(schedule.started_at, now=now))
     expected = first_due(rule.cron, now=start, zone=rule.zone, next_due=rule.next_due)
     if expected == start and schedule.started_at is not None:  # its start date, at which it has just run
         expected = rule.next_due(start)

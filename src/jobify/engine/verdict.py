@@ -290,7 +290,7 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
         return ended._replace(event=Event.GIVE_UP)
     if 0 <= run.cron.max_runs <= run_count:
         return ended
-    ran = reckoned_from(run.offset_at, now=now, next_due=run.next_due)
+    ran = reckoned_from(run.offset_at, now=now)
     following = plan_after(run.cron.misfire_policy, ran, now=now, next_due=run.next_due)
     if following.run_at is None:
         return ended
