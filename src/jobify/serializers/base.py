@@ -82,12 +82,17 @@ def optional_library(name: str, *, extra: str) -> Any:
 
 
 def unencodable(form: str, error: Exception) -> PayloadError:
-    """What to raise when a library cannot write a value as ``form``."""
+    """What to raise when a library cannot write a value as ``form``. A RecursionError is raised as it is: with more
+    room the value may be written."""
+    if isinstance(error, RecursionError):
+        raise error
     return PayloadError(f"The value cannot be written as {form}: {_text(error)}")
 
 
 def undecodable(form: str, error: Exception) -> PayloadError:
-    """What to raise for bytes that a library cannot read as ``form``."""
+    """What to raise for bytes that a library cannot read as ``form``. A RecursionError is raised as it is."""
+    if isinstance(error, RecursionError):
+        raise error
     return PayloadError(f"The stored bytes cannot be read as {form}: {_text(error)}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
+from jobify.serializers.depth import on_any_stack, require_depth
 from jobify.serializers.difference import OTHER_WAYS, require_same
 from jobify.serializers.plain import is_plain
 
@@ -93,8 +94,10 @@ class CBORSerializer(Serializer):
         changes = datetime_as_timestamp or date_as_datetime or immutable or str_errors != "strict"
         self._checked = not changes and all(hook is None for hook in hooks)
 
+    @on_any_stack
     def dumpb(self, data: Any) -> bytes:
         try:
+            require_depth(data)
             encoded: bytes = self._dumps(data, **self._encoding)
             if self._checked:
                 self._try_out(data, encoded)
@@ -110,6 +113,7 @@ class CBORSerializer(Serializer):
         elif len(encoded) > self._max_depth:  # a level of nesting takes a byte: shorter data cannot be too deep
             self.loadb(encoded)
 
+    @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
             return self._loads(data, **self._decoding)

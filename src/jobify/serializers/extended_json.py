@@ -9,6 +9,7 @@ import msgspec
 
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.serializers.base import Serializer, undecodable
+from jobify.serializers.depth import on_any_stack, require_depth
 from jobify.serializers.plain import is_plain
 from jobify.serializers.tagging import RESERVED, Tagging
 
@@ -57,14 +58,18 @@ class ExtendedJSONSerializer(Serializer):
             raise ConfigurationError(f"modules is {modules!r}; it must be a sequence of names: [{modules!r}].")
         self._tagging = Tagging(types, modules)
 
+    @on_any_stack
     def dumpb(self, data: Any) -> bytes:
         try:
             if is_plain(data) and _MARK not in (encoded := _encode(data)):
                 return encoded
-        except (ValueError, RecursionError):
-            pass  # a lone surrogate, an endless int, a cycle: the long way knows what to do or to say
+        except PayloadError:
+            raise
+        except ValueError:
+            pass  # a lone surrogate, an endless int: the long way knows what to do or to say
         return self._dump_tagged(data)
 
+    @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
             plain = _decode(data)
@@ -75,7 +80,5 @@ class ExtendedJSONSerializer(Serializer):
             raise undecodable("tagged JSON", error) from error
 
     def _dump_tagged(self, data: Any) -> bytes:
-        try:
-            return _encode(self._tagging.encode(data))
-        except RecursionError:
-            raise PayloadError("The value is nested too deeply, or contains itself. Pass it in parts.") from None
+        require_depth(data)
+        return _encode(self._tagging.encode(data))

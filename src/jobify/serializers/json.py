@@ -8,6 +8,7 @@ import msgspec
 
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, undecodable, unencodable
+from jobify.serializers.depth import on_any_stack, require_depth
 from jobify.serializers.plain import is_plain, require_plain
 
 __all__ = ("JSONSerializer",)
@@ -29,9 +30,11 @@ class JSONSerializer(Serializer):
 
     restores_types = False
 
+    @on_any_stack
     def dumpb(self, data: Any) -> bytes:
         try:
             if not is_plain(data):
+                require_depth(data)
                 require_plain(data, "JSON")
             return _encode(data)
         except PayloadError:
@@ -39,6 +42,7 @@ class JSONSerializer(Serializer):
         except Exception as error:
             raise unencodable("JSON", error) from error
 
+    @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
             return _decode(data)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
+from jobify.serializers.depth import on_any_stack, require_depth
 from jobify.serializers.difference import OTHER_WAYS, require_same
 from jobify.serializers.plain import is_plain
 
@@ -94,10 +95,14 @@ class MsgpackSerializer(Serializer):
         hooks = (default, object_hook, object_pairs_hook, list_hook, ext_hook, unicode_errors)
         self._checked = use_bin_type and use_list and not raw and all(hook is None for hook in hooks)
 
+    @on_any_stack
     def dumpb(self, data: Any) -> bytes:
         try:
+            plain = self._checked and is_plain(data)
+            if not plain:
+                require_depth(data)
             encoded: bytes = self._packb(data, **self._packing)
-            if self._checked and (self._limited or not is_plain(data)):
+            if self._checked and (self._limited or not plain):
                 require_same(data, self.loadb(encoded), OTHER_WAYS)
         except PayloadError:
             raise
@@ -105,6 +110,7 @@ class MsgpackSerializer(Serializer):
             raise unencodable("MessagePack", error) from error
         return encoded
 
+    @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
             return self._unpackb(data, **self._unpacking)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
+from jobify.serializers.depth import on_any_stack, require_depth
 from jobify.serializers.plain import is_plain, require_plain
 
 __all__ = ("OrjsonSerializer",)
@@ -34,9 +35,13 @@ class OrjsonSerializer(Serializer):
         self._option = option
         self._checked = default is None and not (option or 0) & ~layout
 
+    @on_any_stack
     def dumpb(self, data: Any) -> bytes:
         try:
-            if self._checked and not is_plain(data):
+            if not self._checked:
+                require_depth(data)
+            elif not is_plain(data):
+                require_depth(data)
                 require_plain(data, "JSON")
             encoded: bytes = self._dumps(data, self._default, self._option)
         except PayloadError:
@@ -45,6 +50,7 @@ class OrjsonSerializer(Serializer):
             raise unencodable("JSON", error) from error
         return encoded
 
+    @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
             return self._loads(data)

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from jobify.serializers.base import Serializer, undecodable, unencodable
+from jobify.serializers.depth import on_any_stack, require_depth
 
 __all__ = ("UnsafePickleSerializer", "UnsafePickleWarning")
 
@@ -32,12 +33,15 @@ class UnsafePickleSerializer(Serializer):
             stacklevel=2,
         )
 
+    @on_any_stack
     def dumpb(self, data: Any) -> bytes:
+        require_depth(data)
         try:
             return pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             raise unencodable("a pickle", error) from error
 
+    @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
             return pickle.loads(data)

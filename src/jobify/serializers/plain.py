@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, Final
 
 from jobify.serializers.base import RefusedValueError
+from jobify.serializers.depth import MAX_DEPTH, too_deep
 
 __all__ = ("is_plain", "require_plain")
 
@@ -19,11 +20,11 @@ _ATOMS: Final = frozenset({type(None), bool, int, str})
 _ADVICE: Final = "Use ExtendedJSONSerializer, or annotate the parameter and give the app a dumper and a loader."
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: Any, room: int = MAX_DEPTH) -> bool:
     """Whether JSON can restore ``value`` equal, types included.
 
     Two things are left to the encoder, which raises for them by itself: a str with a lone surrogate, and an int of
-    more digits than Python reads (4300). RecursionError for what is nested too deeply, or contains itself.
+    more digits than Python reads (4300). PayloadError for what is nested more than ``room`` deep, or contains itself.
     """
     kind = type(value)
     if kind is list:
@@ -35,8 +36,10 @@ def is_plain(value: Any) -> bool:
         items = value.values()
     else:
         return kind in _ATOMS or (kind is float and isfinite(value))
+    if not room:
+        raise too_deep()
     for item in items:  # noqa: SIM110  a generator per container would double the cost of storing a small job
-        if type(item) not in _ATOMS and not is_plain(item):
+        if type(item) not in _ATOMS and not is_plain(item, room - 1):
             return False
     return True
 
