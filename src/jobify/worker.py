@@ -28,7 +28,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from jobify.cpus import available_cpus
 from jobify.engine.backend import give_back_left
@@ -37,7 +37,7 @@ from jobify.exits import ExitCode
 from jobify.forking import install_handler
 from jobify.leash import DRAIN, GONE, Leash
 from jobify.signals import StopSignals, stop_signals
-from jobify.spawn import spawn
+from jobify.spawn import is_loop_ending, spawn
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
@@ -175,12 +175,18 @@ class Worker:
 
     async def _until_told(self) -> None:
         """Return when this worker is told to stop, or its database cannot be used any more."""
-        lost = spawn(self._app._life.until_lost())
-        ends: list[asyncio.Task[Any]] = [spawn(self._is_told.wait()), lost]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        self._loss = lost.result() if lost.done() else None
-        for end in ends:
-            end.cancel()
+        while not self._is_told.is_set() and self._loss is None:
+            lost = spawn(self._app._life.until_lost())
+            ends: list[asyncio.Task[Any]] = [spawn(self._is_told.wait()), lost]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:  # a job has cancelled all tasks of the loop; the engine says so
+                if is_loop_ending():
+                    raise
+                cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
+            self._loss = lost.result() if lost.done() and not lost.cancelled() else None
+            for end in ends:
+                end.cancel()
 
     # -- starting and stopping -----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -37,7 +38,7 @@ from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
-from jobify.spawn import spawn
+from jobify.spawn import spawn_lasting
 from jobify.status import (
     Cancelled,
     Failed,
@@ -158,15 +159,12 @@ class Completer:
             is_tried_again = (
                 isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
             )
-            overrun = self._overrun(attempt, attempt.call, outcome, is_tried_again=is_tried_again)
-            task = spawn(overrun)
-            self._roster.overruns[task] = attempt if is_tried_again else None
-            task.add_done_callback(self._roster.overruns.pop)
+            self._outlast(attempt, attempt.call, outcome, is_tried_again=is_tried_again)
         else:
             attempt.free_slot()
             self._settle_surely(attempt, outcome, now)
 
-    async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
+    def _outlast(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
         """The attempt is over, its function is not: a thread cannot be stopped. It keeps its slot until it returns.
 
         Two attempts of one job never overlap: the row is given free for the next one when this one is really over.
@@ -175,7 +173,18 @@ class Completer:
             log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
         if not is_tried_again:
             self._settle_surely(attempt, outcome, self._clock.now())
-        elif attempt.endpoint.run_mode is RunMode.THREAD and isinstance(outcome, RetryAt | TimedOut):
+
+        def note(task: asyncio.Task[None]) -> Callable[[], bool]:
+            self._roster.overruns[task] = attempt if is_tried_again else None
+            task.add_done_callback(self._roster.overruns.pop)
+            return lambda: attempt.has_slot
+
+        spawn_lasting(partial(self._overrun, attempt, call, outcome, is_tried_again=is_tried_again), note)
+
+    async def _overrun(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
+        """Wait for the end of the function. Cancelled along with all tasks of the loop, it begins again."""
+        is_late = is_tried_again and isinstance(outcome, RetryAt | TimedOut) and not attempt.is_noted
+        if is_late and attempt.endpoint.run_mode is RunMode.THREAD:
             await self._mark(attempt, outcome)
         await call.ended()
         attempt.free_slot()

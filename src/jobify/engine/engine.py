@@ -43,6 +43,7 @@ from jobify.engine.obedience import Obedience
 from jobify.engine.overview import Overview
 from jobify.engine.parting import leave, unstoppable
 from jobify.engine.recovery import Recovery
+from jobify.engine.revival import Revival
 from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
@@ -99,6 +100,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self._opened: list[Backend] = []
         self._services: list[Service] = []
+        self._revival = Revival(self._services)
         self._is_hurried = asyncio.Event()
         self._rules = rules = Rules(config.tz, config.cron_factory)
         self._lanes = lanes = Lanes({mode: runner.slots for mode, runner in runners.items()})
@@ -111,8 +113,9 @@ class Engine:
         )
         contexts = Contexts(handles, scheduler, config)
         self._executor = executor = Executor(
-            registry, runners, roster, completer, contexts, clock=clock, is_torn_down=self._is_torn_down
+            registry, runners, roster, completer, contexts, clock=clock, is_torn_down=self._revival.is_torn_down
         )
+        self._revival.relaunch = executor.relaunch
         drafts = Drafts(registry, backends, handles, rules, clock=clock, uuid_generator=config.uuid_generator)
         waiting = Waiting(registry, handles, roster, exchange)
         self._intake = Intake(drafts, backends, handles, lanes, waiting, config=config, executor=executor)
@@ -159,6 +162,7 @@ class Engine:
             )
             await self._exchange.timekeepers[backend].begin()
         for service in self._services:
+            self._revival.watch(service)
             service.on_lost = self._exchange.lose
             await service.start()
 
@@ -312,10 +316,6 @@ class Engine:
                     await self._exchange.activity.wait()
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
-
-    def _is_torn_down(self) -> bool:
-        """Whether the event loop is ending (``asyncio.run`` then cancels every task) and nobody has stopped the app."""
-        return any(service.was_cancelled for service in self._services)
 
     def _is_stored(self, job_id: str) -> bool:
         return self._backends.durable is not None and not self._backends.volatile.storage.get((job_id,))

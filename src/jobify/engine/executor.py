@@ -146,6 +146,12 @@ class Executor:
             now = self._clock.now()
             self._completer.complete(attempt, Refused(reason, now + seconds(attempt.lane.pause)), now)
 
+    def relaunch(self) -> None:
+        """Start the attempts again whose tasks were cancelled before their first step: nothing of them has run."""
+        for attempt in list(self._attempts.values()):
+            if not attempt.has_begun and attempt.task is not None and attempt.task.done():
+                self.launch(attempt)
+
     def launch_when_due(self, attempt: Attempt) -> None:
         """:meth:`launch`, at the due time of a job that was claimed a little ahead of it.
 

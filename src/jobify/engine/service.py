@@ -33,6 +33,8 @@ class Service(ABC):
         self._task: asyncio.Task[None] | None = None
         self.on_lost: Callable[[StorageLostError], object] | None = None
         """Called when the storage is not the one that was opened any more, which ends the service."""
+        self.on_cancelled: Callable[[Service], object] | None = None
+        """Called when the service was cancelled, and not by :meth:`stop`."""
 
     @property
     def was_cancelled(self) -> bool:
@@ -42,7 +44,22 @@ class Service(ABC):
     async def start(self) -> None:
         """Begin in the running event loop."""
         if self._task is None:
-            self._task = spawn(self._keep_running(), name=type(self).__name__)
+            self._begin()
+
+    def _begin(self) -> None:
+        self._task = spawn(self._keep_running(), name=type(self).__name__)
+        self._task.add_done_callback(self._on_end)
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if task is self._task and task.cancelled() and self.on_cancelled is not None:
+            self.on_cancelled(self)
+
+    def revive(self) -> bool:
+        """Begin again after a cancellation from outside; whether that was needed."""
+        if self._task is None or not self._task.cancelled():
+            return False
+        self._begin()
+        return True
 
     async def stop(self) -> None:
         """End, and return when it has ended."""

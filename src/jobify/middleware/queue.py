@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 from jobify.context import JobContext
 from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.middleware.base import BaseMiddleware, CallNext
-from jobify.spawn import spawn
+from jobify.spawn import spawn_lasting
 from jobify.status import JobStatus
 
 __all__ = ("Item", "JobifyQueue", "QueueMiddleware")
@@ -114,7 +115,9 @@ class QueueMiddleware(BaseMiddleware):
         if self._has_served:
             self.queue = _fresh(self.queue)
         self._has_served = True
-        self._workers = [spawn(self._work()) for _ in range(self.workers)]
+        self._workers = []
+        for _ in range(self.workers):
+            spawn_lasting(self._work, self._note_worker)
 
     async def shutdown(self) -> None:
         """Stop the workers. No job is in the queue any more: the app has waited for all, or taken them back."""
@@ -122,6 +125,11 @@ class QueueMiddleware(BaseMiddleware):
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+    def _note_worker(self, worker: asyncio.Task[None]) -> Callable[[], bool]:
+        """Remember a worker, in place of one that was cancelled from outside; it is wanted until the shutdown."""
+        self._workers = [other for other in self._workers if not other.done()] + [worker]
+        return lambda: worker in self._workers
 
     def _item(self, call_next: CallNext, context: JobContext) -> Item:
         priority = (context.route_options.get("metadata") or {}).get("priority", 0)
