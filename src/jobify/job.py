@@ -86,6 +86,7 @@ class Job(Generic[ReturnT]):
         "context",
         "exception",
         "id",
+        "is_settling",
         "status",
         "storage",
     )
@@ -103,6 +104,8 @@ class Job(Generic[ReturnT]):
         self.id = job_id
         self.status = job_status
         self.exception: Exception | None = None
+        self.is_settling = False
+        """An attempt has ended here, and its outcome is on its way to the storage: it tells more than the row will."""
         self.storage = storage
         self.context: Context | None = None
         """The context variables of the push; each attempt in this process starts from a copy of them."""
@@ -285,6 +288,13 @@ class Job(Generic[ReturnT]):
         """:meth:`update` with a time in microseconds."""
         self._due_at = due_at
         self.status = status
+
+    @property
+    def standing(self) -> tuple[object, ...]:
+        """Differs from an earlier one if the engine has told the handle anything since."""
+        context = self._cron_context
+        run_count = None if context is None else context.run_count
+        return self.status, self._due_at, self._last_end, run_count, id(self.exception)
 
     @property
     def due_at(self) -> Microseconds:

@@ -154,7 +154,7 @@ class Completer:
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """An attempt has ended. Its slot is free at once, unless its thread goes on. Never raises."""
-        self._note()
+        self._note(attempt)
         if attempt.call is not None and attempt.call.is_running:
             is_tried_again = (
                 isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
@@ -205,7 +205,7 @@ class Completer:
 
     def skip(self, attempt: Attempt, run: Run, decision: Plan) -> None:
         """A claimed schedule does not run: its misfire policy passes the due time over."""
-        self._note()
+        self._note(attempt)
         attempt.free_slot()
         settlement = skip_settlement(attempt, run, decision, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
@@ -215,7 +215,7 @@ class Completer:
         if reason not in self._parked:  # once for each reason: it comes back every few seconds
             self._parked.add(reason)
             log.warning("Schedule %s is parked: %s", attempt.id, reason)
-        self._note()
+        self._note(attempt)
         attempt.free_slot()
         settlement = park_settlement(attempt, claim, reason, now=self._clock.now())
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
@@ -320,7 +320,9 @@ class Completer:
         longer = min(pause * 2, _LONGEST_PAUSE)
         asyncio.get_running_loop().call_later(pause, self._write, attempt, outcome, settlement, longer)
 
-    def _note(self) -> None:
+    def _note(self, attempt: Attempt) -> None:
+        if attempt.job is not None:
+            attempt.job.is_settling = True
         if not self._open:
             self._is_idle.clear()
         self._open += 1
@@ -336,6 +338,8 @@ class Completer:
     def _forget(self, attempt: Attempt) -> None:
         # The frames of an error's traceback lead to the attempt, and the handle leads to the error. Attempts are out of
         # the garbage collector's sight, so a circle through one would stay for ever.
+        if attempt.job is not None:
+            attempt.job.is_settling = False
         attempt.job, attempt.args, attempt.kwargs = None, UNSET, {}
         if attempt.slot is not None:
             self._leave_begun(attempt, is_settled=True)

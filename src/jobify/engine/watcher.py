@@ -123,7 +123,7 @@ class Watcher(Service):
         return cost
 
     async def _look_at(self, jobs: Sequence[Job[Any]]) -> float:
-        watched = [job for job in jobs if not self._is_hidden(job.id)]
+        watched = [job for job in jobs if not (job.is_settling or self._is_hidden(job.id))]
         cost = 0.0
         for start in range(0, len(watched), _BATCH):
             cost += await self._look(watched[start : start + _BATCH])
@@ -140,13 +140,17 @@ class Watcher(Service):
 
     async def _look(self, jobs: list[Job[Any]]) -> float:
         ids = [job.id for job in jobs]
+        seen = [job.standing for job in jobs]
         records, cost = await self._backend.read(lambda: self._read(ids))
         started = time.thread_time()
         found = {record.id: record for record in records}
-        for job in jobs:
+        for job, before in zip(jobs, seen, strict=True):
             record = found.get(job.id)
-            if self._is_hidden(job.id) or job.is_done():
+            if job.is_settling or job.is_done() or self._is_hidden(job.id):
                 continue  # claimed by this process meanwhile
+            if job.standing != before:  # it has run here meanwhile, and the row may be older than that
+                self.wake()
+                continue
             if record is None:
                 job.end(JobStatus.CANCELLED, RemoteError("Deleted", "the job is no longer in the database."))
             else:
