@@ -175,7 +175,8 @@ class Worker:
 
     async def _until_told(self) -> None:
         """Return when this worker is told to stop, or its database cannot be used any more."""
-        while not self._is_told.is_set() and self._loss is None:
+        is_over = False
+        while not is_over:
             lost = spawn(self._app._life.until_lost())
             ends: list[asyncio.Task[Any]] = [spawn(self._is_told.wait()), lost]
             try:
@@ -185,6 +186,7 @@ class Worker:
                     raise
                 cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
             self._loss = lost.result() if lost.done() and not lost.cancelled() else None
+            is_over = any(end.done() and not end.cancelled() for end in ends)
             for end in ends:
                 end.cancel()
 

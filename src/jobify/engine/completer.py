@@ -156,10 +156,7 @@ class Completer:
         """An attempt has ended. Its slot is free at once, unless its thread goes on. Never raises."""
         self._note(attempt)
         if attempt.call is not None and attempt.call.is_running:
-            is_tried_again = (
-                isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
-            )
-            self._outlast(attempt, attempt.call, outcome, is_tried_again=is_tried_again)
+            self._outlast(attempt, attempt.call, outcome, is_tried_again=_is_tried_again(attempt, outcome))
         else:
             attempt.free_slot()
             self._settle_surely(attempt, outcome, now)
@@ -350,6 +347,11 @@ class Completer:
         self._open -= 1
         if not self._open:
             self._is_idle.set()
+
+
+def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
+    """Whether another attempt under this id waits for the end of this one."""
+    return isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
 
 
 def _news(attempt: Attempt, outcome: Outcome) -> News | None:
