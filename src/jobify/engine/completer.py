@@ -185,7 +185,8 @@ class Completer:
             await self._mark(attempt, outcome)
         await call.ended()
         attempt.free_slot()
-        self._leave_begun(attempt, is_settled=not is_tried_again)
+        if attempt.slot is not None and not is_tried_again:  # its end is stored
+            self._leave_begun(attempt)
         if is_tried_again:
             outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
             self._settle_surely(attempt, outcome, self._clock.now())
@@ -324,13 +325,12 @@ class Completer:
             self._is_idle.clear()
         self._open += 1
 
-    def _leave_begun(self, attempt: Attempt, *, is_settled: bool) -> None:
+    def _leave_begun(self, attempt: Attempt) -> None:
         """Note that an attempt is over which had begun: its end is stored, and its thread does not go on."""
-        if attempt.slot is None or self._roster.begun is None or not is_settled:
-            return
-        if attempt.call is None or not attempt.call.is_running:
-            self._roster.begun.leave(attempt.slot)
+        begun, slot = self._roster.begun, attempt.slot
+        if begun is not None and slot is not None:
             attempt.slot = None
+            begun.leave(slot)
 
     def _forget(self, attempt: Attempt) -> None:
         # The frames of an error's traceback lead to the attempt, and the handle leads to the error. Attempts are out of
@@ -338,8 +338,8 @@ class Completer:
         if attempt.job is not None:
             attempt.job.is_settling = False
         attempt.job, attempt.args, attempt.kwargs = None, UNSET, {}
-        if attempt.slot is not None:
-            self._leave_begun(attempt, is_settled=True)
+        if attempt.slot is not None and (attempt.call is None or not attempt.call.is_running):
+            self._leave_begun(attempt)
         if attempt.voice is not None:
             attempt.voice.close()
         if self._stuck:

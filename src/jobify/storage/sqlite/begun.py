@@ -55,14 +55,14 @@ class BegunTable:
 
     def enter(self, id: str) -> int:
         """An attempt of this job begins; the slot that it has."""
-        if self._free:
+        try:
             slot = self._free.pop()
-        elif self._next < _HEAD + _SLOTS:
+        except IndexError:
             slot = self._next
+            if slot == _HEAD + _SLOTS:
+                self._words[1] += 1
+                return _FULL
             self._next = slot + 1
-        else:
-            self._words[1] += 1
-            return _FULL
         self._words[slot] = crc32(id.encode("utf-8", "surrogatepass")) or 1
         return slot
 
