@@ -361,8 +361,8 @@ class StorageLostError(StorageUnavailableError):
 
 
 class StorageReplacedError(StorageLostError):
-    """The database at ``path`` was deleted, moved, replaced or truncated: ``difference`` says what was found. Nothing is
-    read or written, so that what is there now is not harmed, until the storage is closed and opened again."""
+    """The database at ``path`` was deleted, moved, replaced or truncated: ``difference`` says what was found. It is
+    not used any more, so that what is there now is not harmed, until the storage is closed and opened again."""
 
     def __init__(self, path: str, difference: str) -> None:
         self.path = path

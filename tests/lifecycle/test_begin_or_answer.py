@@ -101,7 +101,6 @@ STEPS = [
     (Alarm, "call_at"),
     (Executor, "_perform"),
     (Completer, "_settle"),
-    (Completer, "_encode"),
     (Completer, "_write"),
     (Teller, "tell"),
     (ThreadGate, "insert"),

@@ -18,6 +18,7 @@ from jobify.engine.readthread import ReadThread
 from jobify.engine.reporter import Reporter
 from jobify.engine.threadgate import ThreadGate
 from jobify.exceptions import PayloadError, StorageLostError
+from jobify.failurelog import FailureLog
 from jobify.records import OwnerProfile
 from jobify.registry import Endpoint
 from jobify.serializers.base import Serializer
@@ -59,7 +60,9 @@ class Backend:
         self.owner = 0
         self.begun: BegunJobs | None = None
         """Where this process notes which jobs have begun, if the storage has such a place."""
-        self.reporter = Reporter(self.gate, clock)
+        self.failures = FailureLog(log, "The storage works again")
+        """Where all write that the storage is unavailable."""
+        self.reporter = Reporter(self.gate, clock, self.failures)
         self._reads = ReadThread()
         self.queues = Queues(None if in_memory else queues)
         self.is_in_memory = in_memory

@@ -33,6 +33,7 @@ from jobify.exceptions import (
     StorageUnavailableError,
     shown,
 )
+from jobify.failurelog import FailureLog
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
@@ -53,6 +54,7 @@ from jobify.status import (
     TimedOut,
 )
 from jobify.tracebacks import own_traceback
+from jobify.transient import refusal_of
 from jobify.types import UNSET, Microseconds
 
 __all__ = ("Completer",)
@@ -79,6 +81,7 @@ class Completer:
         self._roster = roster
         self._exchange = exchange
         self._retention = config.limits.retention
+        self._refusals = FailureLog(log, "")
         self._max_crashes = config.limits.max_crashes
         self._clock = clock
         self._open = 0
@@ -199,7 +202,9 @@ class Completer:
             await attempt.backend.gate.call(lambda: storage.record((line,)))
             attempt.is_noted = True
         except Exception as error:  # it will be noted with the rest
-            log.warning("The timeout of job %s is not stored yet: %s", attempt.id, error)
+            message = "The timeout of job %s is not stored yet: %s"
+            attempt.backend.failures.failed("timeouts", message, attempt.id, error)
+            attempt.backend.failures.forget("timeouts")
 
     def skip(self, attempt: Attempt, run: Run, decision: Plan) -> None:
         """A claimed schedule does not run: its misfire policy passes the due time over."""
@@ -225,7 +230,7 @@ class Completer:
         try:
             self._settle(attempt, outcome, now)
         except Exception as error:  # no memory, or a defect
-            log.error("The outcome of job %s is not written yet: %r", attempt.id, error)
+            attempt.backend.failures.failed(self, "The outcome of job %s is not written yet: %r", attempt.id, error)
             self._stuck[id(attempt)] = (attempt, error)
             longer = min(pause * 2, _LONGEST_PAUSE)
             asyncio.get_running_loop().call_later(pause, self._settle_surely, attempt, outcome, now, longer)
@@ -233,7 +238,7 @@ class Completer:
     def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         if attempt.voice is not None and self._waits_for(attempt, attempt.voice, outcome, now):
             return
-        result, problem = self._encode(attempt, outcome)
+        result, problem = _encoded(attempt, outcome)
         try:
             settlement = settlement_of(attempt, outcome, result, now=now, retention=self._retention)
         except Exception as error:  # of a user's cron parser, asked for the next run: there is none
@@ -252,15 +257,6 @@ class Completer:
         else:
             self._stuck.pop(id(attempt), None)
         return is_waiting
-
-    def _encode(self, attempt: Attempt, outcome: Outcome) -> tuple[bytes | None, str | None]:
-        if type(outcome) is not Succeeded:
-            return None, None
-        try:
-            return attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type), None
-        except Exception as error:  # PayloadError; and whatever a user's serializer or its values make of it
-            log.warning("The result of job %s is not stored: %s", attempt.id, shown(error))
-            return None, str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {shown(error)}"
 
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
         is_plain = type(outcome) is Succeeded and attempt.origin == attempt.backend.owner
@@ -294,7 +290,9 @@ class Completer:
 
     def _refused(self, attempt: Attempt) -> None:
         """The claim did not hold: the row was deleted, or taken from this process. The row tells how the job ends."""
-        log.warning("Job %s was taken from this process while it ran; its outcome is refused.", attempt.id)
+        message = "Job %s was taken from this process while it ran; its outcome is refused."
+        self._refusals.failed(self, message, attempt.id)
+        self._refusals.forget(self)
         if attempt.id not in self._roster.running:  # else it came back, and its handle speaks of the later attempt
             self._teller.leave(attempt)
         self._forget(attempt)
@@ -311,9 +309,11 @@ class Completer:
     def _retry(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, error: Exception
     ) -> None:
-        log.warning("The outcome of job %s is not stored yet, trying again in %.2g s: %s", attempt.id, pause, error)
+        message = "The outcome of job %s is not stored yet, trying again in %.2g s: %s"
+        attempt.backend.failures.failed(self, message, attempt.id, pause, error)
         self._stuck[id(attempt)] = (attempt, error)
-        if not isinstance(error, BaseJobifyError):  # it is about what is written, not about the storage
+        is_weather = isinstance(error, BaseJobifyError) or (refusal_of(error) and pause < _LONGEST_PAUSE)
+        if not is_weather:  # it is about what is written, not about the storage or the system
             settlement = _with_less(settlement, error)
         longer = min(pause * 2, _LONGEST_PAUSE)
         asyncio.get_running_loop().call_later(pause, self._write, attempt, outcome, settlement, longer)
@@ -344,6 +344,8 @@ class Completer:
             attempt.voice.close()
         if self._stuck:
             self._stuck.pop(id(attempt), None)
+            if not self._stuck and not self._has_given_up:
+                attempt.backend.failures.succeeded(self)
         self._open -= 1
         if not self._open:
             self._is_idle.set()
@@ -352,6 +354,17 @@ class Completer:
 def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
     """Whether another attempt under this id waits for the end of this one."""
     return isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
+
+
+def _encoded(attempt: Attempt, outcome: Outcome) -> tuple[bytes | None, str | None]:
+    """What to store of a result, and what kept it from being encoded."""
+    if type(outcome) is not Succeeded:
+        return None, None
+    try:
+        return attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type), None
+    except Exception as error:  # PayloadError; and whatever a user's serializer or its values make of it
+        log.warning("The result of job %s is not stored: %s", attempt.id, shown(error))
+        return None, str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {shown(error)}"
 
 
 def _news(attempt: Attempt, outcome: Outcome) -> News | None:

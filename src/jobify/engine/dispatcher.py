@@ -131,6 +131,7 @@ class Dispatcher(Service):
             await self._sleep()
             while await self.step():
                 await self._rest()
+            self.succeed()
 
     async def _rest(self) -> None:
         """Between two claims: nothing but courtesy, because a storage in memory answers without letting go of the loop;

@@ -155,7 +155,10 @@ class Engine:
     async def start(self) -> None:
         """Take up work: recover what died, bring declared crons in line, then dispatch."""
         for backend in self._opened:
-            self._services += self._services_of(backend)
+            services = self._services_of(backend)
+            for service in services:
+                service.on_lost, service.storage_failures = self._exchange.lose, backend.failures
+            self._services += services
             endpoints = [endpoint for endpoint in self._registry.values() if self._backends.of(endpoint) is backend]
             await bring_in_line(
                 backend, endpoints, rules=self._rules, handles=self._handles, config=self._config, clock=self._clock
@@ -163,7 +166,6 @@ class Engine:
             await self._exchange.timekeepers[backend].begin()
         for service in self._services:
             self._revival.watch(service)
-            service.on_lost = self._exchange.lose
             await service.start()
 
     def _services_of(self, backend: Backend) -> list[Service]:
@@ -310,7 +312,9 @@ class Engine:
             except StorageLostError:
                 raise
             except StorageUnavailableError as error:
-                log.warning("Waiting for all jobs goes on, although the storage does not answer: %s", error)
+                failures = self._opened[0].failures
+                failures.failed(self, "Waiting for all jobs goes on, although the storage does not answer: %s", error)
+                failures.forget(self)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
                     await self._exchange.activity.wait()

@@ -37,6 +37,7 @@ class Obedience(Service):
             await asyncio.sleep(_COURTESY)
             self._bell.clear()
             await self.step()
+            self.succeed()
 
     async def step(self) -> None:
         """One look."""

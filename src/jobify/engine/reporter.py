@@ -36,6 +36,7 @@ from jobify.exceptions import (
     StorageUnavailableError,
     TaskCancelledError,
 )
+from jobify.failurelog import FailureLog
 from jobify.records import MessageKind, Report
 
 __all__ = ("Reporter", "Voice")
@@ -58,8 +59,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 class Reporter:
     """Where the attempts on one storage get their voices."""
 
-    def __init__(self, gate: Gate, clock: Clock) -> None:
+    def __init__(self, gate: Gate, clock: Clock, failures: FailureLog | None = None) -> None:
         self.gate = gate
+        self.failures = failures or FailureLog(log, "The storage works again")
         self.clock = clock
         self._guard = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -166,6 +168,7 @@ class Voice:
         """Take nothing more, and forget what is not stored."""
         self._is_closed = True
         self._then = None
+        self._reporter.failures.forget(self)
         self._forget()
         if self._timer is not None:
             self._timer.cancel()
@@ -243,11 +246,13 @@ class Voice:
             if isinstance(answer, Exception):
                 log.error("A report of job %s cannot be stored and is lost: %r", self._job_id, answer)
             self._pause = _FIRST_PAUSE
+            self._reporter.failures.succeeded(self)
             self._lighten(sum(map(_weight, group)))
         self._loop.call_soon(self._speak)
 
     def _speak_later(self, error: StorageUnavailableError) -> None:
-        log.warning("What job %s reports is not stored, trying again in %.2g s: %s", self._job_id, self._pause, error)
+        message = "What job %s reports is not stored, trying again in %.2g s: %s"
+        self._reporter.failures.failed(self, message, self._job_id, self._pause, error)
         self._timer = self._loop.call_later(self._pause, self._speak)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 

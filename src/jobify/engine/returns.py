@@ -17,6 +17,7 @@ from jobify.clock import Clock, seconds
 from jobify.engine.backend import Backend
 from jobify.engine.exchange import Exchange
 from jobify.exceptions import shown
+from jobify.failurelog import FailureLog
 from jobify.records import Claim, Settled, Settlement
 from jobify.status import Event, JobStatus, after
 from jobify.types import Microseconds
@@ -38,10 +39,13 @@ class Returns:
     def __init__(self, exchange: Exchange, clock: Clock) -> None:
         self._exchange = exchange
         self._clock = clock
+        self._failures = FailureLog(log, "")
 
     def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
         """Return ``claim``, whose attempt could not be made because of ``error``. Never raises; frees no slot."""
-        log.error("Job %s (%s) cannot begin and is returned to the storage: %r", claim.id, claim.task, error)
+        message = "Job %s (%s) cannot begin and is returned to the storage: %r"
+        self._failures.failed(self, message, claim.id, claim.task, error)
+        self._failures.forget(self)
         settlement = _returned(backend, claim, due_at=self._clock.now() + seconds(_DUE_IN))
         self._write(
             backend,

@@ -8,7 +8,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from jobify.exceptions import StorageLostError
+from jobify.exceptions import StorageLostError, StorageUnavailableError
+from jobify.failurelog import FailureLog
 from jobify.spawn import spawn
 
 __all__ = ("Periodic", "Service", "until_next")
@@ -31,6 +32,10 @@ class Service(ABC):
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
+        self.failures = FailureLog(log, f"{type(self).__name__} works again")
+        """Where its failures are written."""
+        self.storage_failures = self.failures
+        """Where those are written that it has in common with others: the storage is unavailable."""
         self.on_lost: Callable[[StorageLostError], object] | None = None
         """Called when the storage is not the one that was opened any more, which ends the service."""
         self.on_cancelled: Callable[[Service], object] | None = None
@@ -87,9 +92,21 @@ class Service(ABC):
             except Exception as error:  # whatever it is, the duty must go on
                 if clock() - started > 2 * self._LONGEST_PAUSE:  # it worked meanwhile: this is another failure
                     pause = _FIRST_PAUSE
-                log.warning("%s failed and goes on in %.2g s: %s", type(self).__name__, pause, error, exc_info=error)
+                self._write_failure(error, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._LONGEST_PAUSE)
+
+    def _write_failure(self, error: Exception, pause: float) -> None:
+        message, args = "%s failed and goes on in %.2g s: %s", (type(self).__name__, pause, error)
+        if isinstance(error, StorageUnavailableError):
+            self.storage_failures.failed(self, message, *args)
+        else:
+            self.failures.failed(self, message, *args, error=error)
+
+    def succeed(self) -> None:
+        """A round went well."""
+        self.failures.succeeded(self)
+        self.storage_failures.succeeded(self)
 
 
 class Periodic(Service):
@@ -110,6 +127,7 @@ class Periodic(Service):
         clock = asyncio.get_running_loop().time
         while True:
             await self.step()
+            self.succeed()
             await asyncio.sleep(until_next(self._interval, clock()))
 
 

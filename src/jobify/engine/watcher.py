@@ -90,6 +90,7 @@ class Watcher(Service):
             self._bell.clear()
             if self._has_news or self._unseen or clock() >= looks_again_at:
                 cost = await self.step()
+                self.succeed()
                 looks_again_at = clock() + _LOOK_AGAIN
                 await self._rest(min(cost * _REST, max(_LONGEST_REST, cost)))
             else:

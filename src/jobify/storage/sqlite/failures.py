@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from jobify.exceptions import StorageCorruptError, StorageError, StorageUnavailableError
+from jobify.transient import descriptor_shortage
 
 __all__ = ("ClaimLost", "explain", "explained", "insist", "raise_claim_lost")
 
@@ -82,6 +83,8 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> Exception:
         return StorageCorruptError(path, str(error))
     reason = _UNAVAILABLE.get(_code(error))
     if reason is not None:
+        if _code(error) == sqlite3.SQLITE_CANTOPEN:
+            reason = descriptor_shortage() or reason
         return StorageUnavailableError(f"The database {path!r} is not available: {reason} ({error}).")
     return StorageError(
         f"The database {path!r} cannot be used: {error}. See what `jobify db check` says of it; if it is damaged, "
