@@ -212,13 +212,13 @@ class Jobify(Producer):
             )
         return Backends(
             Backend(storage, self._codec, self._clock, in_memory=False, queues=queues),
-            Backend(MemoryStorage(), self._codec, self._clock, in_memory=True, is_temporary=True),
+            Backend(MemoryStorage(keeps_arguments=False), self._codec, self._clock, in_memory=True, is_temporary=True),
         )
 
     def _forget_memory(self) -> None:
         """What is in memory ends with the life that it belonged to; what is enqueued from now on waits for the next."""
         if self._is_memory_only:
-            self.configs.storage = MemoryStorage()
+            self.configs.storage = MemoryStorage(keeps_arguments=False)
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 

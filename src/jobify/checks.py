@@ -36,7 +36,7 @@ def checked_storage(storage: Any) -> Storage:
     if storage is UNSET or storage is None:
         return SQLiteStorage()
     if storage is False:
-        return MemoryStorage()
+        return MemoryStorage(keeps_arguments=False)
     if isinstance(storage, str | os.PathLike):
         return SQLiteStorage(_path_of(storage))
     if not _is_storage(storage):

@@ -13,15 +13,17 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from jobify.engine.gate import Insertion
 from jobify.engine.lines import Answer
 from jobify.engine.news import News
 from jobify.exceptions import StorageLostError
 from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
+from jobify.status import JobStatus
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
+from jobify.storage.weight import weigh
 from jobify.types import Microseconds
 
 __all__ = ("DirectGate",)
@@ -30,7 +32,11 @@ T = TypeVar("T")
 
 _APPLIED: Final = Settled.APPLIED
 _KEPT: Final = 10_000
-"""Rows of ended jobs that are held back at most."""
+_KEPT_BYTES: Final = 16_000_000
+"""Rows of ended jobs that are held back at most, and what they may weigh."""
+_FINAL: Final = frozenset({JobStatus.SUCCESS.value, JobStatus.CANCELLED.value})
+"""What cannot be retried, so that the arguments are of no more use."""
+_NO_ARGUMENTS: Final[Any] = ((), {})
 
 
 class DirectGate:
@@ -49,6 +55,7 @@ class DirectGate:
         self._ended: deque[NewJob] = deque(maxlen=_KEPT)
         self._ends: deque[Settlement] = deque(maxlen=_KEPT)
         """How they did, in the same order."""
+        self._weight = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -97,8 +104,15 @@ class DirectGate:
         with self._lock:
             unborn = self._unborn.pop(settlement.id, None)
             if unborn is not None and settlement.finished_at is not None:
+                if settlement.status in _FINAL:
+                    unborn.payload = _NO_ARGUMENTS
+                    self._weight += weigh(settlement.result)
+                else:
+                    self._weight += weigh(settlement.result) + weigh(unborn.payload)
                 self._ended.append(unborn.row())
                 self._ends.append(settlement)
+                if self._weight > _KEPT_BYTES:  # the storage keeps what it can
+                    self._give_rows()
                 settled = _APPLIED
             else:
                 if unborn is not None:
@@ -141,6 +155,7 @@ class DirectGate:
         if self._ended:
             ended, ends = self._ended, self._ends
             self._ended, self._ends = deque(maxlen=_KEPT), deque(maxlen=_KEPT)
+            self._weight = 0
             self.storage.insert(ended)
             self.storage.settle(ends)
         if self._unborn:

@@ -89,6 +89,9 @@ class Gate(Protocol):
 class Insertion(Protocol):
     """A job to be inserted. Called with the answer."""
 
+    payload: Any
+    """Its arguments, as they are stored."""
+
     @property
     def job(self) -> Job[Any]:
         """Its handle."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from jobify.exceptions import UnknownDependencyError
 from jobify.storage.memory import rows
 from jobify.storage.memory.rows import SCHEDULED, SUCCESS, PendingCancel, Row, Tie
 from jobify.storage.memory.table import Table
 from jobify.storage.reasons import dependency_deleted, dependency_ended
+from jobify.storage.weight import weigh
 from jobify.types import Microseconds
 
 __all__ = ("Dependencies", "is_needed")
@@ -30,12 +32,22 @@ def _tied(tie: Tie, find: Callable[[str], Row | None]) -> Row | None:
     return child if child is not None and rows.is_tied(child, tie) else None
 
 
-class Dependencies:
-    """Puts rows into a table and tells those that depend on them; of ended ones the newest ``keep`` stay."""
+NO_ARGUMENTS: Any = ((), {})
+"""The payload of a call without arguments, as it is in memory."""
 
-    def __init__(self, table: Table, keep: int) -> None:
+
+class Dependencies:
+    """Puts rows into a table and tells those that depend on them; of ended ones the newest ``keep`` stay, as far as
+    they weigh no more than ``keep_bytes``."""
+
+    def __init__(self, table: Table, keep: int, *, keep_bytes: int, keeps_arguments: bool) -> None:
         self._table = table
         self._keep = keep
+        self._keep_bytes = keep_bytes
+        self._keeps_arguments = keeps_arguments
+        self._weights: dict[str, int] = {}
+        """Of rows that have ended, the oldest first; some may be gone."""
+        self._weight = 0
 
     # -- begin ---------------------------------------------------------------------------------------------------------
 
@@ -76,10 +88,23 @@ class Dependencies:
         """Put ``row`` in the place of whatever has its id; whether that changed others, which waited for its end."""
         if row.waiters and rows.has_ended(row):
             return self.end([row])
-        self._table.keep(row)
         if rows.has_ended(row):
+            self._table.keep(self._weighed(row))
             self._forget_oldest(looks=2)
+        else:
+            self._table.keep(row)
         return False
+
+    def _weighed(self, row: Row) -> Row:
+        """An ended row as it is kept: without its arguments, if these are not wanted any more."""
+        if not (self._keeps_arguments or rows.can_be_retried(row)):
+            row = row._replace(record=row.record._replace(payload=NO_ARGUMENTS))
+        job = row.record
+        weight = weigh(job.payload) + weigh(job.result) + sum(weigh(message.data) for message in row.messages)
+        if weight:
+            self._weight += weight - self._weights.pop(job.id, 0)
+            self._weights[job.id] = weight
+        return row
 
     def delete(self, row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> None:
         """Leave the place of ``row`` empty. Those that waited for its end wait in vain."""
@@ -93,7 +118,7 @@ class Dependencies:
         first; whether that changed any."""
         ended = deque(at_once)
         for row in ended:
-            self._table.keep(row._replace(waiters=()))
+            self._table.keep(self._weighed(row._replace(waiters=())))
         count, is_news = 0, False
         while ended:
             parent = ended.popleft()
@@ -103,7 +128,7 @@ class Dependencies:
                 is_news = is_news or after.record.blockers == 0
                 if rows.has_ended(after):
                     ended.append(after)
-                    after = after._replace(waiters=())
+                    after = self._weighed(after._replace(waiters=()))
                 self._table.keep(after)
         self._forget_oldest(looks=2 * count)
         return is_news
@@ -127,6 +152,20 @@ class Dependencies:
                 self._table.ended.move_to_end(oldest.record.id)
             else:
                 self._table.remove(oldest)
+        for _ in range(min(looks, len(self._weights)) if self._weight > self._keep_bytes else 0):
+            self._forget_oldest_weight()
+
+    def _forget_oldest_weight(self) -> None:
+        """Let the oldest row go that weighs something, unless others depend on it."""
+        id, weight = next(iter(self._weights.items()))
+        row = self._table.find(id)
+        del self._weights[id]
+        if row is not None and rows.has_ended(row) and is_needed(row, self._table.find):
+            self._weights[id] = weight
+            return
+        self._weight -= weight
+        if row is not None and rows.has_ended(row):
+            self._table.remove(row)
 
 
 def _after(parent: Row, child: Row) -> Row:

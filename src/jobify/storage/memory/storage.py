@@ -46,17 +46,18 @@ class MemoryStorage:
     """Keep jobs as long as this object lives; ``close`` and ``open`` change nothing about them.
 
     Nothing is encoded or copied: payloads and results may be any objects. Of the jobs that have ended the newest
-    ``keep`` stay, with their messages and relations, until ``purge`` finds that their ``delete_at`` has come; so memory
-    is bounded. One that an unfinished job depends on stays in any case.
+    ``keep`` stay, with their messages and relations, until ``purge`` finds that their ``delete_at`` has come; and no
+    more of them than weigh ``keep_bytes`` (an estimate), so memory is bounded. One that an unfinished job depends on
+    stays in any case. Unless it ``keeps_arguments``, a job that has ended and cannot be retried loses them.
     """
 
     is_durable: bool = False
     is_shared: bool = False
     is_in_memory: bool = True
 
-    def __init__(self, keep: int = 10_000) -> None:
+    def __init__(self, keep: int = 10_000, *, keep_bytes: int = 64_000_000, keeps_arguments: bool = True) -> None:
         self._table = Table()
-        self._jobs = Dependencies(self._table, keep)
+        self._jobs = Dependencies(self._table, keep, keep_bytes=keep_bytes, keeps_arguments=keeps_arguments)
         self._owner_ids = itertools.count(1)
         self._seqs = itertools.count(1)
 

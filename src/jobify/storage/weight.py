@@ -1,0 +1,36 @@
+"""How many bytes a value in memory takes, roughly and quickly."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from itertools import islice
+from typing import Any, Final
+
+__all__ = ("weigh",)
+
+_FREE: Final = frozenset({type(None), bool, int, float})
+_SEQUENCES: Final = (list, tuple, set, frozenset, deque)
+_SAMPLE: Final = 64
+"""Elements of a container that are looked at; the others are taken to be alike."""
+_DEPTH: Final = 4
+
+
+def weigh(value: Any, depth: int = _DEPTH) -> int:
+    """Bytes: those of texts, arrays and containers of them; small numbers count nothing."""
+    if type(value) in _FREE:
+        return 0
+    size = sys.getsizeof(value, 0)
+    if not depth:
+        return size
+    if isinstance(value, dict):
+        return size + _of_sample(len(value), [part for pair in islice(value.items(), _SAMPLE) for part in pair], depth)
+    if isinstance(value, _SEQUENCES):
+        return size + _of_sample(len(value), list(islice(value, _SAMPLE)), depth)
+    held = getattr(value, "__dict__", None)
+    return size + (weigh(held, depth - 1) if type(held) is dict else 0)
+
+
+def _of_sample(count: int, sample: list[Any], depth: int) -> int:
+    weight = sum(weigh(part, depth - 1) for part in sample)
+    return weight * count // _SAMPLE if count > _SAMPLE else weight
