@@ -20,7 +20,7 @@ database = new_group("Migrate, check, back up and vacuum the database.")
 @database.command("migrate")
 def migrate(app: App = None, as_json: Json = False) -> None:
     """Make the database, or bring its schema up to date. A start of the app does the same."""
-    from jobify.cli.output import print_document
+    from jobify.cli.output import print_cells, print_document
     from jobify.storage.sqlite.maintenance import schema_version
 
     storage = _sqlite(app)
@@ -32,7 +32,7 @@ def migrate(app: App = None, as_json: Json = False) -> None:
     if as_json:
         print_document({"path": str(storage.database), "version": after, "status": what})
     else:
-        print(f"{storage.database}\tschema version {after}\t{what}")
+        print_cells(storage.database, f"schema version {after}", what)
 
 
 @database.command("check")
@@ -63,7 +63,7 @@ def _diagnosis(health: Health) -> str:
 
 
 def _print_health(health: Health) -> None:
-    from jobify.cli.output import print_facts
+    from jobify.cli.output import print_facts, print_line
 
     print_facts(
         [
@@ -79,7 +79,7 @@ def _print_health(health: Health) -> None:
         ]
     )
     for problem in health.problems:
-        print(problem)
+        print_line(problem)
 
 
 @database.command("backup")
@@ -94,13 +94,13 @@ def backup(
     The copy is there as a whole or not at all. To restore it, stop the processes, delete FILE-wal and FILE-shm, and put
     the copy in the place of FILE.
     """
-    from jobify.cli.output import print_document
+    from jobify.cli.output import print_cells, print_document
 
     made = _sqlite(app).backup(destination, overwrite=force)
     if as_json:
         print_document(made._asdict())
     else:
-        print(f"{made.path}\t{made.jobs} jobs\t{_megabytes(made.size)}")
+        print_cells(made.path, f"{made.jobs} jobs", _megabytes(made.size))
 
 
 @database.command("vacuum")
@@ -111,7 +111,7 @@ def vacuum(
 ) -> None:
     """Give back the room of deleted jobs. Refused while workers are alive: they would wait for it to end."""
     from jobify.cli.errors import CommandError
-    from jobify.cli.output import print_document
+    from jobify.cli.output import print_cells, print_document
     from jobify.storage.sqlite import maintenance
 
     storage = _sqlite(app)
@@ -125,7 +125,7 @@ def vacuum(
     if as_json:
         print_document({"path": before.path, "size_before": before.size, "size": after.size})
     else:
-        print(f"{before.path}\t{_megabytes(before.size)}\t{_megabytes(after.size)}")
+        print_cells(before.path, _megabytes(before.size), _megabytes(after.size))
 
 
 def _require_rest(storage: SQLiteStorage) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Final
 
+from jobify.escaping import escaped
 from jobify.exits import ExitCode
 
 __all__ = ("DEBUG", "CommandError", "fail")
@@ -27,12 +28,12 @@ def fail(error: Exception) -> int:
     if os.environ.get(DEBUG):
         import traceback
 
-        traceback.print_exception(error)
+        print(escaped("".join(traceback.format_exception(error)), keep="\n\t"), end="", file=sys.stderr)
     else:
         from jobify.exceptions import BaseJobifyError, shown
 
         kind = "" if isinstance(error, CommandError | BaseJobifyError) else f"{type(error).__name__}: "
-        print(f"jobify: {kind}{' '.join(shown(error).split())}", file=sys.stderr)
+        print(f"jobify: {kind}{escaped(' '.join(shown(error).split()))}", file=sys.stderr)
     return _code_of(error)
 
 

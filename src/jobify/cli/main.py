@@ -19,6 +19,7 @@ from jobify.cli.queues import queues
 from jobify.cli.schedules import schedules
 from jobify.cli.serving import worker
 from jobify.cli.top import top
+from jobify.escaping import escaped
 from jobify.exits import ExitCode
 
 __all__ = ("cli", "run")
@@ -104,5 +105,5 @@ def _refuse(error: typer.BadParameter) -> int:
     if "\n" not in said:
         path = error.ctx.command_path if error.ctx is not None else "jobify"
         said = f"jobify: {said}{'' if said.endswith(('.', '?')) else '.'} See {path} --help."
-    print(said, file=sys.stderr)
+    print(escaped(said, keep="\n\t"), file=sys.stderr)
     return ExitCode.USAGE

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from jobify.escaping import escaped, escaped_json
+
 __all__ = (
     "STATUS_STYLES",
     "Answer",
     "Column",
     "answering",
     "is_terminal",
+    "print_cells",
     "print_document",
     "print_facts",
     "print_line",
@@ -34,10 +37,6 @@ STATUS_STYLES: Final[Mapping[str, str]] = {
     "dead": "bold red",
     "cancelled": "yellow",
 }
-
-
-_CONTROLS: Final = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-"""Characters that a terminal would act upon, and how Python writes them."""
 
 
 class Column(NamedTuple):
@@ -66,7 +65,7 @@ def is_terminal() -> bool:
 
 def print_document(document: object) -> None:
     """One JSON document."""
-    print(json.dumps(document, ensure_ascii=False, indent=2 if is_terminal() else None, default=str))
+    print(escaped_json(json.dumps(document, ensure_ascii=False, indent=2 if is_terminal() else None, default=str)))
 
 
 @contextmanager
@@ -79,13 +78,18 @@ def answering(what: str, as_json: bool, *, key: str = "id") -> Iterator[Answer]:
         if as_json:
             rows.append({key: id, "status": status})
         else:
-            print(f"{id}\t{status}")
+            print_cells(id, status)
 
     try:
         yield answer
     finally:
         if as_json:
             print_document({what: rows})
+
+
+def print_cells(*cells: object) -> None:
+    """A line of cells with tabs between them."""
+    print("\t".join(map(_plain, cells)))
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Row], *, nothing: str) -> None:
@@ -158,16 +162,16 @@ def print_line(text: str = "", style: str = "") -> None:
 
 def remark(text: str) -> None:
     """A line for people, beside the answer: on standard error."""
-    print(text, file=sys.stderr)
+    print(_plain(text), file=sys.stderr)
 
 
 def _shown(value: object) -> str:
-    return "" if value is None else str(value).translate(_CONTROLS)
+    return "" if value is None else escaped(str(value), keep="\n\t")
 
 
 def _plain(value: object) -> str:
     """On one line, and one cell: a message may have line ends and tabs in it."""
-    return _shown(" ".join(value.replace("\t", " ").splitlines()) if isinstance(value, str) else value)
+    return escaped(" ".join(_shown(value).replace("\t", " ").splitlines()))
 
 
 def _width() -> int:

@@ -16,6 +16,7 @@ from jobify.cli.notes import queue_note
 from jobify.cli.output import STATUS_STYLES
 from jobify.cli.snapshot import Snapshot
 from jobify.clock import SECOND, to_datetime
+from jobify.escaping import escaped
 from jobify.records import JobRecord
 
 __all__ = ("draw",)
@@ -43,7 +44,7 @@ class _Section(NamedTuple):
 
 def draw(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int, height: int) -> list[Text]:
     """At most ``height`` lines, each at most ``width`` wide."""
-    lines = _head(snapshot, rates, name=name, width=width)
+    lines = _head(snapshot, rates, name=escaped(name), width=width)
     sections = [_queues(snapshot, width), _workers(snapshot, width), _running(snapshot, width)]
     sections = _most_important(sections, (height - len(lines)) // _LEAST)
     room = _shares([section.height for section in sections], height - len(lines))
@@ -104,16 +105,16 @@ def _throughput(rates: Sequence[float], width: int) -> Text:
 
 
 def _queues(snapshot: Snapshot, width: int) -> _Section:
-    wide = _width_of([queue.name for queue in snapshot.queues], "QUEUE", most=max(8, width // 3))
+    wide = _width_of([escaped(queue.name) for queue in snapshot.queues], "QUEUE", most=max(8, width // 3))
     words = ("pending", "running", "failed", "dead")
     head = f"{'QUEUE':<{wide}} " + "".join(f"{word.upper():>9}" for word in words) + f"{'WORKERS':>9}  NOTE"
     lines = []
     for queue in snapshot.queues:
-        line = Text(f"{_fit(queue.name, wide)} ")
+        line = Text(f"{_fit(escaped(queue.name), wide)} ")
         for word in words:
             count = queue.counts[word]
             line.append(f"{count:>9}", style=STATUS_STYLES[word] if count else "dim")
-        lines.append(line.append(f"{queue.workers:>9}").append(f"  {queue_note(queue)}", style="yellow"))
+        lines.append(line.append(f"{queue.workers:>9}").append(f"  {escaped(queue_note(queue))}", style="yellow"))
     return _Section(Text(head, style="dim"), lines)
 
 
@@ -121,14 +122,14 @@ def _workers(snapshot: Snapshot, width: int) -> _Section:
     head = f"{'WORKER':>8}  {'RUNNING':>9}{'UP':>12}  QUEUES"
     lines = []
     for worker in snapshot.workers:
-        queues = "all" if worker.queues is None else ", ".join(worker.queues)
+        queues = "all" if worker.queues is None else escaped(", ".join(worker.queues))
         up = how_long(to_datetime(snapshot.now).timestamp() - worker.started_at.timestamp())
         lines.append(Text(f"{worker.pid:>8}  {len(worker.jobs):>9}{up:>12}  {queues}"))
     return _Section(Text(head, style="dim"), lines)
 
 
 def _running(snapshot: Snapshot, width: int) -> _Section:
-    wide = _width_of([job.task for job in snapshot.running], "RUNNING TASK", most=max(12, width // 3))
+    wide = _width_of([escaped(job.task) for job in snapshot.running], "RUNNING TASK", most=max(12, width // 3))
     bar = max(0, min(_BAR, width - wide - 32))
     has_id = width >= wide + 12 + bar + 8 + 37
     head = f"{'RUNNING TASK':<{wide}} {'FOR':>9}  " + f"{'PROGRESS':<{bar + 7}}" + ("ID" if has_id else "")
@@ -138,7 +139,7 @@ def _running(snapshot: Snapshot, width: int) -> _Section:
 
 def _running_line(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, *, has_id: bool) -> Text:
     length = how_long((snapshot.now - (job.started_at or snapshot.now)) / SECOND)
-    line = Text(f"{_fit(job.task, wide)} {length:>9}  ")
+    line = Text(f"{_fit(escaped(job.task), wide)} {length:>9}  ")
     if job.progress is None:
         line.append(" " * (bar + 7))
     else:
@@ -147,7 +148,7 @@ def _running_line(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, *, ha
         line.append(f"{job.progress:>5.0f}% ")
     if job.is_cancel_requested:
         line.append("asked to stop  ", style="yellow")
-    return line.append(job.id, style="dim") if has_id else line
+    return line.append(escaped(job.id), style="dim") if has_id else line
 
 
 def _width_of(names: Sequence[str], head: str, *, most: int) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobify.cli.errors import CommandError, fail
 from jobify.cli.locate import load_app
+from jobify.escaping import escaped
 from jobify.exits import ExitCode
 from jobify.leash import Leash
 
@@ -108,10 +109,19 @@ def _require_database(app: Jobify) -> None:
         )
 
 
+class SafeFormatter(logging.Formatter):
+    """Shows what jobs have put into a message as text, on lines that nobody takes for a record of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record), keep="\n\t").replace("\n", "\n    ")
+
+
 def log_to_stderr(level: str) -> None:
     """Unless the app has arranged its logging itself."""
     if not logging.getLogger().handlers:
-        logging.basicConfig(format=_FORMAT, level=level)
+        handler = logging.StreamHandler()
+        handler.setFormatter(SafeFormatter(_FORMAT))
+        logging.basicConfig(handlers=[handler], level=level)
 
 
 if __name__ == "__main__":
