@@ -25,14 +25,19 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from jobify.exits import ExitCode, OutOfMemory, describe_exit
+from jobify.failurelog import FailureLog
 from jobify.leash import DRAIN, LEAVE, READY, TRIAL_BEGINS
 from jobify.signals import StopSignals, stop_signals
+from jobify.transient import refusal_of
 
 __all__ = ("Supervisor",)
 
 log = logging.getLogger("jobify.supervisor")
+_failures = FailureLog(log, "Workers can be started again")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_REFUSED_PAUSE: Final = 1.0
+"""Seconds until a worker is started again that the system has refused."""
 _LONGEST_WITHOUT_DATABASE: Final = 5.0
 _STEADY: Final = 60.0
 """Seconds at work after which a death is the first one again."""
@@ -66,13 +71,31 @@ class _Place:
         self.line.setblocking(False)
         self.ready_at = None
         self._heard, self._is_on_trial = b"", False
-        with theirs:
-            self.process = subprocess.Popen(
-                [*self._command, *options, "--leash", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # so that a Ctrl-C is the supervisor's alone
-            )
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    [*self._command, *options, "--leash", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,  # so that a Ctrl-C is the supervisor's alone
+                )
+        except BaseException:
+            self.line.close()
+            self.line = None
+            raise
+
+    def start_again(self, now: float, *options: str) -> None:
+        """:meth:`start`; where the system refuses a process, again a second later."""
+        try:
+            self.start(*options)
+        except (OSError, RuntimeError, MemoryError) as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            self.start_at = now + _REFUSED_PAUSE
+            _failures.failed(self, "A worker cannot be started, and is tried again: %s", refusal)
+        else:
+            _failures.succeeded(self)
 
     def say(self, word: bytes) -> None:
         """Tell the worker; one that is gone hears nothing."""
@@ -156,7 +179,7 @@ class Supervisor:
             if place.has_ended():
                 self._on_end(place, now)
             if self._has_worked and not self._is_told and place.process is None and now >= place.start_at:
-                place.start("--existing")  # the first one has opened the database: it is not made again
+                place.start_again(now, "--existing")  # the first one has opened the database: it is not made again
         if now >= self._kill_at:
             log.error("Workers that were told to stop are still there; they are killed.")
             self._each(_Place.kill)

@@ -1,0 +1,45 @@
+"""A worker that the system refuses is started again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from jobify.supervisor import _Place
+
+
+def test_f5_a_supervisor_tries_again_where_the_system_refuses_a_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = _Place([sys.executable, "-c", "pass"])
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+    def refuse(*_: Any, **options: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refuse)
+        for now in (10.0, 11.0):
+            place.start_again(now)
+            assert (place.process, place.line, place.start_at) == (None, None, now + 1.0)
+    assert len([record for record in caplog.records if "cannot be started" in record.getMessage()]) == 1
+    assert "RLIMIT_NPROC" in caplog.text
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+    place.start_again(12.0)
+    assert place.process is not None
+    assert place.line is not None
+    place.process.wait()
+    place.line.close()
+    assert "Workers can be started again after 2 failures" in caplog.text
+
+
+def test_f5_what_is_no_refusal_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = _Place(["/no/such/program"])
+    with pytest.raises(FileNotFoundError):
+        place.start_again(1.0)
+    assert place.line is None
