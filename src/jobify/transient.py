@@ -26,6 +26,9 @@ _DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT"
 _THREAD_REFUSED: Final = ("can't start new thread", "can't allocate lock")
 """What CPython says in a RuntimeError when the system has no thread, or no memory for one."""
 
+_ROOM: Final = 8
+"""Descriptors that a storage takes to open."""
+
 _CGROUP: Final = Path("/sys/fs/cgroup")
 
 
@@ -50,11 +53,16 @@ def as_unavailable(error: BaseException, what: str) -> StorageUnavailableError |
 
 
 def descriptor_shortage() -> str | None:
-    """The limit on descriptors that is reached at this moment; None if one can be had. For errors that do not say."""
+    """The limit on descriptors that is reached at this moment, or as good as reached; else None. For errors that do not
+    say, after which what was opened on the way may be closed again."""
+    opened: list[int] = []
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_ROOM))
     except OSError as error:
         return _limit_of(error)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
     return None
 
 

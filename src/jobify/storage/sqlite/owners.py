@@ -21,6 +21,7 @@ from jobify.storage.sqlite.recovery import DeadProcess, Limits, give_back, give_
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.storage.suspicion import Death
+from jobify.transient import refusal_of
 from jobify.types import Microseconds
 
 __all__ = ("Owners",)
@@ -112,7 +113,7 @@ class Owners:
             return self._locks.hold()
         except OSError as error:
             raise StorageUnavailableError(
-                f"The lock file of an owner of {self._database.path!r} cannot be made ({error}). The directory of the "
+                f"The lock file of an owner of {self._database.path!r} cannot be made ({refusal_of(error) or error}). The directory of the "
                 "database must be writable."
             ) from error
 
