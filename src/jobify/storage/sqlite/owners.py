@@ -112,8 +112,9 @@ class Owners:
         try:
             return self._locks.hold()
         except OSError as error:
+            reason = refusal_of(error) or error
             raise StorageUnavailableError(
-                f"The lock file of an owner of {self._database.path!r} cannot be made ({refusal_of(error) or error}). The directory of the "
+                f"The lock file of an owner of {self._database.path!r} cannot be made ({reason}). The directory of the "
                 "database must be writable."
             ) from error
 
