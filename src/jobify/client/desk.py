@@ -17,6 +17,7 @@ from jobify.clock import Clock
 from jobify.exceptions import JobNotFoundError
 from jobify.records import CancelResult
 from jobify.result import Polls
+from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.status import JobStatus
 from jobify.types import Microseconds
 
@@ -55,6 +56,8 @@ class Desk(Reads):
     async def aresult(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
         """See :meth:`jobify.JobResult.aresult`."""
         record = await self._waits.aend(job_id, timeout, polls)
+        if isinstance(record.result, bytes) and len(record.result) > LARGE_BYTES:
+            return await off_loop(partial(self.outcome, record))
         if record.status == JobStatus.SUCCESS:  # all there is to know is here
             return self.outcome(record)
         return await self._crew.reader.call(partial(self.outcome, record))

@@ -18,6 +18,7 @@ from jobify.exceptions import ConfigurationError, DuplicateJobError
 from jobify.jobrequest import JobRequest
 from jobify.records import NewJob
 from jobify.result import JobResult, ResultDesk
+from jobify.serializers.offload import is_large, off_loop
 from jobify.settings import JobifyConfiguration
 from jobify.storage.base import Storage
 
@@ -81,7 +82,10 @@ class Submitter:
         target = self._targets.of(task)
         if target.has_outer:
             return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
-        row = self._rows.plain(target, args, kwargs)
+        if is_large(args, kwargs):
+            row = await off_loop(partial(self._rows.plain, target, args, kwargs))
+        else:
+            row = self._rows.plain(target, args, kwargs)
         return self._handle(row, await self._crew.helper.insert(row))
 
     def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:

@@ -19,6 +19,7 @@ from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.options import check_duration
 from jobify.records import JobRecord, MessageKind, MessageRecord
 from jobify.result import Polls
+from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.status import ENDED
 from jobify.words import word_of
 
@@ -131,7 +132,12 @@ class Waits:
             for message in page.messages:
                 after = message.number
                 if message.kind == MessageKind.VALUE:
-                    yield self._reads.published(message)
+                    yield await self._published(message)
+
+    async def _published(self, message: MessageRecord) -> Any:
+        if isinstance(message.data, bytes) and len(message.data) > LARGE_BYTES:
+            return await off_loop(lambda: self._reads.published(message))
+        return self._reads.published(message)
 
     def _peek(self, job_id: str, after: int) -> _Page:
         """In this order: what was published before the end is there when the end is seen."""

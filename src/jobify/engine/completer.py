@@ -18,6 +18,7 @@ from typing import Any
 
 from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
+from jobify.engine.encoding import encode_then
 from jobify.engine.exchange import Exchange
 from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
@@ -27,7 +28,6 @@ from jobify.engine.teller import Teller
 from jobify.engine.verdict import attempt_record, outcome_of, park_settlement, settlement_of, skip_settlement
 from jobify.exceptions import (
     BaseJobifyError,
-    PayloadError,
     ResultNotStoredError,
     StorageLostError,
     StorageUnavailableError,
@@ -37,6 +37,7 @@ from jobify.failurelog import FailureLog
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
+from jobify.retention import Retention
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn_lasting
@@ -238,13 +239,12 @@ class Completer:
     def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         if attempt.voice is not None and self._waits_for(attempt, attempt.voice, outcome, now):
             return
-        result, problem = _encoded(attempt, outcome)
-        try:
-            settlement = settlement_of(attempt, outcome, result, now=now, retention=self._retention)
-        except Exception as error:  # of a user's cron parser, asked for the next run: there is none
-            log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, own_traceback(error))
-            attempt.run, outcome = None, Failed(error)
-            settlement = settlement_of(attempt, outcome, None, now=now, retention=self._retention)
+        encode_then(attempt, outcome, partial(self._settle_encoded, attempt, outcome, now))
+
+    def _settle_encoded(
+        self, attempt: Attempt, outcome: Outcome, now: Microseconds, result: bytes | None, problem: str | None
+    ) -> None:
+        settlement, outcome = _settlement(attempt, outcome, result, now, self._retention)
         if problem is not None:
             settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
         self._write(attempt, outcome, settlement, _FIRST_PAUSE)
@@ -356,15 +356,15 @@ def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
     return isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
 
 
-def _encoded(attempt: Attempt, outcome: Outcome) -> tuple[bytes | None, str | None]:
-    """What to store of a result, and what kept it from being encoded."""
-    if type(outcome) is not Succeeded:
-        return None, None
+def _settlement(
+    attempt: Attempt, outcome: Outcome, result: bytes | None, now: Microseconds, retention: Retention
+) -> tuple[Settlement, Outcome]:
     try:
-        return attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type), None
-    except Exception as error:  # PayloadError; and whatever a user's serializer or its values make of it
-        log.warning("The result of job %s is not stored: %s", attempt.id, shown(error))
-        return None, str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {shown(error)}"
+        return settlement_of(attempt, outcome, result, now=now, retention=retention), outcome
+    except Exception as error:  # of a user's cron parser, asked for the next run: there is none
+        log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, own_traceback(error))
+        attempt.run, outcome = None, Failed(error)
+        return settlement_of(attempt, outcome, None, now=now, retention=retention), outcome
 
 
 def _news(attempt: Attempt, outcome: Outcome) -> News | None:

@@ -37,6 +37,7 @@ from jobify.records import Claim
 from jobify.registry import Registry
 from jobify.runners.badge import badge_of
 from jobify.runners.base import Call, Runner, contained
+from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.spawn import spawn
 from jobify.status import JobStatus, Refused
 from jobify.transient import refusal_of
@@ -234,8 +235,15 @@ class Executor:
             if options.inputs is not None:
                 return self._perform_on(attempt, options.inputs)
         if attempt.args is UNSET:
+            if isinstance(attempt.payload, bytes) and len(attempt.payload) > LARGE_BYTES:
+                return self._perform_large(attempt)
             attempt.args, attempt.kwargs = _restored(attempt)
         return self._begin(attempt)
+
+    async def _perform_large(self, attempt: Attempt) -> Any:
+        """:meth:`_perform`, of a job whose arguments take long to decode."""
+        attempt.args, attempt.kwargs = await off_loop(partial(_restored, attempt))
+        return await self._begin(attempt)
 
     async def _perform_on(self, attempt: Attempt, inputs: Inputs) -> Any:
         """:meth:`_perform`, of a job whose first argument comes from other jobs."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jobify.engine.attempt import Attempt
@@ -15,6 +17,7 @@ from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavail
 from jobify.joboptions import Inputs
 from jobify.records import JobRecord, SummaryIds
 from jobify.registry import Registry
+from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.status import JobStatus
 
 __all__ = ("fetch_inputs",)
@@ -27,7 +30,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 async def fetch_inputs(attempt: Attempt, inputs: Inputs, registry: Registry) -> Any:
     """The value that becomes the first argument. ResultNotStoredError if one of the results cannot be had."""
     records = {record.id: record for record in await _records(attempt, inputs.parents)}
-    values = [_value(attempt, id, records.get(id), registry) for id in inputs.parents]
+    decode = partial(_values, attempt, inputs.parents, records, registry)
+    size = sum(len(record.result) for record in records.values() if isinstance(record.result, bytes))
+    values = await off_loop(decode) if size > LARGE_BYTES else decode()
     return values if inputs.is_list else values[0]
 
 
@@ -55,3 +60,9 @@ def _value(attempt: Attempt, parent: str, record: JobRecord | None, registry: Re
         return attempt.backend.decode_result(registry.get(record.task), record.result)
     except PayloadError as error:
         raise ResultNotStoredError(parent, f"job {attempt.id!r} cannot read it: {error}") from error
+
+
+def _values(
+    attempt: Attempt, parents: Sequence[str], records: Mapping[str, JobRecord], registry: Registry
+) -> list[Any]:
+    return [_value(attempt, id, records.get(id), registry) for id in parents]

@@ -30,6 +30,7 @@ from jobify.job import Job
 from jobify.outer import OuterCall, run_outer
 from jobify.records import JobRecord, NewJob, SummaryIds
 from jobify.schedule import Order, refused
+from jobify.serializers.offload import is_large, off_loop
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn
 from jobify.status import ENDED, JobStatus
@@ -123,7 +124,25 @@ class Intake:
 
     def _insert(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Ask for the insert; the draft gets the answer."""
+        if not draft.backend.is_in_memory and is_large(draft.args, draft.kwargs):
+            self._under_way += 1
+            return self._surely(self._insert_large(draft, order))
         draft.encode()
+        return self._insert_encoded(draft, order)
+
+    async def _insert_large(self, draft: Draft, order: Order) -> Job[Any]:
+        """Encode large arguments in a thread, then go on as usual. Jobs that are pushed meanwhile may overtake it."""
+        try:
+            await off_loop(draft.encode)
+            await off_loop(draft.detach)
+            inserted = self._insert_encoded(draft, order, is_detached=True)
+        finally:
+            self._answered()
+        return await inserted
+
+    def _insert_encoded(
+        self, draft: Draft, order: Order, *, is_detached: bool = False
+    ) -> Coroutine[Any, Any, Job[Any]]:
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
@@ -132,7 +151,11 @@ class Intake:
                 draft.lane, draft.context = lane, context
         self._under_way += 1
         try:
-            if draft.lane is not None and (draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args))):
+            if (
+                draft.lane is not None
+                and not is_detached
+                and (draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args)))
+            ):
                 draft.detach()
             draft.submission = submission = Submission(loop=self._loop)
             draft.backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
@@ -173,18 +196,21 @@ class Intake:
 
     # -- replacing -----------------------------------------------------------------------------------------------------
 
-    async def _replace_surely(self, draft: Draft, order: Order) -> Job[Any]:
-        """:meth:`_replace`, to its end: a caller that is cancelled on the way leaves nothing half-done."""
-        placing = spawn(self._replace(draft, order))
-        self._placings.add(placing)
-        placing.add_done_callback(self._placings.discard)
-        placing.add_done_callback(_look_at_error)
-        return await asyncio.shield(placing)
+    def _replace_surely(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+        return self._surely(self._replace(draft, order))
+
+    def _surely(self, placing: Coroutine[Any, Any, Job[Any]]) -> Coroutine[Any, Any, Job[Any]]:
+        """Begin, and go on to the end: a caller that is cancelled on the way leaves nothing half-done."""
+        task = spawn(placing)
+        self._placings.add(task)
+        task.add_done_callback(self._placings.discard)
+        task.add_done_callback(_look_at_error)
+        return _shielded(task)
 
     async def _replace(self, draft: Draft, order: Order) -> Job[Any]:
         self._under_way += 1
         try:
-            draft.encode()
+            await off_loop(draft.encode) if is_large(draft.args, draft.kwargs) else draft.encode()
             return await self._waiting.replace(draft, is_force=order.is_force)
         finally:
             self._answered()
@@ -232,6 +258,10 @@ def _closed() -> ApplicationStateError:
         reason="The app is shutting down.",
         solution="Do it before the end of `async with app:`.",
     )
+
+
+async def _shielded(placing: asyncio.Task[Job[Any]]) -> Job[Any]:
+    return await asyncio.shield(placing)
 
 
 def _look_at_error(placing: asyncio.Task[Job[Any]]) -> None:
