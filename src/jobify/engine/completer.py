@@ -280,7 +280,10 @@ class Completer:
             else:
                 self._retry(attempt, outcome, settlement, pause, answer)
         elif answer:
-            self._tell(attempt, outcome, settlement)
+            try:
+                self._teller.tell(attempt, outcome, settlement)
+            except Exception as error:
+                self._on_untold(attempt, error)
             self._exchange.settled(attempt, settlement)
             if answer is _CASCADED:
                 self._exchange.look()
@@ -298,13 +301,11 @@ class Completer:
         self._forget(attempt)
         self._exchange.look()
 
-    def _tell(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
-        try:
-            self._teller.tell(attempt, outcome, settlement)
-        except Exception as error:  # no memory, or a defect: the watcher reads from the row what it could not be told
-            log.error("The handle of job %s could not be told how it ended: %r", attempt.id, error)
-            self._teller.leave_to_watcher(attempt)
-            self._exchange.look()
+    def _on_untold(self, attempt: Attempt, error: Exception) -> None:
+        """No memory, or a defect: the watcher reads from the row what the handle could not be told."""
+        log.error("The handle of job %s could not be told how it ended: %r", attempt.id, error)
+        self._teller.leave_to_watcher(attempt)
+        self._exchange.look()
 
     def _retry(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, error: Exception

@@ -124,10 +124,8 @@ class Batch(Generic[QuestionT]):
 
     def fill(self, questions: deque[QuestionT], answers: deque[Answer], count: int) -> None:
         """Take so many from the front."""
-        own, theirs = self.questions, self._answers
-        for _ in range(count):
-            own.append(questions.popleft())
-            theirs.append(answers.popleft())
+        self.questions += [questions.popleft() for _ in range(count)]
+        self._answers += [answers.popleft() for _ in range(count)]
 
     @property
     def is_answered(self) -> bool:
