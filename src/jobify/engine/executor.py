@@ -93,13 +93,22 @@ class Executor:
             self._is_idle.clear()
         if (latest is not attempt or self._roster.overruns) and self._waits_for_another(attempt, latest):
             return
-        context = copy_context() if attempt.context is None else attempt.context.copy()
+        context = attempt.context
+        if context is None:
+            context = copy_context()
+        elif attempt.number > 1 or _may_run_again(attempt):  # the only attempt needs no copy
+            context = context.copy()
         if self._has_factory:
             # A factory may run the first step at once. Here that would be inside of whatever has launched the attempt,
             # and an attempt that pushes a job would nest; from a turn of the loop of its own it cannot.
             self._loop.call_soon(self._start, attempt, context)
-        else:
-            self._start(attempt, context)
+            return
+        carrying = self._carry(attempt)
+        try:
+            attempt.task = self._make_task(carrying, context=context)
+        except Exception as error:
+            carrying.close()
+            self._start_directly(attempt, context, error)
 
     def _waits_for_another(self, attempt: Attempt, latest: Attempt) -> bool:
         """Whether the attempt begins later, because an earlier one of its job still runs in this process: the job was
@@ -121,6 +130,7 @@ class Executor:
         return overrun is not None
 
     def _start(self, attempt: Attempt, context: Context) -> None:
+        """Start an attempt through the task factory of the event loop."""
         carrying = self._carry(attempt)
         try:
             task = self._make_task(carrying, context=context)
@@ -182,7 +192,8 @@ class Executor:
     async def _carry(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""
         RUNNING.set(attempt)
-        attempt.task = asyncio.current_task()
+        if self._has_factory:  # else it is known already
+            attempt.task = asyncio.current_task()
         attempt.has_begun = True
         begun = self._roster.begun
         if begun is not None:
@@ -310,6 +321,12 @@ class Executor:
             return await self._runners[RunMode.PROCESS].run(call)
         finally:
             call.on_message = None  # the garbage collector does not see circles through an attempt
+
+
+def _may_run_again(attempt: Attempt) -> bool:
+    """Whether another attempt of the job may follow in this process."""
+    endpoint = attempt.endpoint
+    return endpoint.retry is not None or attempt.options is not None or endpoint.run_mode is RunMode.PROCESS
 
 
 def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
