@@ -283,9 +283,9 @@ SELECT min(due_at) FROM (
 -- name: park
 -- What cannot be claimed ends, with the reason, and is kept.
 UPDATE jobs SET
-    status = 'failed', owner = NULL, error = ?1, finished_at = ?2, delete_at = NULL, result = NULL, result_ref = NULL,
+    status = 'failed', owner = NULL, error = ?, finished_at = ?, delete_at = NULL, result = NULL, result_ref = NULL,
     is_dead = 1, blockers = 0, is_paused = 0
-WHERE seq = ?3 AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+WHERE seq = ? AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
 -- name: id_of_row
 -- One row, also where there is none.
