@@ -196,8 +196,8 @@ class Intake:
 
     # -- replacing -----------------------------------------------------------------------------------------------------
 
-    def _replace_surely(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
-        return self._surely(self._replace(draft, order))
+    async def _replace_surely(self, draft: Draft, order: Order) -> Job[Any]:
+        return await self._surely(self._replace(draft, order))
 
     def _surely(self, placing: Coroutine[Any, Any, Job[Any]]) -> Coroutine[Any, Any, Job[Any]]:
         """Begin, and go on to the end: a caller that is cancelled on the way leaves nothing half-done."""
