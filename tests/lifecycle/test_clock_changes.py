@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from jobify import Cron, Jobify, JobStatus, MisfirePolicy, SmartRetry
+from jobify.engine.attempt import Attempt
+from jobify.engine.executor import Executor
 from jobify.engine.janitor import Janitor
 from jobify.records import JobRecord
 from jobify.testing.clock import FakeClock
@@ -318,6 +320,37 @@ def test_f29_f58_a_clock_that_is_years_ahead_for_a_moment_stops_no_schedule(new_
             seen = len(runs)
             await eventually(lambda: len(runs) >= seen + 2)
             assert row(app, job_id).due_at < time.time_ns() // 1000 + 60_000_000
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["at", "delay", "cron"])
+@pytest.mark.parametrize("change", [-HOUR, -5 * YEAR])
+def test_f29_a_clock_that_is_set_back_after_a_claim_keeps_no_job_waiting(
+    new_app: NewApp, monkeypatch: pytest.MonkeyPatch, change: float, kind: str
+) -> None:
+    clock, runs = FakeClock(NOON), list[str]()
+    app = new_app(clock)
+    note = note_of(app, runs)
+    launch_when_due = Executor.launch_when_due
+
+    def set_back_and_launch(executor: Executor, attempt: Attempt) -> None:
+        if clock.moment > NOON - timedelta(minutes=1):  # once: the answer to the claim is on its way
+            set_by(clock, change)
+        launch_when_due(executor, attempt)
+
+    async def main() -> None:
+        async with app:
+            schedule = note.schedule("it")
+            if kind == "cron":
+                await schedule.cron("* * * * * * *", job_id="it")
+            else:
+                await (schedule.delay(1) if kind == "delay" else schedule.at(NOON + timedelta(seconds=1)))
+            monkeypatch.setattr(Executor, "launch_when_due", set_back_and_launch)
+            clock.advance(0.99)  # it is claimed a little ahead of its time
+            nudge(app)
+            await eventually(lambda: clock.moment < NOON - timedelta(minutes=1))
+            await eventually(lambda: runs == ["it"])
 
     run(main())
 

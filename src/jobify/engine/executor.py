@@ -16,7 +16,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from jobify.clock import SECOND, Clock, seconds
 from jobify.current import RUNNING
@@ -41,13 +41,15 @@ from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.spawn import spawn
 from jobify.status import JobStatus, Refused
 from jobify.transient import refusal_of
-from jobify.types import UNSET
+from jobify.types import UNSET, Microseconds
 
 __all__ = ("Executor",)
 
 log = logging.getLogger("jobify.engine")
 
 _NAME = "jobify job"
+_LONGEST_AHEAD: Final[Microseconds] = SECOND
+"""A claimed job is due within some milliseconds, unless the clock is set back between the claim and its answer."""
 
 
 class Executor:
@@ -168,7 +170,8 @@ class Executor:
 
         It counts as running from now on: a cancel or a shutdown finds it, and takes effect when it would begin.
         """
-        if attempt.due_at <= self._clock.now():
+        ahead = attempt.due_at - self._clock.now()
+        if ahead <= 0 or ahead > _LONGEST_AHEAD:  # the clock was set back since the claim, by which it was due
             self.launch(attempt)
             return
         self._is_idle.clear()
