@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from datetime import tzinfo
+from inspect import getmro
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -51,7 +52,7 @@ def checked_storage(storage: Any) -> Storage:
 def _is_storage(storage: Any) -> bool:
     """Whether it has all that the port asks for, also if it passes every name on to another storage. (Since Python 3.12
     ``isinstance`` sees only what the class defines.)"""
-    names = {name for part in Storage.__mro__ if part.__module__.startswith("jobify.") for name in _members(part)}
+    names = {name for part in getmro(Storage) if part.__module__.startswith("jobify.") for name in _members(part)}
     return not isinstance(storage, type) and all(hasattr(storage, name) for name in names)
 
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from jobify.exits import ExitCode
 
-__all__ = ("DRAIN", "GONE", "LEAVE", "READY", "TRIAL_BEGINS", "TRIAL_ENDS", "Leash")
+__all__ = ("DO_NOT_WAIT", "DRAIN", "GONE", "LEAVE", "READY", "TRIAL_BEGINS", "TRIAL_ENDS", "Leash")
 
 READY: Final = b"r"
 """The worker: it is at work. Its grace period follows, in seconds, as text."""
@@ -36,7 +36,8 @@ LEAVE: Final = b"l"
 GONE: Final = b""
 """The end of the line: the supervisor is dead. Stop at once."""
 
-_DO_NOT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
+DO_NOT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
+"""A flag of one call of ``send`` or ``recv``: it fails instead of waiting, whether or not the socket is blocking."""
 
 _PATIENCE: Final = 5.0
 """Seconds that an abandoned worker has to give its jobs back."""
@@ -61,7 +62,7 @@ class Leash:
     def say_trial(self, is_on: bool) -> None:
         """Tell the supervisor whether jobs run apart. Never waits."""
         with suppress(OSError):
-            self._socket.send(TRIAL_BEGINS if is_on else TRIAL_ENDS, _DO_NOT_WAIT)
+            self._socket.send(TRIAL_BEGINS if is_on else TRIAL_ENDS, DO_NOT_WAIT)
 
     def listen(self, listener: Callable[[bytes], object]) -> None:
         """Call ``listener``, in a thread, with what the supervisor says; first with what it said before."""

@@ -26,7 +26,7 @@ from typing import Final
 
 from jobify.exits import ExitCode, OutOfMemory, describe_exit
 from jobify.failurelog import FailureLog
-from jobify.leash import DRAIN, LEAVE, READY, TRIAL_BEGINS
+from jobify.leash import DO_NOT_WAIT, DRAIN, LEAVE, READY, TRIAL_BEGINS
 from jobify.signals import StopSignals, stop_signals
 from jobify.transient import refusal_of
 
@@ -108,7 +108,7 @@ class _Place:
         if self.line is None:
             return
         with suppress(OSError):
-            while some := self.line.recv(4096):
+            while some := self.line.recv(4096, DO_NOT_WAIT):
                 self._heard += some
         words, self._heard = _WORDS.findall(self._heard), b""
         for word in words:

@@ -134,8 +134,8 @@ def test_between_pick_and_take_others_may_be_faster(tmp_path: Path, monkeypatch:
         pick = type(storage._claims)._pick
         tries = []
 
-        def interfere(claims: Any, request: Any) -> Any:
-            picked = pick(claims, request)
+        def interfere(claims: Any, request: Any, now: int) -> Any:
+            picked = pick(claims, request, now)
             if claims is storage._claims and not tries:
                 tries.append(1)
                 taken = {claim.id: claim for claim in look(other, theirs, limit=2).claims}
@@ -174,8 +174,8 @@ def test_who_loses_every_time_picks_under_the_lock(
         pick = type(storage._claims)._pick
         lost: list[str] = []
 
-        def interfere(claims: Any, request: Any) -> Any:
-            picked = pick(claims, request)
+        def interfere(claims: Any, request: Any, now: int) -> Any:
+            picked = pick(claims, request, now)
             if claims is storage._claims and len(lost) < losses:
                 lost.extend(claim.id for claim in look(other, theirs, limit=1).claims)
             return picked
@@ -225,7 +225,7 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, lock: sqlite3.Connectio
             lock.execute("COMMIT")
         sleep(seconds)
 
-    monkeypatch.setattr("jobify.storage.sqlite.database.time.sleep", pause)
+    monkeypatch.setattr("jobify.storage.sqlite.failures.time.sleep", pause)
     with opened(tmp_path / "jobs.db") as storage:
         lock.execute("BEGIN IMMEDIATE")
         assert storage.insert([job("a")]) == [True]

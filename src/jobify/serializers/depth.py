@@ -11,15 +11,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from jobify.exceptions import PayloadError
 
 __all__ = ("MAX_DEPTH", "on_any_stack", "require_depth", "too_deep")
 
-SerializerT = TypeVar("SerializerT")
-DataT = TypeVar("DataT")
-ValueT = TypeVar("ValueT")
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 MAX_DEPTH: Final = 100
 """Containers and objects within one another. The two lists that hold the arguments of a call count, too."""
@@ -65,21 +63,21 @@ def _parts(value: Any) -> Iterable[Any]:
     return [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in names)]
 
 
-def on_any_stack(method: Callable[[SerializerT, DataT], ValueT]) -> Callable[[SerializerT, DataT], ValueT]:
+def on_any_stack(method: MethodT) -> MethodT:
     """Make ``dumpb`` or ``loadb`` independent of how deep its caller is in a recursion."""
 
     @wraps(method)
-    def call(self: SerializerT, data: DataT) -> ValueT:
+    def call(self: Any, data: Any) -> Any:
         try:
             return method(self, data)
         except RecursionError:
             return _in_thread(method, self, data)
 
-    return call
+    return cast(MethodT, call)
 
 
-def _in_thread(method: Callable[[SerializerT, DataT], ValueT], self: SerializerT, data: DataT) -> ValueT:
-    answers: list[ValueT] = []
+def _in_thread(method: Callable[..., Any], self: Any, data: Any) -> Any:
+    answers: list[Any] = []
     errors: list[Exception] = []
 
     def run() -> None:

@@ -86,7 +86,7 @@ class Descriptors:
         self.database = databases[-1] if databases else None
         self.log = log
         self.memory = memory
-        self._lockable = [(number, _DATABASE_RANGE) for number in databases]
+        self._lockable: list[tuple[int, tuple[int, int]]] = [(number, _DATABASE_RANGE) for number in databases]
         if memory is not None:
             self._lockable.append((memory, _MEMORY_RANGE))
 
@@ -138,7 +138,7 @@ class Descriptors:
         self._apply("F_UNLCK")
 
     def _apply(self, kind: str) -> None:
-        if _SET_LOCK is None:
+        if fcntl is None or _SET_LOCK is None:
             return
         for number, (start, length) in self._lockable:
             flock = struct.pack("hhqqi4x", getattr(fcntl, kind), os.SEEK_SET, start, length, 0)

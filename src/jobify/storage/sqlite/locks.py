@@ -235,7 +235,7 @@ class OwnerLocks:
 
 
 def _state_of(descriptor: int, file: str | None, database: str | None) -> LockState:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    if fcntl is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return LockState.UNKNOWN
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -88,12 +88,13 @@ class Reads:
 
     def _records(self, statement: str, values: Sequence[Any], wanted: _Wanted) -> list[JobRecord]:
         """The rows that ``statement`` finds, with their large values."""
+        found = records_of(*self._database.read(statement, values))
         for _ in range(_TRIES):
-            found = records_of(*self._database.read(statement, values))
             if not found.references:
                 return found.records
-            with suppress(MissingValueError):  # the row was changed meanwhile: read what it says now
+            with suppress(MissingValueError):
                 return _with_values(found, wanted, self._load)
+            found = records_of(*self._database.read(statement, values))  # the row was changed meanwhile
         return _with_values(found, wanted, self._load_what_is_left)
 
     def _load(self, reference: int) -> bytes:
