@@ -144,14 +144,14 @@ def _lines(path: Path, words: int) -> Iterator[list[str]]:
 
 def examine(directory: Path, database: Path, *, is_undisturbed: bool = True, is_file_the_same: bool = True) -> Report:
     """The figures and violations of one run. Disturbed by more than kills, a restart and a due time of the cron may
-    take longer. What a restored backup does not know is not missed, and runs again. A call that is refused because the
-    file was moved away meanwhile may be in that file."""
+    take longer. What a restored backup does not know is not missed, and runs again. Where the file is moved away
+    and back, a call that was refused meanwhile may be in it, and what a process left when it noticed is not counted."""
     evidence = Evidence(directory, database)
     recoveries = sorted(_recoveries(evidence)) if is_undisturbed else []
     late = sum(recovery.seconds > LONGEST_RECOVERY for recovery in recoveries)
     history = (
         *_accepted_twice(evidence),
-        *_uncounted(evidence),
+        *(_uncounted(evidence) if is_file_the_same else ()),
         *_overlapping(evidence),
         *_out_of_order(evidence),
         *_torn_batches(evidence),

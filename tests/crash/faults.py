@@ -117,10 +117,11 @@ def file_is_moved_away(arena: Arena) -> None:
     """All files of the database are moved to another folder, and moved back when no process uses them any more."""
     aside = arena.directory / "aside"
     aside.mkdir(exist_ok=True)
+    begun_at = time.time_ns() // 1000
     for path in _companions(arena.database):
         path.rename(aside / path.name)
     time.sleep(random.uniform(0.5, 2.5))
-    arena.stop_all()
+    arena.stop_all(since=begun_at)
     for path in _companions(arena.database):
         path.unlink()
     for path in _companions(aside / arena.database.name):
@@ -139,7 +140,7 @@ def file_is_replaced(arena: Arena) -> None:
     with open(arena.directory / "restores", "a") as restores:
         restores.write(f"{begun_at} {time.time_ns() // 1000}\n")
     time.sleep(random.uniform(0.5, 2.5))
-    arena.stop_all()
+    arena.stop_all(since=begun_at)
     for end in ("-wal", "-shm"):
         Path(f"{arena.database}{end}").unlink(missing_ok=True)
     arena.start_all()

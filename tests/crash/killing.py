@@ -158,9 +158,11 @@ class Arena:
         with open(self.directory / "complaints", "a") as complaints:
             complaints.write(f"{sentence}\n")
 
-    def stop_all(self) -> None:
-        """Ask every process to end, as a service manager does; one that does not within half a minute is killed."""
-        asked_at = time.time_ns() // 1000
+    def stop_all(self, *, since: int) -> None:
+        """Ask every process to end, as a service manager does; one that does not within half a minute is killed. One
+        that has ended by itself did so after ``since``."""
+        now = time.time_ns() // 1000
+        ended_after = {victim: now if victim.process.poll() is None else since for victim in self.victims}
         for victim in self.victims:
             victim.process.terminate()
         for victim in self.victims:
@@ -171,7 +173,7 @@ class Arena:
                 victim.kill()
                 continue
             with open(self.directory / "kills", "a") as kills:
-                kills.write(f"{victim.process.pid} {asked_at} {time.time_ns() // 1000} {code}\n")
+                kills.write(f"{victim.process.pid} {ended_after[victim]} {time.time_ns() // 1000} {code}\n")
 
     def start_all(self) -> None:
         for victim in self.victims:
