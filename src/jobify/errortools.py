@@ -38,5 +38,8 @@ def _restore(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str,
 
 
 def by_content(self: Exception) -> tuple[Any, ...]:
-    """Pickle by content: an exception is otherwise made anew from its message, which is not what ours are made of."""
+    """Pickle by content.
+
+    The default calls the class with the message, which is not what the ``__init__`` of these exceptions takes.
+    """
     return _restore, (type(self), self.args, self.__dict__)

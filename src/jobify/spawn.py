@@ -1,6 +1,6 @@
 """Tasks of the library's own, which no task factory of the program can refuse, delay or run eagerly.
 
-A task factory belongs to whoever runs the event loop: one with an old signature, or one that raises, must not decide
+A task factory belongs to the program: one with an old signature, or one that raises, must not decide
 whether an outcome is stored or an app shuts down. The tasks of jobs are made through the factory
 (:mod:`jobify.engine.executor`); all others are made here.
 

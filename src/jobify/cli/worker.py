@@ -104,13 +104,17 @@ def _require_database(app: Jobify) -> None:
     path = getattr(app.configs.storage, "database", None)
     if isinstance(path, str) and not (os.path.exists(path) and os.path.getsize(path)):
         raise CommandError(
-            f"The database {path!r} is not there any more, and is not made anew. Restore it, or stop the supervisor.",
+            f"The database {path!r} is not there any more, and a restarted worker does not make a new one. Restore it, "
+            "or stop the supervisor.",
             ExitCode.REPLACED,
         )
 
 
 class SafeFormatter(logging.Formatter):
-    """Shows what jobs have put into a message as text, on lines that nobody takes for a record of their own."""
+    """Formats records so that text from jobs cannot forge a record.
+
+    Control characters are escaped, and every line after the first is indented.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return escaped(super().format(record), keep="\n\t").replace("\n", "\n    ")

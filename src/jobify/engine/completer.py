@@ -129,7 +129,7 @@ class Completer:
         self._stuck.clear()
 
     def _lose(self, attempt: Attempt, error: Exception) -> None:
-        """Nobody is told of a success that no storage holds."""
+        """End the attempt without an outcome: a success that no storage holds is not reported."""
         log.debug("The outcome of job %s is lost.", attempt.id)
         self._lost.append(attempt.id)
         self._last_error = error

@@ -48,8 +48,8 @@ class Gate(Protocol):
         ...
 
     def abandon(self, last: Callable[[], None] | None = None) -> None:
-        """:meth:`stop`, after the event loop was closed without it: make the ``last`` call, close the storage, answer
-        nobody."""
+        """:meth:`stop`, after the event loop was closed without it: make the ``last`` call and close the storage,
+        without resolving any future."""
         ...
 
     def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:

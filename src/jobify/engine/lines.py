@@ -91,7 +91,7 @@ class Line(Generic[QuestionT]):
         return Batch(self._method, [question], [answer])
 
     def take(self, taken: list[Batch[Any]]) -> Batch[QuestionT] | None:
-        """Those at the front of the line, None if there is nobody. Their batch is in ``taken`` before any is out of
+        """The calls at the front of the line, None if it is empty. Their batch is in ``taken`` before any is out of
         the line, so that an error on the way loses none."""
         count = min(len(self._answers), self._limit)
         if not count:
@@ -186,7 +186,7 @@ def deliver(batches: list[Batch[Any]]) -> None:
 
 
 def resolve(future: asyncio.Future[Any], value: Any) -> None:
-    """Give ``value``, or raise it, to whoever awaits ``future``."""
+    """Set ``value`` as the result of ``future``, or as its exception."""
     if future.done():
         return
     if isinstance(value, BaseException):

@@ -38,7 +38,7 @@ class Revival:
         service.on_cancelled = self._on_cancelled
 
     def is_torn_down(self) -> bool:
-        """Whether the event loop is ending and nobody has stopped the app.
+        """Whether the event loop is ending before the app was stopped.
 
         Where the way of the ending is unknown, it is assumed once the task is over that has started the app; until the
         services have survived a cancellation, which proves that their loop goes on.

@@ -70,8 +70,8 @@ def outcome_of(
     """How the attempt ended.
 
     A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
-    the same. What is no Exception (SystemExit, a CancelledError that nobody here asked for) is the task's own failure,
-    as a TaskExitError. The death of a child process is treated as that of a whole one: whatever the retry policy, the
+    the same. What is no Exception (SystemExit, a CancelledError without a request) is the task's own failure, as a
+    TaskExitError. The death of a child process is treated as that of a whole one: whatever the retry policy, the
     job runs again at once, unless this is the crash number ``max_crashes``.
     """
     if attempt.call is not None and attempt.call.refusal is not None and attempt.interruption is None:

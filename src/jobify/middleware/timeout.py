@@ -44,7 +44,7 @@ class TimeoutMiddleware(BaseMiddleware):
 
 
 def _obeys_timeout(error: BaseException, job_id: str) -> bool:
-    """Whether a check of the job itself has found its time over, be it in a part of a group of tasks."""
+    """Whether the job itself has noticed its timeout, also inside an exception group."""
     return any(
         isinstance(part, TaskCancelledError) and (part.job_id, part.reason) == (job_id, current.TIMED_OUT)
         for part in parts(error)

@@ -29,7 +29,7 @@ lives is known from something that dies with it (a file lock that the kernel dro
 **Suspects.** When an owner dies, the jobs that had begun there are suspects (see ``begun``; without that, all that it
 held). One that was the only suspect has crashed; in company it is only suspected. One that was suspected often enough
 waits to run *apart*, which is one more blocker: ordinary claims pass it over. A claim of scope ``APART`` takes a group
-of those that died together, and whoever makes it runs nothing else meanwhile. A job runs apart until its attempt has
+of those that died together, and its process runs nothing else meanwhile. A job runs apart until its attempt has
 ended: then it is no suspect any more; one that is given back unfinished waits to run apart again. The decisions are
 those of :mod:`jobify.storage.suspicion`, the same in every storage.
 

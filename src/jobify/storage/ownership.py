@@ -23,12 +23,12 @@ class Bell(Protocol):
 
     @property
     def is_heard(self) -> bool:
-        """Whether there may be anybody to hear a ring; if not, it can be spared. Looks nothing up."""
+        """Whether another process may be listening; if not, a ring is not needed. Looks nothing up."""
         ...
 
     def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
         """Tell other processes to look again: all workers (there is work, or an order such as a cancel), all clients
-        (jobs have ended), and these owners. Called after a commit, by whoever uses the storage; never blocks. Works
+        (jobs have ended), and these owners. Called after a commit, by the user of the storage; never blocks. Works
         as soon as the storage is open, also for a process that has no owner and cannot be rung itself.
         """
         ...
@@ -61,7 +61,7 @@ class BegunJobs(Protocol):
         ...
 
     def leave(self, slot: int) -> None:
-        """What became of the attempt is stored, or nobody's business any more."""
+        """The outcome of the attempt is stored, or no longer needed."""
         ...
 
 
@@ -118,7 +118,7 @@ class OwnerPort(Protocol):
         ``max_crashes`` it ends failed with that reason (and ``delete_at``; a schedule is kept). One that had not begun
         goes back without an attempt and a line. A pending replacement takes the job's place; one whose cancel was
         requested ends cancelled, as its ``cancel`` said. When several processes recover at once, each job is taken
-        exactly once. Costs next to nothing when nobody is dead. ``on_death`` is told of each process, after all that.
+        exactly once. Costs next to nothing when no owner is dead. ``on_death`` is called at the end, for each process.
         What owners held that have left is given back as ``leave`` says; that is no death.
 
         An owner is dead when that is proved, never because a trace of it is missing. Each call also repairs the traces

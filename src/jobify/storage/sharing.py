@@ -31,7 +31,7 @@ class Shared:
 
     def __init__(self, storage: Storage) -> None:
         self.lock = threading.RLock()
-        # Guards the list of users. Apart from ``lock``, so that a new user waits for nobody's write.
+        # Guards the list of users. Apart from ``lock``, so that a new user waits for no write.
         self._membership = threading.RLock()
         self.is_left_behind = False
         """This is a child process, and what is known here is its parent's: share the storage anew."""

@@ -107,7 +107,7 @@ class Verdict(NamedTuple):
 def judged(company: Company, before: Suspicion | None, *, attempt: int, crashes: int, max_crashes: int) -> Verdict:
     """What becomes of a job that had begun in a process that died, in this attempt and after so many crashes.
 
-    With ``max_crashes`` 1 the time is not asked for: whoever wants no second try gets none.
+    With ``max_crashes`` 1 other deaths are not considered, because the setting rules out a second try.
     """
     known = before if before is not None and before.attempt < attempt else None
     deaths, seen = (known.deaths, known.seen) if known is not None else (0, ())

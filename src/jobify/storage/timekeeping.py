@@ -6,8 +6,8 @@ they end at moves along. A row of a plain job says that its ``due_at`` is elapse
 that it was counted from. The row of a schedule waits for elapsed time when a run of it waits for its retry,
 and when its ``due_at`` is later than its ``offset_at``.
 
-A storage has no clock. Whoever notices a change says so, and the storage keeps the sum of all changes, so that several
-processes that notice one change apply it once (:mod:`jobify.engine.timekeeper`).
+A storage has no clock. A process that notices a change reports it, and the storage keeps the sum of all changes, so
+that several processes that notice one change apply it once (:mod:`jobify.engine.timekeeper`).
 """
 
 from __future__ import annotations

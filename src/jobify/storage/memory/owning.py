@@ -34,7 +34,7 @@ def beat(table: Table, id: int, now: Microseconds) -> None:
 
 
 def close(table: Table) -> None:
-    """Nobody who is here lives on, except owners whose threads do."""
+    """Mark every owner dead, except those that leave and whose threads still run."""
     leaving = table.beside.leaving
     _keep(table, (owner._replace(is_alive=owner.is_alive and owner.id in leaving) for owner in _all(table)))
 
@@ -62,7 +62,7 @@ def take_from_the_dead(
     table: Table, jobs: Dependencies, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
 ) -> list[Death]:
     """Only the living stay, and what the others held is given back, or has crashed too often. Nothing here outlives a
-    process, so nobody notes what has begun: all that an owner held had."""
+    process, so beginnings are not recorded: all that an owner held counts as begun."""
     dead = [owner for owner in _all(table) if not owner.is_alive and owner.id not in table.beside.leaving]
     processes = [list(owners) for _, owners in groupby(sorted(dead, key=_process_of), key=_process_of)]
     processes = [owners for owners in processes if _is_of_interest(table, owners)]

@@ -2,8 +2,8 @@
 
 Beside the lock file of an owner lies a file that the process has mapped into its memory. When an attempt begins, a key
 of its job's id is written into a free slot; when its end is stored, the slot is cleared. Both are plain stores into
-memory, 0.3 µs in all, and the kernel keeps them whatever becomes of the process. Whoever finds the owner dead reads the
-file.
+memory, 0.3 µs in all, and the kernel keeps them whatever becomes of the process. The process that finds the owner dead
+reads the file.
 
 A key is a checksum of the id, not the id: a job may be taken for one that had begun (once in four thousand million),
 and never the other way round. What cannot be known counts as begun: a file that is missing, short or not ours, and a
@@ -89,7 +89,7 @@ class BegunTable:
             old_map.close()
 
     def close(self) -> None:
-        """Let go of the file. What is entered from now on is known to nobody."""
+        """Unmap the file. What is entered from now on is not recorded."""
         shared, self._map = self._map, None
         if shared is not None:
             self._words.release()

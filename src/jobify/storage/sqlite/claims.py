@@ -50,7 +50,7 @@ class _Page(NamedTuple):
     is_more_left: bool
     next_due_at: Microseconds | None
     has_suspects: bool
-    """Some job runs apart, whoever may run it."""
+    """Some job waits to run apart, in whichever process."""
 
 
 class Claims:
@@ -190,7 +190,7 @@ class Claims:
     # -- taking --------------------------------------------------------------------------------------------------------
 
     def _take(self, request: ClaimRequest, rows: _Rows, now: Microseconds) -> list[Claim]:
-        """Those of ``rows`` that nobody else was faster with. If SQLite trips over one, each is taken by itself."""
+        """Claim those of ``rows`` that no other process has claimed; one at a time if one of them is damaged."""
         try:
             return self._take_all(request, rows, now)
         except DAMAGE as error:

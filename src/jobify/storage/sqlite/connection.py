@@ -24,7 +24,7 @@ _CACHED_STATEMENTS = 256
 _SETTINGS = (
     "PRAGMA cache_size = -8000",  # kB
     "PRAGMA temp_store = MEMORY",
-    f"PRAGMA journal_size_limit = {LONG_LOG}",  # a log that begins anew is cut to this: one that is longer is in use
+    f"PRAGMA journal_size_limit = {LONG_LOG}",  # a log that starts over is cut to this: one that is longer is in use
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA trusted_schema = OFF",
 )
@@ -46,7 +46,7 @@ def connect(path: str, identity: FileIdentity, *settings: str) -> sqlite3.Connec
 
 
 def checkpoint(writer: sqlite3.Connection | None) -> None:
-    """Copy the log into the database, as far as that hinders nobody. What keeps it from that is tried again later."""
+    """Copy the log into the database as far as possible without blocking. What fails is tried again later."""
     with suppress(sqlite3.Error):
         if writer is not None:
             writer.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -126,7 +126,7 @@ class Damage:
         return found
 
     def stage_each(self, due_by: Microseconds, limit: int, now: Microseconds) -> None:
-        """Stage what is due, one row at a time. What is still there afterwards, nobody can stage."""
+        """Stage what is due, one row at a time. What is left afterwards cannot be staged."""
         with self._database.atomic():
             for is_last in (False, True):
                 for seq in listed(self._database.row(sql("staged"), (due_by, limit + len(self.rows)))[0]):

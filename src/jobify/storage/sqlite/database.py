@@ -227,7 +227,7 @@ class Database:
             return self._reader.execute(statement, parameters).fetchone()
 
     def _insist(self, step: Callable[[], T]) -> T:
-        """Take a step, again and again while somebody else has the file locked; on the spot only once."""
+        """Take a step, again and again while another connection has the file locked; on the spot only once."""
         is_hurried = self._spot_thread == threading.get_ident()
         return insist(step, path=self.path, timeout=0.0 if is_hurried else self._timeout)
 
@@ -290,7 +290,7 @@ class Database:
         database, or leave that to the next commit."""
         if self._spot_thread is not None:  # asked when it is left
             return
-        with self._writing:  # nobody disconnects meanwhile
+        with self._writing:  # no other thread disconnects meanwhile
             if self._writer is None:  # a fork has disconnected, which copies the log
                 return
             self._identity.after_write()

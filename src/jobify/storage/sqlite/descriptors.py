@@ -5,11 +5,11 @@ A process must not open the database file a second time. POSIX locks belong to t
 ``stat``; reading it is safe through the descriptor that SQLite has, and the kernel lists those (``/proc/self/fd``).
 
 **A second lock.** The same rule is a hazard when a task copies the database: the copy closes its descriptor, and from
-then on other processes believe that nobody here uses the file. The last of them to close it deletes the log, and what
+then on other processes take the file for unused. The last of them to close it deletes the log, and what
 is committed here afterwards is written into a deleted file. Linux has locks that belong to the open file instead of
 the process (``F_OFD_SETLK``). :meth:`Descriptors.lock` puts one of those beside each of the two locks that SQLite holds
 for as long as it is connected: the shared lock on the database, and the one on the shared memory that says that it is
-in use. They are shared locks, too, so they hinder nobody. :meth:`Descriptors.unlock` removes them before SQLite closes
+in use. They are shared locks, too, so they block nothing. :meth:`Descriptors.unlock` removes them before SQLite closes
 the file, because the last one to close it needs the exclusive lock to copy the log into the database. A storage that
 was replaced keeps them: SQLite then cannot copy an old log over a new database.
 

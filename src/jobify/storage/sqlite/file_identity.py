@@ -1,8 +1,8 @@
 """Which files were opened, and whether they are still the ones at their paths.
 
 A database is three files: the database itself, the write-ahead log (``-wal``) and the shared memory (``-shm``) through
-which processes coordinate. SQLite keeps working on what it has opened, also after somebody has deleted, moved,
-replaced or truncated it: commits go into files that nobody will find again, or a restored database gets the log of the
+which processes coordinate. SQLite keeps working on what it has opened, also after it was deleted, moved,
+replaced or truncated: commits go into files that no process will find again, or a restored database gets the log of the
 old one. So this module knows the files that were opened, and :class:`FileIdentity` is asked around every write and
 by the periodic looks. Once a difference is seen nothing more is read or written, until the storage is opened again.
 
@@ -12,7 +12,7 @@ and the shared memory says that one was made. A database whose length or time ha
 whose header and sampled pages differ, was overwritten in place; one that was only touched was not.
 
 **Before a write** the files must be right, so that a process whose database was replaced harms neither the new one nor
-its log. A look that is fresh (:data:`_FRESH`) is not repeated. **After a commit**, and before anybody is told of it,
+its log. A look that is fresh (:data:`_FRESH`) is not repeated. **After a commit**, and before it is acknowledged,
 :meth:`FileIdentity.after_write` asks again: what is acknowledged was in the files that are there.
 
 **The price.** Three ``stat`` calls cost more than a commit may. A *glance* costs half of one: the time of the folder
@@ -126,7 +126,7 @@ class FileIdentity:
                 self._lose("was moved, deleted or replaced")
             self._borrowed.lock()
             if self._folder is None:
-                with suppress(OSError):  # Windows, which lets nobody delete a file that is open
+                with suppress(OSError):  # Windows, where an open file cannot be deleted
                     self._folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
             self._log, self._memory = log, memory
             self.log_size = 0
@@ -227,7 +227,7 @@ class FileIdentity:
         self._compare_log_size(log.st_size)
 
     def _explain(self) -> None:
-        """The database file has changed: by a checkpoint, or by somebody who must not."""
+        """The database file has changed: by a checkpoint, or from outside."""
         checkpoint = self._borrowed.checkpoint()
         before = self._checkpoint
         head, size = self._borrowed.head(self._given)

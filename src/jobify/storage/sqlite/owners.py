@@ -294,7 +294,7 @@ class Owners:
         """An owner of this process was taken for dead, in spite of all proofs. It goes on under its id.
 
         What it held has gone to others and its outcomes will be refused. But what it has claimed since then would
-        belong to nobody, and be lost for good with this process.
+        have no owner, and be lost for good with this process.
         """
         own = self._own[owner]
         try:

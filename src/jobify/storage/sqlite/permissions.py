@@ -57,7 +57,7 @@ def folder_mode(database: str | None) -> int:
 
 
 def owner_of(database: str | None) -> int | None:
-    """The user to whom the database belongs; None if there is no such file."""
+    """The id of the user who owns the database; None if there is no such file."""
     found = _stat(database)
     return None if found is None else found.st_uid
 

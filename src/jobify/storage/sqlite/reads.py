@@ -101,7 +101,7 @@ class Reads:
         return load_value(self._database, reference)
 
     def _load_what_is_left(self, reference: int) -> bytes:
-        """The database is damaged: no value can be decoded from nothing, and whoever tries is told so."""
+        """Load a value; empty if the damage has taken it, which the decoder then reports."""
         with suppress(MissingValueError):
             return self._load(reference)
         return b""

@@ -39,7 +39,7 @@ def _asked(record: JobRecord) -> NewJob:
 
 
 def _beyond(record: JobRecord) -> tuple[object, ...]:
-    """The fields of which nobody has said anything: from ``finished_at`` to ``is_apart``."""
+    """The fields that no request has set: from ``finished_at`` to ``is_apart``."""
     return tuple(getattr(record, field) for field in JobRecord._fields if field not in _ASKED_FOR)
 
 
