@@ -1,4 +1,6 @@
-"""How many processors this process may use: of the machine, of its affinity, and of the quota of its container.
+"""How many processors this process may use.
+
+The smallest of the machine's, those of its affinity, and the quota of its container counts.
 
 ``os.cpu_count()`` is the machine. A container with a quota of one processor on a machine of 64 must not start 64
 children, of which each gets a 64th of that processor. The quota is a control group's (cgroups(7)): ``cpu.max`` in
@@ -12,10 +14,12 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
+from jobify.cgroups import ROOT, folders
+
 __all__ = ("available_cpus",)
 
 
-def available_cpus(root: Path = Path("/")) -> int:
+def available_cpus(root: Path = ROOT) -> int:
     """Processors for this process, at least 1; a quota of one and a half counts as two. ``root`` is for tests."""
     return max(1, min([_allowed(), *map(ceil, _quotas(root))]))
 
@@ -32,40 +36,13 @@ def _allowed() -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """The quotas of the control groups that this process is in, in processors."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return  # not Linux
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            yield from _of_version_2(root / "sys/fs/cgroup", path)
-            yield from _of_version_2(root / "sys/fs/cgroup/unified", path)
-        elif "cpu" in controllers.split(","):
-            yield from _of_version_1(root / "sys/fs/cgroup" / controllers, path)
-            yield from _of_version_1(root / "sys/fs/cgroup/cpu", path)
-
-
-def _of_version_2(mount: Path, path: str) -> Iterator[float]:
-    for group in _groups(mount, path):
-        quota, period = _words(group / "cpu.max", "max 1")
+    for folder in folders("cpu", root):
+        quota, period = _words(folder / "cpu.max", "max 1")  # version 2
         if quota != "max":
             yield int(quota) / int(period)
-
-
-def _of_version_1(mount: Path, path: str) -> Iterator[float]:
-    for group in _groups(mount, path):
-        (quota,), (period,) = _words(group / "cpu.cfs_quota_us", "-1"), _words(group / "cpu.cfs_period_us", "100000")
+        (quota,), (period,) = _words(folder / "cpu.cfs_quota_us", "-1"), _words(folder / "cpu.cfs_period_us", "100000")
         if int(quota) > 0:
             yield int(quota) / int(period)
-
-
-def _groups(mount: Path, path: str) -> Iterator[Path]:
-    """The group and those above it. In a container the path may be the host's: then only the mounted group is there."""
-    group = Path(path.lstrip("/"))
-    yield mount / group
-    for above in group.parents:
-        yield mount / above
 
 
 def _words(file: Path, default: str) -> list[str]:

@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from jobify.exits import ExitCode, OutOfMemory, describe_exit
+from jobify.cgroups import OutOfMemory
+from jobify.exits import ExitCode, describe_exit
 from jobify.failurelog import FailureLog
 from jobify.leash import DO_NOT_WAIT, DRAIN, LEAVE, READY, TRIAL_BEGINS
 from jobify.signals import StopSignals, stop_signals

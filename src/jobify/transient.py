@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from jobify.cgroups import folders
 from jobify.exceptions import ProcessStartError, StorageUnavailableError
 
 __all__ = ("TransientStartError", "as_unavailable", "descriptor_shortage", "refusal_of")
@@ -28,8 +29,6 @@ _THREAD_REFUSED: Final = ("can't start new thread", "can't allocate lock")
 
 _ROOM: Final = 8
 """Descriptors that a storage takes to open."""
-
-_CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 class TransientStartError(ProcessStartError):
@@ -115,10 +114,9 @@ def _soft_limit(name: str) -> str:
 
 
 def _of_cgroup(name: str) -> str:
-    """A value of this process's own cgroup (version 2); of the root where a container shows no other."""
+    """A value of the nearest control group that has one."""
     with suppress(OSError, ValueError, MemoryError):
-        path = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip().lstrip("/")
-        for folder in (_CGROUP / path, _CGROUP):
+        for folder in folders(name.partition(".")[0]):
             with suppress(OSError):
                 return (folder / name).read_text().strip()
     return "unknown"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobify.exits import OutOfMemory, describe_exit
+from jobify.cgroups import OutOfMemory
+from jobify.exits import describe_exit
 
 
 def test_f2_an_end_in_words() -> None:
@@ -30,11 +31,12 @@ def test_f2_an_end_in_words() -> None:
     ],
 )
 def test_f2_the_kernel_says_that_memory_was_out(tmp_path: Path, membership: str, file: str) -> None:
-    (tmp_path / "cgroup").write_text(membership)
-    events = tmp_path / file
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(membership)
+    events = tmp_path / "sys/fs/cgroup" / file
     events.parent.mkdir(parents=True, exist_ok=True)
     events.write_text("low 0\noom 2\noom_kill 1\n")
-    memory = OutOfMemory(tmp_path, tmp_path / "cgroup")
+    memory = OutOfMemory(tmp_path)
     assert not memory.has_killed()
     events.write_text("low 0\noom 3\noom_kill 2\n")
     assert memory.has_killed()
@@ -44,4 +46,4 @@ def test_f2_the_kernel_says_that_memory_was_out(tmp_path: Path, membership: str,
 
 
 def test_f2_a_system_that_says_nothing_has_killed_nobody(tmp_path: Path) -> None:
-    assert not OutOfMemory(tmp_path, tmp_path / "missing").has_killed()
+    assert not OutOfMemory(tmp_path).has_killed()
