@@ -49,6 +49,13 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert set(here) <= anchors(page)
 
 
+def test_the_index_and_the_readme_name_every_page() -> None:
+    pages = {path for path in PAGES if ROOT / "docs" in path.parents} - {ROOT / "docs" / "README.md"}
+    for index in (README, ROOT / "docs" / "README.md"):
+        linked = {(index.parent / found["path"]).resolve() for found in _LINK.finditer(prose(index))}
+        assert pages - linked == set()
+
+
 @pytest.mark.parametrize(
     ("heading", "names"),
     [
