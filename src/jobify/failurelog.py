@@ -82,6 +82,11 @@ class FailureLog:
             count, seconds = self._count, self._elapsed() - self._began_at
         self._log.warning("%s after %d failures in %.0f s.", self._over, count, seconds)
 
+    def warn(self, source: Hashable, message: str, *args: Any) -> None:
+        """Write about a single failure, at most once a minute. It has no end, so none is written."""
+        self.failed(source, message, *args)
+        self.forget(source)
+
     def forget(self, source: Hashable) -> None:
         """``source`` is gone; nothing is known of whether it would succeed."""
         if source in self._failing:

@@ -204,8 +204,7 @@ class Completer:
             attempt.is_noted = True
         except Exception as error:  # it will be noted with the rest
             message = "The timeout of job %s is not stored yet: %s"
-            attempt.backend.failures.failed("timeouts", message, attempt.id, error)
-            attempt.backend.failures.forget("timeouts")
+            attempt.backend.failures.warn("timeouts", message, attempt.id, error)
 
     def skip(self, attempt: Attempt, run: Run, decision: Plan) -> None:
         """A claimed schedule does not run: its misfire policy passes the due time over."""
@@ -294,8 +293,7 @@ class Completer:
     def _refused(self, attempt: Attempt) -> None:
         """The claim did not hold: the row was deleted, or taken from this process. The row tells how the job ends."""
         message = "Job %s was taken from this process while it ran; its outcome is refused."
-        self._refusals.failed(self, message, attempt.id)
-        self._refusals.forget(self)
+        self._refusals.warn(self, message, attempt.id)
         if attempt.id not in self._roster.running:  # else it came back, and its handle speaks of the later attempt
             self._teller.leave(attempt)
         self._forget(attempt)

@@ -313,8 +313,7 @@ class Engine:
                 raise
             except StorageUnavailableError as error:
                 failures = self._opened[0].failures
-                failures.failed(self, "Waiting for all jobs goes on, although the storage does not answer: %s", error)
-                failures.forget(self)
+                failures.warn(self, "Waiting for all jobs goes on, although the storage does not answer: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
                     await self._exchange.activity.wait()

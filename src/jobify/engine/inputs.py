@@ -44,8 +44,7 @@ async def _records(attempt: Attempt, parents: tuple[str, ...]) -> list[JobRecord
             return await attempt.backend.gate.call(lambda: storage.get(SummaryIds(parents, with_results=True)))
         except StorageUnavailableError as error:
             message = "Job %s waits for the results that it was promised: %s"
-            attempt.backend.failures.failed("inputs", message, attempt.id, error)
-            attempt.backend.failures.forget("inputs")
+            attempt.backend.failures.warn("inputs", message, attempt.id, error)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
 

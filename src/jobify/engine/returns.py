@@ -44,8 +44,7 @@ class Returns:
     def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
         """Return ``claim``, whose attempt could not be made because of ``error``. Never raises; frees no slot."""
         message = "Job %s (%s) cannot begin and is returned to the storage: %r"
-        self._failures.failed(self, message, claim.id, claim.task, error)
-        self._failures.forget(self)
+        self._failures.warn(self, message, claim.id, claim.task, error)
         settlement = _returned(backend, claim, due_at=self._clock.now() + seconds(_DUE_IN))
         self._write(
             backend,
