@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from jobify.guard import text_of
+from jobify.untrusted_exceptions import text_of
 
 __all__ = ("by_content", "did_you_mean", "shown")
 

@@ -5,7 +5,8 @@ that are only the plumbing's way to say what happened: a timeout is a CancelledE
 became a JobTimeoutError. None of that helps to find the mistake. What the task's own ``raise ... from ...`` says stays.
 
 The library's formatter asks an exception for its text, its notes and more, which runs code of the exception's class.
-That is guarded (:mod:`jobify.guard`); where it fails, the traceback is put together from what the interpreter knows.
+That is guarded (:mod:`jobify.untrusted_exceptions`); where it fails, the traceback is put together from what the
+interpreter knows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from traceback import StackSummary, TracebackException, extract_tb
 from types import TracebackType
 from typing import Final, NamedTuple
 
-from jobify.guard import call_guarded, cause_of, chain, context_of, is_plain, text_of, type_name
+from jobify.untrusted_exceptions import call_guarded, cause_of, chain, context_of, is_plain, text_of, type_name
 
 __all__ = ("RemoteTraceback", "own_traceback")
 

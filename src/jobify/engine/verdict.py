@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 from jobify.clock import seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.exceptions import JobTimeoutError, ProcessDiedError, ResultNotStoredError, shown
-from jobify.guard import type_name
 from jobify.misfire import Missed, Plan, plan_after, reckoned_from
 from jobify.records import AttemptRecord, Claim, Settlement
 from jobify.retention import Retention
@@ -30,6 +29,7 @@ from jobify.status import (
 )
 from jobify.tracebacks import own_traceback
 from jobify.types import Microseconds
+from jobify.untrusted_exceptions import type_name
 
 __all__ = ("describe_error", "outcome_of", "park_settlement", "settlement_of", "skip_record", "skip_settlement")
 
