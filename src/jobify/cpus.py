@@ -20,7 +20,10 @@ __all__ = ("available_cpus",)
 
 
 def available_cpus(root: Path = ROOT) -> int:
-    """Processors for this process, at least 1; a quota of one and a half counts as two. ``root`` is for tests."""
+    """Processors for this process, at least 1.
+
+    A quota of one and a half counts as two. ``root`` is for tests.
+    """
     return max(1, min([_allowed(), *map(ceil, _quotas(root))]))
 
 

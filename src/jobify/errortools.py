@@ -1,4 +1,4 @@
-"""What exceptions are made with: the texts of their messages, and how they are pickled."""
+"""Texts of exception messages, and how exceptions are pickled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exception consists of: the members of exception groups, and what a TaskExitError stands for.
+"""Match exceptions inside exception groups and TaskExitErrors.
 
 A policy, a handler or a timeout asks what went wrong. ``asyncio.TaskGroup`` answers with a group, and a task that
 raises SystemExit is failed by a :class:`~jobify.exceptions.TaskExitError`; the questions here look inside both. All of

@@ -1,4 +1,6 @@
-"""Failures that repeat, in the log: one line at first, then one a minute with the count, and one when it is over.
+"""Log failures that repeat, at most once a minute.
+
+One line at first, then one a minute with the count, and one when it is over.
 
 What fails while a disk is full, or while the system has no descriptor left, fails for everything that uses it and many
 times a second. Such a log hides what it says, and fills the disk further. So the parts that meet the same trouble
@@ -55,8 +57,10 @@ class FailureLog:
         *args: Any,
         error: BaseException | None = None,
     ) -> None:
-        """``source`` has failed: write ``message``, unless a line was written within the last minute. ``error``: what
-        to show the traceback of."""
+        """``source`` has failed: write ``message``, at most one line a minute.
+
+        ``error`` is the exception whose traceback is shown.
+        """
         with self._guard:
             now = self._elapsed()
             if not self._failing:

@@ -1,4 +1,6 @@
-"""Tasks of the library's own, which no task factory of the program can refuse, delay or run eagerly.
+"""Tasks of the library's own, made past the task factory of the program.
+
+A factory could refuse, delay or run them eagerly.
 
 A task factory belongs to the program: one with an old signature, or one that raises, must not decide
 whether an outcome is stored or an app shuts down. The tasks of jobs are made through the factory

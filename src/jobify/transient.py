@@ -1,4 +1,4 @@
-"""Which errors say that the system has refused a resource, and which limit it has run into.
+"""Errors by which the system refuses a resource, and the limit that was reached.
 
 A refusal says nothing about the code that asked: the same call may succeed a moment later. So nothing is condemned for
 it. A job that could not begin is released without a lost attempt, a write is made again, a thread is started again.
@@ -32,17 +32,26 @@ _ROOM: Final = 8
 
 
 class TransientStartError(ProcessStartError):
-    """A child process could not start for a reason that may be over a moment later. Its call has not begun."""
+    """A child process could not start, for a reason that may soon be over.
+
+    Its call has not begun.
+    """
 
 
 def refusal_of(error: BaseException) -> str | None:
-    """What the system has refused, with the limit and its numbers, as one sentence; None if ``error`` is no refusal."""
+    """What the system has refused, with the limit and its numbers, as one sentence.
+
+    None means that ``error`` is no refusal.
+    """
     text = _limit_of(error)
     return None if text is None else f"the system refuses it ({_line(error)}): {text}"
 
 
 def as_unavailable(error: BaseException, what: str) -> StorageUnavailableError | None:
-    """``error`` as a storage that is unavailable for now, if it is a refusal; ``what`` could not be done."""
+    """``error`` as a StorageUnavailableError; None if it is no refusal.
+
+    ``what`` is the sentence about what could not be done.
+    """
     refusal = refusal_of(error)
     if refusal is None:
         return None
@@ -52,8 +61,10 @@ def as_unavailable(error: BaseException, what: str) -> StorageUnavailableError |
 
 
 def descriptor_shortage() -> str | None:
-    """The limit on descriptors that is reached at this moment, or as good as reached; else None. For errors that do not
-    say, after which what was opened on the way may be closed again."""
+    """The limit on descriptors that is (nearly) reached at this moment; else None.
+
+    For errors that name no reason, after which the descriptors that were opened on the way may be closed again.
+    """
     opened: list[int] = []
     try:
         opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_ROOM))

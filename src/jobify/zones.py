@@ -19,7 +19,10 @@ _FIXED = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{6}))?)?")
 
 
 class CronUnavailableError(PayloadError):
-    """A stored cron rule needs a time zone or a cron parser that this process does not have; another one may."""
+    """A stored cron rule needs a time zone or a cron parser that is missing here.
+
+    Another process may have it.
+    """
 
 
 def zone_name(zone: tzinfo) -> str:
@@ -40,7 +43,10 @@ def zone_name(zone: tzinfo) -> str:
 
 
 def zone_named(name: object) -> tzinfo:
-    """The zone that :func:`zone_name` named; CronUnavailableError if this system does not know it."""
+    """The zone of a name from :func:`zone_name`.
+
+    CronUnavailableError if this system does not know it.
+    """
     fixed = _FIXED.fullmatch(name) if isinstance(name, str) else None
     try:
         if fixed is not None:

@@ -1,4 +1,4 @@
-"""The question whether child processes can run their tasks, before anything is claimed."""
+"""Check that child processes can run their tasks, before anything is claimed."""
 
 from __future__ import annotations
 

@@ -311,8 +311,8 @@ class Completer:
         message = "The outcome of job %s is not stored yet, trying again in %.2g s: %s"
         attempt.backend.failures.failed(self, message, attempt.id, pause, error)
         self._stuck[id(attempt)] = (attempt, error)
-        is_weather = isinstance(error, BaseJobifyError) or (refusal_of(error) and pause < _LONGEST_PAUSE)
-        if not is_weather:  # it is about what is written, not about the storage or the system
+        is_transient = isinstance(error, BaseJobifyError) or (refusal_of(error) and pause < _LONGEST_PAUSE)
+        if not is_transient:  # it is about what is written, not about the storage or the system
             settlement = _with_less(settlement, error)
         longer = min(pause * 2, _LONGEST_PAUSE)
         asyncio.get_running_loop().call_later(pause, self._write, attempt, outcome, settlement, longer)

@@ -1,4 +1,6 @@
-"""Leave without waiting for what still runs: the last act of a shutdown that was cancelled twice.
+"""Leave a storage without waiting for jobs that still run.
+
+The last step of a shutdown that was cancelled twice.
 
 A thread cannot be stopped, and a coroutine may refuse to be. What still runs then stays with this process's owner: its
 row is marked as leaving, and its lock outlives the storage. The lock is dropped when the last of those functions has

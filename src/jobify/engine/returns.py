@@ -1,4 +1,4 @@
-"""Claims that no attempt was made of: back to the storage, uncounted, due a little later.
+"""Return claims of which no attempt was made: uncounted, due a little later.
 
 Between a claim and its attempt the code is short and should not fail. If it does all the same (no memory, a defect),
 the row must not stay claimed by a process that does not run it. The row alone says what to write: how far the job was

@@ -1,4 +1,4 @@
-"""What becomes of an app when one of its tasks cancels ``asyncio.all_tasks()``: it goes on.
+"""Restart the services of an app when a task cancels ``asyncio.all_tasks()``.
 
 The background services are tasks like any others, so such a task cancels them, too. They are started again a moment
 later, with one line of log. When ``asyncio.run`` ends its loop it cancels all tasks as well; then nothing comes back,

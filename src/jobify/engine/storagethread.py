@@ -1,4 +1,4 @@
-"""The thread of a storage: it serves when it is signalled, and no error ends it silently.
+"""The thread of a storage, which no error ends silently.
 
 Whatever is raised in the thread (MemoryError, a defect, SystemExit of a user's storage) goes to those whose calls were
 being made, and the thread goes on. If it fails again and again without one round that succeeds, it cannot go on: it
@@ -29,7 +29,10 @@ _LONGEST_PAUSE: Final = 1.0
 
 
 class StorageEndedError(StorageLostError):
-    """The thread of the storage cannot go on: nothing is stored any more until the app is started again."""
+    """The thread of the storage cannot go on.
+
+    Nothing is stored any more until the app is started again.
+    """
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(f"The storage's thread has ended, so nothing can be stored: {error!r}. Start the app again.")

@@ -1,4 +1,4 @@
-"""Jobs that run apart from all others, because a process may have died of one of them.
+"""Run jobs apart from all others that a process may have died of.
 
 A trial: close the lanes, claim a group, let finish what still runs here, run the group, open the lanes. The group is
 claimed first, so that other processes do not drain for the same jobs. What cannot drain in time gives the group back
@@ -55,8 +55,11 @@ class Trials:
         release: Callable[[Claim], None],
         wake: Callable[[], None],
     ) -> bool:
-        """Run one group; whether there was one. ``claim`` asks for it, ``begin`` starts an attempt, ``release`` gives a
-        claim back; ``wake`` is called when it makes sense to try again, if this was in vain."""
+        """Run one group; whether there was one.
+
+        ``claim`` asks for it, ``begin`` starts an attempt, ``release`` gives a claim back; ``wake`` is called when it
+        makes sense to try again, if this was in vain.
+        """
         self._lanes.close()
         try:
             claims = await self._claim(claim, release)

@@ -1,4 +1,6 @@
-"""The part of the storage port that is about owners: their life, what they note, the jobs of the dead.
+"""The part of the storage port that is about owners.
+
+Their life, what they record for recovery, and the jobs of dead ones.
 
 See *Ownership* and *Suspects* in :mod:`jobify.storage.base`.
 """
@@ -19,29 +21,40 @@ HEARTBEAT: Final = 10.0
 
 
 class Bell(Protocol):
-    """How processes on one database wake each other. Losing a ring costs latency, never a job."""
+    """How processes on one database wake each other.
+
+    Losing a ring costs latency, never a job.
+    """
 
     @property
     def is_heard(self) -> bool:
-        """Whether another process may be listening; if not, a ring is not needed. Looks nothing up."""
+        """Whether another process may be listening; if not, a ring is not needed.
+
+        Reads no file and no row.
+        """
         ...
 
     def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
-        """Tell other processes to look again: all workers (there is work, or an order such as a cancel), all clients
-        (jobs have ended), and these owners. Called after a commit, by the user of the storage; never blocks. Works
-        as soon as the storage is open, also for a process that has no owner and cannot be rung itself.
+        """Tell other processes to look again. Never blocks.
+
+        All workers (there is work, or a cancel or a pause was requested), all clients (jobs have ended), and these
+        owners. Called after a commit, by the user of the storage. Works as soon as the storage is open, also for a
+        process that has no owner and cannot be rung itself.
         """
         ...
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when another process has rung; -1: there is none, poll ``changed``."""
+        """A descriptor that becomes readable when another process has rung.
+
+        -1 means that there is none: poll ``changed``.
+        """
         ...
 
     def answer(self) -> bool:
-        """Take rings that have arrived off the descriptor; whether there were any. Takes a bounded number and never
-        blocks.
+        """Take rings that have arrived off the descriptor; whether there were any.
 
-        A newcomer rings, too; from when that is answered, :meth:`ring` reaches it.
+        Takes a bounded number and never blocks. A newcomer rings, too; from when that is answered, :meth:`ring` reaches
+        it.
         """
         ...
 
@@ -53,8 +66,10 @@ class Bell(Protocol):
 
 
 class BegunJobs(Protocol):
-    """Where an owner notes which of its jobs have begun, so that it is known after its death. Called for every attempt,
-    by one thread: it must cost next to nothing, and never waits."""
+    """Where an owner records which of its jobs have begun, to be read after its death.
+
+    Called for every attempt, by one thread: it must cost next to nothing, and never waits.
+    """
 
     def enter(self, id: str) -> int:
         """An attempt of this job begins. The answer is what ``leave`` is given."""
@@ -69,22 +84,30 @@ class OwnerPort(Protocol):
     """What a storage does for owners. Part of :class:`jobify.storage.base.Storage`."""
 
     def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
-        """Enter this process as an owner that is alive until it is retired, closed or dead; returns its owner id.
-        Ids are never used twice. One storage may register several owners."""
+        """Enter this process as an owner; returns its id, which is never used twice.
+
+        The owner is alive until it is retired, closed or dead. One storage may register several owners.
+        """
         ...
 
     def beat(self, owner: int, *, now: Microseconds) -> None:
-        """Note that an owner was seen; called every :data:`HEARTBEAT` seconds. For people who look at the list, and the
-        last proof of life of an owner of which nothing else is known. A power cut may undo it."""
+        """Record that an owner was seen; called every :data:`HEARTBEAT` seconds.
+
+        For the list of workers, and the last proof of life of an owner of which nothing else is known. A power cut may
+        undo it.
+        """
         ...
 
     def retire(self, owner: int) -> None:
-        """Remove an owner; an unknown one is no error. Jobs it still holds are given back as ``recover`` gives them,
-        but no crash is counted and no line written; of one that has left, no attempt either."""
+        """Remove an owner; an unknown one is no error.
+
+        Jobs it still holds are given back as ``recover`` gives them, but no crash is counted and no line written; of
+        one that has left, no attempt either.
+        """
         ...
 
     def leave(self, owner: int) -> Callable[[], None]:
-        """Let an owner leave while jobs of it still run in threads of this process, which nothing can stop.
+        """Let an owner leave while its jobs still run in threads of this process.
 
         It keeps what it holds, and counts as alive, until the function that is returned has been called or the process
         is dead; both may come after ``close``. The function may be called on any thread, and more than once. From then
@@ -98,8 +121,10 @@ class OwnerPort(Protocol):
         ...
 
     def begun(self, owner: int) -> BegunJobs | None:
-        """Where this owner notes every attempt that begins here, also of jobs of other storages; None: it cannot be
-        kept, and all that a dead owner held counts as begun."""
+        """Where this owner records every attempt that begins, also of other storages.
+
+        None means that it cannot be recorded: all that a dead owner held counts as begun.
+        """
         ...
 
     def recover(

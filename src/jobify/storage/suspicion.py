@@ -1,4 +1,6 @@
-"""Which job is blamed for the death of a process: the decisions that every storage makes in the same way. Pure.
+"""Which job is blamed for the death of a process.
+
+Pure decisions, which every storage makes in the same way.
 
 A *death* is the end of a process that was an owner. Its *suspects* are the jobs that had begun there; a job that was
 claimed and had not begun cannot have done it. Only a suspect that was the only one is blamed: that death is a *crash*
@@ -119,8 +121,10 @@ def judged(company: Company, before: Suspicion | None, *, attempt: int, crashes:
 
 
 def is_unfinished(settlement: Settlement, attempt: int, run_count: int) -> bool:
-    """Whether this settles an attempt that has not come to an end: it is not counted, and so says nothing about the
-    job."""
+    """Whether this settles an attempt that has not come to an end.
+
+    Such an attempt is not counted, and so says nothing about the job.
+    """
     return (
         settlement.status == JobStatus.SCHEDULED
         and settlement.attempt == attempt - 1
@@ -129,8 +133,10 @@ def is_unfinished(settlement: Settlement, attempt: int, run_count: int) -> bool:
 
 
 def deaths_allowed(company: int, max_crashes: int) -> int:
-    """After how many deaths a job runs apart, if the last one had so many suspects. A job that one more crash would end
-    has no death to spare: with ``max_crashes`` 1 the first death in company is the last one."""
+    """After how many deaths a job runs apart, if the last one had so many suspects.
+
+    At most ``max_crashes``: with 1, the first death in company is the last one.
+    """
     return min(max_crashes, 3 if company <= _FEW else 2)
 
 

@@ -1,4 +1,4 @@
-"""The part of the storage port that is about the clock: what a change of it means to rows.
+"""The part of the storage port that is about changes of the clock.
 
 Two kinds of times are stored. ``at``, a cron rule and an expiry that is a datetime name a time of the wall clock. A
 delay, the wait for a retry and an expiry in seconds are *elapsed* time: when the clock is set, the point in time that
@@ -55,7 +55,10 @@ class Moved(NamedTuple):
 
 
 class Timekeeping(Protocol):
-    """What a storage does about the clock. Each call is atomic; those that write may be made in a ``transaction``."""
+    """What a storage does about the clock.
+
+    Each call is atomic; those that write may be made in a ``transaction``.
+    """
 
     def clock_state(self) -> ClockState:
         """What was kept last; of a new storage, zero and None."""
@@ -74,8 +77,10 @@ class Timekeeping(Protocol):
         ...
 
     def waiting_schedules(self, *, due_after: Microseconds, after: str, limit: int) -> list[WaitingSchedule]:
-        """Schedules that wait (also those that are paused) and are due after that time: a page of them, in order of
-        id, from the first one after the id ``after``."""
+        """Schedules that wait and are due after that time, paused ones included.
+
+        A page of at most ``limit``, in order of id, from the first one after the id ``after``.
+        """
         ...
 
     def schedules(self, ids: Sequence[str]) -> list[WaitingSchedule]:
@@ -83,11 +88,17 @@ class Timekeeping(Protocol):
         ...
 
     def reschedule(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
-        """Give waiting schedules new times; how many. What has changed since it was seen is left as it is."""
+        """Give waiting schedules new times; returns how many were changed.
+
+        A schedule that has changed since it was seen is left as it is.
+        """
         ...
 
     def mend(self, *, now: Microseconds, until: Microseconds, limit: int) -> int:
-        """Bring back times that were written under a clock that was ahead: delays that were counted from a time after
-        ``until`` are counted from ``now``, and jobs that ended after ``until`` are kept as long as if they had ended
-        ``now``. Considers the ``limit`` farthest times of each kind; how many were changed."""
+        """Correct times that were written under a clock that was ahead.
+
+        Delays that were counted from a time after ``until`` are counted from ``now``, and jobs that ended after
+        ``until`` are kept as long as if they had ended ``now``. Considers the ``limit`` farthest times of each kind;
+        returns how many were changed.
+        """
         ...

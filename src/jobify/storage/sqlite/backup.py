@@ -1,4 +1,6 @@
-"""A copy of a database that is in use: SQLite's online backup, into a file that is there as a whole or not at all.
+"""A copy of a database that is in use, by SQLite's online backup.
+
+The file is there as a whole or not at all.
 
 Copying the file by other means is no backup: what was committed last is in the log, a checkpoint may be under way, and
 closing the copied file drops the locks of the process that has it open. SQLite copies one moment of the database, with
@@ -33,10 +35,10 @@ class Backup(NamedTuple):
 
 
 def back_up(source: str, destination: str | os.PathLike[str], *, overwrite: bool, timeout: float) -> Backup:
-    """Copy the database ``source`` into a new file. StorageError says why there is none; nothing has changed then.
+    """Copy the database ``source`` into a new file.
 
-    ``overwrite``: also in place of a file that is there, unless that is a database in use. ``timeout``: seconds to wait
-    for a database that is locked.
+    StorageError says why there is none; nothing has changed then. ``overwrite``: also in place of a file that is
+    there, unless that is a database in use. ``timeout``: seconds to wait for a database that is locked.
     """
     path = absolute(os.fspath(destination))
     _check(source, path, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""Which jobs of an owner had begun: a table in shared memory that outlives its process.
+"""Table of begun jobs of an owner, in shared memory that outlives its process.
 
 Beside the lock file of an owner lies a file that the process has mapped into its memory. When an attempt begins, a key
 of its job's id is written into a free slot; when its end is stored, the slot is cleared. Both are plain stores into

@@ -17,7 +17,7 @@ from jobify.storage.sqlite.bell import Address, DatagramBell
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
-from jobify.storage.sqlite.recovery import DeadProcess, Limits, give_back, give_back_released, take_from_dead
+from jobify.storage.sqlite.recovery import CrashLimits, DeadProcess, give_back, give_back_released, take_from_dead
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.storage.suspicion import Death
@@ -215,7 +215,7 @@ class Owners:
         self._keep_own({row.id: row.lock for row in rows}, now=now)
         self._liveness.forget_all_but({row.id for row in rows})
         dead = [row for row in rows if row.id not in self._own and not self._liveness.is_alive(row)]
-        limits = Limits(now, max_crashes, delete_at)
+        limits = CrashLimits(now, max_crashes, delete_at)
         recovered: list[Recovered] = []
         for some in chunks(sorted(dead, key=_process_of)):
             with self._database.atomic():
@@ -229,7 +229,7 @@ class Owners:
                     on_death(death)
         return recovered
 
-    def _bury(self, dead: Sequence[_Owner], limits: Limits) -> tuple[list[Recovered], list[Death]]:
+    def _bury(self, dead: Sequence[_Owner], limits: CrashLimits) -> tuple[list[Recovered], list[Death]]:
         """Take the jobs of these owners, and remove them: what those held that had left, and the deaths of the others.
 
         What another process has been faster with is not taken again.

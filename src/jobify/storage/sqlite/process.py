@@ -1,4 +1,4 @@
-"""Identity of a process: proof of its life or death when its lock file says nothing.
+"""Identity of a process: proof of life when its lock file says nothing.
 
 A process id alone is no identity, because ids are used again. Together with the time at which the process started
 (field 22 of ``/proc/<pid>/stat``) it is one, within one boot of one kernel and one pid namespace. A container has a pid

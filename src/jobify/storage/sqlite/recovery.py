@@ -1,4 +1,6 @@
-"""What becomes of the jobs of owners that left or died; who is to blame is decided by :mod:`jobify.storage.suspicion`.
+"""Take the jobs of owners that have left or died.
+
+Which job is to blame is decided by :mod:`jobify.storage.suspicion`.
 Called inside a transaction.
 """
 
@@ -21,7 +23,7 @@ from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
 from jobify.storage.suspicion import CALM, Company, Death, Suspicion, Verdict, judged
 from jobify.types import Microseconds
 
-__all__ = ("DeadProcess", "Limits", "give_back", "give_back_released", "take_from_dead")
+__all__ = ("CrashLimits", "DeadProcess", "give_back", "give_back_released", "take_from_dead")
 
 
 class DeadProcess(NamedTuple):
@@ -35,7 +37,7 @@ class DeadProcess(NamedTuple):
     """It claimed jobs. The end of a process that only waits for some is ordinary, and no death."""
 
 
-class Limits(NamedTuple):
+class CrashLimits(NamedTuple):
     """What ``recover`` was given."""
 
     now: Microseconds
@@ -101,7 +103,7 @@ def give_back_released(database: Database, owners: Sequence[int], *, now: Micros
     return [job._replace(is_crash=False) for job in give_back(database, owners, is_uncounted=True)]
 
 
-def take_from_dead(database: Database, processes: Sequence[DeadProcess], limits: Limits) -> list[Death]:
+def take_from_dead(database: Database, processes: Sequence[DeadProcess], limits: CrashLimits) -> list[Death]:
     """Take what dead processes hold; their deaths."""
     owners = [owner for process in processes for owner in process.begun]
     held = _held(database, owners)
@@ -160,7 +162,7 @@ def _write_death(database: Database, process: DeadProcess, held: Iterable[_Held]
 
 
 def _verdicts(
-    database: Database, held: Iterable[_Held], deaths: Sequence[_Death], limits: Limits
+    database: Database, held: Iterable[_Held], deaths: Sequence[_Death], limits: CrashLimits
 ) -> dict[int, Verdict]:
     """The verdicts on those jobs that had begun, by seq."""
     (text,) = database.row(sql("unexplained"), (limits.now - CALM, limits.now + CALM))
@@ -202,7 +204,7 @@ def _return(database: Database, owners: Sequence[int]) -> None:
 
 
 def _told(
-    process: DeadProcess, death: _Death, held: Iterable[_Held], recovered: Mapping[int, Recovered], limits: Limits
+    process: DeadProcess, death: _Death, held: Iterable[_Held], recovered: Mapping[int, Recovered], limits: CrashLimits
 ) -> Death:
     jobs = tuple(recovered[job.seq] for job in held if job.owner in process.begun)
     return Death(death.id, limits.now, process.host, process.pid, death.size, death.is_trial, jobs)

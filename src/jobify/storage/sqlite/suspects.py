@@ -1,4 +1,7 @@
-"""Jobs that run apart: which group is next, and taking it. What makes a job one of them is in ``recovery``."""
+"""Claim groups of jobs that run apart.
+
+What makes a job one of them is in ``recovery``.
+"""
 
 from __future__ import annotations
 
