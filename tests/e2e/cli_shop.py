@@ -70,6 +70,8 @@ class Shop:
         self._capsys = capsys
         (folder / "shop.py").write_text(textwrap.dedent(APP))
         self.storage = SQLiteStorage(folder / "shop.db", synchronous="normal")
+        self.database = str(folder / "shop.db")
+        """The path as the commands say it: relative ones are made absolute."""
         self.now = time.time_ns() // 1000
 
     def __call__(self, *arguments: str) -> Answer:

@@ -24,7 +24,7 @@ COMMANDS = [
     *(["jobs", name] for name in ("list", "show", "cancel", "retry", "delete", "purge")),
     *(["schedules", name] for name in ("list", "pause", "resume", "run-now")),
     *(["queues", name] for name in ("list", "pause", "resume")),
-    *(["db", name] for name in ("migrate", "check", "vacuum")),
+    *(["db", name] for name in ("migrate", "check", "vacuum", "backup")),
 ]
 
 
@@ -53,7 +53,7 @@ def test_every_command_has_help(shop: Shop, name: list[str]) -> None:
 def test_every_command_answers_scripts_in_json(shop: Shop, name: list[str]) -> None:
     job, failed, schedule = shop.add(), shop.ended(shop.worker(), "failed"), shop.schedule("nightly")
     things = {"jobs show": [job], "jobs cancel": [job], "jobs retry": [failed], "jobs delete": [job, "--yes"]}
-    things |= {"jobs purge": ["--yes", "--status", "failed"], "db vacuum": ["--force"]}
+    things |= {"jobs purge": ["--yes", "--status", "failed"], "db vacuum": ["--force"], "db backup": ["copy.db"]}
     things |= {f"schedules {verb}": [schedule] for verb in ("pause", "run-now")}
     things |= {f"queues {verb}": ["late"] for verb in ("pause", "resume")}
     if name == ["schedules", "resume"]:

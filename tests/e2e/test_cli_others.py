@@ -141,8 +141,8 @@ def test_top_needs_a_terminal(shop: Shop) -> None:
 def test_migrate_makes_a_database_once(shop: Shop) -> None:
     shop.storage.close()
     shop.folder.joinpath("shop.db").unlink()
-    assert shop("db", "migrate").out == f"shop.db\tschema version {NEWEST}\tmade\n"
-    assert shop("db", "migrate").out == f"shop.db\tschema version {NEWEST}\tup to date\n"
+    assert shop("db", "migrate").out == f"{shop.database}\tschema version {NEWEST}\tmade\n"
+    assert shop("db", "migrate").out == f"{shop.database}\tschema version {NEWEST}\tup to date\n"
 
 
 def test_check_says_what_is_in_a_database_that_is_well(shop: Shop) -> None:
@@ -162,7 +162,7 @@ def test_check_finds_damage(shop: Shop) -> None:
     answer = shop("db", "check")
     assert answer.code == 1
     assert "Traceback" not in answer.err
-    assert answer.err.startswith("jobify: The database 'shop.db' ")
+    assert answer.err.startswith(f"jobify: The database {shop.database!r} ")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_without_a_database_none_is_made(shop: Shop, command: list[str]) -> None
     shop.folder.joinpath("shop.db").unlink()
     answer = shop(*command)
     assert (answer.code, answer.out) == (1, "")
-    assert "There is no database 'shop.db'" in answer.err
+    assert f"There is no database {shop.database!r}" in answer.err
     assert not shop.folder.joinpath("shop.db").exists()
 
 
@@ -212,7 +212,7 @@ def test_without_a_database_lists_are_empty_and_say_so(shop: Shop, name: str) ->
     shop.folder.joinpath("shop.db").unlink()
     answer = shop(name, "--json")
     assert answer.json[name] == []
-    assert "There is no database 'shop.db' yet" in answer.err
+    assert f"There is no database {shop.database!r} yet" in answer.err
     assert shop("stats", "--json").json["pending"] == 0
     assert not shop.folder.joinpath("shop.db").exists()
 
@@ -222,7 +222,8 @@ def test_a_database_in_a_folder_that_is_not_there_is_an_error(shop: Shop) -> Non
     source.write_text(source.read_text().replace("shop.db", "nowhere/shop.db"))
     answer = shop("jobs", "list")
     assert (answer.code, answer.out) == (1, "")
-    assert "There is no database 'nowhere/shop.db' yet" in answer.err
+    path = str(shop.folder / "nowhere" / "shop.db")
+    assert f"There is no database {path!r} yet" in answer.err
 
 
 @pytest.mark.parametrize("command", [["jobs", "list"], ["db", "check"]])

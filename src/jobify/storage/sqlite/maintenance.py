@@ -106,7 +106,9 @@ def vacuum(path: str | os.PathLike[str], *, timeout: float) -> None:
 @contextmanager
 def _reading(path: str) -> Iterator[sqlite3.Connection]:
     if not Path(path).exists():
-        raise StorageError(f"There is no database {path!r}. Is the path right? It is looked up in the current folder.")
+        raise StorageError(
+            f"There is no database {path!r}. Is the path right? A relative one is looked up in the current folder."
+        )
     with explained(path), closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as connection:
         connection.text_factory = lambda text: text.decode("utf-8", errors="replace")  # what is damaged is shown, too
         yield connection
