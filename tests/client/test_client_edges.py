@@ -25,7 +25,7 @@ from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from jobify.words import word_of
-from support import durable, run
+from support import durable, eventually, run
 
 
 def test_words_of_other_releases_have_not_ended() -> None:
@@ -155,7 +155,7 @@ def test_an_answer_that_nobody_waits_for_is_dropped(place: Place) -> None:
         await asyncio.sleep(0)
         asking.cancel()
         await asyncio.wait([asking])
-        await place.app.astats()
+        await eventually(lambda: place.app.stats()["pending"])
 
     run(main())
     assert place.app.get_job("mine").status == "pending", "what was asked for is stored all the same"
