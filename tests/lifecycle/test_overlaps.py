@@ -183,19 +183,27 @@ def is_alive(pid: int) -> bool:
 
 def test_b21_attempts_in_processes_do_not_overlap(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
-    task = app.task(leave_traces, run_mode=RunMode.PROCESS, timeout=1.5, retry=SmartRetry(1, initial_delay=0))
+    retry = SmartRetry(1, initial_delay=0)
 
-    async def main() -> None:
+    async def attempts_that_began(timeout: float) -> int:
+        folder = tmp_path / str(timeout)
+        folder.mkdir()
+        options: dict[str, Any] = {"name": f"after {timeout}", "timeout": timeout, "retry": retry}
+        task = app.task(leave_traces, run_mode=RunMode.PROCESS, **options)
         async with app:
-            job = await task.push(str(tmp_path))
-            alive_at_once = 0
+            job = await task.push(str(folder))
             while not job.is_done():
-                pids = [int(path.name.partition("-")[2]) for path in tmp_path.glob("begun-*")]
-                alive_at_once = max(alive_at_once, sum(map(is_alive, pids)))
+                pids = [int(path.name.partition("-")[2]) for path in folder.glob("begun-*")]
+                assert sum(map(is_alive, pids)) <= 1
                 await asyncio.sleep(0.005)
             assert job.status is JobStatus.TIMEOUT
-            assert alive_at_once == 1
-            assert len(list(tmp_path.glob("begun-*"))) == 2
+        return len(list(folder.glob("begun-*")))
+
+    async def main() -> None:
+        for timeout in (1.5, 5.0):  # on a busy machine, a process may need longer than the first until it begins
+            if await attempts_that_began(timeout) == 2:
+                return
+        assert await attempts_that_began(20.0) == 2
 
     run(main())
 

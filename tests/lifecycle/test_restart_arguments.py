@@ -14,7 +14,8 @@ import pytest
 from jobify import Jobify, OuterContext
 from jobify.exceptions import PayloadError
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
-from support import durable, run
+from jobify.testing.clock import FakeClock
+from support import durable, run, soon
 
 
 class Color(enum.Enum):
@@ -127,18 +128,20 @@ def test_b5_b6_arguments_are_the_same_after_a_restart(
     expected: Any,
 ) -> None:
     seen: Seen = []
+    clock = FakeClock(NOW)
 
     async def life(first: bool) -> None:
-        app = Jobify(storage=durable(tmp_path))
+        app = Jobify(storage=durable(tmp_path), clock=clock)
         task = app.task(define(seen), name="task")
         async with app:
             if first:
-                await task.schedule(*args, **kwargs).delay(0.02)
+                await task.schedule(*args, **kwargs).delay(1)
             else:
-                await app.wait_all(20)
+                await soon(app.wait_all())
 
     run(life(True))
     assert seen == []
+    clock.advance(1)
     run(life(False))
     assert seen == [expected]
     assert type(seen[0]) is type(expected)
@@ -177,9 +180,10 @@ class Stamp(BaseOuterMiddleware):
 
 def test_b24_what_an_outer_middleware_changes_is_what_is_saved(tmp_path: Path) -> None:
     seen: Seen = []
+    clock = FakeClock(NOW)
 
     async def life(first: bool) -> None:
-        app = Jobify(storage=durable(tmp_path), outer_middleware=[Stamp()])
+        app = Jobify(storage=durable(tmp_path), outer_middleware=[Stamp()], clock=clock)
 
         @app.task(name="task")
         async def task(text: str) -> None:
@@ -187,17 +191,18 @@ def test_b24_what_an_outer_middleware_changes_is_what_is_saved(tmp_path: Path) -
 
         async with app:
             if first:
-                await task.schedule("late").delay(0.02)
+                await task.schedule("late").delay(1)
                 await task.schedule("again and again").cron("* * * * * * *", job_id="cron")
                 assert await (await task.push("now")) is None
             else:
                 cron = app.find_job("cron")
                 assert cron is not None
-                await cron.wait()
+                await soon(cron.wait())
                 await cron.cancel()
-                await app.wait_all(20)
+                await soon(app.wait_all())
 
     run(life(True))
-    assert seen[0] == "now stamped"
+    assert seen == ["now stamped"]
+    clock.advance(1)
     run(life(False))
     assert set(seen) == {"now stamped", "late stamped", "again and again stamped"}
