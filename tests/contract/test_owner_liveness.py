@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import chdir
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -143,8 +144,8 @@ def link(path: Path) -> None:
 def a_socket(path: Path) -> None:
     path.unlink()
     path.with_suffix("").unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(os.path.relpath(path))
+    with chdir(path.parent), socket.socket(socket.AF_UNIX) as server:  # the address of a socket is short
+        server.bind(path.name)
 
 
 ATTACKS = [delete_file, delete_folder, replace_folder, empty_file, copy_folder, pipe, directory, link, a_socket]

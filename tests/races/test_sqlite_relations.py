@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from crowd import in_processes, opened
@@ -109,8 +110,8 @@ def test_a_pause_between_pick_and_take_is_heeded(tmp_path: Path, monkeypatch: py
         storage.insert([job("a", rule="{}"), job("b", queue="other")])
         pick = type(storage._claims)._pick
 
-        def interfere(claims: object, request: object) -> object:
-            picked = pick(claims, request)  # type: ignore[arg-type]
+        def interfere(claims: Any, request: Any, now: int) -> Any:
+            picked = pick(claims, request, now)
             if pause == "schedule":
                 other.pause(["a"])
             else:
