@@ -33,6 +33,7 @@
     │   └── StorageError                             the database
     │       ├── StorageUnavailableError              locked, full, out of reach: the same call may work later
     │       │   └── StorageLostError                 ... not before the app is started again
+    │       │       ├── StorageEndedError            ... the thread that writes cannot go on
     │       │       └── StorageReplacedError         ... the file was deleted or replaced
     │       ├── StorageCorruptError                  the file is damaged
     │       └── StorageVersionError                  the file was written by a newer release
@@ -70,7 +71,9 @@ __all__ = (
     "ResultNotStoredError",
     "RouteAlreadyRegisteredError",
     "StorageCorruptError",
+    "StorageEndedError",
     "StorageError",
+    "StorageLostError",
     "StorageReplacedError",
     "StorageUnavailableError",
     "StorageVersionError",
@@ -172,8 +175,7 @@ class UnknownDependencyError(BaseJobifyError, ValueError):
     """Job ``job_id`` was to wait for ``parent_id``, which does not exist. Nothing was stored."""
 
     def __init__(self, job_id: str, parent_id: str) -> None:
-        self.job_id = job_id
-        self.parent_id = parent_id
+        self.job_id, self.parent_id = job_id, parent_id
         super().__init__(
             f"Job {job_id!r} depends on {parent_id!r}, and there is no such job. Nothing was stored. Enqueue that one "
             "first, or leave it out of depends_on."
@@ -223,8 +225,7 @@ class MaxRetriesExceededError(TaskFailedError):
 class JobUnsuccessfulError(JobFailedError, JobNotCompletedError):
     """The job ended in a state in which no result can ever come.
 
-    Both a :class:`JobFailedError` (there is an outcome) and a :class:`JobNotCompletedError` (there is no result), so
-    that code written for either reading works.
+    Both a :class:`JobFailedError` (there is an outcome) and a :class:`JobNotCompletedError` (there is no result).
     """
 
     verb = "ended without a result"
@@ -259,8 +260,7 @@ class JobTimeoutError(BaseJobifyError, TimeoutError):
     """An attempt ran longer than its ``timeout`` (seconds). Also a :class:`TimeoutError`, for exception handlers."""
 
     def __init__(self, job_id: str, timeout: float) -> None:
-        self.job_id = job_id
-        self.timeout = timeout
+        self.job_id, self.timeout = job_id, timeout
         super().__init__(f"Job {job_id!r} exceeded its timeout of {timeout:g} seconds.")
 
 
@@ -280,8 +280,7 @@ class JobLostError(BaseJobifyError):
     """The processes that ran this job died, ``crashes`` times: it is not tried again."""
 
     def __init__(self, job_id: str, crashes: int) -> None:
-        self.job_id = job_id
-        self.crashes = crashes
+        self.job_id, self.crashes = job_id, crashes
         super().__init__(
             f"Job {job_id!r} was running in {crashes} processes that died. It is not tried again, so that it cannot "
             "take down more; look for what ends the process (memory, a signal, a native crash)."
@@ -291,13 +290,11 @@ class JobLostError(BaseJobifyError):
 class ProcessDiedError(BaseJobifyError):
     """The child process died under the task: this attempt is lost, the pool goes on with another child.
 
-    ``exit_code`` is what it ended with, negative if a signal ended it (-9: killed, often for its memory), None if
-    unknown.
+    ``exit_code`` is negative if a signal ended it (-9: killed, often for its memory), and None if it is unknown.
     """
 
     def __init__(self, exit_code: int | None, reason: str) -> None:
-        self.exit_code = exit_code
-        self.reason = reason
+        self.exit_code, self.reason = exit_code, reason
         super().__init__(exit_code, reason)
 
     def __str__(self) -> str:
@@ -315,9 +312,7 @@ class RemoteError(BaseJobifyError):
     """
 
     def __init__(self, type_name: str, message: str, bases: tuple[str, ...] = ()) -> None:
-        self.type_name = type_name
-        self.message = message
-        self.bases = bases
+        self.type_name, self.message, self.bases = type_name, message, bases
         super().__init__(type_name, message)
 
     def __str__(self) -> str:
@@ -343,8 +338,7 @@ class ResultNotStoredError(BaseJobifyError):
     """The job succeeded, but its value could not be encoded (``reason``) and is gone with the process that ran it."""
 
     def __init__(self, job_id: str, reason: str) -> None:
-        self.job_id = job_id
-        self.reason = reason
+        self.job_id, self.reason = job_id, reason
         super().__init__(f"Job {job_id!r} succeeded, but its result was not stored: {reason}")
 
 
@@ -360,13 +354,20 @@ class StorageLostError(StorageUnavailableError):
     """Nothing can be stored until the app is started again."""
 
 
+class StorageEndedError(StorageLostError):
+    """The thread of the storage has ended after several errors in a row, the last of which is the ``__cause__``."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"The storage's thread has ended, so nothing can be stored: {error!r}. Start the app again.")
+        self.__cause__ = error
+
+
 class StorageReplacedError(StorageLostError):
     """The database at ``path`` was deleted, moved, replaced or truncated: ``difference`` says what was found. It is
     not used any more, so that what is there now is not harmed, until the storage is closed and opened again."""
 
     def __init__(self, path: str, difference: str) -> None:
-        self.path = path
-        self.difference = difference
+        self.path, self.difference = path, difference
         super().__init__(
             f"The database {path!r} was deleted or replaced while this process used it: it {difference}. Nothing more "
             "is read from it or written to it. Start the process again when the right file is there."
@@ -377,8 +378,7 @@ class StorageCorruptError(StorageError):
     """The database at ``path`` (None: not known here) is damaged, or is none; ``damage`` says what is wrong."""
 
     def __init__(self, path: str | None, damage: str) -> None:
-        self.path = path
-        self.damage = damage
+        self.path, self.damage = path, damage
         name = "" if path is None else f" {path!r}"
         super().__init__(
             f"The database{name} is damaged, or is no database: {damage}. Stop the processes that use it and look at "

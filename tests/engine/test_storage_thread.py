@@ -14,9 +14,8 @@ import pytest
 from jobify import Jobify
 from jobify.engine import storagethread
 from jobify.engine.lines import Batch, Line
-from jobify.engine.storagethread import StorageEndedError
 from jobify.engine.threadgate import ThreadGate
-from jobify.exceptions import StorageUnavailableError
+from jobify.exceptions import StorageEndedError, StorageUnavailableError
 from jobify.storage import SQLiteStorage
 from support import durable, eventually, run, soon
 

@@ -14,11 +14,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
-from jobify.exceptions import StorageLostError
 from jobify.failurelog import FailureLog
 from jobify.transient import as_unavailable
 
-__all__ = ("StorageEndedError", "StorageThread")
+__all__ = ("StorageThread",)
 
 log = logging.getLogger("jobify.storage")
 
@@ -26,17 +25,6 @@ _FATAL: Final = 8
 """Failures in a row after which the thread ends; with the pauses between them, two seconds and a half."""
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
-
-
-class StorageEndedError(StorageLostError):
-    """The thread of the storage cannot go on.
-
-    Nothing is stored any more until the app is started again.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(f"The storage's thread has ended, so nothing can be stored: {error!r}. Start the app again.")
-        self.__cause__ = error
 
 
 class StorageThread:

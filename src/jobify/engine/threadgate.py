@@ -46,8 +46,8 @@ from jobify.engine.lines import (
 )
 from jobify.engine.news import ORDER, REPORT, WORK, News, all_of
 from jobify.engine.spot import Spot
-from jobify.engine.storagethread import StorageEndedError, StorageThread
-from jobify.exceptions import StorageError, StorageLostError
+from jobify.engine.storagethread import StorageThread
+from jobify.exceptions import StorageEndedError, StorageError, StorageLostError
 from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
