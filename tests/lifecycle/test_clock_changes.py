@@ -15,6 +15,7 @@ from jobify import Cron, Jobify, JobStatus, MisfirePolicy, SmartRetry
 from jobify.engine.attempt import Attempt
 from jobify.engine.executor import Executor
 from jobify.engine.janitor import Janitor
+from jobify.engine.timekeeper import Timekeeper
 from jobify.records import JobRecord
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
@@ -119,6 +120,69 @@ def test_f29_a_change_that_is_taken_back_leaves_delays_as_they_were(new_app: New
             await eventually(lambda: before.exec_at == NOON + timedelta(seconds=600))
             await eventually(lambda: meanwhile.exec_at == NOON + timedelta(seconds=610))
             assert runs == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_f29_a_change_that_is_taken_back_while_it_is_made_good_for(
+    new_app: NewApp, monkeypatch: pytest.MonkeyPatch, change: float
+) -> None:
+    clock, runs, shifts = FakeClock(NOON), list[str](), list[object]()
+    app = new_app(clock)
+    note = note_of(app, runs)
+    shift = Timekeeper._shift
+
+    def take_back_and_shift(timekeeper: Timekeeper, *args: Any) -> float:
+        if not shifts:
+            set_by(clock, -change)
+            clock.advance(0.2)
+        shifts.append(args)
+        return shift(timekeeper, *args)
+
+    async def main() -> None:
+        async with app:
+            await note.schedule("later").delay(600)
+            monkeypatch.setattr(Timekeeper, "_shift", take_back_and_shift)
+            set_by(clock, change)
+            nudge(app)
+            await eventually(lambda: len(shifts) == 2)
+            await settled(app, note, runs)
+            assert runs == []
+            clock.advance(600)
+            nudge(app)
+            await eventually(lambda: runs == ["later"])
+
+    run(main())
+
+
+def test_f29_a_clock_that_is_set_again_and_again_runs_no_delay_early(
+    new_app: NewApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, runs, changes = FakeClock(NOON), list[str](), [HOUR, -HOUR] * 4
+    app = new_app(clock)
+    note = note_of(app, runs)
+    catch_up = Timekeeper.catch_up
+
+    async def catch_up_and_set(timekeeper: Timekeeper) -> None:
+        await catch_up(timekeeper)
+        if changes:  # what follows, such as a claim, must not go by this
+            set_by(clock, changes.pop())
+
+    async def main() -> None:
+        async with app:
+            await note.schedule("later").delay(600)
+            note.apply_async(("in time",), delay=600, expires=900)
+            monkeypatch.setattr(Timekeeper, "catch_up", catch_up_and_set)
+            set_by(clock, HOUR)
+            while changes:
+                nudge(app)
+                await asyncio.sleep(0.01)
+            await settled(app, note, runs)
+            assert runs == []
+            clock.advance(600)
+            nudge(app)
+            await eventually(lambda: sorted(runs) == ["in time", "later"])
 
     run(main())
 

@@ -92,11 +92,12 @@ class Timekeeper(Periodic):
         """The wall clock, less what it was set forward within the last ten minutes: that may have been a mistake."""
         elapsed = self._clock.monotonic()
         self._recent = [(at, change) for at, change in self._recent if elapsed - at < _STEADY]
-        return self._clock.now() - max(sum(change for _, change in self._recent), 0)
+        return self.now() - max(sum(change for _, change in self._recent), 0)
 
     def now(self) -> Microseconds:
-        """The wall clock."""
-        return self._clock.now()
+        """The wall clock; after a change that is not made good for yet, what it would show without."""
+        now, unchanged = self._clock.now(), self._ahead + round(self._clock.monotonic() * SECOND)
+        return now if -_CHANGE < now - unchanged < _CHANGE else unchanged
 
     def elapsed(self) -> float:
         """Seconds of elapsed time, from an arbitrary start."""
@@ -129,10 +130,11 @@ class Timekeeper(Periodic):
                 "The clock was set %s by %.3f s, to %s. Delays go on as elapsed time, schedules by the new time.",
                 "forward" if change > 0 else "back", abs(change) / SECOND, to_datetime(self._clock.now()).isoformat(),
             )  # fmt: skip
-            await self._backend.gate.tend(partial(self._shift, change))
-            self._ahead += change
-            self._looked_at = self._clock.monotonic()
-            self._recent.append((self._looked_at, change))
+            # Kept as they are now: another part of this process looks at the clock meanwhile.
+            ahead, looked_at = self._ahead + change, self._looked_at
+            shifted_at = await self._backend.gate.tend(partial(self._shift, change, ahead, looked_at))
+            self._ahead, self._looked_at = ahead, shifted_at  # by the next change, it is known what was written since
+            self._recent.append((shifted_at, change))
             if change > 0:
                 await self._restore()
             await self._bring_back_all()
@@ -154,19 +156,24 @@ class Timekeeper(Periodic):
     def _changes(self) -> Microseconds:
         return self._backend.storage.times.clock_state().changes
 
-    def _shift(self, change: Microseconds) -> None:
-        """Move elapsed times along, unless another process has done so."""
+    def _shift(self, change: Microseconds, ahead: Microseconds, looked_at: float) -> float:
+        """Move elapsed times along, unless another process has done so; when that was, in elapsed time.
+
+        The wall clock is not read here: it may have been set once more since the change was measured. It is ``ahead``
+        of elapsed time since that change, which tells what was written after it.
+        """
         storage = self._backend.storage
         with storage.transaction():
             state = storage.times.clock_state()
             left = change - (state.changes - self._known_changes)
+            elapsed = self._clock.monotonic()
             if abs(left) >= _CHANGE:
-                now = self._clock.now()
-                since = now - seconds(self._clock.monotonic() - self._looked_at)
+                since, now = ahead + seconds(looked_at), ahead + seconds(elapsed)
                 storage.times.shift(left, since=since, now=now)
                 state = state._replace(changes=state.changes + left)
                 storage.times.keep_clock_state(state)
             self._known_changes = state.changes
+            return elapsed
 
     # -- schedules -----------------------------------------------------------------------------------------------------
 
