@@ -298,6 +298,9 @@ def test_f17_a_fork_of_an_async_task_ends_with_it(options: str, tmp_path: Path) 
 def test_f17_a_fork_that_outlives_its_child_speaks_for_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     code = """
+        from jobify.runners import pool
+
+        pool.EXIT_PATIENCE = 60.0  # a child that ends too slowly is killed with all that it has started
         stay = app.task(tasks.stay_behind, name="stay", run_mode=RunMode.PROCESS)
         pid = app.task(tasks.pid, name="pid", run_mode=RunMode.PROCESS)
 
