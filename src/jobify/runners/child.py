@@ -2,7 +2,8 @@
 
 The main thread makes the calls. A second thread reads from the parent, so that the end of the connection is noticed
 while a task runs: the parent is gone, and whatever still ran would be running a second time elsewhere. The child leads
-a process group of its own; when it is ended in the middle of a task, the subprocesses of that task go with it.
+a process group of its own; when it is ended in the middle of a task, the subprocesses of that task go with it, also
+those that have left the group (:mod:`jobify.runners.descendants`).
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ from typing import Any, Final
 from jobify.exceptions import ApplicationStateError
 from jobify.folder import resolving_in
 from jobify.forking import arm, call
-from jobify.runners import wire
+from jobify.runners import descendants, wire
 from jobify.runners.address import Address, find
-from jobify.runners.guardian import mark_job
 from jobify.runners.lifeline import bind_to_parent, end_group
 from jobify.runners.remote import wearing
 
@@ -37,15 +37,29 @@ EXIT_GRACE: Final = 1.0
 """Seconds that an idle child, told to end, has for its exit handlers and its other threads."""
 
 
-def main(connection: int, lifeline: int, parent: int) -> None:
+def main(connection: int, lifeline: int, parent: int, mark: int) -> None:
     """The whole life of a child, with two descriptors that it inherited from the process ``parent``."""
     for descriptor in (connection, lifeline):
         os.set_inheritable(descriptor, False)
+    descendants.carry(mark)
     bind_to_parent(lifeline, parent)
     child = Child(socket.socket(fileno=connection), on_orphaned=end_group)
     os.register_at_fork(after_in_child=partial(_leave_to_parent, connection, lifeline))
     arm()
+    if sys.platform == "linux":
+        _watch_starts(child)
     child.serve()
+
+
+def _watch_starts(child: Child) -> None:
+    """Tell the parent before the first process is started, as Python's audit events tell it."""
+    starts, starter = descendants.STARTS, descendants.STARTER  # there is no module any more when the interpreter ends
+
+    def on_event(event: str, args: tuple[Any, ...]) -> None:
+        if event in starts or (event == "import" and args[0] == starter):
+            child.announce_processes()
+
+    sys.addaudithook(on_event)
 
 
 def _leave_to_parent(*descriptors: int) -> None:
@@ -101,6 +115,7 @@ class Child:
         self._inbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._sending = threading.Lock()
         self._is_busy = False
+        self._starts_processes = False
 
     def serve(self) -> None:
         """Answer the parent until it hangs up."""
@@ -121,17 +136,28 @@ class Child:
         with self._sending:
             self._connection.sendall(wire.frame(payload))
 
+    def announce_processes(self) -> None:
+        """Say that this child starts processes, once."""
+        if self._starts_processes or _current is not self:  # in a fork there is none
+            return
+        if not self._sending.acquire(timeout=1):  # by a signal handler, in the middle of sending
+            return
+        try:
+            self._starts_processes = True
+            with suppress(OSError):
+                self._connection.sendall(wire.frame(wire.STARTS))
+        finally:
+            self._sending.release()
+
     def _answer(self, respond: Callable[[bytes], bytes]) -> bytes:
         """Respond to the next thing that the parent says; empty when it has hung up."""
         request = self._inbox.get()
         if request is None:
             return b""
-        mark_job(respond is perform)
         reply = call(respond, request)
         _flush()
         if respond is perform and _max_memory is not None and resident_memory() > _max_memory:
             self.send(wire.TOO_LARGE)
-        mark_job(False)
         self._is_busy = False  # before the reply: the next request may follow on its heels
         self.send(reply)
         return reply

@@ -2,8 +2,8 @@
 
 The conversation goes over a socket pair that belongs to this child alone, on the event loop; the end of the process is
 waited for in a thread, which sleeps in the kernel. The process leads a session of its own, so that one signal reaches
-it and the subprocesses of its task, and nothing else. On Linux the process that is started is a guardian, and the child
-is its child (:mod:`jobify.runners.guardian`); the guardian ends when and as the child ends.
+it and the subprocesses of its task, and nothing else. What a job has started outside of that session is known by the
+mark of the child (:mod:`jobify.runners.descendants`), and is killed when the child has died over the job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.folder import first_folder
-from jobify.runners import wire
+from jobify.runners import descendants, wire
 from jobify.runners.address import main_script
 from jobify.runners.line import Line
 from jobify.tracebacks import RemoteTraceback
@@ -34,14 +34,7 @@ __all__ = ("ChildProcess", "Renewal", "StartDeathError")
 
 log = logging.getLogger("jobify.runners")
 
-_BOOT: Final = (
-    "import sys; sys.path[:] = {path!r}; from jobify.runners.guardian import start; args = start{args}; "
-    "from jobify.runners.child import main; main(*args)"
-)
-
-_GUARDIAN_PATIENCE: Final = 5.0
-"""Seconds after which a guardian that was told to kill its child, and is still there, is killed itself."""
-
+_BOOT: Final = "import sys; sys.path[:] = {path!r}; from jobify.runners.child import main; main{args}"
 
 OnMessage: TypeAlias = Callable[[Any], Awaitable[None] | None]
 """See :class:`~jobify.runners.base.Call`."""
@@ -74,7 +67,10 @@ class ChildProcess:
         self._is_unwanted = False
         self._is_talking = True  # until it is prepared, or given up
         self._line: Line | None = None
-        self._rescue: asyncio.TimerHandle | None = None
+        self._mark = descendants.new_mark()
+        self._job_began = 0
+        """When the call began that it makes or has died over, in nanoseconds since the system's start."""
+        self._starts_processes = False
         with ExitStack() as undo, ExitStack() as theirs:
             self._socket, connection = socket.socketpair()
             undo.callback(self._socket.close)
@@ -82,7 +78,7 @@ class ChildProcess:
             lifeline, self._lifeline = os.pipe()
             undo.callback(os.close, self._lifeline)
             theirs.callback(os.close, lifeline)
-            self._process = _launch(connection.fileno(), lifeline)
+            self._process = _launch(connection.fileno(), lifeline, self._mark)
             undo.pop_all()  # from here on they belong to the process
         self._start_watching()
 
@@ -96,7 +92,7 @@ class ChildProcess:
                 "folder": first_folder(),
                 "max_memory": self._renewal.max_memory,
             }
-            reply = await self.perform(pickle.dumps(data))
+            reply = await self._ask(pickle.dumps(data), None)
             if reply[:1] == wire.BROKEN:
                 wire.outcome(reply)
         except ProcessDiedError as error:
@@ -110,7 +106,17 @@ class ChildProcess:
             raise ProcessStartError(None, reason) from RemoteTraceback.of(error)
 
     async def perform(self, request: bytes, on_message: OnMessage | None = None) -> bytes:
-        """The reply to ``request``. ProcessDiedError if the child dies over it."""
+        """The reply to a call. ProcessDiedError if the child dies over it, with all that the call has started."""
+        self._job_began = descendants.clock()
+        if self._starts_processes:
+            _note(self._mark, self._job_began)
+        reply = await self._ask(request, on_message)
+        self._job_began = 0
+        if self._starts_processes:
+            _note(self._mark, 0)
+        return reply
+
+    async def _ask(self, request: bytes, on_message: OnMessage | None) -> bytes:
         assert self._line is not None
         self._is_talking = True
         try:
@@ -118,6 +124,10 @@ class ChildProcess:
             while reply := await self._line.receive():
                 if reply[:1] == wire.TOO_LARGE:
                     self._is_too_large = True
+                    continue
+                if reply[:1] == wire.STARTS:
+                    self._starts_processes = True
+                    _note(self._mark, self._job_began)
                     continue
                 if reply[:1] != wire.MESSAGE:
                     return reply
@@ -142,29 +152,17 @@ class ChildProcess:
         self._hang_up()
 
     def kill(self) -> None:
-        """SIGKILL to the child and to what its task started. Returns at once; ``dead`` follows."""
+        """SIGKILL to the child and to what its task started. Returns at once; ``dead`` follows when all are gone."""
         self._is_unwanted = True
-        self._call_off()
+        self._end_group()
 
     async def _obituary(self) -> ProcessDiedError:
         """Why there is no reply. A child that cannot talk is of no use, should it still live."""
         is_unwanted = self._is_unwanted
-        self._call_off()
+        self._end_group()
         code = await asyncio.shield(self.dead)
         reason = "its runner was stopped" if is_unwanted else _manner(code)
         return ProcessDiedError(code, f"The child process that ran the task died: {reason}.")
-
-    def _call_off(self) -> None:
-        """Have the child killed, with all that its job has started. A word on the lifeline makes the kernel end the
-        child's group and the guardian everything else; where there is neither, the group of the process is killed."""
-        if self.dead.done() or self._rescue is not None:
-            return
-        if sys.platform == "linux":
-            with suppress(OSError), suppress(RuntimeError):  # the guardian is gone; the loop is closed
-                self._rescue = self._loop.call_later(_GUARDIAN_PATIENCE, self._end_group)
-                os.write(self._lifeline, b"!")
-                return
-        self._end_group()
 
     def _end_group(self) -> None:
         if not self.dead.done():
@@ -183,21 +181,24 @@ class ChildProcess:
         """In its own thread: wait for the end of the process.
 
         It is left unreaped until the event loop hears of it, so that no signal can reach a stranger with the same
-        number.
+        number. What its job has started outside of its group is killed here, because the search takes a while.
         """
         if hasattr(os, "waitid"):
             with suppress(ChildProcessError):  # the program reaps all children, in a handler of its own
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._process.wait()
+        if began := self._job_began:
+            with suppress(OSError):
+                descendants.end_descendants(self._mark, began)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._on_death)
 
     def _on_death(self) -> None:
         if not self._is_leaving:
             self._end_group()  # the subprocesses that it leaves behind
-        if self._rescue is not None:
-            self._rescue.cancel()
+        if self._starts_processes:
+            _note(self._mark, 0)
         self.dead.set_result(self._process.wait())
         os.close(self._lifeline)
         if self._is_talking:
@@ -214,11 +215,28 @@ class ChildProcess:
             self._socket.close()
 
 
-def _launch(connection: int, lifeline: int) -> subprocess.Popen[bytes]:
+def _note(mark: int, began: int) -> None:
+    """Tell the sweeper of this process when the job of a child began (0: it is over); start one if there is none."""
+    global _sweeper
+    with _noting:
+        if (_sweeper is not None and _sweeper.note(mark, began)) or not began:
+            return
+        try:
+            _sweeper = descendants.Sweeper(spawn.get_executable())
+            _sweeper.note(mark, began)
+        except (OSError, MemoryError) as error:
+            log.warning("If this process is killed, processes that its jobs have started go on: %s", error)
+
+
+_sweeper: descendants.Sweeper | None = None
+_noting = threading.Lock()
+
+
+def _launch(connection: int, lifeline: int, mark: int) -> subprocess.Popen[bytes]:
     """This interpreter, with the same flags and import path, in a session of its own, with two descriptors of ours."""
     path = [entry or os.getcwd() for entry in sys.path]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    boot = _BOOT.format(path=path, args=(connection, lifeline, os.getpid()))
+    boot = _BOOT.format(path=path, args=(connection, lifeline, os.getpid(), mark))
     return subprocess.Popen(
         [spawn.get_executable(), *flags, "-c", boot],
         stdin=subprocess.DEVNULL,

@@ -26,6 +26,7 @@ __all__ = (
     "MESSAGE",
     "RAISED",
     "READY",
+    "STARTS",
     "TOO_LARGE",
     "VALUE",
     "Request",
@@ -39,9 +40,9 @@ __all__ = (
     "read",
 )
 
-READY, BROKEN, MESSAGE, TOO_LARGE, VALUE, RAISED = b"+", b"!", b"m", b"l", b"v", b"e"
-"""The kinds of what a child sends: able to run, not able to, a message on the way, its memory is above
-the limit, a returned value, an exception."""
+READY, BROKEN, MESSAGE, STARTS, TOO_LARGE, VALUE, RAISED = b"+", b"!", b"m", b"s", b"l", b"v", b"e"
+"""The kinds of what a child sends: able to run, not able to, a message on the way, it starts processes, its
+memory is above the limit, a returned value, an exception."""
 
 HEADER: Final = 8
 """Bytes of the length in front of each payload, big-endian."""
