@@ -10,6 +10,8 @@ import msgspec
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.serializers.base import Serializer, undecodable
 from jobify.serializers.depth import on_any_stack, require_depth
+from jobify.serializers.offload import codec_threads
+from jobify.serializers.pieces import PIECE_BYTES, decode_in_pieces, encode_in_pieces
 from jobify.serializers.plain import is_plain
 from jobify.serializers.tagging import RESERVED, Tagging
 
@@ -61,8 +63,10 @@ class ExtendedJSONSerializer(Serializer):
     @on_any_stack
     def dumpb(self, data: Any) -> bytes:
         try:
-            if is_plain(data) and _MARK not in (encoded := _encode(data)):
-                return encoded
+            if is_plain(data):
+                encoded = encode_in_pieces(data, _encode) if codec_threads else _encode(data)
+                if _MARK not in encoded:
+                    return encoded
         except PayloadError:
             raise
         except ValueError:
@@ -72,7 +76,7 @@ class ExtendedJSONSerializer(Serializer):
     @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
-            plain = _decode(data)
+            plain = _decode(data) if len(data) <= PIECE_BYTES else decode_in_pieces(data, _decode)
             return plain if _MARK not in data else self._tagging.decode(plain)
         except PayloadError:
             raise
@@ -81,4 +85,4 @@ class ExtendedJSONSerializer(Serializer):
 
     def _dump_tagged(self, data: Any) -> bytes:
         require_depth(data)
-        return _encode(self._tagging.encode(data))
+        return encode_in_pieces(self._tagging.encode(data), _encode)

@@ -9,6 +9,8 @@ import msgspec
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, undecodable, unencodable
 from jobify.serializers.depth import on_any_stack, require_depth
+from jobify.serializers.offload import codec_threads
+from jobify.serializers.pieces import PIECE_BYTES, decode_in_pieces, encode_in_pieces
 from jobify.serializers.plain import is_plain, require_plain
 
 __all__ = ("JSONSerializer",)
@@ -36,7 +38,7 @@ class JSONSerializer(Serializer):
             if not is_plain(data):
                 require_depth(data)
                 require_plain(data, "JSON")
-            return _encode(data)
+            return encode_in_pieces(data, _encode) if codec_threads else _encode(data)
         except PayloadError:
             raise
         except Exception as error:
@@ -45,6 +47,6 @@ class JSONSerializer(Serializer):
     @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
-            return _decode(data)
+            return _decode(data) if len(data) <= PIECE_BYTES else decode_in_pieces(data, _decode)
         except Exception as error:
             raise undecodable("JSON", error) from error

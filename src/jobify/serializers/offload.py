@@ -1,9 +1,8 @@
 """Large values are encoded and decoded off the event loop.
 
 A value of 200,000 rows takes a second or more to be encoded. In a thread of its own it shares the interpreter with the
-loop, which goes on a few milliseconds at a time. What a library in C does with one value without a break still holds
-the loop up: encoding is mostly Python and stalls it for a few hundredths of a second, while decoding plain data of
-200,000 rows is one call. Small values, nearly all, are encoded where they are: a thread would cost more.
+loop, which goes on a few milliseconds at a time; :mod:`jobify.serializers.pieces` sees to it that no single call into C
+takes longer. Small values, nearly all, are encoded where they are: a thread would cost more.
 
 While a large argument is encoded its caller must not change it: the call that was awaited returns when that is over.
 """
@@ -17,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-__all__ = ("LARGE_BYTES", "in_thread", "is_large", "off_loop")
+__all__ = ("LARGE_BYTES", "codec_threads", "in_thread", "is_in_codec_thread", "is_large", "off_loop")
 
 T = TypeVar("T")
 
@@ -29,6 +28,14 @@ _MOST: Final = 2_000
 _FREE: Final = frozenset({int, float, bool, type(None)})
 _TEXTS: Final = (str, bytes, bytearray)
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
+
+codec_threads: Final[set[int]] = set()
+"""The threads that encode or decode a large value; empty nearly always, which costs a small value least to see."""
+
+
+def is_in_codec_thread() -> bool:
+    """Whether the caller encodes or decodes off the event loop, a value that is large."""
+    return threading.get_ident() in codec_threads
 
 
 def is_large(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> bool:
@@ -81,7 +88,10 @@ def in_thread(function: Callable[[], T], tell: Callable[[T | None, BaseException
     loop = asyncio.get_running_loop()
 
     def run() -> None:
+        this = threading.get_ident()
+        codec_threads.add(this)
         value, error = _attempt(function)
+        codec_threads.discard(this)
         with suppress(RuntimeError):  # the event loop was closed
             loop.call_soon_threadsafe(tell, value, error)
 

@@ -8,6 +8,7 @@ from typing import Any
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
 from jobify.serializers.depth import on_any_stack, require_depth
+from jobify.serializers.pieces import decode_in_pieces, encode_in_pieces
 from jobify.serializers.plain import is_plain, require_plain
 
 __all__ = ("OrjsonSerializer",)
@@ -43,16 +44,22 @@ class OrjsonSerializer(Serializer):
             elif not is_plain(data):
                 require_depth(data)
                 require_plain(data, "JSON")
-            encoded: bytes = self._dumps(data, self._default, self._option)
+            encoded = self._encode(data)
         except PayloadError:
             raise
         except Exception as error:
             raise unencodable("JSON", error) from error
         return encoded
 
+    def _encode(self, data: Any) -> bytes:
+        if self._default is None and not self._option:
+            return encode_in_pieces(data, self._dumps)
+        encoded: bytes = self._dumps(data, self._default, self._option)
+        return encoded
+
     @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
-            return self._loads(data)
+            return decode_in_pieces(data, self._loads)
         except Exception as error:
             raise undecodable("JSON", error) from error
