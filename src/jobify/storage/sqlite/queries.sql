@@ -610,9 +610,13 @@ SELECT
 FROM (SELECT * FROM messages WHERE job_id = ? AND number > ? AND kind IN (?, ?) ORDER BY number LIMIT ?)
 
 -- name: message_sizes
--- How long the data of each message of such a page is. The length of a blob is read without it.
-SELECT CAST(json_group_array(CASE typeof(data) WHEN 'blob' THEN length(data) ELSE length(CAST(data AS BLOB)) END) AS BLOB)
-FROM (SELECT data FROM messages WHERE job_id = ? AND number > ? AND kind IN (?, ?) ORDER BY number LIMIT ?)
+-- How long the data of each message of such a page is. SQLite reads the length of a blob without the blob, but only where
+-- length() and typeof() are applied to the column of the table: outside of the subquery each page would read all the data.
+SELECT CAST(json_group_array(size) AS BLOB)
+FROM (
+    SELECT CASE typeof(data) WHEN 'blob' THEN length(data) ELSE length(CAST(data AS BLOB)) END AS size
+    FROM messages WHERE job_id = ? AND number > ? AND kind IN (?, ?) ORDER BY number LIMIT ?
+)
 
 
 -- Owners --------------------------------------------------------------------------------------------------------------

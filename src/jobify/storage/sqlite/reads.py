@@ -34,6 +34,8 @@ _TRIES = 3
 
 _PAGE_BYTES = 4_000_000
 """Bytes of a page of messages; one message always fits."""
+_FIRST_SIZES = 32
+"""Messages whose sizes are read first."""
 
 _LINES = 500
 """Lines of history in one answer: each may have a traceback of 100 kB."""
@@ -148,9 +150,19 @@ class Reads:
     def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
         kinds = (MessageKind.VALUE.value, MessageKind.LOG.value) if kind is None else (kind.value, kind.value)
         wanted = (id, after, *kinds)
-        sizes = listed(self._database.read(sql("message_sizes"), (*wanted, max(limit, 0)))[0])
-        count = sum(1 for total in accumulate(sizes) if total <= _PAGE_BYTES) or min(len(sizes), 1)
+        count = self._count_in_page(wanted, max(limit, 0))
         return messages_of(*self._database.read(sql("messages"), (*wanted, count))) if count else []
+
+    def _count_in_page(self, wanted: Sequence[Any], limit: int) -> int:
+        """How many messages make up a page. Asks for the sizes of a few first: the size of a text is known only when it
+        has been read."""
+        size = _FIRST_SIZES
+        while True:
+            sizes = listed(self._database.read(sql("message_sizes"), (*wanted, min(size, limit)))[0])
+            count = sum(1 for total in accumulate(sizes) if total <= _PAGE_BYTES)
+            if count < len(sizes) or len(sizes) < size or size >= limit:
+                return count or min(len(sizes), 1)
+            size *= 4
 
     def relations(self, id: str) -> Relations:
         parents, children = map(listed, self._database.read(sql("relations"), (id, id)))
