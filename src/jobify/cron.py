@@ -6,7 +6,6 @@ What the expression means is :mod:`jobify.crontab`'s, what becomes of missed due
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
@@ -16,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 from jobify.clock import from_datetime, to_datetime
 from jobify.crontab import CronFactory, CronParser, create_crontab
 from jobify.exceptions import ConfigurationError, InvalidCronError, PayloadError
+from jobify.logs import get_logger
 from jobify.misfire import GracePolicy, MisfirePolicy, NextDue
 from jobify.types import Microseconds
 from jobify.zones import zone_named
@@ -43,7 +43,7 @@ ReturnT = TypeVar("ReturnT")
 INFINITY: Final = -1
 """``max_runs`` of a job without a limit."""
 
-_logger = logging.getLogger("jobify.cron")
+_logger = get_logger("jobify.cron")
 _MICROSECOND: Final = timedelta(microseconds=1)
 _OUR_PARSER: Final = "jobify:create_crontab"
 """The name of the default parser. No function has it for its name, which has no colon."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
@@ -12,13 +11,14 @@ from jobify.engine.engine import Engine
 from jobify.exceptions import ApplicationStateError, StorageLostError
 from jobify.forking import guard_loop, release_loop
 from jobify.lifespan import Exits, Turns
+from jobify.logs import get_logger
 from jobify.settings import JobifyConfiguration
 from jobify.signals import SignalCatcher
 from jobify.spawn import spawn
 
 __all__ = ("Life",)
 
-log = logging.getLogger("jobify")
+log = get_logger("jobify")
 
 Begin: TypeAlias = Callable[[Engine, Exits], Awaitable[None]]
 """Starts an engine and all around it, and pushes how each is ended."""

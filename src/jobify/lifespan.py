@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
 from jobify.exceptions import ConfigurationError
+from jobify.logs import get_logger
 from jobify.router import Router
 
 __all__ = ("Exits", "Turns", "enter_lifespans")
 
-log = logging.getLogger("jobify")
+log = get_logger("jobify")
 
 Exit: TypeAlias = Callable[[], Awaitable[object]]
 

@@ -13,7 +13,6 @@ seconds.
 
 from __future__ import annotations
 
-import logging
 import re
 import select
 import signal
@@ -28,12 +27,13 @@ from jobify.cgroups import OutOfMemory
 from jobify.exits import ExitCode, describe_exit
 from jobify.failurelog import FailureLog
 from jobify.leash import DO_NOT_WAIT, DRAIN, LEAVE, READY, TRIAL_BEGINS
+from jobify.logs import get_logger
 from jobify.signals import StopSignals, stop_signals
 from jobify.transient import refusal_of
 
 __all__ = ("Supervisor",)
 
-log = logging.getLogger("jobify.supervisor")
+log = get_logger("jobify.supervisor")
 _failures = FailureLog(log, "Workers can be started again")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0

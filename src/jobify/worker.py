@@ -36,6 +36,7 @@ from jobify.exceptions import ConfigurationError, StorageLostError, StorageRepla
 from jobify.exits import ExitCode
 from jobify.forking import install_handler
 from jobify.leash import DRAIN, GONE, Leash
+from jobify.logs import get_logger
 from jobify.signals import StopSignals, stop_signals
 from jobify.spawn import is_loop_ending, spawn
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ("DEFAULT_GRACE", "Worker", "prepare")
 
-log = logging.getLogger("jobify.worker")
+log = get_logger("jobify.worker")
 
 DEFAULT_GRACE: Final = 30.0
 """Seconds. Less than the 90 that systemd waits before it kills; as much as Kubernetes does, whose period must be set a

@@ -14,6 +14,8 @@ LIVENESS = "contract/test_owner_liveness.py"
 BELL = "contract/test_bell_strangers.py"
 MODES = "contract/test_sqlite_permissions.py"
 TRUST = "unit/test_serializers_trust.py"
+TERMINAL = "e2e/test_cli_escaping.py"
+LOGS = "unit/test_logs.py"
 ROWS = "crash/test_app_bad_rows.py"
 TESTS = {
     "S1": [
@@ -72,6 +74,22 @@ TESTS = {
     "S19": [f"{LIVENESS}::test_f51_a_name_in_a_row_leads_to_no_other_file"],
     "S20": ["unit/test_serializers_trust.py::test_f33_a_child_process_is_told_by_the_app_what_to_run"],
     "S21": ["unit/test_serializers_plain.py::test_pickle_warns_and_restores_nearly_everything"],
+    "S22": [
+        f"{TERMINAL}::test_f48_no_command_lets_them_through",
+        f"{TERMINAL}::test_f48_the_screen_of_top",
+        f"{TERMINAL}::test_f48_what_is_escaped_and_what_is_not",
+    ],
+    "S23": [f"{TERMINAL}::test_f48_json_still_says_the_same"],
+    "S24": [f"{TERMINAL}::test_f48_errors_of_commands"],
+    "S25": [
+        f"{LOGS}::test_f48_every_logger_of_the_library_escapes",
+        f"{LOGS}::test_f48_no_argument_of_any_record_forges_a_line",
+        f"{LOGS}::test_f48_a_record_keeps_what_is_printable",
+        f"{LOGS}::test_f48_failures_that_repeat_are_escaped",
+    ],
+    "S26": [f"{LOGS}::test_f48_the_lines_of_a_traceback_are_indented"],
+    "S27": [f"{LOGS}::test_f48_extra_attributes_and_named_arguments_are_escaped"],
+    "S28": [f"{TERMINAL}::test_f48_the_log_of_a_worker"],
 }
 
 

@@ -8,7 +8,6 @@ next use: whoever goes on for longer than a call remembers ``closings``, and nam
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
+from jobify.logs import get_logger
 from jobify.storage.base import Storage
 from jobify.storage.sharing import Shared, share
 
@@ -24,7 +24,7 @@ __all__ = ("NEWS", "Access", "Closed", "Ear")
 
 NEWS, _NUDGE = b".", b"+"
 
-log = logging.getLogger("jobify.client")
+log = get_logger("jobify.client")
 
 
 class Closed(Exception):

@@ -10,7 +10,6 @@ It never opens a storage again that was closed: whoever waited then is told, and
 
 from __future__ import annotations
 
-import logging
 import selectors
 import threading
 import time
@@ -23,6 +22,7 @@ from jobify.client.helper import LINGER
 from jobify.clock import Clock
 from jobify.exceptions import ApplicationStateError, JobNotFoundError, StorageError, StorageUnavailableError
 from jobify.failurelog import FailureLog
+from jobify.logs import get_logger
 from jobify.records import JobRecord, OwnerProfile, OwnerRole, SummaryIds
 from jobify.status import ENDED
 from jobify.storage.base import Storage
@@ -30,7 +30,7 @@ from jobify.transient import descriptor_shortage, refusal_of
 
 __all__ = ("Listener", "Pace", "Waiter")
 
-log = logging.getLogger("jobify.client")
+log = get_logger("jobify.client")
 
 _BATCH = 500
 _REST = 10

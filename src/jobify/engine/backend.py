@@ -3,7 +3,6 @@ it."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
@@ -19,6 +18,7 @@ from jobify.engine.reporter import Reporter
 from jobify.engine.threadgate import ThreadGate
 from jobify.exceptions import PayloadError, StorageLostError
 from jobify.failurelog import FailureLog
+from jobify.logs import get_logger
 from jobify.records import OwnerProfile
 from jobify.registry import Endpoint
 from jobify.serializers.base import Serializer
@@ -29,7 +29,7 @@ from jobify.storage.sharing import share
 
 __all__ = ("Backend", "Backends", "give_back_left", "not_stored")
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _PATIENCE: Final = 2.0
 """Seconds to wait for a thread that uses the storage, at the end of the process."""

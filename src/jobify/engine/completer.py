@@ -10,7 +10,6 @@ outcome counts as lost: its handle gets the error, and the job runs again.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -34,6 +33,7 @@ from jobify.exceptions import (
     shown,
 )
 from jobify.failurelog import FailureLog
+from jobify.logs import Lines, get_logger
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
@@ -60,7 +60,7 @@ from jobify.types import UNSET, Microseconds
 
 __all__ = ("Completer",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _LOOK_AGAIN = 1.0
@@ -153,7 +153,9 @@ class Completer:
         try:
             return outcome_of(attempt, value, error, now=now, max_crashes=self._max_crashes)
         except Exception as problem:  # of the user's code, such as a policy of retries
-            log.error("Whether job %s is to be tried again cannot be told.\n%s", attempt.id, own_traceback(problem))
+            log.error(
+                "Whether job %s is to be tried again cannot be told.\n%s", attempt.id, Lines(own_traceback(problem))
+            )
             return Failed(problem)
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
@@ -361,7 +363,7 @@ def _settlement(
     try:
         return settlement_of(attempt, outcome, result, now=now, retention=retention), outcome
     except Exception as error:  # of a user's cron parser, asked for the next run: there is none
-        log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, own_traceback(error))
+        log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, Lines(own_traceback(error)))
         attempt.run, outcome = None, Failed(error)
         return settlement_of(attempt, outcome, None, now=now, retention=retention), outcome
 

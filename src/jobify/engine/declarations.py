@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from jobify.engine.handles import Handles
 from jobify.engine.placing import declare, is_declared, options_with_origin
 from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import InvalidCronError
+from jobify.logs import get_logger
 from jobify.outer import OuterCall, run_outer
 from jobify.records import JobRecord, NewJob, SummaryIds
 from jobify.registry import DECLARED_SUFFIX, Endpoint
@@ -24,7 +24,7 @@ from jobify.types import Microseconds
 
 __all__ = ("bring_in_line",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 
 class _Declaration(NamedTuple):

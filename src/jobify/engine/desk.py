@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from jobify.engine.news import ORDER
 from jobify.engine.roster import Roster
 from jobify.exceptions import ApplicationStateError
 from jobify.job import Job
+from jobify.logs import get_logger
 from jobify.records import CancelResult, SummaryIds
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn
@@ -24,7 +24,7 @@ from jobify.status import JobStatus
 
 __all__ = ("Desk",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _PATIENCE = 10.0
 """Seconds that a cancel waits for a running job to stop, before it returns and leaves it at that."""

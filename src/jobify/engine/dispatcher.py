@@ -12,7 +12,6 @@ of ordinary jobs.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,6 +23,7 @@ from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.service import Service
 from jobify.engine.timekeeper import Timekeeper
 from jobify.engine.trials import Trials
+from jobify.logs import get_logger
 from jobify.options import RunMode
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.registry import Endpoint
@@ -33,7 +33,7 @@ from jobify.types import Microseconds
 
 __all__ = ("Dispatcher",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _MAX_CLAIM = 256
 """Jobs per lane in one claim at most, so that one process does not take the work of all."""

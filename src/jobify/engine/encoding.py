@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
 from jobify.engine.attempt import Attempt
 from jobify.exceptions import PayloadError, shown
+from jobify.logs import get_logger
 from jobify.serializers.offload import in_thread, is_large
 from jobify.status import Outcome, Succeeded
 
 __all__ = ("encode_then",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _Encoded: TypeAlias = tuple[bytes | None, str | None]
 

@@ -13,7 +13,6 @@ work; then come the app's lifespans and plugins, in reverse; ``close`` lets go o
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
@@ -60,6 +59,7 @@ from jobify.exceptions import (
     StorageUnavailableError,
 )
 from jobify.job import Job
+from jobify.logs import get_logger
 from jobify.options import RunMode
 from jobify.records import OwnerProfile, OwnerRole
 from jobify.registry import Endpoint, Registry
@@ -71,7 +71,7 @@ from jobify.status import ENDED, JobStatus
 
 __all__ = ("Engine",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _NUDGE = 5.0
 """Seconds between two reminders to jobs that a shutdown waits for."""

@@ -11,7 +11,6 @@ rest is plain calls: nothing between the end of a task and the note of its outco
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
@@ -32,6 +31,7 @@ from jobify.exceptions import PayloadError
 from jobify.failurelog import FailureLog
 from jobify.forking import end_fork
 from jobify.joboptions import Inputs, read_options
+from jobify.logs import get_logger
 from jobify.options import RunMode
 from jobify.records import Claim
 from jobify.registry import Registry
@@ -45,7 +45,7 @@ from jobify.types import UNSET, Microseconds
 
 __all__ = ("Executor",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _NAME = "jobify job"
 _LONGEST_AHEAD: Final[Microseconds] = SECOND

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from jobify.engine.backend import Backend
 from jobify.engine.news import News
 from jobify.engine.service import Periodic
 from jobify.engine.timekeeper import Timekeeper
+from jobify.logs import get_logger
 from jobify.records import Expired
 from jobify.retention import Retention
 
 __all__ = ("Expiry",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _INTERVAL = 1.0
 """Seconds between two looks. One that expired meanwhile is not begun all the same: who claims it looks, too."""

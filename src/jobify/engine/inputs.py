@@ -7,7 +7,6 @@ is missing here was never stored, or somebody has deleted it: no later attempt w
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from jobify.engine.attempt import Attempt
 from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
 from jobify.joboptions import Inputs
+from jobify.logs import get_logger
 from jobify.records import JobRecord, SummaryIds
 from jobify.registry import Registry
 from jobify.serializers.offload import LARGE_BYTES, off_loop
@@ -22,7 +22,7 @@ from jobify.status import JobStatus
 
 __all__ = ("fetch_inputs",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 

@@ -4,7 +4,6 @@ time."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -13,12 +12,13 @@ from jobify.clock import SECOND, seconds, to_datetime
 from jobify.engine.backend import Backend
 from jobify.engine.service import Periodic
 from jobify.engine.timekeeper import Timekeeper
+from jobify.logs import get_logger
 from jobify.storage.timekeeping import ClockState
 from jobify.types import Microseconds
 
 __all__ = ("Janitor", "judged")
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _FIRST_REST = 1.0
 """Seconds before the first round: a start has better things to do."""

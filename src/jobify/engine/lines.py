@@ -8,7 +8,6 @@ questions, too.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from jobify.engine.news import News
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
+from jobify.logs import get_logger
 from jobify.records import Claimed, ClaimRequest, Report
 from jobify.storage.base import Storage
 from jobify.transient import as_unavailable
@@ -41,7 +41,7 @@ __all__ = (
 )
 
 QuestionT = TypeVar("QuestionT")
-log = logging.getLogger("jobify.storage")
+log = get_logger("jobify.storage")
 
 TimedClaim: TypeAlias = tuple[ClaimRequest, Microseconds]
 

@@ -7,17 +7,17 @@ stored is given up at once. Here the log is told, and what waits for a job in th
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from jobify.engine.handles import Handles
 from jobify.engine.roster import Roster
 from jobify.exceptions import StorageLostError
+from jobify.logs import get_logger
 from jobify.status import JobStatus
 
 __all__ = ("end_handles",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 
 def end_handles(

@@ -7,13 +7,13 @@ jobs back, in one transaction.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 from jobify.clock import Clock
 from jobify.engine.backend import Backend
 from jobify.engine.news import ORDER
 from jobify.engine.service import Periodic
+from jobify.logs import get_logger
 from jobify.records import Recovered
 from jobify.settings import Limits
 from jobify.status import JobStatus
@@ -21,7 +21,7 @@ from jobify.storage.suspicion import Death
 
 __all__ = ("Recovery",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _INTERVAL = 0.5
 """Seconds between two looks: what a crash may cost, while another process lives."""

@@ -20,7 +20,6 @@ A claim that does not hold any more ends the voice: what it has to say is droppe
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -37,12 +36,13 @@ from jobify.exceptions import (
     TaskCancelledError,
 )
 from jobify.failurelog import FailureLog
+from jobify.logs import Lines, get_logger
 from jobify.records import MessageKind, Report
 
 __all__ = ("Reporter", "Voice")
 
-log = logging.getLogger("jobify.engine")
-jobs_log = logging.getLogger("jobify.jobs")
+log = get_logger("jobify.engine")
+jobs_log = get_logger("jobify.jobs")
 
 _GROUP: Final = 100
 """Reports of one job in one transaction at most."""
@@ -294,4 +294,4 @@ def _tell_watchers(running: Running, line: str, level: str) -> None:
     """Whoever watches the process sees the line, too."""
     if jobs_log.isEnabledFor(LEVELS[level]):
         extra = {"job_id": running.id, "task_name": running.task_name}
-        jobs_log.log(LEVELS[level], "%s (%s): %s", running.task_name, running.id, line, extra=extra)
+        jobs_log.log(LEVELS[level], "%s (%s): %s", running.task_name, running.id, Lines(line), extra=extra)

@@ -9,7 +9,6 @@ whatever this process still holds.
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from typing import Any, Final
 
@@ -18,13 +17,14 @@ from jobify.engine.backend import Backend
 from jobify.engine.exchange import Exchange
 from jobify.exceptions import shown
 from jobify.failurelog import FailureLog
+from jobify.logs import get_logger
 from jobify.records import Claim, Settled, Settlement
 from jobify.status import Event, JobStatus, after
 from jobify.types import Microseconds
 
 __all__ = ("Returns",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _DUE_IN: Final = 1.0
 """Seconds until a returned job is due again: long enough that a defect does not keep the process busy."""

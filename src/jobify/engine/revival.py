@@ -8,15 +8,15 @@ and a running job is released instead of failed.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from jobify.engine.service import Service
+from jobify.logs import get_logger
 from jobify.spawn import is_loop_ending
 
 __all__ = ("Revival",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _PAUSE = 0.05
 """Seconds from the cancellation to the new start: a loop that ends in an unknown way is closed by then."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from jobify.exceptions import StorageLostError, StorageUnavailableError
 from jobify.failurelog import FailureLog
+from jobify.logs import get_logger
 from jobify.spawn import spawn
 
 __all__ = ("Periodic", "Service", "until_next")
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _FIRST_PAUSE = 0.05
 _GOLDEN = 0.618

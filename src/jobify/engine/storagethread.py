@@ -7,7 +7,6 @@ ends, and says so, so that nothing waits for it.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +14,12 @@ from queue import SimpleQueue
 from typing import Final
 
 from jobify.failurelog import FailureLog
+from jobify.logs import get_logger
 from jobify.transient import as_unavailable
 
 __all__ = ("StorageThread",)
 
-log = logging.getLogger("jobify.storage")
+log = get_logger("jobify.storage")
 
 _FATAL: Final = 8
 """Failures in a row after which the thread ends; with the pauses between them, two seconds and a half."""

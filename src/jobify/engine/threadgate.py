@@ -20,7 +20,6 @@ If the storage is unavailable all of them get that error, and nothing was change
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -48,6 +47,7 @@ from jobify.engine.news import ORDER, REPORT, WORK, News, all_of
 from jobify.engine.spot import Spot
 from jobify.engine.storagethread import StorageThread
 from jobify.exceptions import StorageEndedError, StorageError, StorageLostError
+from jobify.logs import get_logger
 from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
@@ -56,7 +56,7 @@ from jobify.types import Microseconds
 __all__ = ("ThreadGate",)
 
 T = TypeVar("T")
-log = logging.getLogger("jobify.storage")
+log = get_logger("jobify.storage")
 
 _SMALL = 65_536
 """Bytes that may be written on the spot, or share a transaction: more would keep others for too long."""

@@ -19,7 +19,6 @@ bounded number of rows at a time.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
@@ -30,13 +29,14 @@ from jobify.engine.backend import Backend
 from jobify.engine.rules import Rule, Rules
 from jobify.engine.service import Periodic
 from jobify.exceptions import ConfigurationError, PayloadError
+from jobify.logs import get_logger
 from jobify.misfire import SET_BACK, reckoned_from
 from jobify.storage.timekeeping import Moved, WaitingSchedule
 from jobify.types import Microseconds
 
 __all__ = ("Timekeeper", "brought_back")
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _INTERVAL: Final = 1.0
 _CHANGE: Final[Microseconds] = SECOND // 2

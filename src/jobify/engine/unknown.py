@@ -8,19 +8,19 @@ does not wait for the answer.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from functools import partial
 
 from jobify.engine.backend import Backend
 from jobify.engine.service import Service
+from jobify.logs import get_logger
 from jobify.records import JobQuery
 from jobify.registry import Registry
 from jobify.status import UNFINISHED
 
 __all__ = ("UnknownTasks",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _UNFINISHED = JobQuery(statuses=UNFINISHED)
 

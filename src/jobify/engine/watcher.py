@@ -13,7 +13,6 @@ the status of one sees it within a second while there are a few thousand.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from jobify.engine.handles import Handles
 from jobify.engine.service import Service
 from jobify.exceptions import PayloadError, RemoteError, ResultNotStoredError
 from jobify.job import Job
+from jobify.logs import get_logger
 from jobify.records import JobRecord, SummaryIds
 from jobify.registry import Registry
 from jobify.status import ENDED, JobStatus
@@ -32,7 +32,7 @@ from jobify.types import Microseconds
 
 __all__ = ("Watcher",)
 
-log = logging.getLogger("jobify.engine")
+log = get_logger("jobify.engine")
 
 _KNOWN = frozenset(JobStatus)
 

@@ -14,20 +14,20 @@ waits until it is over. So a cancel, a timeout or an error never reaches a worke
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 from jobify.context import JobContext
 from jobify.exceptions import ApplicationStateError, ConfigurationError
+from jobify.logs import get_logger
 from jobify.middleware.base import BaseMiddleware, CallNext
 from jobify.spawn import spawn_lasting
 from jobify.status import JobStatus
 
 __all__ = ("Item", "JobifyQueue", "QueueMiddleware")
 
-log = logging.getLogger("jobify.middleware")
+log = get_logger("jobify.middleware")
 
 _PAUSE = 1.0
 """Seconds after which a worker asks a queue again that has raised."""

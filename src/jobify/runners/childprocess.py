@@ -9,7 +9,6 @@ mark of the child (:mod:`jobify.runners.descendants`), and is killed when the ch
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import pickle
 import signal
@@ -24,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.folder import first_folder
+from jobify.logs import get_logger
 from jobify.runners import descendants, wire
 from jobify.runners.address import main_script
 from jobify.runners.line import Line
@@ -32,7 +32,7 @@ from jobify.transient import TransientStartError, refusal_of
 
 __all__ = ("ChildProcess", "Renewal", "StartDeathError")
 
-log = logging.getLogger("jobify.runners")
+log = get_logger("jobify.runners")
 
 _BOOT: Final = "import sys; sys.path[:] = {path!r}; from jobify.runners.child import main; main{args}"
 

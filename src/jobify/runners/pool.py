@@ -17,19 +17,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections import deque
 from contextlib import suppress
 from typing import Final
 
 from jobify.exceptions import ApplicationStateError, ProcessStartError
+from jobify.logs import get_logger
 from jobify.runners.childprocess import ChildProcess, Renewal, StartDeathError
 from jobify.spawn import spawn
 from jobify.transient import TransientStartError, refusal_of
 
 __all__ = ("ChildPool",)
 
-log = logging.getLogger("jobify.runners")
+log = get_logger("jobify.runners")
 
 EXIT_PATIENCE: Final = 1.5
 """Seconds that idle children get to end by themselves when the pool closes: a little more than they give themselves."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -20,13 +19,14 @@ from typing import Any
 from jobify.cpus import available_cpus
 from jobify.exceptions import ApplicationStateError
 from jobify.forking import call as call_task
+from jobify.logs import get_logger
 from jobify.runners.base import Call
 from jobify.runners.handoff import landing
 from jobify.transient import refusal_of
 
 __all__ = ("ThreadRunner",)
 
-log = logging.getLogger("jobify.runners")
+log = get_logger("jobify.runners")
 
 
 class ThreadRunner:

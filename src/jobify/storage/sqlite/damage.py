@@ -9,13 +9,13 @@ passes it by. The log says so once for each row, and ``jobify db check`` says wh
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from jobify.clock import SECOND
 from jobify.exceptions import StorageError, StorageUnavailableError
+from jobify.logs import get_logger
 from jobify.storage.sqlite.cascades import spread
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of, listed
@@ -24,7 +24,7 @@ from jobify.types import Microseconds
 
 __all__ = ("DAMAGE", "Damage", "damaged_rows", "is_damage")
 
-log = logging.getLogger("jobify.storage")
+log = get_logger("jobify.storage")
 
 DAMAGE = (StorageError, sqlite3.DatabaseError)
 """What statements raise for a row that is damaged; among other things, see :func:`is_damage`."""

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from jobify.exceptions import StorageUnavailableError
+from jobify.logs import get_logger
 from jobify.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.storage.sqlite.begun import BegunTable, read_begun
 from jobify.storage.sqlite.bell import Address, DatagramBell
@@ -26,7 +27,7 @@ from jobify.types import Microseconds
 
 __all__ = ("Owners",)
 
-log = logging.getLogger("jobify.storage")
+log = get_logger("jobify.storage")
 
 
 class _Owner(NamedTuple):

@@ -14,18 +14,18 @@ changes from the one to the other starts all the same. That table is left as it 
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from jobify.exceptions import StorageError, StorageVersionError
+from jobify.logs import get_logger
 from jobify.storage.sqlite.database import Database
 
 __all__ = ("APPLICATION_ID", "migrations", "prepare", "split")
 
-log = logging.getLogger("jobify.storage")
+log = get_logger("jobify.storage")
 
 APPLICATION_ID: Final = 0x4A4F4249
 """"JOBI", in the head of the file."""

@@ -5,11 +5,11 @@ What makes a job one of them is in ``recovery``.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from contextlib import suppress
 from typing import Any
 
+from jobify.logs import get_logger
 from jobify.records import Claim, ClaimRequest, Lane
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import write_ids
@@ -21,7 +21,7 @@ from jobify.types import Microseconds
 
 __all__ = ("Suspects",)
 
-log = logging.getLogger("jobify.storage")
+log = get_logger("jobify.storage")
 
 
 class Suspects:
