@@ -134,15 +134,16 @@ def test_f29_a_change_that_is_taken_back_while_it_is_made_good_for(
     shift = Timekeeper._shift
 
     def take_back_and_shift(timekeeper: Timekeeper, *args: Any) -> float:
-        if not shifts:
-            set_by(clock, -change)
-            clock.advance(0.2)
-        shifts.append(args)
+        if timekeeper._backend.storage.get(["later"]):  # an app with a database has a second timekeeper
+            if not shifts:
+                set_by(clock, -change)
+                clock.advance(0.2)
+            shifts.append(args)
         return shift(timekeeper, *args)
 
     async def main() -> None:
         async with app:
-            await note.schedule("later").delay(600)
+            await note.schedule("later").delay(600, job_id="later")
             monkeypatch.setattr(Timekeeper, "_shift", take_back_and_shift)
             set_by(clock, change)
             nudge(app)
