@@ -301,6 +301,58 @@ def test_f42_the_look_knows_a_checkpoint_from_an_overwrite(given: Given) -> None
     assert count
 
 
+def _begin_a_log(given: Given) -> None:
+    """After a checkpoint the next write begins a new log: the shared memory changes, and the database does not."""
+    with closing(sqlite3.connect(given.path)) as other:
+        other.execute("PRAGMA wal_checkpoint(RESTART)")
+    os.utime(given.path, (1_600_000_000, 1_600_000_000))
+    for number in range(2):
+        _wait(given.storage)
+        given.storage.insert([job(f"in-the-log-{number}")])
+    _wait(given.storage)
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
+def test_f42_a_new_log_explains_no_truncation(given: Given, kept: float) -> None:
+    _begin_a_log(given)
+    os.truncate(given.path, int(os.path.getsize(given.path) * kept) // 4096 * 4096)
+    with pytest.raises(StorageReplacedError, match="it was truncated"):
+        given.storage.insert([job("x")])
+
+
+def test_f42_a_new_log_explains_no_overwrite(given: Given) -> None:
+    _begin_a_log(given)
+    _overwrite_at_equal_length(given.path)
+    with pytest.raises(StorageReplacedError, match="it was overwritten"):
+        given.storage.insert([job("x")])
+
+
+def test_f42_a_vacuum_by_another_process_is_no_truncation(given: Given) -> None:
+    for turn in range(3):
+        given.storage.insert([job(f"large-{turn}-{number}", payload=bytes(50_000)) for number in range(20)])
+        with closing(sqlite3.connect(given.path, isolation_level=None)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _wait(given.storage)
+            given.storage.insert([job(f"small-{turn}")])
+            size = os.path.getsize(given.path)
+            other.execute("DELETE FROM jobs WHERE id LIKE 'large%'")
+            other.execute("VACUUM")
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert os.path.getsize(given.path) < size
+        _wait(given.storage)
+
+
+@pytest.mark.parametrize("attack", ["mv folder", "rm folder"])
+def test_f42_f3_a_folder_that_is_gone_is_not_made_again(given: Given, attack: str) -> None:
+    ATTACKS[attack](given.path)
+    _wait(given.storage)
+    for write in ("beat", "register", "retire", "insert"):
+        with pytest.raises(StorageUnavailableError):
+            given.writes()[write]()
+    given.storage.close()
+    assert not given.path.parent.exists()
+
+
 def test_f42_a_symlink_that_is_switched(tmp_path: Path) -> None:
     for name in ("one.db", "two.db"):
         storage = SQLiteStorage(tmp_path / name)

@@ -28,6 +28,24 @@ IMPATIENT_APP = """
 
 """
 
+DELETING_APP = """
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def lifespan(app):
+        for end in ("", "-wal", "-shm"):
+            os.remove(f"jobs.db{end}")
+        await quick.adelay(1)
+        yield
+
+    app = Jobify(storage=SQLiteStorage("jobs.db"), lifespan=lifespan)
+
+    @app.task(name="quick")
+    async def quick(n):
+        return n
+
+"""
+
 
 def _delete(here: Site, *ends: str) -> None:
     for end in ends:
@@ -116,6 +134,14 @@ def test_f43_a_supervisor_makes_no_new_file_in_place_of_one_that_was_deleted(sit
     _fresh(here)
     here.until(here.enqueue("quick", 1), "success")
     assert supervisor.stop() == 0
+
+
+def test_f43_a_database_that_is_deleted_during_the_start(site: Make) -> None:
+    here = site(DELETING_APP)
+    worker = here.worker(is_awaited=False)
+    assert worker.exit_code() == ExitCode.REPLACED
+    assert "was deleted or replaced" in worker.log
+    assert not (here.folder / "jobs.db").exists()
 
 
 def test_f56_a_worker_that_could_not_store_outcomes_says_so(site: Make) -> None:

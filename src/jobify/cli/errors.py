@@ -38,10 +38,12 @@ def fail(error: Exception) -> int:
 
 
 def _code_of(error: Exception) -> int:
-    from jobify.exceptions import ConfigurationError, JobNotFoundError
+    from jobify.exceptions import ConfigurationError, JobNotFoundError, StorageReplacedError
 
     if isinstance(error, CommandError):
         return error.code
+    if isinstance(error, StorageReplacedError):
+        return ExitCode.REPLACED
     if isinstance(error, ConfigurationError):
         return ExitCode.USAGE
     return ExitCode.NOT_FOUND if isinstance(error, JobNotFoundError) else ExitCode.FAILED

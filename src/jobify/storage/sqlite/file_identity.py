@@ -205,17 +205,19 @@ class FileIdentity:
             self._compare_log()
             self._borrowed.lock()  # another storage of this process that was closed has taken them away
             self._folder_time = folder_time
-            coarse = folder_time % 1_000_000_000 == 0
-            self._is_settled = now - folder_time > (_SETTLED_SECONDS if coarse else _SETTLED)
+            self._is_settled = now - folder_time > _settled(folder_time)
             self._looked_at = time.monotonic()
             self._fresh_until = self._looked_at + _GLANCE
 
     def _compare_files(self) -> None:
+        checkpoint = self._borrowed.checkpoint()
         database, log, memory = (self._stat(path) for path in self._paths)
         if _id(database) != self._database or database is None:
             self._lose("is gone" if database is None else "was replaced")
         if (database.st_size, database.st_mtime_ns) != (self._size, self._time):
             self._explain()
+        elif checkpoint is not None and self._is_unexplained(checkpoint):
+            self._remember(checkpoint)
         if _id(memory) != self._memory or memory is None:
             self._lose("has lost its -shm file" if memory is None else "has got another -shm file")
         if memory.st_size < _MEMORY_SIZE:
@@ -226,6 +228,12 @@ class FileIdentity:
             self._lose("has lost its -wal file" if log is None else "has got another -wal file")
         self._compare_log_size(log.st_size)
 
+    def _is_unexplained(self, checkpoint: Checkpoint) -> bool:
+        """Whether the shared memory has changed without a change of the database: a new log was begun, for example.
+        This must not explain the next change of the database."""
+        is_same = self._checkpoint is not None and checkpoint.position() == self._checkpoint.position()
+        return not is_same and time.time_ns() - self._time > _settled(self._time)
+
     def _explain(self) -> None:
         """The database file has changed: by a checkpoint, or from outside."""
         checkpoint = self._borrowed.checkpoint()
@@ -233,6 +241,10 @@ class FileIdentity:
         head, size = self._borrowed.head(self._given)
         if size < _SMALLEST or head[:16] not in (_MAGIC, b""):
             self._lose("was truncated or overwritten")
+        if size < self._size and size < _full_size(head):
+            if checkpoint is not None and checkpoint.is_under_way:
+                return  # its pages are not all written yet; the next look decides
+            self._lose("was truncated")
         if checkpoint is not None and before is not None and head:
             is_explained = checkpoint.is_under_way or checkpoint.position() != before.position()
             if is_explained and _changes(head) < self._changes:
@@ -332,6 +344,17 @@ def _size_of(path: str) -> int:
 
 def _id(found: os.stat_result | None) -> FileId | None:
     return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _settled(changed_at: int) -> int:
+    """Nanoseconds after a change at this time for which another one may get the same time."""
+    return _SETTLED_SECONDS if changed_at % 1_000_000_000 == 0 else _SETTLED
+
+
+def _full_size(head: bytes) -> int:
+    """Bytes of the database by its own head: a ``VACUUM`` makes the file no shorter than that."""
+    page_size = int.from_bytes(head[16:18], "big")
+    return int.from_bytes(head[28:32], "big") * (65_536 if page_size == 1 else page_size)
 
 
 def _changes(head: bytes) -> int:

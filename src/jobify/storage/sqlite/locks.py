@@ -120,7 +120,8 @@ class OwnerLocks:
 
     def _make_directory(self) -> None:
         """Make the directory, or see that it is one that only the right people can use."""
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):  # not its parents: a folder that was deleted with the database stays deleted
+            os.mkdir(self._directory, mode=0o700)
         if fcntl is None:
             return
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)

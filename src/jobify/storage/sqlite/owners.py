@@ -113,6 +113,7 @@ class Owners:
         try:
             return self._locks.hold()
         except OSError as error:
+            self._database.data_version()  # a database that is gone with its folder is the better reason
             reason = refusal_of(error) or error
             raise StorageUnavailableError(
                 f"The lock file of an owner of {self._database.path!r} cannot be made ({reason}). The directory of the "
