@@ -329,6 +329,49 @@ def test_a_call_that_was_refused_does_not_run_later(monkeypatch: pytest.MonkeyPa
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_f5_a_call_that_another_thread_has_taken_is_not_refused(
+    monkeypatch: pytest.MonkeyPatch, is_failing: bool
+) -> None:
+    """The pool cannot start a thread, and one that has become free meanwhile takes the call before the pool says so."""
+    gate, begun, may_end, runs = Gate(), threading.Event(), threading.Event(), []
+
+    def take() -> str:
+        runs.append(1)
+        begun.set()
+        assert may_end.wait(60)
+        if is_failing:
+            raise LookupError("here")
+        return "taken"
+
+    def refuse(self: threading.Thread) -> None:
+        gate.let_go.set()
+        assert begun.wait(60)
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        async with started(slots=2) as runner:
+            first = asyncio.create_task(runner.run(Call(gate)))
+            await gate.entered()
+            call = Call(take)
+            with monkeypatch.context() as patched:
+                patched.setattr(threading.Thread, "start", refuse)
+                second = asyncio.create_task(runner.run(call))
+                await first
+            assert call.is_running
+            may_end.set()
+            if is_failing:
+                with pytest.raises(LookupError, match="here"):
+                    await second
+            else:
+                assert await second == "taken"
+            assert call.refusal is None
+            assert not call.is_running
+        assert runs == [1]
+
+    asyncio.run(main())
+
+
 def test_many_calls_keep_apart() -> None:
     def square(value: int) -> int:
         return value * value

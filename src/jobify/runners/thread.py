@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from jobify.cpus import available_cpus
@@ -76,21 +78,69 @@ class ThreadRunner:
     def _submit(self, call: Call) -> Future[Any]:
         if self._executor is None:
             raise _not_ready("it is not started.", "Start the app first.")
+        turn = _Turn()
         try:
-            return self._executor.submit(_perform, call, contextvars.copy_context())
+            future = self._executor.submit(_perform, call, contextvars.copy_context(), turn)
         except (RuntimeError, OSError, MemoryError) as error:
-            call.stop.set()  # no new thread may mean: queued all the same
+            begun = turn.refuse()
+            if begun is not None:
+                return begun
+            call.stop.set()
             call.refusal = refusal_of(error)
             if call.refusal is not None:
                 raise _not_ready(f"{call.refusal}.", "It is tried again.") from error
             raise _not_ready(f"{error}.", "Give the app an executor that works, or none.") from error
+        turn.is_accepted = True
+        return future
 
 
-def _perform(call: Call, context: contextvars.Context) -> Any:
+class _Turn:
+    """Decides once whether a call begins in a thread or is refused.
+
+    An executor that cannot start a thread raises after it has queued the call. Another of its threads may take the call
+    at this moment: then it has begun, and must not be made again.
+    """
+
+    __slots__ = ("_begun", "_is_refused", "_lock", "is_accepted")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_refused = False
+        self._begun: Future[Any] | None = None
+        self.is_accepted = False
+
+    def refuse(self) -> Future[Any] | None:
+        """The executor has raised. None: the call does not begin. Otherwise it has, and this is its outcome."""
+        with self._lock:
+            self._is_refused = self._begun is None
+            return self._begun
+
+    def carry(self, perform: Callable[[], Any]) -> Any:
+        """In the thread."""
+        with self._lock:
+            if self._is_refused:
+                return None
+            if not self.is_accepted:
+                self._begun = Future()
+                self._begun.set_running_or_notify_cancel()
+        return perform() if self._begun is None else self._told(self._begun, perform)
+
+    @staticmethod
+    def _told(future: Future[Any], perform: Callable[[], Any]) -> Any:
+        try:
+            value = perform()
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        future.set_result(value)
+        return value
+
+
+def _perform(call: Call, context: contextvars.Context, turn: _Turn) -> Any:
     """In the thread. A call that was interrupted before its turn does not begin."""
     if call.stop.is_set():
         return None
-    return context.run(call_task, call.func, *call.args, **call.kwargs)
+    return turn.carry(partial(context.run, call_task, call.func, *call.args, **call.kwargs))
 
 
 def _not_ready(reason: str, solution: str) -> ApplicationStateError:
