@@ -37,15 +37,15 @@ from jobify.engine.heartbeat import Heartbeat
 from jobify.engine.intake import Intake
 from jobify.engine.janitor import Janitor
 from jobify.engine.lanes import Lanes
-from jobify.engine.loss import end_handles
+from jobify.engine.lost_storage import end_handles
 from jobify.engine.obedience import Obedience
 from jobify.engine.overview import Overview
 from jobify.engine.parting import leave, unstoppable
 from jobify.engine.recovery import Recovery
-from jobify.engine.revival import Revival
 from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
+from jobify.engine.service_restarts import ServiceRestarts
 from jobify.engine.teller import Teller
 from jobify.engine.timekeeper import Timekeeper
 from jobify.engine.trials import Trials
@@ -100,7 +100,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self._opened: list[Backend] = []
         self._services: list[Service] = []
-        self._revival = Revival(self._services)
+        self._restarts = ServiceRestarts(self._services)
         self._is_hurried = asyncio.Event()
         self._rules = rules = Rules(config.tz, config.cron_factory)
         self._lanes = lanes = Lanes({mode: runner.slots for mode, runner in runners.items()})
@@ -113,9 +113,9 @@ class Engine:
         )
         contexts = Contexts(handles, scheduler, config)
         self._executor = executor = Executor(
-            registry, runners, roster, completer, contexts, clock=clock, is_torn_down=self._revival.is_torn_down
+            registry, runners, roster, completer, contexts, clock=clock, is_torn_down=self._restarts.is_torn_down
         )
-        self._revival.relaunch = executor.relaunch
+        self._restarts.relaunch = executor.relaunch
         drafts = Drafts(registry, backends, handles, rules, clock=clock, uuid_generator=config.uuid_generator)
         waiting = Waiting(registry, handles, roster, exchange)
         self._intake = Intake(drafts, backends, handles, lanes, waiting, config=config, executor=executor)
@@ -165,7 +165,7 @@ class Engine:
             )
             await self._exchange.timekeepers[backend].begin()
         for service in self._services:
-            self._revival.watch(service)
+            self._restarts.watch(service)
             await service.start()
 
     def _services_of(self, backend: Backend) -> list[Service]:

@@ -14,7 +14,7 @@ from jobify.engine.service import Service
 from jobify.logs import get_logger
 from jobify.spawn import is_loop_ending
 
-__all__ = ("Revival",)
+__all__ = ("ServiceRestarts",)
 
 log = get_logger("jobify.engine")
 
@@ -22,8 +22,8 @@ _PAUSE = 0.05
 """Seconds from the cancellation to the new start: a loop that ends in an unknown way is closed by then."""
 
 
-class Revival:
-    """Starts services again that were cancelled from outside."""
+class ServiceRestarts:
+    """Restarts services that were cancelled from outside."""
 
     def __init__(self, services: list[Service]) -> None:
         self._services = services
@@ -34,7 +34,7 @@ class Revival:
         """Starts the attempts again whose tasks were cancelled before their first step."""
 
     def watch(self, service: Service) -> None:
-        """Have ``service`` come back."""
+        """Restart ``service`` when it is cancelled."""
         service.on_cancelled = self._on_cancelled
 
     def is_torn_down(self) -> bool:
@@ -52,10 +52,10 @@ class Revival:
         if is_loop_ending():
             return
         if not self._cancelled:
-            asyncio.get_running_loop().call_later(_PAUSE, self._revive)
+            asyncio.get_running_loop().call_later(_PAUSE, self._restart)
         self._cancelled.append(service)
 
-    def _revive(self) -> None:
+    def _restart(self) -> None:
         cancelled, self._cancelled = self._cancelled, []
         revived = [type(service).__name__ for service in cancelled if service.revive()]
         self.relaunch()
