@@ -32,7 +32,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
 
-__all__ = ("arm", "call", "end_fork", "guard_loop", "install_handler", "release_loop")
+__all__ = ("arm", "call", "end_fork", "forks", "guard_loop", "install_handler", "release_loop")
 
 ReturnT = TypeVar("ReturnT")
 
@@ -130,6 +130,17 @@ def _exit_code(error: BaseException | None) -> int:
     return 1
 
 
+class _Forks:
+    """Tells a fork from its parent at the price of two loads; a process that asks for its id makes a system call."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Differs from what it was in the parent."""
+
+
+forks: Final = _Forks()
 _loops: dict[int, AbstractEventLoop] = {}
 _masks = threading.local()
 
@@ -147,6 +158,7 @@ def _in_parent(hook: int) -> None:
 
 
 def _in_child(hook: int) -> None:
+    forks.count += 1
     if hook != _masks.hook:
         return
     try:

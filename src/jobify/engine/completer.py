@@ -17,14 +17,21 @@ from typing import Any
 
 from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
-from jobify.engine.encoding import encode_then
+from jobify.engine.encoding import Encoded, encode, encode_apart, takes_long
 from jobify.engine.exchange import Exchange
 from jobify.engine.news import END, ORDER, WORK, News
 from jobify.engine.reporter import Voice
 from jobify.engine.returns import Returns
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
-from jobify.engine.verdict import attempt_record, outcome_of, park_settlement, settlement_of, skip_settlement
+from jobify.engine.verdict import (
+    attempt_record,
+    outcome_of,
+    park_settlement,
+    settlement_of,
+    skip_settlement,
+    with_less,
+)
 from jobify.exceptions import (
     BaseJobifyError,
     ResultNotStoredError,
@@ -37,7 +44,6 @@ from jobify.logs import Lines, get_logger
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
-from jobify.retention import Retention
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn_lasting
@@ -164,7 +170,11 @@ class Completer:
         if attempt.call is not None and attempt.call.is_running:
             self._outlast(attempt, attempt.call, outcome, is_tried_again=_is_tried_again(attempt, outcome))
         else:
-            attempt.free_slot()
+            if attempt.waits:
+                attempt.free_slot()
+            else:  # what free_slot() does for nearly every job, without the call
+                attempt.has_slot = False
+                attempt.lane.release()
             self._settle_surely(attempt, outcome, now)
 
     def _outlast(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
@@ -191,8 +201,8 @@ class Completer:
             await self._mark(attempt, outcome)
         await call.ended()
         attempt.free_slot()
-        if attempt.slot is not None and not is_tried_again:  # its end is stored
-            self._leave_begun(attempt)
+        if not is_tried_again:  # its end is stored
+            self._roster.leave(attempt)
         if is_tried_again:
             outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
             self._settle_surely(attempt, outcome, self._clock.now())
@@ -226,26 +236,39 @@ class Completer:
         self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
 
     def _settle_surely(
-        self, attempt: Attempt, outcome: Outcome, now: Microseconds, pause: float = _FIRST_PAUSE
+        self,
+        attempt: Attempt,
+        outcome: Outcome,
+        now: Microseconds,
+        encoded: Encoded | None = None,
+        pause: float = _FIRST_PAUSE,
     ) -> None:
         """:meth:`_settle`, again and again until it succeeds: an outcome is not lost to an error on the way."""
         try:
-            self._settle(attempt, outcome, now)
+            self._settle(attempt, outcome, now, encoded)
         except Exception as error:  # no memory, or a defect
             attempt.backend.failures.failed(self, "The outcome of job %s is not written yet: %r", attempt.id, error)
             self._stuck[id(attempt)] = (attempt, error)
             longer = min(pause * 2, _LONGEST_PAUSE)
-            asyncio.get_running_loop().call_later(pause, self._settle_surely, attempt, outcome, now, longer)
+            asyncio.get_running_loop().call_later(pause, self._settle_surely, attempt, outcome, now, encoded, longer)
 
-    def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
-        if attempt.voice is not None and self._waits_for(attempt, attempt.voice, outcome, now):
-            return
-        encode_then(attempt, outcome, partial(self._settle_encoded, attempt, outcome, now))
-
-    def _settle_encoded(
-        self, attempt: Attempt, outcome: Outcome, now: Microseconds, result: bytes | None, problem: str | None
-    ) -> None:
-        settlement, outcome = _settlement(attempt, outcome, result, now, self._retention)
+    def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds, encoded: Encoded | None) -> None:
+        if encoded is None:
+            if attempt.voice is not None and self._waits_for(attempt, attempt.voice, outcome, now):
+                return
+            if type(outcome) is Succeeded and takes_long(attempt, outcome.value):
+                encode_apart(attempt, outcome, partial(self._settle_surely, attempt, outcome, now))
+                return
+            encoded = encode(attempt, outcome)
+        result, problem = encoded
+        try:
+            settlement = settlement_of(attempt, outcome, result, now=now, retention=self._retention)
+        except Exception as error:  # of a user's cron parser, asked for the next run: there is none
+            log.error(
+                "The schedule %s ends: its next run cannot be found.\n%s", attempt.id, Lines(own_traceback(error))
+            )
+            attempt.run, outcome = None, Failed(error)
+            settlement = settlement_of(attempt, outcome, None, now=now, retention=self._retention)
         if problem is not None:
             settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
         self._write(attempt, outcome, settlement, _FIRST_PAUSE)
@@ -269,17 +292,8 @@ class Completer:
     def _answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception
     ) -> None:
-        if isinstance(answer, StorageLostError):
-            self._lose(attempt, answer)
-            self._exchange.lose(answer)
-        elif isinstance(answer, Exception):
-            if self._has_given_up:
-                return
-            if self._is_closed:
-                log.warning("Job %s ended after its app had stopped; it runs again.", attempt.id)
-                self._lose(attempt, answer)
-            else:
-                self._retry(attempt, outcome, settlement, pause, answer)
+        if isinstance(answer, Exception):
+            self._on_error(attempt, outcome, settlement, pause, answer)
         elif answer:
             try:
                 self._teller.tell(attempt, outcome, settlement)
@@ -291,6 +305,20 @@ class Completer:
             self._forget(attempt)
         else:
             self._refused(attempt)
+
+    def _on_error(
+        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, error: Exception
+    ) -> None:
+        if isinstance(error, StorageLostError):
+            self._lose(attempt, error)
+            self._exchange.lose(error)
+        elif self._has_given_up:
+            return
+        elif self._is_closed:
+            log.warning("Job %s ended after its app had stopped; it runs again.", attempt.id)
+            self._lose(attempt, error)
+        else:
+            self._retry(attempt, outcome, settlement, pause, error)
 
     def _refused(self, attempt: Attempt) -> None:
         """The claim did not hold: the row was deleted, or taken from this process. The row tells how the job ends."""
@@ -315,7 +343,7 @@ class Completer:
         self._stuck[id(attempt)] = (attempt, error)
         is_transient = isinstance(error, BaseJobifyError) or (refusal_of(error) and pause < _LONGEST_PAUSE)
         if not is_transient:  # it is about what is written, not about the storage or the system
-            settlement = _with_less(settlement, error)
+            settlement = with_less(settlement, error)
         longer = min(pause * 2, _LONGEST_PAUSE)
         asyncio.get_running_loop().call_later(pause, self._write, attempt, outcome, settlement, longer)
 
@@ -326,13 +354,6 @@ class Completer:
             self._is_idle.clear()
         self._open += 1
 
-    def _leave_begun(self, attempt: Attempt) -> None:
-        """Note that an attempt is over which had begun: its end is stored, and its thread does not go on."""
-        begun, slot = self._roster.begun, attempt.slot
-        if begun is not None and slot is not None:
-            attempt.slot = None
-            begun.leave(slot)
-
     def _forget(self, attempt: Attempt) -> None:
         # The frames of an error's traceback lead to the attempt, and the handle leads to the error. Attempts are out of
         # the garbage collector's sight, so a circle through one would stay for ever.
@@ -340,7 +361,7 @@ class Completer:
             attempt.job.is_settling = False
         attempt.job, attempt.args, attempt.kwargs = None, UNSET, {}
         if attempt.slot is not None and (attempt.call is None or not attempt.call.is_running):
-            self._leave_begun(attempt)
+            self._roster.leave(attempt)
         if attempt.voice is not None:
             attempt.voice.close()
         if self._stuck:
@@ -357,17 +378,6 @@ def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
     return isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
 
 
-def _settlement(
-    attempt: Attempt, outcome: Outcome, result: bytes | None, now: Microseconds, retention: Retention
-) -> tuple[Settlement, Outcome]:
-    try:
-        return settlement_of(attempt, outcome, result, now=now, retention=retention), outcome
-    except Exception as error:  # of a user's cron parser, asked for the next run: there is none
-        log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, Lines(own_traceback(error)))
-        attempt.run, outcome = None, Failed(error)
-        return settlement_of(attempt, outcome, None, now=now, retention=retention), outcome
-
-
 def _news(attempt: Attempt, outcome: Outcome) -> News | None:
     """Who beside this process wants to know how the attempt ended."""
     match outcome:
@@ -379,12 +389,3 @@ def _news(attempt: Attempt, outcome: Outcome) -> News | None:
             return ORDER
         case _:
             return News.of_end(attempt.origin, here=attempt.backend.owner)
-
-
-def _with_less(settlement: Settlement, error: Exception) -> Settlement:
-    """The same end with less about it: whatever cannot be written, the job has ended and must not run again."""
-    if settlement.result is not None:
-        return settlement._replace(result=None, error=f"{ResultNotStoredError.__name__}: {shown(error)}")
-    return settlement._replace(
-        error=settlement.error and f"{type(error).__name__} while its error was stored", history=()
-    )

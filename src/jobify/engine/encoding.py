@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 from jobify.engine.attempt import Attempt
 from jobify.exceptions import PayloadError, shown
@@ -12,27 +12,32 @@ from jobify.logs import get_logger
 from jobify.serializers.offload import in_thread, is_large
 from jobify.status import Outcome, Succeeded
 
-__all__ = ("encode_then",)
+__all__ = ("Encoded", "encode", "encode_apart", "takes_long")
 
 log = get_logger("jobify.engine")
 
-_Encoded: TypeAlias = tuple[bytes | None, str | None]
+Encoded: TypeAlias = tuple[bytes | None, str | None]
+"""What to store of a result, and what kept it from being encoded."""
+
+_SMALL: Final = frozenset({int, float, bool, type(None)})
 
 
-def encode_then(attempt: Attempt, outcome: Outcome, go_on: Callable[[bytes | None, str | None], None]) -> None:
-    """Call ``go_on`` with what to store of the result, and what kept it from being encoded."""
-    if type(outcome) is not Succeeded or attempt.backend.is_in_memory or not is_large((outcome.value,)):
-        go_on(*_encoded(attempt, outcome))
-        return
-
-    def tell(encoded: _Encoded | None, error: BaseException | None) -> None:
-        go_on(*(encoded or (None, f"{type(error).__name__}: {shown(error)}")))
-
-    in_thread(partial(_encoded, attempt, outcome), tell)
+def takes_long(attempt: Attempt, value: Any) -> bool:
+    """Whether encoding this result would hold up the event loop."""
+    return not (type(value) in _SMALL or attempt.backend.is_in_memory) and is_large((value,))
 
 
-def _encoded(attempt: Attempt, outcome: Outcome) -> _Encoded:
-    """What to store of a result, and what kept it from being encoded."""
+def encode_apart(attempt: Attempt, outcome: Outcome, go_on: Callable[[Encoded], None]) -> None:
+    """:func:`encode` in a thread, which calls ``go_on`` on the event loop."""
+
+    def tell(encoded: Encoded | None, error: BaseException | None) -> None:
+        go_on(encoded or (None, f"{type(error).__name__}: {shown(error)}"))
+
+    in_thread(partial(encode, attempt, outcome), tell)
+
+
+def encode(attempt: Attempt, outcome: Outcome) -> Encoded:
+    """Encode the result, if there is one."""
     if type(outcome) is not Succeeded:
         return None, None
     try:

@@ -11,7 +11,6 @@ rest is plain calls: nothing between the end of a task and the note of its outco
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
@@ -29,7 +28,7 @@ from jobify.engine.lanes import LaneSlots
 from jobify.engine.roster import Roster
 from jobify.exceptions import PayloadError
 from jobify.failurelog import FailureLog
-from jobify.forking import end_fork
+from jobify.forking import end_fork, forks
 from jobify.joboptions import Inputs, read_options
 from jobify.logs import get_logger
 from jobify.options import RunMode
@@ -82,7 +81,7 @@ class Executor:
         self._has_factory = self._loop.get_task_factory() is not None
         self._is_factory_reported = False
         self._refusals = FailureLog(log, "Jobs that could not begin do so again")
-        self._process = os.getpid()
+        self._forks = forks.count
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
@@ -144,10 +143,10 @@ class Executor:
                 attempt.task = task
 
     def _start_directly(self, attempt: Attempt, context: Context, error: Exception) -> None:
-        """Start an attempt for which the task factory of the event loop has made no task, because of ``error``."""
+        """Start an attempt for which no task was made the usual way, because of ``error``."""
         if attempt.has_begun:
             return  # the factory has run it, and then failed
-        if not self._is_factory_reported:
+        if self._has_factory and not self._is_factory_reported:
             self._is_factory_reported = True
             log.warning("The task factory of the event loop fails; jobs run without it: %r", error)
         try:
@@ -213,7 +212,8 @@ class Executor:
             error = raised
             if attempt.interruption is None and type(raised) is asyncio.CancelledError and self._is_torn_down():
                 attempt.interruption = Interruption.SHUTDOWN
-        self._end_a_fork(error)
+        if forks.count != self._forks:
+            end_fork(error)
         now = self._clock.now()
         if attempt.call is not None and attempt.call.refusal is not None:
             self._on_refused(attempt, attempt.call.refusal)
@@ -274,12 +274,12 @@ class Executor:
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         endpoint = attempt.endpoint
         if endpoint.run_mode is RunMode.MAIN:
-            if attempt.lane.is_on_trial:
+            if attempt.lane.trial is not None:
                 self._on_begin(attempt.lane)
             running: Awaitable[Any] = endpoint.func(*args, **kwargs)
             return running
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
-        if attempt.lane.is_on_trial:
+        if attempt.lane.trial is not None:
             call.on_begin = partial(self._on_begin, attempt.lane)
         attempt.runner = runner = self._runners[endpoint.run_mode]
         if endpoint.run_mode is RunMode.PROCESS:
@@ -313,7 +313,7 @@ class Executor:
 
     def _end_a_fork(self, error: BaseException | None) -> None:
         """End this process if it is a fork of a task, before middleware or an outcome takes it for the job."""
-        if os.getpid() != self._process:
+        if forks.count != self._forks:
             end_fork(error)
 
     async def _run_apart(self, attempt: Attempt, call: Call) -> Any:

@@ -122,27 +122,13 @@ class Intake:
 
     # -- storing -------------------------------------------------------------------------------------------------------
 
-    def _insert(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+    def _insert(self, draft: Draft, order: Order, *, is_encoded: bool = False) -> Coroutine[Any, Any, Job[Any]]:
         """Ask for the insert; the draft gets the answer."""
-        if not draft.backend.is_in_memory and is_large(draft.args, draft.kwargs):
-            self._under_way += 1
-            return self._surely(self._insert_large(draft, order))
-        draft.encode()
-        return self._insert_encoded(draft, order)
-
-    async def _insert_large(self, draft: Draft, order: Order) -> Job[Any]:
-        """Encode large arguments in a thread, then go on as usual. Jobs that are pushed meanwhile may overtake it."""
-        try:
-            await off_loop(draft.encode)
-            await off_loop(draft.detach)
-            inserted = self._insert_encoded(draft, order, is_detached=True)
-        finally:
-            self._answered()
-        return await inserted
-
-    def _insert_encoded(
-        self, draft: Draft, order: Order, *, is_detached: bool = False
-    ) -> Coroutine[Any, Any, Job[Any]]:
+        if not is_encoded:
+            if not draft.backend.is_in_memory and is_large(draft.args, draft.kwargs):
+                self._under_way += 1
+                return self._surely(self._insert_large(draft, order))
+            draft.encode()
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
@@ -153,7 +139,7 @@ class Intake:
         try:
             if (
                 draft.lane is not None
-                and not is_detached
+                and not is_encoded
                 and (draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args)))
             ):
                 draft.detach()
@@ -165,6 +151,16 @@ class Intake:
                 draft.lane.release()
             raise
         return cast("Coroutine[Any, Any, Job[Any]]", submission)  # it is one by its methods, not by its class
+
+    async def _insert_large(self, draft: Draft, order: Order) -> Job[Any]:
+        """Encode large arguments in a thread, then go on as usual. Jobs that are pushed meanwhile may overtake it."""
+        try:
+            await off_loop(draft.encode)
+            await off_loop(draft.detach)
+            inserted = self._insert(draft, order, is_encoded=True)
+        finally:
+            self._answered()
+        return await inserted
 
     def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
         """Act on the answer to an insert; the error that its caller is to get, if it failed."""

@@ -44,12 +44,12 @@ class LaneSlots:
         "_is_suspended",
         "_overdraft",
         "_refused_at",
-        "_trial",
         "_usual_overdraft",
         "_waiting",
         "free",
         "mode",
         "pause",
+        "trial",
     )
 
     def __init__(self, mode: RunMode, capacity: int, overdraft: int = 0) -> None:
@@ -58,8 +58,9 @@ class LaneSlots:
         self._overdraft: float = -overdraft
         self._usual_overdraft: float = -overdraft
         self._is_suspended = self._is_closed = False
-        self._trial: int | None = None
-        """How many jobs may be tried; None: the lane is as usual."""
+        self.trial: int | None = None
+        """How many jobs may be tried; None: the lane is as usual. Else the next job that begins is to be reported with
+        :meth:`recover`. (A plain attribute, because every job asks for it.)"""
         self._refused_at = -inf
         self.pause = _FIRST_PAUSE
         """Seconds of the last suspension."""
@@ -80,17 +81,17 @@ class LaneSlots:
     def take_up_to(self, limit: int) -> int:
         """Take as many slots as there are for claims, ``limit`` at most; the overdraft is not for them."""
         taken = max(0, min(self.free, limit))
-        if self._trial is not None:
-            taken = min(taken, self._trial)
-            self._trial -= taken
+        if self.trial is not None:
+            taken = min(taken, self.trial)
+            self.trial -= taken
         self.free -= taken
         return taken
 
     def release(self, count: int = 1) -> None:
         """Give slots back."""
         self.free += count
-        if self._trial is not None and not self._is_suspended:
-            self._trial = 1  # whatever has ended without a word
+        if self.trial is not None and not self._is_suspended:
+            self.trial = 1  # whatever has ended without a word
         if self._waiting:
             self._wake()
 
@@ -133,11 +134,6 @@ class LaneSlots:
 
     # -- what the system refuses ---------------------------------------------------------------------------------------
 
-    @property
-    def is_on_trial(self) -> bool:
-        """Whether the next job that begins is to be reported with :meth:`recover`."""
-        return self._trial is not None
-
     def suspend(self) -> None:
         """The system has refused what a job of this lane needs. To be called on the event loop."""
         if self._is_suspended:
@@ -146,17 +142,17 @@ class LaneSlots:
         is_again = loop.time() - self._refused_at < _MEMORY
         self._refused_at = loop.time()
         self.pause = min(self.pause * 2, _LONGEST_PAUSE) if is_again else _FIRST_PAUSE
-        self._is_suspended, self._trial, self._overdraft = True, 0, inf
+        self._is_suspended, self.trial, self._overdraft = True, 0, inf
         loop.call_later(self.pause, self._resume)
 
     def _resume(self) -> None:
         if self._is_suspended:
-            self._is_suspended, self._trial = False, 1
+            self._is_suspended, self.trial = False, 1
             self._wake()
 
     def recover(self) -> None:
         """A job that was tried has begun."""
-        self._is_suspended, self._trial, self._overdraft = False, None, self._usual_overdraft
+        self._is_suspended, self.trial, self._overdraft = False, None, self._usual_overdraft
         self._wake()
 
 

@@ -52,7 +52,7 @@ Answer: TypeAlias = Callable[[Any], None]
 class Line(Generic[QuestionT]):
     """Questions for one method, which takes many at once, and who wants the answers."""
 
-    __slots__ = ("_answers", "_limit", "_method", "_questions", "_refusal")
+    __slots__ = ("_answers", "_limit", "_method", "_questions", "_refusal", "is_open")
 
     def __init__(self, method: Callable[[Sequence[QuestionT]], Sequence[Any]], limit: int) -> None:
         self._method = method
@@ -60,19 +60,16 @@ class Line(Generic[QuestionT]):
         self._questions: deque[QuestionT] = deque()
         self._answers: deque[Answer] = deque()
         self._refusal: Exception | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self._refusal is None
+        self.is_open = True
 
     def reopen(self) -> None:
         """Take questions again."""
-        self._refusal = None
+        self._refusal, self.is_open = None, True
 
     def close(self, refusal: Exception) -> None:
         """Answer whatever is asked from now on with ``refusal``."""
         if self._refusal is None:
-            self._refusal = refusal
+            self._refusal, self.is_open = refusal, False
 
     def ask(self, question: QuestionT, answer: Answer) -> None:
         """Stand in line; a line that is closed answers at once, with an error."""

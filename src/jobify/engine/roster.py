@@ -35,6 +35,13 @@ class Roster:
         """What waits for the thread of an attempt of this job that is over."""
         return next((task for task, over in self.overruns.items() if over is not None and over.id == job_id), None)
 
+    def leave(self, attempt: Attempt) -> None:
+        """Note that an attempt is over which had begun: its end is stored, and its thread does not go on."""
+        begun, slot = self.begun, attempt.slot
+        if begun is not None and slot is not None:
+            attempt.slot = None
+            begun.leave(slot)
+
     def is_busy(self) -> bool:
         """Whether the function of any job is still at work here."""
         return bool(self.running or self.superseded or self.overruns)

@@ -255,8 +255,9 @@ class ThreadGate:
         return answered
 
     def _signal(self) -> None:
-        if self._thread is not None:
-            self._thread.signal()
+        thread = self._thread
+        if thread is not None and not thread.is_signalled:  # signal() asks it, too, but is called for every job
+            thread.signal()
 
     # -- on the storage's thread ---------------------------------------------------------------------------------------
 

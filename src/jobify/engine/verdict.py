@@ -31,7 +31,15 @@ from jobify.tracebacks import own_traceback
 from jobify.types import Microseconds
 from jobify.untrusted_exceptions import type_name
 
-__all__ = ("describe_error", "outcome_of", "park_settlement", "settlement_of", "skip_record", "skip_settlement")
+__all__ = (
+    "describe_error",
+    "outcome_of",
+    "park_settlement",
+    "settlement_of",
+    "skip_record",
+    "skip_settlement",
+    "with_less",
+)
 
 _LONGEST_TRACEBACK = 100_000
 _PARKED_FOR = 5.0
@@ -179,6 +187,15 @@ def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microse
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
+    )
+
+
+def with_less(settlement: Settlement, error: Exception) -> Settlement:
+    """The same end with less about it: whatever cannot be written, the job has ended and must not run again."""
+    if settlement.result is not None:
+        return settlement._replace(result=None, error=f"{ResultNotStoredError.__name__}: {shown(error)}")
+    return settlement._replace(
+        error=settlement.error and f"{type(error).__name__} while its error was stored", history=()
     )
 
 

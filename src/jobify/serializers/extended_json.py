@@ -60,7 +60,6 @@ class ExtendedJSONSerializer(Serializer):
             raise ConfigurationError(f"modules is {modules!r}; it must be a sequence of names: [{modules!r}].")
         self._tagging = Tagging(types, modules)
 
-    @on_any_stack
     def dumpb(self, data: Any) -> bytes:
         try:
             if is_plain(data):
@@ -69,20 +68,33 @@ class ExtendedJSONSerializer(Serializer):
                     return encoded
         except PayloadError:
             raise
-        except ValueError:
-            pass  # a lone surrogate, an endless int: the long way knows what to do or to say
+        except (ValueError, RecursionError):
+            pass  # a lone surrogate, an endless int, little stack: the long way knows what to do or to say
         return self._dump_tagged(data)
 
-    @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
-            plain = _decode(data) if len(data) <= PIECE_BYTES else decode_in_pieces(data, _decode)
+            if _MARK not in data:
+                return _decoded(data)
+        except Exception:
+            pass  # no bytes, no JSON, little stack: the long way knows what to do or to say
+        return self._load_tagged(data)
+
+    @on_any_stack
+    def _load_tagged(self, data: bytes) -> Any:
+        try:
+            plain = _decoded(data)
             return plain if _MARK not in data else self._tagging.decode(plain)
         except PayloadError:
             raise
         except Exception as error:
             raise undecodable("tagged JSON", error) from error
 
+    @on_any_stack
     def _dump_tagged(self, data: Any) -> bytes:
         require_depth(data)
         return encode_in_pieces(self._tagging.encode(data), _encode)
+
+
+def _decoded(data: bytes) -> Any:
+    return _decode(data) if len(data) <= PIECE_BYTES else decode_in_pieces(data, _decode)

@@ -55,9 +55,9 @@ class BegunTable:
 
     def enter(self, id: str) -> int:
         """An attempt of this job begins; the slot that it has."""
-        try:
+        if self._free:
             slot = self._free.pop()
-        except IndexError:
+        else:
             slot = self._next
             if slot == _HEAD + _SLOTS:
                 self._words[1] += 1
