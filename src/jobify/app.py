@@ -19,8 +19,8 @@ from jobify.checks import (
     checked_retention,
     checked_storage,
     checked_zone,
+    memory_storage,
 )
-from jobify.client.client import Client
 from jobify.client.producer import Producer
 from jobify.clock import Clock
 from jobify.crontab import CronFactory, create_crontab
@@ -46,12 +46,13 @@ from jobify.serializers.codec import Codec
 from jobify.settings import JobifyConfiguration, Limits, WorkerPools
 from jobify.state import State
 from jobify.storage import Storage
-from jobify.storage.memory import MemoryStorage
 from jobify.typeadapter import Dumper, Loader
 from jobify.types import UNSET, Lifespan, LoopFactory, MappingExceptionHandlers, Microseconds, UUIDGenerator
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor  # at run time it would bring multiprocessing along
+
+    from jobify.client.client import Client
 
 __all__ = ("Jobify",)
 
@@ -212,13 +213,13 @@ class Jobify(Producer):
             )
         return Backends(
             Backend(storage, self._codec, self._clock, in_memory=False, queues=queues),
-            Backend(MemoryStorage(keeps_arguments=False), self._codec, self._clock, in_memory=True, is_temporary=True),
+            Backend(memory_storage(), self._codec, self._clock, in_memory=True, is_temporary=True),
         )
 
     def _forget_memory(self) -> None:
         """What is in memory ends with the life that it belonged to; what is enqueued from now on waits for the next."""
         if self._is_memory_only:
-            self.configs.storage = MemoryStorage(keeps_arguments=False)
+            self.configs.storage = memory_storage()
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
@@ -305,6 +306,8 @@ def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, 
 
 
 def _client(app: Jobify, codec: Codec) -> Client:
+    from jobify.client.client import Client  # for those who only declare tasks, a tenth of the time to import jobify
+
     return Client(
         app.configs,
         codec,

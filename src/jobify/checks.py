@@ -14,12 +14,19 @@ from jobify.exceptions import ConfigurationError
 from jobify.options import check_duration
 from jobify.retention import Retention
 from jobify.settings import Limits
-from jobify.storage import SQLiteStorage, Storage
-from jobify.storage.memory import MemoryStorage
+from jobify.storage.base import Storage
 from jobify.types import UNSET
 from jobify.zones import zone_name
 
-__all__ = ("checked_clock", "checked_limits", "checked_renewal", "checked_retention", "checked_storage", "checked_zone")
+__all__ = (
+    "checked_clock",
+    "checked_limits",
+    "checked_renewal",
+    "checked_retention",
+    "checked_storage",
+    "checked_zone",
+    "memory_storage",
+)
 
 _LEAST_MEMORY: Final = 1024 * 1024
 """Less is a mistake of the unit: an interpreter alone has ten times as much."""
@@ -34,12 +41,15 @@ def checked_zone(tz: Any) -> tzinfo:
 
 def checked_storage(storage: Any) -> Storage:
     """The storage: the default one, one in memory, or what was given."""
-    if storage is UNSET or storage is None:
-        return SQLiteStorage()
+    from jobify.storage.memory import MemoryStorage  # each app has one, if only for jobs that are not persistent
+
     if storage is False:
         return MemoryStorage(keeps_arguments=False)
-    if isinstance(storage, str | os.PathLike):
-        return SQLiteStorage(_path_of(storage))
+    is_default = storage is UNSET or storage is None
+    if is_default or isinstance(storage, str | os.PathLike):
+        from jobify.storage.sqlite import SQLiteStorage  # see jobify.storage
+
+        return SQLiteStorage() if is_default else SQLiteStorage(_path_of(storage))
     if not _is_storage(storage):
         raise ConfigurationError(
             f"storage is {storage!r}; it must be a Storage, or False for memory only, or the path of a database file, "
@@ -47,6 +57,13 @@ def checked_storage(storage: Any) -> Storage:
         )
     checked: Storage = storage
     return checked
+
+
+def memory_storage() -> Storage:
+    """A storage that ends with the app."""
+    from jobify.storage.memory import MemoryStorage
+
+    return MemoryStorage(keeps_arguments=False)
 
 
 def _is_storage(storage: Any) -> bool:

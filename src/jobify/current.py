@@ -33,7 +33,6 @@ too many.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import time
@@ -203,6 +202,8 @@ class CurrentJob:
         running = _here()
         word = str(level).lower()
         if word not in LEVELS:
+            import difflib
+
             near = difflib.get_close_matches(word, LEVELS, n=1)
             advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(LEVELS)}."
             raise ValueError(f"There is no log level {level!r}. {advice}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +24,8 @@ def shown(value: object, limit: int = 10_000) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The last sentence of an error about a word that is not ``known``."""
+    import difflib  # of no use where nothing is misspelt
+
     words = list(known)
     close = difflib.get_close_matches(word, words, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(words)}."

@@ -21,12 +21,12 @@ from jobify.client.asking import (
     many,
     request,
 )
-from jobify.client.client import Client
 from jobify.jobrequest import EnqueueOptions, Submitter
 from jobify.result import JobResult
 from jobify.router import Route, Router
 
 if TYPE_CHECKING:
+    from jobify.client.client import Client
     from jobify.client.views import QueueView, ScheduleView, Unserved, WorkerView
 
 __all__ = ("Preview", "Producer", "client_of")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Final
 
 from jobify.crontab.fields import (
@@ -92,5 +91,7 @@ def _read(second: str, minute: str, hour: str, day: str, month: str, weekday: st
 def _unknown_alias(text: str) -> str:
     if text == "@REBOOT":
         return "a start of the app is not a time. Use the app's lifespan for what runs once at each start."
+    from difflib import get_close_matches  # of no use where nothing is misspelt
+
     near = get_close_matches(text, ALIASES, n=1) or ["@DAILY"]
     return f"there is no such alias. Did you mean {near[0].lower()!r}?"

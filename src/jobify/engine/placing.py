@@ -6,9 +6,7 @@ once, or replace at once, agree on one row.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Container, Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from jobify.cron import Cron, have_same_rule, have_same_start, have_same_times
@@ -159,7 +157,11 @@ def _asked(row: NewJob | JobRecord) -> str | None:
 def _digest(payload: Any) -> str | None:
     if not isinstance(payload, bytes):  # what stays in memory is not encoded; a pickle is only compared, never read
         try:
+            import pickle  # of no use to most apps
+
             payload = pickle.dumps(payload)
         except Exception:  # whatever an object of the user's raises when it is pickled
             return None
+    from hashlib import blake2b
+
     return blake2b(payload, digest_size=16).hexdigest()

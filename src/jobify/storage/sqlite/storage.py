@@ -27,7 +27,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jobify.exceptions import ConfigurationError
 from jobify.folder import absolute
@@ -54,7 +54,6 @@ from jobify.records import (
 )
 from jobify.storage.base import BegunJobs, Bell
 from jobify.storage.sqlite import forks
-from jobify.storage.sqlite.backup import Backup, back_up
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.file_identity import refuse_orphaned_log
@@ -71,6 +70,9 @@ from jobify.storage.sqlite.times import Times
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import Timekeeping
 from jobify.types import Microseconds
+
+if TYPE_CHECKING:
+    from jobify.storage.sqlite.backup import Backup
 
 __all__ = ("SQLiteStorage",)
 
@@ -175,6 +177,8 @@ class SQLiteStorage:
         The copy holds all that is committed, is checked, and is there as a whole or not at all. StorageError if it
         cannot be made, or if there is such a file and ``overwrite`` is not set. The storage need not be open.
         """
+        from jobify.storage.sqlite.backup import back_up
+
         path = self.database if self.is_durable else self._database.path
         return back_up(path, destination, overwrite=overwrite, timeout=self.timeout)
 
