@@ -228,8 +228,11 @@ class Database:
 
     def _insist(self, step: Callable[[], T]) -> T:
         """Take a step, again and again while another connection has the file locked; on the spot only once."""
-        is_hurried = self._spot_thread == threading.get_ident()
-        return insist(step, path=self.path, timeout=0.0 if is_hurried else self._timeout)
+        try:
+            return step()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            is_hurried = self._spot_thread == threading.get_ident()
+            return insist(step, error, path=self.path, timeout=0.0 if is_hurried else self._timeout)
 
     # -- transactions --------------------------------------------------------------------------------------------------
 

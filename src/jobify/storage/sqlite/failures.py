@@ -53,20 +53,18 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def insist(step: Callable[[], T], *, path: str, timeout: float) -> T:
-    """Take a step, again and again for ``timeout`` seconds while another connection has the file locked."""
-    started = None
+def insist(step: Callable[[], T], error: sqlite3.Error | UnicodeDecodeError, *, path: str, timeout: float) -> T:
+    """Take a step again that has raised ``error``, for ``timeout`` seconds while another connection has the file
+    locked."""
+    started = now = time.monotonic()
     while True:
+        if isinstance(error, UnicodeDecodeError) or _code(error) not in _BUSY or now - started >= timeout:
+            raise explain(error, path) from error
+        time.sleep(random.random() * min(max(_SHORTEST_PAUSE, (now - started) / 20), _LONGEST_PAUSE))
         try:
             return step()
-        except UnicodeDecodeError as error:
-            raise explain(error, path) from error
-        except sqlite3.Error as error:
-            now = time.monotonic()
-            started = now if started is None else started
-            if _code(error) not in _BUSY or now - started >= timeout:
-                raise explain(error, path) from error
-        time.sleep(random.random() * min(max(_SHORTEST_PAUSE, (now - started) / 20), _LONGEST_PAUSE))
+        except (sqlite3.Error, UnicodeDecodeError) as raised:
+            error, now = raised, time.monotonic()
 
 
 def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> Exception:
