@@ -10,7 +10,7 @@ outcome counts as lost: its handle gets the error, and the job runs again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,13 +19,14 @@ from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.encoding import Encoded, encode, encode_apart, takes_long
 from jobify.engine.exchange import Exchange
-from jobify.engine.news import END, ORDER, WORK, News
+from jobify.engine.news import END
 from jobify.engine.reporter import Voice
 from jobify.engine.returns import Returns
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
 from jobify.engine.verdict import (
     attempt_record,
+    news_of,
     outcome_of,
     park_settlement,
     settlement_of,
@@ -44,6 +45,7 @@ from jobify.logs import Lines, get_logger
 from jobify.misfire import Plan
 from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
+from jobify.retention import Retention
 from jobify.runners.base import Call
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn_lasting
@@ -51,7 +53,6 @@ from jobify.status import (
     Cancelled,
     Failed,
     JobStatus,
-    Lost,
     Outcome,
     Refused,
     Released,
@@ -146,13 +147,7 @@ class Completer:
     def report_lost(self) -> None:
         """Log what was lost, in one line. To be called when nothing is open any more."""
         if self._lost:
-            some = ", ".join(self._lost[:_NAMED]) + (", ..." if len(self._lost) > _NAMED else "")
-            log.error(
-                "The outcomes of %d jobs could not be stored, and are lost (%s); the jobs run again. Last error: %s",
-                len(self._lost),
-                some,
-                self._last_error,
-            )
+            _log_lost(self._lost, self._last_error)
 
     def decide(self, attempt: Attempt, value: Any, error: BaseException | None, now: Microseconds) -> Outcome:
         """How an attempt that comes to this end has ended. Never raises, or nobody would settle it."""
@@ -261,14 +256,7 @@ class Completer:
                 return
             encoded = encode(attempt, outcome)
         result, problem = encoded
-        try:
-            settlement = settlement_of(attempt, outcome, result, now=now, retention=self._retention)
-        except Exception as error:  # of a user's cron parser, asked for the next run: there is none
-            log.error(
-                "The schedule %s ends: its next run cannot be found.\n%s", attempt.id, Lines(own_traceback(error))
-            )
-            attempt.run, outcome = None, Failed(error)
-            settlement = settlement_of(attempt, outcome, None, now=now, retention=self._retention)
+        settlement, outcome = _settlement(attempt, outcome, result, now, self._retention)
         if problem is not None:
             settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
         self._write(attempt, outcome, settlement, _FIRST_PAUSE)
@@ -286,7 +274,7 @@ class Completer:
         is_plain = type(outcome) is Succeeded and attempt.origin == attempt.backend.owner
         answer = partial(self._answer, attempt, outcome, settlement, pause)
         attempt.backend.gate.settle(
-            settlement, answer, news=END if is_plain else _news(attempt, outcome), is_last=attempt.lane.is_idle
+            settlement, answer, news=END if is_plain else news_of(attempt, outcome), is_last=attempt.lane.is_idle
         )
 
     def _answer(
@@ -312,12 +300,10 @@ class Completer:
         if isinstance(error, StorageLostError):
             self._lose(attempt, error)
             self._exchange.lose(error)
-        elif self._has_given_up:
-            return
-        elif self._is_closed:
+        elif self._is_closed and not self._has_given_up:
             log.warning("Job %s ended after its app had stopped; it runs again.", attempt.id)
             self._lose(attempt, error)
-        else:
+        elif not self._has_given_up:
             self._retry(attempt, outcome, settlement, pause, error)
 
     def _refused(self, attempt: Attempt) -> None:
@@ -373,19 +359,23 @@ class Completer:
             self._is_idle.set()
 
 
+def _log_lost(ids: Sequence[str], error: Exception | None) -> None:
+    some = ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
+    message = "The outcomes of %d jobs could not be stored, and are lost (%s); the jobs run again. Last error: %s"
+    log.error(message, len(ids), some, error)
+
+
 def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
     """Whether another attempt under this id waits for the end of this one."""
     return isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
 
 
-def _news(attempt: Attempt, outcome: Outcome) -> News | None:
-    """Who beside this process wants to know how the attempt ended."""
-    match outcome:
-        case RetryAt() | Refused() | Lost() | Skipped():
-            return None
-        case Released():
-            return WORK
-        case Cancelled():  # whoever has cancelled it waits to hear of it, and may be anybody
-            return ORDER
-        case _:
-            return News.of_end(attempt.origin, here=attempt.backend.owner)
+def _settlement(
+    attempt: Attempt, outcome: Outcome, result: bytes | None, now: Microseconds, retention: Retention
+) -> tuple[Settlement, Outcome]:
+    try:
+        return settlement_of(attempt, outcome, result, now=now, retention=retention), outcome
+    except Exception as error:  # of a user's cron parser, asked for the next run: there is none
+        log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, Lines(own_traceback(error)))
+        attempt.run, outcome = None, Failed(error)
+        return settlement_of(attempt, outcome, None, now=now, retention=retention), outcome

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from jobify.clock import seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
+from jobify.engine.news import ORDER, WORK, News
 from jobify.exceptions import JobTimeoutError, ProcessDiedError, ResultNotStoredError, shown
 from jobify.misfire import Missed, Plan, plan_after, reckoned_from
 from jobify.records import AttemptRecord, Claim, Settlement
@@ -23,6 +24,7 @@ from jobify.status import (
     Refused,
     Released,
     RetryAt,
+    Skipped,
     Succeeded,
     TimedOut,
     after,
@@ -33,6 +35,7 @@ from jobify.untrusted_exceptions import type_name
 
 __all__ = (
     "describe_error",
+    "news_of",
     "outcome_of",
     "park_settlement",
     "settlement_of",
@@ -188,6 +191,19 @@ def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microse
         owner=attempt.backend.owner,
         fence=attempt.fence,
     )
+
+
+def news_of(attempt: Attempt, outcome: Outcome) -> News | None:
+    """Who beside this process wants to know how the attempt ended."""
+    match outcome:
+        case RetryAt() | Refused() | Lost() | Skipped():
+            return None
+        case Released():
+            return WORK
+        case Cancelled():  # whoever has cancelled it waits to hear of it, and may be anybody
+            return ORDER
+        case _:
+            return News.of_end(attempt.origin, here=attempt.backend.owner)
 
 
 def with_less(settlement: Settlement, error: Exception) -> Settlement:

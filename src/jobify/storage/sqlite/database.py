@@ -170,10 +170,8 @@ class Database:
 
     def add(self, statement: str, parameters: Sequence[Any]) -> int | None:
         """Run a statement that inserts a row; the number of the row."""
-        number = self.execute(statement, parameters).lastrowid
-        if self._block_thread is None:
-            self._committed()
-        return number
+        with self.atomic():
+            return self.execute(statement, parameters).lastrowid
 
     def write_unflushed(self, statement: str, parameters: Sequence[Any]) -> int:
         """:meth:`write`, without waiting for the disk: a power cut may undo it, and only that. Inside a block it is
@@ -199,8 +197,7 @@ class Database:
 
     def data_version(self) -> tuple[int, int]:
         """Differs from an earlier one if another connection has committed since; perhaps after a fork, too."""
-        (version,) = self.row("PRAGMA data_version")
-        return self._connects, version
+        return self._connects, self.row("PRAGMA data_version")[0]
 
     def _write(self, statement: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         with self._writing:
