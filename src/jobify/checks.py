@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from datetime import tzinfo
 from inspect import getmro
-from typing import Any, Final
+from typing import Any, Final, cast
 from zoneinfo import ZoneInfo
 
 from jobify.clock import Clock, SystemClock
@@ -41,22 +41,24 @@ def checked_zone(tz: Any) -> tzinfo:
 
 def checked_storage(storage: Any) -> Storage:
     """The storage: the default one, one in memory, or what was given."""
-    from jobify.storage.memory import MemoryStorage  # each app has one, if only for jobs that are not persistent
-
     if storage is False:
-        return MemoryStorage(keeps_arguments=False)
-    is_default = storage is UNSET or storage is None
-    if is_default or isinstance(storage, str | os.PathLike):
-        from jobify.storage.sqlite import SQLiteStorage  # see jobify.storage
-
-        return SQLiteStorage() if is_default else SQLiteStorage(_path_of(storage))
+        return memory_storage()
+    if storage is UNSET or storage is None:
+        return _sqlite_storage()
+    if isinstance(storage, str | os.PathLike):
+        return _sqlite_storage(_path_of(storage))
     if not _is_storage(storage):
         raise ConfigurationError(
             f"storage is {storage!r}; it must be a Storage, or False for memory only, or the path of a database file, "
             "or a URL such as sqlite:///jobs.db."
         )
-    checked: Storage = storage
-    return checked
+    return cast("Storage", storage)
+
+
+def _sqlite_storage(*path: str | os.PathLike[str]) -> Storage:
+    from jobify.storage.sqlite import SQLiteStorage  # when an app is made: see jobify.storage
+
+    return SQLiteStorage(*path)
 
 
 def memory_storage() -> Storage:
