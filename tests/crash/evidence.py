@@ -56,6 +56,8 @@ class Recovery(NamedTuple):
     seconds: float
     has_survivor: bool
     """One process lived all the time from the kill on."""
+    is_suspect: bool
+    """Two processes or more had died under the job: it may wait to run apart from others."""
 
 
 class Row(NamedTuple):
@@ -148,7 +150,7 @@ def examine(directory: Path, database: Path, *, is_undisturbed: bool = True, is_
     and back, a call that was refused meanwhile may be in it, and what a process left when it noticed is not counted."""
     evidence = Evidence(directory, database)
     recoveries = sorted(_recoveries(evidence)) if is_undisturbed else []
-    late = sum(recovery.seconds > LONGEST_RECOVERY for recovery in recoveries)
+    late = sum(recovery.seconds > LONGEST_RECOVERY and not recovery.is_suspect for recovery in recoveries)
     history = (
         *_accepted_twice(evidence),
         *(_uncounted(evidence) if is_file_the_same else ()),
@@ -310,11 +312,11 @@ def _recoveries(evidence: Evidence) -> Iterator[Recovery]:
         lost[f"tick@{line.due_at}" if line.job_id.startswith("tick") else line.job_id].append(line)
     for key, lines in lost.items():
         lines.sort(key=lambda line: line.attempt)
-        for line, following in zip(lines, [*lines[1:], None], strict=True):
+        for number, (line, following) in enumerate(zip(lines, [*lines[1:], None], strict=True), start=1):
             killed_at = evidence.kills.get(evidence.pids[line.owner])
             begun_at = None if killed_at is None else _begun_again(evidence, key, killed_at, following)
             if killed_at is not None and begun_at is not None:
-                yield _recovery(evidence.lives, killed_at, begun_at)
+                yield _recovery(evidence.lives, killed_at, begun_at, is_suspect=number > 1)
 
 
 def _begun_again(evidence: Evidence, key: str, killed_at: int, following: Lost | None) -> int | None:
@@ -324,6 +326,6 @@ def _begun_again(evidence: Evidence, key: str, killed_at: int, following: Lost |
     return min([*starts, *claims], default=None)
 
 
-def _recovery(lives: Sequence[Life], killed_at: int, begun_at: int) -> Recovery:
+def _recovery(lives: Sequence[Life], killed_at: int, begun_at: int, *, is_suspect: bool) -> Recovery:
     alive_since = min((life.up_at for life in lives if life.up_at <= begun_at <= life.killed_at), default=begun_at)
-    return Recovery((begun_at - max(killed_at, alive_since)) / SECOND, alive_since <= killed_at)
+    return Recovery((begun_at - max(killed_at, alive_since)) / SECOND, alive_since <= killed_at, is_suspect)

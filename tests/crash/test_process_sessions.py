@@ -125,7 +125,7 @@ async def begun(runner: ProcessRunner, name: str, *args: Any) -> tuple[Call, asy
     call = task(name, *args, on_message=told.put_nowait)
     running = asyncio.create_task(runner.run(call))
     started, child = await asyncio.wait_for(told.get(), 60)
-    assert is_alive(started)
+    assert name == "end" or is_alive(started)  # a child that ends at once may have taken it along by now
     return call, running, started, child
 
 

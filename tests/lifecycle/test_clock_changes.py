@@ -241,7 +241,7 @@ def test_f29_a_retry_waits_for_elapsed_time(new_app: NewApp, change: float, is_s
             assert runs == ["fails"]
             clock.advance(1)
             nudge(app)
-            await eventually(lambda: runs.count("fails") == 2)
+            await eventually(lambda: runs.count("fails") >= 2)  # and once more for the years that were missed
 
     run(main())
 

@@ -361,8 +361,12 @@ class Completer:
 
 def _log_lost(ids: Sequence[str], error: Exception | None) -> None:
     some = ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
-    message = "The outcomes of %d jobs could not be stored, and are lost (%s); the jobs run again. Last error: %s"
-    log.error(message, len(ids), some, error)
+    log.error(
+        "The outcomes of %d jobs could not be stored, and are lost (%s); the jobs run again. Last error: %s",
+        len(ids),
+        some,
+        error,
+    )
 
 
 def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
