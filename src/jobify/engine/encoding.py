@@ -12,19 +12,20 @@ from jobify.logs import get_logger
 from jobify.serializers.offload import in_thread, is_large
 from jobify.status import Outcome, Succeeded
 
-__all__ = ("Encoded", "encode", "encode_apart", "takes_long")
+__all__ = ("SMALL", "Encoded", "encode", "encode_apart", "takes_long")
 
 log = get_logger("jobify.engine")
 
 Encoded: TypeAlias = tuple[bytes | None, str | None]
 """What to store of a result, and what kept it from being encoded."""
 
-_SMALL: Final = frozenset({int, float, bool, type(None)})
+SMALL: Final = frozenset({int, float, bool, type(None)})
+"""Types of results that are small whatever their value."""
 
 
 def takes_long(attempt: Attempt, value: Any) -> bool:
     """Whether encoding this result would hold up the event loop."""
-    return not (type(value) in _SMALL or attempt.backend.is_in_memory) and is_large((value,))
+    return not (type(value) in SMALL or attempt.backend.is_in_memory) and is_large((value,))
 
 
 def encode_apart(attempt: Attempt, outcome: Outcome, go_on: Callable[[Encoded], None]) -> None:

@@ -228,7 +228,7 @@ class Engine:
         await self._intake.close()
         await self._executor.idle()  # what was asked for just before the end is given back, unbegun
         await self._completer.drain()
-        self._completer.report_lost()
+        self._completer.lost.report()
         for job in self._handles:
             if not job.is_done():
                 job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=self._is_stored(job.id)))

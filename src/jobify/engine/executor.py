@@ -46,6 +46,8 @@ __all__ = ("Executor",)
 
 log = get_logger("jobify.engine")
 
+_PROCESS: Final = RunMode.PROCESS
+
 _NAME = "jobify job"
 _LONGEST_AHEAD: Final[Microseconds] = SECOND
 """A claimed job is due within some milliseconds, unless the clock is set back between the claim and its answer."""
@@ -94,10 +96,11 @@ class Executor:
             self._is_idle.clear()
         if (latest is not attempt or self._roster.overruns) and self._waits_for_another(attempt, latest):
             return
-        context = attempt.context
+        context, endpoint = attempt.context, attempt.endpoint
+        may_run_again = endpoint.retry is not None or attempt.options is not None or endpoint.run_mode is _PROCESS
         if context is None:
             context = copy_context()
-        elif attempt.number > 1 or _may_run_again(attempt):  # the only attempt needs no copy
+        elif attempt.number > 1 or may_run_again:  # the only attempt needs no copy
             context = context.copy()
         if self._has_factory:
             # A factory may run the first step at once. Here that would be inside of whatever has launched the attempt,
@@ -220,7 +223,13 @@ class Executor:
         outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
         RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
-        self._leave(attempt)
+        if self._roster.superseded:
+            self._leave(attempt)
+        else:  # what it does for nearly every job, without the call
+            del self._attempts[attempt.id]
+            attempt.task = None
+            if not self._attempts:
+                self._is_idle.set()
         self._completer.complete(attempt, outcome, now)
 
     def _leave(self, attempt: Attempt) -> None:
@@ -324,12 +333,6 @@ class Executor:
             return await self._runners[RunMode.PROCESS].run(call)
         finally:
             call.on_message = None  # the garbage collector does not see circles through an attempt
-
-
-def _may_run_again(attempt: Attempt) -> bool:
-    """Whether another attempt of the job may follow in this process."""
-    endpoint = attempt.endpoint
-    return endpoint.retry is not None or attempt.options is not None or endpoint.run_mode is RunMode.PROCESS
 
 
 def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:

@@ -7,19 +7,34 @@ from collections import deque
 from itertools import islice
 from typing import Any, Final
 
-__all__ = ("weigh",)
+__all__ = ("weigh", "weigh_call")
 
 _FREE: Final = frozenset({type(None), bool, int, float})
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 _SAMPLE: Final = 64
 """Elements of a container that are looked at; the others are taken to be alike."""
 _DEPTH: Final = 4
+_EMPTY: Final = 64
+_WORD: Final = 8
+
+
+def weigh_call(payload: Any) -> int:
+    """:func:`weigh`, of the arguments of a call as a storage in memory keeps them."""
+    if type(payload) is tuple and len(payload) == 2:
+        args, kwargs = payload
+        return weigh(args) + weigh(kwargs)
+    return weigh(payload)
 
 
 def weigh(value: Any, depth: int = _DEPTH) -> int:
     """Bytes: those of texts, arrays and containers of them; small numbers count nothing."""
-    if type(value) in _FREE:
+    kind = type(value)
+    if kind in _FREE:
         return 0
+    if kind is tuple and _FREE.issuperset(map(type, value)):  # nearly every result, and the arguments of most calls
+        return _EMPTY + _WORD * len(value)
+    if kind is dict and not value:
+        return _EMPTY
     size = sys.getsizeof(value, 0)
     if not depth:
         return size
