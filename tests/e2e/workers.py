@@ -78,7 +78,7 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs; one that only waits to be reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it ended before the file was opened, or read
         return False
 
 
@@ -218,7 +218,10 @@ class Command:
     def children(self) -> list[int]:
         """The workers of a supervisor, by what the system says."""
         path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+        try:
+            return [int(pid) for pid in path.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
 
     def interrupt_group(self, number: signal.Signals = signal.SIGINT) -> None:
         """What a terminal does at Ctrl-C."""
