@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
 from jobify.context import JobContext
@@ -63,6 +63,11 @@ class Endpoint:
     call: CallNext | None
     """The chain around the function; None when there is nothing around it and nothing to inject."""
     outer: tuple[BaseOuterMiddleware, ...]
+    is_bare: bool = field(init=False)
+    """An attempt on the event loop is a call of the function, and nothing else."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_bare", self.call is None and self.run_mode is RunMode.MAIN)
 
     def for_job(self, own: JobOptions) -> Endpoint:
         """The task as it is for one job that was given options of its own; PayloadError if they cannot be read."""

@@ -99,7 +99,7 @@ def test_f43_an_idle_worker_says_so_and_ends(site: Make, attack: str) -> None:
     here.go()
     assert worker.exit_code() == ExitCode.REPLACED == 5
     assert worker.log.count("No more jobs are claimed") == 1
-    assert "Traceback" not in worker.log
+    assert "Traceback" not in worker.log, worker.log
     assert job
     assert "At work" in worker.log
 

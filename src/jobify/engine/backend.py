@@ -24,6 +24,7 @@ from jobify.registry import Endpoint
 from jobify.serializers.base import Serializer
 from jobify.serializers.codec import Codec
 from jobify.serializers.objects import ObjectCodec
+from jobify.serializers.offload import SMALL
 from jobify.storage.base import BegunJobs, Storage
 from jobify.storage.sharing import share
 
@@ -70,6 +71,8 @@ class Backend:
         self._clock = clock
         self.frozen = codec.frozen
         """The types of arguments that can neither change nor be restored as something else."""
+        self.atoms = SMALL & codec.frozen
+        """Those among them whose values are small, whatever they are."""
 
     async def start(self, profile: OwnerProfile) -> None:
         """Open the storage and become an owner in it."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
-from jobify.engine.encoding import SMALL, Encoded, encode, encode_apart, takes_long
+from jobify.engine.encoding import Encoded, encode, encode_apart, takes_long
 from jobify.engine.exchange import Exchange
 from jobify.engine.news import END
 from jobify.engine.outcome_records import LostOutcomes, record_early
@@ -47,6 +47,7 @@ from jobify.options import RunMode
 from jobify.records import Claim, Settled, Settlement
 from jobify.retention import Retention
 from jobify.runners.base import Call
+from jobify.serializers.offload import SMALL
 from jobify.settings import JobifyConfiguration
 from jobify.spawn import spawn_lasting
 from jobify.status import (

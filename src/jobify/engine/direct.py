@@ -23,7 +23,7 @@ from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settl
 from jobify.status import JobStatus
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
-from jobify.storage.weight import weigh, weigh_call
+from jobify.storage.weight import WEIGHTLESS, weigh, weigh_call
 from jobify.types import Microseconds
 
 __all__ = ("DirectGate",)
@@ -106,9 +106,10 @@ class DirectGate:
             if unborn is not None and settlement.finished_at is not None:
                 if settlement.status in _FINAL:
                     unborn.payload = _NO_ARGUMENTS
-                    self._weight += weigh(settlement.result)
                 else:
-                    self._weight += weigh(settlement.result) + weigh_call(unborn.payload)
+                    self._weight += weigh_call(unborn.payload)
+                if type(settlement.result) not in WEIGHTLESS:
+                    self._weight += weigh(settlement.result)
                 self._ended.append(unborn.row())
                 self._ends.append(settlement)
                 if self._weight > _KEPT_BYTES:  # the storage keeps what it can

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from jobify.engine.attempt import Attempt
 from jobify.exceptions import PayloadError, shown
 from jobify.logs import get_logger
-from jobify.serializers.offload import in_thread, is_large
+from jobify.serializers.offload import SMALL, in_thread, is_large
 from jobify.status import Outcome, Succeeded
 
-__all__ = ("SMALL", "Encoded", "encode", "encode_apart", "takes_long")
+__all__ = ("Encoded", "encode", "encode_apart", "takes_long")
 
 log = get_logger("jobify.engine")
 
 Encoded: TypeAlias = tuple[bytes | None, str | None]
 """What to store of a result, and what kept it from being encoded."""
-
-SMALL: Final = frozenset({int, float, bool, type(None)})
-"""Types of results that are small whatever their value."""
 
 
 def takes_long(attempt: Attempt, value: Any) -> bool:

@@ -38,7 +38,7 @@ from jobify.runners.badge import badge_of
 from jobify.runners.base import Call, Runner, contained
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.spawn import spawn
-from jobify.status import JobStatus, Refused
+from jobify.status import JobStatus, Outcome, Refused, Succeeded
 from jobify.transient import refusal_of
 from jobify.types import UNSET, Microseconds
 
@@ -218,9 +218,13 @@ class Executor:
         if forks.count != self._forks:
             end_fork(error)
         now = self._clock.now()
-        if attempt.call is not None and attempt.call.refusal is not None:
-            self._on_refused(attempt, attempt.call.refusal)
-        outcome = self._completer.decide(attempt, value, error, now)
+        outcome: Outcome
+        if error is None and attempt.interruption is None and attempt.call is None:  # what decide() would come to
+            outcome = Succeeded(value)
+        else:
+            if attempt.call is not None and attempt.call.refusal is not None:
+                self._on_refused(attempt, attempt.call.refusal)
+            outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
         RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
         if self._roster.superseded:
@@ -261,6 +265,11 @@ class Executor:
             if isinstance(attempt.payload, bytes) and len(attempt.payload) > LARGE_BYTES:
                 return self._perform_large(attempt)
             attempt.args, attempt.kwargs = _restored(attempt)
+        if attempt.endpoint.is_bare and attempt.lane.trial is None:  # what _begin() does for most jobs, without calls
+            if attempt.job is not None:
+                attempt.job.status = JobStatus.RUNNING
+            running: Awaitable[Any] = attempt.endpoint.func(*attempt.args, **attempt.kwargs)
+            return running
         return self._begin(attempt)
 
     async def _perform_large(self, attempt: Attempt) -> Any:

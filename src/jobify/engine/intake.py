@@ -124,27 +124,25 @@ class Intake:
 
     def _insert(self, draft: Draft, order: Order, *, is_encoded: bool = False) -> Coroutine[Any, Any, Job[Any]]:
         """Ask for the insert; the draft gets the answer."""
+        backend = draft.backend
+        is_atomic = not draft.kwargs and backend.atoms.issuperset(map(type, draft.args))
         if not is_encoded:
-            if not draft.backend.is_in_memory and is_large(draft.args, draft.kwargs):
+            if not (is_atomic or backend.is_in_memory) and is_large(draft.args, draft.kwargs):
                 self._under_way += 1
                 return self._surely(self._insert_large(draft, order))
             draft.encode()
         if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
             draft.job.context = context = copy_context()
             lane = self._lanes[draft.endpoint.lane]
-            queues = draft.backend.queues
+            queues = backend.queues
             if (queues.is_plain or queues.is_open(draft.endpoint.queue)) and lane.take():
                 draft.lane, draft.context = lane, context
         self._under_way += 1
         try:
-            if (
-                draft.lane is not None
-                and not is_encoded
-                and (draft.kwargs or not draft.backend.frozen.issuperset(map(type, draft.args)))
-            ):
+            if draft.lane is not None and not (is_atomic or is_encoded):
                 draft.detach()
             draft.submission = submission = Submission(loop=self._loop)
-            draft.backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
+            backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
         except BaseException:  # nothing was stored
             self._answered()
             if draft.lane is not None:
@@ -187,7 +185,7 @@ class Intake:
 
     def _answered(self) -> None:
         self._under_way -= 1
-        if not self._under_way:
+        if self._is_closed and not self._under_way:
             self._is_quiet.set()
 
     # -- replacing -----------------------------------------------------------------------------------------------------

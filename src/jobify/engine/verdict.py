@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from jobify.clock import seconds, to_datetime
+from jobify.clock import SECOND, seconds, to_datetime
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.news import ORDER, WORK, News
 from jobify.exceptions import JobTimeoutError, ProcessDiedError, ResultNotStoredError, shown
@@ -116,7 +116,7 @@ def settlement_of(
     """
     if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to, on the hot path
         window = retention.complete if attempt.endpoint.result_ttl is None else attempt.endpoint.result_ttl
-        delete_at = None if window is None else now + seconds(window)
+        delete_at = None if window is None else now + round(window * SECOND)
         return Settlement(
             _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, delete_at, False,
             False, attempt.id, attempt.backend.owner, attempt.fence,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-__all__ = ("LARGE_BYTES", "codec_threads", "in_thread", "is_in_codec_thread", "is_large", "off_loop")
+__all__ = ("LARGE_BYTES", "SMALL", "codec_threads", "in_thread", "is_in_codec_thread", "is_large", "off_loop")
 
 T = TypeVar("T")
 
@@ -25,7 +25,8 @@ LARGE_BYTES: Final = 65_536
 
 _MOST: Final = 2_000
 """Elements of containers, or 32 bytes of texts each, that are encoded at once."""
-_FREE: Final = frozenset({int, float, bool, type(None)})
+SMALL: Final = frozenset({int, float, bool, type(None)})
+"""Types of values that are small, whatever they are."""
 _TEXTS: Final = (str, bytes, bytearray)
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 
@@ -40,13 +41,13 @@ def is_in_codec_thread() -> bool:
 
 def is_large(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> bool:
     """Whether encoding these values takes long. Stops counting when it does."""
-    if not kwargs and _FREE.issuperset(map(type, args)):  # a quarter of the price of the loop
+    if not kwargs and SMALL.issuperset(map(type, args)):  # a quarter of the price of the loop
         return False
     left = _MOST
     rest: list[Any] = [*args, *kwargs.values()] if kwargs else list(args)
     while rest:
         value = rest.pop()
-        if type(value) in _FREE:
+        if type(value) in SMALL:
             continue
         if isinstance(value, _TEXTS):
             left -= len(value) >> 5

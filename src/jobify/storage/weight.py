@@ -7,9 +7,10 @@ from collections import deque
 from itertools import islice
 from typing import Any, Final
 
-__all__ = ("weigh", "weigh_call")
+__all__ = ("WEIGHTLESS", "weigh", "weigh_call")
 
-_FREE: Final = frozenset({type(None), bool, int, float})
+WEIGHTLESS: Final = frozenset({type(None), bool, int, float})
+"""Types of values that count nothing."""
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 _SAMPLE: Final = 64
 """Elements of a container that are looked at; the others are taken to be alike."""
@@ -29,9 +30,9 @@ def weigh_call(payload: Any) -> int:
 def weigh(value: Any, depth: int = _DEPTH) -> int:
     """Bytes: those of texts, arrays and containers of them; small numbers count nothing."""
     kind = type(value)
-    if kind in _FREE:
+    if kind in WEIGHTLESS:
         return 0
-    if kind is tuple and _FREE.issuperset(map(type, value)):  # nearly every result, and the arguments of most calls
+    if kind is tuple and WEIGHTLESS.issuperset(map(type, value)):  # nearly every result and most arguments
         return _EMPTY + _WORD * len(value)
     if kind is dict and not value:
         return _EMPTY
