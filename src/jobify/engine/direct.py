@@ -23,7 +23,7 @@ from jobify.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settl
 from jobify.status import JobStatus
 from jobify.storage.base import Storage
 from jobify.storage.sharing import share
-from jobify.storage.weight import WEIGHTLESS, weigh, weigh_call
+from jobify.storage.weight import NO_ARGUMENTS, WEIGHTLESS, weigh, weigh_call
 from jobify.types import Microseconds
 
 __all__ = ("DirectGate",)
@@ -36,7 +36,6 @@ _KEPT_BYTES: Final = 16_000_000
 """Rows of ended jobs that are held back at most, and what they may weigh."""
 _FINAL: Final = frozenset({JobStatus.SUCCESS.value, JobStatus.CANCELLED.value})
 """What cannot be retried, so that the arguments are of no more use."""
-_NO_ARGUMENTS: Final[Any] = ((), {})
 
 
 class DirectGate:
@@ -52,9 +51,10 @@ class DirectGate:
         self._lock = self._shared.lock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unborn: dict[str, Insertion] = {}
-        self._ended: deque[NewJob] = deque(maxlen=_KEPT)
-        self._ends: deque[Settlement] = deque(maxlen=_KEPT)
-        """How they did, in the same order."""
+        self._ended: deque[tuple[Any, ...]] = deque(maxlen=_KEPT)
+        """Fields of rows. Plain tuples of plain values are out of the garbage collector's sight, named ones are not."""
+        self._ends: deque[tuple[Any, ...]] = deque(maxlen=_KEPT)
+        """Fields of their settlements, in the same order."""
         self._weight = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -105,13 +105,13 @@ class DirectGate:
             unborn = self._unborn.pop(settlement.id, None)
             if unborn is not None and settlement.finished_at is not None:
                 if settlement.status in _FINAL:
-                    unborn.payload = _NO_ARGUMENTS
+                    unborn.payload = NO_ARGUMENTS
                 else:
                     self._weight += weigh_call(unborn.payload)
                 if type(settlement.result) not in WEIGHTLESS:
                     self._weight += weigh(settlement.result)
-                self._ended.append(unborn.row())
-                self._ends.append(settlement)
+                self._ended.append(unborn.values())
+                self._ends.append(tuple(settlement))
                 if self._weight > _KEPT_BYTES:  # the storage keeps what it can
                     self._give_rows()
                 settled = _APPLIED
@@ -157,8 +157,8 @@ class DirectGate:
             ended, ends = self._ended, self._ends
             self._ended, self._ends = deque(maxlen=_KEPT), deque(maxlen=_KEPT)
             self._weight = 0
-            self.storage.insert(ended)
-            self.storage.settle(ends)
+            self.storage.insert([NewJob(*fields) for fields in ended])
+            self.storage.settle([Settlement(*fields) for fields in ends])
         if self._unborn:
             self.storage.insert([unborn.row() for unborn in self._unborn.values()])
             self._unborn.clear()

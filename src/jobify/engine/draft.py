@@ -65,8 +65,12 @@ class Draft(Struct, eq=False, gc=False):
 
     def row(self) -> NewJob:
         """The draft as a row: claimed by this process, or waiting."""
+        return NewJob(*self.values())
+
+    def values(self) -> tuple[Any, ...]:
+        """The fields of :meth:`row`, in order."""
         owner, rule, is_claimed = self.backend.owner, self.rule, self.lane is not None
-        return NewJob(
+        return (
             self.job.id,
             self.endpoint.name,
             self.endpoint.queue,

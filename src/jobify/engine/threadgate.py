@@ -148,18 +148,18 @@ class ThreadGate:
 
     def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
         job = insertion.row()
-        single = _Single(self._inserts, job, insertion, WORK if job.owner is None else None)
+        news = WORK if job.owner is None else None
         if len(job.payload) > _SMALL:
-            self._ask_large(single)
+            self._ask_large(_Single(self._inserts, job, insertion, news))
         else:
-            self._ask_singly(single, may_be_on_the_spot=True)
+            self._ask_singly(self._inserts, job, insertion, news, may_be_on_the_spot=True)
 
     def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
-        single = _Single(self._settlements, settlement, answer, news)
         if settlement.result is not None and len(settlement.result) > _SMALL:
-            self._ask_large(single)
+            self._ask_large(_Single(self._settlements, settlement, answer, news))
         else:
-            self._ask_singly(single, may_be_on_the_spot=not settlement.history, is_last=is_last)
+            is_small = not settlement.history
+            self._ask_singly(self._settlements, settlement, answer, news, may_be_on_the_spot=is_small, is_last=is_last)
 
     def report(self, reports: Sequence[Report], answer: Answer) -> None:
         self._line_up()
@@ -198,23 +198,32 @@ class ThreadGate:
         self._large.ask(single, single.answer)
         self._signal()
 
-    def _ask_singly(self, single: _Single, *, may_be_on_the_spot: bool, is_last: bool = False) -> None:
+    def _ask_singly(
+        self,
+        line: Line[Any],
+        question: Any,
+        answer: Answer,
+        news: News | None,
+        *,
+        may_be_on_the_spot: bool,
+        is_last: bool = False,
+    ) -> None:
         """Ask what may be made on the spot: at the end of this turn of the loop, should it still be the only one."""
         thread = self._thread
-        if self._has_turn or not (
-            may_be_on_the_spot
-            and thread is not None
-            and thread.is_resting
-            and not thread.is_signalled
-            and self._spot.is_open
+        if (
+            self._has_turn
+            or thread is None
+            or thread.is_signalled
+            or not (thread.is_resting and may_be_on_the_spot and self._spot.is_open)
         ):
-            self._line_up()
-            self._stand_in_line(single)
+            if self._single is not None:
+                self._line_up()
+            self._stand_in_line(line, question, answer, news)
         elif is_last:
-            self._make(single)
+            self._make(_Single(line, question, answer, news))
         else:
             assert self._loop is not None
-            self._single, self._has_turn = single, True
+            self._single, self._has_turn = _Single(line, question, answer, news), True
             self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
@@ -227,7 +236,7 @@ class ThreadGate:
         """Make a call on the spot, if that can be done now."""
         batch = single.line.alone(single.question, single.answer)
         if not (single.line.is_open and self._spot.execute(batch)):
-            self._stand_in_line(single)
+            self._stand_in_line(*single)
             return
         if self._spot.is_overheard:
             for news in filter(None, (single.news, _cascade(batch))):
@@ -238,13 +247,15 @@ class ThreadGate:
         """The single call of this turn has got company: it stands in line, before what comes now."""
         single, self._single = self._single, None
         if single is not None:
-            self._stand_in_line(single)
+            self._stand_in_line(*single)
 
-    def _stand_in_line(self, single: _Single) -> None:
-        single.line.ask(single.question, single.answer)
-        if single.news is not None:  # appended last: when the thread finds it, what is news is written or in line
-            self._news.append(single.news)
-        self._signal()
+    def _stand_in_line(self, line: Line[Any], question: Any, answer: Answer, news: News | None) -> None:
+        line.ask(question, answer)
+        if news is not None:  # appended last: when the thread finds it, what is news is written or in line
+            self._news.append(news)
+        thread = self._thread
+        if thread is not None and not thread.is_signalled:  # signal() asks it, too, but is called for every job
+            thread.signal()
 
     def _ask(self, line: Line[Any], question: Any) -> asyncio.Future[Any]:
         assert self._loop is not None
@@ -255,9 +266,8 @@ class ThreadGate:
         return answered
 
     def _signal(self) -> None:
-        thread = self._thread
-        if thread is not None and not thread.is_signalled:  # signal() asks it, too, but is called for every job
-            thread.signal()
+        if self._thread is not None:
+            self._thread.signal()
 
     # -- on the storage's thread ---------------------------------------------------------------------------------------
 

@@ -141,7 +141,7 @@ class Codec:
     def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], types: ParameterTypes = UNTYPED) -> bytes:
         """The bytes of a call. PayloadError names the argument that cannot be stored: ``args[0]``, ``kwargs['to']``."""
         if not self._converts:
-            return self._dumpb([list(args), dict(kwargs)], _in_call)
+            return self._dumpb([list(args), kwargs if type(kwargs) is dict else dict(kwargs)], _in_call)
         positional = [self._dump(value, types.at(index), f"args[{index}]") for index, value in enumerate(args)]
         named = {name: self._dump(value, types.of(name), f"kwargs[{name!r}]") for name, value in kwargs.items()}
         return self._dumpb([positional, named], _in_call)

@@ -21,7 +21,7 @@ class ObjectCodec:
 
     def decode_call(self, data: Any, types: ParameterTypes = UNTYPED) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = data
-        return args, kwargs
+        return args, dict(kwargs)
 
     def encode_result(self, value: Any, tp: Any = Any) -> Any:
         return (value,)

@@ -7,7 +7,10 @@ from collections import deque
 from itertools import islice
 from typing import Any, Final
 
-__all__ = ("WEIGHTLESS", "weigh", "weigh_call")
+__all__ = ("NO_ARGUMENTS", "WEIGHTLESS", "weigh", "weigh_call")
+
+NO_ARGUMENTS: Final[Any] = ((), ())
+"""The payload of a job whose arguments are no longer needed. It has no dict, and so the garbage collector skips it."""
 
 WEIGHTLESS: Final = frozenset({type(None), bool, int, float})
 """Types of values that count nothing."""
@@ -23,6 +26,8 @@ def weigh_call(payload: Any) -> int:
     """:func:`weigh`, of the arguments of a call as a storage in memory keeps them."""
     if type(payload) is tuple and len(payload) == 2:
         args, kwargs = payload
+        if not kwargs and type(args) is tuple and WEIGHTLESS.issuperset(map(type, args)):  # those of most calls
+            return 2 * _EMPTY + _WORD * len(args)
         return weigh(args) + weigh(kwargs)
     return weigh(payload)
 

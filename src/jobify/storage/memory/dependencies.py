@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from jobify.exceptions import UnknownDependencyError
 from jobify.storage.memory import rows
 from jobify.storage.memory.rows import SCHEDULED, SUCCESS, PendingCancel, Row, Tie
 from jobify.storage.memory.table import Table
 from jobify.storage.reasons import dependency_deleted, dependency_ended
-from jobify.storage.weight import weigh
+from jobify.storage.weight import NO_ARGUMENTS, weigh, weigh_call
 from jobify.types import Microseconds
 
 __all__ = ("Dependencies", "is_needed")
@@ -30,10 +29,6 @@ def is_needed(row: Row, find: Callable[[str], Row | None]) -> bool:
 def _tied(tie: Tie, find: Callable[[str], Row | None]) -> Row | None:
     child = find(tie.id)
     return child if child is not None and rows.is_tied(child, tie) else None
-
-
-NO_ARGUMENTS: Any = ((), {})
-"""The payload of a call without arguments, as it is in memory."""
 
 
 class Dependencies:
@@ -97,10 +92,13 @@ class Dependencies:
 
     def _weighed(self, row: Row) -> Row:
         """An ended row as it is kept: without its arguments, if these are not wanted any more."""
-        if not (self._keeps_arguments or rows.can_be_retried(row)):
+        if not (row.record.payload is NO_ARGUMENTS or self._keeps_arguments or rows.can_be_retried(row)):
             row = row._replace(record=row.record._replace(payload=NO_ARGUMENTS))
         job = row.record
-        weight = weigh(job.payload) + weigh(job.result) + sum(weigh(message.data) for message in row.messages)
+        weight = 0 if job.payload is NO_ARGUMENTS else weigh_call(job.payload)
+        weight += weigh(job.result)
+        for message in row.messages:
+            weight += weigh(message.data)
         if weight:
             self._weight += weight - self._weights.pop(job.id, 0)
             self._weights[job.id] = weight

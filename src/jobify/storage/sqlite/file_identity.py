@@ -37,7 +37,11 @@ from jobify.storage.sqlite.descriptors import Checkpoint, Descriptors, FileId, b
 __all__ = ("FileIdentity", "refuse_orphaned_log")
 
 _FRESH: Final = 0.01
-"""Seconds after a look for which a write or a read does not begin with another one."""
+"""Seconds after a look for which a write does not begin with another one; longer where a look takes long."""
+_LONGEST_FRESH: Final = 0.1
+_PRICE: Final = 30
+"""A process that writes without a pause spends at most one part in so many of its time on looks, within that limit.
+Beside a busy event loop a look takes milliseconds: after each system call its thread waits for the interpreter."""
 _FRESH_FOR_READS: Final = 0.1
 _GLANCE: Final = 0.001
 """The same for a glance."""
@@ -88,6 +92,7 @@ class FileIdentity:
         self._folder_time = 0
         self._is_settled = False
         self._looked_at = self._fresh_until = 0.0
+        self._fresh_for = _FRESH
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
@@ -155,7 +160,7 @@ class FileIdentity:
         if now < self._fresh_until:
             return
         self.require()
-        if now - self._looked_at > _FRESH or not self._glance():
+        if now - self._looked_at > self._fresh_for or not self._glance():
             self.look()
 
     def after_write(self, *, with_size: bool = True) -> None:
@@ -185,7 +190,7 @@ class FileIdentity:
         except OSError:
             return False
         if is_same:
-            self._fresh_until = min(time.monotonic() + _GLANCE, self._looked_at + _FRESH)
+            self._fresh_until = min(time.monotonic() + _GLANCE, self._looked_at + self._fresh_for)
         return is_same
 
     def before_read(self) -> None:
@@ -200,6 +205,7 @@ class FileIdentity:
         with self._lock:
             if self._log is None:  # nothing is connected
                 return
+            started_at = time.monotonic()
             folder_time, now = self._time_of_folder(), time.time_ns()
             self._compare_files()
             self._compare_log()
@@ -207,6 +213,7 @@ class FileIdentity:
             self._folder_time = folder_time
             self._is_settled = now - folder_time > _settled(folder_time)
             self._looked_at = time.monotonic()
+            self._fresh_for = min(max(_FRESH, (self._looked_at - started_at) * _PRICE), _LONGEST_FRESH)
             self._fresh_until = self._looked_at + _GLANCE
 
     def _compare_files(self) -> None:
