@@ -4,7 +4,7 @@ it."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -79,12 +79,17 @@ class Backend:
         self.reporter.start()
         await self.gate.start()
         try:
-            self.owner = await self.gate.call(lambda: self.storage.register(profile, now=self._clock.now()))
-            self.begun = await self.gate.call(lambda: self.storage.begun(self.owner))
-            self.queues.know(await self.gate.call(self.storage.paused_queues), doubts=self.queues.doubts)
+            doubts = self.queues.doubts
+            self.queues.know(await self.gate.call(partial(self._enter, profile)), doubts=doubts)
         except BaseException:
             await self.gate.stop()
             raise
+
+    def _enter(self, profile: OwnerProfile) -> Sequence[str]:
+        """Become an owner; the queues that are paused."""
+        self.owner = self.storage.register(profile, now=self._clock.now())
+        self.begun = self.storage.begun(self.owner)
+        return self.storage.paused_queues()
 
     async def stop(self, unfinished: Collection[Future[Any]] = ()) -> None:
         """Stop being an owner (jobs still held are given back), and close the storage.

@@ -48,6 +48,7 @@ _PAGE: Final = 500
 """Schedules that are looked at in one call; in a search a minute, no more than these."""
 _FARTHEST: Final = 10_000
 """Rows of each kind that a search for times of a wrong clock considers."""
+_FARTHEST_AT_START: Final = 500
 _MOST_REMEMBERED: Final = 10_000
 _STEADY: Final = 600.0
 """Seconds without a change after which the clock is taken for right again."""
@@ -106,9 +107,10 @@ class Timekeeper(Periodic):
     # -- the duty ------------------------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """What a start owes: mend what a wrong clock has left behind, before anything is claimed."""
+        """What a start owes: mend what a wrong clock has left behind, before anything is claimed. It looks at fewer
+        times than the later rounds, so as to take no longer the more jobs wait."""
         self._known_changes = await self._backend.gate.tend(self._changes)
-        await self._search()
+        await self._search(_FARTHEST_AT_START)
 
     async def step(self) -> None:
         await self.catch_up()
@@ -116,7 +118,7 @@ class Timekeeper(Periodic):
         if self._rounds % _ROUNDS_PER_SEARCH == 0:
             # A change that others have applied, and that is not one here after a minute, is no change of this clock.
             self._known_changes = await self._backend.gate.tend(self._changes)
-            await self._search()
+            await self._search(_FARTHEST)
 
     async def catch_up(self) -> None:
         """Make good for a change of the clock, if there was one. When this returns, due times are right."""
@@ -236,19 +238,23 @@ class Timekeeper(Periodic):
 
     # -- what a wrong clock has left behind ----------------------------------------------------------------------------
 
-    async def _search(self) -> None:
+    async def _search(self, farthest: int) -> None:
         now = self._clock.now()
-        if now < _EARLIEST:
+        if now < _EARLIEST or self.has_changed():  # by a clock that was just set back, all that waits is ahead
             return
-        times = self._backend.storage.times
-        mend = partial(times.mend, now=now, until=now + SET_BACK, limit=_FARTHEST)
-        mended = await self._backend.gate.tend(mend)
+        mended = await self._mend(now, farthest)
+        if mended >= farthest:  # there may be more
+            mended += await self._mend(now, _FARTHEST)
         if mended:
             log.warning("%d times were written by a clock that was ahead, and are brought back.", mended)
         moved = self._moved_ones
         self._next_page = await self._bring_back_page(self._next_page) or ""
         if mended or moved != self._moved_ones:
             self._on_changed()
+
+    async def _mend(self, now: Microseconds, farthest: int) -> int:
+        mend = self._backend.storage.times.mend
+        return await self._backend.gate.tend(partial(mend, now=now, until=now + SET_BACK, limit=farthest))
 
 
 def brought_back(schedule: WaitingSchedule, rule: Rule, *, now: Microseconds) -> Moved | None:

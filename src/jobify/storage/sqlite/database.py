@@ -229,7 +229,12 @@ class Database:
             return step()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             is_hurried = self._spot_thread == threading.get_ident()
-            return insist(step, error, path=self.path, timeout=0.0 if is_hurried else self._timeout)
+            try:
+                return insist(step, error, path=self.path, timeout=0.0 if is_hurried else self._timeout)
+            except StorageError:
+                if not is_hurried:
+                    self._identity.look()  # a file that was truncated or overwritten is also a damaged one
+                raise
 
     # -- transactions --------------------------------------------------------------------------------------------------
 

@@ -239,7 +239,11 @@ class FileIdentity:
         """Whether the shared memory has changed without a change of the database: a new log was begun, for example.
         This must not explain the next change of the database."""
         is_same = self._checkpoint is not None and checkpoint.position() == self._checkpoint.position()
-        return not is_same and time.time_ns() - self._time > _settled(self._time)
+        return not is_same and self._has_settled()
+
+    def _has_settled(self) -> bool:
+        """Whether the database would have another time if it had changed since."""
+        return time.time_ns() - self._time > _settled(self._time)
 
     def _explain(self) -> None:
         """The database file has changed: by a checkpoint, or from outside."""
@@ -266,7 +270,10 @@ class FileIdentity:
         found = self._stat(self._given)
         self._checkpoint = checkpoint
         if found is not None:
+            known = self._size, self._time
             self._size, self._time = found.st_size, found.st_mtime_ns
+            if self._print and known == (self._size, self._time) and self._has_settled():
+                return
         head, size = self._borrowed.head(self._given)
         self._changes = _changes(head) if head else 0
         self._print = self._borrowed.fingerprint(head, size)

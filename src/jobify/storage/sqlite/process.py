@@ -26,7 +26,7 @@ def current() -> str | None:
 @lru_cache(maxsize=1)
 def _identity(pid: int) -> str | None:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             boot = file.read().strip()
         namespaces = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "time")]
     except OSError:
