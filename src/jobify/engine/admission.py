@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Run
@@ -20,6 +21,9 @@ from jobify.types import Microseconds
 from jobify.zones import CronUnavailableError
 
 __all__ = ("Admission",)
+
+Refusal: TypeAlias = Cancelled | Failed | Plan | CronUnavailableError
+"""Why a claimed job does not begin."""
 
 
 class Admission:
@@ -55,7 +59,11 @@ class Admission:
                 job=self._handles.find(claim.id),
             )
             now = self._clock.now()
-            refusal = self._examine(attempt, claim, now)
+            refusal: Refusal | None = None
+            if self._is_unwanted(claim.id):
+                refusal = Cancelled()
+            elif claim.rule is not None or claim.expires_at is not None or attempt.job is not None:
+                refusal = self._examine(attempt, claim, now)
         except Exception as error:
             lane.release()
             self._executor.give_back(backend, claim, error)
@@ -70,14 +78,10 @@ class Admission:
         else:
             self._completer.complete(attempt, refusal, now)
 
-    def _examine(
-        self, attempt: Attempt, claim: Claim, now: Microseconds
-    ) -> Cancelled | Failed | Plan | CronUnavailableError | None:
+    def _examine(self, attempt: Attempt, claim: Claim, now: Microseconds) -> Refusal | None:
         """Why the attempt is not made; None: it is."""
         if attempt.job is not None:  # another process may have run it since the handle last heard of it
             attempt.job.move(claim.due_at, JobStatus.SCHEDULED)
-        if self._is_unwanted(claim.id):
-            return Cancelled()
         if claim.expires_at is not None and claim.expires_at <= max(now, claim.due_at):
             return Cancelled("expired")
         if claim.rule is None:

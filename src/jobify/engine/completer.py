@@ -270,9 +270,10 @@ class Completer:
         return is_waiting
 
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
-        is_plain = type(outcome) is Succeeded and attempt.origin == attempt.backend.owner
+        backend = attempt.backend
+        is_plain = type(outcome) is Succeeded and attempt.origin == backend.owner
         answer = partial(self._answer, attempt, outcome, settlement, pause)
-        attempt.backend.gate.settle(
+        backend.gate.settle(
             settlement, answer, news=END if is_plain else news_of(attempt, outcome), is_last=attempt.lane.is_idle
         )
 

@@ -195,6 +195,8 @@ def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microse
 
 def news_of(attempt: Attempt, outcome: Outcome) -> News | None:
     """Who beside this process wants to know how the attempt ended."""
+    if type(outcome) is Succeeded:
+        return News.of_end(attempt.origin, here=attempt.backend.owner)
     match outcome:
         case RetryAt() | Refused() | Lost() | Skipped():
             return None

@@ -36,7 +36,7 @@ from jobify.storage.sqlite.descriptors import Checkpoint, Descriptors, FileId, b
 
 __all__ = ("FileIdentity", "refuse_orphaned_log")
 
-_FRESH: Final = 0.01
+_FRESH: Final = 0.03
 """Seconds after a look for which a write does not begin with another one; longer where a look takes long."""
 _LONGEST_FRESH: Final = 0.1
 _PRICE: Final = 30
