@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -57,15 +58,23 @@ def nudge(app: Jobify) -> None:
         dispatcher.wake()
 
 
-class Program:
-    """A Python program of its own, in ``directory``, whose lines of output can be waited for."""
+MEASURED = {"COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"}
+"""Variables that make every Python process measure its coverage."""
 
-    def __init__(self, directory: Path, code: str, *arguments: str, name: str = "program.py") -> None:
+
+class Program:
+    """A Python program of its own, in ``directory``, whose lines of output can be waited for. While its coverage is
+    measured it has a handler of SIGTERM."""
+
+    def __init__(
+        self, directory: Path, code: str, *arguments: str, name: str = "program.py", is_measured: bool = True
+    ) -> None:
         path = directory / name
         path.write_text(textwrap.dedent(code))
         command = [sys.executable, "-W", "error", str(path), *arguments]
+        variables = {name: value for name, value in os.environ.items() if is_measured or name not in MEASURED}
         self.process = subprocess.Popen(
-            command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=directory, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def line(self) -> str:

@@ -143,7 +143,7 @@ HEADER = """
 
 def program(folder: Path, code: str) -> Program:
     (folder / "forking_tasks.py").write_text(textwrap.dedent(MODULE))
-    return Program(folder, textwrap.dedent(HEADER) + textwrap.dedent(code))
+    return Program(folder, textwrap.dedent(HEADER) + textwrap.dedent(code), is_measured=False)
 
 
 @pytest.mark.parametrize("mode", ["thread", "process"])
