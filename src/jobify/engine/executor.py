@@ -24,10 +24,9 @@ from jobify.engine.backend import Backend
 from jobify.engine.completer import Completer
 from jobify.engine.contexts import Contexts
 from jobify.engine.inputs import fetch_inputs
-from jobify.engine.lanes import LaneSlots
+from jobify.engine.refusals import Refusals
 from jobify.engine.roster import Roster
 from jobify.exceptions import PayloadError
-from jobify.failurelog import FailureLog
 from jobify.forking import end_fork, forks
 from jobify.joboptions import Inputs, read_options
 from jobify.logs import get_logger
@@ -82,7 +81,7 @@ class Executor:
         self._make_task = _task_maker(self._loop)
         self._has_factory = self._loop.get_task_factory() is not None
         self._is_factory_reported = False
-        self._refusals = FailureLog(log, "Jobs that could not begin do so again")
+        self._refusals = Refusals()
         self._forks = forks.count
 
     async def idle(self) -> None:
@@ -157,7 +156,7 @@ class Executor:
         except Exception as problem:  # no memory for it
             self._leave(attempt)
             reason = refusal_of(problem) or repr(problem)
-            self._on_refused(attempt, reason)
+            self._refusals.suspend(attempt, reason)
             now = self._clock.now()
             self._completer.complete(attempt, Refused(reason, now + seconds(attempt.lane.pause)), now)
 
@@ -223,7 +222,7 @@ class Executor:
             outcome = Succeeded(value)
         else:
             if attempt.call is not None and attempt.call.refusal is not None:
-                self._on_refused(attempt, attempt.call.refusal)
+                self._refusals.suspend(attempt, attempt.call.refusal)
             outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
         RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
@@ -293,29 +292,16 @@ class Executor:
         endpoint = attempt.endpoint
         if endpoint.run_mode is RunMode.MAIN:
             if attempt.lane.trial is not None:
-                self._on_begin(attempt.lane)
+                self._refusals.recover(attempt.lane)
             running: Awaitable[Any] = endpoint.func(*args, **kwargs)
             return running
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
         if attempt.lane.trial is not None:
-            call.on_begin = partial(self._on_begin, attempt.lane)
+            call.on_begin = partial(self._refusals.recover, attempt.lane)
         attempt.runner = runner = self._runners[endpoint.run_mode]
         if endpoint.run_mode is RunMode.PROCESS:
             return self._run_apart(attempt, call)
         return runner.run(call)
-
-    def _on_refused(self, attempt: Attempt, refusal: str) -> None:
-        """The system has refused what the attempt needs: jobs of its kind wait for a while."""
-        attempt.lane.suspend()
-        kind = "in the event loop" if attempt.lane.mode is RunMode.MAIN else f"in a {attempt.lane.mode.value}"
-        self._refusals.failed(
-            attempt.lane.mode, "Jobs that run %s cannot begin, and wait: %s.", kind, refusal.rstrip(".")
-        )
-
-    def _on_begin(self, lane: LaneSlots) -> None:
-        """A job begins in a lane that was suspended."""
-        lane.recover()
-        self._refusals.succeeded(lane.mode)
 
     async def _run_contained(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """:meth:`_run` inside middleware and exception handlers, which see the same error in every run mode."""

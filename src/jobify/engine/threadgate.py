@@ -80,15 +80,8 @@ class ThreadGate:
         self._large: Line[_Single] = Line(_write_large, 1)
         self._calls: Line[Callable[[], Any]] = Line(call_each, _MAX_GROUP)
         self._closing: Line[Callable[[], Any]] = Line(call_each, 1)
-        self._lines: tuple[Line[Any], ...] = (
-            self._inserts,
-            self._reports,
-            self._settlements,
-            self._claims,
-            self._large,
-            self._calls,
-            self._closing,
-        )
+        served: tuple[Line[Any], ...] = (self._inserts, self._reports, self._settlements, self._claims, self._large)
+        self._lines: tuple[Line[Any], ...] = (*served, self._calls, self._closing)
         self._news: deque[News] = deque()
         self._taken: list[Batch[Any]] = []
         """What the thread has taken out of the lines and not answered yet."""
@@ -152,14 +145,14 @@ class ThreadGate:
         if len(job.payload) > _SMALL:
             self._ask_large(_Single(self._inserts, job, insertion, news))
         else:
-            self._ask_singly(self._inserts, job, insertion, news, may_be_on_the_spot=True)
+            self._ask_singly(self._inserts, job, insertion, news, is_small=True, is_last=False)
 
     def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
         if settlement.result is not None and len(settlement.result) > _SMALL:
             self._ask_large(_Single(self._settlements, settlement, answer, news))
         else:
             is_small = not settlement.history
-            self._ask_singly(self._settlements, settlement, answer, news, may_be_on_the_spot=is_small, is_last=is_last)
+            self._ask_singly(self._settlements, settlement, answer, news, is_small=is_small, is_last=is_last)
 
     def report(self, reports: Sequence[Report], answer: Answer) -> None:
         self._line_up()
@@ -199,14 +192,7 @@ class ThreadGate:
         self._signal()
 
     def _ask_singly(
-        self,
-        line: Line[Any],
-        question: Any,
-        answer: Answer,
-        news: News | None,
-        *,
-        may_be_on_the_spot: bool,
-        is_last: bool = False,
+        self, line: Line[Any], question: Any, answer: Answer, news: News | None, *, is_small: bool, is_last: bool
     ) -> None:
         """Ask what may be made on the spot: at the end of this turn of the loop, should it still be the only one."""
         thread = self._thread
@@ -214,7 +200,7 @@ class ThreadGate:
             self._has_turn
             or thread is None
             or thread.is_signalled
-            or not (thread.is_resting and may_be_on_the_spot and self._spot.is_open)
+            or not (thread.is_resting and is_small and self._spot.is_open)
         ):
             if self._single is not None:
                 self._line_up()

@@ -228,13 +228,8 @@ class Database:
         try:
             return step()
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            is_hurried = self._spot_thread == threading.get_ident()
-            try:
-                return insist(step, error, path=self.path, timeout=0.0 if is_hurried else self._timeout)
-            except StorageError:
-                if not is_hurried:
-                    self._identity.look()  # a file that was truncated or overwritten is also a damaged one
-                raise
+            timeout = 0.0 if self._spot_thread == threading.get_ident() else self._timeout
+            return insist(step, error, path=self.path, timeout=timeout, look=self._identity.look)
 
     # -- transactions --------------------------------------------------------------------------------------------------
 

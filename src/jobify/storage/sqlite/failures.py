@@ -53,13 +53,24 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def insist(step: Callable[[], T], error: sqlite3.Error | UnicodeDecodeError, *, path: str, timeout: float) -> T:
+def insist(
+    step: Callable[[], T],
+    error: sqlite3.Error | UnicodeDecodeError,
+    *,
+    path: str,
+    timeout: float,
+    look: Callable[[], object],
+) -> T:
     """Take a step again that has raised ``error``, for ``timeout`` seconds while another connection has the file
-    locked."""
+    locked. A step that fails for good is followed by a ``look`` at the files, unless there is no time at all: a
+    database that was truncated or overwritten is also a damaged one."""
     started = now = time.monotonic()
     while True:
         if isinstance(error, UnicodeDecodeError) or _code(error) not in _BUSY or now - started >= timeout:
-            raise explain(error, path) from error
+            problem = explain(error, path)
+            if timeout and isinstance(problem, StorageError):
+                look()
+            raise problem from error
         time.sleep(random.random() * min(max(_SHORTEST_PAUSE, (now - started) / 20), _LONGEST_PAUSE))
         try:
             return step()
