@@ -140,8 +140,9 @@ class Jobify(Producer):
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
         self._clock = checked_clock(clock)
-        self._life = Life(self.configs, build=self._build_engine, on_end=self._forget_memory)
-        self._client = _client(self, codec)
+        client = _client(self, codec)
+        self._life = Life(self.configs, build=self._build_engine, on_end=self._forget_memory, release=client.release)
+        self._client = client
 
     def __repr__(self) -> str:
         return "<Jobify>"

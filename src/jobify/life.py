@@ -20,15 +20,21 @@ __all__ = ("Life",)
 
 log = get_logger("jobify")
 
+Release: TypeAlias = Callable[[], Awaitable[None]]
+"""Closes what the app's client holds open. Awaited last when the app stops."""
+
 Begin: TypeAlias = Callable[[Engine, Exits], Awaitable[None]]
 """Starts an engine and all around it, and pushes how each is ended."""
 
 
 class Life:
-    """``build`` makes the engine of a life, ``on_end`` is called when that is over."""
+    """``build`` makes the engine of a life, ``on_end`` is called when that is over, after ``release``."""
 
-    def __init__(self, config: JobifyConfiguration, *, build: Callable[[], Engine], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, config: JobifyConfiguration, *, build: Callable[[], Engine], on_end: Callable[[], None], release: Release
+    ) -> None:
         self._config = config
+        self._release = release
         self._build = build
         self._on_end = on_end
         self.engine: Engine | None = None
@@ -65,6 +71,7 @@ class Life:
                 _require_own_loop(self.engine, "start the app", "startup()")
                 return
             engine, exits = self.engine, self._exits = self._build(), Exits()
+            exits.push(self._release)
             guard_loop(engine.loop)
             try:
                 await begin(engine, exits)

@@ -84,9 +84,16 @@ class _Grip:
         self.owner: int | None = None
         """This process, as one that waits for the ends of jobs."""
         self.closings = 0
+        self.dismissals = 0
+        """How often it had been closed when those who waited were last told to give up."""
 
     def close(self) -> None:
         """Let go on demand, or for good."""
+        self.dismissals = self.closings + 1
+        self.release()
+
+    def release(self) -> None:
+        """Close the storage; those who wait open it again."""
         self.closings += 1
         self.let_go()
         self.ear.nudge()
@@ -130,6 +137,17 @@ class Access:
     def closings(self) -> int:
         """How often it was closed."""
         return self._grip.closings
+
+    @property
+    def dismissals(self) -> int:
+        """How often it had been closed at the last :meth:`close`."""
+        return self._grip.dismissals
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process holds the storage open by it."""
+        shared = self._grip.shared
+        return shared is not None and not shared.is_left_behind
 
     def __enter__(self) -> Storage:
         return self._enter(None)
@@ -222,5 +240,9 @@ class Access:
         self._grip.owner = owner
 
     def close(self) -> None:
-        """Let go of the storage; the next use opens it again."""
+        """Let go of the storage; the next use opens it again. Callers that wait are told to give up."""
         self._grip.close()
+
+    def release(self) -> None:
+        """Close the storage; the next use opens it again, and callers that wait are such a use."""
+        self._grip.release()

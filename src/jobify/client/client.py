@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import tzinfo
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +18,7 @@ from jobify.client.rows import Rows
 from jobify.client.submitter import Submitter, insert_rows
 from jobify.client.targets import Targets
 from jobify.clock import Clock
+from jobify.logs import get_logger
 from jobify.registry import Registry
 from jobify.serializers.codec import Codec
 from jobify.settings import JobifyConfiguration
@@ -27,6 +31,11 @@ if TYPE_CHECKING:
 __all__ = ("Client",)
 
 T = TypeVar("T")
+
+log = get_logger("jobify.client")
+
+_JOIN_TIMEOUT = 30.0
+"""Seconds for which :meth:`Client.close` waits for a thread that is in the middle of a call."""
 
 
 class Client:
@@ -98,5 +107,43 @@ class Client:
         return await self._crew.reader.call(partial(function, *args, **kwargs))
 
     def close(self) -> None:
-        """Let go of the storage; the next use opens it again."""
+        """Close the storage and end the threads; the next use opens it again. Callers that wait get an error."""
+        self._crew.end_calls(_JOIN_TIMEOUT)  # before the storage closes, because a queued call would open it again
         self._access.close()
+        self._crew.end_listening(_JOIN_TIMEOUT)
+
+    async def release(self) -> None:
+        """Close the storage and end the threads; callers that wait go on to wait, and open it again.
+
+        The work is done in a thread, because closing a database waits for its writers. A cancelled caller waits for it
+        all the same, and is cancelled then.
+        """
+        if self._crew.is_idle and not self._access.is_open:
+            return
+        done = asyncio.get_running_loop().create_future()
+        thread = threading.Thread(target=self._release, args=(done,), name="jobify-release", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):  # the system refuses a thread
+            self._release(done)
+            return
+        cancelled: asyncio.CancelledError | None = None
+        while not done.done():
+            try:
+                await asyncio.shield(done)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        thread.join(_JOIN_TIMEOUT)
+        if cancelled is not None:
+            raise cancelled
+
+    def _release(self, done: asyncio.Future[None]) -> None:
+        try:
+            self._crew.end_calls(_JOIN_TIMEOUT)
+            self._access.release()
+            self._crew.end_listening(_JOIN_TIMEOUT)
+        except Exception:  # of a user's own storage
+            log.exception("The client could not close the storage.")
+        finally:
+            with suppress(RuntimeError):  # the event loop was closed
+                done.get_loop().call_soon_threadsafe(done.set_result, None)

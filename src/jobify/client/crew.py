@@ -30,6 +30,24 @@ class Crew:
         self._listener = Listener(self._access, self._clock)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no thread of this process is left."""
+        return self._pid != os.getpid() or not (
+            self._helper.is_running or self._reader.is_running or self._listener.is_running
+        )
+
+    def end_calls(self, timeout: float) -> None:
+        """End the threads that make calls, after those that they have."""
+        if self._pid == os.getpid():
+            self._helper.end(timeout)
+            self._reader.end(timeout)
+
+    def end_listening(self, timeout: float) -> None:
+        """End the thread that listens, unless callers still wait: then it ends with the last of them."""
+        if self._pid == os.getpid():
+            self._listener.end(timeout)
+
+    @property
     def reader(self) -> Helper:
         """For async callers who only read: in another thread, because a write may wait for a locked file."""
         if self._pid != os.getpid():

@@ -1,7 +1,7 @@
 """A thread for async callers, so that no event loop waits for a disk.
 
-It begins with the first call and ends when there has been none for a while. All inserts that arrive while a
-transaction runs share the next one.
+It begins with the first call and ends when there has been none for a while, or when :meth:`Helper.end` is called. All
+inserts that arrive while a transaction runs share the next one.
 """
 
 from __future__ import annotations
@@ -49,6 +49,23 @@ class Helper:
         self._tasks: deque[_Task] = deque()
         self._arrival = threading.Condition()
         self._is_running = False
+        self._is_ending = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a thread."""
+        return self._is_running
+
+    def end(self, timeout: float) -> None:
+        """End the thread after the calls that it has, and wait for that. The next call starts another one."""
+        with self._arrival:
+            if not self._is_running:
+                return
+            thread, self._is_ending = self._thread, True
+            self._arrival.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """What ``function`` gives, called in the thread. Cancelling the future does not take the call back."""
@@ -77,7 +94,8 @@ class Helper:
                     return
                 self._is_running = True
                 try:
-                    threading.Thread(target=self._run, name="jobify-client", daemon=True).start()
+                    self._thread = threading.Thread(target=self._run, name="jobify-client", daemon=True)
+                    self._thread.start()
                 except BaseException:
                     self._is_running = False
                     raise
@@ -105,7 +123,7 @@ class Helper:
                 tasks.clear()
         except BaseException as error:  # the thread ends; the next call starts another one
             with self._arrival:
-                self._is_running = False
+                self._is_running = self._is_ending = False
                 waiting, self._tasks = list(self._tasks), deque()
             failed = StorageUnavailableError(f"The client's thread failed before it could answer: {error!r}.")
             failed.__cause__ = error
@@ -114,10 +132,10 @@ class Helper:
     def _wait(self) -> bool:
         """Wait for calls; False if there was none for a while, and the thread is to end."""
         with self._arrival:
-            if not self._tasks:
+            if not (self._tasks or self._is_ending):
                 self._arrival.wait(LINGER)
             if not self._tasks:
-                self._is_running = False
+                self._is_running = self._is_ending = False
                 return False
         return True
 

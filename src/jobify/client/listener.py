@@ -5,7 +5,8 @@ with a bell: workers ring when jobs have ended. So an answer is pushed, within a
 user's own storage may have no bell: so it also looks without being rung, at the intervals that those who wait ask for,
 and keeps a processor busy for a tenth of the time, or with tens of thousands of waiters for half of it.
 
-It never opens a storage again that was closed: whoever waited then is told, and those who come later begin anew.
+When the app is closed (``Access.close``), those who wait are told, and nothing is opened again for them. When only the
+storage is closed, because the app stops (``Access.release``), it is opened again as long as callers wait.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _REST = 10
 _LONGEST_REST = 0.5
 """Seconds; a look that takes longer itself is followed by a rest of its own length."""
 _GROWTH = 1.5
+_JOIN_INTERVAL = 0.05
+"""Seconds after which the end of the thread is awaited no longer if callers have begun to wait meanwhile."""
 _RETRY = 0.2
 """Seconds until something is tried again that the system has refused."""
 _FLOOD_REST = 0.05
@@ -86,6 +89,8 @@ class Listener:
         self._waiters: set[Waiter] = set()
         self._new: list[Waiter] = []
         self._is_running = False
+        self._is_ending = False
+        self._thread: threading.Thread | None = None
         self._failures = FailureLog(log, "Clients that wait can listen again")
 
     @contextmanager
@@ -102,6 +107,30 @@ class Listener:
         finally:
             with self._lock:
                 self._waiters.discard(waiter)
+                is_over = self._is_ending and not self._waiters
+            if is_over:
+                self._access.ear.nudge()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a thread."""
+        return self._is_running
+
+    def end(self, timeout: float) -> None:
+        """End the thread and wait for that; where callers still wait, it ends with the last of them."""
+        with self._lock:
+            thread, self._is_ending = self._thread, self._is_running
+        self._access.ear.nudge()
+        if thread is None or thread is threading.current_thread():
+            return
+        deadline = time.monotonic() + timeout
+        while thread.is_alive() and not self._has_lasting_waiters() and time.monotonic() < deadline:
+            thread.join(_JOIN_INTERVAL)
+
+    def _has_lasting_waiters(self) -> bool:
+        """Whether callers wait who were not dismissed."""
+        with self._lock:
+            return any(waiter.closings >= self._access.dismissals for waiter in self._waiters)
 
     def ensure(self) -> bool:
         """Whether the thread runs; starts it if it does not. False: the system has no thread, ask again."""
@@ -109,7 +138,8 @@ class Listener:
             if not self._is_running:
                 self._is_running = True
                 try:
-                    threading.Thread(target=self._run, name="jobify-listener", daemon=True).start()
+                    self._thread = threading.Thread(target=self._run, name="jobify-listener", daemon=True)
+                    self._thread.start()
                 except (RuntimeError, MemoryError) as error:
                     self._is_running = False
                     refusal = refusal_of(error)
@@ -125,13 +155,13 @@ class Listener:
             self._run_while_needed()
         except BaseException as error:  # the thread ends; the next one that waits starts another
             with self._lock:
-                self._is_running = False
+                self._is_running = self._is_ending = False
             self._tell_all(StorageUnavailableError(f"The thread of the client that listens failed: {error!r}."))
 
     def _run_while_needed(self) -> None:
         while True:
             closings = self._access.closings
-            self._dismiss(closings)
+            self._dismiss(self._access.dismissals)
             try:
                 if self._waiters:
                     self._listen(closings)
@@ -141,9 +171,11 @@ class Listener:
                 self._on_error(error)
             else:
                 self._failures.succeeded(self)
+            if self._is_ending and not self._waiters:
+                self._access.release()
             with self._lock:
                 if not self._waiters:
-                    self._is_running = False
+                    self._is_running = self._is_ending = False
                     return
 
     def _on_error(self, error: Exception) -> None:
@@ -155,10 +187,10 @@ class Listener:
             self._failures.failed(self, "A client that waits cannot listen yet: %s", refusal)
             time.sleep(_RETRY)
 
-    def _dismiss(self, closings: int) -> None:
-        """Tell those who waited when the storage was closed."""
+    def _dismiss(self, dismissals: int) -> None:
+        """Tell those who waited when the app was closed."""
         for waiter in self._roll_call()[0]:
-            if waiter.closings < closings:
+            if waiter.closings < dismissals:
                 self._tell(waiter, _closed(waiter.job_id))
 
     def _listen(self, closings: int) -> None:
@@ -206,10 +238,11 @@ class Listener:
             elif new:
                 self._look(new, closings)
                 rounds.hurry(new)
-            heard = self._hear(selector, rounds.patience if waiters else LINGER)
+            linger = 0.0 if self._is_ending else LINGER
+            heard = self._hear(selector, rounds.patience if waiters else linger)
             if _NEWS in heard:
                 rounds.news()
-            elif not (heard or waiters or self._waiters):
+            elif not (waiters or self._waiters) and (self._is_ending or not heard):
                 return
 
     def _roll_call(self) -> tuple[list[Waiter], list[Waiter]]:

@@ -52,8 +52,8 @@ class Preview:
 class Producer(Router):
     """Enqueuing and asking, in any process, thread or event loop, whether or not the app runs there.
 
-    The storage is opened by the first call that needs it, and closed at the end of the process, when the app object is
-    gone, or by :meth:`close`.
+    The storage is opened by the first call that needs it. It is closed by :meth:`close`, when the app stops, when the
+    app object is gone, and at the end of the process; the next call opens it again.
     """
 
     _client: Client
@@ -64,8 +64,10 @@ class Producer(Router):
         return self._client.submitter
 
     def close(self) -> None:
-        """Let go of the storage that the calls below have opened; the next one opens it again. Whoever still waits for
-        a job gets an ApplicationStateError."""
+        """Close the storage that the calls below have opened, and end their threads; the next call opens it again.
+
+        A caller that still waits for a job gets an ApplicationStateError. No thread and no descriptor is left.
+        """
         self._client.close()
 
     # -- enqueuing -----------------------------------------------------------------------------------------------------

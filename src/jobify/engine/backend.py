@@ -64,7 +64,7 @@ class Backend:
         self.failures = FailureLog(log, "The storage works again")
         """Where all write that the storage is unavailable."""
         self.reporter = Reporter(self.gate, clock, self.failures)
-        self._reads = ReadThread()
+        self._reads, self._long_reads = ReadThread(), ReadThread()
         self.queues = Queues(None if in_memory else queues)
         self.is_in_memory = in_memory
         self.codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
@@ -105,7 +105,11 @@ class Backend:
             try:
                 await self.gate.stop()
             finally:
-                self._reads.close()
+                self._close_reads()
+
+    def _close_reads(self) -> None:
+        self._reads.close()
+        self._long_reads.close()
 
     async def read(self, function: Callable[[], T]) -> T:
         """Run what only reads from the storage. It waits for no write; rows that are held back stay so."""
@@ -113,10 +117,15 @@ class Backend:
             return await self.gate.tend(function)
         return await self._reads.call(function, self.gate.tend)
 
+    async def read_long(self, function: Callable[[], T]) -> T:
+        """:meth:`read`, for what takes so long that no other read should wait for it. The end of this backend
+        interrupts it."""
+        return await self._long_reads.call(function, self.gate.tend)
+
     def abandon(self, unfinished: Collection[Future[Any]]) -> None:
         """:meth:`stop`, after the event loop was closed without it."""
         self.gate.abandon(partial(self._leave, unfinished) if unfinished else None)
-        self._reads.close()
+        self._close_reads()
 
     def _leave(self, unfinished: Collection[Future[Any]]) -> None:
         if unfinished:

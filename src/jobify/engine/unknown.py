@@ -7,7 +7,6 @@ does not wait for the answer.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from functools import partial
 
@@ -34,7 +33,7 @@ class UnknownTasks(Service):
         self._registry = registry
 
     async def run(self) -> None:
-        found = await asyncio.to_thread(partial(self._backend.storage.count, _UNFINISHED))
+        found = await self._backend.read_long(partial(self._backend.storage.count, _UNFINISHED))
         unknown: Counter[str] = Counter()
         for key, count in found.items():
             if key.task not in self._registry:
