@@ -55,7 +55,7 @@ def test_every_command_answers_scripts_in_json(shop: Shop, name: list[str]) -> N
     things = {"jobs show": [job], "jobs cancel": [job], "jobs retry": [failed], "jobs delete": [job, "--yes"]}
     things |= {"jobs purge": ["--yes", "--status", "failed"], "db vacuum": ["--force"], "db backup": ["copy.db"]}
     things |= {f"schedules {verb}": [schedule] for verb in ("pause", "run-now")}
-    things |= {f"queues {verb}": ["late"] for verb in ("pause", "resume")}
+    things |= {f"queues {verb}": ["default"] for verb in ("pause", "resume")}
     if name == ["schedules", "resume"]:
         shop("schedules", "pause", schedule)
         things["schedules resume"] = [schedule]

@@ -79,6 +79,8 @@ def test_t10_a_queue_that_nobody_serves_is_reported(shop: Shop) -> None:
 
 
 def test_a_queue_is_paused_and_resumed(shop: Shop) -> None:
+    shop.add(queue="late")
+    shop.add(queue="early")
     assert shop("queues", "pause", "late", "early").out == "late\tpaused\nearly\tpaused\n"
     assert shop.storage.paused_queues() == ["early", "late"]
     assert [row["note"] for row in shop("queues", "list").table] == ["paused", "paused"]

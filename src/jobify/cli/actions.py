@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobify.cli.errors import CommandError
 from jobify.cli.filters import Filters
+from jobify.cli.lookup import Found, find_all, job_id
 from jobify.cli.output import Answer, print_document, remark
-from jobify.exceptions import JobNotFoundError
 from jobify.exits import ExitCode
 from jobify.records import CancelResult
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jobify.cli.desk import Desk
     from jobify.result import JobResult
 
-__all__ = ("cancel", "confirm", "delete", "purge", "retry")
+__all__ = ("cancel", "complain", "confirm", "delete", "purge", "retry")
 
 
 def confirm(question: str, is_sure: bool) -> None:
@@ -34,11 +35,12 @@ def confirm(question: str, is_sure: bool) -> None:
         raise CommandError("Nothing was done.")
 
 
-def cancel(desk: Desk, ids: Sequence[str], tell: Answer, *, patience: float) -> None:
+def cancel(desk: Desk, texts: Sequence[str], tell: Answer, *, patience: float) -> None:
     """Cancel, and wait for what runs. CommandError if one could not be cancelled."""
-    answers = dict(zip(ids, desk.handles.request_cancel(ids), strict=True))
+    found = _find(desk, texts)
+    answers = dict(zip(found.ids, desk.handles.request_cancel(found.ids), strict=True))
     deadline = time.monotonic() + patience
-    problems = []
+    problems = [*found.problems]
     for id, answer in answers.items():
         if answer is CancelResult.MISSING:
             problems.append(_missing(id))
@@ -50,7 +52,7 @@ def cancel(desk: Desk, ids: Sequence[str], tell: Answer, *, patience: float) -> 
             problems.append(f"{id}: it had already ended")
         else:
             tell(id, "cancelled")
-    _complain(problems, is_missing=CancelResult.MISSING in answers.values())
+    complain(problems, ExitCode.NOT_FOUND if CancelResult.MISSING in answers.values() else found.code)
 
 
 def _word_at(deadline: float, job: JobResult[Any]) -> str:
@@ -62,32 +64,30 @@ def _word_at(deadline: float, job: JobResult[Any]) -> str:
     return job.status
 
 
-def retry(desk: Desk, ids: Sequence[str], tell: Answer) -> None:
+def retry(desk: Desk, texts: Sequence[str], tell: Answer) -> None:
     """Put jobs back. CommandError if one cannot be."""
-    jobs, problems = _find(desk, ids)
-    is_missing = bool(problems)
-    for job in jobs:
-        if job.retry():
-            tell(job.id, "pending")
+    found = _find(desk, texts)
+    problems = [*found.problems]
+    for id in found.ids:
+        if desk.handles.retry(id):
+            tell(id, "pending")
         else:
-            problems.append(
-                f"{job.id}: only a failed or dead job can be retried, and not while another has its unique key"
-            )
-    _complain(problems, is_missing=is_missing)
+            problems.append(f"{id}: only a failed or dead job can be retried, and not while another has its unique key")
+    complain(problems, found.code)
 
 
-def delete(desk: Desk, ids: Sequence[str], tell: Answer) -> None:
+def delete(desk: Desk, texts: Sequence[str], tell: Answer) -> None:
     """Delete jobs. CommandError if one runs, or there is none."""
-    jobs, problems = _find(desk, ids)
-    is_missing = bool(problems)
-    desk.app.delete_jobs(jobs)
-    left = {job.id for job in _find(desk, ids)[0]}
-    for job in jobs:
-        if job.id in left:
-            problems.append(f"{job.id}: it is running; cancel it first")
+    found = _find(desk, texts)
+    problems = [*found.problems]
+    desk.app.delete_jobs(found.ids)
+    left = set(_find(desk, found.ids).ids)
+    for id in found.ids:
+        if id in left:
+            problems.append(f"{id}: it is running; cancel it first")
         else:
-            tell(job.id, "deleted")
-    _complain(problems, is_missing=is_missing)
+            tell(id, "deleted")
+    complain(problems, found.code)
 
 
 def purge(desk: Desk, filters: Filters, *, is_dry: bool, is_sure: bool, as_json: bool) -> None:
@@ -104,23 +104,17 @@ def purge(desk: Desk, filters: Filters, *, is_dry: bool, is_sure: bool, as_json:
         print(f"{total}\t{what}")
 
 
-def _find(desk: Desk, ids: Sequence[str]) -> tuple[list[JobResult[Any]], list[str]]:
-    """Those of the jobs that there are, each once; and what there is to say of the others."""
-    found, problems = [], []
-    for id in dict.fromkeys(ids):
-        try:
-            found.append(desk.app.get_job(id))
-        except JobNotFoundError:
-            problems.append(_missing(id))
-    return found, problems
+def _find(desk: Desk, texts: Sequence[str]) -> Found:
+    return find_all(texts, partial(job_id, desk), "there is no such job")
 
 
 def _missing(id: str) -> str:
     return f"{id}: there is no such job"
 
 
-def _complain(problems: Sequence[str], *, is_missing: bool) -> None:
+def complain(problems: Sequence[str], code: ExitCode = ExitCode.FAILED) -> None:
+    """Say what could not be done, at the end of what could; CommandError if there is anything to say."""
     for problem in problems[:-1]:
         remark(problem)
     if problems:
-        raise CommandError(problems[-1], ExitCode.NOT_FOUND if is_missing else ExitCode.FAILED)
+        raise CommandError(problems[-1], code)

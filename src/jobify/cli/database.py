@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobify.cli.options import App, Json, new_group
+from jobify.cli.options import Json, Source, for_jobs, new_group
 
 if TYPE_CHECKING:
     from jobify.storage.sqlite import SQLiteStorage
@@ -18,12 +18,13 @@ database = new_group("Migrate, check, back up and vacuum the database.")
 
 
 @database.command("migrate")
-def migrate(app: App = None, as_json: Json = False) -> None:
+@for_jobs
+def migrate(source: Source, as_json: Json = False) -> None:
     """Make the database, or bring its schema up to date. A start of the app does the same."""
     from jobify.cli.output import print_cells, print_document
     from jobify.storage.sqlite.maintenance import schema_version
 
-    storage = _sqlite(app)
+    storage = _sqlite(source)
     before = schema_version(storage.database)
     storage.open()
     storage.close()
@@ -36,7 +37,8 @@ def migrate(app: App = None, as_json: Json = False) -> None:
 
 
 @database.command("check")
-def check(app: App = None, as_json: Json = False) -> None:
+@for_jobs
+def check(source: Source, as_json: Json = False) -> None:
     """Read the whole database: is it undamaged, which version is it, what is in it? Changes nothing.
 
     Exit code 1 if it is damaged, not a database of Jobify, or of a newer release.
@@ -45,7 +47,7 @@ def check(app: App = None, as_json: Json = False) -> None:
     from jobify.cli.output import print_document
     from jobify.storage.sqlite import maintenance
 
-    health = maintenance.check(_sqlite(app).database)
+    health = maintenance.check(_sqlite(source).database)
     if as_json:
         print_document({**health._asdict(), "problems": list(health.problems), "is_well": health.is_well})
     else:
@@ -83,9 +85,10 @@ def _print_health(health: Health) -> None:
 
 
 @database.command("backup")
+@for_jobs
 def backup(
+    source: Source,
     destination: Annotated[str, typer.Argument(metavar="DST", help="The file of the copy.", show_default=False)],
-    app: App = None,
     force: Annotated[bool, typer.Option("--force", help="Although DST exists: it is replaced at once.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +99,7 @@ def backup(
     """
     from jobify.cli.output import print_cells, print_document
 
-    made = _sqlite(app).backup(destination, overwrite=force)
+    made = _sqlite(source).backup(destination, overwrite=force)
     if as_json:
         print_document(made._asdict())
     else:
@@ -104,8 +107,9 @@ def backup(
 
 
 @database.command("vacuum")
+@for_jobs
 def vacuum(
-    app: App = None,
+    source: Source,
     force: Annotated[bool, typer.Option("--force", help="Although processes use it: they wait meanwhile.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -114,7 +118,7 @@ def vacuum(
     from jobify.cli.output import print_cells, print_document
     from jobify.storage.sqlite import maintenance
 
-    storage = _sqlite(app)
+    storage = _sqlite(source)
     before = maintenance.check(storage.database)
     if not before.is_well:
         raise CommandError(f"The database {before.path!r} is not well: {_diagnosis(before)}")
@@ -143,12 +147,15 @@ def _require_rest(storage: SQLiteStorage) -> None:
         )
 
 
-def _sqlite(path: str | None) -> SQLiteStorage:
+def _sqlite(source: Source) -> SQLiteStorage:
+    from jobify.cli.database_app import database_file
     from jobify.cli.errors import CommandError
-    from jobify.cli.locate import look_at_app
+    from jobify.cli.locate import look_at_app_or_advise
     from jobify.storage.sqlite import SQLiteStorage
 
-    storage = look_at_app(path).configs.storage
+    if source.database:
+        return database_file(source.database)
+    storage = look_at_app_or_advise(source.app).configs.storage
     if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
         raise CommandError(f"This app has no database file; its storage is {storage!r}.")
     return storage

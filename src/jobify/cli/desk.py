@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobify.cli.errors import CommandError
-from jobify.cli.locate import look_at_app
+from jobify.cli.locate import look_at_app_or_advise
 from jobify.cli.output import remark
 
 if TYPE_CHECKING:
@@ -34,13 +34,14 @@ class Desk(NamedTuple):
 
 
 @contextmanager
-def open_desk(name: str | None, *, may_be_missing: bool = False) -> Iterator[Desk]:
-    """The desk of the app called ``name``. CommandError if other processes cannot see its jobs, or there is no database
-    yet. If that ``may_be_missing`` (its folder may not), standard error says so, and the desk is that of an app without
-    jobs: nothing is made by looking."""
+def open_desk(name: str | None, database: str | None = None, *, may_be_missing: bool = False) -> Iterator[Desk]:
+    """The desk of the app called ``name``, or of a ``database`` without its app. CommandError if other processes cannot
+    see its jobs, or there is no database yet. If that of an app ``may_be_missing`` (its folder may not), standard error
+    says so, and the desk is that of an app without jobs: nothing is made by looking."""
+    from jobify.cli.database_app import app_without_code
     from jobify.client.producer import client_of
 
-    app = look_at_app(name)
+    app = app_without_code(database) if database else look_at_app_or_advise(name)
     storage = app.configs.storage
     if not storage.is_shared:
         raise CommandError("This app keeps its jobs in its own memory (storage=False): nobody else can see them.")

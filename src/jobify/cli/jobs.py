@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobify.cli.filters import Filters
-from jobify.cli.options import App, Ids, Json, Queue, Since, Status, Task, Until, Yes, new_group
+from jobify.cli.options import Ids, Json, Queue, Since, Source, Status, Task, Until, Yes, for_jobs, new_group
 
 if TYPE_CHECKING:
     from jobify.cli.notes import Scene
@@ -19,8 +19,9 @@ jobs = new_group("List, show, cancel, retry, delete and purge jobs.", lists_by_d
 
 
 @jobs.command("list")
+@for_jobs
 def list_jobs(
-    app: App = None,
+    source: Source,
     status: Status = None,
     task: Task = None,
     queue: Queue = None,
@@ -43,7 +44,7 @@ def list_jobs(
     from jobify.cli.output import print_document, remark
 
     filters = Filters(status, task, queue, since, until, metadata)
-    with open_desk(app, may_be_missing=True) as desk:
+    with open_desk(*source, may_be_missing=True) as desk:
         asked = filters.read(desk.app)
         found = desk.board.find(asked, limit=limit, after=after, is_newest_first=not oldest_first)
         scene = look_around(desk)
@@ -88,18 +89,20 @@ def _print_jobs(found: list[JobRecord], scene: Scene) -> None:
 
 
 @jobs.command("show")
+@for_jobs
 def show_job(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job.", show_default=False)],
-    app: App = None,
+    source: Source,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job, or how it begins.", show_default=False)],
     as_json: Json = False,
 ) -> None:
     """Show one job: attempts with tracebacks, progress, dependencies, logs, values and the result."""
     from jobify.cli.desk import open_desk
     from jobify.cli.jobdetails import look_up, print_job
+    from jobify.cli.lookup import job_id
     from jobify.cli.output import print_document
 
-    with open_desk(app) as desk:
-        details, zone = look_up(desk, id), desk.app.zone
+    with open_desk(*source) as desk:
+        details, zone = look_up(desk, job_id(desk, id)), desk.app.zone
     if as_json:
         print_document(details.document())
     else:
@@ -107,9 +110,10 @@ def show_job(
 
 
 @jobs.command("cancel")
+@for_jobs
 def cancel_jobs(
+    source: Source,
     ids: Ids,
-    app: App = None,
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for running jobs to stop.")
     ] = 10.0,
@@ -120,37 +124,40 @@ def cancel_jobs(
     from jobify.cli.desk import open_desk
     from jobify.cli.output import answering
 
-    with open_desk(app) as desk, answering("jobs", as_json) as tell:
+    with open_desk(*source) as desk, answering("jobs", as_json) as tell:
         cancel(desk, ids, tell, patience=wait)
 
 
 @jobs.command("retry")
-def retry_jobs(ids: Ids, app: App = None, as_json: Json = False) -> None:
+@for_jobs
+def retry_jobs(source: Source, ids: Ids, as_json: Json = False) -> None:
     """Put failed and dead jobs back, with a fresh budget of retries."""
     from jobify.cli.actions import retry
     from jobify.cli.desk import open_desk
     from jobify.cli.output import answering
 
-    with open_desk(app) as desk, answering("jobs", as_json) as tell:
+    with open_desk(*source) as desk, answering("jobs", as_json) as tell:
         retry(desk, ids, tell)
 
 
 @jobs.command("delete")
-def delete_jobs(ids: Ids, app: App = None, yes: Yes = False, as_json: Json = False) -> None:
+@for_jobs
+def delete_jobs(source: Source, ids: Ids, yes: Yes = False, as_json: Json = False) -> None:
     """Delete jobs, with their results and their history. A running job has to be cancelled first."""
     from jobify.cli.actions import confirm, delete
     from jobify.cli.desk import open_desk
     from jobify.cli.output import answering
 
-    with open_desk(app) as desk:
+    with open_desk(*source) as desk:
         confirm(f"Delete {len(ids)} job{'s' * (len(ids) != 1)}, with results and history?", yes)
         with answering("jobs", as_json) as tell:
             delete(desk, ids, tell)
 
 
 @jobs.command("purge")
+@for_jobs
 def purge_jobs(
-    app: App = None,
+    source: Source,
     status: Status = None,
     task: Task = None,
     queue: Queue = None,
@@ -165,5 +172,5 @@ def purge_jobs(
     from jobify.cli.actions import purge
     from jobify.cli.desk import open_desk
 
-    with open_desk(app) as desk:
+    with open_desk(*source) as desk:
         purge(desk, Filters(status, task, queue, until=older_than), is_dry=dry_run, is_sure=yes, as_json=as_json)

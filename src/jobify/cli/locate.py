@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+import sysconfig
 import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,28 +14,26 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from jobify.cli.errors import CommandError
+from jobify.cli.options import APP, APP_DIR
 from jobify.exits import ExitCode
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
 
-__all__ = ("VARIABLE", "load_app", "look_at_app")
+__all__ = ("load_app", "look_at_app", "look_at_app_or_advise")
 
-VARIABLE = "JOBIFY_APP"
-"""The environment variable that names the app where no option does."""
+_ADVICE = "The jobs can be seen without the app's code: --database PATH."
 
 
 def load_app(path: str | None) -> Jobify:
     """The app at ``path`` (``module:name``; the name is ``app`` if none is given), or at the one that the environment
-    names. The current folder can be imported from.
+    names. The current folder can be imported from, or the one that the environment names.
 
     CommandError (usage) says what is not there; CommandError (failed) says what importing the module raised.
     """
-    path = path or os.environ.get(VARIABLE)
+    path = path or os.environ.get(APP)
     if not path:
-        raise CommandError(
-            f"No app is named. Give one with --app package.module:app, or set {VARIABLE}.", ExitCode.USAGE
-        )
+        raise CommandError(f"No app is named. Give one with --app package.module:app, or set {APP}.", ExitCode.USAGE)
     module_name, _, name = path.partition(":")
     if not module_name:
         raise CommandError(f"{path!r} names no module. Write package.module:name.", ExitCode.USAGE)
@@ -49,10 +48,25 @@ def look_at_app(path: str | None) -> Jobify:
         return load_app(path)
 
 
+def look_at_app_or_advise(path: str | None) -> Jobify:
+    """:func:`look_at_app`, for a command that has the option ``--database``: an error names it."""
+    try:
+        return look_at_app(path)
+    except CommandError as error:
+        raise CommandError(f"{error} {_ADVICE}", error.code) from error.__cause__
+
+
 def _make_folder_importable() -> None:
-    folder = os.getcwd()
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)
+    folder = os.environ.get(APP_DIR)
+    if folder and not os.path.isdir(folder):
+        raise CommandError(f"There is no folder {folder!r} to import the app from (--app-dir).", ExitCode.USAGE)
+    wanted = _folder()
+    if wanted not in sys.path and (folder or "" not in sys.path):
+        sys.path.insert(0, wanted)
+
+
+def _folder() -> str:
+    return os.path.abspath(os.environ.get(APP_DIR) or os.getcwd())
 
 
 def _import(path: str, name: str) -> ModuleType:
@@ -67,7 +81,7 @@ def _import(path: str, name: str) -> ModuleType:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise CommandError(
-                f"There is no module {error.name!r}, in {os.getcwd()} or where Python looks for modules.",
+                f"There is no module {error.name!r}, in {_folder()} or where Python looks for modules.",
                 ExitCode.USAGE,
             ) from error
         raise CommandError(
@@ -80,14 +94,21 @@ def _import(path: str, name: str) -> ModuleType:
 
 
 def _blame(error: BaseException) -> str:
-    """The last line that is neither this package's nor the import system's; of a module that cannot be compiled, its
-    line."""
+    """The user's line that led to the error: the last one that is not of this package, of Python or of an installed
+    package, if there is such a line; of a module that cannot be compiled, its line."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    others = (str(Path(__file__).parents[1]), "<frozen ")
-    where = next((frame for frame in reversed(frames) if not frame.filename.startswith(others)), frames[-1])
-    return f"{where.filename}:{where.lineno}"
+        return f"{_short(error.filename)}:{error.lineno}"
+    frames = list(reversed(traceback.extract_tb(error.__traceback__)))
+    ours, installed = (str(Path(__file__).parents[1]), "<frozen "), tuple(sysconfig.get_paths().values())
+    others = [frame for frame in frames if not frame.filename.startswith(ours)] or frames[:1]
+    where = next((frame for frame in others if not frame.filename.startswith(installed)), others[0])
+    return f"{_short(where.filename)}:{where.lineno}" + (f": {where.line}" if where.line else "")
+
+
+def _short(path: str) -> str:
+    """The path, relative if it is in the current folder."""
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here)
 
 
 def _said(error: Exception) -> object:

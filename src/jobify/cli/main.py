@@ -13,7 +13,7 @@ import typer
 from jobify.cli.database import database
 from jobify.cli.errors import DEBUG, CommandError, fail
 from jobify.cli.jobs import jobs
-from jobify.cli.options import App, new_group
+from jobify.cli.options import APP, APP_DIR, DATABASE, App, AppDir, Database, environment, new_group
 from jobify.cli.overview import stats, workers
 from jobify.cli.queues import queues
 from jobify.cli.schedules import schedules
@@ -55,22 +55,25 @@ def _print_version(is_wanted: bool) -> None:
 @cli.callback()
 def _global(
     app: App = None,
+    database: Database = None,
+    app_dir: AppDir = None,
     debug: Annotated[bool, typer.Option(_DEBUG_OPTION, help=f"Tracebacks of errors. [env: {DEBUG}]")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     if app:
-        from jobify.cli.locate import VARIABLE
-
-        os.environ[VARIABLE] = app
+        os.environ.pop(DATABASE, None)
+    for name, value in ((APP, app), (DATABASE, database), (APP_DIR, app_dir)):
+        if value:
+            os.environ[name] = value
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code. What goes wrong is one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     words = [word for word in given if word != _DEBUG_OPTION]  # it may stand anywhere
-    with _debugging() if words != given else nullcontext():
+    with environment(), _debugging() if words != given else nullcontext():
         return _run(words)
 
 

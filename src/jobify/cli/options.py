@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Any, Concatenate, Final, NamedTuple, ParamSpec, TypeAlias
 
 import typer
 from typer.core import TyperGroup
 
-__all__ = ("App", "Ids", "Json", "Queue", "Since", "Status", "Task", "Until", "Yes", "new_group")
+__all__ = (
+    "APP",
+    "APP_DIR",
+    "DATABASE",
+    "App",
+    "AppDir",
+    "Database",
+    "Ids",
+    "Json",
+    "Queue",
+    "Since",
+    "Source",
+    "Status",
+    "Task",
+    "Until",
+    "Yes",
+    "environment",
+    "for_code",
+    "for_jobs",
+    "new_group",
+)
+
+P = ParamSpec("P")
+
+APP: Final = "JOBIFY_APP"
+DATABASE: Final = "JOBIFY_DATABASE"
+APP_DIR: Final = "JOBIFY_APP_DIR"
+"""The environment variables that hold where no option does."""
 
 App: TypeAlias = Annotated[
     str | None,
-    typer.Option("--app", help="The app, as package.module:name. [env: JOBIFY_APP]", metavar="APP", show_default=False),
+    typer.Option("--app", help=f"The app, as package.module:name. [env: {APP}]", metavar="APP", show_default=False),
+]
+Database: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help=f"The database file, or its URL, instead of an app: no code is imported. [env: {DATABASE}]",
+        metavar="PATH",
+        show_default=False,
+    ),
+]
+AppDir: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--app-dir",
+        help=f"Import the app from this folder, instead of the current one. [env: {APP_DIR}]",
+        metavar="DIR",
+        show_default=False,
+    ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -31,7 +81,72 @@ Since: TypeAlias = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="Created at this time or later: 2h, 7d, 2026-01-31T12:00.")
 ]
 Until: TypeAlias = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Created before this time.")]
-Ids: TypeAlias = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of jobs.", show_default=False)]
+Ids: TypeAlias = Annotated[
+    list[str], typer.Argument(metavar="ID", help="Ids of jobs, or how they begin.", show_default=False)
+]
+
+
+class Source(NamedTuple):
+    """Where a command finds the jobs, as typed: an app, or a database without one."""
+
+    app: str | None = None
+    database: str | None = None
+
+
+def for_jobs(command: Callable[Concatenate[Source, P], None]) -> Callable[..., None]:
+    """Give a command the options ``--app``, ``--database`` and ``--app-dir``; it is called with a :class:`Source`.
+
+    An option of the command holds before the environment; ``--database`` before ``--app``.
+    """
+
+    def source_of(app: str | None, database: str | None) -> Source:
+        return Source(app, database or (None if app else os.environ.get(DATABASE) or None))
+
+    return _with_options(command, source_of, {"app": App, "database": Database})
+
+
+def for_code(command: Callable[Concatenate[str | None, P], None]) -> Callable[..., None]:
+    """Give a command that cannot do without the app's code the options ``--app`` and ``--app-dir``; it is called with
+    the name of the app."""
+    return _with_options(command, lambda app: app, {"app": App})
+
+
+def _with_options(command: Callable[..., None], combine: Callable[..., object], added: Any) -> Callable[..., None]:
+    """``command``, with its first parameter replaced by the options ``added`` and by ``--app-dir``."""
+    added = {**added, "app_dir": AppDir}
+    parameters = list(signature(command, eval_str=True).parameters.values())[1:]
+    options = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in added.items()]
+    own = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        app_dir, *found = (given.pop(name) for name in ("app_dir", *(name for name in added if name != "app_dir")))
+        if app_dir:
+            os.environ[APP_DIR] = app_dir
+        command(combine(*found), **given)
+
+    # The options come where typer looks for them, before --json, which is the last one of most commands.
+    place = len(own) - (own[-1:] != [] and own[-1].name == "as_json")
+    call: Any = run
+    call.__signature__ = signature(command).replace(
+        parameters=[*own[:place], *options, *own[place:]], return_annotation=None
+    )
+    call.__annotations__ = {each.name: each.annotation for each in (*own, *options)}
+    return run
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """Take back what a command has put into these variables."""
+    before = {name: os.environ.get(name) for name in (APP, DATABASE, APP_DIR)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class _ListsByDefault(TyperGroup):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jobify.cli.options import App, Json, Queue, Task
+from jobify.cli.options import Json, Queue, Source, Task, for_jobs
 
 if TYPE_CHECKING:
     from jobify.client.views import WorkerView
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 __all__ = ("stats", "workers")
 
 
+@for_jobs
 def workers(
-    app: App = None,
+    source: Source,
     everybody: Annotated[
         bool, typer.Option("--all", help="Also processes that only wait for jobs, and dead ones not yet buried.")
     ] = False,
@@ -31,7 +32,7 @@ def workers(
     from jobify.cli.output import print_document
     from jobify.cli.records import worker_document
 
-    with open_desk(app, may_be_missing=True) as desk:
+    with open_desk(*source, may_be_missing=True) as desk:
         found = [worker for worker in desk.app.workers() if everybody or worker.is_at_work]
         now = desk.app.now()
     if as_json:
@@ -72,8 +73,9 @@ def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others
     print_table(columns, rows, nothing="No worker runs. Start one: jobify worker package.module:app")
 
 
+@for_jobs
 def stats(
-    app: App = None,
+    source: Source,
     task: Task = None,
     queue: Queue = None,
     by: Annotated[str, typer.Option("--by", help="Break down by queue or by task.", metavar="queue|task")] = "queue",
@@ -88,7 +90,7 @@ def stats(
     from jobify.words import counts_by_name, counts_by_word
 
     part = _breakdown(by)
-    with open_desk(app, may_be_missing=not watch) as desk:
+    with open_desk(*source, may_be_missing=not watch) as desk:
         asked = Filters(task=task, queue=queue).read(desk.app)
 
         def show() -> None:

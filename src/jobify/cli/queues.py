@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobify.cli.options import App, Json, new_group
+from jobify.cli.options import Json, Source, for_jobs, new_group
+
+if TYPE_CHECKING:
+    from jobify.cli.desk import Desk
 
 __all__ = ("queues",)
 
@@ -15,7 +19,8 @@ Names = Annotated[list[str], typer.Argument(metavar="QUEUE", help="Names of queu
 
 
 @queues.command("list")
-def list_queues(app: App = None, as_json: Json = False) -> None:
+@for_jobs
+def list_queues(source: Source, as_json: Json = False) -> None:
     """List all queues."""
     from jobify.cli.desk import open_desk
     from jobify.cli.notes import queue_note
@@ -23,7 +28,7 @@ def list_queues(app: App = None, as_json: Json = False) -> None:
     from jobify.cli.records import queue_document
     from jobify.words import WORDS
 
-    with open_desk(app, may_be_missing=True) as desk:
+    with open_desk(*source, may_be_missing=True) as desk:
         found = desk.app.queues()
     if as_json:
         print_document({"queues": [queue_document(queue) for queue in found]})
@@ -42,24 +47,56 @@ _SHORT = ("pending", "running", "failed", "dead")
 
 
 @queues.command("pause")
-def pause(names: Names, app: App = None, as_json: Json = False) -> None:
-    """Start no more jobs of these queues, in any worker, until resume. What runs goes on."""
-    from jobify.cli.desk import open_desk
-    from jobify.cli.output import answering
+@for_jobs
+def pause(
+    source: Source,
+    names: Names,
+    create: Annotated[
+        bool, typer.Option("--create", help="Also a queue that has no job yet, and that no worker names.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Start no more jobs of these queues, in any worker, until resume. What runs goes on.
 
-    with open_desk(app) as desk, answering("queues", as_json, key="name") as tell:
-        for name in names:
-            desk.app.pause_queue(name)
-            tell(name, "paused")
+    Exit code 3 if there is no such queue: a name that is misspelt would stop nothing.
+
+    Example: jobify queues pause mail
+    """
+    from jobify.cli.desk import open_desk
+
+    with open_desk(*source) as desk:
+        _change(desk, names, desk.app.pause_queue, "paused", is_any=create, as_json=as_json)
 
 
 @queues.command("resume")
-def resume(names: Names, app: App = None, as_json: Json = False) -> None:
-    """Undo pause."""
-    from jobify.cli.desk import open_desk
-    from jobify.cli.output import answering
+@for_jobs
+def resume(source: Source, names: Names, as_json: Json = False) -> None:
+    """Undo pause.
 
-    with open_desk(app) as desk, answering("queues", as_json, key="name") as tell:
-        for name in names:
-            desk.app.resume_queue(name)
-            tell(name, "resumed")
+    Example: jobify queues resume mail
+    """
+    from jobify.cli.desk import open_desk
+
+    with open_desk(*source) as desk:
+        _change(desk, names, desk.app.resume_queue, "resumed", is_any=False, as_json=as_json)
+
+
+def _change(
+    desk: Desk, names: list[str], change: Callable[[str], None], done: str, *, is_any: bool, as_json: bool
+) -> None:
+    """Pause or resume the queues that there are, then complain about the others."""
+    from jobify.cli.actions import complain
+    from jobify.cli.output import answering
+    from jobify.cli.queue_names import known_queues, unknown_queue
+    from jobify.exits import ExitCode
+
+    known, problems = known_queues(desk), []
+    with answering("queues", as_json, key="name") as tell:
+        for name in dict.fromkeys(names):
+            if is_any or name in known:
+                change(name)
+                tell(name, done)
+            else:
+                problems.append(unknown_queue(name, known))
+    advice = " To pause it all the same: --create." if problems and done == "paused" else ""
+    complain([*problems[:-1], *(f"{problem}{advice}" for problem in problems[-1:])], ExitCode.NOT_FOUND)

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobify.cli.options import App, Json, new_group
+from jobify.cli.options import Json, Source, for_jobs, new_group
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from jobify.cli.desk import Desk
     from jobify.cli.notes import Scene
     from jobify.records import JobRecord
 
 __all__ = ("schedules",)
 
 schedules = new_group("List, pause and resume schedules; run one now.", lists_by_default=True)
-Schedules = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of schedules.", show_default=False)]
+Schedules = Annotated[
+    list[str], typer.Argument(metavar="ID", help="Ids of schedules, or names of their tasks.", show_default=False)
+]
 
 
 @schedules.command("list")
-def list_schedules(app: App = None, as_json: Json = False) -> None:
+@for_jobs
+def list_schedules(source: Source, as_json: Json = False) -> None:
     """List all schedules."""
     from jobify.cli.desk import open_desk
     from jobify.cli.notes import look_around
     from jobify.cli.output import print_document
     from jobify.cli.records import schedule_document
 
-    with open_desk(app, may_be_missing=True) as desk:
+    with open_desk(*source, may_be_missing=True) as desk:
         found, scene, zone = list(desk.board.schedule_records()), look_around(desk), desk.app.zone
     if as_json:
         print_document({"schedules": [schedule_document(job, scene) for job in found]})
@@ -70,56 +75,75 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
 
 
 @schedules.command("pause")
-def pause(ids: Schedules, app: App = None, as_json: Json = False) -> None:
+@for_jobs
+def pause(source: Source, ids: Schedules, as_json: Json = False) -> None:
     """Start no more runs of these schedules. A run that is under way goes on."""
     from jobify.cli.desk import open_desk
 
-    with open_desk(app) as desk:
-        _tell(ids, desk.app.pause_schedule, "paused", "there is no such schedule, or it has ended", as_json)
+    with open_desk(*source) as desk:
+        _tell(
+            desk, ids, desk.app.pause_schedule, "paused", "there is no such schedule, or it has ended", as_json=as_json
+        )
 
 
 @schedules.command("resume")
-def resume(ids: Schedules, app: App = None, as_json: Json = False) -> None:
+@for_jobs
+def resume(source: Source, ids: Schedules, as_json: Json = False) -> None:
     """Undo pause. What was missed meanwhile is run or skipped as the schedule's misfire policy says."""
     from jobify.cli.desk import open_desk
 
-    with open_desk(app) as desk:
-        _tell(ids, desk.app.resume_schedule, "resumed", "there is no such schedule, or it is not paused", as_json)
+    with open_desk(*source) as desk:
+        _tell(
+            desk,
+            ids,
+            desk.app.resume_schedule,
+            "resumed",
+            "there is no such schedule, or it is not paused",
+            as_json=as_json,
+        )
 
 
 @schedules.command("run-now")
+@for_jobs
 def run_now(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a schedule.", show_default=False)],
-    app: App = None,
+    source: Source,
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="The id of a schedule, or the name of its task.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """Run a schedule's task once, as a job of its own; the schedule goes on as if nothing had happened."""
     from jobify.cli.desk import open_desk
     from jobify.cli.errors import CommandError
+    from jobify.cli.lookup import schedule_id
     from jobify.cli.output import answering
     from jobify.exceptions import ConfigurationError
     from jobify.exits import ExitCode
 
-    with open_desk(app) as desk:
+    with open_desk(*source) as desk:
         try:
-            job = desk.app.run_schedule_now(id)
+            job = desk.app.run_schedule_now(schedule_id(desk, id))
         except ConfigurationError as error:
             raise CommandError(str(error), ExitCode.NOT_FOUND) from error
     with answering("jobs", as_json) as tell:
         tell(job.id, "pending")
 
 
-def _tell(ids: list[str], order: Callable[[str], bool], done: str, problem: str, as_json: bool) -> None:
-    from jobify.cli.errors import CommandError
+def _tell(
+    desk: Desk, texts: list[str], order: Callable[[str], bool], done: str, problem: str, *, as_json: bool
+) -> None:
+    """Give an order to each of the schedules, then complain about those that did not take it."""
+    from jobify.cli.actions import complain
+    from jobify.cli.lookup import find_all, schedule_id
     from jobify.cli.output import answering
     from jobify.exits import ExitCode
 
-    refused = []
+    found = find_all(texts, partial(schedule_id, desk), problem)
+    problems = [*found.problems]
     with answering("schedules", as_json) as tell:
-        for id in ids:
+        for id in found.ids:
             if order(id):
                 tell(id, done)
             else:
-                refused.append(id)
-    if refused:
-        raise CommandError(f"{', '.join(refused)}: {problem}.", ExitCode.NOT_FOUND)
+                problems.append(f"{id}: {problem}")
+    complain(problems, ExitCode.NOT_FOUND if len(problems) > len(found.problems) else found.code)

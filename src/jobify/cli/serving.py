@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobify.cli.options import App
+from jobify.cli.options import APP, for_code
 
 if TYPE_CHECKING:
     from jobify.cli.worker import Orders
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 __all__ = ("worker",)
 
 
+@for_code
 def worker(
+    app: str | None,
     path: Annotated[
         str | None, typer.Argument(metavar="APP", help="The app, as package.module:name.", show_default=False)
     ] = None,
-    app: App = None,
     queues: Annotated[
         str | None,
         typer.Option("--queues", "-q", metavar="A,B", help="Serve only these queues; without it, every one."),
@@ -59,13 +60,12 @@ def worker(
     without a lost attempt. A second signal, a second later or more, ends the grace period.
     """
     from jobify.cli.errors import CommandError
-    from jobify.cli.locate import VARIABLE
     from jobify.cli.worker import Orders
     from jobify.exits import ExitCode
 
-    name = path or app or os.environ.get(VARIABLE)
+    name = path or app or os.environ.get(APP)
     if not name:
-        raise CommandError(f"No app is named: jobify worker package.module:app, or set {VARIABLE}.", ExitCode.USAGE)
+        raise CommandError(f"No app is named: jobify worker package.module:app, or set {APP}.", ExitCode.USAGE)
     orders = Orders(name, _names(queues), concurrency, grace, _level(log_level))
     raise typer.Exit(_supervise(orders, processes) if processes > 1 else _become(orders.command()))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from jobify.cli.options import App
+from jobify.cli.options import Source, for_jobs
 
 if TYPE_CHECKING:
     from jobify.cli.desk import Desk
@@ -22,8 +22,9 @@ _SHARE: Final = 5
 """A pause is at least so many times as long as gathering took: looking must not become the work."""
 
 
+@for_jobs
 def top(
-    app: App = None,
+    source: Source,
     every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Between two looks.")] = 1.0,
 ) -> None:
     """Watch queues, workers and running jobs. q or Ctrl-C ends it."""
@@ -35,7 +36,7 @@ def top(
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError("top needs a terminal. For a script: jobify stats --json", ExitCode.USAGE)
-    with open_desk(app) as desk, _borrowed_terminal():
+    with open_desk(*source) as desk, _borrowed_terminal():
         try:
             _watch(desk, every)
         except KeyboardInterrupt:

@@ -59,6 +59,7 @@ class Filters(NamedTuple):
     created_after: datetime | None = None
     created_before: datetime | None = None
     metadata: Sequence[tuple[str, Any]] = ()
+    is_schedule: bool | None = None
 
 
 class Calls(NamedTuple):

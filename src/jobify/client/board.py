@@ -97,6 +97,7 @@ class Board:
             is_dead=None if rows is None else rows.is_dead,
             tasks=None if filters.tasks is None else tuple(filters.tasks),
             queues=None if filters.queues is None else tuple(filters.queues),
+            is_schedule=filters.is_schedule,
             created_after=self._at(filters.created_after, "created_after"),
             created_before=self._at(filters.created_before, "created_before"),
             metadata=_pairs(filters.metadata),

@@ -18,7 +18,7 @@ from jobify.storage.sqlite.damage import damaged_rows
 from jobify.storage.sqlite.failures import explained
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
 
-__all__ = ("Health", "check", "schema_version", "vacuum")
+__all__ = ("Health", "check", "is_ours", "schema_version", "vacuum")
 
 _WITH_VALUES = 3
 """The version of the schema from which on large values stand beside their rows."""
@@ -88,6 +88,12 @@ def schema_version(path: str | os.PathLike[str]) -> int:
         return 0
     with _reading(os.fspath(path)) as connection:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_ours(path: str | os.PathLike[str]) -> bool:
+    """Whether this package wrote the file. StorageError if it cannot be read."""
+    with _reading(os.fspath(path)) as connection:
+        return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
 
 
 def vacuum(path: str | os.PathLike[str], *, timeout: float) -> None:
