@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 from msgspec import Struct
 
 from jobify.clock import from_datetime, seconds, to_datetime
+from jobify.coroutine_functions import coroutine_function
 from jobify.cron import Cron, as_cron
 from jobify.exceptions import ConfigurationError
 from jobify.identifiers import check_text
@@ -29,7 +30,8 @@ ReturnT = TypeVar("ReturnT")
 
 _Submitted: TypeAlias = Coroutine[Any, Any, Job[ReturnT]]
 """The methods of a builder are awaited. They are plain functions that hand out the scheduler's own coroutine: a push is
-made ten thousand times a second, and each coroutine around another one costs."""
+made ten thousand times a second, and each coroutine around another one costs. What they refuse is raised where the
+result is awaited, as by any coroutine function."""
 
 _EARLIEST = from_datetime(datetime(1, 1, 2, tzinfo=UTC), zone=UTC)
 _LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
@@ -145,6 +147,7 @@ class ScheduleBuilder(Generic[ReturnT]):
         """The current time in the app's zone."""
         return to_datetime(self._scheduler.now(), zone=self._scheduler.zone)
 
+    @coroutine_function
     def push(self, *, job_id: str | None = None, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
         """Run the task at once, here if a slot is free. Returns when the job is stored, not when it has run.
 
@@ -153,6 +156,7 @@ class ScheduleBuilder(Generic[ReturnT]):
         """
         return self._submit(job_id=job_id, is_replace=replace, is_force=force)
 
+    @coroutine_function
     def delay(
         self, seconds: float, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
     ) -> _Submitted[ReturnT]:
@@ -161,13 +165,13 @@ class ScheduleBuilder(Generic[ReturnT]):
 
         0 is at once, and so is a negative delay: its time is past. One that is infinite or NaN is a ValueError.
         """
-        if not _is_past(seconds):
-            check_duration(seconds, what="delay")
-        if now is not None and not isinstance(now, datetime):
-            raise ConfigurationError(f"delay() takes a datetime as now, not {now!r}. Leave it out to count from now.")
-        due_at = self._after(seconds, now)
+        try:
+            due_at = self._after(seconds, now)
+        except Exception as error:
+            return refused(error)
         return self._submit(due_at=due_at, job_id=job_id, is_replace=replace, is_delay=True)
 
+    @coroutine_function
     def at(
         self, at: datetime, *, job_id: str | None = None, replace: bool = False, force: bool = False
     ) -> _Submitted[ReturnT]:
@@ -175,27 +179,41 @@ class ScheduleBuilder(Generic[ReturnT]):
 
         With ``replace``, a job that has the same id, time and arguments is left as it is, unless ``force``.
         """
-        if not isinstance(at, datetime):
-            raise ConfigurationError(f"at() takes a datetime, not {at!r}. For seconds from now use delay().")
-        return self._submit(
-            due_at=from_datetime(at, zone=self._scheduler.zone), job_id=job_id, is_replace=replace, is_force=force
-        )
+        try:
+            if not isinstance(at, datetime):
+                raise ConfigurationError(f"at() takes a datetime, not {at!r}. For seconds from now use delay().")
+            due_at = from_datetime(at, zone=self._scheduler.zone)
+        except Exception as error:
+            return refused(error)
+        return self._submit(due_at=due_at, job_id=job_id, is_replace=replace, is_force=force)
 
+    @coroutine_function
     def cron(self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
         """Run the task again and again, by a cron rule in the app's zone. The handle is that of the whole schedule.
 
         With ``replace``, the old schedule's progress is kept, unless its ``start_date`` changes; a schedule with the
         same rule and arguments is left as it is, unless ``force``.
         """
+        try:
+            rule = self._checked_rule(cron)
+        except Exception as error:
+            return refused(error)
+        return self._submit(cron=rule, job_id=job_id, is_replace=replace, is_force=force)
+
+    def _checked_rule(self, cron: str | Cron) -> Cron:
         if not isinstance(cron, str | Cron):
             raise ConfigurationError(f"cron() takes an expression or a Cron, not {cron!r}.")
         rule = as_cron(cron)
         if (rule.args or rule.kwargs) and not (self.args or self.kwargs):
             self.func_spec.check(*rule.args, **rule.kwargs)
             self.args, self.kwargs = rule.args, dict(rule.kwargs)
-        return self._submit(cron=rule, job_id=job_id, is_replace=replace, is_force=force)
+        return rule
 
     def _after(self, delay: float, now: datetime | None) -> Microseconds:
+        if not _is_past(delay):
+            check_duration(delay, what="delay")
+        if now is not None and not isinstance(now, datetime):
+            raise ConfigurationError(f"delay() takes a datetime as now, not {now!r}. Leave it out to count from now.")
         start = self._scheduler.now() if now is None else from_datetime(now, zone=self._scheduler.zone)
         due_at = start + seconds(delay)
         if not _EARLIEST <= due_at <= _LATEST:
@@ -212,14 +230,14 @@ class ScheduleBuilder(Generic[ReturnT]):
         is_force: bool = False,
         is_delay: bool = False,
     ) -> _Submitted[ReturnT]:
-        if job_id is not None:
-            check_text(job_id, what="job_id")
-        elif cron is not None:
-            raise ConfigurationError(
-                "A schedule needs a job_id, by which it is found again, after a restart too. Give it one: "
-                f"cron({cron.expression!r}, job_id='nightly')."
-            )
         try:
+            if job_id is not None:
+                check_text(job_id, what="job_id")
+            elif cron is not None:
+                raise ConfigurationError(
+                    "A schedule needs a job_id, by which it is found again, after a restart too. Give it one: "
+                    f"cron({cron.expression!r}, job_id='nightly')."
+                )
             return self._scheduler.submit(
                 Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force, is_delay)
             )

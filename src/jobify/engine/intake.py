@@ -10,6 +10,7 @@ already be on disk, and a job that is claimed must have somebody who runs it.
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop  # get_running_loop() raises where there is none
 from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -80,7 +81,7 @@ class Intake:
         A plain job is on its way when this returns. Called from another thread (for ``run_coroutine_threadsafe``), it
         begins where it is awaited.
         """
-        if _running_loop() is not self._loop:
+        if _get_running_loop() is not self._loop:
             return self._submit_here(order)
         try:
             draft = self._drafts.make(order, self)
@@ -91,7 +92,7 @@ class Intake:
             return refused(error)
 
     async def _submit_here(self, order: Order) -> Job[Any]:
-        if _running_loop() is not self._loop:
+        if _get_running_loop() is not self._loop:
             raise ApplicationStateError(
                 operation=f"schedule {order.name!r}",
                 reason="The app runs in another event loop.",
@@ -262,10 +263,3 @@ def _look_at_error(placing: asyncio.Task[Job[Any]]) -> None:
     """The error is the caller's. Should the caller be gone, nobody is to be told that nobody has looked at it."""
     if not placing.cancelled():
         placing.exception()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

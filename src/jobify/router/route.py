@@ -9,13 +9,14 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from jobify.canvas.signature import Signature
+from jobify.coroutine_functions import coroutine_function, mark_async_callable
 from jobify.job import Job
 from jobify.jobrequest import EnqueueOptions, calls_of, checked_arguments, requests_of
 from jobify.options import RouteOptions
 from jobify.result import JobResult
 from jobify.schedule import Order, ScheduleBuilder, Scheduler, refused
 from jobify.serializers.importable import name_of
-from jobify.signature import FuncSpec, inspect_function
+from jobify.signature import FuncSpec, inspect_function, is_async_callable
 
 __all__ = ("NodeRoute", "RootRoute", "Route", "lasting_name")
 
@@ -39,6 +40,8 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self.func_spec: FuncSpec[Any] = inspect_function(func, name=name)
         self._scheduler: Scheduler | None = None
         functools.update_wrapper(self, func, updated=())
+        if is_async_callable(func):
+            mark_async_callable(self, func)
 
     def __call__(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Any:
         return self.func(*args, **kwargs)
@@ -83,6 +86,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
             kwargs=kwargs,
         )
 
+    @coroutine_function
     def push(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
         """Run the task at once with these arguments: short for ``schedule(...).push()``."""
         try:
