@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobify.cli.errors import CommandError
 from jobify.cli.filters import Filters
@@ -18,9 +18,8 @@ from jobify.records import CancelResult
 
 if TYPE_CHECKING:
     from jobify.cli.desk import Desk
-    from jobify.result import JobResult
 
-__all__ = ("cancel", "complain", "confirm", "delete", "purge", "retry")
+__all__ = ("cancel", "complain", "confirm", "confirm_deletion", "delete", "purge", "retry", "stop_of")
 
 
 def confirm(question: str, is_sure: bool) -> None:
@@ -35,28 +34,39 @@ def confirm(question: str, is_sure: bool) -> None:
         raise CommandError("Nothing was done.")
 
 
-def cancel(desk: Desk, texts: Sequence[str], tell: Answer, *, patience: float) -> None:
+def confirm_deletion(desk: Desk, texts: Sequence[str], is_sure: bool) -> None:
+    """:func:`confirm`, with the ids that were found: the beginning of one may have been typed."""
+    ids = _find(desk, texts).ids
+    if not ids or is_sure:
+        return
+    which = ids[0] if len(ids) == 1 else f"{len(ids)} jobs"
+    confirm(f"Delete {which}, with results and history?", is_sure)
+
+
+def cancel(desk: Desk, texts: Sequence[str], tell: Answer, *, patience: float, with_dependents: bool) -> None:
     """Cancel, and wait for what runs. CommandError if one could not be cancelled."""
     found = _find(desk, texts)
-    answers = dict(zip(found.ids, desk.handles.request_cancel(found.ids), strict=True))
+    answers = desk.orders.cancel(found.ids, with_dependents=with_dependents)
     deadline = time.monotonic() + patience
     problems = [*found.problems]
     for id, answer in answers.items():
         if answer is CancelResult.MISSING:
             problems.append(_missing(id))
             continue
-        word = _word_at(deadline, desk.app.get_job(id)) if answer is CancelResult.REQUESTED else "cancelled"
+        word = stop_of(desk, id, deadline) if answer is CancelResult.REQUESTED else "cancelled"
         if word == "running":
             problems.append(f"{id}: it is told to stop, and still runs")
         elif answer is CancelResult.ENDED or word != "cancelled":
-            problems.append(f"{id}: it had already ended")
+            if not with_dependents:
+                problems.append(f"{id}: it had already ended")
         else:
             tell(id, "cancelled")
     complain(problems, ExitCode.NOT_FOUND if CancelResult.MISSING in answers.values() else found.code)
 
 
-def _word_at(deadline: float, job: JobResult[Any]) -> str:
+def stop_of(desk: Desk, id: str, deadline: float) -> str:
     """The status of a job that is told to stop: when it has ended, or at the deadline."""
+    job = desk.app.get_job(id)
     patience = deadline - time.monotonic()
     if patience > 0:
         with suppress(TimeoutError):
@@ -76,11 +86,11 @@ def retry(desk: Desk, texts: Sequence[str], tell: Answer) -> None:
     complain(problems, found.code)
 
 
-def delete(desk: Desk, texts: Sequence[str], tell: Answer) -> None:
+def delete(desk: Desk, texts: Sequence[str], tell: Answer, *, with_dependents: bool) -> None:
     """Delete jobs. CommandError if one runs, or there is none."""
     found = _find(desk, texts)
     problems = [*found.problems]
-    desk.app.delete_jobs(found.ids)
+    desk.orders.delete(found.ids, with_dependents=with_dependents)
     left = set(_find(desk, found.ids).ids)
     for id in found.ids:
         if id in left:

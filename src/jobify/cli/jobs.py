@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobify.cli.choice import Choice, chosen
 from jobify.cli.filters import Filters
-from jobify.cli.options import Ids, Json, Queue, Since, Source, Status, Task, Until, Yes, for_jobs, new_group
+from jobify.cli.options import Json, Queue, Since, Source, Status, Task, Until, Yes, for_jobs, new_group
 
 if TYPE_CHECKING:
     from jobify.cli.notes import Scene
@@ -109,49 +110,90 @@ def show_job(
         print_job(details, zone)
 
 
+_DEPENDENTS = "--with-dependents"
+
+
 @jobs.command("cancel")
 @for_jobs
+@chosen
 def cancel_jobs(
     source: Source,
-    ids: Ids,
+    choice: Choice,
+    with_dependents: Annotated[
+        bool, typer.Option(_DEPENDENTS, help="Also all that depends on them, whether or not they have ended.")
+    ] = False,
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for running jobs to stop.")
     ] = 10.0,
     as_json: Json = False,
 ) -> None:
-    """Cancel jobs. Those that run are told to stop, and waited for."""
+    """Cancel jobs. Those that run are told to stop, and waited for.
+
+    Filters choose among jobs that are pending or running, but no schedules.
+
+    Example: jobify jobs cancel --status pending --queue mail
+    """
     from jobify.cli.actions import cancel
-    from jobify.cli.desk import open_desk
-    from jobify.cli.output import answering
-
-    with open_desk(*source) as desk, answering("jobs", as_json) as tell:
-        cancel(desk, ids, tell, patience=wait)
-
-
-@jobs.command("retry")
-@for_jobs
-def retry_jobs(source: Source, ids: Ids, as_json: Json = False) -> None:
-    """Put failed and dead jobs back, with a fresh budget of retries."""
-    from jobify.cli.actions import retry
-    from jobify.cli.desk import open_desk
-    from jobify.cli.output import answering
-
-    with open_desk(*source) as desk, answering("jobs", as_json) as tell:
-        retry(desk, ids, tell)
-
-
-@jobs.command("delete")
-@for_jobs
-def delete_jobs(source: Source, ids: Ids, yes: Yes = False, as_json: Json = False) -> None:
-    """Delete jobs, with their results and their history. A running job has to be cancelled first."""
-    from jobify.cli.actions import confirm, delete
+    from jobify.cli.batches import cancel_matching
     from jobify.cli.desk import open_desk
     from jobify.cli.output import answering
 
     with open_desk(*source) as desk:
-        confirm(f"Delete {len(ids)} job{'s' * (len(ids) != 1)}, with results and history?", yes)
+        if choice.is_by_filter:
+            cancel_matching(desk, choice, with_dependents=with_dependents, patience=wait, as_json=as_json)
+            return
         with answering("jobs", as_json) as tell:
-            delete(desk, ids, tell)
+            cancel(desk, choice.ids, tell, patience=wait, with_dependents=with_dependents)
+
+
+@jobs.command("retry")
+@for_jobs
+@chosen
+def retry_jobs(source: Source, choice: Choice, as_json: Json = False) -> None:
+    """Put failed and dead jobs back, with a fresh budget of retries.
+
+    Example: jobify jobs retry --task charge --since 2h --error ConnectionError
+    """
+    from jobify.cli.actions import retry
+    from jobify.cli.batches import retry_matching
+    from jobify.cli.desk import open_desk
+    from jobify.cli.output import answering
+
+    with open_desk(*source) as desk:
+        if choice.is_by_filter:
+            retry_matching(desk, choice, as_json=as_json)
+            return
+        with answering("jobs", as_json) as tell:
+            retry(desk, choice.ids, tell)
+
+
+@jobs.command("delete")
+@for_jobs
+@chosen
+def delete_jobs(
+    source: Source,
+    choice: Choice,
+    with_dependents: Annotated[bool, typer.Option(_DEPENDENTS, help="Also all that depends on them.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete jobs, with their results and their history. A running job has to be cancelled first.
+
+    Filters choose among jobs that have ended (pending ones with --status pending), but no schedules.
+
+    Example: jobify jobs delete --status cancelled --task import --until 30d
+    """
+    from jobify.cli.actions import confirm_deletion, delete
+    from jobify.cli.batches import delete_matching
+    from jobify.cli.desk import open_desk
+    from jobify.cli.output import answering
+
+    with open_desk(*source) as desk:
+        if choice.is_by_filter:
+            delete_matching(desk, choice, with_dependents=with_dependents, as_json=as_json)
+            return
+        confirm_deletion(desk, choice.ids, choice.is_sure)
+        with answering("jobs", as_json) as tell:
+            delete(desk, choice.ids, tell, with_dependents=with_dependents)
 
 
 @jobs.command("purge")

@@ -19,7 +19,6 @@ __all__ = (
     "App",
     "AppDir",
     "Database",
-    "Ids",
     "Json",
     "Queue",
     "Since",
@@ -81,9 +80,6 @@ Since: TypeAlias = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="Created at this time or later: 2h, 7d, 2026-01-31T12:00.")
 ]
 Until: TypeAlias = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Created before this time.")]
-Ids: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="ID", help="Ids of jobs, or how they begin.", show_default=False)
-]
 
 
 class Source(NamedTuple):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
+from typing import TypeAlias
 
 from jobify.client.access import Access
 from jobify.client.asking import Filters
@@ -11,11 +13,14 @@ from jobify.client.board import Board
 from jobify.clock import Clock
 from jobify.exceptions import ConfigurationError, JobNotFoundError
 from jobify.identifiers import check_text, text_ids
-from jobify.records import JobRecord, NewJob
+from jobify.records import CancelResult, JobRecord, NewJob, SummaryIds
 from jobify.status import JobStatus
+from jobify.storage.base import Storage
 from jobify.types import Microseconds, UUIDGenerator
 
 __all__ = ("Orders",)
+
+Matches: TypeAlias = Callable[[JobRecord], bool]
 
 _BATCH = 500
 
@@ -93,16 +98,52 @@ class Orders:
             options=record.options,
         )
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def delete(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = False) -> int:
         """Remove jobs that are not running, with all that belongs to them; how many. What depends on one that had not
-        ended is cancelled."""
+        ended is cancelled. ``still``: only those that it holds for at that moment."""
         deleted = 0
         for start in range(0, len(ids), _BATCH):
-            with self._access as storage:
+            with self._batch(ids[start : start + _BATCH], still, with_dependents) as (storage, some):
                 now = self._clock.now()
-                deleted += storage.delete(ids[start : start + _BATCH], now=now, delete_at=self._delete_at(now))
+                deleted += storage.delete(some, now=now, delete_at=self._delete_at(now))
         self._access.ring(workers=True, clients=True)
         return deleted
+
+    def retry(self, ids: Sequence[str], still: Matches | None = None) -> list[bool]:
+        """Put failed jobs back, in one transaction; for each, whether that was done. ``still``: only those that it
+        holds for at that moment; the others are left out of the answer."""
+        with self._batch(ids, still) as (storage, some):
+            answers = storage.retry(some, now=self._clock.now()) if some else []
+        self._access.ring(workers=True)
+        return answers
+
+    def cancel(
+        self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = False
+    ) -> dict[str, CancelResult]:
+        """Cancel jobs, in one transaction, without waiting for those that run; what it met. ``still``: as for
+        :meth:`retry`."""
+        with self._batch(ids, still, with_dependents) as (storage, some):
+            now = self._clock.now()
+            answers = storage.cancel(some, reason="cancelled", now=now, delete_at=self._delete_at(now)) if some else []
+            met = dict(zip(some, answers, strict=True))
+        self._access.ring(workers=True, clients=True)
+        return met
+
+    @contextmanager
+    def _batch(
+        self, ids: Sequence[str], still: Matches | None, with_dependents: bool = False
+    ) -> Iterator[tuple[Storage, Sequence[str]]]:
+        """The storage, and the jobs that are meant: those that ``still`` holds for, and all that depends on them. Both
+        are asked in the transaction that changes them."""
+        with self._access as storage:
+            if still is None and not with_dependents:
+                yield storage, ids
+                return
+            with storage.transaction():
+                if still is not None:
+                    found = {job.id: job for job in storage.get(SummaryIds(ids))}
+                    ids = [id for id in ids if id in found and still(found[id])]
+                yield storage, _with_dependents(storage, ids) if with_dependents else ids
 
     def purge(self, filters: Filters) -> int:
         """Delete the ended jobs that match, a bounded number at a time; how many."""
@@ -121,3 +162,14 @@ class Orders:
     def _purge_some(self) -> int:
         with self._access as storage:
             return storage.purge(now=self._clock.now(), limit=_BATCH)
+
+
+def _with_dependents(storage: Storage, ids: Sequence[str]) -> list[str]:
+    """These jobs, and all that depends on them, directly or not."""
+    reached = dict.fromkeys(ids)
+    waiting = list(reached)
+    while waiting:
+        fresh = [child for child in storage.relations(waiting.pop()).children if child not in reached]
+        reached |= dict.fromkeys(fresh)
+        waiting += fresh
+    return list(reached)
