@@ -111,10 +111,19 @@ def _require_database(app: Jobify) -> None:
 
 
 class SafeFormatter(logging.Formatter):
-    """Formats records so that text from jobs cannot forge a record.
+    """Formats records so that text from jobs cannot forge a record, and tells the job of each.
 
-    Control characters are escaped, and every line after the first is indented.
+    Control characters are escaped, and every line after the first is indented. The id of the job that a record is about
+    follows its message, unless the message says it.
     """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        id = getattr(record, "job_id", None)
+        if id is None or str(id) in record.message:
+            return line
+        task, attempt = getattr(record, "task", "?"), getattr(record, "attempt", "?")
+        return f"{line} [job {id}, {task}, attempt {attempt}]"
 
     def format(self, record: logging.LogRecord) -> str:
         return escaped(super().format(record), keep="\n\t").replace("\n", "\n    ")

@@ -29,6 +29,7 @@ from jobify.forking import arm, call
 from jobify.runners import descendants, wire
 from jobify.runners.address import Address, find
 from jobify.runners.lifeline import bind_to_parent, end_group
+from jobify.runners.log_sending import Forwarder
 from jobify.runners.remote import wearing
 
 __all__ = ("Child", "check", "ensure_not_importing", "main", "perform", "send")
@@ -37,14 +38,17 @@ EXIT_GRACE: Final = 1.0
 """Seconds that an idle child, told to end, has for its exit handlers and its other threads."""
 
 
-def main(connection: int, lifeline: int, parent: int, mark: int) -> None:
-    """The whole life of a child, with two descriptors that it inherited from the process ``parent``."""
-    for descriptor in (connection, lifeline):
+def main(connection: int, lifeline: int, records: int, parent: int, mark: int) -> None:
+    """The whole life of a child, with three descriptors that it inherited from the process ``parent``."""
+    global _forwarder
+    for descriptor in (connection, lifeline, records):
         os.set_inheritable(descriptor, False)
     descendants.carry(mark)
     bind_to_parent(lifeline, parent)
     child = Child(socket.socket(fileno=connection), on_orphaned=end_group)
     os.register_at_fork(after_in_child=partial(_leave_to_parent, connection, lifeline))
+    _forwarder = Forwarder(socket.socket(fileno=records))
+    _forwarder.install()
     arm()
     if sys.platform == "linux":
         _watch_starts(child)
@@ -95,7 +99,11 @@ def perform(request: bytes) -> bytes:
 def _perform(request: bytes) -> Any:
     with importing():
         address, args, kwargs, badge = pickle.loads(request)
+        if _forwarder is not None:
+            _forwarder.begin_call(badge)
         func = find(address)
+    if _forwarder is not None:
+        _forwarder.check_handlers()
     with wearing(badge, send if _current is not None else None):
         return func(*args, **kwargs)
 
@@ -156,6 +164,8 @@ class Child:
             return b""
         reply = call(respond, request)
         _flush()
+        if _forwarder is not None and _forwarder.end_call():
+            self.send(wire.LOGGED)
         if respond is perform and _max_memory is not None and resident_memory() > _max_memory:
             self.send(wire.TOO_LARGE)
         self._is_busy = False  # before the reply: the next request may follow on its heels
@@ -175,6 +185,8 @@ class Child:
 
 
 _current: Child | None = None
+_forwarder: Forwarder | None = None
+"""What sends the log records of this process, if it is a child."""
 _max_memory: int | None = None
 """Bytes above which this child tells its parent that it is to be replaced."""
 _folder: str | None = None
@@ -190,6 +202,8 @@ def prepare(payload: bytes) -> bytes:
     global _max_memory, _folder
     data: Mapping[str, Any] = pickle.loads(payload)
     _max_memory, _folder = data.get("max_memory"), data.get("folder")
+    if _forwarder is not None:
+        _forwarder.apply(data["levels"])
     try:
         with importing():
             spawn.prepare(dict(data["spawn"]))
@@ -197,6 +211,8 @@ def prepare(payload: bytes) -> bytes:
         return wire.encode_error(error, wire.BROKEN)
     with suppress(BaseException), importing():
         importlib.import_module(data["module"])
+    if _forwarder is not None:
+        _forwarder.check_handlers()
     return wire.READY
 
 

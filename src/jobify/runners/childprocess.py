@@ -27,6 +27,8 @@ from jobify.logs import get_logger
 from jobify.runners import descendants, wire
 from jobify.runners.address import main_script
 from jobify.runners.line import Line
+from jobify.runners.log_channel import open_channel
+from jobify.runners.log_receiving import RecordReceiver, current_levels, levels_request
 from jobify.tracebacks import RemoteTraceback
 from jobify.transient import TransientStartError, refusal_of
 
@@ -75,10 +77,15 @@ class ChildProcess:
             self._socket, connection = socket.socketpair()
             undo.callback(self._socket.close)
             theirs.callback(connection.close)
+            records, sender = open_channel()
+            undo.callback(records.close)
+            theirs.callback(sender.close)
             lifeline, self._lifeline = os.pipe()
             undo.callback(os.close, self._lifeline)
             theirs.callback(os.close, lifeline)
-            self._process = _launch(connection.fileno(), lifeline, self._mark)
+            self._levels = current_levels()
+            self._receiver = RecordReceiver(records, name)
+            self._process = _launch((connection.fileno(), lifeline, sender.fileno()), self._mark)
             undo.pop_all()  # from here on they belong to the process
         self._start_watching()
 
@@ -91,6 +98,7 @@ class ChildProcess:
                 "module": module,
                 "folder": first_folder(),
                 "max_memory": self._renewal.max_memory,
+                "levels": self._levels,
             }
             reply = await self._ask(pickle.dumps(data), None)
             if reply[:1] == wire.BROKEN:
@@ -107,6 +115,10 @@ class ChildProcess:
 
     async def perform(self, request: bytes, on_message: OnMessage | None = None) -> bytes:
         """The reply to a call. ProcessDiedError if the child dies over it, with all that the call has started."""
+        levels = current_levels()
+        if levels is not self._levels:
+            self._levels = levels
+            await self._ask(levels_request(levels), None)
         self._job_began = descendants.clock()
         if self._starts_processes:
             _note(self._mark, self._job_began)
@@ -128,6 +140,9 @@ class ChildProcess:
                 if reply[:1] == wire.STARTS:
                     self._starts_processes = True
                     _note(self._mark, self._job_began)
+                    continue
+                if reply[:1] == wire.LOGGED:
+                    await self._receiver.wait_for_barrier()
                     continue
                 if reply[:1] != wire.MESSAGE:
                     return reply
@@ -171,9 +186,11 @@ class ChildProcess:
 
     def _start_watching(self) -> None:
         try:
+            self._receiver.start()
             threading.Thread(target=self._watch, name=f"{self.name}-watch", daemon=True).start()
         except (RuntimeError, MemoryError):  # the system has no thread left
             self._is_talking = False
+            self._receiver.stop()
             self._on_death()
             raise
 
@@ -191,6 +208,7 @@ class ChildProcess:
         if began := self._job_began:
             with suppress(OSError):
                 descendants.end_descendants(self._mark, began)
+        self._receiver.finish()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._on_death)
 
@@ -232,15 +250,15 @@ _sweeper: descendants.Sweeper | None = None
 _noting = threading.Lock()
 
 
-def _launch(connection: int, lifeline: int, mark: int) -> subprocess.Popen[bytes]:
-    """This interpreter, with the same flags and import path, in a session of its own, with two descriptors of ours."""
+def _launch(descriptors: tuple[int, ...], mark: int) -> subprocess.Popen[bytes]:
+    """This interpreter, with the same flags and import path, in a session of its own, with ``descriptors`` of ours."""
     path = [entry or os.getcwd() for entry in sys.path]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    boot = _BOOT.format(path=path, args=(connection, lifeline, os.getpid(), mark))
+    boot = _BOOT.format(path=path, args=(*descriptors, os.getpid(), mark))
     return subprocess.Popen(
         [spawn.get_executable(), *flags, "-c", boot],
         stdin=subprocess.DEVNULL,
-        pass_fds=(connection, lifeline),
+        pass_fds=descriptors,
         start_new_session=True,
     )
 

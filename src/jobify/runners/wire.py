@@ -23,6 +23,7 @@ from jobify.runners.remote_errors import Failure, describe, rebuild
 __all__ = (
     "BROKEN",
     "HEADER",
+    "LOGGED",
     "MESSAGE",
     "RAISED",
     "READY",
@@ -40,9 +41,9 @@ __all__ = (
     "read",
 )
 
-READY, BROKEN, MESSAGE, STARTS, TOO_LARGE, VALUE, RAISED = b"+", b"!", b"m", b"s", b"l", b"v", b"e"
+READY, BROKEN, MESSAGE, STARTS, TOO_LARGE, LOGGED, VALUE, RAISED = b"+", b"!", b"m", b"s", b"l", b"r", b"v", b"e"
 """The kinds of what a child sends: able to run, not able to, a message on the way, it starts processes, its
-memory is above the limit, a returned value, an exception."""
+memory is above the limit, it has sent log records and a barrier behind them, a returned value, an exception."""
 
 HEADER: Final = 8
 """Bytes of the length in front of each payload, big-endian."""
