@@ -8,8 +8,9 @@ What becomes of an argument, or a result, that has an annotation depends on what
 - nothing, or a serializer that declares ``restores_types``: it is handed to the serializer as it is.
 - a plain serializer alone: :class:`~jobify.typeadapter.NativeConverter` converts it, and what the annotation would not
   bring back equal is refused.
-- a dumper and a loader: they convert it, and decide what comes back. An object that is both needs to be given once.
-  Where no serializer is given, plain JSON is enough.
+- a dumper and a loader: they convert it. An object that is both needs to be given once. Where no serializer is given,
+  plain JSON is enough. Converters of this package (:class:`~jobify.typeadapter.base.Exact`) and of adaptix are checked
+  in the same way; a user's own decide what comes back.
 
 What has no annotation, or ``Any``, goes to the serializer as it is.
 """
@@ -30,7 +31,7 @@ from jobify.serializers.base import RefusedValueError, Serializer, restores_type
 from jobify.serializers.difference import require_same
 from jobify.serializers.extended_json import ExtendedJSONSerializer
 from jobify.serializers.json import JSONSerializer
-from jobify.typeadapter.base import Dumper, Loader, PassThrough
+from jobify.typeadapter.base import Dumper, Exact, Loader, PassThrough
 from jobify.typeadapter.native import NativeConverter
 
 __all__ = (
@@ -49,6 +50,9 @@ _PLAIN_VALUES: Final = frozenset({str, int, float, bool, type(None)})
 """Immutable, and restored by every serializer."""
 _VALUES: Final = frozenset({bytes, datetime, date, timedelta, Decimal, UUID})
 """Immutable, and restored by those that restore types."""
+_UNCHANGED: Final = frozenset({str, int, bool})
+"""The annotations whose own values exact converters leave alone."""
+_REMEDY: Final = "Pass a value of the annotated type, or correct the annotation."
 _ADVICE: Final = "Pass a value of the annotated type, correct the annotation, or use ExtendedJSONSerializer."
 
 
@@ -129,6 +133,11 @@ class Codec:
         self.loader: Loader = _half(Loader, loader, dumper, default)
         self._converts = not isinstance(default, PassThrough)
         self._is_plain = not restores_types(self.serializer)
+        self._is_exact = _is_exact(self.dumper) and _is_exact(self.loader)
+        exact = self.dumper if self._is_exact and isinstance(self.dumper, Exact) else None
+        self._dump_value = _dump_only(self.dumper) if exact is None else exact.dump_exact
+        self._keeps_plain = exact is not None and exact.keeps_plain
+        self._advice = _REMEDY if self._is_chosen else _ADVICE
         self.frozen = _NOTHING if self._is_chosen else _PLAIN_VALUES if self._is_plain else _PLAIN_VALUES | _VALUES
         """The types whose values encoding and decoding would give back as they are, and which nobody can change.
 
@@ -172,14 +181,16 @@ class Codec:
         if _is_untyped(tp):
             return value
         try:
-            dumped = self.dumper.dump(value, tp)
+            if type(value) is tp and self._keeps_plain and tp in _UNCHANGED:
+                return value
+            dumped, expected = self._dump_value(value, tp)
             dumped = _without_tuples(dumped) if self._is_plain else dumped
-            if not self._is_chosen:
-                require_same(value, self.loader.load(dumped, tp), _ADVICE)
+            if self._is_exact:
+                require_same(expected, self.loader.load(dumped, tp), self._advice)
         except RefusedValueError as refused:
             raise RefusedValueError(refused.reason, refused.steps, place) from None
         except Exception as error:
-            raise PayloadError(f"{place}: cannot be stored as {tp!r}: {error}") from error
+            raise PayloadError(f"{place}: cannot be stored as {tp!r}: {_sentence(error)} {_REMEDY}") from error
         return dumped
 
     def _load(self, value: Any, tp: Any, place: str) -> Any:
@@ -217,6 +228,30 @@ def _half(port: Any, given: Any, other: Any, default: Any) -> Any:
     if given is not None:
         return given
     return other if isinstance(other, port) else default
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, with a full stop before the next sentence; several lines stay apart from that."""
+    text = str(error).rstrip()
+    return text + "\n" if "\n" in text else text if text.endswith(".") else f"{text}."
+
+
+def _dump_only(dumper: Dumper) -> Callable[[Any, Any], tuple[Any, Any]]:
+    return lambda value, tp: (dumper.dump(value, tp), value)
+
+
+def _is_exact(converter: object) -> bool:
+    """Whether what comes back is checked. A subclass that converts in its own way decides itself; a Retort of adaptix
+    has no ``dump_exact``, and no conversion that it could expect."""
+    kind = type(converter)
+    if kind.__module__.partition(".")[0] == "adaptix":
+        return True
+    definers = {_definer(kind, name) for name in ("dump", "load", "dump_exact")}
+    return len(definers) == 1 and None not in definers
+
+
+def _definer(kind: type, name: str) -> type | None:
+    return next((parent for parent in kind.__mro__ if name in vars(parent)), None)
 
 
 def _require(role: str, given: object, port: Any, methods: str) -> None:

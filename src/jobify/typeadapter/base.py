@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-__all__ = ("Dumper", "Loader", "PassThrough")
+__all__ = ("Dumper", "Exact", "Loader", "PassThrough")
 
 T = TypeVar("T")
 
@@ -29,6 +29,24 @@ class Loader(Protocol):
 
     def load(self, data: Any, tp: type[T], /) -> T:
         """The value of type ``tp`` that was dumped as ``data``. Raises if there is none."""
+        ...
+
+
+@runtime_checkable
+class Exact(Protocol):
+    """A converter that brings a value back equal, or refuses it. The converters of this package are exact.
+
+    Where dumper and loader are exact, each value is loaded again when it is dumped. If the result differs from what
+    ``dump_exact`` expects, the call is refused. A converter without this method decides itself what comes back.
+    """
+
+    def dump_exact(self, data: Any, tp: Any, /) -> tuple[Any, Any]:
+        """``dump(data, tp)``, and what ``load`` has to give for it: ``data``, or what it was coerced to."""
+        ...
+
+    @property
+    def keeps_plain(self) -> bool:
+        """Whether each str, int and bool comes back as it is under the annotation of its own type."""
         ...
 
 

@@ -25,7 +25,8 @@ class NativeConverter:
     Understands the annotations that msgspec does: builtins and their generics, Optional and unions that JSON can tell
     apart, Literal, enums of str or int, dataclasses, TypedDict, NamedTuple, Struct, attrs classes, dates and times,
     Decimal, UUID; and Path, ZoneInfo, Fraction and complex. Under any other annotation a value is handed on as it is,
-    and it is for the serializer to refuse it. Nothing is coerced: ``"1"`` is not an int.
+    and it is for the serializer to refuse it. Nothing is coerced: ``"1"`` is not an int. An app refuses values that
+    would come back different.
 
     >>> NativeConverter().dump({1: b"a"}, dict[int, bytes])
     {'1': 'YQ=='}
@@ -48,6 +49,15 @@ class NativeConverter:
             return msgspec.convert(data, tp, str_keys=True, dec_hook=_from_text)
         except Exception as error:
             raise PayloadError(f"the value does not fit its annotation {tp!r}: {error}") from error
+
+    def dump_exact(self, data: Any, tp: Any) -> tuple[Any, Any]:
+        """:meth:`dump`, and ``data``: nothing is coerced."""
+        return self.dump(data, tp), data
+
+    @property
+    def keeps_plain(self) -> bool:
+        """Whether plain values stay as they are: always."""
+        return True
 
 
 def _understands(tp: Any) -> bool:

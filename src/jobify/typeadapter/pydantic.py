@@ -24,6 +24,12 @@ class PydanticConverter:
     - ``exclude_none``: do not dump fields that are None.
     - ``context``: handed to validators and serializers that ask for it.
 
+    What arrives equals what was given: an app refuses a call or a result with PayloadError where it would not. That
+    concerns a SecretStr (written as asterisks), a subclass of the annotated model, fields with ``exclude=True``,
+    private attributes, serializers that lose information, and validators that would change the value. A value of
+    another type than the annotation is coerced as pydantic does it, before it is stored: ``"1"`` to 1, a dict to a
+    model. Only ``model_fields_set`` is not restored.
+
     Raises ImportError where pydantic is missing: ``pip install 'jobify[pydantic]'``.
     """
 
@@ -65,12 +71,7 @@ class PydanticConverter:
         What is not of type ``tp`` is validated first: coerced if it can be, else refused with pydantic.ValidationError,
         here and not when the job runs.
         """
-        adapter = self._adapter(tp)
-        try:
-            return adapter.dump_python(data, warnings="error", **self._dumping)
-        except self._serialization_error:
-            valid = adapter.validate_python(data, from_attributes=self._from_attributes, **self._loading)
-            return adapter.dump_python(valid, warnings="none", **self._dumping)
+        return self.dump_exact(data, tp)[0]
 
     def load(self, data: Any, tp: Any) -> Any:
         """The value of type ``tp`` in ``data``, validated and, if allowed, coerced. Raises pydantic.ValidationError."""
@@ -79,6 +80,22 @@ class PydanticConverter:
             return adapter.validate_python(data, from_attributes=self._from_attributes, **self._loading)
         # As JSON, because it was dumped for JSON: a strict model would not take text for a date otherwise.
         return adapter.validate_json(self._to_json(data, inf_nan_mode="constants"), **self._loading)
+
+    def dump_exact(self, data: Any, tp: Any) -> tuple[Any, Any]:
+        """:meth:`dump`, and what :meth:`load` has to give for it: ``data``, or what it was coerced to."""
+        adapter = self._adapter(tp)
+        if self._from_attributes and not isinstance(data, _JSON_TYPES):
+            data = adapter.validate_python(data, from_attributes=True, **self._loading)
+        try:
+            return adapter.dump_python(data, warnings="error", **self._dumping), data
+        except self._serialization_error:
+            valid = adapter.validate_python(data, from_attributes=self._from_attributes, **self._loading)
+            return adapter.dump_python(valid, warnings="none", **self._dumping), valid
+
+    @property
+    def keeps_plain(self) -> bool:
+        """Whether plain values stay as they are; a ``config`` may change them."""
+        return self._config is None
 
     def _adapter(self, tp: Any) -> TypeAdapter[Any]:
         try:
