@@ -285,7 +285,7 @@ class Jobify(Producer):
         return self
 
     def _check_route(self, route: Route[..., Any]) -> None:
-        check_route(route, is_durable=self.configs.storage.is_durable, cron_factory=self.configs.cron_factory)
+        check_route(route, self, is_durable=self.configs.storage.is_durable, cron_factory=self.configs.cron_factory)
 
 
 def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:

@@ -6,6 +6,7 @@ and cannot be resolved.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jobify.context import JobContext, Runnable
@@ -14,9 +15,10 @@ from jobify.job import Job
 from jobify.options import RouteOptions
 from jobify.schedule import ScheduleBuilder
 from jobify.settings import JobifyConfiguration
+from jobify.signature import FuncSpec
 from jobify.state import RequestState, State
 
-__all__ = ("inject",)
+__all__ = ("check_injectable", "inject")
 
 _FIELDS: dict[Any, str] = {
     Job: "job",
@@ -54,20 +56,60 @@ def _find(context: JobContext, hint: Any, name: str) -> Any:
 
 
 def _find_by_name(context: JobContext, hint: str, name: str) -> Any:
-    """``jobify.Job[int]`` is a Job."""
-    word = hint.partition("[")[0].rpartition(".")[2].strip()
+    word = _word(hint)
     if word == JobContext.__name__:
         return context
     field = _FIELDS_BY_NAME.get(word)
     if field is not None:
         return getattr(context, field)
-    if word in [kind.__name__ for kind in type(context.app).__mro__]:
+    if word in _names(context.app):
         return context.app
     raise _unknown(hint, name)
 
 
-def _unknown(hint: Any, name: str) -> ConfigurationError:
+def _word(hint: str) -> str:
+    """``jobify.Job[int] | None`` is a Job."""
+    parts = [part.strip() for part in hint.split("|")]
+    first = next((part for part in parts if part != "None"), "")
+    return first.partition("[")[0].rpartition(".")[2].strip()
+
+
+def _names(app: Any) -> list[str]:
+    return [kind.__name__ for kind in type(app).__mro__]
+
+
+def check_injectable(spec: FuncSpec[Any], *, app: Any = None, may_be_app: Callable[[type], bool] | None = None) -> None:
+    """ConfigurationError if an ``INJECT`` parameter has a type that no job has.
+
+    With ``app``, this is decided. Without it, a type passes that ``may_be_app`` says an app can have, and a name that
+    cannot be resolved.
+    """
+    for name, hint in spec.inject_params.items():
+        if not _is_injectable(hint, app, may_be_app):
+            raise _unknown(hint, name, task=spec.name)
+
+
+def _is_injectable(hint: Any, app: Any, may_be_app: Callable[[type], bool] | None) -> bool:
+    if isinstance(hint, str):
+        word = _word(hint)
+        return word == JobContext.__name__ or word in _FIELDS_BY_NAME or app is None or word in _names(app)
+    if hint is JobContext or hint in _FIELDS:
+        return True
+    if not isinstance(hint, type) or hint is object:
+        return False
+    if app is None:
+        return may_be_app is None or may_be_app(hint)
+    try:
+        return isinstance(app, hint)
+    except TypeError:  # a Protocol that is not checked at run time
+        return False
+
+
+def _unknown(hint: Any, name: str, *, task: str | None = None) -> ConfigurationError:
+    shown = hint.__name__ if isinstance(hint, type) else repr(hint)
+    of_task = "" if task is None else f" of task {task!r}"
     return ConfigurationError(
-        f"Unknown type for injection: {hint!r} of parameter {name!r}. There are: JobContext, Jobify, "
-        f"{', '.join(_FIELDS_BY_NAME)}."
+        f"Unknown type for injection: {shown} of parameter {name!r}{of_task}. There are: JobContext, Jobify, "
+        f"{', '.join(_FIELDS_BY_NAME)}. For an object of your own, put it into the state of the app, and write "
+        "`state: State = INJECT`."
     )

@@ -14,7 +14,7 @@ from jobify.context import JobContext
 from jobify.cron import Cron, as_cron, parse_cron
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError
-from jobify.injection import inject
+from jobify.injection import check_injectable, inject
 from jobify.joboptions import JobOptions
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, chain
 from jobify.middleware.exceptions import ExceptionHandlerMiddleware
@@ -116,8 +116,8 @@ def _maps(state: State) -> list[Any]:
     return state.data.maps if isinstance(state.data, ChainMap) else [state.data]
 
 
-def check_route(route: Route[..., Any], *, is_durable: bool, cron_factory: CronFactory) -> None:
-    """Refuse a task that its app cannot run: ConfigurationError. ``is_durable``: whether the app's storage is."""
+def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_factory: CronFactory) -> None:
+    """Refuse a task that ``app`` cannot run: ConfigurationError. ``is_durable``: whether the app's storage is."""
     options, name = route.options, route.name
     if inspect.isgeneratorfunction(route.func) or inspect.isasyncgenfunction(route.func):
         raise ConfigurationError(
@@ -136,6 +136,7 @@ def check_route(route: Route[..., Any], *, is_durable: bool, cron_factory: CronF
                 f"Task {name!r} runs in a child process, where nothing of the app can be injected: "
                 f"{', '.join(route.func_spec.inject_params)}. Remove INJECT, or use a thread."
             )
+    check_injectable(route.func_spec, app=app)
     cron = options.get("cron")
     if cron is not None:
         _check_cron(as_cron(cron), route, cron_factory)

@@ -11,7 +11,8 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, TypeVar, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jobify.exceptions import ConfigurationError
 from jobify.types import INJECT
@@ -89,11 +90,20 @@ def _inject_params(signature: inspect.Signature, hints: Mapping[str, Any], name:
                 f"Parameter {key!r} of task {name!r} requires a type annotation for INJECT, "
                 f"for example `{key}: JobContext = INJECT`."
             )
-        hint = hints.get(key, parameter.annotation)
-        while get_origin(hint) is Annotated:
-            hint = hint.__origin__
+        hint = _without_none(hints.get(key, parameter.annotation))
         found[key] = get_origin(hint) or hint
     return found
+
+
+def _without_none(hint: Any) -> Any:
+    """``Annotated[JobContext | None, ...]`` is a JobContext: there always is one in a job."""
+    while get_origin(hint) is Annotated:
+        hint = hint.__origin__
+    if get_origin(hint) in (Union, UnionType):
+        kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+        if len(kinds) == 1:
+            return _without_none(kinds[0])
+    return hint
 
 
 def _parameter_hints(signature: inspect.Signature) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ConfigurationError
 from jobify.identifiers import check_text
@@ -14,6 +14,7 @@ from jobify.state import State
 from jobify.types import ExceptionHandler, Lifespan
 
 __all__ = (
+    "checked_function",
     "checked_handlers",
     "checked_layer",
     "checked_layers",
@@ -25,6 +26,42 @@ __all__ = (
 
 LayerT = TypeVar("LayerT", bound=Callable[..., Any])
 RouteT = TypeVar("RouteT")
+
+
+def checked_function(func: Any) -> Callable[..., Any]:
+    """What a job can call: anything callable that needs no object of a class before its arguments."""
+    if isinstance(func, staticmethod):
+        func = func.__func__
+    if isinstance(func, classmethod):
+        raise _method(func.__func__, "a class method")
+    if not callable(func):
+        raise ConfigurationError(f"A task must be a function or another callable, not {func!r}.")
+    if _is_method(func):
+        raise _method(func, "a method")
+    return func  # type: ignore[no-any-return]  # it is callable
+
+
+def _is_method(func: Any) -> bool:
+    """Whether the first argument of a call is the object, or the class: by place and name, which is all that a
+    decorator can see inside a class. A bound method needs none any more."""
+    func = inspect.unwrap(func)
+    if not inspect.isfunction(func):
+        return False
+    owner = func.__qualname__.rpartition(".")[0]
+    names = func.__code__.co_varnames[: func.__code__.co_argcount]
+    return bool(owner) and not owner.endswith("<locals>") and bool(names) and names[0] in _BOUND_NAMES
+
+
+_BOUND_NAMES: Final = ("self", "cls", "mcs", "mcls")
+
+
+def _method(func: Any, kind: str) -> ConfigurationError:
+    name = getattr(func, "__qualname__", repr(func))
+    return ConfigurationError(
+        f"{name} is {kind}: a job stores arguments, and no {'class' if 'class' in kind else 'object'} to call it on. "
+        "Decorate a function at the top level of the module, which makes what it needs or gets its id as an argument; "
+        "or write `@app.task` above `@staticmethod`."
+    )
 
 
 def checked_layer(layer: LayerT) -> LayerT:

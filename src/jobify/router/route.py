@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from abc import ABC
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack
+from pickle import PicklingError
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from jobify.canvas.signature import Signature
 from jobify.coroutine_functions import coroutine_function, mark_async_callable
@@ -48,6 +50,17 @@ class Route(ABC, Generic[ParamsT, Return_co]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+    def __reduce__(self) -> str:
+        """Pickled by its name, as a function is: what unpickles is the task at that name."""
+        return global_name(self)
+
+    def __copy__(self) -> Self:
+        """A task is one of a kind, as a function is: its copy is itself."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     @property
     def is_attached(self) -> bool:
@@ -180,6 +193,28 @@ class RootRoute(Route[ParamsT, ReturnT]):
 
 class NodeRoute(Route[ParamsT, ReturnT]):
     """A task declared on a router."""
+
+
+def global_name(route: Route[..., Any]) -> str:
+    """The name that leads to ``route`` in the module of its function; PicklingError if there is none."""
+    module = sys.modules.get(route.__module__)
+    qualname = getattr(route, "__qualname__", "")
+    found: Any = module
+    try:
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        found = None
+    if found is route:
+        return str(qualname)
+    for name, value in vars(module).items() if module is not None else ():
+        if value is route:
+            return name
+    raise PicklingError(
+        f"Task {route.name!r} cannot be pickled: it is at no name in the module {route.__module__!r}, where another "
+        "process would look for it. Define it at the top level of a module and keep it under its own name, or pass the "
+        "name of the task on and use app.enqueue(name, ...)."
+    )
 
 
 def lasting_name(func: Callable[..., Any]) -> str | None:

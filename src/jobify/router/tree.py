@@ -8,9 +8,11 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from uuid import uuid4
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError
+from jobify.injection import check_injectable
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RouteOptions, check_options
 from jobify.router.checks import (
+    checked_function,
     checked_handlers,
     checked_layer,
     checked_layers,
@@ -154,10 +156,7 @@ class Router:
     def add_route(self, func: Callable[..., Any], /, **options: Any) -> Route[..., Any]:
         """What ``task`` does, without the decorator. A Route registers its function once more."""
         self._require_open("register a task")
-        if isinstance(func, Route):
-            func = func.func
-        if not callable(func):
-            raise ConfigurationError(f"A task must be a function or another callable, not {func!r}.")
+        func = checked_function(func.func if isinstance(func, Route) else func)
         name = options.get("name") or lasting_name(func) or f"unnamed-{uuid4().hex}"
         checked = check_options(options, task=name)
         route = self.route_class(name=name, func=func, options=checked)
@@ -200,6 +199,7 @@ class Router:
         """Take a new route in, under a name that is free in the whole tree."""
         if route.name in self._routes:
             raise RouteAlreadyRegisteredError(route.name)
+        check_injectable(route.func_spec, may_be_app=_may_be_app)
         final = self.full_name(route.name)
         if any(other.name == final for other in self.root.routes if other.is_attached):
             raise RouteAlreadyRegisteredError(final)
@@ -291,6 +291,12 @@ class _TaskDecorator:
     def __call__(self, func: Callable[ParamsT, ReturnT], /) -> Route[ParamsT, ReturnT]: ...
     def __call__(self, func: Any, /) -> Any:
         raise NotImplementedError
+
+
+def _may_be_app(kind: type) -> bool:
+    """Whether an app can be of this type: a router does not know which app it will be included in."""
+    is_app = issubclass(kind, Router) and not issubclass(kind, JobRouter)
+    return is_app or getattr(kind, "_is_protocol", False) is True
 
 
 def frozen(operation: str) -> ApplicationStateError:
