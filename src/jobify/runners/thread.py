@@ -48,7 +48,7 @@ class ThreadRunner:
             self._executor = self._given or ThreadPoolExecutor(self.slots, thread_name_prefix="jobify")
 
     async def stop(self) -> None:
-        """Take back what has not begun, tell the rest to stop, and wait for none of it."""
+        """Take back what has not begun, tell the rest to stop, and wait for no function that runs."""
         executor, self._executor = self._executor, None
         running = [*self._calls]  # a copy: threads that end take theirs out
         for call in running:
@@ -56,7 +56,8 @@ class ThreadRunner:
         if running:
             log.warning("Threads cannot be stopped; still running: %s", ", ".join(sorted(map(repr, running))))
         if executor is not None and executor is not self._given:
-            executor.shutdown(wait=False, cancel_futures=True)
+            # Idle threads end at once, and the pool has no other when nothing runs: their end is awaited.
+            executor.shutdown(wait=not running, cancel_futures=True)
 
     def unfinished(self) -> Mapping[Call, Future[Any]]:
         return dict(self._calls)
