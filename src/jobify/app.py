@@ -252,6 +252,17 @@ class Jobify(Producer):
         """The zone of cron rules, naive datetimes and ``exec_at``."""
         return self.configs.tz
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that the app runs in; None: it is not started."""
+        return None if self._engine is None or self._engine.loop.is_closed() else self._engine.loop
+
+    @property
+    def description(self) -> str:
+        """See :class:`~jobify.schedule.Scheduler`."""
+        place = "in memory" if self._is_memory_only else f"on {self.configs.storage!r}"
+        return f"<Jobify {place}>"
+
     def now(self) -> Microseconds:
         """The app's clock: microseconds since the epoch."""
         return self._clock.now()

@@ -74,6 +74,11 @@ class Running(Protocol):
     processes of a machine.)"""
 
     @property
+    def app(self) -> object:
+        """The app whose job it is; None in another process than the app's."""
+        ...
+
+    @property
     def task_name(self) -> str: ...
 
     @property

@@ -13,7 +13,7 @@ from jobify.exceptions import ApplicationStateError
 from jobify.job import Job
 from jobify.middleware.base import chain_outer
 from jobify.registry import Endpoint
-from jobify.schedule import Order
+from jobify.schedule import Order, ScheduleBuilder
 from jobify.settings import JobifyConfiguration
 from jobify.state import RequestState
 from jobify.triggers import At, CronTrigger, Push, Triggers
@@ -95,7 +95,14 @@ def _context(call: OuterCall, config: JobifyConfiguration) -> OuterContext:
         request_state=RequestState(),
         persist_job_hook=_nothing,
         schedule_hook=_scheduled,
-        schedule_builder=endpoint.route.builder(order.args, order.kwargs),
+        schedule_builder=ScheduleBuilder(
+            name=endpoint.name,
+            func_spec=endpoint.spec,
+            options=endpoint.options,
+            scheduler=config.app,
+            args=order.args,
+            kwargs=order.kwargs,
+        ),
     )
 
 

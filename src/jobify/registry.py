@@ -39,6 +39,8 @@ class Endpoint:
     """One task, ready to run."""
 
     name: str
+    app: Router
+    """The root of its tree."""
     route: Route[..., Any]
     func: Any
     spec: FuncSpec[Any]
@@ -105,6 +107,7 @@ def share_state(router: Router) -> None:
     What is missing in a state is looked up in its parent's; what is set stays where it was set.
     """
     for below in router.sub_routers:
+        below.keep_declared_state()
         if below.state is not router.state:
             own, *_ = _maps(below.state)
             below.state.data = ChainMap(own, *_maps(router.state))  # type: ignore[assignment]  # UserDict works with any mutable mapping
@@ -160,6 +163,7 @@ def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
     run_mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=route.name)
     return Endpoint(
         name=route.name,
+        app=path[0],
         route=route,
         func=route.func,
         spec=spec,

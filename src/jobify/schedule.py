@@ -7,6 +7,7 @@ A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its metho
 from __future__ import annotations
 
 import math
+from asyncio import AbstractEventLoop
 from collections.abc import Coroutine
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -73,6 +74,16 @@ class Scheduler(Protocol):
 
     def require_started(self) -> None:
         """ApplicationStateError unless orders are taken now."""
+        ...
+
+    @property
+    def loop(self) -> AbstractEventLoop | None:
+        """The event loop that the app runs in; None: it is not started."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """The app, for an error message: what tells it from other apps."""
         ...
 
     @property

@@ -121,12 +121,19 @@ def test_rule_02_a_task_of_a_detached_router_cannot_be_scheduled() -> None:
     assert task() == "done"
 
 
-def test_rule_02_a_router_is_included_once() -> None:
-    app, router = Jobify(storage=False), JobRouter()
+def test_rule_02_f38_a_router_is_included_once_in_an_app() -> None:
+    app, router, between = Jobify(storage=False), JobRouter(), JobRouter(prefix="between")
     app.include_router(router)
-    for other in (app, Jobify(storage=False), JobRouter()):
+    app.include_router(between)
+    for other in (app, between):
         with pytest.raises(RuntimeError, match="Router is already attached to <Jobify>"):
             other.include_router(router)
+    outer = JobRouter()
+    outer.include_router(router)
+    with pytest.raises(RuntimeError, match="Router is already attached to"):
+        app.include_router(outer)
+    assert app.sub_routers[1:] == (between,)
+    assert len(app.sub_routers) == 2
 
 
 def test_rule_02_no_circles() -> None:

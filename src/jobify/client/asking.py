@@ -69,10 +69,10 @@ class Calls(NamedTuple):
     calls: list[Call]
 
 
-def name_of(task: Any) -> str:
-    """The name that jobs of ``task`` carry."""
+def name_of(task: Any, app: object) -> str:
+    """The name that jobs of ``task`` carry in ``app``."""
     if isinstance(task, Route):
-        return task.final_name
+        return task.name_in(app)
     if not isinstance(task, str) or not task:
         raise ConfigurationError(f"{task!r} is no task. Give a function with @app.task, or the name of a task.")
     return check_text(task, what="name of a task")
@@ -96,7 +96,7 @@ def ids_of(jobs: Any) -> list[str]:
     return [id_of(job) for job in jobs]
 
 
-def filters_of(raw: Mapping[str, Any]) -> Filters:
+def filters_of(raw: Mapping[str, Any], app: object) -> Filters:
     """Filters, or ConfigurationError for one that there is not."""
     for key in raw:
         if key not in JobFilters.__annotations__:
@@ -106,7 +106,7 @@ def filters_of(raw: Mapping[str, Any]) -> Filters:
         raise ConfigurationError(f"The metadata to look for is {metadata!r}; it must be a dict.")
     return Filters(
         statuses=_some(raw, "status", lambda word: word),
-        tasks=_some(raw, "task", name_of),
+        tasks=_some(raw, "task", partial(name_of, app=app)),
         queues=_some(raw, "queue", partial(check_text, what="queue to look for")),
         created_after=raw.get("created_after"),
         created_before=raw.get("created_before"),
@@ -126,18 +126,18 @@ def _some(raw: Mapping[str, Any], key: str, checked: Callable[[Any], str]) -> tu
     return tuple(map(checked, value))
 
 
-def request(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:
-    """One call of a task, with options."""
-    return JobRequest(name_of(task), *checked_arguments(args, kwargs), check_asked(options))
+def request(app: object, task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:
+    """One call of a task of ``app``, with options."""
+    return JobRequest(name_of(task, app), *checked_arguments(args, kwargs), check_asked(options))
 
 
 def many(
-    task: Any, args_list: Iterable[Any], kwargs_list: Iterable[Any] | None, options: Mapping[str, Any]
+    app: object, task: Any, args_list: Iterable[Any], kwargs_list: Iterable[Any] | None, options: Mapping[str, Any]
 ) -> Calls | list[JobRequest]:
     """Many calls: of one task, or signatures."""
     if not isinstance(task, Route | str):
         return _signatures(task, args_list, kwargs_list, options)
-    name, calls = name_of(task), _calls(args_list, kwargs_list)
+    name, calls = name_of(task, app), _calls(args_list, kwargs_list)
     return requests_of(name, calls, options) if options else Calls(name, calls)
 
 

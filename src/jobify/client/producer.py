@@ -7,7 +7,7 @@ the same without blocking the event loop.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from jobify.canvas.signature import Signature
 from jobify.client.asking import (
@@ -21,6 +21,7 @@ from jobify.client.asking import (
     many,
     request,
 )
+from jobify.exceptions import ConfigurationError
 from jobify.jobrequest import EnqueueOptions, Submitter
 from jobify.result import JobResult
 from jobify.router import Route, Router
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Preview", "Producer", "client_of")
 
+ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
 
 
@@ -70,6 +72,18 @@ class Producer(Router):
         """
         self._client.close()
 
+    def task_for(self, task: Route[ParamsT, ReturnT]) -> Route[ParamsT, ReturnT]:
+        """The task as it is in this app, for a task of a router that is included in several apps. ::
+
+            app.task_for(send).delay("ada@example.org")
+
+        ConfigurationError if this app does not have it.
+        """
+        found = task.bound_to(self) if isinstance(task, Route) else None
+        if found is None:
+            raise ConfigurationError(f"{task!r} is no task of this app. Include its router: app.include_router(...).")
+        return found
+
     # -- enqueuing -----------------------------------------------------------------------------------------------------
 
     @overload
@@ -97,7 +111,7 @@ class Producer(Router):
         When this returns the job is on disk. ConfigurationError, TypeError or PayloadError if it cannot be, and
         DuplicateJobError if its ``job_id`` is in use; StorageUnavailableError if nothing could be stored.
         """
-        return self.client.submit((request(task, args, kwargs, options),))[0]
+        return self.client.submit((request(self, task, args, kwargs, options),))[0]
 
     @overload
     async def aenqueue(
@@ -119,7 +133,7 @@ class Producer(Router):
         self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> JobResult[Any]:
         """:meth:`enqueue`, without blocking the event loop."""
-        return (await self.client.asubmit((request(task, args, kwargs, options),)))[0]
+        return (await self.client.asubmit((request(self, task, args, kwargs, options),)))[0]
 
     def enqueue_many(
         self,
@@ -135,7 +149,7 @@ class Producer(Router):
 
             app.enqueue_many(resize, [(name,) for name in names], priority=5)
         """
-        asked = many(task, args_list, kwargs_list, options)
+        asked = many(self, task, args_list, kwargs_list, options)
         if isinstance(asked, Calls):
             return self.client.delay_all(asked.task, asked.calls)
         return self.client.submit(asked)
@@ -148,7 +162,7 @@ class Producer(Router):
         **options: Unpack[EnqueueOptions],
     ) -> list[JobResult[Any]]:
         """:meth:`enqueue_many`, without blocking the event loop."""
-        asked = many(task, args_list, kwargs_list, options)
+        asked = many(self, task, args_list, kwargs_list, options)
         if isinstance(asked, Calls):
             return await self.client.adelay_all(asked.task, asked.calls)
         return await self.client.asubmit(asked)
@@ -174,7 +188,7 @@ class Producer(Router):
         hardly any job matches, 0.4 seconds per million jobs, with ``metadata`` 0.8.
         """
         return self._client.board.jobs(
-            filters_of(filters),
+            filters_of(filters, self),
             limit=limit,
             after=None if after is None else id_of(after),
             is_newest_first=newest_first,
@@ -188,7 +202,7 @@ class Producer(Router):
 
     def stats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
         """How many jobs there are: of all, of a task, in a queue. Each of the six words is there."""
-        return self._client.board.stats(filters_of({"task": task, "queue": queue}))
+        return self._client.board.stats(filters_of({"task": task, "queue": queue}, self))
 
     async def astats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
         """:meth:`stats`, without blocking the event loop."""
@@ -198,7 +212,7 @@ class Producer(Router):
         self, task: AnyTask | None = None, queue: str | None = None, *, limit: int = 100, after: AnyJob | None = None
     ) -> list[JobResult[Any]]:
         """Jobs that are ``failed`` or ``dead``, the newest first. Their ``retry()`` puts them back."""
-        filters = filters_of({"task": task, "queue": queue})
+        filters = filters_of({"task": task, "queue": queue}, self)
         return self._client.board.dead_letters(filters, limit=limit, after=None if after is None else id_of(after))
 
     async def adead_letters(
@@ -218,7 +232,7 @@ class Producer(Router):
 
     def purge_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """Remove ended jobs that match all ``filters``, in small batches; how many."""
-        return self._client.orders.purge(filters_of(filters))
+        return self._client.orders.purge(filters_of(filters, self))
 
     async def apurge_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """:meth:`purge_jobs`, without blocking the event loop."""

@@ -156,6 +156,10 @@ class Attempt(Struct, eq=False, gc=False):
     # -- what current_job shows of it (jobify.current.Running) ---------------------------------------------------------
 
     @property
+    def app(self) -> object:
+        return self.endpoint.app
+
+    @property
     def task_name(self) -> str:
         return self.endpoint.name
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from jobify.context import JobContext
 from jobify.exceptions import ApplicationStateError, ConfigurationError
@@ -91,6 +91,12 @@ class QueueMiddleware(BaseMiddleware):
         self._workers: list[asyncio.Task[None]] = []
         self._numbers = count()
         self._has_served = False
+
+    def __copy__(self) -> Self:
+        """The same for another app: an empty queue of the same kind and size, and its own workers."""
+        double = object.__new__(type(self))
+        vars(double).update(vars(self), queue=_fresh(self.queue), _workers=[], _numbers=count(), _has_served=False)
+        return double
 
     async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
         if not self._workers:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import sys
 from abc import ABC
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pickle import PicklingError
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
+from weakref import ref
 
 from jobify.canvas.signature import Signature
 from jobify.coroutine_functions import coroutine_function, mark_async_callable
@@ -16,6 +18,7 @@ from jobify.job import Job
 from jobify.jobrequest import EnqueueOptions, calls_of, checked_arguments, requests_of
 from jobify.options import RouteOptions
 from jobify.result import JobResult
+from jobify.router.apps import Binding, ambiguous, choose
 from jobify.schedule import Order, ScheduleBuilder, Scheduler, refused
 from jobify.serializers.importable import name_of
 from jobify.signature import FuncSpec, inspect_function, is_async_callable
@@ -40,7 +43,10 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self.func = func
         self.options = options
         self.func_spec: FuncSpec[Any] = inspect_function(func, name=name)
-        self._scheduler: Scheduler | None = None
+        self._binding: Binding | None = None
+        """The app that it belongs to; None: to none, or to several."""
+        self._mounts: list[ref[Self]] = []
+        """What stands for it in each of several apps; the apps hold them."""
         functools.update_wrapper(self, func, updated=())
         if is_async_callable(func):
             mark_async_callable(self, func)
@@ -65,18 +71,40 @@ class Route(ABC, Generic[ParamsT, Return_co]):
     @property
     def is_attached(self) -> bool:
         """Whether the route belongs to an app."""
-        return self._scheduler is not None
+        return bool(self.bindings())
 
     def attach(self, scheduler: Scheduler, *, name: str) -> None:
         """Make this a task of the app behind ``scheduler``, under its final ``name``."""
-        self._scheduler = scheduler
+        self._binding = Binding(scheduler, name)
         if name != self.name:
             self.name = name
             self.func_spec = inspect_function(self.func, name=name)
 
     def detach(self) -> None:
         """Make this a task of no app."""
-        self._scheduler = None
+        self._binding = None
+
+    def mount(self) -> Self:
+        """What stands for this task in one more app, of which it is to be made a task. The app has to hold it."""
+        mounted = object.__new__(type(self))
+        vars(mounted).update(vars(self), _binding=None, _mounts=[])
+        self._mounts = [*(mount for mount in self._mounts if mount() is not None), ref(mounted)]
+        return mounted
+
+    def bindings(self) -> list[Binding]:
+        """The apps that it belongs to."""
+        if self._binding is not None:
+            return [self._binding]
+        mounts = [mount() for mount in self._mounts]
+        return [binding for mounted in mounts if mounted is not None for binding in mounted.bindings()]
+
+    def bound_to(self, app: object) -> Self | None:
+        """The task in this app; None if it does not belong to it."""
+        if self._binding is not None:
+            return self if self._binding.scheduler is app else None
+        mounts = (mount() for mount in self._mounts)
+        found = (mounted.bound_to(app) for mounted in mounts if mounted is not None)
+        return next((mounted for mounted in found if mounted is not None), None)
 
     def schedule(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
         """These arguments, at a time that the builder's methods say.
@@ -84,17 +112,19 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         TypeError if they do not fit the function; :class:`~jobify.exceptions.ApplicationStateError` if the app is not
         started.
         """
-        self._require_scheduler().require_started()
+        scheduler, _ = self._binding or self._choose()
+        scheduler.require_started()
         self.func_spec.check(*args, **kwargs)
         return self.builder(args, kwargs)
 
     def builder(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ScheduleBuilder[Return_co]:
         """What :meth:`schedule` gives, for arguments that fit; the app need not be started yet."""
+        scheduler, name = self._binding or self._choose()
         return ScheduleBuilder(
-            name=self.name,
+            name=name,
             func_spec=self.func_spec,
             options=self.options,
-            scheduler=self._require_scheduler(),
+            scheduler=scheduler,
             args=args,
             kwargs=kwargs,
         )
@@ -103,9 +133,9 @@ class Route(ABC, Generic[ParamsT, Return_co]):
     def push(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
         """Run the task at once with these arguments: short for ``schedule(...).push()``."""
         try:
-            scheduler = self._require_scheduler()
+            scheduler, name = self._binding or self._choose()
             self.func_spec.check(*args, **kwargs)
-            return scheduler.submit(Order(self.name, args, kwargs))
+            return scheduler.submit(Order(name, args, kwargs))
         except Exception as error:
             return refused(error)
 
@@ -117,11 +147,13 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         When this returns the job is on disk; any worker that knows the task may run it. TypeError if the arguments do
         not fit the function, PayloadError if they cannot be stored, StorageUnavailableError if nothing could be.
         """
-        return self._require_scheduler().client.delay(self.name, args, kwargs)
+        scheduler, name = self._binding or self._choose()
+        return scheduler.client.delay(name, args, kwargs)
 
     async def adelay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
         """:meth:`delay`, without blocking the event loop. Calls at the same time share a commit."""
-        return await self._require_scheduler().client.adelay(self.name, args, kwargs)
+        scheduler, name = self._binding or self._choose()
+        return await scheduler.client.adelay(name, args, kwargs)
 
     def apply_async(
         self,
@@ -144,47 +176,62 @@ class Route(ABC, Generic[ParamsT, Return_co]):
 
     def map(self, calls: Iterable[Sequence[Any]], **options: Unpack[EnqueueOptions]) -> list[JobResult[Return_co]]:
         """A job for each tuple of arguments, all stored in one transaction; ``options`` hold for each of them."""
-        client, called = self._require_scheduler().client, calls_of(calls)
+        (scheduler, name), called = self._binding or self._choose(), calls_of(calls)
         if options:
-            return client.submit(requests_of(self.name, called, options))
-        return client.delay_all(self.name, called)
+            return scheduler.client.submit(requests_of(name, called, options))
+        return scheduler.client.delay_all(name, called)
 
     async def amap(
         self, calls: Iterable[Sequence[Any]], **options: Unpack[EnqueueOptions]
     ) -> list[JobResult[Return_co]]:
         """:meth:`map`, without blocking the event loop."""
-        client, called = self._require_scheduler().client, calls_of(calls)
+        (scheduler, name), called = self._binding or self._choose(), calls_of(calls)
         if options:
-            return await client.asubmit(requests_of(self.name, called, options))
-        return await client.adelay_all(self.name, called)
+            return await scheduler.client.asubmit(requests_of(name, called, options))
+        return await scheduler.client.adelay_all(name, called)
 
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
         """A call of the task as a value, for workflows (see :mod:`jobify.canvas`). In a chain the result of the step
         before comes in front of ``args``; whether all of it fits is seen when the workflow is applied."""
-        return Signature(self.name, args, kwargs, self._require_scheduler().client)
+        scheduler, name = self._binding or self._choose()
+        return Signature(name, args, kwargs, scheduler.client)
 
     def si(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
         """:meth:`s`, but the result of the step before is not taken: it is only waited for."""
-        return Signature(self.name, args, kwargs, self._require_scheduler().client, is_immutable=True)
+        scheduler, name = self._binding or self._choose()
+        return Signature(name, args, kwargs, scheduler.client, is_immutable=True)
 
     def _signature(
         self, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> Signature[Return_co]:
         args, kwargs = checked_arguments(args, kwargs)
-        return Signature(self.name, args, kwargs, self._require_scheduler().client, options=options)
+        scheduler, name = self._binding or self._choose()
+        return Signature(name, args, kwargs, scheduler.client, options=options)
 
-    @property
-    def final_name(self) -> str:
-        """The name that its jobs carry; RuntimeError as long as it is no app's."""
-        self._require_scheduler()
-        return self.name
+    def name_in(self, app: object) -> str:
+        """The name that its jobs carry in ``app``, or else in the app that it belongs to; RuntimeError if there is
+        none."""
+        for binding in self.bindings():
+            if binding.scheduler is app:
+                return binding.name
+        return (self._binding or self._choose()).name
 
-    def _require_scheduler(self) -> Scheduler:
-        if self._scheduler is None:
+    def _choose(self) -> Binding:
+        """Which of several apps is meant; see :mod:`jobify.router.apps`."""
+        bindings = self.bindings()
+        if not bindings:
             raise RuntimeError(
                 f"Task {self.name!r} is not attached to any Jobify app. Did you forget to call app.include_router()?"
             )
-        return self._scheduler
+        chosen = choose(bindings)
+        if chosen is None:
+            del bindings
+            gc.collect()  # an app is part of reference cycles, so one that is out of use may still be there
+            bindings = self.bindings()
+            chosen = choose(bindings)
+        if chosen is None:
+            raise ambiguous(self.name, bindings)
+        return chosen
 
 
 class RootRoute(Route[ParamsT, ReturnT]):

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from uuid import uuid4
+from weakref import ref
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError
 from jobify.injection import check_injectable
@@ -21,6 +22,8 @@ from jobify.router.checks import (
     checked_route_class,
     checked_state,
 )
+from jobify.router.decorator import TaskDecorator
+from jobify.router.mounts import check_place, give_up_app, mount, own_values
 from jobify.router.route import NodeRoute, Route, lasting_name
 from jobify.schedule import Scheduler
 from jobify.state import State
@@ -56,6 +59,12 @@ class Router:
         self._routes: dict[str, Route[..., Any]] = {}
         self._sub_routers: list[JobRouter] = []
         self._parent: Router | None = None
+        self._origin: Router | None = None
+        """The router that this one stands for, in one of several apps; None: it was made by the user."""
+        self._mounts: list[ref[JobRouter]] = []
+        """What stands for this one in each place but the first; their parents hold them."""
+        self._declared_state: dict[str, Any] | None = None
+        """What was in the state before the first app started."""
 
     # -- the tree ------------------------------------------------------------------------------------------------------
 
@@ -102,25 +111,47 @@ class Router:
     def include_router(self, router: JobRouter) -> None:
         """Add all tasks of ``router``, with its prefix in front of their names.
 
-        RuntimeError if it is included somewhere already, or is this router or one above it.
+        A router can be included in any number of apps, and in routers of these. Each app then has its own states, and
+        its own routers in ``sub_routers``, which stand for the one that was included; what is added to that one later
+        is added to all. RuntimeError if it is in this app already, or is this router or one above it.
         """
         if not isinstance(router, JobRouter):
             raise ConfigurationError(f"include_router() takes a JobRouter, not {router!r}.")
         if router is self:
             raise RuntimeError(f"A router cannot include itself: {router!r}.")
-        if router._parent is not None:
-            raise RuntimeError(f"Router is already attached to {router._parent!r}.")
-        if router in self.chain_head:
-            raise RuntimeError(f"Circular include: {router!r} already contains {self!r}.")
         self._require_open("include a router")
-        router._parent = self
-        self._sub_routers.append(router)
+        for place in (self, *self._all_mounts()):
+            check_place(place, router)
+        included: list[JobRouter] = []
         try:
-            self._adopt(router)
+            included.extend(place._include(router) for place in (self, *self._all_mounts()))
         except BaseException:
-            self._sub_routers.remove(router)
-            router._parent = None
+            for node in included:
+                node._leave()
             raise
+
+    def _include(self, router: JobRouter) -> JobRouter:
+        """Include it here; what stands for it."""
+        if router._parent is None and not any(node._all_mounts() for node in router.chain_tail):
+            node = router
+        else:
+            give_up_app(router)
+            node = mount(router)
+        node._parent = self
+        self._sub_routers.append(node)
+        try:
+            self._adopt(node)
+        except BaseException:
+            node._leave()
+            raise
+        return node
+
+    def _leave(self) -> None:
+        if self._parent is not None:
+            self._parent._sub_routers = [node for node in self._parent._sub_routers if node is not self]
+        self._parent = None
+        for _, route in self.walk():
+            route.detach()
 
     def include_routers(self, *routers: JobRouter) -> None:
         """:meth:`include_router`, for several."""
@@ -142,7 +173,7 @@ class Router:
     @overload
     def task(self, func: Callable[ParamsT, ReturnT], /, **options: Unpack[RouteOptions]) -> Route[ParamsT, ReturnT]: ...
     @overload
-    def task(self, /, **options: Unpack[RouteOptions]) -> _TaskDecorator: ...
+    def task(self, /, **options: Unpack[RouteOptions]) -> TaskDecorator: ...
     def task(self, func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Register a function as a task: ``@app.task``, ``@app.task(retry=3)`` or ``app.task(func, name="x")``.
 
@@ -168,25 +199,29 @@ class Router:
         self._require_open("remove a task")
         for key, route in self._routes.items():
             if name in (key, route.name):
-                del self._routes[key]
-                route.detach()
+                for place in (self, *self._all_mounts()):
+                    if (removed := place._routes.pop(key, None)) is not None:
+                        removed.detach()
                 return
         raise ConfigurationError(f"There is no task {name!r} on {self!r}.")
 
     def add_middleware(self, middleware: BaseMiddleware) -> None:
         """Add a layer around every attempt, inside the ones that are there."""
         self._require_open("add middleware")
-        self.middleware.append(checked_layer(middleware))
+        for place in (self, *self._all_mounts()):
+            place.middleware.append(checked_layer(middleware))
 
     def add_outer_middleware(self, middleware: BaseOuterMiddleware) -> None:
         """Add a layer around the scheduling of every job, inside the ones that are there."""
         self._require_open("add outer middleware")
-        self.outer_middleware.append(checked_layer(middleware))
+        for place in (self, *self._all_mounts()):
+            place.outer_middleware.append(checked_layer(middleware))
 
     def add_exception_handler(self, kind: type[Exception], handler: ExceptionHandler) -> None:
         """Handle exceptions of this type (and its subtypes) of all tasks of this router."""
         self._require_open("add an exception handler")
-        self.exception_handlers |= checked_handlers({kind: handler}, f"the {type(self).__name__}")
+        for place in (self, *self._all_mounts()):
+            place.exception_handlers |= checked_handlers({kind: handler}, f"the {type(self).__name__}")
 
     # -- naming and admitting ------------------------------------------------------------------------------------------
 
@@ -196,15 +231,26 @@ class Router:
         return f"{'.'.join(reversed(prefixes))}:{name}" if prefixes else name
 
     def _admit(self, route: Route[..., Any]) -> None:
-        """Take a new route in, under a name that is free in the whole tree."""
-        if route.name in self._routes:
-            raise RouteAlreadyRegisteredError(route.name)
+        """Take a new route in, under a name that is free in the whole tree; and in each tree that this router is in."""
+        key, admitted = route.name, []
+        try:
+            for place in (self, *self._all_mounts()):
+                place._admit_here(key, route if place is self else route.mount())
+                admitted.append(place)
+        except BaseException:
+            for place in admitted:
+                place._routes.pop(key).detach()
+            raise
+
+    def _admit_here(self, key: str, route: Route[..., Any]) -> None:
+        if key in self._routes:
+            raise RouteAlreadyRegisteredError(key)
         check_injectable(route.func_spec, may_be_app=_may_be_app)
-        final = self.full_name(route.name)
+        final = self.full_name(key)
         if any(other.name == final for other in self.root.routes if other.is_attached):
             raise RouteAlreadyRegisteredError(final)
         self._check_route(route)
-        self._routes[route.name] = route
+        self._routes[key] = route
         scheduler = self._scheduler_for_routes()
         if scheduler is not None:
             route.attach(scheduler, name=final)
@@ -215,7 +261,12 @@ class Router:
         if scheduler is None:
             return
         taken = {route.name for route in self.root.routes if route.is_attached}
-        named = [(owner.full_name(route.name), route) for owner, route in router.walk() if not route.is_attached]
+        named = [
+            (owner.full_name(key), route)
+            for owner in router.chain_tail
+            for key, route in owner._routes.items()
+            if not route.is_attached
+        ]
         for name, route in named:
             if name in taken:
                 raise RouteAlreadyRegisteredError(name)
@@ -224,12 +275,26 @@ class Router:
         for name, route in named:
             route.attach(scheduler, name=name)
 
+    # -- in several apps -----------------------------------------------------------------------------------------------
+
+    def keep_declared_state(self) -> None:
+        """Remember what is in the state: with that, the router begins in every other app."""
+        if self._declared_state is None:
+            self._declared_state = own_values(self.state)
+
+    def _all_mounts(self) -> list[JobRouter]:
+        """What stands for this router, and for what stands for it."""
+        mounts = [node for node in (mounted() for mounted in self._mounts) if node is not None]
+        return [each for node in mounts if node._parent is not None for each in (node, *node._all_mounts())]
+
     # -- what the root knows -------------------------------------------------------------------------------------------
 
     def _require_open(self, operation: str) -> None:
         """ApplicationStateError once the app runs."""
         if self._parent is not None:
             self._parent._require_open(operation)
+        for node in self._all_mounts():
+            node._require_open(operation)
 
     def _scheduler_for_routes(self) -> Scheduler | None:
         return None if self._parent is None else self._parent._scheduler_for_routes()
@@ -255,6 +320,9 @@ class JobRouter(Router):
     What it is given holds for its own tasks and for those of the routers that it includes. ``lifespan`` gets the
     router. Its ``state`` is what its tasks see; what is missing there is looked up in the states above, live, while
     what a task sets stays in this one.
+
+    A router can be included in several apps (see :meth:`Router.include_router`); which one ``send.push`` means is said
+    in :mod:`jobify.router.apps`.
     """
 
     def __init__(
@@ -280,17 +348,6 @@ class JobRouter(Router):
 
     def __repr__(self) -> str:
         return "<NodeRouter>"
-
-
-class _TaskDecorator:
-    """The type of ``@router.task(...)``: keeps the parameters and the return type of what it decorates."""
-
-    @overload
-    def __call__(self, func: Callable[ParamsT, Coroutine[Any, Any, ReturnT]], /) -> Route[ParamsT, ReturnT]: ...
-    @overload
-    def __call__(self, func: Callable[ParamsT, ReturnT], /) -> Route[ParamsT, ReturnT]: ...
-    def __call__(self, func: Any, /) -> Any:
-        raise NotImplementedError
 
 
 def _may_be_app(kind: type) -> bool:

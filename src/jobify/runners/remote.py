@@ -27,6 +27,7 @@ class RemoteJob:
     """The job whose function this process calls. ``send`` is the way to the parent, if there is one."""
 
     def __init__(self, badge: Badge, send: Callable[[Any], object] | None) -> None:
+        self.app: object = None
         self.id = badge.id
         self.number = badge.number
         self.task_name = badge.task_name

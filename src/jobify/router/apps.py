@@ -1,0 +1,66 @@
+"""Which app is meant by a task whose router is included in several apps.
+
+An app factory (``create_app()``) includes the same module-level routers in every app that it makes, so the task that a
+module holds, and that its code pushes, belongs to each of them. The app is chosen at each call:
+
+1. in a job, the app that runs the job;
+2. the app that runs in this event loop, or else the only one that runs in this process;
+3. where none runs, the only app that there is. Apps that nothing refers to any more do not count: tests make many.
+
+Everything else is an error that names the apps. It is not resolved by a guess such as *the newest app*, which is what
+Celery's ``shared_task`` does: a job in the wrong database is lost in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jobify.current import RUNNING
+from jobify.exceptions import ApplicationStateError
+from jobify.schedule import Scheduler
+
+__all__ = ("Binding", "ambiguous", "choose")
+
+
+class Binding(NamedTuple):
+    """A task in an app: the app, and the name that the task has there."""
+
+    scheduler: Scheduler
+    name: str
+
+
+def choose(bindings: Sequence[Binding]) -> Binding | None:
+    """The one that is meant; None if that cannot be told."""
+    running = RUNNING.get()
+    if running is not None:
+        for binding in bindings:
+            if binding.scheduler is running.app:
+                return binding
+    started = [binding for binding in bindings if binding.scheduler.loop is not None]
+    if len(started) > 1:
+        loop = _running_loop()
+        started = [binding for binding in started if binding.scheduler.loop is loop]
+        return started[0] if len(started) == 1 else None
+    if started:
+        return started[0]
+    return bindings[0] if len(bindings) == 1 else None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def ambiguous(task: str, bindings: Sequence[Binding]) -> ApplicationStateError:
+    """The error of a call that does not say which app is meant."""
+    apps = ", ".join(binding.scheduler.description for binding in bindings)
+    running = sum(binding.scheduler.loop is not None for binding in bindings)
+    return ApplicationStateError(
+        operation=f"use the task {task!r}",
+        reason=f"Its router is included in {len(bindings)} apps, of which {running or 'none'} run: {apps}.",
+        solution="Say which app is meant: app.task_for(task).push(...), or app.enqueue(task, ...).",
+    )
