@@ -24,6 +24,7 @@ from jobify.checks import (
 from jobify.client.producer import Producer
 from jobify.clock import Clock
 from jobify.crontab import CronFactory, create_crontab
+from jobify.durations import Duration, check_duration
 from jobify.engine.backend import Backend, Backends
 from jobify.engine.engine import Engine
 from jobify.identifiers import is_storable, new_id
@@ -31,7 +32,7 @@ from jobify.job import Job
 from jobify.life import Life
 from jobify.lifespan import Exits, enter_lifespans
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
-from jobify.options import RunMode, check_duration
+from jobify.options import RunMode
 from jobify.plugins import Plugin, Plugins
 from jobify.registry import Registry, build_registry, check_route, share_state
 from jobify.retention import Retention
@@ -81,6 +82,8 @@ class Jobify(Producer):
     ``max_tasks_per_child``, ``max_memory_per_child``: after so many tasks, or with more than so many bytes of memory
     after a task, a child process is replaced.
 
+    Durations are seconds, or timedeltas.
+
     An app may be started again after a shutdown, also in another event loop.
     """
 
@@ -105,8 +108,8 @@ class Jobify(Producer):
         plugins: Sequence[Plugin] = (),
         uuid_generator: UUIDGenerator = new_id,
         concurrency: int = Limits.concurrency,
-        grace: float | None = Limits.grace,
-        result_ttl: float | None = None,
+        grace: Duration | None = Limits.grace,
+        result_ttl: Duration | None = None,
         retention: Retention | None = None,
         max_crashes: int = Limits.max_crashes,
         max_tasks_per_child: int | None = None,
@@ -183,7 +186,7 @@ class Jobify(Producer):
         await enter_lifespans(self, exits)
         await engine.start()
 
-    async def shutdown(self, *, grace: float | None = None) -> None:
+    async def shutdown(self, *, grace: Duration | None = None) -> None:
         """Stop, in order: start nothing more; let running jobs finish for ``grace`` seconds (default: the app's), then
         cancel them and wait for them; leave lifespans, in reverse; stop plugins; close the storage.
 
@@ -234,7 +237,7 @@ class Jobify(Producer):
         """The handles of all waiting and running jobs of this app's tasks."""
         return [] if self._engine is None else self._engine.overview.active()
 
-    async def wait_all(self, timeout: float | None = None) -> None:
+    async def wait_all(self, timeout: Duration | None = None) -> None:
         """Return when no job of this app's tasks is waiting or running; TimeoutError after ``timeout`` seconds.
 
         A ``timeout`` of 0 looks once. An app that is not started has no job to wait for; a job cannot wait for all,

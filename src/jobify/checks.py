@@ -10,8 +10,8 @@ from typing import Any, Final, cast
 from zoneinfo import ZoneInfo
 
 from jobify.clock import Clock, SystemClock
+from jobify.durations import Duration, check_duration
 from jobify.exceptions import ConfigurationError
-from jobify.options import check_duration
 from jobify.retention import Retention
 from jobify.settings import Limits
 from jobify.storage.base import Storage
@@ -101,7 +101,7 @@ def _path_of(storage: str | os.PathLike[str]) -> str | os.PathLike[str]:
     return unquote(rest[1:])
 
 
-def checked_retention(retention: Any, result_ttl: float | None) -> Retention:
+def checked_retention(retention: Any, result_ttl: Duration | None) -> Retention:
     """How long ended jobs are kept."""
     if retention is not None and not isinstance(retention, Retention):
         raise ConfigurationError(f"retention is {retention!r}; it must be a Retention, as in Retention(failed=3600).")
@@ -114,7 +114,7 @@ def checked_retention(retention: Any, result_ttl: float | None) -> Retention:
     return Retention() if retention is None else retention
 
 
-def checked_limits(concurrency: int, grace: float | None, max_crashes: int, retention: Retention) -> Limits:
+def checked_limits(concurrency: int, grace: Duration | None, max_crashes: int, retention: Retention) -> Limits:
     """The numbers, in one value."""
     for name, value in (("concurrency", concurrency), ("max_crashes", max_crashes)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -42,7 +42,7 @@ from contextvars import ContextVar
 from numbers import Real
 from typing import Any, Final, Protocol
 
-from jobify.exceptions import JobTimeoutError, TaskCancelledError, shown
+from jobify.exceptions import ConfigurationError, JobTimeoutError, TaskCancelledError, shown
 from jobify.records import MessageKind
 
 __all__ = ("LEVELS", "RUNNING", "TIMED_OUT", "CurrentJob", "Running", "current_job", "is_overdue", "lent_slot", "limit")
@@ -165,7 +165,7 @@ class CurrentJob:
     def update_progress(self, percent: float) -> None:
         """Say how far the job is, from 0 to 100. Of several that follow one another quickly, the last one is stored.
 
-        ValueError if it is no such number.
+        ConfigurationError (a ValueError) if it is no such number.
 
         ::
 
@@ -173,7 +173,7 @@ class CurrentJob:
         """
         running = _here()
         if isinstance(percent, bool) or not isinstance(percent, Real) or not 0 <= percent <= 100:
-            raise ValueError(f"The progress of a job is a number from 0 to 100, not {percent!r}.")
+            raise ConfigurationError(f"The progress of a job is a number from 0 to 100, not {percent!r}.")
         running.report(MessageKind.PROGRESS, float(percent))
 
     def publish(self, value: Any) -> None:
@@ -194,8 +194,8 @@ class CurrentJob:
         running.report(MessageKind.VALUE, running.encode(value))
 
     def log(self, message: object, level: str = "info") -> None:
-        """Add a line to the job's log: debug, info, warning, error or critical, in letters of any size (ValueError for
-        anything else).
+        """Add a line to the job's log: debug, info, warning, error or critical, in letters of any size
+        (ConfigurationError, a ValueError, for anything else).
 
         The line goes to the logger ``jobify.jobs`` of :mod:`logging` as well, so that whoever watches a worker sees it,
         with ``job_id`` and ``task_name`` on the record; in the app's process, also for a task in a child.
@@ -211,7 +211,7 @@ class CurrentJob:
 
             near = difflib.get_close_matches(word, LEVELS, n=1)
             advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(LEVELS)}."
-            raise ValueError(f"There is no log level {level!r}. {advice}")
+            raise ConfigurationError(f"There is no log level {level!r}. {advice}")
         running.report(MessageKind.LOG, shown(message), word)
 
     def check_cancelled(self) -> None:

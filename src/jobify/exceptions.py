@@ -3,48 +3,61 @@
 ::
 
     Exception
-    ├── BaseJobifyError
-    │   ├── ApplicationStateError(RuntimeError)      the app is not in the state that the call needs
-    │   ├── ConfigurationError(ValueError)           an option, a name or a rule that cannot work
-    │   │   ├── InvalidCronError                     a cron expression, with the field that is wrong
-    │   │   └── UnknownOptionError(TypeError)        an option or a filter that there is not
-    │   ├── RouteAlreadyRegisteredError              two tasks with one name
-    │   ├── JobNotCompletedError                     no result yet
-    │   ├── JobNotFoundError(LookupError)            no job has this id (any more)
-    │   ├── UnknownDependencyError(ValueError)       a job was to wait for one that does not exist
-    │   ├── JobFailedError                           there is an outcome, and it is not a value
-    │   │   ├── TaskFailedError(RuntimeError)                a JobResult's job: failed
-    │   │   │   └── MaxRetriesExceededError                  ... dead: the retries are used up
-    │   │   └── JobUnsuccessfulError(JobNotCompletedError)   ended without ever having a result to give
-    │   │       ├── JobTimedOutError                         status TIMEOUT
-    │   │       ├── JobCancelledError                        status CANCELLED
-    │   │       │   └── TaskCancelledError(RuntimeError)     a JobResult's job, or the running one: cancelled
-    │   │       └── JobPermanentlyFailedError                status PERMANENTLY_FAILED
-    │   ├── JobTimeoutError(TimeoutError)            raised inside an attempt that ran out of time
-    │   ├── AppStoppedError                          the app was shut down before the job had ended
-    │   ├── JobLostError                             the process that ran the job died
-    │   ├── ProcessDiedError                         the child process that ran a PROCESS task died
-    │   │   └── ProcessStartError                    ... before it could run anything
-    │   ├── RemoteError                              an exception of a child process that could not be brought over
-    │   ├── TaskExitError                            a task raised SystemExit or the like
-    │   ├── NoResultError                            raise it in a task to fail without further retries
-    │   ├── PayloadError(ValueError)                 arguments or a result that cannot be encoded or decoded
-    │   ├── ResultNotStoredError                     the job succeeded, its value was not kept
-    │   └── StorageError                             the database
-    │       ├── StorageUnavailableError              locked, full, out of reach: the same call may work later
-    │       │   └── StorageLostError                 ... not before the app is started again
-    │       │       ├── StorageEndedError            ... the thread that writes cannot go on
-    │       │       └── StorageReplacedError         ... the file was deleted or replaced
-    │       ├── StorageCorruptError                  the file is damaged
-    │       └── StorageVersionError                  the file was written by a newer release
-    └── DuplicateJobError(RuntimeError)              the job id is in use
+    └── BaseJobifyError
+        ├── ApplicationStateError(RuntimeError)      the app is not in the state that the call needs
+        ├── ConfigurationError(ValueError)           an option, a name or a rule that cannot work
+        │   ├── InvalidCronError                     a cron expression, with the field that is wrong
+        │   ├── UnknownOptionError(TypeError)        an option or a filter that there is not
+        │   └── RouterError(RuntimeError)            routers that cannot be put together
+        ├── RouteAlreadyRegisteredError              two tasks with one name
+        ├── TaskNotAttachedError(RuntimeError)       a task of a router that no app includes
+        ├── DuplicateJobError(RuntimeError)          the job id is in use
+        ├── JobNotCompletedError                     no result yet
+        ├── JobNotFoundError(LookupError)            no job has this id (any more)
+        ├── UnknownDependencyError(ValueError)       a job was to wait for one that does not exist
+        ├── JobFailedError                           there is an outcome, and it is not a value
+        │   ├── TaskFailedError(RuntimeError)                a JobResult's job: failed
+        │   │   └── MaxRetriesExceededError                  ... dead: the retries are used up
+        │   └── JobUnsuccessfulError(JobNotCompletedError)   ended without ever having a result to give
+        │       ├── JobTimedOutError                         status TIMEOUT
+        │       ├── JobCancelledError                        status CANCELLED
+        │       │   └── TaskCancelledError(RuntimeError)     a JobResult's job, or the running one: cancelled
+        │       └── JobPermanentlyFailedError                status PERMANENTLY_FAILED
+        ├── WaitTimeoutError(TimeoutError)           a caller has waited long enough; the job goes on
+        ├── JobTimeoutError(TimeoutError)            raised inside an attempt that ran out of time
+        ├── AppStoppedError                          the app was shut down before the job had ended
+        ├── JobLostError                             the process that ran the job died
+        ├── ProcessDiedError                         the child process that ran a PROCESS task died
+        │   └── ProcessStartError                    ... before it could run anything
+        ├── RemoteError                              an exception of a child process that could not be brought over
+        ├── TaskExitError                            a task raised SystemExit or the like
+        ├── NoResultError                            raise it in a task to fail without further retries
+        ├── PayloadError(ValueError)                 arguments or a result that cannot be encoded or decoded
+        ├── ResultNotStoredError                     the job succeeded, its value was not kept
+        └── StorageError                             the database
+            ├── StorageUnavailableError              locked, full, out of reach: the same call may work later
+            │   └── StorageLostError                 ... not before the app is started again
+            │       ├── StorageEndedError            ... the thread that writes cannot go on
+            │       └── StorageReplacedError         ... the file was deleted or replaced
+            ├── StorageCorruptError                  the file is damaged
+            └── StorageVersionError                  the file was written by a newer release
 
 Data is in attributes; the last sentence of a message says what to do.
 """
 
 from __future__ import annotations
 
-from jobify.errortools import by_content, did_you_mean, shown
+from jobify.base_error import BaseJobifyError
+from jobify.errortools import did_you_mean, shown
+from jobify.storage_errors import (
+    StorageCorruptError,
+    StorageEndedError,
+    StorageError,
+    StorageLostError,
+    StorageReplacedError,
+    StorageUnavailableError,
+    StorageVersionError,
+)
 
 __all__ = (
     "AppStoppedError",
@@ -70,6 +83,7 @@ __all__ = (
     "RemoteError",
     "ResultNotStoredError",
     "RouteAlreadyRegisteredError",
+    "RouterError",
     "StorageCorruptError",
     "StorageEndedError",
     "StorageError",
@@ -80,17 +94,13 @@ __all__ = (
     "TaskCancelledError",
     "TaskExitError",
     "TaskFailedError",
+    "TaskNotAttachedError",
     "UnknownDependencyError",
     "UnknownOptionError",
+    "WaitTimeoutError",
     "did_you_mean",
     "shown",
 )
-
-
-class BaseJobifyError(Exception):
-    """The root of the tree: ``except BaseJobifyError`` catches whatever Jobify raises about a job or an app."""
-
-    __reduce__ = by_content
 
 
 class ApplicationStateError(BaseJobifyError, RuntimeError):
@@ -127,6 +137,10 @@ class UnknownOptionError(ConfigurationError, TypeError):
     """An option that there is not; like any unexpected argument by name, also a TypeError."""
 
 
+class RouterError(ConfigurationError, RuntimeError):
+    """Routers that cannot be put together: one that includes itself, or belongs elsewhere."""
+
+
 class RouteAlreadyRegisteredError(BaseJobifyError):
     """A task with this ``name`` is already registered."""
 
@@ -137,10 +151,18 @@ class RouteAlreadyRegisteredError(BaseJobifyError):
         )
 
 
-class DuplicateJobError(RuntimeError):
-    """A job with this ``job_id`` is scheduled or running. Ids are unique in a database, not only in a process."""
+class TaskNotAttachedError(BaseJobifyError, RuntimeError):
+    """Task ``name`` was called, and belongs to a router that no app includes."""
 
-    __reduce__ = by_content
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"Task {name!r} is not attached to any Jobify app. Did you forget to call app.include_router()?"
+        )
+
+
+class DuplicateJobError(BaseJobifyError, RuntimeError):
+    """A job with this ``job_id`` is scheduled or running. Ids are unique in a database, not only in a process."""
 
     def __init__(self, job_id: str, foreign_task: str | None = None, *, can_replace: bool = True) -> None:
         self.job_id = job_id
@@ -256,6 +278,17 @@ class JobPermanentlyFailedError(JobUnsuccessfulError):
     verb = "is stopped for good"
 
 
+class WaitTimeoutError(BaseJobifyError, TimeoutError):
+    """A caller waited for ``timeout`` seconds, and what it waits for has not come. The job is not affected: wait again.
+
+    Also a :class:`TimeoutError`. ``job_id`` is None where all jobs were waited for.
+    """
+
+    def __init__(self, message: str, *, timeout: float, job_id: str | None = None) -> None:
+        self.timeout, self.job_id = timeout, job_id
+        super().__init__(message)
+
+
 class JobTimeoutError(BaseJobifyError, TimeoutError):
     """An attempt ran longer than its ``timeout`` (seconds). Also a :class:`TimeoutError`, for exception handlers."""
 
@@ -340,51 +373,3 @@ class ResultNotStoredError(BaseJobifyError):
     def __init__(self, job_id: str, reason: str) -> None:
         self.job_id, self.reason = job_id, reason
         super().__init__(f"Job {job_id!r} succeeded, but its result was not stored: {reason}")
-
-
-class StorageError(BaseJobifyError):
-    """The database said no. The driver's own exception is the ``__cause__``."""
-
-
-class StorageUnavailableError(StorageError):
-    """Locked for too long, full, or out of reach: nothing was changed, and the same call may work later."""
-
-
-class StorageLostError(StorageUnavailableError):
-    """Nothing can be stored until the app is started again."""
-
-
-class StorageEndedError(StorageLostError):
-    """The thread of the storage has ended after several errors in a row, the last of which is the ``__cause__``."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(f"The storage's thread has ended, so nothing can be stored: {error!r}. Start the app again.")
-        self.__cause__ = error
-
-
-class StorageReplacedError(StorageLostError):
-    """The database at ``path`` was deleted, moved, replaced or truncated: ``difference`` says what was found. It is
-    not used any more, so that what is there now is not harmed, until the storage is closed and opened again."""
-
-    def __init__(self, path: str, difference: str) -> None:
-        self.path, self.difference = path, difference
-        super().__init__(
-            f"The database {path!r} was deleted or replaced while this process used it: it {difference}. Nothing more "
-            "is read from it or written to it. Start the process again when the right file is there."
-        )
-
-
-class StorageCorruptError(StorageError):
-    """The database at ``path`` (None: not known here) is damaged, or is none; ``damage`` says what is wrong."""
-
-    def __init__(self, path: str | None, damage: str) -> None:
-        self.path, self.damage = path, damage
-        name = "" if path is None else f" {path!r}"
-        super().__init__(
-            f"The database{name} is damaged, or is no database: {damage}. Stop the processes that use it and look at "
-            "it with `jobify db check`; then restore a backup, or save what can be read with `sqlite3 FILE .recover`."
-        )
-
-
-class StorageVersionError(StorageError):
-    """The database was written by a newer release of Jobify, or by something else. It was not touched."""

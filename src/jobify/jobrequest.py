@@ -11,11 +11,12 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDi
 
 from msgspec import Struct
 
+from jobify.durations import Duration, check_duration
 from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_mean
 from jobify.identifiers import check_text, is_storable
 from jobify.job import Job
 from jobify.joboptions import JobOptions, read_options, stored_policy
-from jobify.options import check_duration, check_priority
+from jobify.options import check_priority
 from jobify.result import JobResult
 from jobify.retry import SmartRetry, as_retry
 
@@ -36,9 +37,6 @@ __all__ = (
 
 Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
 """A job to wait for: its id, or a handle of it."""
-
-Duration: TypeAlias = float | timedelta
-"""Seconds, or what says how many."""
 
 Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
 """Arguments by position, and by name."""
@@ -89,7 +87,6 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 NOTHING_ASKED: Final = Asked()
 
-_DURATIONS: Final = frozenset({"delay", "timeout", "expires", "result_ttl"})
 
 _LONGEST: Final = 1e11
 """Seconds of a duration at most: three thousand years."""
@@ -162,7 +159,7 @@ def check_asked(raw: Mapping[str, Any]) -> Asked:
     for key in raw:
         if key not in known:
             raise UnknownOptionError(f"A job has no option {key!r}. {did_you_mean(str(key), known)}")
-    given = {key: _in_seconds(key, value) for key, value in raw.items() if value is not None}
+    given = {key: value for key, value in raw.items() if value is not None}
     if "delay" in given and "eta" in given:
         raise ConfigurationError("A job has a delay and an eta. Leave one of them out.")
     asked = Asked(
@@ -183,10 +180,6 @@ def check_asked(raw: Mapping[str, Any]) -> Asked:
             "finite numbers, booleans, None, lists, dicts."
         )
     return asked
-
-
-def _in_seconds(key: str, value: Any) -> Any:
-    return value.total_seconds() if key in _DURATIONS and isinstance(value, timedelta) else value
 
 
 def _told(given: Mapping[str, Any]) -> JobOptions:
@@ -224,7 +217,7 @@ def _moment(given: Mapping[str, Any], key: str) -> datetime | None:
 def _expiry(value: Any) -> float | datetime | None:
     if value is None or isinstance(value, datetime):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
         raise ConfigurationError(
             f"The expires of the job is {value!r}; it must be a datetime, a timedelta, or a number of seconds."
         )

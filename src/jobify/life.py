@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from jobify.engine.engine import Engine
-from jobify.exceptions import ApplicationStateError, StorageLostError
+from jobify.exceptions import ApplicationStateError, StorageLostError, WaitTimeoutError
 from jobify.forking import guard_loop, release_loop
 from jobify.lifespan import Exits, Turns
 from jobify.logs import get_logger
@@ -110,7 +110,8 @@ class Life:
             if not waiting.cancelled():
                 waiting.result()
         elif engine.overview.has_active():
-            raise TimeoutError(f"There are still jobs to wait for after {timeout:g} seconds.")
+            limit = timeout or 0.0
+            raise WaitTimeoutError(f"There are still jobs to wait for after {limit:g} seconds.", timeout=limit)
 
     async def _end(self, engine: Engine, exits: Exits, grace: float) -> None:
         exits.push(partial(self._drain, engine, grace))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, TypedDict, cast
 
 from jobify.cron import Cron
+from jobify.durations import Duration, check_duration
 from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_mean
 from jobify.identifiers import check_text
 from jobify.retry import SmartRetry, as_retry
@@ -44,15 +44,15 @@ class RunMode(StrEnum):
 class RouteOptions(TypedDict, total=False):
     """The options of a task, as they are given to ``@app.task`` and seen by middleware.
 
-    ``retry`` is always a :class:`~jobify.retry.SmartRetry` once the task is registered. ``timeout`` is in seconds, per
-    attempt. ``metadata`` is yours: Jobify does not look at it. ``queue`` is where its jobs wait ("default"); in a
-    queue, jobs of a higher ``priority`` (0) come first.
+    ``retry`` is always a :class:`~jobify.retry.SmartRetry` once the task is registered. ``timeout`` is per attempt: a
+    number of seconds once the task is registered. ``metadata`` is yours: Jobify does not look at it. ``queue`` is where
+    its jobs wait ("default"); in a queue, jobs of a higher ``priority`` (0) come first.
     """
 
     name: str
     cron: Cron | str | None
     retry: int | SmartRetry | None
-    timeout: float | None
+    timeout: Duration | None
     durable: bool
     queue: str
     priority: int
@@ -105,16 +105,6 @@ def resolve_run_mode(options: RouteOptions, *, is_async: bool, task: str) -> Run
             "Remove run_mode to run it in a thread."
         )
     return mode
-
-
-def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
-    """``value`` as seconds, or ConfigurationError naming ``what``."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigurationError(f"The {what} is {value!r}; it must be a number of seconds.")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not allow_zero):
-        least = "0 or more" if allow_zero else "more than 0"
-        raise ConfigurationError(f"The {what} is {value!r}; it must be {least}, in seconds, and finite.")
-    return float(value)
 
 
 def check_priority(value: Any, *, what: str) -> int:

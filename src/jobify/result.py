@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from jobify.durations import Duration
 from jobify.exceptions import ApplicationStateError
 from jobify.records import JobRecord, Relations
 from jobify.words import word_of
@@ -14,7 +15,7 @@ __all__ = ("JobResult", "Polls", "ResultDesk")
 
 Return_co = TypeVar("Return_co", covariant=True)
 
-Polls = tuple[float, float]
+Polls = tuple[Duration, Duration]
 """Seconds until the first look that nobody has rung for, and the most that this grows to."""
 
 
@@ -60,27 +61,27 @@ class ResultDesk(Protocol):
         """The log lines of the job, the oldest first."""
         ...
 
-    def result(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
+    def result(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
         """Wait for the end of the job; its value, or the error that says what happened."""
         ...
 
-    async def aresult(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
+    async def aresult(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
         """:meth:`result`, without blocking."""
         ...
 
-    def wait(self, job_id: str, timeout: float | None) -> None:
+    def wait(self, job_id: str, timeout: Duration | None) -> None:
         """Wait for the end of the job; TimeoutError."""
         ...
 
-    async def await_end(self, job_id: str, timeout: float | None) -> None:
+    async def await_end(self, job_id: str, timeout: Duration | None) -> None:
         """:meth:`wait`, without blocking."""
         ...
 
-    def cancel(self, job_id: str, timeout: float | None) -> bool:
+    def cancel(self, job_id: str, timeout: Duration | None) -> bool:
         """Cancel the job; whether it is cancelled."""
         ...
 
-    async def acancel(self, job_id: str, timeout: float | None) -> bool:
+    async def acancel(self, job_id: str, timeout: Duration | None) -> bool:
         """:meth:`cancel`, without blocking."""
         ...
 
@@ -92,11 +93,11 @@ class ResultDesk(Protocol):
         """:meth:`retry`, without blocking."""
         ...
 
-    def stream(self, job_id: str, timeout: float | None, after: int) -> Iterator[Any]:
+    def stream(self, job_id: str, timeout: Duration | None, after: int) -> Iterator[Any]:
         """What the job publishes, as it does."""
         ...
 
-    def astream(self, job_id: str, timeout: float | None, after: int) -> AsyncIterator[Any]:
+    def astream(self, job_id: str, timeout: Duration | None, after: int) -> AsyncIterator[Any]:
         """:meth:`stream`, without blocking."""
         ...
 
@@ -251,12 +252,12 @@ class JobResult(Generic[Return_co]):
     # -- waiting -------------------------------------------------------------------------------------------------------
 
     def result(
-        self, timeout: float | None = 30.0, poll_interval: float = 0.05, max_poll_interval: float = 0.5
+        self, timeout: Duration | None = 30.0, poll_interval: Duration = 0.05, max_poll_interval: Duration = 0.5
     ) -> Return_co:
         """Wait for the job to end, and return what its task returned.
 
         The answer is pushed. Should a signal be lost it is found by looking: ``poll_interval`` seconds after the last
-        look, growing to ``max_poll_interval``. ``timeout`` is in seconds, None: for ever.
+        look, growing to ``max_poll_interval``. Durations are seconds or timedeltas; a ``timeout`` of None: for ever.
 
         Raises TimeoutError that names the status; :class:`TaskFailedError`, :class:`MaxRetriesExceededError` (dead) or
         :class:`TaskCancelledError`, which are RuntimeErrors; ResultNotStoredError for a value that could not be
@@ -265,20 +266,20 @@ class JobResult(Generic[Return_co]):
         return cast("Return_co", self._here.result(self.id, timeout, (poll_interval, max_poll_interval)))
 
     async def aresult(
-        self, timeout: float | None = 30.0, poll_interval: float = 0.05, max_poll_interval: float = 0.5
+        self, timeout: Duration | None = 30.0, poll_interval: Duration = 0.05, max_poll_interval: Duration = 0.5
     ) -> Return_co:
         """:meth:`result`, in any event loop, without blocking it; times are in seconds."""
         return cast("Return_co", await self._here.aresult(self.id, timeout, (poll_interval, max_poll_interval)))
 
-    def wait(self, timeout: float | None = None) -> None:
+    def wait(self, timeout: Duration | None = None) -> None:
         """Return when the job has ended, however. TimeoutError after ``timeout`` seconds."""
         self._here.wait(self.id, timeout)
 
-    async def await_end(self, timeout: float | None = None) -> None:
+    async def await_end(self, timeout: Duration | None = None) -> None:
         """:meth:`wait` for so many seconds, without blocking."""
         await self._here.await_end(self.id, timeout)
 
-    def stream(self, timeout: float | None = 60.0, after: int = 0) -> Iterator[Any]:
+    def stream(self, timeout: Duration | None = 60.0, after: int = 0) -> Iterator[Any]:
         """The values that the task publishes, each once and in order, as they come; from the first one on, whenever
         you begin. It ends when the job has ended and all were delivered.
 
@@ -287,13 +288,13 @@ class JobResult(Generic[Return_co]):
         """
         return self._here.stream(self.id, timeout, after)
 
-    def astream(self, timeout: float | None = 60.0, after: int = 0) -> AsyncIterator[Any]:
+    def astream(self, timeout: Duration | None = 60.0, after: int = 0) -> AsyncIterator[Any]:
         """:meth:`stream`, for ``async for``; ``timeout`` is in seconds."""
         return self._here.astream(self.id, timeout, after)
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
-    def cancel(self, timeout: float | None = 10.0) -> bool:
+    def cancel(self, timeout: Duration | None = 10.0) -> bool:
         """Cancel the job; True if it reads ``cancelled`` now.
 
         A waiting job is cancelled at once, with all that depend on it. A running one is told to stop, and waited for
@@ -302,7 +303,7 @@ class JobResult(Generic[Return_co]):
         """
         return self._here.cancel(self.id, timeout)
 
-    async def acancel(self, timeout: float | None = 10.0) -> bool:
+    async def acancel(self, timeout: Duration | None = 10.0) -> bool:
         """:meth:`cancel` within so many seconds, without blocking."""
         return await self._here.acancel(self.id, timeout)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from jobify.clock import seconds
-from jobify.options import check_duration
+from jobify.durations import Duration, check_duration
 from jobify.status import JobStatus
 from jobify.types import Microseconds
 
@@ -14,9 +14,9 @@ __all__ = ("Retention",)
 _DAY = 86_400.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class Retention:
-    """Windows in seconds, counted from the end of a job; None keeps for good.
+    """Windows in seconds (or timedeltas), counted from the end of a job; None keeps for good.
 
     ::
 
@@ -35,11 +35,18 @@ class Retention:
     cancelled: float | None = _DAY
     """Of jobs that were cancelled, or expired."""
 
-    def __post_init__(self) -> None:
-        for window in fields(self):
-            value = getattr(self, window.name)
-            if value is not None:
-                object.__setattr__(self, window.name, check_duration(value, what=f"retention of {window.name} jobs"))
+    def __init__(
+        self,
+        *,
+        complete: Duration | None = _DAY,
+        failed: Duration | None = 7 * _DAY,
+        dead: Duration | None = 7 * _DAY,
+        cancelled: Duration | None = _DAY,
+    ) -> None:
+        given = {"complete": complete, "failed": failed, "dead": dead, "cancelled": cancelled}
+        for name, value in given.items():
+            window = None if value is None else check_duration(value, what=f"retention of {name} jobs")
+            object.__setattr__(self, name, window)
 
     def cancelled_until(self, now: Microseconds) -> Microseconds | None:
         """When a job that is cancelled or expires ``now`` may be deleted; None: never."""

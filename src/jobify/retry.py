@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from jobify.durations import Duration, as_seconds
 from jobify.exception_groups import all_match, any_matches
 from jobify.exceptions import ConfigurationError, NoResultError
 
@@ -30,8 +31,8 @@ class SmartRetry(_SmartRetry):
     ``retries``
         Attempts after the first; 0 is none.
     ``initial_delay``, ``max_delay``, ``backoff_factor``
-        Seconds before the first retry, the most that any wait grows to, and what each wait is multiplied by: 2.0
-        doubles, 1.0 stays.
+        Seconds (or a timedelta) before the first retry, the most that any wait grows to, and what each wait is
+        multiplied by: 2.0 doubles, 1.0 stays.
     ``jitter``
         Spread each wait over the upper half of its length, so that jobs which failed together do not return together
         ("equal jitter", as in the AWS architecture blog's "Exponential Backoff And Jitter").
@@ -54,8 +55,8 @@ class SmartRetry(_SmartRetry):
     def __new__(
         cls,
         retries: int,
-        initial_delay: float = 0.5,
-        max_delay: float = 60.0,
+        initial_delay: Duration = 0.5,
+        max_delay: Duration = 60.0,
         backoff_factor: float = 2.0,
         jitter: bool = True,
         include_exceptions: tuple[type[BaseException], ...] = (Exception,),
@@ -66,8 +67,8 @@ class SmartRetry(_SmartRetry):
         return super().__new__(
             cls,
             _count(retries, "SmartRetry(retries=...)"),
-            _number(initial_delay, "initial_delay"),
-            _number(max_delay, "max_delay"),
+            _number(as_seconds(initial_delay), "initial_delay"),
+            _number(as_seconds(max_delay), "max_delay"),
             _number(backoff_factor, "backoff_factor"),
             jitter,
             _exceptions(include_exceptions, "include_exceptions"),

@@ -17,11 +17,12 @@ from msgspec import Struct
 from jobify.clock import from_datetime, seconds, to_datetime
 from jobify.coroutine_functions import coroutine_function
 from jobify.cron import Cron, as_cron
+from jobify.durations import Duration, as_seconds, check_duration
 from jobify.exceptions import ConfigurationError
 from jobify.identifiers import check_text
 from jobify.job import Job
 from jobify.jobrequest import Submitter
-from jobify.options import RouteOptions, check_duration
+from jobify.options import RouteOptions
 from jobify.signature import FuncSpec
 from jobify.types import Microseconds
 
@@ -112,7 +113,7 @@ class TaskTracker(Protocol):
         """The handles of all waiting and running jobs."""
         ...
 
-    async def wait_all(self, timeout: float | None = None) -> None:
+    async def wait_all(self, timeout: Duration | None = None) -> None:
         """Return when there is none left; TimeoutError after ``timeout`` seconds."""
         ...
 
@@ -169,10 +170,10 @@ class ScheduleBuilder(Generic[ReturnT]):
 
     @coroutine_function
     def delay(
-        self, seconds: float, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
+        self, seconds: Duration, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
     ) -> _Submitted[ReturnT]:
-        """Run the task after ``seconds`` of elapsed time, counted from ``now``: whatever the clocks of the zone do, and
-        also when the clock is set while an app or a worker runs.
+        """Run the task after ``seconds`` (or a timedelta) of elapsed time, counted from ``now``: whatever the clocks of
+        the zone do, and also when the clock is set while an app or a worker runs.
 
         0 is at once, and so is a negative delay: its time is past. One that is infinite or NaN is a ValueError.
         """
@@ -220,7 +221,8 @@ class ScheduleBuilder(Generic[ReturnT]):
             self.args, self.kwargs = rule.args, dict(rule.kwargs)
         return rule
 
-    def _after(self, delay: float, now: datetime | None) -> Microseconds:
+    def _after(self, given: Duration, now: datetime | None) -> Microseconds:
+        delay = as_seconds(given)
         if not _is_past(delay):
             check_duration(delay, what="delay")
         if now is not None and not isinstance(now, datetime):

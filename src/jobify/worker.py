@@ -31,6 +31,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from jobify.cpus import available_cpus
+from jobify.durations import Duration, as_seconds
 from jobify.engine.backend import give_back_left
 from jobify.exceptions import ConfigurationError, StorageLostError, StorageReplacedError
 from jobify.exits import ExitCode
@@ -85,10 +86,10 @@ class Worker:
     ``grace``: seconds that running jobs have to finish at a stop; None: as many as the app says, or 30.
     """
 
-    def __init__(self, app: Jobify, *, grace: float | None = None, leash: Leash | None = None) -> None:
+    def __init__(self, app: Jobify, *, grace: Duration | None = None, leash: Leash | None = None) -> None:
         self._app = app
         own = app.configs.limits.grace
-        self._grace = grace if grace is not None else DEFAULT_GRACE if own is None else own
+        self._grace = as_seconds(grace) if grace is not None else DEFAULT_GRACE if own is None else own
         self._leash = leash
         if leash is not None:
             app.configs.limits = replace(app.configs.limits, on_trial=leash.say_trial)

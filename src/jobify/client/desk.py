@@ -14,6 +14,7 @@ from jobify.client.crew import Crew
 from jobify.client.reads import Reads
 from jobify.client.waits import POLLS, Waits, check_number, limit_of
 from jobify.clock import Clock
+from jobify.durations import Duration
 from jobify.exceptions import JobNotFoundError
 from jobify.records import CancelResult
 from jobify.result import Polls
@@ -49,11 +50,11 @@ class Desk(Reads):
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
-    def result(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
+    def result(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
         """See :meth:`jobify.JobResult.result`."""
         return self.outcome(self._waits.end(job_id, timeout, polls, "await job.aresult()"))
 
-    async def aresult(self, job_id: str, timeout: float | None, polls: Polls) -> Any:
+    async def aresult(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
         """See :meth:`jobify.JobResult.aresult`."""
         record = await self._waits.aend(job_id, timeout, polls)
         if isinstance(record.result, bytes) and len(record.result) > LARGE_BYTES:
@@ -62,25 +63,25 @@ class Desk(Reads):
             return self.outcome(record)
         return await self._crew.reader.call(partial(self.outcome, record))
 
-    def wait(self, job_id: str, timeout: float | None) -> None:
+    def wait(self, job_id: str, timeout: Duration | None) -> None:
         """See :meth:`jobify.JobResult.wait`."""
         self._waits.end(job_id, timeout, POLLS, "await job.await_end()")
 
-    async def await_end(self, job_id: str, timeout: float | None) -> None:
+    async def await_end(self, job_id: str, timeout: Duration | None) -> None:
         """See :meth:`jobify.JobResult.await_end`."""
         await self._waits.aend(job_id, timeout, POLLS)
 
-    def stream(self, job_id: str, timeout: float | None, after: int) -> Iterator[Any]:
+    def stream(self, job_id: str, timeout: Duration | None, after: int) -> Iterator[Any]:
         """See :meth:`jobify.JobResult.stream`."""
         return self._waits.stream(job_id, timeout, check_number(after))
 
-    def astream(self, job_id: str, timeout: float | None, after: int) -> AsyncIterator[Any]:
+    def astream(self, job_id: str, timeout: Duration | None, after: int) -> AsyncIterator[Any]:
         """See :meth:`jobify.JobResult.astream`."""
         return self._waits.astream(job_id, timeout, check_number(after))
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
-    def cancel(self, job_id: str, timeout: float | None) -> bool:
+    def cancel(self, job_id: str, timeout: Duration | None) -> bool:
         """See :meth:`jobify.JobResult.cancel`."""
         limit_of(timeout)
         if self.record(job_id).status == JobStatus.RUNNING:
@@ -90,7 +91,7 @@ class Desk(Reads):
                 self._waits.end(job_id, timeout, POLLS, "await job.acancel()")
         return self._is_cancelled(job_id)
 
-    async def acancel(self, job_id: str, timeout: float | None) -> bool:
+    async def acancel(self, job_id: str, timeout: Duration | None) -> bool:
         """See :meth:`jobify.JobResult.acancel`."""
         limit_of(timeout)
         if await self._crew.helper.call(partial(self._has_to_stop, job_id)):

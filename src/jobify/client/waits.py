@@ -15,8 +15,8 @@ from jobify.client.crew import Crew
 from jobify.client.listener import Pace, Waiter
 from jobify.client.reads import Reads
 from jobify.current import lent_slot
-from jobify.exceptions import ApplicationStateError, ConfigurationError
-from jobify.options import check_duration
+from jobify.durations import Duration, as_seconds, check_duration
+from jobify.exceptions import ApplicationStateError, ConfigurationError, WaitTimeoutError
 from jobify.records import JobRecord, MessageKind, MessageRecord
 from jobify.result import Polls
 from jobify.serializers.offload import LARGE_BYTES, off_loop
@@ -59,7 +59,7 @@ class Waits:
 
     # -- for the end ---------------------------------------------------------------------------------------------------
 
-    def end(self, job_id: str, timeout: float | None, polls: Polls, instead: str) -> JobRecord:
+    def end(self, job_id: str, timeout: Duration | None, polls: Polls, instead: str) -> JobRecord:
         """Block until the job has ended; its row. TimeoutError names its status."""
         pace, limit = _pace(polls), limit_of(timeout)
         record = self._reads.ended_record(job_id)
@@ -74,7 +74,7 @@ class Waits:
                 pass
         return self._last_look(job_id, timeout)
 
-    async def aend(self, job_id: str, timeout: float | None, polls: Polls) -> JobRecord:
+    async def aend(self, job_id: str, timeout: Duration | None, polls: Polls) -> JobRecord:
         """:meth:`end`, awaitable."""
         pace, limit = _pace(polls), limit_of(timeout)
         record = await self._crew.reader.call(lambda: self._reads.ended_record(job_id))
@@ -105,16 +105,17 @@ class Waits:
         while not self._crew.listener.ensure():  # noqa: ASYNC110  there is no event: the system does not tell
             await asyncio.sleep(_RETRY)
 
-    def _last_look(self, job_id: str, timeout: float | None) -> JobRecord:
+    def _last_look(self, job_id: str, timeout: Duration | None) -> JobRecord:
         record = self._reads.ended_record(job_id)
         if record.status in ENDED:
             return record
         word = word_of(record.status, record.is_dead)
-        raise TimeoutError(f"Job {job_id!r} is still {word} after {timeout:g} seconds.")
+        limit: float = as_seconds(timeout)
+        raise WaitTimeoutError(f"Job {job_id!r} is still {word} after {limit:g} seconds.", timeout=limit, job_id=job_id)
 
     # -- for messages --------------------------------------------------------------------------------------------------
 
-    def stream(self, job_id: str, timeout: float | None, after: int) -> Iterator[Any]:
+    def stream(self, job_id: str, timeout: Duration | None, after: int) -> Iterator[Any]:
         """The values of a job, as they come."""
         page = _Page([], False)
         while not page.is_last:
@@ -124,7 +125,7 @@ class Waits:
                 if message.kind == MessageKind.VALUE:
                     yield self._reads.published(message)
 
-    async def astream(self, job_id: str, timeout: float | None, after: int) -> AsyncIterator[Any]:
+    async def astream(self, job_id: str, timeout: Duration | None, after: int) -> AsyncIterator[Any]:
         """:meth:`stream`, awaitable."""
         page = _Page([], False)
         while not page.is_last:
@@ -145,7 +146,7 @@ class Waits:
         messages = self._reads.messages(job_id, after)
         return _Page(messages, has_ended and not messages)
 
-    def _page(self, job_id: str, timeout: float | None, after: int) -> _Page:
+    def _page(self, job_id: str, timeout: Duration | None, after: int) -> _Page:
         limit = limit_of(timeout)
         page = self._peek(job_id, after)
         if page.messages or page.is_last:
@@ -163,7 +164,7 @@ class Waits:
                 page = self._peek(job_id, after)
         return page
 
-    async def _apage(self, job_id: str, timeout: float | None, after: int) -> _Page:
+    async def _apage(self, job_id: str, timeout: Duration | None, after: int) -> _Page:
         reader = self._crew.reader
         page = await reader.call(lambda: self._peek(job_id, after))
         if page.messages or page.is_last:
@@ -235,7 +236,7 @@ def _pace(polls: Polls) -> Pace:
     return Pace(first, check_duration(polls[1], what="max_poll_interval", allow_zero=False))
 
 
-def limit_of(timeout: float | None) -> float | None:
+def limit_of(timeout: Duration | None) -> float | None:
     """How many seconds a lock can be waited for; None: for ever. ConfigurationError if that is no time to wait."""
     if timeout is None or timeout == math.inf:
         return None
@@ -249,5 +250,7 @@ def check_number(after: Any) -> int:
     return after
 
 
-def _silent(job_id: str, timeout: float | None) -> TimeoutError:
-    return TimeoutError(f"Job {job_id!r} has published nothing for {timeout:g} seconds, and has not ended.")
+def _silent(job_id: str, timeout: Duration | None) -> WaitTimeoutError:
+    limit: float = as_seconds(timeout)
+    message = f"Job {job_id!r} has published nothing for {limit:g} seconds, and has not ended."
+    return WaitTimeoutError(message, timeout=limit, job_id=job_id)

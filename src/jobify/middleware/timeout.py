@@ -7,6 +7,7 @@ from typing import Any
 
 from jobify import current
 from jobify.context import JobContext
+from jobify.durations import Duration, as_seconds
 from jobify.exception_groups import parts
 from jobify.exceptions import JobTimeoutError, TaskCancelledError
 from jobify.middleware.base import BaseMiddleware, CallNext
@@ -21,8 +22,8 @@ class TimeoutMiddleware(BaseMiddleware):
     late has timed out all the same.
     """
 
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
+    def __init__(self, timeout: Duration) -> None:
+        self.timeout: float = as_seconds(timeout)
 
     async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
         limit = asyncio.timeout(self.timeout)

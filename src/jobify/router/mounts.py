@@ -15,6 +15,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from jobify.exceptions import RouterError
 from jobify.state import State
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ __all__ = ("check_place", "give_up_app", "mount", "own_values")
 
 
 def check_place(place: Router, router: JobRouter) -> None:
-    """RuntimeError if ``router`` cannot be included there: an app has a router, and each of its tasks, once."""
+    """RouterError if ``router`` cannot be included there: an app has a router, and each of its tasks, once."""
     added = {id(origin(node)) for node in router.chain_tail}
     if any(id(origin(node)) in added for node in place.chain_head):
-        raise RuntimeError(f"Circular include: {router!r} already contains {place!r}.")
+        raise RouterError(f"Circular include: {router!r} already contains {place!r}.")
     for node in place.root.chain_tail:
         if id(origin(node)) in added:
-            raise RuntimeError(
+            raise RouterError(
                 f"Router is already attached to {node.parent!r}: a task has one name in an app. For a second name, "
                 "register its function once more, with name=."
             )

@@ -14,6 +14,7 @@ from weakref import ref
 
 from jobify.canvas.signature import Signature
 from jobify.coroutine_functions import coroutine_function, mark_async_callable
+from jobify.exceptions import TaskNotAttachedError
 from jobify.job import Job
 from jobify.jobrequest import EnqueueOptions, calls_of, checked_arguments, requests_of
 from jobify.options import RouteOptions
@@ -209,8 +210,8 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return Signature(name, args, kwargs, scheduler.client, options=options)
 
     def name_in(self, app: object) -> str:
-        """The name that its jobs carry in ``app``, or else in the app that it belongs to; RuntimeError if there is
-        none."""
+        """The name that its jobs carry in ``app``, or else in the app that it belongs to; TaskNotAttachedError if
+        there is none."""
         for binding in self.bindings():
             if binding.scheduler is app:
                 return binding.name
@@ -220,9 +221,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         """Which of several apps is meant; see :mod:`jobify.router.apps`."""
         bindings = self.bindings()
         if not bindings:
-            raise RuntimeError(
-                f"Task {self.name!r} is not attached to any Jobify app. Did you forget to call app.include_router()?"
-            )
+            raise TaskNotAttachedError(self.name)
         chosen = choose(bindings)
         if chosen is None:
             del bindings

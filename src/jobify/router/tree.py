@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from uuid import uuid4
 from weakref import ref
 
-from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError
+from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError, RouterError
 from jobify.injection import check_injectable
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RouteOptions, check_options
@@ -113,12 +113,12 @@ class Router:
 
         A router can be included in any number of apps, and in routers of these. Each app then has its own states, and
         its own routers in ``sub_routers``, which stand for the one that was included; what is added to that one later
-        is added to all. RuntimeError if it is in this app already, or is this router or one above it.
+        is added to all. RouterError if it is in this app already, or is this router or one above it.
         """
         if not isinstance(router, JobRouter):
             raise ConfigurationError(f"include_router() takes a JobRouter, not {router!r}.")
         if router is self:
-            raise RuntimeError(f"A router cannot include itself: {router!r}.")
+            raise RouterError(f"A router cannot include itself: {router!r}.")
         self._require_open("include a router")
         for place in (self, *self._all_mounts()):
             check_place(place, router)
@@ -156,7 +156,7 @@ class Router:
     def include_routers(self, *routers: JobRouter) -> None:
         """:meth:`include_router`, for several."""
         if not routers:
-            raise ValueError("At least one router must be provided.")
+            raise ConfigurationError("At least one router must be provided.")
         for router in routers:
             self.include_router(router)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from jobify.clock import SECOND, Clock, from_datetime, seconds, to_datetime
+from jobify.durations import Duration, as_seconds
+from jobify.exceptions import ConfigurationError
 from jobify.types import Microseconds
 
 __all__ = ("FakeClock",)
@@ -25,7 +27,7 @@ class FakeClock(Clock):
 
     def __init__(self, start: datetime) -> None:
         if start.tzinfo is None:
-            raise ValueError(f"start is {start!r}, which names no point in time; give it a zone.")
+            raise ConfigurationError(f"start is {start!r}, which names no point in time; give it a zone.")
         self._zone = start.tzinfo
         self._now = from_datetime(start, zone=start.tzinfo)
         self._passed: Microseconds = 0
@@ -41,10 +43,11 @@ class FakeClock(Clock):
         """The time, in the zone of the start."""
         return to_datetime(self._now, zone=self._zone)
 
-    def advance(self, duration: float) -> None:
-        """Let so many seconds pass."""
-        self._now += seconds(duration)
-        self._passed += max(seconds(duration), 0)
+    def advance(self, duration: Duration) -> None:
+        """Let so many seconds (or a timedelta) pass."""
+        passed = seconds(as_seconds(duration))
+        self._now += passed
+        self._passed += max(passed, 0)
 
     def set(self, moment: datetime) -> None:
         """Set the wall clock, as a person or a time server does: no time passes."""

@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
+from jobify.durations import Duration, as_seconds
 from jobify.exceptions import ConfigurationError
 from jobify.folder import absolute
 from jobify.records import (
@@ -106,7 +107,7 @@ class SQLiteStorage:
         self,
         database: str | os.PathLike[str] = "jobify.db",
         *,
-        timeout: float = 20.0,
+        timeout: Duration = 20.0,
         synchronous: Literal["full", "normal"] = "full",
         mode: int = 0o600,
     ) -> None:
@@ -351,7 +352,8 @@ def _checked_path(database: str | os.PathLike[str]) -> str:
         ) from error
 
 
-def _checked_timeout(timeout: float) -> float:
+def _checked_timeout(given: Duration) -> float:
+    timeout: float = as_seconds(given)
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if not is_number or not 0 <= timeout < math.inf:
         raise ConfigurationError(f"timeout is {timeout!r}; it must be a number of seconds, zero or more.")

@@ -1,0 +1,41 @@
+"""Durations, as users write them: a number of seconds, or a ``timedelta``. One checker for all of them.
+
+Only the command line takes numbers alone. Inside, a duration is a float of seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from jobify.exceptions import ConfigurationError
+
+__all__ = ("Duration", "as_seconds", "check_duration")
+
+Duration: TypeAlias = float | timedelta
+"""A number of seconds, or a timedelta."""
+
+
+def as_seconds(value: Any) -> Any:
+    """The seconds of a timedelta; anything else as it is.
+
+    >>> as_seconds(timedelta(minutes=1)), as_seconds(5)
+    (60.0, 5)
+    """
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
+    """``value`` in seconds, or ConfigurationError naming ``what``.
+
+    >>> check_duration(timedelta(minutes=1), what="timeout")
+    60.0
+    """
+    given = as_seconds(value)
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ConfigurationError(f"The {what} is {value!r}; it must be a number of seconds, or a timedelta.")
+    if not math.isfinite(given) or given < 0 or (given == 0 and not allow_zero):
+        least = "0 or more" if allow_zero else "more than 0"
+        raise ConfigurationError(f"The {what} is {value!r}; it must be {least}, in seconds, and finite.")
+    return float(given)
