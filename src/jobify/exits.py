@@ -23,6 +23,12 @@ class ExitCode(IntEnum):
     """A worker: it has stopped, and the database did not take the outcomes of some jobs. They run again."""
     REPLACED = 5
     """A worker: the database was deleted or replaced while it was used, or is not there after a restart."""
+    JOB_FAILED = 6
+    """``jobify jobs wait``: the job failed, or is dead."""
+    JOB_CANCELLED = 7
+    """``jobify jobs wait``: the job was cancelled."""
+    STILL_UNFINISHED = 8
+    """``jobify jobs wait``: the job has not ended within the time."""
 
 
 def describe_exit(code: int, *, is_out_of_memory: bool = False) -> str:

@@ -31,7 +31,7 @@ from jobify.logs import get_logger
 from jobify.signals import StopSignals, stop_signals
 from jobify.transient import refusal_of
 
-__all__ = ("Supervisor",)
+__all__ = ("Place", "Supervisor")
 
 log = get_logger("jobify.supervisor")
 _failures = FailureLog(log, "Workers can be started again")
@@ -51,7 +51,7 @@ _WORDS: Final = re.compile(rb"[A-Z]|r[^A-Z]+")
 """What a worker says, one after the other."""
 
 
-class _Place:
+class Place:
     """One place for a worker: the process in it, and when the next one may start."""
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -151,11 +151,12 @@ class Supervisor:
     None: as many as they say themselves."""
 
     def __init__(self, command: Sequence[str], count: int, *, grace: float | None) -> None:
-        self._places = [_Place(command) for _ in range(count)]
+        self._places = [Place(command) for _ in range(count)]
         self._grace = grace
         self._wake, self._wakened = socket.socketpair()
         self._has_worked = False
         self._is_told = False
+        self._restart_options: tuple[str, ...] = ("--existing",)  # the first one has opened the database
         self._wishes = StopSignals()
         self._told_at = 0.0
         self._code: int = ExitCode.DONE
@@ -172,6 +173,7 @@ class Supervisor:
         return self._code
 
     def _step(self, now: float) -> None:
+        """Do what is to be done now."""
         for place in self._places:
             place.hear(now)
             if self._is_told and self._code == ExitCode.DONE and self._kill_at != float("inf"):
@@ -180,13 +182,14 @@ class Supervisor:
             if place.has_ended():
                 self._on_end(place, now)
             if self._has_worked and not self._is_told and place.process is None and now >= place.start_at:
-                place.start_again(now, "--existing")  # the first one has opened the database: it is not made again
+                place.start_again(now, *self._restart_options)
         if now >= self._kill_at:
             log.error("Workers that were told to stop are still there; they are killed.")
-            self._each(_Place.kill)
+            self._each(Place.kill)
             self._kill_at = float("inf")
 
-    def _on_end(self, place: _Place, now: float) -> None:
+    def _on_end(self, place: Place, now: float) -> None:
+        """A worker has ended: say so, and when another one starts."""
         assert place.process is not None
         pid, end = (
             place.process.pid,
@@ -227,7 +230,7 @@ class Supervisor:
             grace = max(known)
         return grace + _KILL_AFTER
 
-    def _each(self, act: Callable[[_Place], object]) -> None:
+    def _each(self, act: Callable[[Place], object]) -> None:
         for place in self._places:
             if place.process is not None:
                 act(place)
@@ -245,10 +248,14 @@ class Supervisor:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _next_event(self) -> float:
+        """The time, by the monotonic clock, until which there is nothing to do unless something comes."""
+        waiting = [place.start_at for place in self._places if place.process is None and self._has_worked]
+        return self._kill_at if self._is_told else min(waiting, default=float("inf"))
+
     def _sleep(self) -> None:
         """Until a signal comes, a worker says something, or the next one is to be started or killed."""
-        waiting = [place.start_at for place in self._places if place.process is None and self._has_worked]
-        until = self._kill_at if self._is_told else min(waiting, default=float("inf"))
+        until = self._next_event()
         timeout = None if until == float("inf") else max(0.0, until - time.monotonic())
         lines = [place.line for place in self._places if place.line is not None and place.ready_at is None]
         readable, _, _ = select.select([self._wakened, *lines], [], [], timeout)

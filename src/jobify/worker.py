@@ -30,6 +30,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
+from jobify.checks import checked_renewal
 from jobify.cpus import available_cpus
 from jobify.durations import Duration, as_seconds
 from jobify.engine.backend import give_back_left
@@ -62,11 +63,21 @@ _ANSWER: Final = 2.0
 """Seconds in which the event loop of a worker that is told twice has to show that it still runs."""
 
 
-def prepare(app: Jobify, *, queues: tuple[str, ...] | None = None, concurrency: int | None = None) -> None:
+def prepare(
+    app: Jobify,
+    *,
+    queues: tuple[str, ...] | None = None,
+    concurrency: int | None = None,
+    threads: int | None = None,
+    children: int | None = None,
+    max_tasks_per_child: int | None = None,
+    max_memory_per_child: int | None = None,
+) -> None:
     """Have ``app``, before it starts, serve only these queues (None: all), and run so many jobs of each kind at once
-    (None: as it was built; never more child processes than processors).
+    (None: as it was built; never more child processes than processors). ``threads`` and ``children`` say it for one
+    kind; the two limits are those of the app's constructor.
 
-    ConfigurationError for an app whose jobs no other process can see.
+    ConfigurationError for an app whose jobs no other process can see, and for a limit of a pool that is the user's own.
     """
     if not app.configs.storage.is_shared:
         raise ConfigurationError(
@@ -77,7 +88,19 @@ def prepare(app: Jobify, *, queues: tuple[str, ...] | None = None, concurrency: 
     if concurrency is not None:
         processes = min(concurrency, available_cpus())
         limits = replace(limits, concurrency=concurrency, threads=concurrency, processes=processes)
-    app.configs.limits = limits
+    pools = app.configs.worker_pools
+    _refuse_beside("--threads", threads, "threadpool_executor", pools.threadpool)
+    _refuse_beside("--children", children, "processpool_executor", pools.processpool)
+    tasks = limits.max_tasks_per_child if max_tasks_per_child is None else max_tasks_per_child
+    memory = limits.max_memory_per_child if max_memory_per_child is None else max_memory_per_child
+    limits = checked_renewal(limits, tasks, memory, pools.processpool)
+    threads, children = threads or limits.threads, children or limits.processes
+    app.configs.limits = replace(limits, threads=threads, processes=children)
+
+
+def _refuse_beside(option: str, value: int | None, argument: str, pool: object) -> None:
+    if value is not None and pool is not None:
+        raise ConfigurationError(f"{option} is for a pool of the app's own; this app has a {argument}. Leave it out.")
 
 
 class Worker:

@@ -22,6 +22,8 @@ TOLD_MORE = {
     "serializers/msgpack.py:MsgpackSerializer.__init__": "the published constructor: the options of msgpack",
     "cli/jobs.py:list_jobs": "a command: its parameters are its options",
     "cli/jobs.py:purge_jobs": "a command: its parameters are its options",
+    "cli/enqueuing.py:enqueue": "a command: its parameters are its options",
+    "cli/serving.py:worker": "a command: its parameters are its options",
 }
 """Who takes more than seven parameters."""
 

@@ -21,7 +21,9 @@ COMMANDS = [
     ["workers"],
     ["stats"],
     ["top"],
-    *(["jobs", name] for name in ("list", "show", "cancel", "retry", "delete", "purge")),
+    ["enqueue"],
+    ["tasks"],
+    *(["jobs", name] for name in ("list", "show", "logs", "wait", "cancel", "retry", "delete", "purge")),
     *(["schedules", name] for name in ("list", "pause", "resume", "run-now")),
     *(["queues", name] for name in ("list", "pause", "resume")),
     *(["db", name] for name in ("migrate", "check", "vacuum", "backup")),
@@ -49,10 +51,13 @@ def test_every_command_has_help(shop: Shop, name: list[str]) -> None:
     assert "<" not in answer.out.split("Options:")[1].replace("<=", ""), "a metavar of the library's own"
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in (["worker"], ["top"])], ids=" ".join)
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if name not in (["worker"], ["top"], ["jobs", "logs"])], ids=" ".join
+)
 def test_every_command_answers_scripts_in_json(shop: Shop, name: list[str]) -> None:
     job, failed, schedule = shop.add(), shop.ended(shop.worker(), "failed"), shop.schedule("nightly")
     things = {"jobs show": [job], "jobs cancel": [job], "jobs retry": [failed], "jobs delete": [job, "--yes"]}
+    things |= {"enqueue": ["pack"], "jobs logs": [failed, "-n", "1"], "jobs wait": [shop.ended(1, "success")]}
     things |= {"jobs purge": ["--yes", "--status", "failed"], "db vacuum": ["--force"], "db backup": ["copy.db"]}
     things |= {f"schedules {verb}": [schedule] for verb in ("pause", "run-now")}
     things |= {f"queues {verb}": ["default"] for verb in ("pause", "resume")}
@@ -84,7 +89,7 @@ def test_a_group_that_has_a_list_shows_it_without_a_command(shop: Shop, name: st
     [
         (["jobs", "list", "--limit", "0"], "greater than or equal to 1. See jobify jobs list --help."),
         (["jobs", "show"], "Missing argument 'ID'. See jobify jobs show --help."),
-        (["jobs", "lost"], "No such command 'lost'. Did you mean 'list'? See jobify jobs --help."),
+        (["jobs", "lits"], "No such command 'lits'. Did you mean 'list'? See jobify jobs --help."),
         (["stats", "--wach"], "No such option: --wach"),
         (["worker", "--processes", "x"], "See jobify worker --help."),
         (["worker", "--queues", ","], "Name a queue, or leave --queues out to serve every queue. See"),

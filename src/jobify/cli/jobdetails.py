@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobify.cli.desk import Desk
     from jobify.records import Relations
 
-__all__ = ("Details", "look_up", "print_job")
+__all__ = ("Details", "look_up", "message_document", "message_line", "print_job")
 
 
 class Details(NamedTuple):
@@ -47,17 +47,7 @@ class Details(NamedTuple):
             "dependencies": list(self.relations.parents),
             "dependents": list(self.relations.children),
             "attempts": [attempt_document(attempt) for attempt in self.attempts],
-            "messages": [
-                {
-                    "number": message.number,
-                    "kind": message.kind.value,
-                    "attempt": message.attempt,
-                    "at": iso(message.at),
-                    "level": message.level,
-                    "data": _data(message),
-                }
-                for message in self.messages
-            ],
+            "messages": [message_document(message) for message in self.messages],
         }
 
 
@@ -89,6 +79,24 @@ def readable(data: bytes) -> str:
     return text if text.isprintable() else f"({len(data)} bytes)"
 
 
+def message_document(message: MessageRecord) -> dict[str, Any]:
+    """A message for scripts."""
+    return {
+        "number": message.number,
+        "kind": message.kind.value,
+        "attempt": message.attempt,
+        "at": iso(message.at),
+        "level": message.level,
+        "data": _data(message),
+    }
+
+
+def message_line(message: MessageRecord, zone: tzinfo) -> str:
+    """A message for people."""
+    level = message.level or message.kind.value
+    return f"{stamp(message.at, zone=zone, is_short=True)}  {level:<8}{_data(message)}"
+
+
 def _data(message: MessageRecord) -> str:
     return readable(message.data) if isinstance(message.data, bytes) else str(message.data)
 
@@ -105,8 +113,7 @@ def print_job(details: Details, zone: tzinfo) -> None:
     if details.messages:
         _head("Messages")
         for message in details.messages:
-            level = message.level or message.kind.value
-            print_line(f"{stamp(message.at, zone=zone, is_short=True)}  {level:<8}{_data(message)}")
+            print_line(message_line(message, zone))
     for attempt in details.attempts:
         if attempt.traceback:
             _head(f"Traceback of attempt {attempt.attempt}")

@@ -110,6 +110,70 @@ def show_job(
         print_job(details, zone)
 
 
+@jobs.command("wait")
+@for_jobs
+def wait(
+    source: Source,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job, or how it begins.", show_default=False)],
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="DURATION", help="At most 90 (seconds), 15m, 2h.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Wait until a job has ended. The exit code says how: 0 complete, 6 failed or dead, 7 cancelled, 8 not yet.
+
+    Example: jobify jobs wait 01a04c5e --timeout 10m
+    """
+    from jobify.cli.desk import open_desk
+    from jobify.cli.following import END_CODES, wait_for
+    from jobify.cli.lookup import job_id
+    from jobify.cli.moments import seconds_of
+    from jobify.cli.output import print_cells, print_document
+
+    patience = None if timeout is None else seconds_of(timeout)
+    with open_desk(*source) as desk:
+        found = job_id(desk, id)
+        status, error = wait_for(desk, found, patience)
+    if as_json:
+        print_document({"id": found, "status": status, "error": error})
+    else:
+        print_cells(*filter(None, (found, status, error)))
+    raise typer.Exit(END_CODES[status])
+
+
+@jobs.command("logs")
+@for_jobs
+def logs(
+    source: Source,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job, or how it begins.", show_default=False)],
+    is_followed: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job ends or Ctrl-C; also its progress.")
+    ] = False,
+    last: Annotated[
+        int | None, typer.Option("--messages", "-n", metavar="N", min=0, help="Begin with the last N messages.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, for scripts.")] = False,
+) -> None:
+    """Show what a job has logged and published.
+
+    Example: jobify jobs logs -f 01a04c5e
+    """
+    from jobify.cli.desk import open_desk
+    from jobify.cli.following import follow, printer
+    from jobify.cli.lookup import job_id
+    from jobify.cli.output import remark
+
+    with open_desk(*source) as desk:
+        found = job_id(desk, id)
+        after = 0 if last is None else max(0, desk.handles.last_message_number(found) - last)
+        try:
+            status = follow(desk, found, after, printer(desk.app.zone, as_json=as_json), until_end=is_followed)
+        except KeyboardInterrupt:
+            return
+    if is_followed:
+        remark(f"{found} is {status}.")
+
+
 _DEPENDENTS = "--with-dependents"
 
 

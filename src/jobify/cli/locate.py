@@ -102,7 +102,8 @@ def _blame(error: BaseException) -> str:
     ours, installed = (str(Path(__file__).parents[1]), "<frozen "), tuple(sysconfig.get_paths().values())
     others = [frame for frame in frames if not frame.filename.startswith(ours)] or frames[:1]
     where = next((frame for frame in others if not frame.filename.startswith(installed)), others[0])
-    return f"{_short(where.filename)}:{where.lineno}" + (f": {where.line}" if where.line else "")
+    line = "" if not where.line or where.line.startswith("raise ") else f": {where.line}"  # that repeats the error
+    return f"{_short(where.filename)}:{where.lineno}{line}"
 
 
 def _short(path: str) -> str:

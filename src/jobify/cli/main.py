@@ -11,6 +11,7 @@ from typing import Annotated, cast
 import typer
 
 from jobify.cli.database import database
+from jobify.cli.enqueuing import enqueue
 from jobify.cli.errors import DEBUG, CommandError, fail
 from jobify.cli.jobs import jobs
 from jobify.cli.options import APP, APP_DIR, DATABASE, App, AppDir, Database, environment, new_group
@@ -18,6 +19,7 @@ from jobify.cli.overview import stats, workers
 from jobify.cli.queues import queues
 from jobify.cli.schedules import schedules
 from jobify.cli.serving import worker
+from jobify.cli.tasks import tasks
 from jobify.cli.top import top
 from jobify.escaping import escaped
 from jobify.exits import ExitCode
@@ -32,9 +34,11 @@ cli = new_group(
     "Workers for a Jobify app, and a look at its jobs.\n\n"
     "Exit codes: 0 done, 1 it could not be done, 2 wrong usage, 3 no such job, schedule or queue; of a worker, "
     "also: 4 the database did not take all outcomes, 5 the database was deleted or replaced; told to stop twice: 128 "
-    "and the signal's number."
+    "and the signal's number. Of jobs wait: 6 the job failed or is dead, 7 it was cancelled, 8 it has not ended yet."
 )
 cli.command("worker")(worker)
+cli.command("enqueue")(enqueue)
+cli.command("tasks")(tasks)
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(schedules, name="schedules")
 cli.add_typer(queues, name="queues")

@@ -11,7 +11,7 @@ from jobify.clock import SECOND, from_datetime, seconds, to_datetime
 from jobify.exits import ExitCode
 from jobify.types import Microseconds
 
-__all__ = ("ago", "duration", "how_long", "moment", "stamp", "until")
+__all__ = ("ago", "duration", "how_long", "moment", "seconds_of", "stamp", "until")
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO: Final = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[smhdw])")
@@ -27,6 +27,19 @@ def duration(text: str) -> float:
     if found is None:
         raise CommandError(f"{text!r} is no duration. Write 90s, 15m, 2h, 7d or 2w.", ExitCode.USAGE)
     return float(found["number"]) * _UNITS[found["unit"]]
+
+
+def seconds_of(text: str) -> float:
+    """:func:`duration`, or a plain number of seconds.
+
+    >>> seconds_of("90"), seconds_of("2m")
+    (90.0, 120.0)
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return duration(text)
+    return number if 0 <= number < float("inf") else duration(text)
 
 
 def moment(text: str, *, now: Microseconds, zone: tzinfo) -> Microseconds:

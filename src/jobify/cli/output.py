@@ -25,6 +25,7 @@ __all__ = (
     "print_document",
     "print_facts",
     "print_line",
+    "print_record",
     "print_table",
     "remark",
 )
@@ -66,6 +67,11 @@ def is_terminal() -> bool:
 def print_document(document: object) -> None:
     """One JSON document."""
     print(escaped_json(json.dumps(document, ensure_ascii=False, indent=2 if is_terminal() else None, default=str)))
+
+
+def print_record(document: object) -> None:
+    """One JSON document on one line."""
+    print(escaped_json(json.dumps(document, ensure_ascii=False, default=str)))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobify.cli.errors import CommandError, fail
@@ -27,6 +27,15 @@ __all__ = ("Orders", "log_to_stderr", "main")
 
 _FORMAT: Final = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 _INTERRUPTED: Final = 130
+_NUMBERS: Final[dict[str, Callable[[str], float]]] = {
+    "concurrency": int,
+    "grace": float,
+    "threads": int,
+    "children": int,
+    "max_tasks_per_child": int,
+    "max_memory_per_child": int,
+}
+"""The options that are numbers; None: as the app says."""
 
 
 class Orders(NamedTuple):
@@ -38,6 +47,11 @@ class Orders(NamedTuple):
     grace: float | None
     """None: as many seconds as the app says."""
     log_level: str
+    threads: int | None = None
+    children: int | None = None
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
+    """Bytes."""
     leash: int | None = None
     """The descriptor of the line to a supervisor, who adds it."""
     existing: bool = False
@@ -49,8 +63,7 @@ class Orders(NamedTuple):
         return [
             *(sys.executable, *flags, "-m", "jobify.cli.worker", self.app),
             *([f"--queues={','.join(self.queues)}"] if self.queues is not None else []),
-            *([f"--concurrency={self.concurrency}"] if self.concurrency is not None else []),
-            *([f"--grace={self.grace}"] if self.grace is not None else []),
+            *(f"--{name.replace('_', '-')}={value}" for name in _NUMBERS if (value := getattr(self, name)) is not None),
             f"--log-level={self.log_level}",
         ]
 
@@ -71,8 +84,8 @@ def _parsed(arguments: Sequence[str] | None) -> Orders:
     parser = argparse.ArgumentParser(prog="jobify.cli.worker")
     parser.add_argument("app")
     parser.add_argument("--queues", type=_names)
-    parser.add_argument("--concurrency", type=int)
-    parser.add_argument("--grace", type=float)
+    for name, kind in _NUMBERS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
     parser.add_argument("--log-level", required=True)
     parser.add_argument("--leash", type=int)
     parser.add_argument("--existing", action="store_true")
@@ -90,7 +103,15 @@ def _work(orders: Orders, leash: Leash | None) -> int:
 
     from jobify.worker import Worker, prepare
 
-    prepare(app, queues=orders.queues, concurrency=orders.concurrency)
+    prepare(
+        app,
+        queues=orders.queues,
+        concurrency=orders.concurrency,
+        threads=orders.threads,
+        children=orders.children,
+        max_tasks_per_child=orders.max_tasks_per_child,
+        max_memory_per_child=orders.max_memory_per_child,
+    )
     if orders.existing:
         _require_database(app)
 

@@ -55,6 +55,29 @@ class Reads:
         """A page of what the job has published after message number ``after``, of one kind or of any."""
         return self._access.look().messages(job_id, after=after, limit=_PAGE, kind=kind)
 
+    def last_message_number(self, job_id: str) -> int:
+        """The number of the newest message; 0: there is none. Reads some of them, however many there are."""
+        storage = self._access.look()
+
+        def has_later(number: int) -> bool:
+            return bool(storage.messages(job_id, after=number, limit=1))
+
+        low, high = 0, 1
+        while has_later(high - 1):
+            low, high = high, high * 2
+        while high - low > 1:  # there is one with a number of at least ``low``, and none from ``high`` on
+            middle = (low + high) // 2
+            low, high = (middle, high) if has_later(middle - 1) else (low, middle)
+        return low
+
+    def newest_messages(self, job_id: str, count: int) -> list[MessageRecord]:
+        """At most so many of the newest messages, in order."""
+        after = max(0, self.last_message_number(job_id) - count)
+        found: list[MessageRecord] = []
+        while len(found) < count and (page := self.messages(job_id, found[-1].number if found else after)):
+            found += page
+        return found[:count]
+
     def all_messages(self, job_id: str, kind: MessageKind | None = None) -> list[MessageRecord]:
         """All that the job has published so far, of one kind or of any."""
         found: list[MessageRecord] = []

@@ -1,0 +1,166 @@
+"""``jobify enqueue``: store one job, of a task by its name."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+
+import typer
+
+from jobify.cli.options import Json, Source, for_jobs
+
+if TYPE_CHECKING:
+    from jobify.cli.desk import Desk
+
+__all__ = ("enqueue",)
+
+_UNCHECKED: Final = (
+    "The app's code is not imported (--database): nothing checks the name of the task and its arguments, and the queue "
+    "and priority of the task are not known here."
+)
+
+
+_Task: TypeAlias = Annotated[str, typer.Argument(metavar="TASK", help="The name of the task.", show_default=False)]
+_Args: TypeAlias = Annotated[
+    str, typer.Option("--args", metavar="JSON", help="""Arguments, a JSON list: '["cat.png", 64]'.""")
+]
+_Kwargs: TypeAlias = Annotated[
+    str, typer.Option("--kwargs", metavar="JSON", help="""Arguments by name, a JSON object: '{"size": 64}'.""")
+]
+_Queue: TypeAlias = Annotated[str | None, typer.Option("--queue", metavar="QUEUE", help="Not the task's own queue.")]
+_Priority: TypeAlias = Annotated[int | None, typer.Option("--priority", metavar="N", help="High ones come first.")]
+_Delay: TypeAlias = Annotated[
+    str | None, typer.Option("--delay", metavar="DURATION", help="Not at once, but in 90 (seconds), 15m, 2h, 7d.")
+]
+_At: TypeAlias = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help="Not at once: 2026-01-31T12:00, in the app's zone.")
+]
+_Expires: TypeAlias = Annotated[
+    str | None, typer.Option("--expires", metavar="DURATION", help="Cancel it if it has not begun by then.")
+]
+_Retry: TypeAlias = Annotated[
+    int | None, typer.Option("--retry", metavar="N", min=0, help="So many retries, not those of the task.")
+]
+_Timeout: TypeAlias = Annotated[
+    str | None, typer.Option("--timeout", metavar="DURATION", help="For each attempt, not that of the task.")
+]
+_UniqueKey: TypeAlias = Annotated[
+    str | None, typer.Option("--unique-key", metavar="KEY", help="Store nothing while such a job is unfinished.")
+]
+_JobId: TypeAlias = Annotated[str | None, typer.Option("--job-id", metavar="ID", help="The id of the new job.")]
+_DependsOn: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--depends-on", metavar="ID", help="Wait for this job; may be repeated.")
+]
+_Metadata: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="May be repeated.")
+]
+
+
+@for_jobs
+def enqueue(
+    source: Source,
+    task: _Task,
+    args: _Args = "[]",
+    kwargs: _Kwargs = "{}",
+    queue: _Queue = None,
+    priority: _Priority = None,
+    delay: _Delay = None,
+    at: _At = None,
+    expires: _Expires = None,
+    retry: _Retry = None,
+    timeout: _Timeout = None,
+    unique_key: _UniqueKey = None,
+    job_id: _JobId = None,
+    depends_on: _DependsOn = None,
+    metadata: _Metadata = None,
+    as_json: Json = False,
+) -> None:
+    """Store one job of a task; a worker runs it. Its id is the answer.
+
+    With an app, the name of the task and the arguments are checked first. With --database nothing checks them.
+
+    Example: jobify enqueue resize --args '["cat.png", 64]' --queue images --delay 5m
+    """
+    from jobify.cli.desk import open_desk
+    from jobify.cli.filters import metadata_pairs
+    from jobify.cli.moments import seconds_of
+    from jobify.cli.output import remark
+
+    options = {
+        "queue": queue,
+        "priority": priority,
+        "delay": None if delay is None else seconds_of(delay),
+        "eta": _moment(at),
+        "expires": None if expires is None else seconds_of(expires),
+        "retry": retry,
+        "timeout": None if timeout is None else seconds_of(timeout),
+        "unique_key": unique_key,
+        "job_id": job_id,
+        "depends_on": depends_on or None,
+        "metadata": dict(metadata_pairs(metadata)) if metadata else None,
+    }
+    call = _value("--args", args, list), _value("--kwargs", kwargs, dict)
+    with open_desk(*source) as desk:
+        if source.database:
+            remark(_UNCHECKED)
+        else:
+            _require_task(desk, task)
+        _enqueue(desk, task, call, options, as_json=as_json)
+
+
+def _enqueue(desk: Desk, task: str, call: tuple[Any, Any], options: dict[str, Any], *, as_json: bool) -> None:
+    from jobify.cli.errors import CommandError
+    from jobify.cli.notes import look_around
+    from jobify.cli.output import answering, remark
+    from jobify.exits import ExitCode
+
+    try:
+        job = desk.app.enqueue(task, *call, **{key: value for key, value in options.items() if value is not None})
+    except TypeError as error:
+        raise CommandError(f"The arguments do not fit the task {task!r}: {error}", ExitCode.USAGE) from error
+    with answering("jobs", as_json) as tell:
+        tell(job.id, "pending" if job.created else "exists")
+    if not job.created:
+        remark("Nothing was stored: this job has the unique key, and is unfinished.")
+    problem = look_around(desk).problem(task, job.queue_name)
+    if problem is not None:
+        remark(f"The job waits, because {problem}.")
+
+
+def _require_task(desk: Desk, task: str) -> None:
+    from jobify.cli.errors import CommandError
+    from jobify.exceptions import did_you_mean
+    from jobify.exits import ExitCode
+    from jobify.registry import build_registry
+
+    registry = build_registry(desk.app)
+    if task not in registry:
+        hint = did_you_mean(task, sorted(registry)) if registry else "It has no tasks at all."
+        raise CommandError(f"The app has no task {task!r}. {hint}", ExitCode.NOT_FOUND)
+
+
+def _value(option: str, text: str, kind: type) -> Any:
+    """The JSON value of an option. CommandError (usage) if it is none, or not of this kind."""
+    from jobify.cli.errors import CommandError
+    from jobify.exits import ExitCode
+
+    example = """'["cat.png", 64]'""" if kind is list else """'{"size": 64}'"""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"{option} {text!r} is not JSON ({error}). Write {example}.", ExitCode.USAGE) from None
+    if not isinstance(value, kind):
+        what = "a JSON list" if kind is list else "a JSON object"
+        raise CommandError(f"{option} {text!r} is not {what}. Write {example}.", ExitCode.USAGE)
+    return value
+
+
+def _moment(text: str | None) -> datetime | None:
+    from jobify.cli.errors import CommandError
+    from jobify.exits import ExitCode
+
+    try:
+        return None if text is None else datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise CommandError(f"--at {text!r} is no time. Write 2026-01-31T12:00.", ExitCode.USAGE) from None

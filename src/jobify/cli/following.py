@@ -1,0 +1,91 @@
+"""``jobify jobs wait`` and ``jobify jobs logs``: one job, until it ends."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from jobify.cli.errors import CommandError
+from jobify.exits import ExitCode
+from jobify.records import MessageKind
+from jobify.words import ENDS, word_of
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from jobify.cli.desk import Desk
+    from jobify.records import JobRecord, MessageRecord
+
+__all__ = ("END_CODES", "follow", "printer", "wait_for")
+
+END_CODES: Final = {
+    "complete": ExitCode.DONE,
+    "failed": ExitCode.JOB_FAILED,
+    "dead": ExitCode.JOB_FAILED,
+    "cancelled": ExitCode.JOB_CANCELLED,
+}
+"""How a command ends that tells how a job has ended."""
+
+_PAUSE: Final = 0.2
+"""Seconds between two looks: each is a read of one row and of the messages since."""
+
+Show: TypeAlias = Callable[["MessageRecord"], None]
+
+
+def wait_for(desk: Desk, id: str, timeout: float | None) -> tuple[str, str | None]:
+    """The status and the error of a job when it has ended. CommandError if it has not within so many seconds, and at
+    once for a schedule, which does not end with a run."""
+    if desk.handles.record(id).rule is not None:
+        raise CommandError(f"{id} is a schedule: it does not end with a run. Wait for a job.", ExitCode.USAGE)
+    job = desk.app.get_job(id)
+    try:
+        job.wait(timeout)
+    except TimeoutError:
+        raise CommandError(
+            f"{id} is {job.status} after {timeout:g} seconds, and goes on.", ExitCode.STILL_UNFINISHED
+        ) from None
+    record = desk.handles.record(id)
+    return word_of(record.status, record.is_dead), desk.handles.error(id) or desk.handles.reason(id)
+
+
+def follow(desk: Desk, id: str, after: int, show: Show, *, until_end: bool) -> str:
+    """Show what a job has published after message ``after``; ``until_end``: also what it does until it ends, and how
+    far it says it is. Its status then."""
+    progress = None
+    while True:
+        record = desk.handles.record(id)  # before the messages, so that the last ones are not missed
+        while page := desk.handles.messages(id, after):
+            for message in page:
+                show(message)
+            after = page[-1].number
+        if until_end and record.progress is not None and record.progress != progress:
+            progress = record.progress
+            show(_progress_of(record, after))
+        word = word_of(record.status, record.is_dead)
+        if not until_end or word in ENDS:
+            return word
+        time.sleep(_PAUSE)
+
+
+def _progress_of(record: JobRecord, number: int) -> MessageRecord:
+    from jobify.records import MessageRecord
+
+    at = time.time_ns() // 1000
+    return MessageRecord(number, MessageKind.PROGRESS, record.attempt, at, f"{record.progress:g} %", None)
+
+
+def printer(zone: tzinfo, *, as_json: bool) -> Show:
+    """What prints one message a line, at once."""
+    from jobify.cli.jobdetails import message_document, message_line
+    from jobify.cli.output import print_line, print_record
+
+    def show(message: MessageRecord) -> None:
+        if as_json:
+            print_record(message_document(message))
+        else:
+            print_line(message_line(message, zone))
+        sys.stdout.flush()  # a reader of the pipe waits for it
+
+    return show

@@ -1,0 +1,155 @@
+"""``jobify worker --reload``: start the workers again when the app's source changes. For development.
+
+The supervisor looks at the modification times of all ``.py`` files below the folders that the app is imported from. It
+asks the system for nothing but these times, so it works on every file system. When files have changed, and one look
+later no others have, the workers are told to stop as by a SIGTERM: what runs has the grace period to finish, the rest
+is given back without a lost attempt. Then new workers start. Workers that cannot start (a syntax error) are started
+again after the next change.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from jobify.exits import describe_exit
+from jobify.leash import DRAIN
+from jobify.logs import get_logger
+from jobify.supervisor import Place, Supervisor
+
+__all__ = ("Reloader", "SourceFiles")
+
+log = get_logger("jobify.supervisor")
+
+_PAUSE: Final = 0.5
+"""Seconds between two looks."""
+_SHARE: Final = 20
+"""A pause is at least so many times as long as a look took: a large folder must not keep a processor busy."""
+_NEVER: Final = float("inf")
+_LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "site-packages"})
+
+
+class SourceFiles:
+    """The ``.py`` files below some folders, without hidden folders, virtual environments and installed packages."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = folders
+        self._known = self._look()
+
+    def changed(self) -> list[str]:
+        """The files that were changed, added or removed since the last call."""
+        before, self._known = self._known, self._look()
+        return sorted({path for path, _ in before.items() ^ self._known.items()})
+
+    def _look(self) -> dict[str, tuple[int, int]]:
+        return {entry.path: stamp for folder in self._folders for entry in _files(folder) if (stamp := _stamp(entry))}
+
+
+def _files(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Links to folders are not followed, because they may lead in a circle."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError:  # it was removed, or may not be read
+        return
+    if any(entry.name == "pyvenv.cfg" for entry in found):
+        return
+    for entry in found:
+        if entry.name.startswith(".") or entry.name in _LEFT_OUT:
+            continue
+        if entry.name.endswith(".py"):
+            yield entry
+        elif _is_folder(entry):
+            yield from _files(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _stamp(entry: os.DirEntry[str]) -> tuple[int, int] | None:
+    try:
+        status = os.stat(entry.path)  # not the entry's own, which is cached on Windows
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+class Reloader(Supervisor):
+    """A supervisor of ``count`` workers that starts them again when ``files`` have changed."""
+
+    def __init__(self, command: Sequence[str], count: int, *, grace: float | None, files: SourceFiles) -> None:
+        super().__init__(command, count, grace=grace)
+        self._files = files
+        self._look_at = 0.0
+        self._changes: list[str] = []
+        """Changes that the last look has found; at the next one that finds no more, the workers start again."""
+        self._draining: set[Place] = set()
+        self._drained_until = _NEVER
+        self._restart_options = ()  # the database need not be there yet
+
+    def run(self) -> int:
+        """See :meth:`Supervisor.run`."""
+        log.warning("The workers start again when a source file changes (--reload). Use it for development only.")
+        return super().run()
+
+    def _next_event(self) -> float:
+        until = super()._next_event()
+        return until if self._is_told else min(until, self._look_at, self._drained_until)
+
+    def _step(self, now: float) -> None:
+        if not self._is_told:
+            if now >= self._look_at:
+                self._look(now)
+            if now >= self._drained_until:
+                self._drained_until = _NEVER
+                log.error("Workers that were told to stop are still there; they are killed.")
+                for place in self._draining:
+                    place.kill()
+        super()._step(now)
+
+    def _look(self, now: float) -> None:
+        found, before = self._files.changed(), self._changes
+        taken = time.monotonic() - now
+        self._look_at = now + max(_PAUSE, _SHARE * taken)
+        self._changes = [*before, *found]
+        if self._changes and not found:
+            self._changes = []
+            self._start_again(before, now)
+
+    def _start_again(self, files: Sequence[str], now: float) -> None:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        log.info("%s%s changed; the workers start again.", Path(files[0]).name, more)
+        for place in self._places:
+            if place.process is None:
+                place.start_at = now
+            else:
+                self._draining.add(place)
+                place.say(DRAIN)
+        self._has_worked = True  # all of them may start
+        self._drained_until = now + self._patience() if self._draining else _NEVER
+
+    def _on_end(self, place: Place, now: float) -> None:
+        if self._is_told:
+            super()._on_end(place, now)
+        elif place in self._draining:
+            self._draining.discard(place)
+            place.clear(now)
+            place.start_at = now
+            if not self._draining:
+                self._drained_until = _NEVER
+        elif place.ready_at is None:
+            assert place.process is not None
+            end = describe_exit(place.process.returncode)
+            place.clear(now)
+            place.start_at = _NEVER
+            self._has_worked = True
+            log.error("The worker ended with %s before it was at work; it starts again after the next change.", end)
+        else:
+            super()._on_end(place, now)
