@@ -17,7 +17,9 @@ from jobify.crontab import CronFactory, CronParser, create_crontab
 from jobify.exceptions import ConfigurationError, InvalidCronError, PayloadError
 from jobify.logs import get_logger
 from jobify.misfire import GracePolicy, MisfirePolicy, NextDue
+from jobify.records import JobRecord
 from jobify.types import Microseconds
+from jobify.words import word_of
 from jobify.zones import zone_named
 
 __all__ = (
@@ -30,6 +32,7 @@ __all__ = (
     "have_same_rule",
     "have_same_start",
     "have_same_times",
+    "is_stopped",
     "parse_cron",
     "parser_name",
     "rule_as_written",
@@ -59,7 +62,8 @@ class Cron:
     ``max_runs``
         After so many runs the schedule is done, for good; -1 is no limit.
     ``max_failures``
-        After so many failed runs in a row the schedule is stopped as PERMANENTLY_FAILED; 1 stops at the first.
+        After so many failed runs in a row the schedule is stopped as PERMANENTLY_FAILED; 1 stops at the first. It is
+        revived by ``app.resume_schedule()``, and at a start by another rule or by other code of its task.
     ``misfire_policy``
         Which due times still run after they were missed; see :mod:`jobify.misfire`.
     ``start_date``
@@ -266,6 +270,17 @@ def rule_as_written(text: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return rule if isinstance(rule, dict) else {}
+
+
+def is_stopped(record: JobRecord) -> bool:
+    """Whether a job is a schedule that was stopped, by ``max_failures`` or because it could not be run.
+
+    False for one that has ended by its own rule: it has had all its runs.
+    """
+    if record.rule is None or word_of(record.status, record.is_dead) != "dead":
+        return False
+    max_runs = rule_as_written(record.rule).get("max_runs")
+    return not (isinstance(max_runs, int) and 0 <= max_runs <= record.run_count)
 
 
 def have_same_rule(one: str | None, other: str | None) -> bool:

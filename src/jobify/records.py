@@ -133,15 +133,13 @@ class Claimed(NamedTuple):
     has_more: bool
     """Whether eligible jobs may be left: ask again as soon as a slot is free, at once if one still is."""
     next_due_at: Microseconds | None
-    """When the earliest job that was not considered becomes due, whoever may run it;
-    None: nothing waits for time. It is in the past only while ``has_more``."""
+    """When the earliest job that was not considered is due; None: nothing waits. Past only while ``has_more``."""
     has_suspects: bool = False
     """Whether jobs that this request could take wait to run apart."""
 
 
 class AttemptRecord(NamedTuple):
-    """One line of a job's history: an attempt that did not simply succeed, a schedule's run, or a due time passed
-    over."""
+    """One line of a job's history: an attempt that did not succeed, a schedule's run, or skipped due times."""
 
     job_id: str
     attempt: int
@@ -154,6 +152,8 @@ class AttemptRecord(NamedTuple):
     started_at: Microseconds | None
     finished_at: Microseconds
     owner: int | None
+    code: str | None = None
+    """Of the run that stopped a schedule: the fingerprint of its task (:mod:`jobify.code_fingerprint`)."""
 
 
 class Settlement(NamedTuple):

@@ -10,6 +10,7 @@ from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
+from jobify.code_fingerprint import code_fingerprint
 from jobify.context import JobContext
 from jobify.cron import Cron, as_cron, parse_cron
 from jobify.crontab import CronFactory
@@ -70,6 +71,16 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_bare", self.call is None and self.run_mode is RunMode.MAIN)
+
+    def fingerprint(self) -> str | None:
+        """Changes with the code of the task, and with its timeout, its retries or its run mode; None if that cannot be
+        told."""
+        retry = None if self.retry is None else [_name_or_text(value) for value in self.retry]
+        definition = repr((self.options.get("timeout"), retry, self.run_mode.value))
+        try:
+            return code_fingerprint(self.func, definition)
+        except Exception:  # raised by an object of the user's that was looked at
+            return None
 
     def for_job(self, own: JobOptions) -> Endpoint:
         """The task as it is for one job that was given options of its own; PayloadError if they cannot be read."""
@@ -183,6 +194,11 @@ def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
         call=_chain(layers, options, spec),
         outer=tuple(layer for node in path for layer in node.outer_middleware),
     )
+
+
+def _name_or_text(value: object) -> str:
+    """A part of a retry policy: a number, or the names of exceptions."""
+    return repr([kind.__qualname__ for kind in value]) if isinstance(value, tuple) else repr(value)
 
 
 def _is_queued(path: list[Router]) -> bool:

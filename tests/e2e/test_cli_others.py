@@ -10,7 +10,7 @@ import sys
 from contextlib import closing
 
 import pytest
-from cli_shop import SECOND, Shop
+from cli_shop import RULE, SECOND, Shop
 
 from jobify.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
@@ -249,3 +249,29 @@ def test_times_are_those_of_the_app(shop: Shop) -> None:
     job = shop.add(created_at=5 * SECOND)
     assert "1970-01-01 09:00:05 JST" in shop("jobs", "show", job).out
     assert isinstance(shop.storage, SQLiteStorage)
+
+
+# -- stopped schedules -------------------------------------------------------------------------------------------------
+
+
+def test_f7_a_stopped_schedule_is_shown_and_resumed(shop: Shop) -> None:
+    owner = shop.worker()
+    shop.ended(owner, "permanently_failed", is_dead=True, id="nightly", rule=RULE, offset_at=shop.now)
+    (row,) = shop("schedules", "list").table
+    assert row["note"].startswith("stopped ")
+    assert row["note"].endswith(": ValueError: no box")
+    (document,) = shop("schedules", "list", "--json").json["schedules"]
+    assert (document["status"], document["error"]) == ("dead", "ValueError: no box")
+    assert document["stopped_at"] is not None
+    assert shop("schedules", "resume", "nightly").out == "nightly\tresumed\n"
+    (document,) = shop("schedules", "list", "--json").json["schedules"]
+    assert (document["status"], document["stopped_at"], document["failure_count"]) == ("pending", None, 0)
+    assert shop("schedules", "resume", "nightly").code == 3
+
+
+def test_f7_a_schedule_that_has_ended_by_its_rule_is_not_resumed(shop: Shop) -> None:
+    rule = RULE.replace("{", '{"max_runs": 0, ', 1)
+    shop.ended(shop.worker(), "permanently_failed", is_dead=True, id="done", rule=rule, offset_at=shop.now)
+    assert shop("schedules", "resume", "done").code == 3
+    (document,) = shop("schedules", "list", "--json").json["schedules"]
+    assert document["stopped_at"] is None

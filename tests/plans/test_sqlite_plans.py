@@ -27,7 +27,7 @@ FIELDS: dict[str, Any] = {
 }
 WIDTHS = {
     "settle": 16,
-    "record": 9,
+    "record": 10,
     "take": 2,
     "taken": 2,
     "held": 3,

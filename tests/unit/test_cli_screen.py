@@ -88,6 +88,17 @@ def test_a_job_that_is_asked_to_stop_says_so() -> None:
     assert "asked to stop" in text(shown)
 
 
+def test_f7_stopped_schedules_are_at_the_top() -> None:
+    rule = '{"expression": "* * * * *"}'
+    stopped = [
+        job(n)._replace(rule=rule, status="permanently_failed", is_dead=True, finished_at=NOW, error=f"Error: {n}\n!")
+        for n in range(5)
+    ]
+    shown = text(snapshot()._replace(stopped=stopped)).splitlines()
+    assert shown[3].startswith("schedule job-0 is stopped 0 ms ago: Error: 0")
+    assert shown[6] == "… and 2 more stopped schedules"
+
+
 def test_throughput_is_what_ended_between_two_looks() -> None:
     throughput = Throughput()
     assert throughput.rates() == []

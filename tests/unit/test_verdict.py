@@ -26,7 +26,9 @@ TWICE = SmartRetry(2, exclude_exceptions=(KeyError,))
 
 
 def attempt(number: int, retry: SmartRetry | None, *, is_readable: bool = True, **options: Any) -> Attempt:
-    endpoint: Any = SimpleNamespace(retry=retry, name="task", result_ttl=options.pop("result_ttl", None))
+    endpoint: Any = SimpleNamespace(
+        retry=retry, name="task", result_ttl=options.pop("result_ttl", None), fingerprint=lambda: "the code"
+    )
     backend: Any = SimpleNamespace(owner=1)
     lane: Any = None
     made = Attempt(backend, endpoint, lane, "it", 0, None, number=number, **options)
@@ -94,6 +96,14 @@ def test_a_schedule_that_is_stopped_is_dead() -> None:
     assert settlement.status == JobStatus.PERMANENTLY_FAILED
     assert settlement.is_dead
     assert settlement.delete_at == NOW + 3 * SECOND
+    assert [line.code for line in settlement.history] == ["the code"]
+
+
+def test_f7_a_schedule_that_has_ended_by_its_rule_is_not_dead() -> None:
+    rule = Rules(UTC, create_crontab).of_cron(Cron("* * * * *", max_runs=1))
+    settlement = ended(attempt(9, TWICE, run=Run(rule, offset_at=0, run_count=0, failure_count=0)), ValueError())
+    assert (settlement.status, settlement.is_dead) == ("failed", False)
+    assert [line.code for line in settlement.history] == [None]
 
 
 def test_what_cannot_be_read_is_kept_for_good_and_is_not_dead() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobify.cli.moments import until
 from jobify.client.views import Obstacle, obstacle
+from jobify.cron import is_stopped
 from jobify.status import JobStatus
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jobify.records import JobRecord
     from jobify.types import Microseconds
 
-__all__ = ("Scene", "look_around", "queue_note")
+__all__ = ("Scene", "look_around", "queue_note", "stopped_note")
 
 _REMARKS = {
     Obstacle.NO_WORKER: "no worker runs",
@@ -50,7 +51,7 @@ class Scene(NamedTuple):
             asked = "asked to stop" if job.is_cancel_requested else ""
             return asked or ("" if job.progress is None else f"{job.progress:g} %")
         if job.status != JobStatus.SCHEDULED:
-            return job.error or ""
+            return stopped_note(job, self.now) or job.error or ""
         if job.blockers:
             return "paused" if job.rule is not None else f"waits for {job.blockers} other{'s' * (job.blockers > 1)}"
         problem = self.problem(job.task, job.queue)
@@ -64,6 +65,14 @@ def look_around(desk: Desk) -> Scene:
     return Scene(
         [worker for worker in desk.app.workers() if worker.is_at_work], desk.board.paused_queues(), desk.app.now()
     )
+
+
+def stopped_note(job: JobRecord, now: Microseconds) -> str:
+    """Since when a schedule is stopped, and by which error; empty if it is not."""
+    if not is_stopped(job):
+        return ""
+    when = until(job.finished_at or now, now=now)
+    return f"stopped {when}: {job.error}" if job.error else f"stopped {when}"
 
 
 def queue_note(queue: QueueView) -> str:

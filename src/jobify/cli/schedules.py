@@ -46,6 +46,7 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
     from jobify.cli.moments import stamp
     from jobify.cli.output import Column, print_table
     from jobify.cron import rule_as_written
+    from jobify.words import word_of
 
     columns = (
         Column("ID", is_kept=True),
@@ -66,7 +67,7 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
             job.run_count,
             job.failure_count,
             job.task,
-            job.status if job.finished_at else scene.note(job),
+            scene.note(job) or (word_of(job.status, job.is_dead) if job.finished_at else ""),
         )
         for job in found
         for rule in (rule_as_written(job.rule),)
@@ -89,7 +90,8 @@ def pause(source: Source, ids: Schedules, as_json: Json = False) -> None:
 @schedules.command("resume")
 @for_jobs
 def resume(source: Source, ids: Schedules, as_json: Json = False) -> None:
-    """Undo pause. What was missed meanwhile is run or skipped as the schedule's misfire policy says."""
+    """Undo pause, or revive a schedule that was stopped by its failures. What was missed meanwhile is run or skipped as
+    its misfire policy says."""
     from jobify.cli.desk import open_desk
 
     with open_desk(*source) as desk:
@@ -98,7 +100,7 @@ def resume(source: Source, ids: Schedules, as_json: Json = False) -> None:
             ids,
             desk.app.resume_schedule,
             "resumed",
-            "there is no such schedule, or it is not paused",
+            "there is no such schedule, or it is not paused and was not stopped",
             as_json=as_json,
         )
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from rich.text import Text
 
 from jobify.cli.moments import how_long
-from jobify.cli.notes import queue_note
+from jobify.cli.notes import queue_note, stopped_note
 from jobify.cli.output import STATUS_STYLES
 from jobify.cli.snapshot import Snapshot
 from jobify.clock import SECOND, to_datetime
@@ -26,6 +26,8 @@ _BAR: Final = 20
 """Characters of a progress bar at most."""
 
 
+_MOST_STOPPED: Final = 3
+"""Stopped schedules that have a line of their own."""
 _LEAST: Final = 4
 """Lines of a section that is cut: an empty one, the heading, a line, and how many are missing."""
 
@@ -92,7 +94,17 @@ def _head(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int) 
     totals = Text()
     for word, count in snapshot.totals.items():
         totals.append(f"{word} ", style="dim").append(f"{count}   ", style=STATUS_STYLES[word] if count else "dim")
-    return [title, totals, _throughput(rates, width)]
+    return [title, totals, _throughput(rates, width), *_stopped(snapshot)]
+
+
+def _stopped(snapshot: Snapshot) -> list[Text]:
+    """A line for each schedule that is stopped; where there are many, for the last ones."""
+    lines = [
+        Text(escaped(f"schedule {job.id} is {stopped_note(job, snapshot.now)}").replace("\n", " "), style="red")
+        for job in snapshot.stopped[:_MOST_STOPPED]
+    ]
+    more = len(snapshot.stopped) - len(lines)
+    return [*lines, Text(f"… and {more} more stopped schedules", style="red")] if more else lines
 
 
 def _throughput(rates: Sequence[float], width: int) -> Text:

@@ -11,6 +11,7 @@ from jobify.cli.notes import Scene, look_around
 from jobify.client.asking import Filters
 from jobify.client.views import QueueView, WorkerView
 from jobify.clock import SECOND
+from jobify.cron import is_stopped
 from jobify.records import JobRecord
 from jobify.words import ENDS, WORDS
 
@@ -35,6 +36,8 @@ class Snapshot(NamedTuple):
     """The ones that have run for longest, first."""
     runs: int
     """Runs of schedules so far: their jobs do not end with a run."""
+    stopped: Sequence[JobRecord] = ()
+    """Schedules that run no more until they are revived, the last stopped one first."""
 
     @property
     def now(self) -> Microseconds:
@@ -73,9 +76,12 @@ def gather(desk: Desk) -> Snapshot:
     """Look at everything."""
     scene = look_around(desk)
     running = desk.board.find(Filters(statuses=("running",)), limit=_MOST_JOBS, is_newest_first=False)
+    schedules = list(desk.board.schedule_records())
+    stopped = sorted(filter(is_stopped, schedules), key=lambda job: -(job.finished_at or 0))
     return Snapshot(
         scene=scene,
         queues=desk.app.queues(),
         running=sorted(running, key=lambda job: job.started_at or scene.now),
-        runs=sum(row.run_count for row in desk.board.schedule_records()),
+        runs=sum(row.run_count for row in schedules),
+        stopped=stopped,
     )

@@ -11,7 +11,7 @@ from jobify.client.access import Access
 from jobify.client.asking import Filters
 from jobify.client.views import Obstacle, QueueView, ScheduleView, Unserved, WorkerView, obstacle
 from jobify.clock import Clock, from_datetime, to_datetime
-from jobify.cron import rule_as_written
+from jobify.cron import is_stopped, rule_as_written
 from jobify.exceptions import ConfigurationError
 from jobify.records import CountKey, JobQuery, JobRecord, OwnerRecord
 from jobify.result import JobResult, ResultDesk
@@ -194,6 +194,8 @@ class Board:
             next_at=None if has_ended else to_datetime(record.due_at, zone=self._zone),
             run_count=record.run_count,
             failure_count=record.failure_count,
+            error=None if record.status == JobStatus.CANCELLED else record.error,
+            stopped_at=to_datetime(record.finished_at or 0, zone=self._zone) if is_stopped(record) else None,
         )
 
 

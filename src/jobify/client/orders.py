@@ -11,6 +11,7 @@ from jobify.client.access import Access
 from jobify.client.asking import Filters
 from jobify.client.board import Board
 from jobify.clock import Clock
+from jobify.cron import is_stopped
 from jobify.exceptions import ConfigurationError, JobNotFoundError
 from jobify.identifiers import check_text, text_ids
 from jobify.records import CancelResult, JobRecord, NewJob, SummaryIds
@@ -64,9 +65,12 @@ class Orders:
         return is_done
 
     def resume_schedule(self, job_id: str) -> bool:
-        """Undo :meth:`pause_schedule`; whether it was paused."""
-        with self._access as storage:
-            (is_done,) = storage.resume((job_id,), now=self._clock.now())
+        """Undo :meth:`pause_schedule`, or revive a schedule that was stopped; whether it was paused or stopped."""
+        now = self._clock.now()
+        with self._access as storage, storage.transaction():
+            record = next(iter(storage.get(SummaryIds((job_id,)))), None)
+            is_revived = record is not None and is_stopped(record)
+            (is_done,) = storage.retry((job_id,), now=now) if is_revived else storage.resume((job_id,), now=now)
         self._access.ring(workers=True)
         return is_done
 

@@ -303,8 +303,9 @@ class Producer(Router):
         return await self._client.call(self.pause_schedule, job)
 
     def resume_schedule(self, job: AnyJob) -> bool:
-        """Undo :meth:`pause_schedule`; False if it was not paused. Due times that passed meanwhile are missed runs, and
-        its misfire policy says what becomes of them."""
+        """Undo :meth:`pause_schedule`, or revive a schedule that was stopped by its failures (``is_stopped`` of
+        :meth:`schedules`): its failures count from 0 again. False if it was neither paused nor stopped. Due times that
+        passed meanwhile are missed runs, and its misfire policy says what becomes of them."""
         return self._client.orders.resume_schedule(id_of(job))
 
     async def aresume_schedule(self, job: AnyJob) -> bool:

@@ -75,6 +75,16 @@ class ScheduleView:
     run_count: int
     failure_count: int
     """Failures in a row."""
+    error: str | None = None
+    """``Type: message`` of the last failure; None if the last run succeeded."""
+    stopped_at: datetime | None = None
+    """When it was stopped, by ``max_failures`` or because it could not be run; None: it was not. One that has ended by
+    its own rule (``max_runs``, a last date) was not stopped."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it waits for ``app.resume_schedule()``, another rule or other code, and runs no more without."""
+        return self.stopped_at is not None
 
 
 @dataclass(frozen=True, slots=True)

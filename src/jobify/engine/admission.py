@@ -93,7 +93,7 @@ class Admission:
         except CronUnavailableError as error:
             return error
         except Exception as error:  # a rule that cannot be read, or a user's cron parser that fails
-            return Failed(error)
+            return Failed(error, is_dead=True)
 
     def _enter_schedule(self, attempt: Attempt, claim: Claim, text: str) -> Plan | None:
         """What is skipped instead of the run, if it does not take place: due times that were missed are subject to the

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from jobify.clock import Clock
 from jobify.context import OuterContext
-from jobify.cron import Cron, rule_as_written
+from jobify.cron import Cron, is_stopped, rule_as_written
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
-from jobify.engine.placing import declare, is_declared, options_with_origin
+from jobify.engine.placing import Declared, declare, is_declared, options_with_origin
 from jobify.engine.rules import Rule, Rules
 from jobify.exceptions import InvalidCronError
 from jobify.logs import get_logger
@@ -33,6 +33,9 @@ class _Declaration(NamedTuple):
     rule: Rule
     row: NewJob
 
+    def declared(self, row: NewJob | None = None) -> Declared:
+        return Declared(row or self.row, self.cron, self.endpoint.fingerprint)
+
 
 async def bring_in_line(
     backend: Backend,
@@ -49,10 +52,10 @@ async def bring_in_line(
     """
     storage = backend.storage
     declarations = list(_declarations(backend, endpoints, rules, clock))
-    plain = [(declared.row, declared.cron) for declared in declarations if not declared.endpoint.outer]
+    plain = [declared.declared() for declared in declarations if not declared.endpoint.outer]
     gone = [endpoint.name + DECLARED_SUFFIX for endpoint in endpoints if endpoint.cron is None]
     if plain:
-        _report_zones(await backend.gate.call(lambda: declare(storage, plain)), declarations)
+        _report(await backend.gate.call(lambda: declare(storage, plain)), declarations)
     for declared in declarations:
         if declared.endpoint.outer:
             await _declare_through(backend, declared, handles, config)
@@ -68,7 +71,7 @@ async def _declare_through(
     """Store one declared cron as its outer middleware wants it."""
     endpoint, cron, rule, row = declared
     storage = backend.storage
-    if await backend.gate.call(lambda: is_declared(storage, row, cron)):
+    if await backend.gate.call(lambda: is_declared(storage, declared.declared())):
         return
     before = next(iter(await backend.gate.call(lambda: storage.get(SummaryIds((row.id,))))), None)
     order = Order(endpoint.name, cron.args, cron.kwargs, cron=cron, job_id=row.id, is_replace=before is not None)
@@ -77,7 +80,7 @@ async def _declare_through(
     async def store(context: OuterContext) -> None:
         payload = backend.codec.encode_call(*context.runnable.call_arguments(), endpoint.types)
         changed = row._replace(payload=payload, options=options_with_origin(row))
-        _report_zones(await backend.gate.call(lambda: declare(storage, [(changed, cron)])), [declared])
+        _report(await backend.gate.call(lambda: declare(storage, [declared.declared(changed)])), [declared])
         job.status = JobStatus.SCHEDULED
         handles.show_schedule(job, rule, before.run_count if before else 0, before.failure_count if before else 0)
         handles.add(job)
@@ -87,10 +90,16 @@ async def _declare_through(
     )
 
 
-def _report_zones(before: list[JobRecord], declarations: list[_Declaration]) -> None:
-    """Say of which crons the zone changes: two apps that declare one task in different zones take turns at it."""
+def _report(before: list[JobRecord], declarations: list[_Declaration]) -> None:
+    """Log which stopped crons run again, and of which the zone changes: two apps that declare one task in different
+    zones take turns at it."""
     rules = {declared.row.id: declared.rule.text for declared in declarations}
     for record in before:
+        if is_stopped(record):
+            log.info(
+                "The cron of task %s runs again: it was stopped by its failures, and its rule or its code has changed.",
+                record.task,
+            )
         old, new = (rule_as_written(text).get("zone") for text in (record.rule, rules[record.id]))
         if old != new:
             log.warning(

@@ -46,6 +46,7 @@ from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
 from jobify.engine.service_restarts import ServiceRestarts
+from jobify.engine.stopped_schedules import StoppedSchedules
 from jobify.engine.teller import Teller
 from jobify.engine.timekeeper import Timekeeper
 from jobify.engine.trials import Trials
@@ -193,6 +194,7 @@ class Engine:
             timekeeper,
             Expiry(backend, limits.retention, timekeeper, on_expired=exchange.look),
             Heartbeat(backend, clock),
+            StoppedSchedules(backend, self._registry),
             Janitor(backend, timekeeper),
             dispatcher,
         ]

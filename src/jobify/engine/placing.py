@@ -6,10 +6,10 @@ once, or replace at once, agree on one row.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
-from jobify.cron import Cron, have_same_rule, have_same_start, have_same_times
+from jobify.cron import Cron, have_same_rule, have_same_start, have_same_times, is_stopped
 from jobify.exceptions import DuplicateJobError, PayloadError
 from jobify.joboptions import JobOptions, read_options
 from jobify.records import JobRecord, NewJob, Progress
@@ -17,7 +17,7 @@ from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
-__all__ = ("Placement", "declare", "is_declared", "options_with_origin", "replace", "standing")
+__all__ = ("Declared", "Placement", "declare", "is_declared", "options_with_origin", "replace", "standing")
 
 
 class Placement(NamedTuple):
@@ -27,6 +27,15 @@ class Placement(NamedTuple):
     is_unchanged: bool
     progress: Progress
     due_at: Microseconds
+
+
+class Declared(NamedTuple):
+    """A schedule as the code declares it."""
+
+    row: NewJob
+    cron: Cron
+    fingerprint: Callable[[], str | None]
+    """See :meth:`jobify.registry.Endpoint.fingerprint`."""
 
 
 _NO_PROGRESS = Progress(0, 0)
@@ -54,33 +63,33 @@ def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: b
         return Placement(record, False, progress, job.due_at)
 
 
-def declare(storage: Storage, jobs: Sequence[tuple[NewJob, Cron]]) -> list[JobRecord]:
+def declare(storage: Storage, schedules: Sequence[Declared]) -> list[JobRecord]:
     """Make the schedules that the code declares those of the database; the rows that were changed, as they were.
 
     Code is the truth about the rule, the database about the progress: an unchanged schedule goes on where it was,
-    also when it has ended by its rule (``max_runs``, ``max_failures``, a last date); a changed one keeps its counts.
-    One that a user cancelled starts anew.
+    also when it has ended by its rule (``max_runs``, a last date); a changed one keeps its counts. One that was stopped
+    by its failures is revived by another rule or other code. One that a user cancelled starts over.
     """
     with storage.transaction():
-        changed = [_declare_one(storage, job, cron) for job, cron in jobs]
+        changed = [_declare_one(storage, declared) for declared in schedules]
         return [record for record in changed if record is not None]
 
 
-def is_declared(storage: Storage, job: NewJob, cron: Cron) -> bool:
+def is_declared(storage: Storage, declared: Declared) -> bool:
     """Whether ``declare`` would leave everything as it is."""
-    return not _is_news(_record(storage, job.id), job, cron)
+    return not _is_news(storage, _record(storage, declared.row.id), declared)
 
 
-def _declare_one(storage: Storage, job: NewJob, cron: Cron) -> JobRecord | None:
+def _declare_one(storage: Storage, declared: Declared) -> JobRecord | None:
     """Store one; the row that it changes, as it was."""
-    record = _record(storage, job.id)
-    if not _is_news(record, job, cron):
+    job, record = declared.row, _record(storage, declared.row.id)
+    if not _is_news(storage, record, declared):
         return None
     if record is None or record.status == JobStatus.CANCELLED:
         storage.insert((job,))
         return None
     progress = _progress(record)
-    if record.status == JobStatus.PERMANENTLY_FAILED:
+    if is_stopped(record):
         progress = progress._replace(failure_count=0)
     storage.put(_at_its_time(job, record), progress)
     return record
@@ -99,11 +108,19 @@ def _at_its_time(job: NewJob, record: JobRecord) -> NewJob:
     return job._replace(due_at=record.due_at, offset_at=record.offset_at, ready=record.due_at <= job.created_at)
 
 
-def _is_news(record: JobRecord | None, job: NewJob, cron: Cron) -> bool:
+def _is_news(storage: Storage, record: JobRecord | None, declared: Declared) -> bool:
     if record is None or record.status == JobStatus.CANCELLED:
         return True
-    is_used_up = 0 <= cron.max_runs <= record.run_count and record.status in ENDED
-    return not is_used_up and not _is_same(record, job)
+    if 0 <= declared.cron.max_runs <= record.run_count and record.status in ENDED:
+        return False
+    return not _is_same(record, declared.row) or (is_stopped(record) and _has_other_code(storage, declared))
+
+
+def _has_other_code(storage: Storage, declared: Declared) -> bool:
+    """Whether the task is another one than that whose failures stopped the schedule. Where that cannot be told it is
+    the same one: a start of unchanged code must not revive what was stopped."""
+    noted = [line.code for line in storage.attempts(declared.row.id) if line.code is not None]
+    return bool(noted) and declared.fingerprint() not in (noted[-1], None)
 
 
 def standing(storage: Storage, job: NewJob) -> JobRecord | None:

@@ -124,7 +124,7 @@ def settlement_of(
     following = _next(attempt, outcome, now)
     status = after(JobStatus.RUNNING, following.event)
     has_ended = status in ENDED
-    is_dead = status is JobStatus.PERMANENTLY_FAILED or (has_ended and _is_dead(outcome))
+    is_dead = status is JobStatus.PERMANENTLY_FAILED or (has_ended and attempt.run is None and _is_dead(outcome))
     return Settlement(
         status=status.value,
         ready=following.due_at <= now,
@@ -247,6 +247,7 @@ def attempt_record(attempt: Attempt, outcome: Outcome, *, now: Microseconds) -> 
         started_at=attempt.started_at,
         finished_at=now,
         owner=attempt.backend.owner,
+        code=attempt.endpoint.fingerprint() if _stops_schedule(attempt, outcome) else None,
     )
 
 
@@ -265,6 +266,16 @@ def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> Attem
         finished_at=now,
         owner=attempt.backend.owner,
     )
+
+
+def _stops_schedule(attempt: Attempt, outcome: Outcome) -> bool:
+    """Whether this is a failure too many in a row."""
+    run = attempt.run
+    return isinstance(outcome, Failed | TimedOut) and run is not None and _is_last_failure(run)
+
+
+def _is_last_failure(run: Run) -> bool:
+    return run.failure_count + 1 >= run.cron.max_failures
 
 
 def _is_crash(outcome: Outcome) -> bool:
@@ -321,7 +332,7 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
         return same_run._replace(event=Event.CANCELLED, run_count=run_count)
     failure_count = 0 if isinstance(outcome, Succeeded) else run.failure_count + 1
     ended = same_run._replace(run_count=run_count, failure_count=failure_count)
-    if failure_count >= run.cron.max_failures:
+    if failure_count and _is_last_failure(run):
         return ended._replace(event=Event.GIVE_UP)
     if 0 <= run.cron.max_runs <= run_count:
         return ended

@@ -186,10 +186,10 @@ DELETE FROM messages WHERE (job_id, number) IN (
 
 -- name: record
 -- Without its job a line would never be deleted.
-INSERT INTO attempts (job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner)
+INSERT INTO attempts (job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner, code)
 SELECT
     column1, column2, column3, column4, nullif(column5, 0), nullif(column6, 0), nullif(column7, ''), column8,
-    nullif(column9, '')
+    nullif(column9, ''), nullif(column10, 0)
 FROM (VALUES {rows})
 WHERE column1 <> 0 AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = column1)
 
@@ -805,7 +805,7 @@ SELECT
 
 -- name: attempts
 SELECT CAST(json_group_array(json_array(
-    job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner
+    job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner, code
 )) AS BLOB)
 FROM (SELECT * FROM attempts WHERE job_id = ? ORDER BY seq LIMIT ? OFFSET ?)
 

@@ -149,7 +149,9 @@ CREATE TABLE attempts (
     traceback TEXT,
     started_at INTEGER,
     finished_at INTEGER NOT NULL,
-    owner INTEGER
+    owner INTEGER,
+    -- In the line of the run that stopped a schedule: the fingerprint of the code that failed.
+    code TEXT
 ) STRICT;
 
 CREATE INDEX attempts_of_job ON attempts (job_id);

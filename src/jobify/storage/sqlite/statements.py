@@ -202,10 +202,11 @@ def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:
             "" if line.started_at is None else line.started_at,
             line.finished_at,
             "" if line.owner is None else line.owner,
+            0 if line.code is None else line.code,
         )
         for line in attempts
     ]
-    return _padded(list(chain.from_iterable(rows)), len(rows), 9)
+    return _padded(list(chain.from_iterable(rows)), len(rows), 10)
 
 
 def row_values(rows: Sequence[tuple[Any, ...]]) -> tuple[Rows, Values]:
