@@ -142,13 +142,12 @@ class RouterError(ConfigurationError, RuntimeError):
 
 
 class RouteAlreadyRegisteredError(BaseJobifyError):
-    """A task with this ``name`` is already registered."""
+    """A task with this ``name``, or with this alias, is already registered."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, reason: str | None = None) -> None:
         self.name = name
-        super().__init__(
-            f"A task named {name!r} is already registered. Give one of the two another name: @app.task(name=...)."
-        )
+        reason = reason or "Give one of the two another name: @app.task(name=...)."
+        super().__init__(f"A task named {name!r} is already registered. {reason}")
 
 
 class TaskNotAttachedError(BaseJobifyError, RuntimeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypedDict, cast
 
@@ -46,10 +46,12 @@ class RouteOptions(TypedDict, total=False):
 
     ``retry`` is always a :class:`~jobify.retry.SmartRetry` once the task is registered. ``timeout`` is per attempt: a
     number of seconds once the task is registered. ``metadata`` is yours: Jobify does not look at it. ``queue`` is where
-    its jobs wait ("default"); in a queue, jobs of a higher ``priority`` (0) come first.
+    its jobs wait ("default"); in a queue, jobs of a higher ``priority`` (0) come first. ``aliases`` are
+    names that the task had before: jobs, schedules and declared crons that are stored under them are its own.
     """
 
     name: str
+    aliases: Sequence[str]
     cron: Cron | str | None
     retry: int | SmartRetry | None
     timeout: Duration | None
@@ -76,6 +78,8 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
     if "name" in options and not options["name"].strip():
         raise ConfigurationError(f"The name of task {task!r} is empty. Leave it out, or give it a name.")
     check_text(task, what="name of a task")
+    if "aliases" in options:
+        options["aliases"] = _aliases(options["aliases"], task)
     if "retry" in options:
         options["retry"] = as_retry(options["retry"])
     if "timeout" in options:
@@ -129,6 +133,17 @@ def check_handlers(handlers: Any, where: str) -> None:
                 f"The exception_handlers of {where} have {kind!r}: {handler!r}; each must be an exception type "
                 "and a function (exception, context)."
             )
+
+
+def _aliases(value: Any, task: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        hint = f" Did you mean ({value!r},)?" if isinstance(value, str) else ""
+        raise ConfigurationError(f"The aliases of task {task!r} are {value!r}; they must be a list of names.{hint}")
+    for alias in value:
+        if not (isinstance(alias, str) and alias.strip()):
+            raise ConfigurationError(f"The aliases of task {task!r} have {alias!r}; each must be a name it had before.")
+        check_text(alias, what=f"alias of task {task!r}")
+    return tuple(dict.fromkeys(value))
 
 
 def _run_mode(value: Any, task: str) -> RunMode:

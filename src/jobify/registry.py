@@ -6,7 +6,7 @@ Built once, when the app starts (its configuration is frozen from then on), so t
 from __future__ import annotations
 
 import inspect
-from collections import ChainMap
+from collections import ChainMap, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
@@ -24,12 +24,13 @@ from jobify.options import DEFAULT_QUEUE, RouteOptions, RunMode, resolve_run_mod
 from jobify.retry import SmartRetry
 from jobify.router import Route, Router
 from jobify.router.route import lasting_name
+from jobify.router.tree import aliases_below
 from jobify.runners.address import Address, process_address
 from jobify.serializers.codec import ParameterTypes, parameter_types
 from jobify.signature import FuncSpec, is_async_callable
 from jobify.state import State
 
-__all__ = ("DECLARED_SUFFIX", "Endpoint", "Registry", "build_registry", "check_route", "share_state")
+__all__ = ("DECLARED_SUFFIX", "Endpoint", "Registry", "build_registry", "check_route", "endpoints_of", "share_state")
 
 DECLARED_SUFFIX = "__jobify_cron_definition"
 """The job id of a declared cron is its task's name followed by this."""
@@ -66,6 +67,8 @@ class Endpoint:
     call: CallNext | None
     """The chain around the function; None when there is nothing around it and nothing to inject."""
     outer: tuple[BaseOuterMiddleware, ...]
+    aliases: tuple[str, ...] = ()
+    """Earlier names that jobs of the task may be stored under."""
     is_bare: bool = field(init=False)
     """An attempt on the event loop is a call of the function, and nothing else."""
 
@@ -81,6 +84,21 @@ class Endpoint:
             return code_fingerprint(self.func, definition)
         except Exception:  # raised by an object of the user's that was looked at
             return None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that jobs of the task may be stored under."""
+        return (self.name, *self.aliases)
+
+    @property
+    def declared_id(self) -> str:
+        """The id of its declared cron, if it has one."""
+        return self.name + DECLARED_SUFFIX
+
+    @property
+    def former_declared_ids(self) -> tuple[str, ...]:
+        """The ids that its declared cron had under earlier names of the task."""
+        return tuple(alias + DECLARED_SUFFIX for alias in self.aliases)
 
     def for_job(self, own: JobOptions) -> Endpoint:
         """The task as it is for one job that was given options of its own; PayloadError if they cannot be read."""
@@ -104,12 +122,21 @@ class Endpoint:
 
 
 Registry: TypeAlias = dict[str, Endpoint]
-"""Endpoints by task name."""
+"""Endpoints by each name that a job of the task may be stored under: its name, and its aliases."""
 
 
 def build_registry(root: Router) -> Registry:
     """Resolve every task below ``root``."""
-    return {route.name: _resolve(router, route) for router, route in root.walk()}
+    aliases = defaultdict(list)
+    for alias, name in aliases_below(root).items():
+        aliases[name].append(alias)
+    endpoints = [_resolve(router, route, tuple(aliases[route.name])) for router, route in root.walk()]
+    return {name: endpoint for endpoint in endpoints for name in endpoint.names}
+
+
+def endpoints_of(registry: Registry) -> list[Endpoint]:
+    """The tasks of a registry, each once."""
+    return [endpoint for name, endpoint in registry.items() if name == endpoint.name]
 
 
 def share_state(router: Router) -> None:
@@ -167,7 +194,7 @@ def _check_cron(cron: Cron, route: Route[..., Any], cron_factory: CronFactory) -
         ) from error
 
 
-def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
+def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -> Endpoint:
     options, spec, cron = route.options, route.func_spec, route.options.get("cron")
     path = list(router.chain_head)[::-1]
     layers = _layers(path, route)
@@ -175,6 +202,7 @@ def _resolve(router: Router, route: Route[..., Any]) -> Endpoint:
     return Endpoint(
         name=route.name,
         app=path[0],
+        aliases=aliases,
         route=route,
         func=route.func,
         spec=spec,

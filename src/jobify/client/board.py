@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -36,7 +36,11 @@ _REASONS = {
 class Board:
     """Lists and counts."""
 
-    def __init__(self, access: Access, desk: ResultDesk, clock: Clock, zone: tzinfo) -> None:
+    def __init__(
+        self, access: Access, desk: ResultDesk, clock: Clock, zone: tzinfo, names_of: Callable[[str], Sequence[str]]
+    ) -> None:
+        self._names_of = names_of
+        """The names that jobs of a task may be stored under."""
         self._access = access
         self._desk = desk
         self._clock = clock
@@ -95,7 +99,7 @@ class Board:
         return JobQuery(
             statuses=None if rows is None else rows.statuses,
             is_dead=None if rows is None else rows.is_dead,
-            tasks=None if filters.tasks is None else tuple(filters.tasks),
+            tasks=None if filters.tasks is None else self._stored_names(filters.tasks),
             queues=None if filters.queues is None else tuple(filters.queues),
             is_schedule=filters.is_schedule,
             created_after=self._at(filters.created_after, "created_after"),
@@ -103,6 +107,10 @@ class Board:
             metadata=_pairs(filters.metadata),
             has_values=False,
         )
+
+    def _stored_names(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """These tasks, by all names that their jobs may be stored under."""
+        return tuple(dict.fromkeys(name for task in tasks for name in self._names_of(task)))
 
     def _at(self, moment: datetime | None, what: str) -> Microseconds | None:
         if moment is None:

@@ -89,7 +89,7 @@ class Client:
         """Lists and counts."""
         from jobify.client.board import Board  # of no use to most processes
 
-        return Board(self._access, self.desk, self._clock, self._config.tz)
+        return Board(self._access, self.desk, self._clock, self._config.tz, self.targets.names)
 
     @cached_property
     def orders(self) -> Orders:

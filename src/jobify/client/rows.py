@@ -20,7 +20,7 @@ from jobify.serializers.codec import ParameterTypes
 from jobify.status import JobStatus
 from jobify.types import Microseconds, UUIDGenerator
 
-__all__ = ("TO_COME", "Rows", "fed_args")
+__all__ = ("TO_COME", "Rows", "fed_args", "former_keys")
 
 _WAITING: Final = JobStatus.SCHEDULED.value
 
@@ -118,7 +118,18 @@ def fed_args(request: JobRequest) -> tuple[Any, ...]:
     return (TO_COME, *request.args) if is_fed else request.args
 
 
+def former_keys(target: Target, asked: Asked) -> list[str]:
+    """The unique keys that jobs have which were stored for the same request under earlier names of the task."""
+    if asked.unique_key is None or asked.is_unique_everywhere:
+        return []
+    return [_key_of(alias, asked.unique_key) for alias in target.aliases]
+
+
 def _unique_key(target: Target, asked: Asked) -> str | None:
     if asked.unique_key is None:
         return None
-    return f"all::{asked.unique_key}" if asked.is_unique_everywhere else f"task:{target.name}:{asked.unique_key}"
+    return f"all::{asked.unique_key}" if asked.is_unique_everywhere else _key_of(target.name, asked.unique_key)
+
+
+def _key_of(task: str, key: str) -> str:
+    return f"task:{task}:{key}"

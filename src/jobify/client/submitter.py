@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from jobify.client.access import Access
 from jobify.client.crew import Crew
-from jobify.client.rows import Rows, fed_args
+from jobify.client.rows import Rows, fed_args, former_keys
 from jobify.client.targets import Target, Targets
 from jobify.client.through import run_through, run_to_its_end
 from jobify.clock import Clock
@@ -176,21 +176,35 @@ class Submitter:
         wanted = [draft for draft in drafts if draft.is_wanted]
         ids = [draft.job_id for draft in drafts]
         rows = []
+        former: list[list[str]] = []
         for draft in wanted:
+            former.append(former_keys(draft.target, draft.request.asked) if draft.target.aliases else [])
             feed = draft.request.feed
             parents = () if feed is None else [ids[place] for place in feed.places]
             rows.append(self._rows.row(draft.target, draft.request, draft.job_id, parents))
         if not rows:
             return
+        rivals: list[str | None] = [None] * len(rows)
         with self._access as storage, storage.transaction():
+            if any(draft.target.aliases for draft in wanted):
+                rivals = [_former_rival(storage, draft) for draft in wanted]
+                rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
             added = storage.insert(rows)
-            found = [_standing(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
+            ids = [_standing(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
         self._access.ring(workers=True)
-        for draft, job_id, is_added in zip(wanted, found, added, strict=True):
+        stored = iter(zip(ids, added, strict=True))
+        for draft, rival in zip(wanted, rivals, strict=True):
+            job_id, is_added = next(stored) if rival is None else (rival, False)
             draft.result = JobResult(job_id, self._desk, is_added)
 
     def _handles(self, drafts: Sequence[_Draft]) -> list[JobResult[Any]]:
         return [draft.result or JobResult(draft.job_id, self._desk, created=False) for draft in drafts]
+
+
+def _former_rival(storage: Storage, draft: _Draft) -> str | None:
+    """The unfinished job with the unique key of this one that was stored under an earlier name of the task."""
+    found = (storage.find_unique(key) for key in former_keys(draft.target, draft.request.asked))
+    return next((id for id in found if id is not None), None)
 
 
 def _standing(storage: Storage, row: NewJob, is_added: bool) -> str:

@@ -26,6 +26,8 @@ class Target:
     types: ParameterTypes = UNTYPED
     result_type: Any = Any
     endpoint: Endpoint | None = None
+    aliases: tuple[str, ...] = ()
+    """Earlier names that jobs of the task may be stored under."""
     has_outer: bool = False
 
 
@@ -59,6 +61,11 @@ class Targets:
         endpoint = self._all().get(name)
         return Target(name) if endpoint is None else _target(endpoint)
 
+    def names(self, name: str) -> tuple[str, ...]:
+        """The names that jobs of the task may be stored under."""
+        target = self.known(name)
+        return (target.name, *target.aliases)
+
     def _all(self) -> Registry:
         if self._registry is None:
             self._registry = self._build()
@@ -83,5 +90,6 @@ def _target(endpoint: Endpoint) -> Target:
         types=endpoint.types,
         result_type=endpoint.spec.result_type,
         endpoint=endpoint,
+        aliases=endpoint.aliases,
         has_outer=bool(endpoint.outer),
     )

@@ -88,6 +88,8 @@ class Admission:
             return None
         if attempt.is_declared and attempt.endpoint.cron is None:  # by a release whose run ended after our start
             return Cancelled("no longer declared")
+        if claim.id in attempt.endpoint.former_declared_ids:  # by a worker of an older release, which knows one name
+            return Cancelled(f"declared as {attempt.endpoint.name}")
         try:
             return self._enter_schedule(attempt, claim, claim.rule)
         except CronUnavailableError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError, shown
 from jobify.options import RunMode
-from jobify.registry import Registry
+from jobify.registry import Registry, endpoints_of
 from jobify.runners.base import Call, Runner
 
 __all__ = ("check_children",)
@@ -13,7 +13,7 @@ __all__ = ("check_children",)
 async def check_children(runner: Runner | None, registry: Registry, queues: tuple[str, ...] | None) -> None:
     """Start a child and have it find all functions that are to run in one. ProcessStartError says what keeps it from
     that. No child is started if none of the served queues is the queue of such a task."""
-    served = [each for each in registry.values() if queues is None or each.queue in queues]
+    served = [each for each in endpoints_of(registry) if queues is None or each.queue in queues]
     addresses = tuple(endpoint.address for endpoint in served if endpoint.address is not None)
     if runner is not None and any(endpoint.run_mode is RunMode.PROCESS for endpoint in served):
         from jobify.runners import child  # brings multiprocessing along

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from jobify.clock import Clock
@@ -10,21 +11,25 @@ from jobify.context import OuterContext
 from jobify.cron import Cron, is_stopped, rule_as_written
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
-from jobify.engine.placing import Declared, declare, is_declared, options_with_origin
+from jobify.engine.placing import Declared, declare, is_declared, options_with_origin, remove_former
 from jobify.engine.rules import Rule, Rules
+from jobify.engine.service import Periodic
 from jobify.exceptions import InvalidCronError
 from jobify.logs import get_logger
 from jobify.outer import OuterCall, run_outer
 from jobify.records import JobRecord, NewJob, SummaryIds
-from jobify.registry import DECLARED_SUFFIX, Endpoint
+from jobify.registry import Endpoint
 from jobify.schedule import Order
 from jobify.settings import JobifyConfiguration
 from jobify.status import JobStatus
 from jobify.types import Microseconds
 
-__all__ = ("bring_in_line",)
+__all__ = ("FormerDeclarations", "bring_in_line")
 
 log = get_logger("jobify.engine")
+
+_INTERVAL = 2.0
+"""Seconds between two looks for schedules that a release before this one has declared."""
 
 
 class _Declaration(NamedTuple):
@@ -34,7 +39,8 @@ class _Declaration(NamedTuple):
     row: NewJob
 
     def declared(self, row: NewJob | None = None) -> Declared:
-        return Declared(row or self.row, self.cron, self.endpoint.fingerprint)
+        endpoint = self.endpoint
+        return Declared(row or self.row, self.cron, endpoint.fingerprint, endpoint.former_declared_ids)
 
 
 async def bring_in_line(
@@ -53,7 +59,7 @@ async def bring_in_line(
     storage = backend.storage
     declarations = list(_declarations(backend, endpoints, rules, clock))
     plain = [declared.declared() for declared in declarations if not declared.endpoint.outer]
-    gone = [endpoint.name + DECLARED_SUFFIX for endpoint in endpoints if endpoint.cron is None]
+    gone = [id for endpoint in endpoints if endpoint.cron is None for id in _declared_ids(endpoint)]
     if plain:
         _report(await backend.gate.call(lambda: declare(storage, plain)), declarations)
     for declared in declarations:
@@ -88,6 +94,11 @@ async def _declare_through(
     await run_outer(
         OuterCall(endpoint, job, order, cron, row.due_at, row.created_at, backend.is_durable), store, config
     )
+
+
+def _declared_ids(endpoint: Endpoint) -> tuple[str, ...]:
+    """The ids that a declared cron of the task has, or had."""
+    return (endpoint.declared_id, *endpoint.former_declared_ids)
 
 
 def _report(before: list[JobRecord], declarations: list[_Declaration]) -> None:
@@ -127,7 +138,7 @@ def _row(
     backend: Backend, endpoint: Endpoint, cron: Cron, rule: Rule, due_at: Microseconds, now: Microseconds
 ) -> NewJob:
     return NewJob(
-        id=endpoint.name + DECLARED_SUFFIX,
+        id=endpoint.declared_id,
         task=endpoint.name,
         queue=endpoint.queue,
         priority=endpoint.priority,
@@ -139,3 +150,25 @@ def _row(
         rule=rule.text,
         offset_at=due_at,
     )
+
+
+class FormerDeclarations(Periodic):
+    """Removes crons that were declared under earlier names of tasks: what ran at the start of this process, and what a
+    worker of an older release declares while both are at work. Without it both would run."""
+
+    def __init__(self, backend: Backend, endpoints: list[Endpoint], clock: Clock) -> None:
+        super().__init__(_INTERVAL)
+        self._backend = backend
+        self._clock = clock
+        self._ids = tuple(id for endpoint in endpoints for id in endpoint.former_declared_ids)
+
+    async def run(self) -> None:
+        if self._ids:
+            await super().run()
+
+    async def step(self) -> None:
+        storage, now = self._backend.storage, self._clock.now()
+        if await self._backend.read(partial(storage.get, self._ids)):
+            removed = await self._backend.gate.call(lambda: remove_former(storage, self._ids, now=now))
+            if removed:
+                log.info("Removed %d crons that were declared under earlier names of their tasks.", removed)

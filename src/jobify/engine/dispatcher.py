@@ -94,10 +94,11 @@ class Dispatcher(Service):
         self._trials = trials
         self._timekeeper = timekeeper
         self._tasks = {
-            mode: tuple(endpoint.name for endpoint in endpoints if endpoint.lane is mode) for mode in RunMode
+            mode: tuple(name for endpoint in endpoints if endpoint.lane is mode for name in endpoint.names)
+            for mode in RunMode
         }
         self._modes = [mode for mode, tasks in self._tasks.items() if tasks]
-        self._mode_of = {endpoint.name: endpoint.lane for endpoint in endpoints}
+        self._mode_of = {name: endpoint.lane for endpoint in endpoints for name in endpoint.names}
         self._bell = asyncio.Event()
         self._is_wanted = True
         self._next_due_at: Microseconds | None = None

@@ -25,7 +25,7 @@ from jobify.engine.backend import Backend, Backends
 from jobify.engine.children import check_children
 from jobify.engine.completer import Completer
 from jobify.engine.contexts import Contexts
-from jobify.engine.declarations import bring_in_line
+from jobify.engine.declarations import FormerDeclarations, bring_in_line
 from jobify.engine.desk import Desk
 from jobify.engine.dispatcher import Dispatcher
 from jobify.engine.draft import Drafts
@@ -63,7 +63,7 @@ from jobify.job import Job
 from jobify.logs import get_logger
 from jobify.options import RunMode
 from jobify.records import OwnerProfile, OwnerRole
-from jobify.registry import Endpoint, Registry
+from jobify.registry import Endpoint, Registry, endpoints_of
 from jobify.runners.base import Runner
 from jobify.schedule import Order, Scheduler
 from jobify.settings import JobifyConfiguration
@@ -144,14 +144,14 @@ class Engine:
             await check_children(self._runners.get(RunMode.PROCESS), self._registry, self._config.limits.queues)
 
     def _profile(self, backend: Backend) -> OwnerProfile:
-        tasks = tuple(endpoint.name for endpoint in self._served_by(backend))
+        tasks = tuple(name for endpoint in self._served_by(backend) for name in endpoint.names)
         return OwnerProfile(OwnerRole.WORKER, backend.queues.served, tasks, self._config.limits.concurrency)
 
     def _served_by(self, backend: Backend) -> list[Endpoint]:
         """The tasks whose jobs may be in this storage: in memory, those of any task for which an outer middleware has
         chosen that."""
         is_any = backend is self._backends.volatile
-        return [endpoint for endpoint in self._registry.values() if is_any or self._backends.of(endpoint) is backend]
+        return [each for each in endpoints_of(self._registry) if is_any or self._backends.of(each) is backend]
 
     async def start(self) -> None:
         """Take up work: recover what died, bring declared crons in line, then dispatch."""
@@ -160,7 +160,7 @@ class Engine:
             for service in services:
                 service.on_lost, service.storage_failures = self._exchange.lose, backend.failures
             self._services += services
-            endpoints = [endpoint for endpoint in self._registry.values() if self._backends.of(endpoint) is backend]
+            endpoints = [each for each in endpoints_of(self._registry) if self._backends.of(each) is backend]
             await bring_in_line(
                 backend, endpoints, rules=self._rules, handles=self._handles, config=self._config, clock=self._clock
             )
@@ -196,6 +196,7 @@ class Engine:
             Heartbeat(backend, clock),
             StoppedSchedules(backend, self._registry),
             Janitor(backend, timekeeper),
+            FormerDeclarations(backend, self._served_by(backend), clock),
             dispatcher,
         ]
         if backend is self._backends.durable:

@@ -17,7 +17,16 @@ from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
-__all__ = ("Declared", "Placement", "declare", "is_declared", "options_with_origin", "replace", "standing")
+__all__ = (
+    "Declared",
+    "Placement",
+    "declare",
+    "is_declared",
+    "options_with_origin",
+    "remove_former",
+    "replace",
+    "standing",
+)
 
 
 class Placement(NamedTuple):
@@ -36,6 +45,8 @@ class Declared(NamedTuple):
     cron: Cron
     fingerprint: Callable[[], str | None]
     """See :meth:`jobify.registry.Endpoint.fingerprint`."""
+    former: tuple[str, ...] = ()
+    """The ids that it had under earlier names of its task."""
 
 
 _NO_PROGRESS = Progress(0, 0)
@@ -68,7 +79,8 @@ def declare(storage: Storage, schedules: Sequence[Declared]) -> list[JobRecord]:
 
     Code is the truth about the rule, the database about the progress: an unchanged schedule goes on where it was,
     also when it has ended by its rule (``max_runs``, a last date); a changed one keeps its counts. One that was stopped
-    by its failures is revived by another rule or other code. One that a user cancelled starts over.
+    by its failures is revived by another rule or other code. One that a user cancelled starts over. One
+    whose task was renamed goes on where the one of the earlier name is, which is removed.
     """
     with storage.transaction():
         changed = [_declare_one(storage, declared) for declared in schedules]
@@ -77,12 +89,23 @@ def declare(storage: Storage, schedules: Sequence[Declared]) -> list[JobRecord]:
 
 def is_declared(storage: Storage, declared: Declared) -> bool:
     """Whether ``declare`` would leave everything as it is."""
+    if declared.former and storage.get(declared.former):
+        return False
     return not _is_news(storage, _record(storage, declared.row.id), declared)
+
+
+def remove_former(storage: Storage, ids: Sequence[str], *, now: Microseconds) -> int:
+    """Remove unfinished schedules that were declared under earlier names of tasks, except those that run; how many."""
+    with storage.transaction():
+        unfinished = [record.id for record in storage.get(ids) if record.status == JobStatus.SCHEDULED]
+        return storage.delete(unfinished, now=now, delete_at=None) if unfinished else 0
 
 
 def _declare_one(storage: Storage, declared: Declared) -> JobRecord | None:
     """Store one; the row that it changes, as it was."""
     job, record = declared.row, _record(storage, declared.row.id)
+    if declared.former and _take_over(storage, declared, record):
+        record = _record(storage, job.id)
     if not _is_news(storage, record, declared):
         return None
     if record is None or record.status == JobStatus.CANCELLED:
@@ -93,6 +116,33 @@ def _declare_one(storage: Storage, declared: Declared) -> JobRecord | None:
         progress = progress._replace(failure_count=0)
     storage.put(_at_its_time(job, record), progress)
     return record
+
+
+def _take_over(storage: Storage, declared: Declared, record: JobRecord | None) -> bool:
+    """Let a schedule go on where those of earlier names are: progress, due time, pause and history. They are removed;
+    one that runs is, when its run has ended. False: there are none."""
+    job = declared.row
+    found = [former for former in storage.get(declared.former) if former.status != JobStatus.CANCELLED]
+    if not found:
+        return False
+    former = max(found, key=lambda one: one.due_at)
+    if record is None or record.status == JobStatus.CANCELLED:
+        storage.insert((job,))
+        _go_on(storage, job, former, _progress(former))
+        storage.record([line._replace(job_id=job.id) for line in storage.attempts(former.id)])
+    elif record.status == JobStatus.SCHEDULED and former.due_at > record.due_at:  # a release before this one ran since
+        _go_on(storage, job, former, _progress(record))
+    storage.delete(declared.former, now=job.created_at, delete_at=None)
+    return True
+
+
+def _go_on(storage: Storage, job: NewJob, former: JobRecord, progress: Progress) -> None:
+    """Put ``job`` in its place with the progress and at the due time that the ``former`` one had."""
+    if is_stopped(former):
+        progress = progress._replace(failure_count=0)
+    storage.put(_at_its_time(job, former), progress)
+    if former.blockers and former.status == JobStatus.SCHEDULED:
+        storage.pause((job.id,))
 
 
 def _progress(record: JobRecord) -> Progress:

@@ -12,6 +12,7 @@ from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAl
 from jobify.injection import check_injectable
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RouteOptions, check_options
+from jobify.router.aliases import NamedTask, resolve_aliases
 from jobify.router.checks import (
     checked_function,
     checked_handlers,
@@ -29,7 +30,7 @@ from jobify.schedule import Scheduler
 from jobify.state import State
 from jobify.types import ExceptionHandler, Lifespan, MappingExceptionHandlers
 
-__all__ = ("JobRouter", "Router", "frozen")
+__all__ = ("JobRouter", "Router", "aliases_below", "frozen")
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
@@ -253,6 +254,11 @@ class Router:
         self._routes[key] = route
         scheduler = self._scheduler_for_routes()
         if scheduler is not None:
+            try:
+                aliases_below(self.root)
+            except RouteAlreadyRegisteredError:
+                del self._routes[key]
+                raise
             route.attach(scheduler, name=final)
 
     def _adopt(self, router: Router) -> None:
@@ -272,6 +278,7 @@ class Router:
                 raise RouteAlreadyRegisteredError(name)
             taken.add(name)
             self._check_route(route)
+        aliases_below(self.root)
         for name, route in named:
             route.attach(scheduler, name=name)
 
@@ -354,6 +361,20 @@ def _may_be_app(kind: type) -> bool:
     """Whether an app can be of this type: a router does not know which app it will be included in."""
     is_app = issubclass(kind, Router) and not issubclass(kind, JobRouter)
     return is_app or getattr(kind, "_is_protocol", False) is True
+
+
+def aliases_below(router: Router) -> dict[str, str]:
+    """The final name of the task by each earlier name of it, of all tasks from this router down;
+    RouteAlreadyRegisteredError if two tasks claim one."""
+    return resolve_aliases(
+        NamedTask(
+            owner.full_name(key),
+            aliases := route.options.get("aliases", ()),
+            [owner.full_name(alias) for alias in aliases],
+        )
+        for owner in router.chain_tail
+        for key, route in owner._routes.items()
+    )
 
 
 def frozen(operation: str) -> ApplicationStateError:
