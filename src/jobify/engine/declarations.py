@@ -11,7 +11,7 @@ from jobify.context import OuterContext
 from jobify.cron import Cron, is_stopped, rule_as_written
 from jobify.engine.backend import Backend
 from jobify.engine.handles import Handles
-from jobify.engine.placing import Declared, declare, is_declared, options_with_origin, remove_former
+from jobify.engine.placing import Declared, declare, is_declared, options_with_origin
 from jobify.engine.rules import Rule, Rules
 from jobify.engine.service import Periodic
 from jobify.exceptions import InvalidCronError
@@ -169,6 +169,6 @@ class FormerDeclarations(Periodic):
     async def step(self) -> None:
         storage, now = self._backend.storage, self._clock.now()
         if await self._backend.read(partial(storage.get, self._ids)):
-            removed = await self._backend.gate.call(lambda: remove_former(storage, self._ids, now=now))
+            removed = await self._backend.gate.call(lambda: storage.delete(self._ids, now=now, delete_at=None))
             if removed:
                 log.info("Removed %d crons that were declared under earlier names of their tasks.", removed)

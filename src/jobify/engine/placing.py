@@ -23,7 +23,6 @@ __all__ = (
     "declare",
     "is_declared",
     "options_with_origin",
-    "remove_former",
     "replace",
     "standing",
 )
@@ -92,13 +91,6 @@ def is_declared(storage: Storage, declared: Declared) -> bool:
     if declared.former and storage.get(declared.former):
         return False
     return not _is_news(storage, _record(storage, declared.row.id), declared)
-
-
-def remove_former(storage: Storage, ids: Sequence[str], *, now: Microseconds) -> int:
-    """Remove unfinished schedules that were declared under earlier names of tasks, except those that run; how many."""
-    with storage.transaction():
-        unfinished = [record.id for record in storage.get(ids) if record.status == JobStatus.SCHEDULED]
-        return storage.delete(unfinished, now=now, delete_at=None) if unfinished else 0
 
 
 def _declare_one(storage: Storage, declared: Declared) -> JobRecord | None:
