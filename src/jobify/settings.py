@@ -58,6 +58,8 @@ class Limits:
     """A start fails, before anything is claimed, if no child process can be started or one does not find its tasks."""
     on_trial: Callable[[bool], None] | None = None
     """Told when jobs begin to run apart, and when they have ended: one of them may end the process."""
+    on_starting: Callable[[Any], None] | None = None
+    """Called with a :class:`~jobify.engine.start_report.StartReport` in the place of the line of log that says it."""
     queues: tuple[str, ...] | None = None
     """The queues that this process serves; None: every queue. Jobs in memory are of no use to others, and are served
     whatever their queue."""

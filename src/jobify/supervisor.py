@@ -156,7 +156,7 @@ class Supervisor:
         self._wake, self._wakened = socket.socketpair()
         self._has_worked = False
         self._is_told = False
-        self._restart_options: tuple[str, ...] = ("--existing",)  # the first one has opened the database
+        self._restart_options: tuple[str, ...] = ("--existing", "--brief")  # the first one has opened the database
         self._wishes = StopSignals()
         self._told_at = 0.0
         self._code: int = ExitCode.DONE

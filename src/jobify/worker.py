@@ -38,12 +38,13 @@ from jobify.exceptions import ConfigurationError, StorageLostError, StorageRepla
 from jobify.exits import ExitCode
 from jobify.forking import install_handler
 from jobify.leash import DRAIN, GONE, Leash
-from jobify.logs import get_logger
+from jobify.logs import Lines, get_logger
 from jobify.signals import StopSignals, stop_signals
 from jobify.spawn import is_loop_ending, spawn
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
+    from jobify.engine.start_report import StartReport
 
 __all__ = ("DEFAULT_GRACE", "Worker", "prepare")
 
@@ -104,18 +105,29 @@ def _refuse_beside(option: str, value: int | None, argument: str, pool: object) 
 
 
 class Worker:
-    """Runs ``app`` in this process, once. ``leash``: the line to a supervisor, if there is one.
+    """Runs ``app`` in this process, once. ``leash``: the line to a supervisor, if there is one. The first lines of log
+    call the app by its ``name``; ``is_brief`` leaves them out, for another worker of the same supervisor has them.
 
     ``grace``: seconds that running jobs have to finish at a stop; None: as many as the app says, or 30.
     """
 
-    def __init__(self, app: Jobify, *, grace: Duration | None = None, leash: Leash | None = None) -> None:
+    def __init__(
+        self,
+        app: Jobify,
+        *,
+        grace: Duration | None = None,
+        leash: Leash | None = None,
+        name: str = "",
+        is_brief: bool = False,
+    ) -> None:
         self._app = app
+        self._name = name
         own = app.configs.limits.grace
         self._grace = as_seconds(grace) if grace is not None else DEFAULT_GRACE if own is None else own
         self._leash = leash
-        if leash is not None:
-            app.configs.limits = replace(app.configs.limits, on_trial=leash.say_trial)
+        on_trial = app.configs.limits.on_trial if leash is None else leash.say_trial
+        announce = _say_nothing if is_brief else self._announce
+        app.configs.limits = replace(app.configs.limits, on_trial=on_trial, on_starting=announce)
         self._is_told = asyncio.Event()
         self._is_told_again = asyncio.Event()
         self._signal = 0
@@ -137,6 +149,11 @@ class Worker:
             return await self._stop()
         finally:
             forget()
+
+    def _announce(self, report: StartReport) -> None:
+        fields = {**report.fields(), "app": self._name, "grace": self._grace}
+        block = report.block(self._name or repr(self._app), self._grace)
+        log.info("Worker %d starts.%s", os.getpid(), Lines(f"\n{block}"), extra=fields)
 
     # -- what it is told -----------------------------------------------------------------------------------------------
 
@@ -270,6 +287,10 @@ class Worker:
         again: asyncio.Future[Any] = spawn(self._is_told_again.wait())
         await asyncio.wait([doing, again], timeout=within, return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
+
+
+def _say_nothing(report: StartReport) -> None:
+    """In the place of the first lines."""
 
 
 def _unsaved(count: int) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from jobify.supervisor import _Place
+from jobify.supervisor import Place
 
 
 def test_f5_a_supervisor_tries_again_where_the_system_refuses_a_worker(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = _Place([sys.executable, "-c", "pass"])
+    place = Place([sys.executable, "-c", "pass"])
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
     def refuse(*_: Any, **options: Any) -> Any:
@@ -39,7 +39,7 @@ def test_f5_a_supervisor_tries_again_where_the_system_refuses_a_worker(
 
 
 def test_f5_what_is_no_refusal_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = _Place(["/no/such/program"])
+    place = Place(["/no/such/program"])
     with pytest.raises(FileNotFoundError):
         place.start_again(1.0)
     assert place.line is None

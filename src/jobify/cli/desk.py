@@ -31,6 +31,8 @@ class Desk(NamedTuple):
     board: Board
     orders: Orders
     handles: Handles
+    database: str
+    """Where the jobs are: an absolute path, or what the storage says of itself."""
 
 
 @contextmanager
@@ -40,6 +42,7 @@ def open_desk(name: str | None, database: str | None = None, *, may_be_missing: 
     says so, and the desk is that of an app without jobs: nothing is made by looking."""
     from jobify.cli.database_app import app_without_code
     from jobify.client.producer import client_of
+    from jobify.storage.location import location_of
 
     app = app_without_code(database) if database else look_at_app_or_advise(name)
     storage = app.configs.storage
@@ -54,7 +57,7 @@ def open_desk(name: str | None, database: str | None = None, *, may_be_missing: 
         app.configs.storage = _nothing()
     client = client_of(app)
     try:
-        yield Desk(app, client.board, client.orders, client.desk)
+        yield Desk(app, client.board, client.orders, client.desk, location_of(storage))
     finally:
         app.close()
 

@@ -29,15 +29,16 @@ def workers(
 ) -> None:
     """List the workers: what they serve, what they run."""
     from jobify.cli.desk import open_desk
-    from jobify.cli.output import print_document
+    from jobify.cli.output import print_document, remark
     from jobify.cli.records import worker_document
 
     with open_desk(*source, may_be_missing=True) as desk:
         found = [worker for worker in desk.app.workers() if everybody or worker.is_at_work]
-        now = desk.app.now()
+        now, database = desk.app.now(), desk.database
     if as_json:
-        print_document({"workers": [worker_document(worker) for worker in found]})
+        print_document({"database": database, "workers": [worker_document(worker) for worker in found]})
         return
+    remark(f"Database: {database}")
     _print_workers(found, now, has_others=everybody)
 
 

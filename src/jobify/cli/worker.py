@@ -56,6 +56,8 @@ class Orders(NamedTuple):
     """The descriptor of the line to a supervisor, who adds it."""
     existing: bool = False
     """The database must be there already. A supervisor adds it to a restart."""
+    brief: bool = False
+    """The first lines of log are there already. A supervisor adds it to all workers but the first one."""
 
     def command(self) -> list[str]:
         """The program, with this very interpreter, under its flags."""
@@ -89,6 +91,7 @@ def _parsed(arguments: Sequence[str] | None) -> Orders:
     parser.add_argument("--log-level", required=True)
     parser.add_argument("--leash", type=int)
     parser.add_argument("--existing", action="store_true")
+    parser.add_argument("--brief", action="store_true")
     return Orders(**vars(parser.parse_args(arguments)))
 
 
@@ -116,7 +119,8 @@ def _work(orders: Orders, leash: Leash | None) -> int:
         _require_database(app)
 
     async def run() -> int:
-        return await Worker(app, grace=orders.grace, leash=leash).run()
+        worker = Worker(app, grace=orders.grace, leash=leash, name=orders.app, is_brief=orders.brief)
+        return await worker.run()
 
     return asyncio.run(run())
 

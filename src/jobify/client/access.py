@@ -18,6 +18,7 @@ from types import TracebackType
 
 from jobify.logs import get_logger
 from jobify.storage.base import Storage
+from jobify.storage.location import location_of
 from jobify.storage.sharing import Shared, share
 
 __all__ = ("NEWS", "Access", "Closed", "Ear")
@@ -130,6 +131,8 @@ class Access:
         self._current = current
         self._grip = _Grip(self.ear)
         self._opening = threading.Lock()
+        self._is_located = False
+        """The log says already where the database is."""
         self._pid = os.getpid()
         weakref.finalize(self, self._grip.close)
 
@@ -212,6 +215,9 @@ class Access:
             if grip.shared is not None and grip.storage is storage and not grip.shared.is_left_behind:
                 return grip.shared  # another thread was faster
             grip.let_go()
+            if not self._is_located:
+                self._is_located = True
+                log.info("Jobs are read and written in database %s.", location_of(storage))
             shared = share(storage)
             shared.open(self.ear)
             grip.shared, grip.storage = shared, storage

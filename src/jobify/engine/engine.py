@@ -46,6 +46,7 @@ from jobify.engine.roster import Roster
 from jobify.engine.rules import Rules
 from jobify.engine.service import Service
 from jobify.engine.service_restarts import ServiceRestarts
+from jobify.engine.start_report import announce
 from jobify.engine.stopped_schedules import StoppedSchedules
 from jobify.engine.teller import Teller
 from jobify.engine.timekeeper import Timekeeper
@@ -132,6 +133,7 @@ class Engine:
 
     async def open(self) -> None:
         """Connect the storages, make the runners ready: what is pushed from now on may run."""
+        announce(self._config, self._registry, self._runners)
         for backend in self._backends.all():
             await backend.start(self._profile(backend))
             self._exchange.attend(backend)
