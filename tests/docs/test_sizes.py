@@ -23,6 +23,7 @@ TOLD_MORE = {
     "cli/jobs.py:list_jobs": "a command: its parameters are its options",
     "cli/jobs.py:purge_jobs": "a command: its parameters are its options",
     "cli/enqueuing.py:enqueue": "a command: its parameters are its options",
+    "cli/health.py:health": "a command: its parameters are its options",
     "cli/serving.py:worker": "a command: its parameters are its options",
 }
 """Who takes more than seven parameters."""

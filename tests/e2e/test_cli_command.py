@@ -21,6 +21,7 @@ COMMANDS = [
     ["workers"],
     ["stats"],
     ["top"],
+    ["health"],
     ["enqueue"],
     ["tasks"],
     *(["jobs", name] for name in ("list", "show", "logs", "wait", "cancel", "retry", "delete", "purge")),
@@ -57,7 +58,12 @@ def test_every_command_has_help(shop: Shop, name: list[str]) -> None:
 def test_every_command_answers_scripts_in_json(shop: Shop, name: list[str]) -> None:
     job, failed, schedule = shop.add(), shop.ended(shop.worker(), "failed"), shop.schedule("nightly")
     things = {"jobs show": [job], "jobs cancel": [job], "jobs retry": [failed], "jobs delete": [job, "--yes"]}
-    things |= {"enqueue": ["pack"], "jobs logs": [failed, "-n", "1"], "jobs wait": [shop.ended(1, "success")]}
+    things |= {
+        "health": ["--max-wait", "1h"],
+        "enqueue": ["pack"],
+        "jobs logs": [failed, "-n", "1"],
+        "jobs wait": [shop.ended(1, "success")],
+    }
     things |= {"jobs purge": ["--yes", "--status", "failed"], "db vacuum": ["--force"], "db backup": ["copy.db"]}
     things |= {f"schedules {verb}": [schedule] for verb in ("pause", "run-now")}
     things |= {f"queues {verb}": ["default"] for verb in ("pause", "resume")}

@@ -65,6 +65,7 @@ SCANS = {
     # All schedules, which are few.
     "shift_delays": ["SCAN jobs USING INDEX jobs_live"],
     "mend_delays": ["SCAN jobs USING INDEX jobs_staged"],
+    "stopped_schedules": ["SCAN jobs USING INDEX jobs_schedules"],
     "trim": ["SCAN jobs USING INDEX jobs_schedules"],
     "trim_messages": ["SCAN jobs USING INDEX jobs_schedules"],
 }

@@ -14,9 +14,10 @@ from jobify.exits import ExitCode
 
 if TYPE_CHECKING:
     from jobify.app import Jobify
+    from jobify.cli.options import Source
     from jobify.storage.sqlite import SQLiteStorage
 
-__all__ = ("app_without_code", "database_file")
+__all__ = ("app_without_code", "database_file", "database_path")
 
 
 def app_without_code(database: str) -> Jobify:
@@ -31,8 +32,30 @@ def app_without_code(database: str) -> Jobify:
     return Jobify(storage=storage)
 
 
+def database_path(source: Source) -> str:
+    """The path of the database, which need not be there."""
+    from jobify.cli.locate import look_at_app_or_advise
+    from jobify.storage.sqlite import SQLiteStorage
+
+    storage = _storage(source.database) if source.database else look_at_app_or_advise(source.app).configs.storage
+    if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
+        raise CommandError(f"This app has no database file; its storage is {storage!r}.")
+    return storage.database
+
+
 def database_file(database: str) -> SQLiteStorage:
     """The storage of the file at this path or URL, whatever the file holds. CommandError if there is no file."""
+    storage = _storage(database)
+    if not Path(storage.database).is_file():
+        raise CommandError(
+            f"There is no database file {storage.database!r}, and --database makes none. Is the path right? A relative "
+            "one is looked up in the current folder."
+        )
+    return storage
+
+
+def _storage(database: str) -> SQLiteStorage:
+    """The storage at a path or a URL. CommandError for one without a file."""
     from jobify.checks import checked_storage
     from jobify.storage.sqlite import SQLiteStorage
 
@@ -40,9 +63,4 @@ def database_file(database: str) -> SQLiteStorage:
     assert isinstance(storage, SQLiteStorage)
     if not storage.is_durable:
         raise CommandError(f"--database {database} names no file: that database ends with its process.", ExitCode.USAGE)
-    if not Path(storage.database).is_file():
-        raise CommandError(
-            f"There is no database file {storage.database!r}, and --database makes none. Is the path right? A relative "
-            "one is looked up in the current folder."
-        )
     return storage

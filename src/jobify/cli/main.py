@@ -13,6 +13,7 @@ import typer
 from jobify.cli.database import database
 from jobify.cli.enqueuing import enqueue
 from jobify.cli.errors import DEBUG, CommandError, fail
+from jobify.cli.health import health
 from jobify.cli.jobs import jobs
 from jobify.cli.options import APP, APP_DIR, DATABASE, App, AppDir, Database, environment, new_group
 from jobify.cli.overview import stats, workers
@@ -45,6 +46,7 @@ cli.add_typer(queues, name="queues")
 cli.command("workers")(workers)
 cli.command("stats")(stats)
 cli.command("top")(top)
+cli.command("health")(health)
 cli.add_typer(database, name="db")
 
 

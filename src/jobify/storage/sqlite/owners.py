@@ -25,7 +25,7 @@ from jobify.storage.suspicion import Death
 from jobify.transient import refusal_of
 from jobify.types import Microseconds
 
-__all__ = ("Owners",)
+__all__ = ("Owners", "owners_in")
 
 log = get_logger("jobify.storage")
 
@@ -184,11 +184,10 @@ class Owners:
 
     def all(self) -> list[OwnerRecord]:
         """All owners, and whether they live."""
-        return [
-            OwnerRecord(row.id, row.host, row.pid, row.started_at, row.seen_at, row.profile, is_alive)
-            for row in self._rows()
-            for is_alive in [row.id in self._own or self._liveness.is_alive(row)]
-        ]
+        return owners_in(self._database.read(sql("owners"))[0], self._is_alive)
+
+    def _is_alive(self, row: _Owner) -> bool:
+        return row.id in self._own or self._liveness.is_alive(row)
 
     def _rows(self) -> list[_Owner]:
         return [_Owner._make(row) for row in listed(self._database.read(sql("owners"))[0])]
@@ -309,6 +308,14 @@ class Owners:
     def _remove(self, owners: Sequence[int]) -> None:
         size, ids = id_values(owners)
         self._database.write(sql("retire", ids=size), ids)
+
+
+def owners_in(answer: bytes, is_alive: Callable[[_Owner], bool]) -> list[OwnerRecord]:
+    """The owners in the answer to the statement ``owners``."""
+    rows = [_Owner._make(row) for row in listed(answer)]
+    return [
+        OwnerRecord(row.id, row.host, row.pid, row.started_at, row.seen_at, row.profile, is_alive(row)) for row in rows
+    ]
 
 
 def _process_of(row: _Owner) -> tuple[str, int]:

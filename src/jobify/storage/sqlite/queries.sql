@@ -581,6 +581,29 @@ DELETE FROM paused_queues WHERE name = ?
 -- name: paused_queues
 SELECT CAST(json_group_array(name) AS BLOB) FROM (SELECT name FROM paused_queues ORDER BY name)
 
+-- name: oldest_ready
+-- For a probe. Parameters: the queues as a list in JSON, twice; NULL: all. min() decides which row the other columns are
+-- of, and all of them stand in the index.
+SELECT jobs.id, jobs.task, jobs.queue, oldest.due_at
+FROM (
+    SELECT seq, min(due_at) AS due_at FROM jobs INDEXED BY jobs_ready
+    WHERE status = 'scheduled' AND ready = 1 AND blockers = 0
+        AND queue NOT IN (SELECT name FROM paused_queues)
+        AND (? IS NULL OR queue IN (SELECT value FROM json_each(?)))
+) AS oldest JOIN jobs ON jobs.seq = oldest.seq
+
+-- name: oldest_overdue
+-- What has become due, and was not considered by a claim yet. Parameters: now, and the queues as above.
+SELECT id, task, queue, due_at FROM jobs INDEXED BY jobs_staged
+WHERE status = 'scheduled' AND ready = 0 AND blockers = 0 AND due_at <= ?
+    AND queue NOT IN (SELECT name FROM paused_queues)
+    AND (? IS NULL OR queue IN (SELECT value FROM json_each(?)))
+ORDER BY due_at LIMIT 1
+
+-- name: stopped_schedules
+SELECT CAST(json_group_array(json_array(id, task, error, finished_at)) AS BLOB) FROM jobs INDEXED BY jobs_schedules
+WHERE rule IS NOT NULL AND is_dead = 1 AND finished_at IS NOT NULL
+
 
 -- Reports -------------------------------------------------------------------------------------------------------------
 

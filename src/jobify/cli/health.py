@@ -1,0 +1,190 @@
+"""``jobify health``: does everything work that somebody has to be woken for if it does not?"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeAlias
+
+import typer
+
+from jobify.cli.options import Json, Queue, Source, for_jobs
+
+if TYPE_CHECKING:
+    from jobify.storage.sqlite.health import Vitals
+    from jobify.types import Microseconds
+
+__all__ = ("health",)
+
+
+class _Check(StrEnum):
+    """What is looked at."""
+
+    DATABASE = "database"
+    WORKERS = "workers"
+    WAITING = "waiting"
+    SCHEDULES = "schedules"
+
+
+class _Limits(NamedTuple):
+    """What is still healthy."""
+
+    workers: int
+    waiting: float
+    schedules: int
+    queues: list[str] | None
+
+
+_NAMES: Final = ", ".join(_Check)
+
+_MinWorkers: TypeAlias = Annotated[
+    int, typer.Option("--min-workers", metavar="N", min=0, help="At least so many workers are alive.")
+]
+_MaxWait: TypeAlias = Annotated[
+    str,
+    typer.Option("--max-wait", metavar="DURATION", help="No job is due for longer: 90 (seconds), 5m. [default: 5m]"),
+]
+_MaxStopped: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--max-dead-schedules", metavar="N", min=0, help="At most so many schedules have stopped by failures."
+    ),
+]
+_Only: TypeAlias = Annotated[
+    list[_Check] | None,
+    typer.Option("--only", metavar="CHECK", help=f"Only this counts: {_NAMES}; may be repeated.", show_default=False),
+]
+_Timeout: TypeAlias = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="For the look at the database.")
+]
+
+
+@for_jobs
+def health(
+    source: Source,
+    min_workers: _MinWorkers = 1,
+    max_wait: _MaxWait = "5m",
+    max_dead_schedules: _MaxStopped = 0,
+    queue: Queue = None,
+    only: _Only = None,
+    timeout: _Timeout = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Look at the database, the workers, the oldest waiting job and the schedules: exit code 0 if all is well, else 1.
+
+    For probes: quick with --database, it writes nothing, and waits for no lock for long. --queue: only jobs of this
+    queue, and workers that serve it.
+
+    Example: jobify health --database jobs.db --min-workers 2 --max-wait 10m
+    """
+    from jobify.cli.errors import CommandError
+    from jobify.cli.moments import seconds_of
+    from jobify.cli.output import print_document
+
+    limits = _Limits(min_workers, seconds_of(max_wait), max_dead_schedules, queue or None)
+    path, document, problems = _examine(source, limits, timeout)
+    counted = [text for check, text in problems if not only or check is _Check.DATABASE or check in only]
+    document = {"status": "unhealthy" if counted else "healthy", "problems": counted, **document}
+    if as_json:
+        print_document(document)
+    else:
+        _print(document, path)
+    if counted:
+        raise CommandError(f"Not healthy: {' '.join(counted)}")
+
+
+def _examine(source: Source, limits: _Limits, timeout: float) -> tuple[str, dict[str, Any], list[tuple[_Check, str]]]:
+    """The path of the database, what there is to know, and what is wrong."""
+    from jobify.cli.database_app import database_path
+    from jobify.clock import SystemClock
+    from jobify.exceptions import StorageError, shown
+    from jobify.storage.sqlite.health import read_vitals
+
+    path, now = database_path(source), SystemClock().now()
+    try:
+        vitals = read_vitals(path, now=now, timeout=timeout, queues=limits.queues)
+    except StorageError as error:
+        problem = " ".join(shown(error).split())
+        return path, {"database": {"path": path, "error": problem}}, [(_Check.DATABASE, problem)]
+    return path, _document(path, vitals, now, limits), _problems(vitals, now, limits)
+
+
+def _document(path: str, vitals: Vitals, now: Microseconds, limits: _Limits) -> dict[str, Any]:
+    from jobify.clock import SECOND, iso
+
+    oldest = vitals.oldest
+    return {
+        "database": {"path": path, "error": None},
+        "workers": {"alive": _alive(vitals, limits), "processes": _processes(vitals)},
+        "oldest_waiting": None
+        if oldest is None
+        else {
+            "id": oldest.id,
+            "task_name": oldest.task,
+            "queue_name": oldest.queue,
+            "due_at": iso(oldest.due_at),
+            "seconds": max(0.0, (now - oldest.due_at) / SECOND),
+        },
+        "dead_schedules": [
+            {"id": job.id, "task_name": job.task, "error": job.error, "finished_at": iso(job.finished_at)}
+            for job in vitals.stopped
+        ],
+        "paused_queues": vitals.paused,
+    }
+
+
+def _processes(vitals: Vitals) -> list[dict[str, Any]]:
+    return [
+        {"id": owner.id, "host": owner.host, "pid": owner.pid, "is_alive": owner.is_alive}
+        for owner in vitals.owners
+        if owner.profile.role.value == "worker"
+    ]
+
+
+def _alive(vitals: Vitals, limits: _Limits) -> int:
+    """How many workers live that serve one of the queues."""
+    return sum(
+        owner.is_alive
+        and owner.profile.role.value == "worker"
+        and (
+            limits.queues is None
+            or owner.profile.queues is None
+            or not {*limits.queues}.isdisjoint(owner.profile.queues)
+        )
+        for owner in vitals.owners
+    )
+
+
+def _problems(vitals: Vitals, now: Microseconds, limits: _Limits) -> list[tuple[_Check, str]]:
+    from jobify.cli.moments import how_long
+    from jobify.clock import SECOND
+
+    found: list[tuple[_Check, str]] = []
+    alive, oldest, stopped = _alive(vitals, limits), vitals.oldest, vitals.stopped
+    if alive < limits.workers:
+        few = f"Workers alive: {alive}, fewer than {limits.workers}." if alive else "No worker is alive."
+        found.append((_Check.WORKERS, few))
+    waits = 0.0 if oldest is None else (now - oldest.due_at) / SECOND
+    if oldest is not None and waits > limits.waiting:
+        what = f"Job {oldest.id} ({oldest.task}) waits in the queue {oldest.queue!r} for {how_long(waits)}"
+        found.append((_Check.WAITING, f"{what}, longer than {how_long(limits.waiting)}."))
+    if len(stopped) > limits.schedules:
+        names = ", ".join(job.id for job in stopped[:3]) + (", …" if len(stopped) > 3 else "")
+        found.append((_Check.SCHEDULES, f"Schedules that have stopped after failures: {names}."))
+    return found
+
+
+def _print(document: dict[str, Any], path: str) -> None:
+    from jobify.cli.moments import how_long
+    from jobify.cli.output import print_facts
+
+    facts: list[tuple[str, object]] = [("status", document["status"]), ("database", path)]
+    if "workers" in document:
+        oldest, stopped = document["oldest_waiting"], document["dead_schedules"]
+        waits = "none" if oldest is None else f"{how_long(oldest['seconds'])}, {oldest['task_name']}, {oldest['id']}"
+        facts += [
+            ("workers alive", document["workers"]["alive"]),
+            ("oldest waiting job", waits),
+            ("dead schedules", ", ".join(job["id"] for job in stopped) or "none"),
+            ("paused queues", ", ".join(document["paused_queues"])),
+        ]
+    print_facts(facts)

@@ -1,0 +1,132 @@
+"""A quick look at a database that somebody is to be told about: which processes live, what waits for too long, which
+schedules have stopped.
+
+Made for probes, which run every few seconds and must not disturb. Nothing is written: the file is opened read-only, and
+one that no process has open without making its companions ``-wal`` and ``-shm`` (SQLite would make them for a reader).
+Nothing waits for longer than a limit: neither for a lock nor for a statement that has much to read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from jobify.exceptions import StorageError, StorageUnavailableError, StorageVersionError
+from jobify.records import OwnerRecord
+from jobify.storage.sqlite.failures import explain
+from jobify.storage.sqlite.liveness import Liveness
+from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.storage.sqlite.owners import owners_in
+from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
+from jobify.storage.sqlite.statements import sql
+from jobify.types import Microseconds
+
+__all__ = ("StoppedSchedule", "Vitals", "WaitingJob", "read_vitals")
+
+_STEPS: Final = 2000
+"""Steps of SQLite's machine between two looks at the clock."""
+
+
+class WaitingJob(NamedTuple):
+    """A job that could run."""
+
+    id: str
+    task: str
+    queue: str
+    due_at: Microseconds
+
+
+class StoppedSchedule(NamedTuple):
+    """A schedule that has failed too often, and does not run any more."""
+
+    id: str
+    task: str
+    error: str | None
+    finished_at: Microseconds
+
+
+class Vitals(NamedTuple):
+    """What a look has found."""
+
+    owners: list[OwnerRecord]
+    oldest: WaitingJob | None
+    """The job that has been due for the longest time, in a queue that is not paused."""
+    stopped: list[StoppedSchedule]
+    paused: list[str]
+    """Queues."""
+
+
+def read_vitals(path: str, *, now: Microseconds, timeout: float, queues: Sequence[str] | None = None) -> Vitals:
+    """Look. ``queues``: only jobs of these. ``timeout``: seconds for all of it.
+
+    StorageError: there is no such file, it is not a database of this package, or of another version; it is damaged, or
+    was not read in time.
+    """
+    if not os.path.isfile(path):
+        raise StorageUnavailableError(f"There is no database file {path!r}.")
+    if os.path.exists(f"{path}-wal"):
+        return _read(path, "mode=ro", now=now, timeout=timeout, queues=queues)
+    try:  # nobody has it open, so that nothing changes in it
+        return _read(path, "mode=ro&immutable=1", now=now, timeout=timeout, queues=queues)
+    except StorageError:
+        if not os.path.exists(f"{path}-wal"):
+            raise
+    return _read(path, "mode=ro", now=now, timeout=timeout, queues=queues)  # somebody has opened it just then
+
+
+def _read(path: str, mode: str, *, now: Microseconds, timeout: float, queues: Sequence[str] | None) -> Vitals:
+    chosen = None if queues is None else json.dumps(list(queues))
+    with _connection(path, mode, timeout) as connection:
+        _check(connection, path)
+        ready = connection.execute(sql("oldest_ready"), (chosen, chosen)).fetchone()
+        overdue = connection.execute(sql("oldest_overdue"), (now, chosen, chosen)).fetchone()
+        (owners,) = connection.execute(sql("owners")).fetchone()
+        (stopped,) = connection.execute(sql("stopped_schedules")).fetchone()
+        (paused,) = connection.execute(sql("paused_queues")).fetchone()
+    liveness = Liveness(OwnerLocks(f"{path}-owners", path), path)
+    waiting = [WaitingJob._make(row) for row in (ready, overdue) if row is not None]
+    return Vitals(
+        owners=owners_in(owners, liveness.is_alive),
+        oldest=min(waiting, key=lambda job: job.due_at, default=None),
+        stopped=[StoppedSchedule._make(row) for row in listed(stopped)],
+        paused=listed(paused),
+    )
+
+
+@contextmanager
+def _connection(path: str, mode: str, timeout: float) -> Iterator[sqlite3.Connection]:
+    deadline = time.monotonic() + timeout
+    try:
+        address = f"file:{quote(os.fsencode(path))}?{mode}"
+        with closing(sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None)) as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+            connection.text_factory = lambda text: text.decode("utf-8", errors="replace")
+            yield connection
+    except sqlite3.Error as error:
+        if time.monotonic() > deadline:
+            raise StorageUnavailableError(f"The database {path!r} was not read within {timeout:g} seconds.") from error
+        raise explain(error, path) from error
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    newest = len(migrations())
+    if application != APPLICATION_ID:
+        raise StorageError(f"{path!r} is not a database of Jobify.")
+    if version > newest:
+        raise StorageVersionError(
+            f"The database {path!r} has schema version {version}; this release knows {newest}. Update Jobify."
+        )
+    if version < newest:
+        raise StorageError(
+            f"The database {path!r} has schema version {version}, and this release needs {newest}. A worker of this "
+            "release, or jobify db migrate, brings it up to date."
+        )
