@@ -45,6 +45,10 @@ class ResultDesk(Protocol):
         """Why the job was cancelled."""
         ...
 
+    def note(self, job_id: str) -> str:
+        """Why the job does not run, or not any more."""
+        ...
+
     def metadata(self, job_id: str) -> dict[str, Any]:
         """What the job was given as metadata."""
         ...
@@ -184,6 +188,13 @@ class JobResult(Generic[Return_co]):
     def reason(self) -> str | None:
         """Why the job was cancelled: ``cancelled``, ``expired``, ``dependency … failed``; None if it was not."""
         return self._here.reason(self.id)
+
+    @property
+    def note(self) -> str:
+        """Why the job does not run, or not any more, in a few words: ``no worker serves this queue``, ``the queue is
+        paused``, ``waits for 2 others``, ``tries again in 5.0 s: …``, ``its worker (7154) is gone for 2 m; the next
+        worker that starts takes it up``. Empty if there is nothing to say. For people: the wording may change."""
+        return self._here.note(self.id)
 
     @property
     def dependencies(self) -> list[str]:

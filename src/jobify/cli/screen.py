@@ -158,7 +158,10 @@ def _running_line(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, *, ha
         done = round(bar * min(max(job.progress, 0), 100) / 100)
         line.append("━" * done, style="green").append("━" * (bar - done), style="dim")
         line.append(f"{job.progress:>5.0f}% ")
-    if job.is_cancel_requested:
+    trouble = snapshot.scene.trouble(job)
+    if trouble:
+        line.append(f"{escaped(trouble)}  ", style="red")
+    elif job.is_cancel_requested:
         line.append("asked to stop  ", style="yellow")
     return line.append(escaped(job.id), style="dim") if has_id else line
 

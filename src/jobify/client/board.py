@@ -9,11 +9,11 @@ from typing import Any
 
 from jobify.client.access import Access
 from jobify.client.asking import Filters
-from jobify.client.views import Obstacle, QueueView, ScheduleView, Unserved, WorkerView, obstacle
+from jobify.client.views import Obstacle, QueueView, ScheduleView, Unserved, WorkerView, obstacle, worker_view
 from jobify.clock import Clock, from_datetime, to_datetime
 from jobify.cron import is_stopped, rule_as_written
 from jobify.exceptions import ConfigurationError
-from jobify.records import CountKey, JobQuery, JobRecord, OwnerRecord
+from jobify.records import CountKey, JobQuery, JobRecord
 from jobify.result import JobResult, ResultDesk
 from jobify.status import ENDED, JobStatus
 from jobify.types import Microseconds
@@ -126,27 +126,11 @@ class Board:
         running: defaultdict[int | None, list[str]] = defaultdict(list)
         for job in self._all(_RUNNING):
             running[job.owner].append(job.id)
-        return [self._worker(owner, running[owner.id]) for owner in self._access.look().owners()]
+        return [worker_view(owner, running[owner.id], self._zone) for owner in self._access.look().owners()]
 
     def _processes(self) -> list[WorkerView]:
         """:meth:`workers`, without what they run."""
-        return [self._worker(owner, ()) for owner in self._access.look().owners()]
-
-    def _worker(self, owner: OwnerRecord, jobs: Sequence[str]) -> WorkerView:
-        profile = owner.profile
-        return WorkerView(
-            id=owner.id,
-            host=owner.host,
-            pid=owner.pid,
-            role=profile.role.value,
-            queues=profile.queues,
-            tasks=profile.tasks,
-            concurrency=profile.concurrency,
-            started_at=to_datetime(owner.started_at, zone=self._zone),
-            seen_at=to_datetime(owner.seen_at, zone=self._zone),
-            is_alive=owner.is_alive,
-            jobs=tuple(jobs),
-        )
+        return [worker_view(owner, (), self._zone) for owner in self._access.look().owners()]
 
     def queues(self) -> list[QueueView]:
         """Every queue that has jobs, is paused, or is named by a worker; by name."""

@@ -42,10 +42,9 @@ class Desk(Reads):
         clock: Clock,
         delete_at: Callable[[Microseconds], Microseconds | None],
     ) -> None:
-        super().__init__(access, coding, zone)
+        super().__init__(access, coding, zone, clock)
         self._crew = crew
         self._waits = Waits(self, crew, runs_here)
-        self._clock = clock
         self._delete_at = delete_at
 
     # -- waiting -------------------------------------------------------------------------------------------------------

@@ -22,10 +22,12 @@ def portrait(
     *,
     metadata: Mapping[str, Any],
     result: Any,
+    note: str,
 ) -> dict[str, Any]:
     """All that there is to say of a job."""
     return {
         **outline(record, metadata=metadata),
+        "note": note,
         "error": error_of(record, attempts),
         "errors": errors_of(attempts),
         "result": plain(result),

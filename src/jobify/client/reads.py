@@ -10,7 +10,7 @@ from jobify.client.access import Access
 from jobify.client.coding import Coding
 from jobify.client.endings import error_of, errors_of, failure_of, reason_of
 from jobify.client.portrait import log_lines, portrait
-from jobify.clock import to_datetime
+from jobify.clock import Clock, to_datetime
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
 from jobify.joboptions import metadata_of
 from jobify.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations, SummaryIds
@@ -25,10 +25,11 @@ _PAGE = 500
 class Reads:
     """Reads from the storage in the caller's thread; that waits for no writer. JobNotFoundError for unknown ids."""
 
-    def __init__(self, access: Access, coding: Coding, zone: tzinfo) -> None:
+    def __init__(self, access: Access, coding: Coding, zone: tzinfo, clock: Clock) -> None:
         self._access = access
         self._coding = coding
         self._zone = zone
+        self._clock = clock
 
     def record(self, job_id: str) -> JobRecord:
         """The row, without large arguments or a large result: one select by primary key."""
@@ -110,6 +111,15 @@ class Reads:
         """See :attr:`jobify.JobResult.reason`."""
         return reason_of(self.record(job_id))
 
+    def note(self, job_id: str) -> str:
+        """See :attr:`jobify.JobResult.note`."""
+        return self._note(self.record(job_id))
+
+    def _note(self, record: JobRecord) -> str:
+        from jobify.client.wait_reasons import read_cluster_state  # of no use to most processes
+
+        return read_cluster_state(self._access.look(), now=self._clock.now(), zone=self._zone).note(record)
+
     def metadata(self, job_id: str) -> dict[str, Any]:
         """See :attr:`jobify.JobResult.metadata`."""
         return metadata_of(self.record(job_id).options)
@@ -123,7 +133,8 @@ class Reads:
         except ResultNotStoredError as error:
             result = str(error)
         relations = self._access.look().relations(job_id)
-        return portrait(record, attempts, relations, metadata=metadata_of(record.options), result=result)
+        note, metadata = self._note(record), metadata_of(record.options)
+        return portrait(record, attempts, relations, metadata=metadata, result=result, note=note)
 
     def logs(self, job_id: str) -> list[dict[str, Any]]:
         """See :meth:`jobify.JobResult.logs`."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from enum import Enum, auto
 
-__all__ = ("Obstacle", "QueueView", "ScheduleView", "Unserved", "WorkerView", "obstacle")
+from jobify.clock import to_datetime
+from jobify.records import OwnerRecord
+
+__all__ = ("Obstacle", "QueueView", "ScheduleView", "Unserved", "WorkerView", "obstacle", "worker_view")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,23 @@ class WorkerView:
     def serves(self, queue: str) -> bool:
         """Whether it takes jobs of this queue."""
         return self.is_at_work and (self.queues is None or queue in self.queues)
+
+
+def worker_view(owner: OwnerRecord, jobs: Sequence[str], zone: tzinfo) -> WorkerView:
+    """The process of this row, which runs these jobs; times in ``zone``."""
+    return WorkerView(
+        id=owner.id,
+        host=owner.host,
+        pid=owner.pid,
+        role=owner.profile.role.value,
+        queues=owner.profile.queues,
+        tasks=owner.profile.tasks,
+        concurrency=owner.profile.concurrency,
+        started_at=to_datetime(owner.started_at, zone=zone),
+        seen_at=to_datetime(owner.seen_at, zone=zone),
+        is_alive=owner.is_alive,
+        jobs=tuple(jobs),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,128 @@
+"""Why a job does not run, or not any more: the note beside it.
+
+What looks like a queue that hangs is mostly one of these: no worker serves the queue, no worker has the task, the queue
+is paused, the job waits for others, its worker has died and no other one is there to take it up. They are found here
+once, from which processes are alive and what they say of themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, tzinfo
+from typing import Final, NamedTuple
+
+from jobify.client.moments import how_long, until
+from jobify.client.views import Obstacle, WorkerView, obstacle, worker_view
+from jobify.clock import SECOND, from_datetime
+from jobify.cron import is_stopped
+from jobify.records import JobRecord
+from jobify.status import JobStatus
+from jobify.storage.base import Storage
+from jobify.storage.ownership import HEARTBEAT
+from jobify.types import Microseconds
+
+__all__ = ("OBSTACLES", "ClusterState", "read_cluster_state", "stopped_note")
+
+OBSTACLES: Final = {
+    Obstacle.NO_WORKER: "no worker runs",
+    Obstacle.QUEUE_UNSERVED: "no worker serves this queue",
+    Obstacle.TASK_UNKNOWN: "no worker knows this task",
+    Obstacle.TASK_ELSEWHERE: "no worker of this queue knows this task",
+}
+
+_SILENT: Final = 3 * HEARTBEAT
+"""Seconds after which a process that lives and has not been heard of hangs, or is stopped."""
+_OVERDUE: Final = 10.0
+"""Seconds after which a job that could run waits for a slot, and not for the next claim."""
+
+
+class ClusterState(NamedTuple):
+    """Which processes there are, and what they may not take."""
+
+    processes: Sequence[WorkerView]
+    """Also those that have died and were not removed yet."""
+    paused: frozenset[str]
+    now: Microseconds
+
+    @property
+    def workers(self) -> list[WorkerView]:
+        """The living processes that claim jobs."""
+        return [process for process in self.processes if process.is_at_work]
+
+    def problem(self, task: str, queue: str) -> str | None:
+        """What keeps any job of this task in this queue from being taken; None: nothing does."""
+        if queue in self.paused:
+            return "the queue is paused"
+        missing = obstacle(task, queue, self.processes)
+        return None if missing is None else OBSTACLES[missing]
+
+    def note(self, job: JobRecord) -> str:
+        """What there is to say about a job in a few words; empty: nothing."""
+        if job.status == JobStatus.RUNNING:
+            asked = "asked to stop" if job.is_cancel_requested else ""
+            return self.trouble(job) or asked or ("" if job.progress is None else f"{job.progress:g} %")
+        if job.status != JobStatus.SCHEDULED:
+            return stopped_note(job, self.now) or job.error or ""
+        return self._blocked(job) or self.problem(job.task, job.queue) or self._waiting(job)
+
+    def trouble(self, job: JobRecord) -> str:
+        """Why a job that is running makes no progress: its worker is gone, or hangs; empty: it is well."""
+        owner = next((process for process in self.processes if process.id == job.owner), None)
+        if owner is None:  # it came, or was removed, between two reads
+            return ""
+        silence = self._silence(owner)
+        if not owner.is_alive:
+            return f"its worker ({owner.pid}) is gone for {how_long(silence)}; {self._heir(job)}"
+        return f"its worker ({owner.pid}) has not answered for {how_long(silence)}" if silence > _SILENT else ""
+
+    def _heir(self, job: JobRecord) -> str:
+        """What becomes of a job whose process has died. Any process that claims jobs takes it from the dead one."""
+        if not self.workers:
+            return f"the next worker that starts {'cancels it' if job.is_cancel_requested else 'takes it up'}"
+        if job.is_cancel_requested:
+            return "another worker cancels it within seconds"
+        problem = self.problem(job.task, job.queue)
+        return "another worker takes it up within seconds" if problem is None else problem
+
+    def _blocked(self, job: JobRecord) -> str:
+        """What the job waits for beside its time."""
+        others = job.blockers - bool(job.is_apart)
+        if others > 0:
+            return "paused" if job.rule is not None else f"waits for {others} other{'s' * (others > 1)}"
+        if job.blockers:
+            problem = self.problem(job.task, job.queue)
+            return problem or "waits to run apart: processes that ran it have died"
+        return ""
+
+    def _waiting(self, job: JobRecord) -> str:
+        """What a job waits for that a worker would take."""
+        if job.due_at > self.now:
+            when = until(job.due_at, now=self.now)
+            if job.error is None:
+                return f"due {when}"
+            return f"due {when}; last run: {job.error}" if job.failure_count else f"tries again {when}: {job.error}"
+        if job.error is not None:
+            return f"tries again: {job.error}"
+        silent = min(self._silence(worker) for worker in self.workers if worker.serves(job.queue))
+        if silent > _SILENT:
+            return f"no worker of this queue has answered for {how_long(silent)}"
+        return "waits for a free slot" if self.now - job.due_at > _OVERDUE * SECOND else ""
+
+    def _silence(self, process: WorkerView) -> float:
+        """Seconds since it was last heard of."""
+        return max(0.0, (self.now - from_datetime(process.seen_at, zone=UTC)) / SECOND)
+
+
+def read_cluster_state(storage: Storage, *, now: Microseconds, zone: tzinfo) -> ClusterState:
+    """The state as it is now. Reads no jobs."""
+    return ClusterState(
+        [worker_view(owner, (), zone) for owner in storage.owners()], frozenset(storage.paused_queues()), now
+    )
+
+
+def stopped_note(job: JobRecord, now: Microseconds) -> str:
+    """Since when a schedule is stopped, and by which error; empty if it is not."""
+    if not is_stopped(job):
+        return ""
+    when = until(job.finished_at or now, now=now)
+    return f"stopped {when}: {job.error}" if job.error else f"stopped {when}"
