@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
+import msgspec
 from msgspec import Struct
 
+from jobify.clock import from_datetime, seconds, to_datetime
 from jobify.durations import Duration, check_duration
 from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_mean
 from jobify.identifiers import check_text, is_storable
@@ -19,6 +21,7 @@ from jobify.joboptions import JobOptions, read_options, stored_policy
 from jobify.options import check_priority
 from jobify.result import JobResult
 from jobify.retry import SmartRetry, as_retry
+from jobify.types import Microseconds
 
 __all__ = (
     "NOTHING_ASKED",
@@ -83,6 +86,45 @@ class Asked(Struct, frozen=True, kw_only=True):
     job_id: str | None = None
     told: JobOptions = JobOptions()
     """What the row says of it."""
+
+    def due_at(self, now: Microseconds, zone: tzinfo) -> Microseconds:
+        """When the job is to run."""
+        if self.eta is not None:
+            return from_datetime(self.eta, zone=zone)
+        return now + seconds(self.delay or 0.0)
+
+    def expires_at(self, now: Microseconds, zone: tzinfo) -> Microseconds | None:
+        """When the job is cancelled unless it has begun; None: never."""
+        if self.expires is None:
+            return None
+        if isinstance(self.expires, datetime):
+            return from_datetime(self.expires, zone=zone)
+        return now + seconds(self.expires)
+
+    def in_zone(self, zone: tzinfo) -> Asked:
+        """The same, without a naive datetime that depends on the zone of the app."""
+        if not isinstance(self.expires, datetime):
+            return self
+        expires = to_datetime(from_datetime(self.expires, zone=zone), zone=UTC)
+        return msgspec.structs.replace(self, expires=expires)
+
+    def scoped_key(self, task: str) -> str | None:
+        """The unique key, as the row of a job of this task has it."""
+        if self.unique_key is None:
+            return None
+        return f"all::{self.unique_key}" if self.is_unique_everywhere else f"task:{task}:{self.unique_key}"
+
+    def former_keys(self, aliases: Iterable[str]) -> list[str]:
+        """The unique keys that jobs have which were stored for the same request under these earlier names of a task."""
+        if self.unique_key is None or self.is_unique_everywhere:
+            return []
+        return [f"task:{alias}:{self.unique_key}" for alias in aliases]
+
+    def options(self) -> JobOptions:
+        """The options of the row."""
+        if self.expires is None or isinstance(self.expires, datetime):
+            return self.told
+        return msgspec.structs.replace(self.told, expires=float(self.expires))
 
 
 NOTHING_ASKED: Final = Asked()

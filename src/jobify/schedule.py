@@ -10,7 +10,7 @@ import math
 from asyncio import AbstractEventLoop
 from collections.abc import Coroutine
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
@@ -21,7 +21,7 @@ from jobify.durations import Duration, as_seconds, check_duration
 from jobify.exceptions import ConfigurationError
 from jobify.identifiers import check_text
 from jobify.job import Job
-from jobify.jobrequest import Submitter
+from jobify.jobrequest import Asked, Submitter
 from jobify.options import RouteOptions
 from jobify.signature import FuncSpec
 from jobify.types import Microseconds
@@ -59,6 +59,8 @@ class Order(Struct, eq=False, gc=False):
     is_force: bool = False
     is_delay: bool = False
     """``due_at`` is elapsed time from now, whatever becomes of the clock."""
+    asked: Asked | None = None
+    """Options of this job beyond those of its task; its ``job_id``, ``delay`` and ``eta`` are above."""
 
 
 class Scheduler(Protocol):
@@ -136,7 +138,7 @@ class ScheduleBuilder(Generic[ReturnT]):
         job = await report.schedule("daily").delay(60)
     """
 
-    __slots__ = ("_scheduler", "args", "func_spec", "kwargs", "name", "route_options")
+    __slots__ = ("_asked", "_scheduler", "args", "func_spec", "kwargs", "name", "route_options")
 
     def __init__(
         self,
@@ -154,6 +156,16 @@ class ScheduleBuilder(Generic[ReturnT]):
         self.args = args
         self.kwargs = kwargs
         self._scheduler = scheduler
+        self._asked: Asked | None = None
+
+    def with_options(self, asked: Asked) -> Self:
+        """This builder, for jobs with these options. ConfigurationError if they say when, as the builder does."""
+        if asked.delay is not None or asked.eta is not None:
+            raise ConfigurationError(
+                "schedule(...) says when the job runs: leave delay and eta out of configure(), or use push(...)."
+            )
+        self._asked = asked.in_zone(self._scheduler.zone)
+        return self
 
     def now(self) -> datetime:
         """The current time in the app's zone."""
@@ -244,6 +256,8 @@ class ScheduleBuilder(Generic[ReturnT]):
         is_delay: bool = False,
     ) -> _Submitted[ReturnT]:
         try:
+            if self._asked is not None:
+                job_id = self._asked_id(job_id, is_single=cron is None and not is_replace)
             if job_id is not None:
                 check_text(job_id, what="job_id")
             elif cron is not None:
@@ -251,8 +265,21 @@ class ScheduleBuilder(Generic[ReturnT]):
                     "A schedule needs a job_id, by which it is found again, after a restart too. Give it one: "
                     f"cron({cron.expression!r}, job_id='nightly')."
                 )
-            return self._scheduler.submit(
-                Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force, is_delay)
-            )
+            order = Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force, is_delay)
+            if self._asked is not None:
+                order.asked = self._asked
+            return self._scheduler.submit(order)
         except Exception as error:
             return refused(error)
+
+    def _asked_id(self, job_id: str | None, *, is_single: bool) -> str | None:
+        """The id of the job; ConfigurationError for options that a schedule or a replacement cannot have."""
+        asked = self._asked
+        assert asked is not None
+        given = {"unique_key": asked.unique_key, "depends_on": asked.parents or None, "expires": asked.expires}
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong and not is_single:
+            raise ConfigurationError(
+                f"The option {wrong[0]} is for a job that runs once and replaces none. Leave it out of configure()."
+            )
+        return asked.job_id if job_id is None else job_id

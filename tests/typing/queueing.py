@@ -48,9 +48,9 @@ def right_calls() -> None:
         assert_type(job.result(timeout=None), int)
         task.apply_async((1,), depends_on=job, expires=5, metadata={"a": 1}, result_ttl=5, job_id="mine")
         task.apply_async((1,), depends_on=[job, "id"])
-        assert_type(app.enqueue_many(task, [(1,)], priority=1), list[JobResult[Any]])
+        assert_type(app.enqueue_many(task, [(1,)], priority=1), list[JobResult[int]])
     assert_type(app.enqueue("name", (1,)), JobResult[Any])
-    assert_type(app.enqueue_many([async_task.s(1)]), list[JobResult[Any]])
+    assert_type(app.enqueue_many([async_task.s(1)]), list[JobResult[int]])
 
 
 async def right_awaits() -> None:
@@ -93,12 +93,12 @@ def the_app() -> None:
 
 
 def workflows() -> None:
-    assert_type(async_task.s(1) | sync_task.s(), chain)
-    assert_type(group(async_task.s(1), sync_task.s(1)).apply(), list[JobResult[Any]])
-    assert_type(group(async_task.s(n) for n in range(3)), group)
+    assert_type(async_task.s(1) | sync_task.s(), chain[JobResult[int]])
+    assert_type(group(async_task.s(1), sync_task.s(1)).apply(), list[JobResult[int]])
+    assert_type(group(async_task.s(n) for n in range(3)), group[int])
     chord([async_task.s(1)], sync_task.s("a")).apply()
-    assert_type(chunks(async_task, [1, 2, 3], 2), group)
-    assert_type(starmap(async_task, [(1, "a")]), group)
+    assert_type(chunks(async_task, [1, 2, 3], 2), group[int])
+    assert_type(starmap(async_task, [(1, "a")]), group[int])
 
 
 async def wrong_calls() -> None:
@@ -117,4 +117,4 @@ async def wrong_calls() -> None:
         print(wrong, other)
     app.enqueue(5)  # type: ignore[call-overload]
     app.jobs(stats="dead")  # type: ignore[call-arg]
-    chain(async_task)  # type: ignore[arg-type]
+    chain(async_task)  # type: ignore[call-overload]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-FILES = [str(Path(__file__).parent / name) for name in ("scheduling.py", "queueing.py")]
+FILES = [str(Path(__file__).parent / name) for name in ("scheduling.py", "queueing.py", "configuring.py")]
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,13 +20,13 @@ def check(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(240)
-def test_mypy() -> None:
+def test_f39_mypy() -> None:
     done = check("mypy", "--strict", "--config-file=", "--cache-dir", "/dev/null", *FILES)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.timeout(240)
-def test_basedpyright(tmp_path: Path) -> None:
+def test_f39_basedpyright(tmp_path: Path) -> None:
     config = tmp_path / "pyrightconfig.json"
     rules = {"include": FILES, "typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
     config.write_text(json.dumps(rules))

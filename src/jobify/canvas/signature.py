@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar, Unpack, cast
+from typing import Any, TypeVar, Unpack
 
 import msgspec
 
@@ -17,7 +17,7 @@ __all__ = ("Signature",)
 Return_co = TypeVar("Return_co", covariant=True)
 
 
-class Signature(Step, Generic[Return_co]):
+class Signature(Step[JobResult[Return_co]]):
     """``task.s(...)``: this task, with these arguments.
 
     In a chain the result of the step before comes first, in front of the arguments; ``task.si(...)`` takes none, and
@@ -84,14 +84,6 @@ class Signature(Step, Generic[Return_co]):
             fed = Feed(feed.places, feed.is_list, is_taken=not self.is_immutable)
             request = msgspec.structs.replace(request, feed=fed)
         return Output((plan.add(request, self._submitter),))
-
-    def apply(self) -> JobResult[Return_co]:
-        """Enqueue it."""
-        return cast("JobResult[Return_co]", super().apply())
-
-    async def aapply(self) -> JobResult[Return_co]:
-        """Enqueue it, without blocking the event loop."""
-        return cast("JobResult[Return_co]", await super().aapply())
 
     def delay(self, *args: Any, **kwargs: Any) -> JobResult[Return_co]:
         """Enqueue it with more arguments."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 from jobify.canvas.plan import START, Output, Plan
 from jobify.exceptions import ConfigurationError
@@ -13,49 +13,59 @@ from jobify.result import JobResult
 __all__ = ("Step", "chain", "steps_of")
 
 
-class Step(ABC):
+Applied_co = TypeVar("Applied_co", covariant=True)
+"""What ``apply()`` returns: a JobResult, or a list of them where a group comes last."""
+OtherT = TypeVar("OtherT")
+
+
+class Step(ABC, Generic[Applied_co]):
     """A part of a workflow, or a whole one. Immutable."""
 
-    def __or__(self, other: Step) -> chain:
+    def __or__(self, other: Step[OtherT]) -> chain[OtherT]:
         return chain(self, other)
 
     @abstractmethod
     def add_to(self, plan: Plan, feed: Output) -> Output:
         """Add the jobs of this step, which gets ``feed``; what it hands on."""
 
-    def apply(self) -> Any:
+    def apply(self) -> Applied_co:
         """Store all jobs in one transaction, and return the handle of the last one (of a group: a list of handles).
 
         Waits for no job. What is wrong with any step is raised here, and nothing is stored then: TypeError,
         ConfigurationError, PayloadError, StorageUnavailableError.
         """
         plan, output = self._plan()
-        if plan.submitter is None:
-            return []
-        return _handles(plan.submitter.submit(plan.requests), output)
+        results = [] if plan.submitter is None else plan.submitter.submit(plan.requests)
+        applied: Applied_co = _handles(results, output)
+        return applied
 
-    async def aapply(self) -> Any:
+    async def aapply(self) -> Applied_co:
         """:meth:`apply`, without blocking the event loop."""
         plan, output = self._plan()
-        if plan.submitter is None:
-            return []
-        return _handles(await plan.submitter.asubmit(plan.requests), output)
+        results = [] if plan.submitter is None else await plan.submitter.asubmit(plan.requests)
+        applied: Applied_co = _handles(results, output)
+        return applied
 
     def _plan(self) -> tuple[Plan, Output]:
         plan = Plan()
         return plan, self.add_to(plan, START)
 
 
-class chain(Step):
+class chain(Step[Applied_co]):
     """Steps one after the other; each gets the result of the one before it as its first argument.
 
     After a group comes a chord: the next step gets the list of the group's results. A group after a step: each of its
     members gets that step's result. ``a.s() | b.s()`` is the same as ``chain(a.s(), b.s())``.
 
-    ``apply()`` returns the handle of the last job; where a group comes last, the list of its handles.
+    ``apply()`` returns the handle of the last job; where a group comes last, the list of its handles. Type checkers
+    know its type: that of the last step.
     """
 
-    def __init__(self, *steps: Step | Iterable[Step]) -> None:
+    @overload
+    def __init__(self, steps: Iterable[Step[Applied_co]], /) -> None: ...
+    @overload
+    def __init__(self, *steps: *tuple[*tuple[Step[Any], ...], Step[Applied_co]]) -> None: ...
+    def __init__(self, *steps: Any) -> None:  # type: ignore[misc]  # mypy does not see that it takes any last step
         self.steps = _flat(steps_of(steps, "chain"))
         if not self.steps:
             raise ConfigurationError("A chain without steps does nothing. Give it signatures: chain(task.s(...), ...).")
@@ -69,7 +79,7 @@ class chain(Step):
             feed = step.add_to(plan, feed)
         return feed
 
-    def delay(self) -> Any:
+    def delay(self) -> Applied_co:
         """Short for :meth:`apply`."""
         return self.apply()
 
@@ -79,7 +89,7 @@ def _handles(results: list[JobResult[Any]], output: Output) -> Any:
     return handles if output.is_list else handles[0]
 
 
-def steps_of(given: tuple[Step | Iterable[Step], ...], what: str) -> tuple[Step, ...]:
+def steps_of(given: tuple[Any, ...], what: str) -> tuple[Step[Any], ...]:
     """``(a, b)``, or the parts of the one iterable that was given."""
     parts: Iterable[Any] = given
     if len(given) == 1 and not isinstance(given[0], Step):
@@ -93,6 +103,6 @@ def steps_of(given: tuple[Step | Iterable[Step], ...], what: str) -> tuple[Step,
     return steps
 
 
-def _flat(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+def _flat(steps: tuple[Step[Any], ...]) -> tuple[Step[Any], ...]:
     """A chain of chains is one chain, however long it has grown by ``|``."""
     return tuple(part for step in steps for part in (step.steps if isinstance(step, chain) else (step,)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 from jobify.canvas.plan import Output, Plan
 from jobify.canvas.signature import Signature
@@ -14,16 +14,31 @@ from jobify.result import JobResult
 __all__ = ("chord", "chunks", "group", "starmap")
 
 
-class _Task(Protocol):
+Return_co = TypeVar("Return_co", covariant=True)
+ReturnT = TypeVar("ReturnT")
+Applied_co = TypeVar("Applied_co", covariant=True)
+
+
+class _Task(Protocol[Return_co]):
     """A task, as far as it is needed here."""
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature[Any]: ...
+    def s(self, *args: Any, **kwargs: Any) -> Signature[Return_co]: ...
 
 
-class group(Step):
+class group(Step[list[JobResult[ReturnT]]]):
     """Steps beside each other. ``apply()`` returns the list of their handles, in order."""
 
-    def __init__(self, *steps: Step | Iterable[Step]) -> None:
+    @overload
+    def __init__(self, *steps: Step[JobResult[ReturnT]]) -> None: ...
+    @overload
+    def __init__(self, steps: Iterable[Step[JobResult[ReturnT]]], /) -> None: ...
+    @overload
+    def __init__(self, *steps: Step[list[JobResult[ReturnT]]]) -> None: ...
+    @overload
+    def __init__(self, steps: Iterable[Step[list[JobResult[ReturnT]]]], /) -> None: ...
+    @overload
+    def __init__(self: group[Any], *steps: Step[Any] | Iterable[Step[Any]]) -> None: ...
+    def __init__(self, *steps: Any) -> None:
         self.steps = steps_of(steps, "group")
 
     def __repr__(self) -> str:
@@ -37,24 +52,14 @@ class group(Step):
         outputs = [step.add_to(plan, feed) for step in self.steps]
         return Output(tuple(place for output in outputs for place in output.places), is_list=True)
 
-    def apply(self) -> list[JobResult[Any]]:
-        """Enqueue all of them."""
-        handles: list[JobResult[Any]] = super().apply()
-        return handles
 
-    async def aapply(self) -> list[JobResult[Any]]:
-        """Enqueue all of them, without blocking the event loop."""
-        handles: list[JobResult[Any]] = await super().aapply()
-        return handles
-
-
-class chord(chain):
+class chord(chain[Applied_co]):
     """A group, and then a step that gets the list of its results, in the order of the group.
 
     ``apply()`` returns the handle of that last step.
     """
 
-    def __init__(self, header: group | Iterable[Step], callback: Step) -> None:
+    def __init__(self, header: group[Any] | Iterable[Step[Any]], callback: Step[Applied_co]) -> None:
         if not isinstance(callback, Step):
             raise ConfigurationError(
                 f"The callback of a chord is a signature or a workflow, not {callback!r}. Did you mean task.s(...)?"
@@ -62,7 +67,7 @@ class chord(chain):
         super().__init__(header if isinstance(header, group) else group(header), callback)
 
 
-def chunks(task: _Task, items: Iterable[Any], chunk_size: int) -> group:
+def chunks(task: _Task[ReturnT], items: Iterable[Any], chunk_size: int) -> group[ReturnT]:
     """A group of jobs that each get a list of ``chunk_size`` items (the last one gets what is left).
 
     >>> len(list(range(0, 10, 4)))  # chunks(task, range(10), 4) makes 3 jobs
@@ -75,7 +80,7 @@ def chunks(task: _Task, items: Iterable[Any], chunk_size: int) -> group:
     return group(task.s(all_items[start : start + chunk_size]) for start in range(0, len(all_items), chunk_size))
 
 
-def starmap(task: _Task, args_list: Iterable[Iterable[Any]]) -> group:
+def starmap(task: _Task[ReturnT], args_list: Iterable[Iterable[Any]]) -> group[ReturnT]:
     """A group of jobs, one for each of ``args_list``, which are tuples of arguments."""
     _require_task(task, "starmap")
     calls = list(args_list)

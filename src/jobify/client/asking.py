@@ -13,7 +13,7 @@ from jobify.identifiers import check_text, is_storable
 from jobify.job import Job
 from jobify.jobrequest import Call, JobRequest, calls_of, check_asked, checked_arguments, requests_of
 from jobify.result import JobResult
-from jobify.router import Route
+from jobify.router import ConfiguredTask, Route
 
 __all__ = (
     "AnyJob",
@@ -31,7 +31,7 @@ __all__ = (
 
 T = TypeVar("T")
 
-AnyTask: TypeAlias = Route[..., Any] | str
+AnyTask: TypeAlias = Route[..., Any] | ConfiguredTask[..., Any] | str
 OneOrMore: TypeAlias = T | list[T] | tuple[T, ...] | Set[T]
 AnyJob: TypeAlias = JobResult[Any] | Job[Any] | str
 
@@ -71,6 +71,8 @@ class Calls(NamedTuple):
 
 def name_of(task: Any, app: object) -> str:
     """The name that jobs of ``task`` carry in ``app``."""
+    if isinstance(task, ConfiguredTask):
+        task = task.task
     if isinstance(task, Route):
         return task.name_in(app)
     if not isinstance(task, str) or not task:
@@ -127,7 +129,9 @@ def _some(raw: Mapping[str, Any], key: str, checked: Callable[[Any], str]) -> tu
 
 
 def request(app: object, task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:
-    """One call of a task of ``app``, with options."""
+    """One call of a task of ``app``, with options, which go before those that the task is configured with."""
+    if isinstance(task, ConfiguredTask):
+        options = {**task.options, **options}
     return JobRequest(name_of(task, app), *checked_arguments(args, kwargs), check_asked(options))
 
 
@@ -135,7 +139,9 @@ def many(
     app: object, task: Any, args_list: Iterable[Any], kwargs_list: Iterable[Any] | None, options: Mapping[str, Any]
 ) -> Calls | list[JobRequest]:
     """Many calls: of one task, or signatures."""
-    if not isinstance(task, Route | str):
+    if isinstance(task, ConfiguredTask):
+        options = {**task.options, **options}
+    elif not isinstance(task, Route | str):
         return _signatures(task, args_list, kwargs_list, options)
     name, calls = name_of(task, app), _calls(args_list, kwargs_list)
     return requests_of(name, calls, options) if options else Calls(name, calls)

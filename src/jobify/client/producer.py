@@ -6,25 +6,20 @@ the same without blocking the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, Unpack
 
-from jobify.canvas.signature import Signature
 from jobify.client.asking import (
     AnyJob,
     AnyTask,
-    Calls,
     JobFilters,
     filters_of,
     id_of,
     ids_of,
-    many,
-    request,
 )
-from jobify.exceptions import ConfigurationError
-from jobify.jobrequest import EnqueueOptions, Submitter
+from jobify.client.enqueuing import Enqueuing
 from jobify.result import JobResult
-from jobify.router import Route, Router
+from jobify.router import ConfiguredTask, Route
 
 if TYPE_CHECKING:
     from jobify.client.client import Client
@@ -34,6 +29,7 @@ __all__ = ("Preview", "Producer", "client_of")
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
+Task: TypeAlias = Route[ParamsT, ReturnT] | ConfiguredTask[ParamsT, ReturnT]
 
 
 class Preview:
@@ -51,19 +47,12 @@ class Preview:
         return await self._client.read(self.preview)
 
 
-class Producer(Router):
+class Producer(Enqueuing):
     """Enqueuing and asking, in any process, thread or event loop, whether or not the app runs there.
 
     The storage is opened by the first call that needs it. It is closed by :meth:`close`, when the app stops, when the
     app object is gone, and at the end of the process; the next call opens it again.
     """
-
-    _client: Client
-
-    @property
-    def client(self) -> Submitter:
-        """What tasks submit to."""
-        return self._client.submitter
 
     def close(self) -> None:
         """Close the storage that the calls below have opened, and end their threads; the next call opens it again.
@@ -71,101 +60,6 @@ class Producer(Router):
         A caller that still waits for a job gets an ApplicationStateError. No thread and no descriptor is left.
         """
         self._client.close()
-
-    def task_for(self, task: Route[ParamsT, ReturnT]) -> Route[ParamsT, ReturnT]:
-        """The task as it is in this app, for a task of a router that is included in several apps. ::
-
-            app.task_for(send).delay("ada@example.org")
-
-        ConfigurationError if this app does not have it.
-        """
-        found = task.bound_to(self) if isinstance(task, Route) else None
-        if found is None:
-            raise ConfigurationError(f"{task!r} is no task of this app. Include its router: app.include_router(...).")
-        return found
-
-    # -- enqueuing -----------------------------------------------------------------------------------------------------
-
-    @overload
-    def enqueue(
-        self,
-        task: Route[..., ReturnT],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[EnqueueOptions],
-    ) -> JobResult[ReturnT]: ...
-    @overload
-    def enqueue(
-        self,
-        task: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[EnqueueOptions],
-    ) -> JobResult[Any]: ...
-    def enqueue(
-        self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> JobResult[Any]:
-        """Store a job of ``task``, which may be the name of one that this process does not have: any worker that knows
-        it will run it. For ``options`` see :class:`~jobify.jobrequest.EnqueueOptions`.
-
-        When this returns the job is on disk. ConfigurationError, TypeError or PayloadError if it cannot be, and
-        DuplicateJobError if its ``job_id`` is in use; StorageUnavailableError if nothing could be stored.
-        """
-        return self.client.submit((request(self, task, args, kwargs, options),))[0]
-
-    @overload
-    async def aenqueue(
-        self,
-        task: Route[..., ReturnT],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[EnqueueOptions],
-    ) -> JobResult[ReturnT]: ...
-    @overload
-    async def aenqueue(
-        self,
-        task: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[EnqueueOptions],
-    ) -> JobResult[Any]: ...
-    async def aenqueue(
-        self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> JobResult[Any]:
-        """:meth:`enqueue`, without blocking the event loop."""
-        return (await self.client.asubmit((request(self, task, args, kwargs, options),)))[0]
-
-    def enqueue_many(
-        self,
-        task: Route[..., ReturnT] | str | Iterable[Signature[Any]],
-        args_list: Iterable[Sequence[Any]] = (),
-        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
-        **options: Unpack[EnqueueOptions],
-    ) -> list[JobResult[Any]]:
-        """Store many jobs in one transaction: all of them, or none.
-
-        ``args_list`` has the arguments of one job each, ``kwargs_list`` (as long) those by name; ``options`` hold for
-        all of them. Or give a list of signatures, of any tasks. ::
-
-            app.enqueue_many(resize, [(name,) for name in names], priority=5)
-        """
-        asked = many(self, task, args_list, kwargs_list, options)
-        if isinstance(asked, Calls):
-            return self.client.delay_all(asked.task, asked.calls)
-        return self.client.submit(asked)
-
-    async def aenqueue_many(
-        self,
-        task: Route[..., ReturnT] | str | Iterable[Signature[Any]],
-        args_list: Iterable[Sequence[Any]] = (),
-        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
-        **options: Unpack[EnqueueOptions],
-    ) -> list[JobResult[Any]]:
-        """:meth:`enqueue_many`, without blocking the event loop."""
-        asked = many(self, task, args_list, kwargs_list, options)
-        if isinstance(asked, Calls):
-            return await self.client.adelay_all(asked.task, asked.calls)
-        return await self.client.asubmit(asked)
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Any, Final
 
 import msgspec
 
 from jobify.client.coding import Coding
 from jobify.client.targets import Target
-from jobify.clock import Clock, from_datetime, seconds
+from jobify.clock import Clock
 from jobify.exceptions import PayloadError
 from jobify.identifiers import text_ids
 from jobify.joboptions import Inputs
@@ -61,17 +61,13 @@ class Rows:
 
     def due_at(self, asked: Asked, now: Microseconds) -> Microseconds:
         """When a job is to run."""
-        if asked.eta is not None:
-            return from_datetime(asked.eta, zone=self._zone)
-        return now + seconds(asked.delay or 0.0)
+        return asked.due_at(now, self._zone)
 
     def row(self, target: Target, request: JobRequest, job_id: str, parents: Sequence[str] = ()) -> NewJob:
         """The row of a request; ``parents`` are the ids of the jobs that feed it."""
         asked, feed, now = request.asked, request.feed, self._clock.now()
         due_at = self.due_at(asked, now)
-        options, types = asked.told, target.types
-        if asked.expires is not None and not isinstance(asked.expires, datetime):
-            options = msgspec.structs.replace(options, expires=float(asked.expires))
+        options, types = asked.options(), target.types
         if feed is not None and feed.is_taken:
             options = msgspec.structs.replace(options, inputs=Inputs(tuple(parents), feed.is_list))
             types = types.after(1)
@@ -93,17 +89,10 @@ class Rows:
             fence=0,
             attempt=0,
             started_at=None,
-            unique_key=_unique_key(target, asked),
-            expires_at=self._expires_at(asked.expires, now),
+            unique_key=asked.scoped_key(target.name),
+            expires_at=asked.expires_at(now, self._zone),
             parents=tuple(dict.fromkeys((*parents, *asked.parents))),
         )
-
-    def _expires_at(self, expires: float | datetime | None, now: Microseconds) -> Microseconds | None:
-        if expires is None:
-            return None
-        if isinstance(expires, datetime):
-            return from_datetime(expires, zone=self._zone)
-        return now + seconds(expires)
 
     def _payload(self, target: Target, args: tuple[Any, ...], kwargs: Any, types: ParameterTypes) -> Any:
         try:
@@ -120,16 +109,4 @@ def fed_args(request: JobRequest) -> tuple[Any, ...]:
 
 def former_keys(target: Target, asked: Asked) -> list[str]:
     """The unique keys that jobs have which were stored for the same request under earlier names of the task."""
-    if asked.unique_key is None or asked.is_unique_everywhere:
-        return []
-    return [_key_of(alias, asked.unique_key) for alias in target.aliases]
-
-
-def _unique_key(target: Target, asked: Asked) -> str | None:
-    if asked.unique_key is None:
-        return None
-    return f"all::{asked.unique_key}" if asked.is_unique_everywhere else _key_of(target.name, asked.unique_key)
-
-
-def _key_of(task: str, key: str) -> str:
-    return f"task:{task}:{key}"
+    return asked.former_keys(target.aliases)

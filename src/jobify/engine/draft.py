@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextvars import Context
+from datetime import UTC
 from itertools import chain
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from jobify.clock import Clock
@@ -18,6 +20,8 @@ from jobify.engine.submission import Submission
 from jobify.exceptions import ApplicationStateError, PayloadError
 from jobify.identifiers import text_ids
 from jobify.job import Job
+from jobify.joboptions import read_options
+from jobify.jobrequest import Asked
 from jobify.records import Claim, NewJob
 from jobify.registry import Endpoint, Registry
 from jobify.schedule import Order
@@ -62,10 +66,13 @@ class Draft(Struct, eq=False, gc=False):
     """The context variables of the caller, for a job that starts at once."""
     submission: Submission | None = None
     payload: Any = None
+    asked: Asked | None = None
+    """Options of its own; they are in :meth:`row`, and not in :meth:`values`, which are those of a plain job."""
 
     def row(self) -> NewJob:
         """The draft as a row: claimed by this process, or waiting."""
-        return NewJob(*self.values())
+        row = NewJob(*self.values())
+        return row if self.asked is None else _with_options(row, self.asked)
 
     def values(self) -> tuple[Any, ...]:
         """The fields of :meth:`row`, in order."""
@@ -146,6 +153,20 @@ class Draft(Struct, eq=False, gc=False):
             submission.set_exception(error)
 
 
+def _with_options(row: NewJob, asked: Asked) -> NewJob:
+    options = asked.options()
+    if row.options is not None:
+        options = msgspec.structs.replace(options, asked=read_options(row.options).asked)
+    return row._replace(
+        queue=asked.queue or row.queue,
+        priority=row.priority if asked.priority is None else asked.priority,
+        options=options.text(),
+        unique_key=asked.scoped_key(row.task),
+        expires_at=asked.expires_at(row.created_at, UTC),
+        parents=asked.parents,
+    )
+
+
 class Drafts:
     """Makes drafts of orders."""
 
@@ -186,4 +207,7 @@ class Drafts:
         job_id = order.job_id if order.job_id is not None else self._new_id()
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
         backend = self._backends.of(endpoint)
-        return Draft(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at, offset_at)
+        draft = Draft(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at, offset_at)
+        if order.asked is not None:
+            draft.asked = order.asked
+        return draft

@@ -107,14 +107,19 @@ class Intake:
             if draft.backend is self._backends.volatile:
                 return self._place_apart(draft, order, self._backends.durable)
             self._require_free(order.job_id, self._backends.volatile.storage.get((order.job_id,)))
-        return self._replace_surely(draft, order) if order.is_replace else self._insert(draft, order)
+        return self._store(draft, order)
+
+    def _store(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+        if order.is_replace or order.asked is not None:
+            return self._put_surely(draft, order)
+        return self._insert(draft, order)
 
     async def _place_apart(self, draft: Draft, order: Order, durable: Backend) -> Job[Any]:
         """Place a job that stays in memory under an id that may be in use in the database: ids are unique in both."""
         self._require_free(
             draft.job.id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((draft.job.id,))))
         )
-        return await (self._replace_surely(draft, order) if order.is_replace else self._insert(draft, order))
+        return await self._store(draft, order)
 
     @staticmethod
     def _require_free(job_id: str, records: Sequence[JobRecord]) -> None:
@@ -189,10 +194,10 @@ class Intake:
         if self._is_closed and not self._under_way:
             self._is_quiet.set()
 
-    # -- replacing -----------------------------------------------------------------------------------------------------
+    # -- replacing, and options of a job's own ------------------------------------------------------------------------
 
-    async def _replace_surely(self, draft: Draft, order: Order) -> Job[Any]:
-        return await self._surely(self._replace(draft, order))
+    async def _put_surely(self, draft: Draft, order: Order) -> Job[Any]:
+        return await self._surely(self._put(draft, order))
 
     def _surely(self, placing: Coroutine[Any, Any, Job[Any]]) -> Coroutine[Any, Any, Job[Any]]:
         """Begin, and go on to the end: a caller that is cancelled on the way leaves nothing half-done."""
@@ -202,11 +207,13 @@ class Intake:
         task.add_done_callback(_look_at_error)
         return _shielded(task)
 
-    async def _replace(self, draft: Draft, order: Order) -> Job[Any]:
+    async def _put(self, draft: Draft, order: Order) -> Job[Any]:
         self._under_way += 1
         try:
             await off_loop(draft.encode) if is_large(draft.args, draft.kwargs) else draft.encode()
-            return await self._waiting.replace(draft, is_force=order.is_force)
+            if order.is_replace:
+                return await self._waiting.replace(draft, is_force=order.is_force)
+            return await self._waiting.insert(draft)
         finally:
             self._answered()
 

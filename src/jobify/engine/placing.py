@@ -21,6 +21,7 @@ __all__ = (
     "Declared",
     "Placement",
     "declare",
+    "insert",
     "is_declared",
     "options_with_origin",
     "replace",
@@ -49,6 +50,20 @@ class Declared(NamedTuple):
 
 
 _NO_PROGRESS = Progress(0, 0)
+
+
+def insert(storage: Storage, job: NewJob, former_keys: Sequence[str]) -> JobRecord | None:
+    """Insert ``job``; or the unfinished job that has its unique key, or had it under an earlier name of its task.
+    DuplicateJobError if its id is in use."""
+    with storage.transaction():
+        other = next(filter(None, map(storage.find_unique, former_keys)), None)
+        if other is None:
+            if storage.insert((job,))[0]:
+                return None
+            other = None if job.unique_key is None else storage.find_unique(job.unique_key)
+        if other is None:
+            raise DuplicateJobError(job.id)
+        return _record(storage, other)
 
 
 def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: bool) -> Placement:

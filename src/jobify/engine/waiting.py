@@ -8,8 +8,8 @@ from typing import Any
 from jobify.engine.draft import Draft
 from jobify.engine.exchange import Exchange
 from jobify.engine.handles import Handles
-from jobify.engine.news import ORDER
-from jobify.engine.placing import Placement, replace
+from jobify.engine.news import ORDER, WORK
+from jobify.engine.placing import Placement, insert, replace
 from jobify.engine.roster import Roster
 from jobify.job import Job
 from jobify.registry import Registry
@@ -33,6 +33,17 @@ class Waiting:
             self._handles.show_schedule(draft.job, draft.rule, 0, 0)
         self._handles.add(draft.job)
         self._exchange.expect(draft.backend, draft.due_at)
+
+    async def insert(self, draft: Draft) -> Job[Any]:
+        """Insert a job with options; the handle of it, or of the job that has its unique key."""
+        former_keys = () if draft.asked is None else draft.asked.former_keys(draft.endpoint.aliases)
+        place = partial(insert, draft.backend.storage, draft.row(), former_keys)
+        other = await draft.backend.gate.call(place, news=WORK)
+        if other is not None:
+            return self._handles.of_record(other)
+        draft.job.status = JobStatus.SCHEDULED
+        self.add(draft)
+        return draft.job
 
     async def replace(self, draft: Draft, *, is_force: bool) -> Job[Any]:
         """Put it in the place of the job that has its id, if there is one; the handle.

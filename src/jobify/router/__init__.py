@@ -5,7 +5,8 @@ A :class:`Route` is a registered function. It stays callable as before, and know
 router is a tree of routers with routes; the app is the root of the tree.
 """
 
+from jobify.router.configured import ConfiguredTask
 from jobify.router.route import NodeRoute, RootRoute, Route
 from jobify.router.tree import JobRouter, Router
 
-__all__ = ("JobRouter", "NodeRoute", "RootRoute", "Route", "Router")
+__all__ = ("ConfiguredTask", "JobRouter", "NodeRoute", "RootRoute", "Route", "Router")

@@ -20,6 +20,7 @@ from jobify.jobrequest import EnqueueOptions, calls_of, checked_arguments, reque
 from jobify.options import RouteOptions
 from jobify.result import JobResult
 from jobify.router.apps import Binding, ambiguous, choose
+from jobify.router.configured import ConfiguredTask
 from jobify.schedule import Order, ScheduleBuilder, Scheduler, refused
 from jobify.serializers.importable import name_of
 from jobify.signature import FuncSpec, inspect_function, is_async_callable
@@ -191,13 +192,22 @@ class Route(ABC, Generic[ParamsT, Return_co]):
             return await scheduler.client.asubmit(requests_of(name, called, options))
         return await scheduler.client.adelay_all(name, called)
 
+    def configure(self, **options: Unpack[EnqueueOptions]) -> ConfiguredTask[ParamsT, Return_co]:
+        """This task with options: ``task.configure(queue="images", delay=5).delay("cat.png", 64)``.
+
+        Every way to enqueue it takes them (``delay``, ``push``, ``schedule``, ``map``, ``s``), and its arguments are
+        checked by type checkers, which those of :meth:`apply_async` are not. UnknownOptionError names the option that
+        may have been meant.
+        """
+        return ConfiguredTask(self, options)
+
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
         """A call of the task as a value, for workflows (see :mod:`jobify.canvas`). In a chain the result of the step
         before comes in front of ``args``; whether all of it fits is seen when the workflow is applied."""
         scheduler, name = self._binding or self._choose()
         return Signature(name, args, kwargs, scheduler.client)
 
-    def si(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
+    def si(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Signature[Return_co]:
         """:meth:`s`, but the result of the step before is not taken: it is only waited for."""
         scheduler, name = self._binding or self._choose()
         return Signature(name, args, kwargs, scheduler.client, is_immutable=True)
@@ -216,6 +226,10 @@ class Route(ABC, Generic[ParamsT, Return_co]):
             if binding.scheduler is app:
                 return binding.name
         return (self._binding or self._choose()).name
+
+    def app_binding(self) -> Binding:
+        """The app that a call goes to; RuntimeError if there is none, ApplicationStateError if that cannot be told."""
+        return self._binding or self._choose()
 
     def _choose(self) -> Binding:
         """Which of several apps is meant; see :mod:`jobify.router.apps`."""

@@ -1,0 +1,166 @@
+"""The app, as code sees it that enqueues jobs: of its tasks, or of any task by name.
+
+Each method has a twin for async code, with an ``a`` in front of its name, which does the same without blocking the
+event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, Unpack, overload
+
+from jobify.canvas.signature import Signature
+from jobify.client.asking import Calls, many, request
+from jobify.exceptions import ConfigurationError
+from jobify.jobrequest import EnqueueOptions, Submitter
+from jobify.result import JobResult
+from jobify.router import ConfiguredTask, Route, Router
+
+if TYPE_CHECKING:
+    from jobify.client.client import Client
+
+__all__ = ("Enqueuing",)
+
+ParamsT = ParamSpec("ParamsT")
+ReturnT = TypeVar("ReturnT")
+Task: TypeAlias = Route[ParamsT, ReturnT] | ConfiguredTask[ParamsT, ReturnT]
+
+
+class Enqueuing(Router):
+    """Stores jobs, in any process, thread or event loop, whether or not the app runs there."""
+
+    _client: Client
+
+    @property
+    def client(self) -> Submitter:
+        """What tasks submit to."""
+        return self._client.submitter
+
+    def task_for(self, task: Route[ParamsT, ReturnT]) -> Route[ParamsT, ReturnT]:
+        """The task as it is in this app, for a task of a router that is included in several apps. ::
+
+            app.task_for(send).delay("ada@example.org")
+
+        ConfigurationError if this app does not have it.
+        """
+        found = task.bound_to(self) if isinstance(task, Route) else None
+        if found is None:
+            raise ConfigurationError(f"{task!r} is no task of this app. Include its router: app.include_router(...).")
+        return found
+
+    @overload
+    def enqueue(
+        self,
+        task: Task[..., ReturnT],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[ReturnT]: ...
+    @overload
+    def enqueue(
+        self,
+        task: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[Any]: ...
+    def enqueue(
+        self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> JobResult[Any]:
+        """Store a job of ``task``, which may be the name of one that this process does not have: any worker that knows
+        it will run it. For ``options`` see :class:`~jobify.jobrequest.EnqueueOptions`.
+
+        When this returns the job is on disk. ConfigurationError, TypeError or PayloadError if it cannot be, and
+        DuplicateJobError if its ``job_id`` is in use; StorageUnavailableError if nothing could be stored.
+        """
+        return self.client.submit((request(self, task, args, kwargs, options),))[0]
+
+    @overload
+    async def aenqueue(
+        self,
+        task: Task[..., ReturnT],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[ReturnT]: ...
+    @overload
+    async def aenqueue(
+        self,
+        task: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobResult[Any]: ...
+    async def aenqueue(
+        self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> JobResult[Any]:
+        """:meth:`enqueue`, without blocking the event loop."""
+        return (await self.client.asubmit((request(self, task, args, kwargs, options),)))[0]
+
+    @overload
+    def enqueue_many(
+        self,
+        task: Task[..., ReturnT],
+        args_list: Iterable[Sequence[Any]] = (),
+        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> list[JobResult[ReturnT]]: ...
+    @overload
+    def enqueue_many(
+        self,
+        task: str,
+        args_list: Iterable[Sequence[Any]] = (),
+        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> list[JobResult[Any]]: ...
+    @overload
+    def enqueue_many(self, task: Iterable[Signature[ReturnT]]) -> list[JobResult[ReturnT]]: ...
+    def enqueue_many(
+        self,
+        task: Any,
+        args_list: Iterable[Sequence[Any]] = (),
+        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
+        **options: Any,
+    ) -> list[JobResult[Any]]:
+        """Store many jobs in one transaction: all of them, or none.
+
+        ``args_list`` has the arguments of one job each, ``kwargs_list`` (as long) those by name; ``options`` hold for
+        all of them. Or give a list of signatures, of any tasks. ::
+
+            app.enqueue_many(resize, [(name,) for name in names], priority=5)
+        """
+        asked = many(self, task, args_list, kwargs_list, options)
+        if isinstance(asked, Calls):
+            return self.client.delay_all(asked.task, asked.calls)
+        return self.client.submit(asked)
+
+    @overload
+    async def aenqueue_many(
+        self,
+        task: Task[..., ReturnT],
+        args_list: Iterable[Sequence[Any]] = (),
+        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> list[JobResult[ReturnT]]: ...
+    @overload
+    async def aenqueue_many(
+        self,
+        task: str,
+        args_list: Iterable[Sequence[Any]] = (),
+        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> list[JobResult[Any]]: ...
+    @overload
+    async def aenqueue_many(self, task: Iterable[Signature[ReturnT]]) -> list[JobResult[ReturnT]]: ...
+    async def aenqueue_many(
+        self,
+        task: Any,
+        args_list: Iterable[Sequence[Any]] = (),
+        kwargs_list: Iterable[Mapping[str, Any]] | None = None,
+        **options: Any,
+    ) -> list[JobResult[Any]]:
+        """:meth:`enqueue_many`, without blocking the event loop."""
+        asked = many(self, task, args_list, kwargs_list, options)
+        if isinstance(asked, Calls):
+            return await self.client.adelay_all(asked.task, asked.calls)
+        return await self.client.asubmit(asked)
