@@ -72,7 +72,7 @@ def _document(endpoint: Endpoint) -> dict[str, Any]:
         "retries": 0 if endpoint.retry is None else endpoint.retry.retries,
         "timeout": endpoint.options.get("timeout"),
         "durable": endpoint.is_durable,
-        "aliases": list(getattr(endpoint, "aliases", ())),
+        "aliases": list(endpoint.aliases),
     }
 
 
