@@ -100,6 +100,7 @@ if TYPE_CHECKING:
         PydanticConverter,
     )
     from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
+    from jobify.words import PublicStatus
 
     Jobber = Jobify
     """The older name of :class:`Jobify`."""
@@ -185,6 +186,7 @@ _HOMES: Final = {
     "RouteOptions": "jobify.options",
     "RunMode": "jobify.options",
     "Plugin": "jobify.plugins",
+    "PublicStatus": "jobify.words",
     "JobResult": "jobify.result",
     "Retention": "jobify.retention",
     "SmartRetry": "jobify.retry",
@@ -267,6 +269,7 @@ __all__ = (
     "Plugin",
     "ProcessDiedError",
     "ProcessStartError",
+    "PublicStatus",
     "PydanticConverter",
     "QueueMiddleware",
     "RemoteError",

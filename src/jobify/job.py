@@ -24,6 +24,7 @@ from jobify.exceptions import (
 )
 from jobify.status import ENDED, JobStatus
 from jobify.types import UNSET, Microseconds
+from jobify.words import PublicStatus, word_of
 
 if TYPE_CHECKING:
     from jobify.cron import CronContext
@@ -79,6 +80,7 @@ class Job(Generic[ReturnT]):
         "_desk",
         "_due_at",
         "_handle",
+        "_is_dead",
         "_last_end",
         "_unregister",
         "_value",
@@ -128,6 +130,31 @@ class Job(Generic[ReturnT]):
     def exec_at(self) -> datetime:
         """When the job is (or was) due: an aware datetime in the app's zone."""
         return to_datetime(self._due_at, zone=self._desk.zone if self._desk is not None else UTC)
+
+    @property
+    def eta(self) -> datetime:
+        """:attr:`exec_at`, by the name that it also has at a :class:`JobResult`."""
+        return self.exec_at
+
+    @property
+    def job_status(self) -> JobStatus:
+        """:attr:`status`, by the name that it also has at a :class:`JobResult`."""
+        return self.status
+
+    @property
+    def public_status(self) -> PublicStatus:
+        """The status in the words of :attr:`JobResult.status`: ``pending``, ``running``, ``complete``, ``failed``,
+        ``dead`` (its retries are used up) or ``cancelled``."""
+        # The slot is filled by failures only, so that no other job pays for it.
+        return word_of(self.status, getattr(self, "_is_dead", False))
+
+    @property
+    def error(self) -> str | None:
+        """``Type: message`` of :attr:`exception`; None if there is none."""
+        if self.exception is None:
+            return None
+        message, name = _reason(self.exception)
+        return f"{name}: {message}" if message else name
 
     @property
     def cron_expression(self) -> str | None:
@@ -260,9 +287,10 @@ class Job(Generic[ReturnT]):
         self.status = status
         self._wake()
 
-    def set_exception(self, exc: Exception | None, *, status: JobStatus) -> None:
-        """A run ended without a value."""
+    def set_exception(self, exc: Exception | None, *, status: JobStatus, is_dead: bool = False) -> None:
+        """A run ended without a value. ``is_dead``: there were retries, and they are used up."""
         self.exception = exc
+        self._is_dead = is_dead
         self._last_end = status
         self.status = status
         self._wake()

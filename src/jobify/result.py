@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
+from jobify.cron import rule_as_written
 from jobify.durations import Duration
 from jobify.exceptions import ApplicationStateError
 from jobify.records import JobRecord, Relations
-from jobify.words import word_of
+from jobify.status import ENDED, JobStatus
+from jobify.words import PublicStatus, word_of
 
 __all__ = ("JobResult", "Polls", "ResultDesk")
 
 Return_co = TypeVar("Return_co", covariant=True)
+
+_KNOWN: Final = frozenset(JobStatus)
 
 Polls = tuple[Duration, Duration]
 """Seconds until the first look that nobody has rung for, and the most that this grows to."""
@@ -162,10 +166,34 @@ class JobResult(Generic[Return_co]):
     # -- looking -------------------------------------------------------------------------------------------------------
 
     @property
-    def status(self) -> str:
+    def status(self) -> PublicStatus:
         """``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up) or ``cancelled``."""
         record = self._here.record(self.id)
         return word_of(record.status, record.is_dead)
+
+    @property
+    def public_status(self) -> PublicStatus:
+        """:attr:`status`, by the name that it also has at a :class:`Job`."""
+        return self.status
+
+    @property
+    def job_status(self) -> JobStatus:
+        """The status in the words of :attr:`Job.status`. One that only a newer release knows reads RUNNING."""
+        status = self._here.record(self.id).status
+        return JobStatus(status) if status in _KNOWN else JobStatus.RUNNING
+
+    def is_done(self) -> bool:
+        """Whether the job has ended; one that failed may still be retried by a user."""
+        return self.job_status in ENDED
+
+    def is_cron(self) -> bool:
+        """Whether the job repeats by a cron rule."""
+        return self._here.record(self.id).rule is not None
+
+    @property
+    def cron_expression(self) -> str | None:
+        """The expression of a cron job, None for a job that runs once, or if its rule cannot be read."""
+        return rule_as_written(self._here.record(self.id).rule).get("expression")
 
     @property
     def progress(self) -> float | None:
@@ -245,6 +273,11 @@ class JobResult(Generic[Return_co]):
     def eta(self) -> datetime:
         """When it is (or was) due."""
         return cast("datetime", self._here.moment(self._here.record(self.id).due_at))
+
+    @property
+    def exec_at(self) -> datetime:
+        """:attr:`eta`, by the name that it also has at a :class:`Job`."""
+        return self.eta
 
     def to_dict(self) -> dict[str, Any]:
         """All fields of the job as values that JSON can say; times are ISO 8601. A result or metadata that JSON cannot

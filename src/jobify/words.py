@@ -1,5 +1,9 @@
 """The six words in which a queue speaks of its jobs, and what rows they stand for.
 
+They are the words of ``JobResult.status``, of every filter and of the commands. ``Job.status`` and the rows speak in
+those of :class:`~jobify.status.JobStatus`; ``Job.public_status`` and ``JobResult.job_status`` translate. The table of
+all words is ``docs/status.md``.
+
 =============  ==================================================================================
 ``pending``    waits: for its time, a retry, another job, a free slot
 ``running``    an attempt is under way
@@ -13,16 +17,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.records import CountKey
 from jobify.status import FAILURES, JobStatus
 
-__all__ = ("ENDS", "WORDS", "Rows", "counts_by_name", "counts_by_word", "rows_of", "word_of")
+__all__ = ("ENDS", "WORDS", "PublicStatus", "Rows", "counts_by_name", "counts_by_word", "rows_of", "word_of")
 
-WORDS: Final[tuple[str, ...]] = ("pending", "running", "complete", "failed", "dead", "cancelled")
-ENDS: Final = frozenset(WORDS[2:])
+PublicStatus: TypeAlias = Literal["pending", "running", "complete", "failed", "dead", "cancelled"]
+"""The type of a job's public status: one of the six words."""
+
+WORDS: Final[tuple[PublicStatus, ...]] = get_args(PublicStatus)
+ENDS: Final[frozenset[PublicStatus]] = frozenset(WORDS[2:])
 """The words for jobs that have ended."""
 
 
@@ -33,7 +40,7 @@ class Rows(NamedTuple):
     is_dead: bool | None = None
 
 
-_ROWS: Final[Mapping[str, Rows]] = {
+_ROWS: Final[Mapping[PublicStatus, Rows]] = {
     "pending": Rows((JobStatus.PENDING.value, JobStatus.SCHEDULED.value)),
     "running": Rows((JobStatus.RUNNING.value,)),
     "complete": Rows((JobStatus.SUCCESS.value,)),
@@ -41,10 +48,12 @@ _ROWS: Final[Mapping[str, Rows]] = {
     "dead": Rows(FAILURES, is_dead=True),
     "cancelled": Rows((JobStatus.CANCELLED.value,)),
 }
-_PLAIN: Final = {status: word for word, rows in _ROWS.items() if rows.is_dead is None for status in rows.statuses}
+_PLAIN: Final[Mapping[str, PublicStatus]] = {
+    status: word for word, rows in _ROWS.items() if rows.is_dead is None for status in rows.statuses
+}
 
 
-def word_of(status: str, is_dead: bool) -> str:
+def word_of(status: str, is_dead: bool) -> PublicStatus:
     """The word for a row. A status of a newer release, which this one does not know, reads ``running``: it has not
     ended, as far as anybody here can tell.
 
@@ -80,9 +89,17 @@ def rows_of(words: Sequence[str]) -> Rows:
 
 def _rows_of(word: str) -> Rows:
     try:
-        return _ROWS[word]
+        return _ROWS[cast("PublicStatus", word)]
     except (KeyError, TypeError):
-        raise ConfigurationError(f"No job has the status {word!r}. {did_you_mean(str(word), WORDS)}") from None
+        raise ConfigurationError(f"No job has the status {word!r}. {_advice(str(word))}") from None
+
+
+def _advice(text: str) -> str:
+    """What to write in the place of a word that is none of the six."""
+    meant = [word for word, rows in _ROWS.items() if text in rows.statuses]
+    if not meant:
+        return did_you_mean(text, WORDS)
+    return f"That is a word of Job.status; write {' or '.join(repr(word) for word in meant)}."
 
 
 def counts_by_word(counts: Mapping[CountKey, int]) -> dict[str, int]:

@@ -8,7 +8,19 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any, assert_type
 
-from jobify import Jobify, JobResult, JobRouter, SmartRetry, chain, chord, chunks, group, starmap
+from jobify import (
+    Jobify,
+    JobResult,
+    JobRouter,
+    JobStatus,
+    PublicStatus,
+    SmartRetry,
+    chain,
+    chord,
+    chunks,
+    group,
+    starmap,
+)
 from jobify.canvas import Signature
 
 app = Jobify()
@@ -66,7 +78,14 @@ async def right_awaits() -> None:
 def handles(job: JobResult[int]) -> None:
     assert_type(job.id, str)
     assert_type(job.created, bool)
-    assert_type(job.status, str)
+    assert_type(job.status, PublicStatus)
+    assert_type(job.public_status, PublicStatus)
+    assert_type(job.job_status, JobStatus)
+    assert_type(job.exec_at, datetime)
+    assert_type(job.cron_expression, str | None)
+    assert_type(job.note, str)
+    if job.status == "sucess":  # type: ignore[comparison-overlap]
+        print("a misspelt word")
     assert_type(job.progress, float | None)
     assert_type(job.error, str | None)
     assert_type(job.errors, list[dict[str, Any]])
@@ -90,6 +109,10 @@ def the_app() -> None:
     assert_type(app.workers()[0].queues, tuple[str, ...] | None)
     assert_type(app.queues()[0].problem, str | None)
     assert_type(app.schedules()[0].next_at, datetime | None)
+    assert_type(app.schedules()[0].status, PublicStatus)
+    assert_type(app.schedules()[0].is_stopped, bool)
+    app.jobs(status=["failed", "dead"])
+    app.jobs(status="sucess")  # type: ignore[arg-type]
 
 
 def workflows() -> None:

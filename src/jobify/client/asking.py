@@ -14,6 +14,7 @@ from jobify.job import Job
 from jobify.jobrequest import Call, JobRequest, calls_of, check_asked, checked_arguments, requests_of
 from jobify.result import JobResult
 from jobify.router import ConfiguredTask, Route
+from jobify.words import PublicStatus
 
 __all__ = (
     "AnyJob",
@@ -42,7 +43,7 @@ class JobFilters(TypedDict, total=False):
     ``created_after`` or later, and before ``created_before``. ``metadata``: all of these pairs are in the job's own.
     """
 
-    status: OneOrMore[str] | None
+    status: OneOrMore[PublicStatus] | None
     task: OneOrMore[AnyTask] | None
     queue: OneOrMore[str] | None
     created_after: datetime | None

@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from jobify.clock import to_datetime
 from jobify.records import OwnerRecord
+from jobify.words import PublicStatus
 
 __all__ = ("Obstacle", "QueueView", "ScheduleView", "Unserved", "WorkerView", "obstacle", "worker_view")
 
@@ -88,7 +89,7 @@ class ScheduleView:
     """The expression; None if the rule cannot be read here."""
     zone: str | None
     """The name of the time zone that it is read in, whichever process runs it; None in old rows that name none."""
-    status: str
+    status: PublicStatus
     is_paused: bool
     next_at: datetime | None
     """When it runs next; None once it has ended."""

@@ -36,7 +36,7 @@ class Teller:
             return
         status = JobStatus(settlement.status)
         _show_progress(job, attempt, settlement)
-        _show_end(job, outcome, status, is_durable=attempt.backend.is_durable)
+        _show_end(job, outcome, status, is_dead=settlement.is_dead, is_durable=attempt.backend.is_durable)
         if status not in ENDED and not isinstance(outcome, Released):
             job.move(settlement.due_at, status)
             self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
@@ -61,15 +61,15 @@ def _show_progress(job: Job[Any], attempt: Attempt, settlement: Settlement) -> N
         context.offset = to_datetime(settlement.offset_at or attempt.due_at, zone=context.offset.tzinfo or UTC)
 
 
-def _show_end(job: Job[Any], outcome: Outcome, status: JobStatus, *, is_durable: bool) -> None:
+def _show_end(job: Job[Any], outcome: Outcome, status: JobStatus, *, is_dead: bool, is_durable: bool) -> None:
     has_ended = status in ENDED
     match outcome:
         case Succeeded(value):
             job.set_result(value, status=status if has_ended else JobStatus.SUCCESS)
         case Failed(error):
-            job.set_exception(error, status=status if has_ended else JobStatus.FAILED)
+            job.set_exception(error, status=status if has_ended else JobStatus.FAILED, is_dead=is_dead)
         case TimedOut(error):
-            job.set_exception(error, status=status if has_ended else JobStatus.TIMEOUT)
+            job.set_exception(error, status=status if has_ended else JobStatus.TIMEOUT, is_dead=is_dead)
         case Cancelled():
             job.end(JobStatus.CANCELLED)
         case Released():  # the row waits for the next start; this process will not tell how it ended

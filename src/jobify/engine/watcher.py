@@ -190,7 +190,7 @@ class Watcher(Service):
             job.set_result(self._value(record), status=status)
         else:
             kind, _, message = (record.error or "Error: no reason was recorded").partition(": ")
-            job.set_exception(RemoteError(kind, message), status=status)
+            job.set_exception(RemoteError(kind, message), status=status, is_dead=record.is_dead)
 
     def _value(self, record: JobRecord) -> Any:
         """The stored result; an error in its place if there is none."""
