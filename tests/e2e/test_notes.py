@@ -209,3 +209,32 @@ def test_f10_it_is_read_without_blocking_a_loop_that_runs_the_app(tmp_path: Path
     run(main())
     wait_for(lambda: app.get_job(app.enqueue("wait").id).note == "no worker runs")
     app.close()
+
+
+def test_f10_a_job_that_waits_for_others_names_the_one_that_it_is_about(site: Make) -> None:
+    here = site()
+    first = here.enqueue("unknown", queue="other")
+    second = here.enqueue("quick", 1, depends_on=[first])
+    third = here.enqueue("quick", 2, depends_on=[second, here.enqueue("quick", 3, delay=3600)])
+    job = here.app.get_job(third)
+    assert job.note == f"waits for 2 others: unknown {first} (no worker runs)"
+    worker = here.worker()
+    assert job.note == f"waits for 2 others: unknown {first} (no worker knows this task)"
+    assert here.app.get_job(second).note == f"waits for 1 other: unknown {first} (no worker knows this task)"
+    held = here.enqueue("hold_on_loop")
+    waits = here.app.get_job(here.enqueue("quick", 4, depends_on=[held]))
+    here.until_noted("hold_on_loop")
+    assert waits.note == f"waits for 1 other: hold_on_loop {held} (running)"
+    here.go()
+    here.until(waits.id, "success")
+    assert worker.stop() == 0
+
+
+def test_f10_a_queue_names_the_tasks_that_no_worker_of_it_knows(shop: Shop) -> None:
+    shop.add(task="gone")
+    shop.add(task="pack")
+    (row,) = shop("queues", "list").table
+    assert row["note"] == "no worker serves this queue"
+    shop.worker("pack")
+    (row,) = shop("queues", "list").table
+    assert row["note"] == "no worker knows gone"

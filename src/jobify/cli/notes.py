@@ -25,4 +25,6 @@ def queue_note(queue: QueueView) -> str:
     """What there is to say about a queue in a few words; empty: nothing."""
     if queue.is_paused:
         return "paused"
-    return OBSTACLES[Obstacle.QUEUE_UNSERVED] if queue.problem else ""
+    if queue.problem:
+        return OBSTACLES[Obstacle.QUEUE_UNSERVED]
+    return f"no worker knows {', '.join(queue.unknown_tasks)}" if queue.unknown_tasks and queue.workers else ""

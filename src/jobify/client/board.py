@@ -135,7 +135,10 @@ class Board:
     def queues(self) -> list[QueueView]:
         """Every queue that has jobs, is paused, or is named by a worker; by name."""
         storage, workers = self._access.look(), self._processes()
-        by_queue = counts_by_name(storage.count(JobQuery()), "queue")
+        counts = storage.count(JobQuery())
+        by_queue = counts_by_name(counts, "queue")
+        waiting = {(key.queue, key.task) for key in counts if key.status in _WAITING}
+        unknown = [(queue, task) for queue, task in sorted(waiting) if obstacle(task, queue, workers) is not None]
         paused = self.paused_queues()
         named = {queue for worker in workers for queue in worker.queues or () if worker.is_alive}
         return [
@@ -144,6 +147,7 @@ class Board:
                 is_paused=name in paused,
                 counts=by_queue.get(name) or dict.fromkeys(WORDS, 0),
                 workers=sum(worker.serves(name) for worker in workers),
+                unknown_tasks=tuple(task for queue, task in unknown if queue == name),
             )
             for name in sorted(by_queue.keys() | paused | named)
         ]

@@ -116,9 +116,10 @@ class Reads:
         return self._note(self.record(job_id))
 
     def _note(self, record: JobRecord) -> str:
-        from jobify.client.wait_reasons import read_cluster_state  # of no use to most processes
+        from jobify.client.wait_reasons import explain, read_cluster_state  # of no use to most processes
 
-        return read_cluster_state(self._access.look(), now=self._clock.now(), zone=self._zone).note(record)
+        storage = self._access.look()
+        return explain(storage, read_cluster_state(storage, now=self._clock.now(), zone=self._zone), record)
 
     def metadata(self, job_id: str) -> dict[str, Any]:
         """See :attr:`jobify.JobResult.metadata`."""

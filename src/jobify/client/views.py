@@ -69,6 +69,8 @@ class QueueView:
     """Jobs by the six words."""
     workers: int
     """Live workers that serve it."""
+    unknown_tasks: tuple[str, ...] = ()
+    """Tasks of waiting jobs that none of these workers knows: only these jobs do not run."""
 
     @property
     def problem(self) -> str | None:

@@ -15,13 +15,13 @@ from jobify.client.moments import how_long, until
 from jobify.client.views import Obstacle, WorkerView, obstacle, worker_view
 from jobify.clock import SECOND, from_datetime
 from jobify.cron import is_stopped
-from jobify.records import JobRecord
-from jobify.status import JobStatus
+from jobify.records import JobRecord, SummaryIds
+from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
 from jobify.storage.ownership import HEARTBEAT
 from jobify.types import Microseconds
 
-__all__ = ("OBSTACLES", "ClusterState", "read_cluster_state", "stopped_note")
+__all__ = ("OBSTACLES", "ClusterState", "explain", "read_cluster_state", "stopped_note")
 
 OBSTACLES: Final = {
     Obstacle.NO_WORKER: "no worker runs",
@@ -118,6 +118,21 @@ def read_cluster_state(storage: Storage, *, now: Microseconds, zone: tzinfo) -> 
     return ClusterState(
         [worker_view(owner, (), zone) for owner in storage.owners()], frozenset(storage.paused_queues()), now
     )
+
+
+def explain(storage: Storage, state: ClusterState, job: JobRecord) -> str:
+    """The note of one job. What waits for others is followed up to the job that the wait is about, with its note."""
+    note, seen = state.note(job), {job.id}
+    while job.status == JobStatus.SCHEDULED and job.rule is None and job.blockers - bool(job.is_apart) > 0:
+        parents = storage.get(SummaryIds(storage.relations(job.id).parents))
+        waited = [parent for parent in parents if parent.status not in ENDED and parent.id not in seen]
+        if not waited:
+            return note
+        job = next((parent for parent in waited if state.note(parent)), waited[0])
+        seen.add(job.id)
+        root = state.note(job) or ("running" if job.status == JobStatus.RUNNING else "ready")
+        note = f"{note.partition(': ')[0]}: {job.task} {job.id} ({root})"
+    return note
 
 
 def stopped_note(job: JobRecord, now: Microseconds) -> str:
