@@ -603,6 +603,8 @@ ORDER BY due_at LIMIT 1
 -- name: stopped_schedules
 SELECT CAST(json_group_array(json_array(id, task, error, finished_at)) AS BLOB) FROM jobs INDEXED BY jobs_schedules
 WHERE rule IS NOT NULL AND is_dead = 1 AND finished_at IS NOT NULL
+    -- One that has had all its runs was not stopped; see is_stopped in cron.py.
+    AND NOT CASE WHEN json_valid(rule) THEN ifnull(json_extract(rule, '$.max_runs'), -1) BETWEEN 0 AND run_count ELSE 0 END
 
 
 -- Reports -------------------------------------------------------------------------------------------------------------
