@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -61,7 +62,7 @@ def fingerprint(folder: Path, *, code: str = CODE, helpers: str = HELPERS, seed:
     )
     done = subprocess.run(
         [sys.executable, "-B", "-c", program],
-        cwd=folder, env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, text=True, check=False,
+        cwd=folder, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
