@@ -33,6 +33,7 @@ __all__ = (
     "have_same_start",
     "have_same_times",
     "is_stopped",
+    "is_used_up",
     "parse_cron",
     "parser_name",
     "rule_as_written",
@@ -279,8 +280,13 @@ def is_stopped(record: JobRecord) -> bool:
     """
     if record.rule is None or word_of(record.status, record.is_dead) != "dead":
         return False
+    return not is_used_up(record)
+
+
+def is_used_up(record: JobRecord) -> bool:
+    """Whether a job is a schedule that has had all the runs that its rule allows (``max_runs``)."""
     max_runs = rule_as_written(record.rule).get("max_runs")
-    return not (isinstance(max_runs, int) and 0 <= max_runs <= record.run_count)
+    return isinstance(max_runs, int) and 0 <= max_runs <= record.run_count
 
 
 def have_same_rule(one: str | None, other: str | None) -> bool:

@@ -200,6 +200,9 @@ def test_f7_a_schedule_that_had_all_its_runs_is_not_revived(tmp_path: Path, cron
         view = shop.view(app)
         assert (view.status, view.is_stopped) == ("failed" if fails else "complete", False)
         assert not app.resume_schedule(ID)
+        assert app._client.orders.retry([ID]) == [False], "no filter that matches it revives it"
+        if cron.max_runs == 1:
+            assert not app.get_job(ID).retry()
 
     async def later(app: Jobify) -> None:
         nudge(app)

@@ -14,6 +14,7 @@ from jobify.client.crew import Crew
 from jobify.client.reads import Reads
 from jobify.client.waits import POLLS, Waits, check_number, limit_of
 from jobify.clock import Clock
+from jobify.cron import is_used_up
 from jobify.durations import Duration
 from jobify.exceptions import JobNotFoundError
 from jobify.records import CancelResult
@@ -118,7 +119,8 @@ class Desk(Reads):
 
     def retry(self, job_id: str) -> bool:
         """See :meth:`jobify.JobResult.retry`."""
-        self.record(job_id)
+        if is_used_up(self.record(job_id)):
+            return False  # it would end again without a run
         with self._access as storage:
             (is_done,) = storage.retry((job_id,), now=self._clock.now())
         if is_done:
