@@ -353,8 +353,8 @@ class JobResult(Generic[Return_co]):
 
     def retry(self) -> bool:
         """Put a ``failed`` or ``dead`` job back to waiting, with a fresh budget of attempts; its history stays. False
-        if it is neither, if it is a schedule that has had all its runs, or while another job has its unique key. What was
-        cancelled because of it stays cancelled."""
+        if it is neither, if it is a schedule that has had all its runs, or while another job has its unique key. What
+        was cancelled because of it stays cancelled."""
         return self._here.retry(self.id)
 
     async def aretry(self) -> bool:
