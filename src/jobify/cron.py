@@ -32,6 +32,7 @@ __all__ = (
     "have_same_rule",
     "have_same_start",
     "have_same_times",
+    "is_paused",
     "is_stopped",
     "is_used_up",
     "parse_cron",
@@ -287,6 +288,11 @@ def is_used_up(record: JobRecord) -> bool:
     """Whether a job is a schedule that has had all the runs that its rule allows (``max_runs``)."""
     max_runs = rule_as_written(record.rule).get("max_runs")
     return isinstance(max_runs, int) and 0 <= max_runs <= record.run_count
+
+
+def is_paused(record: JobRecord) -> bool:
+    """Whether a job is a schedule that waits for ``resume``. One that waits to run apart is blocked, too."""
+    return record.rule is not None and record.blockers > record.is_apart
 
 
 def have_same_rule(one: str | None, other: str | None) -> bool:

@@ -57,6 +57,10 @@ class ResultDesk(Protocol):
         """What the job was given as metadata."""
         ...
 
+    def arguments(self, job_id: str) -> tuple[list[Any] | None, dict[str, Any] | None]:
+        """The arguments of the job, by position and by name, in the words of JSON."""
+        ...
+
     def moment(self, at: int | None) -> datetime | None:
         """A time of a row, in the app's zone."""
         ...
@@ -243,6 +247,17 @@ class JobResult(Generic[Return_co]):
     def queue_name(self) -> str:
         """The queue."""
         return self._here.record(self.id).queue
+
+    @property
+    def args(self) -> list[Any]:
+        """The arguments by position, in the words of JSON (a tuple is a list, a dataclass a dict, a datetime a text):
+        for people. PayloadError if they cannot be read here, or went when a job in memory ended."""
+        return self._here.arguments(self.id)[0] or []
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The arguments by name, like :attr:`args`."""
+        return self._here.arguments(self.id)[1] or {}
 
     @property
     def metadata(self) -> dict[str, Any]:

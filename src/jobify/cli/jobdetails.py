@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import json
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobify.cli.moments import how_long, stamp, until
 from jobify.cli.notes import Scene, look_around
 from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table
 from jobify.cli.records import attempt_document, job_document
+from jobify.cli.tracebacks import folded
+from jobify.client.arguments import plain_call, plain_value
 from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.clock import SECOND, iso
 from jobify.joboptions import metadata_of
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 __all__ = ("Details", "look_up", "message_document", "message_line", "print_job")
 
 
+_LONGEST: Final = 1000
+"""Characters of a value on a terminal."""
+_MOST_ATTEMPTS: Final = 20
+"""Lines of the history on a terminal."""
+
+
 class Details(NamedTuple):
     """A job, and what belongs to it."""
 
@@ -31,9 +40,16 @@ class Details(NamedTuple):
     attempts: list[AttemptRecord]
     relations: Relations
     messages: list[MessageRecord]
-    arguments: str
-    result: str | None
+    """The newest ones."""
+    message_count: int
+    """How many it has published, also those that were deleted since."""
     worker: str | None
+
+    @property
+    def result(self) -> Any:
+        """In the words of JSON, or its size if it is not JSON."""
+        stored = self.job.result
+        return None if stored is None else readable_value(stored)
 
     def document(self) -> dict[str, Any]:
         """For a script."""
@@ -41,18 +57,19 @@ class Details(NamedTuple):
             **job_document(self.job, self.scene),
             "error": error_of(self.job, self.attempts),
             "errors": errors_of(self.attempts),
-            "arguments": self.arguments,
+            "arguments": readable(self.job.payload),
             "result": self.result,
             "worker": self.worker,
             "dependencies": list(self.relations.parents),
             "dependents": list(self.relations.children),
             "attempts": [attempt_document(attempt) for attempt in self.attempts],
+            "message_count": self.message_count,
             "messages": [message_document(message) for message in self.messages],
         }
 
 
-def look_up(desk: Desk, id: str) -> Details:
-    """All about the job with this id; JobNotFoundError if there is none."""
+def look_up(desk: Desk, id: str, *, messages: int) -> Details:
+    """All about the job with this id, and so many of its messages; JobNotFoundError if there is none."""
     job = desk.handles.whole_record(id)
     holder = next((one for one in desk.app.workers() if one.id == job.owner), None)
     return Details(
@@ -60,9 +77,8 @@ def look_up(desk: Desk, id: str) -> Details:
         scene=look_around(desk),
         attempts=desk.handles.attempts(id),
         relations=desk.handles.relations(id),
-        messages=desk.handles.all_messages(id),
-        arguments=readable(job.payload),
-        result=None if job.result is None else readable(job.result),
+        messages=desk.handles.newest_messages(id, messages) if messages else [],
+        message_count=desk.handles.last_message_number(id),
         worker=None if holder is None else f"{holder.host}, process {holder.pid}",
     )
 
@@ -77,6 +93,12 @@ def readable(data: bytes) -> str:
     except UnicodeDecodeError:
         return f"({len(data)} bytes)"
     return text if text.isprintable() else f"({len(data)} bytes)"
+
+
+def readable_value(data: bytes) -> Any:
+    """What a serializer wrote, in the words of JSON, or its size if that is not JSON."""
+    value = plain_value(data)
+    return readable(data) if value is None and data != b"null" else value
 
 
 def message_document(message: MessageRecord) -> dict[str, Any]:
@@ -111,13 +133,22 @@ def print_job(details: Details, zone: tzinfo) -> None:
         _head("Attempts")
         _print_attempts(details.attempts, zone)
     if details.messages:
-        _head("Messages")
+        shown, count = len(details.messages), details.message_count
+        _head("Messages" if shown == count else f"Messages (the last {shown} of {count})")
         for message in details.messages:
-            print_line(message_line(message, zone))
-    for attempt in details.attempts:
-        if attempt.traceback:
-            _head(f"Traceback of attempt {attempt.attempt}")
-            print_line(attempt.traceback.rstrip())
+            print_line(_cut(message_line(message, zone)))
+    for traceback in folded(details.attempts):
+        _head(traceback.title)
+        print_line(traceback.text)
+
+
+def _cut(text: str) -> str:
+    """A text that is long is cut where people look; a pipe gets all of it."""
+    return f"{text[:_LONGEST]}… ({len(text)} characters, --json has all)" if _is_too_long(text) else text
+
+
+def _is_too_long(text: str) -> bool:
+    return is_terminal() and len(text) > _LONGEST + 50
 
 
 def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
@@ -148,9 +179,21 @@ def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
         ("metadata", ", ".join(f"{key}={value}" for key, value in metadata_of(job.options).items())),
         ("depends on", " ".join(details.relations.parents)),
         ("dependents", " ".join(details.relations.children)),
-        ("arguments", details.arguments),
-        ("result", details.result),
+        ("arguments", _cut(_arguments(job))),
+        ("result", "" if job.result is None else _cut(_text(details.result))),
     ]
+
+
+def _arguments(job: JobRecord) -> str:
+    """As they stand in a call."""
+    call = plain_call(job.payload)
+    if call.args is None or call.kwargs is None:
+        return readable(job.payload)
+    return ", ".join([*map(_text, call.args), *(f"{name}={_text(value)}" for name, value in call.kwargs.items())])
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _head(title: str) -> None:
@@ -162,10 +205,11 @@ def _print_attempts(attempts: list[AttemptRecord], zone: tzinfo) -> None:
     columns = (
         Column("TRY", is_number=True),
         Column("OUTCOME", is_kept=True),
-        Column("STARTED", is_kept=True),
-        Column("TOOK", is_number=True),
+        Column("STARTED", is_kept=True, from_width=70),
+        Column("TOOK", is_number=True, from_width=60),
         Column("ERROR", is_rest=True),
     )
+    earlier = max(0, len(attempts) - _MOST_ATTEMPTS) if is_terminal() else 0
     rows = [
         (
             attempt.attempt,
@@ -174,6 +218,8 @@ def _print_attempts(attempts: list[AttemptRecord], zone: tzinfo) -> None:
             how_long((attempt.finished_at - attempt.started_at) / SECOND) if attempt.started_at else "",
             attempt.error,
         )
-        for attempt in attempts
+        for attempt in attempts[earlier:]
     ]
+    if earlier:
+        print_line(f"… {earlier} earlier ones, --json has all", "dim")
     print_table(columns, rows, nothing="")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from jobify.cli.choice import Choice, chosen
 from jobify.cli.filters import Filters
 from jobify.cli.options import Json, Queue, Since, Source, Status, Task, Until, Yes, for_jobs, new_group
-
-if TYPE_CHECKING:
-    from jobify.cli.notes import Scene
-    from jobify.records import JobRecord
 
 __all__ = ("jobs",)
 
@@ -39,54 +35,29 @@ def list_jobs(
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In order of creation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, the newest first; after them schedules.
+
+    Example: jobify jobs list --status failed --status dead --since 2h
+    """
     from jobify.cli.desk import open_desk
+    from jobify.cli.listing import find_page, print_page
     from jobify.cli.notes import look_around
     from jobify.cli.output import print_document, remark
 
     filters = Filters(status, task, queue, since, until, metadata)
     with open_desk(*source, may_be_missing=True) as desk:
         asked = filters.read(desk.app)
-        found = desk.board.find(asked, limit=limit, after=after, is_newest_first=not oldest_first)
+        page = find_page(desk, asked, limit=limit, after=after, is_newest_first=not oldest_first)
         scene = look_around(desk)
-    following = found[-1].id if len(found) == limit else None
+    following = page.all[-1].id if len(page.all) == limit else None
     if as_json:
         from jobify.cli.records import job_document
 
-        print_document({"jobs": [job_document(job, scene) for job in found], "next": following})
+        print_document({"jobs": [job_document(job, scene) for job in page.all], "next": following})
         return
-    _print_jobs(found, scene)
+    print_page(page, scene)
     if following is not None:
         remark(f"There may be more: --after {following}")
-
-
-def _print_jobs(found: list[JobRecord], scene: Scene) -> None:
-    from jobify.cli.moments import until
-    from jobify.cli.output import Column, print_table
-    from jobify.words import word_of
-
-    columns = (
-        Column("ID", is_kept=True),
-        Column("STATUS", is_kept=True),
-        Column("TASK"),
-        Column("QUEUE", from_width=110),
-        Column("CREATED", from_width=95),
-        Column("TRY", from_width=125, is_number=True),
-        Column("NOTE", style="dim", is_rest=True),
-    )
-    rows = [
-        (
-            job.id,
-            word_of(job.status, job.is_dead),
-            job.task,
-            job.queue,
-            until(job.created_at, now=scene.now),
-            job.attempt,
-            scene.note(job),
-        )
-        for job in found
-    ]
-    print_table(columns, rows, nothing="No jobs.")
 
 
 @jobs.command("show")
@@ -94,16 +65,22 @@ def _print_jobs(found: list[JobRecord], scene: Scene) -> None:
 def show_job(
     source: Source,
     id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job, or how it begins.", show_default=False)],
+    messages: Annotated[
+        int, typer.Option("--messages", metavar="N", min=0, help="The last N of what it has logged and published.")
+    ] = 20,
     as_json: Json = False,
 ) -> None:
-    """Show one job: attempts with tracebacks, progress, dependencies, logs, values and the result."""
+    """Show one job: attempts, progress, dependencies, arguments and result, its last messages, tracebacks.
+
+    Example: jobify jobs show 01a04c5e
+    """
     from jobify.cli.desk import open_desk
     from jobify.cli.jobdetails import look_up, print_job
     from jobify.cli.lookup import job_id
     from jobify.cli.output import print_document
 
     with open_desk(*source) as desk:
-        details, zone = look_up(desk, job_id(desk, id)), desk.app.zone
+        details, zone = look_up(desk, job_id(desk, id), messages=messages), desk.app.zone
     if as_json:
         print_document(details.document())
     else:

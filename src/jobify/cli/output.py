@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
+from jobify.cli.columns import STATUS_STYLES, Column, Row
 from jobify.escaping import escaped, escaped_json
 
 __all__ = (
     "STATUS_STYLES",
     "Answer",
     "Column",
+    "Row",
     "answering",
     "is_terminal",
+    "plain",
     "print_cells",
     "print_document",
     "print_facts",
@@ -28,33 +31,9 @@ __all__ = (
     "print_record",
     "print_table",
     "remark",
+    "terminal_width",
 )
 
-STATUS_STYLES: Final[Mapping[str, str]] = {
-    "pending": "cyan",
-    "running": "bold blue",
-    "complete": "green",
-    "failed": "red",
-    "dead": "bold red",
-    "cancelled": "yellow",
-}
-
-
-class Column(NamedTuple):
-    """A column of a table."""
-
-    name: str
-    from_width: int = 0
-    """Terminals that are narrower than this do without it."""
-    is_number: bool = False
-    style: str = ""
-    is_kept: bool = False
-    """Never cut short."""
-    is_rest: bool = False
-    """Free text: it gets the room that the others leave, and is cut first."""
-
-
-Row = Sequence[object]
 Answer: TypeAlias = Callable[[str, str], None]
 """Tells the id of something, and what became of it."""
 
@@ -95,7 +74,7 @@ def answering(what: str, as_json: bool, *, key: str = "id") -> Iterator[Answer]:
 
 def print_cells(*cells: object) -> None:
     """A line of cells with tabs between them."""
-    print("\t".join(map(_plain, cells)))
+    print("\t".join(map(plain, cells)))
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Row], *, nothing: str) -> None:
@@ -104,55 +83,40 @@ def print_table(columns: Sequence[Column], rows: Iterable[Row], *, nothing: str)
     if not is_terminal():
         print("\t".join(column.name.lower() for column in columns))
         for row in listed:
-            print("\t".join(_plain(cell) for cell in row))
+            print("\t".join(plain(cell) for cell in row))
     elif listed:
-        _print_rich(rich_table(columns, listed, width=_width()))
+        from jobify.cli.layout import lay_out
+
+        cells = [[plain(cell) for cell in row] for row in listed]
+        for line in lay_out(columns, cells, terminal_width()):
+            _print_rich(line)
     else:
         print(nothing)
 
 
-def rich_table(columns: Sequence[Column], rows: Sequence[Row], *, width: int) -> Any:
-    """The table for a terminal of this width: a :class:`rich.table.Table`."""
-    from rich.table import Table
-    from rich.text import Text
-
-    has_rest = any(column.is_rest for column in columns)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), expand=has_rest)
-    shown = [number for number, column in enumerate(columns) if width >= column.from_width]
-    for number in shown:
-        column = columns[number]
-        table.add_column(
-            column.name,
-            justify="right" if column.is_number else "left",
-            style=column.style or None,
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=_longest(rows, number) if column.is_kept else len(column.name),
-            max_width=None if column.is_kept or column.is_rest else max(12, width // 5),
-            ratio=1 if column.is_rest else None,
-        )
-    for row in rows:
-        cells = (_plain(row[number]) for number in shown)
-        table.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in cells))
-    return table
-
-
-def _longest(rows: Sequence[Row], number: int) -> int:
-    return max(len(_plain(row[number])) for row in rows)
-
-
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one a line; a value that is None or empty is left out."""
-    known = [(name, _plain(value)) for name, value in facts if value is not None and value != ""]
+    """Names and values, one a line; a value that is None or empty is left out. On a terminal a value that does not fit
+    beside its name stands below it."""
+    known = [(name, plain(value)) for name, value in facts if value is not None and value != ""]
     wide = max((len(name) for name, _ in known), default=0)
     for name, value in known:
         if is_terminal():
-            from rich.text import Text
-
-            style = STATUS_STYLES.get(value, "") if name == "status" else ""
-            _print_rich(Text.assemble((f"{name:<{wide}}  ", "dim"), (value, style)))
+            _print_fact(name, value, wide)
         else:
             print(f"{name}\t{value}")
+
+
+def _print_fact(name: str, value: str, wide: int) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    style = STATUS_STYLES.get(value, "") if name == "status" else ""
+    beside = Text.assemble((f"{name:<{wide}}  ", "dim"), (value, style))
+    if beside.cell_len <= terminal_width():
+        _print_rich(beside)
+    else:
+        _print_rich(Text(name, style="dim"))
+        _print_rich(Padding(Text(value, style=style), (0, 0, 0, 2)))
 
 
 def print_line(text: str = "", style: str = "") -> None:
@@ -168,19 +132,20 @@ def print_line(text: str = "", style: str = "") -> None:
 
 def remark(text: str) -> None:
     """A line for people, beside the answer: on standard error."""
-    print(_plain(text), file=sys.stderr)
+    print(plain(text), file=sys.stderr)
 
 
 def _shown(value: object) -> str:
     return "" if value is None else escaped(str(value), keep="\n\t")
 
 
-def _plain(value: object) -> str:
-    """On one line, and one cell: a message may have line ends and tabs in it."""
+def plain(value: object) -> str:
+    """A value as a text on one line, and one cell: a message may have line ends and tabs in it."""
     return escaped(" ".join(_shown(value).replace("\t", " ").splitlines()))
 
 
-def _width() -> int:
+def terminal_width() -> int:
+    """Columns of the terminal."""
     from rich.console import Console
 
     return Console().width
@@ -189,4 +154,4 @@ def _width() -> int:
 def _print_rich(renderable: Any) -> None:
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=False).print(renderable)
+    Console(highlight=False, soft_wrap=False).print(renderable, crop=False)

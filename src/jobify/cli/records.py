@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jobify.cli.notes import queue_note
 from jobify.client.portrait import outline
 from jobify.clock import iso
-from jobify.cron import is_stopped, rule_as_written
+from jobify.cron import is_paused, is_stopped, rule_as_written
 from jobify.joboptions import metadata_of
 from jobify.words import word_of
 
@@ -48,7 +48,7 @@ def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
         "cron": rule.get("expression"),
         "zone": rule.get("zone"),
         "status": word_of(job.status, job.is_dead),
-        "is_paused": bool(job.blockers),
+        "is_paused": is_paused(job),
         "next_at": iso(job.due_at) if job.finished_at is None else None,
         "run_count": job.run_count,
         "failure_count": job.failure_count,

@@ -11,7 +11,7 @@ from jobify.client.access import Access
 from jobify.client.asking import Filters
 from jobify.client.views import Obstacle, QueueView, ScheduleView, Unserved, WorkerView, obstacle, worker_view
 from jobify.clock import Clock, from_datetime, to_datetime
-from jobify.cron import is_stopped, rule_as_written
+from jobify.cron import is_paused, is_stopped, rule_as_written
 from jobify.exceptions import ConfigurationError
 from jobify.records import CountKey, JobQuery, JobRecord
 from jobify.result import JobResult, ResultDesk
@@ -186,7 +186,7 @@ class Board:
             cron=rule.get("expression"),
             zone=rule.get("zone"),
             status=word_of(record.status, record.is_dead),
-            is_paused=record.blockers > 0,
+            is_paused=is_paused(record),
             next_at=None if has_ended else to_datetime(record.due_at, zone=self._zone),
             run_count=record.run_count,
             failure_count=record.failure_count,

@@ -36,6 +36,11 @@ class Coding:
         """The payload of a call; PayloadError if it could not be restored."""
         return (_OBJECTS if self.is_in_memory else self._codec).encode_call(args, kwargs, types)
 
+    def plain_call(self, stored: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call in JSON's words; PayloadError if they cannot be read here."""
+        args, kwargs = (_OBJECTS if self.is_in_memory else self._codec).decode_call(stored)
+        return plain(list(args)), plain(kwargs)
+
     def result(self, task: str, stored: Any) -> Any:
         """What ``task`` has returned; PayloadError if it cannot be restored."""
         return (_OBJECTS if self.is_in_memory else self._codec).decode_result(stored, self._result_type(task))

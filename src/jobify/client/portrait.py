@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobify.client.arguments import PlainCall, plain_call
 from jobify.client.coding import plain
 from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.clock import iso
@@ -21,12 +22,13 @@ def portrait(
     relations: Relations,
     *,
     metadata: Mapping[str, Any],
+    call: PlainCall,
     result: Any,
     note: str,
 ) -> dict[str, Any]:
     """All that there is to say of a job."""
     return {
-        **outline(record, metadata=metadata),
+        **outline(record, metadata=metadata, call=call),
         "note": note,
         "error": error_of(record, attempts),
         "errors": errors_of(attempts),
@@ -36,8 +38,9 @@ def portrait(
     }
 
 
-def outline(record: JobRecord, *, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a job's row alone says of it."""
+def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall | None = None) -> dict[str, Any]:
+    """What a job's row alone says of it. ``call``: its arguments, where the row does not say them in JSON."""
+    call = plain_call(record.payload) if call is None else call
     return {
         "id": record.id,
         "task_name": record.task,
@@ -57,6 +60,8 @@ def outline(record: JobRecord, *, metadata: Mapping[str, Any]) -> dict[str, Any]
         "finished_at": iso(record.finished_at),
         "expires_at": iso(record.expires_at),
         "delete_at": iso(record.delete_at),
+        "args": call.args,
+        "kwargs": call.kwargs,
         "unique_key": record.unique_key,
         "metadata": plain(dict(metadata)),
         "cron": rule_as_written(record.rule).get("expression"),

@@ -7,6 +7,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from jobify.client.access import Access
+from jobify.client.arguments import PlainCall, plain_call
 from jobify.client.coding import Coding
 from jobify.client.endings import error_of, errors_of, failure_of, reason_of
 from jobify.client.portrait import log_lines, portrait
@@ -15,6 +16,7 @@ from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredErr
 from jobify.joboptions import metadata_of
 from jobify.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations, SummaryIds
 from jobify.status import JobStatus
+from jobify.storage.weight import NO_ARGUMENTS
 from jobify.types import Microseconds
 
 __all__ = ("Reads",)
@@ -127,15 +129,32 @@ class Reads:
 
     def describe(self, job_id: str) -> dict[str, Any]:
         """See :meth:`jobify.JobResult.to_dict`."""
-        record = self.ended_record(job_id)
+        record = self.whole_record(job_id)
         attempts = self.attempts(job_id)
+        try:
+            call = self._call(record)
+        except PayloadError:
+            call = PlainCall()
         try:
             result = self.value(record) if record.status == JobStatus.SUCCESS else None
         except ResultNotStoredError as error:
             result = str(error)
         relations = self._access.look().relations(job_id)
         note, metadata = self._note(record), metadata_of(record.options)
-        return portrait(record, attempts, relations, metadata=metadata, result=result, note=note)
+        return portrait(record, attempts, relations, metadata=metadata, call=call, result=result, note=note)
+
+    def arguments(self, job_id: str) -> PlainCall:
+        """See :attr:`jobify.JobResult.args`."""
+        return self._call(self.whole_record(job_id))
+
+    def _call(self, record: JobRecord) -> PlainCall:
+        """The arguments in a row; PayloadError if they are not there, or cannot be read here."""
+        call = plain_call(record.payload)
+        if call.args is not None:
+            return call
+        if record.payload is NO_ARGUMENTS:
+            raise PayloadError(f"Job {record.id!r} has ended in memory, where arguments are not kept.")
+        return PlainCall(*self._coding.plain_call(record.payload))
 
     def logs(self, job_id: str) -> list[dict[str, Any]]:
         """See :meth:`jobify.JobResult.logs`."""

@@ -1,0 +1,155 @@
+"""Tables on terminals of any width. Pure: columns, cells and a width in, lines out.
+
+What people look for is mostly in the free text of a row, such as an error. So a table is only one as long as its free
+text can be read. Where there is too little room beside the other cells, it gets a line of its own below them; where
+these do not fit into a line, either, a row is a block: its first cell, the others, and the free text.
+
+::
+
+    ID     STATUS  TASK       NOTE               wide enough
+    019a…  failed  pack       ValueError: no box
+
+    ID     STATUS  TASK                          narrow
+    019a…  failed  pack
+      ValueError: no box
+
+    019a…                                        very narrow
+      failed  pack
+      ValueError: no box
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from jobify.cli.columns import STATUS_STYLES, Column
+
+__all__ = ("lay_out",)
+
+Cells: TypeAlias = Sequence[str]
+
+_GAP: Final = 2
+_ENOUGH: Final = 40
+"""Characters of free text that can be read beside the rest of the row."""
+_LEAST: Final = 12
+_FAILURES: Final = frozenset({"failed", "dead"})
+
+
+class _Place(NamedTuple):
+    """A column that is shown: which, and how wide."""
+
+    number: int
+    column: Column
+    width: int
+
+
+def lay_out(columns: Sequence[Column], rows: Sequence[Cells], width: int) -> list[Text]:
+    """The lines of a table of at least one row. No line is wider, except for what must not be cut."""
+    free = next((number for number, column in enumerate(columns) if column.is_rest), None)
+    places = [_place(number, column, rows, width) for number, column in enumerate(columns) if number != free]
+    shown = [place for place in places if width >= place.column.from_width]
+    room = width - _total(shown)
+    longest = 0 if free is None else max(cell_len(row[free]) for row in rows)
+    if room >= min(longest, _ENOUGH) + (_GAP if longest else 0):
+        return [*_table(shown, rows, columns, free, width)]
+    if room < 0:
+        return [line for row in rows for line in _block(shown, row, columns, free, width)]
+    for place in sorted(places, key=lambda place: place.column.from_width):
+        if place not in shown and _total([*shown, place]) <= width:
+            shown = sorted([*shown, place], key=lambda place: place.number)
+    lines = [_head(shown)]
+    for row in rows:
+        lines += [_line(shown, row), *_below(row, columns, free, width)]
+    return lines
+
+
+def _place(number: int, column: Column, rows: Sequence[Cells], width: int) -> _Place:
+    wide = max(len(column.name), *(cell_len(row[number]) for row in rows))
+    is_cut = not (column.is_kept or column.is_number)
+    return _Place(number, column, min(wide, max(_LEAST, width // 5, len(column.name))) if is_cut else wide)
+
+
+def _total(places: Sequence[_Place]) -> int:
+    return sum(place.width for place in places) + _GAP * max(0, len(places) - 1)
+
+
+def _table(
+    places: Sequence[_Place], rows: Sequence[Cells], columns: Sequence[Column], free: int | None, width: int
+) -> Iterator[Text]:
+    is_said = free is not None and any(row[free] for row in rows)
+    head = _head(places)
+    if is_said and free is not None:
+        head.pad_right(_total(places) + _GAP - head.cell_len)
+        head.append(columns[free].name, style="bold")
+    yield head
+    for row in rows:
+        line = _line(places, row)
+        if free is not None and row[free]:
+            line.pad_right(_total(places) + _GAP - line.cell_len)
+            line.append(row[free], style=_style_of_text(row, columns[free]))
+        yield _fitted(line, width)
+
+
+def _head(places: Sequence[_Place]) -> Text:
+    line = Text()
+    for index, place in enumerate(places):
+        name = place.column.name
+        line.append(_justified(name, place, is_last=index == len(places) - 1), style="bold")
+    return line
+
+
+def _line(places: Sequence[_Place], row: Cells) -> Text:
+    line = Text()
+    for index, place in enumerate(places):
+        cell = Text(row[place.number])
+        cell.truncate(place.width, overflow="ellipsis")
+        text = _justified(cell.plain, place, is_last=index == len(places) - 1)
+        line.append(text, style=STATUS_STYLES.get(row[place.number], place.column.style))
+    return line
+
+
+def _justified(text: str, place: _Place, *, is_last: bool) -> str:
+    missing = " " * (place.width - cell_len(text))
+    if place.column.is_number:
+        text, missing = missing + text, ""
+    return text if is_last else text + missing + " " * _GAP
+
+
+def _below(row: Cells, columns: Sequence[Column], free: int | None, width: int) -> list[Text]:
+    if free is None or not row[free]:
+        return []
+    return [_fitted(Text(f"  {row[free]}", style=_style_of_text(row, columns[free])), width)]
+
+
+def _block(
+    places: Sequence[_Place], row: Cells, columns: Sequence[Column], free: int | None, width: int
+) -> Iterator[Text]:
+    """The first cell is not cut, because it is what a command wants to be told."""
+    yield Text(row[places[0].number], style="bold")
+    line = Text("  ")
+    for place in places[1:]:
+        cell = row[place.number]
+        if not cell or (place.column.is_number and cell == "0"):
+            continue
+        text = f"{cell} {place.column.name.lower()}" if place.column.is_number else cell
+        if line.cell_len > _GAP and line.cell_len + cell_len(text) > width:
+            yield _fitted(line, width)
+            line = Text("  ")
+        line.append(text, style=STATUS_STYLES.get(cell, place.column.style)).append("  ")
+    if line.plain.strip():
+        yield _fitted(line, width)
+    yield from _below(row, columns, free, width)
+
+
+def _style_of_text(row: Cells, column: Column) -> str:
+    return "red" if not _FAILURES.isdisjoint(row) else column.style
+
+
+def _fitted(line: Text, width: int) -> Text:
+    line.rstrip()
+    line.truncate(width, overflow="ellipsis")
+    return line
