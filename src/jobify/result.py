@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from jobify.cron import rule_as_written
 from jobify.durations import Duration
 from jobify.exceptions import ApplicationStateError
 from jobify.records import JobRecord, Relations
-from jobify.status import ENDED, JobStatus
+from jobify.status import ENDED, JobStatus, known_status
 from jobify.words import PublicStatus, word_of
 
 __all__ = ("JobResult", "Polls", "ResultDesk")
 
 Return_co = TypeVar("Return_co", covariant=True)
-
-_KNOWN: Final = frozenset(JobStatus)
 
 Polls = tuple[Duration, Duration]
 """Seconds until the first look that nobody has rung for, and the most that this grows to."""
@@ -183,8 +181,7 @@ class JobResult(Generic[Return_co]):
     @property
     def job_status(self) -> JobStatus:
         """The status in the words of :attr:`Job.status`. One that only a newer release knows reads RUNNING."""
-        status = self._here.record(self.id).status
-        return JobStatus(status) if status in _KNOWN else JobStatus.RUNNING
+        return known_status(self._here.record(self.id).status)
 
     def is_done(self) -> bool:
         """Whether the job has ended; one that failed may still be retried by a user."""

@@ -11,6 +11,7 @@ from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.clock import iso
 from jobify.cron import rule_as_written
 from jobify.records import AttemptRecord, JobRecord, MessageRecord, Relations
+from jobify.status import known_status
 from jobify.words import word_of
 
 __all__ = ("log_lines", "outline", "portrait")
@@ -41,13 +42,16 @@ def portrait(
 def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall | None = None) -> dict[str, Any]:
     """What a job's row alone says of it. ``call``: its arguments, where the row does not say them in JSON."""
     call = plain_call(record.payload) if call is None else call
+    word, expression = word_of(record.status, record.is_dead), rule_as_written(record.rule).get("expression")
     return {
         "id": record.id,
         "task_name": record.task,
         "queue": record.queue,
         "queue_name": record.queue,
         "priority": record.priority,
-        "status": word_of(record.status, record.is_dead),
+        "status": word,
+        "public_status": word,
+        "job_status": known_status(record.status).value,
         "progress": record.progress,
         "error": error_of(record, ()),
         "reason": reason_of(record),
@@ -56,6 +60,7 @@ def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall |
         "crashes": record.crashes,
         "created_at": iso(record.created_at),
         "eta": iso(record.due_at),
+        "exec_at": iso(record.due_at),
         "started_at": iso(record.started_at),
         "finished_at": iso(record.finished_at),
         "expires_at": iso(record.expires_at),
@@ -64,7 +69,8 @@ def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall |
         "kwargs": call.kwargs,
         "unique_key": record.unique_key,
         "metadata": plain(dict(metadata)),
-        "cron": rule_as_written(record.rule).get("expression"),
+        "cron": expression,
+        "cron_expression": expression,
         "run_count": record.run_count,
         "failure_count": record.failure_count,
         "is_cancel_requested": record.is_cancel_requested,
