@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jobify.cron import Cron, CronContext
     from jobify.crontab import CronFactory, CronParser
     from jobify.current import CurrentJob, current_job
+    from jobify.hooks import JobFailure
     from jobify.job import Job
     from jobify.misfire import GracePolicy, MisfirePolicy
     from jobify.options import RouteOptions, RunMode
@@ -66,6 +67,7 @@ _HOMES: Final = {
     "RunMode": "jobify.options",
     "Plugin": "jobify.plugins",
     "JobResult": "jobify.result",
+    "JobFailure": "jobify.hooks",
     "Retention": "jobify.retention",
     "SmartRetry": "jobify.retry",
     "JobRouter": "jobify.router",
@@ -102,6 +104,7 @@ __all__ = (
     "GracePolicy",
     "Job",
     "JobContext",
+    "JobFailure",
     "JobResult",
     "JobRouter",
     "JobStatus",
