@@ -171,7 +171,11 @@ class Jobify(TakesHooks, Producer):
 
         If any of it fails, what was started is stopped again and the error is raised.
         """
-        await self._life.start(self._begin)
+        try:
+            await self._life.start(self._begin)
+        except BaseException:
+            await self._client.rest()
+            raise
 
     async def _begin(self, engine: Engine, exits: Exits) -> None:
         share_state(self)
@@ -193,7 +197,10 @@ class Jobify(TakesHooks, Producer):
         fails: the first error is raised at the end. Cancelled, this grants no more grace and still stops in order.
         """
         grace = self.configs.limits.grace or 0.0 if grace is None else check_duration(grace, what="grace")
-        await self._life.stop(grace)
+        try:
+            await self._life.stop(grace)
+        finally:
+            await self._client.rest()
 
     def _build_engine(self) -> Engine:
         configs = self.configs

@@ -165,7 +165,7 @@ def test_f6_a_timeout_is_heard(app: Jobify, heard: pytest.LogCaptureFixture) -> 
     assert (line.levelno, "exceeded its timeout" in line.getMessage()) == (logging.ERROR, True)
 
 
-def test_f6_f7_a_schedule_that_stops_says_so_and_how_to_revive_it(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+def test_f6_a_schedule_that_stops_says_so_and_how_to_revive_it(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     @app.task(name="nightly", cron=Cron("* * * * * * *", max_failures=1))
     async def nightly() -> None:
         raise ZeroDivisionError("the books do not balance")

@@ -127,6 +127,11 @@ class Access:
         weakref.finalize(self, self._grip.close)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the storage is open for this client."""
+        return self._grip.shared is not None
+
+    @property
     def closings(self) -> int:
         """How often it was closed."""
         return self._grip.closings

@@ -100,3 +100,8 @@ class Client:
     def close(self) -> None:
         """Let go of the storage; the next use opens it again."""
         self._access.close()
+        self._crew.release()
+
+    async def rest(self) -> None:
+        """See :meth:`jobify.client.crew.Crew.rest`."""
+        await self._crew.rest()

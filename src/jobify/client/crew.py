@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from jobify.client.access import Access
 from jobify.client.helper import Helper
@@ -12,6 +13,9 @@ from jobify.clock import Clock
 from jobify.records import NewJob
 
 __all__ = ("Crew",)
+
+_PATIENCE: Final = 1.0
+"""Seconds to wait for a thread that is about to end."""
 
 
 class Crew:
@@ -28,6 +32,30 @@ class Crew:
         self._helper = Helper(self._insert)
         self._reader = Helper(self._insert)
         self._listener = Listener(self._access, self._clock)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked of any of them."""
+        return self._helper.is_idle and self._reader.is_idle and self._listener.is_idle
+
+    def release(self) -> None:
+        """End the threads when they have nothing to do."""
+        if self._pid == os.getpid():
+            self._helper.release()
+            self._reader.release()
+
+    async def rest(self) -> None:
+        """Close the storage unless it is in use, and end the threads that have nothing to do. The next use begins
+        anew."""
+        if self._pid != os.getpid():
+            return
+        is_idle = self.is_idle
+        if is_idle and self._access.is_open:
+            await self._helper.call(self._access.close)
+        threads = [self._helper.release(), self._reader.release(), self._listener.thread if is_idle else None]
+        for thread in threads:
+            if thread is not None and is_idle:
+                thread.join(_PATIENCE)
 
     @property
     def reader(self) -> Helper:

@@ -49,6 +49,21 @@ class Helper:
         self._tasks: deque[_Task] = deque()
         self._arrival = threading.Condition()
         self._is_running = False
+        self._is_released = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call waits for the thread."""
+        return not self._tasks
+
+    def release(self) -> threading.Thread | None:
+        """End the thread when it has nothing to do, without lingering; the thread, if there is one. The next call
+        starts another one."""
+        with self._arrival:
+            self._is_released = True
+            self._arrival.notify()
+            return self._thread if self._is_running else None
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """What ``function`` gives, called in the thread. Cancelling the future does not take the call back."""
@@ -75,9 +90,10 @@ class Helper:
             with self._arrival:
                 if self._is_running or not self._tasks:
                     return
-                self._is_running = True
+                self._is_running, self._is_released = True, False
+                self._thread = threading.Thread(target=self._run, name="jobify-client", daemon=True)
                 try:
-                    threading.Thread(target=self._run, name="jobify-client", daemon=True).start()
+                    self._thread.start()
                 except BaseException:
                     self._is_running = False
                     raise
@@ -114,7 +130,7 @@ class Helper:
     def _wait(self) -> bool:
         """Wait for calls; False if there was none for a while, and the thread is to end."""
         with self._arrival:
-            if not self._tasks:
+            if not (self._tasks or self._is_released):
                 self._arrival.wait(LINGER)
             if not self._tasks:
                 self._is_running = False

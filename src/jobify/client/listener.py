@@ -86,7 +86,18 @@ class Listener:
         self._waiters: set[Waiter] = set()
         self._new: list[Waiter] = []
         self._is_running = False
+        self._thread: threading.Thread | None = None
         self._failures = FailureLog(log, "Clients that wait can listen again")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits for the end of a job."""
+        return not self._waiters
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread, while it runs. It ends when the storage is closed and nothing waits."""
+        return self._thread if self._is_running else None
 
     @contextmanager
     def watching(self, waiter: Waiter) -> Iterator[None]:
@@ -108,8 +119,9 @@ class Listener:
         with self._lock:
             if not self._is_running:
                 self._is_running = True
+                self._thread = threading.Thread(target=self._run, name="jobify-listener", daemon=True)
                 try:
-                    threading.Thread(target=self._run, name="jobify-listener", daemon=True).start()
+                    self._thread.start()
                 except (RuntimeError, MemoryError) as error:
                     self._is_running = False
                     refusal = refusal_of(error)
