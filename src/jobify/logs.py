@@ -85,7 +85,7 @@ def write(logger: logging.Logger, level: int, message: str, *args: object, **ext
     error: Any = extra.pop("exc_info", None)
     record = logger.makeRecord(logger.name, level, __file__, 0, message, args, error, extra=extra)
     if isinstance(text, str):
-        record.exc_text = _in_lines(text)
+        record.exc_text = _in_lines(text.rstrip("\n"))
     try:
         logger.handle(record)
     except Exception:
