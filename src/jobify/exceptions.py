@@ -174,13 +174,9 @@ class JobNotFoundError(BaseJobifyError, LookupError):
 class UnknownDependencyError(BaseJobifyError, ValueError):
     """Job ``job_id`` was to wait for ``parent_id``, which does not exist or is a schedule. Nothing was stored."""
 
-    def __init__(self, job_id: str, parent_id: str, *, is_schedule: bool = False) -> None:
+    def __init__(self, job_id: str, parent_id: str, problem: str = "and there is no such job") -> None:
         self.job_id, self.parent_id = job_id, parent_id
-        problem = "which is a schedule and has no end" if is_schedule else "and there is no such job"
-        remedy = "from the schedule's task" if is_schedule else "after that one"
-        super().__init__(
-            f"Job {job_id!r} depends on {parent_id!r}, {problem}. Nothing was stored. Enqueue it {remedy}."
-        )
+        super().__init__(f"Job {job_id!r} depends on {parent_id!r}, {problem}. Nothing was stored.")
 
 
 class JobFailedError(BaseJobifyError):

@@ -76,7 +76,7 @@ class Dependencies:
         if parent is None:
             raise UnknownDependencyError(row.record.id, id)
         if parent.record.rule is not None:
-            raise UnknownDependencyError(row.record.id, id, is_schedule=True)
+            raise UnknownDependencyError(row.record.id, id, "which is a schedule and has no end")
         return parent
 
     # -- end -----------------------------------------------------------------------------------------------------------

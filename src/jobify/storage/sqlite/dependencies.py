@@ -88,5 +88,5 @@ def _known(job: NewJob, parent: str, known: dict[str, Standing]) -> Standing:
     if standing is None or parent == job.id:
         raise UnknownDependencyError(job.id, parent)
     if standing.is_schedule:
-        raise UnknownDependencyError(job.id, parent, is_schedule=True)
+        raise UnknownDependencyError(job.id, parent, "which is a schedule and has no end")
     return standing
