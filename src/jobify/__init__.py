@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         UnknownOptionError,
         WaitTimeoutError,
     )
+    from jobify.hooks import JobFailure
     from jobify.job import Job
     from jobify.middleware import (
         BaseMiddleware,
@@ -188,6 +189,7 @@ _HOMES: Final = {
     "Plugin": "jobify.plugins",
     "PublicStatus": "jobify.words",
     "JobResult": "jobify.result",
+    "JobFailure": "jobify.hooks",
     "Retention": "jobify.retention",
     "SmartRetry": "jobify.retry",
     "JobRouter": "jobify.router",
@@ -240,6 +242,7 @@ __all__ = (
     "JobCancelledError",
     "JobContext",
     "JobFailedError",
+    "JobFailure",
     "JobLostError",
     "JobNotCompletedError",
     "JobNotFoundError",

@@ -27,6 +27,7 @@ from jobify.crontab import CronFactory, create_crontab
 from jobify.durations import Duration, check_duration
 from jobify.engine.backend import Backend, Backends
 from jobify.engine.engine import Engine
+from jobify.hooks import TakesHooks
 from jobify.identifiers import is_storable, new_id
 from jobify.job import Job
 from jobify.life import Life
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 __all__ = ("Jobify",)
 
 
-class Jobify(Producer):
+class Jobify(TakesHooks, Producer):
     """A scheduler and its tasks.
 
     ::
@@ -140,6 +141,7 @@ class Jobify(Producer):
             uuid_generator=uuid_generator,
             limits=checked_renewal(limits, max_tasks_per_child, max_memory_per_child, processpool_executor),
         )
+        self.hooks = self.configs.hooks
         self.plugins = Plugins(plugins)
         self._is_memory_only = storage is False
         self._clock = checked_clock(clock)

@@ -193,14 +193,11 @@ class JobNotFoundError(BaseJobifyError, LookupError):
 
 
 class UnknownDependencyError(BaseJobifyError, ValueError):
-    """Job ``job_id`` was to wait for ``parent_id``, which does not exist. Nothing was stored."""
+    """Job ``job_id`` was to wait for ``parent_id``, which does not exist or is a schedule. Nothing was stored."""
 
-    def __init__(self, job_id: str, parent_id: str) -> None:
+    def __init__(self, job_id: str, parent_id: str, problem: str = "and there is no such job") -> None:
         self.job_id, self.parent_id = job_id, parent_id
-        super().__init__(
-            f"Job {job_id!r} depends on {parent_id!r}, and there is no such job. Nothing was stored. Enqueue that one "
-            "first, or leave it out of depends_on."
-        )
+        super().__init__(f"Job {job_id!r} depends on {parent_id!r}, {problem}. Nothing was stored.")
 
 
 class JobFailedError(BaseJobifyError):

@@ -17,7 +17,7 @@ from typing import Any, Final
 from jobify.errortools import shown
 from jobify.escaping import escaped
 
-__all__ = ("Lines", "get_logger")
+__all__ = ("Lines", "get_logger", "write")
 
 _NUMBERS: Final = (int, float, type(None))
 _OWN_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({})))
@@ -72,6 +72,24 @@ def get_logger(name: str) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.addFilter(_escaping)  # once: a logger does not take the same filter twice
     return logger
+
+
+def write(logger: logging.Logger, level: int, message: str, *args: object, **extra: object) -> None:
+    """Log ``message``, with ``extra`` attributes of the record. ``exc_info`` and ``exc_text`` among them are the
+    exception and the text that is shown of it, which handlers that look for exceptions find there.
+
+    A handler that raises, which it must not, is reported as the standard library reports it: on the standard error."""
+    if not logger.isEnabledFor(level):
+        return
+    text = extra.pop("exc_text", None)
+    error: Any = extra.pop("exc_info", None)
+    record = logger.makeRecord(logger.name, level, __file__, 0, message, args, error, extra=extra)
+    if isinstance(text, str):
+        record.exc_text = _in_lines(text.rstrip("\n"))
+    try:
+        logger.handle(record)
+    except Exception:
+        logging.Handler().handleError(record)
 
 
 def _safe(value: object) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError
+from jobify.hooks import Hooks
 from jobify.retention import Retention
 from jobify.serializers import Serializer
 from jobify.storage.base import Storage
@@ -80,6 +81,7 @@ class JobifyConfiguration:
     cron_factory: CronFactory
     uuid_generator: UUIDGenerator
     limits: Limits
+    hooks: Hooks = field(default_factory=Hooks)
     app_started: bool = False
 
     def __post_init__(self) -> None:

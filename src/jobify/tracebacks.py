@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from jobify.untrusted_exceptions import call_guarded, cause_of, chain, context_of, is_plain, text_of, type_name
 
-__all__ = ("RemoteTraceback", "own_traceback")
+__all__ = ("RemoteTraceback", "own_frames", "own_traceback")
 
 _CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -175,3 +175,17 @@ def _all_of(shown: TracebackException) -> Iterator[TracebackException]:
 
 def _is_plumbing(filename: str) -> bool:
     return filename.startswith(_PLUMBING)
+
+
+def own_frames(error: BaseException) -> TracebackType | None:
+    """The traceback of ``error`` without the frames that :func:`own_traceback` leaves out."""
+    frames: list[TracebackType] = []
+    step = _traceback(error)
+    while step is not None:
+        if not _is_plumbing(step.tb_frame.f_code.co_filename):
+            frames.append(step)
+        step = step.tb_next
+    found: TracebackType | None = None
+    for frame in reversed(frames):
+        found = TracebackType(found, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return found

@@ -487,6 +487,28 @@ def test_an_unknown_dependency_is_refused(world: World, tasks: Tasks) -> None:
     assert world.app.stats()["pending"] == 0
 
 
+def test_f15_a_schedule_is_no_dependency(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = Jobify(storage=durable(tmp_path))
+
+        @app.task(name="declared", cron="0 0 1 1 *")
+        async def declared() -> None: ...
+
+        @app.task(name="add")
+        async def add(a: int) -> int:
+            return a
+
+        async with app:
+            schedule = await add.schedule(1).cron("0 0 1 1 *", job_id="yearly")
+            for ids in ("yearly", ["yearly"], [(await add.adelay(1)).id, schedule.id], app.schedules()[0].id):
+                with pytest.raises(UnknownDependencyError, match="which is a schedule"):
+                    add.apply_async((1,), depends_on=ids)
+                with pytest.raises(UnknownDependencyError, match="which is a schedule"):
+                    await add.aapply_async((1,), depends_on=ids)
+
+    run(main())
+
+
 def test_it_may_depend_on_a_job_that_was_pushed(tmp_path: Path) -> None:
     async def main() -> None:
         app = Jobify(storage=durable(tmp_path))

@@ -7,6 +7,8 @@ import signal
 import pytest
 from workers import Make
 
+from support import MEASURED
+
 FORKS = """
     import multiprocessing, signal, sys
 
@@ -44,7 +46,11 @@ FORKS = """
 
 
 @pytest.mark.parametrize("task", ["fork_in_thread", "fork_on_loop", "fork_in_process"])
-def test_f16_f17_forks_in_a_worker_end_by_signals_and_by_themselves(site: Make, task: str) -> None:
+def test_f16_f17_forks_in_a_worker_end_by_signals_and_by_themselves(
+    site: Make, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in MEASURED:  # else every fork has a handler of SIGTERM, and it waits for locks
+        monkeypatch.delenv(name, raising=False)
     here = site(FORKS)
     worker = here.worker()
     ids = [here.enqueue(task) for _ in range(2)]

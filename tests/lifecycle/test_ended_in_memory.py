@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ def test_f31_what_is_kept_is_bounded_by_bytes() -> None:
     assert kept[-1] == "49"
 
 
-def test_f31_errors_do_not_hold_on_to_arguments_of_jobs_that_nobody_holds() -> None:
+def test_f31_errors_do_not_hold_on_to_arguments_of_jobs_that_nobody_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("jobify.jobs"), "disabled", True)  # pytest keeps their errors
     app = Jobify(storage=False)
 
     @app.task(name="task")

@@ -150,8 +150,8 @@ def test_f28_a_schedule_whose_parser_is_not_here_waits_for_an_app_that_has_it(
 
     run(main())
     assert [record.message for record in caplog.records].count(
-        "Schedule daily is parked: The schedule was made with the cron_factory 'at_eight', which this app does not "
-        "have: its own is 'jobify:create_crontab'. Run it with an app that has it, or schedule it again with "
+        "Schedule daily (report) is parked: The schedule was made with the cron_factory 'at_eight', which this app "
+        "does not have: its own is 'jobify:create_crontab'. Run it with an app that has it, or schedule it again with "
         "replace=True."
     ) == 1
 

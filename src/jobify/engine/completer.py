@@ -13,12 +13,15 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from logging import DEBUG
 from typing import Any
 
 from jobify.clock import Clock
 from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.encoding import Encoded, encode, encode_apart, takes_long
 from jobify.engine.exchange import Exchange
+from jobify.engine.job_log import JobLog
+from jobify.engine.job_log import log as jobs_log
 from jobify.engine.news import END
 from jobify.engine.outcome_records import LostOutcomes, record_early
 from jobify.engine.reporter import Voice
@@ -84,6 +87,7 @@ class Completer:
         self, *, teller: Teller, roster: Roster, exchange: Exchange, config: JobifyConfiguration, clock: Clock
     ) -> None:
         self._teller = teller
+        self.job_log = JobLog(config.hooks)
         self.returns = Returns(exchange, clock)
         self._roster = roster
         self._exchange = exchange
@@ -94,7 +98,6 @@ class Completer:
         self._open = 0
         self._stuck: dict[int, tuple[Attempt, Exception]] = {}
         """The outcomes among them that the storage did not take at the last try."""
-        self._parked: set[str] = set()
         self._has_given_up = False
         self._is_closed = False
         self.lost = LostOutcomes()
@@ -221,9 +224,7 @@ class Completer:
 
     def park(self, attempt: Attempt, claim: Claim, reason: str) -> None:
         """Release a claimed schedule that this process cannot read, for a process that can. No attempt is counted."""
-        if reason not in self._parked:  # once for each reason: it comes back every few seconds
-            self._parked.add(reason)
-            log.warning("Schedule %s is parked: %s", attempt.id, reason)
+        self.job_log.parked(attempt, reason)
         self._note(attempt)
         attempt.free_slot()
         settlement = park_settlement(attempt, claim, reason, now=self._clock.now())
@@ -283,6 +284,8 @@ class Completer:
         if isinstance(answer, Exception):
             self._on_error(attempt, outcome, settlement, pause, answer)
         elif answer:
+            if type(outcome) is not Succeeded or jobs_log.isEnabledFor(DEBUG):
+                self.job_log.ended(attempt, outcome, settlement)
             try:
                 self._teller.tell(attempt, outcome, settlement)
             except Exception as error:

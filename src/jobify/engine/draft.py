@@ -133,6 +133,7 @@ class Draft(Struct, eq=False, gc=False):
             self.job.id,
             self.due_at,
             self.job,
+            queue=self.endpoint.queue,
             origin=self.backend.owner,
             args=self.args,
             kwargs=self.kwargs,

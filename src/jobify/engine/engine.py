@@ -202,10 +202,10 @@ class Engine:
             dispatcher,
         ]
         if backend is self._backends.durable:
-            recovery = Recovery(backend, limits, clock, on_recovered=exchange.look)
+            recovery = Recovery(backend, limits, clock, self._completer.job_log, exchange.look)
             services = [recovery, Wakeups(backend, exchange.look), *services, UnknownTasks(backend, self._registry)]
         elif len(backend.storage.owners()) > 1:  # an earlier life of an app has left jobs in threads
-            services.append(Recovery(backend, limits, clock, on_recovered=exchange.look))
+            services.append(Recovery(backend, limits, clock, self._completer.job_log, exchange.look))
         return services
 
     async def drain(self, grace: float) -> None:
@@ -267,7 +267,7 @@ class Engine:
         """Stop the services, let go of runners and storages. Every step is taken, whatever fails; the first error is
         raised at the end."""
         errors: list[BaseException] = []
-        steps = [service.stop for service in reversed(self._services)]
+        steps = [self._config.hooks.idle, *(service.stop for service in reversed(self._services))]
         steps += [runner.stop for runner in self._runners.values()]
         steps += [partial(self._leave, backend) for backend in reversed(self._opened)]
         for step in steps:

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
+from logging import DEBUG
 from typing import Any, Final
 
 from jobify.clock import SECOND, Clock, seconds
@@ -24,6 +25,7 @@ from jobify.engine.backend import Backend
 from jobify.engine.completer import Completer
 from jobify.engine.contexts import Contexts
 from jobify.engine.inputs import fetch_inputs
+from jobify.engine.job_log import log as jobs_log
 from jobify.engine.refusals import Refusals
 from jobify.engine.roster import Roster
 from jobify.exceptions import PayloadError
@@ -203,6 +205,8 @@ class Executor:
         if begun is not None:
             attempt.slot = begun.enter(attempt.id)
         attempt.started_at = self._clock.now()
+        if jobs_log.isEnabledFor(DEBUG):
+            self._completer.job_log.began(attempt)
         value: Any = None
         error: BaseException | None = None
         try:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 
 from jobify.clock import Clock
 from jobify.engine.backend import Backend
+from jobify.engine.job_log import JobLog
 from jobify.engine.news import ORDER
 from jobify.engine.service import Periodic
 from jobify.logs import get_logger
-from jobify.records import Recovered
+from jobify.records import JobRecord, Recovered, SummaryIds
 from jobify.settings import Limits
 from jobify.status import JobStatus
 from jobify.storage.suspicion import Death
@@ -34,26 +35,31 @@ _FEW = 3
 class Recovery(Periodic):
     """Takes jobs from dead owners and calls ``on_recovered`` if there were any."""
 
-    def __init__(self, backend: Backend, limits: Limits, clock: Clock, on_recovered: Callable[[], None]) -> None:
+    def __init__(
+        self, backend: Backend, limits: Limits, clock: Clock, job_log: JobLog, on_recovered: Callable[[], None]
+    ) -> None:
         super().__init__(_INTERVAL)
         self._backend = backend
+        self._job_log = job_log
         self._limits = limits
         self._clock = clock
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        recovered, deaths, owners = await self._backend.gate.tend(self._look)
+        recovered, deaths, condemned, owners = await self._backend.gate.tend(self._look)
         self._interval = _INTERVAL if owners > 1 else _ALONE
         for death in deaths:
             self._report_death(death)
         for job in recovered:
             self._report(job)
+        for record in condemned:
+            self._job_log.condemned(record, self._limits.max_crashes)
         if recovered:
             self._backend.gate.spread(ORDER)
             self._on_recovered()
 
-    def _look(self) -> tuple[list[Recovered], list[Death], int]:
-        """What was taken from the dead; the deaths; how many processes there are."""
+    def _look(self) -> tuple[list[Recovered], list[Death], list[JobRecord], int]:
+        """What was taken from the dead; the deaths; the jobs that fail for them; how many processes there are."""
         storage, now = self._backend.storage, self._clock.now()
         deaths: list[Death] = []
         recovered = storage.recover(
@@ -62,7 +68,8 @@ class Recovery(Periodic):
             delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
             on_death=deaths.append,
         )
-        return recovered, deaths, len(storage.owners())
+        failed = [job.id for job in recovered if job.is_crash and job.status == JobStatus.FAILED]
+        return recovered, deaths, storage.get(SummaryIds(failed)) if failed else [], len(storage.owners())
 
     def _report_death(self, death: Death) -> None:
         """One line for all jobs that a process held."""
@@ -78,8 +85,6 @@ class Recovery(Periodic):
         """A line for a job that does not go on."""
         if not job.is_crash:
             log.info("Job %s (%s) was released by a process that had left before it ended.", job.id, job.task)
-        elif job.status == JobStatus.FAILED:
-            log.error("Job %s (%s) took %d processes down and failed.", job.id, job.task, self._limits.max_crashes)
         elif job.status == JobStatus.CANCELLED:
             log.info("Job %s (%s) lost its process. It was to be cancelled, and is.", job.id, job.task)
 

@@ -135,7 +135,8 @@ class Storage(OwnerPort, Protocol):
         equal priority and due time, earlier in the sequence runs first.
 
         A job with ``parents`` waits for them; each must exist, or stand earlier in the sequence: else
-        ``UnknownDependencyError``, and nothing of the call was added. A parent that has succeeded counts as done. With
+        ``UnknownDependencyError``, and nothing of the call was added. A schedule is no parent,
+        because it has no end: the same error. A parent that has succeeded counts as done. With
         one that has ended otherwise the job is added as cancelled, with the reason.
         """
         ...

@@ -75,6 +75,8 @@ class Dependencies:
         parent = self._table.find(id)
         if parent is None:
             raise UnknownDependencyError(row.record.id, id)
+        if parent.record.rule is not None:
+            raise UnknownDependencyError(row.record.id, id, "which is a schedule and has no end")
         return parent
 
     # -- end -----------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class Standing(NamedTuple):
     status: str
     error: str | None
     delete_at: Microseconds | None
+    is_schedule: bool = False
 
 
 def standings(database: Database, jobs: Sequence[NewJob]) -> dict[str, Standing]:
@@ -64,7 +65,7 @@ class _Links:
         if opened:
             self._blockers.append((job.id, len(opened)))
         if not failed:
-            return Standing(job.status, None, None)
+            return Standing(job.status, None, None, job.rule is not None)
         id, parent = failed[0]
         reason = dependency_ended(id, parent.status, parent.error)
         self._cancelled.append((job.id, reason, job.created_at, "" if parent.delete_at is None else parent.delete_at))
@@ -86,4 +87,6 @@ def _known(job: NewJob, parent: str, known: dict[str, Standing]) -> Standing:
     standing = known.get(parent)
     if standing is None or parent == job.id:
         raise UnknownDependencyError(job.id, parent)
+    if standing.is_schedule:
+        raise UnknownDependencyError(job.id, parent, "which is a schedule and has no end")
     return standing

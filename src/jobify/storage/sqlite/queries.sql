@@ -461,7 +461,8 @@ SELECT CAST(json_group_array(json_array(id, task, origin)) AS BLOB) FROM (
 
 -- name: standings
 -- What became of these jobs, if anything.
-SELECT CAST(json_group_array(json_array(id, status, error, delete_at)) AS BLOB) FROM jobs WHERE id IN ({ids})
+SELECT CAST(json_group_array(json_array(id, status, error, delete_at, rule IS NOT NULL)) AS BLOB) FROM jobs
+WHERE id IN ({ids})
 
 -- name: depend
 INSERT INTO dependencies (parent, parent_id, child, is_open)

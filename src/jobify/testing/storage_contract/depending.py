@@ -163,6 +163,16 @@ class DependencyContract(StorageCase):
         assert storage.relations("a") == Relations((), ())
         assert storage.insert([job("first"), job("later")]) == [True, True]
 
+    def test_f15_a_schedule_is_no_parent(self, storage: Storage) -> None:
+        storage.insert([job("nightly", rule="{}", offset_at=NOW), job("a")])
+        for parents in (("nightly",), ("a", "nightly"), ("nightly", "a")):
+            with pytest.raises(UnknownDependencyError, match="is a schedule") as caught:
+                storage.insert([job("first"), after("b", *parents)])
+            assert (caught.value.job_id, caught.value.parent_id) == ("b", "nightly")
+        with pytest.raises(UnknownDependencyError):
+            storage.insert([job("hourly", rule="{}", offset_at=NOW), after("b", "hourly")])
+        assert statuses(storage, ["first", "b", "hourly"]) == ["missing"] * 3
+
     def test_an_unknown_parent_spoils_nothing_else_of_a_block(self, storage: Storage) -> None:
         with storage.transaction():
             storage.insert([job("a")])

@@ -1,0 +1,160 @@
+"""What the log and the hooks of the app hear of jobs: begins, ends, retries, deaths.
+
+Everything goes to the logger ``jobify.jobs``, with the attributes ``job_id``, ``task``, ``queue`` and ``attempt`` on
+each record; never with an argument of a job. A failure has one line, in the process that stored it, at the level that
+its reader needs: ERROR for what ended by an error, WARNING for what is tried again and for what a caller awaits.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from jobify.clock import SECOND, to_datetime
+from jobify.engine.attempt import Attempt
+from jobify.engine.verdict import describe_error
+from jobify.exceptions import ProcessDiedError, shown
+from jobify.hooks import Hooks, JobFailure
+from jobify.logs import get_logger, write
+from jobify.records import JobRecord, Settlement
+from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Succeeded, TimedOut
+from jobify.tracebacks import own_frames, own_traceback
+
+__all__ = ("JobLog",)
+
+log: Final = get_logger("jobify.jobs")
+
+_LONGEST_TRACEBACK: Final = 100_000
+_DEAD: Final = JobStatus.PERMANENTLY_FAILED.value
+
+
+class JobLog:
+    """Writes about the jobs of one engine, and calls hooks. Its methods never raise."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+        self._parked: set[str] = set()
+
+    def began(self, attempt: Attempt) -> None:
+        """An attempt begins. To be called where DEBUG is enabled."""
+        _write(
+            attempt, logging.DEBUG, "Job %s (%s) begins attempt %d.", attempt.id, attempt.endpoint.name, attempt.number
+        )
+
+    def ended(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
+        """The end of an attempt is stored; its handle does not know yet."""
+        try:
+            self._ended(attempt, outcome, settlement)
+        except Exception as problem:  # no memory, or a defect: the end of the job is stored all the same
+            write(log, logging.ERROR, "How job %s ended cannot be logged: %r", attempt.id, problem)
+
+    def _ended(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
+        job = (attempt.id, attempt.endpoint.name)
+        match outcome:
+            case Succeeded():
+                took = (settlement.finished_at or attempt.started_at) - attempt.started_at
+                if settlement.finished_at is None:
+                    _write(attempt, logging.DEBUG, "A run of schedule %s (%s) succeeded.", *job)
+                else:
+                    _write(attempt, logging.DEBUG, "Job %s (%s) succeeded in %.3f s.", *job, took / SECOND)
+            case RetryAt(error, at):
+                self._retried(attempt, error, at, settlement)
+            case Failed(error) | TimedOut(error):
+                self._failed(attempt, error, settlement)
+            case Lost(reason):
+                message = "Job %s (%s) lost its process in attempt %d and runs again: %s"
+                _write(attempt, logging.WARNING, message, *job, attempt.number, reason)
+                self._call(attempt, ProcessDiedError(None, reason), settlement, retry_at=settlement.due_at)
+            case Cancelled(reason):
+                _write(attempt, logging.INFO, "Job %s (%s) was cancelled: %s", *job, reason)
+            case Released():
+                _write(attempt, logging.DEBUG, "Job %s (%s) was given back unfinished.", *job)
+            case _:
+                pass
+
+    def _retried(self, attempt: Attempt, error: Exception, at: int, settlement: Settlement) -> None:
+        if settlement.finished_at is not None:  # it was told to be the last one
+            self._failed(attempt, error, settlement)
+            return
+        delay = max(0.0, (at - (settlement.offset_at or at)) / SECOND)
+        message = "Job %s (%s) failed in attempt %d and is tried again in %.3g s: %s"
+        _write(
+            attempt, logging.WARNING, message, attempt.id, attempt.endpoint.name, attempt.number, delay, _line_of(error)
+        )
+        self._call(attempt, error, settlement, retry_at=at)
+
+    def _failed(self, attempt: Attempt, error: Exception, settlement: Settlement) -> None:
+        is_awaited = attempt.job is not None and attempt.job.has_waiters
+        level = logging.WARNING if is_awaited else logging.ERROR
+        what = "Job" if attempt.run is None else "A run of schedule"
+        end = ", and there are no retries left" if settlement.is_dead and attempt.run is None else ""
+        text = shown(own_traceback(error), _LONGEST_TRACEBACK)
+        _write(
+            attempt, level, "%s %s (%s) failed in attempt %d%s: %s", what, attempt.id, attempt.endpoint.name,
+            attempt.number, end, _line_of(error), exc_info=(type(error), error, own_frames(error)), exc_text=text,
+        )  # fmt: skip
+        if attempt.run is not None and settlement.status == _DEAD:
+            message = (
+                "Schedule %s (%s) has stopped for good: %d runs in a row have failed (max_failures). Revive it with "
+                "`jobify jobs retry %s` when the cause is mended."
+            )
+            _write(
+                attempt, logging.ERROR, message, attempt.id, attempt.endpoint.name, settlement.failure_count, attempt.id
+            )
+        self._call(attempt, error, settlement)
+
+    def _call(
+        self, attempt: Attempt, error: BaseException, settlement: Settlement, *, retry_at: int | None = None
+    ) -> None:
+        if self._hooks.is_empty:
+            return
+        failure = JobFailure(
+            id=attempt.id,
+            task=attempt.endpoint.name,
+            queue=attempt.queue,
+            attempt=attempt.number,
+            error=error,
+            is_schedule=attempt.run is not None,
+            is_dead=settlement.is_dead,
+            retry_at=None if retry_at is None else to_datetime(retry_at),
+        )
+        self._hooks.call(failure)
+
+    # -- jobs of other processes ---------------------------------------------------------------------------------------
+
+    def condemned(self, job: JobRecord, crashes: int) -> None:
+        """A job has taken so many processes down that it does not run again."""
+        message = "Job %s (%s) took %d processes down and failed."
+        extra = _extra(job.id, job.task, job.queue, job.attempt)
+        write(log, logging.ERROR, message, job.id, job.task, crashes, **extra)
+        failure = JobFailure(
+            id=job.id,
+            task=job.task,
+            queue=job.queue,
+            attempt=job.attempt,
+            error=ProcessDiedError(None, job.error or "the process died"),
+            is_schedule=job.rule is not None,
+            is_dead=True,
+        )
+        self._hooks.call(failure)
+
+    def parked(self, attempt: Attempt, reason: str) -> None:
+        """A schedule waits for a process that can read it. Written once for each reason: it comes back every few
+        seconds."""
+        if reason in self._parked:
+            return
+        self._parked.add(reason)
+        _write(attempt, logging.WARNING, "Schedule %s (%s) is parked: %s", attempt.id, attempt.endpoint.name, reason)
+
+
+def _line_of(error: BaseException) -> str:
+    return describe_error(Failed(error)) or type(error).__name__  # type: ignore[arg-type]  # it asks for its text only
+
+
+def _extra(job_id: str, task: str, queue: str, attempt: int) -> dict[str, object]:
+    return {"job_id": job_id, "task": task, "queue": queue, "attempt": attempt}
+
+
+def _write(attempt: Attempt, level: int, message: str, *args: object, **more: object) -> None:
+    extra = _extra(attempt.id, attempt.endpoint.name, attempt.queue, attempt.number)
+    write(log, level, message, *args, **extra, **more)
