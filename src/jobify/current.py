@@ -198,7 +198,8 @@ class CurrentJob:
         (ConfigurationError, a ValueError, for anything else).
 
         The line goes to the logger ``jobify.jobs`` of :mod:`logging` as well, so that whoever watches a worker sees it,
-        with ``job_id`` and ``task_name`` on the record; in the app's process, also for a task in a child.
+        with ``job_id``, ``task``, ``queue`` and ``attempt`` on the record; in the app's process, also for a task in a
+        child.
 
         ::
 

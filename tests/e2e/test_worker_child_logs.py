@@ -76,3 +76,14 @@ def test_f9_children_use_the_configuration_of_the_app(site: Make) -> None:
     lines = (here.folder / "app.log").read_text().splitlines()
     assert lines == [f"INFO|plant.talks|says hello|{id}|1"]
     assert worker.stop() == 0
+
+
+def test_f9_the_last_words_of_a_killed_child_come_before_its_death(site: Make) -> None:
+    here = site(TALKS)
+    worker = here.worker("--log-level", "info")
+    id = here.enqueue("shout_and_die")
+    here.until(id, "failed")
+    wait_for(lambda: "took" in worker.log or "failed" in worker.log, worker.log)
+    first = worker.log.index("about to die")
+    assert first < worker.log.index(id, worker.log.index("\n", first))
+    assert worker.stop() == 0

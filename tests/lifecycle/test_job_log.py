@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobify import Cron, JobFailure, Jobify, RunMode
+from jobify import Cron, JobFailure, Jobify, RunMode, current_job
 from jobify.exceptions import ConfigurationError, JobFailedError, ProcessDiedError
 from jobify.retry import SmartRetry
 from support import durable, eventually, run
@@ -364,3 +364,50 @@ def test_f6_a_pushed_job_knows_the_queue_of_its_task(app: Jobify) -> None:
             return await (await where.push())
 
     assert run(main()) == "shelves"
+
+
+def talks(number: str) -> None:
+    logging.getLogger("shop.talks").warning("has seen a shelf")
+    raise LookupError("the shelf is empty")
+
+
+def test_f9_what_a_child_logs_comes_before_its_failure(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+    task: Any = app.task(talks, name="fetch", run_mode=RunMode.PROCESS, queue="shelves")
+
+    async def main() -> str:
+        async with app:
+            job = await task.push(SECRET)
+            await eventually(lambda: job.is_done())
+            return str(job.id)
+
+    id = run(main())
+    told = [record for record in caplog.records if record.name in ("shop.talks", "jobify.jobs")]
+    assert [record.name for record in told if record.levelno >= logging.WARNING] == ["shop.talks", "jobify.jobs"]
+    for record in told:
+        assert (record.job_id, record.task, record.queue, record.attempt) == (id, "fetch", "shelves", 1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", [RunMode.MAIN, RunMode.THREAD, RunMode.PROCESS])
+def test_f6_a_line_of_a_jobs_log_has_the_fields_of_the_job(
+    app: Jobify, heard: pytest.LogCaptureFixture, mode: RunMode
+) -> None:
+    function = says_on_loop if mode is RunMode.MAIN else says
+    task: Any = app.task(function, name="fetch", run_mode=mode, queue="shelves")
+
+    async def main() -> str:
+        async with app:
+            job = await task.push()
+            await job.wait()
+            return str(job.id)
+
+    id = run(main())
+    (line,) = [record for record in lines(heard) if "three rows" in record.getMessage()]
+    assert (line.job_id, line.task, line.queue, line.attempt) == (id, "fetch", "shelves", 1)  # type: ignore[attr-defined]
+
+
+def says() -> None:
+    current_job.log("three rows")
+
+
+async def says_on_loop() -> None:
+    current_job.log("three rows")

@@ -293,5 +293,11 @@ def _weight(report: Report) -> int:
 def _tell_watchers(running: Running, line: str, level: str) -> None:
     """Whoever watches the process sees the line, too."""
     if jobs_log.isEnabledFor(LEVELS[level]):
-        extra = {"job_id": running.id, "task_name": running.task_name}
+        extra = {
+            "job_id": running.id,
+            "task": running.task_name,
+            "task_name": running.task_name,
+            "queue": running.queue_name,
+            "attempt": running.number,
+        }
         jobs_log.log(LEVELS[level], "%s (%s): %s", running.task_name, running.id, Lines(line), extra=extra)
