@@ -13,7 +13,7 @@ import pytest
 from documents import ROOT, Example, examples
 
 SOURCE = ROOT / "src"
-JOB_LOG = ("Job ", "A run of schedule ", "Traceback (", "    ")
+JOB_LOG = ("Job ", "A run of schedule ", "Schedule ", "Traceback (", "    ")
 RUN_MARK = "no-run"
 EXAMPLES = list(examples())
 DOCTESTED = [path for path in sorted(SOURCE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]

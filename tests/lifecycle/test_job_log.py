@@ -179,7 +179,7 @@ def test_f6_a_schedule_that_stops_says_so_and_how_to_revive_it(app: Jobify, hear
     assert "A run of schedule nightly" in failure.getMessage()
     assert stop.levelno == logging.ERROR
     assert "has stopped for good: 1 runs in a row have failed" in stop.getMessage()
-    assert "jobify jobs retry nightly" in stop.getMessage()
+    assert "jobify schedules resume nightly" in stop.getMessage()
 
 
 def test_f6_a_child_that_dies_is_heard_for_each_attempt(tmp_path: Path, heard: pytest.LogCaptureFixture) -> None:

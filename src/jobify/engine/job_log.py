@@ -96,7 +96,7 @@ class JobLog:
         if attempt.run is not None and settlement.status == _DEAD:
             message = (
                 "Schedule %s (%s) has stopped for good: %d runs in a row have failed (max_failures). Revive it with "
-                "`jobify jobs retry %s` when the cause is mended."
+                "`jobify schedules resume %s` when the cause is mended."
             )
             _write(
                 attempt, logging.ERROR, message, attempt.id, attempt.endpoint.name, settlement.failure_count, attempt.id
