@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobify.records import JobQuery
+from jobify.records import ClaimRequest, JobQuery, Lane
+from jobify.status import ClaimScope
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.begun import BegunTable, key_of, read_begun
 from jobify.storage.suspicion import CALM, Death
@@ -67,6 +68,8 @@ def test_f1_while_other_processes_die_a_death_proves_nothing(storage: SQLiteStor
     for _ in range(3):
         _die(path, "a", pid=1)
         _recover(storage, now=now)
+    assert (one(storage, "a").status, one(storage, "a").crashes) == ("scheduled", 3)
+    _recover(storage, now=now + CALM + SECOND)
     assert (one(storage, "a").status, one(storage, "a").crashes) == ("failed", 3)
 
 
@@ -173,6 +176,19 @@ def test_f1_an_older_file_learns_of_suspects(tmp_path: Path) -> None:
     assert not any(record.is_apart for record in before)
     storage.recover(now=NOW, max_crashes=3, delete_at=None)
     assert {record.id for record in storage.find(JobQuery(limit=1000))} == {record.id for record in before}
+    storage.close()
+
+
+def test_f1_a_suspect_of_an_older_file_runs_apart_as_before(tmp_path: Path) -> None:
+    """The file is of the schema before suspects could be held."""
+    shutil.copy(DATA / "schema_6.db", tmp_path / "jobs.db")
+    storage = SQLiteStorage(tmp_path / "jobs.db")
+    storage.open()
+    (killer,) = storage.find(JobQuery(tasks=("killer",)))
+    owner = storage.register(PROFILE, now=NOW)
+    request = ClaimRequest(owner, (Lane(("killer",), 9),), scope=ClaimScope.APART)
+    claimed = storage.claim(request, now=killer.due_at + SECOND)
+    assert ([found.id for found in claimed.claims], killer.crashes, killer.is_apart) == ([killer.id], 1, True)
     storage.close()
 
 

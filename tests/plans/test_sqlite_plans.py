@@ -37,7 +37,7 @@ WIDTHS = {
     "reporting": 3,
     "progress": 2,
     "publish": 7,
-    "suspect": 7,
+    "suspect": 8,
 }
 OTHERS = {
     "next_apart": {"in_queues": "AND jobs.queue IN (?, ?)"},

@@ -30,8 +30,9 @@ lives is known from something that dies with it (a file lock that the kernel dro
 held). One that was the only suspect has crashed; in company it is only suspected. One that was suspected often enough
 waits to run *apart*, which is one more blocker: ordinary claims pass it over. A claim of scope ``APART`` takes a group
 of those that died together, and its process runs nothing else meanwhile. A job runs apart until its attempt has
-ended: then it is no suspect any more; one that is given back unfinished waits to run apart again. The decisions are
-those of :mod:`jobify.storage.suspicion`, the same in every storage.
+ended: then it is no suspect any more; one that is given back unfinished waits to run apart again. One whose last crash
+is doubted is *held*: no claim takes it until a ``recover``, five seconds later, ends it or has it tried again. The
+decisions are those of :mod:`jobify.storage.suspicion`, the same in every storage.
 
 **Waiting.** A waiting job is *eligible* when it is due, nothing blocks it (``blockers`` is 0), its queue is not paused
 and it has not expired. It is blocked by each parent that has not ended, and by a pause. What ends a parent ends the

@@ -140,11 +140,12 @@ class OwnerPort(Protocol):
         Each such job that had begun goes back to waiting, due at once (``due_at`` stays: it names the run), with its
         attempt counted and a ``lost`` line in its history. One that was the only suspect (owners of one process died
         together; see *Suspects* above) has one crash more, unless processes die for another reason just now; with
-        ``max_crashes`` it ends failed with that reason (and ``delete_at``; a schedule is kept). One that had not begun
-        goes back without an attempt and a line. A pending replacement takes the job's place; one whose cancel was
-        requested ends cancelled, as its ``cancel`` said. When several processes recover at once, each job is taken
-        exactly once. Costs next to nothing when no owner is dead. ``on_death`` is called at the end, for each process.
-        What owners held that have left is given back as ``leave`` says; that is no death.
+        ``max_crashes`` it ends failed with that reason (and ``delete_at``; a schedule is kept), or is held while that
+        is doubted, and judged by a later call. One that had not begun goes back without an attempt and a line. A
+        pending replacement takes the job's place; one whose cancel was requested ends cancelled, as its ``cancel``
+        said. When several processes recover at once, each job is taken exactly once. Costs next to nothing when no
+        owner is dead and none is held. ``on_death`` is called at the end, for each process. What owners held that have
+        left is given back as ``leave`` says; that is no death.
 
         An owner is dead when that is proved, never because a trace of it is missing. Each call also repairs the traces
         of the owners that are registered here.

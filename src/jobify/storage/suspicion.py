@@ -10,14 +10,16 @@ takes it as part of a *trial*. The groups of a trial shrink (:func:`group_size`)
 
 A death proves nothing while processes die for another reason: when one died within the last seconds that did not run
 this job (``CALM``), a death is never a crash. So kills from outside, a deploy or the out-of-memory killer at work,
-condemn no job, although each of them may hit the same one.
+condemn no job, although each of them may hit the same one. The last crash of all is doubted more: if another process
+died within the last minute (``RESTLESS``), the job is *held* for so long as ``CALM`` is, and ends only if none dies for
+another reason meanwhile.
 
 ``docs/design/suspects.md`` has the reasons and the bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import isqrt
 from typing import Final, NamedTuple
 
@@ -27,18 +29,24 @@ from jobify.types import Microseconds
 
 __all__ = (
     "CALM",
+    "RESTLESS",
     "Company",
     "Death",
     "Suspicion",
     "Verdict",
     "deaths_allowed",
     "group_size",
+    "is_disproved",
     "is_unfinished",
+    "is_verdict_due",
     "judged",
 )
 
 CALM: Final = 5_000_000
 """Microseconds after the death of a process in which other deaths prove nothing."""
+
+RESTLESS: Final = 60_000_000
+"""Microseconds after the death of a process in which the last crash of a job is doubted."""
 
 _FEW: Final = 4
 """So many suspects are a small company: they may die together once more before they run apart. A process that is killed
@@ -80,6 +88,8 @@ class Suspicion(NamedTuple):
     """How many suspects the last one had."""
     is_apart: bool
     """It waits to be tried, or is."""
+    is_held: bool = False
+    """It waits for its verdict, and is not tried meanwhile."""
 
     @property
     def death(self) -> int:
@@ -96,6 +106,15 @@ class Company(NamedTuple):
     """How many jobs had begun in the process, those of other storages included."""
     others: Collection[int]
     """The ids of other deaths at about this time that no trial explains."""
+    recent: Collection[int] = ()
+    """The ids of those within the last minute."""
+
+    @classmethod
+    def of(cls, death: int, size: int, unexplained: Mapping[int, Microseconds], now: Microseconds) -> Company:
+        """The company of a death that is found now. ``unexplained`` are all deaths that no trial explains, by their
+        ids, with their times: those of the last minute at least."""
+        recent = deaths_around(unexplained, now, RESTLESS) - {death}
+        return cls(death, size, deaths_around(unexplained, now, CALM) - {death}, recent)
 
 
 class Verdict(NamedTuple):
@@ -115,9 +134,29 @@ def judged(company: Company, before: Suspicion | None, *, attempt: int, crashes:
     deaths, seen = (known.deaths, known.seen) if known is not None else (0, ())
     is_proof = company.size == 1 and (max_crashes == 1 or set(company.others) <= set(seen))
     crashes += is_proof
+    is_guilty = is_proof and crashes >= max_crashes
+    is_held = is_guilty and max_crashes > 1 and not set(company.recent) <= set(seen)
     is_apart = deaths + 1 >= deaths_allowed(company.size, max_crashes) or (known is not None and known.is_apart)
-    suspicion = Suspicion(attempt, deaths + 1, (*seen, company.death)[-_SEEN:], company.size, is_apart)
-    return Verdict(crashes, is_proof and crashes >= max_crashes, suspicion)
+    suspicion = Suspicion(attempt, deaths + 1, (*seen, company.death)[-_SEEN:], company.size, is_apart, is_held)
+    return Verdict(crashes, is_guilty and not is_held, suspicion)
+
+
+def deaths_around(deaths: Mapping[int, Microseconds], at: Microseconds, distance: Microseconds) -> frozenset[int]:
+    """The ids of those deaths that were not further away from this time."""
+    return frozenset(id for id, died_at in deaths.items() if abs(died_at - at) <= distance)
+
+
+def is_verdict_due(died_at: Microseconds, now: Microseconds) -> bool:
+    """Whether a job that is held since this death has waited long enough. A clock that was set back ends the wait."""
+    return abs(now - died_at) > CALM
+
+
+def is_disproved(died_at: Microseconds, seen: Collection[int], unexplained: Mapping[int, Microseconds]) -> bool:
+    """Whether processes died for another reason when a job that is held died last, shortly before or after.
+
+    ``seen`` are the deaths that it was a suspect of.
+    """
+    return not deaths_around(unexplained, died_at, CALM) <= set(seen)
 
 
 def is_unfinished(settlement: Settlement, attempt: int, run_count: int) -> bool:

@@ -68,6 +68,7 @@ def _apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[tuple
         for row in table.suspects()
         if row.suspicion is not None
         and row.suspicion.is_apart
+        and not row.suspicion.is_held
         and _waits_apart(row, now)
         and row.record.task in tasks
         and (request.queues is None or row.record.queue in request.queues)

@@ -9,14 +9,25 @@ from itertools import groupby
 from typing import Final
 
 from jobify.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
+from jobify.status import JobStatus
 from jobify.storage.memory import rows
 from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.rows import Row
 from jobify.storage.memory.table import Table
-from jobify.storage.suspicion import CALM, Company, Death, judged
+from jobify.storage.suspicion import Company, Death, is_disproved, is_verdict_due, judged
 from jobify.types import Microseconds
 
-__all__ = ("beat", "close", "depart", "enter", "leave", "release", "take_from_the_dead", "take_from_the_departed")
+__all__ = (
+    "beat",
+    "close",
+    "depart",
+    "enter",
+    "judge_held",
+    "leave",
+    "release",
+    "take_from_the_dead",
+    "take_from_the_departed",
+)
 
 _DEATHS: Final = 1000
 """How many are remembered."""
@@ -67,11 +78,9 @@ def take_from_the_dead(
     processes = [list(owners) for _, owners in groupby(sorted(dead, key=_process_of), key=_process_of)]
     processes = [owners for owners in processes if _is_of_interest(table, owners)]
     found = [_found(table, owners, now) for owners in processes]
-    unexplained = {
-        death.id for death in table.beside.deaths if not death.is_trial and now - CALM <= death.at <= now + CALM
-    }
+    unexplained = _unexplained(table)
     for number, death in enumerate(found):
-        company = Company(death.id, death.begun, unexplained - {death.id})
+        company = Company.of(death.id, death.begun, unexplained, now)
         after = []
         for job in death.jobs:
             row = table.find(job.id)
@@ -84,6 +93,39 @@ def take_from_the_dead(
     if found:
         table.forget_suspicions()
     return found
+
+
+def judge_held(
+    table: Table, jobs: Dependencies, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
+) -> list[Recovered]:
+    """End those that are held if their last crash stands, or have them tried again; those that have ended."""
+    unexplained, died_at = _unexplained(table), {death.id: death.at for death in table.beside.deaths}
+    ended = []
+    for row in [row for row in table.suspects() if _is_held(row)]:
+        job, suspicion = row.record, row.suspicion
+        assert suspicion is not None
+        at = died_at.get(suspicion.death)
+        if at is not None and not is_verdict_due(at, now):
+            continue
+        if at is None or is_disproved(at, suspicion.seen, unexplained):
+            jobs.keep(rows.tried_again(row, crashes=max(job.crashes - 1, 0)))
+        elif job.crashes < max_crashes:
+            jobs.keep(rows.tried_again(row, crashes=job.crashes))
+        else:
+            jobs.keep(rows.quarantined(row, now=now, delete_at=delete_at))
+            ended.append(Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin))
+    return ended
+
+
+def _is_held(row: Row) -> bool:
+    """Whether it waits for its verdict."""
+    is_suspect = row.suspicion is not None and row.suspicion.is_held and row.record.status == rows.SCHEDULED
+    return is_suspect and row.record.attempt > 0 and rows.runs_apart(row)
+
+
+def _unexplained(table: Table) -> dict[int, Microseconds]:
+    """The deaths that no trial explains, with their times."""
+    return {death.id: death.at for death in table.beside.deaths if not death.is_trial}
 
 
 def take_from_the_departed(table: Table, jobs: Dependencies, *, now: Microseconds) -> list[Recovered]:

@@ -301,6 +301,12 @@ def suspected(row: Row, suspicion: Suspicion) -> Row:
     return _changed(row, blockers=blockers, is_apart=suspicion.is_apart)._replace(suspicion=suspicion)
 
 
+def tried_again(row: Row, *, crashes: int) -> Row:
+    """A job that was held and runs apart once more."""
+    assert row.suspicion is not None
+    return _changed(row, crashes=crashes)._replace(suspicion=row.suspicion._replace(is_held=False))
+
+
 def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
     """A job that took too many processes down."""
     delete_at = delete_at if row.record.rule is None else None

@@ -126,10 +126,11 @@ class MemoryStorage:
         with self._table as table:
             released = owning.take_from_the_departed(table, self._jobs, now=now)
             deaths = owning.take_from_the_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            judged = owning.judge_held(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
         if on_death is not None:
             for death in deaths:
                 on_death(death)
-        return [*released, *(job for death in deaths for job in death.jobs)]
+        return [*released, *(job for death in deaths for job in death.jobs), *judged]
 
     # -- jobs that wait ------------------------------------------------------------------------------------------------
 

@@ -106,7 +106,9 @@ class Damage:
         )[0]
         found = self._read_each(listed(numbers), now)
         self.is_suspected = bool(found.rows or self.rows)
-        (has_suspects,) = self._database.row("SELECT EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1)")
+        (has_suspects,) = self._database.row(
+            "SELECT EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1 AND is_held = 0)"
+        )
         return found, self._first_due(), bool(has_suspects)
 
     def _read_each(self, numbers: Sequence[int], now: Microseconds) -> Picked:

@@ -18,7 +18,15 @@ from jobify.storage.sqlite.bell import Address, DatagramBell
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
-from jobify.storage.sqlite.recovery import CrashLimits, DeadProcess, give_back, give_back_released, take_from_dead
+from jobify.storage.sqlite.recovery import (
+    CrashLimits,
+    DeadProcess,
+    give_back,
+    give_back_released,
+    held_back,
+    judge_held,
+    take_from_dead,
+)
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.storage.suspicion import Death
@@ -190,7 +198,7 @@ class Owners:
         return row.id in self._own or self._liveness.is_alive(row)
 
     def _rows(self) -> list[_Owner]:
-        return [_Owner._make(row) for row in listed(self._database.read(sql("owners"))[0])]
+        return _rows_of(self._database.read(sql("owners"))[0])
 
     def _addresses(self) -> list[Address]:
         return [Address._make(row) for row in listed(self._database.read(sql("addresses"))[0])]
@@ -205,12 +213,13 @@ class Owners:
         delete_at: Microseconds | None,
         on_death: Callable[[Death], object] | None,
     ) -> list[Recovered]:
-        """See :meth:`jobify.storage.base.Storage.recover`. Writes only if somebody is dead.
+        """See :meth:`jobify.storage.base.Storage.recover`. Writes only if a process has died, or a verdict is due.
 
         The dead are found before the transaction begins. That is safe: a dead owner stays dead and its id is not used
         again; if another process is faster, nothing of it is left to take.
         """
-        rows = self._rows()
+        owners, has_held = self._database.read(sql("owners"))
+        rows = _rows_of(owners)
         if self.bell is not None:
             self.bell.know(Address(row.id, row.role, row.bell) for row in rows if row.bell is not None)
         self._keep_own({row.id: row.lock for row in rows}, now=now)
@@ -228,6 +237,9 @@ class Owners:
                 recovered += death.jobs
                 if on_death is not None:
                     on_death(death)
+        if has_held and any(job.is_due(now) for job in held_back(self._database.read)):
+            with self._database.atomic():
+                recovered += judge_held(self._database, limits)
         return recovered
 
     def _bury(self, dead: Sequence[_Owner], limits: CrashLimits) -> tuple[list[Recovered], list[Death]]:
@@ -312,10 +324,14 @@ class Owners:
 
 def owners_in(answer: bytes, is_alive: Callable[[_Owner], bool]) -> list[OwnerRecord]:
     """The owners in the answer to the statement ``owners``."""
-    rows = [_Owner._make(row) for row in listed(answer)]
+    rows = _rows_of(answer)
     return [
         OwnerRecord(row.id, row.host, row.pid, row.started_at, row.seen_at, row.profile, is_alive(row)) for row in rows
     ]
+
+
+def _rows_of(answer: bytes) -> list[_Owner]:
+    return [_Owner._make(row) for row in listed(answer)]
 
 
 def _process_of(row: _Owner) -> tuple[str, int]:

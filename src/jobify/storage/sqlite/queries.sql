@@ -255,7 +255,7 @@ merged (seq, queue, task, priority, due_at) AS (
 SELECT
     {claim},
     (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0),
-    EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1)
+    EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1 AND is_held = 0)
 FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
 
 -- name: picked
@@ -318,7 +318,7 @@ WHERE jobs.status = 'running' AND jobs.owner = ?
 -- The death whose suspects are next, and how many it had.
 SELECT suspects.death, suspects.company FROM suspects
 CROSS JOIN jobs ON jobs.seq = suspects.job
-WHERE suspects.is_apart = 1 AND jobs.status = 'scheduled' AND jobs.blockers = 1 AND jobs.is_paused = 0
+WHERE suspects.is_apart = 1 AND suspects.is_held = 0 AND jobs.status = 'scheduled' AND jobs.blockers = 1 AND jobs.is_paused = 0
     AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
     AND jobs.queue NOT IN (SELECT name FROM paused_queues)
 ORDER BY suspects.death LIMIT 1
@@ -328,8 +328,8 @@ ORDER BY suspects.death LIMIT 1
 SELECT {claim} FROM (
     SELECT suspects.job FROM suspects
     CROSS JOIN jobs ON jobs.seq = suspects.job
-    WHERE suspects.is_apart = 1 AND suspects.death = ? AND jobs.status = 'scheduled' AND jobs.blockers = 1
-        AND jobs.is_paused = 0 AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
+    WHERE suspects.is_apart = 1 AND suspects.is_held = 0 AND suspects.death = ? AND jobs.status = 'scheduled'
+        AND jobs.blockers = 1 AND jobs.is_paused = 0 AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
         AND jobs.queue NOT IN (SELECT name FROM paused_queues)
     ORDER BY suspects.death, suspects.job LIMIT ?
 ) AS picked CROSS JOIN jobs ON jobs.seq = picked.job
@@ -340,8 +340,8 @@ UPDATE jobs SET
 WHERE seq IN ({ids})
 
 -- name: suspect
-INSERT OR REPLACE INTO suspects (job, attempt, deaths, seen, death, company, is_apart)
-SELECT column1, column2, column3, column4, column5, column6, column7 FROM (VALUES {rows}) WHERE column1 <> 0
+INSERT OR REPLACE INTO suspects (job, attempt, deaths, seen, death, company, is_apart, is_held)
+SELECT column1, column2, column3, column4, column5, column6, column7, column8 FROM (VALUES {rows}) WHERE column1 <> 0
 
 -- name: set_apart
 UPDATE jobs SET blockers = blockers + 1 WHERE seq IN ({ids}) AND status = 'running'
@@ -361,8 +361,27 @@ WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.seq = suspects.job AND jobs.stat
 INSERT INTO deaths (at, host, pid, held, begun, is_trial) VALUES (?, ?, ?, ?, ?, ?)
 
 -- name: unexplained
--- Deaths at about this time that no trial explains.
-SELECT CAST(json_group_array(id) AS BLOB) FROM deaths WHERE is_trial = 0 AND at BETWEEN ? AND ?
+-- Deaths at about this time that no trial explains, and when they were.
+SELECT CAST(json_group_array(json_array(id, at)) AS BLOB) FROM deaths WHERE is_trial = 0 AND at BETWEEN ? AND ?
+
+-- name: held_suspects
+-- Jobs that wait for their verdict, with the time of the death and all that the job was a suspect of. A death that is
+-- long forgotten has no time.
+SELECT CAST(json_group_array(json_array(
+    jobs.seq, jobs.id, jobs.task, jobs.origin, jobs.crashes, deaths.at, json(suspects.seen)
+)) AS BLOB)
+FROM suspects
+CROSS JOIN jobs ON jobs.seq = suspects.job
+LEFT JOIN deaths ON deaths.id = suspects.death
+WHERE suspects.is_held = 1 AND jobs.status = 'scheduled' AND jobs.attempt = suspects.attempt
+    AND jobs.blockers > jobs.is_paused
+
+-- name: try_again
+-- The last crash of these proved nothing.
+UPDATE suspects SET is_held = 0 WHERE job IN ({ids})
+
+-- name: uncount_crash
+UPDATE jobs SET crashes = crashes - 1 WHERE seq IN ({ids}) AND crashes > 0
 
 -- name: tidy_deaths
 -- The newest thousand stay.
@@ -662,9 +681,10 @@ UPDATE owners SET lock = ?, process = ? WHERE id = ?
 UPDATE owners SET is_leaving = 1 WHERE id = ?
 
 -- name: owners
+-- And whether a suspect waits for its verdict.
 SELECT CAST(json_group_array(json_array(
     id, host, pid, started_at, seen_at, role, json(queues), json(tasks), concurrency, lock, bell, process, is_leaving
-)) AS BLOB) FROM owners
+)) AS BLOB), EXISTS (SELECT 1 FROM suspects WHERE is_held = 1) FROM owners
 
 -- name: addresses
 SELECT CAST(json_group_array(json_array(id, role, bell)) AS BLOB) FROM owners WHERE bell IS NOT NULL
@@ -679,7 +699,7 @@ DELETE FROM owners WHERE id IN ({ids})
 -- What these owners hold, with what is known of it as a suspect.
 SELECT CAST(json_group_array(json_array(
     seq, id, task, origin, owner, jobs.attempt, crashes, has_successor, has_cancel, blockers > is_paused,
-    suspects.attempt, suspects.deaths, json(suspects.seen), suspects.company, suspects.is_apart
+    suspects.attempt, suspects.deaths, json(suspects.seen), suspects.company, suspects.is_apart, suspects.is_held
 )) AS BLOB)
 FROM jobs LEFT JOIN suspects ON suspects.job = jobs.seq
 WHERE status = 'running' AND owner IN ({ids})

@@ -7,7 +7,7 @@ Called inside a transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobify.records import Recovered
@@ -20,10 +20,19 @@ from jobify.storage.sqlite.ids import write_ids
 from jobify.storage.sqlite.pending import end_cancelled, replace_with_successors
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
-from jobify.storage.suspicion import CALM, Company, Death, Suspicion, Verdict, judged
+from jobify.storage.suspicion import (
+    RESTLESS,
+    Company,
+    Death,
+    Suspicion,
+    Verdict,
+    is_disproved,
+    is_verdict_due,
+    judged,
+)
 from jobify.types import Microseconds
 
-__all__ = ("CrashLimits", "DeadProcess", "give_back", "give_back_released", "take_from_dead")
+__all__ = ("CrashLimits", "DeadProcess", "give_back", "give_back_released", "held_back", "judge_held", "take_from_dead")
 
 
 class DeadProcess(NamedTuple):
@@ -69,6 +78,22 @@ class _Held(NamedTuple):
         else:
             status = JobStatus.FAILED if is_condemned else JobStatus.SCHEDULED
         return Recovered(self.id, self.task, status.value, self.origin)
+
+
+class HeldBack(NamedTuple):
+    """A job that waits for its verdict."""
+
+    seq: int
+    id: str
+    task: str
+    origin: int | None
+    crashes: int
+    died_at: Microseconds | None
+    seen: list[int]
+
+    def is_due(self, now: Microseconds) -> bool:
+        """Whether it has waited long enough."""
+        return self.died_at is None or is_verdict_due(self.died_at, now)
 
 
 class _Death(NamedTuple):
@@ -120,8 +145,7 @@ def take_from_dead(database: Database, processes: Sequence[DeadProcess], limits:
     end_cancelled(database, [job.id for job in recovered.values() if job.status == JobStatus.CANCELLED])
     for job in held:
         if recovered[job.seq].status == JobStatus.FAILED:
-            reason = lost_for_good(job.id, verdicts[job.seq].crashes)
-            database.write(sql("quarantine"), (reason, limits.now, limits.delete_at, job.id))
+            _quarantine(database, job.id, verdicts[job.seq].crashes, limits)
     spread(database, [job.id for job in recovered.values() if job.status != JobStatus.SCHEDULED])
     waiting = [job for job in held if recovered[job.seq].status == JobStatus.SCHEDULED and not job.has_successor]
     _suspect(database, waiting, verdicts)
@@ -138,8 +162,8 @@ def _held(database: Database, owners: Sequence[int]) -> list[_Held]:
 
 
 def _suspicion_of(columns: Sequence[Any]) -> Suspicion | None:
-    attempt, deaths, seen, company, is_apart = columns
-    return None if attempt is None else Suspicion(attempt, deaths, tuple(seen), company, bool(is_apart))
+    attempt, deaths, seen, company, is_apart, is_held = columns
+    return None if attempt is None else Suspicion(attempt, deaths, tuple(seen), company, bool(is_apart), bool(is_held))
 
 
 def _write_death(database: Database, process: DeadProcess, held: Iterable[_Held], now: Microseconds) -> _Death:
@@ -165,12 +189,11 @@ def _verdicts(
     database: Database, held: Iterable[_Held], deaths: Sequence[_Death], limits: CrashLimits
 ) -> dict[int, Verdict]:
     """The verdicts on those jobs that had begun, by seq."""
-    (text,) = database.row(sql("unexplained"), (limits.now - CALM, limits.now + CALM))
-    unexplained = set(listed(text))
+    unexplained = _unexplained(database, limits.now)
     jobs = {job.seq: job for job in held}
     return {
         seq: judged(
-            Company(death.id, death.size, unexplained - {death.id}),
+            Company.of(death.id, death.size, unexplained, limits.now),
             jobs[seq].suspicion,
             attempt=jobs[seq].attempt,
             crashes=jobs[seq].crashes,
@@ -181,6 +204,35 @@ def _verdicts(
     }
 
 
+def _unexplained(database: Database, now: Microseconds) -> dict[int, Microseconds]:
+    (text,) = database.row(sql("unexplained"), (now - RESTLESS, now + RESTLESS))
+    return dict(listed(text))
+
+
+def judge_held(database: Database, limits: CrashLimits) -> list[Recovered]:
+    """End those that are held if their last crash stands, or have them tried again; those that have ended."""
+    unexplained = _unexplained(database, limits.now)
+    due = [job for job in held_back(database.row) if job.is_due(limits.now)]
+    disproved = {job.seq for job in due if job.died_at is None or is_disproved(job.died_at, job.seen, unexplained)}
+    condemned = [job for job in due if job.seq not in disproved and job.crashes >= limits.max_crashes]
+    ended = {job.seq for job in condemned}
+    write_ids(database, "uncount_crash", list(disproved))
+    write_ids(database, "try_again", [job.seq for job in due if job.seq not in ended])
+    for job in condemned:
+        _quarantine(database, job.id, job.crashes, limits)
+    spread(database, [job.id for job in condemned])
+    return [Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin) for job in condemned]
+
+
+def held_back(row: Callable[[str], Any]) -> list[HeldBack]:
+    """The jobs that wait for their verdict; ``row`` runs a statement."""
+    return [HeldBack._make(columns) for columns in listed(row(sql("held_suspects"))[0])]
+
+
+def _quarantine(database: Database, id: str, crashes: int, limits: CrashLimits) -> None:
+    database.write(sql("quarantine"), (lost_for_good(id, crashes), limits.now, limits.delete_at, id))
+
+
 def _has_crashed(job: _Held, verdicts: Mapping[int, Verdict]) -> bool:
     return job.seq in verdicts and verdicts[job.seq].crashes > job.crashes
 
@@ -189,7 +241,16 @@ def _suspect(database: Database, jobs: Sequence[_Held], verdicts: Mapping[int, V
     """Write down what is known of these from now on, and let those run apart of which that is too much."""
     suspects = [(job, verdicts[job.seq].suspicion) for job in jobs if job.seq in verdicts]
     rows = [
-        (job.seq, known.attempt, known.deaths, json.dumps(known.seen), known.death, known.company, known.is_apart)
+        (
+            job.seq,
+            known.attempt,
+            known.deaths,
+            json.dumps(known.seen),
+            known.death,
+            known.company,
+            known.is_apart,
+            known.is_held,
+        )
         for job, known in suspects
     ]
     for some in chunks(rows):

@@ -237,11 +237,15 @@ CREATE TABLE suspects (
     death INTEGER NOT NULL,
     company INTEGER NOT NULL,
     -- 1: it waits to run apart, or does. The job has one blocker more then, as long as the attempt has not ended.
-    is_apart INTEGER NOT NULL CHECK (is_apart IN (0, 1))
+    is_apart INTEGER NOT NULL CHECK (is_apart IN (0, 1)),
+    -- 1: its last crash ends it, unless another process dies within the next seconds. Meanwhile it is not tried.
+    is_held INTEGER NOT NULL DEFAULT 0 CHECK (is_held IN (0, 1))
 ) STRICT;
 
 -- The next group to be tried.
-CREATE INDEX suspects_apart ON suspects (death) WHERE is_apart = 1;
+CREATE INDEX suspects_apart ON suspects (death) WHERE is_apart = 1 AND is_held = 0;
+-- Those that wait for their verdict.
+CREATE INDEX suspects_held ON suspects (job) WHERE is_held = 1;
 
 -- Ends of processes that were owners. AUTOINCREMENT: an id is never used twice.
 CREATE TABLE deaths (

@@ -18,6 +18,8 @@ _PARTS = (
     "cascading",
     "claiming",
     "depending",
+    "doubting",
+    "dying",
     "ending",
     "expiring",
     "listing",
@@ -41,6 +43,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 from jobify.testing.storage_contract.cascading import CascadeContract  # noqa: E402 - after the lines above
 from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402
 from jobify.testing.storage_contract.depending import DependencyContract  # noqa: E402
+from jobify.testing.storage_contract.doubting import DoubtContract  # noqa: E402
 from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
 from jobify.testing.storage_contract.expiring import ExpiryContract  # noqa: E402
 from jobify.testing.storage_contract.listing import ListContract  # noqa: E402
@@ -80,6 +83,7 @@ class StorageContract(
     ReadContract,
     ListContract,
     SuspectContract,
+    DoubtContract,
     TransactionContract,
     TimekeepingContract,
 ):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import Claim, Claimed, ClaimRequest, JobQuery, Lane, Recovered
+from jobify.records import Claim, Claimed, JobQuery, Recovered
 from jobify.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import Death
+from jobify.testing.storage_contract.dying import ask, die, ids_of, suspects
 from jobify.testing.storage_contract.given import (
     NOW,
     PROFILE,
@@ -20,48 +21,8 @@ from jobify.testing.storage_contract.given import (
     job,
     one,
 )
-from jobify.types import Microseconds
 
 __all__ = ("SuspectContract",)
-
-
-def _ask(
-    storage: Storage,
-    owner: int,
-    scope: ClaimScope,
-    *,
-    limit: int = 5000,
-    tasks: tuple[str, ...] = ("task",),
-    queues: tuple[str, ...] | None = None,
-    now: Microseconds = NOW,
-) -> Claimed:
-    return storage.claim(ClaimRequest(owner, (Lane(tasks, limit),), queues, scope=scope), now=now)
-
-
-def _ids(claimed: Claimed) -> list[str]:
-    return [claim.id for claim in claimed.claims]
-
-
-def _die(storage: Storage, *, now: Microseconds = NOW, max_crashes: int = 3) -> tuple[int, Death]:
-    """End the storage as the death of its process would; an owner in the process after it, and the death."""
-    deaths: list[Death] = []
-    storage.close()
-    storage.open()
-    owner = storage.register(PROFILE, now=now)
-    storage.recover(now=now, max_crashes=max_crashes, delete_at=None, on_death=deaths.append)
-    (death,) = deaths
-    return owner, death
-
-
-def _suspects(storage: Storage, ids: list[str], *, deaths: int = 2, max_crashes: int = 3) -> int:
-    """Have these jobs die together; an owner after that."""
-    storage.insert([job(id) for id in ids])
-    owner = storage.register(PROFILE, now=NOW)
-    for _ in range(deaths):
-        assert set(ids) <= {found.id for found in _ask(storage, owner, ClaimScope.ORDINARY).claims}
-        owner, _ = _die(storage, max_crashes=max_crashes)
-    return owner
-
 
 FIVE = ["a", "b", "c", "d", "e"]
 
@@ -71,17 +32,17 @@ class SuspectContract(StorageCase):
 
     def test_f1_in_company_a_death_is_no_crash(self, storage: Storage) -> None:
         for _ in range(10):
-            _suspects(storage, FIVE, deaths=1)
+            suspects(storage, FIVE, deaths=1)
             storage.delete(FIVE, now=NOW, delete_at=None)
-        owner = _suspects(storage, FIVE, deaths=1)
+        owner = suspects(storage, FIVE, deaths=1)
         assert [one(storage, id).crashes for id in FIVE] == [0] * 5
         assert [one(storage, id).attempt for id in FIVE] == [1] * 5
         assert [line.outcome for line in storage.attempts("a")] == ["lost"]
-        assert _ids(_ask(storage, owner, ClaimScope.ORDINARY)) == FIVE
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == FIVE
 
     def test_f1_owners_of_one_process_die_together(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", storage.register(PROFILE, now=NOW))])
-        _, death = _die(storage, max_crashes=1)
+        _, death = die(storage, max_crashes=1)
         assert (death.begun, [found.status for found in death.jobs]) == (2, ["scheduled"] * 2)
 
     def test_f1_what_had_not_begun_is_no_suspect(self, storage: Storage, owner: int) -> None:
@@ -92,7 +53,7 @@ class SuspectContract(StorageCase):
             return  # this storage cannot know: all of them are suspects, as the other tests have it
         begun.enter("begun")
         begun.leave(begun.enter("over"))
-        _, death = _die(storage)
+        _, death = die(storage)
         assert death.begun == 1
         assert [(one(storage, id).attempt, one(storage, id).crashes) for id in ("begun", "claimed")] == [(1, 1), (0, 0)]
         assert [len(storage.attempts(id)) for id in ("begun", "claimed")] == [1, 0]
@@ -104,7 +65,7 @@ class SuspectContract(StorageCase):
         if begun is not None:
             begun.enter("a")
             begun.enter("a job in memory")
-            _, death = _die(storage, max_crashes=1)
+            _, death = die(storage, max_crashes=1)
             assert (death.begun, one(storage, "a").status, one(storage, "a").crashes) == (2, "scheduled", 0)
 
     def test_f1_any_number_of_jobs_may_have_begun(self, storage: Storage, owner: int) -> None:
@@ -115,14 +76,14 @@ class SuspectContract(StorageCase):
             slots = [begun.enter(id) for id in ids]
             for slot in slots[1:]:
                 begun.leave(slot)
-            _, death = _die(storage, max_crashes=1)
+            _, death = die(storage, max_crashes=1)
             assert [found.id for found in death.jobs if found.status == "failed"] == ids[:1]
 
     def test_f2_a_death_says_what_it_was(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner, origin=7), born("b", owner)])
         storage.cancel(["b"], reason="stop", now=NOW, delete_at=None)
         (record,) = storage.owners()
-        _, death = _die(storage, now=NOW + SECOND)
+        _, death = die(storage, now=NOW + SECOND)
         assert death == Death(
             id=death.id,
             at=NOW + SECOND,
@@ -132,74 +93,74 @@ class SuspectContract(StorageCase):
             is_trial=False,
             jobs=(Recovered("a", "task", "scheduled", 7), Recovered("b", "task", "cancelled", owner)),
         )
-        _, later = _die(storage)
+        _, later = die(storage)
         assert (later.id > death.id, later.begun, later.jobs) == (True, 0, ())
 
     # -- who runs apart ------------------------------------------------------------------------------------------------
 
     def test_f1_after_two_deaths_suspects_are_passed_over(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
+        owner = suspects(storage, FIVE)
         storage.insert([job("ordinary")])
         assert [(one(storage, id).is_apart, one(storage, id).blockers) for id in FIVE] == [(True, 1)] * 5
-        assert _ask(storage, owner, ClaimScope.ORDINARY).has_suspects
-        claimed = _ask(storage, owner, ClaimScope.ORDINARY)
+        assert ask(storage, owner, ClaimScope.ORDINARY).has_suspects
+        claimed = ask(storage, owner, ClaimScope.ORDINARY)
         assert (claimed.claims, claimed.has_more, claimed.has_suspects) == ([], False, True)
         assert one(storage, "ordinary").status == "running"
         assert not one(storage, "ordinary").is_apart
 
     def test_f1_a_few_may_die_together_once_more(self, storage: Storage) -> None:
-        owner = _suspects(storage, ["a", "b"], deaths=3)
-        assert _ids(_ask(storage, owner, ClaimScope.ORDINARY)) == []
-        assert _ids(_ask(storage, owner, ClaimScope.APART)) == ["a"]
+        owner = suspects(storage, ["a", "b"], deaths=3)
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == []
+        assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
 
     @pytest.mark.parametrize("max_crashes", [1, 2])
     def test_f1_nobody_has_a_death_to_spare(self, storage: Storage, max_crashes: int) -> None:
-        owner = _suspects(storage, ["a", "b"], deaths=max_crashes, max_crashes=max_crashes)
+        owner = suspects(storage, ["a", "b"], deaths=max_crashes, max_crashes=max_crashes)
         assert [one(storage, id).status for id in "ab"] == ["scheduled"] * 2
-        assert _ids(_ask(storage, owner, ClaimScope.ORDINARY)) == []
-        assert _ids(_ask(storage, owner, ClaimScope.APART)) == ["a"]
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == []
+        assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
 
     def test_f1_few_are_tried_one_by_one(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
+        owner = suspects(storage, FIVE)
         for id in FIVE:
-            claimed = _ask(storage, owner, ClaimScope.APART)
-            assert (_ids(claimed), claimed.has_suspects) == ([id], id != "e")
-        assert _ask(storage, owner, ClaimScope.APART) == Claimed([], False, None)
+            claimed = ask(storage, owner, ClaimScope.APART)
+            assert (ids_of(claimed), claimed.has_suspects) == ([id], id != "e")
+        assert ask(storage, owner, ClaimScope.APART) == Claimed([], False, None)
 
     def test_f1_many_are_tried_in_groups_that_died_together(self, storage: Storage) -> None:
-        owner = _suspects(storage, [f"a{number:03}" for number in range(100)])
+        owner = suspects(storage, [f"a{number:03}" for number in range(100)])
         storage.insert([job(f"b{number}") for number in range(20)])
         for _ in range(2):
-            _ask(storage, owner, ClaimScope.ORDINARY)
-            owner, _ = _die(storage)
+            ask(storage, owner, ClaimScope.ORDINARY)
+            owner, _ = die(storage)
         groups = []
-        while (claimed := _ask(storage, owner, ClaimScope.APART)).claims:
-            groups.append(_ids(claimed))
+        while (claimed := ask(storage, owner, ClaimScope.APART)).claims:
+            groups.append(ids_of(claimed))
         assert [len(group) for group in groups] == [10] * 10 + [4] * 5
         assert all(len({id[0] for id in group}) == 1 for group in groups)
 
     def test_f1_any_scope_takes_suspects_last(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
+        owner = suspects(storage, FIVE)
         storage.insert([job("ordinary")])
-        assert _ids(_ask(storage, owner, ClaimScope.ANY)) == ["ordinary"]
-        assert _ids(_ask(storage, owner, ClaimScope.ANY)) == ["a"]
+        assert ids_of(ask(storage, owner, ClaimScope.ANY)) == ["ordinary"]
+        assert ids_of(ask(storage, owner, ClaimScope.ANY)) == ["a"]
 
     def test_f1_only_who_could_run_them_hears_of_suspects(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
+        owner = suspects(storage, FIVE)
         for scope in ClaimScope:
-            assert _ask(storage, owner, scope, tasks=("other",)) == Claimed([], False, None)
-            assert _ask(storage, owner, scope, queues=("other",)) == Claimed([], False, None)
-            assert _ask(storage, owner, scope, limit=0) == Claimed([], False, None)
+            assert ask(storage, owner, scope, tasks=("other",)) == Claimed([], False, None)
+            assert ask(storage, owner, scope, queues=("other",)) == Claimed([], False, None)
+            assert ask(storage, owner, scope, limit=0) == Claimed([], False, None)
         storage.pause_queue("default")
-        assert _ask(storage, owner, ClaimScope.APART) == Claimed([], False, None)
+        assert ask(storage, owner, ClaimScope.APART) == Claimed([], False, None)
         storage.resume_queue("default")
-        assert _ids(_ask(storage, owner, ClaimScope.APART)) == ["a"]
+        assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
 
     # -- what a trial says ---------------------------------------------------------------------------------------------
 
     def test_f1_who_comes_to_an_end_is_no_suspect(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
-        claims = [_ask(storage, owner, ClaimScope.APART).claims[0] for _ in FIVE]
+        owner = suspects(storage, FIVE)
+        claims = [ask(storage, owner, ClaimScope.APART).claims[0] for _ in FIVE]
         assert [(one(storage, id).status, one(storage, id).is_apart) for id in FIVE] == [("running", True)] * 5
         storage.settle([end(owner, claims[0]), again(owner, claims[1], ready=True, due_at=NOW, attempt=3)])
         assert (one(storage, "a").status, one(storage, "a").blockers, one(storage, "a").is_apart) == (
@@ -208,30 +169,30 @@ class SuspectContract(StorageCase):
             False,
         )
         assert (one(storage, "b").blockers, one(storage, "b").is_apart) == (0, False)
-        assert _ids(_ask(storage, owner, ClaimScope.ORDINARY)) == ["b"]
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["b"]
 
     def test_f1_who_is_given_back_unfinished_still_is(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
-        (found,) = _ask(storage, owner, ClaimScope.APART).claims
+        owner = suspects(storage, FIVE)
+        (found,) = ask(storage, owner, ClaimScope.APART).claims
         storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=found.attempt - 1)])
         assert (one(storage, "a").status, one(storage, "a").is_apart) == ("scheduled", True)
-        (found,) = _ask(storage, owner, ClaimScope.APART).claims
+        (found,) = ask(storage, owner, ClaimScope.APART).claims
         assert (found.id, found.attempt) == ("a", 3)
         storage.retire(owner)
         owner = storage.register(PROFILE, now=NOW)
         assert (one(storage, "a").status, one(storage, "a").is_apart) == ("scheduled", True)
-        assert _ids(_ask(storage, owner, ClaimScope.APART)) == ["a"]
+        assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
 
     def test_f1_the_death_of_a_trial_is_explained(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
-        _ask(storage, owner, ClaimScope.APART)
-        owner, death = _die(storage)
+        owner = suspects(storage, FIVE)
+        ask(storage, owner, ClaimScope.APART)
+        owner, death = die(storage)
         assert (death.begun, death.is_trial) == (1, True)
         assert (one(storage, "a").crashes, one(storage, "a").is_apart) == (1, True)
         storage.insert([job("ordinary")])
-        _ask(storage, owner, ClaimScope.APART)
-        _ask(storage, owner, ClaimScope.ORDINARY)
-        _, death = _die(storage)
+        ask(storage, owner, ClaimScope.APART)
+        ask(storage, owner, ClaimScope.ORDINARY)
+        _, death = die(storage)
         assert (death.begun, death.is_trial) == (2, False)
 
     @pytest.mark.parametrize(("count", "most"), [(1, 3), (2, 6), (5, 5), (51, 6), (1000, 8)])
@@ -243,9 +204,9 @@ class SuspectContract(StorageCase):
         deaths = 0
         scope = ClaimScope.ORDINARY
         while storage.find(JobQuery(statuses=("scheduled",), limit=1)):
-            claims: list[Claim] = _ask(storage, owner, scope).claims
+            claims: list[Claim] = ask(storage, owner, scope).claims
             if any(found.id == guilty for found in claims):
-                owner, _ = _die(storage)
+                owner, _ = die(storage)
                 deaths += 1
             else:
                 storage.settle([end(owner, found) for found in claims])
@@ -258,7 +219,7 @@ class SuspectContract(StorageCase):
     # -- what else may happen to a suspect -----------------------------------------------------------------------------
 
     def test_f1_suspects_can_be_cancelled_and_deleted(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
+        owner = suspects(storage, FIVE)
         storage.cancel(["a"], reason="stop", now=NOW, delete_at=None)
         storage.delete(["b"], now=NOW, delete_at=None)
         assert (one(storage, "a").status, one(storage, "a").blockers, one(storage, "a").is_apart) == (
@@ -267,57 +228,57 @@ class SuspectContract(StorageCase):
             False,
         )
         storage.insert([job("a"), job("b")])
-        assert _ids(_ask(storage, owner, ClaimScope.ORDINARY)) == ["a", "b"]
-        assert _ids(_ask(storage, owner, ClaimScope.APART)) == ["c"]
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["a", "b"]
+        assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["c"]
 
     def test_f1_a_replacement_is_no_suspect(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
+        owner = suspects(storage, FIVE)
         storage.put(job("a", payload=b"2"))
-        _ask(storage, owner, ClaimScope.APART)
+        ask(storage, owner, ClaimScope.APART)
         storage.put(job("b", payload=b"2"))
-        _die(storage)
+        die(storage)
         for id in "ab":
             assert (one(storage, id).is_apart, one(storage, id).blockers, one(storage, id).crashes) == (False, 0, 0)
 
     def test_f1_a_new_chance_is_a_clean_sheet(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
+        owner = suspects(storage, FIVE)
         for _ in range(3):
-            _ask(storage, owner, ClaimScope.APART)
-            owner, _ = _die(storage)
+            ask(storage, owner, ClaimScope.APART)
+            owner, _ = die(storage)
             storage.cancel(FIVE[1:], reason="stop", now=NOW, delete_at=None)
         assert (one(storage, "a").status, one(storage, "a").crashes) == ("failed", 3)
         assert storage.retry(["a"], now=NOW) == [True]
         assert (one(storage, "a").crashes, one(storage, "a").is_apart) == (0, False)
-        assert _ids(_ask(storage, owner, ClaimScope.ORDINARY)) == ["a"]
-        _die(storage, now=NOW + 60 * SECOND)
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["a"]
+        die(storage, now=NOW + 60 * SECOND)
         assert (one(storage, "a").crashes, one(storage, "a").is_apart) == (1, False)
 
     def test_f1_a_pause_holds_a_suspect_too(self, storage: Storage) -> None:
         storage.insert([job("a", rule="{}")])
-        owner = _suspects(storage, FIVE[1:])
+        owner = suspects(storage, FIVE[1:])
         assert storage.pause(["a"]) == [True]
         assert (one(storage, "a").blockers, one(storage, "a").is_apart) == (2, True)
-        assert _ids(_ask(storage, owner, ClaimScope.APART)) == ["b"]
+        assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["b"]
         assert storage.resume(["a"], now=NOW) == [True]
         assert (one(storage, "a").blockers, one(storage, "a").is_apart) == (1, True)
-        assert _ids(_ask(storage, owner, ClaimScope.APART)) == ["a"]
+        assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
         storage.pause(["a"])
         (record,) = storage.get(("a",))
         storage.settle([again(owner, born("a", owner, fence=record.fence), due_at=NOW, attempt=0, run_count=1)])
         assert (one(storage, "a").blockers, one(storage, "a").is_apart) == (1, False)
         storage.resume(["a"], now=NOW)
-        assert _ids(_ask(storage, owner, ClaimScope.ORDINARY)) == ["a"]
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["a"]
 
     def test_f1_a_suspect_waits_for_its_time(self, storage: Storage) -> None:
-        owner = _suspects(storage, FIVE)
+        owner = suspects(storage, FIVE)
         assert storage.move("a", due_at=NOW + SECOND, now=NOW)
-        assert _ids(_ask(storage, owner, ClaimScope.APART)) == ["b"]
-        assert _ids(_ask(storage, owner, ClaimScope.APART, now=NOW + SECOND)) == ["a"]
+        assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["b"]
+        assert ids_of(ask(storage, owner, ClaimScope.APART, now=NOW + SECOND)) == ["a"]
 
     def test_f1_dependents_wait_for_a_suspect(self, storage: Storage) -> None:
         storage.insert([job(id) for id in FIVE])
         storage.insert([job("after", parents=("a",))])
-        owner = _suspects(storage, ["f"])
-        (found,) = _ask(storage, owner, ClaimScope.APART).claims
+        owner = suspects(storage, ["f"])
+        (found,) = ask(storage, owner, ClaimScope.APART).claims
         storage.settle([end(owner, found)])
-        assert _ids(_ask(storage, owner, ClaimScope.ORDINARY)) == ["after"]
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["after"]
