@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jobify.app import Jobify
     from jobify.canvas import chain, chord, chunks, group, starmap
     from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
+    from jobify.control_flow import Retry, Snooze
     from jobify.cron import Cron, CronContext
     from jobify.crontab import CronFactory, CronParser
     from jobify.current import CurrentJob, current_job
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         JobUnsuccessfulError,
         MaxRetriesExceededError,
         NoResultError,
+        NoRetriesLeftError,
         PayloadError,
         ProcessDiedError,
         ProcessStartError,
@@ -119,6 +121,8 @@ _HOMES: Final = {
     "OuterContext": "jobify.context",
     "RunStrategy": "jobify.context",
     "Runnable": "jobify.context",
+    "Retry": "jobify.control_flow",
+    "Snooze": "jobify.control_flow",
     "Cron": "jobify.cron",
     "CronContext": "jobify.cron",
     "CronFactory": "jobify.crontab",
@@ -142,6 +146,7 @@ _HOMES: Final = {
     "JobUnsuccessfulError": "jobify.exceptions",
     "MaxRetriesExceededError": "jobify.exceptions",
     "NoResultError": "jobify.exceptions",
+    "NoRetriesLeftError": "jobify.exceptions",
     "PayloadError": "jobify.exceptions",
     "ProcessDiedError": "jobify.exceptions",
     "ProcessStartError": "jobify.exceptions",
@@ -266,6 +271,7 @@ __all__ = (
     "MsgpackSerializer",
     "NativeConverter",
     "NoResultError",
+    "NoRetriesLeftError",
     "OrjsonSerializer",
     "OuterContext",
     "PayloadError",
@@ -279,6 +285,7 @@ __all__ = (
     "RequestState",
     "ResultNotStoredError",
     "Retention",
+    "Retry",
     "RouteAlreadyRegisteredError",
     "RouteOptions",
     "RouterError",
@@ -289,6 +296,7 @@ __all__ = (
     "ScheduleBuilder",
     "Serializer",
     "SmartRetry",
+    "Snooze",
     "State",
     "Storage",
     "StorageCorruptError",

@@ -35,7 +35,14 @@ def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
     given = as_seconds(value)
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise ConfigurationError(f"The {what} is {value!r}; it must be a number of seconds, or a timedelta.")
-    if not math.isfinite(given) or given < 0 or (given == 0 and not allow_zero):
+    if not _is_finite(given) or given < 0 or (given == 0 and not allow_zero):
         least = "0 or more" if allow_zero else "more than 0"
         raise ConfigurationError(f"The {what} is {value!r}; it must be {least}, in seconds, and finite.")
     return float(given)
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int that no float can hold
+        return False

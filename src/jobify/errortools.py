@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from jobify.untrusted_exceptions import text_of
+from jobify.untrusted_exceptions import text_of, type_name
 
-__all__ = ("by_content", "did_you_mean", "shown")
+__all__ = ("by_content", "described", "did_you_mean", "restored", "shown")
 
 
 def shown(value: object, limit: int = 10_000) -> str:
@@ -22,6 +22,13 @@ def shown(value: object, limit: int = 10_000) -> str:
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def described(error: BaseException) -> str:
+    """``Type: message``; ``Type``, as Python has it, where there is no message."""
+    message = shown(error)
+    name = type_name(error)
+    return f"{name}: {message}" if message else name
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The last sentence of an error about a word that is not ``known``."""
     import difflib  # of no use where nothing is misspelt
@@ -31,7 +38,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(words)}."
 
 
-def _restore(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
+def restored(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
+    """An exception with this content, without a call of its ``__init__``."""
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(attributes)
@@ -43,4 +51,4 @@ def by_content(self: Exception) -> tuple[Any, ...]:
 
     The default calls the class with the message, which is not what the ``__init__`` of these exceptions takes.
     """
-    return _restore, (type(self), self.args, self.__dict__)
+    return restored, (type(self), self.args, self.__dict__)

@@ -31,6 +31,7 @@
         │   └── ProcessStartError                    ... before it could run anything
         ├── RemoteError                              an exception of a child process that could not be brought over
         ├── TaskExitError                            a task raised SystemExit or the like
+        ├── NoRetriesLeftError                       a task asked for a retry, and there is none left
         ├── NoResultError                            raise it in a task to fail without further retries
         ├── PayloadError(ValueError)                 arguments or a result that cannot be encoded or decoded
         ├── ResultNotStoredError                     the job succeeded, its value was not kept
@@ -77,6 +78,7 @@ __all__ = (
     "JobUnsuccessfulError",
     "MaxRetriesExceededError",
     "NoResultError",
+    "NoRetriesLeftError",
     "PayloadError",
     "ProcessDiedError",
     "ProcessStartError",
@@ -357,6 +359,15 @@ class TaskExitError(BaseJobifyError):
 
 class NoResultError(BaseJobifyError):
     """Raise it in a task or in an exception handler: the job ends FAILED and is not retried."""
+
+
+class NoRetriesLeftError(BaseJobifyError):
+    """The task raised :class:`~jobify.Retry` for ``reason`` in attempt number ``attempt``, and no retry is left."""
+
+    def __init__(self, reason: str, attempt: int, *, has_retries: bool) -> None:
+        self.reason, self.attempt = reason, attempt
+        advice = f"none is left after attempt {attempt}." if has_retries else "has none. Give it some: retry=3."
+        super().__init__(f"The task asked for a retry ({reason}), and {advice}")
 
 
 class PayloadError(BaseJobifyError, ValueError):

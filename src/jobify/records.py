@@ -124,6 +124,7 @@ class Claim(NamedTuple):
     failure_count: int
     crashes: int
     expires_at: Microseconds | None
+    is_snoozed: bool = False  # of a schedule: its task has put this run off
 
 
 class Claimed(NamedTuple):
@@ -217,8 +218,7 @@ class JobRecord(NamedTuple):
     expires_at: Microseconds | None
     is_dead: bool
     blockers: int
-    """What it waits for beside the time: parents that have not ended, and a pause. While this is not 0 it is not
-    eligible, due or not."""
+    """What it waits for beside the time: parents that have not ended, a pause. Not eligible while this is not 0."""
     progress: float | None
     """What its task has reported last, 0 to 100."""
     is_apart: bool

@@ -29,6 +29,7 @@ __all__ = (
     "Released",
     "RetryAt",
     "Skipped",
+    "Snoozed",
     "Succeeded",
     "TimedOut",
     "after",
@@ -122,6 +123,13 @@ class Refused(Struct, frozen=True):
     at: Microseconds
 
 
+class Snoozed(Struct, frozen=True):
+    """The task asked to wait: it runs again ``at``, and the attempt is not counted."""
+
+    at: Microseconds
+    reason: str | None = None
+
+
 class Lost(Struct, frozen=True):
     """The process died; the attempt is counted."""
 
@@ -132,7 +140,7 @@ class Skipped(Struct, frozen=True):
     """A schedule's due time was missed, and its policy passes it over; no attempt was made."""
 
 
-Outcome: TypeAlias = Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Refused | Lost | Skipped
+Outcome: TypeAlias = Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Refused | Snoozed | Lost | Skipped
 """How an attempt ended."""
 
 

@@ -78,6 +78,13 @@ def test_f29_a_retry_of_a_run_that_began_in_the_future(due_at: int, started_at: 
     assert moved == (None if moved_to is None else Moved("it", 7, moved_to, NOW))
 
 
+def test_f29_a_run_that_its_task_has_put_off_under_a_clock_that_was_ahead() -> None:
+    began = NOW + 1000 * DAY
+    schedule = waiting(began + MINUTE, offset_at=NOW - MINUTE, started_at=began)
+    assert brought_back(schedule, EVERY_MINUTE, now=NOW) == Moved("it", 7, NOW + MINUTE, NOW - MINUTE)
+    assert brought_back(schedule._replace(started_at=NOW, due_at=NOW + DAY), EVERY_MINUTE, now=NOW) is None
+
+
 def test_f29_a_start_date_that_is_to_come_is_not_late() -> None:
     start = datetime(2031, 1, 1, 0, 0, 7, tzinfo=UTC)
     rule = RULES.of_cron(Cron("* * * * *", start_date=start))

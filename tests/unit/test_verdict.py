@@ -12,8 +12,9 @@ from jobify.clock import SECOND
 from jobify.cron import Cron
 from jobify.crontab import create_crontab
 from jobify.engine.attempt import Attempt, Run
+from jobify.engine.outcomes import outcome_of
 from jobify.engine.rules import Rules
-from jobify.engine.verdict import outcome_of, settlement_of
+from jobify.engine.verdict import settlement_of
 from jobify.exceptions import JobTimeoutError, NoResultError, PayloadError, ProcessDiedError, ResultNotStoredError
 from jobify.records import Settlement
 from jobify.retention import Retention

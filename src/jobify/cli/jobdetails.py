@@ -15,6 +15,7 @@ from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.clock import SECOND, iso
 from jobify.joboptions import metadata_of
 from jobify.records import AttemptRecord, JobRecord, MessageRecord
+from jobify.status import JobStatus
 from jobify.words import word_of
 
 if TYPE_CHECKING:
@@ -169,7 +170,12 @@ def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
         ("progress", None if job.progress is None else f"{job.progress:g} %"),
         ("worker", details.worker),
         ("created", f"{stamp(job.created_at, zone=zone)} ({until(job.created_at, now=now)})"),
-        ("due", "" if begun else f"{stamp(job.due_at, zone=zone)} ({until(job.due_at, now=now)})"),
+        (
+            "due",
+            ""
+            if begun and job.status != JobStatus.SCHEDULED
+            else f"{stamp(job.due_at, zone=zone)} ({until(job.due_at, now=now)})",
+        ),
         ("started", stamp(begun, zone=zone)),
         ("finished", stamp(ended, zone=zone)),
         ("took", how_long((ended - begun) / SECOND) if begun and ended else ""),

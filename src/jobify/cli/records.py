@@ -10,6 +10,7 @@ from jobify.client.portrait import outline
 from jobify.clock import iso
 from jobify.cron import is_paused, is_stopped, rule_as_written
 from jobify.joboptions import metadata_of
+from jobify.storage.reasons import is_snoozed
 from jobify.words import word_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
         "run_count": job.run_count,
         "failure_count": job.failure_count,
         "stopped_at": iso(job.finished_at) if is_stopped(job) else None,
-        "error": job.error,
+        "error": None if is_snoozed(job.error) else job.error,
         "note": scene.note(job),
     }
 

@@ -16,6 +16,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.records import CountKey, JobQuery, JobRecord
 from jobify.result import JobResult, ResultDesk
 from jobify.status import ENDED, JobStatus
+from jobify.storage.reasons import is_snoozed
 from jobify.types import Microseconds
 from jobify.words import ENDS, WORDS, counts_by_name, counts_by_word, rows_of, word_of
 
@@ -190,7 +191,7 @@ class Board:
             next_at=None if has_ended else to_datetime(record.due_at, zone=self._zone),
             run_count=record.run_count,
             failure_count=record.failure_count,
-            error=None if record.status == JobStatus.CANCELLED else record.error,
+            error=None if record.status == JobStatus.CANCELLED or is_snoozed(record.error) else record.error,
             stopped_at=to_datetime(record.finished_at or 0, zone=self._zone) if is_stopped(record) else None,
         )
 

@@ -14,12 +14,14 @@ from jobify.exceptions import (
 )
 from jobify.records import AttemptRecord, JobRecord
 from jobify.status import Event, JobStatus
+from jobify.storage.reasons import is_snoozed
 from jobify.words import word_of
 
-__all__ = ("error_of", "errors_of", "failure_of", "reason_of")
+__all__ = ("error_of", "errors_of", "failure_of", "reason_of", "row_error")
 
 _FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
 """The outcomes of attempts that failed."""
+_NO_ERROR: Final = frozenset({JobStatus.SUCCESS.value, JobStatus.CANCELLED.value})
 _NO_REASON: Final = "no reason was recorded"
 _KINDS: Final = {
     "failed": TaskFailedError,
@@ -51,16 +53,23 @@ def _error(number: int, line: AttemptRecord) -> dict[str, Any]:
     }
 
 
+def row_error(record: JobRecord) -> str | None:
+    """The error that a row tells of; None if it tells of none, or why the job was cancelled or put off."""
+    if record.status in _NO_ERROR or is_snoozed(record.error):
+        return None
+    return record.error
+
+
 def error_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> str | None:
     """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end.
 
     ``attempts`` is the history; it is looked at where the row does not say: the error of a cancelled job is that of
-    its last failed attempt, and so is that of one which was put back. The row of a schedule tells of its last run.
+    its last failed attempt, and so is that of one which was put back or put off. The row of a schedule tells of its
+    last run.
     """
-    if record.status == JobStatus.SUCCESS:
-        return None
-    if record.status != JobStatus.CANCELLED and (record.error is not None or record.rule is not None):
-        return record.error
+    is_told = record.rule is not None and record.status != JobStatus.CANCELLED
+    if record.status == JobStatus.SUCCESS or is_told or row_error(record) is not None:
+        return row_error(record)
     failed = _failed(attempts)
     return failed[-1].error if failed else None
 

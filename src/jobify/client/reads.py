@@ -9,7 +9,7 @@ from typing import Any
 from jobify.client.access import Access
 from jobify.client.arguments import PlainCall, plain_call
 from jobify.client.coding import Coding
-from jobify.client.endings import error_of, errors_of, failure_of, reason_of
+from jobify.client.endings import error_of, errors_of, failure_of, reason_of, row_error
 from jobify.client.portrait import log_lines, portrait
 from jobify.clock import Clock, to_datetime
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
@@ -99,9 +99,7 @@ class Reads:
     def error(self, job_id: str) -> str | None:
         """See :attr:`jobify.JobResult.error`."""
         record = self.record(job_id)
-        is_said = record.status == JobStatus.SUCCESS or (
-            record.status != JobStatus.CANCELLED and record.error is not None
-        )
+        is_said = record.status == JobStatus.SUCCESS or row_error(record) is not None
         return error_of(record, () if is_said else self.attempts(job_id))
 
     def errors(self, job_id: str) -> list[dict[str, Any]]:

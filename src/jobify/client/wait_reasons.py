@@ -19,6 +19,7 @@ from jobify.records import JobRecord, SummaryIds
 from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
 from jobify.storage.ownership import HEARTBEAT
+from jobify.storage.reasons import is_snoozed
 from jobify.types import Microseconds
 
 __all__ = ("OBSTACLES", "ClusterState", "explain", "read_cluster_state", "stopped_note")
@@ -98,10 +99,12 @@ class ClusterState(NamedTuple):
         """What a job waits for that a worker would take."""
         if job.due_at > self.now:
             when = until(job.due_at, now=self.now)
+            if is_snoozed(job.error):
+                return f"due {when}; {job.error}"
             if job.error is None:
                 return f"due {when}"
             return f"due {when}; last run: {job.error}" if job.failure_count else f"tries again {when}: {job.error}"
-        if job.error is not None:
+        if job.error is not None and not is_snoozed(job.error):
             return f"tries again: {job.error}"
         silent = min(self._silence(worker) for worker in self.workers if worker.serves(job.queue))
         if silent > _SILENT:

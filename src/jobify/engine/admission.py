@@ -107,7 +107,7 @@ class Admission:
             run_count=claim.run_count,
             failure_count=claim.failure_count,
         )
-        if claim.attempt > 1:
+        if claim.attempt > 1 or (claim.is_snoozed and claim.due_at > run.offset_at):
             return None  # a run that has begun is not missed
         if 0 <= rule.cron.max_runs <= run.run_count:  # its rule was changed after so many runs
             return Plan(None)

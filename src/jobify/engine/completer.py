@@ -24,13 +24,13 @@ from jobify.engine.job_log import JobLog
 from jobify.engine.job_log import log as jobs_log
 from jobify.engine.news import END
 from jobify.engine.outcome_records import LostOutcomes, record_early
+from jobify.engine.outcomes import outcome_of
 from jobify.engine.reporter import Voice
 from jobify.engine.returns import Returns
 from jobify.engine.roster import Roster
 from jobify.engine.teller import Teller
 from jobify.engine.verdict import (
     news_of,
-    outcome_of,
     park_settlement,
     settlement_of,
     skip_settlement,
@@ -62,6 +62,7 @@ from jobify.status import (
     Released,
     RetryAt,
     Skipped,
+    Snoozed,
     Succeeded,
     TimedOut,
 )
@@ -364,7 +365,7 @@ class Completer:
 
 def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
     """Whether another attempt under this id waits for the end of this one."""
-    return isinstance(outcome, RetryAt | Released | Refused) or attempt.run is not None or attempt.is_replaced
+    return isinstance(outcome, RetryAt | Released | Refused | Snoozed) or attempt.run is not None or attempt.is_replaced
 
 
 def _settlement(

@@ -17,7 +17,7 @@ from jobify.exceptions import ProcessDiedError, shown
 from jobify.hooks import Hooks, JobFailure
 from jobify.logs import get_logger, write
 from jobify.records import JobRecord, Settlement
-from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Succeeded, TimedOut
+from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Snoozed, Succeeded, TimedOut
 from jobify.tracebacks import own_frames, own_traceback
 
 __all__ = ("JobLog",)
@@ -65,12 +65,19 @@ class JobLog:
                 message = "Job %s (%s) lost its process in attempt %d and runs again: %s"
                 _write(attempt, logging.WARNING, message, *job, attempt.number, reason)
                 self._call(attempt, ProcessDiedError(None, reason), settlement, retry_at=settlement.due_at)
+            case Snoozed(at, reason) if settlement.finished_at is None:
+                self._put_off(attempt, at, reason)
             case Cancelled(reason):
                 _write(attempt, logging.INFO, "Job %s (%s) was cancelled: %s", *job, reason)
             case Released():
                 _write(attempt, logging.DEBUG, "Job %s (%s) was given back unfinished.", *job)
             case _:
                 pass
+
+    def _put_off(self, attempt: Attempt, at: int, reason: str | None) -> None:
+        message = "Job %s (%s) is put off by its task until %s: %s"
+        until = to_datetime(at).isoformat(timespec="seconds")
+        _write(attempt, logging.INFO, message, attempt.id, attempt.endpoint.name, until, reason or "no reason is given")
 
     def _retried(self, attempt: Attempt, error: Exception, at: int, settlement: Settlement) -> None:
         if settlement.finished_at is not None:  # it was told to be the last one

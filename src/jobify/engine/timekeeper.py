@@ -264,7 +264,11 @@ def brought_back(schedule: WaitingSchedule, rule: Rule, *, now: Microseconds) ->
     is to come.
     """
     if schedule.attempt > 0:
-        return _retry_brought_back(schedule, now)
+        return _wait_brought_back(schedule, now)
+    if schedule.offset_at is not None and schedule.due_at > schedule.offset_at:  # it is put off
+        moved = _wait_brought_back(schedule, now)
+        if moved is not None:
+            return moved
     start = now
     if schedule.started_at is not None:
         start = max(now, reckoned_from(schedule.started_at, now=now))
@@ -277,8 +281,9 @@ def brought_back(schedule: WaitingSchedule, rule: Rule, *, now: Microseconds) ->
     return Moved(schedule.id, schedule.fence, expected, expected)
 
 
-def _retry_brought_back(schedule: WaitingSchedule, now: Microseconds) -> Moved | None:
-    """A run that began in the future, and whose retry was not moved along when the clock was set back."""
+def _wait_brought_back(schedule: WaitingSchedule, now: Microseconds) -> Moved | None:
+    """A run that began in the future, and whose wait (for a retry, or because its task has put it off) was not moved
+    along when the clock was set back."""
     begun_at, offset_at = schedule.started_at, schedule.offset_at
     if begun_at is None or begun_at <= now + SET_BACK or schedule.due_at < begun_at:
         return None

@@ -1,18 +1,17 @@
-"""What the end of an attempt means for its job. Pure: everything it needs is given, the time included."""
+"""What the end of an attempt makes of its job's row. Pure: everything it needs is given, the time included."""
 
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
 from jobify.clock import SECOND, seconds, to_datetime
-from jobify.engine.attempt import Attempt, Interruption, Run
+from jobify.engine.attempt import Attempt, Run
 from jobify.engine.news import ORDER, WORK, News
-from jobify.exceptions import JobTimeoutError, ProcessDiedError, ResultNotStoredError, shown
+from jobify.errortools import described
+from jobify.exceptions import ProcessDiedError, ResultNotStoredError, shown
 from jobify.misfire import Missed, Plan, plan_after, reckoned_from
 from jobify.records import AttemptRecord, Claim, Settlement
 from jobify.retention import Retention
-from jobify.retry import covers, wants_retry
-from jobify.runners.base import contained
 from jobify.status import (
     ENDED,
     Cancelled,
@@ -25,18 +24,18 @@ from jobify.status import (
     Released,
     RetryAt,
     Skipped,
+    Snoozed,
     Succeeded,
     TimedOut,
     after,
 )
+from jobify.storage.reasons import snoozed
 from jobify.tracebacks import own_traceback
 from jobify.types import Microseconds
-from jobify.untrusted_exceptions import type_name
 
 __all__ = (
     "describe_error",
     "news_of",
-    "outcome_of",
     "park_settlement",
     "settlement_of",
     "skip_record",
@@ -47,8 +46,6 @@ __all__ = (
 _LONGEST_TRACEBACK = 100_000
 _PARKED_FOR = 5.0
 """Seconds until a schedule that this process cannot read is offered again, to whichever process is first."""
-_LONGEST_WAIT = 1e9
-"""Seconds until a retry at most: thirty years, which any calendar can still add to a date."""
 
 _EVENTS: Final[dict[type[Any], Event]] = {
     Succeeded: Event.SUCCEEDED,
@@ -58,6 +55,7 @@ _EVENTS: Final[dict[type[Any], Event]] = {
     Cancelled: Event.CANCELLED,
     Released: Event.RELEASED,
     Refused: Event.RELEASED,
+    Snoozed: Event.RELEASED,
     Lost: Event.LOST,
 }
 _SUCCESS: Final = after(JobStatus.RUNNING, Event.SUCCEEDED).value
@@ -75,37 +73,6 @@ class _Next(NamedTuple):
     skipped: Missed | None = None
 
 
-def outcome_of(
-    attempt: Attempt, value: Any, error: BaseException | None, *, now: Microseconds, max_crashes: int
-) -> Outcome:
-    """How the attempt ended.
-
-    A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
-    the same. What is no Exception (SystemExit, a CancelledError without a request) is the task's own failure, as a
-    TaskExitError. The death of a child process is treated as that of a whole one: whatever the retry policy, the
-    job runs again at once, unless this is the crash number ``max_crashes``.
-    """
-    if attempt.call is not None and attempt.call.refusal is not None and attempt.interruption is None:
-        return Refused(attempt.call.refusal, now + seconds(attempt.lane.pause))  # whatever middleware made of it
-    if error is None and attempt.interruption is not Interruption.CANCEL:
-        return Succeeded(value)
-    if attempt.interruption is Interruption.CANCEL or error is None:
-        return Cancelled()
-    if attempt.interruption is not None:  # a shutdown, or the job was taken from this process
-        return Released()
-    error = contained(error)
-    if type(error) is ProcessDiedError:
-        is_too_much = attempt.crashes + 1 >= max_crashes
-        return Failed(error, is_dead=True) if is_too_much else Lost(_described(error))
-    retry = attempt.endpoint.retry if attempt.is_readable else None
-    if retry is not None and wants_retry(retry, error, attempt.number):
-        return RetryAt(error, now + seconds(min(retry.compute_delay(attempt.number), _LONGEST_WAIT)))
-    is_dead = covers(retry, error)
-    if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
-        return TimedOut(error, is_dead)
-    return Failed(error, is_dead)
-
-
 def settlement_of(
     attempt: Attempt, outcome: Outcome, result: Any, *, now: Microseconds, retention: Retention
 ) -> Settlement:
@@ -121,6 +88,8 @@ def settlement_of(
             _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, delete_at, False,
             False, attempt.id, attempt.backend.owner, attempt.fence,
         )  # fmt: skip
+    if attempt.is_last and isinstance(outcome, Snoozed):
+        outcome = Cancelled()
     following = _next(attempt, outcome, now)
     status = after(JobStatus.RUNNING, following.event)
     has_ended = status in ENDED
@@ -198,7 +167,7 @@ def news_of(attempt: Attempt, outcome: Outcome) -> News | None:
     if type(outcome) is Succeeded:
         return News.of_end(attempt.origin, here=attempt.backend.owner)
     match outcome:
-        case RetryAt() | Refused() | Lost() | Skipped():
+        case RetryAt() | Refused() | Snoozed() | Lost() | Skipped():
             return None
         case Released():
             return WORK
@@ -222,17 +191,13 @@ def describe_error(outcome: Outcome) -> str | None:
     did."""
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
-            return _described(error)
+            return described(error)
         case Cancelled(reason) | Lost(reason) | Refused(reason=reason):
             return reason
+        case Snoozed(reason=reason):
+            return snoozed(reason)
         case _:
             return None
-
-
-def _described(error: BaseException) -> str:
-    message = shown(error)
-    name = type_name(error)
-    return f"{name}: {message}" if message else name
 
 
 def attempt_record(attempt: Attempt, outcome: Outcome, *, now: Microseconds) -> AttemptRecord:
@@ -314,7 +279,7 @@ def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next
             return _Next(Event.RETRY, at, now, attempt.number)
         case Released():
             return _Next(Event.RELEASED, attempt.due_at, None, attempt.number - 1)
-        case Refused(at=at):
+        case Refused(at=at) | Snoozed(at=at):
             return _Next(Event.RELEASED, at, now, attempt.number - 1)
         case _:
             return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number)
@@ -325,7 +290,7 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
     same_run = _next_of_job(attempt, outcome, now)._replace(
         offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
     )
-    if isinstance(outcome, RetryAt | Released | Refused | Lost | Cancelled):
+    if isinstance(outcome, RetryAt | Released | Refused | Snoozed | Lost | Cancelled):
         return same_run
     run_count = run.run_count + 1
     if attempt.is_last:
@@ -347,7 +312,8 @@ def _history(attempt: Attempt, outcome: Outcome, following: _Next, now: Microsec
     """Lines for what did not simply succeed, and for every run of a schedule; less what was noted already."""
     if attempt.run is None and isinstance(outcome, Succeeded):
         return ()
-    lines = [] if attempt.is_noted else [attempt_record(attempt, outcome, now=now)]
+    is_left_out = attempt.is_noted or isinstance(outcome, Snoozed)  # which may be any number of times
+    lines = [] if is_left_out else [attempt_record(attempt, outcome, now=now)]
     before = None if attempt.run is None else attempt.run.skipped
     skips = [skip_record(attempt, missed, now=now) for missed in (before, following.skipped) if missed is not None]
     return (*lines, *skips)

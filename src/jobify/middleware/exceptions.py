@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobify.context import JobContext
+from jobify.control_flow import signal_of
 from jobify.exception_groups import parts
 from jobify.exceptions import TaskCancelledError
 from jobify.middleware.base import BaseMiddleware, CallNext
@@ -22,7 +23,8 @@ class ExceptionHandlerMiddleware(BaseMiddleware):
     """Calls the nearest handler: of the task, else of its router, else of the app; in each by the exception's MRO.
 
     What the handler returns is the result of the job, which has then succeeded. What it raises is the failure of the
-    attempt. A plain function runs in a thread; in the app's own pool, if it was given one.
+    attempt; it may raise Retry or Snooze. These two, raised by the task, pass by the handlers. A plain function runs
+    in a thread; in the app's own pool, if it was given one.
     """
 
     def __init__(self, levels: Sequence[Mapping[type[Exception], ExceptionHandler]]) -> None:
@@ -34,6 +36,8 @@ class ExceptionHandlerMiddleware(BaseMiddleware):
         except Exception as error:
             if any(isinstance(part, TaskCancelledError) and part.job_id == context.job.id for part in parts(error)):
                 raise  # it obeys (current_job.check_cancelled): that is no failure to be made good
+            if signal_of(error) is not None:
+                raise  # it asks for a later attempt, and has not failed
             handler = self._find(type(error))
             if handler is None:
                 raise

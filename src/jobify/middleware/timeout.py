@@ -7,6 +7,7 @@ from typing import Any
 
 from jobify import current
 from jobify.context import JobContext
+from jobify.control_flow import Retry, Snooze, signal_of
 from jobify.durations import Duration, as_seconds
 from jobify.exception_groups import parts
 from jobify.exceptions import JobTimeoutError, TaskCancelledError
@@ -19,7 +20,7 @@ class TimeoutMiddleware(BaseMiddleware):
     """Interrupts what is inside after ``timeout`` seconds and raises :class:`JobTimeoutError`.
 
     A TimeoutError that the task raises by itself passes as it is. A task that swallows the interruption and returns
-    late has timed out all the same.
+    late, or asks for a later attempt, has timed out all the same.
     """
 
     def __init__(self, timeout: Duration) -> None:
@@ -35,8 +36,9 @@ class TimeoutMiddleware(BaseMiddleware):
             if not limit.expired():
                 raise
             raise JobTimeoutError(context.job.id, self.timeout) from error
-        except (TaskCancelledError, BaseExceptionGroup) as error:
-            if not _obeys_timeout(error, context.job.id):
+        except (TaskCancelledError, Retry, Snooze, BaseExceptionGroup) as error:
+            is_late_signal = limit.expired() and signal_of(error) is not None
+            if not is_late_signal and not _obeys_timeout(error, context.job.id):
                 raise
             raise JobTimeoutError(context.job.id, self.timeout) from error
         if limit.expired():

@@ -163,7 +163,9 @@ class Storage(OwnerPort, Protocol):
         Within a lane jobs come in order of priority (high first), then due time, then order of insertion; lanes come in
         the order of the request. A task is in one lane only. Two concurrent claims never return the same job. A claim
         makes the job running, raises its fence and counts an attempt. It starts ``now``; one that was taken ahead of
-        its due time, then. Of jobs that wait to run apart it takes one group, if ``request.scope`` says so.
+        its due time, then. It says of a schedule whether its task has put this run off, by the ``error`` of the row
+        (:func:`~jobify.storage.reasons.is_snoozed`). Of jobs that wait to run apart it takes one group, if
+        ``request.scope`` says so.
 
         The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound
         the cost of one call, jobs that have become due since the last one may be considered in steps, the earliest due

@@ -15,7 +15,7 @@ from jobify.records import (
     Settlement,
 )
 from jobify.status import ENDED, FAILURES, Event, JobStatus, Lost
-from jobify.storage.reasons import EXPIRED, lost_for_good
+from jobify.storage.reasons import EXPIRED, is_snoozed, lost_for_good
 from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
 from jobify.types import Microseconds
 
@@ -187,6 +187,7 @@ def claim_of(job: JobRecord) -> Claim:
         job.failure_count,
         job.crashes,
         job.expires_at,
+        job.rule is not None and is_snoozed(job.error),
     )
 
 

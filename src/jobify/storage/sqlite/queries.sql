@@ -200,7 +200,8 @@ WHERE column1 <> 0 AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = column1)
 CAST(json_group_array(json_array(
     jobs.id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, jobs.created_at, length(jobs.payload), jobs.rule,
     jobs.offset_at, jobs.options, jobs.origin, jobs.fence + 1, jobs.attempt + 1, jobs.run_count, jobs.failure_count,
-    jobs.crashes, jobs.expires_at, jobs.payload_ref, jobs.seq
+    jobs.crashes, jobs.expires_at, jobs.rule IS NOT NULL AND ifnull(jobs.error LIKE 'snoozed by its task%', 0),
+    jobs.payload_ref, jobs.seq
 )) AS BLOB),
 CAST(group_concat(jobs.payload, '') AS BLOB)
 

@@ -17,7 +17,7 @@ _BOOLEANS = (5, 24, 25, 28, 31)
 
 _PickedRow = tuple[
     str, str, str, int, int, int, int, str | None, int | None, str | None, int | None, int, int, int, int, int,
-    int | None, int | None, int,
+    int | None, int, int | None, int,
 ]  # fmt: skip
 _decode_picked = msgspec.json.Decoder(list[_PickedRow]).decode
 """Of the right types, or not at all; this takes no longer."""
@@ -72,9 +72,9 @@ def claims_of(text: bytes, payloads: bytes | None) -> Picked:
     blob = payloads or b""
     for row in found:
         end = start + row[6]
-        if row[17] is not None:
-            references[row[18]] = row[17]
-        rows.append((row[18], Claim._make((*row[:6], blob[start:end], *row[7:17]))))
+        if row[18] is not None:
+            references[row[19]] = row[18]
+        rows.append((row[19], Claim._make((*row[:6], blob[start:end], *row[7:18]))))
         start = end
     if start != len(blob):
         raise UnreadableError("the stored arguments are not a blob")

@@ -190,4 +190,4 @@ class ClaimContract(StorageCase):
 def _claim_of(storage: Storage, id: str) -> Claim:
     """The claim that a running job was given."""
     record = one(storage, id)
-    return Claim._make(getattr(record, field) for field in Claim._fields)
+    return Claim(*(getattr(record, field) for field in Claim._fields if field != "is_snoozed"))

@@ -6,6 +6,7 @@ import pytest
 
 from jobify.records import JobRecord, Settled, Settlement
 from jobify.storage.base import Storage
+from jobify.storage.reasons import is_snoozed, snoozed
 from jobify.testing.storage_contract.given import (
     NASTY_BYTES,
     NOW,
@@ -55,6 +56,17 @@ class SettleContract(StorageCase):
         assert claim(storage, owner, now=NOW + 9 * SECOND) == []
         (found,) = claim(storage, owner, now=NOW + 10 * SECOND)
         assert found.attempt == 2
+
+    def test_the_claim_of_a_schedule_says_that_its_run_was_put_off(self, storage: Storage, owner: int) -> None:
+        for id, fields in {"plain": {}, "schedule": {"rule": "{}", "offset_at": NOW}}.items():
+            found = claimed(storage, owner, id, **fields)
+            assert not found.is_snoozed
+            for error in (snoozed("not yet"), snoozed(None), "E: x", None):
+                put_off = again(owner, found, ready=True, due_at=NOW, attempt=0, offset_at=NOW, error=error)
+                assert storage.settle([put_off]) == [Settled.APPLIED]
+                (found,) = claim(storage, owner)
+                assert bool(found.is_snoozed) is (id == "schedule" and is_snoozed(error))
+                assert found.attempt == 1
 
     def test_an_attempt_can_be_given_back_uncounted(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
