@@ -18,6 +18,10 @@ threads that these start (``create_task``, ``asyncio.to_thread``; a bare ``threa
 always). A job that a job pushes begins in a copy of its pusher's context, and overwrites the variable there first of
 all: it sees itself. A process that a task forks is not the job, and starts without it.
 
+**Where there is no job,** a task is an ordinary function that somebody has called, such as a test. What it says is
+dropped (a log line still goes to the logger) and nothing tells it to stop; what it asks (``id``, ``attempt`` and the
+rest) has no answer, and raises RuntimeError. :class:`jobify.testing.pretending.PretendJob` gives it one.
+
 **What it costs.** Setting a variable that holds what exists anyway; nothing is made for a job that does not ask.
 
 **Who carries it.** :class:`Running` is all that this module knows of an attempt. In the app's process it is the
@@ -43,9 +47,12 @@ from numbers import Real
 from typing import Any, Final, Protocol
 
 from jobify.exceptions import ConfigurationError, JobTimeoutError, TaskCancelledError, shown
+from jobify.logs import get_logger
 from jobify.records import MessageKind
 
 __all__ = ("LEVELS", "RUNNING", "TIMED_OUT", "CurrentJob", "Running", "current_job", "is_overdue", "lent_slot", "limit")
+
+log = get_logger("jobify.jobs")
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -121,8 +128,8 @@ if hasattr(os, "register_at_fork"):
 class CurrentJob:
     """The job that the calling code carries out: see :data:`current_job`, its only instance.
 
-    Outside of a job everything raises RuntimeError. All calls are plain calls, return at once and may be made from any
-    thread.
+    All calls are plain calls, return at once and may be made from any thread. Outside of a job, reports and checks do
+    nothing, and the attributes raise RuntimeError.
     """
 
     __slots__ = ()
@@ -171,10 +178,11 @@ class CurrentJob:
 
             current_job.update_progress(100 * done / total)
         """
-        running = _here()
         if isinstance(percent, bool) or not isinstance(percent, Real) or not 0 <= percent <= 100:
             raise ConfigurationError(f"The progress of a job is a number from 0 to 100, not {percent!r}.")
-        running.report(MessageKind.PROGRESS, float(percent))
+        running = RUNNING.get()
+        if running is not None:
+            running.report(MessageKind.PROGRESS, float(percent))
 
     def publish(self, value: Any) -> None:
         """Hand out a part of the result, for whoever follows the job. All values are kept, in order.
@@ -190,8 +198,9 @@ class CurrentJob:
             for row in rows:
                 current_job.publish(convert(row))
         """
-        running = _here()
-        running.report(MessageKind.VALUE, running.encode(value))
+        running = RUNNING.get()
+        if running is not None:
+            running.report(MessageKind.VALUE, running.encode(value))
 
     def log(self, message: object, level: str = "info") -> None:
         """Add a line to the job's log: debug, info, warning, error or critical, in letters of any size
@@ -205,7 +214,6 @@ class CurrentJob:
 
             current_job.log("3 rows have no address", level="warning")
         """
-        running = _here()
         word = str(level).lower()
         if word not in LEVELS:
             import difflib
@@ -213,7 +221,11 @@ class CurrentJob:
             near = difflib.get_close_matches(word, LEVELS, n=1)
             advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(LEVELS)}."
             raise ConfigurationError(f"There is no log level {level!r}. {advice}")
-        running.report(MessageKind.LOG, shown(message), word)
+        running = RUNNING.get()
+        if running is None:
+            log.log(LEVELS[word], "%s", shown(message))
+        else:
+            running.report(MessageKind.LOG, shown(message), word)
 
     def check_cancelled(self) -> None:
         """Raise TaskCancelledError if the job was told to stop: by a cancel, a shutdown or its timeout.
@@ -229,20 +241,20 @@ class CurrentJob:
                 current_job.check_cancelled()
                 work(block)
         """
-        running = _here()
-        reason = running.stop_reason()
-        if reason is not None:
+        running = RUNNING.get()
+        reason = None if running is None else running.stop_reason()
+        if running is not None and reason is not None:
             raise TaskCancelledError(running.id, reason)
 
     def check_timeout(self) -> None:
         """Raise JobTimeoutError if the time that this attempt has is over; for code that nothing can interrupt."""
-        running = _here()
-        if running.timeout is not None and is_overdue(running):
+        running = RUNNING.get()
+        if running is not None and running.timeout is not None and is_overdue(running):
             raise JobTimeoutError(running.id, running.timeout)
 
 
 current_job: Final = CurrentJob()
-"""The job that the calling code carries out; RuntimeError where there is none."""
+"""The job that the calling code carries out."""
 
 
 @contextmanager
@@ -277,6 +289,6 @@ def _here() -> Running:
     if running is None:
         raise RuntimeError(
             "There is no current job here. Use current_job in a task, and in what a task calls; a process that a task "
-            "starts is not the job."
+            "starts is not the job. In a test: with PretendJob(), of jobify.testing.pretending."
         )
     return running

@@ -41,6 +41,20 @@ class FuncSpec(Generic[ReturnT]):
         """The arguments by parameter name."""
         return self.signature.bind(*args, **kwargs)
 
+    def check_injected(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """TypeError if a plain call leaves out a parameter that only a job fills in."""
+        try:
+            given = self.signature.bind_partial(*args, **kwargs).arguments
+        except TypeError:  # the call itself says what does not fit
+            return
+        missing = [name for name in self.inject_params if given.get(name, INJECT) is INJECT]
+        if missing:
+            names, values = ", ".join(map(repr, missing)), ", ".join(f"{name}=..." for name in missing)
+            raise TypeError(
+                f"Task {self.name!r} was called as a plain function without {names}: INJECT is filled in only when the "
+                f"task runs as a job. Pass a value: ({values})."
+            )
+
 
 def is_async_callable(func: Any) -> bool:
     """Whether calling ``func`` gives something to await; sees through partials and callable objects."""

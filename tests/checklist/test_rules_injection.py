@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -464,3 +465,29 @@ def test_what_middleware_sets_reaches_threads() -> None:
                 assert await job == job.id
 
     run(main())
+
+
+def test_a_plain_call_says_what_only_a_job_fills_in() -> None:
+    app = Jobify(storage=False)
+
+    @app.task(name="sync_one")
+    def sync_one(x: int, state: State = INJECT, *, job: Job[int] = INJECT) -> Any:
+        return (x, state, job)
+
+    @app.task(name="async_one")
+    async def async_one(x: int, state: State = INJECT) -> Any:
+        return (x, state)
+
+    words = re.escape("Task 'sync_one' was called as a plain function without 'state', 'job': INJECT is filled in only")
+    for given in ({}, {"state": INJECT}):
+        with pytest.raises(TypeError, match=words):
+            sync_one(1, **given)
+    with pytest.raises(TypeError, match=r"without 'job': .* Pass a value: \(job=\.\.\.\)\."):
+        sync_one.configure(delay=1)(1, State())
+    with pytest.raises(TypeError, match="without 'state'"):
+        async_one(1)
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'x'"):
+        sync_one(state=State(), job=None)  # type: ignore[call-arg]  # Python's own words for what is its own
+    state = State()
+    assert sync_one(1, state, job=None) == (1, state, None)  # type: ignore[arg-type]  # whatever a test likes
+    assert asyncio.run(async_one(1, state)) == (1, state)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from jobify import current_job
-from jobify.current import RUNNING, CurrentJob, limit
-from jobify.exceptions import BaseJobifyError, JobTimeoutError, TaskCancelledError
+from jobify.current import RUNNING, CurrentJob, lent_slot, limit
+from jobify.exceptions import BaseJobifyError, ConfigurationError, JobTimeoutError, TaskCancelledError
 from jobify.records import MessageKind
+from jobify.testing.pretending import PretendJob
 
 
 class Attempt:
@@ -68,16 +71,53 @@ def test_it_shows_the_attempt(attempt: Attempt) -> None:
         lambda job: job.attempt,
         lambda job: job.retry_count,
         lambda job: job.metadata,
-        lambda job: job.update_progress(1),
-        lambda job: job.publish(1),
-        lambda job: job.log("x"),
-        lambda job: job.check_cancelled(),
-        lambda job: job.check_timeout(),
     ],
 )
-def test_outside_of_a_job_everything_says_so(use: Any) -> None:
+def test_outside_of_a_job_there_is_none_to_ask(use: Any) -> None:
     with pytest.raises(RuntimeError, match=r"no current job here\. Use current_job in a task"):
         use(current_job)
+
+
+def test_outside_of_a_job_reports_and_checks_do_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    current_job.update_progress(1)
+    current_job.publish(object())
+    current_job.check_cancelled()
+    current_job.check_timeout()
+    current_job.log("half \ud800 %s", level="warning")
+    ((logger, level, text),) = caplog.record_tuples
+    assert (logger, level, text) == ("jobify.jobs", logging.WARNING, "half \\ud800 %s")
+
+
+def test_outside_of_a_job_bad_reports_are_refused_all_the_same() -> None:
+    with pytest.raises(ConfigurationError):
+        current_job.update_progress(101)
+    with pytest.raises(ConfigurationError):
+        current_job.log("x", level="loud")
+
+
+def test_a_test_can_pretend_a_job() -> None:
+    with PretendJob(id="a", attempt=3, task_name="mail", queue_name="slow", metadata={"tenant": "acme"}) as job:
+        assert (current_job.id, current_job.attempt, current_job.retry_count) == ("a", 3, 2)
+        assert (current_job.task_name, current_job.queue_name) == ("mail", "slow")
+        assert current_job.metadata == {"tenant": "acme"}
+        current_job.update_progress(50)
+        current_job.publish({"a": 1})
+        current_job.log("hello", "error")
+        with lent_slot():
+            current_job.check_cancelled()
+        job.stop()
+        with pytest.raises(TaskCancelledError):
+            current_job.check_cancelled()
+    assert (job.progress, job.values, job.logs) == ([50.0], [{"a": 1}], [("error", "hello")])
+    assert repr(current_job) == "<current_job (none)>"
+
+
+def test_a_pretended_job_can_run_out_of_time() -> None:
+    with PretendJob(timeout=timedelta()):
+        with pytest.raises(JobTimeoutError):
+            current_job.check_timeout()
+        with pytest.raises(TaskCancelledError, match="timeout"):
+            current_job.check_cancelled()
 
 
 def test_outside_of_a_job_it_can_still_be_shown() -> None:

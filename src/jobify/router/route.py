@@ -54,6 +54,8 @@ class Route(ABC, Generic[ParamsT, Return_co]):
             mark_async_callable(self, func)
 
     def __call__(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Any:
+        if self.func_spec.inject_params:
+            self.func_spec.check_injected(args, kwargs)
         return self.func(*args, **kwargs)
 
     def __repr__(self) -> str:

@@ -1,1 +1,1 @@
-"""Help for testing: the storage contract."""
+"""Help for testing: a clock, a job that is only pretended, the storage contract."""
