@@ -90,6 +90,7 @@ class Evidence:
         self.acks_begun_at = {key: int(at) for key, _, at in acks}
         self.complaints = (directory / "complaints").read_text().splitlines()
         self.restores = [(int(backup_at), int(at)) for backup_at, at in _lines(directory / "restores", 2)]
+        self.set_back_at = [int(at) for (at,) in _lines(directory / "set_back", 1)]
         self.kills = {int(pid): int(at) for pid, at, _, _ in _lines(directory / "kills", 4)}
         self.parents = [(child, parent) for child, parent in _lines(directory / "parents", 2)]
         self.up_at: dict[int, int] = {}
@@ -250,6 +251,8 @@ def _overlapping(evidence: Evidence) -> Iterator[str]:
     from then on."""
     for key, executions in evidence.executions.items():
         for first, second in pairwise(executions):
+            if key.startswith("tick@") and _is_repeated(evidence, first, second):
+                continue
             ends = [evidence.kills[pid] for pid in (first.worker, first.pid) if pid in evidence.kills]
             killed_at = min(ends, default=None)
             if killed_at is None or killed_at > second.started_at:
@@ -287,15 +290,22 @@ def _refused_and_stored(evidence: Evidence) -> Iterator[str]:
 
 
 def _wrong_ticks(evidence: Evidence, *, is_undisturbed: bool) -> Iterator[str]:
-    """A run for every due time, and one only."""
+    """A run for every due time, and one only, unless the clock was set back in between."""
     for due_at, count in Counter(due_at for due_at, _ in evidence.runs).items():
-        if count > 1:
+        executions = pairwise(evidence.executions[f"tick@{due_at}"])
+        repeated = sum(_is_repeated(evidence, first, second) for first, second in executions)
+        if count > 1 + repeated:
             yield f"the cron's run of {due_at} was accepted {count} times"
     for due_at, outcome in evidence.runs if is_undisturbed else ():
         if outcome != "succeeded":
             yield f"the cron's run of {due_at}: {outcome}"
     for due_at in _gaps(evidence.runs) if is_undisturbed else ():
         yield f"the cron did not run for the time after {due_at}"
+
+
+def _is_repeated(evidence: Evidence, first: Execution, second: Execution) -> bool:
+    """Whether a due time has come twice: the clock was set back after the first run had begun. (docs/time.md)"""
+    return any(first.started_at - SECOND <= at <= second.started_at for at in evidence.set_back_at)
 
 
 def _gaps(runs: Sequence[tuple[int, str]]) -> list[int]:

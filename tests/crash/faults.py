@@ -151,7 +151,12 @@ def file_is_replaced(arena: Arena) -> None:
 
 def clock_is_wrong(arena: Arena) -> None:
     """The wall clock of all processes jumps, and is mended after some seconds."""
+    before = 0
     for offset in (random.choice(JUMPS), 0):
+        if offset < before:
+            with open(arena.directory / "set_back", "a") as set_back:
+                set_back.write(f"{time.time_ns() // 1000}\n")
+        before = offset
         with open(arena.directory / "clock", "r+b") as clock:  # in place: the processes have mapped it
             clock.write((offset * 1_000_000).to_bytes(8, "little", signed=True))
         time.sleep(random.uniform(0.5, 4.0))

@@ -92,7 +92,7 @@ class Arena:
         storage.close()
         with closing(sqlite3.connect(self.database)) as connection:
             connection.executescript(AUDIT)
-        for name in ("journal", "acks", "refused", "parents", "kills", "restores", "complaints", "log"):
+        for name in ("journal", "acks", "refused", "parents", "kills", "restores", "set_back", "complaints", "log"):
             (directory / name).touch()
         # Half of the jobs come from the apps that also run them.
         pushing = ("tests.crash.victim", "app", str(rate / 2 / workers))

@@ -667,6 +667,42 @@ def test_f58_after_a_long_stop_it_is_an_hour_until_something_is_deleted(tmp_path
     assert not is_kept(tmp_path, clock, job_id)
 
 
+def test_f58_what_ended_by_a_clock_that_was_behind_is_not_deleted_by_the_right_one(tmp_path: Path) -> None:
+    """In the process that saw both changes, and in one that starts afterwards."""
+    clock, runs = FakeClock(NOON), list[str]()
+
+    async def main() -> str:
+        app = Jobify(storage=durable(tmp_path), clock=clock)
+        note = note_of(app, runs)
+        async with app:
+            await settled(app, note, runs)
+            set_by(clock, -5 * YEAR)
+            await settled(app, note, runs)
+            job = await note.push("it")
+            await job
+            assert app.configs.storage.times.clock_state().trusted_at < NOON.timestamp() * 1_000_000
+            set_by(clock, 5 * YEAR)
+            await settled(app, note, runs)
+            await eventually(lambda: row(app, job.id).delete_at > (NOON.timestamp() + 86_000) * 1_000_000)
+            return job.id
+
+    job_id = run(main())
+    assert is_kept(tmp_path, clock, job_id)
+    clock.advance(86_300)
+    assert is_kept(tmp_path, clock, job_id)
+    clock.advance(101)
+    assert not is_kept(tmp_path, clock, job_id)
+
+
+def test_f58_a_clock_that_was_behind_when_all_died_deletes_nothing_for_an_hour(tmp_path: Path) -> None:
+    right, behind = FakeClock(NOON), FakeClock(NOON - timedelta(seconds=5 * YEAR))
+    ended_job(tmp_path, right)
+    job_id = ended_job(tmp_path, behind)
+    assert is_kept(tmp_path, right, job_id)
+    right.advance(3600)
+    assert not is_kept(tmp_path, right, job_id)
+
+
 def test_f58_a_clock_that_jumps_while_the_app_runs_deletes_nothing(new_app: NewApp) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock, result_ttl=1800)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jobify.clock import SECOND, SystemClock, from_datetime
 from jobify.cron import Cron
 from jobify.crontab import create_crontab
-from jobify.engine.janitor import judged
 from jobify.engine.rules import Rules
 from jobify.engine.timekeeper import Timekeeper, brought_back
+from jobify.engine.trusted_clock import judged
 from jobify.misfire import SET_BACK, reckoned_from
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule
 

@@ -14,6 +14,8 @@ missed.
 
 **What a wrong clock has left behind**, in a process that has died since, is looked for at a start and once a minute, a
 bounded number of rows at a time.
+
+**What ended by a clock that was behind** would be deleted too early by the right one. It is kept longer by as much.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from jobify.cron import first_due
 from jobify.engine.backend import Backend
 from jobify.engine.rules import Rule, Rules
 from jobify.engine.service import Periodic
+from jobify.engine.trusted_clock import judged
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.logs import get_logger
 from jobify.misfire import SET_BACK, reckoned_from
-from jobify.storage.timekeeping import Moved, WaitingSchedule
+from jobify.storage.timekeeping import Moved, WaitingSchedule, WrongEnds
 from jobify.types import Microseconds
 
 __all__ = ("Timekeeper", "brought_back")
@@ -71,6 +74,7 @@ class Timekeeper(Periodic):
         """By how much the wall clock is ahead of elapsed time."""
         self._known_changes: Microseconds = 0
         self._recent: list[tuple[float, Microseconds]] = []
+        self._wrong_ends: list[WrongEnds] = []
         self._brought_back: dict[str, Microseconds] = {}
         """The due times that schedules had before they were brought back."""
         self._moved_ones = 0
@@ -114,6 +118,7 @@ class Timekeeper(Periodic):
 
     async def step(self) -> None:
         await self.catch_up()
+        await self._keep_wrong_ends()
         self._rounds += 1
         if self._rounds % _ROUNDS_PER_SEARCH == 0:
             # A change that others have applied, and that is not one here after a minute, is no change of this clock.
@@ -136,6 +141,7 @@ class Timekeeper(Periodic):
             ahead, looked_at = self._ahead + change, self._looked_at
             shifted_at = await self._backend.gate.tend(partial(self._shift, change, ahead, looked_at))
             self._ahead, self._looked_at = ahead, shifted_at  # by the next change, it is known what was written since
+            self._note_wrong_ends(change, shifted_at)
             self._recent.append((shifted_at, change))
             if change > 0:
                 await self._restore()
@@ -173,9 +179,26 @@ class Timekeeper(Periodic):
                 since, now = ahead + seconds(looked_at), ahead + seconds(elapsed)
                 storage.times.shift(left, since=since, now=now)
                 state = state._replace(changes=state.changes + left)
-                storage.times.keep_clock_state(state)
+                storage.times.keep_clock_state(judged(state, now) if left < 0 else state)
             self._known_changes = state.changes
             return elapsed
+
+    # -- ended jobs ----------------------------------------------------------------------------------------------------
+
+    def _note_wrong_ends(self, change: Microseconds, elapsed: float) -> None:
+        """The clock was set forward, after it was set back: what ended in between would be deleted too early."""
+        if change > 0 and self._recent and self._recent[-1][1] < 0:
+            until = self._ahead + seconds(elapsed) - change
+            self._wrong_ends.append(WrongEnds(until - seconds(elapsed - self._recent[-1][0]), until, change))
+
+    async def _keep_wrong_ends(self) -> None:
+        """Keep them for as long as if the clock had been right. It may be many, so nothing waits for this."""
+        while self._wrong_ends:
+            ends = self._wrong_ends[-1]
+            keep = partial(self._backend.storage.times.keep_ended, ends, limit=_PAGE)
+            if await self._backend.gate.tend(keep) < _PAGE:
+                self._wrong_ends.remove(ends)
+            await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop
 
     # -- schedules -----------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from jobify.types import Microseconds
 
-__all__ = ("ClockState", "Moved", "Timekeeping", "WaitingSchedule")
+__all__ = ("ClockState", "Moved", "Timekeeping", "WaitingSchedule", "WrongEnds")
 
 
 class ClockState(NamedTuple):
@@ -52,6 +52,14 @@ class Moved(NamedTuple):
     fence: int
     due_at: Microseconds
     offset_at: Microseconds
+
+
+class WrongEnds(NamedTuple):
+    """The ends of jobs between two times of a clock that was behind by ``change``."""
+
+    since: Microseconds
+    until: Microseconds
+    change: Microseconds
 
 
 class Timekeeping(Protocol):
@@ -100,5 +108,13 @@ class Timekeeping(Protocol):
         Delays that were counted from a time after ``until`` are counted from ``now``, and jobs that ended after
         ``until`` are kept as long as if they had ended ``now``. Considers the ``limit`` farthest times of each kind;
         returns how many were changed.
+        """
+        ...
+
+    def keep_ended(self, ends: WrongEnds, *, limit: int) -> int:
+        """Keep jobs longer that ended by a clock that was behind, if the right one would delete them at once.
+
+        Those that ended from ``since`` to ``until`` and are to be deleted no later than ``until + change``: by
+        ``change``, at most ``limit`` of them. Returns how many; made again, a call changes no job twice.
         """
         ...

@@ -5,12 +5,13 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from jobify.records import JobRecord, NewJob
 from jobify.storage.memory.rows import SCHEDULED, Row
 from jobify.storage.memory.table import Table
-from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule
+from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.types import Microseconds
 
 __all__ = ("Times",)
@@ -56,6 +57,21 @@ class Times:
             for row in mended:
                 table.keep(row)
         return len(mended)
+
+    def keep_ended(self, ends: WrongEnds, *, limit: int) -> int:
+        with self._table as table:
+            found = list(islice((row for row in table.committed() if _would_be_deleted(row.record, ends)), limit))
+            for row in found:
+                assert row.record.delete_at is not None
+                table.keep(_changed(row, delete_at=row.record.delete_at + ends.change))
+        return len(found)
+
+
+def _would_be_deleted(record: JobRecord, ends: WrongEnds) -> bool:
+    """Whether it ended by the wrong clock, and the right one would delete it at once."""
+    if record.finished_at is None or record.delete_at is None:
+        return False
+    return ends.since <= record.finished_at <= ends.until and record.delete_at <= ends.until + ends.change
 
 
 def _changed(row: Row, **fields: Any) -> Row:

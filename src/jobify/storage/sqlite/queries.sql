@@ -933,3 +933,12 @@ WHERE seq IN (
         ORDER BY delete_at DESC LIMIT ?
     ) WHERE finished_at > ? AND delete_at >= finished_at
 )
+
+-- name: keep_ended
+-- Parameters: by how much; from which to which time they would be deleted; from which to which they ended; how many.
+UPDATE jobs SET delete_at = delete_at + ?
+WHERE seq IN (
+    SELECT seq FROM jobs
+    WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at BETWEEN ? AND ? AND finished_at BETWEEN ? AND ?
+    LIMIT ?
+)

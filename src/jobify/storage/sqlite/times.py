@@ -8,7 +8,7 @@ from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import rows_of_ids
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, row_values, sql
-from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule
+from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.types import Microseconds
 
 __all__ = ("Times",)
@@ -51,3 +51,7 @@ class Times:
         with self._database.atomic():
             mended = self._database.write(sql("mend_delays"), (now, now, limit, until))
             return mended + self._database.write(sql("mend_retention"), (now, limit, until))
+
+    def keep_ended(self, ends: WrongEnds, *, limit: int) -> int:
+        since, until, change = ends
+        return self._database.write(sql("keep_ended"), (change, since, until + change, since, until, limit))

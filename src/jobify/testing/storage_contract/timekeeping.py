@@ -6,7 +6,7 @@ import pytest
 
 from jobify.records import Claim, JobRecord, Progress, Settlement
 from jobify.storage.base import Storage
-from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule
+from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.testing.storage_contract.given import (
     NOW,
     SECOND,
@@ -186,6 +186,25 @@ class TimekeepingContract(StorageCase):
         assert (row.finished_at, row.delete_at) == (future, NOW + HOUR)
         assert (one(storage, "right").delete_at, one(storage, "kept").delete_at) == (future, None)
         assert storage.purge(now=NOW + HOUR, limit=10) == 1
+
+    def test_what_ended_by_a_clock_that_was_behind_is_kept_longer(self, storage: Storage, owner: int) -> None:
+        behind = WrongEnds(NOW, NOW + SECOND, 1000 * HOUR)
+        for id, ended_at, delete_at in (
+            ("before", NOW - 1, NOW + HOUR),
+            ("first", NOW, NOW + HOUR),
+            ("last", NOW + SECOND, NOW + SECOND + 1000 * HOUR),
+            ("after", NOW + SECOND + 1, NOW + 2 * HOUR),
+            ("long", NOW, NOW + SECOND + 1000 * HOUR + 1),
+            ("forever", NOW, None),
+        ):
+            found = claimed(storage, owner, id)
+            storage.settle([end(owner, found, finished_at=ended_at, delete_at=delete_at)])
+        assert [storage.times.keep_ended(behind, limit=1) for _ in range(3)] == [1, 1, 0]
+        assert one(storage, "first").delete_at == NOW + 1001 * HOUR
+        assert one(storage, "last").delete_at == NOW + SECOND + 2000 * HOUR
+        assert one(storage, "first").finished_at == NOW
+        assert one(storage, "forever").delete_at is None
+        assert storage.purge(now=NOW + 1000 * HOUR, limit=10) == 2
 
     def test_only_the_farthest_are_considered(self, storage: Storage, owner: int) -> None:
         future = NOW + 1000 * HOUR
