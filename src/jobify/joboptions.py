@@ -20,11 +20,13 @@ __all__ = ("Inputs", "JobOptions", "StoredRetry", "metadata_of", "read_options",
 class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     """Results of other jobs that become arguments when the job begins."""
 
-    parents: tuple[str, ...]
-    """Whose results, in this order."""
+    parents: tuple[str, ...] = ()
+    """Whose results, in this order, by the ids that they had: in rows of an earlier release."""
     is_list: bool = False
-    """All of them as one list, be it of one; else the result of the only one as it is. Comes before the other
-    arguments."""
+    """All of them as one list, be it of one or of none; else the result of the only one as it is. Comes before the
+    other arguments."""
+    count: int = 0
+    """How many of the jobs that this one depends on, from the first on."""
 
 
 class StoredRetry(msgspec.Struct, frozen=True, omit_defaults=True):

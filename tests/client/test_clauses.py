@@ -306,16 +306,18 @@ def test_every_published_option_is_known_and_a_slip_is_answered_with_it(place: P
     assert place.app.jobs() == []
 
 
-def test_a_parent_that_was_complete_is_satisfied_though_it_is_gone(world: World, app: Jobify) -> None:
+def test_f12_a_parent_that_was_complete_is_satisfied_and_stays_for_its_child(world: World, app: Jobify) -> None:
     parent = app.enqueue("add", (1,))
     with world.running(declare):
         parent.wait(20)
     child = app.enqueue("add", (2,), depends_on=parent)
-    assert app.delete_jobs(parent) == 1
+    assert (app.delete_jobs(parent), app.purge_jobs()) == (0, 0)
     assert child.status == "pending"
     assert child.dependencies == [parent.id]
     with world.running(declare):
         assert child.result() == 3
+    assert app.delete_jobs(parent) == 1
+    assert child.dependencies == [parent.id]
 
 
 # -- stories -----------------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def _answer(storage: Storage, method: str, *args: Any, **kwargs: Any) -> Any:
 def _because_of(record: JobRecord) -> str | None:
     """The parent that is the reason of a cancel."""
     match = re.fullmatch(
-        "dependency (.*) (was cancelled|was deleted|failed|failed for good|timed out|expired)",
+        "dependency (.*?) (was cancelled|was deleted|failed|failed for good|timed out|expired)(: .*)?",
         record.error or "",
         re.DOTALL,
     )
@@ -246,6 +246,10 @@ class Model(RuleBasedStateMachine):
         for record in self.same_records():
             self.both("attempts", record.id)
             self.both("relations", record.id)
+            memory, sqlite = (storage.parents(record.id) for storage in self.storages)
+            assert [(name, parent and parent.id) for name, parent in memory] == [
+                (name, parent and parent.id) for name, parent in sqlite
+            ]
             self.both("messages", record.id, after=0, limit=100)
         self.both("count", JobQuery())
         self.both("find", JobQuery(metadata=(("n", 1),), is_newest_first=True))

@@ -94,10 +94,17 @@ def delete(desk: Desk, texts: Sequence[str], tell: Answer, *, with_dependents: b
     left = set(_find(desk, found.ids).ids)
     for id in found.ids:
         if id in left:
-            problems.append(f"{id}: it is running; cancel it first")
+            problems.append(f"{id}: {_obstacle(desk, id)}")
         else:
             tell(id, "deleted")
     complain(problems, found.code)
+
+
+def _obstacle(desk: Desk, id: str) -> str:
+    """Why a job was not deleted."""
+    if desk.app.get_job(id).status == "running":
+        return "it is running; cancel it first"
+    return "another job needs its result, or will if it is tried again; delete that one, too (--with-dependents)"
 
 
 def purge(desk: Desk, filters: Filters, *, is_dry: bool, is_sure: bool, as_json: bool) -> None:
@@ -106,7 +113,10 @@ def purge(desk: Desk, filters: Filters, *, is_dry: bool, is_sure: bool, as_json:
     total = sum(desk.board.purgeable().values()) if asked is None else desk.board.count_ended(asked)
     if not is_dry and total:
         confirm(f"Delete {total} ended jobs, with results and history?", is_sure)
+        matching = total
         total = desk.orders.purge_due() if asked is None else desk.orders.purge(asked)
+        if total < matching:
+            remark(f"{matching - total} are kept: other jobs need their results, or will if they are tried again.")
     what = "would be deleted" if is_dry else "deleted"
     if as_json:
         print_document({what.replace(" ", "_"): total})

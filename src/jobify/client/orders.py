@@ -104,13 +104,20 @@ class Orders:
 
     def delete(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = False) -> int:
         """Remove jobs that are not running, with all that belongs to them; how many. What depends on one that had not
-        ended is cancelled. ``still``: only those that it holds for at that moment."""
+        ended is cancelled, and what others still need stays. ``still``: only those that it holds for at that moment."""
+        total = deleted = self._delete(ids, still, with_dependents)
+        while deleted and len(ids) > _BATCH:  # what was only needed by a later one
+            deleted = self._delete(ids, still, with_dependents)
+            total += deleted
+        self._access.ring(workers=True, clients=True)
+        return total
+
+    def _delete(self, ids: Sequence[str], still: Matches | None, with_dependents: bool) -> int:
         deleted = 0
         for start in range(0, len(ids), _BATCH):
             with self._batch(ids[start : start + _BATCH], still, with_dependents) as (storage, some):
                 now = self._clock.now()
                 deleted += storage.delete(some, now=now, delete_at=self._delete_at(now))
-        self._access.ring(workers=True, clients=True)
         return deleted
 
     def retry(self, ids: Sequence[str], still: Matches | None = None) -> list[bool]:
@@ -153,7 +160,13 @@ class Orders:
                 yield storage, _with_dependents(storage, ids) if with_dependents else ids
 
     def purge(self, filters: Filters) -> int:
-        """Delete the ended jobs that match, a bounded number at a time; how many."""
+        """Delete the ended jobs that match and that no other job needs, a bounded number at a time; how many."""
+        total = 0
+        while deleted := self._purge_matching(filters):
+            total += deleted
+        return total
+
+    def _purge_matching(self, filters: Filters) -> int:
         deleted, ids = 0, (record.id for record in self._board.all_ended(filters))
         while batch := list(islice(ids, _BATCH)):
             deleted += self.delete(batch)

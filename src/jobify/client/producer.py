@@ -117,7 +117,8 @@ class Producer(Enqueuing):
 
     def delete_jobs(self, jobs: AnyJob | Iterable[AnyJob]) -> int:
         """Remove jobs that are not running, with result and history; how many. What waits for one of them that had not
-        ended is cancelled."""
+        ended is cancelled. A job stays whose result another one needs, or will if it is tried again, unless that one is
+        among ``jobs``, too."""
         return self._client.orders.delete(ids_of(jobs))
 
     async def adelete_jobs(self, jobs: AnyJob | Iterable[AnyJob]) -> int:
@@ -125,7 +126,8 @@ class Producer(Enqueuing):
         return await self._client.call(self.delete_jobs, jobs)
 
     def purge_jobs(self, **filters: Unpack[JobFilters]) -> int:
-        """Remove ended jobs that match all ``filters``, in small batches; how many."""
+        """Remove ended jobs that match all ``filters``, in small batches; how many. Those stay whose results are
+        needed by jobs that have not ended, or that failed and may be tried again."""
         return self._client.orders.purge(filters_of(filters, self))
 
     async def apurge_jobs(self, **filters: Unpack[JobFilters]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import tzinfo
 from typing import Any, Final
 
@@ -63,13 +62,13 @@ class Rows:
         """When a job is to run."""
         return asked.due_at(now, self._zone)
 
-    def row(self, target: Target, request: JobRequest, job_id: str, parents: Sequence[str] = ()) -> NewJob:
-        """The row of a request; ``parents`` are the ids of the jobs that feed it."""
+    def row(self, target: Target, request: JobRequest, job_id: str, parents: tuple[str, ...] = ()) -> NewJob:
+        """The row of a request; ``parents`` are the ids of the jobs that feed it, each once."""
         asked, feed, now = request.asked, request.feed, self._clock.now()
         due_at = self.due_at(asked, now)
         options, types = asked.options(), target.types
         if feed is not None and feed.is_taken:
-            options = msgspec.structs.replace(options, inputs=Inputs(tuple(parents), feed.is_list))
+            options = msgspec.structs.replace(options, inputs=Inputs(count=len(parents), is_list=feed.is_list))
             types = types.after(1)
         return NewJob(
             id=job_id,
@@ -91,7 +90,7 @@ class Rows:
             started_at=None,
             unique_key=asked.scoped_key(target.name),
             expires_at=asked.expires_at(now, self._zone),
-            parents=tuple(dict.fromkeys((*parents, *asked.parents))),
+            parents=tuple(dict.fromkeys((*parents, *asked.parents))) if asked.parents else parents,
         )
 
     def _payload(self, target: Target, args: tuple[Any, ...], kwargs: Any, types: ParameterTypes) -> Any:

@@ -177,11 +177,14 @@ class Submitter:
         ids = [draft.job_id for draft in drafts]
         rows = []
         former: list[list[str]] = []
+        feeds: dict[tuple[int, ...], tuple[str, ...]] = {(): ()}
+        """The parents of jobs that are fed by these places: one tuple, however many jobs it feeds."""
         for draft in wanted:
             former.append(former_keys(draft.target, draft.request.asked) if draft.target.aliases else [])
-            feed = draft.request.feed
-            parents = () if feed is None else [ids[place] for place in feed.places]
-            rows.append(self._rows.row(draft.target, draft.request, draft.job_id, parents))
+            places = () if draft.request.feed is None else draft.request.feed.places
+            if places not in feeds:
+                feeds[places] = tuple(ids[place] for place in places)
+            rows.append(self._rows.row(draft.target, draft.request, draft.job_id, feeds[places]))
         if not rows:
             return
         rivals: list[str | None] = [None] * len(rows)

@@ -1,21 +1,22 @@
 """Results of other jobs that become arguments: fetched when the attempt begins, by every attempt anew.
 
-The parents have succeeded, or the job would not have been claimed; their rows are kept until it has ended. So what
-is missing here was never stored, or somebody has deleted it: no later attempt would find it either.
+The parents have succeeded, or the job would not have been claimed. The job is bound to their rows, not to their ids,
+and these rows are kept as long as it may run, also when it is tried again. So what is missing here was never stored, or
+was deleted by an earlier release: no later attempt would find it either.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from jobify.engine.attempt import Attempt
 from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
 from jobify.joboptions import Inputs
 from jobify.logs import get_logger
-from jobify.records import JobRecord, SummaryIds
+from jobify.records import JobRecord
 from jobify.registry import Registry
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.status import JobStatus
@@ -27,26 +28,38 @@ log = get_logger("jobify.engine")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
+Found: TypeAlias = tuple[str, JobRecord | None]
+"""The id by which a job was asked for, and its row."""
+
+
 async def fetch_inputs(attempt: Attempt, inputs: Inputs, registry: Registry) -> Any:
     """The value that becomes the first argument. ResultNotStoredError if one of the results cannot be had."""
-    records = {record.id: record for record in await _records(attempt, inputs.parents)}
-    decode = partial(_values, attempt, inputs.parents, records, registry)
-    size = sum(len(record.result) for record in records.values() if isinstance(record.result, bytes))
+    found = _wanted(inputs, await _parents(attempt))
+    decode = partial(_values, attempt, found, registry)
+    size = sum(len(record.result) for _, record in found if record and isinstance(record.result, bytes))
     values = await off_loop(decode) if size > LARGE_BYTES else decode()
     return values if inputs.is_list else values[0]
 
 
-async def _records(attempt: Attempt, parents: tuple[str, ...]) -> list[JobRecord]:
-    """The rows of the parents; while the storage is away, the job waits: it is not its fault."""
+async def _parents(attempt: Attempt) -> Sequence[Found]:
+    """The jobs that this one is bound to; while the storage is away, it waits: it is not its fault."""
     storage, pause = attempt.backend.storage, _FIRST_PAUSE
     while True:
         try:
-            return await attempt.backend.gate.call(lambda: storage.get(SummaryIds(parents, with_results=True)))
+            return await attempt.backend.gate.call(lambda: storage.parents(attempt.id))
         except StorageUnavailableError as error:
             message = "Job %s waits for the results that it was promised: %s"
             attempt.backend.failures.warn("inputs", message, attempt.id, error)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _wanted(inputs: Inputs, parents: Sequence[Found]) -> Sequence[Found]:
+    """Those of the parents whose results are wanted."""
+    if not inputs.parents:
+        return parents[: inputs.count]
+    by_id = dict(parents)
+    return [(id, by_id.get(id)) for id in inputs.parents]
 
 
 def _value(attempt: Attempt, parent: str, record: JobRecord | None, registry: Registry) -> Any:
@@ -61,7 +74,5 @@ def _value(attempt: Attempt, parent: str, record: JobRecord | None, registry: Re
         raise ResultNotStoredError(parent, f"job {attempt.id!r} cannot read it: {error}") from error
 
 
-def _values(
-    attempt: Attempt, parents: Sequence[str], records: Mapping[str, JobRecord], registry: Registry
-) -> list[Any]:
-    return [_value(attempt, id, records.get(id), registry) for id in parents]
+def _values(attempt: Attempt, parents: Sequence[Found], registry: Registry) -> list[Any]:
+    return [_value(attempt, id, record, registry) for id, record in parents]

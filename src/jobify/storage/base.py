@@ -37,9 +37,17 @@ decisions are those of :mod:`jobify.storage.suspicion`, the same in every storag
 **Waiting.** A waiting job is *eligible* when it is due, nothing blocks it (``blockers`` is 0), its queue is not paused
 and it has not expired. It is blocked by each parent that has not ended, and by a pause. What ends a parent ends the
 wait in the same transaction, whoever does it: success takes one blocker off each child; any other end (failed, timed
-out, cancelled, expired, deleted) cancels the children, their children, and so on, with a reason that names the parent
-and how it ended, and with the parent's ``finished_at`` and ``delete_at``. What has ended waits for nothing:
-``blockers`` is 0. A dependent is never resurrected when its parent is tried again.
+out, cancelled, expired, deleted) cancels the children, their children, and so on, with the parent's ``finished_at`` and
+``delete_at``. Their reason names the job that they depend on, and what all of it comes from: the task of the job that
+ended, and its error. What has ended waits for nothing: ``blockers`` is 0. Any number of jobs may wait for all of any
+number of parents: that costs their sum, and not their product.
+
+**Need.** A job is bound to its parents, not to their ids: its inputs are their results, whatever has those ids later.
+So whatever removes a row asks one question. A job that has succeeded, or was cancelled, is *needed* while one that
+depends on it has not ended, or may be tried again: by itself, because it failed or timed out, or with the job that it
+was cancelled for. ``delete`` and ``purge`` leave it (but for what they delete together). ``insert`` and ``put`` of its
+id set it aside: they give it another id, with its history and messages, and the time of the new job as its
+``delete_at``.
 
 **Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
 was changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
@@ -131,12 +139,12 @@ class Storage(OwnerPort, Protocol):
         """Add jobs; for each, whether it was added. False: a job with this id, or with this unique key, is waiting or
         running (see ``find_unique``).
 
-        An ended job with the same id makes room: its row, result and history are gone. (A row whose status this release
-        does not know has not ended.) Within one call the first of two equal ids or keys wins. Order is kept: with
-        equal priority and due time, earlier in the sequence runs first.
+        An ended job with the same id makes room: its row, result and history are gone, or set aside if it is needed. (A
+        row whose status this release does not know has not ended.) Within one call the first of two equal ids or keys
+        wins. Order is kept: with equal priority and due time, earlier in the sequence runs first.
 
-        A job with ``parents`` waits for them; each must exist, or stand earlier in the sequence: else
-        ``UnknownDependencyError``, and nothing of the call was added. A schedule is no parent,
+        A job with ``parents`` waits for them; each must exist, or stand earlier in the sequence (then that is the one
+        that is meant): else ``UnknownDependencyError``, and nothing of the call was added. A schedule is no parent,
         because it has no end: the same error. A parent that has succeeded counts as done. With
         one that has ended otherwise the job is added as cancelled, with the reason.
         """
@@ -240,8 +248,9 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
-        """Remove jobs that are not running, with their history, messages and relations; how many. Dependents that this
-        cancels have ended ``now``, with this ``delete_at``."""
+        """Remove jobs that are not running, with their history, messages and relations; how many. Those stay that are
+        needed by jobs which are not removed here. Dependents that this cancels have ended ``now``, with this
+        ``delete_at``."""
         ...
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
@@ -252,7 +261,7 @@ class Storage(OwnerPort, Protocol):
         """Delete up to ``limit`` jobs whose ``delete_at`` has come, with all that belongs to them; how many. It may
         stop early where what it deletes is large: ask again until it is 0.
 
-        One that an unfinished job depends on is kept until that one has ended: its result may be wanted.
+        One that is needed is kept until it is not needed any more.
         """
         ...
 
@@ -284,7 +293,8 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
-        """How many jobs a series of ``purge`` would delete at this time, counted as ``count`` does."""
+        """How many jobs ``purge`` would delete at this time, counted as ``count`` does; without those that are needed
+        by these only."""
         ...
 
     def find_unique(self, key: str) -> str | None:
@@ -292,7 +302,14 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def relations(self, id: str) -> Relations:
-        """What a job depends on and what depends on it. A parent stays in the list of its child when it is deleted."""
+        """What a job depends on and what depends on it, by the ids that they have now. A parent stays in the list of
+        its child when it is deleted."""
+        ...
+
+    def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
+        """What a job depends on, in the order in which it was asked for: the id of each parent at that time, and its
+        row with the result (large arguments may be left out), None if it is gone. Another job that has the id by now
+        is not meant."""
         ...
 
     def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:

@@ -2,49 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+from jobify.exceptions import UnknownDependencyError
 from jobify.records import NewJob, Progress
 from jobify.storage.memory import rows
-from jobify.storage.memory.dependencies import Dependencies
-from jobify.storage.memory.rows import RUNNING
+from jobify.storage.memory.dependencies import Dependencies, cause_of
+from jobify.storage.memory.needs import make_room, make_room_if_needed
+from jobify.storage.memory.rows import RUNNING, SUCCESS, PendingCancel, Row
 from jobify.storage.memory.table import Table
+from jobify.storage.memory.ties import Barrier, Gate, Link, Tie
+from jobify.storage.reasons import because_of
 from jobify.types import Microseconds
 
-__all__ = ("Insertion", "put", "retry")
+__all__ = ("insert", "put", "retry")
 
 
-class Insertion:
-    """One call of ``insert``.
+def insert(table: Table, jobs: Dependencies, seqs: Iterator[int], batch: Sequence[NewJob]) -> list[bool]:
+    """For each job, whether it was added. UnknownDependencyError if one depends on what does not exist."""
+    is_free: list[bool] = []
+    free: list[NewJob] = []
+    ids: set[str] = set()
+    keys: set[str] = set()
+    is_special = False
+    for job in batch:
+        old = table.find(job.id)
+        is_taken = job.id in ids or (old is not None and not rows.has_ended(old))
+        if job.unique_key is not None:
+            is_taken = is_taken or job.unique_key in keys or table.holder(job.unique_key) is not None
+        is_free.append(not is_taken)
+        if is_taken:
+            continue
+        # One that is cancelled as soon as it is added still has its id and key until the end of the call.
+        ids.add(job.id)
+        if job.unique_key is not None:
+            keys.add(job.unique_key)
+        free.append(job)
+        is_special = is_special or bool(job.parents) or old is not None
+    if is_special:
+        _Insertion(table, jobs, free).add_all(seqs)
+    else:
+        for job in free:
+            jobs.keep(rows.new(next(seqs), job))
+    return is_free
 
-    It remembers what it has added: a job that was cancelled as soon as it was added, because a parent had failed, has
-    ended, and still no second one of the same call takes its id or key.
-    """
 
-    def __init__(self, table: Table, jobs: Dependencies, seqs: Iterator[int]) -> None:
+class _Group(NamedTuple):
+    """Parents, for all jobs of the call that wait for just them."""
+
+    ties: tuple[Tie, ...]
+    waits: frozenset[int]
+    """The seqs of those that have not ended; empty if one has failed."""
+    failed: tuple[PendingCancel, Tie] | None
+    """How the jobs end at once, and for which one, because a parent has failed."""
+    gate: Gate | None
+    """Between them and the jobs; None: each holds each."""
+
+
+class _Insertion:
+    """One call of ``insert`` some of whose jobs have parents."""
+
+    def __init__(self, table: Table, jobs: Dependencies, batch: Sequence[NewJob]) -> None:
         self._table = table
         self._jobs = jobs
-        self._seqs = seqs
-        self._ids: set[str] = set()
-        self._keys: set[str | None] = set()
+        self._batch = batch
+        parents = dict.fromkeys(parent for parents in {job.parents: None for job in batch} for parent in parents)
+        self._known = {parent: parent for parent in parents if table.find(parent) is not None}
+        """Where the jobs are that the ids mean now."""
+        self._known.update(make_room(table, batch))
+        self._sharing = Counter(job.parents for job in batch)
+        self._groups: dict[tuple[str, ...], _Group] = {}
 
-    def add(self, job: NewJob) -> bool:
-        """Whether it was added."""
-        if self._is_taken(job):
-            return False
-        self._ids.add(job.id)
-        if job.unique_key is not None:
-            self._keys.add(job.unique_key)
-        self._jobs.begin(rows.new(next(self._seqs), job))
-        return True
+    def add_all(self, seqs: Iterator[int]) -> None:
+        """In order, because one may depend on those before it, be they new under an old id."""
+        for job in self._batch:
+            row = rows.new(next(seqs), job)
+            group = self._group(job) if job.parents else None
+            self._jobs.keep(row if group is None else self._bound(row, group))
+            if job.id in self._known:  # from now on the id means another job
+                self._groups.clear()
+            self._known[job.id] = job.id
 
-    def _is_taken(self, job: NewJob) -> bool:
-        if job.id in self._ids or job.unique_key in self._keys:
-            return True
-        old = self._table.find(job.id)
-        if old is not None and not rows.has_ended(old):
-            return True
-        return job.unique_key is not None and self._table.holder(job.unique_key) is not None
+    def _group(self, job: NewJob) -> _Group:
+        if job.parents not in self._groups or job.id in job.parents:
+            self._groups[job.parents] = self._new_group(job)
+        return self._groups[job.parents]
+
+    def _new_group(self, job: NewJob) -> _Group:
+        names = tuple(dict.fromkeys(job.parents))
+        parents = [self._parent(job, id) for id in names]
+        failed = next((number for number, parent in enumerate(parents) if _has_failed(parent)), None)
+        waits = frozenset(parent.seq for parent in parents if failed is None and not rows.has_ended(parent))
+        ties = tuple(rows.tie_of(parent)._replace(id=id) for id, parent in zip(names, parents, strict=True))
+        reason = None if failed is None else self._reason(names[failed], parents[failed])
+        if len(parents) < 2 or self._sharing[job.parents] < 2:
+            return _Group(ties, waits, reason, None)
+        gate = Gate()
+        for parent in parents:
+            self._link(parent, gate, is_open=parent.seq in waits)
+        if waits:
+            self._jobs.set_barrier(gate, Barrier(len(waits)))
+        return _Group(ties, waits, reason, gate)
+
+    def _parent(self, job: NewJob, id: str) -> Row:
+        row = self._table.find(self._known[id]) if id in self._known and id != job.id else None
+        if row is None:
+            raise UnknownDependencyError(job.id, id)
+        if row.record.rule is not None:
+            raise UnknownDependencyError(job.id, id, "which is a schedule and has no end")
+        return row
+
+    def _link(self, parent: Row, link: Link, *, is_open: bool) -> None:
+        waiters = (*parent.waiters, link) if is_open else parent.waiters
+        self._table.keep(parent._replace(children=(*parent.children, link), waiters=waiters))
+
+    def _bound(self, row: Row, group: _Group) -> Row:
+        """A row as its parents leave it; those are told of it."""
+        tie, blockers = rows.tie_of(row), len(group.waits)
+        if group.gate is not None:
+            group.gate.behind.append(tie)
+            blockers = min(blockers, 1)
+        else:
+            for parent in group.ties:
+                known = self._table.numbered(parent.seq) or self._table.find(self._known[parent.id])
+                assert known is not None
+                self._link(known, tie, is_open=parent.seq in group.waits)
+        row = row._replace(parents=group.ties, gate=group.gate)
+        if group.failed is None:
+            return row._replace(record=row.record._replace(blockers=blockers))
+        how, cause = group.failed
+        return rows.cancelled(row, how._replace(at=row.record.created_at))._replace(cause=cause)
+
+    def _reason(self, id: str, parent: Row) -> tuple[PendingCancel, Tie]:
+        tie, cause = cause_of(parent, self._table)
+        return PendingCancel(because_of(id, cause), 0, parent.record.delete_at), tie
+
+
+def _has_failed(row: Row) -> bool:
+    return rows.has_ended(row) and row.record.status != SUCCESS
 
 
 def put(table: Table, seqs: Iterator[int], job: NewJob, progress: Progress) -> bool:
@@ -53,6 +150,7 @@ def put(table: Table, seqs: Iterator[int], job: NewJob, progress: Progress) -> b
         raise ValueError(
             f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
         )
+    make_room_if_needed(table, job)
     old = table.find(job.id)
     if old is None:
         table.keep(rows.new(next(seqs), job, progress))

@@ -1,34 +1,47 @@
 """What the beginning and the end of a job mean to others: dependents, and the number of ended jobs that are kept.
 
 Every row that may end goes into the table through :class:`Dependencies`, so an end is told in the same call, whoever
-caused it. A parent knows its dependents by :class:`~jobify.storage.memory.rows.Tie`, which does not fit any more when
-another job has taken the place of one.
+caused it. A parent holds its dependents as :data:`~jobify.storage.memory.ties.Link`: one for each, or one for all
+behind a barrier.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from jobify.exceptions import UnknownDependencyError
 from jobify.storage.memory import rows
-from jobify.storage.memory.rows import SCHEDULED, SUCCESS, PendingCancel, Row, Tie
+from jobify.storage.memory.needs import is_needed
+from jobify.storage.memory.rows import SCHEDULED, SUCCESS, PendingCancel, Row
 from jobify.storage.memory.table import Table
-from jobify.storage.reasons import dependency_deleted, dependency_ended
+from jobify.storage.memory.ties import Barrier, Gate, Link, Tie, ties_of
+from jobify.storage.reasons import DELETED, Cause, because_of
 from jobify.storage.weight import NO_ARGUMENTS, weigh, weigh_call
 from jobify.types import Microseconds
 
-__all__ = ("Dependencies", "is_needed")
+__all__ = ("Dependencies", "cause_of")
 
 
-def is_needed(row: Row, find: Callable[[str], Row | None]) -> bool:
-    """Whether a job that has not ended depends on this one."""
-    return any(child is not None and not rows.has_ended(child) for child in (_tied(tie, find) for tie in row.children))
+class _Fall(NamedTuple):
+    """How those end that depend on a job that has."""
+
+    tie: Tie
+    cause: Cause
+    at: Microseconds
+    delete_at: Microseconds | None
 
 
-def _tied(tie: Tie, find: Callable[[str], Row | None]) -> Row | None:
-    child = find(tie.id)
-    return child if child is not None and rows.is_tied(child, tie) else None
+def cause_of(row: Row, table: Table) -> tuple[Tie, Cause | None]:
+    """What a job is cancelled for that depends on this one, which has ended without success."""
+    if row.cause is None:
+        return rows.tie_of(row), _cause(row)
+    root = table.tied(row.cause)
+    return row.cause, None if root is None else _cause(root)
+
+
+def _cause(row: Row) -> Cause:
+    return Cause(row.record.id, row.record.task, row.record.status, row.record.error)
 
 
 class Dependencies:
@@ -43,43 +56,6 @@ class Dependencies:
         self._weights: dict[str, int] = {}
         """Of rows that have ended, the oldest first; some may be gone."""
         self._weight = 0
-
-    # -- begin ---------------------------------------------------------------------------------------------------------
-
-    def begin(self, row: Row) -> None:
-        """Put a new row where nothing unfinished is. UnknownDependencyError if it depends on what does not exist."""
-        if row.parents:
-            old = self._table.find(row.record.id)
-            if old is not None:
-                self._table.remove(old)  # before parents are looked up: nothing depends on itself
-            row = self._bound(row)
-        self.keep(row)
-
-    def _bound(self, row: Row) -> Row:
-        """A row as its parents leave it; those are told of it."""
-        parents = [self._parent(row, id) for id in row.parents]
-        failed = next((parent for parent in parents if _has_failed(parent)), None)
-        tie = Tie(row.record.id, row.seq, row.version)
-        blockers = 0
-        for parent in parents:
-            waiters = parent.waiters
-            if failed is None and not rows.has_ended(parent):
-                waiters = (*waiters, tie)
-                blockers += 1
-            self._table.keep(parent._replace(children=(*parent.children, tie), waiters=waiters))
-        if failed is None:
-            return row._replace(record=row.record._replace(blockers=blockers))
-        return rows.cancelled(row, _because_of(failed)._replace(at=row.record.created_at))
-
-    def _parent(self, row: Row, id: str) -> Row:
-        parent = self._table.find(id)
-        if parent is None:
-            raise UnknownDependencyError(row.record.id, id)
-        if parent.record.rule is not None:
-            raise UnknownDependencyError(row.record.id, id, "which is a schedule and has no end")
-        return parent
-
-    # -- end -----------------------------------------------------------------------------------------------------------
 
     def keep(self, row: Row) -> bool:
         """Put ``row`` in the place of whatever has its id; whether that changed others, which waited for its end."""
@@ -108,39 +84,86 @@ class Dependencies:
 
     def delete(self, row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> None:
         """Leave the place of ``row`` empty. Those that waited for its end wait in vain."""
+        if row.waiters:
+            cause = _cause(row)._replace(status=DELETED, error=None)
+            self._fall(row.waiters, row.record.id, _Fall(rows.tie_of(row), cause, now, delete_at))
+            row = row._replace(waiters=())
         self._table.remove(row)
-        why = PendingCancel(dependency_deleted(row.record.id), now, delete_at)
-        for child in self._waiting(row.waiters):
-            self.keep(rows.cancelled(child, why))
 
     def end(self, at_once: Iterable[Row]) -> bool:
-        """Put rows that have ended in their places, and only then tell their dependents, theirs, and so on, the nearest
-        first; whether that changed any."""
-        ended = deque(at_once)
+        """Put rows that have ended in their places, and only then tell their dependents, theirs, and so on; whether
+        that changed any."""
+        ended = list(at_once)
         for row in ended:
             self._table.keep(self._weighed(row._replace(waiters=())))
-        count, is_news = 0, False
-        while ended:
-            parent = ended.popleft()
-            count += 1
-            for child in self._waiting(parent.waiters):
-                after = _after(parent, child)
-                is_news = is_news or after.record.blockers == 0
-                if rows.has_ended(after):
-                    ended.append(after)
-                    after = self._weighed(after._replace(waiters=()))
-                self._table.keep(after)
-        self._forget_oldest(looks=2 * count)
+        fallen, is_news = 0, False
+        for row in ended:
+            if not row.waiters:
+                continue
+            if row.record.status == SUCCESS:
+                is_news = self._unblock(row) or is_news
+                continue
+            tie = rows.tie_of(row)
+            job = row.record
+            number = self._fall(row.waiters, job.id, _Fall(tie, _cause(row), _end_of(row), job.delete_at))
+            fallen, is_news = fallen + number, is_news or number > 0
+        self._forget_oldest(looks=2 * (len(ended) + fallen))
         return is_news
 
-    def _waiting(self, ties: Iterable[Tie]) -> Iterator[Row]:
-        for tie in ties:
-            child = _tied(tie, self._table.find)
+    def _unblock(self, parent: Row) -> bool:
+        """``parent`` has succeeded; whether one that waited for it waits for nothing else any more."""
+        is_news = False
+        for link in parent.waiters:
+            at = self._count_down(link, _end_of(parent)) if isinstance(link, Gate) else _end_of(parent)
+            if at is None:
+                continue
+            for child in self._waiting((link,)):
+                after = rows.unblocked(child, at)
+                is_news = is_news or after.record.blockers == 0
+                self._table.keep(after)
+        return is_news
+
+    def _count_down(self, gate: Gate, at: Microseconds) -> Microseconds | None:
+        """One parent less; when the last one has ended, if that is all."""
+        before = self._table.beside.barriers.get(gate)
+        if before is None:  # another parent has failed
+            return None
+        barrier = Barrier(before.waiting - 1, max(before.ended_at, at))
+        self.set_barrier(gate, barrier if barrier.waiting > 0 else None)
+        return barrier.ended_at if barrier.waiting <= 0 else None
+
+    def set_barrier(self, gate: Gate, barrier: Barrier | None) -> None:
+        """Say how a gate stands; None: nobody waits behind it."""
+        barriers = {other: how for other, how in self._table.beside.barriers.items() if other is not gate}
+        if barrier is not None:
+            barriers[gate] = barrier
+        self._table.beside = self._table.beside._replace(barriers=barriers)
+
+    def _fall(self, waiters: Iterable[Link], parent: str, fall: _Fall) -> int:
+        """Cancel all that waits for a job with this id, and all that waits for those, the nearest first; how many."""
+        count = 0
+        falling = deque([(parent, tuple(waiters))])
+        while falling:
+            parent, links = falling.popleft()
+            why = PendingCancel(because_of(parent, fall.cause), fall.at, fall.delete_at)
+            for gate in (link for link in links if isinstance(link, Gate)):
+                self.set_barrier(gate, None)
+            for child in self._waiting(links):
+                count += 1
+                after = rows.cancelled(child, why)._replace(waiters=(), cause=fall.tie)
+                self._table.keep(self._weighed(after))
+                if child.waiters:
+                    falling.append((child.record.id, child.waiters))
+        return count
+
+    def _waiting(self, links: Iterable[Link]) -> Iterator[Row]:
+        for tie in ties_of(links):
+            child = self._table.tied(tie)
             if child is not None and child.record.status == SCHEDULED:
                 yield child
 
     def _forget_oldest(self, *, looks: int) -> None:
-        """Let ended rows go while there are too many, but for those that others depend on.
+        """Let ended rows go while there are too many, but for those that others need.
 
         Two looks for each row that has ended are enough to get there in time, and a thousand old rows that are all
         needed do not hold anybody up.
@@ -148,7 +171,7 @@ class Dependencies:
         for _ in range(min(looks, len(self._table.ended) - self._keep)):
             oldest = self._table.oldest_ended()
             assert oldest is not None
-            if is_needed(oldest, self._table.find):
+            if is_needed(oldest, self._table.numbered):
                 self._table.ended.move_to_end(oldest.record.id)
             else:
                 self._table.remove(oldest)
@@ -156,34 +179,16 @@ class Dependencies:
             self._forget_oldest_weight()
 
     def _forget_oldest_weight(self) -> None:
-        """Let the oldest row go that weighs something, unless others depend on it."""
+        """Let the oldest row go that weighs something, unless others need it."""
         id, weight = next(iter(self._weights.items()))
         row = self._table.find(id)
         del self._weights[id]
-        if row is not None and rows.has_ended(row) and is_needed(row, self._table.find):
+        if row is not None and rows.has_ended(row) and is_needed(row, self._table.numbered):
             self._weights[id] = weight
             return
         self._weight -= weight
         if row is not None and rows.has_ended(row):
             self._table.remove(row)
-
-
-def _after(parent: Row, child: Row) -> Row:
-    """What the end of a parent makes of a job that waited for it."""
-    if _has_failed(parent):
-        return rows.cancelled(child, _because_of(parent))
-    return rows.unblocked(child, _end_of(parent))
-
-
-def _has_failed(row: Row) -> bool:
-    """Whether it has ended, and not as its dependents need it."""
-    return rows.has_ended(row) and row.record.status != SUCCESS
-
-
-def _because_of(parent: Row) -> PendingCancel:
-    """How a dependent ends of a parent that has failed."""
-    job = parent.record
-    return PendingCancel(dependency_ended(job.id, job.status, job.error), _end_of(parent), job.delete_at)
 
 
 def _end_of(row: Row) -> Microseconds:

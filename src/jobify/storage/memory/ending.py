@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from jobify.records import CancelResult, CountKey, Expired
 from jobify.storage.memory import rows
-from jobify.storage.memory.dependencies import Dependencies, is_needed
+from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.listing import tally
+from jobify.storage.memory.needs import is_needed, without_needed
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row
 from jobify.storage.memory.table import Table
 from jobify.types import Microseconds
@@ -53,20 +54,26 @@ def delete(
     table: Table, jobs: Dependencies, ids: Iterable[str], *, now: Microseconds, delete_at: Microseconds | None
 ) -> int:
     """How many there were."""
-    deleted = 0
-    for row in filter(None, map(table.find, dict.fromkeys(ids))):
-        if row.record.status != RUNNING:
-            jobs.delete(row, now=now, delete_at=delete_at)
-            deleted += 1
-    return deleted
+    found = filter(None, map(table.find, dict.fromkeys(ids)))
+    victims = [row.record.id for row in without_needed(table, (row for row in found if row.record.status != RUNNING))]
+    for row in filter(None, map(table.find, victims)):  # by now it may have been cancelled with its parent
+        jobs.delete(row, now=now, delete_at=delete_at)
+    return len(victims)
 
 
 def purge(table: Table, *, now: Microseconds, limit: int) -> int:
-    """How many had come to their end, and were not needed."""
+    """How many had come to their end, and were not needed; of those that were, by others that went here."""
+    deleted = 0
+    while fresh := _purge(table, now, limit - deleted):
+        deleted += fresh
+    return deleted
+
+
+def _purge(table: Table, now: Microseconds, limit: int) -> int:
     needed: list[Row] = []
     deleted = 0
     while deleted < limit and (row := table.purgeable.first()) is not None and _is_over(row, now):
-        if is_needed(row, table.find):
+        if is_needed(row, table.numbered):
             needed.append(table.purgeable.take())
         else:
             table.remove(row)
@@ -76,10 +83,10 @@ def purge(table: Table, *, now: Microseconds, limit: int) -> int:
     return deleted
 
 
-def count_purgeable(found: Sequence[Row], now: Microseconds) -> Mapping[CountKey, int]:
-    """How many of each kind ``purge`` would find among these, which are all."""
-    by_id = {row.record.id: row for row in found}
-    return tally(row.record for row in found if _is_over(row, now) and not is_needed(row, by_id.get))
+def count_purgeable(table: Table, now: Microseconds) -> Mapping[CountKey, int]:
+    """How many of each kind ``purge`` would find first."""
+    find = table.committed_finder()
+    return tally(row.record for row in table.committed() if _is_over(row, now) and not is_needed(row, find))
 
 
 def _is_over(row: Row, now: Microseconds) -> bool:

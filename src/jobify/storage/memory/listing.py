@@ -8,10 +8,29 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jobify.records import CountKey, JobQuery, JobRecord
-from jobify.storage.memory.rows import RUNNING
+from jobify.records import CountKey, JobQuery, JobRecord, Relations
+from jobify.storage.memory.needs import Find
+from jobify.storage.memory.rows import RUNNING, Row
+from jobify.storage.memory.ties import Barrier, Gate, ties_of
 
-__all__ = ("matches", "page", "tally")
+__all__ = ("matches", "page", "relations", "shown", "tally")
+
+
+def shown(row: Row, barriers: Mapping[Gate, Barrier]) -> JobRecord:
+    """The record as others see it: a barrier is one blocker in the row, and as many parents as it waits for."""
+    if row.gate is None or row.record.blockers == 0 or row.gate not in barriers:
+        return row.record
+    return row.record._replace(blockers=row.record.blockers + barriers[row.gate].waiting - 1)
+
+
+def relations(row: Row, find: Find) -> Relations:
+    """What a job depends on and what depends on it, by the ids that they have now."""
+    parents = ((tie, find(tie.seq)) for tie in row.parents)
+    children = ((tie, find(tie.seq)) for tie in sorted(ties_of(row.children)))
+    return Relations(
+        tuple(tie.id if parent is None else parent.record.id for tie, parent in parents),
+        tuple(child.record.id for tie, child in children if child is not None and child.version == tie.version),
+    )
 
 
 def matches(job: JobRecord, query: JobQuery) -> bool:

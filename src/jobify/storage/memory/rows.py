@@ -15,6 +15,8 @@ from jobify.records import (
     Settlement,
 )
 from jobify.status import ENDED, FAILURES, Event, JobStatus, Lost
+from jobify.storage.memory.settling import settled_record
+from jobify.storage.memory.ties import Gate, Link, Tie
 from jobify.storage.reasons import EXPIRED, is_snoozed, lost_for_good
 from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
 from jobify.types import Microseconds
@@ -26,7 +28,6 @@ __all__ = (
     "SUCCESS",
     "PendingCancel",
     "Row",
-    "Tie",
     "can_be_retried",
     "cancelled",
     "claim_of",
@@ -35,7 +36,6 @@ __all__ = (
     "given_back",
     "has_ended",
     "holds",
-    "is_tied",
     "lost",
     "moved",
     "new",
@@ -47,6 +47,7 @@ __all__ = (
     "runs_apart",
     "settled",
     "suspected",
+    "tie_of",
     "told",
     "unblocked",
 )
@@ -66,14 +67,6 @@ class PendingCancel(NamedTuple):
     delete_at: Microseconds | None
 
 
-class Tie(NamedTuple):
-    """A job that depends on another one, as that one knows it. Another job with its id is not meant."""
-
-    id: str
-    seq: int
-    version: int
-
-
 class Row(NamedTuple):
     """A job, with what belongs to it and what waits for its end."""
 
@@ -85,14 +78,18 @@ class Row(NamedTuple):
     is_paused: bool = False
     history: tuple[AttemptRecord, ...] = ()
     messages: tuple[MessageRecord, ...] = ()
-    parents: tuple[str, ...] = ()
-    children: tuple[Tie, ...] = ()
-    waiters: tuple[Tie, ...] = ()
+    parents: tuple[Tie, ...] = ()
+    gate: Gate | None = None
+    """The barrier between the parents and this job, if there is one."""
+    children: tuple[Link, ...] = ()
+    waiters: tuple[Link, ...] = ()
     """Those of the children that wait for the end of this job; empty once it has ended."""
     suspicion: Suspicion | None = None
     """That it had begun in a process that died. It may be out of date: see ``attempt`` there."""
     successor: tuple[NewJob, Progress] | None = None
     cancel: PendingCancel | None = None
+    cause: Tie | None = None
+    """What it was cancelled for: a job that ended, or was deleted, and took this one with it."""
 
 
 def has_ended(row: Row) -> bool:
@@ -105,9 +102,9 @@ def holds(row: Row, unique_key: str) -> bool:
     return row.record.unique_key == unique_key and not has_ended(row)
 
 
-def is_tied(row: Row, tie: Tie) -> bool:
-    """Whether this is the job that is meant."""
-    return row.seq == tie.seq and row.version == tie.version
+def tie_of(row: Row) -> Tie:
+    """How others know this job."""
+    return Tie(row.seq, row.version, row.record.id)
 
 
 def can_be_retried(row: Row) -> bool:
@@ -134,7 +131,7 @@ def new(seq: int, job: NewJob, progress: Progress = NO_PROGRESS) -> Row:
         None,
         False,
     )
-    return Row(seq, record, parents=tuple(dict.fromkeys(job.parents)))
+    return Row(seq, record)
 
 
 def replaced(row: Row, job: NewJob, progress: Progress) -> Row:
@@ -143,7 +140,14 @@ def replaced(row: Row, job: NewJob, progress: Progress) -> Row:
     is_paused = row.is_paused and job.rule is not None
     record = new(row.seq, job, progress).record._replace(fence=row.record.fence + 1, blockers=int(is_paused))
     return row._replace(
-        record=record, version=row.version + 1, is_paused=is_paused, parents=(), successor=None, cancel=None
+        record=record,
+        version=row.version + 1,
+        is_paused=is_paused,
+        parents=(),
+        gate=None,
+        successor=None,
+        cancel=None,
+        cause=None,
     )
 
 
@@ -200,7 +204,7 @@ def settled(row: Row, settlement: Settlement) -> Row:
         return replaced(row, *row.successor)
     if row.cancel is not None and settlement.status == SCHEDULED:
         return cancelled(row, row.cancel)
-    return Row(row.seq, _settled(row.record, settlement), *row[2:10])  # what was pending is no more
+    return Row(row.seq, settled_record(row.record, settlement), *row[2:11])  # what was pending is no more
 
 
 def _no_longer_blocked(row: Row, settlement: Settlement) -> Row:
@@ -216,45 +220,6 @@ def _no_longer_blocked(row: Row, settlement: Settlement) -> Row:
 def runs_apart(row: Row) -> bool:
     """Whether it is on trial: what runs has no other blocker beside a pause."""
     return row.record.blockers > row.is_paused
-
-
-def _settled(job: JobRecord, settlement: Settlement) -> JobRecord:
-    # By position, because this is the one hot place: naming a dozen fields takes three times as long.
-    (
-        status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at,
-        dead, lost,
-    ) = settlement[:13]  # fmt: skip
-    return JobRecord(
-        *job[:4],
-        status,
-        ready,
-        due_at,
-        job.created_at,
-        job.payload,
-        job.rule,
-        offset_at,
-        job.options,
-        job.origin,
-        None,
-        job.fence,
-        attempt,
-        job.started_at,
-        finished_at,
-        delete_at,
-        result,
-        error,
-        run_count,
-        failure_count,
-        job.crashes + lost if attempt else 0,
-        False,
-        False,
-        job.unique_key,
-        job.expires_at,
-        dead,
-        job.blockers,
-        job.progress,
-        job.is_apart,
-    )
 
 
 def given_back(row: Row) -> Row:

@@ -136,8 +136,7 @@ class MemoryStorage:
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         with self._table as table:
-            insertion = adding.Insertion(table, self._jobs, self._seqs)
-            return [insertion.add(job) for job in jobs]
+            return adding.insert(table, self._jobs, self._seqs, jobs)
 
     def put(self, job: NewJob, progress: Progress | None = None) -> bool:
         with self._table as table:
@@ -262,7 +261,8 @@ class MemoryStorage:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:
-        return [row.record for row in self._table.committed(dict.fromkeys(ids))]
+        barriers = self._table.committed_beside().barriers
+        return [listing.shown(row, barriers) for row in self._table.committed(dict.fromkeys(ids))]
 
     def find(self, query: JobQuery) -> list[JobRecord]:
         return listing.page(self._matching(query), query)
@@ -271,20 +271,24 @@ class MemoryStorage:
         return listing.tally(self._matching(query))
 
     def _matching(self, query: JobQuery) -> Iterator[JobRecord]:
-        return (row.record for row in self._table.committed() if listing.matches(row.record, query))
+        barriers = self._table.committed_beside().barriers
+        return (listing.shown(row, barriers) for row in self._table.committed() if listing.matches(row.record, query))
 
     def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
-        return ending.count_purgeable(self._table.committed(), now)
+        return ending.count_purgeable(self._table, now)
 
     def find_unique(self, key: str) -> str | None:
         return self._table.holder(key)
 
     def relations(self, id: str) -> Relations:
         for row in self._table.committed((id,)):
-            children = {child.record.id: child for child in self._table.committed(tie.id for tie in row.children)}
-            alive = (tie for tie in row.children if tie.id in children and rows.is_tied(children[tie.id], tie))
-            return Relations(row.parents, tuple(tie.id for tie in alive))
+            return listing.relations(row, self._table.committed_finder())
         return Relations((), ())
+
+    def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
+        find = self._table.committed_finder()
+        found = [(tie, find(tie.seq)) for row in self._table.committed((id,)) for tie in row.parents]
+        return [(tie.id, None if parent is None else parent.record) for tie, parent in found]
 
     def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
         rows = self._table.committed((id,))

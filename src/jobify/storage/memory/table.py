@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobify.records import JobRecord, OwnerRecord
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row, has_ended, holds
+from jobify.storage.memory.ties import Barrier, Gate, Tie
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import ClockState
 
@@ -55,6 +56,7 @@ class Beside(NamedTuple):
     paused_queues: frozenset[str] = frozenset()
     deaths: tuple[Death, ...] = ()
     clock: ClockState = ClockState()
+    barriers: Mapping[Gate, Barrier] = {}
 
 
 class Queue:
@@ -125,11 +127,13 @@ class Table:
         self._schedules: dict[str, None] = {}
         self._suspects: dict[str, None] = {}
         self._unique: dict[str, str] = {}
+        self._numbered: dict[int, str] = {}
+        """The ids of rows that depend on others, or on which others depend, by seq."""
         self._running: defaultdict[int | None, dict[str, None]] = defaultdict(dict)
         self._lock = threading.RLock()
         self._before_call: dict[str, Row | None] = {}
         self._before_block: dict[str, Row | None] | None = None
-        self._beside_before_block = self.beside
+        self._beside_before_block = self._beside_before_call = self.beside
         self._block_thread: int | None = None
 
     # -- transactions --------------------------------------------------------------------------------------------------
@@ -138,6 +142,7 @@ class Table:
         """Around every call that writes: all of it, or none."""
         self._lock.acquire()
         self._before_call = {}
+        self._beside_before_call = self.beside
         return self
 
     def __exit__(
@@ -145,6 +150,7 @@ class Table:
     ) -> None:
         if kind is not None:
             self._restore(self._before_call)
+            self.beside = self._beside_before_call
         elif self._before_block is not None:
             for id, row in self._before_call.items():
                 self._before_block.setdefault(id, row)
@@ -181,6 +187,15 @@ class Table:
         """The row as the writing thread sees it."""
         return self._rows.get(id)
 
+    def numbered(self, seq: int) -> Row | None:
+        """The row with this number, if it depends on others or they on it, as the writing thread sees it."""
+        return self._rows.get(self._numbered.get(seq, ""))
+
+    def tied(self, tie: Tie) -> Row | None:
+        """The job that is meant, if it is still there."""
+        row = self.numbered(tie.seq)
+        return row if row is not None and row.version == tie.version else None
+
     def held_by(self, owner: int) -> list[Row]:
         """The rows that ``owner`` runs."""
         return [self._rows[id] for id in self._running[owner]]
@@ -205,6 +220,13 @@ class Table:
                 rows = {**self._rows, **self._before_block}
             wanted = list(rows.values()) if ids is None else [rows.get(id) for id in ids]
         return [row for row in wanted if row is not None]
+
+    def committed_finder(self) -> Callable[[int], Row | None]:
+        """``numbered``, as the calling thread may see it."""
+        with self._lock:
+            if not self._is_apart():
+                return self.numbered
+            return {row.seq: row for row in self.committed()}.get
 
     def committed_beside(self) -> Beside:
         """What there is beside rows, as the calling thread may see it."""
@@ -265,6 +287,8 @@ class Table:
             self._schedules[record.id] = None
         if row.suspicion is not None:
             self._suspects[record.id] = None
+        if row.parents or row.children:
+            self._numbered[row.seq] = record.id
         if record.status == RUNNING:
             self._running[record.owner][record.id] = None
         if record.unique_key is not None and holds(row, record.unique_key):
@@ -278,6 +302,8 @@ class Table:
             del self._schedules[record.id]
         if row.suspicion is not None:
             del self._suspects[record.id]
+        if (row.parents or row.children) and self._numbered[row.seq] == record.id:
+            del self._numbered[row.seq]
         if record.status == RUNNING:
             del self._running[record.owner][record.id]
         if record.unique_key is not None and self._unique.get(record.unique_key) == record.id:

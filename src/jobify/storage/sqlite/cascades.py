@@ -4,19 +4,22 @@ Whoever ends jobs hands their ids to :func:`spread`. A job that nobody depends o
 settlement of a plain one does not even come here.
 
 **No recursion, no levels.** A chain may be thousands of jobs long and a group as many wide. All that falls with a job
-is found by one recursive query, and cancelled by a statement for each chunk.
+is found by one recursive query, and cancelled by a statement for each chunk; ``cause`` says what a row fell with.
 
 **Two ways to be linked.** ``has_dependents``: a dependency on the job may be open. ``has_kept``: the janitor has left
 one of its parents in place for its sake, and may now look at that again.
+
+**Barriers** have negative numbers. Parents count theirs down; the last one opens it, and then it is as good as a parent
+that has succeeded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jobify.status import ENDED, JobStatus
-from jobify.storage.reasons import dependency_deleted, dependency_ended
+from jobify.storage.reasons import DELETED, Cause, because_of
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.rows import listed
@@ -25,7 +28,7 @@ from jobify.types import Microseconds
 
 __all__ = ("forget_parents", "spread", "spread_deletion")
 
-_SUCCESS, _CANCELLED, _RUNNING = JobStatus.SUCCESS.value, JobStatus.CANCELLED.value, JobStatus.RUNNING.value
+_SUCCESS, _RUNNING = JobStatus.SUCCESS.value, JobStatus.RUNNING.value
 _ENDED = frozenset(status.value for status in ENDED)
 
 
@@ -34,6 +37,7 @@ class _Linked(NamedTuple):
 
     seq: int
     id: str
+    task: str
     status: str
     error: str | None
     finished_at: Microseconds | None
@@ -42,20 +46,22 @@ class _Linked(NamedTuple):
     has_kept: int
 
 
-class _Why(NamedTuple):
+class _Fall(NamedTuple):
     """How those end that depend on a job that has."""
 
-    reason: str
+    seq: int
+    cause: Cause
     at: Microseconds | None
     delete_at: Microseconds | None
 
 
 class _Doomed(NamedTuple):
-    """A job that cannot run any more, because of the parent with this id."""
+    """A job that cannot run any more, because of this parent; or a barrier that will not open."""
 
     seq: int
-    id: str
-    parent_id: str
+    id: str | None
+    parent: int | None
+    parent_id: str | None
 
 
 def spread(database: Database, ids: Iterable[str]) -> set[str]:
@@ -63,11 +69,12 @@ def spread(database: Database, ids: Iterable[str]) -> set[str]:
     ended = [job for job in _linked(database, list(ids)) if job.status in _ENDED]
     _let_go(database, [job.seq for job in ended if job.has_kept])
     parents = [job for job in ended if job.has_dependents]
-    changed = _unblock(database, [job.seq for job in parents if job.status == _SUCCESS])
+    freeing = _unblock(database, [job.seq for job in parents if job.status == _SUCCESS])
+    changed = {job.id for job in parents if job.seq in freeing}
     for job in parents:
         if job.status != _SUCCESS:
-            reason = dependency_ended(job.id, job.status, job.error)
-            if _cancel_dependents(database, job, _Why(reason, job.finished_at, job.delete_at)):
+            cause = Cause(job.id, job.task, job.status, job.error)
+            if _cancel_dependents(database, _Fall(job.seq, cause, job.finished_at, job.delete_at)):
                 changed.add(job.id)
     return changed
 
@@ -76,48 +83,61 @@ def spread_deletion(
     database: Database, ids: Iterable[str], *, now: Microseconds, delete_at: Microseconds | None
 ) -> None:
     """These jobs are about to be deleted, if they do not run; some of them while others wait for them."""
-    linked = [job for job in _linked(database, list(ids)) if job.status != _RUNNING]
-    _let_go(database, [job.seq for job in linked if job.has_kept])
-    for job in linked:
-        if job.has_dependents:
-            _cancel_dependents(database, job, _Why(dependency_deleted(job.id), now, delete_at))
+    for job in _linked(database, list(ids)):
+        if job.has_dependents and job.status != _RUNNING:
+            cause = Cause(job.id, job.task, DELETED, None)
+            _cancel_dependents(database, _Fall(job.seq, cause, now, delete_at))
 
 
 def forget_parents(database: Database, ids: Sequence[str]) -> None:
-    """These jobs make room for others of the same ids, which depend on nothing."""
+    """These jobs make room for others of the same ids, which depend on nothing, and with which nothing fell."""
     _let_go(database, [job.seq for job in _linked(database, ids) if job.has_kept])
     write_ids(database, "forget_parents", ids)
+    write_ids(database, "forget_fallen", ids)
 
 
 def _linked(database: Database, ids: Sequence[str]) -> list[_Linked]:
     return [_Linked._make(row) for row in rows_of_ids(database, "linked", ids)]
 
 
-def _unblock(database: Database, parents: Sequence[int]) -> set[str]:
-    """These have succeeded; the ids of those on which one depends that waits for nothing else any more."""
-    write_ids(database, "unblock", parents)
-    freeing = rows_of_ids(database, "freeing", parents)
-    _close(database, parents)
-    return set(freeing)
+def _unblock(database: Database, parents: Sequence[int]) -> set[int]:
+    """These have succeeded; those of them on which one depends that waits for nothing else any more."""
+    write_ids(database, "count_down", parents)
+    barriers = rows_of_ids(database, "opened", parents)
+    opened = [*parents, *barriers]
+    write_ids(database, "unblock", opened)
+    freeing = {number for some in chunks(opened) for number in _freeing(database, some)}
+    if barriers:
+        freeing.update(rows_of_ids(database, "before_barriers", [one for one in barriers if one in freeing]))
+    _close(database, opened)
+    return freeing
 
 
-def _cancel_dependents(database: Database, parent: _Linked, why: _Why) -> bool:
+def _freeing(database: Database, numbers: Sequence[int]) -> list[int]:
+    size, values = row_values([(number,) for number in numbers])
+    return listed(database.row(sql("freeing", rows=size), values)[0])
+
+
+def _cancel_dependents(database: Database, fall: _Fall) -> bool:
     """Cancel all that depends on a job; whether that was anything."""
-    _, *rows = listed(database.row(sql("doomed"), (parent.seq,))[0])
+    _, *rows = listed(database.row(sql("doomed"), (fall.seq,))[0])
     doomed = [_Doomed._make(row) for row in rows]
-    for some in chunks(doomed):
-        size, values = row_values([_cancelled(job, parent, why) for job in some])
+    barriers = {job.seq: job for job in doomed if job.seq < 0}
+    jobs = [_cancelled(job, barriers, fall) for job in doomed if job.seq > 0]
+    for some in chunks(jobs):
+        size, values = row_values(some)
         database.write(sql("cancel_dependents", rows=size), values)
     seqs = [job.seq for job in doomed]
     _let_go(database, seqs)
-    _close(database, [parent.seq, *seqs])
-    return bool(doomed)
+    _close(database, [fall.seq, *seqs])
+    return bool(jobs)
 
 
-def _cancelled(job: _Doomed, root: _Linked, why: _Why) -> tuple[object, ...]:
+def _cancelled(job: _Doomed, barriers: Mapping[int, _Doomed], fall: _Fall) -> tuple[object, ...]:
     """The parameters of ``cancel_dependents``."""
-    reason = why.reason if job.parent_id == root.id else dependency_ended(job.parent_id, _CANCELLED, None)
-    return job.id, reason, why.at, "" if why.delete_at is None else why.delete_at
+    parent = job.parent_id if job.parent is None or job.parent > 0 else barriers[job.parent].parent_id
+    reason = because_of(parent or "", fall.cause)
+    return job.seq, reason, fall.at, "" if fall.delete_at is None else fall.delete_at, fall.seq
 
 
 def _close(database: Database, parents: Sequence[int]) -> None:

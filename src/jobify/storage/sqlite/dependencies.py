@@ -1,14 +1,19 @@
-"""Jobs that depend on others, as they are added. What the ends of those others do is in ``cascades``."""
+"""Jobs that depend on others, as they are added. What the ends of those others do is in ``cascades``.
+
+Jobs of one call that wait for all of the same parents share a *barrier*, so that a group after a group costs as many
+dependencies as both have members, and not their product.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobify.exceptions import UnknownDependencyError
 from jobify.records import NewJob
 from jobify.status import ENDED, JobStatus
-from jobify.storage.reasons import dependency_ended
+from jobify.storage.reasons import Cause, because_of
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.statements import chunks, row_values, sql
@@ -16,23 +21,43 @@ from jobify.types import Microseconds
 
 __all__ = ("Standing", "connect", "standings")
 
-_SUCCESS = JobStatus.SUCCESS.value
+_SUCCESS, _CANCELLED = JobStatus.SUCCESS.value, JobStatus.CANCELLED.value
 _FAILED = frozenset(status.value for status in ENDED) - {_SUCCESS}
 
 
 class Standing(NamedTuple):
     """What became of a job that others want to depend on."""
 
+    seq: int
+    task: str
     status: str
     error: str | None
     delete_at: Microseconds | None
     is_schedule: bool = False
+    cause_seq: int | None = None
+    """What it was cancelled for."""
+    cause: Cause | None = None
+
+    def root(self, id: str) -> tuple[int, Cause | None]:
+        """What a job is cancelled for that depends on this one, which has ended without success."""
+        if self.cause_seq is not None:
+            return self.cause_seq, self.cause
+        return self.seq, Cause(id, self.task, self.status, self.error)
 
 
 def standings(database: Database, jobs: Sequence[NewJob]) -> dict[str, Standing]:
     """How the parents of these jobs stand, those that exist."""
-    parents = list(dict.fromkeys(parent for job in jobs for parent in job.parents))
-    return {id: Standing._make(standing) for id, *standing in rows_of_ids(database, "standings", parents)}
+    parents = list(dict.fromkeys(parent for parents in _distinct(jobs) for parent in parents))
+    return {id: _standing(standing) for id, *standing in rows_of_ids(database, "standings", parents)}
+
+
+def _standing(columns: Sequence[Any]) -> Standing:
+    cause = None if columns[7] is None else Cause._make(columns[7:])
+    return Standing._make((*columns[:5], bool(columns[5]), columns[6], cause))
+
+
+def _distinct(jobs: Sequence[NewJob]) -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(job.parents for job in jobs if job.parents))
 
 
 def connect(database: Database, jobs: Sequence[NewJob], known: dict[str, Standing]) -> None:
@@ -40,38 +65,102 @@ def connect(database: Database, jobs: Sequence[NewJob], known: dict[str, Standin
 
     In the order of the jobs, because one may depend on those before it, be they new under an old id.
     """
-    links = _Links()
+    numbers = dict(rows_of_ids(database, "numbers", [job.id for job in jobs]))
+    links = _Links(database, numbers, known, Counter(job.parents for job in jobs if len(job.parents) > 1))
     for job in jobs:
-        known[job.id] = links.add(job, known)
-    links.write(database)
+        known[job.id] = links.add(job)
+    links.write()
+
+
+class _Group(NamedTuple):
+    """Parents as they stand, for all jobs of the call that wait for just them."""
+
+    waited: Mapping[str, int]
+    """The parents by their ids at this time."""
+    opened: frozenset[int]
+    """Those that have not ended; nobody waits if one has failed."""
+    failed: tuple[str, Standing] | None
+    barrier: int | None
+    """Its number in dependencies; None: each job depends on each parent."""
 
 
 class _Links:
     """What is to be written for jobs with parents; collected first, so that it is a few statements for any number."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        database: Database,
+        numbers: Mapping[str, int],
+        known: dict[str, Standing],
+        sharing: Mapping[tuple[str, ...], int],
+    ) -> None:
+        self._database = database
+        self._numbers = numbers
+        self._known = known
+        self._sharing = sharing
+        """How many jobs have the same parents."""
+        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._used: set[str] = set()
         self._dependencies: list[tuple[Any, ...]] = []
         self._blockers: list[tuple[Any, ...]] = []
         self._cancelled: list[tuple[Any, ...]] = []
-        self._parents: dict[str, None] = {}
+        self._parents: dict[int, None] = {}
 
-    def add(self, job: NewJob, known: dict[str, Standing]) -> Standing:
+    def add(self, job: NewJob) -> Standing:
         """One more job; how it stands."""
-        parents = {id: _known(job, id, known) for id in job.parents}
-        failed = [(id, parent) for id, parent in parents.items() if parent.status in _FAILED]
-        opened = {} if failed else {id: None for id, parent in parents.items() if parent.status != _SUCCESS}
-        self._dependencies += [(id, job.id, 1 if id in opened else 0) for id in parents]
-        self._parents.update(opened)
-        if opened:
-            self._blockers.append((job.id, len(opened)))
-        if not failed:
-            return Standing(job.status, None, None, job.rule is not None)
-        id, parent = failed[0]
-        reason = dependency_ended(id, parent.status, parent.error)
-        self._cancelled.append((job.id, reason, job.created_at, "" if parent.delete_at is None else parent.delete_at))
-        return Standing(JobStatus.CANCELLED.value, reason, parent.delete_at)
+        seq = self._numbers[job.id]
+        group = self._group(job) if job.parents else None
+        if job.id in self._used:  # from now on the id means another job
+            self._groups.clear()
+            self._used.clear()
+        if group is None:
+            return Standing(seq, job.task, job.status, None, None, job.rule is not None)
+        self._depend(seq, group)
+        if group.failed is None:
+            return Standing(seq, job.task, job.status, None, None, job.rule is not None)
+        return self._cancel(job, seq, *group.failed)
 
-    def write(self, database: Database) -> None:
+    def _group(self, job: NewJob) -> _Group:
+        group = self._groups.get(job.parents)
+        if group is None or job.id in group.waited:
+            group = self._groups[job.parents] = self._new_group(job)
+            self._used.update(group.waited)
+        return group
+
+    def _new_group(self, job: NewJob) -> _Group:
+        parents = {id: _checked(job, id, self._known) for id in job.parents}
+        failed = next(((id, parent) for id, parent in parents.items() if parent.status in _FAILED), None)
+        opened = [] if failed else [parent.seq for parent in parents.values() if parent.status != _SUCCESS]
+        waited = {id: parent.seq for id, parent in parents.items()}
+        self._parents.update(dict.fromkeys(opened))
+        barrier = self._add_barrier(waited, opened) if len(waited) > 1 and self._sharing[job.parents] > 1 else None
+        return _Group(waited, frozenset(opened), failed, barrier)
+
+    def _add_barrier(self, waited: Mapping[str, int], opened: Sequence[int]) -> int:
+        number = self._database.execute(sql("add_barrier"), (len(opened),)).lastrowid
+        assert number is not None
+        is_open = frozenset(opened)
+        self._dependencies += [(seq, id, -number, 1 if seq in is_open else 0) for id, seq in waited.items()]
+        return -number
+
+    def _depend(self, seq: int, group: _Group) -> None:
+        if group.barrier is not None:
+            self._dependencies.append((group.barrier, "", seq, 1 if group.opened else 0))
+            blockers = 1 if group.opened else 0
+        else:
+            opened, blockers = group.opened, len(group.opened)
+            self._dependencies += [(one, id, seq, 1 if one in opened else 0) for id, one in group.waited.items()]
+        if blockers:
+            self._blockers.append((seq, blockers))
+
+    def _cancel(self, job: NewJob, seq: int, id: str, parent: Standing) -> Standing:
+        cause_seq, cause = parent.root(id)
+        reason = because_of(id, cause)
+        delete_at = "" if parent.delete_at is None else parent.delete_at
+        self._cancelled.append((seq, reason, job.created_at, delete_at, cause_seq))
+        return Standing(seq, job.task, _CANCELLED, reason, parent.delete_at, False, cause_seq, cause)
+
+    def write(self) -> None:
         for statement, lines in (
             ("depend", self._dependencies),
             ("block", self._blockers),
@@ -79,11 +168,11 @@ class _Links:
         ):
             for some in chunks(lines):
                 rows, values = row_values(some)
-                database.write(sql(statement, rows=rows), values)
-        write_ids(database, "mark_parents", list(self._parents))
+                self._database.write(sql(statement, rows=rows), values)
+        write_ids(self._database, "mark_parents", list(self._parents))
 
 
-def _known(job: NewJob, parent: str, known: dict[str, Standing]) -> Standing:
+def _checked(job: NewJob, parent: str, known: Mapping[str, Standing]) -> Standing:
     standing = known.get(parent)
     if standing is None or parent == job.id:
         raise UnknownDependencyError(job.id, parent)

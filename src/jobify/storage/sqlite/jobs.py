@@ -15,6 +15,7 @@ from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.dependencies import connect, standings
 from jobify.storage.sqlite.failures import ClaimLost
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
+from jobify.storage.sqlite.needs import make_room, set_aside_needed, without_needed
 from jobify.storage.sqlite.pending import drop_cancels, end_cancelled, replace_with_successors
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import (
@@ -96,7 +97,7 @@ class Jobs:
                 if job.unique_key is not None:
                     keys.add(job.unique_key)
         free = [job for job, is_one in zip(jobs, is_free, strict=True) if is_one]
-        self._write_ids("delete_ended", [job.id for job in free])
+        make_room(self._database, free)
         self._write_batch("insert", job_values, free)
         return is_free
 
@@ -117,6 +118,7 @@ class Jobs:
             )
         with self._database.atomic():
             reference = store_value(self._database, job.payload) if len(job.payload) > LARGE else None
+            set_aside_needed(self._database, [job])
             row = (*_successor_row(_without_large_payload(job), progress or Progress(0, 0)), reference)
             if self._database.write(sql("put"), row):
                 forget_parents(self._database, [job.id])
@@ -254,8 +256,9 @@ class Jobs:
 
     def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
         with self._database.atomic():
-            spread_deletion(self._database, ids, now=now, delete_at=delete_at)
-            return self._write_ids("delete", ids)
+            unneeded = without_needed(self._database, ids)
+            spread_deletion(self._database, unneeded, now=now, delete_at=delete_at)
+            return self._write_ids("delete", unneeded)
 
     def record(self, attempts: Sequence[AttemptRecord]) -> None:
         self._write_batch("record", attempt_values, attempts)
@@ -277,7 +280,9 @@ class Jobs:
         if number == 0:
             return 0, False
         self._write_ids("keep", list(wanted))
-        self._write_ids("mark_heirs", list(wanted.values()))
+        heirs = list(wanted.values())
+        write_ids(self._database, "mark_heirs", heirs)
+        write_ids(self._database, "mark_roots", heirs)
         number -= len(wanted)
         if self._database.write(sql("purge_messages"), (now, number, LARGE, _LARGE_MESSAGES)) == _LARGE_MESSAGES:
             return 0, True
@@ -285,7 +290,7 @@ class Jobs:
         bounded = sum(1 for total in accumulate(parts) if total <= _PARTS) or min(number, 1)
         return self._database.write(sql("purge"), (now, bounded)), bounded == number
 
-    def _outdated(self, now: Microseconds, limit: int) -> tuple[int, dict[str, str]]:
+    def _outdated(self, now: Microseconds, limit: int) -> tuple[int, dict[str, int]]:
         """Of the first jobs that may be deleted, at most ``limit``: how many there are, and which of them must stay for
         the sake of another job."""
         number, wanted = self._database.row(sql("outdated"), (now, limit))

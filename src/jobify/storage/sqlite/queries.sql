@@ -1,6 +1,6 @@
 -- Every statement of the SQLite storage, by name. {braces} are filled in by statements.py: {rows} is a list of rows of
--- placeholders for VALUES, {ids}, {tasks} and {queues} are lists of placeholders, and {record} is the statement of that
--- name. Words of JobStatus are written out, because the planner uses a partial index only for a word that it can read.
+-- placeholders for VALUES, {ids}, {tasks} and {queues} are lists of placeholders, {record} and {wanting} are the statements
+-- of those names. Words of JobStatus are written out, because the planner uses a partial index only for a word that it can read.
 --
 -- Answers are one row. A step of a statement gives up the interpreter's lock, and with a busy event loop it takes
 -- milliseconds to get it back; so many rows travel as one: what is small as one JSON text, payloads and results each as
@@ -62,6 +62,51 @@ WHERE unique_key IN ({ids}) AND unique_key IS NOT NULL
 DELETE FROM jobs
 WHERE id IN ({ids}) AND status IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
+-- name: wanting
+-- A condition on a job (child): it may still need what it depends on. It has not ended, or may be tried again, by itself or
+-- with the job that it was cancelled for.
+(
+    child.status NOT IN ('success', 'cancelled')
+    OR (child.status = 'cancelled' AND child.cause IS NOT NULL AND EXISTS (
+        SELECT 1 FROM jobs AS other WHERE other.seq = child.cause AND other.status NOT IN ('success', 'cancelled')
+    ))
+)
+
+-- name: needs
+-- Of these jobs, those that have ended and may be needed: with each job that wants them, and each barrier behind them.
+SELECT CAST(json_group_array(json_array(parents.seq, dependencies.child)) AS BLOB)
+FROM jobs AS parents CROSS JOIN dependencies ON dependencies.parent = parents.seq
+WHERE parents.id IN ({ids}) AND parents.status IN ('success', 'cancelled') AND (
+    dependencies.child < 0 OR EXISTS (SELECT 1 FROM jobs AS child WHERE child.seq = dependencies.child AND {wanting})
+)
+
+-- name: needs_of_barriers
+-- The jobs behind these barriers that want what is before them.
+SELECT CAST(json_group_array(json_array(dependencies.parent, child.seq)) AS BLOB)
+FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
+WHERE dependencies.parent IN ({ids}) AND {wanting}
+
+-- name: ended
+SELECT CAST(json_group_array(json_array(seq, id)) AS BLOB) FROM jobs
+WHERE id IN ({ids}) AND status IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: deletable
+SELECT CAST(json_group_array(json_array(seq, id)) AS BLOB) FROM jobs WHERE id IN ({ids}) AND status <> 'running'
+
+-- name: names_like
+-- The ids that begin with one, and the sign after it. Parameters: the id, the sign, the id, the one after that sign.
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs WHERE id > ? || ? AND id < ? || ?
+
+-- name: set_aside
+-- Parameters: the new id, the time from when on it may be deleted (twice), the seq.
+UPDATE jobs SET id = ?, delete_at = ifnull(min(delete_at, ?), ?), is_kept = 0 WHERE seq = ?
+
+-- name: move_attempts
+UPDATE attempts SET job_id = ? WHERE job_id = ?
+
+-- name: move_messages
+UPDATE messages SET job_id = ? WHERE job_id = ?
+
 -- name: put
 -- Parameters as in successor. Nothing happens if the job is running: then the row count is 0. A schedule that waits stays
 -- paused if it is, under any rule.
@@ -73,7 +118,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled', 0, 0)
 ON CONFLICT (id) DO UPDATE SET
     status = 'scheduled', fence = jobs.fence + 1, attempt = 0, crashes = 0, owner = NULL,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
-    unique_key = NULL, expires_at = excluded.expires_at, is_kept = 0,
+    unique_key = NULL, expires_at = excluded.expires_at, is_kept = 0, cause = NULL,
     blockers = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL,
     is_paused = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL,
     task = excluded.task, queue = excluded.queue, priority = excluded.priority, ready = excluded.ready,
@@ -117,15 +162,38 @@ WHERE id = ? AND status IN ('failed', 'timeout', 'permanently_failed') AND NOT E
 
 -- name: outdated
 -- How many of the first jobs that the janitor may delete there are, and which of them must stay for another one's sake:
--- with the first that has not ended of those that depend on it.
-SELECT count(*), CAST(json_group_array(json_array(id, heir)) FILTER (WHERE heir IS NOT NULL) AS BLOB) FROM (
-    SELECT id, (
-        SELECT child.id FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
-        WHERE dependencies.parent = jobs.seq
-            AND child.status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+-- with one job that wants them. What is behind a barrier is looked for once, not for each job before it.
+WITH
+outdated AS MATERIALIZED (
+    SELECT seq, id, status FROM jobs
+    WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
+),
+behind AS MATERIALIZED (
+    SELECT barrier, (
+        SELECT child.seq FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
+        WHERE dependencies.parent = barrier AND {wanting}
         LIMIT 1
     ) AS heir
-    FROM jobs WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
+    FROM (
+        SELECT DISTINCT dependencies.child AS barrier
+        FROM outdated CROSS JOIN dependencies ON dependencies.parent = outdated.seq
+        WHERE dependencies.child < 0
+    )
+)
+SELECT count(*), CAST(json_group_array(json_array(id, heir)) FILTER (WHERE heir IS NOT NULL) AS BLOB) FROM (
+    SELECT id, CASE WHEN status IN ('success', 'cancelled') THEN ifnull(
+        (
+            SELECT child.seq FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
+            WHERE dependencies.parent = outdated.seq AND {wanting}
+            LIMIT 1
+        ),
+        (
+            SELECT behind.heir FROM dependencies CROSS JOIN behind ON behind.barrier = dependencies.child
+            WHERE dependencies.parent = outdated.seq AND dependencies.child < 0 AND behind.heir IS NOT NULL
+            LIMIT 1
+        )
+    ) END AS heir
+    FROM outdated
 )
 
 -- name: outdated_parts
@@ -149,7 +217,13 @@ DELETE FROM messages WHERE (job_id, number) IN (
 UPDATE jobs SET is_kept = 1 WHERE id IN ({ids})
 
 -- name: mark_heirs
-UPDATE jobs SET has_kept = 1 WHERE id IN ({ids})
+UPDATE jobs SET has_kept = 1 WHERE seq IN ({ids}) AND has_kept = 0
+
+-- name: mark_roots
+-- What the heirs were cancelled for: the end of that ends their need, too.
+UPDATE jobs SET has_kept = 1 WHERE has_kept = 0 AND seq IN (
+    SELECT child.cause FROM jobs AS child WHERE child.seq IN ({ids}) AND child.cause IS NOT NULL
+)
 
 -- name: purge
 DELETE FROM jobs WHERE seq IN (
@@ -480,74 +554,109 @@ SELECT CAST(json_group_array(json_array(id, task, origin)) AS BLOB) FROM (
 -- Jobs that depend on others ------------------------------------------------------------------------------------------
 
 -- name: standings
--- What became of these jobs, if anything.
-SELECT CAST(json_group_array(json_array(id, status, error, delete_at, rule IS NOT NULL)) AS BLOB) FROM jobs
-WHERE id IN ({ids})
+-- What became of these jobs, if anything, and what they were cancelled for.
+SELECT CAST(json_group_array(json_array(
+    jobs.id, jobs.seq, jobs.task, jobs.status, jobs.error, jobs.delete_at, jobs.rule IS NOT NULL,
+    jobs.cause, other.id, other.task, other.status, other.error
+)) AS BLOB) FROM jobs LEFT JOIN jobs AS other ON other.seq = jobs.cause
+WHERE jobs.id IN ({ids})
+
+-- name: numbers
+SELECT CAST(json_group_array(json_array(id, seq)) AS BLOB) FROM jobs WHERE id IN ({ids})
 
 -- name: depend
 INSERT INTO dependencies (parent, parent_id, child, is_open)
-SELECT parents.seq, parents.id, children.seq, v.column3 FROM (VALUES {rows}) AS v
-CROSS JOIN jobs AS parents ON parents.id = v.column1
-CROSS JOIN jobs AS children ON children.id = v.column2
-WHERE v.column1 <> 0
+SELECT column1, column2, column3, column4 FROM (VALUES {rows}) WHERE column1 <> 0
+
+-- name: add_barrier
+INSERT INTO barriers (waiting) VALUES (?)
 
 -- name: block
-UPDATE jobs SET blockers = v.column2 FROM (VALUES {rows}) AS v WHERE v.column1 <> 0 AND jobs.id = v.column1
+UPDATE jobs SET blockers = v.column2 FROM (VALUES {rows}) AS v WHERE v.column1 <> 0 AND jobs.seq = v.column1
 
 -- name: mark_parents
-UPDATE jobs SET has_dependents = 1 WHERE id IN ({ids}) AND has_dependents = 0
+UPDATE jobs SET has_dependents = 1 WHERE seq IN ({ids}) AND has_dependents = 0
 
 -- name: linked
 -- Of these jobs, those whose end concerns others.
 SELECT CAST(json_group_array(json_array(
-    seq, id, status, error, finished_at, delete_at, has_dependents, has_kept
+    seq, id, task, status, error, finished_at, delete_at, has_dependents, has_kept
 )) AS BLOB) FROM jobs
 WHERE id IN ({ids}) AND (has_dependents = 1 OR has_kept = 1)
 
--- name: unblock
--- These jobs have succeeded. What was ready once stays ready; the rest is if it is due when the last of them ends.
-UPDATE jobs SET blockers = blockers - freed.number, ready = ready OR due_at <= freed.at
+-- name: count_down
+-- These jobs have succeeded: the barriers behind them wait for so many less.
+UPDATE barriers SET waiting = barriers.waiting - ended.number, ended_at = max(ifnull(barriers.ended_at, ended.at), ended.at)
 FROM (
     SELECT dependencies.child, count(*) AS number, max(parents.finished_at) AS at
     FROM dependencies CROSS JOIN jobs AS parents ON parents.seq = dependencies.parent
-    WHERE dependencies.parent IN ({ids}) AND dependencies.is_open = 1
+    WHERE dependencies.parent IN ({ids}) AND dependencies.is_open = 1 AND dependencies.child < 0
     GROUP BY dependencies.child
+) AS ended
+WHERE barriers.seq = -ended.child
+
+-- name: opened
+-- The barriers behind these jobs that wait for nothing any more.
+SELECT CAST(json_group_array(barrier) AS BLOB) FROM (
+    SELECT DISTINCT dependencies.child AS barrier
+    FROM dependencies CROSS JOIN barriers ON barriers.seq = -dependencies.child
+    WHERE dependencies.parent IN ({ids}) AND dependencies.is_open = 1 AND dependencies.child < 0
+        AND barriers.waiting <= 0
+)
+
+-- name: unblock
+-- These jobs have succeeded, and these barriers are open. What was ready once stays ready; the rest is if it is due when
+-- the last of them ends.
+UPDATE jobs SET blockers = blockers - freed.number, ready = ready OR due_at <= freed.at
+FROM (
+    SELECT child, count(*) AS number, max(at) AS at FROM (
+        SELECT dependencies.child, CASE
+            WHEN dependencies.parent > 0 THEN (SELECT finished_at FROM jobs AS parents WHERE parents.seq = dependencies.parent)
+            ELSE (SELECT ended_at FROM barriers WHERE barriers.seq = -dependencies.parent)
+        END AS at
+        FROM dependencies
+        WHERE dependencies.parent IN ({ids}) AND dependencies.is_open = 1 AND dependencies.child > 0
+    ) GROUP BY child
 ) AS freed
 WHERE jobs.seq = freed.child AND jobs.status = 'scheduled'
 
 -- name: freeing
--- Of these jobs, those on which one depends that waits for nothing else any more.
-SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
-WHERE seq IN ({ids}) AND EXISTS (
+-- Of these jobs and barriers, those on which a job depends that waits for nothing else any more.
+SELECT CAST(json_group_array(column1) AS BLOB) FROM (VALUES {rows})
+WHERE EXISTS (
     SELECT 1 FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
-    WHERE dependencies.parent = jobs.seq AND dependencies.is_open = 1
+    WHERE dependencies.parent = column1 AND dependencies.is_open = 1
         AND child.status = 'scheduled' AND child.blockers = 0
 )
 
+-- name: before_barriers
+SELECT CAST(json_group_array(parent) AS BLOB) FROM dependencies WHERE child IN ({ids}) AND is_open = 1
+
 -- name: doomed
 -- What depends on a job, directly or not, nearest first, with the parent that is the reason: the first of those that
--- fall. UNION: each comes once, however many ways lead to it. The job itself comes first of all.
+-- fall. UNION: each comes once, however many ways lead to it. Barriers are passed. The job itself comes first of all.
 WITH RECURSIVE doomed (seq) AS (
     SELECT ?
     UNION
-    SELECT jobs.seq FROM doomed
+    SELECT dependencies.child FROM doomed
     CROSS JOIN dependencies ON dependencies.parent = doomed.seq AND dependencies.is_open = 1
-    CROSS JOIN jobs ON jobs.seq = dependencies.child AND jobs.status = 'scheduled'
+    WHERE dependencies.child < 0
+        OR EXISTS (SELECT 1 FROM jobs AS child WHERE child.seq = dependencies.child AND child.status = 'scheduled')
 )
-SELECT CAST(json_group_array(json_array(
-    jobs.seq, jobs.id, (
-        SELECT parent_id FROM dependencies
-        WHERE child = doomed.seq AND is_open = 1 AND parent IN (SELECT seq FROM doomed)
-        ORDER BY dependencies.seq LIMIT 1
-    )
-)) AS BLOB) FROM doomed CROSS JOIN jobs ON jobs.seq = doomed.seq
+SELECT CAST(json_group_array(json_array(doomed.seq, jobs.id, reason.parent, reason.parent_id)) AS BLOB)
+FROM doomed
+LEFT JOIN jobs ON jobs.seq = doomed.seq
+LEFT JOIN dependencies AS reason ON reason.seq = (
+    SELECT min(dependencies.seq) FROM dependencies
+    WHERE child = doomed.seq AND is_open = 1 AND parent IN (SELECT seq FROM doomed)
+)
 
 -- name: cancel_dependents
 UPDATE jobs SET
     status = 'cancelled', error = v.column2, finished_at = v.column3, delete_at = nullif(v.column4, ''), result = NULL,
-    result_ref = NULL, blockers = 0, is_paused = 0
+    result_ref = NULL, blockers = 0, is_paused = 0, cause = v.column5
 FROM (VALUES {rows}) AS v
-WHERE v.column1 <> 0 AND jobs.id = v.column1 AND jobs.status = 'scheduled'
+WHERE v.column1 <> 0 AND jobs.seq = v.column1 AND jobs.status = 'scheduled'
 
 -- name: close_dependencies
 UPDATE dependencies SET is_open = 0 WHERE parent IN ({ids}) AND is_open = 1
@@ -556,14 +665,27 @@ UPDATE dependencies SET is_open = 0 WHERE parent IN ({ids}) AND is_open = 1
 UPDATE jobs SET has_dependents = 0 WHERE seq IN ({ids}) AND has_dependents = 1
 
 -- name: let_go
--- What the janitor left for the sake of these jobs, it may look at again.
-UPDATE jobs SET is_kept = 0 WHERE is_kept = 1 AND seq IN (
-    SELECT dependencies.parent FROM jobs AS heirs CROSS JOIN dependencies ON dependencies.child = heirs.seq
-    WHERE heirs.seq IN ({ids}) AND heirs.has_kept = 1
+-- What the janitor left for the sake of these jobs, or of what fell with them, it may look at again.
+WITH RECURSIVE
+ended (seq) AS (SELECT seq FROM jobs WHERE seq IN ({ids}) AND has_kept = 1),
+wanting (seq) AS (
+    SELECT seq FROM ended
+    UNION SELECT child.seq FROM ended CROSS JOIN jobs AS child ON child.cause = ended.seq AND child.cause IS NOT NULL
+),
+before (node) AS (
+    SELECT dependencies.parent FROM wanting CROSS JOIN dependencies ON dependencies.child = wanting.seq
+    UNION
+    SELECT dependencies.parent FROM before CROSS JOIN dependencies ON dependencies.child = before.node
+    WHERE before.node < 0
 )
+UPDATE jobs SET is_kept = 0 WHERE is_kept = 1 AND seq IN (SELECT node FROM before)
 
 -- name: unmark_heirs
 UPDATE jobs SET has_kept = 0 WHERE seq IN ({ids}) AND has_kept = 1
+
+-- name: forget_fallen
+-- These jobs are others now: what was cancelled for them stays so.
+UPDATE jobs SET cause = NULL WHERE cause IN (SELECT seq FROM jobs WHERE id IN ({ids}))
 
 -- name: forget_parents
 DELETE FROM dependencies WHERE child IN (SELECT seq FROM jobs WHERE id IN ({ids}))
@@ -741,7 +863,15 @@ WHERE status = 'running' AND owner IN ({ids})
 CAST(json_group_array(json_array(
     id, task, queue, priority, status, ready, due_at, created_at, length(payload), rule, offset_at, options, origin,
     owner, fence, attempt, started_at, finished_at, delete_at, length(result), error, run_count, failure_count, crashes,
-    has_cancel, has_successor, unique_key, expires_at, is_dead, blockers,
+    has_cancel, has_successor, unique_key, expires_at, is_dead,
+    -- A barrier is one blocker in the row, and as many parents as it waits for.
+    blockers + CASE WHEN blockers > 0 AND status = 'scheduled' THEN ifnull((
+        SELECT ahead.waiting - 1 FROM (
+            SELECT dependencies.child, barriers.waiting
+            FROM dependencies CROSS JOIN barriers ON barriers.seq = -dependencies.parent
+            WHERE dependencies.is_open = 1
+        ) AS ahead WHERE ahead.child = seq
+    ), 0) ELSE 0 END,
     -- JSON of SQLite has fewer digits than a number.
     CASE WHEN progress IS NOT NULL THEN printf('%!.17g', progress) END,
     blockers > is_paused AND EXISTS (SELECT 1 FROM suspects WHERE suspects.job = seq AND suspects.is_apart = 1),
@@ -799,13 +929,29 @@ FROM (
 )
 
 -- name: count_purgeable
+-- The parameter is now, twice.
+WITH wanted (barrier) AS MATERIALIZED (
+    SELECT DISTINCT dependencies.child FROM jobs INDEXED BY jobs_outdated
+    CROSS JOIN dependencies ON dependencies.parent = jobs.seq
+    WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? AND dependencies.child < 0 AND EXISTS (
+        SELECT 1 FROM dependencies AS behind CROSS JOIN jobs AS child ON child.seq = behind.child
+        WHERE behind.parent = dependencies.child AND {wanting}
+    )
+)
 SELECT CAST(json_group_array(json_array(task, queue, status, is_dead, number)) AS BLOB)
 FROM (
     SELECT task, queue, status, is_dead, count(*) AS number FROM jobs INDEXED BY jobs_outdated
-    WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? AND NOT EXISTS (
-        SELECT 1 FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
-        WHERE dependencies.parent = jobs.seq
-            AND child.status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+    WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? AND NOT (
+        status IN ('success', 'cancelled') AND (
+            EXISTS (
+                SELECT 1 FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
+                WHERE dependencies.parent = jobs.seq AND {wanting}
+            )
+            OR EXISTS (
+                SELECT 1 FROM dependencies
+                WHERE dependencies.parent = jobs.seq AND dependencies.child IN (SELECT barrier FROM wanted)
+            )
+        )
     )
     GROUP BY task, queue, status, is_dead
 )
@@ -840,15 +986,49 @@ WHERE unique_key = ? AND unique_key IS NOT NULL
     AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
 -- name: relations
--- One look each: parents, then children.
+-- One look each: parents, then children. A job has one barrier before it, or none. A parent that was set aside is named by
+-- the id that it has now, one that is gone by the one that it had.
+WITH
+asked (seq) AS MATERIALIZED (SELECT seq FROM jobs WHERE id = ?),
+ahead (node) AS (
+    SELECT seq FROM asked
+    UNION ALL SELECT dependencies.parent FROM asked CROSS JOIN dependencies ON dependencies.child = asked.seq
+    WHERE dependencies.parent < 0
+),
+behind (node) AS (
+    SELECT seq FROM asked
+    UNION ALL SELECT dependencies.child FROM asked CROSS JOIN dependencies ON dependencies.parent = asked.seq
+    WHERE dependencies.child < 0
+)
 SELECT
-    (SELECT CAST(json_group_array(parent_id) AS BLOB) FROM (
-        SELECT parent_id FROM dependencies WHERE child = (SELECT seq FROM jobs WHERE id = ?) ORDER BY dependencies.seq
+    (SELECT CAST(json_group_array(id) AS BLOB) FROM (
+        SELECT ifnull(jobs.id, dependencies.parent_id) AS id
+        FROM dependencies LEFT JOIN jobs ON jobs.seq = dependencies.parent
+        WHERE dependencies.child IN (SELECT node FROM ahead) AND dependencies.parent > 0
+        ORDER BY dependencies.seq
     )),
     (SELECT CAST(json_group_array(id) AS BLOB) FROM (
         SELECT jobs.id FROM dependencies CROSS JOIN jobs ON jobs.seq = dependencies.child
-        WHERE parent = (SELECT seq FROM jobs WHERE id = ?) ORDER BY dependencies.seq
+        WHERE dependencies.parent IN (SELECT node FROM behind)
+        ORDER BY dependencies.seq
     ))
+
+-- name: parents
+-- The rows that a job is bound to, with the ids that they had when it was added.
+WITH
+asked (seq) AS MATERIALIZED (SELECT seq FROM jobs WHERE id = ?),
+ahead (node) AS (
+    SELECT seq FROM asked
+    UNION ALL SELECT dependencies.parent FROM asked CROSS JOIN dependencies ON dependencies.child = asked.seq
+    WHERE dependencies.parent < 0
+)
+SELECT CAST(json_group_array(json_array(parent, parent_id)) AS BLOB) FROM (
+    SELECT parent, parent_id FROM dependencies
+    WHERE child IN (SELECT node FROM ahead) AND parent > 0 ORDER BY dependencies.seq
+)
+
+-- name: get_numbered
+SELECT {record}, CAST(json_group_array(seq) AS BLOB) FROM jobs WHERE seq IN ({ids})
 
 -- name: attempts
 SELECT CAST(json_group_array(json_array(

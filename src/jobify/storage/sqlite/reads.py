@@ -131,7 +131,7 @@ class Reads:
         return self._counted(sql(name, filters=filters), values * 4 if name == "count_live" else values)
 
     def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
-        return self._counted(sql("count_purgeable"), [now])
+        return self._counted(sql("count_purgeable"), [now, now])
 
     def _counted(self, statement: str, values: list[Any]) -> Mapping[CountKey, int]:
         counts: Counter[CountKey] = Counter()
@@ -165,8 +165,28 @@ class Reads:
             size *= 4
 
     def relations(self, id: str) -> Relations:
-        parents, children = map(listed, self._database.read(sql("relations"), (id, id)))
+        parents, children = map(listed, self._database.read(sql("relations"), (id,)))
         return Relations(tuple(parents), tuple(children))
+
+    def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
+        links = listed(self._database.read(sql("parents"), (id,))[0])
+        found: dict[int, JobRecord] = {}
+        for some in chunks([number for number, _ in links]):
+            found.update(self._numbered(some))
+        return [(name, found.get(number)) for number, name in links]
+
+    def _numbered(self, numbers: Sequence[int]) -> dict[int, JobRecord]:
+        """The rows with these numbers, with their results and without large arguments."""
+        size, values = id_values(numbers)
+        try:
+            *answer, seqs = self._database.read(sql("get_numbered", ids=size), values)
+        except sqlite3.DataError:  # as in _get
+            if len(numbers) == 1:
+                raise
+            half = len(numbers) // 2
+            return self._numbered(numbers[:half]) | self._numbered(numbers[half:])
+        records = _with_values(records_of(*answer), _Wanted(payloads=False), self._load_what_is_left)
+        return dict(zip(listed(seqs), records, strict=True))
 
     def paused_queues(self) -> list[str]:
         return listed(self._database.read(sql("paused_queues"))[0])

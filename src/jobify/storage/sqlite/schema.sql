@@ -48,7 +48,7 @@ CREATE TABLE jobs (
     error TEXT,
     payload BLOB NOT NULL,
     result BLOB
-, payload_ref INTEGER, result_ref INTEGER) STRICT;
+, payload_ref INTEGER, result_ref INTEGER, cause INTEGER) STRICT;
 -- A value that is large is empty in its column and stands in value_parts; the reference says where. NULL: it is inline.
 
 -- All indexes but the one of id are partial: they hold what is live, so a million ended jobs make none of them bigger.
@@ -81,6 +81,10 @@ CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key)
 -- Schedules are few among many.
 CREATE INDEX jobs_schedules ON jobs (id) WHERE rule IS NOT NULL;
 
+-- What fell with a job: what was cancelled for it. (cause is the seq of the job that ended, or was deleted, and took this one
+-- with it, directly or through others. NULL: nothing, or it is not known.)
+CREATE INDEX jobs_fallen ON jobs (cause) WHERE cause IS NOT NULL;
+
 -- A pending replacement of a running job: what put() was given.
 CREATE TABLE successors (
     id TEXT NOT NULL PRIMARY KEY,
@@ -109,7 +113,8 @@ CREATE TABLE cancels (
 ) STRICT;
 
 -- Which job (child) waits for the success of which (parent). It is open until the parent has ended, and stays to be read
--- as long as the child. Both are seq of jobs, so that another job with the id of one that is gone is not meant.
+-- as long as the child. Both are seq of jobs, so that another job with the id of one that is gone is not meant; or numbers of
+-- barriers.
 CREATE TABLE dependencies (
     seq INTEGER PRIMARY KEY,
     parent INTEGER NOT NULL,
@@ -120,6 +125,24 @@ CREATE TABLE dependencies (
 
 CREATE INDEX dependencies_of_parent ON dependencies (parent);
 CREATE INDEX dependencies_of_child ON dependencies (child);
+
+-- A barrier stands between jobs of which each waits for all of the same parents, so that N parents and M children are
+-- N + M dependencies. In dependencies its number is the negative of its seq. AUTOINCREMENT: never given twice.
+CREATE TABLE barriers (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- How many of the parents have not succeeded yet.
+    waiting INTEGER NOT NULL,
+    -- When the last of those that have ended did.
+    ended_at INTEGER
+) STRICT;
+
+-- A barrier goes with the last job behind it.
+CREATE TRIGGER dependencies_forget AFTER DELETE ON dependencies
+WHEN OLD.parent < 0 AND NOT EXISTS (SELECT 1 FROM dependencies WHERE parent = OLD.parent)
+BEGIN
+    DELETE FROM dependencies WHERE child = OLD.parent;
+    DELETE FROM barriers WHERE seq = -OLD.parent;
+END;
 
 -- Queues of which no claim takes jobs.
 CREATE TABLE paused_queues (
@@ -156,11 +179,20 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_of_job ON attempts (job_id);
 
--- A job takes its history along, what it has published, and what it depended on, whoever deletes it.
+-- A job takes its history along, what it has published, and what it depended on, whoever deletes it. What the janitor has
+-- left for its sake, or for the sake of what fell with it, may be looked at again.
 CREATE TRIGGER jobs_forget AFTER DELETE ON jobs
 BEGIN
     DELETE FROM attempts WHERE job_id = OLD.id;
     DELETE FROM messages WHERE job_id = OLD.id;
+    UPDATE jobs SET is_kept = 0 WHERE OLD.has_kept = 1 AND is_kept = 1 AND seq IN (
+        SELECT parent FROM dependencies WHERE child = OLD.seq OR child IN (SELECT seq FROM jobs WHERE cause = OLD.seq)
+        UNION ALL
+        SELECT parent FROM dependencies WHERE child IN (
+            SELECT parent FROM dependencies
+            WHERE parent < 0 AND (child = OLD.seq OR child IN (SELECT seq FROM jobs WHERE cause = OLD.seq))
+        )
+    );
     DELETE FROM dependencies WHERE child = OLD.seq;
 END;
 

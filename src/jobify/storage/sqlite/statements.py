@@ -43,7 +43,8 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 def _load() -> dict[str, str]:
     source = Path(__file__).with_name("queries.sql").read_text(encoding="utf-8")
     _, *parts = _NAME.split(source)
-    return {name: _without_comments(text) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    found = {name: _without_comments(text) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: text.replace("{wanting}", found["wanting"]) for name, text in found.items()}
 
 
 def _without_comments(text: str) -> str:

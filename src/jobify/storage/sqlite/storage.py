@@ -7,7 +7,7 @@
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``         pick, then take; ``suspects`` groups of jobs that run apart
 ``jobs``           insert, replace, settle, cancel, retry, delete; ``pending`` what waits for an end
-``dependencies``   jobs that wait for others; ``cascades`` what an end does to those
+``dependencies``   jobs that wait for others; ``cascades`` what an end does to those, ``needs`` which are needed
 ``pauses``         of schedules and queues
 ``reports``        progress, values, log lines
 ``values``         large arguments and results, beside their rows
@@ -315,6 +315,9 @@ class SQLiteStorage:
 
     def relations(self, id: str) -> Relations:
         return self._reads.relations(id)
+
+    def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
+        return self._reads.parents(id)
 
     def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
         return self._reads.messages(id, after=after, limit=limit, kind=kind)

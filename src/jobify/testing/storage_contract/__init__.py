@@ -22,7 +22,9 @@ _PARTS = (
     "dying",
     "ending",
     "expiring",
+    "grouping",
     "listing",
+    "needing",
     "owning",
     "pausing",
     "profiling",
@@ -46,7 +48,9 @@ from jobify.testing.storage_contract.depending import DependencyContract  # noqa
 from jobify.testing.storage_contract.doubting import DoubtContract  # noqa: E402
 from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
 from jobify.testing.storage_contract.expiring import ExpiryContract  # noqa: E402
+from jobify.testing.storage_contract.grouping import GroupContract  # noqa: E402
 from jobify.testing.storage_contract.listing import ListContract  # noqa: E402
+from jobify.testing.storage_contract.needing import NeedContract  # noqa: E402
 from jobify.testing.storage_contract.owning import OwnerContract  # noqa: E402
 from jobify.testing.storage_contract.pausing import PauseContract  # noqa: E402
 from jobify.testing.storage_contract.profiling import ProfileContract  # noqa: E402
@@ -72,6 +76,8 @@ class StorageContract(
     DependencyContract,
     CascadeContract,
     RelationContract,
+    NeedContract,
+    GroupContract,
     UniqueContract,
     ClaimContract,
     SettleContract,

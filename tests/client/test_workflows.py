@@ -1,0 +1,187 @@
+"""Workflows that were written down, and what becomes of them when something goes wrong."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elsewhere import World, until
+
+from jobify import Jobify, chain, chord, group
+from jobify.testing.clock import FakeClock
+from support import durable, eventually, run
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+class Shop:
+    """Tasks that can be made to fail and to wait."""
+
+    def __init__(self) -> None:
+        self.is_down = True
+        self.is_held = True
+        self.mailed: list[Any] = []
+
+    def declare(self, app: Jobify) -> None:
+        """Give the tasks to an app."""
+
+        @app.task(name="load")
+        async def load(source: Any) -> str:
+            return f"data of {source}"
+
+        @app.task(name="slow")
+        async def slow() -> str:
+            await eventually(lambda: not self.is_held)
+            return "slow"
+
+        @app.task(name="charge")
+        async def charge(number: int) -> int:
+            if self.is_down:
+                raise ConnectionError("payment is down")
+            return number
+
+        @app.task(name="mail")
+        async def mail(*what: Any) -> list[Any]:
+            self.mailed.append(what)
+            return list(what)
+
+        self.load, self.slow, self.charge, self.mail = load, slow, charge, mail
+
+
+@pytest.fixture
+def shop(world: World) -> Shop:
+    shop = Shop()
+    shop.declare(world.app)
+    return shop
+
+
+# -- F12 ---------------------------------------------------------------------------------------------------------------
+
+
+def _again(app: Jobify, shop: Shop) -> None:
+    shop.load.apply_async(("tuesday",), job_id="load")
+
+
+def _later(app: Jobify, shop: Shop) -> None:
+    shop.load.apply_async(("tuesday",), job_id="load", delay=3600)
+
+
+def _purged(app: Jobify, shop: Shop) -> None:
+    assert app.purge_jobs(status="complete") == 0
+
+
+def _deleted(app: Jobify, shop: Shop) -> None:
+    assert app.delete_jobs("load") == 0
+
+
+@pytest.mark.parametrize("act", [_again, _later, _purged, _deleted])
+def test_f12_a_workflow_keeps_the_results_that_it_was_promised(
+    world: World, shop: Shop, act: Callable[[Jobify, Shop], None]
+) -> None:
+    end = chord([shop.load.s("monday").set(job_id="load"), shop.slow.s()], shop.mail.s()).apply()
+    with world.running(shop.declare):
+        until(lambda: world.app.get_job("load").status == "complete")
+        act(world.app, shop)
+        shop.is_held = False
+        assert end.result() == [["data of monday", "slow"]]
+
+
+def test_f12_a_new_job_has_its_own_history(world: World, shop: Shop) -> None:
+    end = chord([shop.load.s("monday").set(job_id="load"), shop.slow.s()], shop.mail.s()).apply()
+    with world.running(shop.declare):
+        until(lambda: world.app.get_job("load").status == "complete")
+        new = shop.load.apply_async(("tuesday",), job_id="load")
+        assert new.result() == "data of tuesday"
+        assert (new.dependents, end.dependencies[0]) == ([], "load~1")
+        assert world.app.get_job("load~1").result() == "data of monday"
+        shop.is_held = False
+        end.wait()
+    assert world.app.purge_jobs() == 4
+
+
+def test_f12_a_failed_step_finds_its_inputs_however_late_it_is_retried(tmp_path: Path) -> None:
+    shop, clock = Shop(), FakeClock(datetime(2030, 1, 1, tzinfo=UTC))
+    app = Jobify(storage=durable(tmp_path), clock=clock)
+    shop.declare(app)
+
+    @app.task(name="bill")
+    async def bill(what: str) -> str:
+        if shop.is_down:
+            raise ConnectionError("payment is down")
+        return f"bill for {what}"
+
+    async def main() -> None:
+        async with app:
+            end = await chain(shop.load.s("monday"), bill.s()).aapply()
+            await end.await_end(20)
+            clock.advance(2 * 86_400)  # load was to be kept for a day
+            storage = app.configs.storage
+            assert storage.purge(now=clock.now(), limit=100) == 0
+            shop.is_down = False
+            assert await end.aretry()
+            assert await end.aresult() == "bill for data of monday"
+            assert storage.purge(now=clock.now(), limit=100) == 1
+
+    run(main())
+    app.close()
+
+
+# -- F14 ---------------------------------------------------------------------------------------------------------------
+
+
+def test_f14_a_group_after_a_group_gets_all_results(world: World, shop: Shop) -> None:
+    jobs = chain(group(shop.load.s(n) for n in range(3)), group(shop.mail.s("a"), shop.mail.s("b"))).apply()
+    assert [len(job.dependencies) for job in jobs] == [3, 3]
+    assert len(world.app.get_job(jobs[0].dependencies[0]).dependents) == 2
+    with world.running(shop.declare):
+        loaded = [f"data of {n}" for n in range(3)]
+        assert [job.result() for job in jobs] == [[loaded, "a"], [loaded, "b"]]
+
+
+def test_f14_its_cost_is_the_sum_of_both(tmp_path: Path) -> None:
+    app, shop = Jobify(storage=durable(tmp_path)), Shop()
+    shop.declare(app)
+    for count in (50, 100):
+        chain(group(shop.load.s(n) for n in range(count)), group(shop.mail.s() for _ in range(count))).apply()
+        app.enqueue_many("mail", [()] * count, depends_on=group(shop.load.s(n) for n in range(count)).apply())
+    app.close()
+    connection = sqlite3.connect(tmp_path / "jobs.db")
+    assert connection.execute("SELECT count(*) FROM dependencies").fetchone() == (2 * (2 * 50 + 2 * 100),)
+    (longest,) = connection.execute("SELECT max(length(options)) FROM jobs").fetchone()
+    assert longest < 100
+    connection.close()
+
+
+# -- files of an earlier release ---------------------------------------------------------------------------------------
+
+
+def test_f12_f14_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
+    shutil.copy(DATA / "workflow_6.db", tmp_path / "jobs.db")
+    app = Jobify(storage=durable(tmp_path), clock=FakeClock(datetime(2031, 1, 1, tzinfo=UTC)))
+
+    @app.task(name="load")
+    async def load(source: Any) -> str:
+        return f"new data of {source}"
+
+    @app.task(name="slow")
+    async def slow() -> str:
+        return "slow"
+
+    @app.task(name="report")
+    async def report(parts: list[str], *more: str) -> list[Any]:
+        return [parts, *more]
+
+    async def main() -> None:
+        app.enqueue("load", ("tuesday",), job_id="load-1")
+        async with app:
+            assert await app.get_job("report-1").aresult() == [["data of monday", "slow"], "weekly"]
+            for id in ("merge-0", "merge-1"):
+                assert await app.get_job(id).aresult() == [["data of 0", "data of 1"]]
+
+    run(main())
+    app.close()
