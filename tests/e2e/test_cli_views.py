@@ -20,7 +20,7 @@ from cli_shop import RULE, SECOND, Shop
 
 from jobify import Jobify
 from jobify.cli.columns import Column
-from jobify.cli.layout import lay_out
+from jobify.cli.layout import lay_out, wrapped
 from jobify.cli.tracebacks import folded
 from jobify.exceptions import PayloadError
 from jobify.records import AttemptRecord, MessageKind, Report
@@ -47,7 +47,7 @@ def on_terminal(folder: Path, width: int, *arguments: str) -> list[str]:
         said = b""
         while some := _read(ours):
             said += some
-        assert process.wait(60) == 0
+        assert process.wait(60) == 0, said
     os.close(ours)
     return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.decode()).splitlines()]
 
@@ -155,13 +155,25 @@ def test_a_narrow_table_has_it_below_and_as_many_columns_as_fit() -> None:
     assert texts(22) == [
         "ID      STATUS   TRY",
         "job-1   failed     3",
-        "  ValueError: there i…",
+        "  ValueError: there is",
+        "  no box",
         "job-22  pending    0",
     ]
 
 
 def test_a_very_narrow_table_is_blocks() -> None:
-    assert texts(12) == ["job-1", "  failed", "  ValueErro…", "job-22", "  pending"]
+    lines = ["  ValueError", "  : there is", "  no box"]
+    assert texts(12) == ["job-1", "  failed", *lines, "job-22", "  pending"]
+
+
+def test_only_the_beginning_of_a_long_text_is_shown() -> None:
+    text = "ValueError: " + " ".join(f"word{number}" for number in range(60))
+    for width, count in ((150, 1), (78, 2), (38, 4), (10, 4)):
+        lines = wrapped(text, width)
+        assert len(lines) == count
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+        assert all(len(line) <= width for line in lines[:-1])
+    assert texts(40, [["job-1", "failed", "mail", "3", text]])[-1].endswith("…")
 
 
 def test_wide_characters_count_as_two_columns() -> None:

@@ -99,6 +99,31 @@ def test_f7_stopped_schedules_are_at_the_top() -> None:
     assert shown[6] == "… and 2 more stopped schedules"
 
 
+def test_a_narrow_terminal_shows_errors_in_whole_and_every_count() -> None:
+    rule, error = (
+        '{"expression": "* * * * *"}',
+        "ValueError: the nightly report has no rows since the table was changed",
+    )
+    stopped = [job(1)._replace(rule=rule, status="permanently_failed", is_dead=True, finished_at=NOW, error=error)]
+    shown = snapshot(workers=0)._replace(stopped=stopped)
+    for width in (80, 40):
+        said = text(shown, width=width)
+        assert max(map(len, said.splitlines())) <= width
+        assert error in " ".join(said.split())
+        assert all(f"{word} " in said for word in WORDS)
+    lines = [line.strip() for line in text(shown, width=40).splitlines()]
+    where = lines.index("queue-0")
+    assert lines[where + 1 : where + 3] == ["1 pending  1 running  1 failed  1 dead", "no worker serves this queue"]
+
+
+def test_what_is_wrong_with_a_job_stands_below_it_where_there_is_no_room() -> None:
+    gone = snapshot(running=0)._replace(running=[job(1, is_cancel_requested=True)])
+    (line,) = [line for line in text(gone, width=100).splitlines() if "asked to stop" in line]
+    assert line.startswith("pack")
+    lines = text(gone, width=30).splitlines()
+    assert lines[lines.index("  asked to stop") - 1].startswith("pack")
+
+
 def test_throughput_is_what_ended_between_two_looks() -> None:
     throughput = Throughput()
     assert throughput.rates() == []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobify.cli.moments import how_long, stamp, until
 from jobify.cli.notes import Scene, look_around
-from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table
+from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table, terminal_width
 from jobify.cli.records import attempt_document, job_document
 from jobify.cli.tracebacks import folded
 from jobify.client.arguments import plain_call, plain_value
@@ -140,7 +140,15 @@ def print_job(details: Details, zone: tzinfo) -> None:
             print_line(_cut(message_line(message, zone)))
     for traceback in folded(details.attempts):
         _head(traceback.title)
-        print_line(traceback.text)
+        print_line(_without_wide_marks(traceback.text))
+
+
+def _without_wide_marks(traceback: str) -> str:
+    """A traceback without the marks (``^^^^``) below lines that are wrapped: they would point to anything."""
+    if not is_terminal():
+        return traceback
+    width = terminal_width()
+    return "\n".join(line for line in traceback.splitlines() if len(line) <= width or line.strip(" ~^"))
 
 
 def _cut(text: str) -> str:

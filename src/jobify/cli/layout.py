@@ -1,8 +1,9 @@
 """Tables on terminals of any width. Pure: columns, cells and a width in, lines out.
 
 What people look for is mostly in the free text of a row, such as an error. So a table is only one as long as its free
-text can be read. Where there is too little room beside the other cells, it gets a line of its own below them; where
-these do not fit into a line, either, a row is a block: its first cell, the others, and the free text.
+text can be read. Where there is too little room beside the other cells, it gets lines of its own below them, as many as
+its beginning needs; where these do not fit into a line, either, a row is a block: its first cell, the others, and the
+free text.
 
 ::
 
@@ -23,18 +24,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from rich.cells import cell_len
+from rich.cells import cell_len, get_character_cell_size
 from rich.text import Text
 
 from jobify.cli.columns import STATUS_STYLES, Column
 
-__all__ = ("lay_out",)
+__all__ = ("lay_out", "wrapped")
 
 Cells: TypeAlias = Sequence[str]
 
 _GAP: Final = 2
 _ENOUGH: Final = 40
 """Characters of free text that can be read beside the rest of the row."""
+_SAID: Final = 150
+"""Characters of free text that are shown where it has lines of its own."""
+_MOST_LINES: Final = 4
 _LEAST: Final = 12
 _FAILURES: Final = frozenset({"failed", "dead"})
 
@@ -122,7 +126,31 @@ def _justified(text: str, place: _Place, *, is_last: bool) -> str:
 def _below(row: Cells, columns: Sequence[Column], free: int | None, width: int) -> list[Text]:
     if free is None or not row[free]:
         return []
-    return [_fitted(Text(f"  {row[free]}", style=_style_of_text(row, columns[free])), width)]
+    style = _style_of_text(row, columns[free])
+    return [_fitted(Text(f"  {line}", style=style), width) for line in wrapped(row[free], width - _GAP)]
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The beginning of a text in lines of so many columns, broken at spaces where there are any. The last one may be
+    wider."""
+    lines: list[str] = []
+    most = min(_MOST_LINES, -(-_SAID // max(1, width)))
+    while len(lines) < most - 1 and cell_len(text) > width:
+        end = _fitting(text, width)
+        space = text.rfind(" ", end // 3, end + 1)
+        end = end if space < 0 else space
+        lines.append(text[:end].rstrip())
+        text = text[end:].lstrip()
+    return [*lines, text]
+
+
+def _fitting(text: str, width: int) -> int:
+    """How many characters of ``text`` fit, at least one."""
+    for number, character in enumerate(text):
+        width -= get_character_cell_size(character)
+        if width < 0:
+            return max(1, number)
+    return len(text)
 
 
 def _block(

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
+from jobify.cli.columns import Column
+from jobify.cli.layout import lay_out, wrapped
 from jobify.cli.moments import how_long
 from jobify.cli.notes import queue_note, stopped_note
 from jobify.cli.output import STATUS_STYLES
@@ -18,6 +21,7 @@ from jobify.cli.snapshot import Snapshot
 from jobify.clock import SECOND, to_datetime
 from jobify.escaping import escaped
 from jobify.records import JobRecord
+from jobify.words import PublicStatus
 
 __all__ = ("draw",)
 
@@ -26,6 +30,10 @@ _BAR: Final = 20
 """Characters of a progress bar at most."""
 
 
+_WORDS: Final[tuple[PublicStatus, ...]] = ("pending", "running", "failed", "dead")
+"""What is counted of a queue."""
+_NARROW: Final = 60
+"""Columns below which queues have no table."""
 _MOST_STOPPED: Final = 3
 """Stopped schedules that have a line of their own."""
 _LEAST: Final = 4
@@ -91,19 +99,25 @@ def _head(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int) 
     clock = to_datetime(snapshot.now).astimezone().strftime("%H:%M:%S")
     left, right = f"jobify top  {name}", f"{clock}  q: quit"
     title = Text(left if len(left) + len(right) + 2 > width else f"{left}{right:>{width - len(left)}}", style="bold")
-    totals = Text()
+    return [title, *_totals(snapshot, width), _throughput(rates, width), *_stopped(snapshot, width)]
+
+
+def _totals(snapshot: Snapshot, width: int) -> list[Text]:
+    lines = [Text()]
     for word, count in snapshot.totals.items():
-        totals.append(f"{word} ", style="dim").append(f"{count}   ", style=STATUS_STYLES[word] if count else "dim")
-    return [title, totals, _throughput(rates, width), *_stopped(snapshot)]
+        total = Text.assemble((f"{word} ", "dim"), (f"{count}", STATUS_STYLES[word] if count else "dim"))
+        if lines[-1] and lines[-1].cell_len + total.cell_len > width:
+            lines.append(Text())
+        lines[-1].append(total).append("   ")
+    return lines
 
 
-def _stopped(snapshot: Snapshot) -> list[Text]:
-    """A line for each schedule that is stopped; where there are many, for the last ones."""
-    lines = [
-        Text(escaped(f"schedule {job.id} is {stopped_note(job, snapshot.now)}").replace("\n", " "), style="red")
-        for job in snapshot.stopped[:_MOST_STOPPED]
-    ]
-    more = len(snapshot.stopped) - len(lines)
+def _stopped(snapshot: Snapshot, width: int) -> list[Text]:
+    """Each schedule that is stopped, with its error; where there are many, the last ones."""
+    shown = snapshot.stopped[:_MOST_STOPPED]
+    notes = [escaped(f"schedule {job.id} is {stopped_note(job, snapshot.now)}").replace("\n", " ") for job in shown]
+    lines = [Text(line, style="red") for note in notes for line in wrapped(note, width)]
+    more = len(snapshot.stopped) - len(shown)
     return [*lines, Text(f"… and {more} more stopped schedules", style="red")] if more else lines
 
 
@@ -117,16 +131,40 @@ def _throughput(rates: Sequence[float], width: int) -> Text:
 
 
 def _queues(snapshot: Snapshot, width: int) -> _Section:
+    return _narrow_queues(snapshot, width) if width < _NARROW else _wide_queues(snapshot, width)
+
+
+def _narrow_queues(snapshot: Snapshot, width: int) -> _Section:
+    """What is not zero, line by line."""
+    columns = (
+        Column("QUEUE"),
+        *(Column(word.upper(), is_number=True) for word in _WORDS),
+        Column("WORKERS", is_number=True),
+        Column("NOTE", style="yellow", is_rest=True),
+    )
+    rows = [
+        [
+            escaped(queue.name),
+            *(str(queue.counts[word]) for word in _WORDS),
+            str(queue.workers),
+            escaped(queue_note(queue)),
+        ]
+        for queue in snapshot.queues
+    ]
+    return _Section(Text("QUEUE", style="dim"), lay_out(columns, rows, width) if rows else [])
+
+
+def _wide_queues(snapshot: Snapshot, width: int) -> _Section:
     wide = _width_of([escaped(queue.name) for queue in snapshot.queues], "QUEUE", most=max(8, width // 3))
-    words = ("pending", "running", "failed", "dead")
-    head = f"{'QUEUE':<{wide}} " + "".join(f"{word.upper():>9}" for word in words) + f"{'WORKERS':>9}  NOTE"
+    head = f"{'QUEUE':<{wide}} " + "".join(f"{word.upper():>9}" for word in _WORDS) + f"{'WORKERS':>9}  NOTE"
     lines = []
     for queue in snapshot.queues:
         line = Text(f"{_fit(escaped(queue.name), wide)} ")
-        for word in words:
+        for word in _WORDS:
             count = queue.counts[word]
             line.append(f"{count:>9}", style=STATUS_STYLES[word] if count else "dim")
-        lines.append(line.append(f"{queue.workers:>9}").append(f"  {escaped(queue_note(queue))}", style="yellow"))
+        line.append(f"{queue.workers:>9}")
+        lines += [line, *_beside(line, escaped(queue_note(queue)), "yellow", width)]
     return _Section(Text(head, style="dim"), lines)
 
 
@@ -145,11 +183,13 @@ def _running(snapshot: Snapshot, width: int) -> _Section:
     bar = max(0, min(_BAR, width - wide - 32))
     has_id = width >= wide + 12 + bar + 8 + 37
     head = f"{'RUNNING TASK':<{wide}} {'FOR':>9}  " + f"{'PROGRESS':<{bar + 7}}" + ("ID" if has_id else "")
-    lines = [_running_line(job, snapshot, wide, bar, has_id=has_id) for job in snapshot.running]
+    lines = [
+        line for job in snapshot.running for line in _running_lines(job, snapshot, wide, bar, width, has_id=has_id)
+    ]
     return _Section(Text(head, style="dim"), lines)
 
 
-def _running_line(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, *, has_id: bool) -> Text:
+def _running_lines(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, width: int, *, has_id: bool) -> list[Text]:
     length = how_long((snapshot.now - (job.started_at or snapshot.now)) / SECOND)
     line = Text(f"{_fit(escaped(job.task), wide)} {length:>9}  ")
     if job.progress is None:
@@ -158,12 +198,19 @@ def _running_line(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, *, ha
         done = round(bar * min(max(job.progress, 0), 100) / 100)
         line.append("━" * done, style="green").append("━" * (bar - done), style="dim")
         line.append(f"{job.progress:>5.0f}% ")
-    trouble = snapshot.scene.trouble(job)
-    if trouble:
-        line.append(f"{escaped(trouble)}  ", style="red")
-    elif job.is_cancel_requested:
-        line.append("asked to stop  ", style="yellow")
-    return line.append(escaped(job.id), style="dim") if has_id else line
+    trouble = escaped(snapshot.scene.trouble(job))
+    style = "red" if trouble else "yellow"
+    trouble = trouble or ("asked to stop" if job.is_cancel_requested else "")
+    below = _beside(line, trouble, style, width)
+    return [line.append(f"  {escaped(job.id)}", style="dim") if has_id else line, *below]
+
+
+def _beside(line: Text, note: str, style: str, width: int) -> list[Text]:
+    """Append a note to ``line``; where it does not fit there, the lines below it that say it."""
+    if note and line.cell_len + cell_len(note) + 2 > width:
+        return [Text(f"  {part}", style=style) for part in wrapped(note, width - 2)]
+    line.append(f"  {note}" if note else "", style=style)
+    return []
 
 
 def _width_of(names: Sequence[str], head: str, *, most: int) -> int:

@@ -11,6 +11,7 @@ import logging
 from typing import Final
 
 from jobify.clock import SECOND, to_datetime
+from jobify.control_flow import Retry
 from jobify.engine.attempt import Attempt
 from jobify.engine.verdict import describe_error
 from jobify.exceptions import ProcessDiedError, shown
@@ -83,11 +84,14 @@ class JobLog:
         if settlement.finished_at is not None:  # it was told to be the last one
             self._failed(attempt, error, settlement)
             return
-        delay = max(0.0, (at - (settlement.offset_at or at)) / SECOND)
-        message = "Job %s (%s) failed in attempt %d and is tried again in %.3g s: %s"
+        ended_at = settlement.history[0].finished_at if settlement.history else settlement.offset_at
+        delay = max(0.0, (at - (ended_at or at)) / SECOND)
+        verb = "asks for a retry" if isinstance(error, Retry) else "failed"
+        message = "Job %s (%s) %s in attempt %d and is tried again in %s s: %s"
         _write(
-            attempt, logging.WARNING, message, attempt.id, attempt.endpoint.name, attempt.number, delay, _line_of(error)
-        )
+            attempt, logging.WARNING, message, attempt.id, attempt.endpoint.name, verb, attempt.number,
+            f"{delay:.3g}" if delay < 100 else f"{delay:.0f}", _line_of(error),
+        )  # fmt: skip
         self._call(attempt, error, settlement, retry_at=at)
 
     def _failed(self, attempt: Attempt, error: Exception, settlement: Settlement) -> None:

@@ -87,7 +87,7 @@ def _read(path: str, mode: str, *, now: Microseconds, timeout: float, queues: Se
         _check(connection, path)
         ready = connection.execute(sql("oldest_ready"), (chosen, chosen)).fetchone()
         overdue = connection.execute(sql("oldest_overdue"), (now, chosen, chosen)).fetchone()
-        (owners,) = connection.execute(sql("owners")).fetchone()
+        owners = connection.execute(sql("owners")).fetchone()[0]
         (stopped,) = connection.execute(sql("stopped_schedules")).fetchone()
         (paused,) = connection.execute(sql("paused_queues")).fetchone()
     liveness = Liveness(OwnerLocks(f"{path}-owners", path), path)
