@@ -160,6 +160,81 @@ def test_an_app_that_is_not_there_is_one_line(shop: Shop, name: str, code: int, 
     assert answer.err.count("\n") == 1
 
 
+FACTORIES = """
+import functools
+from jobify import Jobify
+from shop import app, pack
+
+class Shop(Jobify): ...
+
+def create_app(debug=False):
+    print("making")
+    return app
+
+made_with_debug = functools.partial(create_app, debug=True)
+
+async def async_app():
+    return app
+
+def needs(path):
+    return app
+
+def makes_a_number():
+    return 3
+
+def fails():
+    raise LookupError("no settings")
+
+def leaves():
+    raise SystemExit(5)
+"""
+
+
+@pytest.fixture
+def factories(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    shop.folder.joinpath("factories.py").write_text(FACTORIES)
+    monkeypatch.delitem(sys.modules, "factories", raising=False)
+    return shop
+
+
+@pytest.mark.parametrize("name", ["create_app", "made_with_debug"])
+def test_an_app_may_be_made_by_a_factory(factories: Shop, name: str) -> None:
+    job = factories.add()
+    answer = factories("jobs", "--app", f"factories:{name}", "--json")
+    assert [row["id"] for row in answer.json["jobs"]] == [job]
+    assert "making\n" in answer.err
+    assert [row["task"] for row in factories("tasks", "--app", f"factories:{name}").table] == ["pack"]
+
+
+def test_a_class_of_apps_is_a_factory(factories: Shop) -> None:
+    answer = factories("db", "check", "--app", "factories:Shop")
+    assert "jobify.db" in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "complaint"),
+    [
+        ("async_app", 2, "is an async function, and a factory is called before there is an event loop. Write `def`"),
+        ("needs", 2, "cannot be called without arguments (missing a required argument: 'path')"),
+        ("makes_a_number", 2, "no Jobify, but of type int"),
+        ("fails", 1, "Calling 'factories:fails' failed: LookupError: no settings (factories.py:"),
+        ("leaves", 1, "ends the program: SystemExit(5)"),
+        ("pack", 2, "no Jobify, but of type RootRoute"),
+        ("app2", 2, "Did you mean factories:app?"),
+    ],
+)
+def test_what_is_no_factory_is_one_line(factories: Shop, name: str, code: int, complaint: str) -> None:
+    answer = factories("jobs", "list", "--app", f"factories:{name}")
+    assert (answer.code, answer.out) == (code, "")
+    assert complaint in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_factory_is_found_where_there_is_no_app(shop: Shop) -> None:
+    shop.folder.joinpath("only.py").write_text("def create_app():\n    from shop import app\n    return app\n")
+    assert "Did you mean only:create_app?" in shop("jobs", "list", "--app", "only").err
+
+
 def test_no_app_at_all_is_wrong_usage(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOBIFY_APP")
     for name in (["jobs", "list"], ["worker"]):

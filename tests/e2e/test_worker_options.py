@@ -124,6 +124,12 @@ def test_an_app_in_another_folder_is_found_with_app_dir(site: Make) -> None:
     assert isinstance(result(here, "which_child"), int)
 
 
+def test_an_app_may_be_made_by_a_factory(site: Make) -> None:
+    here = site(WHICH_CHILD, "\ndef create_app():\n    return app\n")
+    here.worker("--processes", "2", app="plant:create_app")
+    assert isinstance(result(here, "which_child"), int)
+
+
 # -- reload ------------------------------------------------------------------------------------------------------------
 
 GREETING = """

@@ -1,13 +1,19 @@
-"""From ``package.module:app`` to the app, with an answer for everything that can be wrong with that text."""
+"""From ``package.module:app`` to the app, with an answer for everything that can be wrong with that text.
+
+The name may also be that of a factory: a function without required parameters that returns the app.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import inspect
 import os
 import sys
 import sysconfig
 import traceback
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +33,8 @@ _ADVICE = "The jobs can be seen without the app's code: --database PATH."
 
 def load_app(path: str | None) -> Jobify:
     """The app at ``path`` (``module:name``; the name is ``app`` if none is given), or at the one that the environment
-    names. The current folder can be imported from, or the one that the environment names.
+    names; or what the factory there returns. The current folder can be imported from, or the one that the environment
+    names.
 
     CommandError (usage) says what is not there; CommandError (failed) says what importing the module raised.
     """
@@ -126,13 +133,49 @@ def _checked(path: str, module: ModuleType, name: str) -> Jobify:
     except AttributeError:
         message = f"The module {module.__name__!r} has no {name!r}.{_advice(module, name, Jobify)}"
         raise CommandError(message, ExitCode.USAGE) from None
+    if _is_factory(found, Jobify):
+        found = _made(path, found)
     if not isinstance(found, Jobify):
         message = f"{path!r} is no Jobify, but of type {type(found).__name__}.{_advice(module, name, Jobify)}"
         raise CommandError(message, ExitCode.USAGE)
     return found
 
 
+def _is_factory(found: Any, kind: type[Jobify]) -> bool:
+    """Whether this is to be called. A task is callable, too, and must not be: that would do its work."""
+    is_app_class = inspect.isclass(found) and issubclass(found, kind)
+    return inspect.isroutine(found) or isinstance(found, functools.partial) or is_app_class
+
+
+def _made(path: str, factory: Callable[[], Any]) -> Any:
+    """What the factory returns."""
+    from jobify.signature import is_async_callable
+
+    if is_async_callable(factory):
+        raise CommandError(
+            f"{path!r} is an async function, and a factory is called before there is an event loop. Write `def`, and "
+            "leave what has to be awaited to a lifespan of the app.",
+            ExitCode.USAGE,
+        )
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        message = f"{path!r} cannot be called without arguments ({error}), as a factory is. Give them defaults."
+        raise CommandError(message, ExitCode.USAGE) from error
+    except ValueError:  # some of what is written in C does not tell
+        pass
+    try:
+        return factory()
+    except Exception as error:
+        raise CommandError(f"Calling {path!r} failed: {type(error).__name__}: {error} ({_blame(error)}).") from error
+    except SystemExit as error:
+        raise CommandError(
+            f"Calling {path!r} ends the program: SystemExit({error.code!r}) ({_blame(error)})."
+        ) from error
+
+
 def _advice(module: ModuleType, name: str, kind: type[Jobify]) -> str:
     apps = [each for each, value in vars(module).items() if isinstance(value, kind)]
+    apps += [each for each in ("create_app", "make_app") if inspect.isfunction(vars(module).get(each))]
     likely = difflib.get_close_matches(name, apps, n=1, cutoff=0.4) or apps[:1]
     return f" Did you mean {module.__name__}:{likely[0]}?" if likely else " It holds no Jobify at all."

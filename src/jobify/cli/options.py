@@ -42,7 +42,12 @@ APP_DIR: Final = "JOBIFY_APP_DIR"
 
 App: TypeAlias = Annotated[
     str | None,
-    typer.Option("--app", help=f"The app, as package.module:name. [env: {APP}]", metavar="APP", show_default=False),
+    typer.Option(
+        "--app",
+        help=f"The app, or a function that makes it, as package.module:name. [env: {APP}]",
+        metavar="APP",
+        show_default=False,
+    ),
 ]
 Database: TypeAlias = Annotated[
     str | None,

@@ -19,7 +19,10 @@ __all__ = ("worker",)
 
 
 _Path: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="APP", help="The app, as package.module:name.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="APP", help="The app, or a function that makes it, as package.module:name.", show_default=False
+    ),
 ]
 _Queues: TypeAlias = Annotated[
     str | None,
