@@ -248,13 +248,11 @@ class JobQuery(NamedTuple):
     owner: int | None = None
     """Only what this owner runs."""
     created_after: Microseconds | None = None
-    """Only jobs created at this time or later."""
     created_before: Microseconds | None = None
-    """Only jobs created before this time."""
+    """Only jobs created at the first time or later, and before the second one."""
     metadata: tuple[tuple[str, str | int | float | bool | None], ...] = ()
     """Pairs that ``options["metadata"]`` has, each equal in JSON."""
     is_newest_first: bool = False
-    """In descending order of id."""
     after_id: str | None = None
     """Keyset paging: only ids that come after this one, in the order asked for."""
     limit: int = 100
@@ -287,6 +285,8 @@ class Expired(NamedTuple):
     id: str
     task: str
     origin: int | None
+    queue: str = "default"
+    attempt: int = 0
 
 
 class Relations(NamedTuple):

@@ -315,9 +315,10 @@ class JobResult(Generic[Return_co]):
         The answer is pushed. Should a signal be lost it is found by looking: ``poll_interval`` seconds after the last
         look, growing to ``max_poll_interval``. Durations are seconds or timedeltas; a ``timeout`` of None: for ever.
 
-        Raises TimeoutError that names the status; :class:`TaskFailedError`, :class:`MaxRetriesExceededError` (dead) or
-        :class:`TaskCancelledError`, which are RuntimeErrors; ResultNotStoredError for a value that could not be
-        stored; ApplicationStateError in the thread of the event loop that runs the app, which this would block.
+        Raises TimeoutError that names the status and says why the job does not run (:attr:`note`);
+        :class:`TaskFailedError`, :class:`MaxRetriesExceededError` (dead) or :class:`TaskCancelledError`, which are
+        RuntimeErrors; ResultNotStoredError for a value that could not be stored; ApplicationStateError in the thread of
+        the event loop that runs the app, which this would block.
         """
         return cast("Return_co", self._here.result(self.id, timeout, (poll_interval, max_poll_interval)))
 

@@ -21,8 +21,10 @@ from jobify.exceptions import (
     JobNotFoundError,
     MaxRetriesExceededError,
     ResultNotStoredError,
+    StorageUnavailableError,
     TaskCancelledError,
     TaskFailedError,
+    WaitTimeoutError,
 )
 from support import eventually, run, soon
 
@@ -245,6 +247,41 @@ def test_j21_its_timeout_names_the_status(world: World, app: Jobify) -> None:
         with pytest.raises(TimeoutError, match="still running"):
             job.result(timeout=0.01)
         GATE.set()
+
+
+def test_a_timeout_says_why_the_job_does_not_run(world: World, app: Jobify) -> None:
+    job = app.enqueue("hold", queue="images")
+
+    async def waits() -> None:
+        with pytest.raises(WaitTimeoutError, match=message):
+            await job.aresult(timeout=0.01)
+        with pytest.raises(WaitTimeoutError, match=message):
+            await job.await_end(timeout=0.01)
+        with pytest.raises(WaitTimeoutError, match=silence):
+            await anext(aiter(job.astream(timeout=0.01)))
+
+    def check() -> None:
+        for wait in (job.result, job.wait):
+            with pytest.raises(WaitTimeoutError, match=message):
+                wait(timeout=0.01)
+        with pytest.raises(WaitTimeoutError, match=silence):
+            next(job.stream(timeout=0.01))
+        asyncio.run(waits())
+
+    for reason in ("no worker runs", "the queue is paused"):
+        message = rf"is still pending after 0\.01 seconds: {reason}\."
+        silence = rf"published nothing for 0\.01 seconds, and has not ended: {reason}\."
+        check()
+        app.pause_queue("images")
+
+
+def test_a_timeout_needs_no_reason(world: World, app: Jobify, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise StorageUnavailableError("not now")
+
+    monkeypatch.setattr("jobify.client.reads.Reads.note", fail)
+    with pytest.raises(WaitTimeoutError, match=r"is still pending after 0\.01 seconds\.$"):
+        app.enqueue("hold").result(timeout=0.01)
 
 
 @pytest.mark.parametrize(

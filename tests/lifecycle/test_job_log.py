@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobify import Cron, JobFailure, Jobify, RunMode, current_job
-from jobify.exceptions import ConfigurationError, JobFailedError, ProcessDiedError
+from jobify.exceptions import ConfigurationError, JobFailedError, ProcessDiedError, TaskCancelledError
 from jobify.retry import SmartRetry
 from support import durable, eventually, run
 
@@ -411,3 +411,25 @@ def says() -> None:
 
 async def says_on_loop() -> None:
     current_job.log("three rows")
+
+
+@pytest.mark.parametrize("delay", [3600, 0.3])
+def test_f6_a_job_that_expires_has_a_record_of_its_own(
+    app: Jobify, heard: pytest.LogCaptureFixture, delay: float
+) -> None:
+    task: Any = app.task(breaks_on_loop, name="fetch", queue="shelves")
+
+    async def main() -> str:
+        async with app:
+            job = await task.configure(delay=delay, expires=0.05).adelay("1")
+            with pytest.raises(TaskCancelledError, match="expired"):
+                await job.aresult(timeout=20)
+            await eventually(lambda: lines(heard))
+            return str(job.id)
+
+    id = run(main())
+    (line,) = lines(heard)
+    assert line.levelno == logging.INFO
+    assert line.getMessage() == f"Job {id} (fetch) has expired: its time was over while it waited."
+    assert (line.job_id, line.task, line.queue) == (id, "fetch", "shelves")  # type: ignore[attr-defined]
+    assert line.attempt in (0, 1)  # type: ignore[attr-defined]  # waiting, or claimed and not begun

@@ -111,7 +111,16 @@ class Waits:
             return record
         word = word_of(record.status, record.is_dead)
         limit: float = as_seconds(timeout)
-        raise WaitTimeoutError(f"Job {job_id!r} is still {word} after {limit:g} seconds.", timeout=limit, job_id=job_id)
+        message = f"Job {job_id!r} is still {word} after {limit:g} seconds{self._because(job_id)}."
+        raise WaitTimeoutError(message, timeout=limit, job_id=job_id)
+
+    def _because(self, job_id: str) -> str:
+        """What keeps the job from ending, as the end of a sentence; empty if nothing is known."""
+        try:
+            note = self._reads.note(job_id)
+        except Exception:  # the storage is away just now: that the time is over is the news
+            return ""
+        return f": {note.rstrip('.')}" if note else ""
 
     # -- for messages --------------------------------------------------------------------------------------------------
 
@@ -160,7 +169,7 @@ class Waits:
                 try:
                     _check(self._next(answers, deadline))
                 except Empty:
-                    raise _silent(job_id, timeout) from None
+                    raise self._silent(job_id, timeout) from None
                 page = self._peek(job_id, after)
         return page
 
@@ -179,8 +188,15 @@ class Waits:
                         _check(await answers.get())
                         page = await reader.call(lambda: self._peek(job_id, after))
             except TimeoutError:
-                raise _silent(job_id, timeout) from None
+                raise await reader.call(lambda: self._silent(job_id, timeout)) from None
         return page
+
+    def _silent(self, job_id: str, timeout: Duration | None) -> WaitTimeoutError:
+        limit: float = as_seconds(timeout)
+        message = (
+            f"Job {job_id!r} has published nothing for {limit:g} seconds, and has not ended{self._because(job_id)}."
+        )
+        return WaitTimeoutError(message, timeout=limit, job_id=job_id)
 
 
 class _Deadline:
@@ -248,9 +264,3 @@ def check_number(after: Any) -> int:
     if isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= _LAST_NUMBER:
         raise ConfigurationError(f"after is {after!r}; it must be the number of a message, or 0 for all of them.")
     return after
-
-
-def _silent(job_id: str, timeout: Duration | None) -> WaitTimeoutError:
-    limit: float = as_seconds(timeout)
-    message = f"Job {job_id!r} has published nothing for {limit:g} seconds, and has not ended."
-    return WaitTimeoutError(message, timeout=limit, job_id=job_id)

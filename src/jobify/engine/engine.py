@@ -194,7 +194,7 @@ class Engine:
             watcher,
             obedience,
             timekeeper,
-            Expiry(backend, limits.retention, timekeeper, on_expired=exchange.look),
+            Expiry(backend, limits.retention, timekeeper, self._completer.job_log, on_expired=exchange.look),
             Heartbeat(backend, clock),
             StoppedSchedules(backend, self._registry),
             Janitor(backend, timekeeper),

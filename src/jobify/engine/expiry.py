@@ -6,16 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 from jobify.engine.backend import Backend
+from jobify.engine.job_log import JobLog
 from jobify.engine.news import News
 from jobify.engine.service import Periodic
 from jobify.engine.timekeeper import Timekeeper
-from jobify.logs import get_logger
 from jobify.records import Expired
 from jobify.retention import Retention
 
 __all__ = ("Expiry",)
-
-log = get_logger("jobify.engine")
 
 _INTERVAL = 1.0
 """Seconds between two looks. One that expired meanwhile is not begun all the same: who claims it looks, too."""
@@ -23,15 +21,21 @@ _BATCH = 500
 
 
 class Expiry(Periodic):
-    """Cancels waiting jobs whose time is over, and calls ``on_expired`` if there were any."""
+    """Cancels waiting jobs whose time is over, says so, and calls ``on_expired`` if there were any."""
 
     def __init__(
-        self, backend: Backend, retention: Retention, timekeeper: Timekeeper, on_expired: Callable[[], None]
+        self,
+        backend: Backend,
+        retention: Retention,
+        timekeeper: Timekeeper,
+        job_log: JobLog,
+        on_expired: Callable[[], None],
     ) -> None:
         super().__init__(_INTERVAL)
         self._backend = backend
         self._retention = retention
         self._timekeeper = timekeeper
+        self._job_log = job_log
         self._on_expired = on_expired
 
     async def step(self) -> None:
@@ -39,7 +43,7 @@ class Expiry(Periodic):
         while expired := await self._backend.gate.tend(self._expire):
             origins = {job.origin for job in expired} - {None, self._backend.owner}
             self._backend.gate.spread(News(clients=True, owners=tuple(filter(None, origins))))
-            log.info("%d jobs expired before they could begin.", len(expired))
+            self._job_log.expired(expired)
             self._on_expired()
             if len(expired) < _BATCH:
                 return

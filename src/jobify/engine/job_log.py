@@ -8,6 +8,7 @@ its reader needs: ERROR for what ended by an error, WARNING for what is tried ag
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from jobify.clock import SECOND, to_datetime
@@ -17,8 +18,9 @@ from jobify.engine.verdict import describe_error
 from jobify.exceptions import ProcessDiedError, shown
 from jobify.hooks import Hooks, JobFailure
 from jobify.logs import get_logger, write
-from jobify.records import JobRecord, Settlement
+from jobify.records import Expired, JobRecord, Settlement
 from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Snoozed, Succeeded, TimedOut
+from jobify.storage.reasons import EXPIRED
 from jobify.tracebacks import own_frames, own_traceback
 
 __all__ = ("JobLog",)
@@ -26,6 +28,7 @@ __all__ = ("JobLog",)
 log: Final = get_logger("jobify.jobs")
 
 _LONGEST_TRACEBACK: Final = 100_000
+_EXPIRED: Final = "Job %s (%s) has expired: its time was over while it waited."
 _DEAD: Final = JobStatus.PERMANENTLY_FAILED.value
 
 
@@ -68,6 +71,8 @@ class JobLog:
                 self._call(attempt, ProcessDiedError(None, reason), settlement, retry_at=settlement.due_at)
             case Snoozed(at, reason) if settlement.finished_at is None:
                 self._put_off(attempt, at, reason)
+            case Cancelled(reason) if reason == EXPIRED:
+                _write(attempt, logging.INFO, _EXPIRED, *job)
             case Cancelled(reason):
                 _write(attempt, logging.INFO, "Job %s (%s) was cancelled: %s", *job, reason)
             case Released():
@@ -148,6 +153,13 @@ class JobLog:
             is_dead=True,
         )
         self._hooks.call(failure)
+
+    def expired(self, jobs: Sequence[Expired]) -> None:
+        """These jobs have waited longer than they were allowed to, and are cancelled."""
+        if log.isEnabledFor(logging.INFO):
+            for job in jobs:
+                extra = _extra(job.id, job.task, job.queue, job.attempt)
+                write(log, logging.INFO, _EXPIRED, job.id, job.task, **extra)
 
     def parked(self, attempt: Attempt, reason: str) -> None:
         """A schedule waits for a process that can read it. Written once for each reason: it comes back every few

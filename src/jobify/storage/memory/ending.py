@@ -47,7 +47,8 @@ def expire(
             break
         overdue.append(table.expiring.take())
     jobs.end(rows.expired(row, now=now, delete_at=delete_at) for row in overdue)
-    return [Expired(row.record.id, row.record.task, row.record.origin) for row in overdue]
+    found = (row.record for row in overdue)
+    return [Expired(job.id, job.task, job.origin, job.queue, job.attempt) for job in found]
 
 
 def delete(

@@ -545,8 +545,8 @@ UPDATE jobs SET has_cancel = 1, has_successor = 0 WHERE id IN ({ids}) AND status
 SELECT CAST(json_group_array(id) AS BLOB) FROM jobs WHERE has_cancel = 1 AND owner = ? AND status = 'running'
 
 -- name: expired
-SELECT CAST(json_group_array(json_array(id, task, origin)) AS BLOB) FROM (
-    SELECT id, task, origin FROM jobs
+SELECT CAST(json_group_array(json_array(id, task, origin, queue, attempt)) AS BLOB) FROM (
+    SELECT id, task, origin, queue, attempt FROM jobs
     WHERE expires_at IS NOT NULL AND status = 'scheduled' AND expires_at <= ? ORDER BY expires_at, seq LIMIT ?
 )
 

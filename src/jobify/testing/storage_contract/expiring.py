@@ -42,10 +42,10 @@ class ExpiryContract(StorageCase):
         assert storage.find(JobQuery()) == before
 
     def test_a_wait_for_the_next_attempt_is_a_wait(self, storage: Storage, owner: int) -> None:
-        found = claimed(storage, owner, "a", expires_at=NOW + SECOND)
+        found = claimed(storage, owner, "a", expires_at=NOW + SECOND, queue="mail")
         assert found.expires_at == NOW + SECOND
         storage.settle([again(owner, found)])
-        assert [one.id for one in storage.expire(now=NOW + SECOND, limit=9, delete_at=None)] == ["a"]
+        assert storage.expire(now=NOW + SECOND, limit=9, delete_at=None) == [Expired("a", "task", None, "mail", 1)]
 
     def test_the_longest_overdue_come_first_a_few_at_a_time(self, storage: Storage) -> None:
         storage.insert([job(f"{number:02}", expires_at=NOW - number) for number in range(25)])
