@@ -95,11 +95,11 @@ class ResultDesk(Protocol):
         """:meth:`cancel`, without blocking."""
         ...
 
-    def retry(self, job_id: str) -> bool:
+    def retry(self, job_id: str, with_dependents: bool) -> bool:
         """Put a failed job back to waiting; whether that was done."""
         ...
 
-    async def aretry(self, job_id: str) -> bool:
+    async def aretry(self, job_id: str, with_dependents: bool) -> bool:
         """:meth:`retry`, without blocking."""
         ...
 
@@ -364,12 +364,18 @@ class JobResult(Generic[Return_co]):
         """:meth:`cancel` within so many seconds, without blocking."""
         return await self._here.acancel(self.id, timeout)
 
-    def retry(self) -> bool:
+    def retry(self, *, with_dependents: bool = True) -> bool:
         """Put a ``failed`` or ``dead`` job back to waiting, with a fresh budget of attempts; its history stays. False
-        if it is neither, if it is a schedule that has had all its runs, or while another job has its unique key. What
-        was cancelled because of it stays cancelled."""
-        return self._here.retry(self.id)
+        if it is neither, if it is a schedule that has had all its runs, or while another job has its unique key.
 
-    async def aretry(self) -> bool:
+        In the same transaction all that was cancelled because of it waits again, directly or through other jobs, so the
+        workflow goes on; ``with_dependents=False`` leaves that cancelled. ::
+
+            for job in app.dead_letters(task="charge"):
+                job.retry()
+        """
+        return self._here.retry(self.id, with_dependents)
+
+    async def aretry(self, *, with_dependents: bool = True) -> bool:
         """:meth:`retry`, without blocking."""
-        return await self._here.aretry(self.id)
+        return await self._here.aretry(self.id, with_dependents)

@@ -13,6 +13,7 @@ import pytest
 from elsewhere import World, until
 
 from jobify import Jobify, chain, chord, group
+from jobify.exceptions import TaskCancelledError
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, run
 
@@ -131,6 +132,46 @@ def test_f12_a_failed_step_finds_its_inputs_however_late_it_is_retried(tmp_path:
     app.close()
 
 
+# -- F13 ---------------------------------------------------------------------------------------------------------------
+
+
+def test_f13_a_mended_step_goes_on_with_all_that_came_after_it(world: World, shop: Shop) -> None:
+    end = chain(shop.charge.s(7), shop.mail.s(), shop.mail.s("receipt")).apply()
+    with world.running(shop.declare):
+        with pytest.raises(TaskCancelledError, match="charge failed: ConnectionError: payment is down"):
+            end.result()
+        assert end.retry() is False
+        shop.is_down = False
+        first = world.app.get_job(world.app.get_job(end.dependencies[0]).dependencies[0])
+        assert first.retry()
+        assert end.result() == [[7], "receipt"]
+        assert end.reason is None
+
+
+def test_f13_it_may_be_told_to_retry_one_job_alone(world: World, shop: Shop) -> None:
+    end = chain(shop.charge.s(7), shop.mail.s()).apply()
+    first = world.app.get_job(end.dependencies[0])
+    with world.running(shop.declare):
+        end.wait()
+        shop.is_down = False
+        assert run(first.aretry(with_dependents=False))
+        assert (first.result(), end.status) == (7, "cancelled")
+
+
+def test_f13_a_failed_member_of_a_group_is_mended(world: World, shop: Shop) -> None:
+    charges = [shop.charge.s(n) for n in range(3)]
+    shop.is_held = False
+    ends = chain(group(shop.slow.s(), *charges), group(shop.mail.s("a"), shop.mail.s("b"))).apply()
+    with world.running(shop.declare):
+        for end in ends:
+            end.wait()
+        slow, *failed = map(world.app.get_job, ends[0].dependencies)
+        until(lambda: slow.status == "complete" and all(job.status == "failed" for job in failed))
+        shop.is_down = False
+        assert [job.retry() for job in failed] == [True] * 3
+        assert [end.result() for end in ends] == [[["slow", 0, 1, 2], "a"], [["slow", 0, 1, 2], "b"]]
+
+
 # -- F14 ---------------------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +201,7 @@ def test_f14_its_cost_is_the_sum_of_both(tmp_path: Path) -> None:
 # -- files of an earlier release ---------------------------------------------------------------------------------------
 
 
-def test_f12_f14_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
+def test_f12_f13_f14_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
     shutil.copy(DATA / "workflow_6.db", tmp_path / "jobs.db")
     app = Jobify(storage=durable(tmp_path), clock=FakeClock(datetime(2031, 1, 1, tzinfo=UTC)))
 
@@ -173,15 +214,29 @@ def test_f12_f14_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
         return "slow"
 
     @app.task(name="report")
-    async def report(parts: list[str], *more: str) -> list[Any]:
+    async def report(parts: list[Any], *more: str) -> list[Any]:
         return [parts, *more]
+
+    @app.task(name="charge")
+    async def charge(number: int) -> int:
+        return number
+
+    @app.task(name="mail")
+    async def mail(number: Any) -> str:
+        return f"mailed {number}"
 
     async def main() -> None:
         app.enqueue("load", ("tuesday",), job_id="load-1")
+        assert app.delete_jobs("spare-1") == 0
         async with app:
             assert await app.get_job("report-1").aresult() == [["data of monday", "slow"], "weekly"]
             for id in ("merge-0", "merge-1"):
                 assert await app.get_job(id).aresult() == [["data of 0", "data of 1"]]
+            for id in ("charge-1", "charge-2"):
+                assert await app.get_job(id).aretry()
+            assert await app.get_job("receipt-1").aresult() == "mailed mailed 7"
+            assert await app.get_job("report-2").aresult() == [["data of spare", 8]]
+            assert app.get_job("stopped-2").status == "cancelled"
 
     run(main())
     app.close()

@@ -197,9 +197,9 @@ class Model(RuleBasedStateMachine):
         memory, sqlite = (storage.expire(now=now, limit=limit, delete_at=delete_at) for storage in self.storages)
         assert sorted(memory) == sorted(sqlite)
 
-    @rule(ids=st.lists(IDS, max_size=4), now=TIMES)
-    def retry(self, ids: list[str], now: int) -> None:
-        self.both("retry", ids, now=now)
+    @rule(ids=st.lists(IDS, max_size=4), now=TIMES, with_dependents=st.booleans())
+    def retry(self, ids: list[str], now: int, with_dependents: bool) -> None:
+        self.both("retry", ids, now=now, with_dependents=with_dependents)
 
     @rule(ids=st.lists(IDS, max_size=4), now=TIMES)
     def pause(self, ids: list[str], now: int) -> None:

@@ -114,9 +114,19 @@ class Shop:
         assert claim.id == id
         return id
 
+    def claim(self, owner: int, task: str = "pack") -> str:
+        """Let ``owner`` run the next job; its id."""
+        (claim,) = self.storage.claim(ClaimRequest(owner, (Lane((task,), 1),)), now=self.now).claims
+        return claim.id
+
     def ended(self, owner: int, status: str, *, is_dead: bool = False, **fields: Any) -> str:
         """A job that has ended, with a line of history if it failed."""
         id = self.running(owner, **fields)
+        self.settle(owner, id, status, is_dead=is_dead)
+        return id
+
+    def settle(self, owner: int, id: str, status: str, *, is_dead: bool = False) -> None:
+        """End a job that runs."""
         (row,) = self.storage.get([id])
         error = None if status == "success" else "ValueError: no box"
         line = AttemptRecord(id, 1, self.now, "failed", error, TRACEBACK, self.now, self.now + SECOND, owner)
@@ -140,7 +150,6 @@ class Shop:
             history=() if error is None else (line,),
         )
         assert all(self.storage.settle([settlement]))
-        return id
 
     def schedule(self, id: str, **fields: Any) -> str:
         """A schedule, due in an hour."""

@@ -224,6 +224,38 @@ def test_retry_puts_back_what_failed_and_nothing_else(shop: Shop) -> None:
     assert shop.status(dead) == "scheduled"
 
 
+@pytest.mark.parametrize("by", ["id", "filter"])
+def test_f13_retry_brings_back_what_was_cancelled_because_of_it(shop: Shop, by: str) -> None:
+    owner = shop.worker()
+    job = shop.running(owner)
+    child = shop.add(parents=(job,))
+    shop.settle(owner, job, "failed")
+    answer = shop("jobs", "retry", child)
+    assert answer.code == 1
+    assert f"it was cancelled because of another job (dependency {job} failed: pack failed" in answer.err
+    which = (job,) if by == "id" else ("--task", "pack", "--yes")
+    assert shop("jobs", "retry", "--without-dependents", *which).code == 0
+    assert (shop.status(job), shop.status(child)) == ("scheduled", "cancelled")
+    shop.settle(owner, shop.claim(owner), "failed")
+    assert shop("jobs", "retry", "--with-dependents", *which).code == 0
+    assert (shop.status(job), shop.status(child)) == ("scheduled", "scheduled")
+
+
+def test_f12_delete_and_purge_say_what_is_needed(shop: Shop) -> None:
+    owner = shop.worker()
+    job = shop.ended(owner, "success")
+    child = shop.add(parents=(job,))
+    answer = shop("jobs", "delete", "--yes", job)
+    assert (answer.code, answer.out) == (1, "")
+    assert "another job needs its result" in answer.err
+    answer = shop("jobs", "purge", "--status", "complete", "--yes")
+    assert (answer.code, answer.out) == (0, "0\tdeleted\n")
+    assert "1 are kept: other jobs need their results" in answer.err
+    assert shop("jobs", "delete", "--yes", "--with-dependents", job).code == 0
+    assert [row["id"] for row in shop("jobs", "list").table] == []
+    assert child not in shop("jobs", "list").out
+
+
 def test_delete_takes_all_but_running_jobs(shop: Shop) -> None:
     running, waiting = shop.running(shop.worker()), shop.add()
     answer = shop("jobs", "delete", "--yes", waiting, running)

@@ -74,16 +74,24 @@ def stop_of(desk: Desk, id: str, deadline: float) -> str:
     return job.status
 
 
-def retry(desk: Desk, texts: Sequence[str], tell: Answer) -> None:
+def retry(desk: Desk, texts: Sequence[str], tell: Answer, *, with_dependents: bool) -> None:
     """Put jobs back. CommandError if one cannot be."""
     found = _find(desk, texts)
     problems = [*found.problems]
     for id in found.ids:
-        if desk.handles.retry(id):
+        if desk.handles.retry(id, with_dependents):
             tell(id, "pending")
         else:
-            problems.append(f"{id}: only a failed or dead job can be retried, and not while another has its unique key")
+            problems.append(f"{id}: {_refusal(desk, id)}")
     complain(problems, found.code)
+
+
+def _refusal(desk: Desk, id: str) -> str:
+    """Why a job was not put back."""
+    reason = desk.handles.reason(id) or ""
+    if reason.startswith("dependency "):
+        return f"it was cancelled because of another job ({reason}); retry that one, and this one comes back with it"
+    return "only a failed or dead job can be retried, and not while another has its unique key"
 
 
 def delete(desk: Desk, texts: Sequence[str], tell: Answer, *, with_dependents: bool) -> None:

@@ -42,15 +42,16 @@ class _Tally:
         self.done = 0
 
 
-def retry_matching(desk: Desk, choice: Choice, *, as_json: bool) -> None:
-    """Put back all that failed and matches. CommandError if other jobs have the unique keys of some."""
+def retry_matching(desk: Desk, choice: Choice, *, with_dependents: bool, as_json: bool) -> None:
+    """Put back all that failed and matches, and what was cancelled because of it. CommandError if other jobs have the
+    unique keys of some."""
     matches = Matches.of(desk, choice, words=_RETRIABLE)
     refused = 0
 
     def work(tally: _Tally) -> None:
         nonlocal refused
         for batch in matches.batches():
-            answers = desk.orders.retry(_ids(batch), matches.still)
+            answers = desk.orders.retry(_ids(batch), matches.still, with_dependents=with_dependents)
             tally.done += sum(answers)
             refused += len(answers) - sum(answers)
 

@@ -190,8 +190,16 @@ def cancel_jobs(
 @jobs.command("retry")
 @for_jobs
 @chosen
-def retry_jobs(source: Source, choice: Choice, as_json: Json = False) -> None:
-    """Put failed and dead jobs back, with a fresh budget of retries.
+def retry_jobs(
+    source: Source,
+    choice: Choice,
+    with_dependents: Annotated[
+        bool,
+        typer.Option(f"{_DEPENDENTS}/--without-dependents", help="Also what was cancelled because of them."),
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Put failed and dead jobs back, with a fresh budget of retries, and what was cancelled because of them.
 
     Example: jobify jobs retry --task charge --since 2h --error ConnectionError
     """
@@ -202,10 +210,10 @@ def retry_jobs(source: Source, choice: Choice, as_json: Json = False) -> None:
 
     with open_desk(*source) as desk:
         if choice.is_by_filter:
-            retry_matching(desk, choice, as_json=as_json)
+            retry_matching(desk, choice, with_dependents=with_dependents, as_json=as_json)
             return
         with answering("jobs", as_json) as tell:
-            retry(desk, choice.ids, tell)
+            retry(desk, choice.ids, tell, with_dependents=with_dependents)
 
 
 @jobs.command("delete")

@@ -117,16 +117,16 @@ class Desk(Reads):
     def _is_cancelled(self, job_id: str) -> bool:
         return self.record(job_id).status == JobStatus.CANCELLED
 
-    def retry(self, job_id: str) -> bool:
+    def retry(self, job_id: str, with_dependents: bool = True) -> bool:
         """See :meth:`jobify.JobResult.retry`."""
         if is_used_up(self.record(job_id)):
             return False  # it would end again without a run
         with self._access as storage:
-            (is_done,) = storage.retry((job_id,), now=self._clock.now())
+            (is_done,) = storage.retry((job_id,), now=self._clock.now(), with_dependents=with_dependents)
         if is_done:
             self._access.ring(workers=True)
         return is_done
 
-    async def aretry(self, job_id: str) -> bool:
+    async def aretry(self, job_id: str, with_dependents: bool = True) -> bool:
         """See :meth:`jobify.JobResult.aretry`."""
-        return await self._crew.helper.call(partial(self.retry, job_id))
+        return await self._crew.helper.call(partial(self.retry, job_id, with_dependents))

@@ -120,14 +120,15 @@ class Orders:
                 deleted += storage.delete(some, now=now, delete_at=self._delete_at(now))
         return deleted
 
-    def retry(self, ids: Sequence[str], still: Matches | None = None) -> list[bool]:
-        """Put failed jobs back, in one transaction; for each, whether that was done. A schedule that has ended by its
-        rule is no failed job. ``still``: only those that it holds for at that moment; the others are left out of the
-        answer."""
+    def retry(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = True) -> list[bool]:
+        """Put failed jobs back, in one transaction, and what was cancelled because of them; for each, whether that was
+        done. A schedule that has ended by its rule is no failed job. ``still``: only those that it holds for at that
+        moment; the others are left out of the answer."""
         with self._batch(ids, still) as (storage, some):
             ended = {row.id for row in storage.get(SummaryIds(some)) if row.rule is not None and not is_stopped(row)}
             meant = [id for id in dict.fromkeys(some) if id not in ended]
-            answers = dict(zip(meant, storage.retry(meant, now=self._clock.now()) if meant else (), strict=True))
+            done = storage.retry(meant, now=self._clock.now(), with_dependents=with_dependents) if meant else ()
+            answers = dict(zip(meant, done, strict=True))
         self._access.ring(workers=True)
         return [answers.get(id, False) for id in some]
 

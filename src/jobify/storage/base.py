@@ -39,8 +39,9 @@ and it has not expired. It is blocked by each parent that has not ended, and by 
 wait in the same transaction, whoever does it: success takes one blocker off each child; any other end (failed, timed
 out, cancelled, expired, deleted) cancels the children, their children, and so on, with the parent's ``finished_at`` and
 ``delete_at``. Their reason names the job that they depend on, and what all of it comes from: the task of the job that
-ended, and its error. What has ended waits for nothing: ``blockers`` is 0. Any number of jobs may wait for all of any
-number of parents: that costs their sum, and not their product.
+ended, and its error. What has ended waits for nothing: ``blockers`` is 0. Only ``retry`` brings such jobs back, those
+that were cancelled for the job that is tried again. Any number of jobs may wait for all of any number of parents: that
+costs their sum, and not their product.
 
 **Need.** A job is bound to its parents, not to their ids: its inputs are their results, whatever has those ids later.
 So whatever removes a row asks one question. A job that has succeeded, or was cancelled, is *needed* while one that
@@ -212,12 +213,17 @@ class Storage(OwnerPort, Protocol):
         longest overdue first. Costs next to nothing when there are none."""
         ...
 
-    def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+    def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool = True) -> list[bool]:
         """Put ended jobs back to waiting, due at once (``due_at`` is now), with a fresh budget: attempts and crashes
         count from 0, error, result, start, end, expiry and progress are forgotten, the fence is raised; a schedule's
         failures in a row count from 0, and its rule goes on from the due time that it had. History stays. For each,
         whether it was done: only what has failed, timed out or been stopped for good can be retried, and not while
         another job has its unique key.
+
+        ``with_dependents``: what was cancelled for one of these, directly or through others, waits again, too, at its
+        own due time and without an expiry, if all that it depends on has succeeded, may still run, or comes back. What
+        does not, because another job has failed, too, is cancelled for that one from now on. One whose unique key
+        another job has stays cancelled, with what depends on it.
         """
         ...
 

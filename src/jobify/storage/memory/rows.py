@@ -44,6 +44,7 @@ __all__ = (
     "replaced",
     "resumed",
     "retried",
+    "revived",
     "runs_apart",
     "settled",
     "suspected",
@@ -312,6 +313,15 @@ def retried(row: Row, now: Microseconds) -> Row:
         progress=None,
         is_apart=False,
     )
+
+
+def revived(row: Row, now: Microseconds, blockers: int) -> Row:
+    """A job that was cancelled for one that gets another chance, and waits as before. It has never run."""
+    job, due_at = row.record, row.record.due_at
+    record = retried(row, now).record._replace(
+        due_at=due_at, ready=job.ready or due_at <= now, failure_count=job.failure_count, blockers=blockers
+    )
+    return row._replace(record=record, cause=None)
 
 
 def unblocked(row: Row, now: Microseconds) -> Row:

@@ -29,7 +29,7 @@ from jobify.records import (
     Settlement,
 )
 from jobify.storage.base import BegunJobs, Bell
-from jobify.storage.memory import adding, claiming, ending, listing, owning, rows
+from jobify.storage.memory import adding, claiming, ending, listing, owning, revival, rows
 from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.messages import messages_after, reported
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row
@@ -142,9 +142,13 @@ class MemoryStorage:
         with self._table as table:
             return adding.put(table, self._seqs, job, progress or rows.NO_PROGRESS)
 
-    def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+    def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool = True) -> list[bool]:
         with self._table as table:
-            return [adding.retry(table, id, now) for id in ids]
+            answers = [adding.retry(table, id, now) for id in ids]
+            if with_dependents:
+                done = [id for id, is_done in zip(ids, answers, strict=True) if is_done]
+                revival.revive(table, self._jobs, done, now=now)
+            return answers
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         with self._table as table:

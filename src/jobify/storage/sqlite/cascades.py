@@ -26,7 +26,7 @@ from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, row_values, sql
 from jobify.types import Microseconds
 
-__all__ = ("forget_parents", "spread", "spread_deletion")
+__all__ = ("forget_parents", "let_go", "spread", "spread_deletion")
 
 _SUCCESS, _RUNNING = JobStatus.SUCCESS.value, JobStatus.RUNNING.value
 _ENDED = frozenset(status.value for status in ENDED)
@@ -67,7 +67,7 @@ class _Doomed(NamedTuple):
 def spread(database: Database, ids: Iterable[str]) -> set[str]:
     """See to what depends on those of these jobs that have ended. Returns the ids of those whose end changed others."""
     ended = [job for job in _linked(database, list(ids)) if job.status in _ENDED]
-    _let_go(database, [job.seq for job in ended if job.has_kept])
+    let_go(database, [job.seq for job in ended if job.has_kept])
     parents = [job for job in ended if job.has_dependents]
     freeing = _unblock(database, [job.seq for job in parents if job.status == _SUCCESS])
     changed = {job.id for job in parents if job.seq in freeing}
@@ -91,7 +91,7 @@ def spread_deletion(
 
 def forget_parents(database: Database, ids: Sequence[str]) -> None:
     """These jobs make room for others of the same ids, which depend on nothing, and with which nothing fell."""
-    _let_go(database, [job.seq for job in _linked(database, ids) if job.has_kept])
+    let_go(database, [job.seq for job in _linked(database, ids) if job.has_kept])
     write_ids(database, "forget_parents", ids)
     write_ids(database, "forget_fallen", ids)
 
@@ -128,7 +128,7 @@ def _cancel_dependents(database: Database, fall: _Fall) -> bool:
         size, values = row_values(some)
         database.write(sql("cancel_dependents", rows=size), values)
     seqs = [job.seq for job in doomed]
-    _let_go(database, seqs)
+    let_go(database, seqs)
     _close(database, [fall.seq, *seqs])
     return bool(jobs)
 
@@ -145,6 +145,7 @@ def _close(database: Database, parents: Sequence[int]) -> None:
     write_ids(database, "unmark_parents", parents)
 
 
-def _let_go(database: Database, heirs: Sequence[int]) -> None:
+def let_go(database: Database, heirs: Sequence[int]) -> None:
+    """Let the janitor look again at what it has left for the sake of these, or of what fell with them."""
     write_ids(database, "let_go", heirs)
     write_ids(database, "unmark_heirs", heirs)

@@ -19,7 +19,7 @@ from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.statements import chunks, row_values, sql
 from jobify.types import Microseconds
 
-__all__ = ("Standing", "connect", "standings")
+__all__ = ("Standing", "connect", "standing_of", "standings")
 
 _SUCCESS, _CANCELLED = JobStatus.SUCCESS.value, JobStatus.CANCELLED.value
 _FAILED = frozenset(status.value for status in ENDED) - {_SUCCESS}
@@ -48,10 +48,11 @@ class Standing(NamedTuple):
 def standings(database: Database, jobs: Sequence[NewJob]) -> dict[str, Standing]:
     """How the parents of these jobs stand, those that exist."""
     parents = list(dict.fromkeys(parent for parents in _distinct(jobs) for parent in parents))
-    return {id: _standing(standing) for id, *standing in rows_of_ids(database, "standings", parents)}
+    return {id: standing_of(standing) for id, *standing in rows_of_ids(database, "standings", parents)}
 
 
-def _standing(columns: Sequence[Any]) -> Standing:
+def standing_of(columns: Sequence[Any]) -> Standing:
+    """A row of ``standings``, without its id."""
     cause = None if columns[7] is None else Cause._make(columns[7:])
     return Standing._make((*columns[:5], bool(columns[5]), columns[6], cause))
 

@@ -17,6 +17,7 @@ from jobify.storage.sqlite.failures import ClaimLost
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.needs import make_room, set_aside_needed, without_needed
 from jobify.storage.sqlite.pending import drop_cancels, end_cancelled, replace_with_successors
+from jobify.storage.sqlite.revival import revive
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import (
     CHUNK,
@@ -248,9 +249,12 @@ class Jobs:
     def _expired(self, now: Microseconds, limit: int) -> list[Expired]:
         return [Expired._make(row) for row in listed(self._database.row(sql("expired"), (now, limit))[0])]
 
-    def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+    def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool) -> list[bool]:
         with self._database.atomic():
-            return [self._database.write(sql("retry"), (now, id)) == 1 for id in ids]
+            answers = [self._database.write(sql("retry"), (now, id)) == 1 for id in ids]
+            if with_dependents:
+                revive(self._database, [id for id, is_done in zip(ids, answers, strict=True) if is_done], now=now)
+            return answers
 
     # -- delete, record, purge, trim -----------------------------------------------------------------------------------
 

@@ -561,6 +561,14 @@ SELECT CAST(json_group_array(json_array(
 )) AS BLOB) FROM jobs LEFT JOIN jobs AS other ON other.seq = jobs.cause
 WHERE jobs.id IN ({ids})
 
+-- name: standings_numbered
+-- The same, by number.
+SELECT CAST(json_group_array(json_array(
+    jobs.id, jobs.seq, jobs.task, jobs.status, jobs.error, jobs.delete_at, jobs.rule IS NOT NULL,
+    jobs.cause, other.id, other.task, other.status, other.error
+)) AS BLOB) FROM jobs LEFT JOIN jobs AS other ON other.seq = jobs.cause
+WHERE jobs.seq IN ({ids})
+
 -- name: numbers
 SELECT CAST(json_group_array(json_array(id, seq)) AS BLOB) FROM jobs WHERE id IN ({ids})
 
@@ -682,6 +690,36 @@ UPDATE jobs SET is_kept = 0 WHERE is_kept = 1 AND seq IN (SELECT node FROM befor
 
 -- name: unmark_heirs
 UPDATE jobs SET has_kept = 0 WHERE seq IN ({ids}) AND has_kept = 1
+
+-- name: fallen
+-- What was cancelled for these jobs.
+SELECT CAST(json_group_array(json_array(child.seq, child.id, child.unique_key)) AS BLOB)
+FROM jobs AS other CROSS JOIN jobs AS child ON child.cause = other.seq AND child.cause IS NOT NULL
+WHERE other.id IN ({ids}) AND child.status = 'cancelled'
+
+-- name: before
+-- The dependencies of jobs and barriers.
+SELECT CAST(json_group_array(json_array(parent, child)) AS BLOB) FROM dependencies WHERE child IN ({ids})
+
+-- name: revive
+-- As after retry, but for the due time: these have never run. The third column is now.
+UPDATE jobs SET
+    status = 'scheduled', ready = ready OR due_at <= v.column3, fence = fence + 1, attempt = 0, crashes = 0,
+    started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, result_ref = NULL, error = NULL, is_dead = 0,
+    progress = NULL, expires_at = NULL, is_kept = 0, blockers = v.column2, is_paused = 0, cause = NULL
+FROM (VALUES {rows}) AS v
+WHERE v.column1 <> 0 AND jobs.seq = v.column1 AND jobs.status = 'cancelled'
+
+-- name: close_barriers
+UPDATE barriers SET waiting = v.column2 FROM (VALUES {rows}) AS v WHERE v.column1 <> 0 AND barriers.seq = v.column1
+
+-- name: reopen
+UPDATE dependencies SET is_open = 1 FROM (VALUES {rows}) AS v
+WHERE v.column1 <> 0 AND dependencies.child = v.column2 AND dependencies.parent = v.column1
+
+-- name: fall
+UPDATE jobs SET cause = v.column2, error = v.column3 FROM (VALUES {rows}) AS v
+WHERE v.column1 <> 0 AND jobs.seq = v.column1
 
 -- name: forget_fallen
 -- These jobs are others now: what was cancelled for them stays so.

@@ -7,7 +7,8 @@
 ``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``         pick, then take; ``suspects`` groups of jobs that run apart
 ``jobs``           insert, replace, settle, cancel, retry, delete; ``pending`` what waits for an end
-``dependencies``   jobs that wait for others; ``cascades`` what an end does to those, ``needs`` which are needed
+``dependencies``   jobs that wait for others; ``cascades`` what an end does to those, ``needs`` which are needed,
+                   ``revival`` which come back with one that is tried again
 ``pauses``         of schedules and queues
 ``reports``        progress, values, log lines
 ``values``         large arguments and results, beside their rows
@@ -266,8 +267,8 @@ class SQLiteStorage:
     def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
         return self._jobs.expire(now=now, limit=limit, delete_at=delete_at)
 
-    def retry(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
-        return self._jobs.retry(ids, now=now)
+    def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool = True) -> list[bool]:
+        return self._jobs.retry(ids, now=now, with_dependents=with_dependents)
 
     def pause(self, ids: Sequence[str]) -> list[bool]:
         return self._pauses.pause(ids)

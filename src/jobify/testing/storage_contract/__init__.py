@@ -32,6 +32,7 @@ _PARTS = (
     "relating",
     "reporting",
     "retrying",
+    "reviving",
     "settling",
     "sharing",
     "suspecting",
@@ -58,6 +59,7 @@ from jobify.testing.storage_contract.reading import ReadContract  # noqa: E402
 from jobify.testing.storage_contract.relating import RelationContract  # noqa: E402
 from jobify.testing.storage_contract.reporting import ReportContract  # noqa: E402
 from jobify.testing.storage_contract.retrying import RetryContract  # noqa: E402
+from jobify.testing.storage_contract.reviving import ReviveContract  # noqa: E402
 from jobify.testing.storage_contract.settling import SettleContract  # noqa: E402
 from jobify.testing.storage_contract.sharing import SharedStorageContract  # noqa: E402
 from jobify.testing.storage_contract.suspecting import SuspectContract  # noqa: E402
@@ -86,6 +88,7 @@ class StorageContract(
     EndContract,
     ExpiryContract,
     RetryContract,
+    ReviveContract,
     ReadContract,
     ListContract,
     SuspectContract,

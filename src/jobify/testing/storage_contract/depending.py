@@ -183,11 +183,11 @@ class DependencyContract(StorageCase):
 
     # -- tries, replacements, new jobs with old ids --------------------------------------------------------------------
 
-    def test_a_parent_that_is_tried_again_resurrects_nobody(self, storage: Storage, owner: int) -> None:
+    def test_a_parent_that_is_tried_again_alone_resurrects_nobody(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([after("b", "a")])
         storage.settle([end(owner, parent, status="failed")])
-        assert storage.retry(["a", "b"], now=NOW) == [True, False]
+        assert storage.retry(["a", "b"], now=NOW, with_dependents=False) == [True, False]
         assert storage.insert([after("c", "a")]) == [True]
         (parent,) = claim(storage, owner)
         assert storage.settle([end(owner, parent)]) == [Settled.CASCADED]
