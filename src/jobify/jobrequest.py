@@ -142,6 +142,8 @@ class Feed(NamedTuple):
     """All their results as one list; else the result of the only one."""
     is_taken: bool
     """The results become the first argument. Else they are only waited for."""
+    after: tuple[int, ...] = ()
+    """Jobs that are only waited for in any case."""
 
 
 class JobRequest(Struct, frozen=True):

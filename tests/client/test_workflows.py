@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from elsewhere import World, until
 
-from jobify import Jobify, chain, chord, group
+from jobify import Jobify, chain, chord, chunks, group, starmap
 from jobify.exceptions import TaskCancelledError
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, run
@@ -59,6 +59,56 @@ def shop(world: World) -> Shop:
     shop = Shop()
     shop.declare(world.app)
     return shop
+
+
+# -- F11 ---------------------------------------------------------------------------------------------------------------
+
+
+EMPTY: dict[str, Callable[[Shop], Any]] = {
+    "group": lambda shop: group([]),
+    "chunks": lambda shop: chunks(shop.mail, [], 3),
+    "starmap": lambda shop: starmap(shop.mail, []),
+    "two groups": lambda shop: chain(group([]), group([])),
+    "a group of empty groups": lambda shop: group(group([]), chain(group([]), group([]))),
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_f11_an_empty_group_keeps_the_order(world: World, shop: Shop, kind: str) -> None:
+    end = chain(shop.slow.s(), EMPTY[kind](shop), shop.mail.s("after")).apply()
+    assert len(end.dependencies) == 1
+    with world.running(shop.declare):
+        until(lambda: world.app.get_job(end.dependencies[0]).status == "running")
+        assert (end.status, shop.mailed) == ("pending", [])
+        shop.is_held = False
+        assert end.result() == [[], "after"]
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_f11_an_empty_group_hands_failures_on(world: World, shop: Shop, kind: str) -> None:
+    end = chain(group(shop.load.s(1), shop.charge.s(1)), EMPTY[kind](shop), shop.mail.si("after")).apply()
+    with world.running(shop.declare):
+        with pytest.raises(TaskCancelledError, match="charge failed"):
+            end.result()
+        assert shop.mailed == []
+        shop.is_down = False
+        assert all(world.app.get_job(id).retry() for id in end.dependencies[1:])
+        assert end.result() == ["after"]
+
+
+def test_f11_it_may_stand_anywhere(world: World, shop: Shop) -> None:
+    mail, load = shop.mail, shop.load
+    shop.is_down = shop.is_held = False
+    assert group([]).apply() == chunks(mail, [], 1).apply() == []
+    first = chain(group([]), mail.s("first")).apply()
+    in_group = chain(shop.slow.s(), group(load.s(), chain(mail.s(), group([]))), mail.s("last")).apply()
+    wide = chain(load.s(1), group([]), group(mail.s("a"), mail.s("b"))).apply()
+    ending = chain(mail.s(1), group([])).apply()
+    assert (len(in_group.dependencies), [len(job.dependencies) for job in wide], ending) == (2, [1, 1], [])
+    with world.running(shop.declare):
+        assert first.result() == [[], "first"]
+        assert in_group.result() == [["data of slow"], "last"]
+        assert [job.result() for job in wide] == [[[], "a"], [[], "b"]]
 
 
 # -- F12 ---------------------------------------------------------------------------------------------------------------

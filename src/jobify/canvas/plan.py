@@ -1,7 +1,8 @@
 """A workflow as a batch of requests: who is fed by whom.
 
 Steps are added in order, so that each is preceded by what it waits for. A step is told its *feed*: the places of the
-jobs whose results it gets. It answers with what it feeds to the next one.
+jobs whose results it gets. It answers with what it feeds to the next one. An empty group has no job that could wait, so
+it hands on the feed that it was told, to be waited for, and the list of its results, which is empty.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class Output(NamedTuple):
     places: tuple[int, ...]
     is_list: bool = False
     """As one list, be it of one or of none; else there is only one, or (at the start) nothing."""
+    after: tuple[int, ...] = ()
+    """These jobs of the batch are only waited for: their results went into groups that are empty."""
 
 
 START = Output(())

@@ -80,8 +80,8 @@ class Signature(Step[JobResult[Return_co]]):
     def add_to(self, plan: Plan, feed: Output) -> Output:
         """See :class:`~jobify.canvas.step.Step`."""
         request = JobRequest(self.task, self.args, self.kwargs, self.asked)
-        if feed.places or feed.is_list:
-            fed = Feed(feed.places, feed.is_list, is_taken=not self.is_immutable)
+        if feed.places or feed.is_list or feed.after:
+            fed = Feed(feed.places, feed.is_list, is_taken=not self.is_immutable, after=feed.after)
             request = msgspec.structs.replace(request, feed=fed)
         return Output((plan.add(request, self._submitter),))
 

@@ -26,7 +26,10 @@ class _Task(Protocol[Return_co]):
 
 
 class group(Step[list[JobResult[ReturnT]]]):
-    """Steps beside each other. ``apply()`` returns the list of their handles, in order."""
+    """Steps beside each other. ``apply()`` returns the list of their handles, in order.
+
+    A group of nothing has the result ``[]``. What comes after it waits for what comes before it all the same.
+    """
 
     @overload
     def __init__(self, *steps: Step[JobResult[ReturnT]]) -> None: ...
@@ -49,8 +52,11 @@ class group(Step[list[JobResult[ReturnT]]]):
 
     def add_to(self, plan: Plan, feed: Output) -> Output:
         """See :class:`~jobify.canvas.step.Step`."""
+        if not self.steps:
+            return Output((), is_list=True, after=(*feed.places, *feed.after))
         outputs = [step.add_to(plan, feed) for step in self.steps]
-        return Output(tuple(place for output in outputs for place in output.places), is_list=True)
+        after = dict.fromkeys(place for output in outputs for place in output.after)
+        return Output(tuple(place for output in outputs for place in output.places), is_list=True, after=tuple(after))
 
 
 class chord(chain[Applied_co]):

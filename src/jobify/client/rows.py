@@ -63,12 +63,12 @@ class Rows:
         return asked.due_at(now, self._zone)
 
     def row(self, target: Target, request: JobRequest, job_id: str, parents: tuple[str, ...] = ()) -> NewJob:
-        """The row of a request; ``parents`` are the ids of the jobs that feed it, each once."""
+        """The row of a request; ``parents`` are the ids of the jobs that feed it or come before it, each once."""
         asked, feed, now = request.asked, request.feed, self._clock.now()
         due_at = self.due_at(asked, now)
         options, types = asked.options(), target.types
         if feed is not None and feed.is_taken:
-            options = msgspec.structs.replace(options, inputs=Inputs(count=len(parents), is_list=feed.is_list))
+            options = msgspec.structs.replace(options, inputs=Inputs(count=len(feed.places), is_list=feed.is_list))
             types = types.after(1)
         return NewJob(
             id=job_id,

@@ -181,9 +181,10 @@ class Submitter:
         """The parents of jobs that are fed by these places: one tuple, however many jobs it feeds."""
         for draft in wanted:
             former.append(former_keys(draft.target, draft.request.asked) if draft.target.aliases else [])
-            places = () if draft.request.feed is None else draft.request.feed.places
+            feed = draft.request.feed
+            places = () if feed is None else (*feed.places, *feed.after) if feed.after else feed.places
             if places not in feeds:
-                feeds[places] = tuple(ids[place] for place in places)
+                feeds[places] = tuple(dict.fromkeys(ids[place] for place in places))
             rows.append(self._rows.row(draft.target, draft.request, draft.job_id, feeds[places]))
         if not rows:
             return

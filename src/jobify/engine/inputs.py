@@ -34,7 +34,7 @@ Found: TypeAlias = tuple[str, JobRecord | None]
 
 async def fetch_inputs(attempt: Attempt, inputs: Inputs, registry: Registry) -> Any:
     """The value that becomes the first argument. ResultNotStoredError if one of the results cannot be had."""
-    found = _wanted(inputs, await _parents(attempt))
+    found = _wanted(inputs, await _parents(attempt)) if inputs.count or inputs.parents else ()
     decode = partial(_values, attempt, found, registry)
     size = sum(len(record.result) for _, record in found if record and isinstance(record.result, bytes))
     values = await off_loop(decode) if size > LARGE_BYTES else decode()
