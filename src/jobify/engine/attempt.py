@@ -92,6 +92,8 @@ class Attempt(Struct, eq=False, gc=False):
     task: asyncio.Task[None] | None = None
     started_at: Microseconds = 0
     has_begun: bool = False
+    is_logged: bool = False
+    """Its begin was logged, so its success is logged, too."""
     slot: int | None = None
     """Where it is noted that it has begun; see :meth:`~jobify.storage.ownership.BegunJobs.enter`."""
     is_over: bool = False

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from logging import DEBUG
 from typing import Any
 
 from jobify.clock import Clock
@@ -21,7 +20,6 @@ from jobify.engine.attempt import Attempt, Interruption, Run
 from jobify.engine.encoding import Encoded, encode, encode_apart, takes_long
 from jobify.engine.exchange import Exchange
 from jobify.engine.job_log import JobLog
-from jobify.engine.job_log import log as jobs_log
 from jobify.engine.news import END
 from jobify.engine.outcome_records import LostOutcomes, record_early
 from jobify.engine.outcomes import outcome_of
@@ -285,7 +283,7 @@ class Completer:
         if isinstance(answer, Exception):
             self._on_error(attempt, outcome, settlement, pause, answer)
         elif answer:
-            if type(outcome) is not Succeeded or jobs_log.isEnabledFor(DEBUG):
+            if type(outcome) is not Succeeded or attempt.is_logged:
                 self.job_log.ended(attempt, outcome, settlement)
             try:
                 self._teller.tell(attempt, outcome, settlement)

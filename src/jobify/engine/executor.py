@@ -206,6 +206,7 @@ class Executor:
             attempt.slot = begun.enter(attempt.id)
         attempt.started_at = self._clock.now()
         if jobs_log.isEnabledFor(DEBUG):
+            attempt.is_logged = True
             self._completer.job_log.began(attempt)
         value: Any = None
         error: BaseException | None = None
