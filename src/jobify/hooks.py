@@ -1,4 +1,4 @@
-"""Hooks: functions of the app that are called when jobs fail.
+"""Hooks: functions of an app or a router that are called when jobs fail.
 
 A log line is for people, a hook is for programs: an alert, a metric, a row of one's own. The process that knows of the
 failure calls it, after the outcome is stored, so a job that looks its own outcome up finds it.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -54,7 +54,7 @@ class JobFailure:
 
 
 class Hooks:
-    """The hooks of one app."""
+    """The hooks of one app, or of one router."""
 
     def __init__(self) -> None:
         self._failure: list[Callable[[JobFailure], Any]] = []
@@ -76,14 +76,18 @@ class Hooks:
         """Whether there is nothing to call."""
         return not (self._failure or self._retry or self._dead)
 
-    def call(self, failure: JobFailure) -> None:
-        """Call what is registered for ``failure``, in order of registration. On the event loop; never raises."""
+    def call(self, failure: JobFailure, nearer: Iterable[Hooks] = ()) -> None:
+        """Call what is registered for ``failure``: by the routers ``nearer`` to the task, then here; each in order of
+        registration. On the event loop; never raises."""
+        for hooks in (*nearer, self):
+            for function in hooks.chosen(failure):
+                self._call_one(function, failure)
+
+    def chosen(self, failure: JobFailure) -> list[Callable[[JobFailure], Any]]:
+        """What is registered here for ``failure``."""
         if failure.retry_at is not None:
-            called = self._retry
-        else:
-            called = [*self._failure, *(self._dead if failure.is_dead else ())]
-        for function in called:
-            self._call_one(function, failure)
+            return [*self._retry]
+        return [*self._failure, *(self._dead if failure.is_dead else ())]
 
     def _call_one(self, function: Callable[[JobFailure], Any], failure: JobFailure) -> None:
         try:
@@ -111,7 +115,8 @@ class Hooks:
 
 
 class TakesHooks:
-    """The decorators of an app."""
+    """The decorators of an app, for all its jobs, and of a router, for those of its tasks and of the routers that it
+    includes."""
 
     hooks: Hooks
 
@@ -119,7 +124,8 @@ class TakesHooks:
         """Call ``function`` with a :class:`JobFailure` when a job has failed for good, or a run of a schedule has.
 
         A plain function is called on the event loop and must be quick; an async one runs beside it. What it raises is
-        logged, and changes nothing. Several hooks are called in the order of their registration.
+        logged, and changes nothing. Several hooks are called in the order of their registration; those of the router
+        of the task before those of the routers above it, and of the app.
 
         ::
 

@@ -15,6 +15,7 @@ from jobify.context import JobContext
 from jobify.cron import Cron, as_cron, parse_cron
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError
+from jobify.hooks import Hooks
 from jobify.injection import check_injectable, inject
 from jobify.joboptions import JobOptions
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, chain
@@ -22,7 +23,7 @@ from jobify.middleware.exceptions import ExceptionHandlerMiddleware
 from jobify.middleware.timeout import TimeoutMiddleware
 from jobify.options import DEFAULT_QUEUE, RouteOptions, RunMode, resolve_run_mode
 from jobify.retry import SmartRetry
-from jobify.router import Route, Router
+from jobify.router import JobRouter, Route, Router
 from jobify.router.route import lasting_name
 from jobify.router.tree import aliases_below
 from jobify.runners.address import Address, process_address
@@ -67,6 +68,8 @@ class Endpoint:
     call: CallNext | None
     """The chain around the function; None when there is nothing around it and nothing to inject."""
     outer: tuple[BaseOuterMiddleware, ...]
+    hooks: tuple[Hooks, ...] = ()
+    """Those of its routers, from the nearest up; without the app's."""
     aliases: tuple[str, ...] = ()
     """Earlier names that jobs of the task may be stored under."""
     is_bare: bool = field(init=False)
@@ -221,6 +224,7 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
         layers=layers,
         call=_chain(layers, options, spec),
         outer=tuple(layer for node in path for layer in node.outer_middleware),
+        hooks=tuple(node.hooks for node in reversed(path) if isinstance(node, JobRouter)),
     )
 
 

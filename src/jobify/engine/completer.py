@@ -49,7 +49,7 @@ from jobify.records import Claim, Settled, Settlement
 from jobify.retention import Retention
 from jobify.runners.base import Call
 from jobify.serializers.offload import SMALL
-from jobify.settings import JobifyConfiguration
+from jobify.settings import Limits
 from jobify.spawn import spawn_lasting
 from jobify.status import (
     Cancelled,
@@ -83,16 +83,16 @@ class Completer:
     """Settles ended attempts."""
 
     def __init__(
-        self, *, teller: Teller, roster: Roster, exchange: Exchange, config: JobifyConfiguration, clock: Clock
+        self, *, teller: Teller, job_log: JobLog, roster: Roster, exchange: Exchange, limits: Limits, clock: Clock
     ) -> None:
         self._teller = teller
-        self.job_log = JobLog(config.hooks)
+        self.job_log = job_log
         self.returns = Returns(exchange, clock)
         self._roster = roster
         self._exchange = exchange
-        self._retention = config.limits.retention
+        self._retention = limits.retention
         self._refusals = FailureLog(log, "")
-        self._max_crashes = config.limits.max_crashes
+        self._max_crashes = limits.max_crashes
         self._clock = clock
         self._open = 0
         self._stuck: dict[int, tuple[Attempt, Exception]] = {}

@@ -36,6 +36,7 @@ from jobify.engine.handles import Handles
 from jobify.engine.heartbeat import Heartbeat
 from jobify.engine.intake import Intake
 from jobify.engine.janitor import Janitor
+from jobify.engine.job_log import JobLog
 from jobify.engine.lanes import Lanes
 from jobify.engine.lost_storage import end_handles
 from jobify.engine.obedience import Obedience
@@ -110,8 +111,10 @@ class Engine:
         self._exchange = exchange = Exchange()
         desk = Desk(backends=self._opened, roster=roster, exchange=exchange, config=config, clock=clock)
         self._handles = handles = Handles(desk, rules)
+        job_log = JobLog(config.hooks, registry)
+        teller, limits = Teller(handles), config.limits
         self._completer = completer = Completer(
-            teller=Teller(handles), roster=roster, exchange=exchange, config=config, clock=clock
+            teller=teller, job_log=job_log, roster=roster, exchange=exchange, limits=limits, clock=clock
         )
         contexts = Contexts(handles, scheduler, config)
         self._executor = executor = Executor(

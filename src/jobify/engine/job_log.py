@@ -19,6 +19,7 @@ from jobify.exceptions import ProcessDiedError, shown
 from jobify.hooks import Hooks, JobFailure
 from jobify.logs import get_logger, write
 from jobify.records import Expired, JobRecord, Settlement
+from jobify.registry import Registry
 from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Snoozed, Succeeded, TimedOut
 from jobify.storage.reasons import EXPIRED
 from jobify.tracebacks import own_frames, own_traceback
@@ -35,8 +36,9 @@ _DEAD: Final = JobStatus.PERMANENTLY_FAILED.value
 class JobLog:
     """Writes about the jobs of one engine, and calls hooks. Its methods never raise."""
 
-    def __init__(self, hooks: Hooks) -> None:
+    def __init__(self, hooks: Hooks, registry: Registry) -> None:
         self._hooks = hooks
+        self._registry = registry
         self._parked: set[str] = set()
 
     def began(self, attempt: Attempt) -> None:
@@ -122,7 +124,8 @@ class JobLog:
     def _call(
         self, attempt: Attempt, error: BaseException, settlement: Settlement, *, retry_at: int | None = None
     ) -> None:
-        if self._hooks.is_empty:
+        nearer = self._hooks_of(attempt.endpoint.name)
+        if all(hooks.is_empty for hooks in (*nearer, self._hooks)):
             return
         failure = JobFailure(
             id=attempt.id,
@@ -134,7 +137,12 @@ class JobLog:
             is_dead=settlement.is_dead,
             retry_at=None if retry_at is None else to_datetime(retry_at),
         )
-        self._hooks.call(failure)
+        self._hooks.call(failure, nearer)
+
+    def _hooks_of(self, task: str) -> tuple[Hooks, ...]:
+        """The hooks of the routers of a task, which may be one of another app."""
+        endpoint = self._registry.get(task)
+        return () if endpoint is None else endpoint.hooks
 
     # -- jobs of other processes ---------------------------------------------------------------------------------------
 
@@ -152,7 +160,7 @@ class JobLog:
             is_schedule=job.rule is not None,
             is_dead=True,
         )
-        self._hooks.call(failure)
+        self._hooks.call(failure, self._hooks_of(job.task))
 
     def expired(self, jobs: Sequence[Expired]) -> None:
         """These jobs have waited longer than they were allowed to, and are cancelled."""

@@ -9,6 +9,7 @@ from uuid import uuid4
 from weakref import ref
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError, RouterError
+from jobify.hooks import Hooks, TakesHooks
 from jobify.injection import check_injectable
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.options import RouteOptions, check_options
@@ -312,7 +313,7 @@ class Router:
             self._parent._check_route(route)
 
 
-class JobRouter(Router):
+class JobRouter(TakesHooks, Router):
     """A group of tasks, to be included in an app or in another router.
 
     ::
@@ -352,6 +353,7 @@ class JobRouter(Router):
             exception_handlers=exception_handlers,
             route_class=route_class,
         )
+        self.hooks = Hooks()
 
     def __repr__(self) -> str:
         return "<NodeRouter>"
