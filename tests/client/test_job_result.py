@@ -15,6 +15,7 @@ from elsewhere import World, until
 
 import jobify
 from jobify import Cron, Jobify, JobResult, SmartRetry, group
+from jobify.client.reads import Reads
 from jobify.exceptions import (
     ApplicationStateError,
     BaseJobifyError,
@@ -26,6 +27,7 @@ from jobify.exceptions import (
     TaskFailedError,
     WaitTimeoutError,
 )
+from jobify.records import JobRecord
 from support import eventually, run, soon
 
 GATE = threading.Event()
@@ -478,3 +480,35 @@ def test_a_wait_that_cannot_be_is_refused(app: Jobify, name: str) -> None:
         job.result(**{name: -1})
     with pytest.raises(ValueError, match=name):
         run(job.aresult(**{name: float("nan")}))
+
+
+def test_async_code_looks_without_blocking_its_event_loop(
+    world: World, app: Jobify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = app.enqueue("fail", ("because",))
+    with world.running(declare):
+        until(job.is_done)
+    threads: set[int] = set()
+    original = Reads.record
+
+    def record(self: Reads, job_id: str) -> JobRecord:
+        threads.add(threading.get_ident())
+        return original(self, job_id)
+
+    monkeypatch.setattr(Reads, "record", record)
+
+    async def main() -> list[object]:
+        return [await job.astatus(), await job.alogs()]
+
+    assert run(main()) == [job.status, job.logs()]
+    threads.clear()
+    run(main())
+    assert threads
+    assert threading.get_ident() not in threads
+    assert run(job.ato_dict()) == job.to_dict()
+
+    async def lost() -> str:
+        return await app.get_job("nowhere").astatus()
+
+    with pytest.raises(JobNotFoundError):
+        run(lost())

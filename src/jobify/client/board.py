@@ -14,7 +14,8 @@ from jobify.clock import Clock, from_datetime, to_datetime
 from jobify.cron import is_paused, is_stopped, rule_as_written
 from jobify.exceptions import ConfigurationError
 from jobify.records import CountKey, JobQuery, JobRecord
-from jobify.result import JobResult, ResultDesk
+from jobify.result import JobResult
+from jobify.result_desk import ResultDesk
 from jobify.status import ENDED, JobStatus
 from jobify.storage.reasons import is_snoozed
 from jobify.types import Microseconds

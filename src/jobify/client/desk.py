@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import tzinfo
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from jobify.client.access import Access
 from jobify.client.coding import Coding
@@ -18,16 +18,18 @@ from jobify.cron import is_used_up
 from jobify.durations import Duration
 from jobify.exceptions import JobNotFoundError
 from jobify.records import CancelResult
-from jobify.result import Polls
+from jobify.result_desk import Polls
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.status import JobStatus
 from jobify.types import Microseconds
 
 __all__ = ("Desk",)
 
+T = TypeVar("T")
+
 
 class Desk(Reads):
-    """Serves handles; see :class:`jobify.result.ResultDesk`. What only reads is inherited.
+    """Serves handles; see :class:`jobify.result_desk.ResultDesk`. What only reads is inherited.
 
     ``delete_at``: when the row of a job that is cancelled now may be deleted.
     """
@@ -47,6 +49,10 @@ class Desk(Reads):
         self._crew = crew
         self._waits = Waits(self, crew, runs_here)
         self._delete_at = delete_at
+
+    async def read(self, look: Callable[[], T]) -> T:
+        """See :meth:`jobify.result_desk.ResultDesk.read`."""
+        return await self._crew.reader.call(look)
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 

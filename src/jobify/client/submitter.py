@@ -17,7 +17,8 @@ from jobify.clock import Clock
 from jobify.exceptions import ConfigurationError, DuplicateJobError
 from jobify.jobrequest import JobRequest
 from jobify.records import NewJob
-from jobify.result import JobResult, ResultDesk
+from jobify.result import JobResult
+from jobify.result_desk import ResultDesk
 from jobify.serializers.offload import is_large, off_loop
 from jobify.settings import JobifyConfiguration
 from jobify.storage.base import Storage

@@ -18,7 +18,7 @@ from jobify.current import lent_slot
 from jobify.durations import Duration, as_seconds, check_duration
 from jobify.exceptions import ApplicationStateError, ConfigurationError, WaitTimeoutError
 from jobify.records import JobRecord, MessageKind, MessageRecord
-from jobify.result import Polls
+from jobify.result_desk import Polls
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.status import ENDED
 from jobify.words import word_of
