@@ -5,6 +5,10 @@ by the first that uses it and closed by the last, and they take turns. A storage
 so those that share it tell each other. The engine of a storage in memory holds rows back that nobody can see; it gives
 them away before somebody else looks (``give_rows``).
 
+What users have in common lives as long as one of them holds it, and is never taken out of the list before that. So
+whoever comes while the last user closes the storage waits for the end of that, and opens it again: with something of
+its own it would take the storage for open that is just being closed.
+
 A fork takes none of this along: the child begins with nobody in the list, and whoever uses a storage there opens it
 anew.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from jobify.storage.base import Storage
 
@@ -54,8 +59,6 @@ class Shared:
             except BaseException:
                 self._users.remove(user)
                 raise
-            with _guard:
-                _shared.setdefault(id(self._storage), self)
             self.is_divided = len(self._users) > 1
             if give_rows is not None:
                 self._givers[user] = give_rows
@@ -67,8 +70,6 @@ class Shared:
             self.is_divided = len(self._users) > 1
             self._givers.pop(user, None)
             if not self._users:
-                with _guard:
-                    _shared.pop(id(self._storage), None)
                 self._storage.close()
 
     @property
@@ -88,23 +89,26 @@ class Shared:
                 other()
 
 
-# An app that is collected lets go of its storage, and the garbage collector may run at any moment: hence the RLock.
+# The garbage collector may run at any moment, and call what is guarded: hence the RLock. It is the innermost lock.
 _guard = threading.RLock()
-_shared: dict[int, Shared] = {}
+_shared: WeakValueDictionary[int, Shared] = WeakValueDictionary()
+"""By the id of the storage, which is held, so that no other object has it."""
 
 
 def share(storage: Storage) -> Shared:
-    """What all users of this object have in common, as long as there are any."""
+    """What all users of this object have in common, as long as one of them holds it."""
     with _guard:
-        return _shared.setdefault(id(storage), Shared(storage))
+        shared = _shared.get(id(storage))
+        if shared is None:
+            shared = _shared[id(storage)] = Shared(storage)
+        return shared
 
 
 def _forget() -> None:
-    global _guard
-    _guard = threading.RLock()
-    for shared in _shared.values():
+    global _guard, _shared
+    for shared in list(_shared.values()):
         shared.is_left_behind = True
-    _shared.clear()
+    _guard, _shared = threading.RLock(), WeakValueDictionary()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which has no fork
