@@ -108,8 +108,9 @@ class DirectGate:
                     unborn.payload = NO_ARGUMENTS
                 else:
                     self._weight += weigh_call(unborn.payload)
-                if type(settlement.result) not in WEIGHTLESS:
-                    self._weight += weigh(settlement.result)
+                result: Any = settlement.result  # as it is, in a tuple
+                if type(result) is not tuple or len(result) != 1 or type(result[0]) not in WEIGHTLESS:
+                    self._weight += weigh(result)
                 self._ended.append(unborn.values())
                 self._ends.append(tuple(settlement))
                 if self._weight > _KEPT_BYTES:  # the storage keeps what it can
