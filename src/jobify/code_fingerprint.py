@@ -21,7 +21,7 @@ from hashlib import blake2b
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-__all__ = ("code_fingerprint",)
+__all__ = ("code_fingerprint", "code_parts")
 
 _MOST_FUNCTIONS: Final = 2000
 """How many functions are looked at. Beyond that a change is seen only in the first ones."""
@@ -31,7 +31,7 @@ def code_fingerprint(function: Any, definition: str = "") -> str:
     """The fingerprint of ``function``, and of ``definition``: what else the task is, as text."""
     digest = blake2b(definition.encode("utf-8", "surrogatepass"), digest_size=16)
     for found in _reachable(function):
-        for part in _parts(found.__code__):
+        for part in code_parts(found.__code__):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
 
@@ -98,7 +98,8 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def _parts(code: CodeType) -> Iterator[str]:
+def code_parts(code: CodeType) -> Iterator[str]:
+    """What ``code`` and the code inside of it consist of, as texts that are the same in each process."""
     for nested in _codes(code):
         yield nested.co_code.hex()
         yield repr((nested.co_name, nested.co_names, nested.co_varnames, nested.co_freevars))

@@ -291,8 +291,9 @@ def is_used_up(record: JobRecord) -> bool:
 
 
 def is_paused(record: JobRecord) -> bool:
-    """Whether a job is a schedule that waits for ``resume``. One that waits to run apart is blocked, too."""
-    return record.rule is not None and record.blockers > record.is_apart
+    """Whether a job is a schedule that waits for ``resume``. One that waits to run apart, or is parked, is blocked,
+    too."""
+    return record.rule is not None and record.blockers > record.is_apart + (record.parking is not None)
 
 
 def have_same_rule(one: str | None, other: str | None) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Self
 
+from jobify.owner_records import OwnerProfile, OwnerRecord, OwnerRole
 from jobify.status import ClaimScope
 from jobify.types import Microseconds
 
@@ -31,6 +32,7 @@ __all__ = (
     "OwnerProfile",
     "OwnerRecord",
     "OwnerRole",
+    "Parking",
     "Progress",
     "Recovered",
     "Relations",
@@ -101,6 +103,8 @@ class ClaimRequest(NamedTuple):
     ahead: Microseconds = 0
     """Jobs that are due within so long from now are taken, too, to be started on the dot."""
     scope: ClaimScope = ClaimScope.ANY
+    code: str = ""
+    """Of scope ``PARKED``: the code of the claimant. Calls that did not fit it are not taken."""
 
 
 class Claim(NamedTuple):
@@ -137,6 +141,8 @@ class Claimed(NamedTuple):
     """When the earliest job that was not considered is due; None: nothing waits. Past only while ``has_more``."""
     has_suspects: bool = False
     """Whether jobs that this request could take wait to run apart."""
+    has_parked: bool = False
+    """Whether any call is parked, of whichever task: ask for it with the scope ``PARKED``."""
 
 
 class AttemptRecord(NamedTuple):
@@ -155,6 +161,16 @@ class AttemptRecord(NamedTuple):
     owner: int | None
     code: str | None = None
     """Of the run that stopped a schedule: the fingerprint of its task (:mod:`jobify.code_fingerprint`)."""
+
+
+class Parking(NamedTuple):
+    """Why a waiting job is parked: its stored call did not fit the code of the processes that have tried it."""
+
+    reason: str
+    """Of the last one."""
+    at: Microseconds
+    codes: tuple[str, ...]
+    """The fingerprints of the code that it did not fit (:mod:`jobify.app_code`), the newest last."""
 
 
 class Settlement(NamedTuple):
@@ -183,6 +199,8 @@ class Settlement(NamedTuple):
     fence: int
     history: tuple[AttemptRecord, ...] = ()
     """Not a column: rows for the job's history, written in the same transaction."""
+    parking: Parking | None = None
+    """Not a column: the job is parked. Its ``codes`` are added to those that the call did not fit before."""
 
 
 class JobRecord(NamedTuple):
@@ -218,11 +236,14 @@ class JobRecord(NamedTuple):
     expires_at: Microseconds | None
     is_dead: bool
     blockers: int
-    """What it waits for beside the time: parents that have not ended, a pause. Not eligible while this is not 0."""
+    """What it waits for beside the time: parents that have not ended, a pause, other code. While this is not 0 it is
+    not eligible, due or not."""
     progress: float | None
     """What its task has reported last, 0 to 100."""
     is_apart: bool
     """It was a suspect of several deaths, and waits to run apart from other jobs, or does; one of ``blockers``."""
+    parking: Parking | None = None
+    """It waits for code that its call fits; one of ``blockers``."""
 
 
 class SummaryIds(tuple[str, ...]):
@@ -356,35 +377,3 @@ class Recovered(NamedTuple):
     origin: int | None
     is_crash: bool = True
     """False: its owner had left before (``Storage.leave``); no attempt and no crash were counted."""
-
-
-class OwnerRole(StrEnum):
-    """Why a process is in the list of owners."""
-
-    WORKER = "worker"
-    """It claims jobs: a worker, or an app that is started."""
-    CLIENT = "client"
-    """It waits for the ends of jobs, and claims none."""
-
-
-class OwnerProfile(NamedTuple):
-    """What an owner says of itself when it enters."""
-
-    role: OwnerRole
-    queues: tuple[str, ...] | None
-    """The queues that it serves; None: every queue."""
-    tasks: tuple[str, ...]
-    concurrency: int
-
-
-class OwnerRecord(NamedTuple):
-    """A process that claims, or only waits."""
-
-    id: int
-    host: str
-    pid: int
-    started_at: Microseconds
-    seen_at: Microseconds
-    """Its last heartbeat. For people: whether it lives is ``is_alive``."""
-    profile: OwnerProfile
-    is_alive: bool

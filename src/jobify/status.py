@@ -32,6 +32,7 @@ __all__ = (
     "Snoozed",
     "Succeeded",
     "TimedOut",
+    "Unfit",
     "after",
     "known_status",
 )
@@ -136,16 +137,26 @@ class Lost(Struct, frozen=True):
     reason: str = "the process died"
 
 
+class Unfit(Struct, frozen=True):
+    """The stored call does not fit the code of this process, ``code``: nothing ran, and the job waits for other
+    code."""
+
+    reason: str
+    code: str
+
+
 class Skipped(Struct, frozen=True):
     """A schedule's due time was missed, and its policy passes it over; no attempt was made."""
 
 
-Outcome: TypeAlias = Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Refused | Snoozed | Lost | Skipped
+Outcome: TypeAlias = (
+    Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Refused | Snoozed | Lost | Unfit | Skipped
+)
 """How an attempt ended."""
 
 
 class Event(StrEnum):
-    """What can happen to a job. The first seven are the outcomes of an attempt."""
+    """What can happen to a job. The first eight are the outcomes of an attempt."""
 
     SUCCEEDED = "succeeded"
     RETRY = "retry at"
@@ -154,6 +165,7 @@ class Event(StrEnum):
     CANCELLED = "cancelled"
     RELEASED = "released"
     LOST = "lost"
+    PARKED = "parked"
     REGISTER = "register"
     CLAIM = "claim"
     CANCEL = "cancel"
@@ -176,6 +188,7 @@ TRANSITIONS: Final[dict[tuple[JobStatus, Event], JobStatus]] = {
     (_RUNNING, Event.CANCELLED): JobStatus.CANCELLED,
     (_RUNNING, Event.RELEASED): _WAITING,
     (_RUNNING, Event.LOST): _WAITING,
+    (_RUNNING, Event.PARKED): _WAITING,
     (_RUNNING, Event.NEXT_RUN): _WAITING,
     (_RUNNING, Event.LAST_RUN): JobStatus.SUCCESS,
     (_RUNNING, Event.GIVE_UP): JobStatus.PERMANENTLY_FAILED,
@@ -210,3 +223,6 @@ class ClaimScope(StrEnum):
     """Only jobs that need not run apart."""
     APART = "apart"
     """Only a group that runs apart: the claimant runs nothing else meanwhile. The answer says nothing of other jobs."""
+    PARKED = "parked"
+    """Only calls that are parked, and that did not fit other code than that of the claimant. The answer says nothing of
+    other jobs."""

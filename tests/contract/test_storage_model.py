@@ -20,6 +20,7 @@ from jobify.records import (
     Lane,
     MessageKind,
     NewJob,
+    Parking,
     Progress,
     Report,
     Settlement,
@@ -153,7 +154,8 @@ class Model(RuleBasedStateMachine):
         owner = data.draw(st.sampled_from(self.owners))
         lanes = data.draw(st.sampled_from([(("x",),), (("x", "y"),), (("z",), ("y", "x")), (("x", "y", "z"),)]))
         scope = data.draw(st.sampled_from(ClaimScope))
-        request = ClaimRequest(owner, tuple(Lane(tasks, limit) for tasks in lanes), queues, ahead, scope)
+        code = data.draw(st.sampled_from(["1", "2", "3"]))
+        request = ClaimRequest(owner, tuple(Lane(tasks, limit) for tasks in lanes), queues, ahead, scope, code)
         claimed = self.both("claim", request, now=now)
         self.claims += [(owner, claim) for claim in claimed.claims]
 
@@ -168,7 +170,8 @@ class Model(RuleBasedStateMachine):
         history = tuple(line(claim.id, attempt=number) for number in range(draw(st.integers(0, 2))))
         if draw(st.booleans()):
             due_at = draw(TIMES)
-            return again(owner, claim, due_at=due_at, ready=due_at <= NOW, history=history)
+            parking = draw(st.none() | st.builds(Parking, st.just("no"), TIMES, st.sampled_from([("1",), ("2",)])))
+            return again(owner, claim, due_at=due_at, ready=due_at <= NOW, history=history, parking=parking)
         result = draw(st.none() | PAYLOADS)
         return end(
             owner,

@@ -63,6 +63,7 @@ def test_every_outcome_is_listed() -> None:
         Event.CANCELLED,
         Event.RELEASED,
         Event.LOST,
+        Event.PARKED,
     ]
     assert [words(row[0])[0] for row in table("How an attempt ended")] == [
         *(event.value for event in attempts),

@@ -22,6 +22,7 @@ from jobify.records import (
     NewJob,
     OwnerProfile,
     OwnerRole,
+    Parking,
     Settlement,
 )
 from jobify.storage import SQLiteStorage
@@ -150,6 +151,32 @@ class Shop:
             history=() if error is None else (line,),
         )
         assert all(self.storage.settle([settlement]))
+
+    def parked(self, owner: int, reason: str, at: int, **fields: Any) -> str:
+        """A job whose stored call did not fit the code of ``owner``."""
+        id = self.running(owner, **fields)
+        (row,) = self.storage.get([id])
+        settlement = Settlement(
+            status="scheduled",
+            ready=True,
+            due_at=row.due_at,
+            offset_at=None,
+            attempt=0,
+            run_count=0,
+            failure_count=0,
+            result=None,
+            error=reason,
+            finished_at=None,
+            delete_at=None,
+            is_dead=False,
+            is_lost=False,
+            id=id,
+            owner=owner,
+            fence=row.fence,
+            parking=Parking(reason, at, ("a-code",)),
+        )
+        assert all(self.storage.settle([settlement]))
+        return id
 
     def schedule(self, id: str, **fields: Any) -> str:
         """A schedule, due in an hour."""

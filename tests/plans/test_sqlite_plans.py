@@ -47,6 +47,7 @@ WIDTHS = {
 OTHERS = {
     "next_apart": {"in_queues": "AND jobs.queue IN (?, ?)"},
     "pick_apart": {"in_queues": "AND jobs.queue IN (?, ?)"},
+    "pick_parked": {"in_queues": "AND jobs.queue IN (?, ?)"},
 }
 """Fields of which a statement has its own."""
 
@@ -66,7 +67,10 @@ SCANS = {
     "count_running": ["SCAN jobs USING INDEX jobs_running"],
     "count_unsuccessful": ["SCAN jobs USING INDEX jobs_unsuccessful"],
     # The first entry of an index.
-    "pick": ["SCAN jobs USING INDEX jobs_ready"],
+    "pick": ["SCAN jobs USING INDEX jobs_ready", "SCAN jobs USING INDEX jobs_parked"],
+    "aside": ["SCAN jobs USING INDEX jobs_parked"],
+    # All parked calls, which are few.
+    "parked_calls": ["SCAN jobs USING INDEX jobs_parked"],
     # All schedules, which are few.
     "shift_delays": ["SCAN jobs USING INDEX jobs_live"],
     "mend_delays": ["SCAN jobs USING INDEX jobs_staged"],

@@ -16,7 +16,7 @@ from jobify.engine.outcomes import outcome_of
 from jobify.engine.rules import Rules
 from jobify.engine.verdict import settlement_of
 from jobify.exceptions import JobTimeoutError, NoResultError, PayloadError, ProcessDiedError, ResultNotStoredError
-from jobify.records import Settlement
+from jobify.records import Parking, Settlement
 from jobify.retention import Retention
 from jobify.retry import SmartRetry
 from jobify.status import Cancelled, JobStatus, RetryAt
@@ -30,7 +30,7 @@ def attempt(number: int, retry: SmartRetry | None, *, is_readable: bool = True, 
     endpoint: Any = SimpleNamespace(
         retry=retry, name="task", result_ttl=options.pop("result_ttl", None), fingerprint=lambda: "the code"
     )
-    backend: Any = SimpleNamespace(owner=1)
+    backend: Any = SimpleNamespace(owner=1, app_code=lambda: "the code")
     lane: Any = None
     made = Attempt(backend, endpoint, lane, "it", 0, None, number=number, **options)
     if is_readable:
@@ -108,8 +108,22 @@ def test_f7_a_schedule_that_has_ended_by_its_rule_is_not_dead() -> None:
 
 
 def test_what_cannot_be_read_is_kept_for_good_and_is_not_dead() -> None:
-    settlement = ended(attempt(1, TWICE, is_readable=False), PayloadError("rubbish"))
+    settlement = ended(attempt(1, TWICE, is_readable=False, origin=1), PayloadError("rubbish"))
     assert (settlement.status, settlement.is_dead, settlement.delete_at) == ("failed", False, None)
+
+
+def test_f34_what_other_code_may_read_is_parked() -> None:
+    settlement = ended(attempt(2, TWICE, is_readable=False, origin=7), PayloadError("rubbish"))
+    assert (settlement.status, settlement.attempt, settlement.error) == ("scheduled", 1, "rubbish")
+    assert settlement.parking == Parking("rubbish", NOW, ("the code",))
+    assert [line.outcome for line in settlement.history] == ["parked"]
+
+
+def test_f34_the_last_run_of_a_schedule_that_cannot_be_read_is_its_end() -> None:
+    rule = Rules(UTC, create_crontab).of_cron(Cron("* * * * *"))
+    run = Run(rule, offset_at=0, run_count=0, failure_count=0)
+    settlement = ended(attempt(1, None, is_readable=False, origin=7, run=run, is_last=True), PayloadError("rubbish"))
+    assert (settlement.status, settlement.parking) == ("cancelled", None)
 
 
 def test_what_misses_an_input_has_the_window_of_failures() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeAlias
 
@@ -129,6 +130,10 @@ def _document(path: str, vitals: Vitals, now: Microseconds, limits: _Limits) -> 
             for job in vitals.stopped
         ],
         "paused_queues": vitals.paused,
+        "parked": [
+            {"id": job.id, "task_name": job.task, "queue_name": job.queue, "reason": job.reason, "at": iso(job.at)}
+            for job in vitals.parked
+        ],
     }
 
 
@@ -167,10 +172,24 @@ def _problems(vitals: Vitals, now: Microseconds, limits: _Limits) -> list[tuple[
     if oldest is not None and waits > limits.waiting:
         what = f"Job {oldest.id} ({oldest.task}) waits in the queue {oldest.queue!r} for {how_long(waits)}"
         found.append((_Check.WAITING, f"{what}, longer than {how_long(limits.waiting)}."))
+    found += [(_Check.WAITING, text) for text in _parked_for_long(vitals, now, limits)]
     if len(stopped) > limits.schedules:
         names = ", ".join(job.id for job in stopped[:3]) + (", …" if len(stopped) > 3 else "")
         found.append((_Check.SCHEDULES, f"Schedules that have stopped after failures: {names}."))
     return found
+
+
+def _parked_for_long(vitals: Vitals, now: Microseconds, limits: _Limits) -> Iterator[str]:
+    """Calls that have waited for other code for longer than a release takes."""
+    from jobify.cli.moments import how_long
+    from jobify.clock import SECOND
+
+    late = [job for job in vitals.parked if (now - job.at) / SECOND > limits.waiting]
+    if late:
+        first = min(late, key=lambda job: job.at)
+        waits = how_long((now - first.at) / SECOND)
+        others = f", and {len(late) - 1} more" if len(late) > 1 else ""
+        yield f"Job {first.id} ({first.task}) is parked for {waits}{others}: {first.reason.rstrip('.')}."
 
 
 def _print(document: dict[str, Any], path: str) -> None:
@@ -186,5 +205,6 @@ def _print(document: dict[str, Any], path: str) -> None:
             ("oldest waiting job", waits),
             ("dead schedules", ", ".join(job["id"] for job in stopped) or "none"),
             ("paused queues", ", ".join(document["paused_queues"])),
+            ("parked calls", len(document["parked"]) or "none"),
         ]
     print_facts(facts)

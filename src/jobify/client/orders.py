@@ -11,7 +11,7 @@ from jobify.client.access import Access
 from jobify.client.asking import Filters
 from jobify.client.board import Board
 from jobify.clock import Clock
-from jobify.cron import is_stopped
+from jobify.cron import is_paused, is_stopped
 from jobify.exceptions import ConfigurationError, JobNotFoundError
 from jobify.identifiers import check_text, text_ids
 from jobify.records import CancelResult, JobRecord, NewJob, SummaryIds
@@ -65,11 +65,12 @@ class Orders:
         return is_done
 
     def resume_schedule(self, job_id: str) -> bool:
-        """Undo :meth:`pause_schedule`, or revive a schedule that was stopped; whether it was paused or stopped."""
+        """Undo :meth:`pause_schedule`, or revive a schedule that was stopped, or try one that is parked; whether it was
+        any of these."""
         now = self._clock.now()
         with self._access as storage, storage.transaction():
             record = next(iter(storage.get(SummaryIds((job_id,)))), None)
-            is_revived = record is not None and is_stopped(record)
+            is_revived = record is not None and _can_be_retried(record)
             (is_done,) = storage.retry((job_id,), now=now) if is_revived else storage.resume((job_id,), now=now)
         self._access.ring(workers=True)
         return is_done
@@ -121,11 +122,13 @@ class Orders:
         return deleted
 
     def retry(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = True) -> list[bool]:
-        """Put failed jobs back, in one transaction, and what was cancelled because of them; for each, whether that was
-        done. A schedule that has ended by its rule is no failed job. ``still``: only those that it holds for at that
-        moment; the others are left out of the answer."""
+        """Put failed jobs back, in one transaction, and what was cancelled because of them; let parked ones be tried.
+        For each, whether that was done. A schedule that has ended by its rule is no failed job. ``still``: only those
+        that it holds for at that moment; the others are left out of the answer."""
         with self._batch(ids, still) as (storage, some):
-            ended = {row.id for row in storage.get(SummaryIds(some)) if row.rule is not None and not is_stopped(row)}
+            ended = {
+                row.id for row in storage.get(SummaryIds(some)) if row.rule is not None and not _can_be_retried(row)
+            }
             meant = [id for id in dict.fromkeys(some) if id not in ended]
             done = storage.retry(meant, now=self._clock.now(), with_dependents=with_dependents) if meant else ()
             answers = dict(zip(meant, done, strict=True))
@@ -183,6 +186,11 @@ class Orders:
     def _purge_some(self) -> int:
         with self._access as storage:
             return storage.purge(now=self._clock.now(), limit=_BATCH)
+
+
+def _can_be_retried(schedule: JobRecord) -> bool:
+    """Whether a schedule was stopped, or waits for other code and for nothing else that a user can end."""
+    return is_stopped(schedule) or (schedule.parking is not None and not is_paused(schedule))
 
 
 def _with_dependents(storage: Storage, ids: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from jobify.client.coding import plain
 from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.clock import iso
 from jobify.cron import rule_as_written
-from jobify.records import AttemptRecord, JobRecord, MessageRecord, Relations
+from jobify.records import AttemptRecord, JobRecord, MessageRecord, Parking, Relations
 from jobify.status import known_status
 from jobify.words import word_of
 
@@ -74,7 +74,12 @@ def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall |
         "run_count": record.run_count,
         "failure_count": record.failure_count,
         "is_cancel_requested": record.is_cancel_requested,
+        "parked": None if record.parking is None else _parked(record.parking),
     }
+
+
+def _parked(parking: Parking) -> dict[str, Any]:
+    return {"reason": parking.reason, "at": iso(parking.at), "codes": list(parking.codes)}
 
 
 def log_lines(messages: Sequence[MessageRecord]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Why a job does not run, or not any more: the note beside it.
 
 What looks like a queue that hangs is mostly one of these: no worker serves the queue, no worker has the task, the queue
-is paused, the job waits for others, its worker has died and no other one is there to take it up. They are found here
+is paused, the job waits for others, its call does not fit the code, its worker has died and no other one is there to
+take it up. They are found here
 once, from which processes are alive and what they say of themselves.
 """
 
@@ -87,9 +88,11 @@ class ClusterState(NamedTuple):
 
     def _blocked(self, job: JobRecord) -> str:
         """What the job waits for beside its time."""
-        others = job.blockers - bool(job.is_apart)
+        others = _others(job)
         if others > 0:
             return "paused" if job.rule is not None else f"waits for {others} other{'s' * (others > 1)}"
+        if job.parking is not None:
+            return f"parked {until(job.parking.at, now=self.now)}: {job.parking.reason}"
         if job.blockers:
             problem = self.problem(job.task, job.queue)
             return problem or "waits to run apart: processes that ran it have died"
@@ -116,6 +119,11 @@ class ClusterState(NamedTuple):
         return max(0.0, (self.now - from_datetime(process.seen_at, zone=UTC)) / SECOND)
 
 
+def _others(job: JobRecord) -> int:
+    """How many other jobs it waits for; of a schedule, whether it is paused."""
+    return job.blockers - bool(job.is_apart) - (job.parking is not None)
+
+
 def read_cluster_state(storage: Storage, *, now: Microseconds, zone: tzinfo) -> ClusterState:
     """The state as it is now. Reads no jobs."""
     return ClusterState(
@@ -126,7 +134,7 @@ def read_cluster_state(storage: Storage, *, now: Microseconds, zone: tzinfo) -> 
 def explain(storage: Storage, state: ClusterState, job: JobRecord) -> str:
     """The note of one job. What waits for others is followed up to the job that the wait is about, with its note."""
     note, seen = state.note(job), {job.id}
-    while job.status == JobStatus.SCHEDULED and job.rule is None and job.blockers - bool(job.is_apart) > 0:
+    while job.status == JobStatus.SCHEDULED and job.rule is None and _others(job) > 0:
         parents = storage.get(SummaryIds(storage.relations(job.id).parents))
         waited = [parent for parent in parents if parent.status not in ENDED and parent.id not in seen]
         if not waited:

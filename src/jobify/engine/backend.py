@@ -61,6 +61,8 @@ class Backend:
         self.owner = 0
         self.begun: BegunJobs | None = None
         """Where this process notes which jobs have begun, if the storage has such a place."""
+        self.app_code: Callable[[], str] = str
+        """The fingerprint of the code that runs the jobs (:class:`~jobify.engine.unfit.AppCode`)."""
         self.failures = FailureLog(log, "The storage works again")
         """Where all write that the storage is unavailable."""
         self.reporter = Reporter(self.gate, clock, self.failures)

@@ -6,7 +6,7 @@ free slots: back-pressure is that nobody asks. Future jobs cost nothing here: th
 due, so the dispatcher holds a single time, however many jobs wait.
 
 A claim also learns whether jobs wait to run apart; then comes their turn (``trials``), and after each such group that
-of ordinary jobs.
+of ordinary jobs. So it learns of parked calls, which it asks for now and then.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from jobify.engine.lanes import Lanes, LaneSlots
 from jobify.engine.service import Service
 from jobify.engine.timekeeper import Timekeeper
 from jobify.engine.trials import Trials
+from jobify.engine.unfit import ParkedTurns
 from jobify.logs import get_logger
 from jobify.options import RunMode
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
@@ -107,11 +108,14 @@ class Dispatcher(Service):
         self._asking: asyncio.Future[Claimed] | None = None
         """A claim that is not answered yet."""
         self._has_suspects = False
+        self._parked = ParkedTurns(self.wake)
 
     # -- what others tell it -------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """There may be work: look now."""
+        if self._parked.is_any:
+            self._parked.hear()
         self._is_wanted = True
         self._bell.set()
 
@@ -146,7 +150,11 @@ class Dispatcher(Service):
 
     async def step(self) -> bool:
         """One claim, and one group of jobs that run apart, if any do; whether another claim makes sense at once."""
-        has_more = await self._claim()
+        parked = self._parked
+        has_more = parked.is_any and parked.is_due and await self._claim(ClaimScope.PARKED)  # while there are slots
+        has_more = await self._claim(ClaimScope.ORDINARY) or has_more
+        if parked.is_any and parked.is_due:  # which the last claim may have told
+            has_more = await self._claim(ClaimScope.PARKED) or has_more
         if not self._has_suspects or self._trials.is_resting:
             return has_more
         self._has_suspects = False
@@ -164,38 +172,45 @@ class Dispatcher(Service):
     def _release(self, claim: Claim) -> None:
         self._returns.release(self._backend, claim)
 
-    async def _claim(self) -> bool:
+    async def _claim(self, scope: ClaimScope) -> bool:
         if self._timekeeper.has_changed():
             await self._timekeeper.catch_up()  # what is due by a clock that was just set, need not be due
-        self._is_wanted = False
-        # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer. Forgotten also if there
-        # is no claim: with all slots taken it is a free slot that wakes us up, not a due time, which may be past.
-        self._next_due_at = None
+        if scope is ClaimScope.ORDINARY:
+            self._is_wanted = False
+            # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer. Forgotten also if
+            # there is no claim: with all slots taken it is a free slot that wakes us up, not a due time, which may be
+            # past.
+            self._next_due_at = None
         reserved = self._reserve()
         if not reserved:
             return False
         try:
-            self._asking = asking = self._ask(reserved)
+            self._asking = asking = self._ask(reserved, scope)
         except BaseException:
             _release(reserved)
             raise
         # The answer is acted upon by a callback: whatever becomes of this task, no claim and no slot is lost.
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        asking.add_done_callback(partial(self._on_claimed, reserved, answered))
+        asking.add_done_callback(partial(self._on_claimed, reserved, answered, scope))
         return await answered
 
     async def stop(self) -> None:
         """End, and return when the last claim is answered, too."""
         await super().stop()
+        self._parked.close()
         if self._asking is not None:
             await asyncio.wait([self._asking])
 
     def _on_claimed(
-        self, reserved: list[tuple[LaneSlots, int]], answered: asyncio.Future[bool], asked: asyncio.Future[Claimed]
+        self,
+        reserved: list[tuple[LaneSlots, int]],
+        answered: asyncio.Future[bool],
+        scope: ClaimScope,
+        asked: asyncio.Future[Claimed],
     ) -> None:
         self._asking = None
         try:
-            has_more = self._take(asked, reserved)
+            has_more = self._take(asked, reserved, scope)
         except Exception as error:
             if not answered.done():
                 answered.set_exception(error)
@@ -203,25 +218,32 @@ class Dispatcher(Service):
             if not answered.done():
                 answered.set_result(has_more)
 
-    def _take(self, asked: asyncio.Future[Claimed], reserved: list[tuple[LaneSlots, int]]) -> bool:
+    def _take(self, asked: asyncio.Future[Claimed], reserved: list[tuple[LaneSlots, int]], scope: ClaimScope) -> bool:
         """Act on the answer to a claim: whether to claim again at once. Raises its error, when the slots are free."""
         if asked.cancelled() or asked.exception() is not None:
             _release(reserved)
             return asked.cancelled() or asked.result().has_more  # result() raises what went wrong
         claimed = asked.result()
+        if scope is ClaimScope.PARKED:
+            self._parked.answered(was_in_vain=not claimed.claims)
+            self._start(claimed.claims, reserved)
+            return claimed.has_more
         if claimed.next_due_at is not None:
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
         self._has_suspects = claimed.has_suspects
+        if claimed.has_parked or self._parked.is_any:
+            self._parked.note(claimed.has_parked)
         self._start(claimed.claims, reserved)
         self._vain = self._vain + 1 if claimed.has_more and not claimed.claims else 0
         return claimed.has_more
 
-    def _ask(self, reserved: list[tuple[LaneSlots, int]]) -> asyncio.Future[Claimed]:
+    def _ask(self, reserved: list[tuple[LaneSlots, int]], scope: ClaimScope) -> asyncio.Future[Claimed]:
         lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
-        return self._request(lanes, ClaimScope.ORDINARY)
+        return self._request(lanes, scope)
 
     def _request(self, lanes: tuple[Lane, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
-        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, seconds(_LOOKAHEAD), scope)
+        ahead, code = seconds(_LOOKAHEAD), self._backend.app_code() if scope is ClaimScope.PARKED else ""
+        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, ahead, scope, code)
         asked = self._backend.gate.claim(request, now=self._timekeeper.now())
         return asked if isinstance(asked, asyncio.Future) else spawn(asked)
 

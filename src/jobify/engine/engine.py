@@ -52,6 +52,7 @@ from jobify.engine.stopped_schedules import StoppedSchedules
 from jobify.engine.teller import Teller
 from jobify.engine.timekeeper import Timekeeper
 from jobify.engine.trials import Trials
+from jobify.engine.unfit import AppCode
 from jobify.engine.unknown import UnknownTasks
 from jobify.engine.waiting import Waiting
 from jobify.engine.wakeups import Wakeups
@@ -109,6 +110,9 @@ class Engine:
         self._lanes = lanes = Lanes({mode: runner.slots for mode, runner in runners.items()})
         self._roster = roster = Roster()
         self._exchange = exchange = Exchange()
+        app_code = AppCode(registry, config)
+        for backend in backends.all():
+            backend.app_code = app_code
         desk = Desk(backends=self._opened, roster=roster, exchange=exchange, config=config, clock=clock)
         self._handles = handles = Handles(desk, rules)
         job_log = JobLog(config.hooks, registry)

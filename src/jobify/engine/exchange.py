@@ -43,7 +43,7 @@ class Exchange:
         """The end of an attempt is stored."""
         if attempt.is_replaced:
             self.look()
-        elif settlement.finished_at is None:
+        elif settlement.finished_at is None and settlement.parking is None:
             self.expect(attempt.backend, settlement.due_at)
         self.activity.set()
 

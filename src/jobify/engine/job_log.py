@@ -20,7 +20,19 @@ from jobify.hooks import Hooks, JobFailure
 from jobify.logs import get_logger, write
 from jobify.records import Expired, JobRecord, Settlement
 from jobify.registry import Registry
-from jobify.status import Cancelled, Failed, JobStatus, Lost, Outcome, Released, RetryAt, Snoozed, Succeeded, TimedOut
+from jobify.status import (
+    Cancelled,
+    Failed,
+    JobStatus,
+    Lost,
+    Outcome,
+    Released,
+    RetryAt,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+    Unfit,
+)
 from jobify.storage.reasons import EXPIRED
 from jobify.tracebacks import own_frames, own_traceback
 
@@ -77,6 +89,12 @@ class JobLog:
                 _write(attempt, logging.INFO, _EXPIRED, *job)
             case Cancelled(reason):
                 _write(attempt, logging.INFO, "Job %s (%s) was cancelled: %s", *job, reason)
+            case Unfit(reason):
+                message = (
+                    "Job %s (%s) is parked, because its stored call does not fit this code: %s It waits for code that "
+                    "it fits; `jobify jobs retry %s` tries it at once."
+                )
+                _write(attempt, logging.WARNING, message, *job, _sentence(reason), attempt.id)
             case Released():
                 _write(attempt, logging.DEBUG, "Job %s (%s) was given back unfinished.", *job)
             case _:
@@ -180,6 +198,10 @@ class JobLog:
 
 def _line_of(error: BaseException) -> str:
     return describe_error(Failed(error)) or type(error).__name__  # type: ignore[arg-type]  # it asks for its text only
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
 
 
 def _extra(job_id: str, task: str, queue: str, attempt: int) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from jobify.clock import seconds
 from jobify.control_flow import Retry, Snooze, named, signal_of
 from jobify.engine.attempt import Attempt, Interruption
+from jobify.engine.unfit import unfit_of
 from jobify.errortools import described
 from jobify.exceptions import JobTimeoutError, NoRetriesLeftError, ProcessDiedError
 from jobify.retry import SmartRetry, covers, wants_retry
@@ -26,9 +27,10 @@ def outcome_of(
     """How the attempt ended.
 
     A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
-    the same, or has put the job off. What is no Exception (SystemExit, a CancelledError without a request) is the
-    task's own failure, as a TaskExitError. The death of a child process is treated as that of a whole one: whatever the
-    retry policy, the job runs again at once, unless this is the crash number ``max_crashes``.
+    the same, or has put the job off. A stored call that does not fit the code is no failure. What is no Exception
+    (SystemExit, a CancelledError without a request) is the task's own failure, as a TaskExitError. The death of a child
+    process is treated as that of a whole one: whatever the retry policy, the job runs again at once, unless this is the
+    crash number ``max_crashes``.
     """
     if attempt.call is not None and attempt.call.refusal is not None and attempt.interruption is None:
         return Refused(attempt.call.refusal, now + seconds(attempt.lane.pause))  # whatever middleware made of it
@@ -36,6 +38,8 @@ def outcome_of(
         return Succeeded(value)
     if attempt.interruption is Interruption.CANCEL or error is None:
         return Cancelled()
+    if (unfit := unfit_of(attempt, error)) is not None:
+        return unfit
     signal = signal_of(error)
     if isinstance(signal, Snooze):
         return Snoozed(now + seconds(signal.delay), signal.reason)

@@ -10,7 +10,7 @@ from jobify.engine.news import ORDER, WORK, News
 from jobify.errortools import described
 from jobify.exceptions import ProcessDiedError, ResultNotStoredError, shown
 from jobify.misfire import Missed, Plan, plan_after, reckoned_from
-from jobify.records import AttemptRecord, Claim, Settlement
+from jobify.records import AttemptRecord, Claim, Parking, Settlement
 from jobify.retention import Retention
 from jobify.status import (
     ENDED,
@@ -27,6 +27,7 @@ from jobify.status import (
     Snoozed,
     Succeeded,
     TimedOut,
+    Unfit,
     after,
 )
 from jobify.storage.reasons import snoozed
@@ -57,6 +58,7 @@ _EVENTS: Final[dict[type[Any], Event]] = {
     Refused: Event.RELEASED,
     Snoozed: Event.RELEASED,
     Lost: Event.LOST,
+    Unfit: Event.PARKED,
 }
 _SUCCESS: Final = after(JobStatus.RUNNING, Event.SUCCEEDED).value
 
@@ -112,6 +114,7 @@ def settlement_of(
         owner=attempt.backend.owner,
         fence=attempt.fence,
         history=_history(attempt, outcome, following, now),
+        parking=Parking(outcome.reason, now, (outcome.code,)) if isinstance(outcome, Unfit) and not has_ended else None,
     )
 
 
@@ -169,7 +172,7 @@ def news_of(attempt: Attempt, outcome: Outcome) -> News | None:
     match outcome:
         case RetryAt() | Refused() | Snoozed() | Lost() | Skipped():
             return None
-        case Released():
+        case Released() | Unfit():
             return WORK
         case Cancelled():  # whoever has cancelled it waits to hear of it, and may be anybody
             return ORDER
@@ -192,7 +195,7 @@ def describe_error(outcome: Outcome) -> str | None:
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
             return described(error)
-        case Cancelled(reason) | Lost(reason) | Refused(reason=reason):
+        case Cancelled(reason) | Lost(reason) | Refused(reason=reason) | Unfit(reason=reason):
             return reason
         case Snoozed(reason=reason):
             return snoozed(reason)
@@ -266,7 +269,7 @@ def _delete_at(
 
 
 def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
-    if attempt.is_last and isinstance(outcome, RetryAt | Released | Refused | Lost):
+    if attempt.is_last and isinstance(outcome, RetryAt | Released | Refused | Lost | Unfit):
         outcome = Cancelled()
     if attempt.run is None:
         return _next_of_job(attempt, outcome, now)
@@ -277,8 +280,8 @@ def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next
     match outcome:
         case RetryAt(at=at):  # elapsed time: it says from when it was counted
             return _Next(Event.RETRY, at, now, attempt.number)
-        case Released():
-            return _Next(Event.RELEASED, attempt.due_at, None, attempt.number - 1)
+        case Released() | Unfit():
+            return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number - 1)
         case Refused(at=at) | Snoozed(at=at):
             return _Next(Event.RELEASED, at, now, attempt.number - 1)
         case _:
@@ -290,7 +293,7 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
     same_run = _next_of_job(attempt, outcome, now)._replace(
         offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
     )
-    if isinstance(outcome, RetryAt | Released | Refused | Snoozed | Lost | Cancelled):
+    if isinstance(outcome, RetryAt | Released | Refused | Snoozed | Lost | Unfit | Cancelled):
         return same_run
     run_count = run.run_count + 1
     if attempt.is_last:

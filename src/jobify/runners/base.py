@@ -58,6 +58,7 @@ class Call:
         "badge",
         "func",
         "kwargs",
+        "misfit",
         "on_begin",
         "on_message",
         "refusal",
@@ -86,6 +87,9 @@ class Call:
         """Called when the function may begin."""
         self.refusal: str | None = None
         """What the system has refused the call, for runners to set: it has not begun, and is made again later."""
+        self.misfit: str | None = None
+        """Why the call does not fit the code in a child process, for runners to set: nothing of the function has
+        run."""
         self._over: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ those that have left the group (:mod:`jobify.runners.descendants`).
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pickle
 import socket
@@ -23,7 +24,7 @@ from multiprocessing import spawn
 from queue import SimpleQueue
 from typing import Any, Final
 
-from jobify.exceptions import ApplicationStateError
+from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.folder import resolving_in
 from jobify.forking import arm, call
 from jobify.runners import descendants, wire
@@ -92,20 +93,51 @@ def perform(request: bytes) -> bytes:
     """Make one call; its reply, whatever happens."""
     try:
         return wire.encode_value(call(_perform, request))
+    except _Misfit as misfit:
+        return wire.encode_error(misfit.error, wire.MISFIT)
     except BaseException as error:
         return wire.encode_error(error)
 
 
 def _perform(request: bytes) -> Any:
     with importing():
-        address, args, kwargs, badge = pickle.loads(request)
+        with _fitting(Exception):
+            address, args, kwargs, badge = pickle.loads(request)
         if _forwarder is not None:
             _forwarder.begin_call(badge)
-        func = find(address)
+        with _fitting(ConfigurationError, ModuleNotFoundError):
+            func = find(address)
     if _forwarder is not None:
         _forwarder.check_handlers()
     with wearing(badge, send if _current is not None else None):
-        return func(*args, **kwargs)
+        try:
+            return func(*args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # of the call itself, perhaps
+                with suppress(ValueError):  # some functions do not tell what they take
+                    _check_arguments(func, args, kwargs)
+            raise
+
+
+def _check_arguments(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    signature = inspect.signature(func)
+    with _fitting(TypeError):
+        signature.bind(*args, **kwargs)
+
+
+class _Misfit(Exception):
+    """A call does not fit the code of this process, which may be newer than that of its parent."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+@contextmanager
+def _fitting(*kinds: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except kinds as error:
+        raise _Misfit(error) from error
 
 
 def check(addresses: Iterable[Address]) -> None:

@@ -18,7 +18,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any
 
 from jobify.cpus import available_cpus
-from jobify.exceptions import ApplicationStateError, ConfigurationError, ProcessDiedError
+from jobify.exceptions import ApplicationStateError, ConfigurationError, ProcessDiedError, shown
 from jobify.runners import child, wire
 from jobify.runners.address import Address, process_address
 from jobify.runners.base import Call
@@ -71,7 +71,7 @@ class ProcessRunner:
         except TransientStartError as error:
             call.refusal = error.reason
             raise
-        return wire.outcome(await self._perform(self._pool, worker, request, call))
+        return _outcome(await self._perform(self._pool, worker, request, call), call)
 
     async def _perform(self, pool: ChildPool, worker: ChildProcess, request: bytes, call: Call) -> bytes:
         call.begin()
@@ -121,7 +121,7 @@ class ExecutorProcessRunner:
             ) from error
         except RuntimeError as error:
             raise _not_ready(f"{error}.", "Give the app an executor that works, or none.") from error
-        return wire.outcome(reply)
+        return _outcome(reply, call)
 
     def _submit(self, request: bytes, call: Call) -> Future[bytes]:
         try:
@@ -144,6 +144,15 @@ def _take_back(executor: ProcessPoolExecutor, request: bytes) -> None:
 def _request(call: Call) -> tuple[Address, bytes]:
     address = call.address or process_address(call.func)
     return address, wire.encode_request(wire.Request(address, call.args, call.kwargs, call.badge))
+
+
+def _outcome(reply: bytes, call: Call) -> Any:
+    try:
+        return wire.outcome(reply)
+    except BaseException as error:
+        if reply[:1] == wire.MISFIT:
+            call.misfit = shown(error)
+        raise
 
 
 def _not_ready(reason: str, solution: str) -> ApplicationStateError:

@@ -25,6 +25,7 @@ __all__ = (
     "HEADER",
     "LOGGED",
     "MESSAGE",
+    "MISFIT",
     "RAISED",
     "READY",
     "STARTS",
@@ -41,9 +42,11 @@ __all__ = (
     "read",
 )
 
-READY, BROKEN, MESSAGE, STARTS, TOO_LARGE, LOGGED, VALUE, RAISED = b"+", b"!", b"m", b"s", b"l", b"r", b"v", b"e"
+READY, BROKEN, MESSAGE, STARTS, TOO_LARGE, LOGGED, VALUE = b"+", b"!", b"m", b"s", b"l", b"r", b"v"
+RAISED, MISFIT = b"e", b"x"
 """The kinds of what a child sends: able to run, not able to, a message on the way, it starts processes, its
-memory is above the limit, it has sent log records and a barrier behind them, a returned value, an exception."""
+memory is above the limit, it has sent log records and a barrier behind them, a returned value, an exception, an
+exception because the call does not fit the code there."""
 
 HEADER: Final = 8
 """Bytes of the length in front of each payload, big-endian."""

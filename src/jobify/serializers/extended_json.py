@@ -60,6 +60,10 @@ class ExtendedJSONSerializer(Serializer):
             raise ConfigurationError(f"modules is {modules!r}; it must be a sequence of names: [{modules!r}].")
         self._tagging = Tagging(types, modules)
 
+    def known_types(self) -> list[tuple[str, type | None]]:
+        """What it finds beside that which is imported: classes by name, and names of modules."""
+        return self._tagging.known_types()
+
     def dumpb(self, data: Any) -> bytes:
         try:
             if is_plain(data):

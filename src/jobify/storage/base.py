@@ -35,13 +35,13 @@ is doubted is *held*: no claim takes it until a ``recover``, five seconds later,
 decisions are those of :mod:`jobify.storage.suspicion`, the same in every storage.
 
 **Waiting.** A waiting job is *eligible* when it is due, nothing blocks it (``blockers`` is 0), its queue is not paused
-and it has not expired. It is blocked by each parent that has not ended, and by a pause. What ends a parent ends the
-wait in the same transaction, whoever does it: success takes one blocker off each child; any other end (failed, timed
-out, cancelled, expired, deleted) cancels the children, their children, and so on, with the parent's ``finished_at`` and
-``delete_at``. Their reason names the job that they depend on, and what all of it comes from: the task of the job that
-ended, and its error. What has ended waits for nothing: ``blockers`` is 0. Only ``retry`` brings such jobs back, those
-that were cancelled for the job that is tried again. Any number of jobs may wait for all of any number of parents: that
-costs their sum, and not their product.
+and it has not expired. It is blocked by each parent that has not ended, by a pause, by being parked. What ends a parent
+ends the wait in the same transaction, whoever does it: success takes one blocker off each child; any other end (failed,
+timed out, cancelled, expired, deleted) cancels the children, their children, and so on, with the parent's
+``finished_at`` and ``delete_at``. Their reason names the job that they depend on, and what all of it comes from: the
+task of the job that ended, and its error. What has ended waits for nothing: ``blockers`` is 0. Only ``retry`` brings
+such jobs back, those that were cancelled for the job that is tried again. Any number of jobs may wait for all of any
+number of parents: that costs their sum, and not their product.
 
 **Need.** A job is bound to its parents, not to their ids: its inputs are their results, whatever has those ids later.
 So whatever removes a row asks one question. A job that has succeeded, or was cancelled, is *needed* while one that
@@ -49,6 +49,12 @@ depends on it has not ended, or may be tried again: by itself, because it failed
 was cancelled for. ``delete`` and ``purge`` leave it (but for what they delete together). ``insert`` and ``put`` of its
 id set it aside: they give it another id, with its history and messages, and the time of the new job as its
 ``delete_at``.
+
+**Parked calls.** A settlement with a ``parking`` makes a job wait for other code: one more blocker, until a claim of
+scope ``PARKED`` takes the job by code that is not among the ``codes`` of the parking, or until ``retry``. The codes
+are remembered while the job keeps its call, also while it runs, so that processes of old and of new code never take it
+in turns. A parked job expires, and is cancelled, moved, paused, replaced and deleted like any other that waits. It is
+no suspect of anything any more.
 
 **Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
 was changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
@@ -218,7 +224,8 @@ class Storage(OwnerPort, Protocol):
         count from 0, error, result, start, end, expiry and progress are forgotten, the fence is raised; a schedule's
         failures in a row count from 0, and its rule goes on from the due time that it had. History stays. For each,
         whether it was done: only what has failed, timed out or been stopped for good can be retried, and not while
-        another job has its unique key.
+        another job has its unique key. Besides that, a job that is parked: it is due at once for any code, and keeps
+        the rest (attempts, expiry, a pause).
 
         ``with_dependents``: what was cancelled for one of these, directly or through others, waits again, too, at its
         own due time and without an expiry, if all that it depends on has succeeded, may still run, or comes back. What

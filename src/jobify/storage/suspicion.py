@@ -162,10 +162,12 @@ def is_disproved(died_at: Microseconds, seen: Collection[int], unexplained: Mapp
 def is_unfinished(settlement: Settlement, attempt: int, run_count: int) -> bool:
     """Whether this settles an attempt that has not come to an end.
 
-    Such an attempt is not counted, and so says nothing about the job.
+    Such an attempt is not counted, and so says nothing about the job. (A job that is parked is to be run by other code,
+    which is not suspected of anything.)
     """
     return (
-        settlement.status == JobStatus.SCHEDULED
+        settlement.parking is None
+        and settlement.status == JobStatus.SCHEDULED
         and settlement.attempt == attempt - 1
         and settlement.run_count == run_count
     )

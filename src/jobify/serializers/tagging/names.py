@@ -36,6 +36,10 @@ class TypeNames:
         """What ``name`` stands for. ImportError if there is nothing."""
         return self._registered[name] if name in self._registered else find(name, self._modules)
 
+    def known(self) -> list[tuple[str, type | None]]:
+        """What it finds beside that which is imported: classes by name, and names of modules."""
+        return [*self._registered.items(), *((module, None) for module in self._modules)]
+
     def _leads_to(self, name: str) -> Any:
         try:
             return self.find(name)

@@ -40,6 +40,10 @@ class Tagging:
     def __init__(self, types: Sequence[type] = (), modules: Sequence[str] = ()) -> None:
         self._names = TypeNames(types, modules)
 
+    def known_types(self) -> list[tuple[str, type | None]]:
+        """See :meth:`TypeNames.known`."""
+        return self._names.known()
+
     def encode(self, value: Any) -> Any:
         """Plain data that :meth:`decode` turns into an equal value. RefusedValueError if there is none."""
         cls = type(value)

@@ -11,6 +11,7 @@ from jobify.records import NewJob, Progress
 from jobify.storage.memory import rows
 from jobify.storage.memory.dependencies import Dependencies, cause_of
 from jobify.storage.memory.needs import make_room, make_room_if_needed
+from jobify.storage.memory.parking import unparked
 from jobify.storage.memory.rows import RUNNING, SUCCESS, PendingCancel, Row
 from jobify.storage.memory.table import Table
 from jobify.storage.memory.ties import Barrier, Gate, Link, Tie
@@ -165,6 +166,9 @@ def put(table: Table, seqs: Iterator[int], job: NewJob, progress: Progress) -> b
 def retry(table: Table, id: str, now: Microseconds) -> bool:
     """Whether it waits again."""
     row = table.find(id)
+    if row is not None and row.record.parking is not None:
+        table.keep(unparked(row, now))
+        return True
     if row is None or not rows.can_be_retried(row):
         return False
     key = row.record.unique_key

@@ -8,6 +8,7 @@ from typing import Final
 from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.status import ClaimScope
 from jobify.storage.memory import rows
+from jobify.storage.memory.parking import claim_parked
 from jobify.storage.memory.rows import SCHEDULED, Row
 from jobify.storage.memory.table import Table
 from jobify.storage.suspicion import Suspicion, group_size
@@ -24,10 +25,13 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     if request.scope is ClaimScope.APART:
         claims = _claim_apart(table, request, now)
         return Claimed(claims, False, None, bool(_apart(table, request, now)))
+    if request.scope is ClaimScope.PARKED:
+        return claim_parked(table, request, now)
     claimed = _claim_ordinary(table, request, now)
     if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
         claimed = claimed._replace(claims=_claim_apart(table, request, now))
-    return claimed._replace(has_suspects=bool(_apart(table, request, now)))
+    has_parked = bool(table.parked())
+    return claimed._replace(has_suspects=bool(_apart(table, request, now)), has_parked=has_parked)
 
 
 def _claim_ordinary(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:

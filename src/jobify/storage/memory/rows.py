@@ -11,12 +11,14 @@ from jobify.records import (
     JobRecord,
     MessageRecord,
     NewJob,
+    Parking,
     Progress,
     Settlement,
 )
 from jobify.status import ENDED, FAILURES, Event, JobStatus, Lost
 from jobify.storage.memory.settling import settled_record
 from jobify.storage.memory.ties import Gate, Link, Tie
+from jobify.storage.parking import merged
 from jobify.storage.reasons import EXPIRED, is_snoozed, lost_for_good
 from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
 from jobify.types import Microseconds
@@ -87,6 +89,8 @@ class Row(NamedTuple):
     """Those of the children that wait for the end of this job; empty once it has ended."""
     suspicion: Suspicion | None = None
     """That it had begun in a process that died. It may be out of date: see ``attempt`` there."""
+    codes: tuple[str, ...] = ()
+    """The code that its call did not fit."""
     successor: tuple[NewJob, Progress] | None = None
     cancel: PendingCancel | None = None
     cause: Tie | None = None
@@ -116,22 +120,9 @@ def can_be_retried(row: Row) -> bool:
 def new(seq: int, job: NewJob, progress: Progress = NO_PROGRESS) -> Row:
     """A job that was not there before; what its parents mean to it is not looked at yet."""
     record = JobRecord(
-        *job[:17],
-        None,
-        None,
-        None,
-        None,
-        *progress,
-        0,
-        False,
-        False,
-        job.unique_key,
-        job.expires_at,
-        False,
-        0,
-        None,
-        False,
-    )
+        *job[:17], None, None, None, None,
+        *progress, 0, False, False, job.unique_key, job.expires_at, False, 0, None, False,
+    )  # fmt: skip
     return Row(seq, record)
 
 
@@ -146,6 +137,7 @@ def replaced(row: Row, job: NewJob, progress: Progress) -> Row:
         is_paused=is_paused,
         parents=(),
         gate=None,
+        codes=(),
         successor=None,
         cancel=None,
         cause=None,
@@ -205,7 +197,14 @@ def settled(row: Row, settlement: Settlement) -> Row:
         return replaced(row, *row.successor)
     if row.cancel is not None and settlement.status == SCHEDULED:
         return cancelled(row, row.cancel)
-    return Row(row.seq, settled_record(row.record, settlement), *row[2:11])  # what was pending is no more
+    row = Row(row.seq, settled_record(row.record, settlement), *row[2:12])  # what was pending is no more
+    return row if settlement.parking is None else _parked(row, settlement.parking)
+
+
+def _parked(row: Row, parking: Parking) -> Row:
+    """A job that waits for code that its call fits."""
+    parking = merged(parking, row.codes)
+    return _changed(row, parking=parking, blockers=row.record.blockers + 1)._replace(codes=parking.codes)
 
 
 def _no_longer_blocked(row: Row, settlement: Settlement) -> Row:
@@ -295,7 +294,7 @@ def expired(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> R
 def retried(row: Row, now: Microseconds) -> Row:
     """A job that has ended badly and gets another chance."""
     return _changed(
-        row,
+        row._replace(codes=()),
         status=SCHEDULED,
         ready=True,
         due_at=now,
@@ -357,6 +356,7 @@ def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, dele
         is_cancel_requested=False,
         blockers=0,
         is_apart=False,
+        parking=None,
     )
 
 

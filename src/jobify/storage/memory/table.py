@@ -126,6 +126,7 @@ class Table:
         self._rows: dict[str, Row] = {}
         self._schedules: dict[str, None] = {}
         self._suspects: dict[str, None] = {}
+        self._parked: dict[str, None] = {}
         self._unique: dict[str, str] = {}
         self._numbered: dict[int, str] = {}
         """The ids of rows that depend on others, or on which others depend, by seq."""
@@ -249,6 +250,10 @@ class Table:
             if task in tasks and queue not in paused and (queues is None or queue in queues)
         ]
 
+    def parked(self) -> list[Row]:
+        """The rows that wait for other code."""
+        return [self._rows[id] for id in self._parked]
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def keep(self, row: Row) -> None:
@@ -289,6 +294,8 @@ class Table:
             self._suspects[record.id] = None
         if row.parents or row.children:
             self._numbered[row.seq] = record.id
+        if record.parking is not None:
+            self._parked[record.id] = None
         if record.status == RUNNING:
             self._running[record.owner][record.id] = None
         if record.unique_key is not None and holds(row, record.unique_key):
@@ -304,6 +311,8 @@ class Table:
             del self._suspects[record.id]
         if (row.parents or row.children) and self._numbered[row.seq] == record.id:
             del self._numbered[row.seq]
+        if record.parking is not None:
+            del self._parked[record.id]
         if record.status == RUNNING:
             del self._running[record.owner][record.id]
         if record.unique_key is not None and self._unique.get(record.unique_key) == record.id:

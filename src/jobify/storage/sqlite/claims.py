@@ -25,6 +25,7 @@ from jobify.records import Claim, Claimed, ClaimRequest, Lane
 from jobify.status import ClaimScope
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.parked import claim_parked
 from jobify.storage.sqlite.rows import UnreadableError, claims_of, listed
 from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
 from jobify.storage.sqlite.suspects import Suspects
@@ -49,8 +50,8 @@ class _Page(NamedTuple):
     references: dict[int, int]
     is_more_left: bool
     next_due_at: Microseconds | None
-    has_suspects: bool
-    """Some job waits to run apart, in whichever process."""
+    aside: int
+    """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls."""
 
 
 class Claims:
@@ -67,8 +68,10 @@ class Claims:
         if request.scope is ClaimScope.APART:
             taken = self._suspects.claim(request, now=now)
             return Claimed(taken, False, None, self._suspects.is_any(request, now=now))
+        if request.scope is ClaimScope.PARKED:
+            return claim_parked(self._database, request, now=now)
         picked, claimed = self._claim_ordinary(request, now=now)
-        if not picked.has_suspects:
+        if not picked.aside & 1:
             return claimed
         if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
             claimed = claimed._replace(claims=self._suspects.claim(request, now=now))
@@ -103,7 +106,7 @@ class Claims:
         is_more_left = is_more_left or self._damage.is_found  # what is behind it has not been looked at
         if page.references:
             taken = self._with_arguments(page, taken, now)
-        return Claimed(taken, is_more_left, page.next_due_at)
+        return Claimed(taken, is_more_left, page.next_due_at, has_parked=page.aside > 1)
 
     def _with_arguments(self, page: _Page, taken: list[Claim], now: Microseconds) -> list[Claim]:
         """Read the large arguments of what was taken."""
@@ -139,20 +142,20 @@ class Claims:
     def _pick(self, request: ClaimRequest, now: Microseconds) -> _Page:
         rows: dict[int, Claim] = {}
         references: dict[int, int] = {}
-        is_more_left = has_suspects = False
+        is_more_left, aside = False, 0
         next_due_at = None
         for lane in request.lanes:
             page = self._pick_lane(lane, request.queues, now)
             rows.update(page.rows)
             references.update(page.references)
             is_more_left = is_more_left or page.is_more_left
-            next_due_at, has_suspects = page.next_due_at, page.has_suspects
+            next_due_at, aside = page.next_due_at, page.aside
         picked = list(rows.items())
         if references:
             first = bounded(picked, references)
             is_more_left = is_more_left or len(first) < len(picked)
             picked = first
-        return _Page(picked, references, is_more_left, next_due_at, has_suspects)
+        return _Page(picked, references, is_more_left, next_due_at, aside)
 
     def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None, now: Microseconds) -> _Page:
         """The first jobs of a lane: one more than wanted is asked for, to know whether there is more."""
@@ -160,7 +163,7 @@ class Claims:
         limit = lane.limit
         while True:
             try:
-                text, payloads, next_due_at, has_suspects = self._database.row(statement, [*parameters, limit + 1])
+                text, payloads, next_due_at, aside = self._database.row(statement, [*parameters, limit + 1])
                 picked = claims_of(text, payloads)
             except sqlite3.DataError:  # payloads of a gigabyte in all do not fit into one answer
                 if limit == 0:
@@ -170,15 +173,15 @@ class Claims:
             except (*DAMAGE, UnreadableError) as error:
                 if not is_damage(error):
                     raise
-                picked, next_due_at, has_suspects = self._damage.pick_each(lane.tasks, queues, limit + 1, now)
+                picked, next_due_at, aside = self._damage.pick_each(lane.tasks, queues, limit + 1, now)
             rows = picked.rows
             if (self._damage.is_suspected or not rows) and self._damage.is_to_be_looked_for(now):
-                picked, next_due_at, has_suspects = self._damage.pick_each(lane.tasks, queues, limit + 1, now)
+                picked, next_due_at, aside = self._damage.pick_each(lane.tasks, queues, limit + 1, now)
                 rows = picked.rows
             known = frozenset(lane.tasks)
             if not known.issuperset([claim.task for _, claim in rows]):
                 rows = self._only_known(rows, known, now)
-            return _Page(rows[: lane.limit], picked.references, len(rows) > limit, next_due_at, bool(has_suspects))
+            return _Page(rows[: lane.limit], picked.references, len(rows) > limit, next_due_at, aside)
 
     def _only_known(self, rows: _Rows, tasks: frozenset[str], now: Microseconds) -> _Rows:
         """Those of these tasks. The index, which was asked for no others, does not say what the rest says."""

@@ -89,7 +89,7 @@ class Damage:
 
     def pick_each(
         self, tasks: Sequence[str], queues: Sequence[str] | None, limit: int, now: Microseconds
-    ) -> tuple[Picked, Microseconds | None, bool]:
+    ) -> tuple[Picked, Microseconds | None, int]:
         """What ``pick`` should have answered, without the rows that it cannot read. Sorts all that is ready."""
         in_queues = "" if queues is None else f"AND queue IN ({', '.join('?' * len(queues))})"
         aside = ", ".join(map(str, self.rows))
@@ -106,10 +106,8 @@ class Damage:
         )[0]
         found = self._read_each(listed(numbers), now)
         self.is_suspected = bool(found.rows or self.rows)
-        (has_suspects,) = self._database.row(
-            "SELECT EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1 AND is_held = 0)"
-        )
-        return found, self._first_due(), bool(has_suspects)
+        (aside,) = self._database.row(sql("aside"))
+        return found, self._first_due(), aside
 
     def _read_each(self, numbers: Sequence[int], now: Microseconds) -> Picked:
         found = Picked([], {})

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from jobify.exceptions import StorageError, StorageUnavailableError, StorageVersionError
 from jobify.records import OwnerRecord
+from jobify.storage.parking import parking_of
 from jobify.storage.sqlite.failures import explain
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
@@ -28,7 +29,7 @@ from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
 from jobify.storage.sqlite.statements import sql
 from jobify.types import Microseconds
 
-__all__ = ("StoppedSchedule", "Vitals", "WaitingJob", "read_vitals")
+__all__ = ("ParkedCall", "StoppedSchedule", "Vitals", "WaitingJob", "read_vitals")
 
 _STEPS: Final = 2000
 """Steps of SQLite's machine between two looks at the clock."""
@@ -52,6 +53,16 @@ class StoppedSchedule(NamedTuple):
     finished_at: Microseconds
 
 
+class ParkedCall(NamedTuple):
+    """A job whose stored call does not fit the code that has tried it."""
+
+    id: str
+    task: str
+    queue: str
+    reason: str
+    at: Microseconds
+
+
 class Vitals(NamedTuple):
     """What a look has found."""
 
@@ -61,6 +72,7 @@ class Vitals(NamedTuple):
     stopped: list[StoppedSchedule]
     paused: list[str]
     """Queues."""
+    parked: Sequence[ParkedCall] = ()
 
 
 def read_vitals(path: str, *, now: Microseconds, timeout: float, queues: Sequence[str] | None = None) -> Vitals:
@@ -89,6 +101,7 @@ def _read(path: str, mode: str, *, now: Microseconds, timeout: float, queues: Se
         overdue = connection.execute(sql("oldest_overdue"), (now, chosen, chosen)).fetchone()
         owners = connection.execute(sql("owners")).fetchone()[0]
         (stopped,) = connection.execute(sql("stopped_schedules")).fetchone()
+        (parked,) = connection.execute(sql("parked_calls"), (chosen, chosen)).fetchone()
         (paused,) = connection.execute(sql("paused_queues")).fetchone()
     liveness = Liveness(OwnerLocks(f"{path}-owners", path), path)
     waiting = [WaitingJob._make(row) for row in (ready, overdue) if row is not None]
@@ -97,7 +110,13 @@ def _read(path: str, mode: str, *, now: Microseconds, timeout: float, queues: Se
         oldest=min(waiting, key=lambda job: job.due_at, default=None),
         stopped=[StoppedSchedule._make(row) for row in listed(stopped)],
         paused=listed(paused),
+        parked=[_parked_call(*row) for row in listed(parked)],
     )
+
+
+def _parked_call(id: str, task: str, queue: str, text: str | None) -> ParkedCall:
+    parking = parking_of(text or "")
+    return ParkedCall(id, task, queue, parking.reason, parking.at)
 
 
 @contextmanager

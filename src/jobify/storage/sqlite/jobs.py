@@ -16,6 +16,7 @@ from jobify.storage.sqlite.dependencies import connect, standings
 from jobify.storage.sqlite.failures import ClaimLost
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.needs import make_room, set_aside_needed, without_needed
+from jobify.storage.sqlite.parked import park, unpark
 from jobify.storage.sqlite.pending import drop_cancels, end_cancelled, replace_with_successors
 from jobify.storage.sqlite.revival import revive
 from jobify.storage.sqlite.rows import listed
@@ -136,7 +137,7 @@ class Jobs:
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         for settlement in settlements:  # not any(): a generator costs this hot path more than the comparison
-            if settlement.result is not None and len(settlement.result) > LARGE:
+            if settlement.parking is not None or (settlement.result is not None and len(settlement.result) > LARGE):
                 with self._database.atomic():
                     return self._settle_held(settlements)
         try:
@@ -167,8 +168,10 @@ class Jobs:
         replaced = [s.id for s, its in held if its.has_successor]
         self.record(_history([s for s, _ in held]))
         self._write_ids("drop_results", [s.id for s, its in held if its.has_large_result])
-        self._settle_each(self._without_special(held, replaced))
+        remaining = self._without_special(held, replaced)
+        self._settle_each(remaining)
         self._end_waiting(held)
+        park(self._database, remaining)
         changed = {*replaced, *spread(self._database, [s.id for s, its in held if its.is_linked])}
         return [_met(s, is_held, changed) for s, is_held in zip(settlements, holds, strict=True)]
 
@@ -254,7 +257,7 @@ class Jobs:
             answers = [self._database.write(sql("retry"), (now, id)) == 1 for id in ids]
             if with_dependents:
                 revive(self._database, [id for id, is_done in zip(ids, answers, strict=True) if is_done], now=now)
-            return answers
+            return unpark(self._database, ids, answers, now=now)
 
     # -- delete, record, purge, trim -----------------------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ ON CONFLICT (id) DO UPDATE SET
     status = 'scheduled', fence = jobs.fence + 1, attempt = 0, crashes = 0, owner = NULL,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
     unique_key = NULL, expires_at = excluded.expires_at, is_kept = 0, cause = NULL,
-    blockers = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL,
+    blockers = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL, is_parked = 0, parked = NULL,
     is_paused = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL,
     task = excluded.task, queue = excluded.queue, priority = excluded.priority, ready = excluded.ready,
     due_at = excluded.due_at, offset_at = excluded.offset_at, created_at = excluded.created_at,
@@ -153,12 +153,17 @@ DELETE FROM jobs WHERE id IN ({ids}) AND status <> 'running'
 UPDATE jobs SET
     status = 'scheduled', ready = 1, due_at = ?, fence = fence + 1, attempt = 0, crashes = 0, failure_count = 0,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, result_ref = NULL, error = NULL, is_dead = 0,
-    progress = NULL, expires_at = NULL, is_kept = 0, blockers = 0, is_paused = 0
+    progress = NULL, expires_at = NULL, is_kept = 0, blockers = 0, is_paused = 0, parked = NULL
 WHERE id = ? AND status IN ('failed', 'timeout', 'permanently_failed') AND NOT EXISTS (
     SELECT 1 FROM jobs AS other
     WHERE other.unique_key = jobs.unique_key AND other.unique_key IS NOT NULL
         AND other.status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 )
+
+-- name: unpark
+UPDATE jobs SET
+    is_parked = 0, parked = NULL, blockers = blockers - 1, ready = 1, due_at = ?, fence = fence + 1, error = NULL
+WHERE id = ? AND is_parked = 1
 
 -- name: outdated
 -- How many of the first jobs that the janitor may delete there are, and which of them must stay for another one's sake:
@@ -279,6 +284,10 @@ CAST(json_group_array(json_array(
 )) AS BLOB),
 CAST(group_concat(jobs.payload, '') AS BLOB)
 
+-- name: aside
+-- What ordinary claims pass over: 1, there are jobs that run apart; 2, parked calls; 3, both.
+SELECT EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1 AND is_held = 0) + 2 * EXISTS (SELECT 1 FROM jobs WHERE is_parked = 1)
+
 -- name: promote
 UPDATE jobs SET ready = 1 WHERE seq IN (
     SELECT seq FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0 AND due_at <= ?
@@ -330,7 +339,7 @@ merged (seq, queue, task, priority, due_at) AS (
 SELECT
     {claim},
     (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0),
-    EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1 AND is_held = 0)
+    ({aside})
 FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
 
 -- name: picked
@@ -359,7 +368,7 @@ SELECT min(due_at) FROM (
 -- What cannot be claimed ends, with the reason, and is kept.
 UPDATE jobs SET
     status = 'failed', owner = NULL, error = ?, finished_at = ?, delete_at = NULL, result = NULL, result_ref = NULL,
-    is_dead = 1, blockers = 0, is_paused = 0
+    is_dead = 1, blockers = 0, is_paused = 0, is_parked = 0
 WHERE seq = ? AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
 -- name: id_of_row
@@ -394,7 +403,7 @@ WHERE jobs.status = 'running' AND jobs.owner = ?
 SELECT suspects.death, suspects.company FROM suspects
 CROSS JOIN jobs ON jobs.seq = suspects.job
 WHERE suspects.is_apart = 1 AND suspects.is_held = 0 AND jobs.status = 'scheduled' AND jobs.blockers = 1 AND jobs.is_paused = 0
-    AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
+    AND jobs.is_parked = 0 AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
     AND jobs.queue NOT IN (SELECT name FROM paused_queues)
 ORDER BY suspects.death LIMIT 1
 
@@ -404,7 +413,7 @@ SELECT {claim} FROM (
     SELECT suspects.job FROM suspects
     CROSS JOIN jobs ON jobs.seq = suspects.job
     WHERE suspects.is_apart = 1 AND suspects.is_held = 0 AND suspects.death = ? AND jobs.status = 'scheduled'
-        AND jobs.blockers = 1 AND jobs.is_paused = 0 AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
+        AND jobs.blockers = 1 AND jobs.is_paused = 0 AND jobs.is_parked = 0 AND (jobs.ready = 1 OR jobs.due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
         AND jobs.queue NOT IN (SELECT name FROM paused_queues)
     ORDER BY suspects.death, suspects.job LIMIT ?
 ) AS picked CROSS JOIN jobs ON jobs.seq = picked.job
@@ -463,6 +472,42 @@ UPDATE jobs SET crashes = crashes - 1 WHERE seq IN ({ids}) AND crashes > 0
 DELETE FROM deaths WHERE id <= ? - 1000
 
 
+-- Parked calls --------------------------------------------------------------------------------------------------------
+-- A job whose call did not fit the code of its claimant has one blocker more until it is claimed by other code.
+
+-- name: pick_parked
+-- Those of one lane that wait for nothing else, and that were not tried by the code of the first parameter. What was
+-- written by hand and cannot be read says nothing about code. Such jobs are few, so that they are looked at each.
+SELECT {claim} FROM (
+    SELECT seq FROM jobs WHERE is_parked = 1 AND blockers = 1 AND status = 'scheduled'
+        AND NOT CASE WHEN json_valid(parked) THEN EXISTS (
+            SELECT 1 FROM json_each(parked, '$.codes') WHERE json_each.value = ?
+        ) ELSE 0 END
+        AND (ready = 1 OR due_at <= ?) AND jobs.task IN ({tasks}) {in_queues}
+        AND queue NOT IN (SELECT name FROM paused_queues)
+    ORDER BY priority DESC, due_at, seq LIMIT ?
+) AS picked CROSS JOIN jobs ON jobs.seq = picked.seq
+
+-- name: take_parked
+UPDATE jobs SET
+    status = 'running', ready = 1, owner = ?, started_at = ?, fence = fence + 1, attempt = attempt + 1, is_parked = 0,
+    blockers = blockers - 1
+WHERE seq IN ({ids})
+
+-- name: parked_before
+-- What is known of the code that these jobs did not fit.
+SELECT CAST(json_group_array(json_array(id, parked)) AS BLOB) FROM jobs
+WHERE id IN ({ids}) AND parked IS NOT NULL
+
+-- name: park_call
+UPDATE jobs SET is_parked = 1, parked = ?, blockers = blockers + 1
+WHERE id = ? AND status = 'scheduled' AND is_parked = 0
+
+-- name: parked_calls
+SELECT CAST(json_group_array(json_array(id, task, queue, parked)) AS BLOB) FROM jobs INDEXED BY jobs_parked
+WHERE is_parked = 1 AND (? IS NULL OR queue IN (SELECT value FROM json_each(?)))
+
+
 -- Settlements ---------------------------------------------------------------------------------------------------------
 
 -- name: settle
@@ -498,7 +543,7 @@ UPDATE jobs SET has_cancel = 0 WHERE id IN ({ids})
 UPDATE jobs SET
     status = 'scheduled', owner = NULL, fence = fence + 1, attempt = 0, crashes = 0, has_successor = 0, has_cancel = 0,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
-    unique_key = NULL, expires_at = s.expires_at, blockers = jobs.is_paused AND s.rule IS NOT NULL,
+    unique_key = NULL, expires_at = s.expires_at, blockers = jobs.is_paused AND s.rule IS NOT NULL, parked = NULL,
     is_paused = jobs.is_paused AND s.rule IS NOT NULL,
     task = s.task, queue = s.queue, priority = s.priority, ready = s.ready, due_at = s.due_at,
     offset_at = s.offset_at, created_at = s.created_at, origin = s.origin, run_count = s.run_count,
@@ -531,7 +576,7 @@ SELECT CAST(json_group_array(json_array(id, status)) AS BLOB) FROM jobs WHERE id
 -- name: cancel_waiting
 UPDATE jobs SET
     status = 'cancelled', error = ?, finished_at = ?, delete_at = ?, result = NULL, result_ref = NULL, blockers = 0,
-    is_paused = 0
+    is_paused = 0, is_parked = 0
 WHERE id IN ({ids}) AND status = 'scheduled'
 
 -- name: request_cancel
@@ -662,7 +707,7 @@ LEFT JOIN dependencies AS reason ON reason.seq = (
 -- name: cancel_dependents
 UPDATE jobs SET
     status = 'cancelled', error = v.column2, finished_at = v.column3, delete_at = nullif(v.column4, ''), result = NULL,
-    result_ref = NULL, blockers = 0, is_paused = 0, cause = v.column5
+    result_ref = NULL, blockers = 0, is_paused = 0, is_parked = 0, cause = v.column5
 FROM (VALUES {rows}) AS v
 WHERE v.column1 <> 0 AND jobs.seq = v.column1 AND jobs.status = 'scheduled'
 
@@ -912,8 +957,9 @@ CAST(json_group_array(json_array(
     ), 0) ELSE 0 END,
     -- JSON of SQLite has fewer digits than a number.
     CASE WHEN progress IS NOT NULL THEN printf('%!.17g', progress) END,
-    blockers > is_paused AND EXISTS (SELECT 1 FROM suspects WHERE suspects.job = seq AND suspects.is_apart = 1),
-    payload_ref, result_ref
+    blockers > is_paused + is_parked
+        AND EXISTS (SELECT 1 FROM suspects WHERE suspects.job = seq AND suspects.is_apart = 1),
+    CASE WHEN is_parked THEN ifnull(parked, '') END, payload_ref, result_ref
 )) AS BLOB),
 CAST(group_concat(payload, '') AS BLOB),
 CAST(group_concat(result, '') AS BLOB)

@@ -8,10 +8,11 @@ import msgspec
 
 from jobify.exceptions import StorageCorruptError
 from jobify.records import Claim, JobRecord, MessageKind, MessageRecord
+from jobify.storage.parking import parking_of
 
 __all__ = ("Found", "Picked", "UnreadableError", "claims_of", "listed", "messages_of", "records_of")
 
-_PAYLOAD, _RESULT, _PROGRESS = 8, 19, 30
+_PAYLOAD, _RESULT, _PROGRESS, _PARKED = 8, 19, 30, 32
 _BOOLEANS = (5, 24, 25, 28, 31)
 """Where these columns stand in the list of ``record_columns``."""
 
@@ -102,6 +103,8 @@ def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> Fo
             row[index] = bool(row[index])
         if row[_PROGRESS] is not None:
             row[_PROGRESS] = float(row[_PROGRESS])
+        if row[_PARKED] is not None:
+            row[_PARKED] = parking_of(row[_PARKED])
         records.append(JobRecord._make(row))
     return Found(records, references)
 

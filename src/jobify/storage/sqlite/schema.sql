@@ -30,7 +30,7 @@ CREATE TABLE jobs (
     -- 1 exactly while table cancels, or successors, has a row for this job. Only running jobs have either.
     has_cancel INTEGER NOT NULL DEFAULT 0,
     has_successor INTEGER NOT NULL DEFAULT 0,
-    -- What it waits for beside the time: parents that have not ended, and a pause.
+    -- What it waits for beside the time: parents that have not ended, a pause, other code.
     blockers INTEGER NOT NULL DEFAULT 0,
     is_paused INTEGER NOT NULL DEFAULT 0,
     -- 1 while a dependency on this job may be open: its end concerns others.
@@ -48,8 +48,10 @@ CREATE TABLE jobs (
     error TEXT,
     payload BLOB NOT NULL,
     result BLOB
-, payload_ref INTEGER, result_ref INTEGER, cause INTEGER) STRICT;
+, payload_ref INTEGER, result_ref INTEGER, cause INTEGER, is_parked INTEGER NOT NULL DEFAULT 0, parked TEXT) STRICT;
 -- A value that is large is empty in its column and stands in value_parts; the reference says where. NULL: it is inline.
+-- is_parked is 1 while the job waits for code that its call fits; it has one blocker more then. parked says, as JSON, why
+-- (reason, at), and which code it did not fit (codes). Only the codes mean something while it is not parked.
 
 -- All indexes but the one of id are partial: they hold what is live, so a million ended jobs make none of them bigger.
 
@@ -80,6 +82,8 @@ CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key)
         AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed');
 -- Schedules are few among many.
 CREATE INDEX jobs_schedules ON jobs (id) WHERE rule IS NOT NULL;
+-- What waits for other code: almost always empty.
+CREATE INDEX jobs_parked ON jobs (task) WHERE is_parked = 1;
 
 -- What fell with a job: what was cancelled for it. (cause is the seq of the job that ended, or was deleted, and took this one
 -- with it, directly or through others. NULL: nothing, or it is not known.)

@@ -65,7 +65,8 @@ def sql(name: str, **fields: Rows | int | str) -> str:
     if not fields:
         return text
     filled = {field: _fill(value) for field, value in fields.items()}
-    return text.format(**filled, record=_STATEMENTS["record_columns"], claim=_STATEMENTS["claim_columns"])
+    shared = {"record": "record_columns", "claim": "claim_columns", "aside": "aside"}
+    return text.format(**filled, **{field: _STATEMENTS[name] for field, name in shared.items()})
 
 
 def _fill(value: Rows | int | str) -> str:
@@ -167,6 +168,7 @@ def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
         id,
         owner,
         fence,
+        _,
         _,
     ) in settlements:
         values += (

@@ -26,6 +26,7 @@ _PARTS = (
     "listing",
     "needing",
     "owning",
+    "parking",
     "pausing",
     "profiling",
     "reading",
@@ -53,6 +54,7 @@ from jobify.testing.storage_contract.grouping import GroupContract  # noqa: E402
 from jobify.testing.storage_contract.listing import ListContract  # noqa: E402
 from jobify.testing.storage_contract.needing import NeedContract  # noqa: E402
 from jobify.testing.storage_contract.owning import OwnerContract  # noqa: E402
+from jobify.testing.storage_contract.parking import ParkContract  # noqa: E402
 from jobify.testing.storage_contract.pausing import PauseContract  # noqa: E402
 from jobify.testing.storage_contract.profiling import ProfileContract  # noqa: E402
 from jobify.testing.storage_contract.reading import ReadContract  # noqa: E402
@@ -84,6 +86,7 @@ class StorageContract(
     ClaimContract,
     SettleContract,
     PauseContract,
+    ParkContract,
     ReportContract,
     EndContract,
     ExpiryContract,

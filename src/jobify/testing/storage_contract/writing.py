@@ -30,7 +30,7 @@ __all__ = ("WriteContract",)
 
 
 _ASKED_FOR = [field for field in NewJob._fields if field in JobRecord._fields]
-_NOTHING_YET = (None, None, None, None, 0, 0, 0, False, False, False, 0, None, False)
+_NOTHING_YET = (None, None, None, None, 0, 0, 0, False, False, False, 0, None, False, None)
 
 
 def _asked(record: JobRecord) -> NewJob:
@@ -39,7 +39,7 @@ def _asked(record: JobRecord) -> NewJob:
 
 
 def _beyond(record: JobRecord) -> tuple[object, ...]:
-    """The fields that no request has set: from ``finished_at`` to ``is_apart``."""
+    """The fields that no request has set: from ``finished_at`` to ``parking``."""
     return tuple(getattr(record, field) for field in JobRecord._fields if field not in _ASKED_FOR)
 
 
