@@ -176,6 +176,24 @@ def test_a_running_job_is_shown_with_progress_messages_and_worker(shop: Shop) ->
     assert "warning half done" in " ".join(shop("jobs", "show", job).out.split())
 
 
+def test_f13_the_workflow_is_drawn(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = shop.worker()
+    first = shop.running(owner)
+    parts = [shop.add(parents=(first,), task="part") for _ in range(9)]
+    last = shop.add(parents=tuple(parts), task="merge")
+    shop.settle(owner, first, "failed")
+    lines = shop("jobs", "show", last).out.splitlines()
+    begin = lines.index("# Workflow (11 jobs: 1 failed, 10 cancelled)")
+    assert lines[begin + 1 : begin + 4] == [
+        f"  pack                failed     {first}  ValueError: no box",
+        "  ├─ part × 9  9 cancelled",
+        f"▶ └─ merge (after 9)  cancelled  {last}",
+    ]
+    workflow = shop("jobs", "show", last, "--json").json["workflow"]
+    assert (workflow["counts"], len(workflow["jobs"])) == ({"failed": 1, "cancelled": 10}, 11)
+    assert shop("jobs", "show", shop.add(), "--json").json["workflow"] is None
+
+
 def test_dependencies_are_shown_in_both_directions(shop: Shop) -> None:
     parent = shop.add()
     child = shop.add(parents=(parent,))

@@ -10,6 +10,7 @@ from jobify.cli.notes import Scene, look_around
 from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table, terminal_width
 from jobify.cli.records import attempt_document, job_document
 from jobify.cli.tracebacks import folded
+from jobify.cli.workflow import draw, summary, workflow_document
 from jobify.client.arguments import plain_call, plain_value
 from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.clock import SECOND, iso
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from jobify.cli.desk import Desk
     from jobify.records import Relations
+    from jobify.storage.kinship import Kinship
 
 __all__ = ("Details", "look_up", "message_document", "message_line", "print_job")
 
@@ -40,6 +42,7 @@ class Details(NamedTuple):
     scene: Scene
     attempts: list[AttemptRecord]
     relations: Relations
+    kinship: Kinship
     messages: list[MessageRecord]
     """The newest ones."""
     message_count: int
@@ -63,6 +66,7 @@ class Details(NamedTuple):
             "worker": self.worker,
             "dependencies": list(self.relations.parents),
             "dependents": list(self.relations.children),
+            "workflow": workflow_document(self.kinship),
             "attempts": [attempt_document(attempt) for attempt in self.attempts],
             "message_count": self.message_count,
             "messages": [message_document(message) for message in self.messages],
@@ -78,6 +82,7 @@ def look_up(desk: Desk, id: str, *, messages: int) -> Details:
         scene=look_around(desk),
         attempts=desk.handles.attempts(id),
         relations=desk.handles.relations(id),
+        kinship=desk.handles.kinship(id),
         messages=desk.handles.newest_messages(id, messages) if messages else [],
         message_count=desk.handles.last_message_number(id),
         worker=None if holder is None else f"{holder.host}, process {holder.pid}",
@@ -130,6 +135,10 @@ def _data(message: MessageRecord) -> str:
 def print_job(details: Details, zone: tzinfo) -> None:
     """The job, its attempts, what it has published; the tracebacks at the end."""
     print_facts(_facts(details, zone))
+    if len(details.kinship.jobs) > 1:
+        _head(f"Workflow ({summary(details.kinship)})")
+        for line in draw(details.kinship, details.job.id, width=terminal_width() if is_terminal() else None):
+            print_line(line.text, line.style)
     if details.attempts:
         _head("Attempts")
         _print_attempts(details.attempts, zone)
@@ -191,8 +200,8 @@ def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
         ("kept until", stamp(job.delete_at, zone=zone)),
         ("unique key", job.unique_key),
         ("metadata", ", ".join(f"{key}={value}" for key, value in metadata_of(job.options).items())),
-        ("depends on", " ".join(details.relations.parents)),
-        ("dependents", " ".join(details.relations.children)),
+        ("depends on", _cut(" ".join(details.relations.parents))),
+        ("dependents", _cut(" ".join(details.relations.children))),
         ("arguments", _cut(_arguments(job))),
         ("result", "" if job.result is None else _cut(_text(details.result))),
     ]

@@ -16,12 +16,15 @@ from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredErr
 from jobify.joboptions import metadata_of
 from jobify.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations, SummaryIds
 from jobify.status import JobStatus
+from jobify.storage.kinship import Kinship
 from jobify.storage.weight import NO_ARGUMENTS
 from jobify.types import Microseconds
 
 __all__ = ("Reads",)
 
 _PAGE = 500
+_MOST_RELATIVES = 10_000
+"""Jobs of a workflow that are told of."""
 
 
 class Reads:
@@ -53,6 +56,10 @@ class Reads:
         """Parents and children."""
         self.record(job_id)
         return self._access.look().relations(job_id)
+
+    def kinship(self, job_id: str) -> Kinship:
+        """The workflow that the job belongs to, as far as it is not huge."""
+        return self._access.look().kinship(job_id, limit=_MOST_RELATIVES)
 
     def messages(self, job_id: str, after: int, kind: MessageKind | None = None) -> list[MessageRecord]:
         """A page of what the job has published after message number ``after``, of one kind or of any."""

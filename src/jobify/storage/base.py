@@ -84,6 +84,7 @@ from jobify.records import (
     Settled,
     Settlement,
 )
+from jobify.storage.kinship import Kinship
 from jobify.storage.ownership import HEARTBEAT, BegunJobs, Bell, OwnerPort
 from jobify.storage.timekeeping import Timekeeping
 from jobify.types import Microseconds
@@ -323,6 +324,11 @@ class Storage(OwnerPort, Protocol):
         """What a job depends on, in the order in which it was asked for: the id of each parent at that time, and its
         row with the result (large arguments may be left out), None if it is gone. Another job that has the id by now
         is not meant."""
+        ...
+
+    def kinship(self, id: str, *, limit: int) -> Kinship:
+        """The workflow that a job belongs to: all that is connected with it by dependencies, in both directions, at
+        most about ``limit`` jobs, the nearest first. Empty if there is no such job."""
         ...
 
     def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:

@@ -29,8 +29,10 @@ from jobify.records import (
     Settlement,
 )
 from jobify.storage.base import BegunJobs, Bell
+from jobify.storage.kinship import Kinship
 from jobify.storage.memory import adding, claiming, ending, listing, owning, revival, rows
 from jobify.storage.memory.dependencies import Dependencies
+from jobify.storage.memory.kinship import kinship
 from jobify.storage.memory.messages import messages_after, reported
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row
 from jobify.storage.memory.table import Table
@@ -293,6 +295,11 @@ class MemoryStorage:
         find = self._table.committed_finder()
         found = [(tie, find(tie.seq)) for row in self._table.committed((id,)) for tie in row.parents]
         return [(tie.id, None if parent is None else parent.record) for tie, parent in found]
+
+    def kinship(self, id: str, *, limit: int) -> Kinship:
+        for row in self._table.committed((id,)):
+            return kinship(row, self._table.committed_finder(), limit)
+        return Kinship((), (), True)
 
     def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
         rows = self._table.committed((id,))

@@ -1111,6 +1111,22 @@ SELECT CAST(json_group_array(json_array(parent, parent_id)) AS BLOB) FROM (
     WHERE child IN (SELECT node FROM ahead) AND parent > 0 ORDER BY dependencies.seq
 )
 
+-- name: kin
+-- All that is connected with a job by dependencies, barriers among it; the nearest first.
+WITH RECURSIVE kin (node) AS (
+    SELECT seq FROM jobs WHERE id = ?
+    UNION
+    SELECT dependencies.child FROM kin CROSS JOIN dependencies ON dependencies.parent = kin.node
+    UNION
+    SELECT dependencies.parent FROM kin CROSS JOIN dependencies ON dependencies.child = kin.node
+    LIMIT ?
+)
+SELECT CAST(json_group_array(node) AS BLOB) FROM kin
+
+-- name: relatives
+SELECT CAST(json_group_array(json_array(seq, id, task, status, is_dead, substr(error, 1, 300))) AS BLOB)
+FROM jobs WHERE seq IN ({ids})
+
 -- name: get_numbered
 SELECT {record}, CAST(json_group_array(seq) AS BLOB) FROM jobs WHERE seq IN ({ids})
 

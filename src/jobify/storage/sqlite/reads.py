@@ -20,6 +20,7 @@ from jobify.records import (
     Relations,
     SummaryIds,
 )
+from jobify.storage.kinship import Kinship, Relative
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.filters import Crowd, crowd_of, filters_of, page_of
 from jobify.storage.sqlite.rows import Found, listed, messages_of, records_of
@@ -167,6 +168,23 @@ class Reads:
     def relations(self, id: str) -> Relations:
         parents, children = map(listed, self._database.read(sql("relations"), (id,)))
         return Relations(tuple(parents), tuple(children))
+
+    def kinship(self, id: str, *, limit: int) -> Kinship:
+        nodes = listed(self._database.read(sql("kin"), (id, limit + 1))[0])
+        near = frozenset(nodes[:limit])
+        jobs = [Relative._make(row) for row in self._rows("relatives", sorted(node for node in near if node > 0))]
+        there = {job.number for job in jobs} | {node for node in near if node < 0}
+        edges = [(parent, child) for parent, child in self._rows("before", sorted(near)) if parent in there]
+        whole = tuple(job._replace(is_dead=bool(job.is_dead)) for job in sorted(jobs))
+        return Kinship(whole, tuple(edges), len(nodes) <= limit)
+
+    def _rows(self, name: str, numbers: Sequence[int]) -> list[list[Any]]:
+        """What statement ``name`` says of these."""
+        found: list[list[Any]] = []
+        for some in chunks(numbers):
+            size, values = id_values(some)
+            found += listed(self._database.read(sql(name, ids=size), values)[0])
+        return found
 
     def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
         links = listed(self._database.read(sql("parents"), (id,))[0])

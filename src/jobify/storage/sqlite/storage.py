@@ -55,6 +55,7 @@ from jobify.records import (
     Settlement,
 )
 from jobify.storage.base import BegunJobs, Bell
+from jobify.storage.kinship import Kinship
 from jobify.storage.sqlite import forks
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database
@@ -319,6 +320,9 @@ class SQLiteStorage:
 
     def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
         return self._reads.parents(id)
+
+    def kinship(self, id: str, *, limit: int) -> Kinship:
+        return self._reads.kinship(id, limit=limit)
 
     def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
         return self._reads.messages(id, after=after, limit=limit, kind=kind)

@@ -43,6 +43,27 @@ class RelationContract(StorageCase):
         assert storage.relations("b") == Relations(("a",), ())
         assert storage.relations("c") == Relations((), ())
 
+    def test_f13_kinship_is_all_that_is_connected(self, storage: Storage, owner: int) -> None:
+        storage.insert(
+            [born("a", owner), born("b", owner), after("c", "a", "b"), after("d", "a", "b"), after("e", "c")]
+        )
+        storage.insert([after("f", "b"), job("other"), after("another", "other")])
+        storage.settle([end(owner, born("b", owner), status="failed", error="E: x", is_dead=True)])
+        for id in "bcdef":
+            assert [each.id for each in storage.kinship(id, limit=100).jobs] == [*"abcdef"]
+        kin = storage.kinship("a", limit=100)
+        assert ([each.id for each in kin.jobs], kin.is_whole) == ([*"abcdef"], True)
+        named = {each.number: each.id for each in kin.jobs}
+        b = kin.jobs[1]
+        assert (b.task, b.status, b.is_dead, b.error) == ("task", "failed", True, "E: x")
+        links = [(named.get(parent, ""), named.get(child, "")) for parent, child in kin.edges]
+        assert sorted(links) == [("", "c"), ("", "d"), ("a", ""), ("b", ""), ("b", "f"), ("c", "e")]
+        assert [each.id for each in storage.kinship("another", limit=100).jobs] == ["other", "another"]
+        assert storage.kinship("missing", limit=100).jobs == ()
+        storage.insert([after(f"g{number}", "other") for number in range(50)])
+        near = storage.kinship("other", limit=10)
+        assert (len(near.jobs) <= 10, near.is_whole) == (True, False)
+
     def test_a_child_that_is_deleted_leaves_the_list(self, storage: Storage) -> None:
         storage.insert([job("a"), after("b", "a"), after("c", "a")])
         storage.delete(["b"], now=NOW, delete_at=None)
