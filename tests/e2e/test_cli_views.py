@@ -23,9 +23,10 @@ from jobify.cli.columns import Column
 from jobify.cli.layout import lay_out, wrapped
 from jobify.cli.tracebacks import folded
 from jobify.exceptions import PayloadError
-from jobify.records import AttemptRecord, MessageKind, Report
+from jobify.records import AttemptRecord, ClaimRequest, Lane, MessageKind, Report, Settlement
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.storage import SQLiteStorage
+from jobify.storage.reasons import snoozed
 
 ERROR = "ConnectionError: payment is down for order 4711"
 
@@ -272,6 +273,41 @@ def test_a_job_that_has_failed_in_one_way_shows_one_traceback(shop: Shop) -> Non
     assert len(shop("jobs", "show", job, "--json").json["attempts"]) == 40
     lines = on_terminal(shop.folder, 80, "jobs", "show", job)
     assert any("… 20 earlier ones, --json has all" in line for line in lines)
+    assert sum("same as attempt 21" in line for line in lines) == 19
+
+
+def test_marks_below_a_wrapped_line_are_left_out(shop: Shop) -> None:
+    job = shop.ended(shop.worker(), "failed")
+    line = shop.storage.attempts(job)[0]
+    frame = f'  File "shop.py", line 9, in pack\n    check({"box, " * 12})\n{" " * 10}{"^" * 50}\n    x\n    ^\n'
+    shop.storage.record([line._replace(attempt=2, traceback=f"Traceback:\n{frame}KeyError\n")])
+    for width, count in ((100, 2), (40, 1)):
+        lines = on_terminal(shop.folder, width, "jobs", "show", job)
+        assert sum(bool(line) and not line.strip(" ^") for line in lines) == count
+
+
+def test_runs_of_a_schedule_are_counted_not_listed() -> None:
+    (found,) = folded([attempt(1, trace(3, "E: a")) for _ in range(8)])
+    assert found.title == "Traceback of 8 attempts"
+
+
+def test_a_job_that_waits_again_says_when_it_is_due(shop: Shop) -> None:
+    job, owner = shop.add(), shop.worker()
+    (claim,) = shop.storage.claim(ClaimRequest(owner, (Lane(("pack",), 1),)), now=shop.now).claims
+    later = shop.now + 3600 * SECOND
+    shop.storage.settle(
+        [
+            Settlement(
+                *("scheduled", False, later, shop.now, 0, 0, 0, None, snoozed("not yet"), None, None, False, False),
+                *(job, owner, claim.fence),
+            )
+        ]
+    )
+    lines = on_terminal(shop.folder, 80, "jobs", "show", job)
+    assert any(re.match(r"note +due in 59 m; snoozed by its task: not yet$", line) for line in lines)
+    assert any(re.match(r"due +20.* UTC \(in 59 m\)$", line) for line in lines)
+    assert not any(line.startswith("error") for line in lines)
+    assert any("snoozed by its task: not yet" in line for line in on_terminal(shop.folder, 80, "jobs", "list"))
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

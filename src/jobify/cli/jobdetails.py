@@ -224,6 +224,23 @@ def _head(title: str) -> None:
     print_line(title if is_terminal() else f"# {title}", "bold")
 
 
+def _errors(attempts: list[AttemptRecord]) -> list[str | None]:
+    """The error of each attempt; on a terminal, one that stands there already is not repeated."""
+    if not is_terminal():
+        return [attempt.error for attempt in attempts]
+    first: dict[str, int] = {}
+    errors: list[str | None] = []
+    for attempt in attempts:
+        error = attempt.error
+        if error in first:
+            is_other_run = first[error] == attempt.attempt  # those of a schedule begin with 1 each
+            error = "the same" if is_other_run else f"same as attempt {first[error]}"
+        elif error:
+            first[error] = attempt.attempt
+        errors.append(error)
+    return errors
+
+
 def _print_attempts(attempts: list[AttemptRecord], zone: tzinfo) -> None:
     columns = (
         Column("TRY", is_number=True),
@@ -239,9 +256,9 @@ def _print_attempts(attempts: list[AttemptRecord], zone: tzinfo) -> None:
             attempt.outcome,
             stamp(attempt.started_at, zone=zone, is_short=True),
             how_long((attempt.finished_at - attempt.started_at) / SECOND) if attempt.started_at else "",
-            attempt.error,
+            error,
         )
-        for attempt in attempts[earlier:]
+        for attempt, error in zip(attempts[earlier:], _errors(attempts[earlier:]), strict=True)
     ]
     if earlier:
         print_line(f"… {earlier} earlier ones, --json has all", "dim")

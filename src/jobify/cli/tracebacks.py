@@ -10,6 +10,8 @@ from jobify.records import AttemptRecord
 
 __all__ = ("Folded", "folded")
 
+_MOST_RANGES: Final = 4
+"""Ranges of attempts that are listed one by one."""
 _NUMBERS: Final = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
@@ -24,7 +26,10 @@ class Folded(NamedTuple):
     def title(self) -> str:
         if len(self.attempts) == 1:
             return f"Traceback of attempt {self.attempts[0]}"
-        return f"Traceback of attempts {_ranges(self.attempts)} ({len(self.attempts)} times)"
+        count = len(self.attempts)
+        if len(list(_runs(self.attempts))) > _MOST_RANGES:  # of a schedule, whose runs begin with 1 each
+            return f"Traceback of {count} attempts"
+        return f"Traceback of attempts {_ranges(self.attempts)} ({count} times)"
 
 
 def folded(attempts: Iterable[AttemptRecord]) -> list[Folded]:
