@@ -130,6 +130,46 @@ def test_an_app_may_be_made_by_a_factory(site: Make) -> None:
     assert isinstance(result(here, "which_child"), int)
 
 
+SIGNALS = """
+    from jobify import Retry, Snooze, current_job
+
+    def ask():
+        note(f"attempt-{current_job.attempt}")
+        count = len(Path("notes").read_text().splitlines())
+        if count == 1:
+            raise Snooze(0.01, "not yet")
+        if count == 2:
+            raise Retry(0.01, "too many")
+        if count == 3:
+            raise Snooze(0.01)
+        return current_job.attempt
+
+    @app.task(name="asks_in_child", run_mode=RunMode.PROCESS, retry=1)
+    def asks_in_child():
+        return ask()
+
+    @app.task(name="asks_in_thread", retry=1)
+    def asks_in_thread():
+        return ask()
+
+    @app.task(name="asks_on_loop", retry=1)
+    async def asks_on_loop():
+        return ask()
+"""
+
+
+@pytest.mark.parametrize("task", ["asks_in_child", "asks_in_thread", "asks_on_loop"])
+def test_a_task_asks_a_worker_for_later_attempts(site: Make, task: str) -> None:
+    here = site(SIGNALS)
+    here.worker()
+    job = here.app.enqueue(task)
+    assert job.result(timeout=40) == 2
+    assert [line.split()[0] for line in (here.folder / "notes").read_text().splitlines()] == [
+        *("attempt-1", "attempt-1", "attempt-2", "attempt-2"),
+    ]
+    assert [line["message"] for line in job.errors] == ["Retry: too many"]
+
+
 # -- reload ------------------------------------------------------------------------------------------------------------
 
 GREETING = """

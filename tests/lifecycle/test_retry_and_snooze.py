@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from jobify import (
     Retry,
     Snooze,
     TaskCancelledError,
+    current_job,
 )
 from jobify.exceptions import JobFailedError, JobTimeoutError, NoRetriesLeftError
 from jobify.testing.clock import FakeClock
@@ -150,8 +153,6 @@ def test_a_snooze_between_retries_does_not_count(app: Jobify, log: str) -> None:
 
     @app.task(retry=1)
     async def it() -> str:
-        from jobify import current_job
-
         numbers.append(current_job.attempt)
         if len(numbers) == 1:
             raise Retry(0.01)
@@ -309,6 +310,38 @@ def test_a_signal_within_the_timeout_is_heard(app: Jobify, log: str) -> None:
             assert await (await task.push(log, 1)) == "there after 2"
 
     run(main())
+
+
+@pytest.mark.parametrize(("signal", "is_kept"), [(Retry(3600), False), (Snooze(3600), True)], ids=["retry", "snooze"])
+def test_a_snooze_during_a_shutdown_keeps_its_delay(tmp_path: Path, signal: Exception, is_kept: bool) -> None:
+    """A thread is waited for, and its word counts; a retry is given back uncounted, as an error is."""
+    storage = durable(tmp_path)
+    app = Jobify(storage=storage, grace=0)
+    begun = threading.Event()
+
+    @app.task(name="it", retry=1)
+    def it() -> None:
+        begun.set()
+        while True:
+            try:
+                current_job.check_cancelled()
+            except TaskCancelledError:  # the shutdown interrupts it
+                raise signal from None
+            time.sleep(0.001)
+
+    async def main() -> str:
+        await app.startup()
+        job = await it.push()
+        await asyncio.to_thread(begun.wait, 20)
+        await app.shutdown()
+        return str(job.id)
+
+    id = run(main())
+    storage.open()
+    (row,) = storage.get((id,))
+    storage.close()
+    assert (row.status, row.attempt) == ("scheduled", 0)
+    assert (row.due_at - row.created_at > 3000_000_000) is is_kept
 
 
 # -- who hears of it ---------------------------------------------------------------------------------------------------
