@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, Final, TypeVar
 
+from jobify.errortools import described
 from jobify.exceptions import ConfigurationError
-from jobify.logs import Lines, get_logger
+from jobify.logs import get_logger, write
 from jobify.spawn import spawn
-from jobify.tracebacks import own_traceback
+from jobify.tracebacks import own_frames, own_traceback
 
 __all__ = ("Hooks", "JobFailure", "TakesHooks")
 
@@ -43,7 +44,8 @@ class JobFailure:
     attempt: int
     """The attempt that failed, from 1."""
     error: BaseException
-    """What the task raised; a JobTimeoutError; or a ProcessDiedError, if the job took its process down."""
+    """What the task raised; a JobTimeoutError; a ProcessDiedError, if the process that ran the job died; or a
+    JobLostError, if too many have."""
     is_schedule: bool = False
     """The job is a run of a schedule."""
     is_dead: bool = False
@@ -89,21 +91,20 @@ class Hooks:
             return [*self._retry]
         return [*self._failure, *(self._dead if failure.is_dead else ())]
 
+    @property
+    def has_retry(self) -> bool:
+        """Whether retries are of interest."""
+        return bool(self._retry)
+
     def _call_one(self, function: Callable[[JobFailure], Any], failure: JobFailure) -> None:
         try:
             answer = function(failure)
             if inspect.isawaitable(answer):
-                task = spawn(_awaited(answer), name="jobify hook")
+                task = spawn(_awaited(answer, function, failure), name="jobify hook")
                 self._running.add(task)
-                task.add_done_callback(partial(self._on_end, failure))
-        except Exception as error:
-            _report(failure, error)
-
-    def _on_end(self, failure: JobFailure, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            _report(failure, error)
+                task.add_done_callback(self._running.discard)
+        except BaseException as error:  # SystemExit and CancelledError included: the caller is a part of the engine
+            _report(function, failure, error)
 
     async def idle(self) -> None:
         """Return when no hook runs, after some seconds at the latest."""
@@ -147,15 +148,36 @@ class TakesHooks:
 
 
 def _add(hooks: list[Callable[[JobFailure], Any]], function: HookT) -> HookT:
-    if not callable(function):
+    if not (callable(function) and _takes_one(function)):
         raise ConfigurationError(f"{function!r} cannot be a hook; it must be a function of one argument, a JobFailure.")
     hooks.append(function)
     return function
 
 
-async def _awaited(answer: Any) -> None:
-    await answer
+def _takes_one(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except ValueError:  # a builtin that does not tell
+        return True
+    except TypeError:
+        return False
+    return True
 
 
-def _report(failure: JobFailure, error: BaseException) -> None:
-    log.error("A hook failed for job %s (%s).\n%s", failure.id, failure.task, Lines(own_traceback(error)))
+async def _awaited(answer: Any, function: Callable[..., Any], failure: JobFailure) -> None:
+    try:
+        await answer
+    except BaseException as error:  # SystemExit would end the event loop
+        current = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
+            raise
+        _report(function, failure, error)
+
+
+def _report(function: Callable[..., Any], failure: JobFailure, error: BaseException) -> None:
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    write(
+        log, logging.ERROR, "The hook %s failed for job %s (%s): %s", name, failure.id, failure.task, described(error),
+        job_id=failure.id, task=failure.task, queue=failure.queue, attempt=failure.attempt,
+        exc_info=(type(error), error, own_frames(error)), exc_text=own_traceback(error),
+    )  # fmt: skip

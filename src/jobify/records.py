@@ -247,8 +247,7 @@ class JobRecord(NamedTuple):
 
 
 class SummaryIds(tuple[str, ...]):
-    """Ids of jobs whose arguments are not needed, and whose results only ``with_results``: large ones may be left out
-    of the rows (empty). A storage that takes no notice of it gives the whole rows."""
+    """Ids of jobs whose rows may lack large arguments (empty), and large results unless ``with_results``."""
 
     with_results: bool
 
@@ -377,3 +376,5 @@ class Recovered(NamedTuple):
     origin: int | None
     is_crash: bool = True
     """False: its owner had left before (``Storage.leave``); no attempt and no crash were counted."""
+    attempt: int = 0
+    """The attempt that was lost; 0: none."""

@@ -178,7 +178,7 @@ def test_f6_a_schedule_that_stops_says_so_and_how_to_revive_it(app: Jobify, hear
     failure, stop = lines(heard)
     assert "A run of schedule nightly" in failure.getMessage()
     assert stop.levelno == logging.ERROR
-    assert "has stopped for good: 1 runs in a row have failed" in stop.getMessage()
+    assert "has stopped for good, after a run that failed (max_failures)" in stop.getMessage()
     assert "jobify schedules resume nightly" in stop.getMessage()
 
 

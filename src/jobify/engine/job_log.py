@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from jobify.clock import SECOND, to_datetime
 from jobify.control_flow import Retry
 from jobify.engine.attempt import Attempt
 from jobify.engine.verdict import describe_error
-from jobify.exceptions import ProcessDiedError, shown
+from jobify.exceptions import JobLostError, ProcessDiedError, shown
 from jobify.hooks import Hooks, JobFailure
 from jobify.logs import get_logger, write
 from jobify.records import Expired, JobRecord, Settlement
@@ -82,11 +83,15 @@ class JobLog:
             case Lost(reason):
                 message = "Job %s (%s) lost its process in attempt %d and runs again: %s"
                 _write(attempt, logging.WARNING, message, *job, attempt.number, reason)
-                self._call(attempt, ProcessDiedError(None, reason), settlement, retry_at=settlement.due_at)
+                lost_at = settlement.history[0].finished_at if settlement.history else None
+                retry_at = max(settlement.due_at, lost_at or settlement.due_at)
+                self._call(attempt, ProcessDiedError(None, reason), settlement, retry_at=retry_at)
             case Snoozed(at, reason) if settlement.finished_at is None:
                 self._put_off(attempt, at, reason)
             case Cancelled(reason) if reason == EXPIRED:
                 _write(attempt, logging.INFO, _EXPIRED, *job)
+            case Cancelled(reason) if reason == Cancelled().reason:
+                _write(attempt, logging.INFO, "Job %s (%s) was cancelled.", *job)
             case Cancelled(reason):
                 _write(attempt, logging.INFO, "Job %s (%s) was cancelled: %s", *job, reason)
             case Unfit(reason):
@@ -123,7 +128,7 @@ class JobLog:
         is_awaited = attempt.job is not None and attempt.job.has_waiters
         level = logging.WARNING if is_awaited else logging.ERROR
         what = "Job" if attempt.run is None else "A run of schedule"
-        end = ", and there are no retries left" if settlement.is_dead and attempt.run is None else ""
+        end = _end_of(attempt, error) if settlement.is_dead and attempt.run is None else ""
         text = shown(own_traceback(error), _LONGEST_TRACEBACK)
         _write(
             attempt, level, "%s %s (%s) failed in attempt %d%s: %s", what, attempt.id, attempt.endpoint.name,
@@ -131,12 +136,12 @@ class JobLog:
         )  # fmt: skip
         if attempt.run is not None and settlement.status == _DEAD:
             message = (
-                "Schedule %s (%s) has stopped for good: %d runs in a row have failed (max_failures). Revive it with "
+                "Schedule %s (%s) has stopped for good, after %s (max_failures). Revive it with "
                 "`jobify schedules resume %s` when the cause is mended."
             )
-            _write(
-                attempt, logging.ERROR, message, attempt.id, attempt.endpoint.name, settlement.failure_count, attempt.id
-            )
+            count = settlement.failure_count
+            failed = "a run that failed" if count == 1 else f"{count} runs in a row that failed"
+            _write(attempt, logging.ERROR, message, attempt.id, attempt.endpoint.name, failed, attempt.id)
         self._call(attempt, error, settlement)
 
     def _call(
@@ -164,19 +169,39 @@ class JobLog:
 
     # -- jobs of other processes ---------------------------------------------------------------------------------------
 
+    def tells_of_retries(self, task: str) -> bool:
+        """Whether :meth:`lost` has an effect. From any thread."""
+        return any(hooks.has_retry for hooks in (*self._hooks_of(task), self._hooks))
+
     def condemned(self, job: JobRecord, crashes: int) -> None:
         """A job has taken so many processes down that it does not run again."""
         message = "Job %s (%s) took %d processes down and failed."
-        extra = _extra(job.id, job.task, job.queue, job.attempt)
-        write(log, logging.ERROR, message, job.id, job.task, crashes, **extra)
+        write(log, logging.ERROR, message, job.id, job.task, crashes, **_fields_of(job, job.attempt))
+        self._call_for(job, job.attempt, JobLostError(job.id, crashes), is_dead=True)
+
+    def lost(self, job: JobRecord, attempt: int, *, now: int) -> None:
+        """The process that ran this attempt has died, and the job runs again. The log has one line for all jobs of
+        the process; it is not written here."""
+        retry_at = to_datetime(max(job.due_at, now))
+        self._call_for(job, attempt, ProcessDiedError(None, Lost().reason), retry_at=retry_at)
+
+    def cancelled_with_process(self, job: JobRecord) -> None:
+        """A job that was to be cancelled, and whose process has died."""
+        message = "Job %s (%s) was cancelled; its process has died."
+        write(log, logging.INFO, message, job.id, job.task, **_fields_of(job, job.attempt))
+
+    def _call_for(
+        self, job: JobRecord, attempt: int, error: Exception, *, is_dead: bool = False, retry_at: datetime | None = None
+    ) -> None:
         failure = JobFailure(
             id=job.id,
             task=job.task,
             queue=job.queue,
-            attempt=job.attempt,
-            error=ProcessDiedError(None, job.error or "the process died"),
+            attempt=attempt,
+            error=error,
             is_schedule=job.rule is not None,
-            is_dead=True,
+            is_dead=is_dead,
+            retry_at=retry_at,
         )
         self._hooks.call(failure, self._hooks_of(job.task))
 
@@ -202,6 +227,17 @@ def _line_of(error: BaseException) -> str:
 
 def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
+
+
+def _end_of(attempt: Attempt, error: Exception) -> str:
+    """Why a job does not run again."""
+    if type(error) is ProcessDiedError:
+        return f", and took {attempt.crashes + 1} processes down" if attempt.crashes else ", and took its process down"
+    return ", and there are no retries left"
+
+
+def _fields_of(job: JobRecord, attempt: int) -> dict[str, object]:
+    return _extra(job.id, job.task, job.queue, attempt)
 
 
 def _extra(job_id: str, task: str, queue: str, attempt: int) -> dict[str, object]:

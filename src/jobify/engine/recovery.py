@@ -46,20 +46,19 @@ class Recovery(Periodic):
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        recovered, deaths, condemned, owners = await self._backend.gate.tend(self._look)
+        recovered, deaths, records, owners = await self._backend.gate.tend(self._look)
         self._interval = _INTERVAL if owners > 1 else _ALONE
         for death in deaths:
             self._report_death(death)
         for job in recovered:
-            self._report(job)
-        for record in condemned:
-            self._job_log.condemned(record, self._limits.max_crashes)
+            self._report(job, records.get(job.id))
         if recovered:
             self._backend.gate.spread(ORDER)
             self._on_recovered()
 
-    def _look(self) -> tuple[list[Recovered], list[Death], list[JobRecord], int]:
-        """What was taken from the dead; the deaths; the jobs that fail for them; how many processes there are."""
+    def _look(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], int]:
+        """What was taken from the dead; the deaths; the rows of the jobs that somebody is told of, by id; how many
+        processes there are."""
         storage, now = self._backend.storage, self._clock.now()
         deaths: list[Death] = []
         recovered = storage.recover(
@@ -68,8 +67,13 @@ class Recovery(Periodic):
             delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
             on_death=deaths.append,
         )
-        failed = [job.id for job in recovered if job.is_crash and job.status == JobStatus.FAILED]
-        return recovered, deaths, storage.get(SummaryIds(failed)) if failed else [], len(storage.owners())
+        told = [job.id for job in recovered if job.is_crash and self._is_told(job)]
+        rows = storage.get(SummaryIds(told)) if told else []
+        return recovered, deaths, {row.id: row for row in rows}, len(storage.owners())
+
+    def _is_told(self, job: Recovered) -> bool:
+        """Whether it ends, or hooks are called for it."""
+        return job.status != JobStatus.SCHEDULED or (job.attempt > 0 and self._job_log.tells_of_retries(job.task))
 
     def _report_death(self, death: Death) -> None:
         """One line for all jobs that a process held."""
@@ -81,12 +85,18 @@ class Recovery(Periodic):
             "Process %d on %s died and held %s (%s): %s.", death.pid, death.host, held, how, _listed(death.jobs)
         )
 
-    def _report(self, job: Recovered) -> None:
-        """A line for a job that does not go on."""
+    def _report(self, job: Recovered, row: JobRecord | None) -> None:
+        """Tell of a job that does not go on, and call hooks. The others have the line about the death."""
         if not job.is_crash:
             log.info("Job %s (%s) was released by a process that had left before it ended.", job.id, job.task)
+        elif row is None:
+            return
+        elif job.status == JobStatus.FAILED:
+            self._job_log.condemned(row, self._limits.max_crashes)
         elif job.status == JobStatus.CANCELLED:
-            log.info("Job %s (%s) lost its process. It was to be cancelled, and is.", job.id, job.task)
+            self._job_log.cancelled_with_process(row)
+        else:
+            self._job_log.lost(row, job.attempt, now=self._clock.now())
 
 
 def _listed(jobs: Sequence[Recovered]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Final
 
-from jobify.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
+from jobify.records import JobRecord, OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.status import JobStatus
 from jobify.storage.memory import rows
 from jobify.storage.memory.dependencies import Dependencies
@@ -146,6 +146,10 @@ def _is_of_interest(table: Table, owners: Iterable[OwnerRecord]) -> bool:
     return any(owner.profile.role is OwnerRole.WORKER or table.held_by(owner.id) for owner in owners)
 
 
+def _lost(job: JobRecord) -> Recovered:
+    return Recovered(job.id, job.task, job.status, job.origin, attempt=job.attempt)
+
+
 def _found(table: Table, owners: Iterable[OwnerRecord], now: Microseconds) -> Death:
     """Write down the death of a process that was these owners."""
     held = sorted((row for owner in owners for row in table.held_by(owner.id)), key=lambda row: row.seq)
@@ -157,7 +161,7 @@ def _found(table: Table, owners: Iterable[OwnerRecord], now: Microseconds) -> De
         pid=process.pid,
         begun=len(held),
         is_trial=bool(held) and all(rows.runs_apart(row) for row in held),
-        jobs=tuple(Recovered(row.record.id, row.record.task, row.record.status, row.record.origin) for row in held),
+        jobs=tuple(_lost(row.record) for row in held),
     )
     deaths = (*table.beside.deaths, death._replace(jobs=()))[-_DEATHS:]
     table.beside = table.beside._replace(deaths=deaths)

@@ -69,7 +69,7 @@ class _Held(NamedTuple):
     is_on_trial: int
     suspicion: Suspicion | None
 
-    def recovered(self, *, is_condemned: bool) -> Recovered:
+    def recovered(self, *, is_condemned: bool, has_begun: bool = False) -> Recovered:
         """What becomes of it."""
         if self.has_successor:
             status = JobStatus.SCHEDULED
@@ -77,7 +77,7 @@ class _Held(NamedTuple):
             status = JobStatus.CANCELLED
         else:
             status = JobStatus.FAILED if is_condemned else JobStatus.SCHEDULED
-        return Recovered(self.id, self.task, status.value, self.origin)
+        return Recovered(self.id, self.task, status.value, self.origin, attempt=self.attempt if has_begun else 0)
 
 
 class HeldBack(NamedTuple):
@@ -137,7 +137,9 @@ def take_from_dead(database: Database, processes: Sequence[DeadProcess], limits:
     deaths = [_write_death(database, process, held, limits.now) for process in processes]
     verdicts = _verdicts(database, held, deaths, limits)
     condemned = {seq for seq, verdict in verdicts.items() if verdict.is_condemned}
-    recovered = {job.seq: job.recovered(is_condemned=job.seq in condemned) for job in held}
+    recovered = {
+        job.seq: job.recovered(is_condemned=job.seq in condemned, has_begun=job.seq in verdicts) for job in held
+    }
     write_ids(database, "record_lost", list(verdicts), before=[Lost().reason, limits.now])
     write_ids(database, "uncount_unbegun", [job.seq for job in held if job.seq not in verdicts])
     write_ids(database, "count_crash", [job.seq for job in held if _has_crashed(job, verdicts)])

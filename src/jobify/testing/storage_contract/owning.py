@@ -183,7 +183,7 @@ class OwnerContract(StorageCase):
         _crash(storage)
         alive = storage.register(PROFILE, now=NOW)
         recovered = storage.recover(now=NOW + SECOND, max_crashes=3, delete_at=None)
-        assert recovered == [Recovered("a", "t", "scheduled", owner)]
+        assert recovered == [Recovered("a", "t", "scheduled", owner, attempt=1)]
         assert one(storage, "a") == before._replace(status="scheduled", ready=True, owner=None, crashes=1)
         (told,) = storage.attempts("a")
         assert (told.outcome, told.attempt, told.due_at, told.owner) == ("lost", 1, NOW - 7, owner)
@@ -206,7 +206,7 @@ class OwnerContract(StorageCase):
             assert (found.crashes, found.attempt) == (crash - 1, crash)
             _crash(storage)
             (recovered,) = storage.recover(now=NOW + 5, max_crashes=3, delete_at=NOW + 50)
-        assert recovered == Recovered("a", "task", "failed", None)
+        assert recovered == Recovered("a", "task", "failed", None, attempt=3)
         record = one(storage, "a")
         assert (record.status, record.crashes, record.owner, record.attempt) == ("failed", 3, None, 3)
         assert (record.finished_at, record.delete_at) == (NOW + 5, NOW + 50)

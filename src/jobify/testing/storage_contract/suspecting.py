@@ -91,7 +91,10 @@ class SuspectContract(StorageCase):
             pid=record.pid,
             begun=2,
             is_trial=False,
-            jobs=(Recovered("a", "task", "scheduled", 7), Recovered("b", "task", "cancelled", owner)),
+            jobs=(
+                Recovered("a", "task", "scheduled", 7, attempt=1),
+                Recovered("b", "task", "cancelled", owner, attempt=1),
+            ),
         )
         _, later = die(storage)
         assert (later.id > death.id, later.begun, later.jobs) == (True, 0, ())
