@@ -22,7 +22,8 @@ class Retention:
 
         app = Jobify(retention=Retention(complete=3600, failed=30 * 86_400))
 
-    Jobs that an unfinished one depends on are kept until that one has ended. Two kinds are kept whatever is said here:
+    A job that another one needs is kept until that is over: one that depends on it and has not ended, or may be tried
+    again. Two kinds are kept whatever is said here:
     declared crons that ended by their own rule, and jobs that could not be read, for somebody to look at.
     """
 

@@ -279,7 +279,9 @@ class Model(RuleBasedStateMachine):
             assert len(reasons) == 2 or reasons <= differing, (memory[id], sqlite[id])
             assert _but_for_the_reason(memory[id]) == _but_for_the_reason(sqlite[id])
         if differing:
-            self.both("delete", sorted(differing), now=NOW, delete_at=None)
+            gone = self.both("delete", sorted(differing), now=NOW, delete_at=None)
+            if gone < len(differing):  # what depends on them needs them
+                self.both("delete", sorted(memory), now=NOW, delete_at=None)
             return self.same_records()
         return list(memory.values())
 

@@ -49,7 +49,7 @@ class MemoryStorage:
 
     Nothing is encoded or copied: payloads and results may be any objects. Of the jobs that have ended the newest
     ``keep`` stay, with their messages and relations, until ``purge`` finds that their ``delete_at`` has come; and no
-    more of them than weigh ``keep_bytes`` (an estimate), so memory is bounded. One that an unfinished job depends on
+    more of them than weigh ``keep_bytes`` (an estimate), so memory is bounded. One that another job needs
     stays in any case. Unless it ``keeps_arguments``, a job that has ended and cannot be retried loses them.
     """
 
@@ -268,7 +268,8 @@ class MemoryStorage:
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:
         barriers = self._table.committed_beside().barriers
-        return [listing.shown(row, barriers) for row in self._table.committed(dict.fromkeys(ids))]
+        found = self._table.committed(dict.fromkeys(ids))
+        return [row.record if row.gate is None else listing.shown(row, barriers) for row in found]
 
     def find(self, query: JobQuery) -> list[JobRecord]:
         return listing.page(self._matching(query), query)

@@ -84,7 +84,8 @@ class Jobs:
             if added and len(job.payload) > LARGE:
                 reference = store_value(self._database, job.payload)
                 self._database.write(sql("refer_to_payload"), (reference, job.id))
-        connect(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
+        if any(job.parents for job in jobs):
+            connect(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
         return is_added
 
     def _insert_free(self, jobs: Sequence[NewJob]) -> list[bool]:
