@@ -29,13 +29,18 @@ def described(error: BaseException) -> str:
     return f"{name}: {message}" if message else name
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The last sentence of an error about a word that is not ``known``."""
+def close_to(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is like this one."""
     import difflib  # of no use where nothing is misspelt
 
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The last sentence of an error about a word that is not ``known``."""
     words = list(known)
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(words)}."
+    close = close_to(word, words)
+    return f"Did you mean {close!r}?" if close else f"There are: {', '.join(words)}."
 
 
 def restored(kind: type[Exception], args: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:

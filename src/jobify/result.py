@@ -127,8 +127,9 @@ class JobResult(Generic[Return_co]):
     @property
     def note(self) -> str:
         """Why the job does not run, or not any more, in a few words: ``no worker serves this queue``, ``the queue is
-        paused``, ``waits for 2 others``, ``tries again in 5.0 s: …``, ``its worker (7154) is gone for 2 m; the next
-        worker that starts takes it up``. Empty if there is nothing to say. For people: the wording may change."""
+        paused``, ``waits for 2 others``, ``tries again in 5.0 s: …``, ``its worker (7154) is gone, last seen 2 m ago;
+        the next worker that starts takes it up``. Empty if there is nothing to say. For people: the wording may
+        change."""
         return self._here.note(self.id)
 
     @property

@@ -49,7 +49,7 @@ def test_f10_jobs_of_a_worker_that_was_killed_say_so(site: Make) -> None:
     for id in ids:
         job = here.app.get_job(id)
         assert job.status == "running"
-        assert job.note.startswith(f"its worker ({worker.pid}) is gone for ")
+        assert job.note.startswith(f"its worker ({worker.pid}) is gone, last seen ")
         assert job.note.endswith("; the next worker that starts takes it up")
         assert job.to_dict()["note"].endswith("; the next worker that starts takes it up")
     here.go()
@@ -68,7 +68,7 @@ def test_f10_commands_show_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> No
     assert (row["status"], row["note"].endswith(text)) == ("running", True)
     (job,) = shop.storage.get([running])
     screen = draw(Snapshot(state_of(shop), [], [job], 0), [], name="shop.db", width=160, height=40)
-    assert any("is gone for" in line.plain for line in screen)
+    assert any("is gone, last seen" in line.plain for line in screen)
 
 
 def _dead_worker(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -91,7 +91,7 @@ def test_f10_who_takes_it_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
     running, cancelled = shop.running(dead), shop.running(dead)
     shop.storage.cancel([cancelled], reason="cancelled", now=shop.now, delete_at=None)
     assert note(shop, running, later=75).split(") ")[1] == (
-        "is gone for 1 m 15 s; the next worker that starts takes it up"
+        "is gone, last seen 1 m 15 s ago; the next worker that starts takes it up"
     )
     assert note(shop, cancelled).endswith("; the next worker that starts cancels it")
     other = shop.worker("pack", queues=("other",))

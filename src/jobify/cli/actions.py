@@ -15,6 +15,7 @@ from jobify.cli.lookup import Found, find_all, job_id
 from jobify.cli.output import Answer, print_document, remark
 from jobify.exits import ExitCode
 from jobify.records import CancelResult
+from jobify.words import word_of
 
 if TYPE_CHECKING:
     from jobify.cli.desk import Desk
@@ -55,7 +56,7 @@ def cancel(desk: Desk, texts: Sequence[str], tell: Answer, *, patience: float, w
             continue
         word = stop_of(desk, id, deadline) if answer is CancelResult.REQUESTED else "cancelled"
         if word == "running":
-            problems.append(f"{id}: it is told to stop, and still runs")
+            problems.append(f"{id}: {_still_running(desk, id)}")
         elif answer is CancelResult.ENDED or word != "cancelled":
             if not with_dependents:
                 problems.append(f"{id}: it had already ended")
@@ -72,6 +73,12 @@ def stop_of(desk: Desk, id: str, deadline: float) -> str:
         with suppress(TimeoutError):
             job.wait(patience)
     return job.status
+
+
+def _still_running(desk: Desk, id: str) -> str:
+    note = desk.app.get_job(id).note
+    asked = "it is told to stop"
+    return f"{asked}: {note}" if note.startswith("its worker") else f"{asked}, and still runs"
 
 
 def retry(desk: Desk, texts: Sequence[str], tell: Answer, *, with_dependents: bool) -> None:
@@ -91,7 +98,11 @@ def _refusal(desk: Desk, id: str) -> str:
     reason = desk.handles.reason(id) or ""
     if reason.startswith("dependency "):
         return f"it was cancelled because of another job ({reason}); retry that one, and this one comes back with it"
-    return "only a failed or dead job can be retried, and not while another has its unique key"
+    record = desk.handles.record(id)
+    word = word_of(record.status, record.is_dead)
+    if word in ("failed", "dead"):
+        return "another job with its unique key has not ended"
+    return f"it is {word}; only a failed or dead job can be retried"
 
 
 def delete(desk: Desk, texts: Sequence[str], tell: Answer, *, with_dependents: bool) -> None:
@@ -133,7 +144,7 @@ def purge(desk: Desk, filters: Filters, *, is_dry: bool, is_sure: bool, as_json:
 
 
 def _find(desk: Desk, texts: Sequence[str]) -> Found:
-    return find_all(texts, partial(job_id, desk), "there is no such job")
+    return find_all(texts, partial(job_id, desk), lambda _: "there is no such job")
 
 
 def _missing(id: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from jobify.cli.errors import CommandError
+from jobify.client.moments import how_long
 from jobify.exits import ExitCode
 from jobify.records import MessageKind
 from jobify.words import ENDS, word_of
@@ -43,9 +44,9 @@ def wait_for(desk: Desk, id: str, timeout: float | None) -> tuple[str, str | Non
     try:
         job.wait(timeout)
     except TimeoutError:
-        raise CommandError(
-            f"{id} is {job.status} after {timeout:g} seconds, and goes on.", ExitCode.STILL_UNFINISHED
-        ) from None
+        why = f", {note}" if (note := job.note) else ""
+        message = f"{id} has not ended within {how_long(timeout or 0)}: it is {job.status}{why}."
+        raise CommandError(message, ExitCode.STILL_UNFINISHED) from None
     record = desk.handles.record(id)
     return word_of(record.status, record.is_dead), desk.handles.error(id) or desk.handles.reason(id)
 

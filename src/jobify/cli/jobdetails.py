@@ -122,7 +122,7 @@ def message_document(message: MessageRecord) -> dict[str, Any]:
 def message_line(message: MessageRecord, zone: tzinfo) -> str:
     """A message for people."""
     level = message.level or message.kind.value
-    return f"{stamp(message.at, zone=zone, is_short=True)}  {level:<8}{_data(message)}"
+    return f"{stamp(message.at, zone=zone, is_short=True)}  {level:<8} {_data(message)}"
 
 
 def _data(message: MessageRecord) -> str:

@@ -41,7 +41,7 @@ class Found(NamedTuple):
     """How the command ends because of the problems: not found before ambiguous."""
 
 
-def find_all(texts: Sequence[str], find: Callable[[str], str], missing: str) -> Found:
+def find_all(texts: Sequence[str], find: Callable[[str], str], missing: Callable[[str], str]) -> Found:
     """The ids that ``find`` finds; one that is not there, or not unique, does not keep the others from being done."""
     ids, problems, code = {}, [], ExitCode.FAILED
     for text in dict.fromkeys(texts):
@@ -51,7 +51,7 @@ def find_all(texts: Sequence[str], find: Callable[[str], str], missing: str) -> 
             problems.append(str(error))
             code = max(code, ExitCode.USAGE)
         except JobNotFoundError:
-            problems.append(f"{text}: {missing}")
+            problems.append(f"{text}: {missing(text)}")
             code = ExitCode.NOT_FOUND
     return Found(list(ids), problems, code)
 

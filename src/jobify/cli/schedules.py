@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -82,9 +83,7 @@ def pause(source: Source, ids: Schedules, as_json: Json = False) -> None:
     from jobify.cli.desk import open_desk
 
     with open_desk(*source) as desk:
-        _tell(
-            desk, ids, desk.app.pause_schedule, "paused", "there is no such schedule, or it has ended", as_json=as_json
-        )
+        _tell(desk, ids, desk.app.pause_schedule, "paused", as_json=as_json)
 
 
 @schedules.command("resume")
@@ -95,14 +94,7 @@ def resume(source: Source, ids: Schedules, as_json: Json = False) -> None:
     from jobify.cli.desk import open_desk
 
     with open_desk(*source) as desk:
-        _tell(
-            desk,
-            ids,
-            desk.app.resume_schedule,
-            "resumed",
-            "there is no such schedule, or it is not paused and was not stopped",
-            as_json=as_json,
-        )
+        _tell(desk, ids, desk.app.resume_schedule, "resumed", as_json=as_json)
 
 
 @schedules.command("run-now")
@@ -131,21 +123,43 @@ def run_now(
         tell(job.id, "pending")
 
 
-def _tell(
-    desk: Desk, texts: list[str], order: Callable[[str], bool], done: str, problem: str, *, as_json: bool
-) -> None:
+def _tell(desk: Desk, texts: list[str], order: Callable[[str], bool], done: str, *, as_json: bool) -> None:
     """Give an order to each of the schedules, then complain about those that did not take it."""
     from jobify.cli.actions import complain
     from jobify.cli.lookup import find_all, schedule_id
     from jobify.cli.output import answering
     from jobify.exits import ExitCode
 
-    found = find_all(texts, partial(schedule_id, desk), problem)
+    found = find_all(texts, partial(schedule_id, desk), partial(_unknown, desk))
     problems = [*found.problems]
     with answering("schedules", as_json) as tell:
         for id in found.ids:
             if order(id):
                 tell(id, done)
             else:
-                problems.append(f"{id}: {problem}")
+                problems.append(f"{id}: {_refusal(desk, id, done)}")
     complain(problems, ExitCode.NOT_FOUND if len(problems) > len(found.problems) else found.code)
+
+
+def _unknown(desk: Desk, text: str) -> str:
+    """What there is to say about a name that is of no schedule."""
+    from jobify.errortools import close_to
+
+    known = {name for job in desk.board.schedule_records() for name in (job.id, job.task)}
+    near = close_to(text, known)
+    return "there is no such schedule" + (f". Did you mean {near!r}?" if near else "")
+
+
+def _refusal(desk: Desk, id: str, done: str) -> str:
+    """Why a schedule did not take an order."""
+    from jobify.client.wait_reasons import stopped_note
+    from jobify.words import word_of
+
+    record = desk.handles.record(id)
+    if record.rule is None:
+        return "it is a job, and no schedule"
+    if stopped := stopped_note(record, time.time_ns() // 1000):
+        return f"it is {stopped}. `jobify schedules resume` revives it"
+    if record.finished_at is not None:
+        return f"it has ended ({word_of(record.status, record.is_dead)})"
+    return "it is not paused and was not stopped" if done == "resumed" else "it could not be paused"
