@@ -509,6 +509,30 @@ def test_f15_a_schedule_is_no_dependency(tmp_path: Path) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_f15_a_job_that_others_wait_for_becomes_no_schedule(tmp_path: Path, kind: str) -> None:
+    async def main() -> None:
+        app = Jobify(storage=False if kind == "memory" else durable(tmp_path))
+
+        @app.task(name="add")
+        async def add(a: int) -> int:
+            return a
+
+        async with app:
+            first = await add.configure(delay=3600, job_id="first").adelay(1)
+            child = await add.configure(depends_on=first).adelay(2)
+            with pytest.raises(UnknownDependencyError, match="would become a schedule") as caught:
+                await add.schedule(1).cron("0 0 1 1 *", job_id="first", replace=True)
+            assert (caught.value.job_id, caught.value.parent_id) == (child.id, "first")
+            assert first.cron_expression is None
+            await add.schedule(1).delay(7200, job_id="first", replace=True)  # which has an end
+            child.cancel()
+            await add.schedule(1).cron("0 0 1 1 *", job_id="first", replace=True)
+            assert first.cron_expression == "0 0 1 1 *"
+
+    run(main())
+
+
 def test_it_may_depend_on_a_job_that_was_pushed(tmp_path: Path) -> None:
     async def main() -> None:
         app = Jobify(storage=durable(tmp_path))

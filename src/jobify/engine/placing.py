@@ -10,9 +10,9 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 from jobify.cron import Cron, have_same_rule, have_same_start, have_same_times, is_stopped
-from jobify.exceptions import DuplicateJobError, PayloadError
+from jobify.exceptions import DuplicateJobError, PayloadError, UnknownDependencyError
 from jobify.joboptions import JobOptions, read_options
-from jobify.records import JobRecord, NewJob, Progress
+from jobify.records import JobRecord, NewJob, Progress, SummaryIds
 from jobify.status import ENDED, JobStatus
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
@@ -71,7 +71,8 @@ def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: b
 
     The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it
     replaces, unless the start date changes. A job of a task that is not ``known`` here belongs to another app:
-    DuplicateJobError.
+    DuplicateJobError. A schedule cannot take the place of a job that others wait for, because it has no end:
+    UnknownDependencyError.
     """
     with storage.transaction():
         record = _unfinished(storage, job.id)
@@ -82,10 +83,18 @@ def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: b
             raise DuplicateJobError(job.id, record.task)
         if not is_force and _is_same(record, job):
             return Placement(record, True, Progress(record.run_count, record.failure_count), record.due_at)
+        if job.rule is not None and record.rule is None:
+            _check_that_none_waits(storage, job.id)
         progress = _progress(record) if have_same_start(record.rule, job.rule) else _NO_PROGRESS
         job = _at_its_time(job, record)
         storage.put(job, progress)
         return Placement(record, False, progress, job.due_at)
+
+
+def _check_that_none_waits(storage: Storage, id: str) -> None:
+    for child in storage.get(SummaryIds(storage.relations(id).children)):
+        if child.status not in ENDED:
+            raise UnknownDependencyError(child.id, id, "which would become a schedule, and has no end")
 
 
 def declare(storage: Storage, schedules: Sequence[Declared]) -> list[JobRecord]:
