@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     )
     from jobify.hooks import JobFailure
     from jobify.job import Job
+    from jobify.job_fields import JobFields
     from jobify.middleware import (
         BaseMiddleware,
         BaseOuterMiddleware,
@@ -195,6 +196,7 @@ _HOMES: Final = {
     "PublicStatus": "jobify.words",
     "JobResult": "jobify.result",
     "JobFailure": "jobify.hooks",
+    "JobFields": "jobify.job_fields",
     "Retention": "jobify.retention",
     "SmartRetry": "jobify.retry",
     "JobRouter": "jobify.router",
@@ -248,6 +250,7 @@ __all__ = (
     "JobContext",
     "JobFailedError",
     "JobFailure",
+    "JobFields",
     "JobLostError",
     "JobNotCompletedError",
     "JobNotFoundError",

@@ -19,6 +19,14 @@ TALKS = """
         log.info("says %s", text)
         return os.getpid()
 
+    @app.task(name="talk_in_thread")
+    def talk_in_thread(text):
+        log.info("says %s", text)
+
+    @app.task(name="talk_on_loop")
+    async def talk_on_loop(text):
+        log.info("says %s", text)
+
     @app.task(name="shout_and_die", run_mode=RunMode.PROCESS)
     def shout_and_die():
         log.warning("about to die")
@@ -44,6 +52,16 @@ def test_f9_the_level_of_a_worker_holds_in_its_children(site: Make, options: lis
     assert int(found[1]) not in {os.getpid(), worker.pid, *worker.children()[: len(options)]}
     assert "whispers" not in worker.log
     assert worker.log.count("says hello") == 1
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("task", ["talk_in_thread", "talk_on_loop"])
+def test_f9_a_worker_names_the_job_in_every_run_mode(site: Make, task: str) -> None:
+    here = site(TALKS)
+    worker = here.worker("--log-level", "info")
+    id = here.enqueue(task, "hello")
+    here.until(id, "success")
+    wait_for(lambda: f"plant.talks: says hello [job {id}, {task}, attempt 1]\n" in worker.log, worker.log)
     assert worker.stop() == 0
 
 

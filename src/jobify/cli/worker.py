@@ -157,7 +157,10 @@ class SafeFormatter(logging.Formatter):
 def log_to_stderr(level: str) -> None:
     """Unless the app has arranged its logging itself."""
     if not logging.getLogger().handlers:
+        from jobify.job_fields import JobFields
+
         handler = logging.StreamHandler()
+        handler.addFilter(JobFields())
         handler.setFormatter(SafeFormatter(_FORMAT))
         logging.basicConfig(handlers=[handler], level=level)
 
