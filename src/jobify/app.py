@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timezone, tzinfo
 from functools import partial
@@ -115,6 +115,7 @@ class Jobify(TakesHooks, Producer):
         max_crashes: int = Limits.max_crashes,
         max_tasks_per_child: int | None = None,
         max_memory_per_child: int | None = None,
+        renamed_types: Mapping[str, type] | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
@@ -126,7 +127,7 @@ class Jobify(TakesHooks, Producer):
             exception_handlers=exception_handlers,
             route_class=route_class,
         )
-        self._codec = codec = Codec(serializer, dumper, loader)
+        self._codec = codec = Codec(serializer, dumper, loader, renamed_types)
         limits = checked_limits(concurrency, grace, max_crashes, checked_retention(retention, result_ttl))
         self.configs = JobifyConfiguration(
             app=self,
@@ -136,18 +137,17 @@ class Jobify(TakesHooks, Producer):
             storage=checked_storage(storage),
             getloop=loop_factory,
             serializer=codec.serializer,
+            renamed_types=codec.renamed_types,
             worker_pools=WorkerPools(threadpool_executor, processpool_executor),
             cron_factory=cron_factory,
             uuid_generator=uuid_generator,
             limits=checked_renewal(limits, max_tasks_per_child, max_memory_per_child, processpool_executor),
         )
-        self.hooks = self.configs.hooks
-        self.plugins = Plugins(plugins)
+        self.plugins, self.hooks = Plugins(plugins), self.configs.hooks
         self._is_memory_only = storage is False
         self._clock = checked_clock(clock)
-        client = _client(self, codec)
+        self._client = client = _client(self, codec)
         self._life = Life(self.configs, build=self._build_engine, on_end=self._forget_memory, release=client.release)
-        self._client = client
 
     def __repr__(self) -> str:
         return "<Jobify>"
@@ -201,7 +201,7 @@ class Jobify(TakesHooks, Producer):
 
     def _build_engine(self) -> Engine:
         configs = self.configs
-        registry = build_registry(self)
+        registry = build_registry(self, configs.renamed_types)
         return Engine(
             registry=registry,
             backends=self._backends(),

@@ -6,6 +6,7 @@ row; so the hot path never comes here. Names that a newer release has added are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -66,8 +67,9 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
             ) from error
         return None if encoded == b"{}" else encoded.decode()
 
-    def policy(self) -> SmartRetry | None:
-        """The retry policy; None: the task's. PayloadError if it names an exception that cannot be found here."""
+    def policy(self, renamed_types: Mapping[str, type] | None = None) -> SmartRetry | None:
+        """The retry policy; None: the task's. PayloadError if it names an exception that cannot be found here, nor
+        among ``renamed_types``, classes by earlier names."""
         retry = self.retry
         if retry is None:
             return None
@@ -77,8 +79,8 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
             retry.max_delay,
             retry.backoff_factor,
             retry.jitter,
-            tuple(map(_exception, retry.include)),
-            tuple(map(_exception, retry.exclude)),
+            tuple(_exception(name, renamed_types or {}) for name in retry.include),
+            tuple(_exception(name, renamed_types or {}) for name in retry.exclude),
         )
 
 
@@ -121,9 +123,9 @@ def _name(kind: type[BaseException]) -> str:
     )
 
 
-def _exception(name: str) -> type[BaseException]:
+def _exception(name: str, renamed_types: Mapping[str, type]) -> type[BaseException]:
     try:
-        kind: type[BaseException] = find(name)
+        kind: type[BaseException] = renamed_types[name] if name in renamed_types else find(name)
     except ImportError as error:
         raise PayloadError(f"The retry of the job cannot be read: {error}") from error
     if not (issubclass(type(kind), type) and BaseException in mro(kind)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
@@ -72,6 +73,8 @@ class Endpoint:
     """Those of its routers, from the nearest up; without the app's."""
     aliases: tuple[str, ...] = ()
     """Earlier names that jobs of the task may be stored under."""
+    renamed_types: Mapping[str, type] = field(default_factory=dict)
+    """Classes by earlier names that stored options may say."""
     is_bare: bool = field(init=False)
     """An attempt on the event loop is a call of the function, and nothing else."""
 
@@ -109,7 +112,7 @@ class Endpoint:
         if own.metadata is not None:
             changed["metadata"] = {**(self.options.get("metadata") or {}), **own.metadata}
         if own.retry is not None:
-            changed["retry"] = own.policy()
+            changed["retry"] = own.policy(self.renamed_types)
         if own.timeout is not None:
             changed["timeout"] = own.timeout
         if not changed and own.result_ttl is None:
@@ -128,12 +131,14 @@ Registry: TypeAlias = dict[str, Endpoint]
 """Endpoints by each name that a job of the task may be stored under: its name, and its aliases."""
 
 
-def build_registry(root: Router) -> Registry:
+def build_registry(root: Router, renamed_types: Mapping[str, type] | None = None) -> Registry:
     """Resolve every task below ``root``."""
     aliases = defaultdict(list)
     for alias, name in aliases_below(root).items():
         aliases[name].append(alias)
     endpoints = [_resolve(router, route, tuple(aliases[route.name])) for router, route in root.walk()]
+    if renamed_types:
+        endpoints = [replace(endpoint, renamed_types=renamed_types) for endpoint in endpoints]
     return {name: endpoint for endpoint in endpoints for name in endpoint.names}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -82,6 +82,7 @@ class JobifyConfiguration:
     uuid_generator: UUIDGenerator
     limits: Limits
     hooks: Hooks = field(default_factory=Hooks)
+    renamed_types: Mapping[str, type] = field(default_factory=dict)
     app_started: bool = False
 
     def __post_init__(self) -> None:

@@ -56,6 +56,7 @@ class AppCode:
         settings = [f"{kind.__module__}:{kind.__qualname__}" for kind in kinds]
         serializer = config.serializer
         types = serializer.known_types() if isinstance(serializer, ExtendedJSONSerializer) else []
+        types += config.renamed_types.items()
         try:
             return app_code([(each.name, each.func) for each in endpoints_of(self._registry)], types, settings)
         except Exception as error:

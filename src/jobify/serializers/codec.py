@@ -31,6 +31,7 @@ from jobify.serializers.base import RefusedValueError, Serializer, restores_type
 from jobify.serializers.difference import require_same
 from jobify.serializers.extended_json import ExtendedJSONSerializer
 from jobify.serializers.json import JSONSerializer
+from jobify.serializers.renamed import RenamedTypes, checked_renamed_types, with_renamed_types
 from jobify.typeadapter.base import Dumper, Exact, Loader, PassThrough
 from jobify.typeadapter.native import NativeConverter
 
@@ -124,9 +125,15 @@ class Codec:
     """
 
     def __init__(
-        self, serializer: Serializer | None = None, dumper: Dumper | None = None, loader: Loader | None = None
+        self,
+        serializer: Serializer | None = None,
+        dumper: Dumper | None = None,
+        loader: Loader | None = None,
+        renamed_types: RenamedTypes | None = None,
     ) -> None:
-        self.serializer = default_serializer(dumper, loader) if serializer is None else serializer
+        serializer = default_serializer(dumper, loader) if serializer is None else serializer
+        self.renamed_types = checked_renamed_types(renamed_types)
+        self.serializer = with_renamed_types(serializer, self.renamed_types)
         self._is_chosen = dumper is not None or loader is not None
         default = NativeConverter() if self._is_chosen else default_converter_for(self.serializer)
         self.dumper: Dumper = _half(Dumper, dumper, loader, default)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Final
 
 import msgspec
@@ -59,6 +60,13 @@ class ExtendedJSONSerializer(Serializer):
         if isinstance(modules, str):
             raise ConfigurationError(f"modules is {modules!r}; it must be a sequence of names: [{modules!r}].")
         self._tagging = Tagging(types, modules)
+
+    def renaming(self, types: Mapping[str, type]) -> ExtendedJSONSerializer:
+        """A copy that reads values stored under these earlier names of classes, too; see
+        :mod:`jobify.serializers.renamed`."""
+        renamed = copy(self)
+        renamed._tagging = self._tagging.renaming(types)
+        return renamed
 
     def known_types(self) -> list[tuple[str, type | None]]:
         """What it finds beside that which is imported: classes by name, and names of modules."""

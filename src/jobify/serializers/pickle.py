@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Mapping
+from copy import copy
+from io import BytesIO
+from types import MappingProxyType
 from typing import Any
 
 from jobify.serializers.base import Serializer, undecodable, unencodable
@@ -25,6 +29,7 @@ class UnsafePickleSerializer(Serializer):
     """
 
     restores_types = True
+    _renamed: Mapping[str, type] = MappingProxyType({})
 
     def __init__(self) -> None:
         warnings.warn(
@@ -32,6 +37,13 @@ class UnsafePickleSerializer(Serializer):
             UnsafePickleWarning,
             stacklevel=2,
         )
+
+    def renaming(self, types: Mapping[str, type]) -> UnsafePickleSerializer:
+        """A copy that reads values stored under these earlier names of classes, too; see
+        :mod:`jobify.serializers.renamed`."""
+        renamed = copy(self)
+        renamed._renamed = {**self._renamed, **types}
+        return renamed
 
     @on_any_stack
     def dumpb(self, data: Any) -> bytes:
@@ -44,6 +56,18 @@ class UnsafePickleSerializer(Serializer):
     @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
-            return pickle.loads(data)
+            return _Unpickler(data, self._renamed).load() if self._renamed else pickle.loads(data)
         except Exception as error:
             raise undecodable("a pickle", error) from error
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds some classes under earlier names."""
+
+    def __init__(self, data: bytes, renamed: Mapping[str, type]) -> None:
+        super().__init__(BytesIO(data))
+        self._renamed = renamed
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        renamed = self._renamed.get(f"{module_name}:{global_name}")
+        return super().find_class(module_name, global_name) if renamed is None else renamed

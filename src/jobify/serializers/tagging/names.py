@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobify.exceptions import ConfigurationError
@@ -15,8 +15,11 @@ __all__ = ("TypeNames",)
 class TypeNames:
     """What imported modules hold, those in ``modules`` included, and what was registered by hand because none does."""
 
-    def __init__(self, registered: Iterable[type] = (), modules: Iterable[str] = ()) -> None:
+    def __init__(
+        self, registered: Iterable[type] = (), modules: Iterable[str] = (), renamed: Mapping[str, type] | None = None
+    ) -> None:
         self._modules = tuple(modules)
+        self._renamed = dict(renamed or {})
         self._registered: dict[str, type] = {}
         for cls in registered:
             if self._registered.setdefault(name_of(cls), cls) is not cls:
@@ -34,11 +37,17 @@ class TypeNames:
 
     def find(self, name: str) -> Any:
         """What ``name`` stands for. ImportError if there is nothing."""
+        if name in self._renamed:
+            return self._renamed[name]
         return self._registered[name] if name in self._registered else find(name, self._modules)
+
+    def renaming(self, types: Mapping[str, type]) -> TypeNames:
+        """The same, with earlier names of classes."""
+        return TypeNames(self._registered.values(), self._modules, {**self._renamed, **types})
 
     def known(self) -> list[tuple[str, type | None]]:
         """What it finds beside that which is imported: classes by name, and names of modules."""
-        return [*self._registered.items(), *((module, None) for module in self._modules)]
+        return [*self._registered.items(), *self._renamed.items(), *((module, None) for module in self._modules)]
 
     def _leads_to(self, name: str) -> Any:
         try:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isfinite
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
-from jobify.exceptions import PayloadError
+from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.serializers.base import RefusedValueError
 from jobify.serializers.importable import name_of
+from jobify.serializers.renamed import is_exception
 from jobify.serializers.tagging.classes import KINDS, kind_of
 from jobify.serializers.tagging.names import TypeNames
 from jobify.serializers.tagging.standard import BY_TAG, BY_TYPE
@@ -39,6 +40,18 @@ class Tagging:
 
     def __init__(self, types: Sequence[type] = (), modules: Sequence[str] = ()) -> None:
         self._names = TypeNames(types, modules)
+
+    def renaming(self, types: Mapping[str, type]) -> Tagging:
+        """The same, with earlier names of classes. ConfigurationError for a class whose values it would refuse."""
+        for name, cls in types.items():
+            if kind_of(cls) is None and not is_exception(cls):
+                raise ConfigurationError(
+                    f"renamed_types has {name_of(cls)} for {name!r}, but no value of that class is ever stored: it is "
+                    "no enum, dataclass, named tuple, Struct, model or exception. Remove it."
+                )
+        renamed = Tagging()
+        renamed._names = self._names.renaming(types)
+        return renamed
 
     def known_types(self) -> list[tuple[str, type | None]]:
         """See :meth:`TypeNames.known`."""
