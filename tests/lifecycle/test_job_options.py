@@ -210,16 +210,18 @@ def test_a_success_is_kept_as_long_as_the_job_was_told(app: Jobify, outside: Out
     ],
     ids=["no JSON", "a wrong type", "no object", "an unknown exception", "too deep"],
 )
-def test_options_that_cannot_be_read_fail_the_job(app: Jobify, outside: Outside, options: str) -> None:
+def test_f34_a_job_whose_options_cannot_be_read_is_parked(app: Jobify, outside: Outside, options: str) -> None:
     @app.task(name="task", retry=3)
     async def task() -> None: ...
 
     async def main() -> None:
         async with app:
-            record = await outside.until(outside.enqueue("task", options=options), "failed")
-            assert record.error is not None
-            assert record.error.startswith("PayloadError: ")
-            assert (record.attempt, record.is_dead, record.delete_at) == (1, False, None)
+            job_id = outside.enqueue("task", options=options)
+            await eventually(lambda: outside.look(job_id).parking)
+            record = outside.look(job_id)
+            assert record.parking is not None
+            assert record.parking.reason
+            assert (record.status, record.attempt) == ("scheduled", 0)
 
     run(main())
 
@@ -299,7 +301,7 @@ def test_a_retry_gets_the_same_inputs(app: Jobify, outside: Outside) -> None:
     assert seen == [5, 5]
 
 
-def test_inputs_that_do_not_fit_the_function_fail_the_job(app: Jobify, outside: Outside) -> None:
+def test_f34_inputs_that_do_not_fit_the_function_park_the_job(app: Jobify, outside: Outside) -> None:
     @app.task(name="make")
     async def make() -> int:
         return 5
@@ -312,10 +314,11 @@ def test_inputs_that_do_not_fit_the_function_fail_the_job(app: Jobify, outside: 
             parent = outside.row("make")
             following = child(outside, "take", parents=(parent.id,))
             outside.use(lambda: outside.storage.insert((parent, following)))
-            record = await outside.until(following.id, "failed")
-            assert record.error is not None
-            assert "do not fit task 'take'" in record.error
-            assert record.attempt == 1
+            await eventually(lambda: outside.look(following.id).parking)
+            record = outside.look(following.id)
+            assert record.parking is not None
+            assert "do not fit task 'take'" in record.parking.reason
+            assert record.attempt == 0
 
     run(main())
 
