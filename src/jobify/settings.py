@@ -66,6 +66,10 @@ class Limits:
     whatever their queue."""
 
 
+def _never(_: str) -> bool:
+    return False
+
+
 @dataclass(slots=True, kw_only=True)
 class JobifyConfiguration:
     """The parts of an app."""
@@ -83,6 +87,8 @@ class JobifyConfiguration:
     limits: Limits
     hooks: Hooks = field(default_factory=Hooks)
     renamed_types: Mapping[str, type] = field(default_factory=dict)
+    is_awaited: Callable[[str], bool] = _never
+    """Whether a ``JobResult`` of this process waits for the job with this id. From any thread."""
     app_started: bool = False
 
     def __post_init__(self) -> None:

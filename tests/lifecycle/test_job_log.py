@@ -150,6 +150,31 @@ def test_f6_a_waiter_of_a_failure_makes_its_line_a_warning(app: Jobify, heard: p
     assert [line.levelno for line in lines(heard)] == [logging.WARNING]
 
 
+@pytest.mark.parametrize("wait", ["aresult", "result", "await_end"])
+def test_f6_a_waiting_job_result_makes_its_line_a_warning(
+    app: Jobify, heard: pytest.LogCaptureFixture, wait: str
+) -> None:
+    gate = asyncio.Event()
+
+    @app.task(name="fetch")
+    async def fetch() -> None:
+        await gate.wait()
+        raise LookupError("the shelf is empty")
+
+    async def main() -> None:
+        async with app:
+            job: Any = await fetch.adelay()
+            method = getattr(job, wait)
+            waiting = asyncio.ensure_future(asyncio.to_thread(method) if wait == "result" else method())
+            await eventually(lambda: app.configs.is_awaited(job.id))
+            gate.set()
+            await asyncio.wait([waiting])
+            assert (waiting.exception() is None) is (wait == "await_end")
+
+    run(main())
+    assert [line.levelno for line in lines(heard)] == [logging.WARNING]
+
+
 def test_f6_a_timeout_is_heard(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     @app.task(name="hang", timeout=0.01)
     async def hang() -> None:

@@ -62,6 +62,7 @@ class Client:
         coding = Coding(codec, current, targets.result_type)
         self._access = access = Access(current)
         self._crew = crew = Crew(access, clock, partial(insert_rows, access))
+        config.is_awaited = crew.is_awaited
         self.desk = desk = Desk(
             access,
             coding,

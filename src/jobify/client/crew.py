@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 from jobify.client.access import Access
 from jobify.client.helper import Helper
@@ -12,6 +18,10 @@ from jobify.clock import Clock
 from jobify.records import NewJob
 
 __all__ = ("Crew",)
+
+_JUST_NOW: Final = 5.0
+"""Seconds."""
+_REMEMBERED: Final = 1000
 
 
 class Crew:
@@ -28,6 +38,10 @@ class Crew:
         self._helper = Helper(self._insert)
         self._reader = Helper(self._insert)
         self._listener = Listener(self._access, self._clock)
+        self._awaited: Counter[str] = Counter()
+        self._told: dict[str, float] = {}
+        """When callers were last told of an end; the youngest. The storage tells faster than the engine logs."""
+        self._guard = threading.Lock()
 
     @property
     def is_idle(self) -> bool:
@@ -35,6 +49,32 @@ class Crew:
         return self._pid != os.getpid() or not (
             self._helper.is_running or self._reader.is_running or self._listener.is_running
         )
+
+    @contextmanager
+    def awaiting(self, job_id: str) -> Iterator[None]:
+        """A caller is told how this job ends, if the block is not left by an error."""
+        awaited, guard = self._awaited, self._guard
+        with guard:
+            awaited[job_id] += 1
+        try:
+            yield
+            with guard:
+                self._told.pop(job_id, None)
+                self._told[job_id] = time.monotonic()
+                if len(self._told) > _REMEMBERED:
+                    del self._told[next(iter(self._told))]
+        finally:
+            with guard:
+                awaited[job_id] -= 1
+                if not awaited[job_id]:
+                    del awaited[job_id]
+
+    def is_awaited(self, job_id: str) -> bool:
+        """Whether a caller of this process waits for the end of the job, or was told of it just now. From any
+        thread."""
+        if self._pid != os.getpid():
+            return False
+        return job_id in self._awaited or self._told.get(job_id, -math.inf) > time.monotonic() - _JUST_NOW
 
     def end_calls(self, timeout: float) -> None:
         """End the threads that make calls, after those that they have."""

@@ -61,6 +61,10 @@ class Waits:
 
     def end(self, job_id: str, timeout: Duration | None, polls: Polls, instead: str) -> JobRecord:
         """Block until the job has ended; its row. TimeoutError names its status."""
+        with self._crew.awaiting(job_id):
+            return self._end(job_id, timeout, polls, instead)
+
+    def _end(self, job_id: str, timeout: Duration | None, polls: Polls, instead: str) -> JobRecord:
         pace, limit = _pace(polls), limit_of(timeout)
         record = self._reads.ended_record(job_id)
         if record.status in ENDED:
@@ -76,6 +80,10 @@ class Waits:
 
     async def aend(self, job_id: str, timeout: Duration | None, polls: Polls) -> JobRecord:
         """:meth:`end`, awaitable."""
+        with self._crew.awaiting(job_id):
+            return await self._aend(job_id, timeout, polls)
+
+    async def _aend(self, job_id: str, timeout: Duration | None, polls: Polls) -> JobRecord:
         pace, limit = _pace(polls), limit_of(timeout)
         record = await self._crew.reader.call(lambda: self._reads.ended_record(job_id))
         if record.status in ENDED:

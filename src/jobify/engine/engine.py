@@ -115,7 +115,7 @@ class Engine:
             backend.app_code = app_code
         desk = Desk(backends=self._opened, roster=roster, exchange=exchange, config=config, clock=clock)
         self._handles = handles = Handles(desk, rules)
-        job_log = JobLog(config.hooks, registry)
+        job_log = JobLog(config, registry)
         teller, limits = Teller(handles), config.limits
         self._completer = completer = Completer(
             teller=teller, job_log=job_log, roster=roster, exchange=exchange, limits=limits, clock=clock

@@ -21,6 +21,7 @@ from jobify.hooks import Hooks, JobFailure
 from jobify.logs import get_logger, write
 from jobify.records import Expired, JobRecord, Settlement
 from jobify.registry import Registry
+from jobify.settings import JobifyConfiguration
 from jobify.status import (
     Cancelled,
     Failed,
@@ -49,8 +50,9 @@ _DEAD: Final = JobStatus.PERMANENTLY_FAILED.value
 class JobLog:
     """Writes about the jobs of one engine, and calls hooks. Its methods never raise."""
 
-    def __init__(self, hooks: Hooks, registry: Registry) -> None:
-        self._hooks = hooks
+    def __init__(self, config: JobifyConfiguration, registry: Registry) -> None:
+        self._config = config
+        self._hooks = config.hooks
         self._registry = registry
         self._parked: set[str] = set()
 
@@ -125,7 +127,7 @@ class JobLog:
         self._call(attempt, error, settlement, retry_at=at)
 
     def _failed(self, attempt: Attempt, error: Exception, settlement: Settlement) -> None:
-        is_awaited = attempt.job is not None and attempt.job.has_waiters
+        is_awaited = (attempt.job is not None and attempt.job.has_waiters) or self._config.is_awaited(attempt.id)
         level = logging.WARNING if is_awaited else logging.ERROR
         what = "Job" if attempt.run is None else "A run of schedule"
         end = _end_of(attempt, error) if settlement.is_dead and attempt.run is None else ""
