@@ -33,6 +33,7 @@ from jobify.job import Job
 from jobify.life import Life
 from jobify.lifespan import Exits, enter_lifespans
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
+from jobify.of_this_process import OfThisProcess
 from jobify.options import RunMode
 from jobify.plugins import Plugin, Plugins
 from jobify.registry import Registry, build_registry, check_route, share_state
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 __all__ = ("Jobify",)
 
 
-class Jobify(TakesHooks, Producer):
+class Jobify(OfThisProcess, TakesHooks, Producer):
     """A scheduler and its tasks.
 
     ::
@@ -148,6 +149,8 @@ class Jobify(TakesHooks, Producer):
         self._clock = checked_clock(clock)
         self._client = client = _client(self, codec)
         self._life = Life(self.configs, build=self._build_engine, on_end=self._forget_memory, release=client.release)
+
+    instead = "Import it from its module there."
 
     def __repr__(self) -> str:
         return "<Jobify>"

@@ -22,6 +22,7 @@ from jobify.exceptions import (
     ResultNotStoredError,
     shown,
 )
+from jobify.of_this_process import OfThisProcess
 from jobify.status import ENDED, JobStatus
 from jobify.types import UNSET, Microseconds
 from jobify.words import PublicStatus, word_of
@@ -62,7 +63,7 @@ class JobDesk(Protocol):
         ...
 
 
-class Job(Generic[ReturnT]):
+class Job(OfThisProcess, Generic[ReturnT]):
     """A scheduled, running or ended job.
 
     You do not create one: ``push``, ``delay``, ``at`` and ``cron`` return it. Await it for the result, or
@@ -119,6 +120,8 @@ class Job(Generic[ReturnT]):
         self._waiters: list[asyncio.Future[None]] | None = None
         self._cron_context: CronContext[ReturnT] | None = None
         self._handle: asyncio.Handle | None = None
+
+    instead = "Pass job.id on, and use app.get_job(id)."
 
     def __repr__(self) -> str:
         cron = "" if self._cron_context is None else f", cron={self.cron_expression!r}"

@@ -22,6 +22,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.identifiers import check_text
 from jobify.job import Job
 from jobify.jobrequest import Asked, Submitter
+from jobify.of_this_process import OfThisProcess
 from jobify.options import RouteOptions
 from jobify.signature import FuncSpec
 from jobify.types import Microseconds
@@ -130,13 +131,15 @@ async def refused(error: Exception) -> Any:
     raise error
 
 
-class ScheduleBuilder(Generic[ReturnT]):
+class ScheduleBuilder(OfThisProcess, Generic[ReturnT]):
     """One call of a task, waiting to be told when.
 
     ::
 
         job = await report.schedule("daily").delay(60)
     """
+
+    instead = "Pass the task, or its name, and the arguments on."
 
     __slots__ = ("_asked", "_scheduler", "args", "func_spec", "kwargs", "name", "route_options")
 

@@ -8,13 +8,14 @@ import multiprocessing
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any, Optional, Protocol, runtime_checkable
 
 import passed_tasks
 import pytest
 from passed_tasks import Mailer, Tools, again, app, bound, double, send
 
-from jobify import INJECT, Job, JobContext, Jobify, JobRouter, State, TaskTracker
+from jobify import INJECT, Job, JobContext, Jobify, JobRouter, State, TaskTracker, group
 from jobify.exceptions import ConfigurationError
 from jobify.router import Router
 from support import run
@@ -81,6 +82,53 @@ def test_f36_a_process_pool_runs_a_task_as_the_function_it_is(method: str) -> No
 def call(task: Any, *args: Any) -> tuple[Any, str]:
     assert task is getattr(passed_tasks, task.__name__)
     return task(*args), task.name
+
+
+# -- what belongs to its process ---------------------------------------------------------------------------------------
+
+
+def test_f36_what_belongs_to_its_process_says_what_to_pass_on(tmp_path: Path) -> None:
+    app = Jobify(storage=tmp_path / "jobs.db")
+
+    @app.task(name="add")
+    async def add(a: list[int]) -> int:
+        return len(a)
+
+    async def main() -> None:
+        async with app:
+            job = await add.push([1])
+            found = {
+                "app.get_job": [job],
+                "Import it": [app],
+                "or its name": [
+                    add.s([1]),
+                    add.s([1]) | add.si([2]),
+                    group([add.s([1])]),
+                    add.schedule([1]),
+                ],
+            }
+            for match, values in found.items():
+                for value in values:
+                    with pytest.raises(pickle.PicklingError, match=match):
+                        pickle.dumps(value)
+            assert copy.deepcopy([job, app]) == [job, app]
+            await job
+
+    run(main())
+
+
+def test_f36_a_copy_of_a_signature_has_arguments_of_its_own() -> None:
+    app = Jobify(storage=False)
+    task = app.task(lambda a: a, name="same")
+    numbers = [1]
+    step = task.s(numbers).set(priority=3)
+    deep = copy.deepcopy(step | task.si([2]))
+    assert deep.apply().status == "pending"
+    own = copy.deepcopy(step)
+    assert own == step
+    numbers.append(2)
+    assert own.args == ([1],)
+    assert copy.copy(step) == step
 
 
 # -- methods -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, Unpack
+from copy import deepcopy
+from pickle import PicklingError
+from typing import Any, NoReturn, TypeVar, Unpack
 
 import msgspec
 
@@ -73,6 +75,18 @@ class Signature(Step[JobResult[Return_co]]):
     ) -> Signature[Return_co]:
         return Signature(
             self.task, args, kwargs, self._submitter, is_immutable=self.is_immutable, options=options or None
+        )
+
+    def __copy__(self) -> Signature[Return_co]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Signature[Return_co]:
+        return self._with(deepcopy(self.args, memo), deepcopy(self.kwargs, memo), self._options)
+
+    def __reduce__(self) -> NoReturn:
+        raise PicklingError(
+            f"{self!r} cannot be pickled, because it belongs to the app of its process. Pass the task, or its name, "
+            "and the arguments on."
         )
 
     # -- applying ------------------------------------------------------------------------------------------------------
