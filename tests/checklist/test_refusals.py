@@ -288,6 +288,10 @@ def test_f46_a_storage_may_be_given_as_a_path_or_a_url(storage: Any, path: str) 
         ("sqlite:///jobs.db?timeout=3", "arguments of SQLiteStorage"),
         ("memory", "storage=False"),
         (3, "the path of a database file"),
+        ("~/jobs.db", r"no ~ and no URL is read. Write Path\(...\).expanduser"),
+        (Path("~/jobs.db"), "no ~"),
+        ("sqlite:jobs.db", "a URL is for Jobify"),
+        ("file:jobs.db?mode=ro", "a URL is for Jobify"),
     ],
 )
 def test_what_is_no_storage_is_refused(storage: Any, says: str) -> None:

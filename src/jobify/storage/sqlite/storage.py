@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jobify.durations import Duration, as_seconds
 from jobify.exceptions import ConfigurationError
-from jobify.folder import absolute
+from jobify.folder import absolute, check_is_path
 from jobify.records import (
     AttemptRecord,
     CancelResult,
@@ -351,6 +351,7 @@ def _checked_path(database: str | os.PathLike[str]) -> str:
         raise ConfigurationError(f"database is {database!r}; it must be the path of a file, or {_MEMORY!r}.")
     if path == _MEMORY:
         return path
+    check_is_path(path)
     try:
         return absolute(path)
     except OSError as error:
