@@ -10,25 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
-from jobify.exceptions import ConfigurationError
-
-__all__ = ("absolute", "check_is_path", "first_folder", "resolving_in")
-
-_NO_PATHS: Final = ("~/", "file:", "sqlite:")
+__all__ = ("absolute", "first_folder", "resolving_in")
 
 _first: str | None = None
 _imposed: str | None = None
-
-
-def check_is_path(path: str) -> None:
-    """ConfigurationError for what would be a file or a folder of this very name in the current one."""
-    if path.startswith(_NO_PATHS):
-        raise ConfigurationError(
-            f"database is {path!r}; it must be a path, in which no ~ and no URL is read. Write Path(...).expanduser() "
-            "for a ~; a URL is for Jobify(storage='sqlite:///jobs.db')."
-        )
 
 
 def absolute(path: str) -> str:

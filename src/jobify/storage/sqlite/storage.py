@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jobify.durations import Duration, as_seconds
 from jobify.exceptions import ConfigurationError
-from jobify.folder import absolute, check_is_path
+from jobify.folder import absolute
 from jobify.records import (
     AttemptRecord,
     CancelResult,
@@ -56,6 +56,7 @@ from jobify.records import (
 )
 from jobify.storage.base import BegunJobs, Bell
 from jobify.storage.kinship import Kinship
+from jobify.storage.location import check_is_path
 from jobify.storage.sqlite import forks
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database
