@@ -222,6 +222,21 @@ def test_f13_a_failed_member_of_a_group_is_mended(world: World, shop: Shop) -> N
         assert [end.result() for end in ends] == [[["slow", 0, 1, 2], "a"], [["slow", 0, 1, 2], "b"]]
 
 
+def test_f13_jobs_in_memory_come_back_with_their_arguments() -> None:
+    app, shop = Jobify(storage=False), Shop()
+    shop.declare(app)
+
+    async def main() -> None:
+        async with app:
+            end = await chain(shop.charge.s(7), shop.mail.s("receipt", "now")).aapply()
+            await end.await_end(20)
+            shop.is_down = False
+            assert await app.get_job(end.dependencies[0]).aretry()
+            assert await end.aresult() == [7, "receipt", "now"]
+
+    run(main())
+
+
 # -- F14 ---------------------------------------------------------------------------------------------------------------
 
 

@@ -70,7 +70,8 @@ class Dependencies:
 
     def _weighed(self, row: Row) -> Row:
         """An ended row as it is kept: without its arguments, if these are not wanted any more."""
-        if not (row.record.payload is NO_ARGUMENTS or self._keeps_arguments or rows.can_be_retried(row)):
+        may_run = rows.can_be_retried(row) or row.cause is not None
+        if not (row.record.payload is NO_ARGUMENTS or self._keeps_arguments or may_run):
             row = row._replace(record=row.record._replace(payload=NO_ARGUMENTS))
         job = row.record
         weight = 0 if job.payload is NO_ARGUMENTS else weigh_call(job.payload)

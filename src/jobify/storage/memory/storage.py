@@ -49,8 +49,9 @@ class MemoryStorage:
 
     Nothing is encoded or copied: payloads and results may be any objects. Of the jobs that have ended the newest
     ``keep`` stay, with their messages and relations, until ``purge`` finds that their ``delete_at`` has come; and no
-    more of them than weigh ``keep_bytes`` (an estimate), so memory is bounded. One that another job needs
-    stays in any case. Unless it ``keeps_arguments``, a job that has ended and cannot be retried loses them.
+    more of them than weigh ``keep_bytes`` (an estimate), so memory is bounded. One that another job needs stays in any
+    case. Unless it ``keeps_arguments``, a job that has ended loses them if it cannot be retried, nor come back with
+    one that is.
     """
 
     is_durable: bool = False
