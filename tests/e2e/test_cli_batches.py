@@ -276,3 +276,14 @@ def test_an_interrupt_says_how_much_was_done(shop: Shop, monkeypatch: pytest.Mon
     answer = shop("jobs", "retry", "--status", "failed", "--yes")
     assert (answer.code, answer.out) == (1, "0\tretried\n")
     assert "Interrupted; 0 jobs retried so far." in answer.err
+
+
+def test_f12_delete_says_what_other_jobs_need(shop: Shop) -> None:
+    owner = shop.worker()
+    needed, other = shop.ended(owner, "success"), shop.ended(owner, "success")
+    child = shop.add(parents=(needed,))
+    answer = shop("jobs", "delete", "--status", "complete", "--yes")
+    assert (answer.code, answer.out) == (0, "1\tdeleted\n")
+    assert "1 job kept: other jobs need their results" in answer.err
+    assert words(shop) == {needed: "complete", child: "pending"}
+    assert other not in words(shop)

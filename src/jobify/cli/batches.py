@@ -85,11 +85,20 @@ def delete_matching(desk: Desk, choice: Choice, *, with_dependents: bool, as_jso
     """Delete all that matches and does not run; without a status, only what has ended."""
     matches = Matches.of(desk, choice, words=_DELETABLE, default=_ENDED, is_schedule=False)
 
+    needed = 0
+
     def work(tally: _Tally) -> None:
+        nonlocal needed
         for batch in matches.batches():
-            tally.done += desk.orders.delete(_ids(batch), matches.still, with_dependents=with_dependents)
+            deleted = desk.orders.delete(_ids(batch), matches.still, with_dependents=with_dependents)
+            tally.done += deleted
+            needed += max(0, len(batch) - deleted)
 
     _carry_out(work, matches, choice, _Order("delete", "deleted", as_json))
+    if needed:
+        remark(
+            f"{_jobs(needed)} kept: other jobs need their results, or will if they are tried again; or they changed."
+        )
 
 
 def _carry_out(work: Callable[[_Tally], None], matches: Matches, choice: Choice, order: _Order) -> None:
