@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -85,6 +86,54 @@ def test_a_job_is_stored_with_its_arguments_and_options(studio: Shop) -> None:
     assert job.expires_at - job.created_at == 3 * 3600 * SECOND
     assert json.loads(job.options)["metadata"] == {"user": "ada"}
     assert json.loads(job.options)["retry"]["retries"] == 1
+
+
+TYPED = """
+import dataclasses, datetime, enum, uuid
+from pydantic import BaseModel
+from jobify import Jobify
+
+app = Jobify(storage="shop.db"{options})
+
+class Color(enum.Enum):
+    RED = "red"
+
+@dataclasses.dataclass
+class Box:
+    size: int
+
+class Order(BaseModel):
+    id: int
+    at: datetime.datetime | None = None
+
+@app.task(name="pack")
+def pack(order: Order, box: Box | None = None, color: Color = Color.RED, others: list[Order] = [], n: int = 1,
+         text=None):
+    return [type(value).__name__ for value in (order, box, color, *others, n, text)]
+"""
+
+
+@pytest.mark.parametrize("options", ["", ", dumper=PydanticConverter(), loader=PydanticConverter()"])
+def test_json_becomes_what_the_task_expects(shop: Shop, options: str) -> None:
+    """A model, a dataclass, an enum: JSON has no words for them, and the task would fail on a dict."""
+    imports = "from jobify import PydanticConverter\n" if options else ""
+    shop.folder.joinpath("typed.py").write_text(imports + TYPED.replace("{options}", options))
+    call = ["pack", "--app", "typed:app", "--args", '[{"id": 1, "at": "2026-01-31T12:00:00"}]']
+    more = '{"box": {"size": 2}, "color": "red", "others": [{"id": 2}], "n": 3, "text": {"a": [1]}}'
+    try:
+        job = row(shop, shop("enqueue", *call, "--kwargs", more))
+        app = sys.modules["typed"].app
+
+        async def main() -> Any:
+            async with app:
+                return await app.get_job(job.id).aresult(timeout=10)
+
+        assert asyncio.run(main()) == ["Order", "Box", "Color", "Order", "int", "dict"]
+        answer = shop("enqueue", "pack", "--app", "typed:app", "--args", '[{"id": "x"}]')
+        assert answer.code == 2
+        assert "The argument 'order' cannot be made into the Order that the task expects" in answer.err
+    finally:
+        sys.modules.pop("typed", None)
 
 
 def test_a_job_waits_for_a_time_or_for_others(studio: Shop) -> None:

@@ -12,6 +12,7 @@ from jobify.cli.options import Json, Source, for_jobs
 
 if TYPE_CHECKING:
     from jobify.cli.desk import Desk
+    from jobify.signature import FuncSpec
 
 __all__ = ("enqueue",)
 
@@ -82,6 +83,7 @@ def enqueue(
 
     Example: jobify enqueue resize --args '["cat.png", 64]' --queue images --delay 5m
     """
+    from jobify.cli.arguments import fitted
     from jobify.cli.desk import open_desk
     from jobify.cli.filters import metadata_pairs
     from jobify.cli.moments import seconds_of
@@ -105,7 +107,7 @@ def enqueue(
         if source.database:
             remark(_UNCHECKED)
         else:
-            _require_task(desk, task)
+            call = fitted(desk.app.configs, _spec_of(desk, task), call)
         _enqueue(desk, task, call, options, as_json=as_json)
 
 
@@ -128,7 +130,8 @@ def _enqueue(desk: Desk, task: str, call: tuple[Any, Any], options: dict[str, An
         remark(f"The job waits, because {problem}.")
 
 
-def _require_task(desk: Desk, task: str) -> None:
+def _spec_of(desk: Desk, task: str) -> FuncSpec[Any]:
+    """What the task takes. CommandError if the app has none of this name."""
     from jobify.cli.errors import CommandError
     from jobify.exceptions import did_you_mean
     from jobify.exits import ExitCode
@@ -138,6 +141,7 @@ def _require_task(desk: Desk, task: str) -> None:
     if task not in registry:
         hint = did_you_mean(task, sorted(registry)) if registry else "It has no tasks at all."
         raise CommandError(f"The app has no task {task!r}. {hint}", ExitCode.NOT_FOUND)
+    return registry[task].spec
 
 
 def _value(option: str, text: str, kind: type) -> Any:
