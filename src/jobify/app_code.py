@@ -24,7 +24,7 @@ from jobify.code_fingerprint import code_parts
 
 __all__ = ("app_code",)
 
-_MOST_PARTS: Final = 200_000
+_MOST_PARTS: Final = 50_000
 """Beyond so many pieces of code a change is seen only in the first ones."""
 _OURS: Final = ("jobify.serializers", "jobify.typeadapter")
 """What of this package decides whether stored arguments can be read."""

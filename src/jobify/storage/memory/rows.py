@@ -218,8 +218,8 @@ def _no_longer_blocked(row: Row, settlement: Settlement) -> Row:
 
 
 def runs_apart(row: Row) -> bool:
-    """Whether it is on trial: what runs has no other blocker beside a pause."""
-    return row.record.blockers > row.is_paused
+    """Whether it is on trial, or waits to be: any other blocker but a pause and a parking is gone when a job runs."""
+    return row.record.blockers > row.is_paused + (row.record.parking is not None)
 
 
 def given_back(row: Row) -> Row:

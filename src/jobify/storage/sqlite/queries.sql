@@ -458,7 +458,7 @@ FROM suspects
 CROSS JOIN jobs ON jobs.seq = suspects.job
 LEFT JOIN deaths ON deaths.id = suspects.death
 WHERE suspects.is_held = 1 AND jobs.status = 'scheduled' AND jobs.attempt = suspects.attempt
-    AND jobs.blockers > jobs.is_paused
+    AND jobs.blockers > jobs.is_paused + jobs.is_parked
 
 -- name: try_again
 -- The last crash of these proved nothing.

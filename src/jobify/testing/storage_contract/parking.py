@@ -9,6 +9,7 @@ import pytest
 from jobify.records import Claim, Claimed, ClaimRequest, Lane, Parking, Settled, Settlement
 from jobify.status import ClaimScope
 from jobify.storage.base import Storage
+from jobify.testing.storage_contract.dying import ask, ids_of, suspects
 from jobify.testing.storage_contract.given import (
     NOW,
     SECOND,
@@ -243,6 +244,16 @@ class ParkContract(StorageCase):
         storage.retire(owner)
         assert (one(storage, "a").status, one(storage, "a").blockers) == ("scheduled", 0)
         assert one(storage, "a").parking is None
+
+    def test_f34_a_job_on_trial_that_is_parked_is_no_suspect_any_more(self, storage: Storage) -> None:
+        """Other code runs it, and nothing is known of that."""
+        owner = suspects(storage, ["a", "b", "c", "d", "e"])
+        on_trial = ask(storage, owner, ClaimScope.APART).claims[0]
+        storage.settle([_parked(owner, on_trial)])
+        record = one(storage, on_trial.id)
+        assert (record.blockers, record.is_apart) == (1, False)
+        assert on_trial.id not in ids_of(ask(storage, owner, ClaimScope.APART))
+        assert _ids(_take(storage, owner)) == [on_trial.id]
 
     def test_f34_many_are_parked_in_one_call(self, storage: Storage, owner: int) -> None:
         storage.insert([job(str(number)) for number in range(600)])
