@@ -198,10 +198,10 @@ def test_f20_a_claim_is_answered_although_the_dispatcher_was_cancelled(
         asked = asyncio.get_running_loop().create_future()
         claim = dispatcher._ask
 
-        def delayed(reserved: Any) -> Any:
+        def delayed(*request: Any) -> Any:
             async def answer() -> Any:
                 await asked
-                return await claim(reserved)
+                return await claim(*request)
 
             return asyncio.get_running_loop().create_task(answer())
 
