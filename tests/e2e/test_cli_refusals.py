@@ -43,6 +43,17 @@ def test_a_job_that_cannot_be_retried_is_told_its_status(shop: Shop) -> None:
     assert f"{waiting}: it is pending; only" in answer.err
 
 
+@pytest.mark.parametrize("command", ["list", "retry", "cancel", "delete"])
+def test_a_misspelt_filter_is_told_from_one_that_nothing_matches(shop: Shop, command: str) -> None:
+    shop.ended(shop.worker(), "success", queue="payments")
+    yes = () if command == "list" else ("--yes",)
+    answer = shop("jobs", command, "--task", "pakc", "--queue", "paymets", *yes)
+    assert answer.code == 0
+    assert "No job has the task 'pakc'. Did you mean 'pack'?" in answer.err
+    assert "No job has the queue 'paymets'. Did you mean 'payments'?" in answer.err
+    assert shop("jobs", command, "--task", "pack", "--queue", "default", *yes).err == ""
+
+
 def _dead_worker(shop: Shop, *, seen_before: int) -> int:
     child = os.fork()
     if child == 0:

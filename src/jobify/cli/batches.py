@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobify.cli.actions import confirm, stop_of
 from jobify.cli.choice import Choice, Matches
 from jobify.cli.errors import CommandError
+from jobify.cli.filters import explain_nothing
 from jobify.cli.output import print_document, print_line, remark
 from jobify.records import CancelResult
 from jobify.words import ENDS, WORDS, word_of
@@ -104,6 +105,8 @@ def delete_matching(desk: Desk, choice: Choice, *, with_dependents: bool, as_jso
 def _carry_out(work: Callable[[_Tally], None], matches: Matches, choice: Choice, order: _Order) -> None:
     """Show what matches, ask, work, and say how much was done, also if that is not all."""
     count, first = matches.preview()
+    if not count:
+        explain_nothing(matches.desk, matches.filters)
     if choice.is_dry:
         _show_dry(count, first, order)
         return

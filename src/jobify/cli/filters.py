@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from jobify.app import Jobify
+    from jobify.cli.desk import Desk
     from jobify.client import asking
 
-__all__ = ("Filters", "metadata_pairs")
+__all__ = ("Filters", "explain_nothing", "metadata_pairs")
 
 
 class Filters(NamedTuple):
@@ -40,6 +41,26 @@ class Filters(NamedTuple):
             created_before=_moment(self.until, app),
             metadata=metadata_pairs(self.metadata or ()),
         )
+
+
+def explain_nothing(desk: Desk, filters: asking.Filters) -> None:
+    """Nothing matches: say on standard error which task or queue of the filters no job has, as a misspelt one."""
+    from jobify.cli.output import remark
+    from jobify.client import asking
+    from jobify.errortools import close_to
+    from jobify.options import DEFAULT_QUEUE
+    from jobify.words import counts_by_name
+
+    if not (filters.tasks or filters.queues):
+        return
+    counts, routes = desk.board.counts(asking.Filters()), [route for _, route in desk.app.walk()]
+    tasks = {*counts_by_name(counts, "task"), *(route.name for route in routes)}
+    queues = {*counts_by_name(counts, "queue"), *(route.options.get("queue", DEFAULT_QUEUE) for route in routes)}
+    for what, names, known in (("task", filters.tasks, tasks), ("queue", filters.queues, queues)):
+        for name in names or ():
+            if name not in known:
+                near = close_to(name, known)
+                remark(f"No job has the {what} {name!r}." + (f" Did you mean {near!r}?" if near else ""))
 
 
 def _moment(text: str | None, app: Jobify) -> datetime | None:

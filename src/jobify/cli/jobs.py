@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobify.cli.choice import Choice, chosen
-from jobify.cli.filters import Filters
+from jobify.cli.filters import Filters, explain_nothing
 from jobify.cli.options import Json, Queue, Since, Source, Status, Task, Until, Yes, for_jobs, new_group
 
 __all__ = ("jobs",)
@@ -49,6 +49,8 @@ def list_jobs(
         asked = filters.read(desk.app)
         page = find_page(desk, asked, limit=limit, after=after, is_newest_first=not oldest_first)
         scene = look_around(desk)
+        if not page.all:
+            explain_nothing(desk, asked)
     following = page.all[-1].id if len(page.all) == limit else None
     if as_json:
         from jobify.cli.records import job_document
