@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jobify import Jobify
+from jobify import JobFailure, Jobify
 from jobify.engine.recovery import Recovery
+from jobify.records import Recovered
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
 from support import durable, eventually, run
 
@@ -44,7 +45,7 @@ def _said(directory: Path, caplog: pytest.LogCaptureFixture, count: int) -> list
         async with app:
             await eventually(lambda: len(said()) == count)
 
-    with caplog.at_level(logging.INFO, "jobify.engine"):
+    with caplog.at_level(logging.INFO, "jobify"):
         run(main())
     return said()
 
@@ -54,7 +55,7 @@ def test_f2_a_death_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture
     death, unwanted = _said(tmp_path, caplog, 2)
     text = f"Process {os.getpid()} on {socket.gethostname()} died and held 53 jobs (53 had begun): "
     assert death == (logging.WARNING, text + "again (task), unwanted (task), replaced (task) and 50 more.")
-    assert unwanted == (logging.INFO, "Job unwanted (task) lost its process. It was to be cancelled, and is.")
+    assert unwanted == (logging.INFO, "Job unwanted (task) was cancelled; its process has died.")
 
 
 def test_f2_a_job_that_is_condemned_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -63,6 +64,30 @@ def test_f2_a_job_that_is_condemned_is_an_error(tmp_path: Path, caplog: pytest.L
     death, deadly = _said(tmp_path, caplog, 2)
     assert death[1].endswith("died and held 1 job (1 had begun): deadly (task).")
     assert deadly == (logging.ERROR, "Job deadly (task) took 3 processes down and failed.")
+
+
+def test_f6_a_doubted_last_crash_is_not_told_as_a_retry(tmp_path: Path) -> None:
+    """A verdict follows within seconds: the job ends, or it runs again. Until then neither is known."""
+    app = Jobify(storage=durable(tmp_path), max_crashes=3)
+    told: list[JobFailure] = []
+    app.on_retry(told.append)
+
+    async def main() -> None:
+        async with app:
+            assert app._engine is not None
+            (recovery,) = (service for service in app._engine._services if isinstance(service, Recovery))
+            storage = durable(tmp_path)
+            storage.open()
+            storage.insert([job("a", due_at=2 * NOW)])
+            (row,) = storage.get(["a"])
+            storage.close()
+            recovered = Recovered("a", "task", "scheduled", None, attempt=3)
+            recovery._report(recovered, row._replace(crashes=3))
+            assert told == []
+            recovery._report(recovered, row._replace(crashes=2))
+            assert [failure.attempt for failure in told] == [3]
+
+    run(main())
 
 
 def test_it_looks_more_often_as_soon_as_there_are_others(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Recovery(Periodic):
             self._job_log.condemned(row, self._limits.max_crashes)
         elif job.status == JobStatus.CANCELLED:
             self._job_log.cancelled_with_process(row)
-        else:
+        elif row.crashes < self._limits.max_crashes:  # else its last crash is doubted, and may be told as its end yet
             self._job_log.lost(row, job.attempt, now=self._clock.now())
 
 
