@@ -133,9 +133,9 @@ class DirectGate:
         self.tell_others()
         answer(held)
 
-    async def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+    async def claim(self, request: ClaimRequest, *, now: Callable[[], Microseconds]) -> Claimed:
         with self._lock:
-            return self.storage.claim(request, now=now)
+            return self.storage.claim(request, now=now())
 
     async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
         with self._lock:

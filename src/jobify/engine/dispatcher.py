@@ -244,7 +244,7 @@ class Dispatcher(Service):
     def _request(self, lanes: tuple[Lane, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
         ahead, code = seconds(_LOOKAHEAD), self._backend.app_code() if scope is ClaimScope.PARKED else ""
         request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, ahead, scope, code)
-        asked = self._backend.gate.claim(request, now=self._timekeeper.now())
+        asked = self._backend.gate.claim(request, now=self._timekeeper.due_until)
         return asked if isinstance(asked, asyncio.Future) else spawn(asked)
 
     def _reserve(self) -> list[tuple[LaneSlots, int]]:

@@ -67,9 +67,9 @@ class Gate(Protocol):
         ...
 
     def claim(
-        self, request: ClaimRequest, *, now: Microseconds
+        self, request: ClaimRequest, *, now: Callable[[], Microseconds]
     ) -> asyncio.Future[Claimed] | Coroutine[Any, Any, Claimed]:
-        """:meth:`Storage.claim`."""
+        """:meth:`Storage.claim`. ``now`` is called when it is made, on the thread that makes it."""
         ...
 
     async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:

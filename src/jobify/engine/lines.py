@@ -43,7 +43,7 @@ __all__ = (
 QuestionT = TypeVar("QuestionT")
 log = get_logger("jobify.storage")
 
-TimedClaim: TypeAlias = tuple[ClaimRequest, Microseconds]
+TimedClaim: TypeAlias = tuple[ClaimRequest, Callable[[], Microseconds]]
 
 Answer: TypeAlias = Callable[[Any], None]
 """Gets the value of a call, or its exception as a value. Called on the event loop, and must not raise."""
@@ -232,7 +232,7 @@ def report_all(storage: Storage, groups: Sequence[Sequence[Report]]) -> list[lis
 
 def claim_each(storage: Storage, claims: Sequence[TimedClaim]) -> list[Claimed]:
     """Make several claims, one after the other."""
-    return [storage.claim(request, now=now) for request, now in claims]
+    return [storage.claim(request, now=now()) for request, now in claims]
 
 
 def ring_bell(storage: Storage, news: News) -> None:

@@ -159,7 +159,7 @@ class ThreadGate:
         self._reports.ask(reports, answer)
         self._signal()
 
-    def claim(self, request: ClaimRequest, *, now: Microseconds) -> asyncio.Future[Claimed]:
+    def claim(self, request: ClaimRequest, *, now: Callable[[], Microseconds]) -> asyncio.Future[Claimed]:
         return self._ask(self._claims, (request, now))
 
     async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:

@@ -104,6 +104,14 @@ class Timekeeper(Periodic):
         now, unchanged = self._clock.now(), self._ahead + round(self._clock.monotonic() * SECOND)
         return now if -_CHANGE < now - unchanged < _CHANGE else unchanged
 
+    def due_until(self) -> Microseconds:
+        """Up to which time jobs are due. On any thread.
+
+        A change of the clock that is not made good for here may be so elsewhere: another process has moved due times
+        along already. By the earlier of both times nothing begins too early, and what waits is found after the change.
+        """
+        return min(self._clock.now(), self.now())
+
     def elapsed(self) -> float:
         """Seconds of elapsed time, from an arbitrary start."""
         return self._clock.monotonic()
