@@ -12,7 +12,6 @@ import pytest
 from jobify import JobFailure, Jobify, JobRouter
 from jobify.engine.job_log import JobLog
 from jobify.exceptions import ConfigurationError
-from jobify.hooks import Hooks
 from jobify.registry import build_registry
 from jobify.retry import SmartRetry
 from support import durable, eventually, run
@@ -111,10 +110,11 @@ def test_an_app_without_hooks_calls_those_of_its_routers(tmp_path: Path) -> None
 
 
 def test_the_hooks_of_a_router_hear_of_a_job_that_took_its_processes_down() -> None:
-    shop, hooks = Shop(), Hooks()
+    shop = Shop()
 
     async def main() -> None:
-        log = JobLog(hooks, build_registry(shop.app()))
+        app = shop.app()
+        log = JobLog(app.configs, build_registry(app))
         for task in ("shop:pack", "unknown"):
             record: Any = SimpleNamespace(id="a", task=task, queue="default", attempt=3, error=None, rule=None)
             log.condemned(record, 3)
