@@ -113,8 +113,7 @@ def test_the_hooks_of_a_router_hear_of_a_job_that_took_its_processes_down() -> N
     shop = Shop()
 
     async def main() -> None:
-        app = shop.app()
-        log = JobLog(app.configs, build_registry(app))
+        log = JobLog(Jobify(storage=False).configs, build_registry(shop.app()))
         for task in ("shop:pack", "unknown"):
             record: Any = SimpleNamespace(id="a", task=task, queue="default", attempt=3, error=None, rule=None)
             log.condemned(record, 3)

@@ -220,7 +220,7 @@ class Timekeeper(Periodic):
         """Bring back those of a page of schedules that are due too late; after which id to go on, None: at the end."""
         times, now = self._backend.storage.times, self._clock.now()
         page = await self._backend.gate.tend(partial(times.waiting_schedules, due_after=now, after=after, limit=_PAGE))
-        now = self._clock.now()  # by an earlier time, what was just written under a clock that was set forward looks late
+        now = self._clock.now()  # by an earlier one, what was just written by a clock that was set forward looks late
         await self._move(self._late_ones(page, now), now)
         return page[-1].id if len(page) == _PAGE else None
 
