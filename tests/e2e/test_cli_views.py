@@ -286,6 +286,15 @@ def test_marks_below_a_wrapped_line_are_left_out(shop: Shop) -> None:
         assert sum(bool(line) and not line.strip(" ^") for line in lines) == count
 
 
+def test_of_many_relations_a_terminal_shows_some(shop: Shop) -> None:
+    parents = [shop.add() for _ in range(9)]
+    child = shop.add(parents=tuple(parents))
+    lines = on_terminal(shop.folder, 80, "jobs", "show", child)
+    assert "and 5 more" in " ".join(" ".join(lines).split())
+    assert [id for id in parents if any(id in line for line in lines)] == parents[:4]
+    assert all(id in shop("jobs", "show", child).out for id in parents)
+
+
 def test_runs_of_a_schedule_are_counted_not_listed() -> None:
     (found,) = folded([attempt(1, trace(3, "E: a")) for _ in range(8)])
     assert found.title == "Traceback of 8 attempts"

@@ -20,6 +20,7 @@ from jobify.status import JobStatus
 from jobify.words import word_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import tzinfo
 
     from jobify.cli.desk import Desk
@@ -31,6 +32,8 @@ __all__ = ("Details", "look_up", "message_document", "message_line", "print_job"
 
 _LONGEST: Final = 1000
 """Characters of a value on a terminal."""
+_IDS: Final = 4
+"""Ids of parents and dependents on a terminal; the workflow draws the others."""
 _MOST_ATTEMPTS: Final = 20
 """Lines of the history on a terminal."""
 
@@ -160,6 +163,13 @@ def _without_wide_marks(traceback: str) -> str:
     return "\n".join(line for line in traceback.splitlines() if len(line) <= width or line.strip(" ~^"))
 
 
+def _first_of(ids: Sequence[str]) -> str:
+    """Some of these ids, and how many more there are."""
+    if not is_terminal() or len(ids) <= _IDS + 1:
+        return " ".join(ids)
+    return f"{' '.join(ids[:_IDS])} and {len(ids) - _IDS} more"
+
+
 def _cut(text: str) -> str:
     """A text that is long is cut where people look; a pipe gets all of it."""
     return f"{text[:_LONGEST]}… ({len(text)} characters, --json has all)" if _is_too_long(text) else text
@@ -200,8 +210,8 @@ def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
         ("kept until", stamp(job.delete_at, zone=zone)),
         ("unique key", job.unique_key),
         ("metadata", ", ".join(f"{key}={value}" for key, value in metadata_of(job.options).items())),
-        ("depends on", _cut(" ".join(details.relations.parents))),
-        ("dependents", _cut(" ".join(details.relations.children))),
+        ("depends on", _first_of(details.relations.parents)),
+        ("dependents", _first_of(details.relations.children)),
         ("arguments", _cut(_arguments(job))),
         ("result", "" if job.result is None else _cut(_text(details.result))),
     ]
