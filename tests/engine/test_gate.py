@@ -542,3 +542,30 @@ def test_f57_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path) -> N
         assert await soon(asyncio.gather(*asked)) == [True] * 3
 
     run(main())
+
+
+def test_f44_what_was_asked_before_the_close_is_done_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both come when the thread has already passed the line of the first: what it writes last is in the storage."""
+    storage = Watched(tmp_path)
+    done: list[str] = []
+
+    async def main() -> None:
+        gate = ThreadGate(storage)
+        await gate.start()
+        serve_small = gate._serve_small
+
+        def serve_and_be_late() -> bool:
+            is_full = serve_small()
+            if not done:
+                done.append("asked")
+                gate._calls.ask(lambda: done.append("called"), lambda answer: None)
+                gate._closing.ask(lambda: done.append("closed"), lambda answer: None)
+            return is_full
+
+        monkeypatch.setattr(gate, "_serve_small", serve_and_be_late)
+        await gate.call(lambda: None)
+        await eventually(lambda: len(done) == 3)
+        await gate.stop()
+
+    run(main())
+    assert done == ["asked", "called", "closed"]

@@ -79,6 +79,11 @@ class Line(Generic[QuestionT]):
         self._questions.append(question)
         self._answers.append(answer)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._answers
+
     def execute(self, questions: Sequence[QuestionT]) -> Sequence[Any]:
         """Make the call at once, past the line."""
         return self._method(questions)

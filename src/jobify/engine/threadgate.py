@@ -80,8 +80,9 @@ class ThreadGate:
         self._large: Line[_Single] = Line(_write_large, 1)
         self._calls: Line[Callable[[], Any]] = Line(call_each, _MAX_GROUP)
         self._closing: Line[Callable[[], Any]] = Line(call_each, 1)
-        served: tuple[Line[Any], ...] = (self._inserts, self._reports, self._settlements, self._claims, self._large)
-        self._lines: tuple[Line[Any], ...] = (*served, self._calls, self._closing)
+        small = (self._inserts, self._reports, self._settlements, self._claims)
+        self._served: tuple[Line[Any], ...] = (*small, self._large, self._calls)
+        self._lines: tuple[Line[Any], ...] = (*self._served, self._closing)
         self._news: deque[News] = deque()
         self._taken: list[Batch[Any]] = []
         """What the thread has taken out of the lines and not answered yet."""
@@ -274,10 +275,13 @@ class ThreadGate:
         return True
 
     def _close_if_asked(self) -> bool:
-        """Close the storage, after everything else that was asked; whether this was the time for it."""
-        closing = self._closing.take(self._taken)
-        if closing is None:
+        """Close the storage, after everything else that was asked; whether there is something to do at once."""
+        if self._closing.is_empty:
             return False
+        if any(not line.is_empty for line in self._served):
+            return True  # asked before the close, and after this round had passed its line
+        closing = self._closing.take(self._taken)
+        assert closing is not None
         with self._shared.lock:
             closing.execute()
         self._hand_over()
