@@ -45,7 +45,7 @@ Beside a busy event loop a look takes milliseconds: after each system call its t
 _FRESH_FOR_READS: Final = 0.1
 _GLANCE: Final = 0.001
 """The same for a glance."""
-_SETTLED: Final = 50_000_000
+_SETTLED: Final = 20_000_000
 _SETTLED_SECONDS: Final = 2_100_000_000
 """Nanoseconds after which a folder that changes again gets another time; where only full seconds are kept."""
 
