@@ -18,7 +18,7 @@ threads that these start (``create_task``, ``asyncio.to_thread``; a bare ``threa
 always). A job that a job pushes begins in a copy of its pusher's context, and overwrites the variable there first of
 all: it sees itself. A process that a task forks is not the job, and starts without it.
 
-**Where there is no job,** a task is an ordinary function that somebody has called, such as a test. What it says is
+**Where there is no job,** a task is an ordinary function: a test may call it. What it says is
 dropped (a log line still goes to the logger) and nothing tells it to stop; what it asks (``id``, ``attempt`` and the
 rest) has no answer, and raises RuntimeError. :class:`jobify.testing.pretending.PretendJob` gives it one.
 

@@ -24,7 +24,7 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     parents: tuple[str, ...] = ()
     """Whose results, in this order, by the ids that they had: in rows of an earlier release."""
     is_list: bool = False
-    """All of them as one list, be it of one or of none; else the result of the only one as it is. Comes before the
+    """All of them as one list, also of one or of none; else the result of the only one as it is. Comes before the
     other arguments."""
     count: int = 0
     """How many of the jobs that this one depends on, from the first on."""

@@ -20,7 +20,7 @@ class Output(NamedTuple):
 
     places: tuple[int, ...]
     is_list: bool = False
-    """As one list, be it of one or of none; else there is only one, or (at the start) nothing."""
+    """As one list, also of one or of none; else there is only one, or (at the start) nothing."""
     after: tuple[int, ...] = ()
     """These jobs of the batch are only waited for: their results went into groups that are empty."""
 

@@ -73,7 +73,7 @@ class ClusterState(NamedTuple):
         if owner is None:  # it came, or was removed, between two reads
             return ""
         silence = self._silence(owner)
-        if not owner.is_alive:  # when it died is known to nobody; a job that it began later than it was seen is a sign
+        if not owner.is_alive:  # the time of its death is unknown; a job that it began later than it was seen is a sign
             seen = silence if job.started_at is None else min(silence, (self.now - job.started_at) / SECOND)
             return f"its worker ({owner.pid}) is gone, last seen {how_long(max(seen, 0))} ago; {self._heir(job)}"
         return f"its worker ({owner.pid}) has not answered for {how_long(silence)}" if silence > _SILENT else ""

@@ -81,7 +81,7 @@ class Line(Generic[QuestionT]):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody waits."""
+        """Whether no question waits."""
         return not self._answers
 
     def execute(self, questions: Sequence[QuestionT]) -> Sequence[Any]:

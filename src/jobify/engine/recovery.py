@@ -57,8 +57,8 @@ class Recovery(Periodic):
             self._on_recovered()
 
     def _look(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], int]:
-        """What was taken from the dead; the deaths; the rows of the jobs that somebody is told of, by id; how many
-        processes there are."""
+        """What was taken from the dead; the deaths; the rows of jobs for the log and the hooks, by id; the number
+        of processes."""
         storage, now = self._backend.storage, self._clock.now()
         deaths: list[Death] = []
         recovered = storage.recover(

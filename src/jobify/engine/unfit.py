@@ -1,11 +1,11 @@
 """Stored calls that do not fit the code of this process: which they are, and which code that is.
 
 A release that renames, moves or removes what stored calls name must not make them fail: nothing of them has run, and
-other code can run them, be it that of the release before or that of the next one. So such a job is parked with the
+other code can run them: that of the release before, or of the next one. So such a job is parked with the
 reason and waits; see *Parked calls* in :mod:`jobify.storage.base`.
 
 It is an exception if this process itself has asked for the job: there is no other code than its own that the call was
-made for, so the job fails, and whoever waits for it hears why.
+made for, so the job fails, and its caller gets the reason.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class ParkedTurns:
         self._timer: asyncio.TimerHandle | None = None
 
     def hear(self) -> None:
-        """Somebody has written something."""
+        """The storage has changed: the next look may come earlier."""
         self._not_before = min(self._not_before, self._asked_at + _PAUSE)
 
     def note(self, is_any: bool) -> None:
@@ -113,7 +113,7 @@ class ParkedTurns:
         self._not_before = self._asked_at + (_LONG_PAUSE if was_in_vain else 0)
 
     def close(self) -> None:
-        """Wake nobody any more."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
