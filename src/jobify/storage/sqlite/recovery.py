@@ -191,7 +191,7 @@ def _verdicts(
     database: Database, held: Iterable[_Held], deaths: Sequence[_Death], limits: CrashLimits
 ) -> dict[int, Verdict]:
     """The verdicts on those jobs that had begun, by seq."""
-    unexplained = _unexplained(database, limits.now)
+    unexplained = _unexplained(database, limits.now, limits.now)
     jobs = {job.seq: job for job in held}
     return {
         seq: judged(
@@ -206,15 +206,17 @@ def _verdicts(
     }
 
 
-def _unexplained(database: Database, now: Microseconds) -> dict[int, Microseconds]:
-    (text,) = database.row(sql("unexplained"), (now - RESTLESS, now + RESTLESS))
+def _unexplained(database: Database, first: Microseconds, last: Microseconds) -> dict[int, Microseconds]:
+    """The deaths around these times that no trial explains, with their times."""
+    (text,) = database.row(sql("unexplained"), (first - RESTLESS, last + RESTLESS))
     return dict(listed(text))
 
 
 def judge_held(database: Database, limits: CrashLimits) -> list[Recovered]:
     """End those that are held if their last crash stands, or have them tried again; those that have ended."""
-    unexplained = _unexplained(database, limits.now)
     due = [job for job in held_back(database.row) if job.is_due(limits.now)]
+    died_at = [job.died_at for job in due if job.died_at is not None]
+    unexplained = _unexplained(database, min(died_at), max(died_at)) if died_at else {}
     disproved = {job.seq for job in due if job.died_at is None or is_disproved(job.died_at, job.seen, unexplained)}
     condemned = [job for job in due if job.seq not in disproved and job.crashes >= limits.max_crashes]
     ended = {job.seq for job in condemned}

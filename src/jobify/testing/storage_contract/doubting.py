@@ -64,6 +64,15 @@ class DoubtContract(StorageCase):
         (failed,) = storage.recover(now=now + 4 * CALM, max_crashes=3, delete_at=None)
         assert failed.status == "failed"
 
+    def test_f1_another_death_counts_however_late_the_verdict_comes(self, storage: Storage) -> None:
+        """No process lived for a while."""
+        owner, now = _held(storage)
+        storage.insert([job("c")])
+        assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["c"]
+        die(storage, now=now + CALM)
+        assert storage.recover(now=now + 5 * RESTLESS, max_crashes=3, delete_at=None) == []
+        assert (one(storage, "a").status, one(storage, "a").crashes) == ("scheduled", 2)
+
     def test_f1_a_trial_of_another_job_takes_nothing_back(self, storage: Storage) -> None:
         suspects(storage, ["b", "c"], deaths=3)
         owner, now = _held(storage)
