@@ -19,7 +19,7 @@ __all__ = ("Report", "examine")
 
 SECOND = 1_000_000
 LONGEST_RECOVERY = 2.0
-"""Seconds that a crash may cost while another process lives."""
+"""Seconds that a crash may cost while another process lives, on a machine that has nothing else to do."""
 
 
 class Execution(NamedTuple):
@@ -145,13 +145,20 @@ def _lines(path: Path, words: int) -> Iterator[list[str]]:
     return (line for line in map(str.split, path.read_text().splitlines()) if len(line) == words)
 
 
-def examine(directory: Path, database: Path, *, is_undisturbed: bool = True, is_file_the_same: bool = True) -> Report:
+def examine(
+    directory: Path,
+    database: Path,
+    *,
+    is_undisturbed: bool = True,
+    is_file_the_same: bool = True,
+    longest_recovery: float = LONGEST_RECOVERY,
+) -> Report:
     """The figures and violations of one run. Disturbed by more than kills, a restart and a due time of the cron may
     take longer. What a restored backup does not know is not missed, and runs again. Where the file is moved away
     and back, a call that was refused meanwhile may be in it, and what a process left when it noticed is not counted."""
     evidence = Evidence(directory, database)
     recoveries = sorted(_recoveries(evidence)) if is_undisturbed else []
-    late = sum(recovery.seconds > LONGEST_RECOVERY and not recovery.is_suspect for recovery in recoveries)
+    late = sum(recovery.seconds > longest_recovery and not recovery.is_suspect for recovery in recoveries)
     history = (
         *_accepted_twice(evidence),
         *(_uncounted(evidence) if is_file_the_same else ()),
@@ -165,7 +172,7 @@ def examine(directory: Path, database: Path, *, is_undisturbed: bool = True, is_
         *_lost_or_wrong(evidence),
         *(() if evidence.restores else history),
         *(_refused_and_stored(evidence) if is_file_the_same else ()),
-        *([f"{late} jobs were restarted later than {LONGEST_RECOVERY} s after a kill"] if late else []),
+        *([f"{late} jobs were restarted later than {longest_recovery:g} s after a kill"] if late else []),
         *([evidence.integrity] if evidence.integrity != "ok" else []),
     ]
     return Report(_figures(evidence, recoveries), violations)

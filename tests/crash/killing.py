@@ -28,7 +28,7 @@ from pathlib import Path
 
 from jobify.storage import SQLiteStorage
 
-from .evidence import examine
+from .evidence import LONGEST_RECOVERY, examine
 
 ROOT = Path(__file__).parents[2]
 
@@ -191,12 +191,12 @@ class Arena:
     def finish(self) -> None:
         """Let everything settle, then let the processes leave."""
         (self.directory / "stop").touch()
-        until(self._is_quiet, within=60)
+        until(self._is_quiet)
         (self.directory / "end").touch()
         for victim in self.victims:
             if victim.is_worker:
                 victim.process.terminate()
-            if victim.process.wait(timeout=60) != 0:
+            if victim.process.wait(timeout=120) != 0:
                 self.complain(f"process {victim.process.pid} ended with {victim.process.returncode}: see the log")
 
     def _is_quiet(self) -> bool:
@@ -265,6 +265,13 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pace", type=float, default=0.8, help="seconds between two kills, on average")
     parser.add_argument("--noise", type=int, default=0, help="processes that do nothing but keep a processor busy")
+    parser.add_argument(
+        "--longest-recovery",
+        type=float,
+        default=LONGEST_RECOVERY,
+        metavar="SECONDS",
+        help="a job that is restarted later than so long after a kill is a violation",
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--directory", type=Path, help="keep the files here; it must be empty")
     options = parser.parse_args()
@@ -277,7 +284,7 @@ def main() -> int:
             kill_at_random(
                 directory, kills=options.kills, jobs=options.jobs, workers=options.workers, pace=options.pace
             )
-        report = examine(directory, directory / "jobs.db")
+        report = examine(directory, directory / "jobs.db", longest_recovery=options.longest_recovery)
     print(report)
     return 1 if report.violations else 0
 
