@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from jobify import Cron, Jobify, JobStatus, RunMode, chain
+from jobify.clock import SystemClock
 from jobify.exceptions import JobFailedError
 from jobify.records import JobRecord
 from jobify.serializers import ExtendedJSONSerializer
@@ -186,13 +187,15 @@ def test_f34_retry_tries_it_at_once(tmp_path: Path) -> None:
 
 
 def test_f34_it_expires(tmp_path: Path) -> None:
-    task_of(old_release(tmp_path)).configure(job_id="job", expires=0.5).delay(7)
+    task_of(old_release(tmp_path)).configure(job_id="job", expires=3600).delay(7)
 
     async def main() -> None:
         app = new_release(tmp_path)
         async with app:
             await parked(app)
+            write(tmp_path, "UPDATE jobs SET expires_at = ? WHERE id = 'job'", SystemClock().now())
             await eventually(lambda: app.get_job("job").reason == "expired")
+            assert [line.outcome for line in app.configs.storage.attempts("job")] == ["parked"]
 
     run(main())
 

@@ -292,10 +292,7 @@ def test_b47_rule_22_a_jump_forward_is_noticed_within_a_second(tmp_path: Path, s
             cron = await task.schedule().cron("0 0 1 1 *", job_id="yearly")
             await asyncio.sleep(0.05)
             clock.jump = seconds(3601)
-            loop = asyncio.get_running_loop()
-            before = loop.time()
             assert await soon(asyncio.gather(*jobs)) == ["done", "done"]
-            assert loop.time() - before < 10, "nobody restarted it, and nobody waited for an hour"
             clock.jump = seconds(400 * 86_400)
             await soon(cron.wait())
 
