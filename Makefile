@@ -24,10 +24,10 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help test lint fmt demo bench chaos clean lint-ruff lint-mypy lint-basedpyright lint-imports
+.PHONY: help test lint fmt demo docs docs-serve bench chaos clean lint-ruff lint-mypy lint-basedpyright lint-imports
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, tests with branch coverage
 	@lint=0; $(MAKE) lint || lint=$$?; \
@@ -61,6 +61,13 @@ fmt: $(DEV)  ## format the code and apply the safe fixes
 demo: $(DEMO)  ## index this folder, kill the process half-way, and watch it finish
 	@$(BIN)/python examples/demo.py
 
+docs: $(DEV)  ## build the documentation site into build/docs, strictly: a broken link, anchor or orphan fails
+	@$(BIN)/zensical build --clean --strict
+	@$(BIN)/python -m pytest tests/docs/test_site.py
+
+docs-serve: $(DEV)  ## show the site at http://127.0.0.1:8000 while you write
+	@$(BIN)/zensical serve --dev-addr 127.0.0.1:8000
+
 bench: $(DEV) $(PEER_READY)  ## measure against the peers' releases, write bench/RESULTS.md and the README's table (minutes)
 	@$(BIN)/python -m compileall -q src  # as an installer does, and has done for the rivals
 	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
@@ -70,7 +77,7 @@ chaos: $(DEV)  ## kill, stop, lock, fill the disk, move the file, turn the clock
 
 clean:  ## remove environments, caches and everything that was built
 	rm -rf .venv .venvs build dist htmlcov .coverage .coverage.* \
-		.mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

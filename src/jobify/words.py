@@ -2,7 +2,7 @@
 
 They are the words of ``JobResult.status``, of every filter and of the commands. ``Job.status`` and the rows speak in
 those of :class:`~jobify.status.JobStatus`; ``Job.public_status`` and ``JobResult.job_status`` translate. The table of
-all words is ``docs/status.md``.
+all words is ``docs/reference/status.md``.
 
 =============  ==================================================================================
 ``pending``    waits: for its time, a retry, another job, a free slot

@@ -36,6 +36,11 @@ class Example(NamedTuple):
     code: Fenced
     output: str
 
+    @property
+    def runs(self) -> bool:
+        """A block of ``python`` runs; one of ``py`` is a fragment, which is only compiled."""
+        return self.code.info.split()[0] == "python"
+
 
 def fenced(page: Path) -> list[Fenced]:
     """The fenced blocks of a page, in order."""
@@ -51,7 +56,7 @@ def examples() -> Iterator[Example]:
     for page in PAGES:
         blocks = fenced(page)
         for number, block in enumerate(blocks):
-            if block.info.split()[:1] == ["python"]:
+            if block.info.split()[:1] in (["python"], ["py"]):
                 following = blocks[number + 1 : number + 2]
                 yield Example(block, "".join(each.text for each in following if each.info == "output"))
 

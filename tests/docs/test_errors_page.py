@@ -1,4 +1,4 @@
-"""docs/errors.md and the tree at the top of jobify.exceptions say what the module has."""
+"""docs/reference/errors.md and the tree at the top of jobify.exceptions say what the module has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from documents import ROOT, prose
 import jobify.exceptions as module
 from jobify.exceptions import BaseJobifyError
 
-PAGE = prose(ROOT / "docs" / "errors.md")
+PAGE = prose(ROOT / "docs" / "reference" / "errors.md")
 ROW = re.compile(r"^\| `(\w+)` \|([^|]*)\| (.+) \|$", re.MULTILINE)
 BRANCH = re.compile(r"^(?P<indent>[ │├└─]*)(?P<name>\w+)(?:\((?P<others>[\w, ]+)\))?(?:  +\S.*)?$")
 

@@ -14,7 +14,6 @@ from documents import ROOT, Example, examples
 
 SOURCE = ROOT / "src"
 JOB_LOG = ("Job ", "A run of schedule ", "Schedule ", "Traceback (", "    ")
-RUN_MARK = "no-run"
 EXAMPLES = list(examples())
 DOCTESTED = [path for path in sorted(SOURCE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
 
@@ -28,7 +27,7 @@ def test_an_example_is_python(example: Example) -> None:
     compile(example.code.text, example.code.place, "exec")
 
 
-@pytest.mark.parametrize("example", [each for each in EXAMPLES if RUN_MARK not in each.code.info], ids=place)
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if each.runs], ids=place)
 def test_an_example_runs_and_prints_what_it_says(example: Example, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(example.code.text, encoding="utf-8")

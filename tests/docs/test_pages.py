@@ -43,17 +43,12 @@ def parameters(function: object) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    links = [(found["path"], found["heading"]) for found in _LINK.finditer(prose(page))]
-    assert [path for path, _ in links if not (page.parent / path).exists()] == []
-    here = [heading for path, heading in links if heading and not path]
-    assert set(here) <= anchors(page)
-
-
-def test_the_index_and_the_readme_name_every_page() -> None:
-    pages = {path for path in PAGES if ROOT / "docs" in path.parents} - {ROOT / "docs" / "README.md"}
-    for index in (README, ROOT / "docs" / "README.md"):
-        linked = {(index.parent / found["path"]).resolve() for found in _LINK.finditer(prose(index))}
-        assert pages - linked == set()
+    links = [
+        (page.parent / found["path"] if found["path"] else page, found["heading"])
+        for found in _LINK.finditer(prose(page))
+    ]
+    assert [path for path, _ in links if not path.exists()] == []
+    assert [(path, heading) for path, heading in links if heading and heading not in anchors(path)] == []
 
 
 @pytest.mark.parametrize(

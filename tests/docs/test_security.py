@@ -1,4 +1,4 @@
-"""Every sentence of docs/security.md that has a mark is held by the tests that are named here."""
+"""Every sentence of docs/guides/security.md that has a mark is held by the tests that are named here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 from documents import ROOT, prose
 
-PAGE = ROOT / "docs" / "security.md"
+PAGE = ROOT / "docs" / "guides" / "security.md"
 MARK = re.compile(r"^- \*\*(S\d+)\*\* ", re.MULTILINE)
 
 LIVENESS = "contract/test_owner_liveness.py"

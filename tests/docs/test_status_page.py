@@ -17,7 +17,7 @@ from jobify.result import JobResult
 from jobify.status import ENDED, FAILURES, Event, JobStatus
 from jobify.words import ENDS, WORDS, PublicStatus, rows_of, word_of
 
-PAGE = (ROOT / "docs" / "status.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "status.md").read_text(encoding="utf-8")
 
 
 def table(heading: str) -> list[list[str]]:

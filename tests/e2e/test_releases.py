@@ -1,4 +1,4 @@
-"""Two releases of an app at one database, each in processes of its own: the cases of ``docs/releasing.md``."""
+"""Two releases of an app at one database, each in processes of its own: the cases of ``docs/guides/releasing.md``."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ claimed first, so that other processes do not drain for the same jobs. What cann
 and tries again later, with more patience; after some minutes the group begins all the same.
 
 No other job begins meanwhile, of whichever storage. That is bounded: a group that has lived for a minute is left to
-itself. ``docs/design/suspects.md`` has the reasons.
+itself. ``docs/design/01-suspects.md`` has the reasons.
 """
 
 from __future__ import annotations

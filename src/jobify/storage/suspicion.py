@@ -14,7 +14,7 @@ condemn no job, although each of them may hit the same one. The last crash of al
 died within the last minute (``RESTLESS``), the job is *held* for so long as ``CALM`` is, and ends only if none dies for
 another reason meanwhile.
 
-``docs/design/suspects.md`` has the reasons and the bounds.
+``docs/design/01-suspects.md`` has the reasons and the bounds.
 """
 
 from __future__ import annotations
