@@ -14,13 +14,11 @@ each: :mod:`jobify.router` (``Route`` and its kin), :mod:`jobify.crontab`, :mod:
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from jobify.app import Jobify
+    from jobify.app.application import Jobify
+    from jobify.app.plugins import Plugin
     from jobify.canvas import chain, chord, chunks, group, starmap
-    from jobify.context import JobContext, OuterContext, Runnable, RunStrategy
-    from jobify.control_flow import Retry, Snooze
-    from jobify.cron import Cron, CronContext
+    from jobify.config import JobifyConfiguration
     from jobify.crontab import CronFactory, CronParser
-    from jobify.current import CurrentJob, current_job
     from jobify.exceptions import (
         ApplicationStateError,
         AppStoppedError,
@@ -62,9 +60,12 @@ if TYPE_CHECKING:
         UnknownOptionError,
         WaitTimeoutError,
     )
-    from jobify.hooks import JobFailure
-    from jobify.job import Job
-    from jobify.job_fields import JobFields
+    from jobify.jobs.context import JobContext, OuterContext, Runnable, RunStrategy
+    from jobify.jobs.current_job import CurrentJob, current_job
+    from jobify.jobs.job import Job
+    from jobify.jobs.job_fields import JobFields
+    from jobify.jobs.job_result import JobResult
+    from jobify.jobs.schedule_builder import ScheduleBuilder, TaskTracker
     from jobify.middleware import (
         BaseMiddleware,
         BaseOuterMiddleware,
@@ -73,14 +74,19 @@ if TYPE_CHECKING:
         JobifyQueue,
         QueueMiddleware,
     )
-    from jobify.misfire import GracePolicy, MisfirePolicy
-    from jobify.options import RouteOptions, RunMode
-    from jobify.plugins import Plugin
-    from jobify.result import JobResult
-    from jobify.retention import Retention
-    from jobify.retry import SmartRetry
+    from jobify.model.control_flow import Retry, Snooze
+    from jobify.model.cron import Cron, CronContext
+    from jobify.model.hooks import JobFailure
+    from jobify.model.misfire import GracePolicy, MisfirePolicy
+    from jobify.model.public_status import PublicStatus
+    from jobify.model.retention import Retention
+    from jobify.model.retry import SmartRetry
+    from jobify.model.signature import FuncSpec
+    from jobify.model.state import RequestState, State
+    from jobify.model.status import JobStatus
+    from jobify.model.task_options import RouteOptions, RunMode
+    from jobify.model.triggers import Triggers
     from jobify.router import JobRouter
-    from jobify.schedule import ScheduleBuilder, TaskTracker
     from jobify.serializers import (
         CBORSerializer,
         ExtendedJSONSerializer,
@@ -91,12 +97,7 @@ if TYPE_CHECKING:
         UnsafePickleSerializer,
         UnsafePickleWarning,
     )
-    from jobify.settings import JobifyConfiguration
-    from jobify.signature import FuncSpec
-    from jobify.state import RequestState, State
-    from jobify.status import JobStatus
     from jobify.storage import SQLiteStorage, Storage
-    from jobify.triggers import Triggers
     from jobify.typeadapter import (
         Dumper,
         Loader,
@@ -104,7 +105,6 @@ if TYPE_CHECKING:
         PydanticConverter,
     )
     from jobify.types import INJECT, ExceptionHandler, Lifespan, LoopFactory, MappingExceptionHandlers, UUIDGenerator
-    from jobify.words import PublicStatus
 
     Jobber = Jobify
     """The older name of :class:`Jobify`."""
@@ -112,24 +112,24 @@ if TYPE_CHECKING:
 __version__ = "0.15.0"
 
 _HOMES: Final = {
-    "Jobify": "jobify.app",
+    "Jobify": "jobify.app.application",
     "chain": "jobify.canvas",
     "chord": "jobify.canvas",
     "chunks": "jobify.canvas",
     "group": "jobify.canvas",
     "starmap": "jobify.canvas",
-    "JobContext": "jobify.context",
-    "OuterContext": "jobify.context",
-    "RunStrategy": "jobify.context",
-    "Runnable": "jobify.context",
-    "Retry": "jobify.control_flow",
-    "Snooze": "jobify.control_flow",
-    "Cron": "jobify.cron",
-    "CronContext": "jobify.cron",
+    "JobContext": "jobify.jobs.context",
+    "OuterContext": "jobify.jobs.context",
+    "RunStrategy": "jobify.jobs.context",
+    "Runnable": "jobify.jobs.context",
+    "Retry": "jobify.model.control_flow",
+    "Snooze": "jobify.model.control_flow",
+    "Cron": "jobify.model.cron",
+    "CronContext": "jobify.model.cron",
     "CronFactory": "jobify.crontab",
     "CronParser": "jobify.crontab",
-    "CurrentJob": "jobify.current",
-    "current_job": "jobify.current",
+    "CurrentJob": "jobify.jobs.current_job",
+    "current_job": "jobify.jobs.current_job",
     "AppStoppedError": "jobify.exceptions",
     "ApplicationStateError": "jobify.exceptions",
     "BaseJobifyError": "jobify.exceptions",
@@ -187,36 +187,36 @@ _HOMES: Final = {
     "Loader": "jobify.typeadapter",
     "NativeConverter": "jobify.typeadapter",
     "PydanticConverter": "jobify.typeadapter",
-    "Job": "jobify.job",
-    "GracePolicy": "jobify.misfire",
-    "MisfirePolicy": "jobify.misfire",
-    "RouteOptions": "jobify.options",
-    "RunMode": "jobify.options",
-    "Plugin": "jobify.plugins",
-    "PublicStatus": "jobify.words",
-    "JobResult": "jobify.result",
-    "JobFailure": "jobify.hooks",
-    "JobFields": "jobify.job_fields",
-    "Retention": "jobify.retention",
-    "SmartRetry": "jobify.retry",
+    "Job": "jobify.jobs.job",
+    "GracePolicy": "jobify.model.misfire",
+    "MisfirePolicy": "jobify.model.misfire",
+    "RouteOptions": "jobify.model.task_options",
+    "RunMode": "jobify.model.task_options",
+    "Plugin": "jobify.app.plugins",
+    "PublicStatus": "jobify.model.public_status",
+    "JobResult": "jobify.jobs.job_result",
+    "JobFailure": "jobify.model.hooks",
+    "JobFields": "jobify.jobs.job_fields",
+    "Retention": "jobify.model.retention",
+    "SmartRetry": "jobify.model.retry",
     "JobRouter": "jobify.router",
-    "ScheduleBuilder": "jobify.schedule",
-    "TaskTracker": "jobify.schedule",
-    "JobifyConfiguration": "jobify.settings",
-    "FuncSpec": "jobify.signature",
-    "RequestState": "jobify.state",
-    "State": "jobify.state",
-    "JobStatus": "jobify.status",
+    "ScheduleBuilder": "jobify.jobs.schedule_builder",
+    "TaskTracker": "jobify.jobs.schedule_builder",
+    "JobifyConfiguration": "jobify.config",
+    "FuncSpec": "jobify.model.signature",
+    "RequestState": "jobify.model.state",
+    "State": "jobify.model.state",
+    "JobStatus": "jobify.model.status",
     "SQLiteStorage": "jobify.storage",
     "Storage": "jobify.storage",
-    "Triggers": "jobify.triggers",
+    "Triggers": "jobify.model.triggers",
     "ExceptionHandler": "jobify.types",
     "INJECT": "jobify.types",
     "Lifespan": "jobify.types",
     "LoopFactory": "jobify.types",
     "MappingExceptionHandlers": "jobify.types",
     "UUIDGenerator": "jobify.types",
-    "Jobber": "jobify.app",
+    "Jobber": "jobify.app.application",
 }
 """Where each name is from. It is imported when it is asked for, so that what needs little of this package (the help of
 the command line, say) does not wait for the rest."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobify.errortools import by_content
+from jobify.runtime.errortools import by_content
 
 __all__ = ("BaseJobifyError",)
 

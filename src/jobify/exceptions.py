@@ -49,7 +49,7 @@ Data is in attributes; the last sentence of a message says what to do.
 from __future__ import annotations
 
 from jobify.base_error import BaseJobifyError
-from jobify.errortools import did_you_mean, shown
+from jobify.runtime.errortools import did_you_mean, shown
 from jobify.storage_errors import (
     StorageCorruptError,
     StorageEndedError,

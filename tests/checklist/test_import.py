@@ -83,7 +83,7 @@ def test_names_are_where_the_type_checkers_see_them() -> None:
     tree = ast.parse(Path(jobify.__file__).read_text())
     statements = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module != "typing")
     written = {alias.name: node.module for node in statements for alias in node.names if node.module != "importlib"}
-    assert {**written, "Jobber": "jobify.app"} == jobify._HOMES
+    assert {**written, "Jobber": "jobify.app.application"} == jobify._HOMES
     assert {*written, "Jobber", "__version__"} == set(jobify.__all__)
     assert [name for name in jobify.__all__ if getattr(jobify, name, None) is None] == []
 

@@ -14,9 +14,9 @@ from uuid import UUID
 import pytest
 
 from jobify import Jobify, JobRouter
-from jobify.clock import SystemClock
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.middleware import BaseMiddleware, BaseOuterMiddleware
+from jobify.model.clock import SystemClock
 from jobify.serializers import JSONSerializer
 from jobify.storage import SQLiteStorage
 from jobify.typeadapter import PydanticConverter

@@ -12,7 +12,7 @@ import pytest
 from elsewhere import until
 
 from jobify import Jobify, JobResult
-from jobify.records import (
+from jobify.model.records import (
     Claim,
     ClaimRequest,
     Lane,

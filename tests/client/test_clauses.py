@@ -25,7 +25,7 @@ from jobify.exceptions import (
     ResultNotStoredError,
     TaskFailedError,
 )
-from jobify.records import JobRecord
+from jobify.model.records import JobRecord
 from jobify.storage import SQLiteStorage
 from support import durable, eventually, run, soon
 

@@ -14,7 +14,7 @@ from elsewhere import until
 from hands import Place, damage, declare, has_waited
 
 from jobify import Jobify, JobResult, JobRouter
-from jobify.client import orders
+from jobify.client import admin
 from jobify.exceptions import (
     ApplicationStateError,
     DuplicateJobError,
@@ -23,9 +23,9 @@ from jobify.exceptions import (
     UnknownDependencyError,
 )
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
-from jobify.records import NewJob, OwnerProfile, OwnerRole
+from jobify.model.public_status import word_of
+from jobify.model.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
-from jobify.words import word_of
 from support import durable, eventually, run
 
 
@@ -71,7 +71,7 @@ def test_a_live_worker_of_other_queues_does_not_serve_this_one(place: Place) -> 
 
 
 def test_a_purge_takes_many_in_parts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orders, "_BATCH", 2)
+    monkeypatch.setattr(admin, "_BATCH", 2)
     for job in place.app.enqueue_many("add", [(n,) for n in range(5)]):
         assert job.cancel()
     assert place.app.purge_jobs() == 5

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from jobify import Jobify
-from jobify.client import helper
-from jobify.client.helper import Helper
-from jobify.client.listener import Listener
+from jobify.client.completion_listener import Listener
 from jobify.exceptions import StorageUnavailableError
+from jobify.gateway import call_thread
+from jobify.gateway.call_thread import Helper
 from support import durable, eventually, run, soon
 
 
@@ -91,7 +91,7 @@ def test_f5_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, echo = build(tmp_path)
-    monkeypatch.setattr(helper, "PATIENCE", 0.01)
+    monkeypatch.setattr(call_thread, "PATIENCE", 0.01)
     refusal = Refusal(monkeypatch, "jobify-client")
 
     async def main() -> None:

@@ -11,8 +11,8 @@ from elsewhere import until
 from hands import NEVER, Place, Waits, has_waited
 
 from jobify import Jobify
-from jobify.client.access import Access, Closed
 from jobify.exceptions import ApplicationStateError
+from jobify.gateway.connection import Access, Closed
 from jobify.storage import SQLiteStorage
 from support import eventually, run
 

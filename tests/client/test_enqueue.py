@@ -15,7 +15,6 @@ import pytest
 from elsewhere import World, until
 
 from jobify import Job, Jobify, JobResult, JobRouter, SmartRetry
-from jobify.clock import SECOND
 from jobify.exceptions import (
     ConfigurationError,
     DuplicateJobError,
@@ -24,9 +23,10 @@ from jobify.exceptions import (
     TaskCancelledError,
     UnknownDependencyError,
 )
-from jobify.joboptions import read_options
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
-from jobify.records import JobRecord
+from jobify.model.clock import SECOND
+from jobify.model.job_options import read_options
+from jobify.model.records import JobRecord
 from jobify.serializers import JSONSerializer
 from jobify.storage import SQLiteStorage
 from support import durable, run, soon

@@ -15,7 +15,7 @@ from elsewhere import World, until
 
 import jobify
 from jobify import Cron, Jobify, JobResult, SmartRetry, group
-from jobify.client.reads import Reads
+from jobify.client.job_reader import Reads
 from jobify.exceptions import (
     ApplicationStateError,
     BaseJobifyError,
@@ -27,7 +27,7 @@ from jobify.exceptions import (
     TaskFailedError,
     WaitTimeoutError,
 )
-from jobify.records import JobRecord
+from jobify.model.records import JobRecord
 from support import eventually, run, soon
 
 GATE = threading.Event()
@@ -281,7 +281,7 @@ def test_a_timeout_needs_no_reason(world: World, app: Jobify, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise StorageUnavailableError("not now")
 
-    monkeypatch.setattr("jobify.client.reads.Reads.note", fail)
+    monkeypatch.setattr("jobify.client.job_reader.Reads.note", fail)
     with pytest.raises(WaitTimeoutError, match=r"is still pending after 0\.01 seconds\.$"):
         app.enqueue("hold").result(timeout=0.01)
 

@@ -12,7 +12,8 @@ import pytest
 from elsewhere import World, until
 
 from jobify import INJECT, Job, Jobify, RunMode, SmartRetry, current_job
-from jobify.engine import dispatcher, wakeups
+from jobify.engine.execution import dispatcher
+from jobify.engine.services import change_listener
 from jobify.exceptions import TaskCancelledError
 from support import Program, durable, eventually, run, soon
 
@@ -116,8 +117,8 @@ def test_t5_a_job_is_picked_up_because_it_was_rung_for(
 ) -> None:
     never = 1000.0
     for module, name in (
-        (wakeups, "_POLL_WITH_BELL"),
-        (wakeups, "_POLL_WITHOUT_BELL"),
+        (change_listener, "_POLL_WITH_BELL"),
+        (change_listener, "_POLL_WITHOUT_BELL"),
         (dispatcher, "_RECHECK"),
         (dispatcher, "_LOOK_AGAIN"),
     ):

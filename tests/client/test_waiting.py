@@ -14,9 +14,10 @@ from elsewhere import World, until
 from hands import NEVER, Place, Waits, declare, has_waited
 
 from jobify import Jobify
-from jobify.client import helper, listener
+from jobify.client import completion_listener
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
-from jobify.records import (
+from jobify.gateway import call_thread
+from jobify.model.records import (
     JobRecord,
     OwnerProfile,
 )
@@ -66,8 +67,8 @@ def test_enqueuing_leaves_no_owner_and_no_thread_behind(place: Place) -> None:
 
 
 def test_nobody_is_left_when_nobody_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "LINGER", 0.001)
-    monkeypatch.setattr(helper, "LINGER", 0.001)
+    monkeypatch.setattr(completion_listener, "LINGER", 0.001)
+    monkeypatch.setattr(call_thread, "LINGER", 0.001)
     before = set(threading.enumerate())
     job = place.app.enqueue("add", (1,))
     for _ in range(3):  # it begins again, too

@@ -13,8 +13,8 @@ import pytest
 
 from jobify import Jobify
 from jobify.storage import SQLiteStorage
-from jobify.storage.sqlite import bell
-from jobify.storage.sqlite.bell import Address, DatagramBell
+from jobify.storage.sqlite import notifier
+from jobify.storage.sqlite.notifier import Address, DatagramBell
 from jobify.testing.storage_contract.given import NOW, PROFILE
 from support import eventually, run
 
@@ -53,7 +53,7 @@ def test_f49_a_ring_without_the_secret_is_not_heard(
     _send(name, message)
     assert ours.answer() is False
     ours.close()
-    monkeypatch.setattr(bell, "_filter", lambda *_: None)  # another kernel
+    monkeypatch.setattr(notifier, "_filter", lambda *_: None)  # another kernel
     ours = DatagramBell(lambda: ())
     ours.listen()
     _send(_split(ours)[0], message)
@@ -61,7 +61,7 @@ def test_f49_a_ring_without_the_secret_is_not_heard(
     ours.close()
 
 
-@pytest.mark.skipif(bell.sys.platform != "linux", reason="there is no such filter")
+@pytest.mark.skipif(notifier.sys.platform != "linux", reason="there is no such filter")
 def test_f49_strangers_cannot_fill_the_queue(ours: DatagramBell) -> None:
     name, _ = _split(ours)
     _send(name, b"." * 17, times=10_000)
@@ -89,7 +89,7 @@ def test_f49_a_look_takes_a_bounded_number(ours: DatagramBell) -> None:
     listener.close()
     assert ours.answer() is True
     assert ours.is_flooded is True
-    assert len(taken) == bell._MOST
+    assert len(taken) == notifier._MOST
     ours.close()
 
 
@@ -133,7 +133,7 @@ def test_f49_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_ha
     assert row.bell is not None
     name, _, secret = row.bell.partition("#")
     assert len(secret) == 16
-    if bell.sys.platform == "linux":
+    if notifier.sys.platform == "linux":
         assert name in Path("/proc/net/unix").read_text()
         assert secret not in Path("/proc/net/unix").read_text()
     storage.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobify import Jobify
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import (
     NOW,

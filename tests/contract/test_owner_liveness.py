@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import Recovered
+from jobify.model.records import Recovered
 from jobify.storage import SQLiteStorage
 from jobify.storage.base import HEARTBEAT
 from jobify.storage.sqlite import liveness, locks, process

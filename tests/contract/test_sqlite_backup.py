@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobify.exceptions import StorageCorruptError, StorageError
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import backup, maintenance
 from jobify.testing.storage_contract.given import NOW, PROFILE, job

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import JobQuery, NewJob, Settlement
-from jobify.status import ENDED
+from jobify.model.records import JobQuery, NewJob, Settlement
+from jobify.model.status import ENDED
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import statements
 from jobify.storage.sqlite.statements import CHUNK, attempt_values, id_values, job_values, settlement_values, sql

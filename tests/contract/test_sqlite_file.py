@@ -19,7 +19,7 @@ from jobify.exceptions import (
     StorageUnavailableError,
     StorageVersionError,
 )
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import schema
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations, split

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jobify.exceptions import StorageReplacedError, StorageUnavailableError
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, end, job, line, one
 

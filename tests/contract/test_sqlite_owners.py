@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import OwnerProfile, OwnerRole
+from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
-from jobify.storage.sqlite import bell, locks
-from jobify.storage.sqlite.bell import Address, DatagramBell
+from jobify.storage.sqlite import locks, notifier
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
+from jobify.storage.sqlite.notifier import Address, DatagramBell
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, job, one
 
 
@@ -224,7 +224,7 @@ def test_ringing_never_fails(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
 def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bell.sys, "platform", "darwin")
+    monkeypatch.setattr(notifier.sys, "platform", "darwin")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     first, second = _bells(2)
     assert first.address is not None
@@ -244,9 +244,9 @@ def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
 @pytest.mark.parametrize("trouble", ["no such sockets", "no address to be had"])
 def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
     if trouble == "no such sockets":
-        monkeypatch.setattr(bell, "_AF_UNIX", None)
+        monkeypatch.setattr(notifier, "_AF_UNIX", None)
     else:
-        monkeypatch.setattr(bell.sys, "platform", "darwin")
+        monkeypatch.setattr(notifier.sys, "platform", "darwin")
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     storage = SQLiteStorage(tmp_path / "jobs.db")
     storage.open()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobify.storage import SQLiteStorage
-from jobify.storage.sqlite import failures
+from jobify.storage.sqlite import errors
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, end, job, made_on_the_spot, one
 
 LONG = bytes(60_000)
@@ -76,7 +76,7 @@ def test_a_locked_file_is_not_waited_for(
     def never(seconds: float) -> None:
         raise AssertionError("it waits")
 
-    monkeypatch.setattr(failures.time, "sleep", never)
+    monkeypatch.setattr(errors.time, "sleep", never)
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert not _can(storage, "a")

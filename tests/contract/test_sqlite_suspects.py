@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobify.records import ClaimRequest, JobQuery, Lane
-from jobify.status import ClaimScope
+from jobify.model.records import ClaimRequest, JobQuery, Lane
+from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.begun import BegunTable, key_of, read_begun
 from jobify.storage.suspicion import CALM, Death

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from jobify.records import ClaimRequest, JobQuery, Lane, MessageKind, SummaryIds
+from jobify.model.records import ClaimRequest, JobQuery, Lane, MessageKind, SummaryIds
 from jobify.storage import SQLiteStorage
-from jobify.storage.sqlite import jobs, reads, values
+from jobify.storage.sqlite import jobs, queries, values
 from jobify.storage.sqlite.values import LARGE, PART
 from jobify.testing.storage_contract.given import (
     NOW,
@@ -292,7 +292,7 @@ def test_f32_a_page_of_messages_is_bounded_by_bytes(storage: SQLiteStorage, owne
 
 
 def test_f32_one_message_is_never_too_much(storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reads, "_PAGE_BYTES", 10)
+    monkeypatch.setattr(queries, "_PAGE_BYTES", 10)
     found = claimed(storage, owner, "a")
     storage.report([report(owner, found, bytes(size)) for size in (100, 4, 4, 4, 100)])
     numbers, after = [], 0
@@ -303,7 +303,7 @@ def test_f32_one_message_is_never_too_much(storage: SQLiteStorage, owner: int, m
 
 
 def test_f32_a_long_history_is_read_in_pages(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reads, "_LINES", 3)
+    monkeypatch.setattr(queries, "_LINES", 3)
     storage.insert([job("a")])
     for count in range(8):
         assert [one.attempt for one in storage.attempts("a")] == list(range(count))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobify.exceptions import UnknownDependencyError
-from jobify.records import (
+from jobify.model.records import (
     Claim,
     ClaimRequest,
     JobQuery,
@@ -25,7 +25,7 @@ from jobify.records import (
     Report,
     Settlement,
 )
-from jobify.status import ClaimScope
+from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, again, born, end, job, line

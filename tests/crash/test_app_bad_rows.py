@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobify import Job, Jobify, JobStatus, SmartRetry
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from support import durable, eventually, run, soon
 
 RULE = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobify.records import AttemptRecord, JobRecord
+from jobify.model.records import AttemptRecord, JobRecord
 from support import Program, durable
 
 APP = """

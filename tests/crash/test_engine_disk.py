@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from support import Program, durable
 
 PREAMBLE = """

@@ -18,7 +18,7 @@ import pytest
 
 from jobify import Cron, Jobify, JobStatus
 from jobify.exceptions import StorageUnavailableError
-from jobify.failurelog import FailureLog
+from jobify.runtime.failure_log import FailureLog
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 
 PROGRAM = """

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from jobify.exceptions import ProcessDiedError
-from jobify.runners.address import Address
 from jobify.runners.base import Call
+from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
 
 TASKS = """

@@ -14,7 +14,7 @@ from textwrap import dedent
 import pytest
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, claimed, end, job, one
 from support import eventually, run
@@ -22,7 +22,7 @@ from support import eventually, run
 PREAMBLE = """
 import os, sys, threading
 from jobify.exceptions import *
-from jobify.records import *
+from jobify.model.records import *
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import *
 storage = SQLiteStorage(sys.argv[1])

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from jobify import INJECT, Cron, JobContext, Jobify, MisfirePolicy, RunMode
-from jobify.clock import SystemClock
 from jobify.exceptions import StorageError
+from jobify.model.clock import SystemClock
 from jobify.storage import SQLiteStorage
 
 DIRECTORY = Path(os.environ["KILLING_DIRECTORY"])

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 import jobify
-from jobify.clock import Clock
 from jobify.middleware import JobifyQueue
+from jobify.model.clock import Clock
 from jobify.serializers import Serializer
 from jobify.storage import Storage
 from jobify.storage.ownership import OwnerPort
-from jobify.storage.sqlite.forks import Forkable
+from jobify.storage.sqlite.fork import Forkable
 from jobify.typeadapter import Dumper, Loader
 
 ADDRESSES = (
@@ -31,7 +31,7 @@ ADDRESSES = (
     "jobify.exceptions",
     "jobify.storage",
     "jobify.crontab",
-    "jobify.clock",
+    "jobify.model.clock",
     "jobify.testing.clock",
 )
 PORTS = (Forkable, OwnerPort, Storage, Dumper, Loader, Serializer, Clock, JobifyQueue)

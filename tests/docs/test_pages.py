@@ -63,15 +63,6 @@ def test_every_option_is_in_its_table(heading: str, names: set[str]) -> None:
     assert table(heading) == names
 
 
-def test_the_map_names_every_module() -> None:
-    text = between(ARCHITECTURE.read_text(encoding="utf-8"), "map")
-    named = {name for line in text.splitlines() for name in _CODE.findall(line.split(" – ")[0])}
-    whole = tuple(name for name in named if name.endswith("/"))
-    modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
-    assert {module for module in modules if not module.startswith(whole)} == named.difference(whole)
-    assert [folder for folder in whole if not (PACKAGE / folder / "__init__.py").exists()] == []
-
-
 def test_the_layers_are_those_that_are_checked() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     (layers,) = [contract["layers"] for contract in tools["importlinter"]["contracts"]]

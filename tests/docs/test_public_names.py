@@ -19,10 +19,15 @@ QUALIFIED = ("jobify.testing", "jobify.router", "jobify.crontab", "jobify.cli")
 """What has an address of its own, which the pages write with its names."""
 
 
+DECLARING = ("app", "jobs", "model")
+"""Packages whose modules define what users see."""
+
+
 def public() -> dict[str, str]:
     """The public classes of the package, with the module that exports them."""
     found = {}
-    for info in pkgutil.iter_modules(jobify.__path__, "jobify."):
+    paths = {"jobify.": jobify.__path__, **{f"jobify.{part}.": [f"{jobify.__path__[0]}/{part}"] for part in DECLARING}}
+    for info in (info for prefix, path in paths.items() for info in pkgutil.iter_modules(path, prefix)):
         module = importlib.import_module(info.name)
         if info.name.startswith(QUALIFIED) or info.name.endswith("__main__"):
             continue

@@ -12,10 +12,10 @@ from documents import ROOT
 import jobify
 from jobify.client.wait_reasons import OBSTACLES
 from jobify.exceptions import ConfigurationError, JobTimeoutError, RemoteError
-from jobify.job import Job
-from jobify.result import JobResult
-from jobify.status import ENDED, FAILURES, Event, JobStatus
-from jobify.words import ENDS, WORDS, PublicStatus, rows_of, word_of
+from jobify.jobs.job import Job
+from jobify.jobs.job_result import JobResult
+from jobify.model.public_status import ENDS, WORDS, PublicStatus, rows_of, word_of
+from jobify.model.status import ENDED, FAILURES, Event, JobStatus
 
 PAGE = (ROOT / "docs" / "reference" / "status.md").read_text(encoding="utf-8")
 

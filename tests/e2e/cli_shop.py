@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from jobify.cli.main import run
-from jobify.identifiers import new_id
-from jobify.records import (
+from jobify.model.ids import new_id
+from jobify.model.records import (
     AttemptRecord,
     ClaimRequest,
     Lane,

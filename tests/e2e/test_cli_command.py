@@ -13,7 +13,7 @@ from cli_shop import Shop
 
 import jobify.cli.output
 from jobify.cli.main import cli
-from jobify.exits import ExitCode
+from jobify.worker.exit_codes import ExitCode
 
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = [
@@ -116,7 +116,7 @@ def test_help_imports_neither_rich_nor_an_app(tmp_path: Path) -> None:
     code = (
         "import sys; before = {*sys.modules}; sys.argv = ['jobify', '--help']\n"  # whoever measures has imported some
         "from jobify.__main__ import main\nassert main() == 0\n"
-        "print(*({'rich', 'asyncio', 'sqlite3', 'msgspec', 'jobify.app'} & {*sys.modules} - before))"
+        "print(*({'rich', 'asyncio', 'sqlite3', 'msgspec', 'jobify.app.application'} & {*sys.modules} - before))"
     )
     done = command(cwd=tmp_path, code=code)
     assert done.stdout.splitlines()[-1] == "", done.stderr
@@ -269,7 +269,7 @@ def test_an_unforeseen_error_is_one_line_as_well(shop: Shop, monkeypatch: pytest
     def fail(*_: object, **__: object) -> None:
         raise ValueError("two\nlines")
 
-    monkeypatch.setattr("jobify.cli.desk.open_desk", fail)
+    monkeypatch.setattr("jobify.cli.session.open_desk", fail)
     assert shop("jobs", "list")[:] == (1, "", "jobify: ValueError: two lines\n")
 
 

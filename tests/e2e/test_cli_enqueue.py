@@ -17,8 +17,8 @@ from workers import PATIENCE, Make, wait_for
 
 from jobify import Jobify
 from jobify.client.producer import client_of
-from jobify.exits import ExitCode
-from jobify.records import MessageKind, Report
+from jobify.model.records import MessageKind, Report
+from jobify.worker.exit_codes import ExitCode
 
 APP = """
 from datetime import datetime

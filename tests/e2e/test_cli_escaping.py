@@ -16,7 +16,7 @@ from jobify.cli import output
 from jobify.cli.errors import CommandError, fail
 from jobify.cli.main import cli
 from jobify.cli.worker import SafeFormatter
-from jobify.escaping import escaped, escaped_json
+from jobify.runtime.escaping import escaped, escaped_json
 
 UNSAFE = [*map(chr, (*range(1, 32), *range(127, 160))), *"\u200b\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ufeff"]
 NASTY = "a[red]" + "".join(UNSAFE) + "\x1b]0;title\x07\x1b[2J\r\nFORGED\tz"
@@ -99,8 +99,8 @@ def test_f48_json_still_says_the_same(shop: Shop) -> None:
 
 
 def test_f48_the_screen_of_top(shop: Shop) -> None:
-    from jobify.cli.desk import open_desk
     from jobify.cli.screen import draw
+    from jobify.cli.session import open_desk
     from jobify.cli.snapshot import gather
 
     fill(shop)

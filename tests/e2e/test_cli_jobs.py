@@ -8,7 +8,7 @@ import pytest
 from cli_shop import SECOND, TRACEBACK, Shop
 
 from jobify import Jobify
-from jobify.records import MessageKind, Report
+from jobify.model.records import MessageKind, Report
 
 WORDS = ["pending", "running", "complete", "failed", "dead", "cancelled"]
 

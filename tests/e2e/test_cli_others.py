@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 from cli_shop import RULE, SECOND, Shop
 
-from jobify.records import OwnerProfile, OwnerRole
+from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.schema import migrations
 

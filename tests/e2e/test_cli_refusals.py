@@ -8,7 +8,7 @@ import signal
 import pytest
 from cli_shop import RULE, SECOND, Shop
 
-from jobify.records import OwnerProfile, OwnerRole
+from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 
 

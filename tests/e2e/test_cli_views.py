@@ -23,10 +23,10 @@ from jobify.cli.columns import Column
 from jobify.cli.layout import lay_out, wrapped
 from jobify.cli.tracebacks import folded
 from jobify.exceptions import PayloadError
-from jobify.records import AttemptRecord, ClaimRequest, Lane, MessageKind, Report, Settlement
+from jobify.model.records import AttemptRecord, ClaimRequest, Lane, MessageKind, Report, Settlement
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.storage import SQLiteStorage
-from jobify.storage.reasons import snoozed
+from jobify.storage.end_reasons import snoozed
 
 ERROR = "ConnectionError: payment is down for order 4711"
 

@@ -14,7 +14,7 @@ from cli_shop import Shop
 from workers import PROCESS_TASK, Command, Make
 
 from jobify import Jobify, __version__
-from jobify.worker import Worker
+from jobify.worker.worker import Worker
 from support import durable, eventually, run
 
 ROUTED = """

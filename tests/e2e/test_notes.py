@@ -17,7 +17,7 @@ from jobify import Jobify
 from jobify.cli.screen import draw
 from jobify.cli.snapshot import Snapshot
 from jobify.client.wait_reasons import ClusterState, read_cluster_state
-from jobify.records import OwnerProfile, OwnerRole
+from jobify.model.records import OwnerProfile, OwnerRole
 from support import durable, run
 
 

@@ -18,7 +18,7 @@ import pytest
 from workers import Command, wait_for
 
 from jobify import Jobify
-from jobify.records import JobRecord
+from jobify.model.records import JobRecord
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.schema import migrations
 

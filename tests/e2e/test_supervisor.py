@@ -84,8 +84,8 @@ def test_f25_signals_to_all_processes_at_once_are_one_wish(site: Make, number: s
 def test_f25_a_supervisor_waits_as_long_as_its_workers_say() -> None:
     code = """
 import socket, sys
-from jobify.leash import READY
-from jobify.supervisor import Supervisor
+from jobify.worker.control_socket import READY
+from jobify.worker.supervisor import Supervisor
 
 supervisor = Supervisor(["nobody"], 2, grace=None)
 print(supervisor._patience())

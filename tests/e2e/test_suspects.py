@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 from workers import Command, Make, Site, wait_for
 
-from jobify.records import JobQuery, SummaryIds
-from jobify.status import UNFINISHED
+from jobify.model.records import JobQuery, SummaryIds
+from jobify.model.status import UNFINISHED
 
 TASKS = """
     import signal

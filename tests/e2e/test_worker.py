@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from workers import CRON_TASK, PROCESS_TASK, Make, is_alive, wait_for
 
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 
 SECOND = 1_000_000
 KINDS = ["hold_on_loop", "hold_in_thread", "hold_in_process"]

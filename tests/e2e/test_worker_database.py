@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from workers import CRON_TASK, Make, Site, is_alive, wait_for
 
-from jobify.exits import ExitCode
 from jobify.storage import SQLiteStorage
+from jobify.worker.exit_codes import ExitCode
 
 ENDS = ("", "-wal", "-shm")
 IMPATIENT_APP = """

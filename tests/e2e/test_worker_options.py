@@ -14,7 +14,7 @@ from jobify import Jobify
 from jobify.cli.reloading import SourceFiles
 from jobify.cli.worker import Orders, _parsed
 from jobify.exceptions import ConfigurationError
-from jobify.worker import prepare
+from jobify.worker.worker import prepare
 
 SHOW_LIMITS = """
     @app.task(name="limits")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobify import Jobify
-from jobify.records import AttemptRecord, JobRecord
+from jobify.model.records import AttemptRecord, JobRecord
 from jobify.storage import SQLiteStorage
 
 PATIENCE = 40.0

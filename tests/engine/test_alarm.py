@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from jobify.clock import SystemClock
-from jobify.engine import alarm, kerneltimer
-from jobify.engine.alarm import Alarm
-from jobify.engine.kerneltimer import KernelTimer
+from jobify.engine.execution import kerneltimer, timers
+from jobify.engine.execution.kerneltimer import KernelTimer
+from jobify.engine.execution.timers import Alarm
+from jobify.model.clock import SystemClock
 from jobify.testing.clock import FakeClock
 from jobify.types import Microseconds
 from support import eventually, run
@@ -31,7 +31,7 @@ class NoKernelTimer:
 def any_timer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What there may be to wait with: the kernel, or where it has no timer, or the loop cannot hear it, the loop."""
     if request.param == "loop":
-        monkeypatch.setattr(alarm, "KernelTimer", NoKernelTimer)
+        monkeypatch.setattr(timers, "KernelTimer", NoKernelTimer)
     if request.param == "deaf loop":
         monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", _no_readers)
 

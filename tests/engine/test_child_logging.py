@@ -17,8 +17,8 @@ import pytest
 
 from jobify.exceptions import ProcessDiedError
 from jobify.runners import log_sending
-from jobify.runners.badge import Badge
 from jobify.runners.base import Call
+from jobify.runners.job_info import Badge
 from jobify.runners.log_channel import decode_record, encode_record, make_record, open_channel
 from jobify.runners.log_receiving import current_levels, handle_record
 from jobify.runners.log_sending import Forwarder

@@ -14,10 +14,11 @@ import current_tasks as tasks
 import pytest
 
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobStatus, RunMode, SmartRetry, current_job
-from jobify.engine import completer, reporter
+from jobify.engine.execution import completer
 from jobify.exceptions import JobTimeoutError, StorageUnavailableError, TaskCancelledError
+from jobify.gateway import reports
 from jobify.middleware import BaseMiddleware, CallNext
-from jobify.records import MessageKind, MessageRecord, OwnerProfile, OwnerRole, Report, Settled, Settlement
+from jobify.model.records import MessageKind, MessageRecord, OwnerProfile, OwnerRole, Report, Settled, Settlement
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from support import durable, eventually, run, soon
@@ -279,8 +280,8 @@ class Witness(SQLiteStorage):
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporter, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(reporter, "_LONGEST_PAUSE", 0.005)
+    monkeypatch.setattr(reports, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(reports, "_LONGEST_PAUSE", 0.005)
     monkeypatch.setattr(completer, "_PATIENCE", 0.05)
     monkeypatch.setattr(completer, "_LOOK_AGAIN", 0.05)
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from jobify import Job
-from jobify.engine import spot
-from jobify.engine.news import ORDER, News
-from jobify.engine.threadgate import ThreadGate
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
-from jobify.records import NewJob, Settled, Settlement
+from jobify.gateway import nonblocking
+from jobify.gateway.notification import ORDER, News
+from jobify.gateway.threaded import ThreadGate
+from jobify.model.records import NewJob, Settled, Settlement
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, end, job, line, one
 from support import eventually, run, soon
@@ -51,7 +51,7 @@ class Watched(SQLiteStorage):
 @pytest.fixture(autouse=True)
 def _no_call_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine is: a slow call closes the spot for a while."""
-    monkeypatch.setattr(spot, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(nonblocking, "monotonic", lambda: 0.0)
 
 
 def _here() -> str:
@@ -359,7 +359,7 @@ def test_after_a_call_that_took_long_the_thread_has_it_for_a_while(
     """A kernel that holds writers back, or threads that do not let go of the interpreter, must not hold up the loop."""
     storage = Watched(tmp_path)
     now = 1000.0
-    monkeypatch.setattr(spot, "monotonic", lambda: now)
+    monkeypatch.setattr(nonblocking, "monotonic", lambda: now)
 
     def pass_time(where: str) -> None:
         nonlocal now

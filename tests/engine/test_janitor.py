@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
-from jobify.engine.janitor import Janitor
+from jobify.engine.services.maintenance import Janitor
 from jobify.storage import Storage
 from jobify.testing.clock import FakeClock
 from jobify.testing.storage_contract.given import PROFILE, born, end, job, line

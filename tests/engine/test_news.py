@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify, JobStatus
-from jobify.engine.news import END, ORDER, WORK, News, all_of
-from jobify.records import NewJob, OwnerProfile, OwnerRole
-from jobify.storage.sqlite.bell import DatagramBell
+from jobify.gateway.notification import END, ORDER, WORK, News, all_of
+from jobify.model.records import NewJob, OwnerProfile, OwnerRole
+from jobify.storage.sqlite.notifier import DatagramBell
 from jobify.testing.storage_contract.given import job as row
 from support import durable, eventually, run, soon
 

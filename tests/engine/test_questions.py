@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
-from jobify.engine.watcher import Watcher
-from jobify.records import Claimed, ClaimRequest
+from jobify.engine.services.remote_watcher import Watcher
+from jobify.model.records import Claimed, ClaimRequest
 from jobify.storage import SQLiteStorage
 from jobify.types import Microseconds
 from support import durable, run, soon

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobify import JobFailure, Jobify
-from jobify.engine.recovery import Recovery
-from jobify.records import Recovered
+from jobify.engine.services.recovery import Recovery
+from jobify.model.records import Recovered
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
 from support import durable, eventually, run
 

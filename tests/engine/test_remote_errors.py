@@ -12,11 +12,11 @@ import error_tasks as tasks
 import pytest
 
 from jobify import Jobify, RunMode, SmartRetry
-from jobify.cron import Cron
 from jobify.exceptions import RemoteError, shown
-from jobify.retry import covers
-from jobify.runners import wire
-from jobify.tracebacks import RemoteTraceback, own_traceback
+from jobify.model.cron import Cron
+from jobify.model.retry import covers
+from jobify.model.tracebacks import RemoteTraceback, own_traceback
+from jobify.runners import protocol
 from support import durable, run, soon
 
 REBUILT = [
@@ -40,7 +40,7 @@ def across(name: str) -> Exception:
         try:
             tasks.fail(name)
         except BaseException as error:
-            wire.outcome(wire.encode_error(error))
+            protocol.outcome(protocol.encode_error(error))
     return caught.value
 
 

@@ -14,9 +14,9 @@ import runner_tasks as tasks
 from jobify import Jobify, RunMode
 from jobify.exceptions import ConfigurationError
 from jobify.runners import child
-from jobify.runners.address import process_address
 from jobify.runners.base import Call
 from jobify.runners.childprocess import Renewal
+from jobify.runners.function_address import process_address
 from jobify.runners.process import ProcessRunner
 from support import durable, eventually, run
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from jobify.engine import reporter
-from jobify.engine.reporter import Reporter, Voice
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError, TaskCancelledError
-from jobify.records import MessageKind, Report
+from jobify.gateway import reports
+from jobify.gateway.reports import Reporter, Voice
+from jobify.model.records import MessageKind, Report
 from jobify.testing.clock import FakeClock
 from support import eventually, run
 
@@ -83,15 +83,15 @@ class Attempt:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporter, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(reporter, "_LONGEST_PAUSE", 0.002)
+    monkeypatch.setattr(reports, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(reports, "_LONGEST_PAUSE", 0.002)
 
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for ten reports in comfort, and for twenty at all."""
-    monkeypatch.setattr(reporter, "_COMFORT", 10 * reporter._ENVELOPE)
-    monkeypatch.setattr(reporter, "_LIMIT", 20 * reporter._ENVELOPE)
+    monkeypatch.setattr(reports, "_COMFORT", 10 * reports._ENVELOPE)
+    monkeypatch.setattr(reports, "_LIMIT", 20 * reports._ENVELOPE)
 
 
 def test_a_report_names_the_claim_and_the_time() -> None:
@@ -277,7 +277,7 @@ def test_a_thread_that_says_too_much_is_held_up() -> None:
         gate = Gate()
         attempt = Attempt(gate)
         talking = asyncio.create_task(asyncio.to_thread(talk, attempt))
-        await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reporter._COMFORT)
+        await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reports._COMFORT)
         while not talking.done():
             if gate.asked:
                 gate.accept()
@@ -297,7 +297,7 @@ def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_attempt_is
 
         tasks = [asyncio.create_task(asyncio.to_thread(talk, attempt)) for attempt in (stopped, over)]
         for attempt in (stopped, over):
-            await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reporter._COMFORT)
+            await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reports._COMFORT)
         stopped.reason = "shutdown"
         with pytest.raises(TaskCancelledError, match="shutdown"):
             await tasks[0]

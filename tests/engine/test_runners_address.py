@@ -13,7 +13,7 @@ import pytest
 import runner_tasks
 
 from jobify.exceptions import ConfigurationError
-from jobify.runners.address import Address, find, process_address
+from jobify.runners.function_address import Address, find, process_address
 
 
 def decorated() -> Any:

@@ -16,10 +16,10 @@ import pytest
 import runner_tasks
 
 from jobify.exceptions import ApplicationStateError
-from jobify.runners import child, wire
-from jobify.runners.address import Address, process_address
-from jobify.runners.wire import Request
-from jobify.tracebacks import RemoteTraceback
+from jobify.model.tracebacks import RemoteTraceback
+from jobify.runners import child, protocol
+from jobify.runners.function_address import Address, process_address
+from jobify.runners.protocol import Request
 
 
 class Parent:
@@ -30,10 +30,10 @@ class Parent:
         self.stream = connection.makefile("rb")
 
     def say(self, payload: bytes) -> None:
-        self.connection.sendall(wire.frame(payload))
+        self.connection.sendall(protocol.frame(payload))
 
     def hear(self) -> bytes:
-        payload = wire.read(self.stream)
+        payload = protocol.read(self.stream)
         assert payload is not None
         return payload
 
@@ -61,7 +61,7 @@ def serving() -> Iterator[tuple[Parent, threading.Thread, queue.SimpleQueue[str]
 
 
 def request(func: Any, *args: Any) -> bytes:
-    return wire.encode_request(Request(process_address(func), args, {}))
+    return protocol.encode_request(Request(process_address(func), args, {}))
 
 
 def preparation(module: str = "runner_tasks", **spawn: Any) -> bytes:
@@ -71,10 +71,10 @@ def preparation(module: str = "runner_tasks", **spawn: Any) -> bytes:
 def test_it_prepares_answers_and_ends_with_the_connection() -> None:
     with serving() as (parent, thread, _):
         parent.say(preparation())
-        assert parent.hear() == wire.READY
+        assert parent.hear() == protocol.READY
         for number in range(3):
             parent.say(request(runner_tasks.add, number))
-            assert wire.outcome(parent.hear()) == number + 1
+            assert protocol.outcome(parent.hear()) == number + 1
         parent.hang_up()
         thread.join()
 
@@ -84,8 +84,8 @@ def test_messages_come_before_the_reply() -> None:
         parent.say(preparation())
         parent.hear()
         parent.say(request(runner_tasks.tell_all, ["a", "b"]))
-        assert [wire.decode(parent.hear()[1:]) for _ in range(2)] == ["a", "b"]
-        assert wire.outcome(parent.hear()) == 2
+        assert [protocol.decode(parent.hear()[1:]) for _ in range(2)] == ["a", "b"]
+        assert protocol.outcome(parent.hear()) == 2
     assert child.send("nobody listens") is False
 
 
@@ -100,7 +100,7 @@ def test_the_end_of_the_parent_is_noticed_while_a_task_runs(tmp_path: Path) -> N
     with serving() as (parent, _, orphaned):
         parent.say(preparation())
         parent.hear()
-        parent.say(wire.encode_request(Request(Address("runner_tasks", "blocking"), (), {})))
+        parent.say(protocol.encode_request(Request(Address("runner_tasks", "blocking"), (), {})))
         inside.wait(60)
         parent.hang_up()
         assert orphaned.get(timeout=60) == "orphaned"
@@ -112,7 +112,7 @@ def test_a_request_that_was_cut_off_is_not_served() -> None:
     with serving() as (parent, thread, _):
         parent.say(preparation())
         parent.hear()
-        parent.connection.sendall(wire.frame(request(runner_tasks.add, 1))[:-1])
+        parent.connection.sendall(protocol.frame(request(runner_tasks.add, 1))[:-1])
         parent.hang_up()
         thread.join()
 
@@ -123,9 +123,9 @@ def test_a_main_script_that_cannot_be_imported_is_told_and_nothing_served(tmp_pa
     with serving() as (parent, thread, _):
         parent.say(preparation(init_main_from_path=str(script)))
         reply = parent.hear()
-        assert reply[:1] == wire.BROKEN
+        assert reply[:1] == protocol.BROKEN
         with pytest.raises(Exception, match="no such thing"):
-            wire.outcome(reply)
+            protocol.outcome(reply)
         thread.join()
 
 
@@ -134,9 +134,9 @@ def test_a_module_that_cannot_be_imported_fails_the_call_not_the_child(
 ) -> None:
     (tmp_path / "runner_broken.py").write_text("raise SystemExit('not today')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert child.prepare(preparation("runner_broken")) == wire.READY
+    assert child.prepare(preparation("runner_broken")) == protocol.READY
     with pytest.raises(Exception, match="not today") as caught:
-        wire.outcome(child.perform(wire.encode_request(Request(Address("runner_broken", "task"), (), {}))))
+        protocol.outcome(child.perform(protocol.encode_request(Request(Address("runner_broken", "task"), (), {}))))
     text = RemoteTraceback.of(caught.value)
     assert text is not None
     assert "runner_broken.py" in text.text
@@ -145,7 +145,7 @@ def test_a_module_that_cannot_be_imported_fails_the_call_not_the_child(
 
 def test_a_request_that_cannot_be_read_is_an_error_like_others() -> None:
     with pytest.raises(Exception, match="not here"):
-        wire.outcome(child.perform(request(runner_tasks.add, runner_tasks.Unreadable())))
+        protocol.outcome(child.perform(request(runner_tasks.add, runner_tasks.Unreadable())))
 
 
 def test_an_app_does_not_start_in_a_child_that_imports_its_script() -> None:

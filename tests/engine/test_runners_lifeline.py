@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobify.runners import lifeline
+from jobify.runners import parent_death
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
 
 
 def test_while_the_parent_lives_signals_mean_nothing(killed: list[tuple[int, int]]) -> None:
-    lifeline.leave_signals_to(os.getppid())
+    parent_death.leave_signals_to(os.getppid())
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGTERM)
     assert not killed
 
 
 def test_an_orphan_ends_with_all_that_it_started(killed: list[tuple[int, int]]) -> None:
-    lifeline.leave_signals_to(-1)
+    parent_death.leave_signals_to(-1)
     signal.raise_signal(signal.SIGINT)
     assert not killed
     signal.raise_signal(signal.SIGTERM)
@@ -42,5 +42,5 @@ def test_elsewhere_than_on_linux_the_kernel_is_not_asked(
     killed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    lifeline.bind_to_parent(-1, os.getppid())
+    parent_death.bind_to_parent(-1, os.getppid())
     assert not killed

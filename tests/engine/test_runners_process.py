@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 import runner_tasks as tasks
 
-from jobify.cpus import available_cpus
 from jobify.exceptions import (
     ApplicationStateError,
     ConfigurationError,
@@ -29,11 +28,12 @@ from jobify.exceptions import (
     ProcessStartError,
     TaskExitError,
 )
+from jobify.model.tracebacks import RemoteTraceback
 from jobify.runners import child, childprocess, pool
-from jobify.runners.address import Address
 from jobify.runners.base import Call
+from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
-from jobify.tracebacks import RemoteTraceback
+from jobify.runtime.cpus import available_cpus
 
 
 @asynccontextmanager

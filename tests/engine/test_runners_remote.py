@@ -15,10 +15,10 @@ import pytest
 import runner_tasks as tasks
 
 from jobify.exceptions import ApplicationStateError, JobTimeoutError, PayloadError, TaskCancelledError
-from jobify.records import MessageKind
-from jobify.runners.badge import Badge, badge_of
+from jobify.model.records import MessageKind
 from jobify.runners.base import Call
-from jobify.runners.line import _ENOUGH
+from jobify.runners.connection import _ENOUGH
+from jobify.runners.job_info import Badge, badge_of
 from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
 from jobify.serializers import ExtendedJSONSerializer, JSONSerializer
 from support import eventually, soon

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.exceptions import ApplicationStateError, NoResultError, PayloadError, RemoteError, TaskExitError
-from jobify.runners import wire
-from jobify.runners.address import Address
-from jobify.tracebacks import RemoteTraceback
+from jobify.model.tracebacks import RemoteTraceback
+from jobify.runners import protocol
+from jobify.runners.function_address import Address
 
 ADDRESS = Address("runner_tasks", "add")
 
@@ -50,23 +50,23 @@ class Unprintable(Exception):
 
 def across(error: BaseException) -> BaseException:
     with pytest.raises(Exception) as caught:
-        wire.outcome(wire.encode_error(error))
+        protocol.outcome(protocol.encode_error(error))
     return caught.value
 
 
 @given(st.binary())
 def test_frames_come_out_as_they_went_in(payload: bytes) -> None:
-    stream = io.BytesIO(wire.frame(payload) + wire.frame(b"next"))
-    assert wire.read(stream) == payload
-    assert wire.read(stream) == b"next"
-    assert wire.read(stream) is None
+    stream = io.BytesIO(protocol.frame(payload) + protocol.frame(b"next"))
+    assert protocol.read(stream) == payload
+    assert protocol.read(stream) == b"next"
+    assert protocol.read(stream) is None
 
 
 @given(st.binary(min_size=1), st.data())
 def test_a_frame_that_was_cut_off_is_the_end(payload: bytes, data: st.DataObject) -> None:
-    whole = wire.frame(payload)
+    whole = protocol.frame(payload)
     cut = data.draw(st.integers(0, len(whole) - 1))
-    assert wire.read(io.BytesIO(whole[:cut])) is None
+    assert protocol.read(io.BytesIO(whole[:cut])) is None
 
 
 plain = st.recursive(
@@ -78,9 +78,9 @@ plain = st.recursive(
 
 @given(plain)
 def test_values_arrive_as_they_left(value: Any) -> None:
-    assert wire.outcome(wire.encode_value(value)) == value
-    assert wire.decode(wire.encode_message(value)[1:]) == value
-    assert pickle.loads(wire.encode_request(wire.Request(ADDRESS, (value,), {"k": value}))) == wire.Request(
+    assert protocol.outcome(protocol.encode_value(value)) == value
+    assert protocol.decode(protocol.encode_message(value)[1:]) == value
+    assert pickle.loads(protocol.encode_request(protocol.Request(ADDRESS, (value,), {"k": value}))) == protocol.Request(
         ADDRESS,
         (value,),
         {"k": value},
@@ -89,14 +89,14 @@ def test_values_arrive_as_they_left(value: Any) -> None:
 
 def test_arguments_that_cannot_be_sent_are_refused_here() -> None:
     with pytest.raises(PayloadError, match=r"arguments of runner_tasks:add cannot be sent"):
-        wire.encode_request(wire.Request(ADDRESS, (threading.Lock(),), {}))
+        protocol.encode_request(protocol.Request(ADDRESS, (threading.Lock(),), {}))
 
 
 def test_a_value_that_cannot_be_sent_or_read_is_an_error_that_says_so() -> None:
     with pytest.raises(PayloadError, match="returned a lock that cannot be sent"):
-        wire.outcome(wire.encode_value(threading.Lock()))
+        protocol.outcome(protocol.encode_value(threading.Lock()))
     with pytest.raises(PayloadError, match=r"cannot be read here \(RuntimeError: not here\)"):
-        wire.outcome(wire.encode_value(runner_tasks.Unreadable()))
+        protocol.outcome(protocol.encode_value(runner_tasks.Unreadable()))
 
 
 @given(st.lists(plain, max_size=3))
@@ -148,15 +148,15 @@ def test_an_exception_that_cannot_be_rebuilt_keeps_its_name_and_text() -> None:
 
 
 def test_an_exception_whose_class_is_missing_here_keeps_its_name_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    reply = wire.encode_error(runner_tasks.Picky(7, detail="no"))
+    reply = protocol.encode_error(runner_tasks.Picky(7, detail="no"))
     monkeypatch.delattr(runner_tasks, "Picky")
     with pytest.raises(RemoteError, match="Picky: 7: no"):
-        wire.outcome(reply)
+        protocol.outcome(reply)
 
 
 def test_an_exception_without_words_arrives() -> None:
     assert type(across(Unprintable())) is Unprintable
-    assert "cannot be shown" in str(pickle.loads(wire.encode_error(Unprintable())[1:]))
+    assert "cannot be shown" in str(pickle.loads(protocol.encode_error(Unprintable())[1:]))
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), StopIteration(1)])

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from jobify import Jobify
-from jobify.engine import storagethread
-from jobify.engine.lines import Batch, Line
-from jobify.engine.threadgate import ThreadGate
 from jobify.exceptions import StorageEndedError, StorageUnavailableError
+from jobify.gateway import storage_thread
+from jobify.gateway.batching import Batch, Line
+from jobify.gateway.threaded import ThreadGate
 from jobify.storage import SQLiteStorage
 from support import durable, eventually, run, soon
 
@@ -108,7 +108,7 @@ def test_f54_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_on(
 def test_f54_a_thread_that_cannot_go_on_stops_the_app(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(storagethread, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, ThreadGate, "_serve")
 
@@ -134,7 +134,7 @@ def test_f54_a_thread_that_cannot_go_on_stops_the_app(
 
 
 def test_f54_a_running_job_ends_although_the_thread_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storagethread, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, ThreadGate, "_serve")
     app = Jobify(storage=durable(tmp_path))

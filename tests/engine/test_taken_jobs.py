@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobify import Job, Jobify, JobStatus
-from jobify.options import RunMode
+from jobify.model.task_options import RunMode
 from support import durable, eventually, run
 
 

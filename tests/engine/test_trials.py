@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
-from jobify.engine import trials
+from jobify.engine.execution import trials
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
 from support import durable, eventually, run

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from jobify import Jobify
-from jobify.client import listener
-from jobify.client.listener import Pace, Waiter
-from jobify.engine.watcher import Watcher
+from jobify.client import completion_listener
+from jobify.client.completion_listener import Pace, Waiter
+from jobify.engine.services.remote_watcher import Watcher
 from support import durable, eventually, run, soon
 
 
@@ -120,7 +120,7 @@ async def _through(task: Any, number: int) -> None:
 
 
 def test_f41_a_look_of_the_listener_is_followed_by_a_bounded_rest() -> None:
-    rounds = listener._Rounds()
+    rounds = completion_listener._Rounds()
     waiters = [Waiter("job", Pace(0.05, 0.5), print, is_follower=False)]
     rounds.end(waiters, 0.3)
     rounds.news()

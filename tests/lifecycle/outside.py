@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobify import Jobify
-from jobify.identifiers import new_id
-from jobify.joboptions import JobOptions
-from jobify.records import JobRecord, NewJob
+from jobify.gateway.sharing import share
+from jobify.model.ids import new_id
+from jobify.model.job_options import JobOptions
+from jobify.model.records import JobRecord, NewJob
 from jobify.storage import Storage
 from jobify.storage.memory import MemoryStorage
-from jobify.storage.sharing import share
 from support import durable, eventually
 
 T = TypeVar("T")

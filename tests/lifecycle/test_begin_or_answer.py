@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from jobify import Jobify, RunMode
-from jobify.engine.admission import Admission
-from jobify.engine.alarm import Alarm
-from jobify.engine.attempt import Attempt
-from jobify.engine.completer import Completer
-from jobify.engine.direct import DirectGate
-from jobify.engine.draft import Draft
-from jobify.engine.executor import Executor
-from jobify.engine.handles import Handles
-from jobify.engine.teller import Teller
-from jobify.engine.threadgate import ThreadGate
-from jobify.engine.waiting import Waiting
+from jobify.engine.enqueue.pending_job import Draft
+from jobify.engine.enqueue.waiting import Waiting
+from jobify.engine.execution.attempt import Attempt
+from jobify.engine.execution.claim_handler import Admission
+from jobify.engine.execution.completer import Completer
+from jobify.engine.execution.executor import Executor
+from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.teller import Teller
+from jobify.engine.execution.timers import Alarm
+from jobify.gateway.inline import DirectGate
+from jobify.gateway.threaded import ThreadGate
 from support import durable, eventually, nudge, run, soon
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("WORD", default="none")

@@ -13,7 +13,7 @@ import pytest
 from jobify import Jobify, JobStatus
 from jobify.exceptions import AppStoppedError
 from jobify.middleware import QueueMiddleware
-from jobify.worker import Worker, prepare
+from jobify.worker.worker import Worker, prepare
 from support import durable, eventually, run, soon
 
 

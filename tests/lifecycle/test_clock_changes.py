@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from jobify import Cron, Jobify, JobStatus, MisfirePolicy, SmartRetry
-from jobify.engine.attempt import Attempt
-from jobify.engine.executor import Executor
-from jobify.engine.janitor import Janitor
-from jobify.engine.timekeeper import Timekeeper
-from jobify.records import JobRecord
+from jobify.engine.execution.attempt import Attempt
+from jobify.engine.execution.executor import Executor
+from jobify.engine.services.maintenance import Janitor
+from jobify.engine.services.timekeeper import Timekeeper
+from jobify.model.records import JobRecord
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
 

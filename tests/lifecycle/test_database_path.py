@@ -13,7 +13,7 @@ import pytest
 
 from jobify import Jobify
 from jobify.exceptions import ConfigurationError
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from jobify import Cron, Jobify, JobStatus
 from jobify.exceptions import StorageCorruptError, StorageReplacedError
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 
 ENDS = ("", "-wal", "-shm")

@@ -25,9 +25,9 @@ from jobify import (
     TaskNotAttachedError,
     WaitTimeoutError,
 )
-from jobify.durations import check_duration
+from jobify.model.durations import check_duration
 from jobify.testing.clock import FakeClock
-from jobify.worker import Worker
+from jobify.worker.worker import Worker
 from support import durable, eventually, run, soon
 
 MINUTE = timedelta(minutes=1)

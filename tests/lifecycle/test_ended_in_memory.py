@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobify import Jobify
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claimed, end
 from support import durable, eventually, run, soon

@@ -12,10 +12,10 @@ import exit_tasks as tasks
 import pytest
 
 from jobify import Jobify, JobResult, RunMode, SmartRetry, current_job
-from jobify.context import JobContext
-from jobify.exception_groups import all_match, any_matches
 from jobify.exceptions import JobTimeoutError, TaskExitError
-from jobify.retry import wants_retry
+from jobify.jobs.context import JobContext
+from jobify.model.exception_groups import all_match, any_matches
+from jobify.model.retry import wants_retry
 from support import durable, label, run, soon
 
 MODES = ["async", RunMode.THREAD, RunMode.PROCESS]

@@ -13,7 +13,7 @@ import pytest
 
 from jobify import Cron, JobFailure, Jobify, RunMode, current_job
 from jobify.exceptions import ConfigurationError, JobFailedError, ProcessDiedError, TaskCancelledError
-from jobify.retry import SmartRetry
+from jobify.model.retry import SmartRetry
 from support import durable, eventually, run
 
 SECRET = "4711-of-ada"

@@ -12,10 +12,10 @@ import pytest
 from outside import Outside
 
 from jobify import INJECT, JobContext, Jobify, RunMode, SmartRetry
-from jobify.clock import SECOND
-from jobify.joboptions import Inputs, JobOptions, StoredRetry
 from jobify.middleware import QueueMiddleware
-from jobify.records import NewJob
+from jobify.model.clock import SECOND
+from jobify.model.job_options import Inputs, JobOptions, StoredRetry
+from jobify.model.records import NewJob
 from support import durable, eventually, run, soon
 
 

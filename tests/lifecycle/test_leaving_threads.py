@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, born

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, SmartRetry
-from jobify.engine import direct
 from jobify.exceptions import (
     ApplicationStateError,
     ConfigurationError,
@@ -28,7 +27,8 @@ from jobify.exceptions import (
     NoResultError,
     TaskExitError,
 )
-from jobify.records import JobQuery
+from jobify.gateway import inline
+from jobify.model.records import JobQuery
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, label, nudge, run, soon
@@ -792,7 +792,7 @@ class Thing:
 @pytest.mark.parametrize("has_middleware", [False, True])
 def test_jobs_leave_nothing_behind(outcome: str, has_middleware: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once their rows are forgotten. (pytest keeps all records of the log, and with them the errors.)"""
-    monkeypatch.setattr(direct, "_KEPT", 0)
+    monkeypatch.setattr(inline, "_KEPT", 0)
     monkeypatch.setattr(logging.getLogger("jobify.jobs"), "disabled", True)
     app = Jobify(storage=MemoryStorage(keep=0), exception_handlers={KeyError: print} if has_middleware else None)
 
@@ -829,7 +829,7 @@ def test_jobs_leave_nothing_behind(outcome: str, has_middleware: bool, monkeypat
 
 
 def test_of_what_ended_in_memory_the_newest_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct, "_KEPT", 5)
+    monkeypatch.setattr(inline, "_KEPT", 5)
     app = Jobify(storage=MemoryStorage(keep=5))
 
     @app.task

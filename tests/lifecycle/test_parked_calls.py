@@ -21,7 +21,7 @@ import pytest
 from jobify import Cron, Jobify, JobStatus, RunMode, chain
 from jobify.clock import SystemClock
 from jobify.exceptions import JobFailedError
-from jobify.records import JobRecord
+from jobify.model.records import JobRecord
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon

@@ -13,9 +13,9 @@ import pytest
 from outside import Outside
 
 from jobify import Cron, Jobify, JobStatus
-from jobify.engine.heartbeat import Heartbeat
+from jobify.engine.services.heartbeat import Heartbeat
 from jobify.exceptions import ConfigurationError, JobCancelledError
-from jobify.records import OwnerRole
+from jobify.model.records import OwnerRole
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, run, soon
 

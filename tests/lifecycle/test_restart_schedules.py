@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobify import Cron, GracePolicy, Job, Jobify, JobStatus, MisfirePolicy
-from jobify.cron import INFINITY
-from jobify.records import JobRecord
+from jobify.model.cron import INFINITY
+from jobify.model.records import JobRecord
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from jobify import JobFailure, Jobify, JobRouter
-from jobify.engine.job_log import JobLog
+from jobify.engine.execution.job_log import JobLog
 from jobify.exceptions import ConfigurationError
-from jobify.registry import build_registry
-from jobify.retry import SmartRetry
+from jobify.model.retry import SmartRetry
+from jobify.router.registry import build_registry
 from support import durable, eventually, run
 
 

@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobify import Cron, Jobify, JobStatus
-from jobify.clock import to_datetime
-from jobify.cron import rule_as_written
 from jobify.crontab import CronParser, create_crontab
 from jobify.exceptions import ConfigurationError
+from jobify.model.clock import to_datetime
+from jobify.model.cron import rule_as_written
+from jobify.model.zones import CronUnavailableError, zone_name, zone_named
 from jobify.storage import SQLiteStorage
 from jobify.testing.clock import FakeClock
-from jobify.zones import CronUnavailableError, zone_name, zone_named
 from support import durable, eventually, nudge, run
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -11,7 +11,7 @@ import pytest
 
 from jobify import Cron, Jobify, JobRouter, RunMode
 from jobify.exceptions import ConfigurationError, RouteAlreadyRegisteredError
-from jobify.router.tree import aliases_below
+from jobify.router.router import aliases_below
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobify import INJECT, Cron, Job, Jobify, JobStatus, MisfirePolicy
-from jobify.clock import SystemClock, seconds
+from jobify.model.clock import SystemClock, seconds
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, job
 from support import durable, eventually, run, soon

@@ -81,7 +81,7 @@ def test_a_handle_learns_from_another_process_that_a_job_is_dead(tmp_path: Path)
     declare(there)
 
     async def main() -> None:
-        from jobify.worker import prepare
+        from jobify.worker.worker import prepare
 
         prepare(here, queues=("none",))
         async with here, there:

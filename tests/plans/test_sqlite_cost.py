@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from jobify.records import Claim, JobQuery, MessageKind, Report
+from jobify.model.records import Claim, JobQuery, MessageKind, Report
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.claims import STEP
 from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, born, claim, end, job, look

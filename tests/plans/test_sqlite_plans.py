@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage.sqlite import statements
 from jobify.storage.sqlite.filters import filters_of, page_of
 from jobify.storage.sqlite.jobs import _IF_PLAIN

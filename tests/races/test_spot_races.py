@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from support import Program, durable
 
 PUSHERS = 3

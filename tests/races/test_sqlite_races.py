@@ -14,7 +14,7 @@ import pytest
 from crowd import in_processes, opened
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.storage.sqlite.schema import migrations
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, claimed, end, job, look, one
 
@@ -225,7 +225,7 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, lock: sqlite3.Connectio
             lock.execute("COMMIT")
         sleep(seconds)
 
-    monkeypatch.setattr("jobify.storage.sqlite.failures.time.sleep", pause)
+    monkeypatch.setattr("jobify.storage.sqlite.errors.time.sleep", pause)
     with opened(tmp_path / "jobs.db") as storage:
         lock.execute("BEGIN IMMEDIATE")
         assert storage.insert([job("a")]) == [True]

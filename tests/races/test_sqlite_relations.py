@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from crowd import in_processes, opened
 
-from jobify.records import CancelResult, JobQuery, Settled
+from jobify.model.records import CancelResult, JobQuery, Settled
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, end, job, look, one
 
 CHILDREN = 200

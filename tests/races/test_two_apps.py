@@ -13,7 +13,7 @@ import pytest
 
 from jobify import INJECT, Cron, Job, Jobify, JobStatus, SmartRetry
 from jobify.exceptions import DuplicateJobError, JobFailedError, RemoteError
-from jobify.records import JobQuery
+from jobify.model.records import JobQuery
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.cli.errors import CommandError
-from jobify.cli.moments import duration, how_long, moment, stamp, until
+from jobify.cli.time_format import duration, how_long, moment, stamp, until
 
 HOUR = 3_600_000_000
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobify.cli.notes import Scene
 from jobify.cli.screen import draw
 from jobify.cli.snapshot import Snapshot, Throughput
+from jobify.cli.wait_reasons import Scene
 from jobify.client.views import QueueView, WorkerView
-from jobify.clock import to_datetime
-from jobify.records import JobRecord
-from jobify.words import WORDS
+from jobify.model.clock import to_datetime
+from jobify.model.public_status import WORDS
+from jobify.model.records import JobRecord
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobify.code_fingerprint import code_fingerprint
+from jobify.runtime.code_fingerprint import code_fingerprint
 
 CODE = """
 import functools
@@ -55,7 +55,7 @@ def fingerprint(folder: Path, *, code: str = CODE, helpers: str = HELPERS, seed:
     (package / "helpers.py").write_text(helpers)
     program = textwrap.dedent(
         """
-        from jobify.code_fingerprint import code_fingerprint
+        from jobify.runtime.code_fingerprint import code_fingerprint
         import pack.code
         print(code_fingerprint(pack.code.task))
         """

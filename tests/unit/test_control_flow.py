@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobify import BaseJobifyError, ConfigurationError, Retry, Snooze
-from jobify.control_flow import named, signal_of
+from jobify.model.control_flow import named, signal_of
 from jobify.runners.remote_errors import describe, rebuild
 
 BAD = [-1, -0.001, float("nan"), float("inf"), 1e10, 10**400, True, "30", b"30", [1], timedelta(seconds=-1)]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobify import cpus
-from jobify.cpus import available_cpus
+from jobify.runtime import cpus
+from jobify.runtime.cpus import available_cpus
 
 
 def machine(root: Path, cgroup: str, **files: str) -> Path:

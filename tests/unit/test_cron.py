@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobify.clock import from_datetime
-from jobify.cron import (
+from jobify.crontab import CronParser, create_crontab
+from jobify.exceptions import ConfigurationError, InvalidCronError, PayloadError
+from jobify.model.clock import from_datetime
+from jobify.model.cron import (
     INFINITY,
     Cron,
     CronContext,
@@ -26,9 +28,7 @@ from jobify.cron import (
     rule_from_json,
     rule_to_json,
 )
-from jobify.crontab import CronParser, create_crontab
-from jobify.exceptions import ConfigurationError, InvalidCronError, PayloadError
-from jobify.misfire import GracePolicy, MisfirePolicy
+from jobify.model.misfire import GracePolicy, MisfirePolicy
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = from_datetime(datetime(2026, 6, 1, 12, tzinfo=UTC), zone=UTC)

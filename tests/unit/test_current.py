@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from jobify import current_job
-from jobify.current import RUNNING, CurrentJob, lent_slot, limit
 from jobify.exceptions import BaseJobifyError, ConfigurationError, JobTimeoutError, TaskCancelledError
-from jobify.records import MessageKind
+from jobify.jobs.current_job import RUNNING, CurrentJob, lent_slot, limit
+from jobify.model.records import MessageKind
 from jobify.testing.pretending import PretendJob
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobify.cgroups import OutOfMemory
-from jobify.exits import describe_exit
+from jobify.runtime.cgroups import OutOfMemory
+from jobify.worker.exit_codes import describe_exit
 
 
 def test_f2_an_end_in_words() -> None:

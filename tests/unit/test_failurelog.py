@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from jobify.failurelog import FailureLog
+from jobify.runtime.failure_log import FailureLog
 
 log = logging.getLogger("jobify.test")
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import jobify
-from jobify.failurelog import FailureLog
-from jobify.logs import Lines, get_logger
+from jobify.runtime.failure_log import FailureLog
+from jobify.runtime.logs import Lines, get_logger
 
 SOURCE = Path(jobify.__file__).parent
 METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log", "failed"})

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobify.clock import from_datetime
-from jobify.cron import due_times
 from jobify.crontab import create_crontab
 from jobify.exceptions import ConfigurationError
-from jobify.misfire import COUNTED, TOLERANCE, GracePolicy, MisfirePolicy, Missed, NextDue, Plan, plan, plan_after
+from jobify.model.clock import from_datetime
+from jobify.model.cron import due_times
+from jobify.model.misfire import COUNTED, TOLERANCE, GracePolicy, MisfirePolicy, Missed, NextDue, Plan, plan, plan_after
 from jobify.types import Microseconds
 
 SECOND = 1_000_000

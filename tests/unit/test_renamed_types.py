@@ -16,7 +16,7 @@ import pytest
 
 from jobify import Jobify, SmartRetry
 from jobify.exceptions import ConfigurationError, PayloadError
-from jobify.joboptions import read_options
+from jobify.model.job_options import read_options
 from jobify.serializers import ExtendedJSONSerializer, JSONSerializer, Serializer, UnsafePickleSerializer
 from jobify.serializers.renamed import checked_renamed_types, with_renamed_types
 

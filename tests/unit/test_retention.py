@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from jobify import Jobify
-from jobify.clock import SECOND
 from jobify.exceptions import ConfigurationError
-from jobify.retention import Retention
-from jobify.status import JobStatus
+from jobify.model.clock import SECOND
+from jobify.model.retention import Retention
+from jobify.model.status import JobStatus
 
 WINDOWS = Retention(complete=1, failed=2, dead=3, cancelled=4)
 

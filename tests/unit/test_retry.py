@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobify.exceptions import ConfigurationError, JobTimeoutError, NoResultError
-from jobify.retry import SmartRetry, as_retry, wants_retry
+from jobify.model.retry import SmartRetry, as_retry, wants_retry
 
 
 def test_rule_09_the_defaults() -> None:

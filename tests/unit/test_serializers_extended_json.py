@@ -29,7 +29,7 @@ from serializer_samples import (
 )
 
 from jobify.serializers import ExtendedJSONSerializer, Serializer
-from jobify.serializers.difference import require_same
+from jobify.serializers.roundtrip import require_same
 
 SERIALIZER = ExtendedJSONSerializer()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobify.serializers.importable import find, name_of, real_module_name
+from jobify.runtime.importable import find, name_of, real_module_name
 
 PROGRAM = """
 import sys

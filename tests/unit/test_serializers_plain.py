@@ -31,8 +31,8 @@ from jobify.serializers import (
     UnsafePickleWarning,
 )
 from jobify.serializers.base import RefusedValueError, restores_types
-from jobify.serializers.difference import require_same
-from jobify.serializers.plain import is_plain
+from jobify.serializers.json_types import is_plain
+from jobify.serializers.roundtrip import require_same
 from support import label
 
 JSON, ORJSON, MSGPACK, CBOR = JSONSerializer(), OrjsonSerializer(), MsgpackSerializer(), CBORSerializer()

@@ -17,8 +17,8 @@ import msgspec
 import pytest
 
 from jobify.exceptions import ConfigurationError, PayloadError
-from jobify.joboptions import read_options
-from jobify.records import JobQuery
+from jobify.model.job_options import read_options
+from jobify.model.records import JobQuery
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.storage import SQLiteStorage
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jobify.records import JobQuery
+from jobify.gateway.sharing import Shared, share
+from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
-from jobify.storage.sharing import Shared, share
 from support import PATIENCE
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from jobify import INJECT, JobContext, Jobify, RequestState
 from jobify.exceptions import ConfigurationError
-from jobify.signature import FuncSpec, inspect_function, is_async_callable
+from jobify.model.signature import FuncSpec, inspect_function, is_async_callable
 
 if TYPE_CHECKING:
     from nowhere import Missing  # type: ignore[import-not-found]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobify.status import ENDED, TRANSITIONS, Event, JobStatus, after
+from jobify.model.status import ENDED, TRANSITIONS, Event, JobStatus, after
 from jobify.testing.states import diagram
 
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"

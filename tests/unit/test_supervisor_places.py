@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobify.supervisor import Place
+from jobify.worker.supervisor import Place
 
 
 def test_f5_a_supervisor_tries_again_where_the_system_refuses_a_worker(

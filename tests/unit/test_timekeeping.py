@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobify.clock import SECOND, SystemClock, from_datetime
-from jobify.cron import Cron
 from jobify.crontab import create_crontab
-from jobify.engine.rules import Rules
-from jobify.engine.timekeeper import Timekeeper, brought_back
-from jobify.engine.trusted_clock import judged
-from jobify.misfire import SET_BACK, reckoned_from
+from jobify.engine.services.timekeeper import Timekeeper, brought_back
+from jobify.engine.services.trusted_clock import judged
+from jobify.model.clock import SECOND, SystemClock, from_datetime
+from jobify.model.cron import Cron
+from jobify.model.cron_rules import Rules
+from jobify.model.misfire import SET_BACK, reckoned_from
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule
 
 NOW = from_datetime(datetime(2030, 1, 1, 12, 0, 30, tzinfo=UTC), zone=UTC)

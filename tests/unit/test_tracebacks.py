@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from jobify.context import JobContext
 from jobify.exceptions import JobTimeoutError, PayloadError
+from jobify.jobs.context import JobContext
 from jobify.middleware.timeout import TimeoutMiddleware
-from jobify.runners import wire
+from jobify.model.tracebacks import own_traceback
+from jobify.runners import protocol
 from jobify.runners.base import contained
-from jobify.runners.wire import Request
-from jobify.tracebacks import own_traceback
+from jobify.runners.protocol import Request
 
 
 def caught(function: Callable[[], Any]) -> BaseException:
@@ -130,7 +130,7 @@ def test_a_timeout_points_to_where_the_task_was() -> None:
 
 def test_an_error_of_the_library_without_frames_is_its_text() -> None:
     async def sends() -> None:
-        wire.encode_request(Request(None, (lambda: 1,), {}))  # type: ignore[arg-type]
+        protocol.encode_request(Request(None, (lambda: 1,), {}))  # type: ignore[arg-type]
 
     error = raised_in_a_task(sends())
     assert isinstance(error, PayloadError)
@@ -141,14 +141,14 @@ def test_an_error_of_the_library_without_frames_is_its_text() -> None:
 @pytest.mark.parametrize("function", [plain, chained])
 def test_an_error_of_a_child_process_shows_the_frames_it_had_there(function: Callable[[], Any]) -> None:
     there = caught(function)
-    here = caught(lambda: wire.outcome(wire.encode_error(there)))
+    here = caught(lambda: protocol.outcome(protocol.encode_error(there)))
     assert own_traceback(here) == own_traceback(there)
 
 
 def test_what_a_child_raised_may_be_the_cause_of_something_else() -> None:
     def goes_on() -> None:
         try:
-            wire.outcome(wire.encode_error(caught(plain)))
+            protocol.outcome(protocol.encode_error(caught(plain)))
         except ValueError as error:
             raise RuntimeError("gave up") from error
 

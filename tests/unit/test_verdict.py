@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from jobify.clock import SECOND
-from jobify.cron import Cron
 from jobify.crontab import create_crontab
-from jobify.engine.attempt import Attempt, Run
-from jobify.engine.outcomes import outcome_of
-from jobify.engine.rules import Rules
-from jobify.engine.verdict import settlement_of
+from jobify.engine.execution.attempt import Attempt, Run
+from jobify.engine.execution.outcomes import outcome_of
+from jobify.engine.execution.settlement import settlement_of
 from jobify.exceptions import JobTimeoutError, NoResultError, PayloadError, ProcessDiedError, ResultNotStoredError
-from jobify.records import Parking, Settlement
-from jobify.retention import Retention
-from jobify.retry import SmartRetry
-from jobify.status import Cancelled, JobStatus, RetryAt
+from jobify.model.clock import SECOND
+from jobify.model.cron import Cron
+from jobify.model.cron_rules import Rules
+from jobify.model.records import Parking, Settlement
+from jobify.model.retention import Retention
+from jobify.model.retry import SmartRetry
+from jobify.model.status import Cancelled, JobStatus, RetryAt
 
 RETENTION = Retention(complete=1, failed=2, dead=3, cancelled=4)
 NOW = 1_000_000

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jobify.exceptions import ConfigurationError
-from jobify.jobrequest import JobRequest, Submitter
+from jobify.jobs.job_request import JobRequest, Submitter
 
 __all__ = ("START", "Output", "Plan")
 

@@ -11,8 +11,8 @@ import msgspec
 
 from jobify.canvas.plan import Output, Plan
 from jobify.canvas.step import Step
-from jobify.jobrequest import NOTHING_ASKED, Asked, EnqueueOptions, Feed, JobRequest, Submitter, check_asked
-from jobify.result import JobResult
+from jobify.jobs.job_request import NOTHING_ASKED, Asked, EnqueueOptions, Feed, JobRequest, Submitter, check_asked
+from jobify.jobs.job_result import JobResult
 
 __all__ = ("Signature",)
 
@@ -62,7 +62,7 @@ class Signature(Step[JobResult[Return_co]]):
         return self.task, self.args, self.kwargs, self.is_immutable, self.asked, self._submitter
 
     def set(self, **options: Unpack[EnqueueOptions]) -> Signature[Return_co]:
-        """The same with these options (see :class:`~jobify.jobrequest.EnqueueOptions`), which go before those that were
+        """The same with these options (see ``EnqueueOptions``), which go before those that were
         set earlier. ConfigurationError for one that cannot be."""
         return self._with(self.args, self.kwargs, {**self._options, **options})
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from jobify.canvas.plan import START, Output, Plan
 from jobify.exceptions import ConfigurationError
-from jobify.result import JobResult
+from jobify.jobs.job_result import JobResult
 
 __all__ = ("Step", "chain", "steps_of")
 

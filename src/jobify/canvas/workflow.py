@@ -9,7 +9,7 @@ from jobify.canvas.plan import Output, Plan
 from jobify.canvas.signature import Signature
 from jobify.canvas.step import Step, chain, steps_of
 from jobify.exceptions import ConfigurationError
-from jobify.result import JobResult
+from jobify.jobs.job_result import JobResult
 
 __all__ = ("chord", "chunks", "group", "starmap")
 

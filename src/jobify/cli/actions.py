@@ -13,12 +13,12 @@ from jobify.cli.errors import CommandError
 from jobify.cli.filters import Filters
 from jobify.cli.lookup import Found, find_all, job_id
 from jobify.cli.output import Answer, print_document, remark
-from jobify.exits import ExitCode
-from jobify.records import CancelResult
-from jobify.words import word_of
+from jobify.model.public_status import word_of
+from jobify.model.records import CancelResult
+from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
+    from jobify.cli.session import Desk
 
 __all__ = ("cancel", "complain", "confirm", "confirm_deletion", "delete", "purge", "retry", "stop_of")
 

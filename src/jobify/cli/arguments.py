@@ -8,11 +8,11 @@ from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from jobify.cli.errors import CommandError
-from jobify.exits import ExitCode
+from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.settings import JobifyConfiguration
-    from jobify.signature import FuncSpec
+    from jobify.config import JobifyConfiguration
+    from jobify.model.signature import FuncSpec
     from jobify.typeadapter import Loader
 
 __all__ = ("fitted",)

@@ -11,12 +11,12 @@ from jobify.cli.choice import Choice, Matches
 from jobify.cli.errors import CommandError
 from jobify.cli.filters import explain_nothing
 from jobify.cli.output import print_document, print_line, remark
-from jobify.records import CancelResult
-from jobify.words import ENDS, WORDS, word_of
+from jobify.model.public_status import ENDS, WORDS, word_of
+from jobify.model.records import CancelResult
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
-    from jobify.records import JobRecord
+    from jobify.cli.session import Desk
+    from jobify.model.records import JobRecord
 
 __all__ = ("cancel_matching", "delete_matching", "retry_matching")
 

@@ -17,12 +17,12 @@ import typer
 from jobify.cli.errors import CommandError
 from jobify.cli.filters import Filters
 from jobify.cli.options import Queue, Since, Source, Status, Task, Until, Yes
-from jobify.exits import ExitCode
+from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
-    from jobify.client import asking
-    from jobify.records import JobRecord
+    from jobify.cli.session import Desk
+    from jobify.client import arguments
+    from jobify.model.records import JobRecord
 
 __all__ = ("Choice", "Matches", "chosen")
 
@@ -80,7 +80,7 @@ class Matches(NamedTuple):
     """The jobs of a choice by filters, found page by page: any number of them takes no more memory than a page."""
 
     desk: Desk
-    filters: asking.Filters
+    filters: arguments.Filters
     error: str | None
 
     @classmethod
@@ -95,7 +95,7 @@ class Matches(NamedTuple):
     ) -> Matches:
         """Those that there are by now. CommandError (usage) if they are to have another status than one of ``words``;
         ``default`` (all of them) is what holds if none is asked for."""
-        from jobify.clock import to_datetime
+        from jobify.model.clock import to_datetime
 
         filters = choice.filters.read(desk.app)
         wrong = [word for word in filters.statuses or () if word not in words]
@@ -116,7 +116,7 @@ class Matches(NamedTuple):
 
     def still(self, job: JobRecord) -> bool:
         """Whether a job that has matched still does."""
-        from jobify.words import word_of
+        from jobify.model.public_status import word_of
 
         return word_of(job.status, job.is_dead) in (self.filters.statuses or ()) and self._has_error(job)
 

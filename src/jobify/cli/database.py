@@ -148,9 +148,9 @@ def _require_rest(storage: SQLiteStorage) -> None:
 
 
 def _sqlite(source: Source) -> SQLiteStorage:
+    from jobify.cli.app_loader import look_at_app_or_advise
     from jobify.cli.database_app import database_file
     from jobify.cli.errors import CommandError
-    from jobify.cli.locate import look_at_app_or_advise
     from jobify.storage.sqlite import SQLiteStorage
 
     if source.database:

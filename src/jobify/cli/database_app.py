@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobify.cli.errors import CommandError
-from jobify.exits import ExitCode
+from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.app import Jobify
+    from jobify.app.application import Jobify
     from jobify.cli.options import Source
     from jobify.storage.sqlite import SQLiteStorage
 
@@ -23,7 +23,7 @@ __all__ = ("app_without_code", "database_file", "database_path")
 def app_without_code(database: str) -> Jobify:
     """An app without tasks, on the file at this path or URL. CommandError if there is none, or one of something else:
     nothing is made by looking."""
-    from jobify.app import Jobify
+    from jobify.app.application import Jobify
     from jobify.storage.sqlite import maintenance
 
     storage = database_file(database)
@@ -34,7 +34,7 @@ def app_without_code(database: str) -> Jobify:
 
 def database_path(source: Source) -> str:
     """The path of the database, which need not be there."""
-    from jobify.cli.locate import look_at_app_or_advise
+    from jobify.cli.app_loader import look_at_app_or_advise
     from jobify.storage.sqlite import SQLiteStorage
 
     storage = _storage(source.database) if source.database else look_at_app_or_advise(source.app).configs.storage
@@ -56,7 +56,7 @@ def database_file(database: str) -> SQLiteStorage:
 
 def _storage(database: str) -> SQLiteStorage:
     """The storage at a path or a URL. CommandError for one without a file."""
-    from jobify.checks import checked_storage
+    from jobify.app.validation import checked_storage
     from jobify.storage.sqlite import SQLiteStorage
 
     storage = checked_storage(database)

@@ -11,8 +11,8 @@ import typer
 from jobify.cli.options import Json, Source, for_jobs
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
-    from jobify.signature import FuncSpec
+    from jobify.cli.session import Desk
+    from jobify.model.signature import FuncSpec
 
 __all__ = ("enqueue",)
 
@@ -84,10 +84,10 @@ def enqueue(
     Example: jobify enqueue resize --args '["cat.png", 64]' --queue images --delay 5m
     """
     from jobify.cli.arguments import fitted
-    from jobify.cli.desk import open_desk
     from jobify.cli.filters import metadata_pairs
-    from jobify.cli.moments import seconds_of
     from jobify.cli.output import remark
+    from jobify.cli.session import open_desk
+    from jobify.cli.time_format import seconds_of
 
     options = {
         "queue": queue,
@@ -113,9 +113,9 @@ def enqueue(
 
 def _enqueue(desk: Desk, task: str, call: tuple[Any, Any], options: dict[str, Any], *, as_json: bool) -> None:
     from jobify.cli.errors import CommandError
-    from jobify.cli.notes import look_around
     from jobify.cli.output import answering, remark
-    from jobify.exits import ExitCode
+    from jobify.cli.wait_reasons import look_around
+    from jobify.worker.exit_codes import ExitCode
 
     try:
         job = desk.app.enqueue(task, *call, **{key: value for key, value in options.items() if value is not None})
@@ -134,8 +134,8 @@ def _spec_of(desk: Desk, task: str) -> FuncSpec[Any]:
     """What the task takes. CommandError if the app has none of this name."""
     from jobify.cli.errors import CommandError
     from jobify.exceptions import did_you_mean
-    from jobify.exits import ExitCode
-    from jobify.registry import build_registry
+    from jobify.router.registry import build_registry
+    from jobify.worker.exit_codes import ExitCode
 
     registry = build_registry(desk.app)
     if task not in registry:
@@ -147,7 +147,7 @@ def _spec_of(desk: Desk, task: str) -> FuncSpec[Any]:
 def _value(option: str, text: str, kind: type) -> Any:
     """The JSON value of an option. CommandError (usage) if it is none, or not of this kind."""
     from jobify.cli.errors import CommandError
-    from jobify.exits import ExitCode
+    from jobify.worker.exit_codes import ExitCode
 
     example = """'["cat.png", 64]'""" if kind is list else """'{"size": 64}'"""
     try:
@@ -162,7 +162,7 @@ def _value(option: str, text: str, kind: type) -> Any:
 
 def _moment(text: str | None) -> datetime | None:
     from jobify.cli.errors import CommandError
-    from jobify.exits import ExitCode
+    from jobify.worker.exit_codes import ExitCode
 
     try:
         return None if text is None else datetime.fromisoformat(text.strip())

@@ -6,8 +6,8 @@ import os
 import sys
 from typing import Final
 
-from jobify.escaping import escaped
-from jobify.exits import ExitCode
+from jobify.runtime.escaping import escaped
+from jobify.worker.exit_codes import ExitCode
 
 __all__ = ("DEBUG", "CommandError", "fail")
 

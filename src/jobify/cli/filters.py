@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobify.cli.errors import CommandError
-from jobify.exits import ExitCode
+from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from jobify.app import Jobify
-    from jobify.cli.desk import Desk
-    from jobify.client import asking
+    from jobify.app.application import Jobify
+    from jobify.cli.session import Desk
+    from jobify.client import arguments
 
 __all__ = ("Filters", "explain_nothing", "metadata_pairs")
 
@@ -29,11 +29,11 @@ class Filters(NamedTuple):
     until: str | None = None
     metadata: Sequence[str] | None = None
 
-    def read(self, app: Jobify) -> asking.Filters:
+    def read(self, app: Jobify) -> arguments.Filters:
         """What to ask for. CommandError (usage) for what cannot be read."""
-        from jobify.client import asking
+        from jobify.client import arguments
 
-        return asking.Filters(
+        return arguments.Filters(
             statuses=self.status or None,
             tasks=self.task or None,
             queues=self.queue or None,
@@ -43,17 +43,17 @@ class Filters(NamedTuple):
         )
 
 
-def explain_nothing(desk: Desk, filters: asking.Filters) -> None:
+def explain_nothing(desk: Desk, filters: arguments.Filters) -> None:
     """Nothing matches: say on standard error which task or queue of the filters no job has, as a misspelt one."""
     from jobify.cli.output import remark
-    from jobify.client import asking
-    from jobify.errortools import close_to
-    from jobify.options import DEFAULT_QUEUE
-    from jobify.words import counts_by_name
+    from jobify.client import arguments
+    from jobify.model.public_status import counts_by_name
+    from jobify.model.task_options import DEFAULT_QUEUE
+    from jobify.runtime.errortools import close_to
 
     if not (filters.tasks or filters.queues):
         return
-    counts, routes = desk.board.counts(asking.Filters()), [route for _, route in desk.app.walk()]
+    counts, routes = desk.board.counts(arguments.Filters()), [route for _, route in desk.app.walk()]
     tasks = {*counts_by_name(counts, "task"), *(route.name for route in routes)}
     queues = {*counts_by_name(counts, "queue"), *(route.options.get("queue", DEFAULT_QUEUE) for route in routes)}
     for what, names, known in (("task", filters.tasks, tasks), ("queue", filters.queues, queues)):
@@ -64,8 +64,8 @@ def explain_nothing(desk: Desk, filters: asking.Filters) -> None:
 
 
 def _moment(text: str | None, app: Jobify) -> datetime | None:
-    from jobify.cli.moments import moment
-    from jobify.clock import to_datetime
+    from jobify.cli.time_format import moment
+    from jobify.model.clock import to_datetime
 
     return None if text is None else to_datetime(moment(text, now=app.now(), zone=app.zone))
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from jobify.cli.errors import CommandError
 from jobify.client.moments import how_long
-from jobify.exits import ExitCode
-from jobify.records import MessageKind
-from jobify.words import ENDS, word_of
+from jobify.model.public_status import ENDS, word_of
+from jobify.model.records import MessageKind
+from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from jobify.cli.desk import Desk
-    from jobify.records import JobRecord, MessageRecord
+    from jobify.cli.session import Desk
+    from jobify.model.records import JobRecord, MessageRecord
 
 __all__ = ("END_CODES", "follow", "printer", "wait_for")
 
@@ -71,7 +71,7 @@ def follow(desk: Desk, id: str, after: int, show: Show, *, until_end: bool) -> s
 
 
 def _progress_of(record: JobRecord, number: int) -> MessageRecord:
-    from jobify.records import MessageRecord
+    from jobify.model.records import MessageRecord
 
     at = time.time_ns() // 1000
     return MessageRecord(number, MessageKind.PROGRESS, record.attempt, at, f"{record.progress:g} %", None)

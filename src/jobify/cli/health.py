@@ -78,8 +78,8 @@ def health(
     Example: jobify health --database jobs.db --min-workers 2 --max-wait 10m
     """
     from jobify.cli.errors import CommandError
-    from jobify.cli.moments import seconds_of
     from jobify.cli.output import print_document
+    from jobify.cli.time_format import seconds_of
 
     limits = _Limits(min_workers, seconds_of(max_wait), max_dead_schedules, queue or None)
     path, document, problems = _examine(source, limits, timeout)
@@ -96,8 +96,8 @@ def health(
 def _examine(source: Source, limits: _Limits, timeout: float) -> tuple[str, dict[str, Any], list[tuple[_Check, str]]]:
     """The path of the database, what there is to know, and what is wrong."""
     from jobify.cli.database_app import database_path
-    from jobify.clock import SystemClock
     from jobify.exceptions import StorageError, shown
+    from jobify.model.clock import SystemClock
     from jobify.storage.sqlite.health import read_vitals
 
     path, now = database_path(source), SystemClock().now()
@@ -110,7 +110,7 @@ def _examine(source: Source, limits: _Limits, timeout: float) -> tuple[str, dict
 
 
 def _document(path: str, vitals: Vitals, now: Microseconds, limits: _Limits) -> dict[str, Any]:
-    from jobify.clock import SECOND, iso
+    from jobify.model.clock import SECOND, iso
 
     oldest = vitals.oldest
     return {
@@ -160,8 +160,8 @@ def _alive(vitals: Vitals, limits: _Limits) -> int:
 
 
 def _problems(vitals: Vitals, now: Microseconds, limits: _Limits) -> list[tuple[_Check, str]]:
-    from jobify.cli.moments import how_long
-    from jobify.clock import SECOND
+    from jobify.cli.time_format import how_long
+    from jobify.model.clock import SECOND
 
     found: list[tuple[_Check, str]] = []
     alive, oldest, stopped = _alive(vitals, limits), vitals.oldest, vitals.stopped
@@ -181,8 +181,8 @@ def _problems(vitals: Vitals, now: Microseconds, limits: _Limits) -> list[tuple[
 
 def _parked_for_long(vitals: Vitals, now: Microseconds, limits: _Limits) -> Iterator[str]:
     """Calls that have waited for other code for longer than a release takes."""
-    from jobify.cli.moments import how_long
-    from jobify.clock import SECOND
+    from jobify.cli.time_format import how_long
+    from jobify.model.clock import SECOND
 
     late = [job for job in vitals.parked if (now - job.at) / SECOND > limits.waiting]
     if late:
@@ -193,8 +193,8 @@ def _parked_for_long(vitals: Vitals, now: Microseconds, limits: _Limits) -> Iter
 
 
 def _print(document: dict[str, Any], path: str) -> None:
-    from jobify.cli.moments import how_long
     from jobify.cli.output import print_facts
+    from jobify.cli.time_format import how_long
 
     facts: list[tuple[str, object]] = [("status", document["status"]), ("database", path)]
     if "workers" in document:

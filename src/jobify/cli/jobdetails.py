@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from jobify.cli.moments import how_long, stamp, until
-from jobify.cli.notes import Scene, look_around
+from jobify.cli.documents import attempt_document, job_document
 from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table, terminal_width
-from jobify.cli.records import attempt_document, job_document
+from jobify.cli.time_format import how_long, stamp, until
 from jobify.cli.tracebacks import folded
+from jobify.cli.wait_reasons import Scene, look_around
 from jobify.cli.workflow import draw, summary, workflow_document
-from jobify.client.arguments import plain_call, plain_value
+from jobify.client.clauses import plain_call, plain_value
 from jobify.client.endings import error_of, errors_of, reason_of
-from jobify.clock import SECOND, iso
-from jobify.joboptions import metadata_of
-from jobify.records import AttemptRecord, JobRecord, MessageRecord
-from jobify.status import JobStatus
-from jobify.words import word_of
+from jobify.model.clock import SECOND, iso
+from jobify.model.job_options import metadata_of
+from jobify.model.public_status import word_of
+from jobify.model.records import AttemptRecord, JobRecord, MessageRecord
+from jobify.model.status import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from jobify.cli.desk import Desk
-    from jobify.records import Relations
+    from jobify.cli.session import Desk
+    from jobify.model.records import Relations
     from jobify.storage.kinship import Kinship
 
 __all__ = ("Details", "look_up", "message_document", "message_line", "print_job")

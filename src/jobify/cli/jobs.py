@@ -39,10 +39,10 @@ def list_jobs(
 
     Example: jobify jobs list --status failed --status dead --since 2h
     """
-    from jobify.cli.desk import open_desk
     from jobify.cli.listing import find_page, print_page
-    from jobify.cli.notes import look_around
     from jobify.cli.output import print_document, remark
+    from jobify.cli.session import open_desk
+    from jobify.cli.wait_reasons import look_around
 
     filters = Filters(status, task, queue, since, until, metadata)
     with open_desk(*source, may_be_missing=True) as desk:
@@ -53,7 +53,7 @@ def list_jobs(
             explain_nothing(desk, asked)
     following = page.all[-1].id if len(page.all) == limit else None
     if as_json:
-        from jobify.cli.records import job_document
+        from jobify.cli.documents import job_document
 
         print_document({"jobs": [job_document(job, scene) for job in page.all], "next": following})
         return
@@ -76,10 +76,10 @@ def show_job(
 
     Example: jobify jobs show 01a04c5e
     """
-    from jobify.cli.desk import open_desk
     from jobify.cli.jobdetails import look_up, print_job
     from jobify.cli.lookup import job_id
     from jobify.cli.output import print_document
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         details, zone = look_up(desk, job_id(desk, id), messages=messages), desk.app.zone
@@ -103,11 +103,11 @@ def wait(
 
     Example: jobify jobs wait 01a04c5e --timeout 10m
     """
-    from jobify.cli.desk import open_desk
     from jobify.cli.following import END_CODES, wait_for
     from jobify.cli.lookup import job_id
-    from jobify.cli.moments import seconds_of
     from jobify.cli.output import print_cells, print_document
+    from jobify.cli.session import open_desk
+    from jobify.cli.time_format import seconds_of
 
     patience = None if timeout is None else seconds_of(timeout)
     with open_desk(*source) as desk:
@@ -137,10 +137,10 @@ def logs(
 
     Example: jobify jobs logs -f 01a04c5e
     """
-    from jobify.cli.desk import open_desk
     from jobify.cli.following import follow, printer
     from jobify.cli.lookup import job_id
     from jobify.cli.output import remark
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         found = job_id(desk, id)
@@ -178,8 +178,8 @@ def cancel_jobs(
     """
     from jobify.cli.actions import cancel
     from jobify.cli.batches import cancel_matching
-    from jobify.cli.desk import open_desk
     from jobify.cli.output import answering
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         if choice.is_by_filter:
@@ -207,8 +207,8 @@ def retry_jobs(
     """
     from jobify.cli.actions import retry
     from jobify.cli.batches import retry_matching
-    from jobify.cli.desk import open_desk
     from jobify.cli.output import answering
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         if choice.is_by_filter:
@@ -235,8 +235,8 @@ def delete_jobs(
     """
     from jobify.cli.actions import confirm_deletion, delete
     from jobify.cli.batches import delete_matching
-    from jobify.cli.desk import open_desk
     from jobify.cli.output import answering
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         if choice.is_by_filter:
@@ -263,7 +263,7 @@ def purge_jobs(
 ) -> None:
     """Delete ended jobs: those whose retention is over; with filters, all that match."""
     from jobify.cli.actions import purge
-    from jobify.cli.desk import open_desk
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         purge(desk, Filters(status, task, queue, until=older_than), is_dry=dry_run, is_sure=yes, as_json=as_json)

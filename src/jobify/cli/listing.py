@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobify.cli.columns import Column, Row
-from jobify.cli.moments import until
 from jobify.cli.output import is_terminal, print_line, print_table
-from jobify.words import word_of
+from jobify.cli.time_format import until
+from jobify.model.public_status import word_of
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
-    from jobify.cli.notes import Scene
-    from jobify.client.asking import Filters
-    from jobify.records import JobRecord
+    from jobify.cli.session import Desk
+    from jobify.cli.wait_reasons import Scene
+    from jobify.client.arguments import Filters
+    from jobify.model.records import JobRecord
 
 __all__ = ("Page", "find_page", "print_page")
 

@@ -7,15 +7,15 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobify.cli.errors import CommandError
-from jobify.client.asking import Filters
+from jobify.client.arguments import Filters
 from jobify.exceptions import JobNotFoundError
-from jobify.exits import ExitCode
-from jobify.identifiers import is_storable
-from jobify.words import word_of
+from jobify.model.ids import is_storable
+from jobify.model.public_status import word_of
+from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
-    from jobify.records import JobRecord
+    from jobify.cli.session import Desk
+    from jobify.model.records import JobRecord
 
 __all__ = ("AmbiguousError", "Found", "find_all", "job_id", "schedule_id")
 

@@ -19,11 +19,11 @@ from jobify.cli.options import APP, APP_DIR, DATABASE, App, AppDir, Database, en
 from jobify.cli.overview import stats, workers
 from jobify.cli.queues import queues
 from jobify.cli.schedules import schedules
-from jobify.cli.serving import worker
 from jobify.cli.tasks import tasks
 from jobify.cli.top import top
-from jobify.escaping import escaped
-from jobify.exits import ExitCode
+from jobify.cli.worker_command import worker
+from jobify.runtime.escaping import escaped
+from jobify.worker.exit_codes import ExitCode
 
 __all__ = ("cli", "run")
 

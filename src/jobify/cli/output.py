@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from jobify.cli.columns import STATUS_STYLES, Column, Row
-from jobify.escaping import escaped, escaped_json
+from jobify.runtime.escaping import escaped, escaped_json
 
 __all__ = (
     "STATUS_STYLES",

@@ -28,9 +28,9 @@ def workers(
     as_json: Json = False,
 ) -> None:
     """List the workers: what they serve, what they run."""
-    from jobify.cli.desk import open_desk
+    from jobify.cli.documents import worker_document
     from jobify.cli.output import print_document, remark
-    from jobify.cli.records import worker_document
+    from jobify.cli.session import open_desk
 
     with open_desk(*source, may_be_missing=True) as desk:
         found = [worker for worker in desk.app.workers() if everybody or worker.is_at_work]
@@ -43,8 +43,8 @@ def workers(
 
 
 def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others: bool) -> None:
-    from jobify.cli.moments import ago
     from jobify.cli.output import Column, print_table
+    from jobify.cli.time_format import ago
 
     columns = (
         Column("PROCESS", is_number=True, is_kept=True),
@@ -85,10 +85,10 @@ def stats(
     as_json: Json = False,
 ) -> None:
     """Count jobs by status."""
-    from jobify.cli.desk import open_desk
     from jobify.cli.filters import Filters
     from jobify.cli.output import print_document
-    from jobify.words import counts_by_name, counts_by_word
+    from jobify.cli.session import open_desk
+    from jobify.model.public_status import counts_by_name, counts_by_word
 
     part = _breakdown(by)
     with open_desk(*source, may_be_missing=not watch) as desk:
@@ -122,14 +122,14 @@ def _breakdown(by: str) -> Literal["queue", "task"]:
     if by == "task":
         return "task"
     from jobify.cli.errors import CommandError
-    from jobify.exits import ExitCode
+    from jobify.worker.exit_codes import ExitCode
 
     raise CommandError(f"--by {by!r}: write queue or task.", ExitCode.USAGE)
 
 
 def _print_counts(totals: dict[str, int], parts: dict[str, dict[str, int]], by: str, *, is_cleared: bool) -> None:
     from jobify.cli.output import Column, is_terminal, print_table
-    from jobify.words import WORDS
+    from jobify.model.public_status import WORDS
 
     if is_cleared and is_terminal():
         print("\x1b[2J\x1b[H", end="")

@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
+    from jobify.cli.session import Desk
 
 __all__ = ("known_queues", "unknown_queue")
 
@@ -23,7 +23,7 @@ def known_queues(desk: Desk) -> frozenset[str]:
 
     A worker that serves every queue names none: it would serve a misspelt one, too.
     """
-    from jobify.options import DEFAULT_QUEUE
+    from jobify.model.task_options import DEFAULT_QUEUE
 
     declared = {route.options.get("queue", DEFAULT_QUEUE) for _, route in desk.app.walk()}
     return frozenset(queue.name for queue in desk.app.queues()) | declared

@@ -10,7 +10,7 @@ import typer
 from jobify.cli.options import Json, Source, for_jobs, new_group
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
+    from jobify.cli.session import Desk
 
 __all__ = ("queues",)
 
@@ -22,11 +22,11 @@ Names = Annotated[list[str], typer.Argument(metavar="QUEUE", help="Names of queu
 @for_jobs
 def list_queues(source: Source, as_json: Json = False) -> None:
     """List all queues."""
-    from jobify.cli.desk import open_desk
-    from jobify.cli.notes import queue_note
+    from jobify.cli.documents import queue_document
     from jobify.cli.output import Column, print_document, print_table
-    from jobify.cli.records import queue_document
-    from jobify.words import WORDS
+    from jobify.cli.session import open_desk
+    from jobify.cli.wait_reasons import queue_note
+    from jobify.model.public_status import WORDS
 
     with open_desk(*source, may_be_missing=True) as desk:
         found = desk.app.queues()
@@ -62,7 +62,7 @@ def pause(
 
     Example: jobify queues pause mail
     """
-    from jobify.cli.desk import open_desk
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         _change(desk, names, desk.app.pause_queue, "paused", is_any=create, as_json=as_json)
@@ -75,7 +75,7 @@ def resume(source: Source, names: Names, as_json: Json = False) -> None:
 
     Example: jobify queues resume mail
     """
-    from jobify.cli.desk import open_desk
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         _change(desk, names, desk.app.resume_queue, "resumed", is_any=False, as_json=as_json)
@@ -88,7 +88,7 @@ def _change(
     from jobify.cli.actions import complain
     from jobify.cli.output import answering
     from jobify.cli.queue_names import known_queues, unknown_queue
-    from jobify.exits import ExitCode
+    from jobify.worker.exit_codes import ExitCode
 
     known, problems = known_queues(desk), []
     with answering("queues", as_json, key="name") as tell:

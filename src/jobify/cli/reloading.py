@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from jobify.exits import describe_exit
-from jobify.leash import DRAIN
-from jobify.logs import get_logger
-from jobify.supervisor import Place, Supervisor
+from jobify.runtime.logs import get_logger
+from jobify.worker.control_socket import DRAIN
+from jobify.worker.exit_codes import describe_exit
+from jobify.worker.supervisor import Place, Supervisor
 
 __all__ = ("Reloader", "SourceFiles")
 

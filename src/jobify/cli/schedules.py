@@ -14,9 +14,9 @@ from jobify.cli.options import Json, Source, for_jobs, new_group
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from jobify.cli.desk import Desk
-    from jobify.cli.notes import Scene
-    from jobify.records import JobRecord
+    from jobify.cli.session import Desk
+    from jobify.cli.wait_reasons import Scene
+    from jobify.model.records import JobRecord
 
 __all__ = ("schedules",)
 
@@ -30,10 +30,10 @@ Schedules = Annotated[
 @for_jobs
 def list_schedules(source: Source, as_json: Json = False) -> None:
     """List all schedules."""
-    from jobify.cli.desk import open_desk
-    from jobify.cli.notes import look_around
+    from jobify.cli.documents import schedule_document
     from jobify.cli.output import print_document
-    from jobify.cli.records import schedule_document
+    from jobify.cli.session import open_desk
+    from jobify.cli.wait_reasons import look_around
 
     with open_desk(*source, may_be_missing=True) as desk:
         found, scene, zone = list(desk.board.schedule_records()), look_around(desk), desk.app.zone
@@ -44,10 +44,10 @@ def list_schedules(source: Source, as_json: Json = False) -> None:
 
 
 def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> None:
-    from jobify.cli.moments import stamp
     from jobify.cli.output import Column, print_table
-    from jobify.cron import rule_as_written
-    from jobify.words import word_of
+    from jobify.cli.time_format import stamp
+    from jobify.model.cron import rule_as_written
+    from jobify.model.public_status import word_of
 
     columns = (
         Column("ID", is_kept=True),
@@ -80,7 +80,7 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
 @for_jobs
 def pause(source: Source, ids: Schedules, as_json: Json = False) -> None:
     """Start no more runs of these schedules. A run that is under way goes on."""
-    from jobify.cli.desk import open_desk
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         _tell(desk, ids, desk.app.pause_schedule, "paused", as_json=as_json)
@@ -91,7 +91,7 @@ def pause(source: Source, ids: Schedules, as_json: Json = False) -> None:
 def resume(source: Source, ids: Schedules, as_json: Json = False) -> None:
     """Undo pause, or revive a schedule that was stopped by its failures. What was missed meanwhile is run or skipped as
     its misfire policy says."""
-    from jobify.cli.desk import open_desk
+    from jobify.cli.session import open_desk
 
     with open_desk(*source) as desk:
         _tell(desk, ids, desk.app.resume_schedule, "resumed", as_json=as_json)
@@ -107,12 +107,12 @@ def run_now(
     as_json: Json = False,
 ) -> None:
     """Run a schedule's task once, as a job of its own; the schedule goes on as if nothing had happened."""
-    from jobify.cli.desk import open_desk
     from jobify.cli.errors import CommandError
     from jobify.cli.lookup import schedule_id
     from jobify.cli.output import answering
+    from jobify.cli.session import open_desk
     from jobify.exceptions import ConfigurationError
-    from jobify.exits import ExitCode
+    from jobify.worker.exit_codes import ExitCode
 
     with open_desk(*source) as desk:
         try:
@@ -128,7 +128,7 @@ def _tell(desk: Desk, texts: list[str], order: Callable[[str], bool], done: str,
     from jobify.cli.actions import complain
     from jobify.cli.lookup import find_all, schedule_id
     from jobify.cli.output import answering
-    from jobify.exits import ExitCode
+    from jobify.worker.exit_codes import ExitCode
 
     found = find_all(texts, partial(schedule_id, desk), partial(_unknown, desk))
     problems = [*found.problems]
@@ -143,7 +143,7 @@ def _tell(desk: Desk, texts: list[str], order: Callable[[str], bool], done: str,
 
 def _unknown(desk: Desk, text: str) -> str:
     """What there is to say about a name that is of no schedule."""
-    from jobify.errortools import close_to
+    from jobify.runtime.errortools import close_to
 
     known = {name for job in desk.board.schedule_records() for name in (job.id, job.task)}
     near = close_to(text, known)
@@ -153,7 +153,7 @@ def _unknown(desk: Desk, text: str) -> str:
 def _refusal(desk: Desk, id: str, done: str) -> str:
     """Why a schedule did not take an order."""
     from jobify.client.wait_reasons import stopped_note
-    from jobify.words import word_of
+    from jobify.model.public_status import word_of
 
     record = desk.handles.record(id)
     if record.rule is None:

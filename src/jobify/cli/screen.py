@@ -14,14 +14,14 @@ from rich.text import Text
 
 from jobify.cli.columns import Column
 from jobify.cli.layout import lay_out, wrapped
-from jobify.cli.moments import how_long
-from jobify.cli.notes import queue_note, stopped_note
 from jobify.cli.output import STATUS_STYLES
 from jobify.cli.snapshot import Snapshot
-from jobify.clock import SECOND, to_datetime
-from jobify.escaping import escaped
-from jobify.records import JobRecord
-from jobify.words import PublicStatus
+from jobify.cli.time_format import how_long
+from jobify.cli.wait_reasons import queue_note, stopped_note
+from jobify.model.clock import SECOND, to_datetime
+from jobify.model.public_status import PublicStatus
+from jobify.model.records import JobRecord
+from jobify.runtime.escaping import escaped
 
 __all__ = ("draw",)
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobify.cli.notes import Scene, look_around
-from jobify.client.asking import Filters
+from jobify.cli.wait_reasons import Scene, look_around
+from jobify.client.arguments import Filters
 from jobify.client.views import QueueView, WorkerView
-from jobify.clock import SECOND
-from jobify.cron import is_stopped
-from jobify.records import JobRecord
-from jobify.words import ENDS, WORDS
+from jobify.model.clock import SECOND
+from jobify.model.cron import is_stopped
+from jobify.model.public_status import ENDS, WORDS
+from jobify.model.records import JobRecord
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
+    from jobify.cli.session import Desk
     from jobify.types import Microseconds
 
 __all__ = ("Snapshot", "Throughput", "gather")

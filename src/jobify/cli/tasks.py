@@ -9,7 +9,7 @@ from jobify.cli.options import Json, Source, for_jobs
 
 if TYPE_CHECKING:
     from jobify.client.views import WorkerView
-    from jobify.registry import Endpoint
+    from jobify.router.registry import Endpoint
 
 __all__ = ("tasks",)
 
@@ -22,10 +22,10 @@ def tasks(source: Source, as_json: Json = False) -> None:
 
     Example: jobify tasks --app shop.tasks:app
     """
-    from jobify.cli.desk import open_desk
-    from jobify.cli.locate import look_at_app_or_advise
+    from jobify.cli.app_loader import look_at_app_or_advise
     from jobify.cli.output import Column, print_document, print_table
-    from jobify.registry import build_registry
+    from jobify.cli.session import open_desk
+    from jobify.router.registry import build_registry
 
     if source.database:
         with open_desk(*source) as desk:

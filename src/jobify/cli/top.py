@@ -12,7 +12,7 @@ import typer
 from jobify.cli.options import Source, for_jobs
 
 if TYPE_CHECKING:
-    from jobify.cli.desk import Desk
+    from jobify.cli.session import Desk
 
 __all__ = ("top",)
 
@@ -30,9 +30,9 @@ def top(
     """Watch queues, workers and running jobs. q or Ctrl-C ends it."""
     import sys
 
-    from jobify.cli.desk import open_desk
     from jobify.cli.errors import CommandError
-    from jobify.exits import ExitCode
+    from jobify.cli.session import open_desk
+    from jobify.worker.exit_codes import ExitCode
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError("top needs a terminal. For a script: jobify stats --json", ExitCode.USAGE)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from jobify.records import AttemptRecord
+from jobify.model.records import AttemptRecord
 
 __all__ = ("Folded", "folded")
 

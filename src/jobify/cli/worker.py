@@ -14,14 +14,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from jobify.cli.app_loader import load_app
 from jobify.cli.errors import CommandError, fail
-from jobify.cli.locate import load_app
-from jobify.escaping import escaped
-from jobify.exits import ExitCode
-from jobify.leash import Leash
+from jobify.runtime.escaping import escaped
+from jobify.worker.control_socket import Leash
+from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.app import Jobify
+    from jobify.app.application import Jobify
 
 __all__ = ("Orders", "log_to_stderr", "main")
 
@@ -104,7 +104,7 @@ def _work(orders: Orders, leash: Leash | None) -> int:
     log_to_stderr(orders.log_level)
     import asyncio
 
-    from jobify.worker import Worker, prepare
+    from jobify.worker.worker import Worker, prepare
 
     prepare(
         app,
@@ -157,7 +157,7 @@ class SafeFormatter(logging.Formatter):
 def log_to_stderr(level: str) -> None:
     """Unless the app has arranged its logging itself."""
     if not logging.getLogger().handlers:
-        from jobify.job_fields import JobFields
+        from jobify.jobs.job_fields import JobFields
 
         handler = logging.StreamHandler()
         handler.addFilter(JobFields())

@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 
 from jobify.cli.columns import STATUS_STYLES
 from jobify.cli.output import plain
+from jobify.model.public_status import WORDS, word_of
 from jobify.storage.kinship import Kinship, Relative
-from jobify.words import WORDS, word_of
 
 __all__ = ("Line", "draw", "summary", "workflow_document")
 

@@ -10,23 +10,23 @@ from datetime import tzinfo
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobify.client.access import Access
-from jobify.client.coding import Coding
-from jobify.client.crew import Crew
-from jobify.client.desk import Desk
+from jobify.client.enqueuer import Submitter, insert_rows
+from jobify.client.job_operations import Desk
 from jobify.client.rows import Rows
-from jobify.client.submitter import Submitter, insert_rows
 from jobify.client.targets import Targets
-from jobify.clock import Clock
-from jobify.logs import get_logger
-from jobify.registry import Registry
+from jobify.client.threads import Crew
+from jobify.client.values import Coding
+from jobify.config import JobifyConfiguration
+from jobify.gateway.connection import Access
+from jobify.model.clock import Clock
+from jobify.router.registry import Registry
+from jobify.runtime.logs import get_logger
 from jobify.serializers.codec import Codec
-from jobify.settings import JobifyConfiguration
 from jobify.storage.base import Storage
 
 if TYPE_CHECKING:
-    from jobify.client.board import Board
-    from jobify.client.orders import Orders
+    from jobify.client.admin import Orders
+    from jobify.client.queries import Board
 
 __all__ = ("Client",)
 
@@ -88,14 +88,14 @@ class Client:
     @cached_property
     def board(self) -> Board:
         """Lists and counts."""
-        from jobify.client.board import Board  # of no use to most processes
+        from jobify.client.queries import Board  # of no use to most processes
 
         return Board(self._access, self.desk, self._clock, self._config.tz, self.targets.names)
 
     @cached_property
     def orders(self) -> Orders:
         """Orders for queues, schedules and ended jobs."""
-        from jobify.client.orders import Orders
+        from jobify.client.admin import Orders
 
         return Orders(self._access, self.board, self._clock, self._config.uuid_generator, self._delete_at)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from jobify.clock import iso
 from jobify.exceptions import (
     MaxRetriesExceededError,
     ResultNotStoredError,
     TaskCancelledError,
     TaskFailedError,
 )
-from jobify.records import AttemptRecord, JobRecord
-from jobify.status import Event, JobStatus
-from jobify.storage.reasons import is_snoozed
-from jobify.words import word_of
+from jobify.model.clock import iso
+from jobify.model.public_status import word_of
+from jobify.model.records import AttemptRecord, JobRecord
+from jobify.model.status import Event, JobStatus
+from jobify.storage.end_reasons import is_snoozed
 
 __all__ = ("error_of", "errors_of", "failure_of", "reason_of", "row_error")
 

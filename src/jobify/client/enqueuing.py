@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
 from jobify.canvas.signature import Signature
-from jobify.client.asking import Calls, many, request
+from jobify.client.arguments import Calls, many, request
 from jobify.exceptions import ConfigurationError
-from jobify.jobrequest import EnqueueOptions, Submitter
-from jobify.result import JobResult
+from jobify.jobs.job_request import EnqueueOptions, Submitter
+from jobify.jobs.job_result import JobResult
 from jobify.router import ConfiguredTask, Route, Router
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Enqueuing(Router):
         self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> JobResult[Any]:
         """Store a job of ``task``, which may be the name of one that this process does not have: any worker that knows
-        it will run it. For ``options`` see :class:`~jobify.jobrequest.EnqueueOptions`.
+        it will run it. For ``options`` see :class:`~jobify.jobs.job_request.EnqueueOptions`.
 
         When this returns the job is on disk. ConfigurationError, TypeError or PayloadError if it cannot be, and
         DuplicateJobError if its ``job_id`` is in use; StorageUnavailableError if nothing could be stored.

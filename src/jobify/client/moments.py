@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobify.clock import SECOND
+from jobify.model.clock import SECOND
 from jobify.types import Microseconds
 
 __all__ = ("how_long", "until")

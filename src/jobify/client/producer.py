@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, Unpack
 
-from jobify.client.asking import (
+from jobify.client.arguments import (
     AnyJob,
     AnyTask,
     JobFilters,
@@ -18,7 +18,7 @@ from jobify.client.asking import (
     ids_of,
 )
 from jobify.client.enqueuing import Enqueuing
-from jobify.result import JobResult
+from jobify.jobs.job_result import JobResult
 from jobify.router import ConfiguredTask, Route
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Producer(Enqueuing):
     def jobs(
         self, *, limit: int = 100, after: AnyJob | None = None, newest_first: bool = True, **filters: Unpack[JobFilters]
     ) -> list[JobResult[Any]]:
-        """A page of jobs that match all ``filters`` (see :class:`~jobify.client.asking.JobFilters`).
+        """A page of jobs that match all ``filters`` (see :class:`~jobify.client.arguments.JobFilters`).
 
         In the order of their ids, which is that of their creation where no ids were chosen. For the next page ask for
         those ``after`` the last job of this one. Ids are read in that order until the page is full. A status finds its

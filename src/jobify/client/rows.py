@@ -7,16 +7,16 @@ from typing import Any, Final
 
 import msgspec
 
-from jobify.client.coding import Coding
 from jobify.client.targets import Target
-from jobify.clock import Clock
+from jobify.client.values import Coding
 from jobify.exceptions import PayloadError
-from jobify.identifiers import text_ids
-from jobify.joboptions import Inputs
-from jobify.jobrequest import Asked, JobRequest
-from jobify.records import NewJob
+from jobify.jobs.job_request import Asked, JobRequest
+from jobify.model.clock import Clock
+from jobify.model.ids import text_ids
+from jobify.model.job_options import Inputs
+from jobify.model.records import NewJob
+from jobify.model.status import JobStatus
 from jobify.serializers.codec import ParameterTypes
-from jobify.status import JobStatus
 from jobify.types import Microseconds, UUIDGenerator
 
 __all__ = ("TO_COME", "Rows", "fed_args", "former_keys")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobify.exceptions import ConfigurationError
-from jobify.options import DEFAULT_QUEUE
-from jobify.registry import Endpoint, Registry
+from jobify.model.task_options import DEFAULT_QUEUE
+from jobify.router.registry import Endpoint, Registry
 from jobify.serializers.codec import UNTYPED, ParameterTypes
 
 __all__ = ("Target", "Targets")

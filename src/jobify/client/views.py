@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from enum import Enum, auto
 
-from jobify.clock import to_datetime
-from jobify.records import OwnerRecord
-from jobify.words import PublicStatus
+from jobify.model.clock import to_datetime
+from jobify.model.public_status import PublicStatus
+from jobify.model.records import OwnerRecord
 
 __all__ = ("Obstacle", "QueueView", "ScheduleView", "Unserved", "WorkerView", "obstacle", "worker_view")
 

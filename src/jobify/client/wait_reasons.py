@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 
 from jobify.client.moments import how_long, until
 from jobify.client.views import Obstacle, WorkerView, obstacle, worker_view
-from jobify.clock import SECOND, from_datetime
-from jobify.cron import is_stopped
-from jobify.records import JobRecord, SummaryIds
-from jobify.status import ENDED, JobStatus
+from jobify.model.clock import SECOND, from_datetime
+from jobify.model.cron import is_stopped
+from jobify.model.records import JobRecord, SummaryIds
+from jobify.model.status import ENDED, JobStatus
 from jobify.storage.base import Storage
+from jobify.storage.end_reasons import is_snoozed
 from jobify.storage.ownership import HEARTBEAT
-from jobify.storage.reasons import is_snoozed
 from jobify.types import Microseconds
 
 __all__ = ("OBSTACLES", "ClusterState", "explain", "read_cluster_state", "stopped_note")

@@ -1,1 +1,1 @@
-"""The services that run jobs; ``engine`` puts them together."""
+"""What runs jobs in this process; ``engine`` assembles it."""

@@ -18,60 +18,60 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from jobify.clock import Clock
-from jobify.engine.admission import Admission
-from jobify.engine.attempt import Interruption
-from jobify.engine.backend import Backend, Backends
-from jobify.engine.children import check_children
-from jobify.engine.completer import Completer
-from jobify.engine.contexts import Contexts
-from jobify.engine.declarations import FormerDeclarations, bring_in_line
-from jobify.engine.desk import Desk
-from jobify.engine.dispatcher import Dispatcher
-from jobify.engine.draft import Drafts
-from jobify.engine.exchange import Exchange
-from jobify.engine.executor import Executor
-from jobify.engine.expiry import Expiry
-from jobify.engine.handles import Handles
-from jobify.engine.heartbeat import Heartbeat
-from jobify.engine.intake import Intake
-from jobify.engine.janitor import Janitor
-from jobify.engine.job_log import JobLog
-from jobify.engine.lanes import Lanes
-from jobify.engine.lost_storage import end_handles
-from jobify.engine.obedience import Obedience
-from jobify.engine.overview import Overview
-from jobify.engine.parting import leave, unstoppable
-from jobify.engine.recovery import Recovery
-from jobify.engine.roster import Roster
-from jobify.engine.rules import Rules
+from jobify.config import JobifyConfiguration
+from jobify.engine.active_jobs import Overview
+from jobify.engine.enqueue.declared_schedules import FormerDeclarations, bring_in_line
+from jobify.engine.enqueue.enqueuer import Intake
+from jobify.engine.enqueue.pending_job import Drafts
+from jobify.engine.enqueue.waiting import Waiting
+from jobify.engine.events import Exchange
+from jobify.engine.execution.attempt import Interruption
+from jobify.engine.execution.children import check_children
+from jobify.engine.execution.claim_handler import Admission
+from jobify.engine.execution.completer import Completer
+from jobify.engine.execution.contexts import Contexts
+from jobify.engine.execution.dispatcher import Dispatcher
+from jobify.engine.execution.executor import Executor
+from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.job_log import JobLog
+from jobify.engine.execution.roster import Roster
+from jobify.engine.execution.slots import Lanes
+from jobify.engine.execution.teller import Teller
+from jobify.engine.execution.trials import Trials
+from jobify.engine.execution.unfit import AppCode
+from jobify.engine.job_controller import Desk
 from jobify.engine.service import Service
 from jobify.engine.service_restarts import ServiceRestarts
-from jobify.engine.start_report import announce
-from jobify.engine.stopped_schedules import StoppedSchedules
-from jobify.engine.teller import Teller
-from jobify.engine.timekeeper import Timekeeper
-from jobify.engine.trials import Trials
-from jobify.engine.unfit import AppCode
-from jobify.engine.unknown import UnknownTasks
-from jobify.engine.waiting import Waiting
-from jobify.engine.wakeups import Wakeups
-from jobify.engine.watcher import Watcher
+from jobify.engine.services.change_listener import Wakeups
+from jobify.engine.services.command_listener import Obedience
+from jobify.engine.services.expiry import Expiry
+from jobify.engine.services.heartbeat import Heartbeat
+from jobify.engine.services.lost_storage import end_handles
+from jobify.engine.services.maintenance import Janitor
+from jobify.engine.services.recovery import Recovery
+from jobify.engine.services.remote_watcher import Watcher
+from jobify.engine.services.start_report import announce
+from jobify.engine.services.stopped_schedules import StoppedSchedules
+from jobify.engine.services.timekeeper import Timekeeper
+from jobify.engine.services.unknown_tasks import UnknownTasks
+from jobify.engine.shutdown import leave, unstoppable
 from jobify.exceptions import (
     AppStoppedError,
     StorageLostError,
     StorageUnavailableError,
 )
-from jobify.job import Job
-from jobify.logs import get_logger
-from jobify.options import RunMode
-from jobify.records import OwnerProfile, OwnerRole
-from jobify.registry import Endpoint, Registry, endpoints_of
+from jobify.gateway.backend import Backend, Backends
+from jobify.jobs.job import Job
+from jobify.jobs.schedule_builder import Order, Scheduler
+from jobify.model.clock import Clock
+from jobify.model.cron_rules import Rules
+from jobify.model.records import OwnerProfile, OwnerRole
+from jobify.model.status import ENDED, JobStatus
+from jobify.model.task_options import RunMode
+from jobify.router.registry import Endpoint, Registry, endpoints_of
 from jobify.runners.base import Runner
-from jobify.schedule import Order, Scheduler
-from jobify.settings import JobifyConfiguration
-from jobify.spawn import spawn
-from jobify.status import ENDED, JobStatus
+from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import spawn
 
 __all__ = ("Engine",)
 
@@ -309,7 +309,7 @@ class Engine:
         return task is not None and any(attempt.task is task for attempt in self._roster)
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
-        """Take an order; see :class:`~jobify.schedule.Scheduler`."""
+        """Take an order; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
         return self._intake.submit(order)
 
     async def wait_all(self) -> None:

@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from jobify.exceptions import StorageLostError, StorageUnavailableError
-from jobify.failurelog import FailureLog
-from jobify.logs import get_logger
-from jobify.spawn import spawn
+from jobify.runtime.failure_log import FailureLog
+from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import spawn
 
 __all__ = ("Periodic", "Service", "until_next")
 

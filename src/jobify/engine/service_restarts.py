@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable
 
 from jobify.engine.service import Service
-from jobify.logs import get_logger
-from jobify.spawn import is_loop_ending
+from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import is_loop_ending
 
 __all__ = ("ServiceRestarts",)
 

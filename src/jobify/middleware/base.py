@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
-from jobify.context import JobContext, OuterContext
+from jobify.jobs.context import JobContext, OuterContext
 
 __all__ = ("BaseMiddleware", "BaseOuterMiddleware", "CallNext", "CallNextOuter", "chain", "chain_outer")
 

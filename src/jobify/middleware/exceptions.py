@@ -8,12 +8,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobify.context import JobContext
-from jobify.control_flow import signal_of
-from jobify.exception_groups import parts
 from jobify.exceptions import TaskCancelledError
+from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, CallNext
-from jobify.signature import is_async_callable
+from jobify.model.control_flow import signal_of
+from jobify.model.exception_groups import parts
+from jobify.model.signature import is_async_callable
 from jobify.types import ExceptionHandler
 
 __all__ = ("ExceptionHandlerMiddleware",)

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple, Protocol, Self
 
-from jobify.context import JobContext
 from jobify.exceptions import ApplicationStateError, ConfigurationError
-from jobify.logs import get_logger
+from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, CallNext
-from jobify.spawn import spawn_lasting
-from jobify.status import JobStatus
+from jobify.model.status import JobStatus
+from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import spawn_lasting
 
 __all__ = ("Item", "JobifyQueue", "QueueMiddleware")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from jobify import current
-from jobify.context import JobContext
-from jobify.control_flow import Retry, Snooze, signal_of
-from jobify.durations import Duration, as_seconds
-from jobify.exception_groups import parts
 from jobify.exceptions import JobTimeoutError, TaskCancelledError
+from jobify.jobs import current_job
+from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, CallNext
+from jobify.model.control_flow import Retry, Snooze, signal_of
+from jobify.model.durations import Duration, as_seconds
+from jobify.model.exception_groups import parts
 
 __all__ = ("TimeoutMiddleware",)
 
@@ -28,7 +28,7 @@ class TimeoutMiddleware(BaseMiddleware):
 
     async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
         limit = asyncio.timeout(self.timeout)
-        current.limit(self.timeout)
+        current_job.limit(self.timeout)
         try:
             async with limit:
                 value = await call_next(context)
@@ -49,6 +49,6 @@ class TimeoutMiddleware(BaseMiddleware):
 def _obeys_timeout(error: BaseException, job_id: str) -> bool:
     """Whether the job itself has noticed its timeout, also inside an exception group."""
     return any(
-        isinstance(part, TaskCancelledError) and (part.job_id, part.reason) == (job_id, current.TIMED_OUT)
+        isinstance(part, TaskCancelledError) and (part.job_id, part.reason) == (job_id, current_job.TIMED_OUT)
         for part in parts(error)
     )

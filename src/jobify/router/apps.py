@@ -17,9 +17,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobify.current import RUNNING
 from jobify.exceptions import ApplicationStateError
-from jobify.schedule import Scheduler
+from jobify.jobs.current_job import RUNNING
+from jobify.jobs.schedule_builder import Scheduler
 
 __all__ = ("Binding", "ambiguous", "choose")
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from jobify.canvas.signature import Signature
-from jobify.coroutine_functions import coroutine_function
-from jobify.job import Job
-from jobify.jobrequest import EnqueueOptions, calls_of, check_asked, requests_of
-from jobify.result import JobResult
-from jobify.schedule import Order, ScheduleBuilder, refused
+from jobify.jobs.job import Job
+from jobify.jobs.job_request import EnqueueOptions, calls_of, check_asked, requests_of
+from jobify.jobs.job_result import JobResult
+from jobify.jobs.schedule_builder import Order, ScheduleBuilder, refused
+from jobify.runtime.coroutine_functions import coroutine_function
 
 if TYPE_CHECKING:
     from jobify.router.route import Route
@@ -22,7 +22,7 @@ Return_co = TypeVar("Return_co", covariant=True)
 
 
 class ConfiguredTask(Generic[ParamsT, Return_co]):
-    """The same task, whose jobs are enqueued with these options (see :class:`~jobify.jobrequest.EnqueueOptions`).
+    """The same task, whose jobs are enqueued with these options (see :class:`~jobify.jobs.job_request.EnqueueOptions`).
 
     Its arguments are checked as those of the task are. Immutable; :meth:`configure` gives another one. ::
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from jobify.exceptions import RouterError
-from jobify.state import State
+from jobify.model.state import State
 
 if TYPE_CHECKING:
-    from jobify.router.tree import JobRouter, Router
+    from jobify.router.router import JobRouter, Router
 
 __all__ = ("check_place", "give_up_app", "mount", "own_values")
 

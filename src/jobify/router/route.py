@@ -13,17 +13,17 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
 from weakref import ref
 
 from jobify.canvas.signature import Signature
-from jobify.coroutine_functions import coroutine_function, mark_async_callable
 from jobify.exceptions import TaskNotAttachedError
-from jobify.job import Job
-from jobify.jobrequest import EnqueueOptions, calls_of, checked_arguments, requests_of
-from jobify.options import RouteOptions
-from jobify.result import JobResult
+from jobify.jobs.job import Job
+from jobify.jobs.job_request import EnqueueOptions, calls_of, checked_arguments, requests_of
+from jobify.jobs.job_result import JobResult
+from jobify.jobs.schedule_builder import Order, ScheduleBuilder, Scheduler, refused
+from jobify.model.signature import FuncSpec, inspect_function, is_async_callable
+from jobify.model.task_options import RouteOptions
 from jobify.router.apps import Binding, ambiguous, choose
 from jobify.router.configured import ConfiguredTask
-from jobify.schedule import Order, ScheduleBuilder, Scheduler, refused
-from jobify.serializers.importable import name_of
-from jobify.signature import FuncSpec, inspect_function, is_async_callable
+from jobify.runtime.coroutine_functions import coroutine_function, mark_async_callable
+from jobify.runtime.importable import name_of
 
 __all__ = ("NodeRoute", "RootRoute", "Route", "lasting_name")
 
@@ -165,7 +165,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[EnqueueOptions],
     ) -> JobResult[Return_co]:
-        """:meth:`delay`, with options: see :class:`~jobify.jobrequest.EnqueueOptions`. A plain call, in spite of its
+        """:meth:`delay`, with options: see ``EnqueueOptions``. A plain call, in spite of its
         name. ConfigurationError for an option that cannot be, DuplicateJobError if ``job_id`` is in use."""
         return self._signature(args, kwargs, options).apply()
 

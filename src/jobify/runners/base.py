@@ -36,9 +36,9 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from jobify.exceptions import TaskExitError
-from jobify.runners.address import Address
-from jobify.runners.badge import Badge
-from jobify.untrusted_exceptions import call_guarded, is_plain, type_name
+from jobify.runners.function_address import Address
+from jobify.runners.job_info import Badge
+from jobify.runtime.untrusted_exceptions import call_guarded, is_plain, type_name
 
 __all__ = ("Call", "Runner", "contained")
 

@@ -25,13 +25,13 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError
-from jobify.folder import resolving_in
-from jobify.forking import arm, call
-from jobify.runners import descendants, wire
-from jobify.runners.address import Address, find
-from jobify.runners.lifeline import bind_to_parent, end_group
+from jobify.runners import descendants, protocol
+from jobify.runners.function_address import Address, find
 from jobify.runners.log_sending import Forwarder
-from jobify.runners.remote import wearing
+from jobify.runners.parent_death import bind_to_parent, end_group
+from jobify.runners.remote_job import wearing
+from jobify.runtime.folder import resolving_in
+from jobify.runtime.fork import arm, call
 
 __all__ = ("Child", "check", "ensure_not_importing", "main", "perform", "send")
 
@@ -85,18 +85,18 @@ def send(message: Any) -> bool:
     """
     if _current is None:
         return False
-    _current.send(wire.encode_message(message))
+    _current.send(protocol.encode_message(message))
     return True
 
 
 def perform(request: bytes) -> bytes:
     """Make one call; its reply, whatever happens."""
     try:
-        return wire.encode_value(call(_perform, request))
+        return protocol.encode_value(call(_perform, request))
     except _Misfit as misfit:
-        return wire.encode_error(misfit.error, wire.MISFIT)
+        return protocol.encode_error(misfit.error, protocol.MISFIT)
     except BaseException as error:
-        return wire.encode_error(error)
+        return protocol.encode_error(error)
 
 
 def _perform(request: bytes) -> Any:
@@ -163,7 +163,7 @@ class Child:
         threading.Thread(target=self._receive, name="jobify-parent", daemon=True).start()
         _current = self
         with suppress(OSError):  # the parent is gone: nobody to answer
-            if self._answer(prepare)[:1] == wire.READY:
+            if self._answer(prepare)[:1] == protocol.READY:
                 while self._answer(perform):
                     pass
         _current = None
@@ -174,7 +174,7 @@ class Child:
 
     def send(self, payload: bytes) -> None:
         with self._sending:
-            self._connection.sendall(wire.frame(payload))
+            self._connection.sendall(protocol.frame(payload))
 
     def announce_processes(self) -> None:
         """Say that this child starts processes, once."""
@@ -185,7 +185,7 @@ class Child:
         try:
             self._starts_processes = True
             with suppress(OSError):
-                self._connection.sendall(wire.frame(wire.STARTS))
+                self._connection.sendall(protocol.frame(protocol.STARTS))
         finally:
             self._sending.release()
 
@@ -197,9 +197,9 @@ class Child:
         reply = call(respond, request)
         _flush()
         if _forwarder is not None and _forwarder.end_call():
-            self.send(wire.LOGGED)
+            self.send(protocol.LOGGED)
         if respond is perform and _max_memory is not None and resident_memory() > _max_memory:
-            self.send(wire.TOO_LARGE)
+            self.send(protocol.TOO_LARGE)
         self._is_busy = False  # before the reply: the next request may follow on its heels
         self.send(reply)
         return reply
@@ -207,7 +207,7 @@ class Child:
     def _receive(self) -> None:
         """In its own thread: pass on what the parent says, and notice the end of it."""
         with suppress(OSError), self._connection.makefile("rb") as stream:
-            while (request := wire.read(stream)) is not None:
+            while (request := protocol.read(stream)) is not None:
                 self._is_busy = True
                 self._inbox.put(request)
         if not self._is_busy:
@@ -240,12 +240,12 @@ def prepare(payload: bytes) -> bytes:
         with importing():
             spawn.prepare(dict(data["spawn"]))
     except BaseException as error:
-        return wire.encode_error(error, wire.BROKEN)
+        return protocol.encode_error(error, protocol.BROKEN)
     with suppress(BaseException), importing():
         importlib.import_module(data["module"])
     if _forwarder is not None:
         _forwarder.check_handlers()
-    return wire.READY
+    return protocol.READY
 
 
 @contextmanager

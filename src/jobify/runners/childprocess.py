@@ -22,15 +22,15 @@ from multiprocessing import spawn
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
-from jobify.folder import first_folder
-from jobify.logs import get_logger
-from jobify.runners import descendants, wire
-from jobify.runners.address import main_script
-from jobify.runners.line import Line
+from jobify.model.tracebacks import RemoteTraceback
+from jobify.model.transient import TransientStartError, refusal_of
+from jobify.runners import descendants, protocol
+from jobify.runners.connection import Line
+from jobify.runners.function_address import main_script
 from jobify.runners.log_channel import open_channel
 from jobify.runners.log_receiving import RecordReceiver, current_levels, levels_request
-from jobify.tracebacks import RemoteTraceback
-from jobify.transient import TransientStartError, refusal_of
+from jobify.runtime.folder import first_folder
+from jobify.runtime.logs import get_logger
 
 __all__ = ("ChildProcess", "Renewal", "StartDeathError")
 
@@ -101,8 +101,8 @@ class ChildProcess:
                 "levels": self._levels,
             }
             reply = await self._ask(pickle.dumps(data), None)
-            if reply[:1] == wire.BROKEN:
-                wire.outcome(reply)
+            if reply[:1] == protocol.BROKEN:
+                protocol.outcome(reply)
         except ProcessDiedError as error:
             reason = f"A child process ended before it was ready to run tasks: {_manner(error.exit_code)}."
             raise StartDeathError(error.exit_code, f"{reason} Its standard error may say why.") from None
@@ -134,17 +134,17 @@ class ChildProcess:
         try:
             self._line.send(request)
             while reply := await self._line.receive():
-                if reply[:1] == wire.TOO_LARGE:
+                if reply[:1] == protocol.TOO_LARGE:
                     self._is_too_large = True
                     continue
-                if reply[:1] == wire.STARTS:
+                if reply[:1] == protocol.STARTS:
                     self._starts_processes = True
                     _note(self._mark, self._job_began)
                     continue
-                if reply[:1] == wire.LOGGED:
+                if reply[:1] == protocol.LOGGED:
                     await self._receiver.wait_for_barrier()
                     continue
-                if reply[:1] != wire.MESSAGE:
+                if reply[:1] != protocol.MESSAGE:
                     return reply
                 handled = _tell(on_message, reply[1:])
                 if handled is not None:  # it cannot take more just now; nor is more read, which holds up the child
@@ -278,7 +278,7 @@ def _tell(on_message: OnMessage | None, body: bytes) -> Awaitable[None] | None:
     """Pass a message on; what to await before the next one. One that cannot be read or handled does not fail the task
     that sent it."""
     try:
-        return None if on_message is None else on_message(wire.decode(body))
+        return None if on_message is None else on_message(protocol.decode(body))
     except Exception:
         log.exception("A message from a child process was lost")
         return None

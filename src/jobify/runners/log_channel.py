@@ -21,8 +21,8 @@ import socket
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from jobify.errortools import shown
 from jobify.runners.remote_errors import Failure, describe, rebuild
+from jobify.runtime.errortools import shown
 
 __all__ = ("BARRIER", "LARGEST", "Levels", "decode_record", "encode_record", "make_record", "open_channel")
 

@@ -21,10 +21,10 @@ import warnings
 from contextlib import suppress
 from typing import Final
 
-from jobify.logs import get_logger
-from jobify.runners.address import Address
+from jobify.runners.function_address import Address
 from jobify.runners.log_channel import BARRIER, LARGEST, Levels, decode_record, make_record
-from jobify.runners.wire import Request, encode_request
+from jobify.runners.protocol import Request, encode_request
+from jobify.runtime.logs import get_logger
 
 __all__ = ("PATIENCE", "RecordReceiver", "current_levels", "levels_request")
 

@@ -26,8 +26,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from jobify.current import RUNNING
-from jobify.runners.badge import Badge
+from jobify.jobs.current_job import RUNNING
+from jobify.runners.job_info import Badge
 from jobify.runners.log_channel import BARRIER, LARGEST, Levels, encode_record
 
 __all__ = ("PATIENCE", "Forwarder", "apply_levels")

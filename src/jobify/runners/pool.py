@@ -22,10 +22,10 @@ from contextlib import suppress
 from typing import Final
 
 from jobify.exceptions import ApplicationStateError, ProcessStartError
-from jobify.logs import get_logger
+from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners.childprocess import ChildProcess, Renewal, StartDeathError
-from jobify.spawn import spawn
-from jobify.transient import TransientStartError, refusal_of
+from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import spawn
 
 __all__ = ("ChildPool",)
 

@@ -17,15 +17,15 @@ from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any
 
-from jobify.cpus import available_cpus
 from jobify.exceptions import ApplicationStateError, ConfigurationError, ProcessDiedError, shown
-from jobify.runners import child, wire
-from jobify.runners.address import Address, process_address
+from jobify.model.transient import TransientStartError, refusal_of
+from jobify.runners import child, protocol
 from jobify.runners.base import Call
 from jobify.runners.childprocess import ChildProcess, Renewal
-from jobify.runners.handoff import landing
+from jobify.runners.executor_future import landing
+from jobify.runners.function_address import Address, process_address
 from jobify.runners.pool import ChildPool
-from jobify.transient import TransientStartError, refusal_of
+from jobify.runtime.cpus import available_cpus
 
 __all__ = ("ExecutorProcessRunner", "ProcessRunner")
 
@@ -143,14 +143,14 @@ def _take_back(executor: ProcessPoolExecutor, request: bytes) -> None:
 
 def _request(call: Call) -> tuple[Address, bytes]:
     address = call.address or process_address(call.func)
-    return address, wire.encode_request(wire.Request(address, call.args, call.kwargs, call.badge))
+    return address, protocol.encode_request(protocol.Request(address, call.args, call.kwargs, call.badge))
 
 
 def _outcome(reply: bytes, call: Call) -> Any:
     try:
-        return wire.outcome(reply)
+        return protocol.outcome(reply)
     except BaseException as error:
-        if reply[:1] == wire.MISFIT:
+        if reply[:1] == protocol.MISFIT:
             call.misfit = shown(error)
         raise
 

@@ -18,13 +18,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from jobify.cpus import available_cpus
 from jobify.exceptions import ApplicationStateError
-from jobify.forking import call as call_task
-from jobify.logs import get_logger
+from jobify.model.transient import refusal_of
 from jobify.runners.base import Call
-from jobify.runners.handoff import landing
-from jobify.transient import refusal_of
+from jobify.runners.executor_future import landing
+from jobify.runtime.cpus import available_cpus
+from jobify.runtime.fork import call as call_task
+from jobify.runtime.logs import get_logger
 
 __all__ = ("ThreadRunner",)
 

@@ -28,10 +28,10 @@ from uuid import UUID
 
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.serializers.base import RefusedValueError, Serializer, restores_types
-from jobify.serializers.difference import require_same
 from jobify.serializers.extended_json import ExtendedJSONSerializer
 from jobify.serializers.json import JSONSerializer
 from jobify.serializers.renamed import RenamedTypes, checked_renamed_types, with_renamed_types
+from jobify.serializers.roundtrip import require_same
 from jobify.typeadapter.base import Dumper, Exact, Loader, PassThrough
 from jobify.typeadapter.native import NativeConverter
 

@@ -9,9 +9,9 @@ import msgspec
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, undecodable, unencodable
 from jobify.serializers.depth import on_any_stack, require_depth
+from jobify.serializers.json_types import is_plain, require_plain
 from jobify.serializers.offload import codec_threads
 from jobify.serializers.pieces import PIECE_BYTES, decode_in_pieces, encode_in_pieces
-from jobify.serializers.plain import is_plain, require_plain
 
 __all__ = ("JSONSerializer",)
 

@@ -8,8 +8,8 @@ from typing import Any
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
 from jobify.serializers.depth import on_any_stack, require_depth
+from jobify.serializers.json_types import is_plain, require_plain
 from jobify.serializers.pieces import decode_in_pieces, encode_in_pieces
-from jobify.serializers.plain import is_plain, require_plain
 
 __all__ = ("OrjsonSerializer",)
 

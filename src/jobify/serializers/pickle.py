@@ -10,6 +10,7 @@ from io import BytesIO
 from types import MappingProxyType
 from typing import Any
 
+from jobify.runtime.importable import exported
 from jobify.serializers.base import Serializer, undecodable, unencodable
 from jobify.serializers.depth import on_any_stack, require_depth
 
@@ -56,7 +57,7 @@ class UnsafePickleSerializer(Serializer):
     @on_any_stack
     def loadb(self, data: bytes) -> Any:
         try:
-            return _Unpickler(data, self._renamed).load() if self._renamed else pickle.loads(data)
+            return _Unpickler(data, self._renamed).load()
         except Exception as error:
             raise undecodable("a pickle", error) from error
 
@@ -70,4 +71,6 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         renamed = self._renamed.get(f"{module_name}:{global_name}")
+        if renamed is None and module_name.startswith("jobify."):
+            renamed = exported(global_name)  # earlier releases define some classes in other modules
         return super().find_class(module_name, global_name) if renamed is None else renamed

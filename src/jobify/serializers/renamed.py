@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol, runtime_checkable
 
 from jobify.exceptions import ConfigurationError
+from jobify.runtime.importable import find, mro, name_of
 from jobify.serializers.base import Serializer
-from jobify.serializers.importable import find, mro, name_of
 
 __all__ = ("RenamedTypes", "Renaming", "checked_renamed_types", "is_exception", "with_renamed_types")
 

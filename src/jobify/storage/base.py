@@ -5,7 +5,7 @@ atomic step; everything the engine promises rests on the sentences below. ``jobi
 every one of them, for any storage, a user's own included.
 
 **Plain and synchronous.** A storage is ordinary blocking code; one transaction per call. It never sees an event loop.
-:class:`jobify.engine.threadgate.ThreadGate` gives it a thread of its own, makes it awaitable, and lets all calls that
+:class:`jobify.gateway.threaded.ThreadGate` gives it a thread of its own, makes it awaitable, and lets all calls that
 arrive while one transaction runs share the next one (*group commit*). So a storage must accept batches and need not be
 asynchronous.
 
@@ -17,7 +17,7 @@ transaction is open in another one; they see what is committed.
 not know what they mean; arguments and results are encoded before they get here. One that ``is_in_memory`` keeps any
 object, uncopied, and is asked to: nothing is encoded for it. It is called on an event loop's thread, too, so none of
 its calls may wait for anything; and an engine may hold its jobs back until somebody asks for them
-(:class:`jobify.engine.direct.DirectGate`). So it is neither durable nor shared.
+(:class:`jobify.gateway.inline.DirectGate`). So it is neither durable nor shared.
 
 **Time.** Every question that depends on the time takes ``now``. A storage has no clock.
 
@@ -66,7 +66,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from jobify.records import (
+from jobify.model.records import (
     AttemptRecord,
     CancelResult,
     Claimed,
@@ -180,7 +180,7 @@ class Storage(OwnerPort, Protocol):
         the order of the request. A task is in one lane only. Two concurrent claims never return the same job. A claim
         makes the job running, raises its fence and counts an attempt. It starts ``now``; one that was taken ahead of
         its due time, then. It says of a schedule whether its task has put this run off, by the ``error`` of the row
-        (:func:`~jobify.storage.reasons.is_snoozed`). Of jobs that wait to run apart it takes one group, if
+        (:func:`~jobify.storage.end_reasons.is_snoozed`). Of jobs that wait to run apart it takes one group, if
         ``request.scope`` says so.
 
         The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound
@@ -293,7 +293,7 @@ class Storage(OwnerPort, Protocol):
     def get(self, ids: Sequence[str]) -> list[JobRecord]:
         """The jobs with these ids, in any order; unknown ids are left out.
 
-        Given :class:`~jobify.records.SummaryIds`, a storage need not read the large values that they leave out."""
+        Given ``SummaryIds``, a storage need not read the large values that they leave out."""
         ...
 
     def find(self, query: JobQuery) -> list[JobRecord]:

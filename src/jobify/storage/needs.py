@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from itertools import count
 
-from jobify.records import NewJob
+from jobify.model.records import NewJob
 
 __all__ = ("ASIDE", "aside_id", "parents_before", "spared")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-from jobify.records import OwnerProfile, OwnerRecord, Recovered
+from jobify.model.records import OwnerProfile, OwnerRecord, Recovered
 from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from jobify.records import Parking
+from jobify.model.records import Parking
 
 __all__ = ("merged", "parking_of", "text_of")
 

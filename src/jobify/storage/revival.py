@@ -10,8 +10,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from jobify.status import ENDED, JobStatus
-from jobify.storage.reasons import Cause, because_of
+from jobify.model.status import ENDED, JobStatus
+from jobify.storage.end_reasons import Cause, because_of
 
 __all__ = ("Fallen", "Known", "Revival", "plan")
 

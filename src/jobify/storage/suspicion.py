@@ -23,8 +23,8 @@ from collections.abc import Collection, Mapping
 from math import isqrt
 from typing import Final, NamedTuple
 
-from jobify.records import Recovered, Settlement
-from jobify.status import JobStatus
+from jobify.model.records import Recovered, Settlement
+from jobify.model.status import JobStatus
 from jobify.types import Microseconds
 
 __all__ = (

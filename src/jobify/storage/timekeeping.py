@@ -7,7 +7,7 @@ that it was counted from. The row of a schedule waits for elapsed time when a ru
 and when its ``due_at`` is later than its ``offset_at``.
 
 A storage has no clock. A process that notices a change reports it, and the storage keeps the sum of all changes, so
-that several processes that notice one change apply it once (:mod:`jobify.engine.timekeeper`).
+that several processes that notice one change apply it once (:mod:`jobify.engine.services.timekeeper`).
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from jobify.clock import SECOND, Clock, from_datetime, seconds, to_datetime
-from jobify.durations import Duration, as_seconds
 from jobify.exceptions import ConfigurationError
+from jobify.model.clock import SECOND, Clock, from_datetime, seconds, to_datetime
+from jobify.model.durations import Duration, as_seconds
 from jobify.types import Microseconds
 
 __all__ = ("FakeClock",)

@@ -7,9 +7,9 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Self
 
-from jobify.current import RUNNING, TIMED_OUT, Running, is_overdue
-from jobify.durations import Duration, check_duration
-from jobify.records import MessageKind
+from jobify.jobs.current_job import RUNNING, TIMED_OUT, Running, is_overdue
+from jobify.model.durations import Duration, check_duration
+from jobify.model.records import MessageKind
 
 __all__ = ("PretendJob",)
 
@@ -64,7 +64,7 @@ class PretendJob(Running):
         """Tell the task to stop, as a cancel does."""
         self._reason = reason
 
-    # -- what current_job asks it (jobify.current.Running) -------------------------------------------------------------
+    # -- what current_job asks it (Running) ----------------------------------------------------------------------------
 
     @property
     def app(self) -> object:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobify.status import ENDED, TRANSITIONS, JobStatus
+from jobify.model.status import ENDED, TRANSITIONS, JobStatus
 
 __all__ = ("diagram",)
 
 
 def diagram() -> str:
-    """A Mermaid state diagram of :data:`jobify.status.TRANSITIONS`, one arrow for each pair of states."""
+    """A Mermaid state diagram of :data:`jobify.model.status.TRANSITIONS`, one arrow for each pair of states."""
     return "\n".join(["stateDiagram-v2", *(f"    {line}" for line in _lines())])
 
 

@@ -14,6 +14,6 @@ No dict of a user can be taken for the form: one that has the key ``"$"`` is its
 
 from __future__ import annotations
 
-from jobify.serializers.tagging.walk import RESERVED, Tagging
+from jobify.serializers.tagging.encoder import RESERVED, Tagging
 
 __all__ = ("RESERVED", "Tagging")

@@ -9,9 +9,9 @@ from types import MemberDescriptorType
 from typing import Any, Final
 
 from jobify.exceptions import PayloadError
+from jobify.runtime.importable import held, mro, name_of
 from jobify.serializers.base import RefusedValueError
-from jobify.serializers.importable import held, mro, name_of
-from jobify.serializers.tagging.state import Kind, State, Walk, decode_state, encode_state, missing_field
+from jobify.serializers.tagging.fields import Kind, State, Walk, decode_state, encode_state, missing_field
 
 __all__ = ("DATACLASS", "attributes")
 

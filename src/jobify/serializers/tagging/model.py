@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from jobify.serializers.importable import mro
+from jobify.runtime.importable import mro
 from jobify.serializers.tagging.dataclass import attributes
-from jobify.serializers.tagging.state import Kind, State, Walk, decode_state, encode_state, missing_field
+from jobify.serializers.tagging.fields import Kind, State, Walk, decode_state, encode_state, missing_field
 
 __all__ = ("MODEL",)
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from jobify.serializers.tagging.standard import BY_TAG
-from jobify.serializers.tagging.walk import RESERVED
+from jobify.serializers.tagging.builtin_types import BY_TAG
+from jobify.serializers.tagging.encoder import RESERVED
 
 __all__ = ("untagged",)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jobify.exceptions import UnknownDependencyError
-from jobify.records import NewJob, Progress
+from jobify.model.records import NewJob, Progress
+from jobify.storage.end_reasons import because_of
 from jobify.storage.memory import rows
 from jobify.storage.memory.dependencies import Dependencies, cause_of
 from jobify.storage.memory.needs import make_room, make_room_if_needed
@@ -15,7 +16,6 @@ from jobify.storage.memory.parking import unparked
 from jobify.storage.memory.rows import RUNNING, SUCCESS, PendingCancel, Row
 from jobify.storage.memory.table import Table
 from jobify.storage.memory.ties import Barrier, Gate, Link, Tie
-from jobify.storage.reasons import because_of
 from jobify.types import Microseconds
 
 __all__ = ("insert", "put", "retry")

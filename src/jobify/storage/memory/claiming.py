@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
-from jobify.records import Claim, Claimed, ClaimRequest, Lane
-from jobify.status import ClaimScope
+from jobify.model.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.model.status import ClaimScope
 from jobify.storage.memory import rows
 from jobify.storage.memory.parking import claim_parked
 from jobify.storage.memory.rows import SCHEDULED, Row

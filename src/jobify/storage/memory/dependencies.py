@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from jobify.storage.end_reasons import DELETED, Cause, because_of
 from jobify.storage.memory import rows
 from jobify.storage.memory.needs import is_needed
 from jobify.storage.memory.rows import SCHEDULED, SUCCESS, PendingCancel, Row
 from jobify.storage.memory.table import Table
 from jobify.storage.memory.ties import Barrier, Gate, Link, Tie, ties_of
-from jobify.storage.reasons import DELETED, Cause, because_of
 from jobify.storage.weight import NO_ARGUMENTS, weigh, weigh_call
 from jobify.types import Microseconds
 

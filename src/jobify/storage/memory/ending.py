@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from jobify.records import CancelResult, CountKey, Expired
+from jobify.model.records import CancelResult, CountKey, Expired
 from jobify.storage.memory import rows
 from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.listing import tally

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jobify.records import CountKey, JobQuery, JobRecord, Relations
+from jobify.model.records import CountKey, JobQuery, JobRecord, Relations
 from jobify.storage.memory.needs import Find
 from jobify.storage.memory.rows import RUNNING, Row
 from jobify.storage.memory.ties import Barrier, Gate, ties_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from jobify.records import MessageKind, MessageRecord, Report
+from jobify.model.records import MessageKind, MessageRecord, Report
 from jobify.storage.memory.rows import Row
 
 __all__ = ("messages_after", "reported")

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from jobify.records import NewJob
-from jobify.status import JobStatus
+from jobify.model.records import NewJob
+from jobify.model.status import JobStatus
 from jobify.storage.memory import rows
 from jobify.storage.memory.rows import SUCCESS, Row
 from jobify.storage.memory.table import Table

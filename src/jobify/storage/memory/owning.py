@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Final
 
-from jobify.records import JobRecord, OwnerProfile, OwnerRecord, OwnerRole, Recovered
-from jobify.status import JobStatus
+from jobify.model.records import JobRecord, OwnerProfile, OwnerRecord, OwnerRole, Recovered
+from jobify.model.status import JobStatus
 from jobify.storage.memory import rows
 from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.rows import Row

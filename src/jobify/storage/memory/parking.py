@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobify.records import Claim, Claimed, ClaimRequest
+from jobify.model.records import Claim, Claimed, ClaimRequest
 from jobify.storage.memory import rows
 from jobify.storage.memory.rows import Row
 from jobify.storage.memory.table import Table

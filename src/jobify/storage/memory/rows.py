@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jobify.records import (
+from jobify.model.records import (
     AttemptRecord,
     Claim,
     ClaimRequest,
@@ -15,11 +15,11 @@ from jobify.records import (
     Progress,
     Settlement,
 )
-from jobify.status import ENDED, FAILURES, Event, JobStatus, Lost
+from jobify.model.status import ENDED, FAILURES, Event, JobStatus, Lost
+from jobify.storage.end_reasons import EXPIRED, is_snoozed, lost_for_good
 from jobify.storage.memory.settling import settled_record
 from jobify.storage.memory.ties import Gate, Link, Tie
 from jobify.storage.parking import merged
-from jobify.storage.reasons import EXPIRED, is_snoozed, lost_for_good
 from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
 from jobify.types import Microseconds
 

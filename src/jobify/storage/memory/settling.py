@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobify.records import JobRecord, Settlement
+from jobify.model.records import JobRecord, Settlement
 
 __all__ = ("settled_record",)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from jobify.records import (
+from jobify.model.records import (
     AttemptRecord,
     CancelResult,
     Claimed,

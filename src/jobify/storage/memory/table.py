@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
-from jobify.records import JobRecord, OwnerRecord
+from jobify.model.records import JobRecord, OwnerRecord
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row, has_ended, holds
 from jobify.storage.memory.ties import Barrier, Gate, Tie
 from jobify.storage.suspicion import Death

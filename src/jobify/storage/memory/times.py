@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from jobify.records import JobRecord, NewJob
+from jobify.model.records import JobRecord, NewJob
 from jobify.storage.memory.rows import SCHEDULED, Row
 from jobify.storage.memory.table import Table
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds

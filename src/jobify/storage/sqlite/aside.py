@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from jobify.logs import get_logger
-from jobify.records import Claim, Lane
+from jobify.model.records import Claim, Lane
+from jobify.runtime.logs import get_logger
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of
 from jobify.storage.sqlite.statements import id_values, sql

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from jobify.exceptions import StorageCorruptError, StorageError
-from jobify.folder import absolute
-from jobify.storage.sqlite.failures import explained
+from jobify.runtime.folder import absolute
+from jobify.storage.sqlite.errors import explained
 
 __all__ = ("Backup", "back_up")
 

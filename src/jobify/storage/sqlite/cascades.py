@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from jobify.status import ENDED, JobStatus
-from jobify.storage.reasons import DELETED, Cause, because_of
+from jobify.model.status import ENDED, JobStatus
+from jobify.storage.end_reasons import DELETED, Cause, because_of
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.rows import listed

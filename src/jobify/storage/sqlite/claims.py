@@ -21,8 +21,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from jobify.records import Claim, Claimed, ClaimRequest, Lane
-from jobify.status import ClaimScope
+from jobify.model.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.model.status import ClaimScope
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.parked import claim_parked

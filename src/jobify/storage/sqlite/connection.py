@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
-from jobify.storage.sqlite.failures import raise_claim_lost
+from jobify.storage.sqlite.errors import raise_claim_lost
 from jobify.storage.sqlite.file_identity import FileIdentity
 
 __all__ = ("FIRST_READ", "LONG_LOG", "checkpoint", "close", "connect")

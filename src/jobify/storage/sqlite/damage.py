@@ -13,9 +13,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from jobify.clock import SECOND
 from jobify.exceptions import StorageError, StorageUnavailableError
-from jobify.logs import get_logger
+from jobify.model.clock import SECOND
+from jobify.runtime.logs import get_logger
 from jobify.storage.sqlite.cascades import spread
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of, listed

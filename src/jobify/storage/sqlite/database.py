@@ -37,7 +37,7 @@ from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
 from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, checkpoint, close, connect
-from jobify.storage.sqlite.failures import insist
+from jobify.storage.sqlite.errors import insist
 from jobify.storage.sqlite.file_identity import FileIdentity
 
 __all__ = ("Database",)

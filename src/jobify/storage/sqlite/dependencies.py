@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobify.exceptions import UnknownDependencyError
-from jobify.records import NewJob
-from jobify.status import ENDED, JobStatus
-from jobify.storage.reasons import Cause, because_of
+from jobify.model.records import NewJob
+from jobify.model.status import ENDED, JobStatus
+from jobify.storage.end_reasons import Cause, because_of
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.statements import chunks, row_values, sql

@@ -12,8 +12,8 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Any
 
-from jobify.records import JobQuery
-from jobify.status import ENDED, UNFINISHED, JobStatus
+from jobify.model.records import JobQuery
+from jobify.model.status import ENDED, UNFINISHED, JobStatus
 from jobify.storage.sqlite.statements import id_values, sql
 
 __all__ = ("Crowd", "crowd_of", "filters_of", "page_of")

@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from jobify.exceptions import StorageError, StorageUnavailableError, StorageVersionError
-from jobify.records import OwnerRecord
+from jobify.model.records import OwnerRecord
 from jobify.storage.parking import parking_of
-from jobify.storage.sqlite.failures import explain
+from jobify.storage.sqlite.errors import explain
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import owners_in

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from jobify.records import AttemptRecord, CancelResult, Expired, NewJob, Progress, Settled, Settlement
-from jobify.status import JobStatus
-from jobify.storage.reasons import EXPIRED
+from jobify.model.records import AttemptRecord, CancelResult, Expired, NewJob, Progress, Settled, Settlement
+from jobify.model.status import JobStatus
+from jobify.storage.end_reasons import EXPIRED
 from jobify.storage.sqlite.cascades import forget_parents, spread, spread_deletion
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.deferred import drop_cancels, end_cancelled, replace_with_successors
 from jobify.storage.sqlite.dependencies import connect, standings
-from jobify.storage.sqlite.failures import ClaimLost
+from jobify.storage.sqlite.errors import ClaimLost
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
 from jobify.storage.sqlite.needs import make_room, set_aside_needed, without_needed
 from jobify.storage.sqlite.parked import park, unpark
-from jobify.storage.sqlite.pending import drop_cancels, end_cancelled, replace_with_successors
 from jobify.storage.sqlite.revival import revive
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import (

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from jobify.exceptions import StorageError
 from jobify.storage.sqlite.damage import damaged_rows
-from jobify.storage.sqlite.failures import explained
+from jobify.storage.sqlite.errors import explained
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
 
 __all__ = ("Health", "check", "is_ours", "schema_version", "vacuum")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from jobify.records import NewJob
+from jobify.model.records import NewJob
 from jobify.storage.needs import ASIDE, aside_id, parents_before, spared
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids

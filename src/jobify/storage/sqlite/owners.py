@@ -11,13 +11,14 @@ from itertools import groupby
 from typing import NamedTuple
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.logs import get_logger
-from jobify.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
+from jobify.model.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
+from jobify.model.transient import refusal_of
+from jobify.runtime.logs import get_logger
 from jobify.storage.sqlite.begun import BegunTable, read_begun
-from jobify.storage.sqlite.bell import Address, DatagramBell
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.storage.sqlite.notifier import Address, DatagramBell
 from jobify.storage.sqlite.recovery import (
     CrashLimits,
     DeadProcess,
@@ -30,7 +31,6 @@ from jobify.storage.sqlite.recovery import (
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.storage.suspicion import Death
-from jobify.transient import refusal_of
 from jobify.types import Microseconds
 
 __all__ = ("Owners", "owners_in")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobify.records import Claimed, ClaimRequest, Lane, Settlement
+from jobify.model.records import Claimed, ClaimRequest, Lane, Settlement
 from jobify.storage.parking import merged, parking_of, text_of
 from jobify.storage.sqlite.aside import pick_aside, with_arguments
 from jobify.storage.sqlite.database import Database

@@ -10,14 +10,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jobify.records import Recovered
-from jobify.status import JobStatus, Lost
-from jobify.storage.reasons import lost_for_good
+from jobify.model.records import Recovered
+from jobify.model.status import JobStatus, Lost
+from jobify.storage.end_reasons import lost_for_good
 from jobify.storage.sqlite.begun import key_of
 from jobify.storage.sqlite.cascades import spread
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.deferred import end_cancelled, replace_with_successors
 from jobify.storage.sqlite.ids import write_ids
-from jobify.storage.sqlite.pending import end_cancelled, replace_with_successors
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
 from jobify.storage.suspicion import (

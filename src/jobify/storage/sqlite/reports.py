@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jobify.records import MessageKind, Report
+from jobify.model.records import MessageKind, Report
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import listed
 from jobify.storage.sqlite.statements import chunks, row_values, sql

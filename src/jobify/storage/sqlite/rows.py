@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from jobify.exceptions import StorageCorruptError
-from jobify.records import Claim, JobRecord, MessageKind, MessageRecord
+from jobify.model.records import Claim, JobRecord, MessageKind, MessageRecord
 from jobify.storage.parking import parking_of
 
 __all__ = ("Found", "Picked", "UnreadableError", "claims_of", "listed", "messages_of", "records_of")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from jobify.exceptions import StorageError, StorageVersionError
-from jobify.logs import get_logger
+from jobify.runtime.logs import get_logger
 from jobify.storage.sqlite.database import Database
 
 __all__ = ("APPLICATION_ID", "migrations", "prepare", "split")

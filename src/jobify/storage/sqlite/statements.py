@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from jobify.records import AttemptRecord, NewJob, Settlement
+from jobify.model.records import AttemptRecord, NewJob, Settlement
 
 __all__ = (
     "CHUNK",

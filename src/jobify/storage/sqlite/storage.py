@@ -30,10 +30,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobify.durations import Duration, as_seconds
 from jobify.exceptions import ConfigurationError
-from jobify.folder import absolute
-from jobify.records import (
+from jobify.model.durations import Duration, as_seconds
+from jobify.model.records import (
     AttemptRecord,
     CancelResult,
     Claimed,
@@ -54,10 +53,11 @@ from jobify.records import (
     Settled,
     Settlement,
 )
+from jobify.runtime.folder import absolute
 from jobify.storage.base import BegunJobs, Bell
 from jobify.storage.kinship import Kinship
 from jobify.storage.location import check_is_path
-from jobify.storage.sqlite import forks
+from jobify.storage.sqlite import fork
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.file_identity import refuse_orphaned_log
@@ -66,7 +66,7 @@ from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
 from jobify.storage.sqlite.pauses import Pauses
 from jobify.storage.sqlite.permissions import create_database
-from jobify.storage.sqlite.reads import Reads
+from jobify.storage.sqlite.queries import Reads
 from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
 from jobify.storage.sqlite.spot import Spot
@@ -145,7 +145,7 @@ class SQLiteStorage:
         path = self._locate()
         refuse_orphaned_log(path)
         self._connect(path)
-        forks.watch(self)  # from now on: a child that is forked meanwhile must not take this for open
+        fork.watch(self)  # from now on: a child that is forked meanwhile must not take this for open
         try:
             create_database(self._database.path, self.mode)
             self._database.open(prepare)

@@ -5,7 +5,7 @@ What makes a job one of them is in ``recovery``.
 
 from __future__ import annotations
 
-from jobify.records import Claim, ClaimRequest
+from jobify.model.records import Claim, ClaimRequest
 from jobify.storage.sqlite.aside import conditions, pick_aside, with_arguments
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import write_ids

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from jobify.exceptions import StorageError
-from jobify.records import Claim
+from jobify.model.records import Claim
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.statements import sql
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from jobify.records import Expired, JobQuery, Settled
+from jobify.model.records import Expired, JobQuery, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import Claim, Claimed, ClaimRequest, Lane, NewJob, Settled
+from jobify.model.records import Claim, Claimed, ClaimRequest, Lane, NewJob, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import NOW, SECOND, StorageCase, again, born, claim, end, job, look, one
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobify.records import Claimed, Recovered
-from jobify.status import ClaimScope
+from jobify.model.records import Claimed, Recovered
+from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import CALM, RESTLESS
 from jobify.testing.storage_contract.dying import ask, die, ids_of, suspects

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobify.records import Claimed, ClaimRequest, Lane
-from jobify.status import ClaimScope
+from jobify.model.records import Claimed, ClaimRequest, Lane
+from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import Death
 from jobify.testing.storage_contract.given import NOW, PROFILE, job

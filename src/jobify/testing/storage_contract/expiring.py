@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobify.records import Expired, JobQuery
+from jobify.model.records import Expired, JobQuery
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

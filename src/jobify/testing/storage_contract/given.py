@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.records import (
+from jobify.model.records import (
     AttemptRecord,
     Claim,
     Claimed,

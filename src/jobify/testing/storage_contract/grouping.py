@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from jobify.records import JobQuery, Relations, Settled
+from jobify.model.records import JobQuery, Relations, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

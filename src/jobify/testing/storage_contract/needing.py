@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from jobify.records import Relations
+from jobify.model.records import Relations
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from jobify.records import CancelResult, CountKey, JobQuery, Recovered, Settled
+from jobify.model.records import CancelResult, CountKey, JobQuery, Recovered, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from jobify.records import Claim, Claimed, ClaimRequest, Lane, Parking, Settled, Settlement
-from jobify.status import ClaimScope
+from jobify.model.records import Claim, Claimed, ClaimRequest, Lane, Parking, Settled, Settlement
+from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.dying import ask, ids_of, suspects
 from jobify.testing.storage_contract.given import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import Claimed, JobQuery
+from jobify.model.records import Claimed, JobQuery
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NASTY_TEXTS,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobify.records import CountKey, JobQuery
+from jobify.model.records import CountKey, JobQuery
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import NOW, StorageCase, born, claimed, end, job, line
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobify.records import Claim, NewJob, Relations
+from jobify.model.records import Claim, NewJob, Relations
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

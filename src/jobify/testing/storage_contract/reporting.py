@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import MessageKind, MessageRecord
+from jobify.model.records import MessageKind, MessageRecord
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NASTY_BYTES,

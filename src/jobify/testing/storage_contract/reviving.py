@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from jobify.records import JobQuery, Settled
+from jobify.model.records import JobQuery, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import JobRecord, Settled, Settlement
+from jobify.model.records import JobRecord, Settled, Settlement
 from jobify.storage.base import Storage
-from jobify.storage.reasons import is_snoozed, snoozed
+from jobify.storage.end_reasons import is_snoozed, snoozed
 from jobify.testing.storage_contract.given import (
     NASTY_BYTES,
     NOW,

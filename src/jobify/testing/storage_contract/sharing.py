@@ -10,7 +10,7 @@ from select import select
 
 import pytest
 
-from jobify.records import CancelResult, JobQuery, Settled
+from jobify.model.records import CancelResult, JobQuery, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

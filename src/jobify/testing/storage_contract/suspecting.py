@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import Claim, Claimed, JobQuery, Recovered
-from jobify.status import ClaimScope
+from jobify.model.records import Claim, Claimed, JobQuery, Recovered
+from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import Death
 from jobify.testing.storage_contract.dying import ask, die, ids_of, suspects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.records import Claim, JobRecord, Progress, Settlement
+from jobify.model.records import Claim, JobRecord, Progress, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.testing.storage_contract.given import (

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from jobify.records import Claim, CountKey, JobQuery, Settled
+from jobify.model.records import Claim, CountKey, JobQuery, Settled
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,

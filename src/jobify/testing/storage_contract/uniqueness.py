@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobify.records import JobQuery
-from jobify.status import ENDED
+from jobify.model.records import JobQuery
+from jobify.model.status import ENDED
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NASTY_TEXTS,

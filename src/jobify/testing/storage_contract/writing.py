@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobify.records import CountKey, JobQuery, JobRecord, NewJob, Progress, Settled
-from jobify.status import ENDED
+from jobify.model.records import CountKey, JobQuery, JobRecord, NewJob, Progress, Settled
+from jobify.model.status import ENDED
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NASTY_BYTES,

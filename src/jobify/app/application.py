@@ -1,0 +1,345 @@
+"""The app: what users create, declare tasks on, and start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timezone, tzinfo
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from jobify.app.lifecycle import Life
+from jobify.app.lifespan import Exits, enter_lifespans
+from jobify.app.plugins import Plugin, Plugins
+from jobify.app.validation import (
+    checked_clock,
+    checked_limits,
+    checked_renewal,
+    checked_retention,
+    checked_storage,
+    checked_zone,
+    memory_storage,
+)
+from jobify.client.producer import Producer
+from jobify.config import JobifyConfiguration, Limits, WorkerPools
+from jobify.crontab import CronFactory, create_crontab
+from jobify.engine.engine import Engine
+from jobify.gateway.backend import Backend, Backends
+from jobify.jobs.job import Job
+from jobify.jobs.schedule_builder import Order, Scheduler
+from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
+from jobify.model.clock import Clock
+from jobify.model.durations import Duration, check_duration
+from jobify.model.hooks import TakesHooks
+from jobify.model.ids import is_storable, new_id
+from jobify.model.retention import Retention
+from jobify.model.state import State
+from jobify.model.task_options import RunMode
+from jobify.router import RootRoute, Route
+from jobify.router.registry import Registry, build_registry, check_route, share_state
+from jobify.router.router import frozen
+from jobify.runners.base import Runner
+from jobify.runners.loop import LoopRunner
+from jobify.runners.thread import ThreadRunner
+from jobify.runtime.of_this_process import OfThisProcess
+from jobify.serializers import Serializer
+from jobify.serializers.codec import Codec
+from jobify.storage import Storage
+from jobify.typeadapter import Dumper, Loader
+from jobify.types import UNSET, Lifespan, LoopFactory, MappingExceptionHandlers, Microseconds, UUIDGenerator
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor  # at run time it would bring multiprocessing along
+
+    from jobify.client.client import Client
+
+__all__ = ("Jobify",)
+
+
+class Jobify(OfThisProcess, TakesHooks, Producer):
+    """A scheduler and its tasks.
+
+    ::
+
+        app = Jobify()                      # jobs are kept in ./jobify.db
+
+        @app.task
+        async def greet(name: str) -> str:
+            return f"Hello, {name}!"
+
+        async with app:
+            job = await greet.push("Ada")   # on disk when this returns
+            print(await job)
+
+    ``storage``: a :class:`~jobify.storage.Storage`, the path of an SQLite file, or its URL (``sqlite:///jobs.db``,
+    relative as with SQLAlchemy); the default is SQLite in ``jobify.db``; ``False`` keeps everything in memory.
+    ``tz``: the zone of naive datetimes and of the cron rules that this app writes (UTC), a ZoneInfo or a fixed
+    offset. ``concurrency``: async jobs at once. ``grace``: seconds that a shutdown lets running jobs finish.
+    ``retention``: how long ended jobs are kept, a ``Retention``; ``result_ttl`` is short for
+    its window of successes (a day). ``max_crashes``: processes that a job may take down before it fails for good.
+    ``max_tasks_per_child``, ``max_memory_per_child``: after so many tasks, or with more than so many bytes of memory
+    after a task, a child process is replaced.
+
+    Durations are seconds, or timedeltas.
+
+    An app may be started again after a shutdown, also in another event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        tz: ZoneInfo | timezone | None = None,
+        state: State | None = None,
+        dumper: Dumper | None = None,
+        loader: Loader | None = None,
+        storage: Storage | str | os.PathLike[str] | Literal[False] | None = UNSET,
+        lifespan: Lifespan[Any] | None = None,
+        serializer: Serializer | None = None,
+        middleware: Sequence[BaseMiddleware] | None = None,
+        outer_middleware: Sequence[BaseOuterMiddleware] | None = None,
+        cron_factory: CronFactory = create_crontab,
+        loop_factory: LoopFactory = asyncio.get_running_loop,
+        exception_handlers: MappingExceptionHandlers | None = None,
+        threadpool_executor: ThreadPoolExecutor | None = None,
+        processpool_executor: ProcessPoolExecutor | None = None,
+        route_class: type[RootRoute[..., Any]] = RootRoute,
+        plugins: Sequence[Plugin] = (),
+        uuid_generator: UUIDGenerator = new_id,
+        concurrency: int = Limits.concurrency,
+        grace: Duration | None = Limits.grace,
+        result_ttl: Duration | None = None,
+        retention: Retention | None = None,
+        max_crashes: int = Limits.max_crashes,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
+        renamed_types: Mapping[str, type] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(
+            state=state,
+            prefix=None,
+            lifespan=lifespan,
+            middleware=middleware,
+            outer_middleware=outer_middleware,
+            exception_handlers=exception_handlers,
+            route_class=route_class,
+        )
+        self._codec = codec = Codec(serializer, dumper, loader, renamed_types)
+        limits = checked_limits(concurrency, grace, max_crashes, checked_retention(retention, result_ttl))
+        self.configs = JobifyConfiguration(
+            app=self,
+            tz=checked_zone(tz),
+            dumper=codec.dumper,
+            loader=codec.loader,
+            storage=checked_storage(storage),
+            getloop=loop_factory,
+            serializer=codec.serializer,
+            renamed_types=codec.renamed_types,
+            worker_pools=WorkerPools(threadpool_executor, processpool_executor),
+            cron_factory=cron_factory,
+            uuid_generator=uuid_generator,
+            limits=checked_renewal(limits, max_tasks_per_child, max_memory_per_child, processpool_executor),
+        )
+        self.plugins, self.hooks = Plugins(plugins), self.configs.hooks
+        self._is_memory_only = storage is False
+        self._clock = checked_clock(clock)
+        self._client = client = _client(self, codec)
+        self._life = Life(self.configs, build=self._build_engine, on_end=self._forget_memory, release=client.release)
+
+    instead = "Import it from its module there."
+
+    def __repr__(self) -> str:
+        return "<Jobify>"
+
+    @property
+    def _engine(self) -> Engine | None:
+        return self._life.engine
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.startup()
+        return self
+
+    async def __aexit__(
+        self,
+        _exc_type: type[BaseException] | None = None,
+        _exc_val: BaseException | None = None,
+        _exc_tb: TracebackType | None = None,
+    ) -> None:
+        await self.shutdown()
+
+    async def startup(self) -> None:
+        """Open the storage, run the lifespans and plugins, take up work. Starting a started app does nothing.
+
+        If any of it fails, what was started is stopped again and the error is raised.
+        """
+        await self._life.start(self._begin)
+
+    async def _begin(self, engine: Engine, exits: Exits) -> None:
+        share_state(self)
+        exits.push(engine.close)
+        await engine.open()
+        for plugin in self._all_plugins():
+            await plugin.startup(self)
+            exits.push(plugin.shutdown)
+        self.configs.app_started = True
+        await enter_lifespans(self, exits)
+        await engine.start()
+
+    async def shutdown(self, *, grace: Duration | None = None) -> None:
+        """Stop, in order: start nothing more; let running jobs finish for ``grace`` seconds (default: the app's), then
+        cancel them and wait for them; leave lifespans, in reverse; stop plugins; close the storage.
+
+        Durable jobs that did not finish are given back and run at the next start, without a lost attempt. Stopping an
+        app that is not started does nothing; one that is being stopped is waited for. All steps are taken, whatever
+        fails: the first error is raised at the end. Cancelled, this grants no more grace and still stops in order.
+        """
+        grace = self.configs.limits.grace or 0.0 if grace is None else check_duration(grace, what="grace")
+        await self._life.stop(grace)
+
+    def _build_engine(self) -> Engine:
+        configs = self.configs
+        registry = build_registry(self, configs.renamed_types)
+        return Engine(
+            registry=registry,
+            backends=self._backends(),
+            runners=_runners(registry, configs),
+            scheduler=self,
+            config=configs,
+            clock=self._clock,
+        )
+
+    def _backends(self) -> Backends:
+        storage, queues = self.configs.storage, self.configs.limits.queues
+        if storage.is_in_memory:
+            return Backends(
+                None, Backend(storage, self._codec, self._clock, in_memory=True, is_temporary=self._is_memory_only)
+            )
+        return Backends(
+            Backend(storage, self._codec, self._clock, in_memory=False, queues=queues),
+            Backend(memory_storage(), self._codec, self._clock, in_memory=True, is_temporary=True),
+        )
+
+    def _forget_memory(self) -> None:
+        """What is in memory ends with the life that it belonged to; what is enqueued from now on waits for the next."""
+        if self._is_memory_only:
+            self.configs.storage = memory_storage()
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def find_job(self, id_: str) -> Job[Any] | None:
+        """The handle of a waiting or running job, None if there is none with this id."""
+        if self._engine is None or not (isinstance(id_, str) and is_storable(id_)):
+            return None
+        return self._engine.overview.find(id_)
+
+    def get_active_jobs(self) -> list[Job[Any]]:
+        """The handles of all waiting and running jobs of this app's tasks."""
+        return [] if self._engine is None else self._engine.overview.active()
+
+    async def wait_all(self, timeout: Duration | None = None) -> None:
+        """Return when no job of this app's tasks is waiting or running; TimeoutError after ``timeout`` seconds.
+
+        A ``timeout`` of 0 looks once. An app that is not started has no job to wait for; a job cannot wait for all,
+        as it is one of them. An endless cron makes this wait for ever. SIGINT and SIGTERM end the wait: it returns, the
+        app can be shut down in order, and the signal is delivered after that.
+        """
+        if timeout is not None:
+            timeout = check_duration(timeout, what="timeout of wait_all()")
+        await self._life.wait_all(timeout)
+
+    # -- the scheduler that tasks submit to ----------------------------------------------------------------------------
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of cron rules, naive datetimes and ``exec_at``."""
+        return self.configs.tz
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that the app runs in; None: it is not started."""
+        return None if self._engine is None or self._engine.loop.is_closed() else self._engine.loop
+
+    @property
+    def description(self) -> str:
+        """See :class:`~jobify.jobs.schedule_builder.Scheduler`."""
+        place = "in memory" if self._is_memory_only else f"on {self.configs.storage!r}"
+        return f"<Jobify {place}>"
+
+    def now(self) -> Microseconds:
+        """The app's clock: microseconds since the epoch."""
+        return self._clock.now()
+
+    def require_started(self) -> None:
+        """See :class:`~jobify.jobs.schedule_builder.Scheduler`."""
+        self._life.require("schedule a job")
+
+    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+        """Take an order; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
+        return self._life.require("schedule a job").submit(order)
+
+    # -- configuration -------------------------------------------------------------------------------------------------
+
+    def add_plugin(self, plug: Plugin) -> None:
+        """Start and stop ``plug`` with the app."""
+        self._require_open("add a plugin")
+        self.plugins.add(plug)
+
+    def _all_plugins(self) -> Plugins:
+        """The registered ones, then the middleware that are plugins, from the app down."""
+        layers = (layer for router in self.chain_tail for layer in (*router.middleware, *router.outer_middleware))
+        return Plugins([*self.plugins, *(layer for layer in layers if isinstance(layer, Plugin))])
+
+    def _require_open(self, operation: str) -> None:
+        if self._engine is not None:
+            raise frozen(operation)
+        self._client.targets.forget()
+
+    def _scheduler_for_routes(self) -> Scheduler:
+        return self
+
+    def _check_route(self, route: Route[..., Any]) -> None:
+        check_route(route, self, is_durable=self.configs.storage.is_durable, cron_factory=self.configs.cron_factory)
+
+
+def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
+    runners: dict[RunMode, Runner] = {
+        RunMode.MAIN: LoopRunner(configs.limits.concurrency),
+        RunMode.THREAD: ThreadRunner(slots=configs.limits.threads, executor=configs.worker_pools.threadpool),
+    }
+    if any(endpoint.run_mode is RunMode.PROCESS for endpoint in registry.values()):
+        # Imported when needed: it brings multiprocessing along, a tenth of the time to import jobify.
+        from jobify.runners.childprocess import Renewal
+        from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
+
+        pool, limits = configs.worker_pools.processpool, configs.limits
+        renewal = Renewal(limits.max_tasks_per_child, limits.max_memory_per_child)
+        runners[RunMode.PROCESS] = (
+            ProcessRunner(slots=limits.processes, renewal=renewal) if pool is None else ExecutorProcessRunner(pool)
+        )
+    return runners
+
+
+def _client(app: Jobify, codec: Codec) -> Client:
+    from jobify.client.client import Client  # for those who only declare tasks, a tenth of the time to import jobify
+
+    return Client(
+        app.configs,
+        codec,
+        app._clock,
+        build=partial(build_registry, app),
+        runs_here=lambda: _runs_here(app._engine),
+    )
+
+
+def _runs_here(engine: Engine | None) -> bool:
+    """Whether this thread is the one of the engine's event loop."""
+    try:
+        return engine is not None and asyncio.get_running_loop() is engine.loop
+    except RuntimeError:
+        return False

@@ -1,0 +1,161 @@
+"""The life of an app: an engine, from a start to a stop. One of both at a time, and any number of times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+from jobify.app.lifespan import Exits, Turns
+from jobify.config import JobifyConfiguration
+from jobify.engine.engine import Engine
+from jobify.exceptions import ApplicationStateError, StorageLostError, WaitTimeoutError
+from jobify.runtime.fork import guard_loop, release_loop
+from jobify.runtime.logs import get_logger
+from jobify.runtime.signals import SignalCatcher
+from jobify.runtime.spawn import spawn
+
+__all__ = ("Life",)
+
+log = get_logger("jobify")
+
+Release: TypeAlias = Callable[[], Awaitable[None]]
+"""Closes what the app's client holds open. Awaited last when the app stops."""
+
+Begin: TypeAlias = Callable[[Engine, Exits], Awaitable[None]]
+"""Starts an engine and all around it, and pushes how each is ended."""
+
+
+class Life:
+    """``build`` makes the engine of a life, ``on_end`` is called when that is over, after ``release``."""
+
+    def __init__(
+        self, config: JobifyConfiguration, *, build: Callable[[], Engine], on_end: Callable[[], None], release: Release
+    ) -> None:
+        self._config = config
+        self._release = release
+        self._build = build
+        self._on_end = on_end
+        self.engine: Engine | None = None
+        """None: the app is not started."""
+        self._exits = Exits()
+        self._turns = Turns()
+        self._signals = SignalCatcher()
+        self._unsaved = 0
+
+    @property
+    def unsaved(self) -> int:
+        """How many attempts of this life, or of the last one, have ended of which the storage knows nothing."""
+        return self._unsaved if self.engine is None else self.engine.unsaved()
+
+    async def until_lost(self) -> StorageLostError | None:
+        """Why the storage of the app that runs cannot be used any more, when that is so."""
+        return None if self.engine is None else await asyncio.shield(self.engine.lost)
+
+    def require(self, operation: str) -> Engine:
+        """The engine; ApplicationStateError if there is none, or it takes no more orders."""
+        if self.engine is None or not self._config.app_started:
+            raise ApplicationStateError(
+                operation=operation,
+                reason="The app is not started.",
+                solution="Do it inside `async with app:`, or after `await app.startup()`.",
+            )
+        return self.engine
+
+    async def start(self, begin: Begin) -> None:
+        """See :meth:`jobify.Jobify.startup`."""
+        async with self._turns.turn():
+            self._forget_closed_loop()
+            if self.engine is not None:
+                _require_own_loop(self.engine, "start the app", "startup()")
+                return
+            engine, exits = self.engine, self._exits = self._build(), Exits()
+            exits.push(self._release)
+            guard_loop(engine.loop)
+            try:
+                await begin(engine, exits)
+            except BaseException as error:
+                try:
+                    await self._end(engine, exits, 0.0)
+                except BaseException as another:
+                    log.warning("Undoing a start that failed has failed, too: %r", another)
+                raise error
+
+    async def stop(self, grace: float) -> None:
+        """See :meth:`jobify.Jobify.shutdown`."""
+        if self.engine is not None:
+            solution = "Set an event for whoever started the app, or send the process a SIGTERM."
+            _refuse_jobs(self.engine, "shut the app down", "the shutdown would wait for the job.", solution)
+        async with self._turns.turn():
+            self._forget_closed_loop()
+            if self.engine is not None:
+                _require_own_loop(self.engine, "shut the app down", "shutdown()")
+                await self._end(self.engine, self._exits, grace)
+
+    async def wait_all(self, timeout: float | None) -> None:
+        """See :meth:`jobify.Jobify.wait_all`."""
+        engine, loop = self.engine, asyncio.get_running_loop()
+        if engine is None or engine.loop.is_closed():
+            return
+        _require_own_loop(engine, "wait for all jobs", "wait_all()")
+        _refuse_jobs(engine, "wait for all jobs", "it would wait for itself.", "Await the jobs that it needs.")
+        waiting = spawn(engine.wait_all())
+        try:
+            with self._signals.catching(lambda: loop.call_soon_threadsafe(waiting.cancel)):
+                done, _ = await asyncio.wait([waiting], timeout=timeout)
+        finally:
+            waiting.cancel()
+        if done:
+            if not waiting.cancelled():
+                waiting.result()
+        elif engine.overview.has_active():
+            limit = timeout or 0.0
+            raise WaitTimeoutError(f"There are still jobs to wait for after {limit:g} seconds.", timeout=limit)
+
+    async def _end(self, engine: Engine, exits: Exits, grace: float) -> None:
+        exits.push(partial(self._drain, engine, grace))
+        try:
+            await exits.leave()
+        finally:
+            self._forget()
+            if self._signals.deliver():
+                await asyncio.sleep(0)  # a signal that cancels this task does so here, not at some later time or never
+
+    async def _drain(self, engine: Engine, grace: float) -> None:
+        try:
+            await engine.drain(grace)
+        finally:
+            self._unsaved = engine.unsaved()
+            self._config.app_started = False
+
+    def _forget_closed_loop(self) -> None:
+        """Let go of a life whose event loop was closed without a shutdown: none of it can be stopped in order."""
+        if self.engine is not None and self.engine.loop.is_closed():
+            log.warning("The app was not shut down before its event loop was closed; what it ran is lost.")
+            self.engine.abandon()
+            self._config.app_started = False
+            self._forget()
+
+    def _forget(self) -> None:
+        if self.engine is not None:
+            release_loop(self.engine.loop)
+        self.engine = None
+        self._on_end()
+
+
+def _require_own_loop(engine: Engine, operation: str, call: str) -> None:
+    """ApplicationStateError if the caller is in another event loop than the app."""
+    if engine.loop is not asyncio.get_running_loop():
+        raise ApplicationStateError(
+            operation=operation,
+            reason="It runs in another event loop.",
+            solution=f"From another thread use asyncio.run_coroutine_threadsafe(app.{call}, loop).",
+        )
+
+
+def _refuse_jobs(engine: Engine, operation: str, consequence: str, solution: str) -> None:
+    """ApplicationStateError if it is a job that asks for what comes after the end of all jobs."""
+    if engine.is_job(asyncio.current_task()):
+        reason = f"A job cannot do that: {consequence}"
+        raise ApplicationStateError(operation=operation, reason=reason, solution=solution)

@@ -1,0 +1,75 @@
+"""Where the commands ask: an app that does not run here, and what any process may ask of it.
+
+Opening it makes nobody an owner and starts nothing. What changes something rings the processes that it concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from jobify.cli.app_loader import look_at_app_or_advise
+from jobify.cli.errors import CommandError
+from jobify.cli.output import remark
+
+if TYPE_CHECKING:
+    from jobify.app.application import Jobify
+    from jobify.client.admin import Orders
+    from jobify.client.job_operations import Desk as Handles
+    from jobify.client.queries import Board
+    from jobify.storage.base import Storage
+
+__all__ = ("Desk", "open_desk")
+
+
+class Desk(NamedTuple):
+    """An app, and the parts of its client: for tables, which show rows, and for orders about many jobs."""
+
+    app: Jobify
+    board: Board
+    orders: Orders
+    handles: Handles
+    database: str
+    """Where the jobs are: an absolute path, or what the storage says of itself."""
+
+
+@contextmanager
+def open_desk(name: str | None, database: str | None = None, *, may_be_missing: bool = False) -> Iterator[Desk]:
+    """The desk of the app called ``name``, or of a ``database`` without its app. CommandError if other processes cannot
+    see its jobs, or there is no database yet. If that of an app ``may_be_missing`` (its folder may not), standard error
+    says so, and the desk is that of an app without jobs: nothing is made by looking."""
+    from jobify.cli.database_app import app_without_code
+    from jobify.client.producer import client_of
+    from jobify.storage.location import location_of
+
+    app = app_without_code(database) if database else look_at_app_or_advise(name)
+    storage = app.configs.storage
+    if not storage.is_shared:
+        raise CommandError("This app keeps its jobs in its own memory (storage=False): nobody else can see them.")
+    path = getattr(storage, "database", None)
+    if isinstance(path, str | Path) and not Path(path).exists():
+        missing = _complaint(path)
+        if not (may_be_missing and Path(path).parent.is_dir()):
+            raise CommandError(missing)
+        remark(missing)
+        app.configs.storage = _nothing()
+    client = client_of(app)
+    try:
+        yield Desk(app, client.board, client.orders, client.desk, location_of(storage))
+    finally:
+        app.close()
+
+
+def _complaint(path: str | Path) -> str:
+    return (
+        f"There is no database {str(path)!r} yet. An app or a worker makes it, or: jobify db migrate. (A relative path "
+        "is looked up in the current folder.)"
+    )
+
+
+def _nothing() -> Storage:
+    from jobify.storage.memory import MemoryStorage
+
+    return MemoryStorage()

@@ -1,0 +1,175 @@
+"""``jobify worker``: this process becomes a worker, or the supervisor of several."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from jobify.cli.options import APP, APP_DIR, for_code
+
+if TYPE_CHECKING:
+    from jobify.cli.worker import Orders
+
+__all__ = ("worker",)
+
+
+_Path: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="APP", help="The app, or a function that makes it, as package.module:name.", show_default=False
+    ),
+]
+_Queues: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--queues", "-q", metavar="A,B", help="Serve only these queues; without it, every one."),
+]
+_Processes: TypeAlias = Annotated[
+    int, typer.Option("--processes", "-p", metavar="N", min=1, help="So many worker processes.")
+]
+_Concurrency: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency",
+        "-c",
+        metavar="N",
+        min=1,
+        help="Jobs at once in each process, of each kind (async, thread, process).",
+    ),
+]
+_Threads: TypeAlias = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, help="Threads in each process, not those of the app.")
+]
+_Children: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--children", metavar="N", min=1, help="Child processes of each process, for RunMode.PROCESS."),
+]
+_MaxTasksPerChild: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--max-tasks-per-child", metavar="N", min=1, help="Replace a child after so many tasks."),
+]
+_MaxMemoryPerChild: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory-per-child", metavar="BYTES", help="Replace a child that has more after a task: 512M, 2G."
+    ),
+]
+_Reload: TypeAlias = Annotated[
+    bool,
+    typer.Option("--reload", help="For development: start again when a .py file here, or in --app-dir, changes."),
+]
+_Grace: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--grace",
+        metavar="SECONDS",
+        min=0,
+        help="What running jobs get to finish at a stop; without it, the app's grace, or 30.",
+        show_default=False,
+    ),
+]
+_LogLevel: TypeAlias = Annotated[
+    str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+]
+
+
+@for_code
+def worker(
+    app: str | None,
+    path: _Path = None,
+    queues: _Queues = None,
+    processes: _Processes = 1,
+    concurrency: _Concurrency = None,
+    threads: _Threads = None,
+    children: _Children = None,
+    max_tasks_per_child: _MaxTasksPerChild = None,
+    max_memory_per_child: _MaxMemoryPerChild = None,
+    reload: _Reload = False,
+    grace: _Grace = None,
+    log_level: _LogLevel = "info",
+) -> None:
+    """Run jobs until told to stop.
+
+    SIGTERM, SIGHUP or Ctrl-C: nothing more is started, what runs has the grace period to finish, the rest is given back
+    without a lost attempt. A second signal, a second later or more, ends the grace period.
+
+    Example: jobify worker shop.tasks:app --queues mail,images --processes 4
+    """
+    from jobify.cli.errors import CommandError
+    from jobify.cli.worker import Orders
+    from jobify.worker.exit_codes import ExitCode
+
+    name = path or app or os.environ.get(APP)
+    if not name:
+        raise CommandError(f"No app is named: jobify worker package.module:app, or set {APP}.", ExitCode.USAGE)
+    orders = Orders(
+        app=name,
+        queues=_names(queues),
+        concurrency=concurrency,
+        grace=grace,
+        log_level=_level(log_level),
+        threads=threads,
+        children=children,
+        max_tasks_per_child=max_tasks_per_child,
+        max_memory_per_child=None if max_memory_per_child is None else _bytes(max_memory_per_child),
+    )
+    if reload:
+        raise typer.Exit(_reload(orders, processes))
+    raise typer.Exit(_supervise(orders, processes) if processes > 1 else _become(orders.command()))
+
+
+def _supervise(orders: Orders, processes: int) -> int:
+    from jobify.cli.worker import log_to_stderr
+    from jobify.worker.supervisor import Supervisor
+
+    log_to_stderr(orders.log_level)
+    return Supervisor(orders.command(), processes, grace=orders.grace).run()
+
+
+def _reload(orders: Orders, processes: int) -> int:
+    from jobify.cli.reloading import Reloader, SourceFiles
+    from jobify.cli.worker import log_to_stderr
+
+    log_to_stderr(orders.log_level)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # compiled code is known by the second, and files change faster
+    folders = {os.path.realpath(os.environ.get(APP_DIR) or os.getcwd()): True, os.path.realpath(os.getcwd()): True}
+    return Reloader(orders.command(), processes, grace=orders.grace, files=SourceFiles(tuple(folders))).run()
+
+
+def _become(command: list[str]) -> int:
+    """Have another program go on in this process; its exit code, where that cannot be."""
+    if sys.platform != "win32":  # pragma: no branch - there the process would end, and whoever waits for it go on
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(command[0], command)
+    return subprocess.call(command)  # pragma: no cover - on Windows
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """The names in a list with commas; None if there is no list."""
+    if text is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise typer.BadParameter("Name a queue, or leave --queues out to serve every queue.")
+    return names
+
+
+def _bytes(text: str) -> int:
+    """A number of bytes: 1048576, 512M, 2G."""
+    found = re.fullmatch(r"(\d+)\s*([KMG]?)(i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise typer.BadParameter(
+            f"{text!r}: write a number of bytes, such as 536870912, 512M or 2G.", param_hint="--max-memory-per-child"
+        )
+    return int(found[1]) << 10 * " KMG".index(found[2].upper() or " ")
+
+
+def _level(text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise typer.BadParameter(f"{text!r}: write debug, info, warning or error.")
+    return text.upper()

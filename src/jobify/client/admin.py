@@ -1,0 +1,204 @@
+"""Orders for queues, schedules and ended jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeAlias
+
+from jobify.client.arguments import Filters
+from jobify.client.queries import Board
+from jobify.exceptions import ConfigurationError, JobNotFoundError
+from jobify.gateway.connection import Access
+from jobify.model.clock import Clock
+from jobify.model.cron import is_paused, is_stopped
+from jobify.model.ids import check_text, text_ids
+from jobify.model.records import CancelResult, JobRecord, NewJob, SummaryIds
+from jobify.model.status import JobStatus
+from jobify.storage.base import Storage
+from jobify.types import Microseconds, UUIDGenerator
+
+__all__ = ("Orders",)
+
+Matches: TypeAlias = Callable[[JobRecord], bool]
+
+_BATCH = 500
+
+
+class Orders:
+    """Writes in the caller's thread."""
+
+    def __init__(
+        self,
+        access: Access,
+        board: Board,
+        clock: Clock,
+        new_id: UUIDGenerator,
+        delete_at: Callable[[Microseconds], Microseconds | None],
+    ) -> None:
+        self._access = access
+        self._board = board
+        self._clock = clock
+        self._new_id = text_ids(new_id)
+        self._delete_at = delete_at
+
+    def pause_queue(self, queue: str) -> None:
+        """Let nobody take jobs of this queue."""
+        name = check_text(queue, what="queue")
+        with self._access as storage:
+            storage.pause_queue(name)
+        self._access.ring(workers=True)
+
+    def resume_queue(self, queue: str) -> None:
+        """Undo :meth:`pause_queue`."""
+        name = check_text(queue, what="queue")
+        with self._access as storage:
+            storage.resume_queue(name)
+        self._access.ring(workers=True)
+
+    def pause_schedule(self, job_id: str) -> bool:
+        """Let it rest; whether it is a schedule that has not ended."""
+        with self._access as storage:
+            (is_done,) = storage.pause((job_id,))
+        self._access.ring(workers=True)
+        return is_done
+
+    def resume_schedule(self, job_id: str) -> bool:
+        """Undo :meth:`pause_schedule`, or revive a schedule that was stopped, or try one that is parked; whether it was
+        any of these."""
+        now = self._clock.now()
+        with self._access as storage, storage.transaction():
+            record = next(iter(storage.get(SummaryIds((job_id,)))), None)
+            is_revived = record is not None and _can_be_retried(record)
+            (is_done,) = storage.retry((job_id,), now=now) if is_revived else storage.resume((job_id,), now=now)
+        self._access.ring(workers=True)
+        return is_done
+
+    def run_now(self, job_id: str) -> str:
+        """Enqueue one job like those of a schedule, at once; its id. The rule goes on as it would have."""
+        with self._access as storage:
+            record = next(iter(storage.get((job_id,))), None)
+            if record is None:
+                raise JobNotFoundError(job_id)
+            if record.rule is None:
+                raise ConfigurationError(f"Job {job_id!r} is no schedule. For a job that has failed there is retry().")
+            row = self._like(record)
+            storage.insert((row,))
+        self._access.ring(workers=True)
+        return row.id
+
+    def _like(self, record: JobRecord) -> NewJob:
+        now = self._clock.now()
+        return NewJob(
+            id=self._new_id(),
+            task=record.task,
+            queue=record.queue,
+            priority=record.priority,
+            status=JobStatus.SCHEDULED.value,
+            ready=True,
+            due_at=now,
+            created_at=now,
+            payload=record.payload,
+            options=record.options,
+        )
+
+    def delete(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = False) -> int:
+        """Remove jobs that are not running, with all that belongs to them; how many. What depends on one that had not
+        ended is cancelled, and what others still need stays. ``still``: only those that it holds for at that moment."""
+        total = deleted = self._delete(ids, still, with_dependents)
+        while deleted and len(ids) > _BATCH:  # what was only needed by a later one
+            deleted = self._delete(ids, still, with_dependents)
+            total += deleted
+        self._access.ring(workers=True, clients=True)
+        return total
+
+    def _delete(self, ids: Sequence[str], still: Matches | None, with_dependents: bool) -> int:
+        deleted = 0
+        for start in range(0, len(ids), _BATCH):
+            with self._batch(ids[start : start + _BATCH], still, with_dependents) as (storage, some):
+                now = self._clock.now()
+                deleted += storage.delete(some, now=now, delete_at=self._delete_at(now))
+        return deleted
+
+    def retry(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = True) -> list[bool]:
+        """Put failed jobs back, in one transaction, and what was cancelled because of them; let parked ones be tried.
+        For each, whether that was done. A schedule that has ended by its rule is no failed job. ``still``: only those
+        that it holds for at that moment; the others are left out of the answer."""
+        with self._batch(ids, still) as (storage, some):
+            ended = {
+                row.id for row in storage.get(SummaryIds(some)) if row.rule is not None and not _can_be_retried(row)
+            }
+            meant = [id for id in dict.fromkeys(some) if id not in ended]
+            done = storage.retry(meant, now=self._clock.now(), with_dependents=with_dependents) if meant else ()
+            answers = dict(zip(meant, done, strict=True))
+        self._access.ring(workers=True)
+        return [answers.get(id, False) for id in some]
+
+    def cancel(
+        self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = False
+    ) -> dict[str, CancelResult]:
+        """Cancel jobs, in one transaction, without waiting for those that run; what it met. ``still``: as for
+        :meth:`retry`."""
+        with self._batch(ids, still, with_dependents) as (storage, some):
+            now = self._clock.now()
+            answers = storage.cancel(some, reason="cancelled", now=now, delete_at=self._delete_at(now)) if some else []
+            met = dict(zip(some, answers, strict=True))
+        self._access.ring(workers=True, clients=True)
+        return met
+
+    @contextmanager
+    def _batch(
+        self, ids: Sequence[str], still: Matches | None, with_dependents: bool = False
+    ) -> Iterator[tuple[Storage, Sequence[str]]]:
+        """The storage, and the jobs that are meant: those that ``still`` holds for, and all that depends on them. Both
+        are asked in the transaction that changes them."""
+        with self._access as storage:
+            if still is None and not with_dependents:
+                yield storage, ids
+                return
+            with storage.transaction():
+                if still is not None:
+                    found = {job.id: job for job in storage.get(SummaryIds(ids))}
+                    ids = [id for id in ids if id in found and still(found[id])]
+                yield storage, _with_dependents(storage, ids) if with_dependents else ids
+
+    def purge(self, filters: Filters) -> int:
+        """Delete the ended jobs that match and that no other job needs, a bounded number at a time; how many."""
+        total = 0
+        while deleted := self._purge_matching(filters):
+            total += deleted
+        return total
+
+    def _purge_matching(self, filters: Filters) -> int:
+        deleted, ids = 0, (record.id for record in self._board.all_ended(filters))
+        while batch := list(islice(ids, _BATCH)):
+            deleted += self.delete(batch)
+        return deleted
+
+    def purge_due(self) -> int:
+        """Delete what retention no longer keeps, a bounded number at a time; how many."""
+        total = 0
+        while deleted := self._purge_some():
+            total += deleted
+        return total
+
+    def _purge_some(self) -> int:
+        with self._access as storage:
+            return storage.purge(now=self._clock.now(), limit=_BATCH)
+
+
+def _can_be_retried(schedule: JobRecord) -> bool:
+    """Whether a schedule was stopped, or waits for other code and for nothing else that a user can end."""
+    return is_stopped(schedule) or (schedule.parking is not None and not is_paused(schedule))
+
+
+def _with_dependents(storage: Storage, ids: Sequence[str]) -> list[str]:
+    """These jobs, and all that depends on them, directly or not."""
+    reached = dict.fromkeys(ids)
+    waiting = list(reached)
+    while waiting:
+        fresh = [child for child in storage.relations(waiting.pop()).children if child not in reached]
+        reached |= dict.fromkeys(fresh)
+        waiting += fresh
+    return list(reached)

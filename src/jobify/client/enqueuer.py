@@ -1,0 +1,225 @@
+"""Requests → rows → one insert → handles. The short way is for a job without options, of a task without middleware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from jobify.client.outer_run import run_through, run_to_its_end
+from jobify.client.rows import Rows, fed_args, former_keys
+from jobify.client.targets import Target, Targets
+from jobify.client.threads import Crew
+from jobify.config import JobifyConfiguration
+from jobify.exceptions import ConfigurationError, DuplicateJobError
+from jobify.gateway.connection import Access
+from jobify.jobs.job_request import JobRequest
+from jobify.jobs.job_result import JobResult
+from jobify.jobs.result_desk import ResultDesk
+from jobify.model.clock import Clock
+from jobify.model.records import NewJob
+from jobify.serializers.offload import is_large, off_loop
+from jobify.storage.base import Storage
+
+__all__ = ("Submitter", "insert_rows")
+
+
+class _Draft(Struct):
+    """A request on its way to becoming a row."""
+
+    target: Target
+    request: JobRequest
+    job_id: str
+    is_wanted: bool = True
+    """False: an outer middleware has stopped it."""
+    result: JobResult[Any] | None = None
+    """Set when it is stored, or was refused for another one's sake."""
+
+
+def insert_rows(access: Access, rows: Sequence[NewJob]) -> list[bool]:
+    """Store rows, and tell the workers."""
+    with access as storage:
+        added = storage.insert(rows)
+    access.ring(workers=True)
+    return added
+
+
+class Submitter:
+    """See :class:`jobify.jobs.job_request.Submitter`."""
+
+    def __init__(
+        self,
+        *,
+        access: Access,
+        crew: Crew,
+        targets: Targets,
+        rows: Rows,
+        desk: ResultDesk,
+        config: JobifyConfiguration,
+        clock: Clock,
+    ) -> None:
+        self._access = access
+        self._crew = crew
+        self._targets = targets
+        self._rows = rows
+        self._desk = desk
+        self._config = config
+        self._clock = clock
+
+    # -- without options -----------------------------------------------------------------------------------------------
+
+    def delay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
+        """Store one job."""
+        target = self._targets.of(task)
+        if target.has_outer:
+            return self.submit((JobRequest(task, args, kwargs),))[0]
+        row = self._rows.plain(target, args, kwargs)
+        return self._handle(row, insert_rows(self._access, (row,))[0])
+
+    async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
+        """Store one job, in a transaction that it shares with whoever else calls now."""
+        target = self._targets.of(task)
+        if target.has_outer:
+            return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
+        if is_large(args, kwargs):
+            row = await off_loop(partial(self._rows.plain, target, args, kwargs))
+        else:
+            row = self._rows.plain(target, args, kwargs)
+        return self._handle(row, await self._crew.helper.insert(row))
+
+    def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
+        """Store a job for each call, in one transaction."""
+        target, plain = self._targets.of(task), self._rows.plain
+        if target.has_outer:
+            return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
+        rows = [plain(target, args, kwargs) for args, kwargs in calls]
+        if not rows:
+            return []
+        with self._access as storage, storage.transaction():
+            for row, is_added in zip(rows, storage.insert(rows), strict=True):
+                if not is_added:
+                    raise DuplicateJobError(row.id, can_replace=False)
+        self._access.ring(workers=True)
+        desk = self._desk
+        return [JobResult(row.id, desk) for row in rows]
+
+    async def adelay_all(
+        self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
+    ) -> list[JobResult[Any]]:
+        """:meth:`delay_all`, without blocking."""
+        if self._targets.of(task).has_outer:
+            return await self.asubmit([JobRequest(task, args, kwargs) for args, kwargs in calls])
+        return await self._crew.helper.call(partial(self.delay_all, task, calls))
+
+    def _handle(self, row: NewJob, is_added: bool) -> JobResult[Any]:
+        if not is_added:  # the app's uuid_generator has made an id that is in use
+            raise DuplicateJobError(row.id, can_replace=False)
+        return JobResult(row.id, self._desk)
+
+    # -- with options --------------------------------------------------------------------------------------------------
+
+    def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
+        """Store a batch."""
+        drafts = self._drafts(requests)
+        if any(draft.target.has_outer for draft in drafts):
+            run_to_its_end(partial(self._through, drafts, is_blocking=True))
+        if len(drafts) != 1 or drafts[0].result is None:
+            self._store(drafts)
+        return self._handles(drafts)
+
+    async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
+        """Store a batch, without blocking."""
+        helper = self._crew.helper
+        drafts = self._drafts(requests)
+        if any(draft.target.has_outer for draft in drafts):
+            await self._through(drafts, is_blocking=False)
+        if len(drafts) != 1 or drafts[0].result is None:
+            await helper.call(partial(self._store, drafts))
+        return self._handles(drafts)
+
+    def _drafts(self, requests: Sequence[JobRequest]) -> list[_Draft]:
+        is_workflow = any(request.feed is not None for request in requests)
+        drafts = []
+        for request in requests:
+            target = self._targets.of(request.task)
+            if target.check is not None:
+                target.check(*fed_args(request), **request.kwargs)
+            if is_workflow and request.asked.unique_key is not None:
+                raise ConfigurationError(
+                    f"A job of {request.task!r} in a workflow has a unique_key. Others of the workflow depend on it, "
+                    "so it cannot give way to another one: leave the unique_key out."
+                )
+            drafts.append(_Draft(target, request, self._rows.new_id(request.asked)))
+        return drafts
+
+    async def _through(self, drafts: Sequence[_Draft], *, is_blocking: bool) -> None:
+        """Run the outer chains. A single job is stored at the end of its chain; those of a batch when all are over."""
+        for draft in drafts:
+            if not draft.target.has_outer:
+                continue
+            draft.is_wanted = False
+
+            async def store(request: JobRequest, draft: _Draft = draft) -> None:
+                draft.request, draft.is_wanted = request, True
+                if len(drafts) == 1:
+                    keep = partial(self._store, drafts)
+                    await self._crew.helper.call(keep) if not is_blocking else keep()
+
+            asked, now = draft.request.asked, self._clock.now()
+            due_at = self._rows.due_at(asked, now)
+            await run_through(
+                draft.target, draft.request, draft.job_id, due_at=due_at, now=now, config=self._config, store=store
+            )
+
+    def _store(self, drafts: Sequence[_Draft]) -> None:
+        wanted = [draft for draft in drafts if draft.is_wanted]
+        ids = [draft.job_id for draft in drafts]
+        rows = []
+        former: list[list[str]] = []
+        feeds: dict[tuple[int, ...], tuple[str, ...]] = {(): ()}
+        """The parents of jobs that are fed by these places: one tuple, however many jobs it feeds."""
+        for draft in wanted:
+            former.append(former_keys(draft.target, draft.request.asked) if draft.target.aliases else [])
+            feed = draft.request.feed
+            places = () if feed is None else (*feed.places, *feed.after) if feed.after else feed.places
+            if places not in feeds:
+                feeds[places] = tuple(dict.fromkeys(ids[place] for place in places))
+            rows.append(self._rows.row(draft.target, draft.request, draft.job_id, feeds[places]))
+        if not rows:
+            return
+        rivals: list[str | None] = [None] * len(rows)
+        with self._access as storage, storage.transaction():
+            if any(draft.target.aliases for draft in wanted):
+                rivals = [_former_rival(storage, draft) for draft in wanted]
+                rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
+            added = storage.insert(rows)
+            ids = [_standing(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
+        self._access.ring(workers=True)
+        stored = iter(zip(ids, added, strict=True))
+        for draft, rival in zip(wanted, rivals, strict=True):
+            job_id, is_added = next(stored) if rival is None else (rival, False)
+            draft.result = JobResult(job_id, self._desk, is_added)
+
+    def _handles(self, drafts: Sequence[_Draft]) -> list[JobResult[Any]]:
+        return [draft.result or JobResult(draft.job_id, self._desk, created=False) for draft in drafts]
+
+
+def _former_rival(storage: Storage, draft: _Draft) -> str | None:
+    """The unfinished job with the unique key of this one that was stored under an earlier name of the task."""
+    found = (storage.find_unique(key) for key in former_keys(draft.target, draft.request.asked))
+    return next((id for id in found if id is not None), None)
+
+
+def _standing(storage: Storage, row: NewJob, is_added: bool) -> str:
+    """The id of the job that stands for ``row``: itself, or the unfinished one with its unique key.
+
+    Asked inside the transaction of the insert: that one cannot end meanwhile.
+    """
+    if is_added:
+        return row.id
+    other = None if row.unique_key is None else storage.find_unique(row.unique_key)
+    if other is None:
+        raise DuplicateJobError(row.id, can_replace=False)
+    return other

@@ -1,0 +1,192 @@
+"""What one job's rows say, read when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from typing import Any
+
+from jobify.client.clauses import PlainCall, plain_call
+from jobify.client.endings import error_of, errors_of, failure_of, reason_of, row_error
+from jobify.client.job_view import log_lines, portrait
+from jobify.client.values import Coding
+from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
+from jobify.gateway.connection import Access
+from jobify.model.clock import Clock, to_datetime
+from jobify.model.job_options import metadata_of
+from jobify.model.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations, SummaryIds
+from jobify.model.status import JobStatus
+from jobify.storage.kinship import Kinship
+from jobify.storage.weight import NO_ARGUMENTS
+from jobify.types import Microseconds
+
+__all__ = ("Reads",)
+
+_PAGE = 500
+_MOST_RELATIVES = 10_000
+"""Jobs of a workflow that are told of."""
+
+
+class Reads:
+    """Reads from the storage in the caller's thread; that waits for no writer. JobNotFoundError for unknown ids."""
+
+    def __init__(self, access: Access, coding: Coding, zone: tzinfo, clock: Clock) -> None:
+        self._access = access
+        self._coding = coding
+        self._zone = zone
+        self._clock = clock
+
+    def record(self, job_id: str) -> JobRecord:
+        """The row, without large arguments or a large result: one select by primary key."""
+        return _only(self._access.look().get(SummaryIds((job_id,))), job_id)
+
+    def ended_record(self, job_id: str) -> JobRecord:
+        """:meth:`record`, with the result."""
+        return _only(self._access.look().get(SummaryIds((job_id,), with_results=True)), job_id)
+
+    def whole_record(self, job_id: str) -> JobRecord:
+        """:meth:`record`, with arguments and result."""
+        return _only(self._access.look().get((job_id,)), job_id)
+
+    def attempts(self, job_id: str) -> list[AttemptRecord]:
+        """The history, the oldest line first."""
+        return self._access.look().attempts(job_id)
+
+    def relations(self, job_id: str) -> Relations:
+        """Parents and children."""
+        self.record(job_id)
+        return self._access.look().relations(job_id)
+
+    def kinship(self, job_id: str) -> Kinship:
+        """The workflow that the job belongs to, as far as it is not huge."""
+        return self._access.look().kinship(job_id, limit=_MOST_RELATIVES)
+
+    def messages(self, job_id: str, after: int, kind: MessageKind | None = None) -> list[MessageRecord]:
+        """A page of what the job has published after message number ``after``, of one kind or of any."""
+        return self._access.look().messages(job_id, after=after, limit=_PAGE, kind=kind)
+
+    def last_message_number(self, job_id: str) -> int:
+        """The number of the newest message; 0: there is none. Reads some of them, however many there are."""
+        storage = self._access.look()
+
+        def has_later(number: int) -> bool:
+            return bool(storage.messages(job_id, after=number, limit=1))
+
+        low, high = 0, 1
+        while has_later(high - 1):
+            low, high = high, high * 2
+        while high - low > 1:  # there is one with a number of at least ``low``, and none from ``high`` on
+            middle = (low + high) // 2
+            low, high = (middle, high) if has_later(middle - 1) else (low, middle)
+        return low
+
+    def newest_messages(self, job_id: str, count: int) -> list[MessageRecord]:
+        """At most so many of the newest messages, in order."""
+        after = max(0, self.last_message_number(job_id) - count)
+        found: list[MessageRecord] = []
+        while len(found) < count and (page := self.messages(job_id, found[-1].number if found else after)):
+            found += page
+        return found[:count]
+
+    def all_messages(self, job_id: str, kind: MessageKind | None = None) -> list[MessageRecord]:
+        """All that the job has published so far, of one kind or of any."""
+        found: list[MessageRecord] = []
+        while page := self.messages(job_id, found[-1].number if found else 0, kind):
+            found += page
+        return found
+
+    def published(self, message: MessageRecord) -> Any:
+        """The value in a message."""
+        return self._coding.published(message.data)
+
+    def moment(self, at: Microseconds | None) -> datetime | None:
+        """A time of a row, in the app's zone."""
+        return None if at is None else to_datetime(at, zone=self._zone)
+
+    def error(self, job_id: str) -> str | None:
+        """See :attr:`jobify.JobResult.error`."""
+        record = self.record(job_id)
+        is_said = record.status == JobStatus.SUCCESS or row_error(record) is not None
+        return error_of(record, () if is_said else self.attempts(job_id))
+
+    def errors(self, job_id: str) -> list[dict[str, Any]]:
+        """See :attr:`jobify.JobResult.errors`."""
+        self.record(job_id)
+        return errors_of(self.attempts(job_id))
+
+    def reason(self, job_id: str) -> str | None:
+        """See :attr:`jobify.JobResult.reason`."""
+        return reason_of(self.record(job_id))
+
+    def note(self, job_id: str) -> str:
+        """See :attr:`jobify.JobResult.note`."""
+        return self._note(self.record(job_id))
+
+    def _note(self, record: JobRecord) -> str:
+        from jobify.client.wait_reasons import explain, read_cluster_state  # of no use to most processes
+
+        storage = self._access.look()
+        return explain(storage, read_cluster_state(storage, now=self._clock.now(), zone=self._zone), record)
+
+    def metadata(self, job_id: str) -> dict[str, Any]:
+        """See :attr:`jobify.JobResult.metadata`."""
+        return metadata_of(self.record(job_id).options)
+
+    def describe(self, job_id: str) -> dict[str, Any]:
+        """See :meth:`jobify.JobResult.to_dict`."""
+        record = self.whole_record(job_id)
+        attempts = self.attempts(job_id)
+        try:
+            call = self._call(record)
+        except PayloadError:
+            call = PlainCall()
+        try:
+            result = self.value(record) if record.status == JobStatus.SUCCESS else None
+        except ResultNotStoredError as error:
+            result = str(error)
+        relations = self._access.look().relations(job_id)
+        note, metadata = self._note(record), metadata_of(record.options)
+        return portrait(record, attempts, relations, metadata=metadata, call=call, result=result, note=note)
+
+    def arguments(self, job_id: str) -> PlainCall:
+        """See :attr:`jobify.JobResult.args`."""
+        return self._call(self.whole_record(job_id))
+
+    def _call(self, record: JobRecord) -> PlainCall:
+        """The arguments in a row; PayloadError if they are not there, or cannot be read here."""
+        call = plain_call(record.payload)
+        if call.args is not None:
+            return call
+        if record.payload is NO_ARGUMENTS:
+            raise PayloadError(f"Job {record.id!r} has ended in memory, where arguments are not kept.")
+        return PlainCall(*self._coding.plain_call(record.payload))
+
+    def logs(self, job_id: str) -> list[dict[str, Any]]:
+        """See :meth:`jobify.JobResult.logs`."""
+        self.record(job_id)
+        return log_lines(self.all_messages(job_id, MessageKind.LOG))
+
+    def outcome(self, record: JobRecord) -> Any:
+        """What an ended job has come to: its value, or the error that says what happened is raised."""
+        failure = failure_of(record, () if record.status == JobStatus.SUCCESS else self.attempts(record.id))
+        if failure is not None:
+            raise failure
+        return self.value(record)
+
+    def value(self, record: JobRecord) -> Any:
+        """The stored result; ResultNotStoredError if there is none, or none that can be read here."""
+        failure = failure_of(record, ())
+        if failure is not None:
+            raise failure
+        if record.result is None:
+            raise ResultNotStoredError(record.id, "there is none in the database.")
+        try:
+            return self._coding.result(record.task, record.result)
+        except PayloadError as error:
+            raise ResultNotStoredError(record.id, f"it cannot be read here. {error}") from error
+
+
+def _only(records: Sequence[JobRecord], job_id: str) -> JobRecord:
+    for record in records:
+        return record
+    raise JobNotFoundError(job_id)

@@ -1,0 +1,68 @@
+"""Which jobs are there? What runs here is known; the rest is asked of the storages."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.roster import Roster
+from jobify.gateway.backend import Backend
+from jobify.jobs.job import Job
+from jobify.model.records import JobQuery, SummaryIds
+from jobify.model.status import UNFINISHED
+from jobify.router.registry import Registry
+
+__all__ = ("Overview",)
+
+_PAGE = 1000
+
+
+class Overview:
+    """The unfinished jobs of an app's tasks.
+
+    The plain methods read from the storage in the caller's thread; reading waits for no writer.
+    """
+
+    def __init__(self, registry: Registry, backends: list[Backend], roster: Roster, handles: Handles) -> None:
+        self._registry = registry
+        self._backends = backends
+        self._roster = roster
+        self._handles = handles
+
+    def find(self, job_id: str) -> Job[Any] | None:
+        """The handle of a job that is waiting or running, None for any other id."""
+        attempt = self._roster.find(job_id)
+        if attempt is not None:
+            return self._handles.of_attempt(attempt)
+        for backend in self._backends:
+            for record in backend.storage.get(SummaryIds((job_id,))):
+                if record.status in UNFINISHED and record.task in self._registry:
+                    return self._handles.of_record(record)
+        return None
+
+    def active(self) -> list[Job[Any]]:
+        """The handles of all jobs that are waiting or running."""
+        found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._roster}
+        for backend in self._backends:
+            query = JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=_PAGE, has_values=False)
+            while records := backend.storage.find(query):
+                for record in records:
+                    if record.id not in found:
+                        found[record.id] = self._handles.of_record(record)
+                query = query._replace(after_id=records[-1].id)
+        return list(found.values())
+
+    def has_active(self) -> bool:
+        """Whether any job is waiting or running, here or elsewhere."""
+        return any(self._roster) or any(backend.storage.find(self._any_active()) for backend in self._backends)
+
+    async def ask_for_active(self) -> bool:
+        """:meth:`has_active`, asked by the storages' threads."""
+        for backend in self._backends:
+            if await backend.gate.tend(partial(backend.storage.find, self._any_active())):
+                return True
+        return False
+
+    def _any_active(self) -> JobQuery:
+        return JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=1, has_values=False)

@@ -1,0 +1,1 @@
+"""From a request of this process to a stored job."""

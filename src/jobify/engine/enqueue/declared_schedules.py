@@ -1,0 +1,174 @@
+"""Crons that are declared in code: at a start, the database is brought in line with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from jobify.config import JobifyConfiguration
+from jobify.engine.enqueue.replacement import Declared, declare, is_declared, options_with_origin
+from jobify.engine.execution.handles import Handles
+from jobify.engine.service import Periodic
+from jobify.exceptions import InvalidCronError
+from jobify.gateway.backend import Backend
+from jobify.jobs.context import OuterContext
+from jobify.jobs.schedule_builder import Order
+from jobify.model.clock import Clock
+from jobify.model.cron import Cron, is_stopped, rule_as_written
+from jobify.model.cron_rules import Rule, Rules
+from jobify.model.records import JobRecord, NewJob, SummaryIds
+from jobify.model.status import JobStatus
+from jobify.router.outer_chain import OuterCall, run_outer
+from jobify.router.registry import Endpoint
+from jobify.runtime.logs import get_logger
+from jobify.types import Microseconds
+
+__all__ = ("FormerDeclarations", "bring_in_line")
+
+log = get_logger("jobify.engine")
+
+_INTERVAL = 2.0
+"""Seconds between two looks for schedules that a release before this one has declared."""
+
+
+class _Declaration(NamedTuple):
+    endpoint: Endpoint
+    cron: Cron
+    rule: Rule
+    row: NewJob
+
+    def declared(self, row: NewJob | None = None) -> Declared:
+        endpoint = self.endpoint
+        return Declared(row or self.row, self.cron, endpoint.fingerprint, endpoint.former_declared_ids)
+
+
+async def bring_in_line(
+    backend: Backend,
+    endpoints: list[Endpoint],
+    *,
+    rules: Rules,
+    handles: Handles,
+    config: JobifyConfiguration,
+    clock: Clock,
+) -> None:
+    """Store the declared crons of ``endpoints``, and remove those that are declared no longer.
+
+    Outer middleware runs for those that are new or changed.
+    """
+    storage = backend.storage
+    declarations = list(_declarations(backend, endpoints, rules, clock))
+    plain = [declared.declared() for declared in declarations if not declared.endpoint.outer]
+    gone = [id for endpoint in endpoints if endpoint.cron is None for id in _declared_ids(endpoint)]
+    if plain:
+        _report(await backend.gate.call(lambda: declare(storage, plain)), declarations)
+    for declared in declarations:
+        if declared.endpoint.outer:
+            await _declare_through(backend, declared, handles, config)
+    if gone:
+        now = clock.now()
+        delete_at = config.limits.retention.cancelled_until(now)
+        await backend.gate.call(lambda: storage.delete(gone, now=now, delete_at=delete_at))
+
+
+async def _declare_through(
+    backend: Backend, declared: _Declaration, handles: Handles, config: JobifyConfiguration
+) -> None:
+    """Store one declared cron as its outer middleware wants it."""
+    endpoint, cron, rule, row = declared
+    storage = backend.storage
+    if await backend.gate.call(lambda: is_declared(storage, declared.declared())):
+        return
+    before = next(iter(await backend.gate.call(lambda: storage.get(SummaryIds((row.id,))))), None)
+    order = Order(endpoint.name, cron.args, cron.kwargs, cron=cron, job_id=row.id, is_replace=before is not None)
+    job = handles.make(row.id, row.due_at, JobStatus.PENDING)
+
+    async def store(context: OuterContext) -> None:
+        payload = backend.codec.encode_call(*context.runnable.call_arguments(), endpoint.types)
+        changed = row._replace(payload=payload, options=options_with_origin(row))
+        _report(await backend.gate.call(lambda: declare(storage, [declared.declared(changed)])), [declared])
+        job.status = JobStatus.SCHEDULED
+        handles.show_schedule(job, rule, before.run_count if before else 0, before.failure_count if before else 0)
+        handles.add(job)
+
+    await run_outer(
+        OuterCall(endpoint, job, order, cron, row.due_at, row.created_at, backend.is_durable), store, config
+    )
+
+
+def _declared_ids(endpoint: Endpoint) -> tuple[str, ...]:
+    """The ids that a declared cron of the task has, or had."""
+    return (endpoint.declared_id, *endpoint.former_declared_ids)
+
+
+def _report(before: list[JobRecord], declarations: list[_Declaration]) -> None:
+    """Log which stopped crons run again, and of which the zone changes: two apps that declare one task in different
+    zones take turns at it."""
+    rules = {declared.row.id: declared.rule.text for declared in declarations}
+    for record in before:
+        if is_stopped(record):
+            log.info(
+                "The cron of task %s runs again: it was stopped by its failures, and its rule or its code has changed.",
+                record.task,
+            )
+        old, new = (rule_as_written(text).get("zone") for text in (record.rule, rules[record.id]))
+        if old != new:
+            log.warning(
+                "The cron of task %s goes by the zone %s from now on, as this app declares it; it went by %s.",
+                record.task, new, old,
+            )  # fmt: skip
+
+
+def _declarations(backend: Backend, endpoints: list[Endpoint], rules: Rules, clock: Clock) -> Iterator[_Declaration]:
+    now = clock.now()
+    for endpoint in endpoints:
+        if endpoint.cron is None:
+            continue
+        rule = rules.of_cron(endpoint.cron)
+        try:
+            due_at = rules.first_due(rule, now=now)
+        except InvalidCronError as error:
+            # Its last date is past: it was right once, and must not keep the app from starting.
+            log.warning("The cron of task %s runs no more: %s", endpoint.name, error)
+            continue
+        yield _Declaration(endpoint, endpoint.cron, rule, _row(backend, endpoint, endpoint.cron, rule, due_at, now))
+
+
+def _row(
+    backend: Backend, endpoint: Endpoint, cron: Cron, rule: Rule, due_at: Microseconds, now: Microseconds
+) -> NewJob:
+    return NewJob(
+        id=endpoint.declared_id,
+        task=endpoint.name,
+        queue=endpoint.queue,
+        priority=endpoint.priority,
+        status=JobStatus.SCHEDULED.value,
+        ready=due_at <= now,
+        due_at=due_at,
+        created_at=now,
+        payload=backend.codec.encode_call(cron.args, cron.kwargs, endpoint.types),
+        rule=rule.text,
+        offset_at=due_at,
+    )
+
+
+class FormerDeclarations(Periodic):
+    """Removes crons that were declared under earlier names of tasks: what ran at the start of this process, and what a
+    worker of an older release declares while both are at work. Without it both would run."""
+
+    def __init__(self, backend: Backend, endpoints: list[Endpoint], clock: Clock) -> None:
+        super().__init__(_INTERVAL)
+        self._backend = backend
+        self._clock = clock
+        self._ids = tuple(id for endpoint in endpoints for id in endpoint.former_declared_ids)
+
+    async def run(self) -> None:
+        if self._ids:
+            await super().run()
+
+    async def step(self) -> None:
+        storage, now = self._backend.storage, self._clock.now()
+        if await self._backend.read(partial(storage.get, self._ids)):
+            removed = await self._backend.gate.call(lambda: storage.delete(self._ids, now=now, delete_at=None))
+            if removed:
+                log.info("Removed %d crons that were declared under earlier names of their tasks.", removed)

@@ -1,0 +1,214 @@
+"""An order on its way to becoming a row."""
+
+from __future__ import annotations
+
+from contextvars import Context
+from datetime import UTC
+from itertools import chain
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from jobify.engine.enqueue.submission import Submission
+from jobify.engine.execution.attempt import Attempt
+from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.slots import LaneSlots
+from jobify.exceptions import ApplicationStateError, PayloadError
+from jobify.gateway.backend import Backend, Backends, not_stored
+from jobify.jobs.job import Job
+from jobify.jobs.job_request import Asked
+from jobify.jobs.schedule_builder import Order
+from jobify.model.clock import Clock
+from jobify.model.cron_rules import Rule, Rules
+from jobify.model.ids import text_ids
+from jobify.model.job_options import read_options
+from jobify.model.records import Claim, NewJob
+from jobify.model.status import JobStatus
+from jobify.router.registry import Endpoint, Registry
+from jobify.types import Microseconds, UUIDGenerator
+
+__all__ = ("Draft", "Drafts")
+
+_SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
+
+
+class Taker(Protocol):
+    """Who acts on the answer to an insert."""
+
+    def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
+        """What the caller of the order is to get: an error, or None for the handle."""
+        ...
+
+
+class Draft(Struct, eq=False, gc=False):
+    """An order on its way to becoming a row; it gets the answer to its insert, also when nobody waits for that any
+    more.
+
+    (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.Order`.)
+    """
+
+    taker: Taker
+    endpoint: Endpoint
+    backend: Backend
+    job: Job[Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    rule: Rule | None
+    now: Microseconds
+    due_at: Microseconds
+    offset_at: Microseconds | None = None
+    """The due time by the rule, of a schedule; the time that a delay is counted from."""
+    lane: LaneSlots | None = None
+    """The lane that a slot is held in: the job is claimed by this process at birth."""
+    options: str | None = None
+    context: Context | None = None
+    """The context variables of the caller, for a job that starts at once."""
+    submission: Submission | None = None
+    payload: Any = None
+    asked: Asked | None = None
+    """Options of its own; they are in :meth:`row`, and not in :meth:`values`, which are those of a plain job."""
+
+    def row(self) -> NewJob:
+        """The draft as a row: claimed by this process, or waiting."""
+        row = NewJob(*self.values())
+        return row if self.asked is None else _with_options(row, self.asked)
+
+    def values(self) -> tuple[Any, ...]:
+        """The fields of :meth:`row`, in order."""
+        owner, rule, is_claimed = self.backend.owner, self.rule, self.lane is not None
+        return (
+            self.job.id,
+            self.endpoint.name,
+            self.endpoint.queue,
+            self.endpoint.priority,
+            _RUNNING if is_claimed else _SCHEDULED,
+            not is_claimed and self.due_at <= self.now,
+            self.due_at,
+            self.now,
+            self.payload,
+            None if rule is None else rule.text,
+            self.offset_at,
+            self.options,
+            owner,
+            owner if is_claimed else None,
+            1 if is_claimed else 0,
+            1 if is_claimed else 0,
+            self.now if is_claimed else None,
+            None,
+            None,
+        )
+
+    def encode(self) -> None:
+        """Make the payload; PayloadError says that nothing was stored."""
+        try:
+            self.payload = self.backend.codec.encode_call(self.args, self.kwargs, self.endpoint.types)
+        except PayloadError as error:
+            raise not_stored(self.endpoint, error) from error
+
+    def detach(self) -> None:
+        """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
+        and dicts meanwhile."""
+        if self.backend.frozen.issuperset(map(type, chain(self.args, self.kwargs.values()))):
+            return
+        try:
+            self.args, self.kwargs = self.backend.codec.decode_call(self.payload, self.endpoint.types)
+        except PayloadError as error:
+            raise not_stored(self.endpoint, error) from error
+
+    def claim(self) -> Claim:
+        """The claim of a job that was claimed at birth."""
+        row = self.row()
+        return Claim(
+            row.id, row.task, row.queue, row.priority, row.due_at, row.created_at, row.payload, None, None, row.options,
+            row.origin, 1, 1, 0, 0, 0, None,
+        )  # fmt: skip
+
+    def attempt(self, lane: LaneSlots) -> Attempt:
+        """The first attempt of a job that was claimed at birth."""
+        return Attempt(
+            self.backend,
+            self.endpoint,
+            lane,
+            self.job.id,
+            self.due_at,
+            self.job,
+            queue=self.endpoint.queue,
+            origin=self.backend.owner,
+            args=self.args,
+            kwargs=self.kwargs,
+            context=self.context,
+        )
+
+    def __call__(self, answer: bool | Exception) -> None:
+        try:
+            error = self.taker.act(self, answer)
+        except Exception as problem:  # it must not, and its caller must have an answer
+            error = problem
+        submission, self.submission = self.submission, None
+        if submission is None or submission.done():
+            return  # its caller was cancelled, and the job is stored all the same
+        if error is None:
+            submission.set_result(self.job)
+        else:
+            submission.set_exception(error)
+
+
+def _with_options(row: NewJob, asked: Asked) -> NewJob:
+    options = asked.options()
+    if row.options is not None:
+        options = msgspec.structs.replace(options, asked=read_options(row.options).asked)
+    return row._replace(
+        queue=asked.queue or row.queue,
+        priority=row.priority if asked.priority is None else asked.priority,
+        options=options.text(),
+        unique_key=asked.scoped_key(row.task),
+        expires_at=asked.expires_at(row.created_at, UTC),
+        parents=asked.parents,
+    )
+
+
+class Drafts:
+    """Makes drafts of orders."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        backends: Backends,
+        handles: Handles,
+        rules: Rules,
+        *,
+        clock: Clock,
+        uuid_generator: UUIDGenerator,
+    ) -> None:
+        self._registry = registry
+        self._backends = backends
+        self._handles = handles
+        self._rules = rules
+        self._clock = clock
+        self._new_id = text_ids(uuid_generator)
+
+    def make(self, order: Order, taker: Taker) -> Draft:
+        """The draft of an order whose arguments have been checked."""
+        endpoint = self._registry.get(order.name)
+        if endpoint is None:
+            raise ApplicationStateError(
+                operation=f"schedule {order.name!r}",
+                reason="The task was added after the app had started.",
+                solution="Register all tasks and routers before the start.",
+            )
+        now = self._clock.now()
+        rule = None if order.cron is None else self._rules.of_cron(order.cron)
+        offset_at: Microseconds | None = None
+        if rule is not None:
+            due_at = offset_at = self._rules.first_due(rule, now=now)
+        else:
+            due_at = now if order.due_at is None else order.due_at
+            offset_at = now if order.is_delay and due_at > now else None
+        job_id = order.job_id if order.job_id is not None else self._new_id()
+        job = self._handles.make(job_id, due_at, JobStatus.PENDING)
+        backend = self._backends.of(endpoint)
+        draft = Draft(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at, offset_at)
+        if order.asked is not None:
+            draft.asked = order.asked
+        return draft

@@ -1,0 +1,250 @@
+"""Putting a job where there may be one already: ``replace=True``, and crons that are declared in code.
+
+Both read, decide and write in one transaction on the storage's thread, so that any number of processes that start at
+once, or replace at once, agree on one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import Any, NamedTuple
+
+from jobify.exceptions import DuplicateJobError, PayloadError, UnknownDependencyError
+from jobify.model.cron import Cron, have_same_rule, have_same_start, have_same_times, is_stopped
+from jobify.model.job_options import JobOptions, read_options
+from jobify.model.records import JobRecord, NewJob, Progress, SummaryIds
+from jobify.model.status import ENDED, JobStatus
+from jobify.storage.base import Storage
+from jobify.types import Microseconds
+
+__all__ = (
+    "Declared",
+    "Placement",
+    "declare",
+    "insert",
+    "is_declared",
+    "options_with_origin",
+    "replace",
+    "standing",
+)
+
+
+class Placement(NamedTuple):
+    """What stands under the id now. ``record`` is what stood there before; None: nothing, or a job that had ended."""
+
+    record: JobRecord | None
+    is_unchanged: bool
+    progress: Progress
+    due_at: Microseconds
+
+
+class Declared(NamedTuple):
+    """A schedule as the code declares it."""
+
+    row: NewJob
+    cron: Cron
+    fingerprint: Callable[[], str | None]
+    """See :meth:`jobify.router.registry.Endpoint.fingerprint`."""
+    former: tuple[str, ...] = ()
+    """The ids that it had under earlier names of its task."""
+
+
+_NO_PROGRESS = Progress(0, 0)
+
+
+def insert(storage: Storage, job: NewJob, former_keys: Sequence[str]) -> JobRecord | None:
+    """Insert ``job``; or the unfinished job that has its unique key, or had it under an earlier name of its task.
+    DuplicateJobError if its id is in use."""
+    with storage.transaction():
+        other = next(filter(None, map(storage.find_unique, former_keys)), None)
+        if other is None:
+            if storage.insert((job,))[0]:
+                return None
+            other = None if job.unique_key is None else storage.find_unique(job.unique_key)
+        if other is None:
+            raise DuplicateJobError(job.id)
+        return _record(storage, other)
+
+
+def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: bool) -> Placement:
+    """Put ``job`` in the place of an unfinished one with its id, or insert it.
+
+    The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it
+    replaces, unless the start date changes. A job of a task that is not ``known`` here belongs to another app:
+    DuplicateJobError. A schedule cannot take the place of a job that others wait for, because it has no end:
+    UnknownDependencyError.
+    """
+    with storage.transaction():
+        record = _unfinished(storage, job.id)
+        if record is None:
+            storage.insert((job,))
+            return Placement(None, False, _NO_PROGRESS, job.due_at)
+        if record.task not in known:
+            raise DuplicateJobError(job.id, record.task)
+        if not is_force and _is_same(record, job):
+            return Placement(record, True, Progress(record.run_count, record.failure_count), record.due_at)
+        if job.rule is not None and record.rule is None:
+            _check_that_none_waits(storage, job.id)
+        progress = _progress(record) if have_same_start(record.rule, job.rule) else _NO_PROGRESS
+        job = _at_its_time(job, record)
+        storage.put(job, progress)
+        return Placement(record, False, progress, job.due_at)
+
+
+def _check_that_none_waits(storage: Storage, id: str) -> None:
+    for child in storage.get(SummaryIds(storage.relations(id).children)):
+        if child.status not in ENDED:
+            raise UnknownDependencyError(child.id, id, "which would become a schedule, and has no end")
+
+
+def declare(storage: Storage, schedules: Sequence[Declared]) -> list[JobRecord]:
+    """Make the schedules that the code declares those of the database; the rows that were changed, as they were.
+
+    Code is the truth about the rule, the database about the progress: an unchanged schedule goes on where it was,
+    also when it has ended by its rule (``max_runs``, a last date); a changed one keeps its counts. One that was stopped
+    by its failures is revived by another rule or other code. One that a user cancelled starts over. One
+    whose task was renamed goes on where the one of the earlier name is, which is removed.
+    """
+    with storage.transaction():
+        changed = [_declare_one(storage, declared) for declared in schedules]
+        return [record for record in changed if record is not None]
+
+
+def is_declared(storage: Storage, declared: Declared) -> bool:
+    """Whether ``declare`` would leave everything as it is."""
+    if declared.former and storage.get(declared.former):
+        return False
+    return not _is_news(storage, _record(storage, declared.row.id), declared)
+
+
+def _declare_one(storage: Storage, declared: Declared) -> JobRecord | None:
+    """Store one; the row that it changes, as it was."""
+    job, record = declared.row, _record(storage, declared.row.id)
+    if declared.former and _take_over(storage, declared, record):
+        record = _record(storage, job.id)
+    if not _is_news(storage, record, declared):
+        return None
+    if record is None or record.status == JobStatus.CANCELLED:
+        storage.insert((job,))
+        return None
+    progress = _progress(record)
+    if is_stopped(record):
+        progress = progress._replace(failure_count=0)
+    storage.put(_at_its_time(job, record), progress)
+    return record
+
+
+def _take_over(storage: Storage, declared: Declared, record: JobRecord | None) -> bool:
+    """Let a schedule go on where those of earlier names are: progress, due time, pause and history. They are removed;
+    one that runs is, when its run has ended. False: there are none."""
+    job = declared.row
+    found = [former for former in storage.get(declared.former) if former.status != JobStatus.CANCELLED]
+    if not found:
+        return False
+    former = max(found, key=lambda one: one.due_at)
+    if record is None or record.status == JobStatus.CANCELLED:
+        storage.insert((job,))
+        _go_on(storage, job, former, _progress(former))
+        storage.record([line._replace(job_id=job.id) for line in storage.attempts(former.id)])
+    elif record.status == JobStatus.SCHEDULED and former.due_at > record.due_at:  # a release before this one ran since
+        _go_on(storage, job, former, _progress(record))
+    storage.delete(declared.former, now=job.created_at, delete_at=None)
+    return True
+
+
+def _go_on(storage: Storage, job: NewJob, former: JobRecord, progress: Progress) -> None:
+    """Put ``job`` in its place with the progress and at the due time that the ``former`` one had."""
+    if is_stopped(former):
+        progress = progress._replace(failure_count=0)
+    storage.put(_at_its_time(job, former), progress)
+    if former.blockers and former.status == JobStatus.SCHEDULED:
+        storage.pause((job.id,))
+
+
+def _progress(record: JobRecord) -> Progress:
+    """How far a schedule is, once the run that is under way is over."""
+    return Progress(record.run_count + (record.status == JobStatus.RUNNING), record.failure_count)
+
+
+def _at_its_time(job: NewJob, record: JobRecord) -> NewJob:
+    """``job`` with the due time of ``record``, if that is the same by both rules: it may be one that was missed."""
+    is_waiting = record.status == JobStatus.SCHEDULED and record.attempt == 0 and record.offset_at is not None
+    if not is_waiting or not have_same_times(record.rule, job.rule):
+        return job
+    return job._replace(due_at=record.due_at, offset_at=record.offset_at, ready=record.due_at <= job.created_at)
+
+
+def _is_news(storage: Storage, record: JobRecord | None, declared: Declared) -> bool:
+    if record is None or record.status == JobStatus.CANCELLED:
+        return True
+    if 0 <= declared.cron.max_runs <= record.run_count and record.status in ENDED:
+        return False
+    return not _is_same(record, declared.row) or (is_stopped(record) and _has_other_code(storage, declared))
+
+
+def _has_other_code(storage: Storage, declared: Declared) -> bool:
+    """Whether the task is another one than that whose failures stopped the schedule. Where that cannot be told it is
+    the same one: a start of unchanged code must not revive what was stopped."""
+    noted = [line.code for line in storage.attempts(declared.row.id) if line.code is not None]
+    return bool(noted) and declared.fingerprint() not in (noted[-1], None)
+
+
+def standing(storage: Storage, job: NewJob) -> JobRecord | None:
+    """The unfinished job that ``replace`` would leave as it is; None if it would put ``job`` there."""
+    record = _unfinished(storage, job.id)
+    return record if record is not None and _is_same(record, job) else None
+
+
+def options_with_origin(job: NewJob) -> str | None:
+    """The options of a row whose arguments an outer middleware may change: they tell what ``job`` asked for.
+
+    So the same order is known to be the same, though what is stored is something else. None if that cannot be told.
+    """
+    return JobOptions(asked=_digest(job.payload)).text()
+
+
+def _unfinished(storage: Storage, job_id: str) -> JobRecord | None:
+    record = _record(storage, job_id)
+    return None if record is None or record.status in ENDED else record
+
+
+def _record(storage: Storage, job_id: str) -> JobRecord | None:
+    return next(iter(storage.get((job_id,))), None)
+
+
+def _is_same(record: JobRecord, job: NewJob) -> bool:
+    if job.rule is None:
+        same_time = record.due_at == job.due_at and record.rule is None
+    else:
+        same_time = have_same_rule(record.rule, job.rule)
+    same_place = (record.task, record.queue, record.priority) == (job.task, job.queue, job.priority)
+    return same_time and same_place and _asks_the_same(record, job)
+
+
+def _asks_the_same(record: JobRecord, job: NewJob) -> bool:
+    if record.options is None and job.options is None:
+        return record.payload == job.payload
+    asked = _asked(record)
+    return asked is not None and asked == _asked(job)
+
+
+def _asked(row: NewJob | JobRecord) -> str | None:
+    """A digest of the arguments that a user asked for, before any outer middleware; None if there cannot be one."""
+    try:
+        asked = read_options(row.options).asked
+    except PayloadError:  # somebody else's words
+        asked = None
+    return asked or _digest(row.payload)
+
+
+def _digest(payload: Any) -> str | None:
+    if not isinstance(payload, bytes):  # what stays in memory is not encoded; a pickle is only compared, never read
+        try:
+            import pickle  # of no use to most apps
+
+            payload = pickle.dumps(payload)
+        except Exception:  # whatever an object of the user's raises when it is pickled
+            return None
+    from hashlib import blake2b
+
+    return blake2b(payload, digest_size=16).hexdigest()

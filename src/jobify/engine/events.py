@@ -1,0 +1,79 @@
+"""What the parts of an engine tell each other: there is work, somebody waits, something has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from jobify.engine.execution.attempt import Attempt
+from jobify.engine.execution.dispatcher import Dispatcher
+from jobify.engine.services.command_listener import Obedience
+from jobify.engine.services.remote_watcher import Watcher
+from jobify.engine.services.timekeeper import Timekeeper
+from jobify.exceptions import StorageLostError
+from jobify.gateway.backend import Backend
+from jobify.jobs.job import Job
+from jobify.model.records import Settlement
+from jobify.types import Microseconds
+
+__all__ = ("Exchange",)
+
+
+class Exchange:
+    """Passes on to those services that are there what concerns them."""
+
+    def __init__(self) -> None:
+        self.dispatchers: dict[Backend, Dispatcher] = {}
+        self.timekeepers: dict[Backend, Timekeeper] = {}
+        self.watchers: list[Watcher] = []
+        self.obediences: list[Obedience] = []
+        self.activity = asyncio.Event()
+        """Set when there may be fewer unfinished jobs than before."""
+        self.lost: asyncio.Future[StorageLostError] = asyncio.get_running_loop().create_future()
+        """Done when the durable storage is not the one that was opened any more."""
+
+    def expect(self, backend: Backend, due_at: Microseconds) -> None:
+        """A job that is due at this time was stored."""
+        dispatcher = self.dispatchers.get(backend)
+        if dispatcher is not None:
+            dispatcher.expect(due_at)
+
+    def settled(self, attempt: Attempt, settlement: Settlement) -> None:
+        """The end of an attempt is stored."""
+        if attempt.is_replaced:
+            self.look()
+        elif settlement.finished_at is None and settlement.parking is None:
+            self.expect(attempt.backend, settlement.due_at)
+        self.activity.set()
+
+    def lose(self, error: StorageLostError) -> None:
+        """The durable storage was replaced: nothing of it is to be expected any more."""
+        if not self.lost.done():
+            self.lost.set_result(error)
+            self.activity.set()
+
+    def watch(self, job: Job[Any]) -> None:
+        """A caller waits for a job that does not run here."""
+        for watcher in self.watchers:
+            watcher.attend(job)
+
+    def look(self) -> None:
+        """Something in a storage may have changed."""
+        for dispatcher in self.dispatchers.values():
+            dispatcher.wake()
+        for watcher in self.watchers:
+            watcher.wake()
+        for obedience in self.obediences:
+            obedience.wake()
+        self.activity.set()
+
+    def attend(self, backend: Backend) -> None:
+        """Hear what the gate of ``backend`` says from now on."""
+        backend.gate.on_news = partial(self.hear, backend)
+        backend.gate.on_end = self.lose
+
+    def hear(self, backend: Backend) -> None:
+        """Another user of the same storage object has written something."""
+        backend.queues.doubt()
+        self.look()

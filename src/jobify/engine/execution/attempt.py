@@ -1,0 +1,246 @@
+"""One try of a job, while it is in the hands of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct
+
+from jobify.engine.execution.slots import LaneSlots
+from jobify.gateway.backend import Backend
+from jobify.gateway.reports import Voice
+from jobify.jobs.current_job import TIMED_OUT, is_overdue
+from jobify.jobs.job import Job
+from jobify.model.cron import Cron
+from jobify.model.cron_rules import Rule
+from jobify.model.misfire import Missed, NextDue
+from jobify.model.records import Claim, JobRecord, MessageKind
+from jobify.model.status import JobStatus
+from jobify.model.task_options import RunMode
+from jobify.router.registry import DECLARED_SUFFIX, Endpoint
+from jobify.runners.base import Call, Runner
+from jobify.types import UNSET, Microseconds
+
+__all__ = ("Attempt", "Interruption", "Run")
+
+
+class Interruption(Enum):
+    """Why a running attempt was told to stop."""
+
+    CANCEL = "cancel"
+    SHUTDOWN = "shutdown"
+    TAKEN = "taken"
+    """The job was taken from this process, and came back: a later attempt waits for the end of this one."""
+
+
+class Run:
+    """A schedule's part of an attempt: the rule, the due time it stands for, and the progress before it."""
+
+    __slots__ = ("cron", "failure_count", "next_due", "offset_at", "rule", "run_count", "skipped")
+
+    def __init__(self, rule: Rule, *, offset_at: Microseconds, run_count: int, failure_count: int) -> None:
+        self.rule = rule
+        self.cron: Cron = rule.cron
+        self.next_due: NextDue = rule.next_due
+        self.offset_at = offset_at
+        self.run_count = run_count
+        self.failure_count = failure_count
+        self.skipped: Missed | None = None
+        """Due times that this run stands for, or that were passed over before it."""
+
+
+class Attempt(Struct, eq=False, gc=False):
+    """What the engine knows of a claimed job; ``(id, owner, fence)`` is its proof of ownership. (For ``gc=False`` see
+    :class:`~jobify.jobs.schedule_builder.Order`; the cycle with its task is opened when the task ends.)
+
+    ``args`` is UNSET until the payload is decoded: a job that was pushed here brings its arguments along, one that was
+    claimed from the storage does not.
+    """
+
+    backend: Backend
+    endpoint: Endpoint
+    lane: LaneSlots
+    id: str
+    due_at: Microseconds
+    job: Job[Any] | None
+    fence: int = 1
+    number: int = 1
+    crashes: int = 0
+    """How many attempts before this one have taken their process down."""
+    queue: str = "default"
+    origin: int | None = None
+    payload: Any = None
+    options: str | None = None
+    """What the job was told beyond its task; ``endpoint`` is the task as it is for this job once these are read."""
+    args: Any = UNSET
+    kwargs: dict[str, Any] = {}
+    run: Run | None = None
+    voice: Voice | None = None
+    """What it has reported; None: nothing yet."""
+    timeout: float | None = None
+    deadline: float | None = None
+    """See :class:`~jobify.jobs.current_job.Running`."""
+    call: Call | None = None
+    """The function at work in a thread or a process."""
+    context: Context | None = None
+    """The context variables that the attempt starts from, as a copy; None: those of the dispatcher."""
+    task: asyncio.Task[None] | None = None
+    started_at: Microseconds = 0
+    has_begun: bool = False
+    is_logged: bool = False
+    """Its begin was logged, so its success is logged, too."""
+    slot: int | None = None
+    """Where it is noted that it has begun; see :meth:`~jobify.storage.ownership.BegunJobs.enter`."""
+    is_over: bool = False
+    interruption: Interruption | None = None
+    is_replaced: bool = False
+    """Another job stands behind this id by now; it begins when this attempt is over."""
+    is_last: bool = False
+    """A schedule was cancelled without interrupting this run."""
+    runner: Runner | None = None
+    """What carries ``call``, if the function takes room there: a thread, a process."""
+    waits: int = 0
+    """How many waits for other jobs are under way in it: while there are any, its slot is lent."""
+    has_slot: bool = True
+    """Its slot was not given back yet."""
+    is_noted: bool = False
+    """The history tells already how it ended."""
+
+    @classmethod
+    def of_claim(
+        cls, claim: Claim, *, backend: Backend, endpoint: Endpoint, lane: LaneSlots, job: Job[Any] | None
+    ) -> Attempt:
+        """The attempt that a claim stands for."""
+        attempt = cls(backend, endpoint, lane, claim.id, claim.due_at, job)
+        attempt.fence = claim.fence
+        attempt.number = claim.attempt
+        attempt.crashes = claim.crashes
+        attempt.queue = claim.queue
+        attempt.origin = claim.origin
+        attempt.payload = claim.payload
+        attempt.options = claim.options
+        attempt.context = None if job is None else job.context
+        return attempt
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its arguments could be restored (or did not have to be)."""
+        return self.args is not UNSET
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it is a run of a cron that is declared in code."""
+        return self.id == self.endpoint.name + DECLARED_SUFFIX
+
+    def holds(self, record: JobRecord) -> bool:
+        """Whether ``record`` is the job as this attempt has claimed it, and not one that came later under its id."""
+        return (record.status, record.owner, record.fence) == (JobStatus.RUNNING, self.backend.owner, self.fence)
+
+    def interrupt(self, why: Interruption) -> None:
+        """Tell the attempt to stop; the first reason given is the one that counts, but a user's cancel beats a
+        shutdown."""
+        if self.interruption is None or why is Interruption.CANCEL:
+            self.interruption = why
+        if self.call is not None:
+            self.call.stop.set()
+            if why is not Interruption.CANCEL and self.endpoint.run_mode is RunMode.THREAD and self.call.is_running:
+                return  # a thread cannot be stopped: its result is waited for, and counts
+        # A task that is cancelled before its first step never runs any of its code, so nobody would settle the job:
+        # an attempt that has not begun looks at ``interruption`` when it begins.
+        if self.task is not None and self.has_begun:
+            self.task.cancel()
+
+    # -- what current_job shows of it (Running) ------------------------------------------------------------------------
+
+    @property
+    def app(self) -> object:
+        return self.endpoint.app
+
+    @property
+    def task_name(self) -> str:
+        return self.endpoint.name
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return dict(self.endpoint.options.get("metadata") or {})
+
+    def stop_reason(self) -> str | None:
+        """Why it was told to stop."""
+        if self.interruption is Interruption.TAKEN:
+            return "shutdown"
+        if self.interruption is not None:
+            return str(self.interruption.value)
+        if is_overdue(self):
+            return TIMED_OUT
+        return "shutdown" if self.call is not None and self.call.stop.is_set() else None
+
+    def encode(self, value: Any) -> Any:
+        """See :meth:`Backend.encode_value`."""
+        return self.backend.encode_value(value)
+
+    def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
+        """Pass a report on. What outlives the attempt (a thread, a task) has nothing to say any more."""
+        if not self.is_over:
+            voice = self.voice or self.backend.reporter.give_voice(self, self.backend.owner, self.fence)
+            voice.say(self, kind, data, level)
+
+    def hear(self, message: tuple[MessageKind | None, Any, str | None]) -> Awaitable[None] | None:
+        """Pass on what its child process reports; what to await before the next one is taken."""
+        kind, data, level = message
+        if kind is None:
+            self._lend_slot() if data else self._take_slot_back()
+        else:
+            self.report(kind, data, level)
+        return None if self.voice is None else self.voice.room()
+
+    # -- its slot ------------------------------------------------------------------------------------------------------
+
+    def lend(self) -> None:
+        """See :class:`~jobify.jobs.current_job.Running`."""
+        self._call_on_loop(self._lend_slot)
+
+    def take_back(self) -> None:
+        """See :class:`~jobify.jobs.current_job.Running`."""
+        self._call_on_loop(self._take_slot_back)
+
+    def _call_on_loop(self, step: Callable[[], None]) -> None:
+        task, call = self.task, self.call
+        loop = task.get_loop() if task is not None else None if call is None else call.loop
+        if loop is None:
+            return  # over, and nothing of it runs any more that holds a slot
+        if asyncio._get_running_loop() is loop:
+            step()
+        else:
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(step)
+
+    def _lend_slot(self) -> None:
+        self.waits += 1
+        if self.waits == 1 and self.has_slot:
+            if self.runner is not None:
+                self.runner.extend(1)
+            self.lane.release()
+
+    def _take_slot_back(self) -> None:
+        self.waits -= 1
+        if self.waits == 0 and self.has_slot:
+            self.lane.take_back()
+            if self.runner is not None:
+                self.runner.extend(-1)
+
+    def free_slot(self) -> None:
+        """The slot is for others from now on; it is free already if it is lent."""
+        self.has_slot = False
+        if self.waits == 0:
+            self.lane.release()
+        elif self.runner is not None:
+            self.runner.extend(-1)

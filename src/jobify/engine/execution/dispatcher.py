@@ -1,0 +1,295 @@
+"""Free slots → claim → executor.
+
+One dispatcher per storage. It asks for jobs when there may be some (a ring, a job that was stored without a slot, the
+due time that the last claim named, a slot that became free while more was waiting) and only for as many as there are
+free slots: back-pressure is that nobody asks. Future jobs cost nothing here: the storage knows when the next one is
+due, so the dispatcher holds a single time, however many jobs wait.
+
+A claim also learns whether jobs wait to run apart; then comes their turn (``trials``), and after each such group that
+of ordinary jobs. So it learns of parked calls, which it asks for now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+from jobify.engine.execution.slots import Lanes, LaneSlots
+from jobify.engine.execution.trials import Trials
+from jobify.engine.execution.unfit import ParkedTurns
+from jobify.engine.service import Service
+from jobify.engine.services.timekeeper import Timekeeper
+from jobify.gateway.backend import Backend
+from jobify.model.clock import SECOND, seconds
+from jobify.model.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.model.status import ClaimScope
+from jobify.model.task_options import RunMode
+from jobify.router.registry import Endpoint
+from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import spawn
+from jobify.types import Microseconds
+
+__all__ = ("Dispatcher",)
+
+log = get_logger("jobify.engine")
+
+_MAX_CLAIM = 256
+"""Jobs per lane in one claim at most, so that one process does not take the work of all."""
+
+_LOOKAHEAD = 0.02
+"""Seconds that a job is claimed ahead of its due time, to be started on the dot: a claim takes a moment, and with many
+timers one claim serves all that are due within the next half of this."""
+
+_RECHECK = 1.0
+"""Seconds after which a sleeping dispatcher looks at the wall clock again: it may have jumped, or the machine slept."""
+
+_LOOK_AGAIN = 5.0
+"""Seconds after which it asks the storage although nothing is expected: a ring that was lost costs no more than
+that."""
+
+_PATIENCE = 300
+"""Claims in a row that may find nothing and still be made at once: each stages a thousand jobs, if it stages any."""
+
+_SHORTEST_REST = 0.01
+
+
+class ClaimReturns(Protocol):
+    """Takes claims that no attempt is made of."""
+
+    def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+        """It could not begin."""
+        ...
+
+    def release(self, backend: Backend, claim: Claim) -> None:
+        """It is better begun later."""
+        ...
+
+
+Admit = Callable[[Backend, Claim, LaneSlots], None]
+
+
+class Dispatcher(Service):
+    """Claims due jobs of one storage as slots become free."""
+
+    _LONGEST_PAUSE = 1.0
+
+    def __init__(
+        self,
+        backend: Backend,
+        lanes: Lanes,
+        endpoints: Sequence[Endpoint],
+        *,
+        admit: Admit,
+        returns: ClaimReturns,
+        trials: Trials,
+        timekeeper: Timekeeper,
+    ) -> None:
+        super().__init__()
+        self._backend = backend
+        self._lanes = lanes
+        self._admit = admit
+        self._returns = returns
+        self._trials = trials
+        self._timekeeper = timekeeper
+        self._tasks = {
+            mode: tuple(name for endpoint in endpoints if endpoint.lane is mode for name in endpoint.names)
+            for mode in RunMode
+        }
+        self._modes = [mode for mode, tasks in self._tasks.items() if tasks]
+        self._mode_of = {name: endpoint.lane for endpoint in endpoints for name in endpoint.names}
+        self._bell = asyncio.Event()
+        self._is_wanted = True
+        self._next_due_at: Microseconds | None = None
+        self._vain = 0
+        """Claims in a row that have found nothing although there is said to be more."""
+        self._asking: asyncio.Future[Claimed] | None = None
+        """A claim that is not answered yet."""
+        self._has_suspects = False
+        self._parked = ParkedTurns(self.wake)
+
+    # -- what others tell it -------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There may be work: look now."""
+        if self._parked.is_any:
+            self._parked.hear()
+        self._is_wanted = True
+        self._bell.set()
+
+    def expect(self, due_at: Microseconds) -> None:
+        """A job that is due at this time was stored."""
+        if self._next_due_at is None or due_at < self._next_due_at:
+            self._next_due_at = due_at
+            self._bell.set()  # for another sleep, not for a claim: unless it is due
+            if due_at <= self._timekeeper.now() + seconds(_LOOKAHEAD):
+                self._is_wanted = True
+
+    # -- the duty ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        self._bell = asyncio.Event()
+        self._is_wanted = True
+        while True:
+            await self._sleep()
+            while await self.step():
+                await self._rest()
+            self.succeed()
+
+    async def _rest(self) -> None:
+        """Between two claims: nothing but courtesy, because a storage in memory answers without letting go of the loop;
+        unless the storage has promised more again and again, and given nothing."""
+        if self._vain < _PATIENCE:
+            await asyncio.sleep(0)
+            return
+        if self._vain == _PATIENCE:
+            log.warning("%d claims in a row have found nothing although jobs are due. Claims slow down.", self._vain)
+        await asyncio.sleep(min(_SHORTEST_REST * (self._vain - _PATIENCE + 1), self._LONGEST_PAUSE))
+
+    async def step(self) -> bool:
+        """One claim, and one group of jobs that run apart, if any do; whether another claim makes sense at once."""
+        parked = self._parked
+        has_more = parked.is_any and parked.is_due and await self._claim(ClaimScope.PARKED)  # while there are slots
+        has_more = await self._claim(ClaimScope.ORDINARY) or has_more
+        if parked.is_any and parked.is_due:  # which the last claim may have told
+            has_more = await self._claim(ClaimScope.PARKED) or has_more
+        if not self._has_suspects or self._trials.is_resting:
+            return has_more
+        self._has_suspects = False
+        return await self._trials.run(self._ask_apart, self._begin_apart, self._release, self.wake) or has_more
+
+    def _ask_apart(self) -> asyncio.Future[Claimed]:
+        lanes = tuple(Lane(self._tasks[mode], _MAX_CLAIM) for mode in self._modes)
+        return self._request(lanes, ClaimScope.APART)
+
+    def _begin_apart(self, claim: Claim) -> None:
+        slots = self._lanes[self._mode_of[claim.task]]
+        slots.take_closed()
+        self._admit(self._backend, claim, slots)
+
+    def _release(self, claim: Claim) -> None:
+        self._returns.release(self._backend, claim)
+
+    async def _claim(self, scope: ClaimScope) -> bool:
+        if self._timekeeper.has_changed():
+            await self._timekeeper.catch_up()  # what is due by a clock that was just set, need not be due
+        if scope is ClaimScope.ORDINARY:
+            self._is_wanted = False
+            # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer. Forgotten also if
+            # there is no claim: with all slots taken it is a free slot that wakes us up, not a due time, which may be
+            # past.
+            self._next_due_at = None
+        reserved = self._reserve()
+        if not reserved:
+            return False
+        try:
+            self._asking = asking = self._ask(reserved, scope)
+        except BaseException:
+            _release(reserved)
+            raise
+        # The answer is acted upon by a callback: whatever becomes of this task, no claim and no slot is lost.
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        asking.add_done_callback(partial(self._on_claimed, reserved, answered, scope))
+        return await answered
+
+    async def stop(self) -> None:
+        """End, and return when the last claim is answered, too."""
+        await super().stop()
+        self._parked.close()
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+
+    def _on_claimed(
+        self,
+        reserved: list[tuple[LaneSlots, int]],
+        answered: asyncio.Future[bool],
+        scope: ClaimScope,
+        asked: asyncio.Future[Claimed],
+    ) -> None:
+        self._asking = None
+        try:
+            has_more = self._take(asked, reserved, scope)
+        except Exception as error:
+            if not answered.done():
+                answered.set_exception(error)
+        else:
+            if not answered.done():
+                answered.set_result(has_more)
+
+    def _take(self, asked: asyncio.Future[Claimed], reserved: list[tuple[LaneSlots, int]], scope: ClaimScope) -> bool:
+        """Act on the answer to a claim: whether to claim again at once. Raises its error, when the slots are free."""
+        if asked.cancelled() or asked.exception() is not None:
+            _release(reserved)
+            return asked.cancelled() or asked.result().has_more  # result() raises what went wrong
+        claimed = asked.result()
+        if scope is ClaimScope.PARKED:
+            self._parked.answered(was_in_vain=not claimed.claims)
+            self._start(claimed.claims, reserved)
+            return claimed.has_more
+        if claimed.next_due_at is not None:
+            self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
+        self._has_suspects = claimed.has_suspects
+        if claimed.has_parked or self._parked.is_any:
+            self._parked.note(claimed.has_parked)
+        self._start(claimed.claims, reserved)
+        self._vain = self._vain + 1 if claimed.has_more and not claimed.claims else 0
+        return claimed.has_more
+
+    def _ask(self, reserved: list[tuple[LaneSlots, int]], scope: ClaimScope) -> asyncio.Future[Claimed]:
+        lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
+        return self._request(lanes, scope)
+
+    def _request(self, lanes: tuple[Lane, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
+        ahead, code = seconds(_LOOKAHEAD), self._backend.app_code() if scope is ClaimScope.PARKED else ""
+        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, ahead, scope, code)
+        asked = self._backend.gate.claim(request, now=self._timekeeper.due_until)
+        return asked if isinstance(asked, asyncio.Future) else spawn(asked)
+
+    def _reserve(self) -> list[tuple[LaneSlots, int]]:
+        """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile. A
+        lane without one rings when it has."""
+        reserved = []
+        for mode in self._modes:
+            slots = self._lanes[mode]
+            limit = slots.take_up_to(_MAX_CLAIM)
+            if limit:
+                reserved.append((slots, limit))
+            else:
+                slots.when_free(self.wake)
+        return reserved
+
+    def _start(self, claims: Sequence[Claim], reserved: list[tuple[LaneSlots, int]]) -> None:
+        left = {slots.mode: limit for slots, limit in reserved}
+        for claim in claims:
+            mode = self._mode_of.get(claim.task)
+            if mode is None:
+                self._returns.give_back(self._backend, claim, LookupError(f"this app has no task {claim.task!r}"))
+                continue
+            left[mode] -= 1
+            self._admit(self._backend, claim, self._lanes[mode])
+        for slots, _ in reserved:
+            if left[slots.mode]:
+                slots.release(left[slots.mode])
+
+    async def _sleep(self) -> None:
+        """Until somebody rings or the next job is due, by the wall clock."""
+        clock = asyncio.get_running_loop().time
+        last_claim = clock()
+        while not self._is_wanted:
+            left = last_claim + _LOOK_AGAIN - clock()
+            if self._next_due_at is not None:
+                due_in = (self._next_due_at - self._timekeeper.now()) / SECOND
+                left = min(left, max(due_in - _LOOKAHEAD, last_claim + _LOOKAHEAD / 2 - clock()))
+            if left <= 0:
+                return
+            self._bell.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left if self._next_due_at is None else min(left, _RECHECK)):
+                    await self._bell.wait()
+
+
+def _release(reserved: list[tuple[LaneSlots, int]]) -> None:
+    for slots, limit in reserved:
+        slots.release(limit)

@@ -1,0 +1,376 @@
+"""One attempt, from claim to outcome. Read it top to bottom.
+
+::
+
+    launch → _carry: begin → perform (chain → runner → function) → outcome → completer
+
+The function runs in a task of its own, which is what a cancel or a shutdown interrupts. When the function has ended the
+rest is plain calls: nothing between the end of a task and the note of its outcome can be cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
+from functools import partial
+from logging import DEBUG
+from typing import Any, Final
+
+from jobify.engine.execution.attempt import Attempt, Interruption
+from jobify.engine.execution.completer import Completer
+from jobify.engine.execution.contexts import Contexts
+from jobify.engine.execution.inputs import fetch_inputs
+from jobify.engine.execution.job_log import log as jobs_log
+from jobify.engine.execution.refusals import Refusals
+from jobify.engine.execution.roster import Roster
+from jobify.engine.execution.timers import Alarm
+from jobify.exceptions import PayloadError
+from jobify.gateway.backend import Backend
+from jobify.jobs.current_job import RUNNING
+from jobify.model.clock import SECOND, Clock, seconds
+from jobify.model.job_options import Inputs, read_options
+from jobify.model.records import Claim
+from jobify.model.status import JobStatus, Outcome, Refused, Succeeded
+from jobify.model.task_options import RunMode
+from jobify.model.transient import refusal_of
+from jobify.router.registry import Registry
+from jobify.runners.base import Call, Runner, contained
+from jobify.runners.job_info import badge_of
+from jobify.runtime.fork import end_fork, forks
+from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import spawn
+from jobify.serializers.offload import LARGE_BYTES, off_loop
+from jobify.types import UNSET, Microseconds
+
+__all__ = ("Executor",)
+
+log = get_logger("jobify.engine")
+
+_PROCESS: Final = RunMode.PROCESS
+
+_NAME = "jobify job"
+_LONGEST_AHEAD: Final[Microseconds] = SECOND
+"""A claimed job is due within some milliseconds, unless the clock is set back between the claim and its answer."""
+
+
+class Executor:
+    """Runs attempts. Knows which are running."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        runners: dict[RunMode, Runner],
+        roster: Roster,
+        completer: Completer,
+        contexts: Contexts,
+        *,
+        clock: Clock,
+        is_torn_down: Callable[[], bool],
+    ) -> None:
+        self._registry = registry
+        self._runners = runners
+        self._completer = completer
+        self._contexts = contexts
+        self._clock = clock
+        self._is_torn_down = is_torn_down
+        self._roster = roster
+        self._attempts = roster.running
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._alarm = Alarm(clock)
+        self._loop = asyncio.get_running_loop()
+        self._make_task = _task_maker(self._loop)
+        self._has_factory = self._loop.get_task_factory() is not None
+        self._is_factory_reported = False
+        self._refusals = Refusals()
+        self._forks = forks.count
+
+    async def idle(self) -> None:
+        """Return when no attempt runs."""
+        await self._is_idle.wait()
+
+    def launch(self, attempt: Attempt) -> None:
+        """Start an attempt whose claim and slot are held. Returns at once, and never raises."""
+        latest = self._attempts.setdefault(attempt.id, attempt)
+        if self._is_idle.is_set():
+            self._is_idle.clear()
+        if (latest is not attempt or self._roster.overruns) and self._waits_for_another(attempt, latest):
+            return
+        context, endpoint = attempt.context, attempt.endpoint
+        may_run_again = endpoint.retry is not None or attempt.options is not None or endpoint.run_mode is _PROCESS
+        if context is None:
+            context = copy_context()
+        elif attempt.number > 1 or may_run_again:  # the only attempt needs no copy
+            context = context.copy()
+        if self._has_factory:
+            # A factory may run the first step at once. Here that would be inside of whatever has launched the attempt,
+            # and an attempt that pushes a job would nest; from a turn of the loop of its own it cannot.
+            self._loop.call_soon(self._start, attempt, context)
+            return
+        carrying = self._carry(attempt)
+        try:
+            attempt.task = self._make_task(carrying, context=context)
+        except Exception as error:
+            carrying.close()
+            self._start_directly(attempt, context, error)
+
+    def _waits_for_another(self, attempt: Attempt, latest: Attempt) -> bool:
+        """Whether the attempt begins later, because an earlier one of its job still runs in this process: the job was
+        taken from it (its lock file was deleted, the process stood still), and came back."""
+        if latest is not attempt:
+            if attempt in self._roster.superseded:
+                return False  # it was claimed ahead of its time, and superseded since
+            log.warning("Job %s came back while an attempt of it still runs; the new one waits.", attempt.id)
+            self._attempts[attempt.id] = attempt
+            self._roster.superseded[latest] = attempt
+            attempt.job = attempt.job or latest.job
+            latest.interrupt(Interruption.TAKEN)
+            return True
+        overrun = self._roster.overrun_of(attempt.id)
+        if overrun is not None:
+            earlier = self._roster.overruns[overrun]
+            attempt.job = attempt.job or (None if earlier is None else earlier.job)
+            overrun.add_done_callback(lambda _: self.launch(attempt))
+        return overrun is not None
+
+    def _start(self, attempt: Attempt, context: Context) -> None:
+        """Start an attempt through the task factory of the event loop."""
+        carrying = self._carry(attempt)
+        try:
+            task = self._make_task(carrying, context=context)
+        except Exception as error:
+            carrying.close()
+            self._start_directly(attempt, context, error)
+        else:
+            if not attempt.has_begun:
+                attempt.task = task
+
+    def _start_directly(self, attempt: Attempt, context: Context, error: Exception) -> None:
+        """Start an attempt for which no task was made the usual way, because of ``error``."""
+        if attempt.has_begun:
+            return  # the factory has run it, and then failed
+        if self._has_factory and not self._is_factory_reported:
+            self._is_factory_reported = True
+            log.warning("The task factory of the event loop fails; jobs run without it: %r", error)
+        try:
+            attempt.task = asyncio.Task(self._carry(attempt), loop=self._loop, context=context)
+        except Exception as problem:  # no memory for it
+            self._leave(attempt)
+            reason = refusal_of(problem) or repr(problem)
+            self._refusals.suspend(attempt, reason)
+            now = self._clock.now()
+            self._completer.complete(attempt, Refused(reason, now + seconds(attempt.lane.pause)), now)
+
+    def relaunch(self) -> None:
+        """Start the attempts again whose tasks were cancelled before their first step: nothing of them has run."""
+        for attempt in list(self._attempts.values()):
+            if not attempt.has_begun and attempt.task is not None and attempt.task.done():
+                self.launch(attempt)
+
+    def launch_when_due(self, attempt: Attempt) -> None:
+        """:meth:`launch`, at the due time of a job that was claimed a little ahead of it.
+
+        It counts as running from now on: a cancel or a shutdown finds it, and takes effect when it would begin.
+        """
+        ahead = attempt.due_at - self._clock.now()
+        if ahead <= 0 or ahead > _LONGEST_AHEAD:  # the clock was set back since the claim, by which it was due
+            self.launch(attempt)
+            return
+        self._is_idle.clear()
+        if self._attempts.setdefault(attempt.id, attempt) is not attempt:
+            self.launch(attempt)  # which waits for the earlier attempt
+            return
+        start = partial(self.launch, attempt)
+        try:
+            self._alarm.call_at(attempt.due_at, start)
+        except Exception:  # the system has no timer left; the loop's own is a millisecond late
+            self._loop.call_later(max(0.0, (attempt.due_at - self._clock.now()) / SECOND), start)
+
+    def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+        """See :meth:`jobify.engine.execution.returns.Returns.give_back`."""
+        self._completer.returns.give_back(backend, claim, error)
+
+    def close(self) -> None:
+        """No attempt is going to start any more."""
+        self._alarm.close()
+
+    async def _carry(self, attempt: Attempt) -> None:
+        """Carry one claimed job through one attempt. Never raises for the job's own failure."""
+        RUNNING.set(attempt)
+        if self._has_factory:  # else it is known already
+            attempt.task = asyncio.current_task()
+        attempt.has_begun = True
+        begun = self._roster.begun
+        if begun is not None:
+            attempt.slot = begun.enter(attempt.id)
+        attempt.started_at = self._clock.now()
+        if jobs_log.isEnabledFor(DEBUG):
+            attempt.is_logged = True
+            self._completer.job_log.began(attempt)
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            if attempt.interruption is None:
+                value = await self._perform(attempt)
+            else:
+                error = asyncio.CancelledError()
+        except BaseException as raised:  # SystemExit and CancelledError included: a job cannot end its app
+            error = raised
+            if attempt.interruption is None and type(raised) is asyncio.CancelledError and self._is_torn_down():
+                attempt.interruption = Interruption.SHUTDOWN
+        if forks.count != self._forks:
+            end_fork(error)
+        now = self._clock.now()
+        outcome: Outcome
+        if error is None and attempt.interruption is None and attempt.call is None:  # what decide() would come to
+            outcome = Succeeded(value)
+        else:
+            if attempt.call is not None and attempt.call.refusal is not None:
+                self._refusals.suspend(attempt, attempt.call.refusal)
+            outcome = self._completer.decide(attempt, value, error, now)
+        attempt.is_over = True
+        RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
+        if self._roster.superseded:
+            self._leave(attempt)
+        else:  # what it does for nearly every job, without the call
+            del self._attempts[attempt.id]
+            attempt.task = None
+            if not self._attempts:
+                self._is_idle.set()
+        self._completer.complete(attempt, outcome, now)
+
+    def _leave(self, attempt: Attempt) -> None:
+        """The attempt is over."""
+        if self._roster.superseded and attempt in self._roster.superseded:
+            self._begin_next(attempt, self._roster.superseded.pop(attempt))
+        else:
+            del self._attempts[attempt.id]
+        attempt.task = None  # of no more use; without it a job in flight is four objects fewer
+        if not self._attempts:
+            self._is_idle.set()
+
+    def _begin_next(self, attempt: Attempt, following: Attempt) -> None:
+        """Begin the attempt that waited for the end of this one: at once, or when its thread is at its end, too."""
+        if attempt.call is not None and attempt.call.is_running:
+            waiting = spawn(attempt.call.ended())
+            waiting.add_done_callback(lambda _: self.launch(following))
+        else:
+            self._loop.call_soon(self.launch, following)
+
+    def _perform(self, attempt: Attempt) -> Awaitable[Any]:
+        """The attempt as something to await, with as little around the function as it needs."""
+        if attempt.options is not None:
+            options = read_options(attempt.options)
+            attempt.endpoint = attempt.endpoint.for_job(options)
+            if options.inputs is not None:
+                return self._perform_on(attempt, options.inputs)
+        if attempt.args is UNSET:
+            if isinstance(attempt.payload, bytes) and len(attempt.payload) > LARGE_BYTES:
+                return self._perform_large(attempt)
+            attempt.args, attempt.kwargs = _restored(attempt)
+        if attempt.endpoint.is_bare and attempt.lane.trial is None:  # what _begin() does for most jobs, without calls
+            if attempt.job is not None:
+                attempt.job.status = JobStatus.RUNNING
+            running: Awaitable[Any] = attempt.endpoint.func(*attempt.args, **attempt.kwargs)
+            return running
+        return self._begin(attempt)
+
+    async def _perform_large(self, attempt: Attempt) -> Any:
+        """:meth:`_perform`, of a job whose arguments take long to decode."""
+        attempt.args, attempt.kwargs = await off_loop(partial(_restored, attempt))
+        return await self._begin(attempt)
+
+    async def _perform_on(self, attempt: Attempt, inputs: Inputs) -> Any:
+        """:meth:`_perform`, of a job whose first argument comes from other jobs."""
+        attempt.args, attempt.kwargs = _restored(attempt, await fetch_inputs(attempt, inputs, self._registry))
+        return await self._begin(attempt)
+
+    def _begin(self, attempt: Attempt) -> Awaitable[Any]:
+        if attempt.job is not None:
+            attempt.job.status = JobStatus.RUNNING
+        if attempt.endpoint.call is not None:
+            return attempt.endpoint.call(self._contexts.of(attempt, partial(self._run_contained, attempt)))
+        return self._run(attempt, attempt.args, attempt.kwargs)
+
+    def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
+        endpoint = attempt.endpoint
+        if endpoint.run_mode is RunMode.MAIN:
+            if attempt.lane.trial is not None:
+                self._refusals.recover(attempt.lane)
+            running: Awaitable[Any] = endpoint.func(*args, **kwargs)
+            return running
+        call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
+        if attempt.lane.trial is not None:
+            call.on_begin = partial(self._refusals.recover, attempt.lane)
+        attempt.runner = runner = self._runners[endpoint.run_mode]
+        if endpoint.run_mode is RunMode.PROCESS:
+            return self._run_apart(attempt, call)
+        return runner.run(call)
+
+    async def _run_contained(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """:meth:`_run` inside middleware and exception handlers, which see the same error in every run mode."""
+        try:
+            value = await self._run(attempt, args, kwargs)
+        except BaseException as error:
+            self._end_a_fork(error)
+            if isinstance(error, Exception) or _is_interruption(error):
+                raise
+            raise contained(error) from error
+        self._end_a_fork(None)
+        return value
+
+    def _end_a_fork(self, error: BaseException | None) -> None:
+        """End this process if it is a fork of a task, before middleware or an outcome takes it for the job."""
+        if forks.count != self._forks:
+            end_fork(error)
+
+    async def _run_apart(self, attempt: Attempt, call: Call) -> Any:
+        """In a process that is told which job it carries out, and may report on it."""
+        call.badge = badge_of(attempt, attempt.backend.serializer)
+        call.on_message = attempt.hear
+        try:
+            return await self._runners[RunMode.PROCESS].run(call)
+        finally:
+            call.on_message = None  # the garbage collector does not see circles through an attempt
+
+
+def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
+    """``loop.create_task``, or where no factory has a say in it, the same without its ceremony: a third of its
+    price."""
+    if loop.get_task_factory() is not None:
+        return partial(_through_factory, loop)
+    return partial(asyncio.Task, loop=loop, name="jobify job")
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Whether ``error`` ends the coroutine from outside: a cancel of its task (not of what it awaits), or a close."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, GeneratorExit)
+
+
+def _through_factory(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], *, context: Context
+) -> asyncio.Task[None]:
+    """A task in a copy of ``context``. A factory from before Python 3.11 takes no context, so it is called inside
+    one."""
+    task = context.run(loop.create_task, coroutine)
+    if not hasattr(task, "cancel"):
+        raise TypeError(f"it has made {task!r}, which is no task")
+    return task
+
+
+def _restored(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``inputs`` and the stored arguments; PayloadError if these cannot be read, or do not fit."""
+    args, kwargs = attempt.backend.codec.decode_call(attempt.payload, attempt.endpoint.types.after(len(inputs)))
+    args = (*inputs, *args)
+    try:
+        attempt.endpoint.spec.check(*args, **kwargs)
+    except TypeError as error:
+        raise PayloadError(
+            f"The stored arguments of job {attempt.id!r} do not fit task {attempt.endpoint.name!r} as it is now: "
+            f"{error}"
+        ) from error
+    return args, kwargs

@@ -1,0 +1,91 @@
+"""How an attempt ended: from a value, an error or an interruption to an outcome. Pure: the time is given, too."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from jobify.engine.execution.attempt import Attempt, Interruption
+from jobify.engine.execution.unfit import unfit_of
+from jobify.exceptions import JobTimeoutError, NoRetriesLeftError, ProcessDiedError
+from jobify.model.clock import seconds
+from jobify.model.control_flow import Retry, Snooze, named, signal_of
+from jobify.model.retry import SmartRetry, covers, wants_retry
+from jobify.model.status import (
+    Cancelled,
+    Failed,
+    Lost,
+    Outcome,
+    Refused,
+    Released,
+    RetryAt,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+)
+from jobify.runners.base import contained
+from jobify.runtime.errortools import described
+from jobify.types import Microseconds
+
+__all__ = ("outcome_of",)
+
+_LONGEST_WAIT: Final = 1e9
+"""Seconds until a retry at most: thirty years, which any calendar can still add to a date."""
+
+
+def outcome_of(
+    attempt: Attempt, value: Any, error: BaseException | None, *, now: Microseconds, max_crashes: int
+) -> Outcome:
+    """How the attempt ended.
+
+    A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
+    the same, or has put the job off. A stored call that does not fit the code is no failure. What is no Exception
+    (SystemExit, a CancelledError without a request) is the task's own failure, as a TaskExitError. The death of a child
+    process is treated as that of a whole one: whatever the retry policy, the job runs again at once, unless this is the
+    crash number ``max_crashes``.
+    """
+    if attempt.call is not None and attempt.call.refusal is not None and attempt.interruption is None:
+        return Refused(attempt.call.refusal, now + seconds(attempt.lane.pause))  # whatever middleware made of it
+    if error is None and attempt.interruption is not Interruption.CANCEL:
+        return Succeeded(value)
+    if attempt.interruption is Interruption.CANCEL or error is None:
+        return Cancelled()
+    if (unfit := unfit_of(attempt, error)) is not None:
+        return unfit
+    signal = signal_of(error)
+    if isinstance(signal, Snooze):
+        return Snoozed(now + seconds(signal.delay), signal.reason)
+    if attempt.interruption is not None:  # a shutdown, or the job was taken from this process
+        return Released()
+    if signal is not None:
+        return _asked_to_retry(attempt, named(signal), now)
+    error = contained(error)
+    if type(error) is ProcessDiedError:
+        is_too_much = attempt.crashes + 1 >= max_crashes
+        return Failed(error, is_dead=True) if is_too_much else Lost(described(error))
+    retry = _policy(attempt)
+    if retry is not None and wants_retry(retry, error, attempt.number):
+        return RetryAt(error, now + _wait(retry, attempt))
+    is_dead = covers(retry, error)
+    if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
+        return TimedOut(error, is_dead)
+    return Failed(error, is_dead)
+
+
+def _policy(attempt: Attempt) -> SmartRetry | None:
+    return attempt.endpoint.retry if attempt.is_readable else None
+
+
+def _wait(retry: SmartRetry, attempt: Attempt) -> Microseconds:
+    return seconds(min(retry.compute_delay(attempt.number), _LONGEST_WAIT))
+
+
+def _asked_to_retry(attempt: Attempt, signal: Retry, now: Microseconds) -> Outcome:
+    """The end of an attempt whose task has raised ``Retry``: which errors its policy retries does not matter."""
+    retry = _policy(attempt)
+    if retry is not None and attempt.number <= retry.retries:
+        return RetryAt(signal, now + (_wait(retry, attempt) if signal.delay is None else seconds(signal.delay)))
+    has_retries = retry is not None and retry.retries > 0
+    error = NoRetriesLeftError(str(signal), attempt.number, has_retries=has_retries)
+    error.__cause__, error.__context__ = signal.__cause__, signal.__context__
+    error.__suppress_context__ = signal.__suppress_context__
+    return Failed(error.with_traceback(signal.__traceback__), is_dead=has_retries)

@@ -1,0 +1,330 @@
+"""What the end of an attempt makes of its job's row. Pure: everything it needs is given, the time included."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from jobify.engine.execution.attempt import Attempt, Run
+from jobify.exceptions import ProcessDiedError, ResultNotStoredError, shown
+from jobify.gateway.notification import ORDER, WORK, News
+from jobify.model.clock import SECOND, seconds, to_datetime
+from jobify.model.misfire import Missed, Plan, plan_after, reckoned_from
+from jobify.model.records import AttemptRecord, Claim, Parking, Settlement
+from jobify.model.retention import Retention
+from jobify.model.status import (
+    ENDED,
+    Cancelled,
+    Event,
+    Failed,
+    JobStatus,
+    Lost,
+    Outcome,
+    Refused,
+    Released,
+    RetryAt,
+    Skipped,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+    Unfit,
+    after,
+)
+from jobify.model.tracebacks import own_traceback
+from jobify.runtime.errortools import described
+from jobify.storage.end_reasons import snoozed
+from jobify.types import Microseconds
+
+__all__ = (
+    "describe_error",
+    "news_of",
+    "park_settlement",
+    "settlement_of",
+    "skip_record",
+    "skip_settlement",
+    "with_less",
+)
+
+_LONGEST_TRACEBACK = 100_000
+_PARKED_FOR = 5.0
+"""Seconds until a schedule that this process cannot read is offered again, to whichever process is first."""
+
+_EVENTS: Final[dict[type[Any], Event]] = {
+    Succeeded: Event.SUCCEEDED,
+    RetryAt: Event.RETRY,
+    Failed: Event.FAILED,
+    TimedOut: Event.TIMED_OUT,
+    Cancelled: Event.CANCELLED,
+    Released: Event.RELEASED,
+    Refused: Event.RELEASED,
+    Snoozed: Event.RELEASED,
+    Lost: Event.LOST,
+    Unfit: Event.PARKED,
+}
+_SUCCESS: Final = after(JobStatus.RUNNING, Event.SUCCEEDED).value
+
+
+class _Next(NamedTuple):
+    """What the row says from here on."""
+
+    event: Event
+    due_at: Microseconds
+    offset_at: Microseconds | None
+    attempt: int
+    run_count: int = 0
+    failure_count: int = 0
+    skipped: Missed | None = None
+
+
+def settlement_of(
+    attempt: Attempt, outcome: Outcome, result: Any, *, now: Microseconds, retention: Retention
+) -> Settlement:
+    """The row that ``outcome`` makes of the job. An ended row may be deleted when its window of ``retention`` is over.
+
+    Two kinds are kept for good: a declared schedule that ended by its own rule, or a restart would take it for a new
+    one; and a job that could not be read, for somebody to look at.
+    """
+    if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to, on the hot path
+        window = retention.complete if attempt.endpoint.result_ttl is None else attempt.endpoint.result_ttl
+        delete_at = None if window is None else now + round(window * SECOND)
+        return Settlement(
+            _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, delete_at, False,
+            False, attempt.id, attempt.backend.owner, attempt.fence,
+        )  # fmt: skip
+    if attempt.is_last and isinstance(outcome, Snoozed):
+        outcome = Cancelled()
+    following = _next(attempt, outcome, now)
+    status = after(JobStatus.RUNNING, following.event)
+    has_ended = status in ENDED
+    is_dead = status is JobStatus.PERMANENTLY_FAILED or (has_ended and attempt.run is None and _is_dead(outcome))
+    return Settlement(
+        status=status.value,
+        ready=following.due_at <= now,
+        due_at=following.due_at,
+        offset_at=following.offset_at,
+        attempt=following.attempt,
+        run_count=following.run_count,
+        failure_count=following.failure_count,
+        result=result,
+        error=describe_error(outcome),
+        finished_at=now if has_ended else None,
+        delete_at=_delete_at(attempt, outcome, status, retention, is_dead=is_dead, now=now) if has_ended else None,
+        is_dead=is_dead,
+        is_lost=_is_crash(outcome),
+        id=attempt.id,
+        owner=attempt.backend.owner,
+        fence=attempt.fence,
+        history=_history(attempt, outcome, following, now),
+        parking=Parking(outcome.reason, now, (outcome.code,)) if isinstance(outcome, Unfit) and not has_ended else None,
+    )
+
+
+def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microseconds) -> Settlement:
+    """The row of a schedule whose due time is passed over: it waits for the next one, or has none left and is done."""
+    event = Event.LAST_RUN if decision.run_at is None else Event.NEXT_RUN
+    due_at = run.offset_at if decision.run_at is None else decision.run_at
+    return Settlement(
+        status=after(JobStatus.RUNNING, event).value,
+        ready=due_at <= now,
+        due_at=due_at,
+        offset_at=due_at,
+        attempt=0,
+        run_count=run.run_count,
+        failure_count=run.failure_count,
+        result=None,
+        error=None,
+        finished_at=now if decision.run_at is None else None,
+        delete_at=None,
+        is_dead=False,
+        is_lost=False,
+        id=attempt.id,
+        owner=attempt.backend.owner,
+        fence=attempt.fence,
+        history=() if decision.skipped is None else (skip_record(attempt, decision.skipped, now=now),),
+    )
+
+
+def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microseconds) -> Settlement:
+    """The row of a schedule that this process cannot read: it waits as it did, with the reason, and comes back soon."""
+    return Settlement(
+        status=after(JobStatus.RUNNING, Event.RELEASED).value,
+        ready=False,
+        due_at=now + seconds(_PARKED_FOR),
+        offset_at=claim.due_at if claim.offset_at is None else claim.offset_at,
+        attempt=claim.attempt - 1,
+        run_count=claim.run_count,
+        failure_count=claim.failure_count,
+        result=None,
+        error=reason,
+        finished_at=None,
+        delete_at=None,
+        is_dead=False,
+        is_lost=False,
+        id=attempt.id,
+        owner=attempt.backend.owner,
+        fence=attempt.fence,
+    )
+
+
+def news_of(attempt: Attempt, outcome: Outcome) -> News | None:
+    """Who beside this process wants to know how the attempt ended."""
+    if type(outcome) is Succeeded:
+        return News.of_end(attempt.origin, here=attempt.backend.owner)
+    match outcome:
+        case RetryAt() | Refused() | Snoozed() | Lost() | Skipped():
+            return None
+        case Released() | Unfit():
+            return WORK
+        case Cancelled():  # whoever has cancelled it waits to hear of it, and may be anybody
+            return ORDER
+        case _:
+            return News.of_end(attempt.origin, here=attempt.backend.owner)
+
+
+def with_less(settlement: Settlement, error: Exception) -> Settlement:
+    """The same end with less about it: whatever cannot be written, the job has ended and must not run again."""
+    if settlement.result is not None:
+        return settlement._replace(result=None, error=f"{ResultNotStoredError.__name__}: {shown(error)}")
+    return settlement._replace(
+        error=settlement.error and f"{type(error).__name__} while its error was stored", history=()
+    )
+
+
+def describe_error(outcome: Outcome) -> str | None:
+    """``Type: message`` of what went wrong (``Type``, as Python has it, where there is no message), None if nothing
+    did."""
+    match outcome:
+        case RetryAt(error) | Failed(error) | TimedOut(error):
+            return described(error)
+        case Cancelled(reason) | Lost(reason) | Refused(reason=reason) | Unfit(reason=reason):
+            return reason
+        case Snoozed(reason=reason):
+            return snoozed(reason)
+        case _:
+            return None
+
+
+def attempt_record(attempt: Attempt, outcome: Outcome, *, now: Microseconds) -> AttemptRecord:
+    """The history line for an attempt that ended ``now``."""
+    return AttemptRecord(
+        job_id=attempt.id,
+        attempt=attempt.number,
+        due_at=attempt.due_at if attempt.run is None else attempt.run.offset_at,
+        outcome=_EVENTS[type(outcome)].value,
+        error=describe_error(outcome),
+        traceback=_traceback(outcome),
+        started_at=attempt.started_at,
+        finished_at=now,
+        owner=attempt.backend.owner,
+        code=attempt.endpoint.fingerprint() if _stops_schedule(attempt, outcome) else None,
+    )
+
+
+def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> AttemptRecord:
+    """The history line for due times that a misfire policy passed over."""
+    count = f"{missed.count}" if missed.is_exact else f"more than {missed.count}"
+    until = "" if missed.first == missed.last else f" to {to_datetime(missed.last).isoformat()}"
+    return AttemptRecord(
+        job_id=attempt.id,
+        attempt=0,
+        due_at=missed.first,
+        outcome="skipped",
+        error=f"{count} missed, {to_datetime(missed.first).isoformat()}{until}",
+        traceback=None,
+        started_at=None,
+        finished_at=now,
+        owner=attempt.backend.owner,
+    )
+
+
+def _stops_schedule(attempt: Attempt, outcome: Outcome) -> bool:
+    """Whether this is a failure too many in a row."""
+    run = attempt.run
+    return isinstance(outcome, Failed | TimedOut) and run is not None and _is_last_failure(run)
+
+
+def _is_last_failure(run: Run) -> bool:
+    return run.failure_count + 1 >= run.cron.max_failures
+
+
+def _is_crash(outcome: Outcome) -> bool:
+    return isinstance(outcome, Lost) or (isinstance(outcome, Failed) and type(outcome.error) is ProcessDiedError)
+
+
+def _is_dead(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed | TimedOut) and outcome.is_dead
+
+
+def _delete_at(
+    attempt: Attempt, outcome: Outcome, status: JobStatus, retention: Retention, *, is_dead: bool, now: Microseconds
+) -> Microseconds | None:
+    """When an ended row may be deleted."""
+    if attempt.is_declared and status is not JobStatus.CANCELLED:
+        return None
+    if isinstance(outcome, Failed) and not (attempt.is_readable or isinstance(outcome.error, ResultNotStoredError)):
+        return None  # an input that is missing is nothing to look at: the row says all that there is
+    own = attempt.endpoint.result_ttl
+    if status is JobStatus.SUCCESS and own is not None:
+        return now + seconds(own)
+    return retention.delete_at(status, is_dead=is_dead, now=now)
+
+
+def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+    if attempt.is_last and isinstance(outcome, RetryAt | Released | Refused | Lost | Unfit):
+        outcome = Cancelled()
+    if attempt.run is None:
+        return _next_of_job(attempt, outcome, now)
+    return _next_of_schedule(attempt.run, attempt, outcome, now)
+
+
+def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+    match outcome:
+        case RetryAt(at=at):  # elapsed time: it says from when it was counted
+            return _Next(Event.RETRY, at, now, attempt.number)
+        case Released() | Unfit():
+            return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number - 1)
+        case Refused(at=at) | Snoozed(at=at):
+            return _Next(Event.RELEASED, at, now, attempt.number - 1)
+        case _:
+            return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number)
+
+
+def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+    """A run that is over counts; its schedule goes on unless its rule says that this was the last one."""
+    same_run = _next_of_job(attempt, outcome, now)._replace(
+        offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
+    )
+    if isinstance(outcome, RetryAt | Released | Refused | Snoozed | Lost | Unfit | Cancelled):
+        return same_run
+    run_count = run.run_count + 1
+    if attempt.is_last:
+        return same_run._replace(event=Event.CANCELLED, run_count=run_count)
+    failure_count = 0 if isinstance(outcome, Succeeded) else run.failure_count + 1
+    ended = same_run._replace(run_count=run_count, failure_count=failure_count)
+    if failure_count and _is_last_failure(run):
+        return ended._replace(event=Event.GIVE_UP)
+    if 0 <= run.cron.max_runs <= run_count:
+        return ended
+    ran = reckoned_from(run.offset_at, now=now)
+    following = plan_after(run.cron.misfire_policy, ran, now=now, next_due=run.next_due)
+    if following.run_at is None:
+        return ended
+    return _Next(Event.NEXT_RUN, following.run_at, following.run_at, 0, run_count, failure_count, following.skipped)
+
+
+def _history(attempt: Attempt, outcome: Outcome, following: _Next, now: Microseconds) -> tuple[AttemptRecord, ...]:
+    """Lines for what did not simply succeed, and for every run of a schedule; less what was noted already."""
+    if attempt.run is None and isinstance(outcome, Succeeded):
+        return ()
+    is_left_out = attempt.is_noted or isinstance(outcome, Snoozed)  # which may be any number of times
+    lines = [] if is_left_out else [attempt_record(attempt, outcome, now=now)]
+    before = None if attempt.run is None else attempt.run.skipped
+    skips = [skip_record(attempt, missed, now=now) for missed in (before, following.skipped) if missed is not None]
+    return (*lines, *skips)
+
+
+def _traceback(outcome: Outcome) -> str | None:
+    match outcome:
+        case RetryAt(error) | Failed(error) | TimedOut(error):
+            return shown(own_traceback(error), _LONGEST_TRACEBACK)
+        case _:
+            return None

@@ -1,0 +1,193 @@
+"""Slots: how many jobs run at once in this process, per run mode.
+
+Each run mode is a lane with a number of slots. A push that finds a free slot takes it and runs at once; the
+dispatcher claims as many jobs as there are free slots. The event loop's lane can be overdrawn by pushes: whoever
+pushes ten thousand jobs at once wants them to run at once, while a backlog of ten thousand must not. Whoever releases
+a slot rings those who wait for one.
+
+When the system refuses what the jobs of a lane need (a process, a thread), the lane is suspended: for a tenth of a
+second at first, for a second at most, it gives no slot, so that jobs wait in the storage, where other processes can
+take them. Then one job is tried. If it begins, the lane is as before; if it is refused, too, it is suspended again.
+
+While jobs run apart (``trials``) all lanes are closed: neither a push nor a claim takes a slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from jobify.model.task_options import RunMode
+
+__all__ = ("LaneSlots", "Lanes")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_MEMORY = 5.0
+"""Seconds after a refusal for which the next one counts as its continuation."""
+
+_OVERDRAFT = 9
+"""The overdraft of the event loop's lane, as a multiple of its slots."""
+
+
+_CLOSED: Final = 1 << 40
+"""What the count of free slots is lowered by while a lane is closed, so that taking one asks nothing more."""
+
+
+class LaneSlots:
+    """The slots of one lane."""
+
+    __slots__ = (
+        "_capacity",
+        "_is_closed",
+        "_is_suspended",
+        "_overdraft",
+        "_refused_at",
+        "_usual_overdraft",
+        "_waiting",
+        "free",
+        "mode",
+        "pause",
+        "trial",
+    )
+
+    def __init__(self, mode: RunMode, capacity: int, overdraft: int = 0) -> None:
+        self.mode = mode
+        self.free = self._capacity = capacity
+        self._overdraft: float = -overdraft
+        self._usual_overdraft: float = -overdraft
+        self._is_suspended = self._is_closed = False
+        self.trial: int | None = None
+        """How many jobs may be tried; None: the lane is as usual. Else the next job that begins is to be reported with
+        :meth:`recover`. (A plain attribute, because every job asks for it.)"""
+        self._refused_at = -inf
+        self.pause = _FIRST_PAUSE
+        """Seconds of the last suspension."""
+        self._waiting: dict[Callable[[], None], None] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no slot is taken."""
+        return self.free == self._capacity
+
+    def take(self) -> bool:
+        """Take one slot for a job that this process itself pushes; it may go into the overdraft."""
+        if self.free > self._overdraft:
+            self.free -= 1
+            return True
+        return False
+
+    def take_up_to(self, limit: int) -> int:
+        """Take as many slots as there are for claims, ``limit`` at most; the overdraft is not for them."""
+        taken = max(0, min(self.free, limit))
+        if self.trial is not None:
+            taken = min(taken, self.trial)
+            self.trial -= taken
+        self.free -= taken
+        return taken
+
+    def release(self, count: int = 1) -> None:
+        """Give slots back."""
+        self.free += count
+        if self.trial is not None and not self._is_suspended:
+            self.trial = 1  # whatever has ended without a word
+        if self._waiting:
+            self._wake()
+
+    def take_back(self) -> None:
+        """Take a slot that was lent, whether or not one is free."""
+        self.free -= 1
+
+    def when_free(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` once, when the next slot of this lane is released."""
+        self._waiting[wake] = None
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for wake in waiting:
+            wake()
+
+    # -- jobs that run apart -------------------------------------------------------------------------------------------
+
+    @property
+    def taken(self) -> int:
+        """How many slots are taken, whether the lane is closed or not."""
+        return self._capacity - self.free - (_CLOSED if self._is_closed else 0)
+
+    def take_closed(self) -> None:
+        """Take a slot of a closed lane."""
+        self.free -= 1
+
+    def close(self) -> None:
+        """Give no slot until the lane is opened."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.free -= _CLOSED
+
+    def open(self) -> None:
+        """Give slots again."""
+        if self._is_closed:
+            self._is_closed = False
+            self.free += _CLOSED
+            self._wake()
+
+    # -- what the system refuses ---------------------------------------------------------------------------------------
+
+    def suspend(self) -> None:
+        """The system has refused what a job of this lane needs. To be called on the event loop."""
+        if self._is_suspended:
+            return
+        loop = asyncio.get_running_loop()
+        is_again = loop.time() - self._refused_at < _MEMORY
+        self._refused_at = loop.time()
+        self.pause = min(self.pause * 2, _LONGEST_PAUSE) if is_again else _FIRST_PAUSE
+        self._is_suspended, self.trial, self._overdraft = True, 0, inf
+        loop.call_later(self.pause, self._resume)
+
+    def _resume(self) -> None:
+        if self._is_suspended:
+            self._is_suspended, self.trial = False, 1
+            self._wake()
+
+    def recover(self) -> None:
+        """A job that was tried has begun."""
+        self._is_suspended, self.trial, self._overdraft = False, None, self._usual_overdraft
+        self._wake()
+
+
+class Lanes:
+    """The lanes of one process."""
+
+    def __init__(self, capacities: dict[RunMode, int]) -> None:
+        self._lanes = {
+            mode: LaneSlots(mode, capacity, _OVERDRAFT * capacity if mode is RunMode.MAIN else 0)
+            for mode, capacity in capacities.items()
+        }
+
+    def __getitem__(self, mode: RunMode) -> LaneSlots:
+        return self._lanes[mode]
+
+    def close(self) -> None:
+        """Give no slots until the lanes are opened."""
+        for slots in self._lanes.values():
+            slots.close()
+
+    def open(self) -> None:
+        """Give slots again."""
+        for slots in self._lanes.values():
+            slots.open()
+
+    @property
+    def taken(self) -> int:
+        """How many slots are taken."""
+        return sum(slots.taken for slots in self._lanes.values())
+
+    async def drained(self, left: int) -> None:
+        """Return when no more than ``left`` slots are taken."""
+        freed = asyncio.Event()
+        while self.taken > left:
+            freed.clear()
+            for slots in self._lanes.values():
+                slots.when_free(freed.set)
+            await freed.wait()

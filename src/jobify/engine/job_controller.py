@@ -1,0 +1,154 @@
+"""What a handle can ask for: to be cancelled, and to be told how its job ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from functools import partial
+from typing import Any
+
+from jobify.config import JobifyConfiguration
+from jobify.engine.events import Exchange
+from jobify.engine.execution.attempt import Attempt, Interruption
+from jobify.engine.execution.roster import Roster
+from jobify.exceptions import ApplicationStateError
+from jobify.gateway.backend import Backend
+from jobify.gateway.notification import ORDER
+from jobify.jobs.current_job import RUNNING
+from jobify.jobs.job import Job
+from jobify.model.clock import Clock
+from jobify.model.records import CancelResult, SummaryIds
+from jobify.model.status import JobStatus
+from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import spawn
+
+__all__ = ("Desk",)
+
+log = get_logger("jobify.engine")
+
+_PATIENCE = 10.0
+"""Seconds that a cancel waits for a running job to stop, before it returns and leaves it at that."""
+
+
+class Desk:
+    """Serves the handles of one engine."""
+
+    def __init__(
+        self, *, backends: list[Backend], roster: Roster, exchange: Exchange, config: JobifyConfiguration, clock: Clock
+    ) -> None:
+        self.zone = config.tz
+        self._backends = backends
+        self._roster = roster
+        self._exchange = exchange
+        self._retention = config.limits.retention
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._errands: set[asyncio.Future[bool]] = set()
+        self._unwanted: Counter[str] = Counter()
+
+    def watch(self, job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """See :class:`~jobify.jobs.job.JobDesk`."""
+        if loop is not self._loop:
+            raise self._wrong_loop(job, "wait for", "job.wait()")
+        attempt = self._roster.find(job.id)
+        if attempt is None:
+            self._exchange.watch(job)
+        elif attempt is RUNNING.get() and attempt.task is asyncio.current_task():  # the first is the cheaper question
+            raise ApplicationStateError(
+                operation=f"wait for job {job.id!r}",
+                reason="It is this very job that asks: it would wait for itself, for ever.",
+                solution="Return from the task to end it.",
+            )
+
+    async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
+        """See :meth:`Job.cancel`."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise self._wrong_loop(job, "cancel", "job.cancel()")
+        self._unwanted[job.id] += 1
+        try:
+            await self._cancel(job, interrupt)
+        finally:
+            self._unwanted[job.id] -= 1
+            self._unwanted += Counter()  # forgets what is at zero
+
+    def is_unwanted(self, job_id: str) -> bool:
+        """Whether somebody here is just cancelling this job: one that is claimed meanwhile does not begin."""
+        return job_id in self._unwanted
+
+    def _wrong_loop(self, job: Job[Any], operation: str, call: str) -> ApplicationStateError:
+        return ApplicationStateError(
+            operation=f"{operation} job {job.id!r}",
+            reason="The app runs in another event loop.",
+            solution=f"From another thread use asyncio.run_coroutine_threadsafe({call}, loop).",
+        )
+
+    async def _cancel(self, job: Job[Any], interrupt: bool) -> None:
+        attempt = self._roster.find(job.id)
+        if attempt is None and not await self._cancel_surely(job, interrupt):
+            return
+        attempt = self._roster.find(job.id)  # it may have been claimed by this process meanwhile
+        if attempt is None:
+            await self._wait(job)
+        elif interrupt or job.status is JobStatus.SCHEDULED:  # claimed, and still in a queue or ahead of its time
+            await self._interrupt(job, attempt)
+        else:
+            await self._let_finish(job, attempt)
+
+    async def _interrupt(self, job: Job[Any], attempt: Attempt) -> None:
+        attempt.job = attempt.job or job
+        has_successor, attempt.is_replaced = attempt.is_replaced, False
+        attempt.interrupt(Interruption.CANCEL)
+        if has_successor:
+            await self._cancel_surely(job, interrupt=True)
+        if attempt.task is None or attempt.task is not asyncio.current_task():
+            await self._wait(job)
+
+    async def _let_finish(self, job: Job[Any], attempt: Attempt) -> None:
+        """The attempt goes on. What would come after it does not; of a schedule that is the next run."""
+        if attempt.run is not None or attempt.is_replaced:
+            attempt.is_last, attempt.is_replaced = True, False
+            await self._cancel_surely(job, interrupt=True)
+
+    async def _cancel_surely(self, job: Job[Any], interrupt: bool) -> bool:
+        """:meth:`_cancel_stored`, to its end: should the caller be cancelled, row and handle still agree."""
+        cancelling = spawn(self._cancel_stored(job, interrupt))
+        self._errands.add(cancelling)
+        cancelling.add_done_callback(self._errands.discard)
+        return await asyncio.shield(cancelling)
+
+    async def _cancel_stored(self, job: Job[Any], interrupt: bool) -> bool:
+        """Cancel the row; whether its end is still to come, or to be heard of."""
+        now = self._clock.now()
+        if not self._backends:
+            raise ApplicationStateError(
+                operation=f"cancel job {job.id!r}",
+                reason="The app is not running.",
+                solution="Cancel inside `async with app:`.",
+            )
+        mets = set()
+        delete_at = self._retention.cancelled_until(now)
+        for backend in self._backends:
+            storage = backend.storage
+            if not interrupt and await self._is_running(backend, job.id):
+                return False  # elsewhere: there is no way to ask for the end of a schedule only
+            cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=delete_at)
+            (met,) = await backend.gate.call(cancel, news=ORDER)
+            if met is CancelResult.CANCELLED:
+                job.end(JobStatus.CANCELLED)
+                self._exchange.activity.set()
+                return False
+            mets.add(met)
+        if mets == {CancelResult.MISSING} and job.status is not JobStatus.PENDING:
+            job.end(JobStatus.CANCELLED)  # somebody has deleted it
+        return mets != {CancelResult.MISSING}
+
+    async def _is_running(self, backend: Backend, job_id: str) -> bool:
+        records = await backend.gate.call(lambda: backend.storage.get(SummaryIds((job_id,))))
+        return any(record.status == JobStatus.RUNNING for record in records)
+
+    async def _wait(self, job: Job[Any]) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await job.wait()
+        except TimeoutError:
+            log.warning("Job %s was told to stop %g seconds ago and still runs.", job.id, _PATIENCE)

@@ -1,0 +1,1 @@
+"""Background services: recovery, maintenance, commands and changes of other processes."""

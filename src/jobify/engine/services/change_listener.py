@@ -1,0 +1,87 @@
+"""Other processes on the same database: hearing them.
+
+A process rings the bells of the others after it has committed something that concerns them: work that anyone may
+take, the end of a job that another process asked for, a cancel. Whoever hears a bell looks. Because a ring may be
+lost (and does not exist on every platform), everybody also asks now and then whether somebody else has committed,
+which reads no table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from jobify.engine.service import Periodic
+from jobify.gateway.backend import Backend
+
+__all__ = ("Wakeups",)
+
+_POLL_WITH_BELL = 1.0
+_POLL_WITHOUT_BELL = 0.1
+"""Seconds between two questions whether another process has committed."""
+_FIRST_REST, _LONGEST_REST = 0.01, 0.5
+"""Seconds for which a bell that is rung without end is not listened to; they double as long as that goes on."""
+
+
+class Wakeups(Periodic):
+    """Calls ``look`` when another process may have changed something."""
+
+    def __init__(self, backend: Backend, look: Callable[[], None]) -> None:
+        super().__init__(_POLL_WITHOUT_BELL)
+        self._backend = backend
+        self._look = look
+        self._fileno = -1
+        self._rest = 0.0
+        self._resting: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        bell = self._backend.storage.bell
+        if bell is not None and bell.fileno() >= 0:
+            try:
+                asyncio.get_running_loop().add_reader(bell.fileno(), self._hear)
+            except NotImplementedError:  # a loop that cannot watch descriptors (Windows' proactor)
+                pass
+            else:
+                self._fileno, self._interval = bell.fileno(), _POLL_WITH_BELL
+        await super().start()
+
+    async def stop(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        if self._fileno >= 0:
+            asyncio.get_running_loop().remove_reader(self._fileno)
+            self._fileno, self._interval = -1, _POLL_WITHOUT_BELL
+        await super().stop()
+
+    def _hear(self) -> None:
+        bell = self._backend.storage.bell
+        if bell is None:
+            return
+        if bell.answer():
+            self._tell()
+        if bell.is_flooded:
+            self._take_rest()
+        else:
+            self._rest = 0.0
+
+    def _take_rest(self) -> None:
+        """Keep the event loop free from a sender that never stops; what there is to do is looked for all the same."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._fileno)
+        self._rest = min(max(self._rest * 2, _FIRST_REST), _LONGEST_REST)
+        self._resting = loop.call_later(self._rest, self._listen_again)
+
+    def _listen_again(self) -> None:
+        self._resting = None
+        if self._fileno >= 0:
+            asyncio.get_running_loop().add_reader(self._fileno, self._hear)
+            self._tell()
+
+    async def step(self) -> None:
+        if await self._backend.gate.tend(self._backend.storage.changed):
+            self._tell()
+
+    def _tell(self) -> None:
+        self._look()
+        self._backend.gate.tell_others()

@@ -1,0 +1,323 @@
+"""Changes of the wall clock: noticed, and made good for.
+
+A change is a difference between the wall clock and elapsed time (``Clock``). It is looked for once a
+second, and before every claim, so that nothing is claimed by a clock that was just set.
+
+**Elapsed times move along.** Delays, waits for a retry and expiries in seconds are shifted by the change, in one
+transaction. The database keeps the sum of all changes: of several processes that notice one change, the first applies
+it, and the others find that the sum has grown by it.
+
+**Schedules are brought back.** One whose due time is later than its rule says from now on was given it by a clock that
+was ahead. It gets the next time of its rule. Should the clock then jump forward, it was the clock that had been wrong,
+and schedules that were brought back here get their old due times again, so that no run is made up for that never was
+missed.
+
+**What a wrong clock has left behind**, in a process that has died since, is looked for at a start and once a minute, a
+bounded number of rows at a time.
+
+**What ended by a clock that was behind** would be deleted too early by the right one. It is kept longer by as much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from jobify.engine.service import Periodic
+from jobify.engine.services.trusted_clock import judged
+from jobify.exceptions import ConfigurationError, PayloadError
+from jobify.gateway.backend import Backend
+from jobify.model.clock import SECOND, Clock, seconds, to_datetime
+from jobify.model.cron import first_due
+from jobify.model.cron_rules import Rule, Rules
+from jobify.model.misfire import SET_BACK, reckoned_from
+from jobify.runtime.logs import get_logger
+from jobify.storage.timekeeping import Moved, WaitingSchedule, WrongEnds
+from jobify.types import Microseconds
+
+__all__ = ("Timekeeper", "brought_back")
+
+log = get_logger("jobify.engine")
+
+_INTERVAL: Final = 1.0
+_CHANGE: Final[Microseconds] = SECOND // 2
+"""A smaller difference between the two clocks is none: they are not read at one moment, and time servers slew."""
+_UNCERTAIN: Final = 0.01
+"""Seconds that may pass between two looks at the elapsed time, around one at the wall clock, for that to be exact."""
+_ROUNDS_PER_SEARCH: Final = 60
+_PAGE: Final = 500
+"""Schedules that are looked at in one call; in a search a minute, no more than these."""
+_FARTHEST: Final = 10_000
+"""Rows of each kind that a search for times of a wrong clock considers."""
+_FARTHEST_AT_START: Final = 500
+_MOST_REMEMBERED: Final = 10_000
+_STEADY: Final = 600.0
+"""Seconds without a change after which the clock is taken for right again."""
+_EARLIEST: Final[Microseconds] = 1_577_836_800 * SECOND
+"""The year 2020. A clock that shows less was never set, and what is stored is right."""
+
+
+class Timekeeper(Periodic):
+    """Watches the clock for one storage. ``on_changed`` is called when due times may have moved."""
+
+    def __init__(self, backend: Backend, rules: Rules, clock: Clock, on_changed: Callable[[], None]) -> None:
+        super().__init__(_INTERVAL)
+        self._backend = backend
+        self._rules = rules
+        self._clock = clock
+        self._on_changed = on_changed
+        self._lock = asyncio.Lock()
+        self._looked_at = clock.monotonic()
+        self._ahead = clock.now() - seconds(self._looked_at)
+        """By how much the wall clock is ahead of elapsed time."""
+        self._known_changes: Microseconds = 0
+        self._recent: list[tuple[float, Microseconds]] = []
+        self._wrong_ends: list[WrongEnds] = []
+        self._brought_back: dict[str, Microseconds] = {}
+        """The due times that schedules had before they were brought back."""
+        self._moved_ones = 0
+        """How many times schedules were given other times here."""
+        self._rounds = 0
+        self._next_page = ""
+
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    def has_changed(self) -> bool:
+        """Whether the clock was set since the last look. Costs two looks at a clock."""
+        elapsed = self._clock.monotonic()
+        ahead = self._clock.now() - round(elapsed * SECOND)
+        if -_CHANGE < ahead - self._ahead < _CHANGE:
+            self._ahead, self._looked_at = ahead, elapsed  # a clock that is slewed is followed
+            return False
+        return self._change() != 0
+
+    def steady_now(self) -> Microseconds:
+        """The wall clock, less what it was set forward within the last ten minutes: that may have been a mistake."""
+        elapsed = self._clock.monotonic()
+        self._recent = [(at, change) for at, change in self._recent if elapsed - at < _STEADY]
+        return self.now() - max(sum(change for _, change in self._recent), 0)
+
+    def now(self) -> Microseconds:
+        """The wall clock; after a change that is not made good for yet, what it would show without."""
+        now, unchanged = self._clock.now(), self._ahead + round(self._clock.monotonic() * SECOND)
+        return now if -_CHANGE < now - unchanged < _CHANGE else unchanged
+
+    def due_until(self) -> Microseconds:
+        """Up to which time jobs are due. On any thread.
+
+        A change of the clock that is not made good for here may be so elsewhere: another process has moved due times
+        along already. By the earlier of both times nothing begins too early, and what waits is found after the change.
+        """
+        return min(self._clock.now(), self.now())
+
+    def elapsed(self) -> float:
+        """Seconds of elapsed time, from an arbitrary start."""
+        return self._clock.monotonic()
+
+    # -- the duty ------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """What a start owes: mend what a wrong clock has left behind, before anything is claimed. It looks at fewer
+        times than the later rounds, so as to take no longer the more jobs wait."""
+        self._known_changes = await self._backend.gate.tend(self._changes)
+        await self._search(_FARTHEST_AT_START)
+
+    async def step(self) -> None:
+        await self.catch_up()
+        await self._keep_wrong_ends()
+        self._rounds += 1
+        if self._rounds % _ROUNDS_PER_SEARCH == 0:
+            # A change that others have applied, and that is not one here after a minute, is no change of this clock.
+            self._known_changes = await self._backend.gate.tend(self._changes)
+            await self._search(_FARTHEST)
+
+    async def catch_up(self) -> None:
+        """Make good for a change of the clock, if there was one. When this returns, due times are right."""
+        if not self.has_changed():
+            return
+        async with self._lock:
+            change = self._change()
+            if change == 0:
+                return  # another part of this process was faster
+            log.warning(
+                "The clock was set %s by %.3f s, to %s. Delays go on as elapsed time, schedules by the new time.",
+                "forward" if change > 0 else "back", abs(change) / SECOND, to_datetime(self._clock.now()).isoformat(),
+            )  # fmt: skip
+            # Kept as they are now: another part of this process looks at the clock meanwhile.
+            ahead, looked_at = self._ahead + change, self._looked_at
+            shifted_at = await self._backend.gate.tend(partial(self._shift, change, ahead, looked_at))
+            self._ahead, self._looked_at = ahead, shifted_at  # by the next change, it is known what was written since
+            self._note_wrong_ends(change, shifted_at)
+            self._recent.append((shifted_at, change))
+            if change > 0:
+                await self._restore()
+            await self._bring_back_all()
+        self._on_changed()
+
+    # -- elapsed times -------------------------------------------------------------------------------------------------
+
+    def _change(self) -> Microseconds:
+        """By how much the clock was set since the last look; 0: it was not, or that cannot be told at this moment."""
+        for _ in range(5):
+            before = self._clock.monotonic()
+            now = self._clock.now()
+            after = self._clock.monotonic()
+            if after - before <= _UNCERTAIN:
+                change = now - round(after * SECOND) - self._ahead
+                return change if abs(change) >= _CHANGE else 0
+        return 0  # this process is stopped again and again: the next look will tell
+
+    def _changes(self) -> Microseconds:
+        return self._backend.storage.times.clock_state().changes
+
+    def _shift(self, change: Microseconds, ahead: Microseconds, looked_at: float) -> float:
+        """Move elapsed times along, unless another process has done so; when that was, in elapsed time.
+
+        The wall clock is not read here: it may have been set once more since the change was measured. It is ``ahead``
+        of elapsed time since that change, which tells what was written after it.
+        """
+        storage = self._backend.storage
+        with storage.transaction():
+            state = storage.times.clock_state()
+            left = change - (state.changes - self._known_changes)
+            elapsed = self._clock.monotonic()
+            if abs(left) >= _CHANGE:
+                since, now = ahead + seconds(looked_at), ahead + seconds(elapsed)
+                storage.times.shift(left, since=since, now=now)
+                state = state._replace(changes=state.changes + left)
+                storage.times.keep_clock_state(judged(state, now) if left < 0 else state)
+            self._known_changes = state.changes
+            return elapsed
+
+    # -- ended jobs ----------------------------------------------------------------------------------------------------
+
+    def _note_wrong_ends(self, change: Microseconds, elapsed: float) -> None:
+        """The clock was set forward, after it was set back: what ended in between would be deleted too early."""
+        if change > 0 and self._recent and self._recent[-1][1] < 0:
+            until = self._ahead + seconds(elapsed) - change
+            self._wrong_ends.append(WrongEnds(until - seconds(elapsed - self._recent[-1][0]), until, change))
+
+    async def _keep_wrong_ends(self) -> None:
+        """Keep them for as long as if the clock had been right. It may be many, so nothing waits for this."""
+        while self._wrong_ends:
+            ends = self._wrong_ends[-1]
+            keep = partial(self._backend.storage.times.keep_ended, ends, limit=_PAGE)
+            if await self._backend.gate.tend(keep) < _PAGE:
+                self._wrong_ends.remove(ends)
+            await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop
+
+    # -- schedules -----------------------------------------------------------------------------------------------------
+
+    async def _bring_back_all(self) -> None:
+        after: str | None = ""
+        while after is not None:
+            after = await self._bring_back_page(after)
+            await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop
+
+    async def _bring_back_page(self, after: str) -> str | None:
+        """Bring back those of a page of schedules that are due too late; after which id to go on, None: at the end."""
+        times, now = self._backend.storage.times, self._clock.now()
+        page = await self._backend.gate.tend(partial(times.waiting_schedules, due_after=now, after=after, limit=_PAGE))
+        now = self._clock.now()  # by an earlier one, what was just written by a clock that was set forward looks late
+        await self._move(self._late_ones(page, now), now)
+        return page[-1].id if len(page) == _PAGE else None
+
+    def _late_ones(self, page: Iterable[WaitingSchedule], now: Microseconds) -> list[Moved]:
+        found = []
+        for schedule in page:
+            moved = self._moved(schedule, now)
+            if moved is not None:
+                found.append(moved)
+                if len(self._brought_back) < _MOST_REMEMBERED and schedule.offset_at is not None:
+                    self._brought_back.setdefault(schedule.id, schedule.offset_at)
+        return found
+
+    def _moved(self, schedule: WaitingSchedule, now: Microseconds) -> Moved | None:
+        rule = self._rule(schedule)
+        try:
+            return None if rule is None else brought_back(schedule, rule, now=now)
+        except Exception as error:  # of a user's parser, whose schedule waits as it did
+            log.warning("Whether schedule %s is due too late cannot be told: %r", schedule.id, error)
+            return None
+
+    def _rule(self, schedule: WaitingSchedule) -> Rule | None:
+        try:
+            return self._rules.of_text(schedule.rule)
+        except (PayloadError, ConfigurationError):
+            return None  # the process that can read it looks after it
+
+    async def _restore(self) -> None:
+        """Schedules that were brought back here get their old due times, as far as these are not too late now."""
+        before, self._brought_back = self._brought_back, {}
+        ids = list(before)
+        for start in range(0, len(ids), _PAGE):
+            some = ids[start : start + _PAGE]
+            now = self._clock.now()
+            page = await self._backend.gate.tend(partial(self._backend.storage.times.schedules, some))
+            moves = [
+                Moved(schedule.id, schedule.fence, before[schedule.id], before[schedule.id])
+                for schedule in page
+                if schedule.offset_at is not None and schedule.offset_at < before[schedule.id]
+            ]
+            await self._move(moves, now)
+
+    async def _move(self, moves: list[Moved], now: Microseconds) -> None:
+        if moves:
+            times = self._backend.storage.times
+            self._moved_ones += await self._backend.gate.tend(partial(times.reschedule, moves, now=now))
+
+    # -- what a wrong clock has left behind ----------------------------------------------------------------------------
+
+    async def _search(self, farthest: int) -> None:
+        now = self._clock.now()
+        if now < _EARLIEST or self.has_changed():  # by a clock that was just set back, all that waits is ahead
+            return
+        mended = await self._mend(now, farthest)
+        if mended >= farthest:  # there may be more
+            mended += await self._mend(now, _FARTHEST)
+        if mended:
+            log.warning("%d times were written by a clock that was ahead, and are brought back.", mended)
+        moved = self._moved_ones
+        self._next_page = await self._bring_back_page(self._next_page) or ""
+        if mended or moved != self._moved_ones:
+            self._on_changed()
+
+    async def _mend(self, now: Microseconds, farthest: int) -> int:
+        mend = self._backend.storage.times.mend
+        return await self._backend.gate.tend(partial(mend, now=now, until=now + SET_BACK, limit=farthest))
+
+
+def brought_back(schedule: WaitingSchedule, rule: Rule, *, now: Microseconds) -> Moved | None:
+    """The times that a schedule should have if those that it has are later than its rule says; None: they are not.
+
+    Later times are right where a run was just made by a clock that was then set back a little, and where the start date
+    is to come.
+    """
+    if schedule.attempt > 0:
+        return _wait_brought_back(schedule, now)
+    if schedule.offset_at is not None and schedule.due_at > schedule.offset_at:  # it is put off
+        moved = _wait_brought_back(schedule, now)
+        if moved is not None:
+            return moved
+    start = now
+    if schedule.started_at is not None:
+        start = max(now, reckoned_from(schedule.started_at, now=now))
+    expected = first_due(rule.cron, now=start, zone=rule.zone, next_due=rule.next_due)
+    if expected == start and schedule.started_at is not None:  # its start date, at which it has just run
+        expected = rule.next_due(start)
+    offset_at = schedule.due_at if schedule.offset_at is None else schedule.offset_at
+    if expected is None or offset_at <= expected:
+        return None
+    return Moved(schedule.id, schedule.fence, expected, expected)
+
+
+def _wait_brought_back(schedule: WaitingSchedule, now: Microseconds) -> Moved | None:
+    """A run that began in the future, and whose wait (for a retry, or because its task has put it off) was not moved
+    along when the clock was set back."""
+    begun_at, offset_at = schedule.started_at, schedule.offset_at
+    if begun_at is None or begun_at <= now + SET_BACK or schedule.due_at < begun_at:
+        return None
+    wait = schedule.due_at - begun_at
+    return Moved(schedule.id, schedule.fence, now + wait, now if offset_at is None else min(offset_at, now))

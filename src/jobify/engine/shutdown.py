@@ -1,0 +1,86 @@
+"""Leave a storage without waiting for jobs that still run.
+
+The last step of a shutdown that was cancelled twice.
+
+A thread cannot be stopped, and a coroutine may refuse to be. What still runs then stays with this process's owner: its
+row is marked as leaving, and its lock outlives the storage. The lock is dropped when the last of those functions has
+returned, or with the process; then recovery gives the jobs back, with neither an attempt nor a crash counted. So two
+attempts of one job never overlap, however long the process lives on.
+
+Everything else that is still claimed here (it has not begun, or its child process was killed) is given back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from jobify.engine.execution.attempt import Attempt, Interruption
+from jobify.engine.execution.settlement import settlement_of
+from jobify.gateway.backend import Backend
+from jobify.gateway.notification import ORDER
+from jobify.model.clock import Clock
+from jobify.model.records import Settlement
+from jobify.model.retention import Retention
+from jobify.model.status import Cancelled, Released
+from jobify.model.task_options import RunMode
+from jobify.runners.base import Call, Runner
+from jobify.types import Microseconds
+
+__all__ = ("leave", "unstoppable")
+
+
+def unstoppable(runners: Mapping[RunMode, Runner]) -> dict[Call, Future[Any]]:
+    """The calls that no runner could stop, each with what is done when it is over."""
+    return {call: future for runner in runners.values() for call, future in runner.unfinished().items()}
+
+
+async def leave(
+    backend: Backend,
+    attempts: Iterable[Attempt],
+    calls: Mapping[Call, Future[Any]],
+    retention: Retention,
+    clock: Clock,
+) -> None:
+    """Let go of a storage: at once, or for what still runs when that is over."""
+    attempts = list(attempts)
+    running = _still_running(attempts, calls)
+    try:
+        await _give_back(backend, [attempt for attempt in attempts if attempt not in running], retention, clock)
+    finally:
+        await backend.stop({*running.values(), *calls.values()})
+
+
+def _still_running(attempts: Iterable[Attempt], calls: Mapping[Call, Future[Any]]) -> dict[Attempt, Future[Any]]:
+    """The attempts whose code may still run, and what is done when it does not any more. ``calls``: those that no
+    runner could stop."""
+    running: dict[Attempt, Future[Any]] = {}
+    for attempt in attempts:
+        if attempt.call is not None:
+            future = calls.get(attempt.call)
+        else:
+            future = _end_of(attempt.task) if attempt.has_begun and attempt.task is not None else None
+        if future is not None and not future.done():
+            running[attempt] = future
+    return running
+
+
+def _end_of(task: asyncio.Task[None]) -> Future[None]:
+    ended: Future[None] = Future()
+    task.add_done_callback(lambda _: ended.set_result(None))
+    return ended
+
+
+async def _give_back(backend: Backend, attempts: Iterable[Attempt], retention: Retention, clock: Clock) -> None:
+    """Give back attempts of which nothing runs; whatever comes of them later is refused."""
+    now = clock.now()
+    settlements = [_released(attempt, retention, now) for attempt in attempts if attempt.backend is backend]
+    if settlements:
+        await backend.gate.call(lambda: backend.storage.settle(settlements), news=ORDER)
+
+
+def _released(attempt: Attempt, retention: Retention, now: Microseconds) -> Settlement:
+    outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else Released()
+    return settlement_of(attempt, outcome, None, now=now, retention=retention)

@@ -1,0 +1,61 @@
+"""Calls of a storage on the event loop's thread: made if they wait for nothing, and not made otherwise."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Final
+
+from jobify.gateway.batching import Batch
+from jobify.gateway.sharing import Shared
+from jobify.storage.base import Storage
+
+__all__ = ("Spot",)
+
+_SLOW: Final = 0.002
+"""Seconds. A call takes a fiftieth of that, unless the kernel holds writers back, or threads that compute do not let
+go of the interpreter."""
+_REST: Final = 10
+"""A slow call is followed by so many times its length without any: they take less than a tenth of the loop's time."""
+
+
+class Spot:
+    """Where calls of one storage are made at once."""
+
+    __slots__ = ("_closed_until", "_shared", "_storage")
+
+    def __init__(self, storage: Storage, shared: Shared) -> None:
+        self._storage = storage
+        self._shared = shared
+        self._closed_until = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it makes sense to try."""
+        return self._storage.on_the_spot is not None and monotonic() >= self._closed_until
+
+    @property
+    def is_overheard(self) -> bool:
+        """Whether anybody else wants to hear of what is written here."""
+        bell = self._storage.bell
+        return self._shared.is_divided or (bell is not None and bell.is_heard)
+
+    def execute(self, batch: Batch[Any]) -> bool:
+        """Make the calls of ``batch``, which then has its values; False: nothing was done, a thread must see to it.
+
+        An error says nothing yet. The thread makes the same call, and what it meets is the answer.
+        """
+        block = self._storage.on_the_spot
+        if block is None or not self._shared.lock.acquire(blocking=False):
+            return False
+        started = monotonic()
+        try:
+            with block:
+                batch.execute()
+        except Exception:
+            return False
+        finally:
+            self._shared.lock.release()
+            took = monotonic() - started
+            if took > _SLOW:
+                self._closed_until = started + took * (1 + _REST)
+        return True

@@ -1,0 +1,121 @@
+"""What a task, a middleware and an exception handler are told about the job at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from jobify.config import JobifyConfiguration
+from jobify.jobs.job import Job
+from jobify.jobs.schedule_builder import ScheduleBuilder
+from jobify.model.signature import FuncSpec
+from jobify.model.state import RequestState, State
+from jobify.model.task_options import RouteOptions
+from jobify.model.triggers import Triggers
+
+__all__ = ("JobContext", "OuterContext", "RunStrategy", "Runnable")
+
+ReturnT = TypeVar("ReturnT")
+
+
+class RunStrategy(Protocol):
+    """How a task's function is called: on the loop, in a thread, in a process."""
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Awaitable[Any]: ...
+
+
+class Runnable(Generic[ReturnT]):
+    """A task's function with the arguments of one job; ``await runnable()`` runs it.
+
+    A middleware may change ``bound.arguments`` before it calls on; ``origin_arguments`` are what the job was given.
+    """
+
+    __slots__ = ("_positional", "bound", "func_spec", "name", "origin_arguments", "strategy")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        bound: inspect.BoundArguments,
+        strategy: RunStrategy,
+        func_spec: FuncSpec[ReturnT],
+        positional: int,
+    ) -> None:
+        self.name = name
+        self.bound = bound
+        self.strategy = strategy
+        self.func_spec = func_spec
+        self.origin_arguments = dict(bound.arguments)
+        self._positional = positional
+        """How many arguments the caller gave by position."""
+
+    async def __call__(self) -> Any:
+        args, kwargs = self.call_arguments()
+        return await self.strategy(args, kwargs)
+
+    def call_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """``bound.arguments`` as a call: by position what the caller gave by position, the rest by name.
+
+        ``bound.args`` would give by position whatever can be. That does not fit functions whose signature was rewritten
+        by a library that takes parameters of its own out of it.
+        """
+        args, kwargs = self.bound.args, self.bound.kwargs
+        parameters = list(self.bound.signature.parameters.values())[: len(args)]
+        if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+            return args, kwargs  # what comes before *args cannot be named
+        only = sum(parameter.kind is parameter.POSITIONAL_ONLY for parameter in parameters)
+        kept = max(self._positional, only)
+        named = {parameter.name: value for parameter, value in zip(parameters[kept:], args[kept:], strict=True)}
+        return args[:kept], named | kwargs
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self().__await__()
+
+
+class JobContext(NamedTuple):
+    """One attempt of a job, as seen from inside: ``ctx: JobContext = INJECT``."""
+
+    job: Job[Any]
+    state: State
+    runnable: Runnable[Any]
+    request_state: RequestState
+    route_options: RouteOptions
+    jobify_config: JobifyConfiguration
+    schedule_builder: ScheduleBuilder[Any]
+    app: Any
+
+
+@dataclass(slots=True, kw_only=True)
+class OuterContext:
+    """A job on its way to being scheduled.
+
+    What a middleware changes in ``arguments`` (by parameter name) is what is stored and run. A new job for which it
+    sets ``is_persist`` to False stays in memory.
+    """
+
+    job: Job[Any]
+    state: State
+    trigger: Triggers
+    runnable: Runnable[Any]
+    arguments: dict[str, Any]
+    func_spec: FuncSpec[Any]
+    is_force: bool
+    is_persist: bool
+    is_replace: bool
+    route_options: RouteOptions
+    jobify_config: JobifyConfiguration
+    request_state: RequestState
+    persist_job_hook: Callable[..., Awaitable[None]]
+    """Stores the job with ``arguments``; called by the end of the chain. Calling it again does nothing. Needs no
+    arguments, and accepts those that older releases wanted."""
+    schedule_hook: Callable[[], asyncio.Handle]
+    """Hands the stored job to the engine."""
+    schedule_builder: ScheduleBuilder[Any]
+
+    @property
+    def app(self) -> Any:
+        """The app that the job is scheduled with."""
+        return self.jobify_config.app

@@ -1,0 +1,49 @@
+"""The fields of the running job, for the records of every logger.
+
+What a task logs with a logger of its own has no way to say which job it was: the same code runs for many at once. The
+job is known by the context of the code that logs, in the event loop and in threads; records of child processes arrive
+with its fields.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from jobify.jobs.current_job import RUNNING
+from jobify.runtime.escaping import escaped
+
+__all__ = ("JobFields",)
+
+_FIELDS: Final = ("job_id", "task", "queue", "attempt")
+
+
+class JobFields(logging.Filter):
+    """A filter that tells each record which job logs it.
+
+    The attributes are ``job_id``, ``task``, ``queue`` and ``attempt``. A record that is about a job and says so keeps
+    its own. One that belongs to no job gets ``default``, so that a format may name the fields. Add the filter to a
+    handler, because one on a logger does not see the records of other loggers; with a QueueHandler to that one, because
+    the job is known by the context of the code that logs. No record is dropped.
+
+    ::
+
+        handler = logging.StreamHandler()
+        handler.addFilter(JobFields(default="-"))
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s [%(task)s %(job_id)s] %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+    """
+
+    def __init__(self, default: Any = None) -> None:
+        super().__init__()
+        self._default = default
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        own = vars(record)
+        if "job_id" not in own and (running := RUNNING.get()) is not None:
+            found = (running.id, running.task_name, running.queue_name, running.number)
+            for name, value in zip(_FIELDS, found, strict=True):
+                own.setdefault(name, escaped(value) if isinstance(value, str) else value)
+        for name in _FIELDS:
+            own.setdefault(name, self._default)
+        return True

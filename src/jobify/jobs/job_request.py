@@ -1,0 +1,319 @@
+"""What a job can be told when it is enqueued, checked where it is written; and who takes such requests.
+
+(What a *task* can be told is in ``options``, what a row says of it in ``joboptions``.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
+
+import msgspec
+from msgspec import Struct
+
+from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_mean
+from jobify.jobs.job import Job
+from jobify.jobs.job_result import JobResult
+from jobify.model.clock import from_datetime, seconds, to_datetime
+from jobify.model.durations import Duration, check_duration
+from jobify.model.ids import check_text, is_storable
+from jobify.model.job_options import JobOptions, read_options, stored_policy
+from jobify.model.retry import SmartRetry, as_retry
+from jobify.model.task_options import check_priority
+from jobify.types import Microseconds
+
+__all__ = (
+    "NOTHING_ASKED",
+    "Asked",
+    "Call",
+    "Dependency",
+    "EnqueueOptions",
+    "Feed",
+    "JobRequest",
+    "Submitter",
+    "calls_of",
+    "check_asked",
+    "checked_arguments",
+    "requests_of",
+)
+
+Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
+"""A job to wait for: its id, or a handle of it."""
+
+Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""Arguments by position, and by name."""
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """The options of one job, as they are given to ``apply_async``, ``enqueue`` and ``Signature.set``. None: not given.
+
+    Durations are in seconds, or timedeltas. ``delay`` is from now, ``eta`` a point in time (a naive one is read in the
+    app's zone). ``queue``, ``priority``, ``retry`` and ``timeout`` (of an attempt) go before those of the task,
+    ``metadata`` is added to the task's. While a job with the same ``unique_key`` (of the same task, or of all with
+    ``unique_scope="all"``) has not ended, that one is returned and nothing is stored. The job waits until all it
+    ``depends_on`` are complete; if one of them ends otherwise, it is cancelled. One that has not begun when it
+    ``expires`` (a time, or a duration from now) is cancelled. ``result_ttl``: how long it is kept after a success.
+    ``job_id`` is yours to choose, and must not be in use.
+    """
+
+    priority: int | None
+    delay: Duration | None
+    eta: datetime | None
+    queue: str | None
+    retry: int | SmartRetry | None
+    timeout: Duration | None
+    unique_key: str | None
+    unique_scope: Literal["task", "all"]
+    metadata: Mapping[str, Any] | None
+    depends_on: Dependency | Iterable[Dependency] | None
+    expires: Duration | datetime | None
+    result_ttl: Duration | None
+    job_id: str | None
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """:class:`EnqueueOptions`, checked. None: what the task says."""
+
+    priority: int | None = None
+    queue: str | None = None
+    delay: float | None = None
+    eta: datetime | None = None
+    expires: float | datetime | None = None
+    unique_key: str | None = None
+    is_unique_everywhere: bool = False
+    parents: tuple[str, ...] = ()
+    job_id: str | None = None
+    told: JobOptions = JobOptions()
+    """What the row says of it."""
+
+    def due_at(self, now: Microseconds, zone: tzinfo) -> Microseconds:
+        """When the job is to run."""
+        if self.eta is not None:
+            return from_datetime(self.eta, zone=zone)
+        return now + seconds(self.delay or 0.0)
+
+    def expires_at(self, now: Microseconds, zone: tzinfo) -> Microseconds | None:
+        """When the job is cancelled unless it has begun; None: never."""
+        if self.expires is None:
+            return None
+        if isinstance(self.expires, datetime):
+            return from_datetime(self.expires, zone=zone)
+        return now + seconds(self.expires)
+
+    def in_zone(self, zone: tzinfo) -> Asked:
+        """The same, without a naive datetime that depends on the zone of the app."""
+        if not isinstance(self.expires, datetime):
+            return self
+        expires = to_datetime(from_datetime(self.expires, zone=zone), zone=UTC)
+        return msgspec.structs.replace(self, expires=expires)
+
+    def scoped_key(self, task: str) -> str | None:
+        """The unique key, as the row of a job of this task has it."""
+        if self.unique_key is None:
+            return None
+        return f"all::{self.unique_key}" if self.is_unique_everywhere else f"task:{task}:{self.unique_key}"
+
+    def former_keys(self, aliases: Iterable[str]) -> list[str]:
+        """The unique keys that jobs have which were stored for the same request under these earlier names of a task."""
+        if self.unique_key is None or self.is_unique_everywhere:
+            return []
+        return [f"task:{alias}:{self.unique_key}" for alias in aliases]
+
+    def options(self) -> JobOptions:
+        """The options of the row."""
+        if self.expires is None or isinstance(self.expires, datetime):
+            return self.told
+        return msgspec.structs.replace(self.told, expires=float(self.expires))
+
+
+NOTHING_ASKED: Final = Asked()
+
+
+_LONGEST: Final = 1e11
+"""Seconds of a duration at most: three thousand years."""
+
+
+class Feed(NamedTuple):
+    """What a job of a workflow waits for: jobs of the same batch, by their places in it."""
+
+    places: tuple[int, ...]
+    is_list: bool
+    """All their results as one list; else the result of the only one."""
+    is_taken: bool
+    """The results become the first argument. Else they are only waited for."""
+    after: tuple[int, ...] = ()
+    """Jobs that are only waited for in any case."""
+
+
+class JobRequest(Struct, frozen=True):
+    """One job, as it is asked for."""
+
+    task: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    asked: Asked = NOTHING_ASKED
+    feed: Feed | None = None
+
+
+class Submitter(Protocol):
+    """Takes requests, with or without a running app: the client, as a task sees it.
+
+    When a call returns, its jobs are stored, all of them in one transaction. ConfigurationError, TypeError or
+    PayloadError if what is asked for cannot be, StorageUnavailableError if nothing could be stored: then nothing was.
+    """
+
+    def delay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
+        """One job without any options: the short way."""
+        ...
+
+    def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
+        """The jobs of a batch; a request may be fed by those before it."""
+        ...
+
+    async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
+        """:meth:`delay` without blocking the event loop."""
+        ...
+
+    def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
+        """Many jobs of one task, without options."""
+        ...
+
+    async def adelay_all(
+        self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
+    ) -> list[JobResult[Any]]:
+        """:meth:`delay_all` without blocking the event loop."""
+        ...
+
+    async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
+        """:meth:`submit` without blocking the event loop."""
+        ...
+
+
+def check_asked(raw: Mapping[str, Any]) -> Asked:
+    """The options as they hold, or ConfigurationError that says what to write instead.
+
+    >>> check_asked({"priorty": 1})
+    Traceback (most recent call last):
+    jobify.exceptions.UnknownOptionError: A job has no option 'priorty'. Did you mean 'priority'?
+    """
+    if not raw:
+        return NOTHING_ASKED
+    known = EnqueueOptions.__annotations__
+    for key in raw:
+        if key not in known:
+            raise UnknownOptionError(f"A job has no option {key!r}. {did_you_mean(str(key), known)}")
+    given = {key: value for key, value in raw.items() if value is not None}
+    if "delay" in given and "eta" in given:
+        raise ConfigurationError("A job has a delay and an eta. Leave one of them out.")
+    asked = Asked(
+        priority=check_priority(given["priority"], what="priority of the job") if "priority" in given else None,
+        queue=check_text(given["queue"], what="queue of the job") if "queue" in given else None,
+        delay=_duration(given, "delay"),
+        eta=_moment(given, "eta"),
+        expires=_expiry(given.get("expires")),
+        unique_key=check_text(given["unique_key"], what="unique_key of the job") if "unique_key" in given else None,
+        is_unique_everywhere=_is_everywhere(given.get("unique_scope", "task")),
+        parents=_parents(given.get("depends_on", ())),
+        job_id=check_text(given["job_id"], what="job_id") if "job_id" in given else None,
+        told=_told(given),
+    )
+    if read_options(asked.told.text()).metadata != asked.told.metadata:
+        raise ConfigurationError(
+            f"The metadata of the job is {given['metadata']!r}, and would read otherwise. Use texts (also as keys), "
+            "finite numbers, booleans, None, lists, dicts."
+        )
+    return asked
+
+
+def _told(given: Mapping[str, Any]) -> JobOptions:
+    metadata = given.get("metadata")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"The metadata of the job is {metadata!r}; it must be a dict.")
+    policy = as_retry(given.get("retry"))
+    return JobOptions(
+        timeout=_duration(given, "timeout", allow_zero=False),
+        retry=None if policy is None else stored_policy(policy),
+        result_ttl=_duration(given, "result_ttl"),
+        metadata=None if metadata is None else dict(metadata),
+    )
+
+
+def _duration(given: Mapping[str, Any], key: str, *, allow_zero: bool = True) -> float | None:
+    if key not in given:
+        return None
+    return _bounded(check_duration(given[key], what=f"{key} of the job", allow_zero=allow_zero), key)
+
+
+def _bounded(duration: float, key: str) -> float:
+    if duration > _LONGEST:
+        raise ConfigurationError(f"The {key} of the job is {duration:g} seconds; no calendar reaches as far.")
+    return duration
+
+
+def _moment(given: Mapping[str, Any], key: str) -> datetime | None:
+    moment = given.get(key)
+    if moment is not None and not isinstance(moment, datetime):
+        raise ConfigurationError(f"The {key} of the job is {moment!r}; it must be a datetime. For seconds use delay=.")
+    return moment
+
+
+def _expiry(value: Any) -> float | datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+        raise ConfigurationError(
+            f"The expires of the job is {value!r}; it must be a datetime, a timedelta, or a number of seconds."
+        )
+    return _bounded(check_duration(value, what="expires of the job", allow_zero=False), "expires")
+
+
+def _is_everywhere(scope: Any) -> bool:
+    if scope not in ("task", "all"):
+        raise ConfigurationError(f"The unique_scope of the job is {scope!r}; it must be 'task' or 'all'.")
+    return bool(scope == "all")
+
+
+def _parents(depends_on: Any) -> tuple[str, ...]:
+    if isinstance(depends_on, str | JobResult | Job):
+        depends_on = (depends_on,)
+    if isinstance(depends_on, bytes | Mapping) or not isinstance(depends_on, Iterable):
+        raise ConfigurationError(f"depends_on is {depends_on!r}; it must be a job, an id, or a list of these.")
+    return tuple(dict.fromkeys(map(_id_of, depends_on)))
+
+
+def _id_of(job: Any) -> str:
+    if isinstance(job, JobResult | Job):
+        return job.id
+    if not isinstance(job, str) or not job or not is_storable(job):
+        raise ConfigurationError(f"depends_on has {job!r}; each must be a JobResult, a Job, or the id of one.")
+    return job
+
+
+def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that are given as values, None for none; ConfigurationError if they cannot be."""
+    if args is None:
+        args = ()
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        raise ConfigurationError(f"The arguments of the job are {args!r}; they must be a tuple, such as ({args!r},).")
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
+        raise ConfigurationError(f"The arguments by name are {kwargs!r}; they must be a dict with texts as keys.")
+    return tuple(args), dict(kwargs or {})
+
+
+def calls_of(args_list: Any) -> list[Call]:
+    """Many calls, of which only the arguments by position are given; ConfigurationError if they are none."""
+    if not isinstance(args_list, Iterable):
+        raise ConfigurationError(f"{args_list!r} is no list of calls. Give one tuple of arguments for each job.")
+    return [(args, _NO_KWARGS) if type(args) is tuple else checked_arguments(args, None) for args in args_list]
+
+
+_NO_KWARGS: Final[Mapping[str, Any]] = {}
+
+
+def requests_of(task: str, calls: Sequence[Call], options: Mapping[str, Any]) -> list[JobRequest]:
+    """Calls of one task that share their options; ConfigurationError for those that they cannot."""
+    asked = check_asked(options)
+    if asked.job_id is not None and len(calls) > 1:
+        raise ConfigurationError(f"{len(calls)} jobs cannot share the job_id {asked.job_id!r}. Leave it out.")
+    return [JobRequest(task, args, kwargs, asked) for args, kwargs in calls]

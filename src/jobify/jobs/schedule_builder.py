@@ -1,0 +1,288 @@
+"""From a call to an order: *this task, with these arguments, then*.
+
+A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its methods say when, and hand an
+:class:`Order` to the :class:`Scheduler` that the app attached to the task.
+"""
+
+from __future__ import annotations
+
+import math
+from asyncio import AbstractEventLoop
+from collections.abc import Coroutine
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+
+from msgspec import Struct
+
+from jobify.exceptions import ConfigurationError
+from jobify.jobs.job import Job
+from jobify.jobs.job_request import Asked, Submitter
+from jobify.model.clock import from_datetime, seconds, to_datetime
+from jobify.model.cron import Cron, as_cron
+from jobify.model.durations import Duration, as_seconds, check_duration
+from jobify.model.ids import check_text
+from jobify.model.signature import FuncSpec
+from jobify.model.task_options import RouteOptions
+from jobify.runtime.coroutine_functions import coroutine_function
+from jobify.runtime.of_this_process import OfThisProcess
+from jobify.types import Microseconds
+
+__all__ = ("Order", "ScheduleBuilder", "Scheduler", "TaskTracker")
+
+ReturnT = TypeVar("ReturnT")
+
+_Submitted: TypeAlias = Coroutine[Any, Any, Job[ReturnT]]
+"""The methods of a builder are awaited. They are plain functions that hand out the scheduler's own coroutine: a push is
+made ten thousand times a second, and each coroutine around another one costs. What they refuse is raised where the
+result is awaited, as by any coroutine function."""
+
+_EARLIEST = from_datetime(datetime(1, 1, 2, tzinfo=UTC), zone=UTC)
+_LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
+
+
+class Order(Struct, eq=False, gc=False):
+    """What a user asks for, checked, and not yet a row.
+
+    Ten thousand pushes at once make ten thousand orders (and drafts, and attempts), each of which the garbage collector
+    would visit time and again. None of them can be part of a reference cycle for longer than its job is under way, so
+    they are kept out of its sight, which takes a tenth off the price of a push.
+    """
+
+    name: str
+    """The task."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    due_at: Microseconds | None = None
+    """None: at once."""
+    cron: Cron | None = None
+    job_id: str | None = None
+    is_replace: bool = False
+    is_force: bool = False
+    is_delay: bool = False
+    """``due_at`` is elapsed time from now, whatever becomes of the clock."""
+    asked: Asked | None = None
+    """Options of this job beyond those of its task; its ``job_id``, ``delay`` and ``eta`` are above."""
+
+
+class Scheduler(Protocol):
+    """Takes orders: the app, as a task sees it."""
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of naive datetimes."""
+        ...
+
+    def now(self) -> Microseconds:
+        """The time of the app's clock."""
+        ...
+
+    def require_started(self) -> None:
+        """ApplicationStateError unless orders are taken now."""
+        ...
+
+    @property
+    def loop(self) -> AbstractEventLoop | None:
+        """The event loop that the app runs in; None: it is not started."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """The app, for an error message: what tells it from other apps."""
+        ...
+
+    @property
+    def client(self) -> Submitter:
+        """Takes requests, whether the app is started or not."""
+        ...
+
+    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+        """Store the order and return the handle of its job.
+
+        When it returns, a durable job is on disk. ApplicationStateError if the app is not started, DuplicateJobError if
+        the id is in use, StorageUnavailableError if nothing could be stored; in each case nothing was.
+        """
+        ...
+
+
+@runtime_checkable
+class TaskTracker(Protocol):
+    """Knows the jobs that have not ended: the app, as code sees it that only looks on."""
+
+    def find_job(self, id_: str) -> Job[Any] | None:
+        """The handle of a waiting or running job, None if there is none with this id."""
+        ...
+
+    def get_active_jobs(self) -> list[Job[Any]]:
+        """The handles of all waiting and running jobs."""
+        ...
+
+    async def wait_all(self, timeout: Duration | None = None) -> None:
+        """Return when there is none left; TimeoutError after ``timeout`` seconds."""
+        ...
+
+
+def _is_past(delay: Any) -> bool:
+    """Whether it is a number of seconds that says: some time ago. What was computed from a clock may come to that."""
+    return isinstance(delay, int | float) and -math.inf < delay < 0
+
+
+async def refused(error: Exception) -> Any:
+    """An order that failed at once: raises where it is awaited, as an ``async def`` would."""
+    raise error
+
+
+class ScheduleBuilder(OfThisProcess, Generic[ReturnT]):
+    """One call of a task, waiting to be told when.
+
+    ::
+
+        job = await report.schedule("daily").delay(60)
+    """
+
+    instead = "Pass the task, or its name, and the arguments on."
+
+    __slots__ = ("_asked", "_scheduler", "args", "func_spec", "kwargs", "name", "route_options")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        func_spec: FuncSpec[ReturnT],
+        options: RouteOptions,
+        scheduler: Scheduler,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.name = name
+        self.func_spec = func_spec
+        self.route_options = options
+        self.args = args
+        self.kwargs = kwargs
+        self._scheduler = scheduler
+        self._asked: Asked | None = None
+
+    def with_options(self, asked: Asked) -> Self:
+        """This builder, for jobs with these options. ConfigurationError if they say when, as the builder does."""
+        if asked.delay is not None or asked.eta is not None:
+            raise ConfigurationError(
+                "schedule(...) says when the job runs: leave delay and eta out of configure(), or use push(...)."
+            )
+        self._asked = asked.in_zone(self._scheduler.zone)
+        return self
+
+    def now(self) -> datetime:
+        """The current time in the app's zone."""
+        return to_datetime(self._scheduler.now(), zone=self._scheduler.zone)
+
+    @coroutine_function
+    def push(self, *, job_id: str | None = None, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
+        """Run the task at once, here if a slot is free. Returns when the job is stored, not when it has run.
+
+        ``job_id`` must not be in use in this database, unless ``replace``: then this job takes its place.
+        ``force`` runs the outer middleware even if nothing would change.
+        """
+        return self._submit(job_id=job_id, is_replace=replace, is_force=force)
+
+    @coroutine_function
+    def delay(
+        self, seconds: Duration, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
+    ) -> _Submitted[ReturnT]:
+        """Run the task after ``seconds`` (or a timedelta) of elapsed time, counted from ``now``: whatever the clocks of
+        the zone do, and also when the clock is set while an app or a worker runs.
+
+        0 is at once, and so is a negative delay: its time is past. One that is infinite or NaN is a ValueError.
+        """
+        try:
+            due_at = self._after(seconds, now)
+        except Exception as error:
+            return refused(error)
+        return self._submit(due_at=due_at, job_id=job_id, is_replace=replace, is_delay=True)
+
+    @coroutine_function
+    def at(
+        self, at: datetime, *, job_id: str | None = None, replace: bool = False, force: bool = False
+    ) -> _Submitted[ReturnT]:
+        """Run the task at a point in time; one in the past is at once. A naive ``at`` is read in the app's zone.
+
+        With ``replace``, a job that has the same id, time and arguments is left as it is, unless ``force``.
+        """
+        try:
+            if not isinstance(at, datetime):
+                raise ConfigurationError(f"at() takes a datetime, not {at!r}. For seconds from now use delay().")
+            due_at = from_datetime(at, zone=self._scheduler.zone)
+        except Exception as error:
+            return refused(error)
+        return self._submit(due_at=due_at, job_id=job_id, is_replace=replace, is_force=force)
+
+    @coroutine_function
+    def cron(self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
+        """Run the task again and again, by a cron rule in the app's zone. The handle is that of the whole schedule.
+
+        With ``replace``, the old schedule's progress is kept, unless its ``start_date`` changes; a schedule with the
+        same rule and arguments is left as it is, unless ``force``.
+        """
+        try:
+            rule = self._checked_rule(cron)
+        except Exception as error:
+            return refused(error)
+        return self._submit(cron=rule, job_id=job_id, is_replace=replace, is_force=force)
+
+    def _checked_rule(self, cron: str | Cron) -> Cron:
+        if not isinstance(cron, str | Cron):
+            raise ConfigurationError(f"cron() takes an expression or a Cron, not {cron!r}.")
+        rule = as_cron(cron)
+        if (rule.args or rule.kwargs) and not (self.args or self.kwargs):
+            self.func_spec.check(*rule.args, **rule.kwargs)
+            self.args, self.kwargs = rule.args, dict(rule.kwargs)
+        return rule
+
+    def _after(self, given: Duration, now: datetime | None) -> Microseconds:
+        delay = as_seconds(given)
+        if not _is_past(delay):
+            check_duration(delay, what="delay")
+        if now is not None and not isinstance(now, datetime):
+            raise ConfigurationError(f"delay() takes a datetime as now, not {now!r}. Leave it out to count from now.")
+        start = self._scheduler.now() if now is None else from_datetime(now, zone=self._scheduler.zone)
+        due_at = start + seconds(delay)
+        if not _EARLIEST <= due_at <= _LATEST:
+            raise ConfigurationError(f"A delay of {delay:g} seconds does not end between the years 1 and 9998.")
+        return due_at
+
+    def _submit(
+        self,
+        *,
+        due_at: Microseconds | None = None,
+        cron: Cron | None = None,
+        job_id: str | None = None,
+        is_replace: bool = False,
+        is_force: bool = False,
+        is_delay: bool = False,
+    ) -> _Submitted[ReturnT]:
+        try:
+            if self._asked is not None:
+                job_id = self._asked_id(job_id, is_single=cron is None and not is_replace)
+            if job_id is not None:
+                check_text(job_id, what="job_id")
+            elif cron is not None:
+                raise ConfigurationError(
+                    "A schedule needs a job_id, by which it is found again, after a restart too. Give it one: "
+                    f"cron({cron.expression!r}, job_id='nightly')."
+                )
+            order = Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force, is_delay)
+            if self._asked is not None:
+                order.asked = self._asked
+            return self._scheduler.submit(order)
+        except Exception as error:
+            return refused(error)
+
+    def _asked_id(self, job_id: str | None, *, is_single: bool) -> str | None:
+        """The id of the job; ConfigurationError for options that a schedule or a replacement cannot have."""
+        asked = self._asked
+        assert asked is not None
+        given = {"unique_key": asked.unique_key, "depends_on": asked.parents or None, "expires": asked.expires}
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong and not is_single:
+            raise ConfigurationError(
+                f"The option {wrong[0]} is for a job that runs once and replaces none. Leave it out of configure()."
+            )
+        return asked.job_id if job_id is None else job_id

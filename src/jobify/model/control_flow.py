@@ -1,0 +1,146 @@
+"""``raise Retry(...)`` and ``raise Snooze(...)``: what a task asks for instead of returning.
+
+::
+
+    from jobify import Retry, Snooze
+
+    @app.task(retry=5)
+    async def sync(account: str) -> None:
+        answer = await fetch(account)
+        if answer.status == 429:
+            raise Retry(answer.retry_after, "too many requests")  # this attempt counts
+        if answer.status == 202:
+            raise Snooze(timedelta(minutes=5), "the report is not ready")  # this one does not
+
+Neither is an error: exception handlers and retry policies do not see them. Middleware does, as it sees every exception,
+and lets them pass. A task may raise them anywhere, in every run mode; so may middleware and exception handlers. An
+exception group asks for what its members ask for, if nothing else is in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+from jobify.exceptions import ConfigurationError
+from jobify.model.durations import Duration, check_duration
+from jobify.model.exception_groups import all_match, parts
+from jobify.runtime.errortools import described, restored
+from jobify.runtime.untrusted_exceptions import cause_of, context_of
+
+__all__ = ("SIGNALS", "Retry", "Snooze", "named", "signal_of")
+
+_LONGEST: Final = 1e9
+"""Seconds of a delay at most: thirty years, which any calendar can still add to a date."""
+_UNSAID: Final = "asked for by the task"
+
+
+class _Signal(Exception):
+    message: str | None
+
+    def __init__(self, message: str | None, cause: BaseException | None) -> None:
+        name = type(self).__name__
+        if message is not None and not isinstance(message, str):
+            raise ConfigurationError(f"The message of {name} is {message!r}; it must be a text.")
+        if cause is not None and not isinstance(cause, BaseException):
+            raise ConfigurationError(f"The cause of {name} is {cause!r}; it must be an exception.")
+        super().__init__(message or _UNSAID)
+        self.message = message
+        if cause is not None:
+            self.__cause__ = cause
+
+    @property
+    def reason(self) -> str | None:
+        """The message; without one, the exception that led here (``raise ... from``, or within ``except``)."""
+        if self.message is not None:
+            return self.message or None
+        cause = cause_of(self) or (None if self.__suppress_context__ else context_of(self))
+        return None if cause is None else described(cause)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By content, and with the reason: the cause may not travel."""
+        return restored, (type(self), self.args, {**self.__dict__, "message": self.reason or ""})
+
+
+class Retry(_Signal):
+    """End this attempt and make another one after ``delay``. Raise it in a task.
+
+    ``delay``
+        Seconds, or a timedelta. None: what the retry policy of the task says.
+    ``message``, ``cause``
+        Why, for the log and the history of the job; ``raise Retry(...) from error`` says the cause, too.
+
+    The attempt counts: there are as many retries as ``retry=`` of the task, or of the job, allows. Which errors that
+    policy retries does not matter here. When no retries are left, the job ends with a
+    :class:`~jobify.exceptions.NoRetriesLeftError`, which names the reason. Hooks of ``on_retry`` get the exception.
+
+    ConfigurationError (a ValueError) where it is made, if the delay is negative, not finite, longer than thirty years
+    or no duration.
+
+    ::
+
+        raise Retry(delay=30, message="the shop is closed")
+    """
+
+    def __init__(
+        self, delay: Duration | None = None, message: str | None = None, *, cause: BaseException | None = None
+    ) -> None:
+        self.delay: float | None = None if delay is None else _checked(delay, "Retry")
+        super().__init__(message, cause)
+
+
+class Snooze(_Signal):
+    """Put the job off: it waits for ``delay`` and runs again, as if this attempt had not been. Raise it in a task.
+
+    ``delay``
+        Seconds, or a timedelta.
+    ``message``, ``cause``
+        Why, for the log and the note of the job; ``raise Snooze(...) from error`` says the cause, too.
+
+    The attempt does not count, there is no line of history, and no hook is called. A job may do so any number of times;
+    it ends when it expires (``expires=``), is cancelled, or does something else. A run of a schedule stays the same
+    run, however late it is then.
+
+    ConfigurationError (a ValueError) where it is made, if the delay is negative, not finite, longer than thirty years
+    or no duration.
+
+    ::
+
+        raise Snooze(timedelta(minutes=5), "the report is not ready")
+    """
+
+    def __init__(self, delay: Duration, message: str | None = None, *, cause: BaseException | None = None) -> None:
+        self.delay: float = _checked(delay, "Snooze")
+        super().__init__(message, cause)
+
+
+SIGNALS: Final = (Retry, Snooze)
+SignalT = TypeVar("SignalT", Retry, Snooze)
+
+
+def signal_of(error: BaseException) -> Retry | Snooze | None:
+    """What ``error`` asks for; None if it is an error like any other.
+
+    Of several in a group, a Retry comes before a Snooze, and the longest delay before others.
+    """
+    if isinstance(error, SIGNALS):
+        return error
+    if not isinstance(error, BaseExceptionGroup) or not all_match(error, SIGNALS):
+        return None
+    found = [part for part in parts(error) if isinstance(part, SIGNALS)]
+    return max(found, key=lambda signal: (isinstance(signal, Retry), signal.delay or 0.0))
+
+
+def named(signal: SignalT) -> SignalT:
+    """``signal`` with its reason as its text, for the log and the history. The text is stored, and not made when it is
+    asked for: so the exception brings no code along (:mod:`jobify.runtime.untrusted_exceptions`)."""
+    reason = signal.reason
+    if reason is not None:
+        signal.args = (reason,)
+    return signal
+
+
+def _checked(delay: Any, name: str) -> float:
+    duration = check_duration(delay, what=f"delay of {name}")
+    if duration > _LONGEST:
+        raise ConfigurationError(f"The delay of {name} is {duration:g} seconds; it must be thirty years at most.")
+    return duration

@@ -1,0 +1,118 @@
+"""The six words in which a queue speaks of its jobs, and what rows they stand for.
+
+They are the words of ``JobResult.status``, of every filter and of the commands. ``Job.status`` and the rows speak in
+those of ``JobStatus``; ``Job.public_status`` and ``JobResult.job_status`` translate. The table of
+all words is ``docs/reference/status.md``.
+
+=============  ==================================================================================
+``pending``    waits: for its time, a retry, another job, a free slot
+``running``    an attempt is under way
+``complete``   succeeded
+``failed``     ended by an error, and was not to be tried again
+``dead``       ended by an error, and its retries are used up; or a schedule that was stopped
+``cancelled``  ended without having finished: by a user, its expiry, or the failure of a dependency
+=============  ==================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
+
+from jobify.exceptions import ConfigurationError, did_you_mean
+from jobify.model.records import CountKey
+from jobify.model.status import FAILURES, JobStatus
+
+__all__ = ("ENDS", "WORDS", "PublicStatus", "Rows", "counts_by_name", "counts_by_word", "rows_of", "word_of")
+
+PublicStatus: TypeAlias = Literal["pending", "running", "complete", "failed", "dead", "cancelled"]
+"""The type of a job's public status: one of the six words."""
+
+WORDS: Final[tuple[PublicStatus, ...]] = get_args(PublicStatus)
+ENDS: Final[frozenset[PublicStatus]] = frozenset(WORDS[2:])
+"""The words for jobs that have ended."""
+
+
+class Rows(NamedTuple):
+    """The rows that a word stands for; ``is_dead`` None: either."""
+
+    statuses: tuple[str, ...]
+    is_dead: bool | None = None
+
+
+_ROWS: Final[Mapping[PublicStatus, Rows]] = {
+    "pending": Rows((JobStatus.PENDING.value, JobStatus.SCHEDULED.value)),
+    "running": Rows((JobStatus.RUNNING.value,)),
+    "complete": Rows((JobStatus.SUCCESS.value,)),
+    "failed": Rows(FAILURES, is_dead=False),
+    "dead": Rows(FAILURES, is_dead=True),
+    "cancelled": Rows((JobStatus.CANCELLED.value,)),
+}
+_PLAIN: Final[Mapping[str, PublicStatus]] = {
+    status: word for word, rows in _ROWS.items() if rows.is_dead is None for status in rows.statuses
+}
+
+
+def word_of(status: str, is_dead: bool) -> PublicStatus:
+    """The word for a row. A status of a newer release, which this one does not know, reads ``running``: it has not
+    ended, as far as anybody here can tell.
+
+    >>> word_of("success", False), word_of("timeout", False), word_of("timeout", True)
+    ('complete', 'failed', 'dead')
+    """
+    word = _PLAIN.get(status)
+    if word is not None:
+        return word
+    if status == JobStatus.PERMANENTLY_FAILED:
+        return "dead"
+    if status in FAILURES:
+        return "dead" if is_dead else "failed"
+    return "running"
+
+
+def rows_of(words: Sequence[str]) -> Rows:
+    """What to ask a storage for. ConfigurationError for a word that is none of the six, and for what cannot be asked in
+    one question: ``failed`` without ``dead``, or the other way round, together with other words.
+
+    >>> rows_of(["failed", "dead"]).is_dead is None, rows_of(["dead"]).is_dead
+    (True, True)
+    """
+    rows = [_rows_of(word) for word in words]
+    kinds = {one.is_dead for one in rows}
+    if {True, False} <= kinds:
+        kinds = {None}
+    if len(kinds) > 1:
+        word, other = ("failed", "dead") if False in kinds else ("dead", "failed")
+        raise ConfigurationError(f"Jobs that are {word!r} are asked for alone, or with {other!r}. Ask twice.")
+    return Rows(tuple(dict.fromkeys(status for one in rows for status in one.statuses)), kinds.pop())
+
+
+def _rows_of(word: str) -> Rows:
+    try:
+        return _ROWS[cast("PublicStatus", word)]
+    except (KeyError, TypeError):
+        raise ConfigurationError(f"No job has the status {word!r}. {_advice(str(word))}") from None
+
+
+def _advice(text: str) -> str:
+    """What to write in the place of a word that is none of the six."""
+    meant = [word for word, rows in _ROWS.items() if text in rows.statuses]
+    if not meant:
+        return did_you_mean(text, WORDS)
+    return f"That is a word of Job.status; write {' or '.join(repr(word) for word in meant)}."
+
+
+def counts_by_word(counts: Mapping[CountKey, int]) -> dict[str, int]:
+    """What a storage has counted, by word; every word is there."""
+    total: dict[str, int] = dict.fromkeys(WORDS, 0)
+    for key, count in counts.items():
+        total[word_of(key.status, key.is_dead)] += count
+    return total
+
+
+def counts_by_name(counts: Mapping[CountKey, int], by: Literal["queue", "task"]) -> dict[str, dict[str, int]]:
+    """:func:`counts_by_word` for each queue, or each task, that was counted; in order of name."""
+    parts: dict[str, dict[CountKey, int]] = {}
+    for key, count in counts.items():
+        parts.setdefault(getattr(key, by), {})[key] = count
+    return {name: counts_by_word(parts[name]) for name in sorted(parts)}

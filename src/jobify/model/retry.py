@@ -1,0 +1,151 @@
+"""Whether a failed attempt is tried again, and when: pure functions of the policy, the error and the attempt."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from jobify.exceptions import ConfigurationError, NoResultError
+from jobify.model.durations import Duration, as_seconds
+from jobify.model.exception_groups import all_match, any_matches
+
+__all__ = ("SmartRetry", "as_retry", "covers", "wants_retry")
+
+
+class _SmartRetry(NamedTuple):
+    retries: int
+    initial_delay: float = 0.5
+    max_delay: float = 60.0
+    backoff_factor: float = 2.0
+    jitter: bool = True
+    include_exceptions: tuple[type[BaseException], ...] = (Exception,)
+    exclude_exceptions: tuple[type[BaseException], ...] = ()
+
+
+class SmartRetry(_SmartRetry):
+    """How often and how patiently to try again. A NamedTuple: immutable, and safe to share between threads.
+
+    ``retries``
+        Attempts after the first; 0 is none.
+    ``initial_delay``, ``max_delay``, ``backoff_factor``
+        Seconds (or a timedelta) before the first retry, the most that any wait grows to, and what each wait is
+        multiplied by: 2.0 doubles, 1.0 stays.
+    ``jitter``
+        Spread each wait over the upper half of its length, so that jobs which failed together do not return together
+        ("equal jitter", as in the AWS architecture blog's "Exponential Backoff And Jitter").
+    ``include_exceptions``, ``exclude_exceptions``
+        The errors to retry; and those never to retry, which take priority. Both look into exception groups, at any
+        depth: a group is retried if *every* error in it would be, so one excluded error (or NoResultError) is enough
+        to end the job. What is no Exception (``sys.exit()``, a stray CancelledError) arrives as a TaskExitError, which
+        is an Exception; its cause can be named here as well.
+
+    >>> policy = SmartRetry(retries=5, initial_delay=1, jitter=False)
+    >>> [policy.compute_delay(attempt) for attempt in (1, 2, 3, 1100)]
+    [1.0, 2.0, 4.0, 60.0]
+
+    Raises:
+        ConfigurationError: a ValueError. A number is negative, not finite or no number, or an exception is no class.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        retries: int,
+        initial_delay: Duration = 0.5,
+        max_delay: Duration = 60.0,
+        backoff_factor: float = 2.0,
+        jitter: bool = True,
+        include_exceptions: tuple[type[BaseException], ...] = (Exception,),
+        exclude_exceptions: tuple[type[BaseException], ...] = (),
+    ) -> SmartRetry:
+        if not isinstance(jitter, bool):
+            raise ConfigurationError(f"SmartRetry(jitter={jitter!r}): it is either True or False.")
+        return super().__new__(
+            cls,
+            _count(retries, "SmartRetry(retries=...)"),
+            _number(as_seconds(initial_delay), "initial_delay"),
+            _number(as_seconds(max_delay), "max_delay"),
+            _number(backoff_factor, "backoff_factor"),
+            jitter,
+            _exceptions(include_exceptions, "include_exceptions"),
+            _exceptions(exclude_exceptions, "exclude_exceptions"),
+        )
+
+    # the stubs call it final; it is the one way by which ``_replace`` makes its copy, which must be checked as well
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> SmartRetry:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        return cls(*iterable)
+
+    def compute_delay(self, attempt: int) -> float:
+        """Seconds to wait after the failure of ``attempt`` (the first is 1), spread by ``jitter`` if that is on."""
+        delay = self.base_delay(attempt)
+        return random.uniform(delay / 2, delay) if self.jitter else delay
+
+    def base_delay(self, attempt: int) -> float:
+        """``compute_delay`` without the jitter: the initial delay, multiplied once per retry, up to the maximum."""
+        try:
+            growth = float(self.backoff_factor) ** max(attempt - 1, 0)
+        except OverflowError:
+            growth = math.inf
+        # 0 * inf is no number: nothing grows from no delay
+        return float(min(self.initial_delay * growth, self.max_delay)) if self.initial_delay else 0.0
+
+
+def as_retry(value: int | SmartRetry | None) -> SmartRetry | None:
+    """Read the option ``retry=``: a policy as it is, a number n as ``SmartRetry(retries=n)``, None as None.
+
+    Raises:
+        ConfigurationError: it is neither, or a negative number.
+    """
+    if value is None or isinstance(value, SmartRetry):
+        return value
+    return SmartRetry(retries=_count(value, "retry=..."))
+
+
+def wants_retry(policy: SmartRetry | None, error: BaseException, attempt: int) -> bool:
+    """Whether the failure of ``attempt`` (the first is 1) with ``error`` is followed by another attempt."""
+    return policy is not None and attempt <= policy.retries and covers(policy, error)
+
+
+def covers(policy: SmartRetry | None, error: BaseException) -> bool:
+    """Whether there are retries for ``error`` at all, be they used up."""
+    if policy is None or not policy.retries:
+        return False
+    if any_matches(error, (NoResultError, *policy.exclude_exceptions)):
+        return False
+    return all_match(error, policy.include_exceptions)
+
+
+def _count(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(
+            f"{where}: {value!r} is not a number of retries. Write a whole number, or a SmartRetry."
+        )
+    if value < 0:
+        raise ConfigurationError(f"{where}: {value} retries cannot be. Write 0 for none.")
+    return value
+
+
+def _number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"SmartRetry({name}={value!r}): it is not a number. Write seconds, as in 0.5.")
+    if not 0 <= value <= sys.float_info.max:  # nor is NaN
+        raise ConfigurationError(f"SmartRetry({name}={value!r}): write a finite number that is not negative.")
+    return value
+
+
+def _exceptions(value: object, name: str) -> tuple[type[BaseException], ...]:
+    found = tuple(value) if isinstance(value, tuple | list | set | frozenset) else ()
+    if not isinstance(value, tuple | list | set | frozenset) or not all(map(_is_exception, found)):
+        raise ConfigurationError(
+            f"SmartRetry({name}={value!r}): write a tuple of exception classes, as in (ConnectionError, TimeoutError)."
+        )
+    return found
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)

@@ -1,0 +1,228 @@
+"""A job's life, as code: its states, the events that move it, and the table of transitions.
+
+Nobody sets a status field. An attempt ends in one :data:`Outcome`; a user, a clock or a worker causes an event; the new
+status is looked up in :data:`TRANSITIONS`, and what is not in the table does not happen.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+from msgspec import Struct
+
+from jobify.types import Microseconds
+
+__all__ = (
+    "ENDED",
+    "FAILURES",
+    "TRANSITIONS",
+    "UNFINISHED",
+    "Cancelled",
+    "ClaimScope",
+    "Event",
+    "Failed",
+    "JobStatus",
+    "Lost",
+    "Outcome",
+    "Refused",
+    "Released",
+    "RetryAt",
+    "Skipped",
+    "Snoozed",
+    "Succeeded",
+    "TimedOut",
+    "Unfit",
+    "after",
+    "known_status",
+)
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life. Equal to, and printed as, its lower-case word.
+
+    A durable job is stored as SCHEDULED, RUNNING or one of the states in which it has ended; PENDING is the state of a
+    handle before its job is registered.
+    """
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    PERMANENTLY_FAILED = "permanently_failed"
+
+
+ENDED: Final = frozenset(
+    {
+        JobStatus.SUCCESS,
+        JobStatus.FAILED,
+        JobStatus.TIMEOUT,
+        JobStatus.CANCELLED,
+        JobStatus.PERMANENTLY_FAILED,
+    }
+)
+"""The states that no event leaves."""
+
+UNFINISHED: Final[tuple[str, ...]] = tuple(status.value for status in JobStatus if status not in ENDED)
+"""The others, as they stand in rows."""
+FAILURES: Final[tuple[str, ...]] = (
+    JobStatus.FAILED.value,
+    JobStatus.TIMEOUT.value,
+    JobStatus.PERMANENTLY_FAILED.value,
+)
+"""The ends by an error, as they stand in rows."""
+
+
+class Succeeded(Struct, frozen=True):
+    """The task returned ``value``."""
+
+    value: Any
+
+
+class RetryAt(Struct, frozen=True):
+    """The attempt failed with ``error``; the next one is due ``at``."""
+
+    error: Exception
+    at: Microseconds
+
+
+class Failed(Struct, frozen=True):
+    """The last attempt failed with ``error``."""
+
+    error: Exception
+    is_dead: bool = False
+    """There were retries for it, and they are used up."""
+
+
+class TimedOut(Struct, frozen=True):
+    """The last attempt ran out of time."""
+
+    error: Exception
+    is_dead: bool = False
+
+
+class Cancelled(Struct, frozen=True):
+    """A user's cancel reached the running attempt."""
+
+    reason: str = "cancelled"
+
+
+class Released(Struct, frozen=True):
+    """Given back unfinished by a shutdown; the attempt is not counted."""
+
+    reason: str = "shutdown"
+
+
+class Refused(Struct, frozen=True):
+    """The system refused what the attempt needs (a process, a thread): it has not begun, is not counted, and the job is
+    due again ``at``."""
+
+    reason: str
+    at: Microseconds
+
+
+class Snoozed(Struct, frozen=True):
+    """The task asked to wait: it runs again ``at``, and the attempt is not counted."""
+
+    at: Microseconds
+    reason: str | None = None
+
+
+class Lost(Struct, frozen=True):
+    """The process died; the attempt is counted."""
+
+    reason: str = "the process died"
+
+
+class Unfit(Struct, frozen=True):
+    """The stored call does not fit the code of this process, ``code``: nothing ran, and the job waits for other
+    code."""
+
+    reason: str
+    code: str
+
+
+class Skipped(Struct, frozen=True):
+    """A schedule's due time was missed, and its policy passes it over; no attempt was made."""
+
+
+Outcome: TypeAlias = (
+    Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Refused | Snoozed | Lost | Unfit | Skipped
+)
+"""How an attempt ended."""
+
+
+class Event(StrEnum):
+    """What can happen to a job. The first eight are the outcomes of an attempt."""
+
+    SUCCEEDED = "succeeded"
+    RETRY = "retry at"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+    LOST = "lost"
+    PARKED = "parked"
+    REGISTER = "register"
+    CLAIM = "claim"
+    CANCEL = "cancel"
+    NEXT_RUN = "next run"
+    LAST_RUN = "last run"
+    GIVE_UP = "max_failures"
+    QUARANTINE = "max_crashes"
+
+
+_WAITING, _RUNNING = JobStatus.SCHEDULED, JobStatus.RUNNING
+
+TRANSITIONS: Final[dict[tuple[JobStatus, Event], JobStatus]] = {
+    (JobStatus.PENDING, Event.REGISTER): _WAITING,
+    (_WAITING, Event.CLAIM): _RUNNING,
+    (_WAITING, Event.CANCEL): JobStatus.CANCELLED,
+    (_RUNNING, Event.SUCCEEDED): JobStatus.SUCCESS,
+    (_RUNNING, Event.RETRY): _WAITING,
+    (_RUNNING, Event.FAILED): JobStatus.FAILED,
+    (_RUNNING, Event.TIMED_OUT): JobStatus.TIMEOUT,
+    (_RUNNING, Event.CANCELLED): JobStatus.CANCELLED,
+    (_RUNNING, Event.RELEASED): _WAITING,
+    (_RUNNING, Event.LOST): _WAITING,
+    (_RUNNING, Event.PARKED): _WAITING,
+    (_RUNNING, Event.NEXT_RUN): _WAITING,
+    (_RUNNING, Event.LAST_RUN): JobStatus.SUCCESS,
+    (_RUNNING, Event.GIVE_UP): JobStatus.PERMANENTLY_FAILED,
+    (_RUNNING, Event.QUARANTINE): JobStatus.FAILED,
+}
+"""(status, event) → status. The diagram in the documentation is generated from this table."""
+
+
+def known_status(word: str) -> JobStatus:
+    """The status of a row. A word that only a newer release knows reads RUNNING: as far as this one can tell, the job
+    has not ended."""
+    try:
+        return JobStatus(word)
+    except ValueError:
+        return JobStatus.RUNNING
+
+
+def after(status: JobStatus, event: Event) -> JobStatus:
+    """The status that ``event`` leads to; ValueError if it cannot happen in ``status``."""
+    try:
+        return TRANSITIONS[status, event]
+    except KeyError:
+        raise ValueError(f"a job that is {status} cannot meet the event {event.value!r}") from None
+
+
+class ClaimScope(StrEnum):
+    """Which jobs a claim takes; see *Suspects* in :mod:`jobify.storage.base`."""
+
+    ANY = "any"
+    """Ordinary jobs; where there are none, a group that runs apart."""
+    ORDINARY = "ordinary"
+    """Only jobs that need not run apart."""
+    APART = "apart"
+    """Only a group that runs apart: the claimant runs nothing else meanwhile. The answer says nothing of other jobs."""
+    PARKED = "parked"
+    """Only calls that are parked, and that did not fit other code than that of the claimant. The answer says nothing of
+    other jobs."""

@@ -1,0 +1,267 @@
+"""The tasks of an app, resolved: for each route, everything that holds for it from the root of the tree down.
+
+Built once, when the app starts (its configuration is frozen from then on), so that running a job looks nothing up.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import ChainMap, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, cast
+
+from jobify.crontab import CronFactory
+from jobify.exceptions import ConfigurationError
+from jobify.jobs.context import JobContext
+from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, chain
+from jobify.middleware.exceptions import ExceptionHandlerMiddleware
+from jobify.middleware.timeout import TimeoutMiddleware
+from jobify.model.cron import Cron, as_cron, parse_cron
+from jobify.model.hooks import Hooks
+from jobify.model.job_options import JobOptions
+from jobify.model.retry import SmartRetry
+from jobify.model.signature import FuncSpec, is_async_callable
+from jobify.model.state import State
+from jobify.model.task_options import DEFAULT_QUEUE, RouteOptions, RunMode, resolve_run_mode
+from jobify.router import JobRouter, Route, Router
+from jobify.router.injection import check_injectable, inject
+from jobify.router.route import lasting_name
+from jobify.router.router import aliases_below
+from jobify.runners.function_address import Address, process_address
+from jobify.runtime.code_fingerprint import code_fingerprint
+from jobify.serializers.codec import ParameterTypes, parameter_types
+
+__all__ = ("DECLARED_SUFFIX", "Endpoint", "Registry", "build_registry", "check_route", "endpoints_of", "share_state")
+
+DECLARED_SUFFIX = "__jobify_cron_definition"
+"""The job id of a declared cron is its task's name followed by this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One task, ready to run."""
+
+    name: str
+    app: Router
+    """The root of its tree."""
+    route: Route[..., Any]
+    func: Any
+    spec: FuncSpec[Any]
+    options: RouteOptions
+    run_mode: RunMode
+    lane: RunMode
+    """Whose slots its attempts hold. Those that wait in a queue of the app's own hold the event loop's: a thread that
+    waits is of no use to anybody, and only what is in that queue can be put in order."""
+    is_durable: bool
+    retry: SmartRetry | None
+    cron: Cron | None
+    state: State
+    types: ParameterTypes
+    address: Address | None
+    """Where a child process finds the function; None for tasks that do not run in one."""
+    queue: str
+    priority: int
+    result_ttl: float | None
+    """Seconds that a success is kept; None: as the app says."""
+    layers: tuple[BaseMiddleware, ...]
+    """What is around every attempt, from outside in, but for the timeout."""
+    call: CallNext | None
+    """The chain around the function; None when there is nothing around it and nothing to inject."""
+    outer: tuple[BaseOuterMiddleware, ...]
+    hooks: tuple[Hooks, ...] = ()
+    """Those of its routers, from the nearest up; without the app's."""
+    aliases: tuple[str, ...] = ()
+    """Earlier names that jobs of the task may be stored under."""
+    renamed_types: Mapping[str, type] = field(default_factory=dict)
+    """Classes by earlier names that stored options may say."""
+    is_bare: bool = field(init=False)
+    """An attempt on the event loop is a call of the function, and nothing else."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_bare", self.call is None and self.run_mode is RunMode.MAIN)
+
+    def fingerprint(self) -> str | None:
+        """Changes with the code of the task, and with its timeout, its retries or its run mode; None if that cannot be
+        told."""
+        retry = None if self.retry is None else [_name_or_text(value) for value in self.retry]
+        definition = repr((self.options.get("timeout"), retry, self.run_mode.value))
+        try:
+            return code_fingerprint(self.func, definition)
+        except Exception:  # raised by an object of the user's that was looked at
+            return None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that jobs of the task may be stored under."""
+        return (self.name, *self.aliases)
+
+    @property
+    def declared_id(self) -> str:
+        """The id of its declared cron, if it has one."""
+        return self.name + DECLARED_SUFFIX
+
+    @property
+    def former_declared_ids(self) -> tuple[str, ...]:
+        """The ids that its declared cron had under earlier names of the task."""
+        return tuple(alias + DECLARED_SUFFIX for alias in self.aliases)
+
+    def for_job(self, own: JobOptions) -> Endpoint:
+        """The task as it is for one job that was given options of its own; PayloadError if they cannot be read."""
+        changed: dict[str, Any] = {}
+        if own.metadata is not None:
+            changed["metadata"] = {**(self.options.get("metadata") or {}), **own.metadata}
+        if own.retry is not None:
+            changed["retry"] = own.policy(self.renamed_types)
+        if own.timeout is not None:
+            changed["timeout"] = own.timeout
+        if not changed and own.result_ttl is None:
+            return self
+        options = cast("RouteOptions", {**self.options, **changed})
+        return replace(
+            self,
+            options=options,
+            retry=changed.get("retry", self.retry),
+            result_ttl=self.result_ttl if own.result_ttl is None else own.result_ttl,
+            call=_chain(self.layers, options, self.spec),
+        )
+
+
+Registry: TypeAlias = dict[str, Endpoint]
+"""Endpoints by each name that a job of the task may be stored under: its name, and its aliases."""
+
+
+def build_registry(root: Router, renamed_types: Mapping[str, type] | None = None) -> Registry:
+    """Resolve every task below ``root``."""
+    aliases = defaultdict(list)
+    for alias, name in aliases_below(root).items():
+        aliases[name].append(alias)
+    endpoints = [_resolve(router, route, tuple(aliases[route.name])) for router, route in root.walk()]
+    if renamed_types:
+        endpoints = [replace(endpoint, renamed_types=renamed_types) for endpoint in endpoints]
+    return {name: endpoint for endpoint in endpoints for name in endpoint.names}
+
+
+def endpoints_of(registry: Registry) -> list[Endpoint]:
+    """The tasks of a registry, each once."""
+    return [endpoint for name, endpoint in registry.items() if name == endpoint.name]
+
+
+def share_state(router: Router) -> None:
+    """Let the routers below see the state of those above, live.
+
+    What is missing in a state is looked up in its parent's; what is set stays where it was set.
+    """
+    for below in router.sub_routers:
+        below.keep_declared_state()
+        if below.state is not router.state:
+            own, *_ = _maps(below.state)
+            below.state.data = ChainMap(own, *_maps(router.state))  # type: ignore[assignment]  # UserDict works with any mutable mapping
+        share_state(below)
+
+
+def _maps(state: State) -> list[Any]:
+    """The state's own dict, and those of its parents if it has been shared before."""
+    return state.data.maps if isinstance(state.data, ChainMap) else [state.data]
+
+
+def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_factory: CronFactory) -> None:
+    """Refuse a task that ``app`` cannot run: ConfigurationError. ``is_durable``: whether the app's storage is."""
+    options, name = route.options, route.name
+    if inspect.isgeneratorfunction(route.func) or inspect.isasyncgenfunction(route.func):
+        raise ConfigurationError(
+            f"Task {name!r} is a generator: calling it runs none of its body. Return a list, or loop inside the task."
+        )
+    mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=name)
+    if is_durable and options.get("durable", True) and "name" not in options and lasting_name(route.func) is None:
+        raise ConfigurationError(
+            f"{route.func!r} has no name that is the same after a restart. Give it one: task(name='...'), "
+            "or say durable=False."
+        )
+    if mode is RunMode.PROCESS:
+        process_address(route.func)
+        if route.func_spec.inject_params:
+            raise ConfigurationError(
+                f"Task {name!r} runs in a child process, where nothing of the app can be injected: "
+                f"{', '.join(route.func_spec.inject_params)}. Remove INJECT, or use a thread."
+            )
+    check_injectable(route.func_spec, app=app)
+    cron = options.get("cron")
+    if cron is not None:
+        _check_cron(as_cron(cron), route, cron_factory)
+
+
+def _check_cron(cron: Cron, route: Route[..., Any], cron_factory: CronFactory) -> None:
+    parse_cron(cron, cron_factory)
+    try:
+        route.func_spec.check(*cron.args, **cron.kwargs)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"The cron of task {route.name!r} cannot call it: {error}. Its arguments are those of "
+            "Cron(args=..., kwargs=...)."
+        ) from error
+
+
+def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -> Endpoint:
+    options, spec, cron = route.options, route.func_spec, route.options.get("cron")
+    path = list(router.chain_head)[::-1]
+    layers = _layers(path, route)
+    run_mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=route.name)
+    return Endpoint(
+        name=route.name,
+        app=path[0],
+        aliases=aliases,
+        route=route,
+        func=route.func,
+        spec=spec,
+        options=options,
+        run_mode=run_mode,
+        lane=RunMode.MAIN if _is_queued(path) else run_mode,
+        is_durable=options.get("durable", True),
+        retry=options.get("retry"),  # type: ignore[arg-type]  # check_options turned a number into a SmartRetry
+        cron=None if cron is None else as_cron(cron),
+        state=router.state,
+        types=parameter_types(spec.signature, spec.type_params),
+        address=process_address(route.func) if run_mode is RunMode.PROCESS else None,
+        queue=options.get("queue", DEFAULT_QUEUE),
+        priority=options.get("priority", 0),
+        result_ttl=None,
+        layers=layers,
+        call=_chain(layers, options, spec),
+        outer=tuple(layer for node in path for layer in node.outer_middleware),
+        hooks=tuple(node.hooks for node in reversed(path) if isinstance(node, JobRouter)),
+    )
+
+
+def _name_or_text(value: object) -> str:
+    """A part of a retry policy: a number, or the names of exceptions."""
+    return repr([kind.__qualname__ for kind in value]) if isinstance(value, tuple) else repr(value)
+
+
+def _is_queued(path: list[Router]) -> bool:
+    return any(getattr(layer, "is_queue", False) for node in path for layer in node.middleware)
+
+
+def _layers(path: list[Router], route: Route[..., Any]) -> tuple[BaseMiddleware, ...]:
+    """From outside in: the middleware of the app and of each router, exception handlers."""
+    layers: list[BaseMiddleware] = [layer for node in path for layer in node.middleware]
+    # Nearest level first, so that a task's handler for Exception beats an app's handler for ValueError.
+    levels = [route.options.get("exception_handlers") or {}, *(node.exception_handlers for node in reversed(path))]
+    if any(levels):
+        layers.append(ExceptionHandlerMiddleware(levels))
+    return tuple(layers)
+
+
+def _chain(layers: tuple[BaseMiddleware, ...], options: RouteOptions, spec: FuncSpec[Any]) -> CallNext | None:
+    """``layers``, the timeout, the function."""
+    timeout = options.get("timeout")
+    if timeout is not None:
+        layers = (*layers, TimeoutMiddleware(timeout))
+    return chain(layers, _run) if layers or spec.inject_params else None
+
+
+async def _run(context: JobContext) -> Any:
+    # Innermost, so that INJECT parameters get the context as the middleware left it.
+    if context.runnable.func_spec.inject_params:
+        inject(context)
+    return await context.runnable()

@@ -1,0 +1,388 @@
+"""The tree of routers, and how it names and admits tasks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from uuid import uuid4
+from weakref import ref
+
+from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError, RouterError
+from jobify.jobs.schedule_builder import Scheduler
+from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
+from jobify.model.hooks import Hooks, TakesHooks
+from jobify.model.state import State
+from jobify.model.task_options import RouteOptions, check_options
+from jobify.router.aliases import NamedTask, resolve_aliases
+from jobify.router.decorator import TaskDecorator
+from jobify.router.injection import check_injectable
+from jobify.router.mounts import check_place, give_up_app, mount, own_values
+from jobify.router.route import NodeRoute, Route, lasting_name
+from jobify.router.validation import (
+    checked_function,
+    checked_handlers,
+    checked_layer,
+    checked_layers,
+    checked_lifespan,
+    checked_prefix,
+    checked_route_class,
+    checked_state,
+)
+from jobify.types import ExceptionHandler, Lifespan, MappingExceptionHandlers
+
+__all__ = ("JobRouter", "Router", "aliases_below", "frozen")
+
+ParamsT = ParamSpec("ParamsT")
+ReturnT = TypeVar("ReturnT")
+
+
+class Router:
+    """A node of the tree: routes, sub-routers, and what applies to all of them."""
+
+    def __init__(
+        self,
+        *,
+        state: State | None,
+        prefix: str | None,
+        lifespan: Lifespan[Any] | None,
+        middleware: Sequence[BaseMiddleware] | None,
+        outer_middleware: Sequence[BaseOuterMiddleware] | None,
+        exception_handlers: MappingExceptionHandlers | None,
+        route_class: type[Route[..., Any]],
+    ) -> None:
+        self.state = checked_state(state)
+        self.prefix = checked_prefix(prefix)
+        self.lifespan = checked_lifespan(lifespan)
+        self.middleware: list[BaseMiddleware] = checked_layers(middleware, "middleware")
+        self.outer_middleware: list[BaseOuterMiddleware] = checked_layers(outer_middleware, "outer_middleware")
+        self.exception_handlers = checked_handlers(exception_handlers, f"the {type(self).__name__}")
+        self.route_class = checked_route_class(route_class, Route)
+        self._routes: dict[str, Route[..., Any]] = {}
+        self._sub_routers: list[JobRouter] = []
+        self._parent: Router | None = None
+        self._origin: Router | None = None
+        """The router that this one stands for, in one of several apps; None: it was made by the user."""
+        self._mounts: list[ref[JobRouter]] = []
+        """What stands for this one in each place but the first; their parents hold them."""
+        self._declared_state: dict[str, Any] | None = None
+        """What was in the state before the first app started."""
+
+    # -- the tree ------------------------------------------------------------------------------------------------------
+
+    @property
+    def parent(self) -> Router | None:
+        """The router that this one is included in."""
+        return self._parent
+
+    @property
+    def root(self) -> Router:
+        """The top of the tree."""
+        return self if self._parent is None else self._parent.root
+
+    @property
+    def sub_routers(self) -> tuple[JobRouter, ...]:
+        """The routers included in this one."""
+        return tuple(self._sub_routers)
+
+    @property
+    def chain_head(self) -> Iterator[Router]:
+        """This router and those above it, up to the root."""
+        yield self
+        if self._parent is not None:
+            yield from self._parent.chain_head
+
+    @property
+    def chain_tail(self) -> Iterator[Router]:
+        """This router and those below it, each before what it includes."""
+        yield self
+        for router in self._sub_routers:
+            yield from router.chain_tail
+
+    @property
+    def routes(self) -> Iterator[Route[..., Any]]:
+        """The tasks of this router and of all routers below it."""
+        return (route for _, route in self.walk())
+
+    def walk(self) -> Iterator[tuple[Router, Route[..., Any]]]:
+        """Every task from here down, with the router that declares it."""
+        for router in self.chain_tail:
+            for route in router._routes.values():
+                yield router, route
+
+    def include_router(self, router: JobRouter) -> None:
+        """Add all tasks of ``router``, with its prefix in front of their names.
+
+        A router can be included in any number of apps, and in routers of these. Each app then has its own states, and
+        its own routers in ``sub_routers``, which stand for the one that was included; what is added to that one later
+        is added to all. RouterError if it is in this app already, or is this router or one above it.
+        """
+        if not isinstance(router, JobRouter):
+            raise ConfigurationError(f"include_router() takes a JobRouter, not {router!r}.")
+        if router is self:
+            raise RouterError(f"A router cannot include itself: {router!r}.")
+        self._require_open("include a router")
+        for place in (self, *self._all_mounts()):
+            check_place(place, router)
+        included: list[JobRouter] = []
+        try:
+            included.extend(place._include(router) for place in (self, *self._all_mounts()))
+        except BaseException:
+            for node in included:
+                node._leave()
+            raise
+
+    def _include(self, router: JobRouter) -> JobRouter:
+        """Include it here; what stands for it."""
+        if router._parent is None and not any(node._all_mounts() for node in router.chain_tail):
+            node = router
+        else:
+            give_up_app(router)
+            node = mount(router)
+        node._parent = self
+        self._sub_routers.append(node)
+        try:
+            self._adopt(node)
+        except BaseException:
+            node._leave()
+            raise
+        return node
+
+    def _leave(self) -> None:
+        if self._parent is not None:
+            self._parent._sub_routers = [node for node in self._parent._sub_routers if node is not self]
+        self._parent = None
+        for _, route in self.walk():
+            route.detach()
+
+    def include_routers(self, *routers: JobRouter) -> None:
+        """:meth:`include_router`, for several."""
+        if not routers:
+            raise ConfigurationError("At least one router must be provided.")
+        for router in routers:
+            self.include_router(router)
+
+    # -- registering ---------------------------------------------------------------------------------------------------
+
+    @overload
+    def task(self, func: Callable[ParamsT, Coroutine[Any, Any, ReturnT]], /) -> Route[ParamsT, ReturnT]: ...
+    @overload
+    def task(self, func: Callable[ParamsT, ReturnT], /) -> Route[ParamsT, ReturnT]: ...
+    @overload
+    def task(
+        self, func: Callable[ParamsT, Coroutine[Any, Any, ReturnT]], /, **options: Unpack[RouteOptions]
+    ) -> Route[ParamsT, ReturnT]: ...
+    @overload
+    def task(self, func: Callable[ParamsT, ReturnT], /, **options: Unpack[RouteOptions]) -> Route[ParamsT, ReturnT]: ...
+    @overload
+    def task(self, /, **options: Unpack[RouteOptions]) -> TaskDecorator: ...
+    def task(self, func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Register a function as a task: ``@app.task``, ``@app.task(retry=3)`` or ``app.task(func, name="x")``.
+
+        Options that cannot work are refused here, with ConfigurationError; a name that is taken with
+        RouteAlreadyRegisteredError.
+        """
+        if func is None:
+            return functools.partial(self.add_route, **options)
+        return self.add_route(func, **options)
+
+    def add_route(self, func: Callable[..., Any], /, **options: Any) -> Route[..., Any]:
+        """What ``task`` does, without the decorator. A Route registers its function once more."""
+        self._require_open("register a task")
+        func = checked_function(func.func if isinstance(func, Route) else func)
+        name = options.get("name") or lasting_name(func) or f"unnamed-{uuid4().hex}"
+        checked = check_options(options, task=name)
+        route = self.route_class(name=name, func=func, options=checked)
+        self._admit(route)
+        return route
+
+    def remove_route(self, name: str) -> None:
+        """Forget a task of this router. Its stored jobs stay, and wait for an app that has it."""
+        self._require_open("remove a task")
+        for key, route in self._routes.items():
+            if name in (key, route.name):
+                for place in (self, *self._all_mounts()):
+                    if (removed := place._routes.pop(key, None)) is not None:
+                        removed.detach()
+                return
+        raise ConfigurationError(f"There is no task {name!r} on {self!r}.")
+
+    def add_middleware(self, middleware: BaseMiddleware) -> None:
+        """Add a layer around every attempt, inside the ones that are there."""
+        self._require_open("add middleware")
+        for place in (self, *self._all_mounts()):
+            place.middleware.append(checked_layer(middleware))
+
+    def add_outer_middleware(self, middleware: BaseOuterMiddleware) -> None:
+        """Add a layer around the scheduling of every job, inside the ones that are there."""
+        self._require_open("add outer middleware")
+        for place in (self, *self._all_mounts()):
+            place.outer_middleware.append(checked_layer(middleware))
+
+    def add_exception_handler(self, kind: type[Exception], handler: ExceptionHandler) -> None:
+        """Handle exceptions of this type (and its subtypes) of all tasks of this router."""
+        self._require_open("add an exception handler")
+        for place in (self, *self._all_mounts()):
+            place.exception_handlers |= checked_handlers({kind: handler}, f"the {type(self).__name__}")
+
+    # -- naming and admitting ------------------------------------------------------------------------------------------
+
+    def full_name(self, name: str) -> str:
+        """``name`` with the prefixes from the root down to here in front of it: ``outer.inner:name``."""
+        prefixes = [router.prefix for router in self.chain_head if router.prefix]
+        return f"{'.'.join(reversed(prefixes))}:{name}" if prefixes else name
+
+    def _admit(self, route: Route[..., Any]) -> None:
+        """Take a new route in, under a name that is free in the whole tree; and in each tree that this router is in."""
+        key, admitted = route.name, []
+        try:
+            for place in (self, *self._all_mounts()):
+                place._admit_here(key, route if place is self else route.mount())
+                admitted.append(place)
+        except BaseException:
+            for place in admitted:
+                place._routes.pop(key).detach()
+            raise
+
+    def _admit_here(self, key: str, route: Route[..., Any]) -> None:
+        if key in self._routes:
+            raise RouteAlreadyRegisteredError(key)
+        check_injectable(route.func_spec, may_be_app=_may_be_app)
+        final = self.full_name(key)
+        if any(other.name == final for other in self.root.routes if other.is_attached):
+            raise RouteAlreadyRegisteredError(final)
+        self._check_route(route)
+        self._routes[key] = route
+        scheduler = self._scheduler_for_routes()
+        if scheduler is not None:
+            try:
+                aliases_below(self.root)
+            except RouteAlreadyRegisteredError:
+                del self._routes[key]
+                raise
+            route.attach(scheduler, name=final)
+
+    def _adopt(self, router: Router) -> None:
+        """Attach the routes of a newly included router, if this tree has an app at its root."""
+        scheduler = self._scheduler_for_routes()
+        if scheduler is None:
+            return
+        taken = {route.name for route in self.root.routes if route.is_attached}
+        named = [
+            (owner.full_name(key), route)
+            for owner in router.chain_tail
+            for key, route in owner._routes.items()
+            if not route.is_attached
+        ]
+        for name, route in named:
+            if name in taken:
+                raise RouteAlreadyRegisteredError(name)
+            taken.add(name)
+            self._check_route(route)
+        aliases_below(self.root)
+        for name, route in named:
+            route.attach(scheduler, name=name)
+
+    # -- in several apps -----------------------------------------------------------------------------------------------
+
+    def keep_declared_state(self) -> None:
+        """Remember what is in the state: with that, the router begins in every other app."""
+        if self._declared_state is None:
+            self._declared_state = own_values(self.state)
+
+    def _all_mounts(self) -> list[JobRouter]:
+        """What stands for this router, and for what stands for it."""
+        mounts = [node for node in (mounted() for mounted in self._mounts) if node is not None]
+        return [each for node in mounts if node._parent is not None for each in (node, *node._all_mounts())]
+
+    # -- what the root knows -------------------------------------------------------------------------------------------
+
+    def _require_open(self, operation: str) -> None:
+        """ApplicationStateError once the app runs."""
+        if self._parent is not None:
+            self._parent._require_open(operation)
+        for node in self._all_mounts():
+            node._require_open(operation)
+
+    def _scheduler_for_routes(self) -> Scheduler | None:
+        return None if self._parent is None else self._parent._scheduler_for_routes()
+
+    def _check_route(self, route: Route[..., Any]) -> None:
+        """Refuse, where it is written, what the root cannot run."""
+        if self._parent is not None:
+            self._parent._check_route(route)
+
+
+class JobRouter(TakesHooks, Router):
+    """A group of tasks, to be included in an app or in another router.
+
+    ::
+
+        mail = JobRouter(prefix="mail")
+
+        @mail.task
+        async def send(to: str) -> None: ...
+
+        app.include_router(mail)       # the task is named "mail:<module>:send"
+
+    What it is given holds for its own tasks and for those of the routers that it includes. ``lifespan`` gets the
+    router. Its ``state`` is what its tasks see; what is missing there is looked up in the states above, live, while
+    what a task sets stays in this one.
+
+    A router can be included in several apps (see :meth:`Router.include_router`); which one ``send.push`` means is said
+    in :mod:`jobify.router.apps`.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: State | None = None,
+        prefix: str | None = None,
+        lifespan: Lifespan[JobRouter] | None = None,
+        middleware: Sequence[BaseMiddleware] | None = None,
+        outer_middleware: Sequence[BaseOuterMiddleware] | None = None,
+        exception_handlers: MappingExceptionHandlers | None = None,
+        route_class: type[NodeRoute[..., Any]] = NodeRoute,
+    ) -> None:
+        super().__init__(
+            state=state,
+            prefix=prefix,
+            lifespan=lifespan,
+            middleware=middleware,
+            outer_middleware=outer_middleware,
+            exception_handlers=exception_handlers,
+            route_class=route_class,
+        )
+        self.hooks = Hooks()
+
+    def __repr__(self) -> str:
+        return "<NodeRouter>"
+
+
+def _may_be_app(kind: type) -> bool:
+    """Whether an app can be of this type: a router does not know which app it will be included in."""
+    is_app = issubclass(kind, Router) and not issubclass(kind, JobRouter)
+    return is_app or getattr(kind, "_is_protocol", False) is True
+
+
+def aliases_below(router: Router) -> dict[str, str]:
+    """The final name of the task by each earlier name of it, of all tasks from this router down;
+    RouteAlreadyRegisteredError if two tasks claim one."""
+    return resolve_aliases(
+        NamedTask(
+            owner.full_name(key),
+            aliases := route.options.get("aliases", ()),
+            [owner.full_name(alias) for alias in aliases],
+        )
+        for owner in router.chain_tail
+        for key, route in owner._routes.items()
+    )
+
+
+def frozen(operation: str) -> ApplicationStateError:
+    """The error of changing an app that runs."""
+    return ApplicationStateError(
+        operation=operation,
+        reason="The app is already running and configuration is frozen.",
+        solution="Do this before `async with app:` or `await app.startup()`.",
+    )

@@ -1,0 +1,71 @@
+"""A job, as a child process is told of it: what ``current_job`` shows there.
+
+What belongs to the user (metadata, the serializer) travels as pickles of its own, opened in the child when the task
+asks for it. So what cannot be sent or opened is the trouble of a task that uses it, and of no other.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jobify.exceptions import PayloadError
+from jobify.jobs.current_job import Running
+
+__all__ = ("Badge", "badge_of")
+
+
+class Badge(NamedTuple):
+    """See :class:`jobify.jobs.current_job.Running`."""
+
+    id: str
+    number: int
+    task_name: str
+    queue_name: str
+    metadata: bytes
+    timeout: float | None
+    deadline: float | None
+    serializer: bytes
+    """Of what encodes published values: a Serializer; None if they stay what they are; a PayloadError if it cannot be
+    sent."""
+
+
+def badge_of(running: Running, serializer: Any) -> Badge:
+    """What to tell a child of ``running``, whose values ``serializer`` encodes. Never fails."""
+    return Badge(
+        running.id,
+        running.number,
+        running.task_name,
+        running.queue_name,
+        _metadata(running.metadata),
+        running.timeout,
+        running.deadline,
+        _serializer(serializer),
+    )
+
+
+def _metadata(metadata: Mapping[str, Any]) -> bytes:
+    whole = _pickled(metadata)
+    if whole is not None:
+        return whole
+    return pickle.dumps({name: value for name, value in metadata.items() if _pickled(value) is not None})
+
+
+def _serializer(serializer: Any) -> bytes:
+    pickled = _pickled(serializer)
+    if pickled is not None:
+        return pickled
+    return pickle.dumps(
+        PayloadError(
+            f"The serializer {type(serializer).__qualname__} cannot be sent to a child process, where it would have to "
+            "encode what the task publishes. Make it picklable, or choose run_mode='thread'."
+        )
+    )
+
+
+def _pickled(value: Any) -> bytes | None:
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        return None

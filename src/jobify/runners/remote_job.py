@@ -1,0 +1,114 @@
+"""``current_job`` in a child process: it knows what its badge says, and reports to the parent.
+
+A report is a message on the child's connection, ahead of the reply; the parent reads in order, so that it has all
+reports when it has the reply. A thread that outlives its call reports nothing more: what it said then would be taken
+for a report of the next call.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from jobify.exceptions import ApplicationStateError, PayloadError
+from jobify.jobs.current_job import RUNNING, TIMED_OUT, is_overdue
+from jobify.model.records import MessageKind
+from jobify.runners.job_info import Badge
+from jobify.serializers.codec import Codec
+
+__all__ = ("RemoteJob", "wearing")
+
+
+class RemoteJob:
+    """The job whose function this process calls. ``send`` is the way to the parent, if there is one."""
+
+    def __init__(self, badge: Badge, send: Callable[[Any], object] | None) -> None:
+        self.app: object = None
+        self.id = badge.id
+        self.number = badge.number
+        self.task_name = badge.task_name
+        self.queue_name = badge.queue_name
+        self.timeout = badge.timeout
+        self.deadline = badge.deadline
+        self._badge = badge
+        self._send = send
+        self._sending = threading.Lock()
+        self._is_over = False
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = pickle.loads(self._badge.metadata)
+        return metadata
+
+    def stop_reason(self) -> str | None:
+        """Its time is all that it can know; whatever else stops it kills this process."""
+        return TIMED_OUT if is_overdue(self) else None
+
+    def encode(self, value: Any) -> Any:
+        """``value`` as the app's serializer writes it."""
+        codec = _codec(self._badge.serializer)
+        return value if codec is None else codec.encode_value(value)
+
+    def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
+        """Send a report; waits while the parent has enough to do."""
+        if self._send is None:
+            raise ApplicationStateError(
+                operation=f"report on job {self.id!r}",
+                reason="It runs in the app's own processpool_executor, from which there is no way back.",
+                solution="Leave processpool_executor out, and Jobify's own pool runs it; or choose run_mode='thread'.",
+            )
+        with self._sending:
+            if not self._is_over:
+                self._send((kind, data, level))
+
+    def lend(self) -> None:
+        """Tell the parent that this process waits for another job."""
+        self._tell_wait(True)
+
+    def take_back(self) -> None:
+        """Tell the parent that the wait is over."""
+        self._tell_wait(False)
+
+    def _tell_wait(self, is_waiting: bool) -> None:
+        if self._send is not None:
+            with self._sending:
+                if not self._is_over:
+                    self._send((None, is_waiting, None))
+
+    def end(self) -> None:
+        """The call is over: nothing more is sent."""
+        with self._sending:
+            self._is_over = True
+
+
+@contextmanager
+def wearing(badge: Badge | None, send: Callable[[Any], object] | None) -> Iterator[None]:
+    """The time in which this thread carries out the job of ``badge``."""
+    if badge is None:
+        yield
+        return
+    job = RemoteJob(badge, send)
+    token = RUNNING.set(job)
+    try:
+        yield
+    finally:
+        RUNNING.reset(token)
+        job.end()
+
+
+@lru_cache(maxsize=8)
+def _codec(pickled: bytes) -> Codec | None:
+    try:
+        serializer = pickle.loads(pickled)
+    except Exception as error:
+        raise PayloadError(
+            f"A child process cannot restore the app's serializer ({type(error).__name__}: {error}). Define its class "
+            "at the top level of a module, or choose run_mode='thread'."
+        ) from error
+    if isinstance(serializer, PayloadError):
+        raise serializer
+    return None if serializer is None else Codec(serializer)

@@ -1,0 +1,1 @@
+"""The Python process and the machine: logs, forks, signals, CPUs, source code, error texts."""

@@ -1,0 +1,159 @@
+"""Through a value, from the outside in: tags on the way to JSON, values on the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import isfinite
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, Final
+
+from jobify.exceptions import ConfigurationError, PayloadError
+from jobify.runtime.importable import name_of
+from jobify.serializers.base import RefusedValueError
+from jobify.serializers.renamed import is_exception
+from jobify.serializers.tagging.builtin_types import BY_TAG, BY_TYPE
+from jobify.serializers.tagging.class_names import TypeNames
+from jobify.serializers.tagging.fields import Walk, each
+from jobify.serializers.tagging.user_types import KINDS, kind_of
+
+__all__ = ("RESERVED", "Tagging")
+
+RESERVED: Final = "$"
+"""The key that marks the reserved form."""
+
+_ATOMS: Final = frozenset({type(None), bool})
+_LONGEST_INT: Final = 10_000  # bits; Python and msgspec read ints of up to 4300 digits
+_ADVICE: Final = "Pass what it is made of, or give the app a dumper and a loader (PydanticConverter, adaptix.Retort)."
+_CODE: Final = (type, FunctionType, MethodType, BuiltinFunctionType, ModuleType, partial)
+
+
+class Tagging:
+    """Encodes any supported value as plain data, and decodes it. ``types`` are found by name besides what imported
+    modules hold; ``modules`` are imported if need be.
+
+    >>> Tagging().encode({"at": (1, 2)})
+    {'at': {'$': 'tuple', 'v': [1, 2]}}
+    >>> Tagging().decode({"at": {"$": "tuple", "v": [1, 2]}})
+    {'at': (1, 2)}
+    """
+
+    def __init__(self, types: Sequence[type] = (), modules: Sequence[str] = ()) -> None:
+        self._names = TypeNames(types, modules)
+
+    def renaming(self, types: Mapping[str, type]) -> Tagging:
+        """The same, with earlier names of classes. ConfigurationError for a class whose values it would refuse."""
+        for name, cls in types.items():
+            if kind_of(cls) is None and not is_exception(cls):
+                raise ConfigurationError(
+                    f"renamed_types has {name_of(cls)} for {name!r}, but no value of that class is ever stored: it is "
+                    "no enum, dataclass, named tuple, Struct, model or exception. Remove it."
+                )
+        renamed = Tagging()
+        renamed._names = self._names.renaming(types)
+        return renamed
+
+    def known_types(self) -> list[tuple[str, type | None]]:
+        """See :meth:`TypeNames.known`."""
+        return self._names.known()
+
+    def encode(self, value: Any) -> Any:
+        """Plain data that :meth:`decode` turns into an equal value. RefusedValueError if there is none."""
+        cls = type(value)
+        if cls in _ATOMS:
+            return value
+        write = _JSON.get(cls)
+        if write is not None:
+            return write(value, self.encode)
+        tag = BY_TYPE.get(cls)
+        if tag is not None:
+            return _tagged(tag.name, value, self.encode)
+        return self._encode_own(value, cls)
+
+    def decode(self, data: Any) -> Any:
+        """What :meth:`encode` was given. Raises whatever malformed data leads to."""
+        if type(data) is list:
+            return [self.decode(item) for item in data]
+        if type(data) is not dict:
+            return data
+        if RESERVED in data:
+            return self._restore(data)
+        return {key: self.decode(item) for key, item in data.items()}
+
+    def _encode_own(self, value: Any, cls: type) -> Any:
+        kind = kind_of(cls)
+        if kind is None:
+            raise RefusedValueError(_why_not(value, cls))
+        return {RESERVED: kind.tag, "t": self._names.name(cls), "v": kind.dump(value, self.encode)}
+
+    def _restore(self, data: dict[str, Any]) -> Any:
+        name, payload = data[RESERVED], data["v"]
+        tag = BY_TAG.get(name)
+        if tag is not None:
+            return tag.load(payload, self.decode)
+        kind = KINDS.get(name)
+        if kind is None:
+            raise PayloadError(f"unknown tag {name!r}: the row was written by a newer release, or by something else")
+        try:
+            cls = self._names.find(data["t"])
+        except ImportError as error:
+            raise PayloadError(str(error)) from error
+        if not issubclass(type(cls), type) or kind_of(cls) is not kind:
+            raise PayloadError(f"{data['t']} is not, or no longer, a class of the kind {name!r}")
+        return kind.load(cls, payload, self.decode)
+
+
+def _tagged(name: str, value: Any, encode: Walk) -> Any:
+    return {RESERVED: name, "v": BY_TAG[name].dump(value, encode)}
+
+
+def _write_int(value: int, encode: Walk) -> Any:
+    return value if value.bit_length() <= _LONGEST_INT else _tagged("int", value, encode)
+
+
+def _write_float(value: float, encode: Walk) -> Any:
+    return value if isfinite(value) else _tagged("float", value, encode)
+
+
+def _write_str(value: str, encode: Walk) -> Any:
+    return value if _has_utf8(value) else _tagged("str", value, encode)
+
+
+def _write_list(value: list[Any], encode: Walk) -> Any:
+    return each(enumerate(value), encode)
+
+
+def _write_dict(value: dict[Any, Any], encode: Walk) -> Any:
+    if RESERVED in value or not all(type(key) is str and _has_utf8(key) for key in value):
+        return _tagged("dict", value, encode)
+    return dict(zip(value, each(value.items(), encode), strict=True))
+
+
+def _has_utf8(text: str) -> bool:
+    """Lone surrogates have none; the name of a file can hold some."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_JSON: Final[dict[type, Callable[[Any, Walk], Any]]] = {
+    int: _write_int,
+    float: _write_float,
+    str: _write_str,
+    list: _write_list,
+    dict: _write_dict,
+}
+"""The types that JSON has, with the few of their values that it lacks."""
+
+
+def _why_not(value: Any, cls: type) -> str:
+    if isinstance(value, _CODE):
+        return f"{value!r} is code, not data. Pass a name that the task can look up."
+    base = next((base for base in cls.__mro__[1:-1] if base in _JSON or base in BY_TYPE), None)
+    if base is not None:
+        return f"a {name_of(cls)} would come back as a plain {base.__name__}. Pass {base.__name__}(...) of it."
+    return f"a {name_of(cls)} cannot be restored from JSON. {_ADVICE}"

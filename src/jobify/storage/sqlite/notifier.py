@@ -1,0 +1,248 @@
+"""How processes on one database wake each other: a datagram to the socket of each that is concerned.
+
+**A bell** is a Unix datagram socket. Its address stands in the row of its owner. Where the kernel has them (Linux) it
+is an abstract address, written with ``@`` for its leading zero byte: it needs no file, and is gone with its process. A
+process that owns nothing has no address and cannot be rung, but it can ring.
+
+**Ringing** sends one byte to each address that is meant and waits for nothing. A socket whose queue is full has been
+rung already and will be looked at; one that refuses belongs to a process that is gone, and is forgotten. With nobody
+else on the database there is no address and ringing is an empty loop.
+
+**Who is there.** Addresses are remembered, not read for each ring. An owner that arrives rings with :data:`_ARRIVAL`;
+whoever hears that reads the addresses again before its next ring. Recovery, which reads all owners anyway, hands them
+over too, so that an arrival that got lost is noticed there. Who has no address hears of nobody, and reads again what is
+older than :data:`_FRESH`.
+
+A lost ring costs latency: everybody also asks the database now and then whether somebody has committed. The content of
+a datagram is a hint, never data.
+
+**Strangers.** Any process of the machine can see an abstract address and send to it. So each bell has a secret, which
+stands behind its address in the row of its owner: a process that can read the database can ring, the others cannot. On
+Linux the kernel compares it (a socket filter, :func:`_filter`) and drops what does not begin with it before it reaches
+the queue; such a datagram costs its sender time, and this process nothing. Elsewhere the socket lies in a directory of
+the user's own.
+A process that knows the secret can still send without end: so one look takes :data:`_MOST` datagrams at most and
+``is_flooded`` says that there were as many; the watcher of the descriptor rests then.
+
+A socket in the owners' directory was considered. It would need no secret, but also a short path (108 bytes), a file
+system with sockets, cleaning up after kills, and a new socket whenever that directory is deleted. Credentials
+(``SO_PASSCRED``) cost each ring a control message, and do not keep strangers from filling the queue.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+import sys
+import time
+from array import array
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from jobify.exceptions import StorageError
+from jobify.model.records import OwnerRole
+
+__all__ = ("Address", "DatagramBell")
+
+_RING: Final = b"."
+_ARRIVAL: Final = b"+"
+_FRESH: Final = 0.1
+"""Seconds for which who hears of no arrivals trusts the addresses that it has read."""
+_MOST: Final = 64
+"""Datagrams that one look takes."""
+_ADDRESS: Final = re.compile(
+    r"(?P<name>@jobify-[0-9]{1,20}-[0-9a-f]{16}|/[^\0]*/jobify-[a-z0-9_]{8}/bell)(#(?P<secret>[0-9a-f]{16}))?"
+)
+"""What stands in a row. One of an older release has no secret."""
+_SO_ATTACH_FILTER: Final = 26
+_AF_UNIX = getattr(socket, "AF_UNIX", None)
+
+
+class Address(NamedTuple):
+    """Where an owner can be rung."""
+
+    owner: int
+    role: str
+    bell: str
+
+
+class DatagramBell:
+    """The bell of one storage. ``addresses()`` reads those of all owners, this one's included."""
+
+    def __init__(
+        self, addresses: Callable[[], Iterable[Address]], elapsed: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._addresses = addresses
+        self._elapsed = elapsed
+        self._workers: tuple[str, ...] = ()
+        self._clients: tuple[str, ...] = ()
+        self._by_owner: dict[int, str] = {}
+        self._read_at: float | None = None
+        """When the addresses were read; None: they must be read again."""
+        self._socket: socket.socket | None = None
+        self.address: str | None = None
+        """Where to ring this bell, and the secret; None while it cannot be rung."""
+        self._secret = b""
+        self.is_flooded = False
+        if _AF_UNIX is not None:
+            self._socket = socket.socket(_AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
+
+    def listen(self) -> None:
+        """Get an address, if there is none yet."""
+        if self._socket is None or self.address is not None:
+            return
+        secret = os.urandom(8).hex()
+        try:
+            address = f"{_new_address()}#{secret}"
+        except OSError:  # no directory for it: processes poll instead
+            return
+        self._secret = secret.encode()
+        with suppress(OSError):  # another kernel: the secret is compared here
+            _filter(self._socket, self._secret)
+        try:
+            self._socket.bind(_native(address)[0])
+        except OSError:  # no room for it, or not allowed: everybody polls instead
+            _remove(address)
+            return
+        self.address = address
+
+    def fileno(self) -> int:
+        return -1 if self._socket is None or self.address is None else self._socket.fileno()
+
+    @property
+    def is_heard(self) -> bool:
+        return self._read_at is None or bool(self._by_owner)
+
+    # -- ringing -------------------------------------------------------------------------------------------------------
+
+    def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+        if not self._is_fresh():
+            self._look_around()
+        if workers:
+            self._send(_RING, self._workers)
+        if clients or owners:
+            meant = dict.fromkeys(self._clients if clients else ())
+            meant.update((self._by_owner[owner], None) for owner in owners if owner in self._by_owner)
+            self._send(_RING, [bell for bell in meant if not workers or bell not in self._workers])
+
+    def arrive(self) -> None:
+        """Ring everybody, and tell them that there is one more to ring."""
+        self._look_around()
+        self._send(_ARRIVAL, dict.fromkeys(self._by_owner.values()))
+
+    def answer(self) -> bool:
+        heard, taken = False, 0
+        while self._socket is not None and self.address is not None and taken < _MOST:
+            try:
+                message = self._socket.recv(32)
+            except OSError:  # nothing left, or closed meanwhile
+                break
+            taken += 1
+            if message.startswith(self._secret):
+                heard = True
+                if message[len(self._secret) :] == _ARRIVAL:
+                    self._read_at = None
+        self.is_flooded = taken == _MOST
+        return heard
+
+    def _send(self, message: bytes, bells: Iterable[str]) -> None:
+        for bell in bells:
+            if self._socket is None:
+                return
+            try:
+                target, secret = _native(bell)
+                self._socket.sendto(secret + message, target)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._forget(bell)
+
+    # -- who is there --------------------------------------------------------------------------------------------------
+
+    def know(self, addresses: Iterable[Address]) -> None:
+        """Remember the addresses of all owners."""
+        others = [one for one in addresses if one.bell != self.address]
+        self._by_owner = {one.owner: one.bell for one in others}
+        self._workers = tuple(dict.fromkeys(one.bell for one in others if one.role == OwnerRole.WORKER))
+        self._clients = tuple(dict.fromkeys(one.bell for one in others if one.role == OwnerRole.CLIENT))
+
+    def _forget(self, bell: str) -> None:
+        self._by_owner = {owner: other for owner, other in self._by_owner.items() if other != bell}
+        self._workers = tuple(other for other in self._workers if other != bell)
+        self._clients = tuple(other for other in self._clients if other != bell)
+
+    def _is_fresh(self) -> bool:
+        if self._read_at is None:
+            return False
+        return self.address is not None or self._elapsed() - self._read_at < _FRESH
+
+    def _look_around(self) -> None:
+        now = self._elapsed()
+        self._read_at = now  # before they are read: an arrival that is heard meanwhile is not forgotten
+        try:
+            self.know(self._addresses())
+        except StorageError:  # ringing never fails; the next one looks again
+            self._read_at = None
+
+    # -- end -----------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Be silent from now on."""
+        address = self.address
+        self.leave_behind()
+        if address is not None:
+            _remove(address)
+
+    def leave_behind(self) -> None:
+        """In a child process: close the copy of the parent's socket, and leave its address alone."""
+        listener, self._socket, self.address = self._socket, None, None
+        if listener is not None:
+            listener.close()
+
+
+def _new_address() -> str:
+    if sys.platform == "linux":
+        return f"@jobify-{os.getpid()}-{os.urandom(8).hex()}"
+    import tempfile  # takes its time, and is not needed on Linux
+
+    return os.path.join(tempfile.mkdtemp(prefix="jobify-"), "bell")
+
+
+@lru_cache(maxsize=512)
+def _native(address: str) -> tuple[str, bytes]:
+    """Where to send, and what a datagram begins with; OSError for what is no address of a bell."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise OSError("this is no address of a bell")
+    name, secret = found["name"], found["secret"] or ""
+    return "\0" + name[1:] if name.startswith("@") else name, secret.encode()
+
+
+def _remove(address: str) -> None:
+    """Remove the socket, and the directory that was made for it."""
+    target, _ = _native(address)
+    if not target.startswith("\0"):
+        with suppress(OSError):
+            os.remove(target)
+        with suppress(OSError):
+            os.rmdir(os.path.dirname(target))
+
+
+def _filter(listener: socket.socket, secret: bytes) -> None:
+    """Have the kernel drop datagrams that do not begin with ``secret``, in the language of BPF: load each four bytes,
+    compare them, and go to the last instruction if they differ."""
+    if sys.platform != "linux":
+        return
+    words = struct.unpack(f">{len(secret) // 4}I", secret)
+    program = []
+    for number, word in enumerate(words):
+        program += [(0x20, 0, 0, number * 4), (0x15, 0, 2 * (len(words) - number) - 1, word)]
+    program += [(0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)]
+    code = array("B", b"".join(struct.pack("HBBI", *instruction) for instruction in program))
+    head = struct.pack("HP", len(program), code.buffer_info()[0])
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)

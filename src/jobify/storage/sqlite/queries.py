@@ -1,0 +1,236 @@
+"""Questions, asked on the reading connection, from any thread. What a query asks for in SQL is in ``filters``."""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from jobify.model.records import (
+    AttemptRecord,
+    CountKey,
+    JobQuery,
+    JobRecord,
+    MessageKind,
+    MessageRecord,
+    Relations,
+    SummaryIds,
+)
+from jobify.storage.kinship import Kinship, Relative
+from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.filters import Crowd, crowd_of, filters_of, page_of
+from jobify.storage.sqlite.rows import Found, listed, messages_of, records_of
+from jobify.storage.sqlite.statements import chunks, id_values, sql
+from jobify.storage.sqlite.values import MissingValueError, load_value
+from jobify.types import Microseconds
+
+__all__ = ("Reads",)
+
+
+_TRIES = 3
+
+_PAGE_BYTES = 4_000_000
+"""Bytes of a page of messages; one message always fits."""
+_FIRST_SIZES = 32
+"""Messages whose sizes are read first."""
+
+_LINES = 500
+"""Lines of history in one answer: each may have a traceback of 100 kB."""
+
+
+class _Wanted(NamedTuple):
+    """Which of the values that are not in their rows are read."""
+
+    payloads: bool = True
+    results: bool = True
+
+
+_ALL = _Wanted()
+
+
+class Reads:
+    """The reading calls of :class:`jobify.storage.base.Storage`, owners apart."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, ids: Sequence[str]) -> list[JobRecord]:
+        records: list[JobRecord] = []
+        wanted = _Wanted(payloads=False, results=ids.with_results) if isinstance(ids, SummaryIds) else _ALL
+        for some in chunks(list(dict.fromkeys(ids))):
+            records += self._get(some, wanted)
+        return records
+
+    def _get(self, ids: Sequence[str], wanted: _Wanted) -> list[JobRecord]:
+        size, values = id_values(ids)
+        try:
+            return self._records(sql("get", ids=size), values, wanted)
+        except sqlite3.DataError:  # a gigabyte in one answer is too much: ask for less
+            if len(ids) == 1:
+                raise
+            half = len(ids) // 2
+            return self._get(ids[:half], wanted) + self._get(ids[half:], wanted)
+
+    def find(self, query: JobQuery) -> list[JobRecord]:
+        if crowd_of(query) is Crowd.UNSUCCESSFUL and len(query.statuses or ()) > 1:
+            return self._find_each(query)
+        filters, values = page_of(query)
+        order = "id DESC" if query.is_newest_first else "id"
+        wanted = _ALL if query.has_values else _Wanted(payloads=False, results=False)
+        statement = sql(_FINDERS[crowd_of(query)], filters=filters, order=order)
+        try:
+            return self._records(statement, [*values, max(query.limit, 0)], wanted)
+        except sqlite3.DataError:
+            if query.limit <= 1:
+                raise
+            return self._find_in_halves(query)
+
+    def _records(self, statement: str, values: Sequence[Any], wanted: _Wanted) -> list[JobRecord]:
+        """The rows that ``statement`` finds, with their large values."""
+        found = records_of(*self._database.read(statement, values))
+        for _ in range(_TRIES):
+            if not found.references:
+                return found.records
+            with suppress(MissingValueError):
+                return _with_values(found, wanted, self._load)
+            found = records_of(*self._database.read(statement, values))  # the row was changed meanwhile
+        return _with_values(found, wanted, self._load_what_is_left)
+
+    def _load(self, reference: int) -> bytes:
+        return load_value(self._database, reference)
+
+    def _load_what_is_left(self, reference: int) -> bytes:
+        """Load a value; empty if the damage has taken it, which the decoder then reports."""
+        with suppress(MissingValueError):
+            return self._load(reference)
+        return b""
+
+    def _find_each(self, query: JobQuery) -> list[JobRecord]:
+        """Each status by itself, because an index gives the order of one."""
+        parts = [self.find(query._replace(statuses=(status,))) for status in dict.fromkeys(query.statuses or ())]
+        found = heapq.merge(*parts, key=lambda record: record.id, reverse=query.is_newest_first)
+        return list(found)[: max(query.limit, 0)]
+
+    def _find_in_halves(self, query: JobQuery) -> list[JobRecord]:
+        half = query.limit // 2
+        first = self.find(query._replace(limit=half))
+        if len(first) < half:
+            return first
+        return first + self.find(query._replace(limit=query.limit - half, after_id=first[-1].id))
+
+    def find_unique(self, key: str) -> str | None:
+        found: str | None = self._database.read(sql("find_unique"), (key,))[0]
+        return found
+
+    def count(self, query: JobQuery) -> Mapping[CountKey, int]:
+        filters, values = filters_of(query)
+        name = _COUNTERS[crowd_of(query)]
+        return self._counted(sql(name, filters=filters), values * 4 if name == "count_live" else values)
+
+    def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
+        return self._counted(sql("count_purgeable"), [now, now])
+
+    def _counted(self, statement: str, values: list[Any]) -> Mapping[CountKey, int]:
+        counts: Counter[CountKey] = Counter()
+        for task, queue, status, is_dead, number in listed(self._database.read(statement, values)[0]):
+            counts[CountKey(task, queue, status, bool(is_dead))] += number
+        return counts
+
+    def attempts(self, id: str) -> list[AttemptRecord]:
+        found: list[AttemptRecord] = []
+        while True:
+            page = listed(self._database.read(sql("attempts"), (id, _LINES, len(found)))[0])
+            found += [AttemptRecord._make(row) for row in page]
+            if len(page) < _LINES:
+                return found
+
+    def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
+        kinds = (MessageKind.VALUE.value, MessageKind.LOG.value) if kind is None else (kind.value, kind.value)
+        wanted = (id, after, *kinds)
+        count = self._count_in_page(wanted, max(limit, 0))
+        return messages_of(*self._database.read(sql("messages"), (*wanted, count))) if count else []
+
+    def _count_in_page(self, wanted: Sequence[Any], limit: int) -> int:
+        """How many messages make up a page. Asks for the sizes of a few first: the size of a text is known only when it
+        has been read."""
+        size = _FIRST_SIZES
+        while True:
+            sizes = listed(self._database.read(sql("message_sizes"), (*wanted, min(size, limit)))[0])
+            count = sum(1 for total in accumulate(sizes) if total <= _PAGE_BYTES)
+            if count < len(sizes) or len(sizes) < size or size >= limit:
+                return count or min(len(sizes), 1)
+            size *= 4
+
+    def relations(self, id: str) -> Relations:
+        parents, children = map(listed, self._database.read(sql("relations"), (id,)))
+        return Relations(tuple(parents), tuple(children))
+
+    def kinship(self, id: str, *, limit: int) -> Kinship:
+        nodes = listed(self._database.read(sql("kin"), (id, limit + 1))[0])
+        near = frozenset(nodes[:limit])
+        jobs = [Relative._make(row) for row in self._rows("relatives", sorted(node for node in near if node > 0))]
+        there = {job.number for job in jobs} | {node for node in near if node < 0}
+        edges = [(parent, child) for parent, child in self._rows("before", sorted(near)) if parent in there]
+        whole = tuple(job._replace(is_dead=bool(job.is_dead)) for job in sorted(jobs))
+        return Kinship(whole, tuple(edges), len(nodes) <= limit)
+
+    def _rows(self, name: str, numbers: Sequence[int]) -> list[list[Any]]:
+        """What statement ``name`` says of these."""
+        found: list[list[Any]] = []
+        for some in chunks(numbers):
+            size, values = id_values(some)
+            found += listed(self._database.read(sql(name, ids=size), values)[0])
+        return found
+
+    def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
+        links = listed(self._database.read(sql("parents"), (id,))[0])
+        found: dict[int, JobRecord] = {}
+        for some in chunks([number for number, _ in links]):
+            found.update(self._numbered(some))
+        return [(name, found.get(number)) for number, name in links]
+
+    def _numbered(self, numbers: Sequence[int]) -> dict[int, JobRecord]:
+        """The rows with these numbers, with their results and without large arguments."""
+        size, values = id_values(numbers)
+        try:
+            *answer, seqs = self._database.read(sql("get_numbered", ids=size), values)
+        except sqlite3.DataError:  # as in _get
+            if len(numbers) == 1:
+                raise
+            half = len(numbers) // 2
+            return self._numbered(numbers[:half]) | self._numbered(numbers[half:])
+        records = _with_values(records_of(*answer), _Wanted(payloads=False), self._load_what_is_left)
+        return dict(zip(listed(seqs), records, strict=True))
+
+    def paused_queues(self) -> list[str]:
+        return listed(self._database.read(sql("paused_queues"))[0])
+
+
+_FINDERS = {
+    Crowd.ANY: "find",
+    Crowd.LIVE: "find_live",
+    Crowd.RUNNING: "find_running",
+    Crowd.UNSUCCESSFUL: "find_unsuccessful",
+}
+_COUNTERS = {
+    Crowd.ANY: "count",
+    Crowd.LIVE: "count_live",
+    Crowd.RUNNING: "count_running",
+    Crowd.UNSUCCESSFUL: "count_unsuccessful",
+}
+"""The statements that answer with the least reading."""
+
+
+def _with_values(found: Found, wanted: _Wanted, load: Callable[[int], bytes]) -> list[JobRecord]:
+    for index, payload_ref, result_ref in found.references:
+        record = found.records[index]
+        if payload_ref is not None and wanted.payloads:
+            record = record._replace(payload=load(payload_ref))
+        if result_ref is not None and record.result is not None and wanted.results:
+            record = record._replace(result=load(result_ref))
+        found.records[index] = record
+    return found.records

@@ -1,0 +1,307 @@
+"""One worker process: an app that runs until it is told to stop.
+
+::
+
+    start ─▶ children can start? ─▶ at work ──told to stop──▶ drain (grace) ─▶ interrupt ─▶ give back ─▶ end
+                                                                  └──told again──▶┘
+
+**The first signal** (SIGTERM, SIGINT, SIGHUP) ends the intake. What runs has ``grace`` seconds to finish; then event
+loop tasks are cancelled and children are killed, and their jobs are given back without a lost attempt.
+
+**The second one**, a second later or more (``signals``), ends the grace period at once. A thread passes the
+signals on to the event loop; if that does not take the second one, a task blocks it, and nothing can be given back any
+more: the process ends, and its jobs run again as those of a process that died.
+
+**Threads** cannot be stopped. A worker that waited for them would not keep its word about the grace period, and would
+be killed by whoever started it; so their jobs are given back, too, and the process ends under them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+from jobify.app.validation import checked_renewal
+from jobify.exceptions import ConfigurationError, StorageLostError, StorageReplacedError
+from jobify.gateway.backend import give_back_left
+from jobify.model.durations import Duration, as_seconds
+from jobify.runtime.cpus import available_cpus
+from jobify.runtime.fork import install_handler
+from jobify.runtime.logs import Lines, get_logger
+from jobify.runtime.signals import StopSignals, stop_signals
+from jobify.runtime.spawn import is_loop_ending, spawn
+from jobify.worker.control_socket import DRAIN, GONE, Leash
+from jobify.worker.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from jobify.app.application import Jobify
+    from jobify.engine.services.start_report import StartReport
+
+__all__ = ("DEFAULT_GRACE", "Worker", "prepare")
+
+log = get_logger("jobify.worker")
+
+DEFAULT_GRACE: Final = 30.0
+"""Seconds. Less than the 90 that systemd waits before it kills; as much as Kubernetes does, whose period must be set a
+little longer than this."""
+
+_LAST_WORDS: Final = 5.0
+"""Seconds after the grace period that interrupted tasks have for their own cleaning up. It also bounds how long a
+lifespan may take to leave."""
+_HURRY: Final = 1.0
+"""The same, for a worker that was told twice."""
+
+_ANSWER: Final = 2.0
+"""Seconds in which the event loop of a worker that is told twice has to show that it still runs."""
+
+
+def prepare(
+    app: Jobify,
+    *,
+    queues: tuple[str, ...] | None = None,
+    concurrency: int | None = None,
+    threads: int | None = None,
+    children: int | None = None,
+    max_tasks_per_child: int | None = None,
+    max_memory_per_child: int | None = None,
+) -> None:
+    """Have ``app``, before it starts, serve only these queues (None: all), and run so many jobs of each kind at once
+    (None: as it was built; never more child processes than processors). ``threads`` and ``children`` say it for one
+    kind; the two limits are those of the app's constructor.
+
+    ConfigurationError for an app whose jobs no other process can see, and for a limit of a pool that is the user's own.
+    """
+    if not app.configs.storage.is_shared:
+        raise ConfigurationError(
+            "This app keeps its jobs in its own memory, where a worker would find none. Give it a storage that "
+            "processes can share: Jobify() or Jobify(storage=SQLiteStorage(...))."
+        )
+    limits = replace(app.configs.limits, queues=queues, are_children_checked=True)
+    if concurrency is not None:
+        processes = min(concurrency, available_cpus())
+        limits = replace(limits, concurrency=concurrency, threads=concurrency, processes=processes)
+    pools = app.configs.worker_pools
+    _refuse_beside("--threads", threads, "threadpool_executor", pools.threadpool)
+    _refuse_beside("--children", children, "processpool_executor", pools.processpool)
+    tasks = limits.max_tasks_per_child if max_tasks_per_child is None else max_tasks_per_child
+    memory = limits.max_memory_per_child if max_memory_per_child is None else max_memory_per_child
+    limits = checked_renewal(limits, tasks, memory, pools.processpool)
+    threads, children = threads or limits.threads, children or limits.processes
+    app.configs.limits = replace(limits, threads=threads, processes=children)
+
+
+def _refuse_beside(option: str, value: int | None, argument: str, pool: object) -> None:
+    if value is not None and pool is not None:
+        raise ConfigurationError(f"{option} is for a pool of the app's own; this app has a {argument}. Leave it out.")
+
+
+class Worker:
+    """Runs ``app`` in this process, once. ``leash``: the line to a supervisor, if there is one. The first lines of log
+    call the app by its ``name``; ``is_brief`` leaves them out, for another worker of the same supervisor has them.
+
+    ``grace``: seconds that running jobs have to finish at a stop; None: as many as the app says, or 30.
+    """
+
+    def __init__(
+        self,
+        app: Jobify,
+        *,
+        grace: Duration | None = None,
+        leash: Leash | None = None,
+        name: str = "",
+        is_brief: bool = False,
+    ) -> None:
+        self._app = app
+        self._name = name
+        own = app.configs.limits.grace
+        self._grace = as_seconds(grace) if grace is not None else DEFAULT_GRACE if own is None else own
+        self._leash = leash
+        on_trial = app.configs.limits.on_trial if leash is None else leash.say_trial
+        announce = _say_nothing if is_brief else self._announce
+        app.configs.limits = replace(app.configs.limits, on_trial=on_trial, on_starting=announce)
+        self._is_told = asyncio.Event()
+        self._is_told_again = asyncio.Event()
+        self._signal = 0
+        self._loss: StorageLostError | None = None
+
+    async def run(self) -> int:
+        """Work until told to stop; the exit code. Raises what keeps the app from starting, when nothing was claimed.
+
+        Does not return if threads are still at work in the end: the process ends under them.
+        """
+        forget = self._listen()
+        try:
+            if not await self._start():
+                return self._exit_code()
+            log.info("At work as process %d.", os.getpid())
+            if self._leash is not None:
+                self._leash.say_ready(self._grace)
+            await self._until_told()
+            return await self._stop()
+        finally:
+            forget()
+
+    def _announce(self, report: StartReport) -> None:
+        fields = {**report.fields(), "app": self._name, "grace": self._grace}
+        block = report.block(self._name or repr(self._app), self._grace)
+        log.info("Worker %d starts.%s", os.getpid(), Lines(f"\n{block}"), extra=fields)
+
+    # -- what it is told -----------------------------------------------------------------------------------------------
+
+    def _listen(self) -> Callable[[], None]:
+        """Hear signals and the supervisor from now on; how to hear signals as before."""
+        loop = asyncio.get_running_loop()
+        heard: SimpleQueue[tuple[int, float]] = SimpleQueue()  # a signal may come while another one is put into it
+
+        def put(number: int, _: object) -> None:
+            heard.put((number, time.monotonic()))
+
+        restores = [install_handler(number, put) for number in stop_signals()]
+        threading.Thread(target=self._relay, args=(heard, loop), name="jobify-signals", daemon=True).start()
+        if self._leash is not None:
+            self._leash.listen(lambda word: loop.call_soon_threadsafe(self._on_word, word))
+
+        def forget() -> None:
+            for restore in restores:
+                restore()
+            heard.put((0, 0.0))
+
+        return forget
+
+    def _relay(self, heard: SimpleQueue[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
+        """Tell the event loop of signals, in a thread; end the process if it does not take the second one."""
+        wishes = StopSignals()
+        while True:
+            number, at = heard.get()
+            if not number:
+                return
+            is_second, taken = wishes.is_repeated(at), threading.Event()
+            with suppress(RuntimeError):  # closed: the process is about to end
+                loop.call_soon_threadsafe(self._on_signal, number, is_second, taken)
+            if is_second and self._leash is None and not taken.wait(_ANSWER):
+                log.error(
+                    "A task blocks the event loop, so that nothing can be given back. The process ends under it; its "
+                    "jobs run again, with a lost attempt. Make such a task a plain def: it runs in a thread."
+                )
+                _end_now(128 + number)
+
+    def _on_signal(self, number: int, is_second: bool, taken: threading.Event) -> None:
+        taken.set()
+        if is_second and self._leash is None:
+            self._signal = number
+            self._is_told_again.set()
+        self._is_told.set()
+
+    def _on_word(self, word: bytes) -> None:
+        self._is_told.set()
+        if word != DRAIN:
+            self._is_told_again.set()
+        if word == GONE:
+            log.error("The supervisor is gone.")
+
+    def _exit_code(self) -> int:
+        if self._loss is not None:
+            return ExitCode.REPLACED if isinstance(self._loss, StorageReplacedError) else ExitCode.FAILED
+        if self._app._life.unsaved:
+            return ExitCode.NOT_STORED
+        return 128 + self._signal if self._signal else ExitCode.DONE
+
+    async def _until_told(self) -> None:
+        """Return when this worker is told to stop, or its database cannot be used any more."""
+        is_over = False
+        while not is_over:
+            lost = spawn(self._app._life.until_lost())
+            ends: list[asyncio.Task[Any]] = [spawn(self._is_told.wait()), lost]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:  # a job has cancelled all tasks of the loop; the engine says so
+                if is_loop_ending():
+                    raise
+                cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
+            self._loss = lost.result() if lost.done() and not lost.cancelled() else None
+            is_over = any(end.done() and not end.cancelled() for end in ends)
+            for end in ends:
+                end.cancel()
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
+
+    async def _start(self) -> bool:
+        """Start the app; whether it is to go on. A start is not interrupted by the first signal, only by the second."""
+        starting = spawn(self._app.startup())
+        await self._until_told_again(starting)
+        if not starting.done():
+            starting.cancel()
+            with suppress(asyncio.CancelledError):
+                await starting
+            return False
+        await starting
+        return True
+
+    async def _stop(self) -> int:
+        grace = self._grace if self._loss is None else 0.0  # no outcome can be stored: other processes run the jobs
+        if self._loss is not None:
+            log.warning("The worker stops at once, because nothing can be stored any more.")
+        elif not self._is_told_again.is_set():
+            log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", grace)
+        stopping = spawn(self._app.shutdown(grace=grace))
+        await self._until_told_again(stopping, within=grace + _LAST_WORDS)
+        if self._is_told_again.is_set():
+            log.warning("Stopping at once: what runs is interrupted, and given back.")
+        if not stopping.done():
+            stopping.cancel()  # no more grace
+            await asyncio.wait([stopping], timeout=_HURRY)
+        if not stopping.done():
+            life = self._app._life
+            is_running_jobs = life.engine is not None and life.engine.is_running_jobs()
+            stopping.cancel()  # nor waiting: what is still in threads is given back
+            await asyncio.wait([stopping], timeout=_LAST_WORDS)
+            if life.unsaved:
+                log.error("The process ends. %s", _unsaved(life.unsaved))
+            if is_running_jobs or not life.unsaved:
+                log.warning("The process ends under the threads that are still at work; their jobs run again.")
+            _end_now(self._exit_code())
+        self._report(stopping)
+        code = self._exit_code()
+        if code == ExitCode.NOT_STORED:
+            log.error("Stopped. %s", _unsaved(self._app._life.unsaved))
+        else:
+            log.info("Stopped.")
+        return code
+
+    def _report(self, stopped: asyncio.Future[None]) -> None:
+        """An error of a lifespan or a plugin, after everything was stopped all the same."""
+        error = None if stopped.cancelled() else stopped.exception()
+        if error is not None:
+            log.error("The app stopped with an error: %s: %s", type(error).__name__, error, exc_info=error)
+
+    async def _until_told_again(self, doing: asyncio.Future[None], *, within: float | None = None) -> None:
+        again: asyncio.Future[Any] = spawn(self._is_told_again.wait())
+        await asyncio.wait([doing, again], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+
+
+def _say_nothing(report: StartReport) -> None:
+    """In the place of the first lines."""
+
+
+def _unsaved(count: int) -> str:
+    return f"The database has not taken the outcomes of {count} jobs; they run again."
+
+
+def _end_now(code: int) -> NoReturn:
+    """End the process, threads and all."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    give_back_left()  # last: from here on another process may run these jobs
+    os._exit(code)

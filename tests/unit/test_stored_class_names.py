@@ -1,0 +1,63 @@
+"""Values of this package's own classes that earlier releases stored, by the modules that defined them then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import pytest
+
+from jobify import Cron, JobStatus, MisfirePolicy, SmartRetry
+from jobify.serializers import ExtendedJSONSerializer, UnsafePickleSerializer
+
+CRON = (
+    b'{"$":"dataclass","t":"jobify.cron:Cron","v":{"fields":{"expression":"* * * * *","max_runs":-1,"max_failures":10,'
+    b'"misfire_policy":{"$":"enum","t":"jobify.misfire:MisfirePolicy","v":"ONCE"},"start_date":null,'
+    b'"args":{"$":"tuple","v":[]},"kwargs":{}}}}'
+)
+PICKLE = (
+    b"\x80\x05\x95\xd2\x00\x00\x00\x00\x00\x00\x00]\x94(\x8c\x0bjobify.cron\x94\x8c\x04Cron\x94\x93\x94)\x81\x94]\x94("
+    b"\x8c\t* * * * *\x94J\xff\xff\xff\xffK\n\x8c\x0ejobify.misfire\x94\x8c\rMisfirePolicy\x94\x93\x94\x8c\x04once"
+    b"\x94\x85\x94R\x94N)}\x94eb\x8c\x0cjobify.retry\x94\x8c\nSmartRetry\x94\x93\x94(K\x03G?\xe0\x00\x00\x00\x00\x00\x00"
+    b"G@N\x00\x00\x00\x00\x00\x00G@\x00\x00\x00\x00\x00\x00\x00\x88\x8c\x08builtins\x94\x8c\tException\x94\x93\x94\x85"
+    b"\x94)t\x94\x81\x94h\t\x8c\x03all\x94\x85\x94R\x94e."
+)
+"""What release 0.15.0 made of ``[Cron("* * * * *"), SmartRetry(3), MisfirePolicy.ALL]``."""
+
+
+@pytest.mark.parametrize(
+    ("stored", "value"),
+    [
+        (CRON, Cron("* * * * *")),
+        (b'{"$":"enum","t":"jobify.misfire:MisfirePolicy","v":"ALL"}', MisfirePolicy.ALL),
+        (b'{"$":"enum","t":"jobify.status:JobStatus","v":"FAILED"}', JobStatus.FAILED),
+    ],
+)
+def test_a_value_of_an_earlier_release_loads(stored: bytes, value: Any) -> None:
+    assert ExtendedJSONSerializer().loadb(stored) == value
+
+
+def test_a_pickle_of_an_earlier_release_loads() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        serializer = UnsafePickleSerializer()
+    assert serializer.loadb(PICKLE) == [Cron("* * * * *"), SmartRetry(3), MisfirePolicy.ALL]
+
+
+def test_it_loads_where_the_class_was_not_imported_before() -> None:
+    program = f"""
+from jobify.serializers import ExtendedJSONSerializer
+print(ExtendedJSONSerializer().loadb({CRON!r}).expression)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "* * * * *\n"
+
+
+@pytest.mark.parametrize("value", [Cron("* * * * *"), MisfirePolicy.ALL])
+def test_a_stored_value_does_not_name_the_module(value: Any) -> None:
+    """So that the module may change: what users import from ``jobify`` is stored as that."""
+    stored = ExtendedJSONSerializer().dumpb(value)
+    assert f'"t":"jobify:{type(value).__name__}"'.encode() in stored
+    assert ExtendedJSONSerializer().loadb(stored) == value
