@@ -95,7 +95,7 @@ class SQLiteStorage:
     to write the directory). A file that exists keeps its mode.
 
     The file has companions: ``-wal`` and ``-shm`` belong to SQLite, the directory ``-owners`` holds a lock file per
-    process. Keep them together, on a local disk; docs/guides/database-file.md says more. A relative path is resolved here and
+    process. Keep them together, on a local disk; see docs/guides/database-file.md. A relative path is resolved here and
     now, so a later ``chdir`` changes nothing. ``":memory:"`` is a private database that ends with ``close``.
 
     Who deletes, moves, replaces or truncates the file of an open storage gets ``StorageReplacedError`` from each call,
