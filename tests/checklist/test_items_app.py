@@ -54,23 +54,20 @@ def test_all_parameters_are_keyword_only_and_optional() -> None:
         assert parameter.default is not parameter.empty
 
 
-def test_item_009_tz() -> None:
+async def test_item_009_tz() -> None:
     assert Jobify(storage=False).configs.tz == ZoneInfo("UTC")
 
-    async def main() -> None:
-        app = Jobify(storage=False, tz=ZoneInfo("Asia/Tokyo"))
+    app = Jobify(storage=False, tz=ZoneInfo("Asia/Tokyo"))
 
-        @app.task
-        async def noop() -> None: ...
+    @app.task
+    async def noop() -> None: ...
 
-        async with app:
-            builder = noop.schedule()
-            assert builder.now().tzinfo == ZoneInfo("Asia/Tokyo")
-            job = await builder.at(datetime(2030, 1, 1, 9, 0))
-            assert job.exec_at == datetime(2030, 1, 1, 0, 0, tzinfo=UTC)
-            assert job.exec_at.tzinfo == ZoneInfo("Asia/Tokyo")
-
-    asyncio.run(main())
+    async with app:
+        builder = noop.schedule()
+        assert builder.now().tzinfo == ZoneInfo("Asia/Tokyo")
+        job = await builder.at(datetime(2030, 1, 1, 9, 0))
+        assert job.exec_at == datetime(2030, 1, 1, 0, 0, tzinfo=UTC)
+        assert job.exec_at.tzinfo == ZoneInfo("Asia/Tokyo")
 
 
 def test_item_010_state() -> None:
@@ -152,7 +149,7 @@ def test_item_013_rule_16_a_file_in_the_current_directory(monkeypatch: pytest.Mo
     assert (tmp_path / "jobify.db").exists()
 
 
-def test_item_014_lifespan() -> None:
+async def test_item_014_lifespan() -> None:
     events = []
 
     @asynccontextmanager
@@ -167,12 +164,9 @@ def test_item_014_lifespan() -> None:
     async def use(state: State = INJECT) -> str:
         return str(state.db)
 
-    async def main() -> None:
-        async with app:
-            assert app.state["db"] == "pool"
-            assert await (await use.push()) == "pool"
-
-    asyncio.run(main())
+    async with app:
+        assert app.state["db"] == "pool"
+        assert await (await use.push()) == "pool"
     assert [name for name, *_ in events] == ["enter", "leave"]
     assert all(found is app for _, found, _ in events)
 
@@ -218,7 +212,7 @@ class OuterNote(BaseOuterMiddleware):
             self.log.append(f"{self.name} out")
 
 
-def test_item_016_middleware() -> None:
+async def test_item_016_middleware() -> None:
     log: list[str] = []
     app = Jobify(storage=False, middleware=[Note(log, "a"), Note(log, "b")])
     app.add_middleware(Note(log, "c"))
@@ -227,15 +221,12 @@ def test_item_016_middleware() -> None:
     def work() -> None:
         log.append("work")
 
-    async def main() -> None:
-        async with app:
-            await (await work.push())
-
-    asyncio.run(main())
+    async with app:
+        await (await work.push())
     assert log == ["a in", "b in", "c in", "work", "c out", "b out", "a out"]
 
 
-def test_item_017_outer_middleware() -> None:
+async def test_item_017_outer_middleware() -> None:
     log: list[str] = []
     app = Jobify(storage=False, outer_middleware=[OuterNote(log, "a"), OuterNote(log, "b")])
     app.add_outer_middleware(OuterNote(log, "c"))
@@ -243,11 +234,8 @@ def test_item_017_outer_middleware() -> None:
     @app.task
     def work() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            await work.schedule().delay(300)
-
-    asyncio.run(main())
+    async with app:
+        await work.schedule().delay(300)
     assert log == ["a in", "b in", "c in", "c out", "b out", "a out"]
 
 
@@ -256,25 +244,22 @@ class EveryDay:
         return now + timedelta(days=1)
 
 
-def test_item_018_cron_factory() -> None:
+async def test_item_018_cron_factory() -> None:
     asked = []
 
     def factory(expression: str) -> CronParser:
         asked.append(expression)
         return EveryDay()
 
-    async def main() -> None:
-        app = Jobify(storage=False, cron_factory=factory)
+    app = Jobify(storage=False, cron_factory=factory)
 
-        @app.task
-        async def noop() -> None: ...
+    @app.task
+    async def noop() -> None: ...
 
-        async with app:
-            job = await noop.schedule().cron("each day", job_id="daily")
-            assert timedelta(hours=23) < job.exec_at - noop.schedule().now() <= timedelta(days=1)
-            assert job.cron_expression == "each day"
-
-    asyncio.run(main())
+    async with app:
+        job = await noop.schedule().cron("each day", job_id="daily")
+        assert timedelta(hours=23) < job.exec_at - noop.schedule().now() <= timedelta(days=1)
+        assert job.cron_expression == "each day"
     assert "each day" in asked
     assert Jobify(storage=False).configs.cron_factory is create_crontab
 
@@ -292,7 +277,7 @@ def test_item_019_loop_factory() -> None:
     asyncio.run(main())
 
 
-def test_item_020_exception_handlers() -> None:
+async def test_item_020_exception_handlers() -> None:
     app = Jobify(storage=False, exception_handlers={ValueError: lambda exc, context: f"{exc} of {context.job.id}"})
 
     async def handle(exc: Exception, context: JobContext) -> str:
@@ -304,12 +289,9 @@ def test_item_020_exception_handlers() -> None:
     def fail(kind: str) -> str:
         raise {"value": ValueError, "key": KeyError}[kind]("x")
 
-    async def main() -> None:
-        async with app:
-            assert await (await fail.schedule("value").push(job_id="7")) == "x of 7"
-            assert await (await fail.push("key")) == "KeyError"
-
-    asyncio.run(main())
+    async with app:
+        assert await (await fail.schedule("value").push(job_id="7")) == "x of 7"
+        assert await (await fail.push("key")) == "KeyError"
 
 
 def test_item_021_threadpool_executor() -> None:
@@ -372,17 +354,14 @@ class Extension:
         self.log.append(f"{self.name} down")
 
 
-def test_item_024_plugins_in_order() -> None:
+async def test_item_024_plugins_in_order() -> None:
     log: list[str] = []
     names = [f"plugin {n}" for n in range(20)]
     app = Jobify(storage=False, plugins=[Extension(log, name) for name in names])
 
-    async def main() -> None:
-        async with app:
-            assert log == [f"{name} up" for name in names]
-            log.clear()
-
-    asyncio.run(main())
+    async with app:
+        assert log == [f"{name} up" for name in names]
+        log.clear()
     assert log == [f"{name} down" for name in reversed(names)]
 
 
@@ -437,7 +416,7 @@ def test_item_026_no_argument_persists(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert ran == [7]
 
 
-def test_item_027_async_with() -> None:
+async def test_item_027_async_with() -> None:
     events = []
 
     class App(Jobify):
@@ -449,36 +428,30 @@ def test_item_027_async_with() -> None:
             await super().shutdown(grace=grace)
             events.append("down")
 
-    async def main() -> None:
-        app = App(storage=False)
-        async with app as entered:
-            assert entered is app
-        with pytest.raises(ZeroDivisionError):
-            async with app:
-                raise ZeroDivisionError
-        await app.__aenter__()
-        await app.__aexit__()
-        await app.__aenter__()
-        await app.__aexit__(None, None, None)
-
-    asyncio.run(main())
+    app = App(storage=False)
+    async with app as entered:
+        assert entered is app
+    with pytest.raises(ZeroDivisionError):
+        async with app:
+            raise ZeroDivisionError
+    await app.__aenter__()
+    await app.__aexit__()
+    await app.__aenter__()
+    await app.__aexit__(None, None, None)
     assert events == ["up", "down"] * 4
 
 
-def test_item_027_raises_what_startup_raises() -> None:
+async def test_item_027_raises_what_startup_raises() -> None:
     class Broken(Jobify):
         async def startup(self) -> None:
             raise LookupError("no way")
 
-    async def main() -> None:
-        with pytest.raises(LookupError, match="no way"):
-            async with Broken(storage=False):
-                pass
-
-    asyncio.run(main())
+    with pytest.raises(LookupError, match="no way"):
+        async with Broken(storage=False):
+            pass
 
 
-def test_item_028_startup() -> None:
+async def test_item_028_startup() -> None:
     entered = []
 
     @asynccontextmanager
@@ -486,25 +459,22 @@ def test_item_028_startup() -> None:
         entered.append(router)
         yield
 
-    async def main() -> None:
-        app = Jobify(storage=False)
-        outer, inner = JobRouter(lifespan=lifespan), JobRouter(lifespan=lifespan)
-        outer.include_router(inner)
-        app.include_router(outer)
+    app = Jobify(storage=False)
+    outer, inner = JobRouter(lifespan=lifespan), JobRouter(lifespan=lifespan)
+    outer.include_router(inner)
+    app.include_router(outer)
 
-        @app.task(cron="0 0 1 1 *")
-        async def yearly() -> None: ...
+    @app.task(cron="0 0 1 1 *")
+    async def yearly() -> None: ...
 
-        await app.startup()
-        assert app.configs.app_started is True
-        assert entered == [outer, inner]
-        assert [job.cron_expression for job in app.get_active_jobs()] == ["0 0 1 1 *"]
-        await app.shutdown()
-
-    asyncio.run(main())
+    await app.startup()
+    assert app.configs.app_started is True
+    assert entered == [outer, inner]
+    assert [job.cron_expression for job in app.get_active_jobs()] == ["0 0 1 1 *"]
+    await app.shutdown()
 
 
-def test_item_028_x10_startup_errors_are_runtime_errors() -> None:
+async def test_item_028_x10_startup_errors_are_runtime_errors() -> None:
     """A configuration that cannot start, and a router that fails to."""
 
     @asynccontextmanager
@@ -512,21 +482,18 @@ def test_item_028_x10_startup_errors_are_runtime_errors() -> None:
         raise OSError("no pool")
         yield
 
-    async def main() -> None:
-        app = Jobify(storage=False)
-        app.include_router(JobRouter(lifespan=failing))
-        with pytest.raises(OSError, match="no pool"):
-            await app.startup()
-        assert app.configs.app_started is False
-        with pytest.raises(RuntimeError):
-            app.require_started()
-        app.add_plugin(Extension([], "still open"))
-
-    asyncio.run(main())
+    app = Jobify(storage=False)
+    app.include_router(JobRouter(lifespan=failing))
+    with pytest.raises(OSError, match="no pool"):
+        await app.startup()
+    assert app.configs.app_started is False
+    with pytest.raises(RuntimeError):
+        app.require_started()
+    app.add_plugin(Extension([], "still open"))
     assert issubclass(ApplicationStateError, RuntimeError)
 
 
-def test_item_029_shutdown() -> None:
+async def test_item_029_shutdown() -> None:
     log: list[str] = []
 
     @asynccontextmanager
@@ -534,172 +501,151 @@ def test_item_029_shutdown() -> None:
         yield
         log.append("lifespan left")
 
-    async def main() -> None:
-        app = Jobify(storage=False, lifespan=lifespan, plugins=[Extension(log, "plugin")])
-        begun = asyncio.Event()
+    app = Jobify(storage=False, lifespan=lifespan, plugins=[Extension(log, "plugin")])
+    begun = asyncio.Event()
 
-        @app.task
-        async def long() -> None:
-            begun.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                await asyncio.sleep(0)
-                log.append("job cleaned up")
-                raise OSError("an error of a cancelled job interrupts nothing")
+    @app.task
+    async def long() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            log.append("job cleaned up")
+            raise OSError("an error of a cancelled job interrupts nothing")
 
-        await app.startup()
-        future = await long.schedule().delay(300)
-        running = await long.push()
-        await begun.wait()
-        log.clear()
-        await app.shutdown()
-        assert log == ["job cleaned up", "lifespan left", "plugin down"]
-        assert app.configs.app_started is False
-        assert future.status is JobStatus.CANCELLED
-        assert running.status is JobStatus.CANCELLED
-        assert app.get_active_jobs() == []
-        await app.shutdown()
-
-    asyncio.run(main())
+    await app.startup()
+    future = await long.schedule().delay(300)
+    running = await long.push()
+    await begun.wait()
+    log.clear()
+    await app.shutdown()
+    assert log == ["job cleaned up", "lifespan left", "plugin down"]
+    assert app.configs.app_started is False
+    assert future.status is JobStatus.CANCELLED
+    assert running.status is JobStatus.CANCELLED
+    assert app.get_active_jobs() == []
+    await app.shutdown()
 
 
-def test_item_030_wait_all() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        release = asyncio.Event()
-        ended = []
+async def test_item_030_wait_all() -> None:
+    app = Jobify(storage=False)
+    release = asyncio.Event()
+    ended = []
 
-        @app.task
-        async def work(n: int) -> None:
-            await release.wait()
-            ended.append(n)
+    @app.task
+    async def work(n: int) -> None:
+        await release.wait()
+        ended.append(n)
 
-        async with app:
-            for n in range(3):
-                await work.push(n)
-            with pytest.raises(asyncio.TimeoutError):
-                await app.wait_all(timeout=0.01)
-            with pytest.raises(TimeoutError):
-                await app.wait_all(0.01)
-            release.set()
-            await app.wait_all()
-            assert sorted(ended) == [0, 1, 2]
-            await app.wait_all(timeout=None)
-
-    asyncio.run(main())
+    async with app:
+        for n in range(3):
+            await work.push(n)
+        with pytest.raises(asyncio.TimeoutError):
+            await app.wait_all(timeout=0.01)
+        with pytest.raises(TimeoutError):
+            await app.wait_all(0.01)
+        release.set()
+        await app.wait_all()
+        assert sorted(ended) == [0, 1, 2]
+        await app.wait_all(timeout=None)
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_item_030_with_nothing_to_wait_for_it_returns_at_once(tmp_path: Path, is_durable: bool) -> None:
+async def test_item_030_with_nothing_to_wait_for_it_returns_at_once(tmp_path: Path, is_durable: bool) -> None:
     """Before the start, after the end, and whatever the timeout."""
 
-    async def main() -> None:
-        app = Jobify(storage=SQLiteStorage(tmp_path / "jobify.db") if is_durable else False)
+    app = Jobify(storage=SQLiteStorage(tmp_path / "jobify.db") if is_durable else False)
 
-        @app.task
-        async def task() -> None: ...
+    @app.task
+    async def task() -> None: ...
 
+    await app.wait_all()
+    async with app:
+        await app.wait_all(0)
+        await (await task.push())
+        await app.wait_all(0)
+        job = await task.schedule().delay(60)
+        with pytest.raises(TimeoutError):
+            await app.wait_all(0)
+        await job.cancel()
+        await app.wait_all(0)
+    await app.wait_all()
+
+
+async def test_item_030_a_job_is_told_that_it_cannot_wait_for_all() -> None:
+    app = Jobify(storage=False)
+
+    @app.task
+    async def work() -> None:
         await app.wait_all()
-        async with app:
-            await app.wait_all(0)
-            await (await task.push())
-            await app.wait_all(0)
-            job = await task.schedule().delay(60)
-            with pytest.raises(TimeoutError):
-                await app.wait_all(0)
-            await job.cancel()
-            await app.wait_all(0)
-        await app.wait_all()
 
-    asyncio.run(main())
+    async with app:
+        job = await work.push()
+        await job.wait()
+        assert isinstance(job.exception, ApplicationStateError)
+        assert "wait for itself" in str(job.exception)
 
 
-def test_item_030_a_job_is_told_that_it_cannot_wait_for_all() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-
-        @app.task
-        async def work() -> None:
-            await app.wait_all()
-
-        async with app:
-            job = await work.push()
-            await job.wait()
-            assert isinstance(job.exception, ApplicationStateError)
-            assert "wait for itself" in str(job.exception)
-
-    asyncio.run(main())
-
-
-def test_item_031_find_job_get_active_jobs_add_plugin() -> None:
+async def test_item_031_find_job_get_active_jobs_add_plugin() -> None:
     log: list[str] = []
 
-    async def main() -> None:
-        app = Jobify(storage=False)
-        app.add_plugin(Extension(log, "plugin"))
-        begun, release = asyncio.Event(), asyncio.Event()
+    app = Jobify(storage=False)
+    app.add_plugin(Extension(log, "plugin"))
+    begun, release = asyncio.Event(), asyncio.Event()
 
-        @app.task
-        async def work() -> None:
-            begun.set()
-            await release.wait()
+    @app.task
+    async def work() -> None:
+        begun.set()
+        await release.wait()
 
-        async with app:
-            waiting = await work.schedule().delay(300, job_id="waiting")
-            running = await work.schedule().push(job_id="running")
-            await begun.wait()
-            assert app.find_job("waiting") is waiting
-            assert app.find_job("running") is running
-            assert app.find_job("unknown") is None
-            assert {job.id for job in app.get_active_jobs()} == {"waiting", "running"}
-            release.set()
-            await running.wait()
-            await waiting.cancel()
-            assert app.find_job("running") is None
-            assert app.get_active_jobs() == []
-
-    asyncio.run(main())
+    async with app:
+        waiting = await work.schedule().delay(300, job_id="waiting")
+        running = await work.schedule().push(job_id="running")
+        await begun.wait()
+        assert app.find_job("waiting") is waiting
+        assert app.find_job("running") is running
+        assert app.find_job("unknown") is None
+        assert {job.id for job in app.get_active_jobs()} == {"waiting", "running"}
+        release.set()
+        await running.wait()
+        await waiting.cancel()
+        assert app.find_job("running") is None
+        assert app.get_active_jobs() == []
     assert log == ["plugin up", "plugin down"]
 
 
-def test_item_032_task() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_item_032_task() -> None:
+    app = Jobify(storage=False)
 
-        @app.task
-        def bare(x: int) -> int:
-            return x + 1
+    @app.task
+    def bare(x: int) -> int:
+        return x + 1
 
-        @app.task(name="named", retry=1)
-        def with_options(x: int) -> int:
-            return x + 2
+    @app.task(name="named", retry=1)
+    def with_options(x: int) -> int:
+        return x + 2
 
-        async with app:
-            assert await (await bare.schedule(1).delay(0)) == 2
-            assert await (await with_options.schedule(1).delay(0)) == 3
-            assert with_options.name == "named"
-            assert bare(5) == 6, "a decorated function stays callable"
-
-    asyncio.run(main())
+    async with app:
+        assert await (await bare.schedule(1).delay(0)) == 2
+        assert await (await with_options.schedule(1).delay(0)) == 3
+        assert with_options.name == "named"
+        assert bare(5) == 6, "a decorated function stays callable"
 
 
-def test_item_033_each_way_of_scheduling_gives_a_job() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_item_033_each_way_of_scheduling_gives_a_job() -> None:
+    app = Jobify(storage=False)
 
-        @app.task
-        async def work(x: int) -> int:
-            return x
+    @app.task
+    async def work(x: int) -> int:
+        return x
 
-        async with app:
-            jobs = [
-                await work.push(1),
-                await work.schedule(2).delay(0),
-                await work.schedule(3).at(datetime.now(UTC)),
-                await work.schedule(4).cron("* * * * *", job_id="cron"),
-            ]
-            assert all(type(job) is Job for job in jobs)
-            assert await asyncio.gather(*jobs[:3]) == [1, 2, 3]
-
-    asyncio.run(main())
+    async with app:
+        jobs = [
+            await work.push(1),
+            await work.schedule(2).delay(0),
+            await work.schedule(3).at(datetime.now(UTC)),
+            await work.schedule(4).cron("* * * * *", job_id="cron"),
+        ]
+        assert all(type(job) is Job for job in jobs)
+        assert await asyncio.gather(*jobs[:3]) == [1, 2, 3]

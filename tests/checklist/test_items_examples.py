@@ -57,41 +57,35 @@ def test_item_116_quick_example(tmp_path: Path) -> None:
     assert (tmp_path / "jobify.db").exists()
 
 
-def test_item_116_snippets(capsys: pytest.CaptureFixture[str]) -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_item_116_snippets(capsys: pytest.CaptureFixture[str]) -> None:
+    app = Jobify(storage=False)
 
-        @app.task
-        def add(x: int, y: int) -> int:
-            return x + y
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
 
-        async with app:
-            for snippet in blocks("job_handle.md", "snippet"):
-                names = {"asyncio": asyncio, "add": add, "job": await add.push(1, 2)}
-                left = await run_snippet(snippet, names)
-                for name, value in (("value", 3), ("result", 3), ("data", 3), ("results", [0, 2, 4])):
-                    assert left.get(name, value) == value
-            cancelled = next(s for s in blocks("job_handle.md", "snippet") if "cancel" in s)
-            assert (await run_snippet(cancelled, names))["job"].status is JobStatus.CANCELLED
-
-    asyncio.run(main())
+    async with app:
+        for snippet in blocks("job_handle.md", "snippet"):
+            names = {"asyncio": asyncio, "add": add, "job": await add.push(1, 2)}
+            left = await run_snippet(snippet, names)
+            for name, value in (("value", 3), ("result", 3), ("data", 3), ("results", [0, 2, 4])):
+                assert left.get(name, value) == value
+        cancelled = next(s for s in blocks("job_handle.md", "snippet") if "cancel" in s)
+        assert (await run_snippet(cancelled, names))["job"].status is JobStatus.CANCELLED
     assert "job failed" not in capsys.readouterr().out
 
 
-def test_item_116_the_snippet_for_failures(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_item_116_the_snippet_for_failures(capsys: pytest.CaptureFixture[str]) -> None:
     (snippet,) = (s for s in blocks("job_handle.md", "snippet") if "except" in s)
 
-    async def main() -> None:
-        app = Jobify(storage=False)
+    app = Jobify(storage=False)
 
-        @app.task
-        def fail() -> None:
-            raise ValueError("broken")
+    @app.task
+    def fail() -> None:
+        raise ValueError("broken")
 
-        async with app:
-            await run_snippet(snippet, {"job": await fail.push()})
-
-    asyncio.run(main())
+    async with app:
+        await run_snippet(snippet, {"job": await fail.push()})
     assert re.match("job failed: .*broken", capsys.readouterr().out)
 
 
@@ -103,20 +97,17 @@ def test_item_117_jobber(tmp_path: Path) -> None:
     assert lines[2] == "Result: 3"
 
 
-def test_item_117_snippets(capsys: pytest.CaptureFixture[str]) -> None:
-    async def main() -> None:
-        app = Jobber(storage=False)
+async def test_item_117_snippets(capsys: pytest.CaptureFixture[str]) -> None:
+    app = Jobber(storage=False)
 
-        @app.task
-        def my_task(x: Any) -> Any:
-            return 3
+    @app.task
+    def my_task(x: Any) -> Any:
+        return 3
 
-        async with app:
-            for snippet in blocks("jobber_handle.md", "snippet"):
-                names = {"my_task": my_task, "job": await my_task.push(1), "JobStatus": JobStatus}
-                await run_snippet(snippet.replace("delay(5)", "delay(0.01)"), names)
-
-    asyncio.run(main())
+    async with app:
+        for snippet in blocks("jobber_handle.md", "snippet"):
+            names = {"my_task": my_task, "job": await my_task.push(1), "JobStatus": JobStatus}
+            await run_snippet(snippet.replace("delay(5)", "delay(0.01)"), names)
     out = capsys.readouterr().out
     assert "Job finished!" in out
     assert "The task returned: 3" in out

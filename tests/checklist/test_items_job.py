@@ -288,37 +288,34 @@ def test_item_072_cancel_of_a_finished_job_does_nothing() -> None:
     in_app(body)
 
 
-def test_item_072_cancel_of_a_running_job() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        begun, release, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+async def test_item_072_cancel_of_a_running_job() -> None:
+    app = Jobify(storage=False)
+    begun, release, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-        @app.task
-        async def work() -> str:
-            begun.set()
-            try:
-                await release.wait()
-            except asyncio.CancelledError:
-                stopped.set()
-                raise
-            return "done"
+    @app.task
+    async def work() -> str:
+        begun.set()
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+        return "done"
 
-        async with app:
-            job = await work.push()
-            await begun.wait()
-            await job.cancel(interrupt=False)
-            assert job.status is JobStatus.RUNNING
-            release.set()
-            assert await job == "done"
-            release.clear()
-            begun.clear()
-            job = await work.push()
-            await begun.wait()
-            await job.cancel()
-            assert stopped.is_set()
-            assert job.status is JobStatus.CANCELLED
-
-    asyncio.run(main())
+    async with app:
+        job = await work.push()
+        await begun.wait()
+        await job.cancel(interrupt=False)
+        assert job.status is JobStatus.RUNNING
+        release.set()
+        assert await job == "done"
+        release.clear()
+        begun.clear()
+        job = await work.push()
+        await begun.wait()
+        await job.cancel()
+        assert stopped.is_set()
+        assert job.status is JobStatus.CANCELLED
 
 
 def test_item_073_is_done() -> None:
@@ -355,41 +352,38 @@ def test_item_075_is_reschedulable() -> None:
         assert job.is_reschedulable() is not is_over
 
 
-def test_item_076_x19_constructor_and_hooks() -> None:
-    async def main() -> None:
-        unregistered: list[str] = []
-        job = Job[int](job_id="1", storage=None, exec_at=NOON, unregister_hook=unregistered.append)
-        assert (job.id, job.status, job.exec_at) == ("1", JobStatus.PENDING, NOON)
-        job.update(exec_at=NOON + timedelta(days=1), status=JobStatus.SCHEDULED)
-        assert job.exec_at == NOON + timedelta(days=1)
-        assert job.status is JobStatus.SCHEDULED
+async def test_item_076_x19_constructor_and_hooks() -> None:
+    unregistered: list[str] = []
+    job = Job[int](job_id="1", storage=None, exec_at=NOON, unregister_hook=unregistered.append)
+    assert (job.id, job.status, job.exec_at) == ("1", JobStatus.PENDING, NOON)
+    job.update(exec_at=NOON + timedelta(days=1), status=JobStatus.SCHEDULED)
+    assert job.exec_at == NOON + timedelta(days=1)
+    assert job.status is JobStatus.SCHEDULED
 
-        context = CronContext[int](
-            cron=Cron("0 9 * * *"), cron_parser=create_crontab("0 9 * * *"), job=job, offset=NOON, run_count=0
-        )
-        job.bind_cron_context(context)
-        assert job.is_cron()
-        assert job.cron_expression == "0 9 * * *"
+    context = CronContext[int](
+        cron=Cron("0 9 * * *"), cron_parser=create_crontab("0 9 * * *"), job=job, offset=NOON, run_count=0
+    )
+    job.bind_cron_context(context)
+    assert job.is_cron()
+    assert job.cron_expression == "0 9 * * *"
 
-        waiter = asyncio.create_task(job.wait())
-        await asyncio.sleep(0)
-        job.set_exception(OSError("no"), status=JobStatus.FAILED)
-        await waiter
-        with pytest.raises(JobFailedError, match="no"):
-            job.result()
-        job.set_result(5, status=JobStatus.SUCCESS)
-        assert job.result() == 5
-        assert job.exception is None
+    waiter = asyncio.create_task(job.wait())
+    await asyncio.sleep(0)
+    job.set_exception(OSError("no"), status=JobStatus.FAILED)
+    await waiter
+    with pytest.raises(JobFailedError, match="no"):
+        job.result()
+    job.set_result(5, status=JobStatus.SUCCESS)
+    assert job.result() == 5
+    assert job.exception is None
 
-        fired: list[int] = []
-        other = Job[int](job_id="2", storage=None, exec_at=NOON, unregister_hook=unregistered.append)
-        other.bind_handle(asyncio.get_running_loop().call_soon(fired.append, 1))
-        await other.cancel()
-        await asyncio.sleep(0)
-        assert unregistered == ["2"]
-        assert fired == []
-        assert other.status is JobStatus.CANCELLED
-
-    asyncio.run(main())
+    fired: list[int] = []
+    other = Job[int](job_id="2", storage=None, exec_at=NOON, unregister_hook=unregistered.append)
+    other.bind_handle(asyncio.get_running_loop().call_soon(fired.append, 1))
+    await other.cancel()
+    await asyncio.sleep(0)
+    assert unregistered == ["2"]
+    assert fired == []
+    assert other.status is JobStatus.CANCELLED
     with pytest.raises(TypeError):
         Job("1")  # type: ignore[call-arg]

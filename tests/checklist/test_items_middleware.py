@@ -91,24 +91,21 @@ def test_item_094_rule_06_stop_the_chain() -> None:
     assert result_with(Stop(), Never()) == "stopped"
 
 
-def test_item_094_raise() -> None:
+async def test_item_094_raise() -> None:
     class Refuse(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             raise PermissionError("not today")
 
-    async def main() -> None:
-        app = Jobify(storage=False, middleware=[Refuse()])
+    app = Jobify(storage=False, middleware=[Refuse()])
 
-        @app.task
-        async def work() -> None: ...
+    @app.task
+    async def work() -> None: ...
 
-        async with app:
-            job = await work.push()
-            await job.wait()
-            assert job.status is JobStatus.FAILED
-            assert isinstance(job.exception, PermissionError)
-
-    asyncio.run(main())
+    async with app:
+        job = await work.push()
+        await job.wait()
+        assert job.status is JobStatus.FAILED
+        assert isinstance(job.exception, PermissionError)
 
 
 @pytest.mark.parametrize("kind", [BaseMiddleware, BaseOuterMiddleware])

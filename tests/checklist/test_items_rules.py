@@ -23,45 +23,39 @@ def test_item_042_expression() -> None:
     assert is_dataclass(Cron)
 
 
-def test_item_043_max_runs() -> None:
+async def test_item_043_max_runs() -> None:
     assert Cron("* * * * *").max_runs == -1
     assert Cron("* * * * *", max_runs=3).max_runs == 3
 
-    async def main() -> None:
-        app = Jobify(storage=False)
-        runs = []
+    app = Jobify(storage=False)
+    runs = []
 
-        @app.task(cron=Cron("* * * * * * *", max_runs=2))
-        async def tick() -> None:
-            runs.append(1)
+    @app.task(cron=Cron("* * * * * * *", max_runs=2))
+    async def tick() -> None:
+        runs.append(1)
 
-        async with app:
-            await app.wait_all(10)
-            assert len(runs) == 2
-
-    asyncio.run(main())
+    async with app:
+        await app.wait_all(10)
+        assert len(runs) == 2
 
 
-def test_item_044_x4_max_failures() -> None:
+async def test_item_044_x4_max_failures() -> None:
     assert Cron("* * * * *").max_failures == 10
     for wrong in (0, -1):
         with pytest.raises(ValueError):
             Cron("* * * * *", max_failures=wrong)
 
-    async def main() -> None:
-        app = Jobify(storage=False)
+    app = Jobify(storage=False)
 
-        @app.task
-        async def fail() -> None:
-            raise OSError("no")
+    @app.task
+    async def fail() -> None:
+        raise OSError("no")
 
-        async with app:
-            job = await fail.schedule().cron(Cron("* * * * * * *", max_failures=1), job_id="fails")
-            await job.wait()
-            assert job.status is JobStatus.PERMANENTLY_FAILED
-            assert isinstance(job.exception, OSError)
-
-    asyncio.run(main())
+    async with app:
+        job = await fail.schedule().cron(Cron("* * * * * * *", max_failures=1), job_id="fails")
+        await job.wait()
+        assert job.status is JobStatus.PERMANENTLY_FAILED
+        assert isinstance(job.exception, OSError)
 
 
 def test_item_045_misfire_policy() -> None:
@@ -70,42 +64,36 @@ def test_item_045_misfire_policy() -> None:
     assert Cron("* * * * *", misfire_policy=grace).misfire_policy == grace
 
 
-def test_item_046_x7_start_date() -> None:
+async def test_item_046_x7_start_date() -> None:
     assert Cron("* * * * *").start_date is None
 
-    async def main() -> None:
-        app = Jobify(storage=False, tz=ZoneInfo("Asia/Tokyo"))
+    app = Jobify(storage=False, tz=ZoneInfo("Asia/Tokyo"))
 
-        @app.task
-        async def noop() -> None: ...
+    @app.task
+    async def noop() -> None: ...
 
-        async with app:
-            start = datetime(2127, 1, 1, 10, 30)
-            job = await noop.schedule().cron(Cron("0 0 * * *", start_date=start), job_id="later")
-            assert job.exec_at == start.replace(tzinfo=ZoneInfo("Asia/Tokyo"))
-            past = await noop.schedule().cron(Cron("0 0 1 1 *", start_date=datetime(2020, 1, 1)), job_id="past")
-            assert (past.exec_at.month, past.exec_at.day) == (1, 1)
-            assert past.exec_at > noop.schedule().now()
-
-    asyncio.run(main())
+    async with app:
+        start = datetime(2127, 1, 1, 10, 30)
+        job = await noop.schedule().cron(Cron("0 0 * * *", start_date=start), job_id="later")
+        assert job.exec_at == start.replace(tzinfo=ZoneInfo("Asia/Tokyo"))
+        past = await noop.schedule().cron(Cron("0 0 1 1 *", start_date=datetime(2020, 1, 1)), job_id="past")
+        assert (past.exec_at.month, past.exec_at.day) == (1, 1)
+        assert past.exec_at > noop.schedule().now()
 
 
-def test_item_047_048_args_and_kwargs() -> None:
+async def test_item_047_048_args_and_kwargs() -> None:
     assert Cron("* * * * *").args == ()
     assert Cron("* * * * *").kwargs == {}
 
-    async def main() -> None:
-        app = Jobify(storage=False)
-        seen = asyncio.Queue[Any]()
+    app = Jobify(storage=False)
+    seen = asyncio.Queue[Any]()
 
-        @app.task(cron=Cron("* * * * * * *", args=(1,), kwargs={"b": 2}))
-        async def see(a: int, b: int) -> None:
-            seen.put_nowait((a, b))
+    @app.task(cron=Cron("* * * * * * *", args=(1,), kwargs={"b": 2}))
+    async def see(a: int, b: int) -> None:
+        seen.put_nowait((a, b))
 
-        async with app:
-            assert await seen.get() == (1, 2)
-
-    asyncio.run(main())
+    async with app:
+        assert await seen.get() == (1, 2)
 
 
 def test_item_047_arguments_that_do_not_fit_are_refused_at_the_decorator() -> None:

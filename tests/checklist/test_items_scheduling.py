@@ -33,20 +33,17 @@ from jobify.middleware import BaseMiddleware, BaseOuterMiddleware, CallNext, Cal
 from jobify.router import NodeRoute, RootRoute, Route
 
 
-def test_item_077_builder() -> None:
+async def test_item_077_builder() -> None:
     app = Jobify(storage=False)
 
     @app.task(name="add", timeout=5)
     async def add(x: int, y: int = 2) -> int:
         return x + y
 
-    async def main() -> ScheduleBuilder[int]:
-        async with app:
-            with pytest.raises(TypeError, match="'x'"):
-                add.schedule()  # type: ignore[call-arg]
-            return add.schedule(1)
-
-    builder = asyncio.run(main())
+    async with app:
+        with pytest.raises(TypeError, match="'x'"):
+            add.schedule()  # type: ignore[call-arg]
+        builder = add.schedule(1)
     assert isinstance(builder, ScheduleBuilder)
     assert get_origin(ScheduleBuilder[int]) is ScheduleBuilder
     assert builder.name == "add"
@@ -68,155 +65,134 @@ EMPTY = inspect.Parameter.empty
 OPTIONS = {"job_id": None, "replace": False, "force": False}
 
 
-def test_item_078_at() -> None:
+async def test_item_078_at() -> None:
     assert_parameters(ScheduleBuilder.at, {"at": EMPTY, **OPTIONS})
 
-    async def main() -> None:
-        app = Jobify(storage=False)
+    app = Jobify(storage=False)
 
-        @app.task
-        async def noop() -> None: ...
+    @app.task
+    async def noop() -> None: ...
 
-        async with app:
-            builder = noop.schedule()
-            when = datetime(2127, 1, 1, tzinfo=UTC)
-            job = await builder.at(when, job_id="it")
-            assert isinstance(job, Job)
-            assert (job.id, job.exec_at, job.status) == ("it", when, JobStatus.SCHEDULED)
-            past = await builder.at(datetime(2020, 1, 1, tzinfo=UTC))
-            await past.wait()
-            assert past.status is JobStatus.SUCCESS
-
-    asyncio.run(main())
+    async with app:
+        builder = noop.schedule()
+        when = datetime(2127, 1, 1, tzinfo=UTC)
+        job = await builder.at(when, job_id="it")
+        assert isinstance(job, Job)
+        assert (job.id, job.exec_at, job.status) == ("it", when, JobStatus.SCHEDULED)
+        past = await builder.at(datetime(2020, 1, 1, tzinfo=UTC))
+        await past.wait()
+        assert past.status is JobStatus.SUCCESS
 
 
-def test_item_079_cron() -> None:
+async def test_item_079_cron() -> None:
     assert_parameters(ScheduleBuilder.cron, {"cron": EMPTY, "job_id": EMPTY, "replace": False, "force": False})
 
-    async def main() -> None:
-        app = Jobify(storage=False)
+    app = Jobify(storage=False)
 
-        @app.task
-        async def noop() -> None: ...
+    @app.task
+    async def noop() -> None: ...
 
-        async with app:
-            builder = noop.schedule()
-            assert (await builder.cron("0 9 * * *", job_id="a")).is_cron()
-            assert (await builder.cron(Cron("0 9 * * *"), job_id="b")).is_cron()
-            with pytest.raises(TypeError):
-                await builder.cron("0 9 * * *")  # type: ignore[call-arg]
-            with pytest.raises(ValueError):
-                await builder.cron("nonsense", job_id="c")
-
-    asyncio.run(main())
+    async with app:
+        builder = noop.schedule()
+        assert (await builder.cron("0 9 * * *", job_id="a")).is_cron()
+        assert (await builder.cron(Cron("0 9 * * *"), job_id="b")).is_cron()
+        with pytest.raises(TypeError):
+            await builder.cron("0 9 * * *")  # type: ignore[call-arg]
+        with pytest.raises(ValueError):
+            await builder.cron("nonsense", job_id="c")
 
 
-def test_item_080_delay() -> None:
+async def test_item_080_delay() -> None:
     assert_parameters(ScheduleBuilder.delay, {"seconds": EMPTY, "job_id": None, "now": None, "replace": False})
 
-    async def main() -> None:
-        app = Jobify(storage=False)
+    app = Jobify(storage=False)
 
-        @app.task
-        async def noop() -> None: ...
+    @app.task
+    async def noop() -> None: ...
 
-        async with app:
-            builder = noop.schedule()
-            start = datetime(2127, 1, 1, tzinfo=UTC)
-            job = await builder.delay(90, now=start)
-            assert job.exec_at == start + timedelta(seconds=90)
-            for wrong in (float("nan"), float("inf"), 1e12, "5", True):
-                with pytest.raises(ValueError):
-                    await builder.delay(wrong)  # type: ignore[arg-type]
-            assert len(app.get_active_jobs()) == 1, "nothing was stored"
-
-    asyncio.run(main())
+    async with app:
+        builder = noop.schedule()
+        start = datetime(2127, 1, 1, tzinfo=UTC)
+        job = await builder.delay(90, now=start)
+        assert job.exec_at == start + timedelta(seconds=90)
+        for wrong in (float("nan"), float("inf"), 1e12, "5", True):
+            with pytest.raises(ValueError):
+                await builder.delay(wrong)  # type: ignore[arg-type]
+        assert len(app.get_active_jobs()) == 1, "nothing was stored"
 
 
-def test_item_081_push() -> None:
+async def test_item_081_push() -> None:
     assert_parameters(ScheduleBuilder.push, OPTIONS)
 
-    async def main() -> None:
-        app = Jobify(storage=False)
+    app = Jobify(storage=False)
 
-        @app.task
-        async def add(x: int, y: int) -> int:
-            return x + y
+    @app.task
+    async def add(x: int, y: int) -> int:
+        return x + y
 
-        async with app:
-            assert await (await add.schedule(1, 2).push()) == 3
-            job = await add.schedule(1, y=2).push(job_id="mine")
-            assert job.id == "mine"
-            assert await job == 3
-            assert inspect.isawaitable(pending := add.push(1, 2))
-            assert await (await pending) == 3
-
-    asyncio.run(main())
+    async with app:
+        assert await (await add.schedule(1, 2).push()) == 3
+        job = await add.schedule(1, y=2).push(job_id="mine")
+        assert job.id == "mine"
+        assert await job == 3
+        assert inspect.isawaitable(pending := add.push(1, 2))
+        assert await (await pending) == 3
 
 
-def test_bad_arguments_of_the_builder_are_refused_and_nothing_is_stored() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_bad_arguments_of_the_builder_are_refused_and_nothing_is_stored() -> None:
+    app = Jobify(storage=False)
 
-        @app.task
-        async def noop() -> None: ...
+    @app.task
+    async def noop() -> None: ...
 
-        async with app:
-            builder = noop.schedule()
-            with pytest.raises(ValueError, match="datetime"):
-                await builder.at(5)  # type: ignore[arg-type]
-            with pytest.raises(ValueError, match="expression"):
-                await builder.cron(5, job_id="x")  # type: ignore[arg-type]
-            for wrong in ("", 5):
-                with pytest.raises(ValueError, match="job_id"):
-                    await builder.push(job_id=wrong)  # type: ignore[arg-type]
+    async with app:
+        builder = noop.schedule()
+        with pytest.raises(ValueError, match="datetime"):
+            await builder.at(5)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="expression"):
+            await builder.cron(5, job_id="x")  # type: ignore[arg-type]
+        for wrong in ("", 5):
             with pytest.raises(ValueError, match="job_id"):
-                await builder.cron("* * * * *", job_id=None)  # type: ignore[arg-type]
-            assert app.get_active_jobs() == []
+                await builder.push(job_id=wrong)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="job_id"):
+            await builder.cron("* * * * *", job_id=None)  # type: ignore[arg-type]
+        assert app.get_active_jobs() == []
 
-    asyncio.run(main())
 
-
-def test_item_082_now() -> None:
-    async def main() -> datetime:
-        app = Jobify(storage=False)
-        task = app.task(lambda: None, name="noop")
-        async with app:
-            return task.schedule().now()
-
-    now = asyncio.run(main())
+async def test_item_082_now() -> None:
+    app = Jobify(storage=False)
+    task = app.task(lambda: None, name="noop")
+    async with app:
+        now = task.schedule().now()
     assert now.utcoffset() == timedelta(0)
     assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_item_083_rule_11_replace_and_force() -> None:
-    async def main() -> None:
-        layer = CountingOuter()
-        app = Jobify(storage=False, outer_middleware=[layer])
+async def test_item_083_rule_11_replace_and_force() -> None:
+    layer = CountingOuter()
+    app = Jobify(storage=False, outer_middleware=[layer])
 
-        @app.task
-        async def work(x: int) -> int:
-            return x
+    @app.task
+    async def work(x: int) -> int:
+        return x
 
-        async with app:
-            when = datetime(2127, 1, 1, tzinfo=UTC)
-            job = await work.schedule(1).at(when, job_id="it")
-            with pytest.raises(DuplicateJobError):
-                await work.schedule(1).at(when, job_id="it")
-            layer.count = 0
-            assert await work.schedule(1).at(when, job_id="it", replace=True) is job
-            assert layer.count == 0, "nothing changed"
-            assert await work.schedule(1).at(when, job_id="it", replace=True, force=True) is job
-            assert layer.count == 1
-            later = when + timedelta(days=1)
-            assert await work.schedule(1).at(later, job_id="it", replace=True) is job
-            assert job.exec_at == later
-            assert layer.count == 2
-            assert await work.schedule(5).delay(0, job_id="it", replace=True) is job
-            assert await job == 5
-            assert layer.count == 3
-
-    asyncio.run(main())
+    async with app:
+        when = datetime(2127, 1, 1, tzinfo=UTC)
+        job = await work.schedule(1).at(when, job_id="it")
+        with pytest.raises(DuplicateJobError):
+            await work.schedule(1).at(when, job_id="it")
+        layer.count = 0
+        assert await work.schedule(1).at(when, job_id="it", replace=True) is job
+        assert layer.count == 0, "nothing changed"
+        assert await work.schedule(1).at(when, job_id="it", replace=True, force=True) is job
+        assert layer.count == 1
+        later = when + timedelta(days=1)
+        assert await work.schedule(1).at(later, job_id="it", replace=True) is job
+        assert job.exec_at == later
+        assert layer.count == 2
+        assert await work.schedule(5).delay(0, job_id="it", replace=True) is job
+        assert await job == 5
+        assert layer.count == 3
 
 
 class CountingOuter(BaseOuterMiddleware):
@@ -228,34 +204,31 @@ class CountingOuter(BaseOuterMiddleware):
         return await call_next(context)
 
 
-def test_item_084_x11_job_context() -> None:
+async def test_item_084_x11_job_context() -> None:
     assert issubclass(JobContext, tuple)
     assert JobContext._fields[:7] == (
         "job", "state", "runnable", "request_state", "route_options", "jobify_config", "schedule_builder",
     )  # fmt: skip
 
-    async def main() -> None:
-        app = Jobify(storage=False, state=State({"a": 1}))
+    app = Jobify(storage=False, state=State({"a": 1}))
 
-        @app.task(name="look", timeout=5)
-        async def look(x: int, context: JobContext = INJECT) -> JobContext:
-            return context
+    @app.task(name="look", timeout=5)
+    async def look(x: int, context: JobContext = INJECT) -> JobContext:
+        return context
 
-        async with app:
-            job = await look.push(7)
-            context = await job
-            assert context.job is job
-            assert context.state is app.state
-            assert context.runnable.name == "look"
-            assert context.request_state == {}
-            assert context.route_options is look.options
-            assert context.jobify_config is app.configs
-            assert isinstance(context.schedule_builder, ScheduleBuilder)
-            assert context.schedule_builder.name == "look"
-            assert context.app is app
-            assert "context" in get_type_hints(look.func)
-
-    asyncio.run(main())
+    async with app:
+        job = await look.push(7)
+        context = await job
+        assert context.job is job
+        assert context.state is app.state
+        assert context.runnable.name == "look"
+        assert context.request_state == {}
+        assert context.route_options is look.options
+        assert context.jobify_config is app.configs
+        assert isinstance(context.schedule_builder, ScheduleBuilder)
+        assert context.schedule_builder.name == "look"
+        assert context.app is app
+        assert "context" in get_type_hints(look.func)
 
 
 class Look(BaseOuterMiddleware):
@@ -270,66 +243,60 @@ class Look(BaseOuterMiddleware):
         return handle
 
 
-def test_item_085_outer_context_fields() -> None:
-    async def main() -> None:
-        look = Look()
-        app = Jobify(storage=False, outer_middleware=[look])
+async def test_item_085_outer_context_fields() -> None:
+    look = Look()
+    app = Jobify(storage=False, outer_middleware=[look])
 
-        @app.task(name="work", metadata={"a": 1})
-        async def work(x: int, y: int = 2) -> int:
-            return x
+    @app.task(name="work", metadata={"a": 1})
+    async def work(x: int, y: int = 2) -> int:
+        return x
 
-        async with app:
-            job = await work.schedule(1).delay(300, job_id="it")
-            (context,) = look.seen
-            assert context.job is job
-            assert context.state is app.state
-            assert context.trigger.job_id == "it"
-            assert context.trigger.at == job.exec_at  # type: ignore[union-attr]
-            assert context.runnable.name == "work"
-            assert context.arguments == {"x": 1}
-            assert context.func_spec is context.runnable.func_spec
-            assert (context.is_force, context.is_persist, context.is_replace) == (False, False, False)
-            assert context.route_options["metadata"] == {"a": 1}
-            assert context.jobify_config is app.configs
-            assert context.request_state == {}
-            assert isinstance(context.request_state, RequestState)
-            assert callable(context.persist_job_hook)
-            assert callable(context.schedule_hook)
-            assert isinstance(context.schedule_builder, ScheduleBuilder)
-            await work.schedule(1).push(job_id="it", replace=True, force=True)
-            assert look.seen[1].is_replace
-            assert look.seen[1].is_force
-            cron = await work.schedule(1).cron("0 9 * * *", job_id="cron")
-            trigger: Any = look.seen[2].trigger
-            assert trigger.cron == Cron("0 9 * * *")
-            assert trigger.run_count == 0
-            assert trigger.offset < cron.exec_at
-
-    asyncio.run(main())
+    async with app:
+        job = await work.schedule(1).delay(300, job_id="it")
+        (context,) = look.seen
+        assert context.job is job
+        assert context.state is app.state
+        assert context.trigger.job_id == "it"
+        assert context.trigger.at == job.exec_at  # type: ignore[union-attr]
+        assert context.runnable.name == "work"
+        assert context.arguments == {"x": 1}
+        assert context.func_spec is context.runnable.func_spec
+        assert (context.is_force, context.is_persist, context.is_replace) == (False, False, False)
+        assert context.route_options["metadata"] == {"a": 1}
+        assert context.jobify_config is app.configs
+        assert context.request_state == {}
+        assert isinstance(context.request_state, RequestState)
+        assert callable(context.persist_job_hook)
+        assert callable(context.schedule_hook)
+        assert isinstance(context.schedule_builder, ScheduleBuilder)
+        await work.schedule(1).push(job_id="it", replace=True, force=True)
+        assert look.seen[1].is_replace
+        assert look.seen[1].is_force
+        cron = await work.schedule(1).cron("0 9 * * *", job_id="cron")
+        trigger: Any = look.seen[2].trigger
+        assert trigger.cron == Cron("0 9 * * *")
+        assert trigger.run_count == 0
+        assert trigger.offset < cron.exec_at
 
 
-def test_item_085_intercept() -> None:
+async def test_item_085_intercept() -> None:
     class Stop(BaseOuterMiddleware):
         async def __call__(self, call_next: CallNextOuter, context: OuterContext) -> Any:
             return None
 
-    async def main() -> None:
-        app = Jobify(storage=False, outer_middleware=[Stop()])
-        ran = []
+    app = Jobify(storage=False, outer_middleware=[Stop()])
+    ran = []
 
-        @app.task
-        async def work() -> None:
-            ran.append(1)
+    @app.task
+    async def work() -> None:
+        ran.append(1)
 
-        async with app:
-            job = await work.push()
-            assert job.status is JobStatus.PENDING
-            await app.wait_all(1)
-            assert ran == []
-            assert app.get_active_jobs() == []
-
-    asyncio.run(main())
+    async with app:
+        job = await work.push()
+        assert job.status is JobStatus.PENDING
+        await app.wait_all(1)
+        assert ran == []
+        assert app.get_active_jobs() == []
 
 
 def test_item_086_state() -> None:
@@ -350,30 +317,27 @@ def test_item_086_state() -> None:
     assert isinstance(state.copy(), State)
 
 
-def test_item_087_request_state_is_one_per_execution() -> None:
+async def test_item_087_request_state_is_one_per_execution() -> None:
     class Stamp(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             context.request_state.stamp = context.job.id
             return await call_next(context)
 
-    async def main() -> None:
-        app = Jobify(storage=False, middleware=[Stamp()])
+    app = Jobify(storage=False, middleware=[Stamp()])
 
-        @app.task
-        def look(state: RequestState = INJECT) -> RequestState:
-            return state
+    @app.task
+    def look(state: RequestState = INJECT) -> RequestState:
+        return state
 
-        async with app:
-            first, second = await look.push(), await look.push()
-            assert (await first).stamp == first.id
-            assert (await second).stamp == second.id
-            assert await first is not await second
-
-    asyncio.run(main())
+    async with app:
+        first, second = await look.push(), await look.push()
+        assert (await first).stamp == first.id
+        assert (await second).stamp == second.id
+        assert await first is not await second
     assert issubclass(RequestState, State)
 
 
-def test_item_088_runnable() -> None:
+async def test_item_088_runnable() -> None:
     class Twice(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             runnable = context.runnable
@@ -387,17 +351,14 @@ def test_item_088_runnable() -> None:
             assert isinstance(runnable, Awaitable)
             return await call_next(context) + await runnable() + await runnable
 
-    async def main() -> None:
-        app = Jobify(storage=False, middleware=[Twice()])
+    app = Jobify(storage=False, middleware=[Twice()])
 
-        @app.task(name="double")
-        async def double(x: int) -> int:
-            return 2 * x
+    @app.task(name="double")
+    async def double(x: int) -> int:
+        return 2 * x
 
-        async with app:
-            assert await (await double.push(2)) == 120
-
-    asyncio.run(main())
+    async with app:
+        assert await (await double.push(2)) == 120
     assert get_origin(Runnable[int]) is Runnable
 
 

@@ -32,26 +32,23 @@ def test_item_034_name() -> None:
     assert other.name == f"{__name__}:test_item_034_name.<locals>.other"
 
 
-def test_item_035_cron_as_text_and_as_rule() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_item_035_cron_as_text_and_as_rule() -> None:
+    app = Jobify(storage=False)
 
-        @app.task(cron="0 9 * * *")
-        def text() -> None: ...
+    @app.task(cron="0 9 * * *")
+    def text() -> None: ...
 
-        @app.task(cron=Cron("0 10 * * *"))
-        def rule() -> None: ...
+    @app.task(cron=Cron("0 10 * * *"))
+    def rule() -> None: ...
 
-        @app.task(cron=None)
-        def without() -> None: ...
+    @app.task(cron=None)
+    def without() -> None: ...
 
-        async with app:
-            assert {job.id: job.cron_expression for job in app.get_active_jobs()} == {
-                f"{text.name}__jobify_cron_definition": "0 9 * * *",
-                f"{rule.name}__jobify_cron_definition": "0 10 * * *",
-            }
-
-    asyncio.run(main())
+    async with app:
+        assert {job.id: job.cron_expression for job in app.get_active_jobs()} == {
+            f"{text.name}__jobify_cron_definition": "0 9 * * *",
+            f"{rule.name}__jobify_cron_definition": "0 10 * * *",
+        }
 
 
 def test_item_035_the_rule_is_checked_where_it_is_written() -> None:
@@ -100,33 +97,30 @@ def test_item_036_x6_rule_09_a_number_is_a_smart_retry() -> None:
             app.task(process_id, name="wrong", retry=wrong)  # type: ignore[arg-type]
 
 
-def test_item_037_timeout() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        stopped = asyncio.Event()
+async def test_item_037_timeout() -> None:
+    app = Jobify(storage=False)
+    stopped = asyncio.Event()
 
-        @app.task(timeout=0.01)
-        async def slow() -> None:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                stopped.set()
+    @app.task(timeout=0.01)
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
 
-        @app.task(timeout=30)
-        async def quick() -> str:
-            return "in time"
+    @app.task(timeout=30)
+    async def quick() -> str:
+        return "in time"
 
-        async with app:
-            job = await slow.push()
-            await job.wait()
-            assert stopped.is_set()
-            assert job.status is JobStatus.TIMEOUT
-            assert isinstance(job.exception, JobTimeoutError)
-            assert job.exception.timeout == 0.01
-            assert job.exception.job_id == job.id
-            assert await (await quick.push()) == "in time"
-
-    asyncio.run(main())
+    async with app:
+        job = await slow.push()
+        await job.wait()
+        assert stopped.is_set()
+        assert job.status is JobStatus.TIMEOUT
+        assert isinstance(job.exception, JobTimeoutError)
+        assert job.exception.timeout == 0.01
+        assert job.exception.job_id == job.id
+        assert await (await quick.push()) == "in time"
     for wrong in (0, -1, float("nan"), float("inf"), "5"):
         with pytest.raises(ValueError):
             Jobify(storage=False).task(process_id, timeout=wrong)  # type: ignore[arg-type]
@@ -163,53 +157,47 @@ def test_item_038_durable(tmp_path: Path) -> None:
     assert sorted(ran) == ["kept", "stored"]
 
 
-def test_item_038_every_second_without_the_database(tmp_path: Path) -> None:
-    async def main() -> None:
-        storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-        app = Jobify(storage=storage)
-        ticked = asyncio.Event()
+async def test_item_038_every_second_without_the_database(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
+    app = Jobify(storage=storage)
+    ticked = asyncio.Event()
 
-        @app.task(cron="* * * * * * *", durable=False)
-        async def tick() -> None:
-            ticked.set()
+    @app.task(cron="* * * * * * *", durable=False)
+    async def tick() -> None:
+        ticked.set()
 
-        async with app:
-            await ticked.wait()
-            assert list(storage.get([f"{tick.name}__jobify_cron_definition"])) == []
-
-    asyncio.run(main())
+    async with app:
+        await ticked.wait()
+        assert list(storage.get([f"{tick.name}__jobify_cron_definition"])) == []
 
 
-def test_item_039_run_mode() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        here = threading.get_ident()
+async def test_item_039_run_mode() -> None:
+    app = Jobify(storage=False)
+    here = threading.get_ident()
 
-        @app.task
-        async def on_the_loop() -> int:
-            return threading.get_ident()
+    @app.task
+    async def on_the_loop() -> int:
+        return threading.get_ident()
 
-        @app.task(run_mode=RunMode.MAIN)
-        async def on_the_loop_too() -> int:
-            return threading.get_ident()
+    @app.task(run_mode=RunMode.MAIN)
+    async def on_the_loop_too() -> int:
+        return threading.get_ident()
 
-        @app.task
-        def in_a_thread() -> int:
-            return threading.get_ident()
+    @app.task
+    def in_a_thread() -> int:
+        return threading.get_ident()
 
-        @app.task(run_mode=RunMode.THREAD)
-        def in_a_thread_too() -> int:
-            return threading.get_ident()
+    @app.task(run_mode=RunMode.THREAD)
+    def in_a_thread_too() -> int:
+        return threading.get_ident()
 
-        in_a_process = app.task(process_id, run_mode=RunMode.PROCESS)
-        async with app:
-            assert await (await on_the_loop.push()) == here
-            assert await (await on_the_loop_too.push()) == here
-            assert await (await in_a_thread.push()) != here
-            assert await (await in_a_thread_too.push()) != here
-            assert await (await in_a_process.push()) != process_id()
-
-    asyncio.run(main())
+    in_a_process = app.task(process_id, run_mode=RunMode.PROCESS)
+    async with app:
+        assert await (await on_the_loop.push()) == here
+        assert await (await on_the_loop_too.push()) == here
+        assert await (await in_a_thread.push()) != here
+        assert await (await in_a_thread_too.push()) != here
+        assert await (await in_a_process.push()) != process_id()
 
 
 def test_item_039_run_mode_must_fit_the_function() -> None:
@@ -227,18 +215,15 @@ def test_item_039_run_mode_must_fit_the_function() -> None:
 
 
 @pytest.mark.parametrize("metadata", [{"key1": "x"}, MappingProxyType({"key1": "x"}), None])
-def test_item_040_metadata(metadata: Mapping[str, Any] | None) -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_item_040_metadata(metadata: Mapping[str, Any] | None) -> None:
+    app = Jobify(storage=False)
 
-        @app.task(metadata=metadata)
-        async def see(options: RouteOptions = INJECT) -> Any:
-            return options.get("metadata")
+    @app.task(metadata=metadata)
+    async def see(options: RouteOptions = INJECT) -> Any:
+        return options.get("metadata")
 
-        async with app:
-            assert await (await see.push()) == metadata
-
-    asyncio.run(main())
+    async with app:
+        assert await (await see.push()) == metadata
 
 
 def test_item_041_all_options_together() -> None:
@@ -259,37 +244,31 @@ def test_item_041_all_options_together() -> None:
         app.task(process_id, name="other", timout=3)  # type: ignore[call-overload]
 
 
-def test_item_041_naive_start_date(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="normal"))
-        start = datetime(2127, 1, 1)
-        cron = Cron("0 18 * * 1-5", max_runs=100, max_failures=5, misfire_policy=MisfirePolicy.ALL, start_date=start)
+async def test_item_041_naive_start_date(tmp_path: Path) -> None:
+    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="normal"))
+    start = datetime(2127, 1, 1)
+    cron = Cron("0 18 * * 1-5", max_runs=100, max_failures=5, misfire_policy=MisfirePolicy.ALL, start_date=start)
 
-        @app.task(cron=cron)
-        def my_daily_report() -> None: ...
+    @app.task(cron=cron)
+    def my_daily_report() -> None: ...
 
-        async with app:
-            (job,) = app.get_active_jobs()
-            assert job.exec_at == start.replace(tzinfo=UTC)
-
-    asyncio.run(main())
+    async with app:
+        (job,) = app.get_active_jobs()
+        assert job.exec_at == start.replace(tzinfo=UTC)
 
 
-def test_item_041_exception_handlers_of_a_task() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False, exception_handlers={ValueError: lambda exc, context: "app"})
+async def test_item_041_exception_handlers_of_a_task() -> None:
+    app = Jobify(storage=False, exception_handlers={ValueError: lambda exc, context: "app"})
 
-        def handle(exc: Exception, context: JobContext) -> str:
-            return f"task {context.route_options['name']}"
+    def handle(exc: Exception, context: JobContext) -> str:
+        return f"task {context.route_options['name']}"
 
-        @app.task(name="x", exception_handlers={ValueError: handle})
-        async def fail() -> str:
-            raise ValueError
+    @app.task(name="x", exception_handlers={ValueError: handle})
+    async def fail() -> str:
+        raise ValueError
 
-        async with app:
-            assert await (await fail.push()) == "task x"
-
-    asyncio.run(main())
+    async with app:
+        assert await (await fail.push()) == "task x"
 
 
 def test_item_041_the_function_is_left_as_it_was() -> None:

@@ -20,7 +20,7 @@ from jobify.model.clock import SystemClock
 from jobify.serializers import JSONSerializer
 from jobify.storage import SQLiteStorage
 from jobify.typeadapter import PydanticConverter
-from support import durable, run
+from support import durable
 
 
 class Log(BaseMiddleware):
@@ -121,7 +121,7 @@ def test_a_router_checks_as_an_app_does() -> None:
         JobRouter(route_class=int)  # type: ignore[arg-type]
 
 
-def test_a_serializer_that_gives_no_bytes_stores_nothing(tmp_path: Path) -> None:
+async def test_a_serializer_that_gives_no_bytes_stores_nothing(tmp_path: Path) -> None:
     class Text:
         def dumpb(self, data: Any) -> Any:
             return json.dumps(data)
@@ -129,19 +129,16 @@ def test_a_serializer_that_gives_no_bytes_stores_nothing(tmp_path: Path) -> None
         def loadb(self, data: bytes) -> Any:
             return json.loads(data)
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path), serializer=Text())
+    app = Jobify(storage=durable(tmp_path), serializer=Text())
 
-        @app.task(name="work")
-        async def work(number: int) -> int:
-            return number
+    @app.task(name="work")
+    async def work(number: int) -> int:
+        return number
 
-        async with app:
-            with pytest.raises(PayloadError, match=r"Text\.dumpb\(\) gave .* it must give bytes"):
-                await work.schedule(1).delay(60)
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        with pytest.raises(PayloadError, match=r"Text\.dumpb\(\) gave .* it must give bytes"):
+            await work.schedule(1).delay(60)
+        assert app.get_active_jobs() == []
 
 
 UNFIT = pytest.mark.parametrize("text", ["half \ud800", "nul \0", "\udfff"])
@@ -161,107 +158,86 @@ def test_texts_that_no_database_can_hold_are_no_names(text: str) -> None:
 
 @UNFIT
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_texts_that_no_database_can_hold_are_no_ids(tmp_path: Path, text: str, is_durable: bool) -> None:
+async def test_texts_that_no_database_can_hold_are_no_ids(tmp_path: Path, text: str, is_durable: bool) -> None:
     app = Jobify(storage=durable(tmp_path) if is_durable else False)
 
     @app.task(name="work")
     async def work() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            with pytest.raises(ConfigurationError, match=r"job_id .* surrogates"):
-                await work.schedule().push(job_id=text)
-            with pytest.raises(ConfigurationError, match=r"job_id .* surrogates"):
-                await work.schedule().cron("* * * * *", job_id=text)
-            assert app.find_job(text) is None
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        with pytest.raises(ConfigurationError, match=r"job_id .* surrogates"):
+            await work.schedule().push(job_id=text)
+        with pytest.raises(ConfigurationError, match=r"job_id .* surrogates"):
+            await work.schedule().cron("* * * * *", job_id=text)
+        assert app.find_job(text) is None
+        assert app.get_active_jobs() == []
 
 
 @pytest.mark.parametrize("made", [None, "", "half \ud800"])
-def test_what_a_generator_makes_must_be_an_id(tmp_path: Path, made: Any) -> None:
+async def test_what_a_generator_makes_must_be_an_id(tmp_path: Path, made: Any) -> None:
     app = Jobify(storage=durable(tmp_path), uuid_generator=lambda: made)
 
     @app.task(name="work")
     async def work() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            with pytest.raises(ConfigurationError, match=r"the uuid_generator .* made"):
-                await work.push()
-
-    run(main())
+    async with app:
+        with pytest.raises(ConfigurationError, match=r"the uuid_generator .* made"):
+            await work.push()
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), float("inf"), -1, -0.5, "5", True, [5]])
-def test_timeouts_of_wait_all(timeout: Any) -> None:
-    async def main() -> None:
-        async with Jobify(storage=False) as app:
-            with pytest.raises(ConfigurationError, match=r"timeout of wait_all\(\)"):
-                await app.wait_all(timeout)
-            await app.wait_all(0.5)
-
-    run(main())
+async def test_timeouts_of_wait_all(timeout: Any) -> None:
+    async with Jobify(storage=False) as app:
+        with pytest.raises(ConfigurationError, match=r"timeout of wait_all\(\)"):
+            await app.wait_all(timeout)
+        await app.wait_all(0.5)
 
 
 @pytest.mark.parametrize("job_id", [5, None, b"bytes", ""])
-def test_what_is_no_id_finds_no_job(tmp_path: Path, job_id: Any) -> None:
-    async def main() -> None:
-        async with Jobify(storage=durable(tmp_path)) as app:
-            assert app.find_job(job_id) is None
-
-    run(main())
+async def test_what_is_no_id_finds_no_job(tmp_path: Path, job_id: Any) -> None:
+    async with Jobify(storage=durable(tmp_path)) as app:
+        assert app.find_job(job_id) is None
 
 
 @pytest.mark.parametrize("now", ["2030-01-01", 5, date(2030, 1, 1)])
-def test_a_delay_counts_from_a_datetime(now: Any) -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_a_delay_counts_from_a_datetime(now: Any) -> None:
+    app = Jobify(storage=False)
 
-        @app.task(name="work")
-        async def work() -> None: ...
+    @app.task(name="work")
+    async def work() -> None: ...
 
-        async with app:
-            with pytest.raises(ConfigurationError, match=r"delay\(\) takes a datetime as now"):
-                await work.schedule().delay(5, now=now)
-
-    run(main())
+    async with app:
+        with pytest.raises(ConfigurationError, match=r"delay\(\) takes a datetime as now"):
+            await work.schedule().delay(5, now=now)
 
 
-def test_a_schedule_without_an_id_is_told_how_to_get_one() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_a_schedule_without_an_id_is_told_how_to_get_one() -> None:
+    app = Jobify(storage=False)
 
-        @app.task(name="work")
-        async def work() -> None: ...
+    @app.task(name="work")
+    async def work() -> None: ...
 
-        async with app:
-            with pytest.raises(ConfigurationError, match=r"needs a job_id.*cron\('0 9 \* \* \*', job_id='nightly'\)"):
-                await work.schedule().cron("0 9 * * *", job_id=None)  # type: ignore[arg-type]
-            with pytest.raises(ConfigurationError, match="job_id is ''"):
-                await work.schedule().cron("0 9 * * *", job_id="")
-
-    run(main())
+    async with app:
+        with pytest.raises(ConfigurationError, match=r"needs a job_id.*cron\('0 9 \* \* \*', job_id='nightly'\)"):
+            await work.schedule().cron("0 9 * * *", job_id=None)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="job_id is ''"):
+            await work.schedule().cron("0 9 * * *", job_id="")
 
 
-def test_a_zero_timeout_of_wait_all_looks_once() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        gate = asyncio.Event()
+async def test_a_zero_timeout_of_wait_all_looks_once() -> None:
+    app = Jobify(storage=False)
+    gate = asyncio.Event()
 
-        @app.task(name="work")
-        async def work() -> None:
-            await gate.wait()
+    @app.task(name="work")
+    async def work() -> None:
+        await gate.wait()
 
-        async with app:
-            job = await work.push()
-            with pytest.raises(TimeoutError):
-                await app.wait_all(0)
-            gate.set()
-            await job
-
-    run(main())
+    async with app:
+        job = await work.push()
+        with pytest.raises(TimeoutError):
+            await app.wait_all(0)
+        gate.set()
+        await job
 
 
 @pytest.mark.parametrize(

@@ -114,20 +114,17 @@ def test_rule_05_every_type(is_async: bool, tmp_path: Path) -> None:
     run(main(False))
 
 
-def test_injected_values_are_not_stored(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        seen = []
+async def test_injected_values_are_not_stored(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    seen = []
 
-        @app.task
-        async def look(x: int, context: JobContext = INJECT) -> None:
-            seen.append((x, context.job.id))
+    @app.task
+    async def look(x: int, context: JobContext = INJECT) -> None:
+        seen.append((x, context.job.id))
 
-        async with app:
-            await (await look.schedule(1).delay(0.01, job_id="it"))
-            assert seen == [(1, "it")]
-
-    run(main())
+    async with app:
+        await (await look.schedule(1).delay(0.01, job_id="it"))
+        assert seen == [(1, "it")]
 
 
 def test_rule_05_without_an_annotation() -> None:
@@ -160,116 +157,98 @@ def test_in_a_child_process_nothing_can_be_injected() -> None:
 def injected_at_top_level(context: JobContext = INJECT) -> None: ...
 
 
-def test_annotations_for_type_checkers_only() -> None:
+async def test_annotations_for_type_checkers_only() -> None:
     """They cannot be resolved at run time: other parameters count as untyped, injected ones by their name."""
 
-    async def main() -> None:
-        app = Jobify(storage=False)
+    app = Jobify(storage=False)
 
-        with pytest.raises(ConfigurationError, match=r"Unknown type for injection: 'OnlyForTypeCheckers\[int\]'"):
-
-            @app.task
-            async def work(x: Missing, job: OnlyForTypeCheckers[int] = INJECT) -> Missing:
-                return (x, job)
+    with pytest.raises(ConfigurationError, match=r"Unknown type for injection: 'OnlyForTypeCheckers\[int\]'"):
 
         @app.task
-        async def by_name(a: "Job[Missing]" = INJECT, b: "jobify.JobContext | None" = INJECT) -> Any:  # type: ignore[name-defined]  # noqa: F821, UP037
-            return a, b
+        async def work(x: Missing, job: OnlyForTypeCheckers[int] = INJECT) -> Missing:
+            return (x, job)
 
-        async with app:
-            job = await by_name.push()
-            own, context = await job
-            assert own is job
-            assert isinstance(context, JobContext)
+    @app.task
+    async def by_name(a: "Job[Missing]" = INJECT, b: "jobify.JobContext | None" = INJECT) -> Any:  # type: ignore[name-defined]  # noqa: F821, UP037
+        return a, b
 
-    run(main())
+    async with app:
+        job = await by_name.push()
+        own, context = await job
+        assert own is job
+        assert isinstance(context, JobContext)
 
 
-def test_annotations_by_name() -> None:
+async def test_annotations_by_name() -> None:
     async def work(context: Any = INJECT, job: Any = INJECT, app: Any = INJECT) -> tuple[Any, Any, Any]:
         return context, job, app
 
     work.__annotations__ = {"context": "lib.JobContext", "job": "lib.Job[Missing]", "app": "lib.Jobify"}
 
-    async def main() -> None:
-        app = MyApp(storage=False)
-        task = app.task(work)
-        async with app:
-            job = await task.push()
-            context, own, found = await job
-            assert isinstance(context, JobContext)
-            assert own is job
-            assert found is app
-
-    run(main())
+    app = MyApp(storage=False)
+    task = app.task(work)
+    async with app:
+        job = await task.push()
+        context, own, found = await job
+        assert isinstance(context, JobContext)
+        assert own is job
+        assert found is app
 
 
-def test_annotated() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_annotated() -> None:
+    app = Jobify(storage=False)
 
-        @app.task
-        async def work(state: Annotated[State, "the app's"] = INJECT) -> State:
-            return state
+    @app.task
+    async def work(state: Annotated[State, "the app's"] = INJECT) -> State:
+        return state
 
-        async with app:
-            assert await (await work.push()) is app.state
-
-    run(main())
+    async with app:
+        assert await (await work.push()) is app.state
 
 
-def test_rule_05_what_is_passed_explicitly_is_replaced() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_rule_05_what_is_passed_explicitly_is_replaced() -> None:
+    app = Jobify(storage=False)
 
-        @app.task
-        async def work(state: State = INJECT) -> State:
-            return state
+    @app.task
+    async def work(state: State = INJECT) -> State:
+        return state
 
-        async with app:
-            assert await (await work.push(State())) is app.state
-
-    run(main())
+    async with app:
+        assert await (await work.push(State())) is app.state
 
 
-def test_the_context_is_injected_as_middleware_left_it() -> None:
+async def test_the_context_is_injected_as_middleware_left_it() -> None:
     own = RequestState({"mine": 1})
 
     class Replace(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             return await call_next(context._replace(request_state=own))
 
-    async def main() -> None:
-        app = Jobify(storage=False, middleware=[Replace()])
+    app = Jobify(storage=False, middleware=[Replace()])
 
-        @app.task
-        async def work(state: RequestState = INJECT, context: JobContext = INJECT) -> Any:
-            return state, context.request_state
+    @app.task
+    async def work(state: RequestState = INJECT, context: JobContext = INJECT) -> Any:
+        return state, context.request_state
 
-        async with app:
-            assert await (await work.push()) == (own, own)
-
-    run(main())
+    async with app:
+        assert await (await work.push()) == (own, own)
 
 
-def test_a_job_schedules_the_next_one() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        done = asyncio.Event()
+async def test_a_job_schedules_the_next_one() -> None:
+    app = Jobify(storage=False)
+    done = asyncio.Event()
 
-        @app.task
-        async def count(left: int, builder: ScheduleBuilder[None] = INJECT) -> None:
-            if left == 0:
-                done.set()
-            else:
-                assert builder.name == count.name
-                await count.schedule(left - 1).delay(0)
+    @app.task
+    async def count(left: int, builder: ScheduleBuilder[None] = INJECT) -> None:
+        if left == 0:
+            done.set()
+        else:
+            assert builder.name == count.name
+            await count.schedule(left - 1).delay(0)
 
-        async with app:
-            await count.push(3)
-            await done.wait()
-
-    run(main())
+    async with app:
+        await count.push(3)
+        await done.wait()
 
 
 # -- libraries that rewrite signatures ---------------------------------------------------------------------------------
@@ -314,80 +293,71 @@ class Container(BaseMiddleware):
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_a_library_that_rewrites_signatures(is_durable: bool, tmp_path: Path) -> None:
-    async def main() -> None:
-        service = Service()
-        app = Jobify(storage=durable(tmp_path) if is_durable else False, state=State({"container": service}))
-        app.add_middleware(Container())
+async def test_a_library_that_rewrites_signatures(is_durable: bool, tmp_path: Path) -> None:
+    service = Service()
+    app = Jobify(storage=durable(tmp_path) if is_durable else False, state=State({"container": service}))
+    app.add_middleware(Container())
 
-        @app.task
-        @inject_services
-        async def on_the_loop(x: int, *, service: Service) -> tuple[int, bool]:
-            return x, isinstance(service, Service)
+    @app.task
+    @inject_services
+    async def on_the_loop(x: int, *, service: Service) -> tuple[int, bool]:
+        return x, isinstance(service, Service)
 
-        router = JobRouter()
+    router = JobRouter()
 
-        @router.task
-        @inject_services
-        def in_a_thread(x: int, service: Service) -> tuple[int, bool]:
-            return x, isinstance(service, Service)
+    @router.task
+    @inject_services
+    def in_a_thread(x: int, service: Service) -> tuple[int, bool]:
+        return x, isinstance(service, Service)
 
-        app.include_router(router)
-        async with app:
-            for task in (on_the_loop, in_a_thread):
-                assert await (await task.push(1)) == (1, True)
-                assert await (await task.schedule(x=2).delay(0.01)) == (2, True)
-                with pytest.raises(TypeError):
-                    task.schedule(1, service=Service())
-
-    run(main())
+    app.include_router(router)
+    async with app:
+        for task in (on_the_loop, in_a_thread):
+            assert await (await task.push(1)) == (1, True)
+            assert await (await task.schedule(x=2).delay(0.01)) == (2, True)
+            with pytest.raises(TypeError):
+                task.schedule(1, service=Service())
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_arguments_arrive_as_they_were_given(is_durable: bool, tmp_path: Path) -> None:
+async def test_arguments_arrive_as_they_were_given(is_durable: bool, tmp_path: Path) -> None:
     """By position or by name, as the caller wrote them: a parameter may have been taken out between two others."""
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path) if is_durable else False, state=State({"container": Service()}))
-        app.add_middleware(Container())
+    app = Jobify(storage=durable(tmp_path) if is_durable else False, state=State({"container": Service()}))
+    app.add_middleware(Container())
 
-        @app.task
-        @inject_services
-        async def work(x: int, service: Service, y: str = "default", *, z: str = "z") -> str:
-            return f"{x} {y} {z}"
+    @app.task
+    @inject_services
+    async def work(x: int, service: Service, y: str = "default", *, z: str = "z") -> str:
+        return f"{x} {y} {z}"
 
-        @app.task
-        async def everything(a: int, /, b: int, c: int = 3, *args: int, d: int = 4, **kwargs: Any) -> Any:
-            return a, b, c, args, d, kwargs
+    @app.task
+    async def everything(a: int, /, b: int, c: int = 3, *args: int, d: int = 4, **kwargs: Any) -> Any:
+        return a, b, c, args, d, kwargs
 
-        async with app:
-            assert await (await work.push(1)) == "1 default z"
-            assert await (await work.push(1, y="Y", z="Z")) == "1 Y Z"
-            assert await (await work.push(x=1, y="Y")) == "1 Y z"
-            assert await (await everything.push(1, 2)) == (1, 2, 3, (), 4, {})
-            assert await (await everything.push(1, b=2, d=5, e=6)) == (1, 2, 3, (), 5, {"e": 6})
-            assert await (await everything.push(1, 2, 7, 8, 9, e=6)) == (1, 2, 7, (8, 9), 4, {"e": 6})
-
-    run(main())
+    async with app:
+        assert await (await work.push(1)) == "1 default z"
+        assert await (await work.push(1, y="Y", z="Z")) == "1 Y Z"
+        assert await (await work.push(x=1, y="Y")) == "1 Y z"
+        assert await (await everything.push(1, 2)) == (1, 2, 3, (), 4, {})
+        assert await (await everything.push(1, b=2, d=5, e=6)) == (1, 2, 3, (), 5, {"e": 6})
+        assert await (await everything.push(1, 2, 7, 8, 9, e=6)) == (1, 2, 7, (8, 9), 4, {"e": 6})
 
 
-def test_middleware_may_add_any_argument() -> None:
+async def test_middleware_may_add_any_argument() -> None:
     class Add(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             context.runnable.bound.arguments.update({"b": 20, "args": (30,), "d": 40, "kwargs": {"e": 50}})
             return await call_next(context)
 
-    async def main() -> None:
-        app = Jobify(storage=False, middleware=[Add()])
+    app = Jobify(storage=False, middleware=[Add()])
 
-        @app.task
-        async def everything(a: int, b: int, *args: int, d: int = 4, **kwargs: Any) -> Any:
-            return a, b, args, d, kwargs
+    @app.task
+    async def everything(a: int, b: int, *args: int, d: int = 4, **kwargs: Any) -> Any:
+        return a, b, args, d, kwargs
 
-        async with app:
-            assert await (await everything.push(a=1, b=2)) == (1, 20, (30,), 40, {"e": 50})
-
-    run(main())
+    async with app:
+        assert await (await everything.push(a=1, b=2)) == (1, 20, (30,), 40, {"e": 50})
 
 
 # -- context variables -------------------------------------------------------------------------------------------------
@@ -395,76 +365,67 @@ def test_middleware_may_add_any_argument() -> None:
 request_id: ContextVar[str] = ContextVar("request_id", default="none")
 
 
-def test_context_variables_of_the_caller_reach_the_job() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_context_variables_of_the_caller_reach_the_job() -> None:
+    app = Jobify(storage=False)
 
-        @app.task
-        async def on_the_loop() -> str:
-            return request_id.get()
+    @app.task
+    async def on_the_loop() -> str:
+        return request_id.get()
 
-        @app.task
-        def in_a_thread() -> str:
-            return request_id.get()
+    @app.task
+    def in_a_thread() -> str:
+        return request_id.get()
 
-        request_id.set("before")
-        async with app:
-            for task in (on_the_loop, in_a_thread):
-                request_id.set(task.name)
-                assert await (await task.push()) == task.name
-
-    run(main())
+    request_id.set("before")
+    async with app:
+        for task in (on_the_loop, in_a_thread):
+            request_id.set(task.name)
+            assert await (await task.push()) == task.name
 
 
-def test_context_variables_reach_jobs_that_wait_for_a_slot_and_every_attempt() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        release = threading.Event()
-        seen: dict[str, list[str]] = {}
+async def test_context_variables_reach_jobs_that_wait_for_a_slot_and_every_attempt() -> None:
+    app = Jobify(storage=False)
+    release = threading.Event()
+    seen: dict[str, list[str]] = {}
 
-        @app.task
-        def hold() -> None:
-            release.wait()
+    @app.task
+    def hold() -> None:
+        release.wait()
 
-        @app.task(retry=SmartRetry(retries=1, initial_delay=0))
-        def note(name: str) -> None:
-            seen.setdefault(name, []).append(request_id.get())
-            if len(seen[name]) == 1:
-                raise ValueError
+    @app.task(retry=SmartRetry(retries=1, initial_delay=0))
+    def note(name: str) -> None:
+        seen.setdefault(name, []).append(request_id.get())
+        if len(seen[name]) == 1:
+            raise ValueError
 
-        async with app:
-            held = [await hold.push() for _ in range(64)]
-            jobs = []
-            for name in ("a", "b"):
-                request_id.set(name)
-                jobs.append(await note.push(name))
-            request_id.set("other")
-            release.set()
-            await asyncio.gather(*held, *jobs)
-            assert seen == {"a": ["a", "a"], "b": ["b", "b"]}
-
-    run(main())
+    async with app:
+        held = [await hold.push() for _ in range(64)]
+        jobs = []
+        for name in ("a", "b"):
+            request_id.set(name)
+            jobs.append(await note.push(name))
+        request_id.set("other")
+        release.set()
+        await asyncio.gather(*held, *jobs)
+        assert seen == {"a": ["a", "a"], "b": ["b", "b"]}
 
 
-def test_what_middleware_sets_reaches_threads() -> None:
+async def test_what_middleware_sets_reaches_threads() -> None:
     class Name(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             request_id.set(context.job.id)
             return await call_next(context)
 
-    async def main() -> None:
-        app = Jobify(storage=False, middleware=[Name()])
-        task = app.task(lambda: request_id.get(), name="get")
+    app = Jobify(storage=False, middleware=[Name()])
+    task = app.task(lambda: request_id.get(), name="get")
 
-        @app.task(exception_handlers={ValueError: lambda exc, context: request_id.get()})
-        def fail() -> str:
-            raise ValueError
+    @app.task(exception_handlers={ValueError: lambda exc, context: request_id.get()})
+    def fail() -> str:
+        raise ValueError
 
-        async with app:
-            for job in (await task.push(), await fail.push()):
-                assert await job == job.id
-
-    run(main())
+    async with app:
+        for job in (await task.push(), await fail.push()):
+            assert await job == job.id
 
 
 def test_a_plain_call_says_what_only_a_job_fills_in() -> None:

@@ -31,30 +31,24 @@ def test_rule_18_what_it_yields_is_merged_into_the_state() -> None:
         run(main())
 
 
-def test_it_need_not_yield_anything() -> None:
+async def test_it_need_not_yield_anything() -> None:
     @asynccontextmanager
     async def lifespan(app: Jobify) -> AsyncIterator[None]:
         yield
 
-    async def main() -> None:
-        async with Jobify(storage=False, lifespan=lifespan) as app:
-            assert app.state == {}
-
-    run(main())
+    async with Jobify(storage=False, lifespan=lifespan) as app:
+        assert app.state == {}
 
 
-def test_an_async_generator_function_will_do() -> None:
+async def test_an_async_generator_function_will_do() -> None:
     log = []
 
     async def lifespan(app: Jobify) -> AsyncIterator[dict[str, int]]:
         yield {"a": 1}
         log.append("left")
 
-    async def main() -> None:
-        async with Jobify(storage=False, lifespan=lifespan) as app:  # type: ignore[arg-type]
-            assert app.state.a == 1
-
-    run(main())
+    async with Jobify(storage=False, lifespan=lifespan) as app:  # type: ignore[arg-type]
+        assert app.state.a == 1
     assert log == ["left"]
 
 
@@ -71,29 +65,23 @@ class Resource(AbstractAsyncContextManager[None]):
         del self.app.state.resource
 
 
-def test_a_class_will_do() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False, lifespan=Resource)
-        async with app:
-            assert app.state.resource.app is app
-        assert app.state == {}
-
-    run(main())
+async def test_a_class_will_do() -> None:
+    app = Jobify(storage=False, lifespan=Resource)
+    async with app:
+        assert app.state.resource.app is app
+    assert app.state == {}
 
 
-def test_what_is_no_mapping_is_refused() -> None:
+async def test_what_is_no_mapping_is_refused() -> None:
     @asynccontextmanager
     async def lifespan(app: Jobify) -> AsyncIterator[Any]:
         yield 5
 
-    async def main() -> None:
-        with pytest.raises(ConfigurationError, match="yield a mapping"):
-            await Jobify(storage=False, lifespan=lifespan).startup()
-
-    run(main())
+    with pytest.raises(ConfigurationError, match="yield a mapping"):
+        await Jobify(storage=False, lifespan=lifespan).startup()
 
 
-def test_b37_it_gets_the_real_app() -> None:
+async def test_b37_it_gets_the_real_app() -> None:
     """Story B37."""
 
     @asynccontextmanager
@@ -102,14 +90,11 @@ def test_b37_it_gets_the_real_app() -> None:
         assert app.configs.app is app
         yield
 
-    async def main() -> None:
-        async with Jobify(storage=False, lifespan=lifespan):
-            pass
-
-    run(main())
+    async with Jobify(storage=False, lifespan=lifespan):
+        pass
 
 
-def test_b37_rule_18_routers_have_their_own() -> None:
+async def test_b37_rule_18_routers_have_their_own() -> None:
     """Each gets its router, after the one above has been entered; they are left in reverse."""
     log: list[str] = []
 
@@ -122,52 +107,46 @@ def test_b37_rule_18_routers_have_their_own() -> None:
 
         return lifespan
 
-    async def main() -> None:
-        app = Jobify(storage=False, lifespan=lifespan_of("app"))
-        outer = JobRouter(prefix="a", lifespan=lifespan_of("outer"))
-        inner = JobRouter(prefix="b", lifespan=lifespan_of("inner"))
-        app.include_router(outer)
-        outer.include_router(inner)
+    app = Jobify(storage=False, lifespan=lifespan_of("app"))
+    outer = JobRouter(prefix="a", lifespan=lifespan_of("outer"))
+    inner = JobRouter(prefix="b", lifespan=lifespan_of("inner"))
+    app.include_router(outer)
+    outer.include_router(inner)
 
-        @inner.task
-        async def look(state: State = INJECT) -> dict[str, str]:
-            return dict(state)
+    @inner.task
+    async def look(state: State = INJECT) -> dict[str, str]:
+        return dict(state)
 
-        @outer.task
-        async def look_above(state: State = INJECT) -> dict[str, str]:
-            return dict(state)
+    @outer.task
+    async def look_above(state: State = INJECT) -> dict[str, str]:
+        return dict(state)
 
-        for _ in range(2):
-            log.clear()
-            async with app:
-                assert await (await look.push()) == {"app": "here", "outer": "here", "inner": "here", "last": "inner"}
-                assert await (await look_above.push()) == {"app": "here", "outer": "here", "last": "outer"}
-                assert app.state == {"app": "here", "last": "app"}
-            assert log == ["app in: ", "outer in: a", "inner in: b", "inner out", "outer out", "app out"]
-
-    run(main())
-
-
-def test_it_can_schedule() -> None:
-    async def main() -> None:
-        app_ran = []
-
-        @asynccontextmanager
-        async def lifespan(app: Jobify) -> AsyncIterator[None]:
-            await work.push()
-            yield
-
-        app = Jobify(storage=False, lifespan=lifespan)
-
-        @app.task
-        async def work() -> None:
-            app_ran.append(1)
-
+    for _ in range(2):
+        log.clear()
         async with app:
-            await app.wait_all(20)
-        assert app_ran == [1]
+            assert await (await look.push()) == {"app": "here", "outer": "here", "inner": "here", "last": "inner"}
+            assert await (await look_above.push()) == {"app": "here", "outer": "here", "last": "outer"}
+            assert app.state == {"app": "here", "last": "app"}
+        assert log == ["app in: ", "outer in: a", "inner in: b", "inner out", "outer out", "app out"]
 
-    run(main())
+
+async def test_it_can_schedule() -> None:
+    app_ran = []
+
+    @asynccontextmanager
+    async def lifespan(app: Jobify) -> AsyncIterator[None]:
+        await work.push()
+        yield
+
+    app = Jobify(storage=False, lifespan=lifespan)
+
+    @app.task
+    async def work() -> None:
+        app_ran.append(1)
+
+    async with app:
+        await app.wait_all(20)
+    assert app_ran == [1]
 
 
 # -- plugins -----------------------------------------------------------------------------------------------------------
@@ -201,29 +180,26 @@ class OuterLayer(BaseOuterMiddleware, Extension):
         return await call_next(context)
 
 
-def test_b39_plugins_and_the_middleware_that_are_plugins() -> None:
-    async def main() -> None:
-        log: list[str] = []
-        shared, inner = Layer(log, "shared"), Layer(log, "inner")
-        assert isinstance(shared, Plugin)
-        app = Jobify(
-            storage=False,
-            plugins=[Extension(log, "one"), Extension(log, "two")],
-            middleware=[shared],
-            outer_middleware=[OuterLayer(log, "outer")],
-        )
-        app.add_plugin(Extension(log, "three"))
-        router = JobRouter(middleware=[shared, inner])
-        app.include_router(router)
-        names = ["one", "two", "three", "shared", "outer", "inner"]
-        for _ in range(2):
-            async with app:
-                assert log == [f"{name} up" for name in names]
-                log.clear()
-            assert log == [f"{name} down" for name in reversed(names)]
+async def test_b39_plugins_and_the_middleware_that_are_plugins() -> None:
+    log: list[str] = []
+    shared, inner = Layer(log, "shared"), Layer(log, "inner")
+    assert isinstance(shared, Plugin)
+    app = Jobify(
+        storage=False,
+        plugins=[Extension(log, "one"), Extension(log, "two")],
+        middleware=[shared],
+        outer_middleware=[OuterLayer(log, "outer")],
+    )
+    app.add_plugin(Extension(log, "three"))
+    router = JobRouter(middleware=[shared, inner])
+    app.include_router(router)
+    names = ["one", "two", "three", "shared", "outer", "inner"]
+    for _ in range(2):
+        async with app:
+            assert log == [f"{name} up" for name in names]
             log.clear()
-
-    run(main())
+        assert log == [f"{name} down" for name in reversed(names)]
+        log.clear()
 
 
 def test_the_set_of_plugins() -> None:

@@ -37,135 +37,120 @@ class Note(BaseMiddleware):
 # -- 6. order ----------------------------------------------------------------------------------------------------------
 
 
-def test_rule_06_order_of_layers() -> None:
+async def test_rule_06_order_of_layers() -> None:
     """App, router, sub-router; then the handlers; then the function."""
 
-    async def main() -> None:
-        log: list[str] = []
+    log: list[str] = []
 
-        def handle(error: Exception, context: JobContext) -> str:
-            log.append("handler")
-            return "handled"
+    def handle(error: Exception, context: JobContext) -> str:
+        log.append("handler")
+        return "handled"
 
-        app = Jobify(storage=False, middleware=[Note(log, "app 1")])
-        outer, inner = JobRouter(middleware=[Note(log, "outer")]), JobRouter(middleware=[Note(log, "inner")])
-        app.include_router(outer)
-        outer.include_router(inner)
-        app.add_middleware(Note(log, "app 2"))
-        inner.add_middleware(Note(log, "inner 2"))
+    app = Jobify(storage=False, middleware=[Note(log, "app 1")])
+    outer, inner = JobRouter(middleware=[Note(log, "outer")]), JobRouter(middleware=[Note(log, "inner")])
+    app.include_router(outer)
+    outer.include_router(inner)
+    app.add_middleware(Note(log, "app 2"))
+    inner.add_middleware(Note(log, "inner 2"))
 
-        @inner.task(exception_handlers={ValueError: handle})
-        async def work() -> str:
-            log.append("work")
-            raise ValueError
+    @inner.task(exception_handlers={ValueError: handle})
+    async def work() -> str:
+        log.append("work")
+        raise ValueError
 
-        @outer.task
-        async def above() -> None:
-            log.append("above")
+    @outer.task
+    async def above() -> None:
+        log.append("above")
 
-        names = ["app 1", "app 2", "outer", "inner", "inner 2"]
-        async with app:
-            assert await (await work.push()) == "handled"
-            assert log == [
-                *(f"{name} in" for name in names),
-                "work",
-                "handler",
-                *(f"{name} out" for name in reversed(names)),
-            ]
-            log.clear()
-            await (await above.push())
-            assert log == [
-                "app 1 in", "app 2 in", "outer in", "above", "outer out", "app 2 out", "app 1 out",
-            ]  # fmt: skip
-
-    run(main())
+    names = ["app 1", "app 2", "outer", "inner", "inner 2"]
+    async with app:
+        assert await (await work.push()) == "handled"
+        assert log == [
+            *(f"{name} in" for name in names),
+            "work",
+            "handler",
+            *(f"{name} out" for name in reversed(names)),
+        ]
+        log.clear()
+        await (await above.push())
+        assert log == [
+            "app 1 in", "app 2 in", "outer in", "above", "outer out", "app 2 out", "app 1 out",
+        ]  # fmt: skip
 
 
-def test_rule_06_x17_layers_apply_to_every_attempt() -> None:
-    async def main() -> None:
-        log: list[str] = []
-        app = Jobify(storage=False, middleware=[Note(log, "m")])
+async def test_rule_06_x17_layers_apply_to_every_attempt() -> None:
+    log: list[str] = []
+    app = Jobify(storage=False, middleware=[Note(log, "m")])
 
-        @app.task(retry=AT_ONCE)
-        async def fail() -> None:
-            raise OSError
+    @app.task(retry=AT_ONCE)
+    async def fail() -> None:
+        raise OSError
 
-        async with app:
-            await (await fail.push()).wait()
-        assert log == ["m in", "m saw OSError", "m out"] * 3
-
-    run(main())
+    async with app:
+        await (await fail.push()).wait()
+    assert log == ["m in", "m saw OSError", "m out"] * 3
 
 
-def test_rule_06_the_timeout_is_the_innermost_layer_and_timeouts_are_retried() -> None:
+async def test_rule_06_the_timeout_is_the_innermost_layer_and_timeouts_are_retried() -> None:
     class Slow(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             await asyncio.sleep(0.05)
             return await call_next(context)
 
-    async def main() -> None:
-        log: list[str] = []
-        app = Jobify(storage=False, middleware=[Note(log, "m"), Slow()])
-        attempts = 0
+    log: list[str] = []
+    app = Jobify(storage=False, middleware=[Note(log, "m"), Slow()])
+    attempts = 0
 
-        @app.task(timeout=0.02)
-        async def quick() -> str:
-            return "in time"
+    @app.task(timeout=0.02)
+    async def quick() -> str:
+        return "in time"
 
-        @app.task(timeout=0.02, retry=AT_ONCE)
-        async def hang() -> None:
-            nonlocal attempts
-            attempts += 1
+    @app.task(timeout=0.02, retry=AT_ONCE)
+    async def hang() -> None:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.Event().wait()
+
+    async with app:
+        assert await (await quick.push()) == "in time"
+        log.clear()
+        job = await hang.push()
+        await job.wait()
+        assert job.status is JobStatus.TIMEOUT
+        assert attempts == 3
+        assert log == ["m in", "m saw JobTimeoutError", "m out"] * 3
+
+
+async def test_a_task_that_swallows_the_interruption_has_timed_out_all_the_same() -> None:
+    app = Jobify(storage=False)
+
+    @app.task(timeout=0.01)
+    async def stubborn() -> str:
+        try:
             await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "late"
+        return "never"
 
-        async with app:
-            assert await (await quick.push()) == "in time"
-            log.clear()
-            job = await hang.push()
-            await job.wait()
-            assert job.status is JobStatus.TIMEOUT
-            assert attempts == 3
-            assert log == ["m in", "m saw JobTimeoutError", "m out"] * 3
-
-    run(main())
+    async with app:
+        job = await stubborn.push()
+        await job.wait()
+        assert job.status is JobStatus.TIMEOUT
 
 
-def test_a_task_that_swallows_the_interruption_has_timed_out_all_the_same() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_a_timeout_of_ones_own_is_an_ordinary_failure() -> None:
+    app = Jobify(storage=False)
 
-        @app.task(timeout=0.01)
-        async def stubborn() -> str:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                return "late"
-            return "never"
+    @app.task(timeout=300)
+    async def fail() -> None:
+        raise TimeoutError("the service did not answer")
 
-        async with app:
-            job = await stubborn.push()
-            await job.wait()
-            assert job.status is JobStatus.TIMEOUT
-
-    run(main())
-
-
-def test_a_timeout_of_ones_own_is_an_ordinary_failure() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-
-        @app.task(timeout=300)
-        async def fail() -> None:
-            raise TimeoutError("the service did not answer")
-
-        async with app:
-            job = await fail.push()
-            await job.wait()
-            assert job.status is JobStatus.FAILED
-            assert "the service did not answer" in str(job.exception)
-            assert not isinstance(job.exception, JobTimeoutError)
-
-    run(main())
+    async with app:
+        job = await fail.push()
+        await job.wait()
+        assert job.status is JobStatus.FAILED
+        assert "the service did not answer" in str(job.exception)
+        assert not isinstance(job.exception, JobTimeoutError)
 
 
 # -- 7. exception handlers ---------------------------------------------------------------------------------------------
@@ -272,22 +257,19 @@ def test_rule_07_a_level_that_does_not_fit_is_passed() -> None:
     assert outcome_with(ValueError, app={ValueError: says("app")}, task={KeyError: says("task")})[0] == "app"
 
 
-def test_handlers_of_timeouts() -> None:
+async def test_handlers_of_timeouts() -> None:
     """JobTimeoutError is a TimeoutError, so either name finds it."""
 
-    async def main() -> None:
-        for kind in (TimeoutError, JobTimeoutError, OSError):
-            app = Jobify(storage=False, exception_handlers={kind: says(kind.__name__)})
+    for kind in (TimeoutError, JobTimeoutError, OSError):
+        app = Jobify(storage=False, exception_handlers={kind: says(kind.__name__)})
 
-            @app.task(timeout=0.01)
-            async def hang() -> str:
-                await asyncio.Event().wait()
-                return "never"
+        @app.task(timeout=0.01)
+        async def hang() -> str:
+            await asyncio.Event().wait()
+            return "never"
 
-            async with app:
-                assert await (await hang.push()) == kind.__name__
-
-    run(main())
+        async with app:
+            assert await (await hang.push()) == kind.__name__
 
 
 def test_rule_07_a_plain_handler_runs_in_a_thread_and_in_the_pool_that_the_app_was_given() -> None:
@@ -347,41 +329,35 @@ def test_a_handler_that_raises_stop_iteration_hangs_nothing() -> None:
     assert "StopIteration" in str(failure)
 
 
-def test_a_cancel_is_not_handled() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False, exception_handlers={Exception: says("handled")})
-        begun = asyncio.Event()
+async def test_a_cancel_is_not_handled() -> None:
+    app = Jobify(storage=False, exception_handlers={Exception: says("handled")})
+    begun = asyncio.Event()
 
-        @app.task
-        async def hang() -> None:
-            begun.set()
-            await asyncio.Event().wait()
+    @app.task
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
 
-        async with app:
-            job = await hang.push()
-            await begun.wait()
-            await job.cancel()
-            assert job.status is JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        job = await hang.push()
+        await begun.wait()
+        await job.cancel()
+        assert job.status is JobStatus.CANCELLED
 
 
-def test_handlers_added_later_apply() -> None:
-    async def main() -> None:
-        app, router = Jobify(storage=False), JobRouter()
-        app.include_router(router)
-        router.add_exception_handler(ValueError, says("router"))
-        app.add_exception_handler(KeyError, says("app"))
+async def test_handlers_added_later_apply() -> None:
+    app, router = Jobify(storage=False), JobRouter()
+    app.include_router(router)
+    router.add_exception_handler(ValueError, says("router"))
+    app.add_exception_handler(KeyError, says("app"))
 
-        @router.task
-        async def fail(kind: str) -> str:
-            raise {"v": ValueError, "k": KeyError}[kind]
+    @router.task
+    async def fail(kind: str) -> str:
+        raise {"v": ValueError, "k": KeyError}[kind]
 
-        async with app:
-            assert await (await fail.push("v")) == "router"
-            assert await (await fail.push("k")) == "app"
-
-    run(main())
+    async with app:
+        assert await (await fail.push("v")) == "router"
+        assert await (await fail.push("k")) == "app"
 
 
 # -- 8. NoResultError --------------------------------------------------------------------------------------------------
@@ -399,17 +375,14 @@ def test_rule_08_no_result_error_ends_the_job() -> None:
 
 
 @pytest.mark.parametrize("retry", [AT_ONCE, SmartRetry(retries=2, initial_delay=0, include_exceptions=(Exception,))])
-def test_rule_08_no_result_error_fails(retry: SmartRetry) -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
+async def test_rule_08_no_result_error_fails(retry: SmartRetry) -> None:
+    app = Jobify(storage=False)
 
-        @app.task(retry=retry)
-        async def fail() -> None:
-            raise NoResultError
+    @app.task(retry=retry)
+    async def fail() -> None:
+        raise NoResultError
 
-        async with app:
-            job = await fail.push()
-            await job.wait()
-            assert job.status is JobStatus.FAILED
-
-    run(main())
+    async with app:
+        job = await fail.push()
+        await job.wait()
+        assert job.status is JobStatus.FAILED

@@ -46,65 +46,61 @@ def make_app(outer: BaseOuterMiddleware, is_durable: bool, tmp_path: Path) -> Jo
 
 @storages
 @pytest.mark.parametrize("changes", [{}, {"x": 100}], ids=["unchanged", "changed"])
-def test_rule_10_it_runs_for_what_is_new_or_changed(is_durable: bool, changes: dict[str, Any], tmp_path: Path) -> None:
+async def test_rule_10_it_runs_for_what_is_new_or_changed(
+    is_durable: bool, changes: dict[str, Any], tmp_path: Path
+) -> None:
     """Also where it changes the arguments itself: the same order is the same order."""
 
-    async def main() -> None:
-        outer = Outer(**changes)
-        app = make_app(outer, is_durable, tmp_path)
+    outer = Outer(**changes)
+    app = make_app(outer, is_durable, tmp_path)
 
-        @app.task
-        async def work(x: int, y: int = 0) -> int:
-            return x + y
+    @app.task
+    async def work(x: int, y: int = 0) -> int:
+        return x + y
 
-        async with app:
-            job = await work.schedule(1).at(LATER, job_id="it")
-            assert outer.count == 1
-            with pytest.raises(DuplicateJobError, match="Job with ID 'it' is already scheduled"):
-                await work.schedule(1).at(LATER, job_id="it")
-            assert outer.count == 0, "what is refused is not announced"
-            assert await work.schedule(1).at(LATER, job_id="it", replace=True) is job
-            assert outer.count == 0
-            assert await work.schedule(1).at(LATER, job_id="it", replace=True, force=True) is job
-            assert outer.count == 1
-            assert await work.schedule(2).at(LATER, job_id="it", replace=True) is job
-            assert outer.count == 1
-            assert await work.schedule(2).at(LATER + timedelta(days=1), job_id="it", replace=True) is job
-            assert outer.count == 1
-            assert await work.schedule(2).cron("0 9 * * *", job_id="it", replace=True) is job
-            assert outer.count == 1
-            assert await work.schedule(2).cron("0 9 * * *", job_id="it", replace=True) is job
-            assert outer.count == 0
-            assert await work.schedule(3).cron("0 9 * * *", job_id="it", replace=True) is job
-            assert outer.count == 1
-            assert await work.schedule(3).push(job_id="it", replace=True) is job
-            assert outer.count == 1
-            assert await job == changes.get("x", 3)
-            assert await (await work.schedule(1).push(job_id="it", replace=True)) == changes.get("x", 1)
-            assert outer.count == 1
-
-    run(main())
+    async with app:
+        job = await work.schedule(1).at(LATER, job_id="it")
+        assert outer.count == 1
+        with pytest.raises(DuplicateJobError, match="Job with ID 'it' is already scheduled"):
+            await work.schedule(1).at(LATER, job_id="it")
+        assert outer.count == 0, "what is refused is not announced"
+        assert await work.schedule(1).at(LATER, job_id="it", replace=True) is job
+        assert outer.count == 0
+        assert await work.schedule(1).at(LATER, job_id="it", replace=True, force=True) is job
+        assert outer.count == 1
+        assert await work.schedule(2).at(LATER, job_id="it", replace=True) is job
+        assert outer.count == 1
+        assert await work.schedule(2).at(LATER + timedelta(days=1), job_id="it", replace=True) is job
+        assert outer.count == 1
+        assert await work.schedule(2).cron("0 9 * * *", job_id="it", replace=True) is job
+        assert outer.count == 1
+        assert await work.schedule(2).cron("0 9 * * *", job_id="it", replace=True) is job
+        assert outer.count == 0
+        assert await work.schedule(3).cron("0 9 * * *", job_id="it", replace=True) is job
+        assert outer.count == 1
+        assert await work.schedule(3).push(job_id="it", replace=True) is job
+        assert outer.count == 1
+        assert await job == changes.get("x", 3)
+        assert await (await work.schedule(1).push(job_id="it", replace=True)) == changes.get("x", 1)
+        assert outer.count == 1
 
 
 @storages
-def test_rule_10_what_it_changes_is_run(is_durable: bool, tmp_path: Path) -> None:
-    async def main() -> None:
-        app = make_app(Outer(x="changed", y="added"), is_durable, tmp_path)
+async def test_rule_10_what_it_changes_is_run(is_durable: bool, tmp_path: Path) -> None:
+    app = make_app(Outer(x="changed", y="added"), is_durable, tmp_path)
 
-        @app.task
-        async def work(x: str, y: str = "default", *args: Any, **kwargs: Any) -> Any:
-            return x, y, args, kwargs
+    @app.task
+    async def work(x: str, y: str = "default", *args: Any, **kwargs: Any) -> Any:
+        return x, y, args, kwargs
 
-        async with app:
-            assert await (await work.push("original")) == ("changed", "added", (), {})
-            assert await (await work.schedule("a", "b", "c", d="d").delay(0.01)) == (
-                "changed",
-                "added",
-                ("c",),
-                {"d": "d"},
-            )
-
-    run(main())
+    async with app:
+        assert await (await work.push("original")) == ("changed", "added", (), {})
+        assert await (await work.schedule("a", "b", "c", d="d").delay(0.01)) == (
+            "changed",
+            "added",
+            ("c",),
+            {"d": "d"},
+        )
 
 
 def test_rule_10_what_it_changes_is_saved(tmp_path: Path) -> None:
@@ -131,19 +127,16 @@ def test_rule_10_what_it_changes_is_saved(tmp_path: Path) -> None:
 
 
 @storages
-def test_arguments_that_do_not_fit_are_refused(is_durable: bool, tmp_path: Path) -> None:
-    async def main() -> None:
-        app = make_app(Outer(z=1), is_durable, tmp_path)
+async def test_arguments_that_do_not_fit_are_refused(is_durable: bool, tmp_path: Path) -> None:
+    app = make_app(Outer(z=1), is_durable, tmp_path)
 
-        @app.task
-        async def work(x: int) -> None: ...
+    @app.task
+    async def work(x: int) -> None: ...
 
-        async with app:
-            with pytest.raises(TypeError, match="no parameter 'z'"):
-                await work.push(1)
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        with pytest.raises(TypeError, match="no parameter 'z'"):
+            await work.push(1)
+        assert app.get_active_jobs() == []
 
 
 class Remove(BaseOuterMiddleware):
@@ -152,18 +145,15 @@ class Remove(BaseOuterMiddleware):
         return await call_next(context)
 
 
-def test_arguments_that_are_missing_are_refused() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False, outer_middleware=[Remove()])
+async def test_arguments_that_are_missing_are_refused() -> None:
+    app = Jobify(storage=False, outer_middleware=[Remove()])
 
-        @app.task
-        async def work(x: int) -> None: ...
+    @app.task
+    async def work(x: int) -> None: ...
 
-        async with app:
-            with pytest.raises(TypeError, match="'x'"):
-                await work.push(1)
-
-    run(main())
+    async with app:
+        with pytest.raises(TypeError, match="'x'"):
+            await work.push(1)
 
 
 class Stop(BaseOuterMiddleware):
@@ -174,24 +164,21 @@ class Stop(BaseOuterMiddleware):
 
 
 @storages
-def test_rule_10_without_call_next_nothing_is_scheduled(is_durable: bool, tmp_path: Path) -> None:
-    async def main() -> None:
-        app = make_app(Stop(), is_durable, tmp_path)
+async def test_rule_10_without_call_next_nothing_is_scheduled(is_durable: bool, tmp_path: Path) -> None:
+    app = make_app(Stop(), is_durable, tmp_path)
 
-        @app.task
-        async def work(x: int) -> int:
-            return x
+    @app.task
+    async def work(x: int) -> int:
+        return x
 
-        async with app:
-            stopped = await work.schedule(0).at(LATER, job_id="it")
-            assert stopped.status is JobStatus.PENDING
-            assert app.get_active_jobs() == []
-            await stopped.wait()
-            job = await work.schedule(1).at(LATER, job_id="it")
-            await work.schedule(0).at(LATER + timedelta(days=1), job_id="it", replace=True)
-            assert (job.exec_at, job.status) == (LATER, JobStatus.SCHEDULED), "nothing was replaced"
-
-    run(main())
+    async with app:
+        stopped = await work.schedule(0).at(LATER, job_id="it")
+        assert stopped.status is JobStatus.PENDING
+        assert app.get_active_jobs() == []
+        await stopped.wait()
+        job = await work.schedule(1).at(LATER, job_id="it")
+        await work.schedule(0).at(LATER + timedelta(days=1), job_id="it", replace=True)
+        assert (job.exec_at, job.status) == (LATER, JobStatus.SCHEDULED), "nothing was replaced"
 
 
 class Raise(BaseOuterMiddleware):
@@ -199,80 +186,71 @@ class Raise(BaseOuterMiddleware):
         raise PermissionError("not you")
 
 
-def test_its_error_is_the_callers() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False, outer_middleware=[Raise()])
+async def test_its_error_is_the_callers() -> None:
+    app = Jobify(storage=False, outer_middleware=[Raise()])
 
-        @app.task
-        async def work() -> None: ...
+    @app.task
+    async def work() -> None: ...
 
-        async with app:
-            with pytest.raises(PermissionError, match="not you"):
-                await work.push()
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        with pytest.raises(PermissionError, match="not you"):
+            await work.push()
+        assert app.get_active_jobs() == []
 
 
-def test_order_app_router_sub_router() -> None:
-    async def main() -> None:
-        order: list[str] = []
+async def test_order_app_router_sub_router() -> None:
+    order: list[str] = []
 
-        def note(name: str) -> Any:
-            async def layer(call_next: CallNextOuter, context: OuterContext) -> Any:
-                order.append(name)
-                return await call_next(context)
+    def note(name: str) -> Any:
+        async def layer(call_next: CallNextOuter, context: OuterContext) -> Any:
+            order.append(name)
+            return await call_next(context)
 
-            return layer
+        return layer
 
-        app = Jobify(storage=False, outer_middleware=[note("app")])
-        outer, inner = JobRouter(outer_middleware=[note("outer")]), JobRouter(outer_middleware=[note("inner")])
-        app.include_router(outer)
-        outer.include_router(inner)
-        inner.add_outer_middleware(note("inner 2"))
-        task = inner.task(lambda: None)
-        async with app:
-            await (await task.push())
-        assert order == ["app", "outer", "inner", "inner 2"]
-
-    run(main())
+    app = Jobify(storage=False, outer_middleware=[note("app")])
+    outer, inner = JobRouter(outer_middleware=[note("outer")]), JobRouter(outer_middleware=[note("inner")])
+    app.include_router(outer)
+    outer.include_router(inner)
+    inner.add_outer_middleware(note("inner 2"))
+    task = inner.task(lambda: None)
+    async with app:
+        await (await task.push())
+    assert order == ["app", "outer", "inner", "inner 2"]
 
 
 @storages
-def test_what_the_context_says(is_durable: bool, tmp_path: Path) -> None:
-    async def main() -> None:
-        outer = Outer()
-        app = make_app(outer, is_durable, tmp_path)
+async def test_what_the_context_says(is_durable: bool, tmp_path: Path) -> None:
+    outer = Outer()
+    app = make_app(outer, is_durable, tmp_path)
 
-        @app.task(name="work")
-        async def work(x: int) -> int:
-            return x
+    @app.task(name="work")
+    async def work(x: int) -> int:
+        return x
 
-        @app.task(name="passing", durable=False)
-        async def passing() -> None: ...
+    @app.task(name="passing", durable=False)
+    async def passing() -> None: ...
 
-        async with app:
-            job = await work.schedule(1).push(job_id="it")
-            await work.schedule(1).at(LATER, job_id="at")
-            await work.schedule(1).cron("0 9 * * *", job_id="cron")
-            await work.schedule(1).at(LATER + timedelta(days=1), job_id="at", replace=True)
-            await work.schedule(1).at(LATER + timedelta(days=1), job_id="at", replace=True, force=True)
-            await passing.push()
-            push, at, cron, replace, force, non_durable = outer.seen
-            assert push.trigger == Push("it")
-            assert push.job is job
-            assert at.trigger == At("at", LATER)
-            assert isinstance(cron.trigger, CronTrigger)
-            assert cron.trigger.cron == Cron("0 9 * * *")
-            assert [seen.is_persist for seen in outer.seen] == [is_durable] * 5 + [False]
-            assert [seen.is_replace for seen in outer.seen] == [False, False, False, True, True, False]
-            assert [seen.is_force for seen in outer.seen] == [False] * 4 + [True, False]
-            assert replace.job is at.job is force.job
-            assert non_durable.runnable.name == "passing"
-            with pytest.raises(RuntimeError, match="outer middleware"):
-                await push.runnable()
-
-    run(main())
+    async with app:
+        job = await work.schedule(1).push(job_id="it")
+        await work.schedule(1).at(LATER, job_id="at")
+        await work.schedule(1).cron("0 9 * * *", job_id="cron")
+        await work.schedule(1).at(LATER + timedelta(days=1), job_id="at", replace=True)
+        await work.schedule(1).at(LATER + timedelta(days=1), job_id="at", replace=True, force=True)
+        await passing.push()
+        push, at, cron, replace, force, non_durable = outer.seen
+        assert push.trigger == Push("it")
+        assert push.job is job
+        assert at.trigger == At("at", LATER)
+        assert isinstance(cron.trigger, CronTrigger)
+        assert cron.trigger.cron == Cron("0 9 * * *")
+        assert [seen.is_persist for seen in outer.seen] == [is_durable] * 5 + [False]
+        assert [seen.is_replace for seen in outer.seen] == [False, False, False, True, True, False]
+        assert [seen.is_force for seen in outer.seen] == [False] * 4 + [True, False]
+        assert replace.job is at.job is force.job
+        assert non_durable.runnable.name == "passing"
+        with pytest.raises(RuntimeError, match="outer middleware"):
+            await push.runnable()
 
 
 class ByHand(BaseOuterMiddleware):
@@ -286,19 +264,16 @@ class ByHand(BaseOuterMiddleware):
 
 
 @storages
-def test_x19_the_hooks(is_durable: bool, tmp_path: Path) -> None:
-    async def main() -> None:
-        app = make_app(ByHand(), is_durable, tmp_path)
+async def test_x19_the_hooks(is_durable: bool, tmp_path: Path) -> None:
+    app = make_app(ByHand(), is_durable, tmp_path)
 
-        @app.task
-        async def work(x: int) -> int:
-            return x
+    @app.task
+    async def work(x: int) -> int:
+        return x
 
-        async with app:
-            assert await (await work.push(1)) == 5
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        assert await (await work.push(1)) == 5
+        assert app.get_active_jobs() == []
 
 
 class InMemory(BaseOuterMiddleware):
@@ -307,24 +282,21 @@ class InMemory(BaseOuterMiddleware):
         return await call_next(context)
 
 
-def test_it_can_keep_a_job_out_of_the_database(tmp_path: Path) -> None:
-    async def main() -> None:
-        storage = durable(tmp_path)
-        app = Jobify(storage=storage, outer_middleware=[InMemory()])
+async def test_it_can_keep_a_job_out_of_the_database(tmp_path: Path) -> None:
+    storage = durable(tmp_path)
+    app = Jobify(storage=storage, outer_middleware=[InMemory()])
 
-        @app.task
-        async def work(x: Any) -> Any:
-            return x
+    @app.task
+    async def work(x: Any) -> Any:
+        return x
 
-        async with app:
-            unstorable = object()
-            job = await work.schedule(unstorable).delay(0.01)
-            assert list(storage.get([job.id])) == []
-            assert app.find_job(job.id) is job
-            assert await job is unstorable
-            assert await (await work.push(unstorable)) is unstorable
-
-    run(main())
+    async with app:
+        unstorable = object()
+        job = await work.schedule(unstorable).delay(0.01)
+        assert list(storage.get([job.id])) == []
+        assert app.find_job(job.id) is job
+        assert await job is unstorable
+        assert await (await work.push(unstorable)) is unstorable
 
 
 @pytest.mark.parametrize("changes", [{}, {"x": 100}], ids=["unchanged", "changed"])
@@ -356,22 +328,19 @@ def test_rule_10_declared_crons(changes: dict[str, Any], tmp_path: Path) -> None
     assert run(life(Cron("0 0 2 1 *", args=(7,)))) == (0, [])
 
 
-def test_what_cannot_be_compared_counts_as_changed() -> None:
+async def test_what_cannot_be_compared_counts_as_changed() -> None:
     """Objects that stay in memory are compared by their pickles; what has none may always be something else."""
 
-    async def main() -> None:
-        outer = Outer()
-        app = Jobify(storage=False, outer_middleware=[outer])
+    outer = Outer()
+    app = Jobify(storage=False, outer_middleware=[outer])
 
-        @app.task
-        async def work(x: Any) -> None: ...
+    @app.task
+    async def work(x: Any) -> None: ...
 
-        async with app:
-            for _ in range(2):
-                await work.schedule(lambda: None).at(LATER, job_id="it", replace=True)
-                assert outer.count == 1
-
-    run(main())
+    async with app:
+        for _ in range(2):
+            await work.schedule(lambda: None).at(LATER, job_id="it", replace=True)
+            assert outer.count == 1
 
 
 class Encode(BaseOuterMiddleware):
@@ -380,54 +349,45 @@ class Encode(BaseOuterMiddleware):
         return await call_next(context)
 
 
-def test_it_may_turn_what_cannot_be_stored_into_what_can(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = make_app(Encode(), True, tmp_path)
+async def test_it_may_turn_what_cannot_be_stored_into_what_can(tmp_path: Path) -> None:
+    app = make_app(Encode(), True, tmp_path)
 
-        @app.task
-        async def work(x: Any) -> Any:
-            return x
+    @app.task
+    async def work(x: Any) -> Any:
+        return x
 
-        async with app:
-            assert await (await work.push(object())) == "encoded"
-            job = await work.schedule(object()).at(LATER, job_id="it")
-            assert await work.schedule(object()).at(LATER, job_id="it", replace=True) is job
-
-    run(main())
+    async with app:
+        assert await (await work.push(object())) == "encoded"
+        job = await work.schedule(object()).at(LATER, job_id="it")
+        assert await work.schedule(object()).at(LATER, job_id="it", replace=True) is job
 
 
-def test_a_declared_cron_whose_last_date_is_past_keeps_nothing_from_starting(
+async def test_a_declared_cron_whose_last_date_is_past_keeps_nothing_from_starting(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
-        outer = Outer()
-        app = make_app(outer, True, tmp_path)
+    outer = Outer()
+    app = make_app(outer, True, tmp_path)
 
-        @app.task(cron="0 0 1 1 * 2020")
-        async def work() -> None: ...
+    @app.task(cron="0 0 1 1 * 2020")
+    async def work() -> None: ...
 
-        async with app:
-            assert app.get_active_jobs() == []
-            assert outer.count == 0
-
-    run(main())
+    async with app:
+        assert app.get_active_jobs() == []
+        assert outer.count == 0
     assert "runs no more" in caplog.text
 
 
-def test_what_it_changes_in_a_declared_cron_is_run(tmp_path: Path) -> None:
-    async def main() -> None:
-        seen = []
-        app = make_app(Outer(x="changed"), True, tmp_path)
+async def test_what_it_changes_in_a_declared_cron_is_run(tmp_path: Path) -> None:
+    seen = []
+    app = make_app(Outer(x="changed"), True, tmp_path)
 
-        @app.task(cron=Cron("* * * * * * *", max_runs=1, args=("original",)))
-        async def work(x: str) -> None:
-            seen.append(x)
+    @app.task(cron=Cron("* * * * * * *", max_runs=1, args=("original",)))
+    async def work(x: str) -> None:
+        seen.append(x)
 
-        async with app:
-            await app.wait_all(20)
-        assert seen == ["changed"]
-
-    run(main())
+    async with app:
+        await app.wait_all(20)
+    assert seen == ["changed"]
 
 
 class StopDeclared(BaseOuterMiddleware):
@@ -435,17 +395,14 @@ class StopDeclared(BaseOuterMiddleware):
         return None
 
 
-def test_a_declared_cron_can_be_stopped(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = make_app(StopDeclared(), True, tmp_path)
+async def test_a_declared_cron_can_be_stopped(tmp_path: Path) -> None:
+    app = make_app(StopDeclared(), True, tmp_path)
 
-        @app.task(cron="* * * * *")
-        async def work() -> None: ...
+    @app.task(cron="* * * * *")
+    async def work() -> None: ...
 
-        async with app:
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        assert app.get_active_jobs() == []
 
 
 class Tracing(BaseOuterMiddleware, BaseMiddleware):
@@ -460,17 +417,14 @@ class Tracing(BaseOuterMiddleware, BaseMiddleware):
         return await call_next(context)
 
 
-def test_one_object_for_both_chains(tmp_path: Path) -> None:
-    async def main() -> None:
-        layer = Tracing()
-        app = Jobify(storage=durable(tmp_path), middleware=[layer], outer_middleware=[layer])
+async def test_one_object_for_both_chains(tmp_path: Path) -> None:
+    layer = Tracing()
+    app = Jobify(storage=durable(tmp_path), middleware=[layer], outer_middleware=[layer])
 
-        @app.task
-        async def work(trace: str = "") -> str:
-            return trace
+    @app.task
+    async def work(trace: str = "") -> str:
+        return trace
 
-        async with app:
-            job = await work.push()
-            assert await job == f"trace of {job.id}"
-
-    run(main())
+    async with app:
+        job = await work.push()
+        assert await job == f"trace of {job.id}"

@@ -53,7 +53,7 @@ def test_included_in_any_order_the_names_are_the_same() -> None:
 @pytest.mark.parametrize(
     "nameless", [lambda: None, functools.partial(report), functools.partial(functools.partial(report))]
 )
-def test_rule_01_what_has_no_name_needs_one_to_be_durable(nameless: Any, tmp_path: Path) -> None:
+async def test_rule_01_what_has_no_name_needs_one_to_be_durable(nameless: Any, tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     with pytest.raises(ConfigurationError, match="no name that is the same"):
         app.task(nameless)
@@ -65,21 +65,15 @@ def test_rule_01_what_has_no_name_needs_one_to_be_durable(nameless: Any, tmp_pat
     with pytest.raises(ConfigurationError, match="no name that is the same"):
         app.include_router(router)
 
-    async def main() -> None:
-        async with app:
-            await (await first.push())
-
-    run(main())
+    async with app:
+        await (await first.push())
 
 
-def test_without_a_database_nothing_needs_a_name() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        task = app.task(lambda x: x + 1)
-        async with app:
-            assert await (await task.push(1)) == 2
-
-    run(main())
+async def test_without_a_database_nothing_needs_a_name() -> None:
+    app = Jobify(storage=False)
+    task = app.task(lambda x: x + 1)
+    async with app:
+        assert await (await task.push(1)) == 2
 
 
 def test_rule_01_x18_one_program_gives_the_same_name_run_or_imported(tmp_path: Path) -> None:
@@ -107,17 +101,14 @@ def output(arguments: list[str], directory: Path) -> str:
 # -- 2. routers --------------------------------------------------------------------------------------------------------
 
 
-def test_rule_02_a_task_of_a_detached_router_cannot_be_scheduled() -> None:
+async def test_rule_02_a_task_of_a_detached_router_cannot_be_scheduled() -> None:
     words = "is not attached to any Jobify app. Did you forget to call app.include_router()?"
     task = JobRouter().task(report)
     with pytest.raises(RuntimeError, match=re.escape(words)):
         task.schedule()
 
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match=re.escape(words)):
-            await task.push()
-
-    run(main())
+    with pytest.raises(RuntimeError, match=re.escape(words)):
+        await task.push()
     assert task() == "done"
 
 
@@ -191,36 +182,30 @@ def test_what_the_app_cannot_run_is_refused_when_its_router_is_included() -> Non
         app.include_router(router)
 
 
-def test_router_tasks_run() -> None:
-    async def main() -> None:
-        app, outer, inner = Jobify(storage=False), JobRouter(prefix="a"), JobRouter(prefix="b")
+async def test_router_tasks_run() -> None:
+    app, outer, inner = Jobify(storage=False), JobRouter(prefix="a"), JobRouter(prefix="b")
 
-        @outer.task
-        async def one(x: int) -> int:
-            return x
+    @outer.task
+    async def one(x: int) -> int:
+        return x
 
-        @inner.task(retry=1)
-        def two(x: int) -> int:
-            return 2 * x
+    @inner.task(retry=1)
+    def two(x: int) -> int:
+        return 2 * x
 
-        outer.include_router(inner)
-        app.include_router(outer)
-        async with app:
-            assert await (await one.push(1)) == 1
-            assert await (await two.schedule(1).delay(0)) == 2
-
-    run(main())
+    outer.include_router(inner)
+    app.include_router(outer)
+    async with app:
+        assert await (await one.push(1)) == 1
+        assert await (await two.schedule(1).delay(0)) == 2
 
 
-def test_a_task_can_be_added_to_an_included_router() -> None:
-    async def main() -> None:
-        app, router = Jobify(storage=False), JobRouter(prefix="late")
-        app.include_router(router)
-        task = router.task(report)
-        async with app:
-            assert await (await task.push()) == "done"
-
-    run(main())
+async def test_a_task_can_be_added_to_an_included_router() -> None:
+    app, router = Jobify(storage=False), JobRouter(prefix="late")
+    app.include_router(router)
+    task = router.task(report)
+    async with app:
+        assert await (await task.push()) == "done"
 
 
 def test_remove_route() -> None:
@@ -238,51 +223,45 @@ def test_remove_route() -> None:
 # -- 3. frozen while it runs -------------------------------------------------------------------------------------------
 
 
-def test_rule_03_nothing_is_configured_while_the_app_runs() -> None:
-    async def main() -> None:
-        app, router = Jobify(storage=False), JobRouter()
-        app.include_router(router)
-        app.task(process_id)
-        async with app:
-            for node in (app, router):
-                for change in (
-                    lambda: node.task(report),
-                    lambda: node.task(name="x")(report),
-                    lambda: node.add_middleware(Nothing()),
-                    lambda: node.add_outer_middleware(NothingOuter()),
-                    lambda: node.add_exception_handler(ValueError, print),
-                    lambda: node.include_router(JobRouter()),
-                    lambda: node.remove_route("checklist_tasks:process_id"),
-                ):
-                    with pytest.raises(ApplicationStateError, match="already running and configuration is frozen"):
-                        change()
-            with pytest.raises(ApplicationStateError, match="frozen"):
-                app.add_plugin(Extension())
-        app.task(report)
-
-    run(main())
+async def test_rule_03_nothing_is_configured_while_the_app_runs() -> None:
+    app, router = Jobify(storage=False), JobRouter()
+    app.include_router(router)
+    app.task(process_id)
+    async with app:
+        for node in (app, router):
+            for change in (
+                lambda: node.task(report),
+                lambda: node.task(name="x")(report),
+                lambda: node.add_middleware(Nothing()),
+                lambda: node.add_outer_middleware(NothingOuter()),
+                lambda: node.add_exception_handler(ValueError, print),
+                lambda: node.include_router(JobRouter()),
+                lambda: node.remove_route("checklist_tasks:process_id"),
+            ):
+                with pytest.raises(ApplicationStateError, match="already running and configuration is frozen"):
+                    change()
+        with pytest.raises(ApplicationStateError, match="frozen"):
+            app.add_plugin(Extension())
+    app.task(report)
 
 
-def test_rule_03_nothing_is_scheduled_before_the_start() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False)
-        task = app.task(report)
-        for schedule in (
-            lambda: task.push(),
-            lambda: task.schedule().push(),
-            lambda: task.schedule().delay(1),
-            lambda: task.schedule().cron("* * * * *", job_id="x"),
-        ):
-            with pytest.raises(ApplicationStateError, match="is not started"):
-                await schedule()
-        async with app:
-            pass
+async def test_rule_03_nothing_is_scheduled_before_the_start() -> None:
+    app = Jobify(storage=False)
+    task = app.task(report)
+    for schedule in (
+        lambda: task.push(),
+        lambda: task.schedule().push(),
+        lambda: task.schedule().delay(1),
+        lambda: task.schedule().cron("* * * * *", job_id="x"),
+    ):
         with pytest.raises(ApplicationStateError, match="is not started"):
-            await task.push()
-        with pytest.raises(ApplicationStateError, match="is not started"):
-            task.schedule()
-
-    run(main())
+            await schedule()
+    async with app:
+        pass
+    with pytest.raises(ApplicationStateError, match="is not started"):
+        await task.push()
+    with pytest.raises(ApplicationStateError, match="is not started"):
+        task.schedule()
 
 
 class Extension:
@@ -363,17 +342,14 @@ def test_a_plain_dict_as_state() -> None:
     assert Jobify(storage=False, state={"a": 1}).state.a == 1  # type: ignore[arg-type]
 
 
-def test_a_function_as_middleware() -> None:
+async def test_a_function_as_middleware() -> None:
     async def double(call_next: CallNext, context: JobContext) -> Any:
         return 2 * await call_next(context)
 
-    async def main() -> None:
-        app = Jobify(storage=False, middleware=[double])  # type: ignore[list-item]
-        task = app.task(lambda: 3)
-        async with app:
-            assert await (await task.push()) == 6
-
-    run(main())
+    app = Jobify(storage=False, middleware=[double])  # type: ignore[list-item]
+    task = app.task(lambda: 3)
+    async with app:
+        assert await (await task.push()) == 6
 
 
 # -- route classes -----------------------------------------------------------------------------------------------------
@@ -399,62 +375,53 @@ class CountedNode(NodeRoute[..., Any]):
         return await super().push(*args, **kwargs)
 
 
-def test_routes_can_be_subclassed() -> None:
-    async def main() -> None:
-        app, router = Jobify(storage=False, route_class=Counted), JobRouter(route_class=CountedNode)
-        on_app: Any = app.task(report)
-        on_router: Any = router.task(report, name="other")
-        app.include_router(router)
-        async with app:
-            assert await (await on_app.push()) == "done"
-            assert await (await on_router.push()) == "done"
-        assert (on_app.pushes, on_router.pushes) == (1, 1)
-        assert repr(on_app) == "<Counted 'checklist_tasks:report'>"
-
-    run(main())
+async def test_routes_can_be_subclassed() -> None:
+    app, router = Jobify(storage=False, route_class=Counted), JobRouter(route_class=CountedNode)
+    on_app: Any = app.task(report)
+    on_router: Any = router.task(report, name="other")
+    app.include_router(router)
+    async with app:
+        assert await (await on_app.push()) == "done"
+        assert await (await on_router.push()) == "done"
+    assert (on_app.pushes, on_router.pushes) == (1, 1)
+    assert repr(on_app) == "<Counted 'checklist_tasks:report'>"
 
 
 # -- state, and starting again -----------------------------------------------------------------------------------------
 
 
-def test_b39_state_is_shared_downwards_and_live() -> None:
-    async def main() -> None:
-        app = Jobify(storage=False, state=State({"a": "app", "b": "app"}))
-        outer, inner = JobRouter(state=State({"b": "outer"})), JobRouter(state=State({"c": "inner"}))
-        app.include_router(outer)
-        outer.include_router(inner)
+async def test_b39_state_is_shared_downwards_and_live() -> None:
+    app = Jobify(storage=False, state=State({"a": "app", "b": "app"}))
+    outer, inner = JobRouter(state=State({"b": "outer"})), JobRouter(state=State({"c": "inner"}))
+    app.include_router(outer)
+    outer.include_router(inner)
 
-        @inner.task
-        async def look(state: State = INJECT) -> dict[str, Any]:
-            state.mine = 1
-            return dict(state)
+    @inner.task
+    async def look(state: State = INJECT) -> dict[str, Any]:
+        state.mine = 1
+        return dict(state)
 
-        for _ in range(2):
-            async with app:
-                expected = {"a": "app", "b": "outer", "c": "inner", "mine": 1}
-                assert await (await look.push()) == expected
-                app.state.a = "changed"
-                assert (await (await look.push()))["a"] == "changed"
-                outer.state.b = "changed, too"
-                assert (await (await look.push()))["b"] == "changed, too"
-                assert app.state == {"a": "changed", "b": "app"}
-            app.state.a, outer.state.b = "app", "outer"
-
-    run(main())
+    for _ in range(2):
+        async with app:
+            expected = {"a": "app", "b": "outer", "c": "inner", "mine": 1}
+            assert await (await look.push()) == expected
+            app.state.a = "changed"
+            assert (await (await look.push()))["a"] == "changed"
+            outer.state.b = "changed, too"
+            assert (await (await look.push()))["b"] == "changed, too"
+            assert app.state == {"a": "changed", "b": "app"}
+        app.state.a, outer.state.b = "app", "outer"
 
 
-def test_one_state_object_for_all() -> None:
-    async def main() -> None:
-        state = State({"a": 1})
-        app, router = Jobify(storage=False, state=state), JobRouter(state=state)
-        app.include_router(router)
-        task = router.task(look_at_state)
-        for _ in range(3):
-            async with app:
-                assert await (await task.push()) is state
-        assert type(state.data) is dict
-
-    run(main())
+async def test_one_state_object_for_all() -> None:
+    state = State({"a": 1})
+    app, router = Jobify(storage=False, state=state), JobRouter(state=state)
+    app.include_router(router)
+    task = router.task(look_at_state)
+    for _ in range(3):
+        async with app:
+            assert await (await task.push()) is state
+    assert type(state.data) is dict
 
 
 async def look_at_state(state: State = INJECT) -> State:
@@ -480,12 +447,9 @@ def test_an_app_with_routers_starts_again_and_again(tmp_path: Path) -> None:
         run(main())
 
 
-def test_process_tasks_of_routers() -> None:
-    async def main() -> None:
-        app, router = Jobify(storage=False), JobRouter()
-        app.include_router(router)
-        task = router.task(process_id, run_mode=RunMode.PROCESS)
-        async with app:
-            assert await (await task.push()) != process_id()
-
-    run(main())
+async def test_process_tasks_of_routers() -> None:
+    app, router = Jobify(storage=False), JobRouter()
+    app.include_router(router)
+    task = router.task(process_id, run_mode=RunMode.PROCESS)
+    async with app:
+        assert await (await task.push()) != process_id()

@@ -183,15 +183,12 @@ def test_a_signature_is_a_job_to_be(world: World, tasks: Tasks) -> None:
         assert [job.result() for job in jobs] == [2] * 4
 
 
-def test_all_of_it_can_be_awaited(world: World, tasks: Tasks) -> None:
-    async def main() -> None:
+async def test_all_of_it_can_be_awaited(world: World, tasks: Tasks) -> None:
+    with world.running(Tasks):
         job = await chain(tasks.add.s(1), tasks.add.s(1)).aapply()
         jobs = await group(tasks.add.s(1), tasks.add.s(2)).aapply()
         assert await soon(job.aresult()) == 3
         assert await soon(asyncio.gather(*[each.aresult() for each in jobs])) == [2, 3]
-
-    with world.running(Tasks):
-        run(main())
 
 
 @pytest.mark.parametrize(
@@ -237,7 +234,7 @@ def test_a_workflow_belongs_to_one_app(world: World, tasks: Tasks) -> None:
         chain(tasks.add.s(1), other.add.s(1)).apply()
 
 
-def test_a_process_may_die_right_after_it_has_applied(tmp_path: Path) -> None:
+async def test_a_process_may_die_right_after_it_has_applied(tmp_path: Path) -> None:
     Program(
         tmp_path,
         """
@@ -253,14 +250,11 @@ def test_a_process_may_die_right_after_it_has_applied(tmp_path: Path) -> None:
         """,
     ).finish()
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        Tasks(app)
-        async with app:
-            assert await soon(app.get_job("last").aresult()) == 6
-        app.close()
-
-    run(main())
+    app = Jobify(storage=durable(tmp_path))
+    Tasks(app)
+    async with app:
+        assert await soon(app.get_job("last").aresult()) == 6
+    app.close()
 
 
 def test_a_result_that_was_not_stored_fails_what_needs_it(world: World, tasks: Tasks) -> None:

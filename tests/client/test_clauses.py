@@ -27,7 +27,7 @@ from jobify.exceptions import (
 )
 from jobify.model.records import JobRecord
 from jobify.storage import SQLiteStorage
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 TWICE = SmartRetry(1, initial_delay=0, jitter=False)
 
@@ -159,7 +159,7 @@ def test_j18_j19_j20_j24_defaults_are_as_published(method: Any) -> None:
     ]
 
 
-def test_j24_the_event_loop_goes_on_while_the_storage_takes_its_time(
+async def test_j24_the_event_loop_goes_on_while_the_storage_takes_its_time(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = place.app.enqueue("add", (1,))
@@ -172,14 +172,11 @@ def test_j24_the_event_loop_goes_on_while_the_storage_takes_its_time(
         assert may_answer.wait(20), "the event loop has waited, too"
         return get(self, ids)
 
-    async def main() -> None:
-        monkeypatch.setattr(SQLiteStorage, "get", slow)
-        waiting = asyncio.ensure_future(job.aresult())
-        await eventually(asked.is_set)
-        may_answer.set()
-        assert await soon(waiting) == 1
-
-    run(main())
+    monkeypatch.setattr(SQLiteStorage, "get", slow)
+    waiting = asyncio.ensure_future(job.aresult())
+    await eventually(asked.is_set)
+    may_answer.set()
+    assert await soon(waiting) == 1
 
 
 # -- decided beyond them -----------------------------------------------------------------------------------------------
@@ -227,17 +224,14 @@ def test_a_cron_that_was_stopped_for_good_is_dead(world: World) -> None:
     assert (job.status, len(job.errors)) == ("pending", 1)
 
 
-def test_what_cannot_be_read_waits_for_code_that_can(place: Place, tmp_path: Path) -> None:
+async def test_what_cannot_be_read_waits_for_code_that_can(place: Place, tmp_path: Path) -> None:
     job = place.app.enqueue("add", (1,), retry=TWICE)
     damage(tmp_path, "UPDATE jobs SET payload = CAST('{' AS BLOB)")
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        declare(app)
-        async with app:
-            await eventually(lambda: job.to_dict()["parked"])
-
-    run(main())
+    app = Jobify(storage=durable(tmp_path))
+    declare(app)
+    async with app:
+        await eventually(lambda: job.to_dict()["parked"])
     assert (job.status, place.app.dead_letters()) == ("pending", [])
     assert job.retry()
     assert job.to_dict()["parked"] is None
@@ -276,22 +270,19 @@ def test_one_that_was_purged_is_not_found(world: World, app: Jobify) -> None:
             look()
 
 
-def test_a_live_handle_has_the_object_that_no_row_could_keep(tmp_path: Path) -> None:
+async def test_a_live_handle_has_the_object_that_no_row_could_keep(tmp_path: Path) -> None:
     app, thing = Jobify(storage=durable(tmp_path)), object()
 
     @app.task(name="odd")
     async def odd() -> object:
         return thing
 
-    async def main() -> None:
-        async with app:
-            job = await odd.push()
-            assert await soon(job) is thing
-            with pytest.raises(ResultNotStoredError, match="object"):
-                await app.get_job(job.id).aresult()
-            assert await app.aget_job(job.id) not in await app.ajobs(status="failed")
-
-    run(main())
+    async with app:
+        job = await odd.push()
+        assert await soon(job) is thing
+        with pytest.raises(ResultNotStoredError, match="object"):
+            await app.get_job(job.id).aresult()
+        assert await app.aget_job(job.id) not in await app.ajobs(status="failed")
     app.close()
 
 

@@ -128,7 +128,7 @@ def test_a_client_that_cannot_leave_in_order_lets_go(place: Place, caplog: pytes
     assert job.status == "pending"
 
 
-def test_an_error_of_one_insert_is_not_the_others(tmp_path: Path) -> None:
+async def test_an_error_of_one_insert_is_not_the_others(tmp_path: Path) -> None:
     class Picky(SQLiteStorage):
         def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
             if any(job.payload == b"[[13],{}]" for job in jobs):
@@ -139,24 +139,18 @@ def test_an_error_of_one_insert_is_not_the_others(tmp_path: Path) -> None:
     declare(app)
     (task,) = app.routes
 
-    async def main() -> list[Any]:
-        return await asyncio.gather(*[task.adelay(n) for n in range(20)], return_exceptions=True)
-
-    answers = run(main())
+    answers = await asyncio.gather(*[task.adelay(n) for n in range(20)], return_exceptions=True)
     assert [number for number, answer in enumerate(answers) if isinstance(answer, Exception)] == [13]
     assert app.stats()["pending"] == 19
     app.close()
 
 
-def test_an_answer_that_nobody_waits_for_is_dropped(place: Place) -> None:
-    async def main() -> None:
-        asking = asyncio.ensure_future(place.app.aenqueue("add", (1,), job_id="mine"))
-        await asyncio.sleep(0)
-        asking.cancel()
-        await asyncio.wait([asking])
-        await eventually(lambda: place.app.stats()["pending"])
-
-    run(main())
+async def test_an_answer_that_nobody_waits_for_is_dropped(place: Place) -> None:
+    asking = asyncio.ensure_future(place.app.aenqueue("add", (1,), job_id="mine"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    await eventually(lambda: place.app.stats()["pending"])
     assert place.app.get_job("mine").status == "pending", "what was asked for is stored all the same"
 
 

@@ -14,7 +14,7 @@ from jobify.client.completion_listener import Listener
 from jobify.exceptions import StorageUnavailableError
 from jobify.gateway import call_thread
 from jobify.gateway.call_thread import Helper
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 
 class Refusal:
@@ -44,69 +44,60 @@ def build(directory: Path) -> tuple[Jobify, Any]:
     return app, echo
 
 
-def test_f5_a_client_whose_thread_is_refused_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f5_a_client_whose_thread_is_refused_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app, echo = build(tmp_path)
     refusal = Refusal(monkeypatch, "jobify-client", "jobify-listener")
 
-    async def main() -> None:
-        async with app:
-            enqueuing = asyncio.gather(*(echo.adelay(number) for number in range(3)))
-            await eventually(lambda: refusal.count >= 2)
-            refusal.is_on = False
-            handles = await soon(enqueuing)
-            refusal.is_on, refusal.count = True, 0
-            waiting = asyncio.gather(*(handle.aresult(timeout=30) for handle in handles))
-            await asyncio.sleep(0)
-            refusal.is_on = False
-            assert await soon(waiting) == [0, 1, 2]
-            assert await soon(asyncio.to_thread(lambda: echo.delay(7).result(timeout=30))) == 7
-        app.close()
-
-    run(main())
+    async with app:
+        enqueuing = asyncio.gather(*(echo.adelay(number) for number in range(3)))
+        await eventually(lambda: refusal.count >= 2)
+        refusal.is_on = False
+        handles = await soon(enqueuing)
+        refusal.is_on, refusal.count = True, 0
+        waiting = asyncio.gather(*(handle.aresult(timeout=30) for handle in handles))
+        await asyncio.sleep(0)
+        refusal.is_on = False
+        assert await soon(waiting) == [0, 1, 2]
+        assert await soon(asyncio.to_thread(lambda: echo.delay(7).result(timeout=30))) == 7
+    app.close()
 
 
-def test_f5_who_waits_hears_of_an_end_although_the_listener_was_refused(
+async def test_f5_who_waits_hears_of_an_end_although_the_listener_was_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, echo = build(tmp_path)
     refusal = Refusal(monkeypatch, "jobify-listener")
 
-    async def main() -> None:
-        handle, other = echo.delay(5), echo.delay(6)
-        waiting = asyncio.ensure_future(handle.aresult(timeout=30))
-        blocking = asyncio.ensure_future(asyncio.to_thread(lambda: other.result(timeout=30)))
-        await eventually(lambda: refusal.count >= 3)
-        with pytest.raises(TimeoutError):
-            await other.aresult(timeout=0.01)
-        refusal.is_on = False
-        async with app:
-            assert await soon(waiting) == 5
-            assert await soon(blocking) == 6
-        app.close()
-
-    run(main())
+    handle, other = echo.delay(5), echo.delay(6)
+    waiting = asyncio.ensure_future(handle.aresult(timeout=30))
+    blocking = asyncio.ensure_future(asyncio.to_thread(lambda: other.result(timeout=30)))
+    await eventually(lambda: refusal.count >= 3)
+    with pytest.raises(TimeoutError):
+        await other.aresult(timeout=0.01)
+    refusal.is_on = False
+    async with app:
+        assert await soon(waiting) == 5
+        assert await soon(blocking) == 6
+    app.close()
 
 
-def test_f5_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
+async def test_f5_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, echo = build(tmp_path)
     monkeypatch.setattr(call_thread, "PATIENCE", 0.01)
     refusal = Refusal(monkeypatch, "jobify-client")
 
-    async def main() -> None:
-        with pytest.raises(StorageUnavailableError, match="RLIMIT_NPROC"):
-            await soon(echo.adelay(1))
-        refusal.is_on = False
-        assert (await soon(echo.adelay(2))).status == "pending"
-        app.close()
-
-    run(main())
+    with pytest.raises(StorageUnavailableError, match="RLIMIT_NPROC"):
+        await soon(echo.adelay(1))
+    refusal.is_on = False
+    assert (await soon(echo.adelay(2))).status == "pending"
+    app.close()
 
 
 @pytest.mark.parametrize("error", [MemoryError("injected"), SystemExit("injected")], ids=["memory", "exit"])
 @pytest.mark.parametrize("name", ["_wait", "_take", "_serve", "_insert"])
-def test_f54_an_error_in_the_thread_of_a_client_is_answered(
+async def test_f54_an_error_in_the_thread_of_a_client_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
     app, echo = build(tmp_path)
@@ -114,19 +105,16 @@ def test_f54_an_error_in_the_thread_of_a_client_is_answered(
     def fail(*_: Any) -> Any:
         raise error
 
-    async def main() -> None:
-        with monkeypatch.context() as patched:
-            patched.setattr(Helper, name, fail)
-            with pytest.raises(StorageUnavailableError, match="injected"):
-                await soon(echo.adelay(1))
-        assert (await soon(echo.adelay(2))).status == "pending"
-        app.close()
-
-    run(main())
+    with monkeypatch.context() as patched:
+        patched.setattr(Helper, name, fail)
+        with pytest.raises(StorageUnavailableError, match="injected"):
+            await soon(echo.adelay(1))
+    assert (await soon(echo.adelay(2))).status == "pending"
+    app.close()
 
 
 @pytest.mark.parametrize("name", ["_dismiss", "_listen", "_serve", "_look"])
-def test_f54_an_error_in_the_thread_that_listens_is_told(
+async def test_f54_an_error_in_the_thread_that_listens_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     app, echo = build(tmp_path)
@@ -134,14 +122,11 @@ def test_f54_an_error_in_the_thread_that_listens_is_told(
     def fail(*_: Any) -> Any:
         raise SystemExit("injected")
 
-    async def main() -> None:
-        handle = echo.delay(1)
-        with monkeypatch.context() as patched:
-            patched.setattr(Listener, name, fail)
-            with pytest.raises(StorageUnavailableError, match="injected"):
-                await soon(handle.aresult(timeout=30))
-        async with app:
-            assert await soon(handle.aresult(timeout=30)) == 1
-        app.close()
-
-    run(main())
+    handle = echo.delay(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Listener, name, fail)
+        with pytest.raises(StorageUnavailableError, match="injected"):
+            await soon(handle.aresult(timeout=30))
+    async with app:
+        assert await soon(handle.aresult(timeout=30)) == 1
+    app.close()

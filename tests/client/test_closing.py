@@ -14,7 +14,7 @@ from jobify import Jobify
 from jobify.exceptions import ApplicationStateError
 from jobify.gateway.connection import Access, Closed
 from jobify.storage import SQLiteStorage
-from support import eventually, run
+from support import eventually
 
 
 def listeners() -> list[threading.Thread]:
@@ -50,17 +50,14 @@ def test_who_waits_is_told_that_the_app_was_closed(place: Place) -> None:
     assert place.clients() == 0
 
 
-def test_who_awaits_is_told_that_the_app_was_closed(place: Place) -> None:
+async def test_who_awaits_is_told_that_the_app_was_closed(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
 
-    async def main() -> None:
-        waiting = asyncio.ensure_future(job.aresult(timeout=None, poll_interval=NEVER, max_poll_interval=NEVER))
-        await eventually(lambda: place.app._client._crew.listener._waiters)
-        place.app.close()
-        with pytest.raises(ApplicationStateError, match="wait for job"):
-            await waiting
-
-    run(main())
+    waiting = asyncio.ensure_future(job.aresult(timeout=None, poll_interval=NEVER, max_poll_interval=NEVER))
+    await eventually(lambda: place.app._client._crew.listener._waiters)
+    place.app.close()
+    with pytest.raises(ApplicationStateError, match="wait for job"):
+        await waiting
 
 
 def test_a_wait_after_the_app_was_closed_is_rung_again(place: Place) -> None:

@@ -65,16 +65,13 @@ async def result_of(job: Any) -> Any:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_f39_the_options_hold_whatever_the_way(app: Jobify, way: str) -> None:
+async def test_f39_the_options_hold_whatever_the_way(app: Jobify, way: str) -> None:
     task = task_of(app)
 
-    async def main() -> None:
-        async with app:
-            configured = task.configure(queue="images", metadata={"mine": 1})
-            assert await result_of(await WAYS[way](configured)) == EXPECTED
-            assert (await result_of(await WAYS[way](task)))[2:] == ["default", {"task": "own"}]
-
-    run(main())
+    async with app:
+        configured = task.configure(queue="images", metadata={"mine": 1})
+        assert await result_of(await WAYS[way](configured)) == EXPECTED
+        assert (await result_of(await WAYS[way](task)))[2:] == ["default", {"task": "own"}]
 
 
 def test_f39_without_an_app_that_runs(tmp_path: Path) -> None:
@@ -96,7 +93,7 @@ def test_f39_without_an_app_that_runs(tmp_path: Path) -> None:
     app.close()
 
 
-def test_f39_priority_retry_and_timeout(app: Jobify) -> None:
+async def test_f39_priority_retry_and_timeout(app: Jobify) -> None:
     ran: list[str] = []
 
     @app.task(name="fail", retry=5)
@@ -108,68 +105,59 @@ def test_f39_priority_retry_and_timeout(app: Jobify) -> None:
     async def slow() -> None:
         await asyncio.sleep(60)
 
-    async def main() -> None:
-        async with app:
-            job = await fail.configure(retry=SmartRetry(1, initial_delay=0.01)).push("twice")
-            await job.wait()
-            assert job.status is JobStatus.FAILED
-            assert ran == ["twice", "twice"]
-            late = await slow.configure(timeout=0.05).push()
-            await late.wait()
-            assert late.status is JobStatus.TIMEOUT
-            waiting = [await fail.configure(delay=60, priority=number).push("later") for number in (1, 2)]
-            assert [app.get_job(one.id).to_dict()["priority"] for one in waiting] == [1, 2]
-
-    run(main())
+    async with app:
+        job = await fail.configure(retry=SmartRetry(1, initial_delay=0.01)).push("twice")
+        await job.wait()
+        assert job.status is JobStatus.FAILED
+        assert ran == ["twice", "twice"]
+        late = await slow.configure(timeout=0.05).push()
+        await late.wait()
+        assert late.status is JobStatus.TIMEOUT
+        waiting = [await fail.configure(delay=60, priority=number).push("later") for number in (1, 2)]
+        assert [app.get_job(one.id).to_dict()["priority"] for one in waiting] == [1, 2]
 
 
-def test_f39_a_delay_an_eta_and_an_id(app: Jobify) -> None:
+async def test_f39_a_delay_an_eta_and_an_id(app: Jobify) -> None:
     task = task_of(app)
 
-    async def main() -> None:
-        async with app:
-            before = datetime.now(UTC)
-            eta = before + timedelta(hours=2)
-            delayed = await task.configure(delay=timedelta(hours=1), job_id="mine").push(1)
-            assert delayed.id == "mine"
-            assert before + timedelta(minutes=59) < delayed.exec_at < before + timedelta(minutes=61)
-            assert abs((await task.configure(eta=eta).push(1)).exec_at - eta) < timedelta(milliseconds=1)
-            assert app.find_job("mine") is delayed
-            with pytest.raises(DuplicateJobError):
-                await task.configure(job_id="mine").push(1)
-            with pytest.raises(DuplicateJobError):
-                await task.configure(job_id="mine").schedule(1).delay(5)
-            assert (await task.configure(job_id="other").schedule(1).delay(0, job_id="first")).id == "first"
-            soon = await task.configure(delay=0.01).push(1)
-            assert (await soon)[0] == 1
-
-    run(main())
+    async with app:
+        before = datetime.now(UTC)
+        eta = before + timedelta(hours=2)
+        delayed = await task.configure(delay=timedelta(hours=1), job_id="mine").push(1)
+        assert delayed.id == "mine"
+        assert before + timedelta(minutes=59) < delayed.exec_at < before + timedelta(minutes=61)
+        assert abs((await task.configure(eta=eta).push(1)).exec_at - eta) < timedelta(milliseconds=1)
+        assert app.find_job("mine") is delayed
+        with pytest.raises(DuplicateJobError):
+            await task.configure(job_id="mine").push(1)
+        with pytest.raises(DuplicateJobError):
+            await task.configure(job_id="mine").schedule(1).delay(5)
+        assert (await task.configure(job_id="other").schedule(1).delay(0, job_id="first")).id == "first"
+        soon = await task.configure(delay=0.01).push(1)
+        assert (await soon)[0] == 1
 
 
-def test_f39_unique_keys_dependencies_and_expiry(app: Jobify) -> None:
+async def test_f39_unique_keys_dependencies_and_expiry(app: Jobify) -> None:
     task = task_of(app)
 
-    async def main() -> None:
-        async with app:
-            unique = task.configure(unique_key="k", delay=60)
-            first = await unique.push(1)
-            assert await unique.push(2) is first
-            assert (await task.configure(unique_key="k").adelay(3)).id == first.id
-            await first.cancel()
-            gate = await task.configure(delay=60).push(1)
-            after = await task.configure(depends_on=iter([gate]), priority=1).push(2)
-            assert after.status is JobStatus.SCHEDULED
-            await gate.cancel()
-            await after.wait()
-            assert after.status is JobStatus.CANCELLED
-            expiring = await task.configure(delay=60, expires=0.05).push(1)
-            await expiring.wait()
-            assert expiring.status is JobStatus.CANCELLED
-            naive = await task.configure(delay=60, expires=datetime(2000, 1, 1)).push(1)
-            await naive.wait()
-            assert naive.status is JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        unique = task.configure(unique_key="k", delay=60)
+        first = await unique.push(1)
+        assert await unique.push(2) is first
+        assert (await task.configure(unique_key="k").adelay(3)).id == first.id
+        await first.cancel()
+        gate = await task.configure(delay=60).push(1)
+        after = await task.configure(depends_on=iter([gate]), priority=1).push(2)
+        assert after.status is JobStatus.SCHEDULED
+        await gate.cancel()
+        await after.wait()
+        assert after.status is JobStatus.CANCELLED
+        expiring = await task.configure(delay=60, expires=0.05).push(1)
+        await expiring.wait()
+        assert expiring.status is JobStatus.CANCELLED
+        naive = await task.configure(delay=60, expires=datetime(2000, 1, 1)).push(1)
+        await naive.wait()
+        assert naive.status is JobStatus.CANCELLED
 
 
 def test_f39_a_unique_key_holds_under_an_earlier_name(tmp_path: Path) -> None:
@@ -184,52 +172,46 @@ def test_f39_a_unique_key_holds_under_an_earlier_name(tmp_path: Path) -> None:
     assert run(push(before, old)) == run(push(after, new))
 
 
-def test_f39_a_schedule_has_options(app: Jobify) -> None:
+async def test_f39_a_schedule_has_options(app: Jobify) -> None:
     ran: list[Any] = []
 
     @app.task(name="tick")
     async def tick() -> None:
         ran.append((current_job.queue_name, current_job.metadata))
 
-    async def main() -> None:
-        async with app:
-            task = tick.configure(queue="clock", metadata={"a": 1})
-            await task.schedule().cron("* * * * * * *", job_id="every second")
-            job = await task.schedule().cron("* * * * * * *", job_id="every second", replace=True)
-            await eventually(lambda: ran)
-            await job.cancel()
-            assert ran[0] == ("clock", {"a": 1})
-            once = [{"unique_key": "k"}, {"depends_on": job}, {"expires": 5}]
-            for options in once:
-                builder = tick.configure(**options).schedule()  # type: ignore[arg-type]
-                for refused in (
-                    builder.cron("* * * * *", job_id="x"),
-                    builder.delay(5, job_id="x", replace=True),
-                ):
-                    with pytest.raises(ConfigurationError, match=f"The option {next(iter(options))} is for a job"):
-                        await refused
-            for when in ({"delay": 5}, {"eta": datetime.now(UTC)}):
-                with pytest.raises(ConfigurationError, match="says when the job runs"):
-                    tick.configure(**when).schedule()  # type: ignore[arg-type]
-
-    run(main())
+    async with app:
+        task = tick.configure(queue="clock", metadata={"a": 1})
+        await task.schedule().cron("* * * * * * *", job_id="every second")
+        job = await task.schedule().cron("* * * * * * *", job_id="every second", replace=True)
+        await eventually(lambda: ran)
+        await job.cancel()
+        assert ran[0] == ("clock", {"a": 1})
+        once = [{"unique_key": "k"}, {"depends_on": job}, {"expires": 5}]
+        for options in once:
+            builder = tick.configure(**options).schedule()  # type: ignore[arg-type]
+            for refused in (
+                builder.cron("* * * * *", job_id="x"),
+                builder.delay(5, job_id="x", replace=True),
+            ):
+                with pytest.raises(ConfigurationError, match=f"The option {next(iter(options))} is for a job"):
+                    await refused
+        for when in ({"delay": 5}, {"eta": datetime.now(UTC)}):
+            with pytest.raises(ConfigurationError, match="says when the job runs"):
+                tick.configure(**when).schedule()  # type: ignore[arg-type]
 
 
-def test_f39_a_job_of_another_queue_is_left_to_its_workers(tmp_path: Path) -> None:
+async def test_f39_a_job_of_another_queue_is_left_to_its_workers(tmp_path: Path) -> None:
     from dataclasses import replace
 
     app = Jobify(storage=durable(tmp_path))
     app.configs.limits = replace(app.configs.limits, queues=("default",))
     task = task_of(app)
 
-    async def main() -> None:
-        async with app:
-            job = await task.configure(queue="images").push(1)
-            assert (await (await task.push(2)))[0] == 2
-            assert job.status is JobStatus.SCHEDULED
-            assert app.get_job(job.id).status == "pending"
-
-    run(main())
+    async with app:
+        job = await task.configure(queue="images").push(1)
+        assert (await (await task.push(2)))[0] == 2
+        assert job.status is JobStatus.SCHEDULED
+        assert app.get_job(job.id).status == "pending"
 
 
 class Outer(BaseOuterMiddleware):
@@ -238,46 +220,37 @@ class Outer(BaseOuterMiddleware):
         return await call_next(context)
 
 
-def test_f39_outer_middleware_sees_it(app: Jobify) -> None:
+async def test_f39_outer_middleware_sees_it(app: Jobify) -> None:
     app.add_outer_middleware(Outer())
     task = task_of(app)
 
-    async def main() -> None:
-        async with app:
-            configured = task.configure(queue="images", metadata={"mine": 1})
-            for made in (configured.push(1), configured.schedule(1).push(job_id="it"), configured.adelay(1)):
-                assert await result_of(await made) == [1, "changed", "images", {"task": "own", "mine": 1}]
-
-    run(main())
+    async with app:
+        configured = task.configure(queue="images", metadata={"mine": 1})
+        for made in (configured.push(1), configured.schedule(1).push(job_id="it"), configured.adelay(1)):
+            assert await result_of(await made) == [1, "changed", "images", {"task": "own", "mine": 1}]
 
 
-def test_f39_a_task_that_stays_in_memory(tmp_path: Path) -> None:
+async def test_f39_a_task_that_stays_in_memory(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="fleeting", durable=False)
     async def fleeting() -> str:
         return current_job.queue_name
 
-    async def main() -> None:
-        async with app:
-            assert await (await fleeting.configure(queue="here").push()) == "here"
-            with pytest.raises(ConfigurationError, match="durable=False"):
-                await fleeting.configure(queue="here").adelay()
-        assert app.jobs() == []
-
-    run(main())
+    async with app:
+        assert await (await fleeting.configure(queue="here").push()) == "here"
+        with pytest.raises(ConfigurationError, match="durable=False"):
+            await fleeting.configure(queue="here").adelay()
+    assert app.jobs() == []
 
 
-def test_f39_large_arguments(app: Jobify) -> None:
+async def test_f39_large_arguments(app: Jobify) -> None:
     @app.task(name="measure")
     async def measure(numbers: list[int]) -> int:
         return len(numbers)
 
-    async def main() -> None:
-        async with app:
-            assert await (await measure.configure(queue="large").push(list(range(50_000)))) == 50_000
-
-    run(main())
+    async with app:
+        assert await (await measure.configure(queue="large").push(list(range(50_000)))) == 50_000
 
 
 def test_f39_unknown_options_are_refused_where_they_are_written() -> None:
@@ -312,21 +285,18 @@ def test_f39_a_configured_task_is_a_value() -> None:
     assert dict(again.options) == dict(urgent.options)
 
 
-def test_f39_wrong_arguments_are_refused_where_they_are_awaited() -> None:
-    async def main() -> None:
-        task: Any = at_top_level.configure(queue="a")
-        with pytest.raises(TypeError):
-            task.delay()
-        async with jobs:
-            answers = await asyncio.gather(task.push(), task.push(1, 2), task.push(7), return_exceptions=True)
-            assert [type(answer) for answer in answers] == [TypeError, TypeError, Job]
-            with pytest.raises(ConfigurationError, match="cannot share the job_id"):
-                await task.configure(job_id="x").amap([(1,), (2,)])
-
-    run(main())
+async def test_f39_wrong_arguments_are_refused_where_they_are_awaited() -> None:
+    task: Any = at_top_level.configure(queue="a")
+    with pytest.raises(TypeError):
+        task.delay()
+    async with jobs:
+        answers = await asyncio.gather(task.push(), task.push(1, 2), task.push(7), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [TypeError, TypeError, Job]
+        with pytest.raises(ConfigurationError, match="cannot share the job_id"):
+            await task.configure(job_id="x").amap([(1,), (2,)])
 
 
-def test_f39_of_a_router_in_several_apps() -> None:
+async def test_f39_of_a_router_in_several_apps() -> None:
     router = JobRouter(prefix="r")
 
     @router.task(name="tell")
@@ -337,12 +307,9 @@ def test_f39_of_a_router_in_several_apps() -> None:
     with pytest.raises(RuntimeError, match="not attached"):
         configured.delay()
 
-    async def main() -> None:
-        for _ in range(3):
-            app = Jobify(storage=False)
-            app.include_router(router)
-            async with app:
-                assert await (await configured.push()) == "q"
-                assert await (await configured.adelay()).aresult(30) == "q"
-
-    run(main())
+    for _ in range(3):
+        app = Jobify(storage=False)
+        app.include_router(router)
+        async with app:
+            assert await (await configured.push()) == "q"
+            assert await (await configured.adelay()).aresult(30) == "q"

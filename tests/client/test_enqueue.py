@@ -324,8 +324,8 @@ def test_if_one_of_many_cannot_be_none_is_stored(world: World, tasks: Tasks) -> 
     assert world.app.stats()["pending"] == 1
 
 
-def test_async_twins_do_the_same(world: World, tasks: Tasks) -> None:
-    async def main() -> None:
+async def test_async_twins_do_the_same(world: World, tasks: Tasks) -> None:
+    with world.running(Tasks):
         jobs = [await tasks.add.adelay(1), await tasks.add.aapply_async((1,), priority=2)]
         jobs += await tasks.add.amap([(1,)])
         jobs += [await world.app.aenqueue("add", (1,))]
@@ -334,11 +334,8 @@ def test_async_twins_do_the_same(world: World, tasks: Tasks) -> None:
         jobs += [await tasks.add.s(1).aapply(), await tasks.add.s().adelay(1), await tasks.add.s(1).aapply_async()]
         assert await soon(asyncio.gather(*[job.aresult() for job in jobs])) == [2] * len(jobs)
 
-    with world.running(Tasks):
-        run(main())
 
-
-def test_async_calls_share_a_commit(tmp_path: Path) -> None:
+async def test_async_calls_share_a_commit(tmp_path: Path) -> None:
     sizes: list[int] = []
 
     class Counting(SQLiteStorage):
@@ -349,24 +346,18 @@ def test_async_calls_share_a_commit(tmp_path: Path) -> None:
     app = Jobify(storage=Counting(tmp_path / "jobs.db", synchronous="normal"))
     tasks = Tasks(app)
 
-    async def main() -> None:
-        await asyncio.gather(*[tasks.add.adelay(n) for n in range(500)])
-
-    run(main())
+    await asyncio.gather(*[tasks.add.adelay(n) for n in range(500)])
     app.close()
     assert sum(sizes) == 500
     assert max(sizes) > 1
 
 
-def test_one_bad_call_does_not_spoil_those_that_share_its_commit(world: World, tasks: Tasks) -> None:
+async def test_one_bad_call_does_not_spoil_those_that_share_its_commit(world: World, tasks: Tasks) -> None:
     ids = iter(["a", "b", "a", "c"])
     app = Jobify(storage=world.storage(), uuid_generator=lambda: next(ids))
     task = Tasks(app).add
 
-    async def main() -> list[Any]:
-        return await asyncio.gather(*[task.adelay(n) for n in range(4)], return_exceptions=True)
-
-    answers = run(main())
+    answers = await asyncio.gather(*[task.adelay(n) for n in range(4)], return_exceptions=True)
     app.close()
     assert [isinstance(answer, DuplicateJobError) for answer in answers] == [False, False, True, False]
 
@@ -386,7 +377,7 @@ class Point:
     x: int
 
 
-def test_types_are_known_where_they_are_needed(tmp_path: Path) -> None:
+async def test_types_are_known_where_they_are_needed(tmp_path: Path) -> None:
     def declare(app: Jobify) -> Any:
         @app.task(name="move")
         def move(point: Point, by: int) -> Point:
@@ -399,14 +390,11 @@ def test_types_are_known_where_they_are_needed(tmp_path: Path) -> None:
     job = move.delay(Point(1), 2)
     fed = (move.s(Point(1), 2) | move.s(5)).apply()
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path), serializer=JSONSerializer())
-        declare(app)
-        async with app:
-            assert await soon(job.aresult()) == Point(3)
-            assert await soon(fed.aresult()) == Point(8)
-
-    run(main())
+    app = Jobify(storage=durable(tmp_path), serializer=JSONSerializer())
+    declare(app)
+    async with app:
+        assert await soon(job.aresult()) == Point(3)
+        assert await soon(fed.aresult()) == Point(8)
     here.close()
 
 
@@ -487,63 +475,54 @@ def test_an_unknown_dependency_is_refused(world: World, tasks: Tasks) -> None:
     assert world.app.stats()["pending"] == 0
 
 
-def test_f15_a_schedule_is_no_dependency(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
+async def test_f15_a_schedule_is_no_dependency(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
 
-        @app.task(name="declared", cron="0 0 1 1 *")
-        async def declared() -> None: ...
+    @app.task(name="declared", cron="0 0 1 1 *")
+    async def declared() -> None: ...
 
-        @app.task(name="add")
-        async def add(a: int) -> int:
-            return a
+    @app.task(name="add")
+    async def add(a: int) -> int:
+        return a
 
-        async with app:
-            schedule = await add.schedule(1).cron("0 0 1 1 *", job_id="yearly")
-            for ids in ("yearly", ["yearly"], [(await add.adelay(1)).id, schedule.id], app.schedules()[0].id):
-                with pytest.raises(UnknownDependencyError, match="which is a schedule"):
-                    add.apply_async((1,), depends_on=ids)
-                with pytest.raises(UnknownDependencyError, match="which is a schedule"):
-                    await add.aapply_async((1,), depends_on=ids)
-
-    run(main())
+    async with app:
+        schedule = await add.schedule(1).cron("0 0 1 1 *", job_id="yearly")
+        for ids in ("yearly", ["yearly"], [(await add.adelay(1)).id, schedule.id], app.schedules()[0].id):
+            with pytest.raises(UnknownDependencyError, match="which is a schedule"):
+                add.apply_async((1,), depends_on=ids)
+            with pytest.raises(UnknownDependencyError, match="which is a schedule"):
+                await add.aapply_async((1,), depends_on=ids)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_f15_a_job_that_others_wait_for_becomes_no_schedule(tmp_path: Path, kind: str) -> None:
-    async def main() -> None:
-        app = Jobify(storage=False if kind == "memory" else durable(tmp_path))
+async def test_f15_a_job_that_others_wait_for_becomes_no_schedule(tmp_path: Path, kind: str) -> None:
+    app = Jobify(storage=False if kind == "memory" else durable(tmp_path))
 
-        @app.task(name="add")
-        async def add(a: int) -> int:
-            return a
+    @app.task(name="add")
+    async def add(a: int) -> int:
+        return a
 
-        async with app:
-            first = await add.configure(delay=3600, job_id="first").adelay(1)
-            child = await add.configure(depends_on=first).adelay(2)
-            with pytest.raises(UnknownDependencyError, match="would become a schedule") as caught:
-                await add.schedule(1).cron("0 0 1 1 *", job_id="first", replace=True)
-            assert (caught.value.job_id, caught.value.parent_id) == (child.id, "first")
-            assert first.cron_expression is None
-            await add.schedule(1).delay(7200, job_id="first", replace=True)  # which has an end
-            child.cancel()
+    async with app:
+        first = await add.configure(delay=3600, job_id="first").adelay(1)
+        child = await add.configure(depends_on=first).adelay(2)
+        with pytest.raises(UnknownDependencyError, match="would become a schedule") as caught:
             await add.schedule(1).cron("0 0 1 1 *", job_id="first", replace=True)
-            assert first.cron_expression == "0 0 1 1 *"
+        assert (caught.value.job_id, caught.value.parent_id) == (child.id, "first")
+        assert first.cron_expression is None
+        await add.schedule(1).delay(7200, job_id="first", replace=True)  # which has an end
+        child.cancel()
+        await add.schedule(1).cron("0 0 1 1 *", job_id="first", replace=True)
+        assert first.cron_expression == "0 0 1 1 *"
 
-    run(main())
 
-
-def test_it_may_depend_on_a_job_that_was_pushed(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        tasks = Tasks(app)
-        async with app:
-            pushed: Job[int] = await tasks.add.push(1)
-            child = await tasks.add.aapply_async((2,), depends_on=pushed)
-            assert await soon(child.aresult()) == 3
-        app.close()
-
-    run(main())
+async def test_it_may_depend_on_a_job_that_was_pushed(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    tasks = Tasks(app)
+    async with app:
+        pushed: Job[int] = await tasks.add.push(1)
+        child = await tasks.add.aapply_async((2,), depends_on=pushed)
+        assert await soon(child.aresult()) == 3
+    app.close()
 
 
 # -- outer middleware --------------------------------------------------------------------------------------------------
@@ -611,22 +590,19 @@ def test_outer_middleware_sees_a_place_for_what_is_to_come(world: World, tasks: 
     assert seen == ["{'x': 1}", "{'x': <the result of the job before>, 'y': 5}"]
 
 
-def test_an_error_of_outer_middleware_reaches_the_caller(world: World, tasks: Tasks) -> None:
+async def test_an_error_of_outer_middleware_reaches_the_caller(world: World, tasks: Tasks) -> None:
     class Refuses(BaseOuterMiddleware):
         async def __call__(self, call_next: CallNextOuter, context: Any) -> Any:
             raise PermissionError("not you")
 
     world.app.add_outer_middleware(Refuses())
 
-    async def main() -> None:
-        with pytest.raises(PermissionError):
-            tasks.say.delay("a")
-        with pytest.raises(PermissionError):
-            await tasks.say.adelay("a")
-
     with pytest.raises(PermissionError):
         tasks.say.delay("a")
-    run(main())
+    with pytest.raises(PermissionError):
+        tasks.say.delay("a")
+    with pytest.raises(PermissionError):
+        await tasks.say.adelay("a")
     assert world.app.stats()["pending"] == 0
 
 

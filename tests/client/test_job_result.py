@@ -327,8 +327,8 @@ def test_j22_a_cancelled_one_carries_the_error_of_the_attempt_before(world: Worl
     assert pickle.loads(pickle.dumps(caught.value)).traceback == caught.value.traceback
 
 
-def test_j24_it_can_be_awaited(world: World, app: Jobify) -> None:
-    async def main() -> None:
+async def test_j24_it_can_be_awaited(world: World, app: Jobify) -> None:
+    with world.running(declare):
         jobs = await asyncio.gather(*[app.aenqueue("add", (n,)) for n in range(50)])
         assert await soon(asyncio.gather(*[job.aresult() for job in jobs])) == list(range(1, 51))
         assert await jobs[0].aresult(timeout=1) == 1
@@ -341,9 +341,6 @@ def test_j24_it_can_be_awaited(world: World, app: Jobify) -> None:
         assert await later.acancel()
         with pytest.raises(TaskCancelledError):
             await later.aresult()
-
-    with world.running(declare):
-        run(main())
 
 
 # -- decided beyond it -------------------------------------------------------------------------------------------------

@@ -190,21 +190,18 @@ def test_f47_a_first_read_needs_no_writer_either(app: Jobify, path: Path) -> Non
     waiting.join(PATIENCE)
 
 
-def test_f47_what_is_held_back_in_memory_is_seen() -> None:
+async def test_f47_what_is_held_back_in_memory_is_seen() -> None:
     app = Jobify(storage=MemoryStorage())
 
     @app.task(name="task")
     async def task(number: int) -> int:
         return number
 
-    async def main() -> None:
-        async with app:
-            job = await task.push(1)
-            await soon(job)
-            assert app.get_job(job.id).result() == 1
-            assert app.stats()["complete"] == 1
-
-    run(main())
+    async with app:
+        job = await task.push(1)
+        await soon(job)
+        assert app.get_job(job.id).result() == 1
+        assert app.stats()["complete"] == 1
     app.close()
 
 

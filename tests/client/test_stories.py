@@ -15,7 +15,7 @@ from jobify import INJECT, Job, Jobify, RunMode, SmartRetry, current_job
 from jobify.engine.execution import dispatcher
 from jobify.engine.services import change_listener
 from jobify.exceptions import TaskCancelledError
-from support import Program, durable, eventually, run, soon
+from support import Program, durable, eventually, soon
 
 
 def declare(app: Jobify) -> None:
@@ -102,14 +102,11 @@ def test_t4_a_job_that_does_not_stop_is_not_said_to_be_cancelled(world: World, a
         job.wait(20)
 
 
-def test_t4_it_can_be_awaited(world: World, app: Jobify) -> None:
-    async def main() -> None:
+async def test_t4_it_can_be_awaited(world: World, app: Jobify) -> None:
+    with world.running(declare):
         job = await app.aenqueue("sleep")
         await eventually(lambda: job.status == "running")
         assert await soon(job.acancel())
-
-    with world.running(declare):
-        run(main())
 
 
 def test_t5_a_job_is_picked_up_because_it_was_rung_for(
@@ -234,25 +231,22 @@ def test_a_task_enqueues_and_waits_for_others(world: World) -> None:
     other.close()
 
 
-def test_handles_of_both_kinds_agree(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
+async def test_handles_of_both_kinds_agree(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
 
-        @app.task(name="add")
-        async def add(x: int, job: Job[int] = INJECT) -> int:
-            seen.append(job.id)
-            return x + 1
+    @app.task(name="add")
+    async def add(x: int, job: Job[int] = INJECT) -> int:
+        seen.append(job.id)
+        return x + 1
 
-        seen: list[str] = []
-        async with app:
-            pushed = await add.push(1)
-            enqueued = await add.adelay(1)
-            assert await soon(app.get_job(pushed.id).aresult()) == await pushed == 2
-            assert await soon(enqueued.aresult()) == 2
-            assert seen == [pushed.id, enqueued.id]
-        app.close()
-
-    run(main())
+    seen: list[str] = []
+    async with app:
+        pushed = await add.push(1)
+        enqueued = await add.adelay(1)
+        assert await soon(app.get_job(pushed.id).aresult()) == await pushed == 2
+        assert await soon(enqueued.aresult()) == 2
+        assert seen == [pushed.id, enqueued.id]
+    app.close()
 
 
 def test_retries_are_the_jobs_own(world: World, app: Jobify) -> None:

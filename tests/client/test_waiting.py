@@ -41,20 +41,17 @@ def test_an_answer_whose_ring_was_lost_is_found(place: Place) -> None:
     assert waiting.end() == 1
 
 
-def test_many_who_wait_are_one_client(place: Place) -> None:
+async def test_many_who_wait_are_one_client(place: Place) -> None:
     jobs = place.app.enqueue_many("add", [(n,) for n in range(20)])
     waiting = [Waits(job, poll_interval=NEVER, max_poll_interval=NEVER) for job in jobs]
 
-    async def main() -> list[int]:
-        waits = [asyncio.ensure_future(job.aresult(None, NEVER, NEVER)) for job in jobs]
-        await eventually(lambda: len(place.app._client._crew.listener._waiters) == 40)
-        assert place.clients() == 1
-        place.await_client()
-        for _ in jobs:
-            place.hands.succeed(place.hands.claim())
-        return await soon(asyncio.gather(*waits))
-
-    assert run(main()) == [1] * 20
+    waits = [asyncio.ensure_future(job.aresult(None, NEVER, NEVER)) for job in jobs]
+    await eventually(lambda: len(place.app._client._crew.listener._waiters) == 40)
+    assert place.clients() == 1
+    place.await_client()
+    for _ in jobs:
+        place.hands.succeed(place.hands.claim())
+    assert await soon(asyncio.gather(*waits)) == [1] * 20
     assert [wait.end() for wait in waiting] == [1] * 20
 
 
@@ -80,18 +77,15 @@ def test_nobody_is_left_when_nobody_waits(place: Place, monkeypatch: pytest.Monk
         until(lambda: not set(threading.enumerate()) - before)
 
 
-def test_a_wait_that_is_cancelled_is_forgotten(place: Place) -> None:
+async def test_a_wait_that_is_cancelled_is_forgotten(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
 
-    async def main() -> None:
-        waiting = asyncio.ensure_future(job.aresult())
-        waiters = place.app._client._crew.listener._waiters
-        await eventually(lambda: len(waiters) == 1)
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        assert not waiters
-
-    run(main())
+    waiting = asyncio.ensure_future(job.aresult())
+    waiters = place.app._client._crew.listener._waiters
+    await eventually(lambda: len(waiters) == 1)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert not waiters
 
 
 def test_a_storage_that_is_away_is_told_to_whoever_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,64 +118,55 @@ def test_if_nobody_can_ring_it_looks(place: Place, monkeypatch: pytest.MonkeyPat
 # -- the loop that runs the app ----------------------------------------------------------------------------------------
 
 
-def test_blocking_the_loop_that_runs_the_app_is_refused(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
+async def test_blocking_the_loop_that_runs_the_app_is_refused(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
 
-        @app.task(name="hold")
-        async def hold() -> None:
-            running.set()
-            await ended.wait()
+    @app.task(name="hold")
+    async def hold() -> None:
+        running.set()
+        await ended.wait()
 
-        running, ended = asyncio.Event(), asyncio.Event()
-        async with app:
-            job = app.enqueue("hold")
-            await soon(running.wait())
-            for call, instead in (
-                (job.result, r"await job\.aresult\(\)"),
-                (job.wait, r"await job\.await_end\(\)"),
-                (job.cancel, r"await job\.acancel\(\)"),
-                (lambda: list(job.stream()), r"job\.astream\(\)"),
-            ):
-                with pytest.raises(ApplicationStateError, match=instead):
-                    call()
-            assert job.status == "running"
-            assert await soon(asyncio.to_thread(lambda: job.status)) == "running"
-            ended.set()
-            await soon(job.await_end())
-            job.result()  # has ended: there is nothing to wait for
-        app.close()
-
-    run(main())
+    running, ended = asyncio.Event(), asyncio.Event()
+    async with app:
+        job = app.enqueue("hold")
+        await soon(running.wait())
+        for call, instead in (
+            (job.result, r"await job\.aresult\(\)"),
+            (job.wait, r"await job\.await_end\(\)"),
+            (job.cancel, r"await job\.acancel\(\)"),
+            (lambda: list(job.stream()), r"job\.astream\(\)"),
+        ):
+            with pytest.raises(ApplicationStateError, match=instead):
+                call()
+        assert job.status == "running"
+        assert await soon(asyncio.to_thread(lambda: job.status)) == "running"
+        ended.set()
+        await soon(job.await_end())
+        job.result()  # has ended: there is nothing to wait for
+    app.close()
 
 
-def test_an_app_that_runs_here_is_asked_from_its_loop_and_from_threads(world: World) -> None:
+async def test_an_app_that_runs_here_is_asked_from_its_loop_and_from_threads(world: World) -> None:
     declare(world.app)
 
-    async def main() -> None:
-        async with world.app as app:
-            assert await soon((await app.aenqueue("add", (1,))).aresult()) == 2
-            assert await soon(app.enqueue("add", (1,)).aresult()) == 2
-            assert await soon(asyncio.to_thread(lambda: app.enqueue("add", (1,)).result())) == 2
-        assert app.enqueue("add", (1,)).status == "pending"
-        async with world.app as app:
-            jobs = await app.ajobs(status="pending")
-            await asyncio.gather(*[soon(job.aresult()) for job in jobs])
-        assert app.stats()["complete"] == 4
-
-    run(main())
+    async with world.app as app:
+        assert await soon((await app.aenqueue("add", (1,))).aresult()) == 2
+        assert await soon(app.enqueue("add", (1,)).aresult()) == 2
+        assert await soon(asyncio.to_thread(lambda: app.enqueue("add", (1,)).result())) == 2
+    assert app.enqueue("add", (1,)).status == "pending"
+    async with world.app as app:
+        jobs = await app.ajobs(status="pending")
+        await asyncio.gather(*[soon(job.aresult()) for job in jobs])
+    assert app.stats()["complete"] == 4
 
 
-def test_jobs_enqueued_before_an_app_in_memory_starts_run_then() -> None:
+async def test_jobs_enqueued_before_an_app_in_memory_starts_run_then() -> None:
     app = Jobify(storage=False)
     declare(app)
     early = app.enqueue("add", (1,))
 
-    async def main() -> None:
-        async with app:
-            assert await soon(early.aresult()) == 2
-
-    run(main())
+    async with app:
+        assert await soon(early.aresult()) == 2
     app.close()
 
 
@@ -284,7 +269,7 @@ def test_t9_all_values_arrive_in_order(place: Place) -> None:
     assert [line["message"] for line in job.logs()] == [f"said {value}" for value in got]
 
 
-def test_t9_values_are_followed_without_blocking(place: Place) -> None:
+async def test_t9_values_are_followed_without_blocking(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     claim = place.hands.claim()
     got: list[int] = []
@@ -294,29 +279,23 @@ def test_t9_values_are_followed_without_blocking(place: Place) -> None:
         async for value in job.astream():
             got += [value]
 
-    async def main() -> None:
-        following = asyncio.ensure_future(follow())
-        for start in range(0, 100, 20):
-            place.hands.publish(claim, range(start, start + 20))
-            await eventually(lambda: len(got) == start + 20)
-        place.hands.succeed(claim)
-        await soon(following)
-
-    run(main())
+    following = asyncio.ensure_future(follow())
+    for start in range(0, 100, 20):
+        place.hands.publish(claim, range(start, start + 20))
+        await eventually(lambda: len(got) == start + 20)
+    place.hands.succeed(claim)
+    await soon(following)
     assert got == list(range(100))
 
 
-def test_a_stream_gives_up_when_nothing_comes(place: Place) -> None:
+async def test_a_stream_gives_up_when_nothing_comes(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     with pytest.raises(TimeoutError, match=r"nothing for 0\.01 seconds"):
         list(job.stream(timeout=0.01))
 
-    async def follow() -> None:
+    with pytest.raises(TimeoutError, match=r"nothing for 0\.01 seconds"):
         async for _ in job.astream(timeout=0.01):
             pass
-
-    with pytest.raises(TimeoutError, match=r"nothing for 0\.01 seconds"):
-        run(follow())
 
 
 def test_progress_and_logs_are_read_each_time(place: Place) -> None:

@@ -155,7 +155,7 @@ def test_f12_a_new_job_has_its_own_history(world: World, shop: Shop) -> None:
     assert world.app.purge_jobs() == 4
 
 
-def test_f12_a_failed_step_finds_its_inputs_however_late_it_is_retried(tmp_path: Path) -> None:
+async def test_f12_a_failed_step_finds_its_inputs_however_late_it_is_retried(tmp_path: Path) -> None:
     shop, clock = Shop(), FakeClock(datetime(2030, 1, 1, tzinfo=UTC))
     app = Jobify(storage=durable(tmp_path), clock=clock)
     shop.declare(app)
@@ -166,19 +166,16 @@ def test_f12_a_failed_step_finds_its_inputs_however_late_it_is_retried(tmp_path:
             raise ConnectionError("payment is down")
         return f"bill for {what}"
 
-    async def main() -> None:
-        async with app:
-            end = await chain(shop.load.s("monday"), bill.s()).aapply()
-            await end.await_end(20)
-            clock.advance(2 * 86_400)  # load was to be kept for a day
-            storage = app.configs.storage
-            assert storage.purge(now=clock.now(), limit=100) == 0
-            shop.is_down = False
-            assert await end.aretry()
-            assert await end.aresult() == "bill for data of monday"
-            assert storage.purge(now=clock.now(), limit=100) == 1
-
-    run(main())
+    async with app:
+        end = await chain(shop.load.s("monday"), bill.s()).aapply()
+        await end.await_end(20)
+        clock.advance(2 * 86_400)  # load was to be kept for a day
+        storage = app.configs.storage
+        assert storage.purge(now=clock.now(), limit=100) == 0
+        shop.is_down = False
+        assert await end.aretry()
+        assert await end.aresult() == "bill for data of monday"
+        assert storage.purge(now=clock.now(), limit=100) == 1
     app.close()
 
 
@@ -222,19 +219,16 @@ def test_f13_a_failed_member_of_a_group_is_mended(world: World, shop: Shop) -> N
         assert [end.result() for end in ends] == [[["slow", 0, 1, 2], "a"], [["slow", 0, 1, 2], "b"]]
 
 
-def test_f13_jobs_in_memory_come_back_with_their_arguments() -> None:
+async def test_f13_jobs_in_memory_come_back_with_their_arguments() -> None:
     app, shop = Jobify(storage=False), Shop()
     shop.declare(app)
 
-    async def main() -> None:
-        async with app:
-            end = await chain(shop.charge.s(7), shop.mail.s("receipt", "now")).aapply()
-            await end.await_end(20)
-            shop.is_down = False
-            assert await app.get_job(end.dependencies[0]).aretry()
-            assert await end.aresult() == [7, "receipt", "now"]
-
-    run(main())
+    async with app:
+        end = await chain(shop.charge.s(7), shop.mail.s("receipt", "now")).aapply()
+        await end.await_end(20)
+        shop.is_down = False
+        assert await app.get_job(end.dependencies[0]).aretry()
+        assert await end.aresult() == [7, "receipt", "now"]
 
 
 # -- F14 ---------------------------------------------------------------------------------------------------------------
@@ -266,7 +260,7 @@ def test_f14_its_cost_is_the_sum_of_both(tmp_path: Path) -> None:
 # -- files of an earlier release ---------------------------------------------------------------------------------------
 
 
-def test_f12_f13_f14_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
+async def test_f12_f13_f14_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
     shutil.copy(DATA / "workflow_6.db", tmp_path / "jobs.db")
     app = Jobify(storage=durable(tmp_path), clock=FakeClock(datetime(2031, 1, 1, tzinfo=UTC)))
 
@@ -290,18 +284,15 @@ def test_f12_f13_f14_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
     async def mail(number: Any) -> str:
         return f"mailed {number}"
 
-    async def main() -> None:
-        app.enqueue("load", ("tuesday",), job_id="load-1")
-        assert app.delete_jobs("spare-1") == 0
-        async with app:
-            assert await app.get_job("report-1").aresult() == [["data of monday", "slow"], "weekly"]
-            for id in ("merge-0", "merge-1"):
-                assert await app.get_job(id).aresult() == [["data of 0", "data of 1"]]
-            for id in ("charge-1", "charge-2"):
-                assert await app.get_job(id).aretry()
-            assert await app.get_job("receipt-1").aresult() == "mailed mailed 7"
-            assert await app.get_job("report-2").aresult() == [["data of spare", 8]]
-            assert app.get_job("stopped-2").status == "cancelled"
-
-    run(main())
+    app.enqueue("load", ("tuesday",), job_id="load-1")
+    assert app.delete_jobs("spare-1") == 0
+    async with app:
+        assert await app.get_job("report-1").aresult() == [["data of monday", "slow"], "weekly"]
+        for id in ("merge-0", "merge-1"):
+            assert await app.get_job(id).aresult() == [["data of 0", "data of 1"]]
+        for id in ("charge-1", "charge-2"):
+            assert await app.get_job(id).aretry()
+        assert await app.get_job("receipt-1").aresult() == "mailed mailed 7"
+        assert await app.get_job("report-2").aresult() == [["data of spare", 8]]
+        assert app.get_job("stopped-2").status == "cancelled"
     app.close()

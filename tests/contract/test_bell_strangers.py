@@ -16,7 +16,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import notifier
 from jobify.storage.sqlite.notifier import Address, DatagramBell
 from jobify.testing.storage_contract.given import NOW, PROFILE
-from support import eventually, run
+from support import eventually
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def _flood(target: str, message: bytes, has_begun: Event, may_end: Event) -> Non
 
 
 @pytest.mark.parametrize("knows", ["nothing", "the secret"])
-def test_f49_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) -> None:
+async def test_f49_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) -> None:
     """Neither of strangers nor of somebody who can read the database."""
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
     spawn = multiprocessing.get_context("spawn")
@@ -163,39 +163,34 @@ def test_f49_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) ->
     async def work(number: int) -> int:
         return number
 
-    async def main() -> None:
-        async with app:
-            address = app.configs.storage._owners.bell.address  # type: ignore[attr-defined]
-            name, _, secret = address.partition("#")
-            message = (secret if knows == "the secret" else "0" * 16).encode() + b"."
-            senders = [
-                spawn.Process(target=_flood, args=("\0" + name[1:], message, has_begun, may_end)) for _ in range(4)
-            ]
+    async with app:
+        address = app.configs.storage._owners.bell.address  # type: ignore[attr-defined]
+        name, _, secret = address.partition("#")
+        message = (secret if knows == "the secret" else "0" * 16).encode() + b"."
+        senders = [spawn.Process(target=_flood, args=("\0" + name[1:], message, has_begun, may_end)) for _ in range(4)]
+        for sender in senders:
+            sender.start()
+        try:
+            await eventually(has_begun.is_set)
+            answer = app.configs.storage.bell.answer  # type: ignore[union-attr]
+
+            def counted() -> bool:
+                looks.append(1)
+                return answer()
+
+            app.configs.storage._owners.bell.answer = counted  # type: ignore[attr-defined]
+
+            turns, end = 0, time.monotonic() + 2
+            while time.monotonic() < end:
+                turns += 1
+                await asyncio.sleep(0)
+            jobs = [await work.push(number) for number in range(50)]
+            assert [await job for job in jobs] == list(range(50))
+            later = await work.schedule(1).delay(0.2)
+            assert await later == 1
+        finally:
+            may_end.set()
             for sender in senders:
-                sender.start()
-            try:
-                await eventually(has_begun.is_set)
-                answer = app.configs.storage.bell.answer  # type: ignore[union-attr]
-
-                def counted() -> bool:
-                    looks.append(1)
-                    return answer()
-
-                app.configs.storage._owners.bell.answer = counted  # type: ignore[attr-defined]
-
-                turns, end = 0, time.monotonic() + 2
-                while time.monotonic() < end:
-                    turns += 1
-                    await asyncio.sleep(0)
-                jobs = [await work.push(number) for number in range(50)]
-                assert [await job for job in jobs] == list(range(50))
-                later = await work.schedule(1).delay(0.2)
-                assert await later == 1
-            finally:
-                may_end.set()
-                for sender in senders:
-                    sender.join()
-            assert turns > 100
-            assert len(looks) < turns
-
-    run(main())
+                sender.join()
+        assert turns > 100
+        assert len(looks) < turns

@@ -25,7 +25,6 @@ from jobify.testing.storage_contract.given import (
     report,
     statuses,
 )
-from support import run
 
 
 @pytest.fixture
@@ -184,7 +183,7 @@ class Wrapped:
         return getattr(self._inner, name)
 
 
-def test_whether_it_is_in_memory_is_asked_and_not_guessed() -> None:
+async def test_whether_it_is_in_memory_is_asked_and_not_guessed() -> None:
     app = Jobify(storage=Wrapped())
     thing = object()
 
@@ -192,10 +191,7 @@ def test_whether_it_is_in_memory_is_asked_and_not_guessed() -> None:
     async def echo(value: object) -> object:
         return value
 
-    async def main() -> None:
-        enqueued = echo.delay(thing)
-        async with app:
-            assert await (await echo.push(thing)) is thing
-            assert await enqueued.aresult() is thing
-
-    run(main())
+    enqueued = echo.delay(thing)
+    async with app:
+        assert await (await echo.push(thing)) is thing
+        assert await enqueued.aresult() is thing

@@ -104,7 +104,7 @@ def test_b33_arguments_that_cannot_be_read(tmp_path: Path, payload: bytes) -> No
             else:
                 await eventually(lambda: app.configs.storage.get(["bad"])[0].parking)
                 (record,) = app.configs.storage.get(["bad"])
-                assert bad.status is JobStatus.SCHEDULED
+                await eventually(lambda: bad.status is JobStatus.SCHEDULED)
                 assert (record.status, record.attempt) == ("scheduled", 0)
                 assert record.parking is not None
                 assert record.parking.reason
@@ -233,39 +233,33 @@ def test_b33_a_handle_of_a_job_with_an_unknown_status_waits_and_harms_nobody(tmp
     run(main())
 
 
-def test_a_row_that_is_deleted_while_its_job_runs(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        go_on = asyncio.Event()
+async def test_a_row_that_is_deleted_while_its_job_runs(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    go_on = asyncio.Event()
 
-        @app.task(name="task")
-        async def task() -> None:
-            await go_on.wait()
+    @app.task(name="task")
+    async def task() -> None:
+        await go_on.wait()
 
-        async with app:
-            job = await task.push()
-            await eventually(lambda: job.status is JobStatus.RUNNING)
-            write(tmp_path, "DELETE FROM jobs")
-            go_on.set()
-            await soon(job.wait())
-            assert job.status is JobStatus.CANCELLED
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await eventually(lambda: job.status is JobStatus.RUNNING)
+        write(tmp_path, "DELETE FROM jobs")
+        go_on.set()
+        await soon(job.wait())
+        assert job.status is JobStatus.CANCELLED
+        await soon(app.wait_all())
 
 
-def test_b33_a_result_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+async def test_b33_a_result_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     """The handle of a job that ran elsewhere."""
 
-    async def main() -> None:
-        app, _ = make(tmp_path)
-        (task,) = app.routes
-        async with app:
-            job = await task.schedule(1).delay(300, job_id="it")
-            write(tmp_path, "UPDATE jobs SET status = 'success', result = x'ff00' WHERE id = 'it'")
-            await soon(job.wait())
-            assert job.status is JobStatus.SUCCESS
-            with pytest.raises(Exception, match="cannot be read"):
-                job.result()
-
-    run(main())
+    app, _ = make(tmp_path)
+    (task,) = app.routes
+    async with app:
+        job = await task.schedule(1).delay(300, job_id="it")
+        write(tmp_path, "UPDATE jobs SET status = 'success', result = x'ff00' WHERE id = 'it'")
+        await soon(job.wait())
+        assert job.status is JobStatus.SUCCESS
+        with pytest.raises(Exception, match="cannot be read"):
+            job.result()

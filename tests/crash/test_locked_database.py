@@ -20,7 +20,7 @@ from jobify import Cron, Jobify, JobStatus
 from jobify.exceptions import StorageUnavailableError
 from jobify.runtime.failure_log import FailureLog
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, run, soon
+from support import durable, eventually, nudge, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -78,10 +78,10 @@ def refusals() -> int:
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_b25_a_cron_goes_on_after_its_database_was_locked_while_it_was_planned_anew(
+async def test_b25_a_cron_goes_on_after_its_database_was_locked_while_it_was_planned_anew(
     tmp_path: Path, is_declared: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
+    with caplog.at_level(logging.WARNING, "jobify.engine"):
         rule = Cron("* * * * *")
         shop = Shop(tmp_path, rule if is_declared else None)
         async with shop.app:
@@ -103,31 +103,25 @@ def test_b25_a_cron_goes_on_after_its_database_was_locked_while_it_was_planned_a
             await job.cancel()
             await soon(shop.app.wait_all())
 
-    with caplog.at_level(logging.WARNING, "jobify.engine"):
-        run(main())
 
-
-def test_b25_a_cron_that_becomes_due_while_the_database_is_locked_runs_after_that(tmp_path: Path) -> None:
-    async def main() -> None:
-        shop = Shop(tmp_path, Cron("* * * * *"))
-        shop.gate.set()
-        async with shop.app:
-            with locked(tmp_path):
-                await shop.minute()
-                with pytest.raises(StorageUnavailableError):
-                    await soon(shop.task.push("refused"))
-                assert shop.runs == []
-            await eventually(lambda: shop.runs == ["tick"])
+async def test_b25_a_cron_that_becomes_due_while_the_database_is_locked_runs_after_that(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, Cron("* * * * *"))
+    shop.gate.set()
+    async with shop.app:
+        with locked(tmp_path):
             await shop.minute()
-            await eventually(lambda: shop.runs == ["tick", "tick"])
+            with pytest.raises(StorageUnavailableError):
+                await soon(shop.task.push("refused"))
+            assert shop.runs == []
+        await eventually(lambda: shop.runs == ["tick"])
+        await shop.minute()
+        await eventually(lambda: shop.runs == ["tick", "tick"])
 
-    run(main())
 
-
-def test_b26_a_job_that_ends_while_the_database_is_locked_ends_once(
+async def test_b26_a_job_that_ends_while_the_database_is_locked_ends_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
+    with caplog.at_level(logging.WARNING, "jobify.engine"):
         shop = Shop(tmp_path)
         async with shop.app:
             job = await shop.task.push("once")
@@ -148,14 +142,11 @@ def test_b26_a_job_that_ends_while_the_database_is_locked_ends_once(
             assert (record.status, record.attempt) == ("success", 1)
         assert again.runs == []
 
-    with caplog.at_level(logging.WARNING, "jobify.engine"):
-        run(main())
 
-
-def test_b26_a_shutdown_waits_for_an_outcome_that_cannot_be_written_yet(
+async def test_b26_a_shutdown_waits_for_an_outcome_that_cannot_be_written_yet(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
+    with caplog.at_level(logging.WARNING, "jobify.engine"):
         shop = Shop(tmp_path)
         await shop.app.startup()
         job = await shop.task.push("once")
@@ -169,58 +160,46 @@ def test_b26_a_shutdown_waits_for_an_outcome_that_cannot_be_written_yet(
         await soon(stopping)
         assert job.result() == "once"
 
-    with caplog.at_level(logging.WARNING, "jobify.engine"):
-        run(main())
+
+async def test_b12_a_replace_that_a_locked_database_refuses_leaves_the_old_job_alone(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.gate.set()
+    async with shop.app:
+        job = await shop.task.schedule("old").delay(60, job_id="it")
+        with locked(tmp_path):
+            with pytest.raises(StorageUnavailableError):
+                await soon(shop.task.schedule("new").delay(30, job_id="it", replace=True))
+            with pytest.raises(StorageUnavailableError):
+                await soon(shop.task.schedule("new").cron("* * * * *", job_id="it", replace=True))
+        assert (job.status, job.is_cron()) == (JobStatus.SCHEDULED, False)
+        assert job.exec_at == NOON + timedelta(seconds=60)
+        await shop.minute()
+        assert await soon(job) == "old"
+        await soon(shop.app.wait_all())
 
 
-def test_b12_a_replace_that_a_locked_database_refuses_leaves_the_old_job_alone(tmp_path: Path) -> None:
-    async def main() -> None:
-        shop = Shop(tmp_path)
-        shop.gate.set()
-        async with shop.app:
-            job = await shop.task.schedule("old").delay(60, job_id="it")
-            with locked(tmp_path):
-                with pytest.raises(StorageUnavailableError):
-                    await soon(shop.task.schedule("new").delay(30, job_id="it", replace=True))
-                with pytest.raises(StorageUnavailableError):
-                    await soon(shop.task.schedule("new").cron("* * * * *", job_id="it", replace=True))
-            assert (job.status, job.is_cron()) == (JobStatus.SCHEDULED, False)
-            assert job.exec_at == NOON + timedelta(seconds=60)
-            await shop.minute()
-            assert await soon(job) == "old"
-            await soon(shop.app.wait_all())
-
-    run(main())
-
-
-def test_b45_a_start_on_a_locked_database_leaves_the_event_loop_free(tmp_path: Path) -> None:
+async def test_b45_a_start_on_a_locked_database_leaves_the_event_loop_free(tmp_path: Path) -> None:
     """Only this loop can let go of the lock: were it frozen, the start would run out of patience and fail."""
 
-    async def main() -> None:
-        first = Shop(tmp_path)
-        async with first.app:
-            pass
-        app = Jobify(storage=durable(tmp_path, timeout=60))
-        with locked(tmp_path):
-            starting = asyncio.ensure_future(app.startup())
-            for _ in range(300):
-                await asyncio.sleep(0.001)
-            assert not starting.done()
-        await soon(starting)
-        await app.shutdown()
-
-    run(main())
+    first = Shop(tmp_path)
+    async with first.app:
+        pass
+    app = Jobify(storage=durable(tmp_path, timeout=60))
+    with locked(tmp_path):
+        starting = asyncio.ensure_future(app.startup())
+        for _ in range(300):
+            await asyncio.sleep(0.001)
+        assert not starting.done()
+    await soon(starting)
+    await app.shutdown()
 
 
-def test_b45_a_start_that_runs_out_of_patience_says_so_and_can_be_tried_again(tmp_path: Path) -> None:
-    async def main() -> None:
-        shop = Shop(tmp_path)
-        async with shop.app:
-            pass
-        with locked(tmp_path), pytest.raises(StorageUnavailableError):
-            await soon(shop.app.startup())
-        shop.gate.set()
-        async with shop.app:
-            assert await soon(await shop.task.push("now")) == "now"
-
-    run(main())
+async def test_b45_a_start_that_runs_out_of_patience_says_so_and_can_be_tried_again(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    async with shop.app:
+        pass
+    with locked(tmp_path), pytest.raises(StorageUnavailableError):
+        await soon(shop.app.startup())
+    shop.gate.set()
+    async with shop.app:
+        assert await soon(await shop.task.push("now")) == "now"

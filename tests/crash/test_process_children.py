@@ -238,7 +238,9 @@ def test_what_a_task_prints_is_seen_when_it_ends(tmp_path: Path) -> None:
     assert done.stdout == "spoken\n"
 
 
-def test_children_killed_at_random_cost_only_their_own_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_children_killed_at_random_cost_only_their_own_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "crash_tasks.py").write_text("def double(value):\n    return sum([value] * 2)\n")
     monkeypatch.syspath_prepend(tmp_path)
     chance = random.Random(20)
@@ -269,18 +271,15 @@ def test_children_killed_at_random_cost_only_their_own_calls(tmp_path: Path, mon
             if children:
                 chance.choice(children).kill()
 
-    async def main() -> None:
-        runner = ProcessRunner(slots=3)
-        await runner.start()
-        await one(runner, 0)
-        calls = asyncio.ensure_future(asyncio.gather(*(one(runner, number) for number in range(300))))
-        killer = asyncio.create_task(kill_at_random(runner, calls))
-        results = await calls
-        await killer
-        assert len(results) == 300
-        assert any(results)
-        while not await one(runner, 1):  # the last shot may have hit an idle child
-            pass
-        await runner.stop()
-
-    asyncio.run(main())
+    runner = ProcessRunner(slots=3)
+    await runner.start()
+    await one(runner, 0)
+    calls = asyncio.ensure_future(asyncio.gather(*(one(runner, number) for number in range(300))))
+    killer = asyncio.create_task(kill_at_random(runner, calls))
+    results = await calls
+    await killer
+    assert len(results) == 300
+    assert any(results)
+    while not await one(runner, 1):  # the last shot may have hit an idle child
+        pass
+    await runner.stop()

@@ -130,67 +130,55 @@ async def begun(runner: ProcessRunner, name: str, *args: Any) -> tuple[Call, asy
 
 
 @pytest.mark.parametrize("starter", STARTERS)
-def test_f55_an_interrupted_job_takes_its_sessions_along(starter: str) -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        call, running, started, _ = await begun(runner, "hang", starter)
-        running.cancel()
-        await asyncio.wait([running])
-        await call.ended()
-        assert not is_alive(started)  # when the slot is free, all of the job is gone
-        assert await runner.run(task("add", 1)) == 2
-        await runner.stop()
-
-    asyncio.run(main())
+async def test_f55_an_interrupted_job_takes_its_sessions_along(starter: str) -> None:
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    call, running, started, _ = await begun(runner, "hang", starter)
+    running.cancel()
+    await asyncio.wait([running])
+    await call.ended()
+    assert not is_alive(started)  # when the slot is free, all of the job is gone
+    assert await runner.run(task("add", 1)) == 2
+    await runner.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, 0])
 @pytest.mark.parametrize("starter", STARTERS)
-def test_f55_a_child_that_dies_takes_the_sessions_of_its_job_along(starter: str, number: int) -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        call, running, started, _ = await begun(runner, "end", starter, number)
-        with pytest.raises(ProcessDiedError) as caught:
-            await running
-        assert caught.value.exit_code == -number
-        await call.ended()
-        assert not is_alive(started)
-        await runner.stop()
-
-    asyncio.run(main())
+async def test_f55_a_child_that_dies_takes_the_sessions_of_its_job_along(starter: str, number: int) -> None:
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    call, running, started, _ = await begun(runner, "end", starter, number)
+    with pytest.raises(ProcessDiedError) as caught:
+        await running
+    assert caught.value.exit_code == -number
+    await call.ended()
+    assert not is_alive(started)
+    await runner.stop()
 
 
-def test_f55_a_child_is_a_child_of_the_app() -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        assert await runner.run(task("parent")) == os.getpid()
-        await runner.stop()
-
-    asyncio.run(main())
+async def test_f55_a_child_is_a_child_of_the_app() -> None:
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    assert await runner.run(task("parent")) == os.getpid()
+    await runner.stop()
 
 
 @pytest.mark.parametrize("starter", STARTERS)
-def test_f55_what_a_job_leaves_running_on_purpose_is_spared(starter: str) -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        left = await runner.run(task("leave_behind", starter))
-        try:
-            await asyncio.sleep(0.05)  # processes know when they began to a hundredth of a second
-            _, running, started, _ = await begun(runner, "hang", starter)
-            running.cancel()
-            await asyncio.wait([running])
-            await gone(started)
-            assert is_alive(left)
-            await runner.stop()
-            assert is_alive(left)
-        finally:
-            os.kill(left, signal.SIGKILL)
-
-    asyncio.run(main())
+async def test_f55_what_a_job_leaves_running_on_purpose_is_spared(starter: str) -> None:
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    left = await runner.run(task("leave_behind", starter))
+    try:
+        await asyncio.sleep(0.05)  # processes know when they began to a hundredth of a second
+        _, running, started, _ = await begun(runner, "hang", starter)
+        running.cancel()
+        await asyncio.wait([running])
+        await gone(started)
+        assert is_alive(left)
+        await runner.stop()
+        assert is_alive(left)
+    finally:
+        os.kill(left, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
@@ -225,18 +213,15 @@ def test_f55_the_sessions_of_a_job_end_with_a_worker_that_is_killed(
             asyncio.run(gone(pid))
 
 
-def test_f55_orphans_of_the_apps_own_process_are_not_taken_away() -> None:
+async def test_f55_orphans_of_the_apps_own_process_are_not_taken_away() -> None:
     """The library reaps its own children alone; a child of the program is left to the program."""
 
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        with await asyncio.to_thread(subprocess.Popen, [sys.executable, "-S", "-c", "raise SystemExit(5)"]) as process:
-            _, running, started, _ = await begun(runner, "hang", "orphan")
-            running.cancel()
-            await asyncio.wait([running])
-            await gone(started)
-            assert process.wait() == 5
-        await runner.stop()
-
-    asyncio.run(main())
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    with await asyncio.to_thread(subprocess.Popen, [sys.executable, "-S", "-c", "raise SystemExit(5)"]) as process:
+        _, running, started, _ = await begun(runner, "hang", "orphan")
+        running.cancel()
+        await asyncio.wait([running])
+        await gone(started)
+        assert process.wait() == 5
+    await runner.stop()

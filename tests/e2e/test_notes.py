@@ -18,7 +18,7 @@ from jobify.cli.screen import draw
 from jobify.cli.snapshot import Snapshot
 from jobify.client.wait_reasons import ClusterState, read_cluster_state
 from jobify.model.records import OwnerProfile, OwnerRole
-from support import durable, run
+from support import durable
 
 
 def state_of(shop: Shop, *, later: float = 0.0) -> ClusterState:
@@ -192,21 +192,18 @@ def test_f10_a_paused_queue_and_a_schedule_whose_task_is_gone(site: Make) -> Non
     assert worker.stop() == 0
 
 
-def test_f10_it_is_read_without_blocking_a_loop_that_runs_the_app(tmp_path: Path) -> None:
+async def test_f10_it_is_read_without_blocking_a_loop_that_runs_the_app(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="wait")
     async def wait() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        async with app:
-            job = await wait.push()
-            assert app.get_job(job.id).note == ""
-            await job.cancel()
-            assert app.get_job(job.id).note == "cancelled"
-
-    run(main())
+    async with app:
+        job = await wait.push()
+        assert app.get_job(job.id).note == ""
+        await job.cancel()
+        assert app.get_job(job.id).note == "cancelled"
     wait_for(lambda: app.get_job(app.enqueue("wait").id).note == "no worker runs")
     app.close()
 

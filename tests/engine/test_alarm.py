@@ -16,7 +16,7 @@ from jobify.engine.execution.timers import Alarm
 from jobify.model.clock import SystemClock
 from jobify.testing.clock import FakeClock
 from jobify.types import Microseconds
-from support import eventually, run
+from support import eventually
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 MILLISECOND = 1_000
@@ -54,105 +54,84 @@ class Calls:
 
 
 @pytest.mark.usefixtures("any_timer")
-def test_functions_are_called_in_the_order_of_their_due_times_and_never_before() -> None:
-    async def main() -> None:
-        clock = SystemClock()
-        calls, bell = Calls(clock), Alarm(clock)
-        now = clock.now()
-        for name, after in (("c", 30), ("a", 5), ("d", 30), ("b", 10), ("past", -1)):
-            due_at = now + after * MILLISECOND
-            bell.call_at(due_at, lambda name=name, due_at=due_at: calls(name, due_at))
-        await eventually(lambda: len(calls.names) == 5)
-        bell.close()
-        assert calls.names == ["past", "a", "b", "c", "d"]
-        assert min(calls.late) >= 0
-
-    run(main())
+async def test_functions_are_called_in_the_order_of_their_due_times_and_never_before() -> None:
+    clock = SystemClock()
+    calls, bell = Calls(clock), Alarm(clock)
+    now = clock.now()
+    for name, after in (("c", 30), ("a", 5), ("d", 30), ("b", 10), ("past", -1)):
+        due_at = now + after * MILLISECOND
+        bell.call_at(due_at, lambda name=name, due_at=due_at: calls(name, due_at))
+    await eventually(lambda: len(calls.names) == 5)
+    bell.close()
+    assert calls.names == ["past", "a", "b", "c", "d"]
+    assert min(calls.late) >= 0
 
 
 @pytest.mark.usefixtures("any_timer")
-def test_a_closed_alarm_calls_nothing_and_a_second_close_does_nothing() -> None:
-    async def main() -> None:
-        clock, calls = SystemClock(), list[str]()
-        bell, other = Alarm(clock), Alarm(clock)
-        bell.close()
-        bell.call_at(clock.now() + 5 * MILLISECOND, lambda: calls.append("closed"))
-        bell.close()
-        bell.close()
-        other.call_at(clock.now() + 10 * MILLISECOND, lambda: calls.append("open"))
-        await eventually(lambda: calls)
-        other.close()
-        assert calls == ["open"]
-
-    run(main())
+async def test_a_closed_alarm_calls_nothing_and_a_second_close_does_nothing() -> None:
+    clock, calls = SystemClock(), list[str]()
+    bell, other = Alarm(clock), Alarm(clock)
+    bell.close()
+    bell.call_at(clock.now() + 5 * MILLISECOND, lambda: calls.append("closed"))
+    bell.close()
+    bell.close()
+    other.call_at(clock.now() + 10 * MILLISECOND, lambda: calls.append("open"))
+    await eventually(lambda: calls)
+    other.close()
+    assert calls == ["open"]
 
 
-def test_one_that_raises_does_not_keep_the_others_from_being_called(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        clock, calls = SystemClock(), list[str]()
-        bell = Alarm(clock)
-        bell.call_at(clock.now() + MILLISECOND, lambda: 1 // 0)
-        bell.call_at(clock.now() + MILLISECOND, lambda: calls.append("next"))
-        await eventually(lambda: calls)
-        bell.close()
-
-    run(main())
+async def test_one_that_raises_does_not_keep_the_others_from_being_called(caplog: pytest.LogCaptureFixture) -> None:
+    clock, calls = SystemClock(), list[str]()
+    bell = Alarm(clock)
+    bell.call_at(clock.now() + MILLISECOND, lambda: 1 // 0)
+    bell.call_at(clock.now() + MILLISECOND, lambda: calls.append("next"))
+    await eventually(lambda: calls)
+    bell.close()
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_wall_clock_that_is_being_slowed_down_is_waited_for() -> None:
-    async def main() -> None:
-        clock, calls = FakeClock(START), list[Microseconds]()
-        bell, due_at = Alarm(clock), clock.now() + MILLISECOND
-        bell.call_at(due_at, lambda: calls.append(clock.now()))
-        rung = time.monotonic() + 0.01
-        await eventually(lambda: time.monotonic() > rung)
-        assert calls == []
-        clock.advance(0.001)
-        await eventually(lambda: calls)
-        bell.close()
-        assert calls == [due_at]
-
-    run(main())
+async def test_a_wall_clock_that_is_being_slowed_down_is_waited_for() -> None:
+    clock, calls = FakeClock(START), list[Microseconds]()
+    bell, due_at = Alarm(clock), clock.now() + MILLISECOND
+    bell.call_at(due_at, lambda: calls.append(clock.now()))
+    rung = time.monotonic() + 0.01
+    await eventually(lambda: time.monotonic() > rung)
+    assert calls == []
+    clock.advance(0.001)
+    await eventually(lambda: calls)
+    bell.close()
+    assert calls == [due_at]
 
 
-def test_a_wall_clock_that_was_set_back_holds_nothing_up() -> None:
-    async def main() -> None:
-        clock, calls = FakeClock(START), list[Microseconds]()
-        bell = Alarm(clock)
-        bell.call_at(clock.now() + MILLISECOND, lambda: calls.append(clock.now()))
-        clock.set(START.replace(year=2029))
-        await eventually(lambda: calls)
-        bell.close()
-
-    run(main())
+async def test_a_wall_clock_that_was_set_back_holds_nothing_up() -> None:
+    clock, calls = FakeClock(START), list[Microseconds]()
+    bell = Alarm(clock)
+    bell.call_at(clock.now() + MILLISECOND, lambda: calls.append(clock.now()))
+    clock.set(START.replace(year=2029))
+    await eventually(lambda: calls)
+    bell.close()
 
 
-def test_an_alarm_may_be_closed_after_its_loop() -> None:
-    async def main() -> Alarm:
-        clock = SystemClock()
-        bell = Alarm(clock)
-        bell.call_at(clock.now() + 60_000 * MILLISECOND, lambda: None)
-        return bell
-
-    run(main()).close()
+async def test_an_alarm_may_be_closed_after_its_loop() -> None:
+    clock = SystemClock()
+    bell = Alarm(clock)
+    bell.call_at(clock.now() + 60_000 * MILLISECOND, lambda: None)
+    bell.close()
 
 
 # -- the kernel's ------------------------------------------------------------------------------------------------------
 
 
-def test_a_kernel_timer_rings_once_for_each_time_that_it_is_set() -> None:
-    async def main() -> None:
-        timer = KernelTimer()
+async def test_a_kernel_timer_rings_once_for_each_time_that_it_is_set() -> None:
+    timer = KernelTimer()
+    assert not timer.acknowledge()
+    for delay in (0.0, -1.0, 0.001):
+        timer.set(delay)
+        await eventually(timer.acknowledge)
         assert not timer.acknowledge()
-        for delay in (0.0, -1.0, 0.001):
-            timer.set(delay)
-            await eventually(timer.acknowledge)
-            assert not timer.acknowledge()
-        timer.close()
-        timer.close()
-
-    run(main())
+    timer.close()
+    timer.close()
 
 
 def test_a_kernel_timer_that_cannot_be_made_or_set_says_why() -> None:

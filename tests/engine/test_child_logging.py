@@ -99,18 +99,15 @@ def test_f9_a_record_of_a_child_has_its_job_and_goes_through_the_handlers_of_the
     assert "INFO shop.tasks job-1 2 says hello" in heard.texts
 
 
-def test_f9_records_are_handled_before_the_end_of_the_call_is_known(heard: Heard) -> None:
+async def test_f9_records_are_handled_before_the_end_of_the_call_is_known(heard: Heard) -> None:
     counts = []
 
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        for _ in range(20):
-            await runner.run(call_of(tasks.say_much, 5))
-            counts.append(len(heard.of("shop.tasks")))
-        await runner.stop()
-
-    run(main())
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    for _ in range(20):
+        await runner.run(call_of(tasks.say_much, 5))
+        counts.append(len(heard.of("shop.tasks")))
+    await runner.stop()
     assert counts == [5 * number for number in range(1, 21)]
 
 
@@ -128,10 +125,10 @@ def test_f9_levels_of_the_parent_hold_in_the_child(heard: Heard) -> None:
     assert [record.getMessage() for record in heard.records if record.name.startswith("shop")] == ["says c"]
 
 
-def test_f9_a_change_of_levels_reaches_a_child_that_runs(heard: Heard) -> None:
+async def test_f9_a_change_of_levels_reaches_a_child_that_runs(heard: Heard) -> None:
     own, root = logging.getLogger("shop.tasks"), logging.getLogger()
 
-    async def main() -> None:
+    try:
         runner = ProcessRunner(slots=1)
         await runner.start()
         say = [(tasks.say, text, logging.DEBUG) for text in "abcde"]
@@ -146,9 +143,6 @@ def test_f9_a_change_of_levels_reaches_a_child_that_runs(heard: Heard) -> None:
         await runner.run(call_of(*say[4]))
         logging.disable(logging.NOTSET)
         await runner.stop()
-
-    try:
-        run(main())
     finally:
         own.setLevel(logging.NOTSET)
         logging.disable(logging.NOTSET)
@@ -323,19 +317,16 @@ def test_f9_nothing_stays_of_a_runner_that_has_stopped(heard: Heard) -> None:
     assert not log_threads()
 
 
-def test_f9_a_cancelled_call_that_logs_without_end_leaves_nothing(heard: Heard, tmp_path: Path) -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        running = asyncio.create_task(runner.run(call_of(tasks.say_until, str(tmp_path / "never"))))
-        await eventually(lambda: heard.of("shop.tasks"))
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        await runner.run(call_of(tasks.say, "next", id="next"))
-        await runner.stop()
-
-    run(main())
+async def test_f9_a_cancelled_call_that_logs_without_end_leaves_nothing(heard: Heard, tmp_path: Path) -> None:
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    running = asyncio.create_task(runner.run(call_of(tasks.say_until, str(tmp_path / "never"))))
+    await eventually(lambda: heard.of("shop.tasks"))
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await runner.run(call_of(tasks.say, "next", id="next"))
+    await runner.stop()
     assert fields(heard.of("shop.tasks")[-1])[0] == "next"
     assert not log_threads()
 
@@ -349,7 +340,7 @@ def test_f9_a_flood_of_records_arrives_whole_and_in_order(heard: Heard) -> None:
     assert numbers == list(range(20_000))
 
 
-def test_f9_the_event_loop_goes_on_while_a_handler_is_slow(heard: Heard) -> None:
+async def test_f9_the_event_loop_goes_on_while_a_handler_is_slow(heard: Heard) -> None:
     go, stuck = threading.Event(), threading.Event()
 
     class Slow(logging.Handler):
@@ -361,7 +352,7 @@ def test_f9_the_event_loop_goes_on_while_a_handler_is_slow(heard: Heard) -> None
     slow = Slow()
     logging.getLogger().addHandler(slow)
 
-    async def main() -> None:
+    try:
         runner = ProcessRunner(slots=1)
         await runner.start()
         running = asyncio.create_task(runner.run(call_of(tasks.say, "a")))
@@ -369,9 +360,6 @@ def test_f9_the_event_loop_goes_on_while_a_handler_is_slow(heard: Heard) -> None
         assert isinstance(await running, int)  # though the handler has not returned
         go.set()
         await runner.stop()
-
-    try:
-        run(main())
     finally:
         go.set()
         logging.getLogger().removeHandler(slow)

@@ -17,7 +17,7 @@ from starlette.background import BackgroundTask, BackgroundTasks
 
 from jobify import Job, Jobify
 from jobify.exceptions import ConfigurationError
-from support import durable, run
+from support import durable
 
 app = Jobify(storage=False)
 ran: list[str] = []
@@ -57,15 +57,12 @@ def awaited() -> list[Any]:
 
 
 @pytest.mark.parametrize("is_coroutine_function", ASKED)
-def test_f35_what_is_awaited_is_a_coroutine_function(is_coroutine_function: Any) -> None:
-    async def main() -> None:
-        async with app:
-            for function in awaited():
-                assert is_coroutine_function(function), function
-            for plain in (count, send.delay, send.apply_async, send.map, send.schedule, send.s):
-                assert not is_coroutine_function(plain), plain
-
-    run(main())
+async def test_f35_what_is_awaited_is_a_coroutine_function(is_coroutine_function: Any) -> None:
+    async with app:
+        for function in awaited():
+            assert is_coroutine_function(function), function
+        for plain in (count, send.delay, send.apply_async, send.map, send.schedule, send.s):
+            assert not is_coroutine_function(plain), plain
 
 
 def test_f35_tasks_keep_their_signatures() -> None:
@@ -74,73 +71,61 @@ def test_f35_tasks_keep_their_signatures() -> None:
     assert send.__name__ == "send"
 
 
-def test_f35_background_tasks_run_the_job() -> None:
+async def test_f35_background_tasks_run_the_job() -> None:
     ran.clear()
 
-    async def main() -> None:
-        async with app:
-            background = BackgroundTasks([BackgroundTask(functools.partial(send.push, "partial"))])
-            background.add_task(send.push, "push")
-            background.add_task(count.push, "count")
-            background.add_task(send, "call")
-            background.add_task(count, "thread")
-            background.add_task(send.schedule("delay").delay, 0)
-            background.add_task(send.schedule("at").at, datetime.now(UTC))
-            background.add_task(send.schedule("schedule").push)
-            background.add_task(send.delay, "plain")
-            await background()
-            await app.wait_all(30)
-
-    run(main())
+    async with app:
+        background = BackgroundTasks([BackgroundTask(functools.partial(send.push, "partial"))])
+        background.add_task(send.push, "push")
+        background.add_task(count.push, "count")
+        background.add_task(send, "call")
+        background.add_task(count, "thread")
+        background.add_task(send.schedule("delay").delay, 0)
+        background.add_task(send.schedule("at").at, datetime.now(UTC))
+        background.add_task(send.schedule("schedule").push)
+        background.add_task(send.delay, "plain")
+        await background()
+        await app.wait_all(30)
     assert sorted(ran) == sorted(
         ["partial", "push", "count", "call", "thread", "delay", "at", "schedule", "plain"],
     )
 
 
-def test_f35_anyio_starts_a_push() -> None:
+async def test_f35_anyio_starts_a_push() -> None:
     anyio = pytest.importorskip("anyio")
     ran.clear()
 
-    async def main() -> None:
-        async with app:
-            async with anyio.create_task_group() as group:
-                group.start_soon(send.push, "started")
-            await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(send.push, "from a thread"))
-            await app.wait_all(30)
-
-    run(main())
+    async with app:
+        async with anyio.create_task_group() as group:
+            group.start_soon(send.push, "started")
+        await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(send.push, "from a thread"))
+        await app.wait_all(30)
     assert sorted(ran) == ["from a thread", "started"]
 
 
 @pytest.mark.parametrize("autospec", [None, True])
-def test_f35_a_mock_of_a_push_can_be_awaited(autospec: Any) -> None:
-    async def main() -> None:
-        async with app:
-            builder = type(send.schedule("Ada"))
-            for target, name in ((send, "push"), (count, "push"), (builder, "delay"), (builder, "at")):
-                with mock.patch.object(target, name, autospec=autospec, return_value="sent"):
-                    call = getattr(send.schedule("Ada") if target is builder else target, name)
-                    assert await call("Ada") == "sent"
-            with mock.patch.object(send, "delay", autospec=autospec, return_value="sent"):
-                assert send.delay("Ada") == "sent"  # type: ignore[comparison-overlap]
-        assert not {"push", "delay"} & set(vars(send))
-
-    run(main())
+async def test_f35_a_mock_of_a_push_can_be_awaited(autospec: Any) -> None:
+    async with app:
+        builder = type(send.schedule("Ada"))
+        for target, name in ((send, "push"), (count, "push"), (builder, "delay"), (builder, "at")):
+            with mock.patch.object(target, name, autospec=autospec, return_value="sent"):
+                call = getattr(send.schedule("Ada") if target is builder else target, name)
+                assert await call("Ada") == "sent"
+        with mock.patch.object(send, "delay", autospec=autospec, return_value="sent"):
+            assert send.delay("Ada") == "sent"  # type: ignore[comparison-overlap]
+    assert not {"push", "delay"} & set(vars(send))
 
 
-def test_f35_a_mock_of_a_whole_task() -> None:
-    async def main() -> None:
-        with mock.patch(f"{__name__}.send", autospec=True) as double:
-            double.return_value, double.push.return_value, double.delay.return_value = 1, 2, 3
-            assert await send("Ada") == 1  # type: ignore[comparison-overlap]
-            assert await send.push("Ada") == 2  # type: ignore[comparison-overlap]
-            assert send.delay("Ada") == 3  # type: ignore[comparison-overlap]
-        with mock.patch(f"{__name__}.count", autospec=True) as double:
-            double.return_value, double.push.return_value = 1, 2
-            assert count("Ada") == 1
-            assert await count.push("Ada") == 2  # type: ignore[comparison-overlap]
-
-    run(main())
+async def test_f35_a_mock_of_a_whole_task() -> None:
+    with mock.patch(f"{__name__}.send", autospec=True) as double:
+        double.return_value, double.push.return_value, double.delay.return_value = 1, 2, 3
+        assert await send("Ada") == 1  # type: ignore[comparison-overlap]
+        assert await send.push("Ada") == 2  # type: ignore[comparison-overlap]
+        assert send.delay("Ada") == 3  # type: ignore[comparison-overlap]
+    with mock.patch(f"{__name__}.count", autospec=True) as double:
+        double.return_value, double.push.return_value = 1, 2
+        assert count("Ada") == 1
+        assert await count.push("Ada") == 2  # type: ignore[comparison-overlap]
 
 
 # -- what a push hands out ---------------------------------------------------------------------------------------------
@@ -200,51 +185,42 @@ WAYS = [waited, waited_tasks, completed, gathered, shielded, grouped, asked_in_t
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_f35_asyncio_takes_what_a_push_hands_out(way: Any, in_memory: bool, tmp_path: Any) -> None:
-    async def main() -> None:
-        jobs = Jobify(storage=False) if in_memory else Jobify(storage=durable(tmp_path))
+async def test_f35_asyncio_takes_what_a_push_hands_out(way: Any, in_memory: bool, tmp_path: Any) -> None:
+    jobs = Jobify(storage=False) if in_memory else Jobify(storage=durable(tmp_path))
 
-        @jobs.task(name="double")
-        async def double(number: int) -> int:
-            return 2 * number
+    @jobs.task(name="double")
+    async def double(number: int) -> int:
+        return 2 * number
 
-        async with jobs:
-            for push in (double.push, lambda number: double.schedule(number).delay(0)):
-                made = await way(push)
-                assert sorted([await job for job in made]) == [2, 4]
-
-    run(main())
+    async with jobs:
+        for push in (double.push, lambda number: double.schedule(number).delay(0)):
+            made = await way(push)
+            assert sorted([await job for job in made]) == [2, 4]
 
 
-def test_f35_a_push_of_another_thread_is_run_by_the_loop() -> None:
-    async def main() -> None:
-        async with app:
-            loop, answers = asyncio.get_running_loop(), []
+async def test_f35_a_push_of_another_thread_is_run_by_the_loop() -> None:
+    async with app:
+        loop, answers = asyncio.get_running_loop(), []
 
-            def elsewhere() -> None:
-                answers.append(asyncio.run_coroutine_threadsafe(send.push("Ada"), loop).result(30))
+        def elsewhere() -> None:
+            answers.append(asyncio.run_coroutine_threadsafe(send.push("Ada"), loop).result(30))
 
-            thread = threading.Thread(target=elsewhere)
-            thread.start()
-            await asyncio.to_thread(thread.join)
-            assert await answers[0] == "Ada"
-
-    run(main())
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert await answers[0] == "Ada"
 
 
-def test_f35_what_a_builder_refuses_is_raised_where_it_is_awaited() -> None:
-    async def main() -> None:
-        async with app:
-            builder: Any = send.schedule("Ada")
-            refused = await asyncio.gather(
-                builder.delay("soon"),
-                builder.delay(1, now="today"),
-                builder.at("today"),
-                builder.cron("61 * * * *", job_id="a"),
-                builder.cron("* * * * *", job_id=None),
-                builder.push(job_id=5),
-                return_exceptions=True,
-            )
-            assert [isinstance(error, ConfigurationError | ValueError) for error in refused] == [True] * 6
-
-    run(main())
+async def test_f35_what_a_builder_refuses_is_raised_where_it_is_awaited() -> None:
+    async with app:
+        builder: Any = send.schedule("Ada")
+        refused = await asyncio.gather(
+            builder.delay("soon"),
+            builder.delay(1, now="today"),
+            builder.at("today"),
+            builder.cron("61 * * * *", job_id="a"),
+            builder.cron("* * * * *", job_id=None),
+            builder.push(job_id=5),
+            return_exceptions=True,
+        )
+        assert [isinstance(error, ConfigurationError | ValueError) for error in refused] == [True] * 6

@@ -21,7 +21,7 @@ from jobify.middleware import BaseMiddleware, CallNext
 from jobify.model.records import MessageKind, MessageRecord, OwnerProfile, OwnerRole, Report, Settled, Settlement
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 MODES = {
     RunMode.MAIN: (tasks.describe_on_loop, tasks.talk_on_loop, tasks.publish_object_on_loop),
@@ -55,19 +55,16 @@ def progress(app: Jobify, job_id: str) -> float | None:
 
 
 @modes
-def test_a_job_sees_itself(storage: Any, mode: RunMode) -> None:
+async def test_a_job_sees_itself(storage: Any, mode: RunMode) -> None:
     app = Jobify(storage=storage)
     task = app.task(MODES[mode][0], name="describe", run_mode=mode, metadata={"tenant": "acme"})
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            assert await soon(job) == [job.id, "describe", "default", 1, 0, {"tenant": "acme"}]
-
-    run(main())
+    async with app:
+        job = await task.push()
+        assert await soon(job) == [job.id, "describe", "default", 1, 0, {"tenant": "acme"}]
 
 
-def test_a_later_attempt_has_its_own_number(storage: Any) -> None:
+async def test_a_later_attempt_has_its_own_number(storage: Any) -> None:
     app = Jobify(storage=storage)
     seen: list[tuple[int, int]] = []
 
@@ -77,15 +74,12 @@ def test_a_later_attempt_has_its_own_number(storage: Any) -> None:
         if len(seen) < 3:
             raise ValueError
 
-    async def main() -> None:
-        async with app:
-            await soon(await flaky.push())
-
-    run(main())
+    async with app:
+        await soon(await flaky.push())
     assert seen == [(1, 0), (2, 1), (3, 2)]
 
 
-def test_a_job_that_pushes_jobs_stays_itself_and_so_do_they(storage: Any) -> None:
+async def test_a_job_that_pushes_jobs_stays_itself_and_so_do_they(storage: Any) -> None:
     app = Jobify(storage=storage)
 
     @app.task(name="inner", retry=SmartRetry(retries=1, initial_delay=0))
@@ -103,16 +97,13 @@ def test_a_job_that_pushes_jobs_stays_itself_and_so_do_they(storage: Any) -> Non
         jobs: list[Job[str]] = [await inner.push(), await plain.push(), await inner.schedule().delay(0)]
         return [await job for job in jobs] + [current_job.id], [job.id for job in jobs]
 
-    async def main() -> None:
-        async with app:
-            job = await outer.push()
-            seen, pushed = await soon(job)
-            assert seen == [*pushed, job.id]
-
-    run(main())
+    async with app:
+        job = await outer.push()
+        seen, pushed = await soon(job)
+        assert seen == [*pushed, job.id]
 
 
-def test_nothing_of_it_is_left_in_the_context_of_whoever_pushed() -> None:
+async def test_nothing_of_it_is_left_in_the_context_of_whoever_pushed() -> None:
     app = Jobify(storage=False)
     seen: list[str] = []
 
@@ -120,20 +111,17 @@ def test_nothing_of_it_is_left_in_the_context_of_whoever_pushed() -> None:
     async def note() -> None:
         seen.append(current_job.id)
 
-    async def main() -> None:
-        async with app:
-            job = await note.push()
-            context = job.context
-            await soon(job)
-            assert seen == [job.id]
-            assert repr(current_job) == "<current_job (none)>"
-            assert context is not None
-            assert context.run(repr, current_job) == "<current_job (none)>"
-
-    run(main())
+    async with app:
+        job = await note.push()
+        context = job.context
+        await soon(job)
+        assert seen == [job.id]
+        assert repr(current_job) == "<current_job (none)>"
+        assert context is not None
+        assert context.run(repr, current_job) == "<current_job (none)>"
 
 
-def test_middleware_and_exception_handlers_are_part_of_the_job(storage: Any) -> None:
+async def test_middleware_and_exception_handlers_are_part_of_the_job(storage: Any) -> None:
     seen: list[str] = []
 
     class Watch(BaseMiddleware):
@@ -156,53 +144,46 @@ def test_middleware_and_exception_handlers_are_part_of_the_job(storage: Any) -> 
         current_job.publish("failing")
         raise ValueError
 
-    async def main() -> None:
-        async with app:
-            job = await fail.push()
-            assert await soon(job) == job.id
-            assert seen == [job.id]
-            assert values(app, job.id) == ["before", "failing", "recovered", "after"]
-
-    run(main())
+    async with app:
+        job = await fail.push()
+        assert await soon(job) == job.id
+        assert seen == [job.id]
+        assert values(app, job.id) == ["before", "failing", "recovered", "after"]
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 
 @modes
-def test_all_that_is_published_is_there_in_order_when_the_job_is_complete(storage: Any, mode: RunMode) -> None:
+async def test_all_that_is_published_is_there_in_order_when_the_job_is_complete(storage: Any, mode: RunMode) -> None:
     app = Jobify(storage=storage)
     task = app.task(MODES[mode][1], name="talk", run_mode=mode)
 
-    async def main() -> None:
-        async with app:
-            job = await task.push(200)
-            assert await soon(job) == 200
-            assert values(app, job.id) == [{"number": number} for number in range(200)]
-            kept = messages(app, job.id)
-            assert [message.number for message in kept] == list(range(1, 202))
-            assert (kept[-1].kind, kept[-1].data, kept[-1].level) == (MessageKind.LOG, "all said", "warning")
-            assert {message.attempt for message in kept} == {1}
-            assert progress(app, job.id) == 100.0
-
-    run(main())
+    async with app:
+        job = await task.push(200)
+        assert await soon(job) == 200
+        assert values(app, job.id) == [{"number": number} for number in range(200)]
+        kept = messages(app, job.id)
+        assert [message.number for message in kept] == list(range(1, 202))
+        assert (kept[-1].kind, kept[-1].data, kept[-1].level) == (MessageKind.LOG, "all said", "warning")
+        assert {message.attempt for message in kept} == {1}
+        assert progress(app, job.id) == 100.0
 
 
 @modes
-def test_what_the_serializer_does_not_know_is_refused_where_it_is_published(tmp_path: Path, mode: RunMode) -> None:
+async def test_what_the_serializer_does_not_know_is_refused_where_it_is_published(
+    tmp_path: Path, mode: RunMode
+) -> None:
     app = Jobify(storage=durable(tmp_path))
     task = app.task(MODES[mode][2], name="publish", run_mode=mode)
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            assert await soon(job) in ("PayloadError", "RefusedValueError")
-            assert messages(app, job.id) == []
-
-    run(main())
+    async with app:
+        job = await task.push()
+        assert await soon(job) in ("PayloadError", "RefusedValueError")
+        assert messages(app, job.id) == []
 
 
-def test_without_a_database_any_object_can_be_published() -> None:
+async def test_without_a_database_any_object_can_be_published() -> None:
     app = Jobify(storage=MemoryStorage())
     thing = object()
 
@@ -210,16 +191,13 @@ def test_without_a_database_any_object_can_be_published() -> None:
     async def publish() -> None:
         current_job.publish(thing)
 
-    async def main() -> None:
-        async with app:
-            job = await publish.push()
-            await soon(job)
-            assert values(app, job.id) == [thing]
-
-    run(main())
+    async with app:
+        job = await publish.push()
+        await soon(job)
+        assert values(app, job.id) == [thing]
 
 
-def test_numbers_go_on_over_attempts(storage: Any) -> None:
+async def test_numbers_go_on_over_attempts(storage: Any) -> None:
     app = Jobify(storage=storage)
 
     @app.task(name="flaky", retry=SmartRetry(retries=2, initial_delay=0))
@@ -228,16 +206,13 @@ def test_numbers_go_on_over_attempts(storage: Any) -> None:
         if current_job.attempt < 3:
             raise ValueError
 
-    async def main() -> None:
-        async with app:
-            job = await flaky.push()
-            await soon(job)
-            assert [(m.number, m.attempt) for m in messages(app, job.id)] == [(1, 1), (2, 2), (3, 3)]
-
-    run(main())
+    async with app:
+        job = await flaky.push()
+        await soon(job)
+        assert [(m.number, m.attempt) for m in messages(app, job.id)] == [(1, 1), (2, 2), (3, 3)]
 
 
-def test_the_runs_of_a_schedule_report_under_its_id(storage: Any) -> None:
+async def test_the_runs_of_a_schedule_report_under_its_id(storage: Any) -> None:
     app = Jobify(storage=storage)
     runs: list[tuple[str, int]] = []
 
@@ -246,15 +221,12 @@ def test_the_runs_of_a_schedule_report_under_its_id(storage: Any) -> None:
         runs.append((current_job.id, current_job.attempt))
         current_job.publish(len(runs))
 
-    async def main() -> None:
-        async with app:
-            await eventually(lambda: len(runs) == 2)
-            await soon(app.wait_all())
-            assert {job_id for job_id, _ in runs} == {"tick__jobify_cron_definition"}
-            assert [attempt for _, attempt in runs] == [1, 1]
-            assert values(app, "tick__jobify_cron_definition") == [1, 2]
-
-    run(main())
+    async with app:
+        await eventually(lambda: len(runs) == 2)
+        await soon(app.wait_all())
+        assert {job_id for job_id, _ in runs} == {"tick__jobify_cron_definition"}
+        assert [attempt for _, attempt in runs] == [1, 1]
+        assert values(app, "tick__jobify_cron_definition") == [1, 2]
 
 
 class Witness(SQLiteStorage):
@@ -287,7 +259,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_the_outcome_follows_the_reports_however_long_the_database_is_away(tmp_path: Path) -> None:
+async def test_the_outcome_follows_the_reports_however_long_the_database_is_away(tmp_path: Path) -> None:
     storage = Witness(tmp_path, is_away=True)
     app = Jobify(storage=storage)
 
@@ -296,21 +268,20 @@ def test_the_outcome_follows_the_reports_however_long_the_database_is_away(tmp_p
         current_job.publish("a")
         current_job.publish("b")
 
-    async def main() -> None:
-        async with app:
-            job = await talk.push()
-            await eventually(lambda: storage.refusals > 3)
-            assert not job.is_done()
-            storage.is_away = False
-            await soon(job)
-            assert values(app, job.id) == ["a", "b"]
-
-    run(main())
+    async with app:
+        job = await talk.push()
+        await eventually(lambda: storage.refusals > 3)
+        assert not job.is_done()
+        storage.is_away = False
+        await soon(job)
+        assert values(app, job.id) == ["a", "b"]
     assert storage.written == ["report", "report", "settle"]
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_shutdown_gives_up_on_reports_that_nobody_takes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_shutdown_gives_up_on_reports_that_nobody_takes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     storage = Witness(tmp_path, is_away=True)
     app = Jobify(storage=storage)
 
@@ -318,17 +289,14 @@ def test_a_shutdown_gives_up_on_reports_that_nobody_takes(tmp_path: Path, caplog
     async def talk() -> None:
         current_job.publish("a")
 
-    async def main() -> None:
-        async with app:
-            job = await talk.push()
-            await eventually(lambda: storage.refusals)
-        assert job.status is JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        job = await talk.push()
+        await eventually(lambda: storage.refusals)
+    assert job.status is JobStatus.CANCELLED
     assert "What it has reported is not stored yet" in caplog.text
 
 
-def test_what_outlives_the_attempt_reports_nothing_more(storage: Any) -> None:
+async def test_what_outlives_the_attempt_reports_nothing_more(storage: Any) -> None:
     app = Jobify(storage=storage)
     go_on = asyncio.Event()
     strays: list[asyncio.Task[None]] = []
@@ -345,20 +313,17 @@ def test_what_outlives_the_attempt_reports_nothing_more(storage: Any) -> None:
             current_job.publish("in time")
         strays.append(asyncio.create_task(stray()))
 
-    async def main() -> None:
-        async with app:
-            jobs = [await leave.push(False), await leave.push(True)]
-            for job in jobs:
-                await soon(job)
-            go_on.set()
-            await soon(asyncio.gather(*strays))
-            assert values(app, jobs[0].id) == []
-            assert values(app, jobs[1].id) == ["in time"]
-
-    run(main())
+    async with app:
+        jobs = [await leave.push(False), await leave.push(True)]
+        for job in jobs:
+            await soon(job)
+        go_on.set()
+        await soon(asyncio.gather(*strays))
+        assert values(app, jobs[0].id) == []
+        assert values(app, jobs[1].id) == ["in time"]
 
 
-def test_a_job_that_was_taken_from_this_process_reports_in_vain(
+async def test_a_job_that_was_taken_from_this_process_reports_in_vain(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Jobify(storage=durable(tmp_path))
@@ -371,21 +336,18 @@ def test_a_job_that_was_taken_from_this_process_reports_in_vain(
         await go_on.wait()
         current_job.publish("in vain")
 
-    async def main() -> None:
-        async with app:
-            job = await talk.push()
-            await soon(begun.wait())
-            await eventually(lambda: values(app, job.id) == ["in time"])
-            with closing(sqlite3.connect(tmp_path / "jobs.db", timeout=20)) as other, other:
-                other.execute("UPDATE jobs SET fence = fence + 1")
-            go_on.set()
-            await eventually(lambda: "its outcome is refused" in caplog.text)
-            assert values(app, job.id) == ["in time"]
-
-    run(main())
+    async with app:
+        job = await talk.push()
+        await soon(begun.wait())
+        await eventually(lambda: values(app, job.id) == ["in time"])
+        with closing(sqlite3.connect(tmp_path / "jobs.db", timeout=20)) as other, other:
+            other.execute("UPDATE jobs SET fence = fence + 1")
+        go_on.set()
+        await eventually(lambda: "its outcome is refused" in caplog.text)
+        assert values(app, job.id) == ["in time"]
 
 
-def test_whoever_waits_in_another_process_hears_of_a_report_while_the_job_runs(tmp_path: Path) -> None:
+async def test_whoever_waits_in_another_process_hears_of_a_report_while_the_job_runs(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     done = asyncio.Event()
 
@@ -395,21 +357,18 @@ def test_whoever_waits_in_another_process_hears_of_a_report_while_the_job_runs(t
             current_job.update_progress(50)
             await asyncio.sleep(0)
 
-    async def main() -> None:
-        async with app:
-            client = durable(tmp_path)
-            client.open()
-            with closing(client):
-                client.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=0)
-                bell = client.bell
-                assert bell is not None
-                job = await talk.push()
-                await eventually(bell.answer)
-                assert progress(app, job.id) == 50
-                done.set()
-                await soon(job)
-
-    run(main())
+    async with app:
+        client = durable(tmp_path)
+        client.open()
+        with closing(client):
+            client.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=0)
+            bell = client.bell
+            assert bell is not None
+            job = await talk.push()
+            await eventually(bell.answer)
+            assert progress(app, job.id) == 50
+            done.set()
+            await soon(job)
 
 
 # -- being told to stop ------------------------------------------------------------------------------------------------
@@ -451,7 +410,7 @@ async def _wait(app: Jobify, job: Job[Any]) -> None:
     [(_cancel, 3600, JobStatus.CANCELLED), (_wait, 0.05, JobStatus.TIMEOUT)],
     ids=["cancel", "timeout"],
 )
-def test_a_thread_that_asks_ends_soon_and_frees_its_slot(
+async def test_a_thread_that_asks_ends_soon_and_frees_its_slot(
     storage: Any, stop: Callable[[Jobify, Job[Any]], Awaitable[None]], timeout: float, status: JobStatus
 ) -> None:
     app = Jobify(storage=storage)
@@ -461,20 +420,17 @@ def test_a_thread_that_asks_ends_soon_and_frees_its_slot(
     def work() -> None:
         loop(current_job.check_cancelled)
 
-    async def main() -> None:
-        async with app:
-            job = await work.push()
-            await eventually(loop.has_begun.is_set)
-            await soon(stop(app, job))
-            assert job.status is status
-            await eventually(lambda: loop.error is not None)
-            await eventually(lambda: has_free_slots(app))
-
-    run(main())
+    async with app:
+        job = await work.push()
+        await eventually(loop.has_begun.is_set)
+        await soon(stop(app, job))
+        assert job.status is status
+        await eventually(lambda: loop.error is not None)
+        await eventually(lambda: has_free_slots(app))
     assert type(loop.error).__name__ == "TaskCancelledError"
 
 
-def test_a_shutdown_stops_a_thread_that_asks_and_gives_the_job_back(tmp_path: Path) -> None:
+async def test_a_shutdown_stops_a_thread_that_asks_and_gives_the_job_back(tmp_path: Path) -> None:
     handled: list[Exception] = []
 
     def handle(error: Exception, context: JobContext) -> None:
@@ -487,13 +443,10 @@ def test_a_shutdown_stops_a_thread_that_asks_and_gives_the_job_back(tmp_path: Pa
     def work() -> None:
         loop(current_job.check_cancelled)
 
-    async def main() -> str:
-        async with app:
-            job = await work.push()
-            await eventually(loop.has_begun.is_set)
-        return job.id
-
-    job_id = run(main())
+    async with app:
+        job = await work.push()
+        await eventually(loop.has_begun.is_set)
+    job_id = job.id
     assert handled == []
     assert "shutdown" in str(loop.error)
     storage = durable(tmp_path)
@@ -504,7 +457,7 @@ def test_a_shutdown_stops_a_thread_that_asks_and_gives_the_job_back(tmp_path: Pa
 
 
 @pytest.mark.parametrize("question", ["check_timeout", "check_cancelled"])
-def test_code_that_blocks_the_event_loop_can_see_that_its_time_is_over(storage: Any, question: str) -> None:
+async def test_code_that_blocks_the_event_loop_can_see_that_its_time_is_over(storage: Any, question: str) -> None:
     app = Jobify(storage=storage)
     handled: list[type[Exception]] = []
 
@@ -517,18 +470,15 @@ def test_code_that_blocks_the_event_loop_can_see_that_its_time_is_over(storage: 
         while True:
             getattr(current_job, question)()
 
-    async def main() -> None:
-        async with app:
-            job = await block.push()
-            await soon(job.wait())
-            assert job.status is JobStatus.TIMEOUT
-            assert isinstance(job.exception, JobTimeoutError)
-
-    run(main())
+    async with app:
+        job = await block.push()
+        await soon(job.wait())
+        assert job.status is JobStatus.TIMEOUT
+        assert isinstance(job.exception, JobTimeoutError)
     assert handled == [JobTimeoutError]
 
 
-def test_a_task_that_swallows_its_cancellation_can_still_ask(storage: Any) -> None:
+async def test_a_task_that_swallows_its_cancellation_can_still_ask(storage: Any) -> None:
     app = Jobify(storage=storage)
     begun = asyncio.Event()
 
@@ -542,18 +492,15 @@ def test_a_task_that_swallows_its_cancellation_can_still_ask(storage: Any) -> No
         current_job.check_cancelled()
         current_job.publish("never")
 
-    async def main() -> None:
-        async with app:
-            job = await stubborn.push()
-            await soon(begun.wait())
-            await soon(job.cancel())
-            assert job.status is JobStatus.CANCELLED
-            assert values(app, job.id) == ["still here"]
-
-    run(main())
+    async with app:
+        job = await stubborn.push()
+        await soon(begun.wait())
+        await soon(job.cancel())
+        assert job.status is JobStatus.CANCELLED
+        assert values(app, job.id) == ["still here"]
 
 
-def test_the_cancelled_job_of_another_is_an_error_like_any(storage: Any) -> None:
+async def test_the_cancelled_job_of_another_is_an_error_like_any(storage: Any) -> None:
     """A handler must not miss the error of a job that this one waited for."""
 
     def handle(error: Exception, context: JobContext) -> str:
@@ -565,8 +512,5 @@ def test_the_cancelled_job_of_another_is_an_error_like_any(storage: Any) -> None
     async def wait(context: JobContext = INJECT) -> str:
         raise TaskCancelledError("another-job", "cancel")
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await wait.push()) == "handled"
-
-    run(main())
+    async with app:
+        assert await soon(await wait.push()) == "handled"

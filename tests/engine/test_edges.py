@@ -12,25 +12,22 @@ import pytest
 from jobify import Cron, Job, Jobify
 from jobify.exceptions import ApplicationStateError, ConfigurationError, DuplicateJobError
 from jobify.storage import SQLiteStorage
-from support import durable, run, soon
+from support import durable, soon
 
 
-def test_a_private_sqlite_database_runs_pushed_and_delayed_jobs() -> None:
+async def test_a_private_sqlite_database_runs_pushed_and_delayed_jobs() -> None:
     app = Jobify(storage=SQLiteStorage(":memory:"))
 
     @app.task(name="echo")
     async def echo(value: Any) -> Any:
         return value
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await echo.push((1, 2))) == (1, 2)
-            assert await soon(await echo.schedule({3}).delay(0.01)) == {3}
-
-    run(main())
+    async with app:
+        assert await soon(await echo.push((1, 2))) == (1, 2)
+        assert await soon(await echo.schedule({3}).delay(0.01)) == {3}
 
 
-def test_x20_a_job_of_another_apps_task_is_not_replaced(tmp_path: Path) -> None:
+async def test_x20_a_job_of_another_apps_task_is_not_replaced(tmp_path: Path) -> None:
     ours, theirs = Jobify(storage=durable(tmp_path)), Jobify(storage=durable(tmp_path))
 
     @theirs.task(name="theirs")
@@ -39,50 +36,41 @@ def test_x20_a_job_of_another_apps_task_is_not_replaced(tmp_path: Path) -> None:
     @ours.task(name="ours")
     async def our_task() -> None: ...
 
-    async def main() -> None:
-        async with ours, theirs:
-            job: Job[None] = await their_task.schedule().delay(3600, job_id="it")
-            with pytest.raises(DuplicateJobError, match="belongs to task 'theirs', which this app does not have"):
-                await our_task.schedule().push(job_id="it", replace=True)
-            assert theirs.find_job("it") is job
-
-    run(main())
+    async with ours, theirs:
+        job: Job[None] = await their_task.schedule().delay(3600, job_id="it")
+        with pytest.raises(DuplicateJobError, match="belongs to task 'theirs', which this app does not have"):
+            await our_task.schedule().push(job_id="it", replace=True)
+        assert theirs.find_job("it") is job
 
 
-def test_cancelling_from_another_event_loop_says_how(tmp_path: Path) -> None:
+async def test_cancelling_from_another_event_loop_says_how(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="never")
     async def never() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            job = await never.schedule().delay(3600)
+    async with app:
+        job = await never.schedule().delay(3600)
 
-            async def elsewhere() -> None:
-                with pytest.raises(ApplicationStateError, match="run_coroutine_threadsafe"):
-                    await job.cancel()
+        async def elsewhere() -> None:
+            with pytest.raises(ApplicationStateError, match="run_coroutine_threadsafe"):
+                await job.cancel()
 
-            await asyncio.to_thread(asyncio.run, elsewhere())
-            assert not job.is_done()
-
-    run(main())
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        assert not job.is_done()
 
 
-def test_arguments_in_a_cron_are_used_where_the_call_has_none(tmp_path: Path) -> None:
+async def test_arguments_in_a_cron_are_used_where_the_call_has_none(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="echo")
     async def echo(value: int = 0) -> int:
         return value
 
-    async def main() -> None:
-        async with app:
-            every_second = Cron("* * * * * * *", args=(8,))
-            assert await soon(await echo.schedule().cron(every_second, job_id="theirs")) == 8
-            assert await soon(await echo.schedule(9).cron(every_second, job_id="own")) == 9
-
-    run(main())
+    async with app:
+        every_second = Cron("* * * * * * *", args=(8,))
+        assert await soon(await echo.schedule().cron(every_second, job_id="theirs")) == 8
+        assert await soon(await echo.schedule(9).cron(every_second, job_id="own")) == 9
 
 
 def test_a_generator_is_no_task() -> None:

@@ -139,20 +139,17 @@ def test_a_call_by_itself_is_made_on_the_spot(tmp_path: Path) -> None:
     _with_desk(storage, story)
 
 
-def test_with_flushes_every_call_is_made_by_the_thread(tmp_path: Path) -> None:
+async def test_with_flushes_every_call_is_made_by_the_thread(tmp_path: Path) -> None:
     storage = Watched(tmp_path, synchronous="full")
 
-    async def main() -> None:
-        gate = ThreadGate(storage)
-        await gate.start()
-        desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
-        for number in range(20):
-            assert await soon(desk.insert(f"{number}")) is True
-            assert await soon(desk.settle(f"{number}")) is Settled.APPLIED
-        assert set(storage.calls) == {(THERE, 1)}
-        await gate.stop()
-
-    run(main())
+    gate = ThreadGate(storage)
+    await gate.start()
+    desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+    for number in range(20):
+        assert await soon(desk.insert(f"{number}")) is True
+        assert await soon(desk.settle(f"{number}")) is Settled.APPLIED
+    assert set(storage.calls) == {(THERE, 1)}
+    await gate.stop()
 
 
 def test_calls_of_one_turn_share_a_commit_in_the_thread(tmp_path: Path) -> None:
@@ -224,18 +221,15 @@ def test_a_stop_in_the_same_turn_answers_first(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Path) -> None:
+async def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
     gate = ThreadGate(storage)
     answers: list[Any] = []
 
-    async def main() -> None:
-        await gate.start()
-        desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
-        await _come_to_rest(desk)
-        gate.insert(Insertion(born("a", desk.owner), answers.append), is_unseen=True)
-
-    asyncio.run(main())
+    await gate.start()
+    desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+    await _come_to_rest(desk)
+    gate.insert(Insertion(born("a", desk.owner), answers.append), is_unseen=True)
     gate.abandon()
     storage.open()
     assert one(storage, "a").status == "running"
@@ -530,42 +524,38 @@ def test_f57_the_news_of_a_large_job_are_told_when_it_is_written(
     _with_desk(storage, story)
 
 
-def test_f57_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path) -> None:
+async def test_f57_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
-    async def main() -> None:
-        gate = ThreadGate(storage)
-        await gate.start()
-        desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
-        asked = [desk.insert(id, payload=bytes(100_000)) for id in "abc"]
-        await gate.stop()
-        assert await soon(asyncio.gather(*asked)) == [True] * 3
-
-    run(main())
+    gate = ThreadGate(storage)
+    await gate.start()
+    desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+    asked = [desk.insert(id, payload=bytes(100_000)) for id in "abc"]
+    await gate.stop()
+    assert await soon(asyncio.gather(*asked)) == [True] * 3
 
 
-def test_f44_what_was_asked_before_the_close_is_done_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f44_what_was_asked_before_the_close_is_done_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both come when the thread has already passed the line of the first: what it writes last is in the storage."""
     storage = Watched(tmp_path)
     done: list[str] = []
 
-    async def main() -> None:
-        gate = ThreadGate(storage)
-        await gate.start()
-        serve_small = gate._serve_small
+    gate = ThreadGate(storage)
+    await gate.start()
+    serve_small = gate._serve_small
 
-        def serve_and_be_late() -> bool:
-            is_full = serve_small()
-            if not done:
-                done.append("asked")
-                gate._calls.ask(lambda: done.append("called"), lambda answer: None)
-                gate._closing.ask(lambda: done.append("closed"), lambda answer: None)
-            return is_full
+    def serve_and_be_late() -> bool:
+        is_full = serve_small()
+        if not done:
+            done.append("asked")
+            gate._calls.ask(lambda: done.append("called"), lambda answer: None)
+            gate._closing.ask(lambda: done.append("closed"), lambda answer: None)
+        return is_full
 
-        monkeypatch.setattr(gate, "_serve_small", serve_and_be_late)
-        await gate.call(lambda: None)
-        await eventually(lambda: len(done) == 3)
-        await gate.stop()
-
-    run(main())
+    monkeypatch.setattr(gate, "_serve_small", serve_and_be_late)
+    await gate.call(lambda: None)
+    await eventually(lambda: len(done) == 3)
+    await gate.stop()
     assert done == ["asked", "called", "closed"]

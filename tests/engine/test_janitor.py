@@ -13,7 +13,7 @@ from jobify.engine.services.maintenance import Janitor
 from jobify.storage import Storage
 from jobify.testing.clock import FakeClock
 from jobify.testing.storage_contract.given import PROFILE, born, end, job, line
-from support import durable, run
+from support import durable
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -31,61 +31,54 @@ def _parts(app: Jobify) -> tuple[Storage, Janitor]:
     return backend.storage, Janitor(backend, app._engine._exchange.timekeepers[backend])
 
 
-def test_every_storage_has_a_janitor(new_app: Callable[[FakeClock], Jobify]) -> None:
+async def test_every_storage_has_a_janitor(new_app: Callable[[FakeClock], Jobify]) -> None:
     app = new_app(FakeClock(NOON))
 
-    async def main() -> None:
-        async with app:
-            assert app._engine is not None
-            janitors = [service for service in app._engine._services if isinstance(service, Janitor)]
-            assert [one._backend for one in janitors] == app._engine._opened
-
-    run(main())
+    async with app:
+        assert app._engine is not None
+        janitors = [service for service in app._engine._services if isinstance(service, Janitor)]
+        assert [one._backend for one in janitors] == app._engine._opened
 
 
-def test_jobs_are_deleted_when_their_time_has_come(tmp_path: Path) -> None:
+async def test_jobs_are_deleted_when_their_time_has_come(tmp_path: Path) -> None:
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path), clock=clock)
 
-    async def main() -> None:
-        async with app:
-            storage, janitor = _parts(app)
-            owner = storage.register(PROFILE, now=clock.now())
-            jobs = [born(f"{number:04}", owner, created_at=clock.now()) for number in range(1200)]
-            storage.insert(jobs)
-            storage.settle([end(owner, one, delete_at=clock.now() + 1) for one in jobs])
-            await janitor.step()
-            assert len(storage.get([one.id for one in jobs])) == 1200
-            clock.advance(1)
-            await janitor.step()
-            assert storage.get([one.id for one in jobs]) == []
-
-    run(main())
+    async with app:
+        storage, janitor = _parts(app)
+        owner = storage.register(PROFILE, now=clock.now())
+        jobs = [born(f"{number:04}", owner, created_at=clock.now()) for number in range(1200)]
+        storage.insert(jobs)
+        storage.settle([end(owner, one, delete_at=clock.now() + 1) for one in jobs])
+        await janitor.step()
+        assert len(storage.get([one.id for one in jobs])) == 1200
+        clock.advance(1)
+        await janitor.step()
+        assert storage.get([one.id for one in jobs]) == []
 
 
-def test_of_a_schedule_s_history_the_newest_thousand_lines_are_kept(new_app: Callable[[FakeClock], Jobify]) -> None:
+async def test_of_a_schedule_s_history_the_newest_thousand_lines_are_kept(
+    new_app: Callable[[FakeClock], Jobify],
+) -> None:
     clock = FakeClock(NOON)
     app = new_app(clock)
 
     def tell(storage: Storage, *numbers: int) -> None:
         storage.record([line(id, attempt=number) for number in numbers for id in ("schedule", "job")])
 
-    async def main() -> None:
-        async with app:
-            storage, janitor = _parts(app)
-            later = clock.now() + 10**12
-            storage.insert([job("schedule", rule="{}", due_at=later), job("job", due_at=later)])
-            tell(storage, *range(2100))
+    async with app:
+        storage, janitor = _parts(app)
+        later = clock.now() + 10**12
+        storage.insert([job("schedule", rule="{}", due_at=later), job("job", due_at=later)])
+        tell(storage, *range(2100))
+        await janitor.step()
+        assert len(storage.attempts("schedule")) == 2100, "a start has better things to do"
+        await janitor.step()
+        assert [found.attempt for found in storage.attempts("schedule")] == list(range(1100, 2100))
+        assert len(storage.attempts("job")) == 2100
+        tell(storage, 2100)
+        for _ in range(19):
             await janitor.step()
-            assert len(storage.attempts("schedule")) == 2100, "a start has better things to do"
-            await janitor.step()
-            assert [found.attempt for found in storage.attempts("schedule")] == list(range(1100, 2100))
-            assert len(storage.attempts("job")) == 2100
-            tell(storage, 2100)
-            for _ in range(19):
-                await janitor.step()
-            assert len(storage.attempts("schedule")) == 1001
-            await janitor.step()
-            assert [found.attempt for found in storage.attempts("schedule")] == list(range(1101, 2101))
-
-    run(main())
+        assert len(storage.attempts("schedule")) == 1001
+        await janitor.step()
+        assert [found.attempt for found in storage.attempts("schedule")] == list(range(1101, 2101))

@@ -13,7 +13,7 @@ from jobify.gateway.notification import END, ORDER, WORK, News, all_of
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage.sqlite.notifier import DatagramBell
 from jobify.testing.storage_contract.given import job as row
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 Ring = tuple[bool, bool, tuple[int, ...]]
 
@@ -80,127 +80,105 @@ def jobs_of(app: Jobify, count: int, *, task: str = "task", origin: int | None =
     ]
 
 
-def test_a_worker_that_drains_jobs_nobody_waits_for_rings_nobody(tmp_path: Path, sent: list[list[str]]) -> None:
+async def test_a_worker_that_drains_jobs_nobody_waits_for_rings_nobody(tmp_path: Path, sent: list[list[str]]) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
     client.insert(jobs_of(app, 500))
 
-    async def main() -> None:
-        async with app, Jobify(storage=durable(tmp_path)):  # a worker beside it, which knows no task
-            await soon(app.wait_all())
-            assert app.configs.storage.get(("task-499",))[0].status == "success"
-
-    run(main())
+    async with app, Jobify(storage=durable(tmp_path)):  # a worker beside it, which knows no task
+        await soon(app.wait_all())
+        assert app.configs.storage.get(("task-499",))[0].status == "success"
     client.close()
     assert sent == []
 
 
-def test_a_client_hears_of_ends(tmp_path: Path, sent: list[list[str]]) -> None:
+async def test_a_client_hears_of_ends(tmp_path: Path, sent: list[list[str]]) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
     owner = client.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=app.now())
     client.insert(jobs_of(app, 1))
 
-    async def main() -> None:
-        async with app:
-            await soon(app.wait_all())
-            assert client.bell is not None
-            await eventually(lambda: client.bell is not None and client.bell.answer())
-
-    run(main())
+    async with app:
+        await soon(app.wait_all())
+        assert client.bell is not None
+        await eventually(lambda: client.bell is not None and client.bell.answer())
     client.retire(owner)
     client.close()
     assert len(sent) >= 1
 
 
-def test_the_end_of_a_job_rings_the_process_that_enqueued_it(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_the_end_of_a_job_rings_the_process_that_enqueued_it(tmp_path: Path, rings: list[Ring]) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
     client.insert(jobs_of(app, 1, origin=77))
 
-    async def main() -> None:
-        async with app:
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        await soon(app.wait_all())
     client.close()
     assert (False, True, (77,)) in rings
 
 
-def test_the_end_of_an_own_job_is_for_clients_only(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_the_end_of_an_own_job_is_for_clients_only(tmp_path: Path, rings: list[Ring]) -> None:
     app = app_in(tmp_path)
 
-    async def main() -> None:
-        async with app:
-            (task, _) = app.routes
-            await soon(await task.push())
-
-    run(main())
+    async with app:
+        (task, _) = app.routes
+        await soon(await task.push())
     assert set(rings) == {(False, True, ())}
 
 
-def test_work_and_orders_ring_workers(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_work_and_orders_ring_workers(tmp_path: Path, rings: list[Ring]) -> None:
     app = app_in(tmp_path)
 
-    async def main() -> None:
-        async with app:
-            (task, _) = app.routes
-            job = await task.schedule().delay(300)
-            await eventually(lambda: (True, False, ()) in rings)
-            rings.clear()
-            await task.schedule(1).delay(600, job_id=job.id, replace=True)
-            await eventually(lambda: (True, True, ()) in rings)
-            rings.clear()
-            await job.cancel()
-            await eventually(lambda: (True, True, ()) in rings)
-
-    run(main())
+    async with app:
+        (task, _) = app.routes
+        job = await task.schedule().delay(300)
+        await eventually(lambda: (True, False, ()) in rings)
+        rings.clear()
+        await task.schedule(1).delay(600, job_id=job.id, replace=True)
+        await eventually(lambda: (True, True, ()) in rings)
+        rings.clear()
+        await job.cancel()
+        await eventually(lambda: (True, True, ()) in rings)
 
 
-def test_what_an_end_does_to_other_jobs_rings_workers(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_what_an_end_does_to_other_jobs_rings_workers(tmp_path: Path, rings: list[Ring]) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
     first, second = jobs_of(app, 2)
     client.insert([first, second._replace(parents=(first.id,))])
 
-    async def main() -> None:
-        async with app:
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        await soon(app.wait_all())
     client.close()
     assert (True, True, ()) in rings
 
 
-def test_a_shutdown_tells_workers_of_what_it_gives_back(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_a_shutdown_tells_workers_of_what_it_gives_back(tmp_path: Path, rings: list[Ring]) -> None:
     app = app_in(tmp_path)
 
-    async def main() -> None:
-        async with app:
-            (_, hangs) = app.routes
-            job = await hangs.push()
-            await eventually(lambda: job.status is JobStatus.RUNNING)
-            rings.clear()
-
-    run(main())
+    async with app:
+        (_, hangs) = app.routes
+        job = await hangs.push()
+        await eventually(lambda: job.status is JobStatus.RUNNING)
+        rings.clear()
     assert rings == [(True, False, ())]
 
 
-def test_jobs_that_expire_are_told_to_clients_and_to_those_who_enqueued_them(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_jobs_that_expire_are_told_to_clients_and_to_those_who_enqueued_them(
+    tmp_path: Path, rings: list[Ring]
+) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
     (late,) = jobs_of(app, 1, origin=77)
     client.insert([late._replace(due_at=app.now() + 10**9, ready=False, expires_at=app.now())])
 
-    async def main() -> None:
-        async with app:
-            await eventually(lambda: client.get((late.id,))[0].status == "cancelled")
-            await eventually(lambda: (False, True, (77,)) in rings)
-
-    run(main())
+    async with app:
+        await eventually(lambda: client.get((late.id,))[0].status == "cancelled")
+        await eventually(lambda: (False, True, (77,)) in rings)
     client.close()

@@ -12,10 +12,10 @@ import pytest
 from jobify import Jobify, JobStatus, SmartRetry
 from jobify.exceptions import StorageUnavailableError
 from jobify.storage import Storage
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 
-def test_its_job_has_one_handle_and_a_replacement_waits_for_it(tmp_path: Path) -> None:
+async def test_its_job_has_one_handle_and_a_replacement_waits_for_it(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     go_on = threading.Event()
     runs: list[str] = []
@@ -26,28 +26,25 @@ def test_its_job_has_one_handle_and_a_replacement_waits_for_it(tmp_path: Path) -
         go_on.wait(20)
         return word
 
-    async def main() -> None:
-        async with app:
-            job = await slow.schedule("old").push(job_id="it")
-            engine = app._engine
-            assert engine is not None
-            await eventually(lambda: engine._roster.overruns)
-            assert app.find_job("it") is job
-            assert app.get_active_jobs() == [job]
+    async with app:
+        job = await slow.schedule("old").push(job_id="it")
+        engine = app._engine
+        assert engine is not None
+        await eventually(lambda: engine._roster.overruns)
+        assert app.find_job("it") is job
+        assert app.get_active_jobs() == [job]
 
-            later = datetime.now(UTC) + timedelta(hours=1)
-            replacement = await slow.schedule("new").at(later, job_id="it", replace=True)
-            assert replacement is job
-            assert job.exec_at == later
-            assert runs == ["old"]
+        later = datetime.now(UTC) + timedelta(hours=1)
+        replacement = await slow.schedule("new").at(later, job_id="it", replace=True)
+        assert replacement is job
+        assert job.exec_at == later
+        assert runs == ["old"]
 
-            go_on.set()
-            await eventually(lambda: job.status is JobStatus.SCHEDULED)
-            assert job.exec_at == later
-            await soon(job.cancel())
-            assert runs == ["old"]
-
-    run(main())
+        go_on.set()
+        await eventually(lambda: job.status is JobStatus.SCHEDULED)
+        assert job.exec_at == later
+        await soon(job.cancel())
+        assert runs == ["old"]
 
 
 class Slow:
@@ -73,50 +70,41 @@ def slow(request: pytest.FixtureRequest, tmp_path: Path) -> Slow:
     return Slow(durable(tmp_path) if request.param == "sqlite" else False)
 
 
-def test_t3_the_timeout_is_in_the_history_while_the_thread_goes_on(slow: Slow) -> None:
-    async def main() -> None:
-        async with slow.app:
-            job = await slow.task.adelay()
-            await eventually(lambda: job.errors)
-            assert (job.status, slow.at_once) == ("running", [1])
-            assert str(job.error).startswith("JobTimeoutError: ")
-            slow.let_go.set()
-            await soon(job.await_end())
-            assert (job.status, job.attempt, [line["attempt"] for line in job.errors]) == ("complete", 2, [1])
-
-    run(main())
+async def test_t3_the_timeout_is_in_the_history_while_the_thread_goes_on(slow: Slow) -> None:
+    async with slow.app:
+        job = await slow.task.adelay()
+        await eventually(lambda: job.errors)
+        assert (job.status, slow.at_once) == ("running", [1])
+        assert str(job.error).startswith("JobTimeoutError: ")
+        slow.let_go.set()
+        await soon(job.await_end())
+        assert (job.status, job.attempt, [line["attempt"] for line in job.errors]) == ("complete", 2, [1])
     assert slow.at_once == [1, 1]
 
 
-def test_it_is_there_once_when_the_job_is_cancelled_then(slow: Slow) -> None:
-    async def main() -> None:
-        async with slow.app:
-            job = await slow.task.adelay()
-            await eventually(lambda: job.errors)
-            assert await job.acancel(timeout=0) is False
-            slow.let_go.set()
-            await soon(job.await_end())
-            assert (job.status, len(job.errors)) == ("cancelled", 1)
-            assert str(job.error).startswith("JobTimeoutError: ")
-
-    run(main())
+async def test_it_is_there_once_when_the_job_is_cancelled_then(slow: Slow) -> None:
+    async with slow.app:
+        job = await slow.task.adelay()
+        await eventually(lambda: job.errors)
+        assert await job.acancel(timeout=0) is False
+        slow.let_go.set()
+        await soon(job.await_end())
+        assert (job.status, len(job.errors)) == ("cancelled", 1)
+        assert str(job.error).startswith("JobTimeoutError: ")
 
 
-def test_it_is_noted_later_if_it_cannot_be_now(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        async with slow.app:
-            tried = threading.Event()
+async def test_it_is_noted_later_if_it_cannot_be_now(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with slow.app:
+        tried = threading.Event()
 
-            def fail(_: object) -> None:
-                tried.set()
-                raise StorageUnavailableError("full")
+        def fail(_: object) -> None:
+            tried.set()
+            raise StorageUnavailableError("full")
 
-            storage = slow.app.configs.storage
-            monkeypatch.setattr(storage, "record", fail)
-            job = await slow.task.adelay()
-            await eventually(tried.is_set)
-            assert job.errors == []
-            slow.let_go.set()
-            await eventually(lambda: job.errors)
-
-    run(main())
+        storage = slow.app.configs.storage
+        monkeypatch.setattr(storage, "record", fail)
+        job = await slow.task.adelay()
+        await eventually(tried.is_set)
+        assert job.errors == []
+        slow.let_go.set()
+        await eventually(lambda: job.errors)

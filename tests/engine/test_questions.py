@@ -12,7 +12,7 @@ from jobify.engine.services.remote_watcher import Watcher
 from jobify.model.records import Claimed, ClaimRequest
 from jobify.storage import SQLiteStorage
 from jobify.types import Microseconds
-from support import durable, run, soon
+from support import durable, soon
 
 
 class Counting(SQLiteStorage):
@@ -25,7 +25,7 @@ class Counting(SQLiteStorage):
         return super().claim(request, now=now)
 
 
-def test_jobs_of_the_future_make_nobody_claim(tmp_path: Path) -> None:
+async def test_jobs_of_the_future_make_nobody_claim(tmp_path: Path) -> None:
     """The dispatcher sleeps until the first of them is due, also when it hears of others while it asks."""
     storage = Counting(tmp_path / "jobs.db", synchronous="normal")
     app = Jobify(storage=storage)
@@ -33,18 +33,15 @@ def test_jobs_of_the_future_make_nobody_claim(tmp_path: Path) -> None:
     @app.task(name="later")
     async def later() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            for number in range(300):
-                await soon(later.schedule().delay(3600 - number))
-            assert storage.claims < 30
-            ran = await soon(later.schedule().delay(0.01))
-            await soon(ran)  # and it is not late for what is due before all of them
-
-    run(main())
+    async with app:
+        for number in range(300):
+            await soon(later.schedule().delay(3600 - number))
+        assert storage.claims < 30
+        ran = await soon(later.schedule().delay(0.01))
+        await soon(ran)  # and it is not late for what is due before all of them
 
 
-def test_waiting_for_a_job_that_runs_here_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_for_a_job_that_runs_here_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watcher looks how jobs end elsewhere."""
     wakes: list[Watcher] = []
     monkeypatch.setattr(Watcher, "attend", lambda self, job: wakes.append(self))
@@ -56,11 +53,8 @@ def test_waiting_for_a_job_that_runs_here_wakes_nobody(tmp_path: Path, monkeypat
             await asyncio.sleep(0)
         return 1
 
-    async def main() -> None:
-        async with app:
-            for _ in range(300):
-                job = await soon(now.push())
-                assert await soon(job) == 1
-        assert len(wakes) < 30
-
-    run(main())
+    async with app:
+        for _ in range(300):
+            job = await soon(now.push())
+            assert await soon(job) == 1
+    assert len(wakes) < 30

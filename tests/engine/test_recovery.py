@@ -66,47 +66,41 @@ def test_f2_a_job_that_is_condemned_is_an_error(tmp_path: Path, caplog: pytest.L
     assert deadly == (logging.ERROR, "Job deadly (task) took 3 processes down and failed.")
 
 
-def test_f6_a_doubted_last_crash_is_not_told_as_a_retry(tmp_path: Path) -> None:
+async def test_f6_a_doubted_last_crash_is_not_told_as_a_retry(tmp_path: Path) -> None:
     """A verdict follows within seconds: the job ends, or it runs again. Until then neither is known."""
     app = Jobify(storage=durable(tmp_path), max_crashes=3)
     told: list[JobFailure] = []
     app.on_retry(told.append)
 
-    async def main() -> None:
-        async with app:
-            assert app._engine is not None
-            (recovery,) = (service for service in app._engine._services if isinstance(service, Recovery))
-            storage = durable(tmp_path)
-            storage.open()
-            storage.insert([job("a", due_at=2 * NOW)])
-            (row,) = storage.get(["a"])
-            storage.close()
-            recovered = Recovered("a", "task", "scheduled", None, attempt=3)
-            recovery._report(recovered, row._replace(crashes=3))
-            assert told == []
-            recovery._report(recovered, row._replace(crashes=2))
-            assert [failure.attempt for failure in told] == [3]
-
-    run(main())
+    async with app:
+        assert app._engine is not None
+        (recovery,) = (service for service in app._engine._services if isinstance(service, Recovery))
+        storage = durable(tmp_path)
+        storage.open()
+        storage.insert([job("a", due_at=2 * NOW)])
+        (row,) = storage.get(["a"])
+        storage.close()
+        recovered = Recovered("a", "task", "scheduled", None, attempt=3)
+        recovery._report(recovered, row._replace(crashes=3))
+        assert told == []
+        recovery._report(recovered, row._replace(crashes=2))
+        assert [failure.attempt for failure in told] == [3]
 
 
-def test_it_looks_more_often_as_soon_as_there_are_others(tmp_path: Path) -> None:
+async def test_it_looks_more_often_as_soon_as_there_are_others(tmp_path: Path) -> None:
     other = durable(tmp_path)
     other.open()
     app = Jobify(storage=durable(tmp_path))
 
-    async def main() -> None:
-        async with app:
-            assert app._engine is not None
-            (recovery,) = (service for service in app._engine._services if isinstance(service, Recovery))
-            await recovery.step()
-            assert recovery._interval == 1.0
-            owner = other.register(PROFILE, now=NOW)
-            await recovery.step()
-            assert recovery._interval == 0.5
-            other.retire(owner)
-            await recovery.step()
-            assert recovery._interval == 1.0
-
-    run(main())
+    async with app:
+        assert app._engine is not None
+        (recovery,) = (service for service in app._engine._services if isinstance(service, Recovery))
+        await recovery.step()
+        assert recovery._interval == 1.0
+        owner = other.register(PROFILE, now=NOW)
+        await recovery.step()
+        assert recovery._interval == 0.5
+        other.retire(owner)
+        await recovery.step()
+        assert recovery._interval == 1.0
     other.close()

@@ -17,7 +17,7 @@ from jobify.model.cron import Cron
 from jobify.model.retry import covers
 from jobify.model.tracebacks import RemoteTraceback, own_traceback
 from jobify.runners import protocol
-from support import durable, run, soon
+from support import durable, soon
 
 REBUILT = [
     *("str_raises", "str_exits", "str_hangs", "answers_all", "reduce_raises", "reduce_exits", "reduce_lies"),
@@ -95,39 +95,33 @@ def test_f18_making_a_traceback_and_a_text_never_fails(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_f18_every_exception_is_retried_and_ends_its_job(mode: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        if mode == "main":
-            task: Any = app.task(tasks.fail_async, name="fail", retry=QUICK)
-        else:
-            task = app.task(tasks.fail, name="fail", retry=QUICK, run_mode=RunMode(mode))
-        async with app:
-            jobs = {name: await task.push(name) for name in tasks.MAKERS}
-            for name, job in jobs.items():
-                await soon(asyncio.wait([asyncio.ensure_future(job.wait())]))
-                result = app.get_job(job.id)
-                assert result is not None
-                assert len(result.errors) == 3, name
-                assert result.error, name
-                assert all("in fail" in line["error"] for line in result.errors), name
-                assert without_address(tasks.MAKERS[name]()) in without_address(result.error), name
-
-    run(main())
+async def test_f18_every_exception_is_retried_and_ends_its_job(mode: str, tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    if mode == "main":
+        task: Any = app.task(tasks.fail_async, name="fail", retry=QUICK)
+    else:
+        task = app.task(tasks.fail, name="fail", retry=QUICK, run_mode=RunMode(mode))
+    async with app:
+        jobs = {name: await task.push(name) for name in tasks.MAKERS}
+        for name, job in jobs.items():
+            await soon(asyncio.wait([asyncio.ensure_future(job.wait())]))
+            result = app.get_job(job.id)
+            assert result is not None
+            assert len(result.errors) == 3, name
+            assert result.error, name
+            assert all("in fail" in line["error"] for line in result.errors), name
+            assert without_address(tasks.MAKERS[name]()) in without_address(result.error), name
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_f18_a_cron_counts_failures_alike_in_every_mode(mode: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        cron = Cron("* * * * * * *", max_failures=2, args=("answers_all",))
-        if mode == "main":
-            app.task(tasks.fail_async, name="fail", cron=cron)
-        else:
-            app.task(tasks.fail, name="fail", cron=cron, run_mode=RunMode(mode))
-        async with app:
-            await soon(app.wait_all())
-            (row,) = app.configs.storage.get(["fail__jobify_cron_definition"])
-            assert (row.status, row.failure_count) == ("permanently_failed", 2)
-
-    run(main())
+async def test_f18_a_cron_counts_failures_alike_in_every_mode(mode: str, tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    cron = Cron("* * * * * * *", max_failures=2, args=("answers_all",))
+    if mode == "main":
+        app.task(tasks.fail_async, name="fail", cron=cron)
+    else:
+        app.task(tasks.fail, name="fail", cron=cron, run_mode=RunMode(mode))
+    async with app:
+        await soon(app.wait_all())
+        (row,) = app.configs.storage.get(["fail__jobify_cron_definition"])
+        assert (row.status, row.failure_count) == ("permanently_failed", 2)

@@ -45,54 +45,42 @@ def test_f27_a_child_that_has_become_too_large_is_replaced() -> None:
     assert len(set(found)) == 6
 
 
-def test_f27_calls_that_wait_get_the_next_child() -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=2, renewal=Renewal(max_calls=1))
-        await runner.start()
-        calls = [runner.run(Call(tasks.add, (number,))) for number in range(12)]
-        assert await asyncio.gather(*calls) == list(range(1, 13))
-        with pytest.raises(ValueError):
-            await runner.run(Call(tasks.raise_, (ValueError("counts as well"),)))
-        assert runner._pool is not None
-        pool = runner._pool
-        await eventually(lambda: not pool._living())
-        await runner.stop()
-
-    run(main())
+async def test_f27_calls_that_wait_get_the_next_child() -> None:
+    runner = ProcessRunner(slots=2, renewal=Renewal(max_calls=1))
+    await runner.start()
+    calls = [runner.run(Call(tasks.add, (number,))) for number in range(12)]
+    assert await asyncio.gather(*calls) == list(range(1, 13))
+    with pytest.raises(ValueError):
+        await runner.run(Call(tasks.raise_, (ValueError("counts as well"),)))
+    assert runner._pool is not None
+    pool = runner._pool
+    await eventually(lambda: not pool._living())
+    await runner.stop()
 
 
-def test_f27_a_stop_waits_for_children_that_are_leaving() -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1, renewal=Renewal(max_calls=1))
-        await runner.start()
-        pid = await runner.run(Call(tasks.pid))
-        await runner.stop()
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-    run(main())
+async def test_f27_a_stop_waits_for_children_that_are_leaving() -> None:
+    runner = ProcessRunner(slots=1, renewal=Renewal(max_calls=1))
+    await runner.start()
+    pid = await runner.run(Call(tasks.pid))
+    await runner.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
-def test_f27_looking_for_the_tasks_is_no_task() -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1, renewal=Renewal(max_calls=2))
-        await runner.start()
-        await runner.run(Call(child.check, ((process_address(tasks.pid),),)))
-        assert len({await runner.run(Call(tasks.pid)) for _ in range(2)}) == 1
-        await runner.stop()
-
-    run(main())
+async def test_f27_looking_for_the_tasks_is_no_task() -> None:
+    runner = ProcessRunner(slots=1, renewal=Renewal(max_calls=2))
+    await runner.start()
+    await runner.run(Call(child.check, ((process_address(tasks.pid),),)))
+    assert len({await runner.run(Call(tasks.pid)) for _ in range(2)}) == 1
+    await runner.stop()
 
 
-def test_f27_an_app_renews_its_children(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path), max_tasks_per_child=1, max_memory_per_child=4096 * MEBIBYTE)
-        task = app.task(tasks.pid, name="pid", run_mode=RunMode.PROCESS)
-        async with app:
-            jobs = [await task.push() for _ in range(4)]
-            assert len({await job for job in jobs}) == 4
-
-    run(main())
+async def test_f27_an_app_renews_its_children(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path), max_tasks_per_child=1, max_memory_per_child=4096 * MEBIBYTE)
+    task = app.task(tasks.pid, name="pid", run_mode=RunMode.PROCESS)
+    async with app:
+        jobs = [await task.push() for _ in range(4)]
+        assert len({await job for job in jobs}) == 4
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from jobify.gateway import reports
 from jobify.gateway.reports import Reporter, Voice
 from jobify.model.records import MessageKind, Report
 from jobify.testing.clock import FakeClock
-from support import eventually, run
+from support import eventually
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 PROGRESS, VALUE, LOG = MessageKind.PROGRESS, MessageKind.VALUE, MessageKind.LOG
@@ -94,159 +94,135 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "_LIMIT", 20 * reports._ENVELOPE)
 
 
-def test_a_report_names_the_claim_and_the_time() -> None:
-    async def main() -> None:
-        seen: list[Report] = []
+async def test_a_report_names_the_claim_and_the_time() -> None:
+    seen: list[Report] = []
 
-        class Keeping(Gate):
-            def report(self, reports: Sequence[Report], answer: Callable[[Any], None]) -> None:
-                seen.extend(reports)
+    class Keeping(Gate):
+        def report(self, reports: Sequence[Report], answer: Callable[[Any], None]) -> None:
+            seen.extend(reports)
 
-        Attempt(Keeping()).report(LOG, "hello", "warning")
-        assert seen == [Report("the-job", 7, 3, LOG, FakeClock(NOON).now(), "hello", "warning")]
-
-    run(main())
+    Attempt(Keeping()).report(LOG, "hello", "warning")
+    assert seen == [Report("the-job", 7, 3, LOG, FakeClock(NOON).now(), "hello", "warning")]
 
 
-def test_one_group_is_under_way_and_the_next_one_takes_what_was_said_meanwhile() -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        for number in range(250):
-            attempt.report(VALUE, number)
-        assert gate.waiting == [[0]]
-        await gate.accept_all()
-        assert gate.stored == list(range(250))
-        assert gate.largest == 100
-
-    run(main())
+async def test_one_group_is_under_way_and_the_next_one_takes_what_was_said_meanwhile() -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    for number in range(250):
+        attempt.report(VALUE, number)
+    assert gate.waiting == [[0]]
+    await gate.accept_all()
+    assert gate.stored == list(range(250))
+    assert gate.largest == 100
 
 
-def test_of_progress_only_the_newest_waits() -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        attempt.report(VALUE, "a")
-        for percent in (1.0, 2.0, 3.0):
-            attempt.report(PROGRESS, percent)
-            attempt.report(VALUE, "b")
-        await gate.accept_all()
-        assert gate.stored == ["a", 3.0, "b", "b", "b"]
-
-    run(main())
+async def test_of_progress_only_the_newest_waits() -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    attempt.report(VALUE, "a")
+    for percent in (1.0, 2.0, 3.0):
+        attempt.report(PROGRESS, percent)
+        attempt.report(VALUE, "b")
+    await gate.accept_all()
+    assert gate.stored == ["a", 3.0, "b", "b", "b"]
 
 
-def test_finish_calls_back_when_all_is_stored_and_takes_nothing_more() -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        done: list[str] = []
-        attempt.report(VALUE, 1)
-        attempt.report(VALUE, 2)
-        assert attempt.voice is not None
-        assert attempt.voice.finish(lambda: done.append("done"))
-        attempt.report(VALUE, "too late")
-        gate.accept()
-        await eventually(lambda: gate.waiting == [[2]])
-        assert done == []
-        gate.accept()
-        await eventually(lambda: done == ["done"])
-        assert gate.stored == [1, 2]
-        assert not attempt.voice.finish(lambda: done.append("again"))
-
-    run(main())
+async def test_finish_calls_back_when_all_is_stored_and_takes_nothing_more() -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    done: list[str] = []
+    attempt.report(VALUE, 1)
+    attempt.report(VALUE, 2)
+    assert attempt.voice is not None
+    assert attempt.voice.finish(lambda: done.append("done"))
+    attempt.report(VALUE, "too late")
+    gate.accept()
+    await eventually(lambda: gate.waiting == [[2]])
+    assert done == []
+    gate.accept()
+    await eventually(lambda: done == ["done"])
+    assert gate.stored == [1, 2]
+    assert not attempt.voice.finish(lambda: done.append("again"))
 
 
 @pytest.mark.usefixtures("impatient")
-def test_what_the_storage_cannot_take_now_is_sent_again_in_order() -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        for number in range(5):
-            attempt.report(VALUE, number)
-        attempt.report(PROGRESS, 10.0)
-        gate.accept()
+async def test_what_the_storage_cannot_take_now_is_sent_again_in_order() -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    for number in range(5):
+        attempt.report(VALUE, number)
+    attempt.report(PROGRESS, 10.0)
+    gate.accept()
+    await eventually(lambda: gate.asked)
+    for _ in range(3):
+        gate.answer(StorageUnavailableError("away"))
+        attempt.report(PROGRESS, 20.0)
         await eventually(lambda: gate.asked)
-        for _ in range(3):
-            gate.answer(StorageUnavailableError("away"))
-            attempt.report(PROGRESS, 20.0)
-            await eventually(lambda: gate.asked)
-        await gate.accept_all()
-        assert gate.stored == [0, 20.0, 1, 2, 3, 4]
-
-    run(main())
+    await gate.accept_all()
+    assert gate.stored == [0, 20.0, 1, 2, 3, 4]
 
 
-def test_a_report_that_cannot_be_written_is_lost_alone(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        for word in ("first", "good", "bad", "fine", "also fine"):
-            attempt.report(VALUE, word)
-        gate.accept()
-        while gate.stored[-1:] != ["also fine"]:
-            await eventually(lambda: gate.asked)
-            if "bad" in gate.waiting[0]:
-                gate.answer(OverflowError("too large"))
-            else:
-                gate.accept()
-        assert gate.stored == ["first", "good", "fine", "also fine"]
-
-    run(main())
+async def test_a_report_that_cannot_be_written_is_lost_alone(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    for word in ("first", "good", "bad", "fine", "also fine"):
+        attempt.report(VALUE, word)
+    gate.accept()
+    while gate.stored[-1:] != ["also fine"]:
+        await eventually(lambda: gate.asked)
+        if "bad" in gate.waiting[0]:
+            gate.answer(OverflowError("too large"))
+        else:
+            gate.accept()
+    assert gate.stored == ["first", "good", "fine", "also fine"]
     assert "A report of job the-job cannot be stored and is lost: OverflowError('too large')" in caplog.text
 
 
 @pytest.mark.parametrize(
     "answer", [[False], ApplicationStateError(operation="use the storage", reason="closed.", solution="-")]
 )
-def test_a_claim_that_is_lost_ends_the_voice(answer: Any) -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        attempt.report(VALUE, 1)
-        attempt.report(VALUE, 2)
-        gate.answer(answer)
-        attempt.report(VALUE, 3)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert gate.asked == []
-        assert attempt.voice is not None
-        assert not attempt.voice.finish(nothing)
-
-    run(main())
+async def test_a_claim_that_is_lost_ends_the_voice(answer: Any) -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    attempt.report(VALUE, 1)
+    attempt.report(VALUE, 2)
+    gate.answer(answer)
+    attempt.report(VALUE, 3)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert gate.asked == []
+    assert attempt.voice is not None
+    assert not attempt.voice.finish(nothing)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_closed_voice_asks_no_more() -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        done: list[str] = []
-        attempt.report(VALUE, 1)
-        attempt.report(VALUE, 2)
-        gate.answer(StorageUnavailableError("away"))
-        assert attempt.voice is not None
-        assert attempt.voice.finish(lambda: done.append("done"))
-        attempt.voice.close()
-        assert attempt.voice._timer is not None
-        assert attempt.voice._timer.cancelled()
+async def test_a_closed_voice_asks_no_more() -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    done: list[str] = []
+    attempt.report(VALUE, 1)
+    attempt.report(VALUE, 2)
+    gate.answer(StorageUnavailableError("away"))
+    assert attempt.voice is not None
+    assert attempt.voice.finish(lambda: done.append("done"))
+    attempt.voice.close()
+    assert attempt.voice._timer is not None
+    assert attempt.voice._timer.cancelled()
 
-        other = Attempt(gate)
-        other.report(VALUE, 3)
-        assert other.voice is not None
-        other.voice.close()
-        gate.answer(StorageUnavailableError("still away"))
-        assert other.voice._timer is None
-        assert done == []
-
-    run(main())
+    other = Attempt(gate)
+    other.report(VALUE, 3)
+    assert other.voice is not None
+    other.voice.close()
+    gate.answer(StorageUnavailableError("still away"))
+    assert other.voice._timer is None
+    assert done == []
 
 
 @pytest.mark.usefixtures("narrow")
-def test_on_the_event_loop_too_many_values_are_an_error_and_too_many_lines_are_dropped(
+async def test_on_the_event_loop_too_many_values_are_an_error_and_too_many_lines_are_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def main() -> None:
+    with caplog.at_level(logging.WARNING, "jobify.engine"):
         gate = Gate()
         attempt = Attempt(gate)
         for number in range(20):
@@ -260,9 +236,6 @@ def test_on_the_event_loop_too_many_values_are_an_error_and_too_many_lines_are_d
         attempt.report(VALUE, "fits again")
         await gate.accept_all()
         assert gate.stored == [0, 50.0, *range(1, 20), "fits again"]
-
-    with caplog.at_level(logging.WARNING, "jobify.engine"):
-        run(main())
     assert caplog.text.count("lines are dropped") == 1
 
 
@@ -272,100 +245,82 @@ def talk(attempt: Attempt) -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_thread_that_says_too_much_is_held_up() -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        talking = asyncio.create_task(asyncio.to_thread(talk, attempt))
+async def test_a_thread_that_says_too_much_is_held_up() -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    talking = asyncio.create_task(asyncio.to_thread(talk, attempt))
+    await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reports._COMFORT)
+    while not talking.done():
+        if gate.asked:
+            gate.accept()
+        await asyncio.sleep(0)
+    await gate.accept_all()
+    assert gate.stored == list(range(100))
+    assert gate.largest <= 10
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_attempt_is_over() -> None:
+    gate = Gate()
+    stopped, over = Attempt(gate), Attempt(gate)
+
+    tasks = [asyncio.create_task(asyncio.to_thread(talk, attempt)) for attempt in (stopped, over)]
+    for attempt in (stopped, over):
         await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reports._COMFORT)
-        while not talking.done():
-            if gate.asked:
-                gate.accept()
-            await asyncio.sleep(0)
-        await gate.accept_all()
-        assert gate.stored == list(range(100))
-        assert gate.largest <= 10
-
-    run(main())
+    stopped.reason = "shutdown"
+    with pytest.raises(TaskCancelledError, match="shutdown"):
+        await tasks[0]
+    assert over.voice is not None
+    over.voice.finish(nothing)
+    await tasks[1]
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_attempt_is_over() -> None:
-    async def main() -> None:
-        gate = Gate()
-        stopped, over = Attempt(gate), Attempt(gate)
-
-        tasks = [asyncio.create_task(asyncio.to_thread(talk, attempt)) for attempt in (stopped, over)]
-        for attempt in (stopped, over):
-            await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reports._COMFORT)
-        stopped.reason = "shutdown"
-        with pytest.raises(TaskCancelledError, match="shutdown"):
-            await tasks[0]
-        assert over.voice is not None
-        over.voice.finish(nothing)
-        await tasks[1]
-
-    run(main())
+async def test_whoever_passes_reports_on_is_told_when_there_is_room() -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    attempt.report(VALUE, 0)
+    assert attempt.voice is not None
+    assert attempt.voice.room() is None
+    for number in range(1, 10):
+        attempt.report(VALUE, number)
+    room = attempt.voice.room()
+    assert room is not None
+    assert attempt.voice.room() is room
+    gate.accept()
+    await room
+    assert attempt.voice.room() is None
 
 
-@pytest.mark.usefixtures("narrow")
-def test_whoever_passes_reports_on_is_told_when_there_is_room() -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        attempt.report(VALUE, 0)
-        assert attempt.voice is not None
-        assert attempt.voice.room() is None
-        for number in range(1, 10):
-            attempt.report(VALUE, number)
-        room = attempt.voice.room()
-        assert room is not None
-        assert attempt.voice.room() is room
-        gate.accept()
-        await room
-        assert attempt.voice.room() is None
+async def test_several_threads_get_one_voice() -> None:
+    gate = Gate()
+    attempt = Attempt(gate)
+    barrier = threading.Barrier(4)
 
-    run(main())
+    def talk() -> None:
+        barrier.wait(20)
+        for _ in range(50):
+            attempt.report(VALUE, 1)
 
-
-def test_several_threads_get_one_voice() -> None:
-    async def main() -> None:
-        gate = Gate()
-        attempt = Attempt(gate)
-        barrier = threading.Barrier(4)
-
-        def talk() -> None:
-            barrier.wait(20)
-            for _ in range(50):
-                attempt.report(VALUE, 1)
-
-        talking = asyncio.gather(*(asyncio.to_thread(talk) for _ in range(4)))
-        while not talking.done():
-            await gate.accept_all()
-            await asyncio.sleep(0)
+    talking = asyncio.gather(*(asyncio.to_thread(talk) for _ in range(4)))
+    while not talking.done():
         await gate.accept_all()
-        assert len(gate.stored) == 200
+        await asyncio.sleep(0)
+    await gate.accept_all()
+    assert len(gate.stored) == 200
 
-    run(main())
 
-
-def test_a_report_after_the_event_loop_has_ended_is_nobodys() -> None:
-    async def main() -> Attempt:
-        return Attempt(Gate())
-
-    attempt = run(main())
+async def test_a_report_after_the_event_loop_has_ended_is_nobodys() -> None:
+    attempt = Attempt(Gate())
     thread = threading.Thread(target=attempt.report, args=(VALUE, 1))
     thread.start()
     thread.join(20)
     assert attempt.voice is not None
 
 
-def test_log_lines_are_seen_by_whoever_watches_the_process(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        Attempt(Gate()).report(LOG, "100% done", "warning")
-
+async def test_log_lines_are_seen_by_whoever_watches_the_process(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "jobify.jobs"):
-        run(main())
+        Attempt(Gate()).report(LOG, "100% done", "warning")
     (record,) = caplog.records
     assert (record.name, record.levelname, record.getMessage()) == (
         "jobify.jobs",

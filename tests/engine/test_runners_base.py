@@ -10,33 +10,27 @@ from jobify.exceptions import TaskExitError
 from jobify.runners.base import Call, contained
 
 
-def test_a_call_that_never_began_has_ended() -> None:
-    async def main() -> None:
-        call = Call(print)
-        assert not call.is_running
-        call.end()
-        await call.ended()
-
-    asyncio.run(main())
+async def test_a_call_that_never_began_has_ended() -> None:
+    call = Call(print)
+    assert not call.is_running
+    call.end()
+    await call.ended()
 
 
-def test_everybody_who_waits_for_the_end_is_told() -> None:
-    async def main() -> None:
-        call = Call(print)
-        call.begin()
-        assert call.is_running
-        waiters = [asyncio.create_task(call.ended()) for _ in range(3)]
-        waiters.append(asyncio.create_task(call.ended()))
-        await asyncio.sleep(0)
-        waiters.pop().cancel()  # one that gives up takes nothing from the others
-        await asyncio.sleep(0)
-        assert not any(waiter.done() for waiter in waiters)
-        call.end()
-        call.end()
-        await asyncio.gather(*waiters)
-        assert not call.is_running
-
-    asyncio.run(main())
+async def test_everybody_who_waits_for_the_end_is_told() -> None:
+    call = Call(print)
+    call.begin()
+    assert call.is_running
+    waiters = [asyncio.create_task(call.ended()) for _ in range(3)]
+    waiters.append(asyncio.create_task(call.ended()))
+    await asyncio.sleep(0)
+    waiters.pop().cancel()  # one that gives up takes nothing from the others
+    await asyncio.sleep(0)
+    assert not any(waiter.done() for waiter in waiters)
+    call.end()
+    call.end()
+    await asyncio.gather(*waiters)
+    assert not call.is_running
 
 
 def test_a_call_is_shown_by_the_name_of_its_function() -> None:

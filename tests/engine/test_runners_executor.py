@@ -45,50 +45,38 @@ def test_values_and_errors_arrive_as_from_our_own_pool(executor: ProcessPoolExec
     assert executor.submit(len, "ab").result() == 2
 
 
-def test_an_interrupted_call_keeps_its_slot_until_the_function_ends(
+async def test_an_interrupted_call_keeps_its_slot_until_the_function_ends(
     executor: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        runner = ExecutorProcessRunner(executor)
-        pipe = tmp_path / "pipe"
-        os.mkfifo(pipe)
-        call = Call(tasks.wait_for, (str(pipe),))
-        running = asyncio.create_task(runner.run(call))
-        writer = await asyncio.to_thread(open, pipe, "w")  # returns when the function reads
-        running.cancel()
-        await asyncio.wait([running])
-        assert call.is_running
-        writer.close()
-        await call.ended()
-        assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+    runner = ExecutorProcessRunner(executor)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    call = Call(tasks.wait_for, (str(pipe),))
+    running = asyncio.create_task(runner.run(call))
+    writer = await asyncio.to_thread(open, pipe, "w")  # returns when the function reads
+    running.cancel()
+    await asyncio.wait([running])
+    assert call.is_running
+    writer.close()
+    await call.ended()
+    assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_an_executor_that_broke_is_named_and_stays_broken(executor: ProcessPoolExecutor) -> None:
-    async def main() -> None:
-        runner = ExecutorProcessRunner(executor)
-        for _ in range(2):
-            call = Call(tasks.vanish, (1,))
-            with pytest.raises(ProcessDiedError, match="processpool_executor died, and with it the whole executor"):
-                await runner.run(call)
-            assert not call.is_running
-
-    asyncio.run(main())
+async def test_an_executor_that_broke_is_named_and_stays_broken(executor: ProcessPoolExecutor) -> None:
+    runner = ExecutorProcessRunner(executor)
+    for _ in range(2):
+        call = Call(tasks.vanish, (1,))
+        with pytest.raises(ProcessDiedError, match="processpool_executor died, and with it the whole executor"):
+            await runner.run(call)
+        assert not call.is_running
 
 
-def test_an_executor_that_the_user_shut_down_is_named(executor: ProcessPoolExecutor) -> None:
-    async def main() -> None:
-        executor.shutdown()
-        with pytest.raises(ApplicationStateError, match="after shutdown"):
-            await ExecutorProcessRunner(executor).run(Call(tasks.pid))
-
-    asyncio.run(main())
+async def test_an_executor_that_the_user_shut_down_is_named(executor: ProcessPoolExecutor) -> None:
+    executor.shutdown()
+    with pytest.raises(ApplicationStateError, match="after shutdown"):
+        await ExecutorProcessRunner(executor).run(Call(tasks.pid))
 
 
-def test_it_does_not_start_in_a_child_that_imports_a_script(executor: ProcessPoolExecutor) -> None:
-    async def main() -> None:
-        with child.importing(), pytest.raises(ApplicationStateError, match="__main__"):
-            await ExecutorProcessRunner(executor).start()
-
-    asyncio.run(main())
+async def test_it_does_not_start_in_a_child_that_imports_a_script(executor: ProcessPoolExecutor) -> None:
+    with child.importing(), pytest.raises(ApplicationStateError, match="__main__"):
+        await ExecutorProcessRunner(executor).start()

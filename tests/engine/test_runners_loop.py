@@ -24,22 +24,19 @@ async def fail() -> None:
     raise LookupError("no")
 
 
-def test_values_and_errors_come_as_they_are() -> None:
-    async def main() -> None:
-        runner = LoopRunner(slots=5)
-        await runner.start()
-        assert runner.slots == 5
-        assert await runner.run(Call(add, (1,), {"right": 2})) == 3
-        assert await runner.run(Call(Doubler(), (4,))) == 8
-        assert await runner.run(Call(lambda: "plain")) == "plain"
-        with pytest.raises(LookupError, match="no"):
-            await runner.run(Call(fail))
-        await runner.stop()
-
-    asyncio.run(main())
+async def test_values_and_errors_come_as_they_are() -> None:
+    runner = LoopRunner(slots=5)
+    await runner.start()
+    assert runner.slots == 5
+    assert await runner.run(Call(add, (1,), {"right": 2})) == 3
+    assert await runner.run(Call(Doubler(), (4,))) == 8
+    assert await runner.run(Call(lambda: "plain")) == "plain"
+    with pytest.raises(LookupError, match="no"):
+        await runner.run(Call(fail))
+    await runner.stop()
 
 
-def test_an_interruption_is_a_cancelled_error_inside() -> None:
+async def test_an_interruption_is_a_cancelled_error_inside() -> None:
     seen: list[str] = []
 
     async def task() -> None:
@@ -49,14 +46,11 @@ def test_an_interruption_is_a_cancelled_error_inside() -> None:
             seen.append("cancelled")
             raise
 
-    async def main() -> None:
-        call = Call(task)
-        running = asyncio.create_task(LoopRunner(1).run(call))
-        await asyncio.sleep(0)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert not call.is_running
-
-    asyncio.run(main())
+    call = Call(task)
+    running = asyncio.create_task(LoopRunner(1).run(call))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not call.is_running
     assert seen == ["cancelled"]

@@ -80,40 +80,35 @@ async def gone(pid: int) -> None:
         os.close(descriptor)
 
 
-def test_values_and_children_are_reused() -> None:
-    async def main() -> None:
-        async with started(slots=3) as runner:
-            assert await runner.run(Call(tasks.add, (1,), {"right": 2})) == 3
-            pids = {await runner.run(Call(tasks.pid)) for _ in range(20)}
-            assert len(pids) == 1
-            assert os.getpid() not in pids
-            assert await runner.run(Call(tasks.add, (1,), address=Address("runner_tasks", "wrapped"))) == 2
-
-    asyncio.run(main())
+async def test_values_and_children_are_reused() -> None:
+    async with started(slots=3) as runner:
+        assert await runner.run(Call(tasks.add, (1,), {"right": 2})) == 3
+        pids = {await runner.run(Call(tasks.pid)) for _ in range(20)}
+        assert len(pids) == 1
+        assert os.getpid() not in pids
+        assert await runner.run(Call(tasks.add, (1,), address=Address("runner_tasks", "wrapped"))) == 2
 
 
-def test_no_more_children_than_slots_and_calls_wait_in_order(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            begun: list[Call] = []
+async def test_no_more_children_than_slots_and_calls_wait_in_order(tmp_path: Path) -> None:
+    async with started(slots=2) as runner:
+        begun: list[Call] = []
 
-            class Recorded(Call):
-                def begin(self) -> None:
-                    begun.append(self)
-                    super().begin()
+        class Recorded(Call):
+            def begin(self) -> None:
+                begun.append(self)
+                super().begin()
 
-            calls = [Recorded(tasks.pid) for _ in range(60)]
-            pids = await asyncio.gather(*map(runner.run, calls))
-            assert 1 <= len(set(pids)) <= 2
-            assert begun == calls
-
-    asyncio.run(main())
+        calls = [Recorded(tasks.pid) for _ in range(60)]
+        pids = await asyncio.gather(*map(runner.run, calls))
+        assert 1 <= len(set(pids)) <= 2
+        assert begun == calls
 
 
-def test_a_child_is_this_interpreter_and_inherits_nothing_else(tmp_path: Path) -> None:
+async def test_a_child_is_this_interpreter_and_inherits_nothing_else(tmp_path: Path) -> None:
     """T11, and no descriptor of the parent: its locks and databases are its own."""
 
-    async def main() -> None:
+    with open(tmp_path / "lock", "w") as lock:
+        os.set_inheritable(lock.fileno(), True)
         async with started() as runner:
             found = await runner.run(Call(tasks.environment))
             descriptors = await runner.run(Call(tasks.descriptors))
@@ -123,69 +118,53 @@ def test_a_child_is_this_interpreter_and_inherits_nothing_else(tmp_path: Path) -
         assert (found["cwd"], found["stdin"], found["is_leader"]) == (os.getcwd(), "", True)
         assert not any(str(tmp_path) in name for name in descriptors)
 
-    with open(tmp_path / "lock", "w") as lock:
-        os.set_inheritable(lock.fileno(), True)
-        asyncio.run(main())
+
+async def test_errors_arrive_with_the_childs_traceback() -> None:
+    async with started(slots=1) as runner:
+        with pytest.raises(tasks.Picky) as caught:
+            await runner.run(Call(tasks.raise_picky))
+        assert (caught.value.code, caught.value.detail) == (7, "no")
+        assert isinstance(caught.value.__cause__, RemoteTraceback)
+        assert "raise_picky" in caught.value.__cause__.text
+        with pytest.raises(Exception, match="Hidden: inside"):
+            await runner.run(Call(tasks.raise_local))
+        with pytest.raises(TaskExitError, match=r"SystemExit\(3\)"):
+            await runner.run(Call(tasks.leave, (3,)))
+        with pytest.raises(TaskExitError, match="KeyboardInterrupt"):
+            await runner.run(Call(tasks.raise_, (KeyboardInterrupt(),)))
+        assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_errors_arrive_with_the_childs_traceback() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            with pytest.raises(tasks.Picky) as caught:
-                await runner.run(Call(tasks.raise_picky))
-            assert (caught.value.code, caught.value.detail) == (7, "no")
-            assert isinstance(caught.value.__cause__, RemoteTraceback)
-            assert "raise_picky" in caught.value.__cause__.text
-            with pytest.raises(Exception, match="Hidden: inside"):
-                await runner.run(Call(tasks.raise_local))
-            with pytest.raises(TaskExitError, match=r"SystemExit\(3\)"):
-                await runner.run(Call(tasks.leave, (3,)))
-            with pytest.raises(TaskExitError, match="KeyboardInterrupt"):
-                await runner.run(Call(tasks.raise_, (KeyboardInterrupt(),)))
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+async def test_what_cannot_be_sent_is_an_error_and_costs_no_child() -> None:
+    async with started(slots=1) as runner:
+        before = await runner.run(Call(tasks.pid))
+        with pytest.raises(PayloadError, match="arguments of runner_tasks:add"):
+            await runner.run(Call(tasks.add, (threading.Lock(),)))
+        with pytest.raises(PayloadError, match="returned a function"):
+            await runner.run(Call(tasks.give_local))
+        with pytest.raises(PayloadError, match="cannot be read here"):
+            await runner.run(Call(tasks.give_unreadable))
+        with pytest.raises(RuntimeError, match="not here"):
+            await runner.run(Call(tasks.add, (tasks.Unreadable(),)))
+        assert await runner.run(Call(tasks.pid)) == before
 
 
-def test_what_cannot_be_sent_is_an_error_and_costs_no_child() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            before = await runner.run(Call(tasks.pid))
-            with pytest.raises(PayloadError, match="arguments of runner_tasks:add"):
-                await runner.run(Call(tasks.add, (threading.Lock(),)))
-            with pytest.raises(PayloadError, match="returned a function"):
-                await runner.run(Call(tasks.give_local))
-            with pytest.raises(PayloadError, match="cannot be read here"):
-                await runner.run(Call(tasks.give_unreadable))
-            with pytest.raises(RuntimeError, match="not here"):
-                await runner.run(Call(tasks.add, (tasks.Unreadable(),)))
-            assert await runner.run(Call(tasks.pid)) == before
-
-    asyncio.run(main())
+async def test_big_arguments_and_results_pass_both_ways() -> None:
+    size = 5_000_000
+    async with started() as runner:
+        assert await runner.run(Call(tasks.give_big, (size,))) == bytes(size)
+        assert await runner.run(Call(tasks.add, (bytes(size),), {"right": b"1"})) == bytes(size) + b"1"
 
 
-def test_big_arguments_and_results_pass_both_ways() -> None:
-    async def main() -> None:
-        size = 5_000_000
-        async with started() as runner:
-            assert await runner.run(Call(tasks.give_big, (size,))) == bytes(size)
-            assert await runner.run(Call(tasks.add, (bytes(size),), {"right": b"1"})) == bytes(size) + b"1"
-
-    asyncio.run(main())
-
-
-def test_messages_come_while_the_task_runs(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with started() as runner:
-            heard: list[Any] = []
-            assert await runner.run(Call(tasks.tell_all, (["a", 2, None],), on_message=heard.append)) == 3
-            assert heard == ["a", 2, None]
-            assert await runner.run(Call(tasks.tell_all, (["a"],))) == 1
-            assert await runner.run(Call(tasks.tell_unreadable, on_message=heard.append)) == "sent"
-            assert heard == ["a", 2, None]
-        assert "message from a child process was lost" in caplog.text
-
-    asyncio.run(main())
+async def test_messages_come_while_the_task_runs(caplog: pytest.LogCaptureFixture) -> None:
+    async with started() as runner:
+        heard: list[Any] = []
+        assert await runner.run(Call(tasks.tell_all, (["a", 2, None],), on_message=heard.append)) == 3
+        assert heard == ["a", 2, None]
+        assert await runner.run(Call(tasks.tell_all, (["a"],))) == 1
+        assert await runner.run(Call(tasks.tell_unreadable, on_message=heard.append)) == "sent"
+        assert heard == ["a", 2, None]
+    assert "message from a child process was lost" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -198,281 +177,232 @@ def test_messages_come_while_the_task_runs(caplog: pytest.LogCaptureFixture) -> 
         (tasks.shoot, signal.SIGRTMIN + 3, -(signal.SIGRTMIN + 3), f"signal {signal.SIGRTMIN + 3}"),
     ],
 )
-def test_a_child_that_dies_costs_its_own_call_and_no_other(func: Any, argument: int, code: int, manner: str) -> None:
+async def test_a_child_that_dies_costs_its_own_call_and_no_other(
+    func: Any, argument: int, code: int, manner: str
+) -> None:
     """B31, T2."""
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            _, neighbour, _ = await under_way(runner, tasks.tell_and_hang)
-            call = Call(func, (argument,))
-            with pytest.raises(ProcessDiedError) as caught:
-                await runner.run(call)
-            assert caught.value.exit_code == code
-            assert str(caught.value) == f"The child process that ran the task died: {manner}."
-            await call.ended()
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-            assert not neighbour.done()
-            neighbour.cancel()
-            await asyncio.wait([neighbour])
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        _, neighbour, _ = await under_way(runner, tasks.tell_and_hang)
+        call = Call(func, (argument,))
+        with pytest.raises(ProcessDiedError) as caught:
+            await runner.run(call)
+        assert caught.value.exit_code == code
+        assert str(caught.value) == f"The child process that ran the task died: {manner}."
+        await call.ended()
+        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert not neighbour.done()
+        neighbour.cancel()
+        await asyncio.wait([neighbour])
 
 
-def test_an_interrupted_call_is_killed_alone() -> None:
+async def test_an_interrupted_call_is_killed_alone() -> None:
     """B21, T3."""
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            _, neighbour, _ = await under_way(runner, tasks.tell_and_hang)
-            call, running, pid = await under_way(runner, tasks.tell_and_hang)
-            running.cancel()
-            await asyncio.wait([running])
-            assert running.cancelled()
-            await call.ended()
-            with pytest.raises(ProcessLookupError):
-                os.kill(pid, 0)
-            assert await runner.run(Call(tasks.pid)) != pid
-            assert not neighbour.done()
-            neighbour.cancel()
-            await asyncio.wait([neighbour])
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        _, neighbour, _ = await under_way(runner, tasks.tell_and_hang)
+        call, running, pid = await under_way(runner, tasks.tell_and_hang)
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+        await call.ended()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        assert await runner.run(Call(tasks.pid)) != pid
+        assert not neighbour.done()
+        neighbour.cancel()
+        await asyncio.wait([neighbour])
 
 
-def test_a_task_that_never_lets_go_of_the_interpreter_is_killed() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            call, running, _ = await under_way(runner, tasks.tell_and_keep_the_interpreter)
-            running.cancel()
-            await asyncio.wait([running])
-            await call.ended()
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+async def test_a_task_that_never_lets_go_of_the_interpreter_is_killed() -> None:
+    async with started(slots=1) as runner:
+        call, running, _ = await under_way(runner, tasks.tell_and_keep_the_interpreter)
+        running.cancel()
+        await asyncio.wait([running])
+        await call.ended()
+        assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_the_subprocesses_of_an_interrupted_task_go_with_it() -> None:
-    async def main() -> None:
-        async with started() as runner:
-            _, running, (_, grandchild) = await under_way(runner, tasks.hang_with_subprocess)
-            running.cancel()
-            await gone(grandchild)
-
-    asyncio.run(main())
+async def test_the_subprocesses_of_an_interrupted_task_go_with_it() -> None:
+    async with started() as runner:
+        _, running, (_, grandchild) = await under_way(runner, tasks.hang_with_subprocess)
+        running.cancel()
+        await gone(grandchild)
 
 
-def test_the_subprocesses_of_a_child_that_died_go_with_it() -> None:
-    async def main() -> None:
-        async with started() as runner:
-            _, running, grandchild = await under_way(runner, tasks.die_with_subprocess)
-            with pytest.raises(ProcessDiedError):
-                await running
-            await gone(grandchild)
-
-    asyncio.run(main())
+async def test_the_subprocesses_of_a_child_that_died_go_with_it() -> None:
+    async with started() as runner:
+        _, running, grandchild = await under_way(runner, tasks.die_with_subprocess)
+        with pytest.raises(ProcessDiedError):
+            await running
+        await gone(grandchild)
 
 
-def test_a_child_that_hangs_up_on_us_is_no_use() -> None:
-    async def main() -> None:
-        async with started() as runner:
-            with pytest.raises(ProcessDiedError, match="SIGKILL"):
-                await runner.run(Call(tasks.hang_up_and_hang))
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+async def test_a_child_that_hangs_up_on_us_is_no_use() -> None:
+    async with started() as runner:
+        with pytest.raises(ProcessDiedError, match="SIGKILL"):
+            await runner.run(Call(tasks.hang_up_and_hang))
+        assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_a_call_that_waits_for_a_child_can_be_interrupted() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            _, neighbour, _ = await under_way(runner, tasks.tell_and_hang)
-            calls = [Call(tasks.add, (number,)) for number in range(3)]
-            waiting = [asyncio.create_task(runner.run(call)) for call in calls]
-            await asyncio.sleep(0)
-            waiting[0].cancel()
-            await asyncio.wait([waiting[0]])
-            assert not calls[0].is_running
-            neighbour.cancel()
-            assert await asyncio.gather(*waiting[1:]) == [2, 3]
-
-    asyncio.run(main())
+async def test_a_call_that_waits_for_a_child_can_be_interrupted() -> None:
+    async with started(slots=1) as runner:
+        _, neighbour, _ = await under_way(runner, tasks.tell_and_hang)
+        calls = [Call(tasks.add, (number,)) for number in range(3)]
+        waiting = [asyncio.create_task(runner.run(call)) for call in calls]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.wait([waiting[0]])
+        assert not calls[0].is_running
+        neighbour.cancel()
+        assert await asyncio.gather(*waiting[1:]) == [2, 3]
 
 
-def test_a_start_is_not_wasted_when_its_call_is_interrupted() -> None:
+async def test_a_start_is_not_wasted_when_its_call_is_interrupted() -> None:
     """A module that takes longer to import than the timeout of its task is imported all the same."""
 
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            running = asyncio.create_task(runner.run(Call(tasks.pid)))
-            await asyncio.sleep(0)
-            running.cancel()
-            await asyncio.wait([running])
-            pids = [await runner.run(Call(tasks.pid)) for _ in range(2)]
-            assert runner._pool is not None
-            assert next(runner._pool._names) == "jobify-process-2"
-            assert pids[0] == pids[1]
-
-    asyncio.run(main())
+    async with started(slots=1) as runner:
+        running = asyncio.create_task(runner.run(Call(tasks.pid)))
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        pids = [await runner.run(Call(tasks.pid)) for _ in range(2)]
+        assert runner._pool is not None
+        assert next(runner._pool._names) == "jobify-process-2"
+        assert pids[0] == pids[1]
 
 
-def test_a_child_that_is_handed_over_to_nobody_is_kept() -> None:
+async def test_a_child_that_is_handed_over_to_nobody_is_kept() -> None:
     """The call is interrupted after it got its child, and before it heard of it."""
 
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            pid = await runner.run(Call(tasks.pid))
-            assert runner._pool is not None
-            worker = await runner._pool.acquire("runner_tasks")
-            running = asyncio.create_task(runner.run(Call(tasks.pid)))
-            await asyncio.sleep(0)
-            runner._pool.release(worker)
-            running.cancel()
-            await asyncio.wait([running])
-            assert running.cancelled()
-            assert await runner.run(Call(tasks.pid)) == pid
-
-    asyncio.run(main())
+    async with started(slots=1) as runner:
+        pid = await runner.run(Call(tasks.pid))
+        assert runner._pool is not None
+        worker = await runner._pool.acquire("runner_tasks")
+        running = asyncio.create_task(runner.run(Call(tasks.pid)))
+        await asyncio.sleep(0)
+        runner._pool.release(worker)
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+        assert await runner.run(Call(tasks.pid)) == pid
 
 
-def test_a_child_goes_to_the_next_who_still_waits() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            await runner.run(Call(tasks.pid))
-            assert runner._pool is not None
-            worker = await runner._pool.acquire("runner_tasks")
-            waiting = [asyncio.create_task(runner.run(Call(tasks.add, (n,)))) for n in range(2)]
-            await asyncio.sleep(0)
-            waiting[0].cancel()
-            runner._pool.release(worker)
-            assert await waiting[1] == 2
-            assert waiting[0].cancelled()
-
-    asyncio.run(main())
-
-
-def test_a_failed_start_that_nobody_waits_for_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            with monkeypatch.context() as patched:
-                patched.setattr(childprocess, "_BOOT", "raise SystemExit(9)")
-                running = asyncio.create_task(runner.run(Call(tasks.pid)))
-                await asyncio.sleep(0)
-                running.cancel()
-                await asyncio.wait([running])
-                assert runner._pool is not None
-                await asyncio.wait(runner._pool._starts)
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
-
-
-def test_an_idle_child_that_dies_is_replaced() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            pid = await runner.run(Call(tasks.pid))
-            assert runner._pool is not None
-            (idle,) = runner._pool._children
-            os.kill(pid, signal.SIGKILL)
-            assert await asyncio.wait_for(asyncio.shield(idle.dead), 60) == -9
-            runner._pool.release(idle)
-            assert await runner.run(Call(tasks.pid)) != pid
-
-    asyncio.run(main())
-
-
-def test_stopping_ends_idle_children_kills_busy_ones_and_refuses_waiting_calls() -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=2)
-        await runner.start()
-        _, running, pid = await under_way(runner, tasks.tell_and_hang)
-        idle = await runner.run(Call(tasks.pid))
-        await runner.stop()
-        with pytest.raises(ProcessDiedError, match="its runner was stopped"):
-            await running
-        for number in (pid, idle):
-            with pytest.raises(ProcessLookupError):
-                os.kill(number, 0)
-        await runner.stop()
-        with pytest.raises(ApplicationStateError, match="not started"):
-            await runner.run(Call(tasks.pid))
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("ticks", range(1, 7))
-def test_stopping_refuses_what_waits_and_gives_up_what_starts(ticks: int) -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        waiting = [asyncio.create_task(runner.run(Call(tasks.pid))) for _ in range(3)]
-        for _ in range(ticks):
-            await asyncio.sleep(0)
-        pool_ = runner._pool
-        assert pool_ is not None
-        await runner.stop()
-        for task in waiting:
-            with pytest.raises(ApplicationStateError, match="stopped"):
-                await task
-        with pytest.raises(ApplicationStateError, match="stopped"):
-            await pool_.acquire("runner_tasks")
-        assert not pool_._children
-
-    asyncio.run(main())
-
-
-def test_a_call_that_ends_after_the_stop_gives_its_child_no_further_work() -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
+async def test_a_child_goes_to_the_next_who_still_waits() -> None:
+    async with started(slots=1) as runner:
         await runner.run(Call(tasks.pid))
         assert runner._pool is not None
         worker = await runner._pool.acquire("runner_tasks")
-        closing = asyncio.create_task(runner.stop())
-        runner._pool._is_open = False
+        waiting = [asyncio.create_task(runner.run(Call(tasks.add, (n,)))) for n in range(2)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
         runner._pool.release(worker)
-        await closing
-        assert worker.dead.result() in (0, -9)
-
-    asyncio.run(main())
+        assert await waiting[1] == 2
+        assert waiting[0].cancelled()
 
 
-def test_an_impatient_stop_kills(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        await runner.run(Call(tasks.pid))
+async def test_a_failed_start_that_nobody_waits_for_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with started(slots=1) as runner:
+        with monkeypatch.context() as patched:
+            patched.setattr(childprocess, "_BOOT", "raise SystemExit(9)")
+            running = asyncio.create_task(runner.run(Call(tasks.pid)))
+            await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait([running])
+            assert runner._pool is not None
+            await asyncio.wait(runner._pool._starts)
+        assert await runner.run(Call(tasks.add, (1,))) == 2
+
+
+async def test_an_idle_child_that_dies_is_replaced() -> None:
+    async with started(slots=1) as runner:
+        pid = await runner.run(Call(tasks.pid))
         assert runner._pool is not None
         (idle,) = runner._pool._children
-        stopping = asyncio.create_task(runner.stop())
+        os.kill(pid, signal.SIGKILL)
+        assert await asyncio.wait_for(asyncio.shield(idle.dead), 60) == -9
+        runner._pool.release(idle)
+        assert await runner.run(Call(tasks.pid)) != pid
+
+
+async def test_stopping_ends_idle_children_kills_busy_ones_and_refuses_waiting_calls() -> None:
+    runner = ProcessRunner(slots=2)
+    await runner.start()
+    _, running, pid = await under_way(runner, tasks.tell_and_hang)
+    idle = await runner.run(Call(tasks.pid))
+    await runner.stop()
+    with pytest.raises(ProcessDiedError, match="its runner was stopped"):
+        await running
+    for number in (pid, idle):
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+    await runner.stop()
+    with pytest.raises(ApplicationStateError, match="not started"):
+        await runner.run(Call(tasks.pid))
+
+
+@pytest.mark.parametrize("ticks", range(1, 7))
+async def test_stopping_refuses_what_waits_and_gives_up_what_starts(ticks: int) -> None:
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    waiting = [asyncio.create_task(runner.run(Call(tasks.pid))) for _ in range(3)]
+    for _ in range(ticks):
         await asyncio.sleep(0)
-        stopping.cancel()
-        await asyncio.wait([stopping])
-        await asyncio.wait_for(asyncio.shield(idle.dead), 60)
+    pool_ = runner._pool
+    assert pool_ is not None
+    await runner.stop()
+    for task in waiting:
+        with pytest.raises(ApplicationStateError, match="stopped"):
+            await task
+    with pytest.raises(ApplicationStateError, match="stopped"):
+        await pool_.acquire("runner_tasks")
+    assert not pool_._children
 
-    asyncio.run(main())
+
+async def test_a_call_that_ends_after_the_stop_gives_its_child_no_further_work() -> None:
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    await runner.run(Call(tasks.pid))
+    assert runner._pool is not None
+    worker = await runner._pool.acquire("runner_tasks")
+    closing = asyncio.create_task(runner.stop())
+    runner._pool._is_open = False
+    runner._pool.release(worker)
+    await closing
+    assert worker.dead.result() in (0, -9)
 
 
-def test_a_child_that_survives_its_kill_is_reported(
+async def test_an_impatient_stop_kills(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    await runner.run(Call(tasks.pid))
+    assert runner._pool is not None
+    (idle,) = runner._pool._children
+    stopping = asyncio.create_task(runner.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.wait([stopping])
+    await asyncio.wait_for(asyncio.shield(idle.dead), 60)
+
+
+async def test_a_child_that_survives_its_kill_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As one in uninterruptible sleep does."""
 
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            _, running, _ = await under_way(runner, tasks.tell_and_hang)
-            assert runner._pool is not None
-            (worker,) = runner._pool._children
-            with monkeypatch.context() as patched, caplog.at_level(logging.ERROR, logger="jobify.runners"):
-                patched.setattr(pool, "EXIT_PATIENCE", 0.01)
-                patched.setattr(pool, "KILL_PATIENCE", 0.01)
-                patched.setattr(worker, "kill", lambda: None)
-                await runner.stop()
-            assert "still there: jobify-process-1" in caplog.text
-            worker.kill()
-            with pytest.raises(ProcessDiedError):
-                await running
-
-    asyncio.run(main())
+    async with started(slots=1) as runner:
+        _, running, _ = await under_way(runner, tasks.tell_and_hang)
+        assert runner._pool is not None
+        (worker,) = runner._pool._children
+        with monkeypatch.context() as patched, caplog.at_level(logging.ERROR, logger="jobify.runners"):
+            patched.setattr(pool, "EXIT_PATIENCE", 0.01)
+            patched.setattr(pool, "KILL_PATIENCE", 0.01)
+            patched.setattr(worker, "kill", lambda: None)
+            await runner.stop()
+        assert "still there: jobify-process-1" in caplog.text
+        worker.kill()
+        with pytest.raises(ProcessDiedError):
+            await running
 
 
 def test_it_starts_again_in_another_loop_even_without_a_stop() -> None:
@@ -502,52 +432,40 @@ def test_the_default_is_a_child_per_processor() -> None:
     assert ProcessRunner().slots == available_cpus()
 
 
-def test_a_frozen_program_is_told() -> None:
-    async def main() -> None:
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(sys, "frozen", True, raising=False)
-            with pytest.raises(ConfigurationError, match="frozen"):
-                await ProcessRunner().start()
-
-    asyncio.run(main())
-
-
-def test_it_does_not_start_in_a_child_that_imports_a_script() -> None:
-    async def main() -> None:
-        with child.importing(), pytest.raises(ApplicationStateError, match="__main__"):
+async def test_a_frozen_program_is_told() -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "frozen", True, raising=False)
+        with pytest.raises(ConfigurationError, match="frozen"):
             await ProcessRunner().start()
 
-    asyncio.run(main())
+
+async def test_it_does_not_start_in_a_child_that_imports_a_script() -> None:
+    with child.importing(), pytest.raises(ApplicationStateError, match="__main__"):
+        await ProcessRunner().start()
 
 
-def test_checking_finds_the_functions_in_a_child() -> None:
-    async def main() -> None:
-        async with started() as runner:
-            found = (Address("runner_tasks", "add"), Address("runner_tasks", "wrapped"))
-            await runner.run(Call(child.check, (found,)))
-            with pytest.raises(ConfigurationError, match="gone"):
-                await runner.run(Call(child.check, ((Address("runner_tasks", "gone"),),)))
-
-    asyncio.run(main())
+async def test_checking_finds_the_functions_in_a_child() -> None:
+    async with started() as runner:
+        found = (Address("runner_tasks", "add"), Address("runner_tasks", "wrapped"))
+        await runner.run(Call(child.check, (found,)))
+        with pytest.raises(ConfigurationError, match="gone"):
+            await runner.run(Call(child.check, ((Address("runner_tasks", "gone"),),)))
 
 
-def test_a_system_that_starts_no_process_fails_each_call_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_system_that_starts_no_process_fails_each_call_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> Any:
         raise OSError(11, "Resource temporarily unavailable")
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            with monkeypatch.context() as patched:
-                patched.setattr(childprocess, "_launch", refuse)
-                for _ in range(2):
-                    with pytest.raises(ProcessStartError, match="temporarily unavailable"):
-                        await runner.run(Call(tasks.pid))
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        with monkeypatch.context() as patched:
+            patched.setattr(childprocess, "_launch", refuse)
+            for _ in range(2):
+                with pytest.raises(ProcessStartError, match="temporarily unavailable"):
+                    await runner.run(Call(tasks.pid))
+        assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_a_system_without_threads_fails_each_call_and_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_system_without_threads_fails_each_call_and_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[subprocess.Popen[bytes]] = []
     launch = childprocess._launch
 
@@ -558,52 +476,43 @@ def test_a_system_without_threads_fails_each_call_and_leaves_no_child(monkeypatc
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            with monkeypatch.context() as patched:
-                patched.setattr(childprocess, "_launch", record)
-                patched.setattr(threading.Thread, "start", refuse)
-                with pytest.raises(ProcessStartError, match="can't start new thread"):
-                    await runner.run(Call(tasks.pid))
-            assert launched[0].returncode == -signal.SIGKILL
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+    async with started(slots=1) as runner:
+        with monkeypatch.context() as patched:
+            patched.setattr(childprocess, "_launch", record)
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(ProcessStartError, match="can't start new thread"):
+                await runner.run(Call(tasks.pid))
+        assert launched[0].returncode == -signal.SIGKILL
+        assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_an_interpreter_that_ends_at_once_fails_each_call_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_interpreter_that_ends_at_once_fails_each_call_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No loop of starts: as many as there were calls."""
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            with monkeypatch.context() as patched:
-                patched.setattr(childprocess, "_BOOT", "raise SystemExit(9)")
-                calls = [runner.run(Call(tasks.pid)) for _ in range(5)]
-                errors = await asyncio.gather(*calls, return_exceptions=True)
-            assert all(isinstance(error, ProcessStartError) for error in errors)
-            assert all(error.exit_code == 9 for error in errors if isinstance(error, ProcessStartError))
-            assert "before it was ready to run tasks: exit code 9. Its standard error" in str(errors[0])
-            assert runner._pool is not None
-            assert next(runner._pool._names) == "jobify-process-6"
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        with monkeypatch.context() as patched:
+            patched.setattr(childprocess, "_BOOT", "raise SystemExit(9)")
+            calls = [runner.run(Call(tasks.pid)) for _ in range(5)]
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(error, ProcessStartError) for error in errors)
+        assert all(error.exit_code == 9 for error in errors if isinstance(error, ProcessStartError))
+        assert "before it was ready to run tasks: exit code 9. Its standard error" in str(errors[0])
+        assert runner._pool is not None
+        assert next(runner._pool._names) == "jobify-process-6"
+        assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_signals_to_a_child_are_the_parents_to_answer(tmp_path: Path) -> None:
-    async def main() -> None:
-        path = str(tmp_path / "pipe")
-        os.mkfifo(path)
-        async with started() as runner:
-            running = asyncio.create_task(runner.run(Call(tasks.ignore_and_wait, (path,))))
-            await asyncio.to_thread(Path(path).write_text, "go on")
-            assert await running == "go on"
-            assert await runner.run(Call(tasks.signals_of_subprocess)) == [True, True]
-
-    asyncio.run(main())
+async def test_signals_to_a_child_are_the_parents_to_answer(tmp_path: Path) -> None:
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    async with started() as runner:
+        running = asyncio.create_task(runner.run(Call(tasks.ignore_and_wait, (path,))))
+        await asyncio.to_thread(Path(path).write_text, "go on")
+        assert await running == "go on"
+        assert await runner.run(Call(tasks.signals_of_subprocess)) == [True, True]
 
 
-def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain() -> None:
+async def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain() -> None:
     """A SIGCHLD handler that collects every child takes the exit code with it."""
 
     def reap(pid: int) -> None:
@@ -611,52 +520,43 @@ def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain() -> 
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            await runner.run(Call(tasks.pid))
-            assert runner._pool is not None
-            (worker,) = runner._pool._children
-            with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(worker._process, "poll", lambda: None)
-                reap(worker._process.pid)
-                await asyncio.wait_for(asyncio.shield(worker.dead), 60)
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+    async with started(slots=1) as runner:
+        await runner.run(Call(tasks.pid))
+        assert runner._pool is not None
+        (worker,) = runner._pool._children
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(worker._process, "poll", lambda: None)
+            reap(worker._process.pid)
+            await asyncio.wait_for(asyncio.shield(worker.dead), 60)
+        assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_deaths_are_noticed_without_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deaths_are_noticed_without_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "waitid")
 
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            with pytest.raises(ProcessDiedError, match="exit code 4"):
-                await runner.run(Call(tasks.vanish, (4,)))
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+    async with started(slots=1) as runner:
+        with pytest.raises(ProcessDiedError, match="exit code 4"):
+            await runner.run(Call(tasks.vanish, (4,)))
+        assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
-def test_a_death_after_the_loop_is_nobodys_business() -> None:
-    async def main() -> threading.Thread:
-        async with started(slots=1) as runner:
-            await runner.run(Call(tasks.pid))
-            assert runner._pool is not None
-            (worker,) = runner._pool._children
-            loop = worker._loop
-            worker._loop = asyncio.new_event_loop()
-            worker._loop.close()
-            (watch,) = [thread for thread in threading.enumerate() if thread.name.endswith("-watch")]
-            worker.kill()
-            await asyncio.to_thread(watch.join, 60)
-            worker._loop = loop
-            worker._on_death()
-            return watch
-
-    assert not asyncio.run(main()).is_alive()
+async def test_a_death_after_the_loop_is_nobodys_business() -> None:
+    async with started(slots=1) as runner:
+        await runner.run(Call(tasks.pid))
+        assert runner._pool is not None
+        (worker,) = runner._pool._children
+        loop = worker._loop
+        worker._loop = asyncio.new_event_loop()
+        worker._loop.close()
+        (watch,) = [thread for thread in threading.enumerate() if thread.name.endswith("-watch")]
+        worker.kill()
+        await asyncio.to_thread(watch.join, 60)
+        worker._loop = loop
+        worker._on_death()
+        assert not watch.is_alive()
 
 
-def test_interruptions_at_any_moment_leave_every_slot_free() -> None:
+async def test_interruptions_at_any_moment_leave_every_slot_free() -> None:
     async def one(runner: ProcessRunner, number: int) -> None:
         call = Call(tasks.add, (number,))
         running = asyncio.create_task(runner.run(call))
@@ -668,31 +568,25 @@ def test_interruptions_at_any_moment_leave_every_slot_free() -> None:
         await call.ended()
         assert running.cancelled() or running.result() == number + 1
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            await asyncio.gather(*(one(runner, number) for number in range(60)))
-            assert await asyncio.gather(*(runner.run(Call(tasks.add, (n,))) for n in range(4))) == [1, 2, 3, 4]
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        await asyncio.gather(*(one(runner, number) for number in range(60)))
+        assert await asyncio.gather(*(runner.run(Call(tasks.add, (n,))) for n in range(4))) == [1, 2, 3, 4]
 
 
-def test_the_event_loop_keeps_no_socket_of_a_child(recwarn: pytest.WarningsRecorder) -> None:
+async def test_the_event_loop_keeps_no_socket_of_a_child(recwarn: pytest.WarningsRecorder) -> None:
     def sockets() -> int:
         return sum(os.readlink(f"/proc/self/fd/{name}").startswith(("socket:", "pipe:")) for name in _descriptors())
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            await runner.run(Call(tasks.pid))
-            gc.collect()  # of what other tests have left behind
-            before = sockets()
-            for _ in range(5):
-                with pytest.raises(ProcessDiedError):
-                    await runner.run(Call(tasks.vanish, (1,)))
-            await runner.run(Call(tasks.pid))
-            await asyncio.sleep(0)
-            assert sockets() == before
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        await runner.run(Call(tasks.pid))
+        gc.collect()  # of what other tests have left behind
+        before = sockets()
+        for _ in range(5):
+            with pytest.raises(ProcessDiedError):
+                await runner.run(Call(tasks.vanish, (1,)))
+        await runner.run(Call(tasks.pid))
+        await asyncio.sleep(0)
+        assert sockets() == before
     assert not [warning for warning in recwarn if issubclass(warning.category, ResourceWarning)]
 
 
@@ -700,16 +594,13 @@ def _descriptors() -> list[str]:
     return [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
 
 
-def test_a_broken_connection_while_starting_is_a_start_error() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            running = asyncio.create_task(runner.run(Call(tasks.pid)))
-            await asyncio.sleep(0)
-            assert runner._pool is not None
-            (worker,) = runner._pool._children
-            worker._socket.shutdown(socket.SHUT_RDWR)
-            with pytest.raises(ProcessStartError):
-                await running
-            assert await runner.run(Call(tasks.add, (1,))) == 2
-
-    asyncio.run(main())
+async def test_a_broken_connection_while_starting_is_a_start_error() -> None:
+    async with started(slots=1) as runner:
+        running = asyncio.create_task(runner.run(Call(tasks.pid)))
+        await asyncio.sleep(0)
+        assert runner._pool is not None
+        (worker,) = runner._pool._children
+        worker._socket.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(ProcessStartError):
+            await running
+        assert await runner.run(Call(tasks.add, (1,))) == 2

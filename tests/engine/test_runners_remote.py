@@ -118,53 +118,47 @@ def test_a_thread_of_the_task_is_heard_and_a_fork_of_it_is_not_the_job() -> None
     assert heard == [(MessageKind.VALUE, "from a thread", None)]
 
 
-def test_a_thread_that_outlives_its_call_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
-    async def main() -> None:
-        pipe = tmp_path / "pipe"
-        os.mkfifo(pipe)
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        first: list[Any] = []
-        second: list[Any] = []
-        call = Call(tasks.leave_thread_behind, (str(pipe),), badge=badge(), on_message=first.append)
-        assert await soon(runner.run(call)) == "left"
-        call = Call(tasks.join_thread_and_publish, ("mine",), badge=badge(), on_message=second.append)
-        following = asyncio.create_task(runner.run(call))
-        await asyncio.to_thread(pipe.write_text, "go")
-        await soon(following)
-        await runner.stop()
-        assert first == []
-        assert second == [(MessageKind.VALUE, "mine", None)]
-
-    asyncio.run(main())
+async def test_a_thread_that_outlives_its_call_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    first: list[Any] = []
+    second: list[Any] = []
+    call = Call(tasks.leave_thread_behind, (str(pipe),), badge=badge(), on_message=first.append)
+    assert await soon(runner.run(call)) == "left"
+    call = Call(tasks.join_thread_and_publish, ("mine",), badge=badge(), on_message=second.append)
+    following = asyncio.create_task(runner.run(call))
+    await asyncio.to_thread(pipe.write_text, "go")
+    await soon(following)
+    await runner.stop()
+    assert first == []
+    assert second == [(MessageKind.VALUE, "mine", None)]
 
 
-def test_a_child_that_says_too_much_is_held_up() -> None:
-    async def main() -> None:
-        heard: list[int] = []
-        rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+async def test_a_child_that_says_too_much_is_held_up() -> None:
+    heard: list[int] = []
+    rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def hear(message: Any) -> asyncio.Future[None] | None:
-            heard.append(message[1][0])
-            return rest
+    def hear(message: Any) -> asyncio.Future[None] | None:
+        heard.append(message[1][0])
+        return rest
 
-        runner = ProcessRunner(slots=1)
-        await runner.start()
-        call = Call(tasks.publish_many, (2000, 1000), badge=badge(), on_message=hear)
-        talking = asyncio.create_task(runner.run(call))
-        await eventually(
-            lambda: runner._pool is not None and any(c._line and c._line._is_paused for c in _children(runner))
-        )
-        (child,) = _children(runner)
-        assert child._line is not None
-        assert len(child._line._buffer) < 4 * _ENOUGH
-        assert heard == [0]
-        rest.set_result(None)
-        assert await soon(talking) == 2000
-        assert heard == list(range(2000))
-        await runner.stop()
-
-    asyncio.run(main())
+    runner = ProcessRunner(slots=1)
+    await runner.start()
+    call = Call(tasks.publish_many, (2000, 1000), badge=badge(), on_message=hear)
+    talking = asyncio.create_task(runner.run(call))
+    await eventually(
+        lambda: runner._pool is not None and any(c._line and c._line._is_paused for c in _children(runner))
+    )
+    (child,) = _children(runner)
+    assert child._line is not None
+    assert len(child._line._buffer) < 4 * _ENOUGH
+    assert heard == [0]
+    rest.set_result(None)
+    assert await soon(talking) == 2000
+    assert heard == list(range(2000))
+    await runner.stop()
 
 
 def _children(runner: ProcessRunner) -> list[Any]:
@@ -172,16 +166,13 @@ def _children(runner: ProcessRunner) -> list[Any]:
     return list(runner._pool._children)
 
 
-def test_in_the_users_own_executor_a_job_can_be_asked_and_reports_are_refused() -> None:
-    async def main() -> None:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-            runner = ExecutorProcessRunner(executor)
-            await runner.start()
-            assert await runner.run(Call(tasks.describe_job, badge=badge(a=1))) == (
-                ("the-job", "count", "slow", 2, 1, {"a": 1})
-            )
-            with pytest.raises(ApplicationStateError, match="the app's own processpool_executor"):
-                await runner.run(Call(tasks.report_all, badge=badge()))
-            assert await runner.run(Call(tasks.is_in_job)) is False
-
-    asyncio.run(main())
+async def test_in_the_users_own_executor_a_job_can_be_asked_and_reports_are_refused() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        runner = ExecutorProcessRunner(executor)
+        await runner.start()
+        assert await runner.run(Call(tasks.describe_job, badge=badge(a=1))) == (
+            ("the-job", "count", "slow", 2, 1, {"a": 1})
+        )
+        with pytest.raises(ApplicationStateError, match="the app's own processpool_executor"):
+            await runner.run(Call(tasks.report_all, badge=badge()))
+        assert await runner.run(Call(tasks.is_in_job)) is False

@@ -56,91 +56,73 @@ async def started(slots: int = 2, executor: ThreadPoolExecutor | None = None) ->
         await runner.stop()
 
 
-def test_a_call_runs_in_a_thread_of_ours_with_the_callers_context() -> None:
+async def test_a_call_runs_in_a_thread_of_ours_with_the_callers_context() -> None:
     def look() -> tuple[str, str]:
         return threading.current_thread().name, VARIABLE.get()
 
-    async def main() -> None:
-        async with started() as runner:
-            VARIABLE.set("callers")
-            name, value = await runner.run(Call(look))
-            assert name.startswith("jobify")
-            assert value == "callers"
-            assert await runner.run(Call(int, ("12",), {"base": 3})) == 5
-
-    asyncio.run(main())
+    async with started() as runner:
+        VARIABLE.set("callers")
+        name, value = await runner.run(Call(look))
+        assert name.startswith("jobify")
+        assert value == "callers"
+        assert await runner.run(Call(int, ("12",), {"base": 3})) == 5
 
 
-def test_what_a_call_sets_stays_inside() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            await runner.run(Call(VARIABLE.set, ("inner",)))
-            assert VARIABLE.get() == "unset"
-            assert await runner.run(Call(VARIABLE.get)) == "unset"
-
-    asyncio.run(main())
+async def test_what_a_call_sets_stays_inside() -> None:
+    async with started(slots=1) as runner:
+        await runner.run(Call(VARIABLE.set, ("inner",)))
+        assert VARIABLE.get() == "unset"
+        assert await runner.run(Call(VARIABLE.get)) == "unset"
 
 
-def test_errors_come_with_their_frames() -> None:
+async def test_errors_come_with_their_frames() -> None:
     def fail() -> None:
         raise LookupError("no")
 
-    async def main() -> None:
-        async with started() as runner:
-            with pytest.raises(LookupError, match="no") as caught:
-                await runner.run(Call(fail))
-            assert caught.traceback[-1].name == "fail"
-
-    asyncio.run(main())
+    async with started() as runner:
+        with pytest.raises(LookupError, match="no") as caught:
+            await runner.run(Call(fail))
+        assert caught.traceback[-1].name == "fail"
 
 
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), StopIteration()]
 )
-def test_no_error_gets_past_the_attempt(error: BaseException) -> None:
+async def test_no_error_gets_past_the_attempt(error: BaseException) -> None:
     def fail() -> None:
         raise error
 
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            with pytest.raises(TaskExitError) as caught:
-                await runner.run(Call(fail))
-            assert caught.value.__cause__ is error
-            assert await runner.run(Call(len, ("abc",))) == 3
-
-    asyncio.run(main())
+    async with started(slots=1) as runner:
+        with pytest.raises(TaskExitError) as caught:
+            await runner.run(Call(fail))
+        assert caught.value.__cause__ is error
+        assert await runner.run(Call(len, ("abc",))) == 3
 
 
-def test_a_coroutine_that_a_function_hands_out_is_awaited() -> None:
+async def test_a_coroutine_that_a_function_hands_out_is_awaited() -> None:
     async def answer() -> int:
         return 42
 
-    async def main() -> None:
-        async with started() as runner:
-            assert await runner.run(Call(lambda: answer())) == 42
-
-    asyncio.run(main())
+    async with started() as runner:
+        assert await runner.run(Call(lambda: answer())) == 42
 
 
-def test_an_interrupted_call_ends_at_once_and_keeps_its_slot_until_the_function_ends() -> None:
+async def test_an_interrupted_call_ends_at_once_and_keeps_its_slot_until_the_function_ends() -> None:
     gate = Gate()
 
-    async def main() -> None:
-        async with started() as runner:
-            call = Call(gate)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.01):
-                    await runner.run(call)
-            assert call.stop.is_set()
-            assert call.is_running
-            gate.let_go.set()
-            await call.ended()
-            assert not call.is_running
-
-    asyncio.run(main())
+    async with started() as runner:
+        call = Call(gate)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await runner.run(call)
+        assert call.stop.is_set()
+        assert call.is_running
+        gate.let_go.set()
+        await call.ended()
+        assert not call.is_running
 
 
-def test_attempts_that_wait_for_the_end_never_overlap() -> None:
+async def test_attempts_that_wait_for_the_end_never_overlap() -> None:
     """B20, T3: whatever times out, the next attempt begins when the last one is really over."""
 
     async def attempt(runner: ThreadRunner, gate: Gate) -> None:
@@ -154,73 +136,61 @@ def test_attempts_that_wait_for_the_end_never_overlap() -> None:
         asyncio.get_running_loop().call_soon(gate.let_go.set)
         await call.ended()
 
-    async def main() -> None:
-        gate = Gate()
-        async with started(slots=4) as runner:
-            for _ in range(20):
-                await attempt(runner, gate)
-        assert (gate.runs, gate.most) == (20, 1)
-
-    asyncio.run(main())
+    gate = Gate()
+    async with started(slots=4) as runner:
+        for _ in range(20):
+            await attempt(runner, gate)
+    assert (gate.runs, gate.most) == (20, 1)
 
 
-def test_a_function_can_end_early_when_it_is_told_to_stop() -> None:
-    async def main() -> None:
-        async with started() as runner:
-            call = Call(lambda: call.stop.wait(60))
-            running = asyncio.create_task(runner.run(call))
-            await asyncio.sleep(0)
-            running.cancel()
-            await asyncio.wait([running])
-            await call.ended()
-            assert running.cancelled()
-
-    asyncio.run(main())
+async def test_a_function_can_end_early_when_it_is_told_to_stop() -> None:
+    async with started() as runner:
+        call = Call(lambda: call.stop.wait(60))
+        running = asyncio.create_task(runner.run(call))
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        await call.ended()
+        assert running.cancelled()
 
 
-def test_a_call_that_is_interrupted_before_its_turn_never_begins() -> None:
+async def test_a_call_that_is_interrupted_before_its_turn_never_begins() -> None:
     gate, ran = Gate(), threading.Event()
 
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            first = asyncio.create_task(runner.run(Call(gate)))
-            await gate.entered()
-            call = Call(ran.set)
-            second = asyncio.create_task(runner.run(call))
-            await asyncio.sleep(0)
-            second.cancel()
-            await asyncio.wait([second])
-            await call.ended()
-            gate.let_go.set()
-            assert await first == "done"
-            assert await runner.run(Call(len, ("ab",))) == 2
-        assert not ran.is_set()
-
-    asyncio.run(main())
+    async with started(slots=1) as runner:
+        first = asyncio.create_task(runner.run(Call(gate)))
+        await gate.entered()
+        call = Call(ran.set)
+        second = asyncio.create_task(runner.run(call))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        await call.ended()
+        gate.let_go.set()
+        assert await first == "done"
+        assert await runner.run(Call(len, ("ab",))) == 2
+    assert not ran.is_set()
 
 
-def test_stopping_takes_back_tells_reports_and_does_not_wait(caplog: pytest.LogCaptureFixture) -> None:
+async def test_stopping_takes_back_tells_reports_and_does_not_wait(caplog: pytest.LogCaptureFixture) -> None:
     gate = Gate()
 
-    async def main() -> None:
-        runner = ThreadRunner(slots=1)
-        await runner.start()
-        running, queued = Call(gate), Call(gate)
-        tasks = [asyncio.create_task(runner.run(call)) for call in (running, queued)]
-        await gate.entered()
-        with caplog.at_level(logging.WARNING, logger="jobify.runners"):
-            await runner.stop()
-        assert running.stop.is_set()
-        assert running.is_running
-        assert "still running" in caplog.text
-        with pytest.raises(ApplicationStateError, match="shut down first"):
-            await tasks[1]
-        assert not queued.is_running
-        gate.let_go.set()
-        assert await tasks[0] == "done"
+    runner = ThreadRunner(slots=1)
+    await runner.start()
+    running, queued = Call(gate), Call(gate)
+    tasks = [asyncio.create_task(runner.run(call)) for call in (running, queued)]
+    await gate.entered()
+    with caplog.at_level(logging.WARNING, logger="jobify.runners"):
         await runner.stop()
-
-    asyncio.run(main())
+    assert running.stop.is_set()
+    assert running.is_running
+    assert "still running" in caplog.text
+    with pytest.raises(ApplicationStateError, match="shut down first"):
+        await tasks[1]
+    assert not queued.is_running
+    gate.let_go.set()
+    assert await tasks[0] == "done"
+    await runner.stop()
     assert gate.runs == 1
 
 
@@ -247,25 +217,19 @@ def test_a_function_that_outlives_its_loop_disturbs_nobody() -> None:
     asyncio.run(second())
 
 
-def test_starting_twice_keeps_the_threads() -> None:
-    async def main() -> None:
-        async with started(slots=1) as runner:
-            before = await runner.run(Call(threading.get_ident))
-            await runner.start()
-            assert await runner.run(Call(threading.get_ident)) == before
-
-    asyncio.run(main())
+async def test_starting_twice_keeps_the_threads() -> None:
+    async with started(slots=1) as runner:
+        before = await runner.run(Call(threading.get_ident))
+        await runner.start()
+        assert await runner.run(Call(threading.get_ident)) == before
 
 
-def test_nothing_runs_while_it_is_not_started() -> None:
-    async def main() -> None:
-        runner = ThreadRunner()
-        assert runner.slots >= 5
-        with pytest.raises(ApplicationStateError, match="not started"):
-            await runner.run(Call(len, ("",)))
-        await runner.stop()
-
-    asyncio.run(main())
+async def test_nothing_runs_while_it_is_not_started() -> None:
+    runner = ThreadRunner()
+    assert runner.slots >= 5
+    with pytest.raises(ApplicationStateError, match="not started"):
+        await runner.run(Call(len, ("",)))
+    await runner.stop()
 
 
 def test_the_users_executor_is_used_and_left_alone() -> None:
@@ -280,57 +244,48 @@ def test_the_users_executor_is_used_and_left_alone() -> None:
         assert executor.submit(len, "ab").result() == 2
 
 
-def test_an_executor_that_the_user_shut_down_is_named() -> None:
-    async def main() -> None:
-        executor = ThreadPoolExecutor(1)
-        executor.shutdown()
-        async with started(executor=executor) as runner:
-            with pytest.raises(ApplicationStateError, match="cannot schedule new futures after shutdown"):
-                await runner.run(Call(len, ("",)))
-
-    asyncio.run(main())
+async def test_an_executor_that_the_user_shut_down_is_named() -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    async with started(executor=executor) as runner:
+        with pytest.raises(ApplicationStateError, match="cannot schedule new futures after shutdown"):
+            await runner.run(Call(len, ("",)))
 
 
-def test_an_executor_whose_threads_cannot_begin_fails_the_call(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_executor_whose_threads_cannot_begin_fails_the_call(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise RuntimeError("no initializer")
 
-    async def main() -> None:
-        with ThreadPoolExecutor(1, initializer=fail) as executor:
-            async with started(executor=executor) as runner:
-                call = Call(len, ("",))
-                with pytest.raises((BrokenExecutor, ApplicationStateError)):
-                    await runner.run(call)
-                assert not call.is_running
-
-    asyncio.run(main())
+    with ThreadPoolExecutor(1, initializer=fail) as executor:
+        async with started(executor=executor) as runner:
+            call = Call(len, ("",))
+            with pytest.raises((BrokenExecutor, ApplicationStateError)):
+                await runner.run(call)
+            assert not call.is_running
 
 
-def test_a_call_that_was_refused_does_not_run_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_that_was_refused_does_not_run_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool that can start no further thread has queued the work before it says so."""
     gate, ran = Gate(), threading.Event()
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            first = asyncio.create_task(runner.run(Call(gate)))
-            await gate.entered()
-            with monkeypatch.context() as patched:
-                patched.setattr(threading.Thread, "start", refuse)
-                with pytest.raises(ApplicationStateError, match="can't start new thread"):
-                    await runner.run(Call(ran.set))
-            gate.let_go.set()
-            await first
-            assert await runner.run(Call(len, ("ab",))) == 2
-        assert not ran.is_set()
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        first = asyncio.create_task(runner.run(Call(gate)))
+        await gate.entered()
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(ApplicationStateError, match="can't start new thread"):
+                await runner.run(Call(ran.set))
+        gate.let_go.set()
+        await first
+        assert await runner.run(Call(len, ("ab",))) == 2
+    assert not ran.is_set()
 
 
 @pytest.mark.parametrize("is_failing", [False, True])
-def test_f5_a_call_that_another_thread_has_taken_is_not_refused(
+async def test_f5_a_call_that_another_thread_has_taken_is_not_refused(
     monkeypatch: pytest.MonkeyPatch, is_failing: bool
 ) -> None:
     """The pool cannot start a thread, and one that has become free meanwhile takes the call before the pool says so."""
@@ -349,42 +304,36 @@ def test_f5_a_call_that_another_thread_has_taken_is_not_refused(
         assert begun.wait(60)
         raise RuntimeError("can't start new thread")
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            first = asyncio.create_task(runner.run(Call(gate)))
-            await gate.entered()
-            call = Call(take)
-            with monkeypatch.context() as patched:
-                patched.setattr(threading.Thread, "start", refuse)
-                second = asyncio.create_task(runner.run(call))
-                await first
-            assert call.is_running
-            may_end.set()
-            if is_failing:
-                with pytest.raises(LookupError, match="here"):
-                    await second
-            else:
-                assert await second == "taken"
-            assert call.refusal is None
-            assert not call.is_running
-        assert runs == [1]
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        first = asyncio.create_task(runner.run(Call(gate)))
+        await gate.entered()
+        call = Call(take)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            second = asyncio.create_task(runner.run(call))
+            await first
+        assert call.is_running
+        may_end.set()
+        if is_failing:
+            with pytest.raises(LookupError, match="here"):
+                await second
+        else:
+            assert await second == "taken"
+        assert call.refusal is None
+        assert not call.is_running
+    assert runs == [1]
 
 
-def test_many_calls_keep_apart() -> None:
+async def test_many_calls_keep_apart() -> None:
     def square(value: int) -> int:
         return value * value
 
-    async def main() -> None:
-        async with started(slots=4) as runner:
-            values = await asyncio.gather(*(runner.run(Call(square, (n,))) for n in range(500)))
-            assert values == [n * n for n in range(500)]
-
-    asyncio.run(main())
+    async with started(slots=4) as runner:
+        values = await asyncio.gather(*(runner.run(Call(square, (n,))) for n in range(500)))
+        assert values == [n * n for n in range(500)]
 
 
-def test_interruptions_at_any_moment_leave_nothing_behind() -> None:
+async def test_interruptions_at_any_moment_leave_nothing_behind() -> None:
     """Race the end of a call against its interruption, many times."""
 
     async def one(runner: ThreadRunner, func: Callable[[], Any], patience: int) -> None:
@@ -397,8 +346,5 @@ def test_interruptions_at_any_moment_leave_nothing_behind() -> None:
         await call.ended()
         assert not call.is_running
 
-    async def main() -> None:
-        async with started(slots=2) as runner:
-            await asyncio.gather(*(one(runner, lambda: None, n % 12) for n in range(600)))
-
-    asyncio.run(main())
+    async with started(slots=2) as runner:
+        await asyncio.gather(*(one(runner, lambda: None, n % 12) for n in range(600)))

@@ -17,7 +17,7 @@ from jobify.gateway import storage_thread
 from jobify.gateway.batching import Batch, Line
 from jobify.gateway.threaded import ThreadGate
 from jobify.storage import SQLiteStorage
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 STEPS = [
     (Line, "take"),
@@ -73,7 +73,7 @@ def storage_threads() -> set[threading.Thread]:
 @pytest.mark.parametrize(
     "error", [MemoryError("injected"), SystemExit("injected")], ids=lambda error: type(error).__name__
 )
-def test_f54_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_on(
+async def test_f54_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: BaseException
 ) -> None:
     fault = Fault(error)
@@ -86,54 +86,50 @@ def test_f54_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_on(
             return
         assert await job == number
 
-    async def main() -> None:
-        app, echo = build(tmp_path)
-        before = storage_threads()
-        await app.startup()
-        for round in range(3):
-            fault.count = 2
-            await soon(asyncio.gather(*(push(echo, number) for number in range(10))))
-            fault.count = 0
-            assert await soon(await echo.push(round)) == round
-        await eventually(lambda: not app.get_active_jobs())
-        fault.count = 1
-        with suppress(StorageUnavailableError, MemoryError):
-            await soon(app.shutdown())
-        assert storage_threads() <= before
-        assert not app.configs.storage._database.is_open
-
-    run(main())
+    app, echo = build(tmp_path)
+    before = storage_threads()
+    await app.startup()
+    for round in range(3):
+        fault.count = 2
+        await soon(asyncio.gather(*(push(echo, number) for number in range(10))))
+        fault.count = 0
+        assert await soon(await echo.push(round)) == round
+    await eventually(lambda: not app.get_active_jobs())
+    fault.count = 1
+    with suppress(StorageUnavailableError, MemoryError):
+        await soon(app.shutdown())
+    assert storage_threads() <= before
+    assert not app.configs.storage._database.is_open
 
 
-def test_f54_a_thread_that_cannot_go_on_stops_the_app(
+async def test_f54_a_thread_that_cannot_go_on_stops_the_app(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, ThreadGate, "_serve")
 
-    async def main() -> None:
-        app, echo = build(tmp_path)
-        before = storage_threads()
-        await app.startup()
-        fault.count = 10**9
-        with pytest.raises(StorageEndedError, match="Start the app again"):
-            await soon(echo.push(1))
-        with pytest.raises(StorageEndedError):
-            await soon(echo.push(2))
-        await soon(app.shutdown())
-        assert storage_threads() <= before
-        fault.count = 0
-        async with app:
-            assert await soon(await echo.push(3)) == 3
-
-    run(main())
+    app, echo = build(tmp_path)
+    before = storage_threads()
+    await app.startup()
+    fault.count = 10**9
+    with pytest.raises(StorageEndedError, match="Start the app again"):
+        await soon(echo.push(1))
+    with pytest.raises(StorageEndedError):
+        await soon(echo.push(2))
+    await soon(app.shutdown())
+    assert storage_threads() <= before
+    fault.count = 0
+    async with app:
+        assert await soon(await echo.push(3)) == 3
     fatal = [record for record in caplog.records if record.levelno == logging.ERROR and record.name == "jobify.engine"]
     assert len(fatal) == 1
     assert "injected" in fatal[0].getMessage()
 
 
-def test_f54_a_running_job_ends_although_the_thread_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f54_a_running_job_ends_although_the_thread_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, ThreadGate, "_serve")
@@ -144,20 +140,17 @@ def test_f54_a_running_job_ends_although_the_thread_has_ended(tmp_path: Path, mo
     async def waits() -> None:
         await go.wait()
 
-    async def main() -> None:
-        await app.startup()
-        job = await waits.push()
-        await eventually(lambda: job.status == "running")
-        fault.count = 10**9
-        go.set()
-        await soon(job.wait())
-        assert isinstance(job.exception, StorageEndedError)
-        await soon(app.shutdown())
-
-    run(main())
+    await app.startup()
+    job = await waits.push()
+    await eventually(lambda: job.status == "running")
+    fault.count = 10**9
+    go.set()
+    await soon(job.wait())
+    assert isinstance(job.exception, StorageEndedError)
+    await soon(app.shutdown())
 
 
-def test_f54_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f54_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -165,13 +158,10 @@ def test_f54_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monkeyp
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    async def main() -> None:
-        app, echo = build(tmp_path)
-        with monkeypatch.context() as patched:
-            patched.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(Exception, match="RLIMIT_NPROC"):
-                await soon(app.startup())
-        async with app:
-            assert await soon(await echo.push(3)) == 3
-
-    run(main())
+    app, echo = build(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Exception, match="RLIMIT_NPROC"):
+            await soon(app.startup())
+    async with app:
+        assert await soon(await echo.push(3)) == 3

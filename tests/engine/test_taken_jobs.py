@@ -14,7 +14,7 @@ import pytest
 
 from jobify import Job, Jobify, JobStatus
 from jobify.model.task_options import RunMode
-from support import durable, eventually, run
+from support import durable, eventually
 
 
 class Runs:
@@ -81,12 +81,12 @@ MODES = pytest.mark.parametrize("mode", [RunMode.MAIN, RunMode.THREAD])
 
 @MODES
 @pytest.mark.parametrize("times", [1, 3])
-def test_f4_every_end_is_settled_or_refused(
+async def test_f4_every_end_is_settled_or_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: RunMode, times: int
 ) -> None:
     app, work, runs = _app(tmp_path, mode)
 
-    async def main() -> None:
+    with caplog.at_level(logging.WARNING):
         async with app:
             job = await work.push()
             await eventually(lambda: runs.begun == 1)
@@ -105,51 +105,42 @@ def test_f4_every_end_is_settled_or_refused(
             again = await work.push()
             assert await again.wait() is None
             assert again.result() == runs.begun
-
-    with caplog.at_level(logging.WARNING):
-        run(main())
     assert runs.most == 1, "two attempts of one job do not overlap"
     assert [found for found in caplog.records if found.levelno >= logging.ERROR] == []
 
 
 @MODES
-def test_f4_a_cancel_reaches_the_attempt_that_holds_the_job(tmp_path: Path, mode: RunMode) -> None:
+async def test_f4_a_cancel_reaches_the_attempt_that_holds_the_job(tmp_path: Path, mode: RunMode) -> None:
     app, work, runs = _app(tmp_path, mode)
 
-    async def main() -> None:
-        async with app:
-            job = await work.push()
-            await eventually(lambda: runs.begun == 1)
-            _take(app, job)
-            await eventually(lambda: app.configs.storage.get((job.id,))[0].fence > 1)
-            cancelling = asyncio.ensure_future(job.cancel())
-            await asyncio.sleep(0)
-            runs.is_open.set()
-            await cancelling
-            await eventually(lambda: _is_at_rest(app))
-            assert app.configs.storage.get((job.id,))[0].status == "cancelled"
-            assert job.status is JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        job = await work.push()
+        await eventually(lambda: runs.begun == 1)
+        _take(app, job)
+        await eventually(lambda: app.configs.storage.get((job.id,))[0].fence > 1)
+        cancelling = asyncio.ensure_future(job.cancel())
+        await asyncio.sleep(0)
+        runs.is_open.set()
+        await cancelling
+        await eventually(lambda: _is_at_rest(app))
+        assert app.configs.storage.get((job.id,))[0].status == "cancelled"
+        assert job.status is JobStatus.CANCELLED
     assert runs.most == 1
 
 
 @MODES
-def test_f4_a_shutdown_waits_for_both(tmp_path: Path, mode: RunMode) -> None:
+async def test_f4_a_shutdown_waits_for_both(tmp_path: Path, mode: RunMode) -> None:
     app, work, runs = _app(tmp_path, mode)
 
-    async def main() -> None:
-        async with app:
-            job = await work.push()
-            await eventually(lambda: runs.begun == 1)
-            _take(app, job)
-            await eventually(lambda: app.configs.storage.get((job.id,))[0].fence > 1)
-            asyncio.get_running_loop().call_later(0.2, runs.is_open.set)
-        storage = durable(tmp_path)
-        storage.open()
-        (record,) = storage.get((job.id,))
-        storage.close()
-        assert (record.status, record.owner, record.crashes) in {("scheduled", None, 0), ("success", None, 0)}
-
-    run(main())
+    async with app:
+        job = await work.push()
+        await eventually(lambda: runs.begun == 1)
+        _take(app, job)
+        await eventually(lambda: app.configs.storage.get((job.id,))[0].fence > 1)
+        asyncio.get_running_loop().call_later(0.2, runs.is_open.set)
+    storage = durable(tmp_path)
+    storage.open()
+    (record,) = storage.get((job.id,))
+    storage.close()
+    assert (record.status, record.owner, record.crashes) in {("scheduled", None, 0), ("success", None, 0)}
     assert (runs.now, runs.most) == (0, 1)

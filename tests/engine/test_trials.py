@@ -12,7 +12,7 @@ from jobify import Jobify
 from jobify.engine.execution import trials
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
-from support import durable, eventually, run
+from support import durable, eventually
 
 SUSPECTS = [f"suspect-{number}" for number in range(5)]
 
@@ -73,29 +73,28 @@ class Stage:
         return {record.status for record in self.app.configs.storage.get(ids)} == {"success"}
 
 
-def test_f1_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> None:
+async def test_f1_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> None:
     _suspect(tmp_path, SUSPECTS).close()
     told: list[bool] = []
     stage = Stage(tmp_path, told)
 
-    async def main() -> None:
-        async with stage.app:
-            pushed = [await stage.ordinary.push(f"ordinary-{number}") for number in range(10)]
-            pushed += [await stage.fleeting.push(f"fleeting-{number}") for number in range(10)]
-            while not stage.has_ended(SUSPECTS):
-                pushed.append(await stage.ordinary.push("more"))
-                await asyncio.sleep(0.005)
-            await asyncio.gather(*(handle.wait() for handle in pushed))
-            assert stage.app._engine is not None
-            assert stage.app._engine._lanes.taken == 0
-
-    run(main())
+    async with stage.app:
+        pushed = [await stage.ordinary.push(f"ordinary-{number}") for number in range(10)]
+        pushed += [await stage.fleeting.push(f"fleeting-{number}") for number in range(10)]
+        while not stage.has_ended(SUSPECTS):
+            pushed.append(await stage.ordinary.push("more"))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*(handle.wait() for handle in pushed))
+        assert stage.app._engine is not None
+        assert stage.app._engine._lanes.taken == 0
     with_suspects = [names for names in stage.seen if names & set(SUSPECTS)]
     assert sorted(map(len, with_suspects)) == [1] * 5
     assert told == [True, False] * 5
 
 
-def test_f1_an_endless_job_does_not_keep_others_from_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f1_an_endless_job_does_not_keep_others_from_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What cannot drain goes on with ordinary work; the suspects begin all the same, in the end."""
     monkeypatch.setattr(trials, "_FIRST_PATIENCE", 0.05)
     monkeypatch.setattr(trials, "_DEADLINE", 1.0)
@@ -103,79 +102,67 @@ def test_f1_an_endless_job_does_not_keep_others_from_running(tmp_path: Path, mon
     storage.cancel(["c", "d", "e"], reason="x", now=NOW, delete_at=None)
     stage = Stage(tmp_path)
 
-    async def main() -> None:
-        async with stage.app:
-            endless = await stage.endless.push()
-            await eventually(lambda: "endless" in stage.running)
-            for number in range(20):
-                await (await stage.ordinary.push(f"{number}")).wait()
-            await eventually(lambda: stage.has_ended(SUSPECTS[:2]), within=60)
-            stage.gate.set()
-            await endless.wait()
-
     storage.close()
-    run(main())
+    async with stage.app:
+        endless = await stage.endless.push()
+        await eventually(lambda: "endless" in stage.running)
+        for number in range(20):
+            await (await stage.ordinary.push(f"{number}")).wait()
+        await eventually(lambda: stage.has_ended(SUSPECTS[:2]), within=60)
+        stage.gate.set()
+        await endless.wait()
 
 
-def test_f1_a_trial_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f1_a_trial_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suspect that lives long is left to itself."""
     monkeypatch.setattr(trials, "_LONGEST", 0.1)
     storage = _suspect(tmp_path, SUSPECTS)
     stage = Stage(tmp_path)
     begun = asyncio.Event()
 
-    async def main() -> None:
-        async def wait(_: str) -> None:
-            begun.set()
-            await stage.gate.wait()
+    async def wait(_: str) -> None:
+        begun.set()
+        await stage.gate.wait()
 
-        stage.be = wait  # type: ignore[method-assign]
-        async with stage.app:
-            await begun.wait()
-            stage.be = Stage.be.__get__(stage)  # type: ignore[method-assign]
-            await (await stage.ordinary.push("beside")).wait()
-            assert storage.get(SUSPECTS[:1])[0].status == "running"
-            stage.gate.set()
-            await eventually(lambda: stage.has_ended(SUSPECTS), within=60)
-
-    run(main())
+    stage.be = wait  # type: ignore[method-assign]
+    async with stage.app:
+        await begun.wait()
+        stage.be = Stage.be.__get__(stage)  # type: ignore[method-assign]
+        await (await stage.ordinary.push("beside")).wait()
+        assert storage.get(SUSPECTS[:1])[0].status == "running"
+        stage.gate.set()
+        await eventually(lambda: stage.has_ended(SUSPECTS), within=60)
     storage.close()
 
 
-def test_f1_a_shutdown_during_a_trial_leaves_suspects_apart(tmp_path: Path) -> None:
+async def test_f1_a_shutdown_during_a_trial_leaves_suspects_apart(tmp_path: Path) -> None:
     storage = _suspect(tmp_path, SUSPECTS)
     stage = Stage(tmp_path)
     begun = asyncio.Event()
 
-    async def main() -> None:
-        async def wait(_: str) -> None:
-            begun.set()
-            await stage.gate.wait()
+    async def wait(_: str) -> None:
+        begun.set()
+        await stage.gate.wait()
 
-        stage.be = wait  # type: ignore[method-assign]
-        async with stage.app:
-            await begun.wait()
-
-    run(main())
+    stage.be = wait  # type: ignore[method-assign]
+    async with stage.app:
+        await begun.wait()
     found = storage.get(SUSPECTS)
     assert [(record.status, record.is_apart, record.attempt) for record in found] == [("scheduled", True, 2)] * 5
     storage.close()
 
 
-def test_f1_a_job_that_was_claimed_only_is_no_suspect(tmp_path: Path) -> None:
+async def test_f1_a_job_that_was_claimed_only_is_no_suspect(tmp_path: Path) -> None:
     """The engine notes what begins, and forgets it when the end is stored; jobs in memory count as company."""
     stage = Stage(tmp_path)
 
-    async def main() -> None:
-        async with stage.app:
-            await asyncio.gather(*[(await stage.ordinary.push(f"{number}")).wait() for number in range(20)])
-            await stage.endless.push()
-            await (await stage.fleeting.push("x")).wait()
-            await eventually(lambda: "endless" in stage.running)
-            (table,) = (tmp_path / "jobs.db-owners").glob("*.begun")
-            from jobify.storage.sqlite.begun import read_begun
+    async with stage.app:
+        await asyncio.gather(*[(await stage.ordinary.push(f"{number}")).wait() for number in range(20)])
+        await stage.endless.push()
+        await (await stage.fleeting.push("x")).wait()
+        await eventually(lambda: "endless" in stage.running)
+        (table,) = (tmp_path / "jobs.db-owners").glob("*.begun")
+        from jobify.storage.sqlite.begun import read_begun
 
-            assert len(read_begun(str(table)) or ()) == 1
-            stage.gate.set()
-
-    run(main())
+        assert len(read_begun(str(table)) or ()) == 1
+        stage.gate.set()

@@ -15,7 +15,7 @@ from jobify import Jobify
 from jobify.client import completion_listener
 from jobify.client.completion_listener import Pace, Waiter
 from jobify.engine.services.remote_watcher import Watcher
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 
 @pytest.fixture
@@ -37,28 +37,25 @@ def other(tmp_path: Path) -> Iterator[Jobify]:
     other.close()
 
 
-def test_f41_an_end_is_heard_of_while_the_thread_of_the_storage_is_busy(app: Jobify, other: Jobify) -> None:
-    async def main() -> None:
-        go_on = threading.Event()
-        async with app:
-            jobs = [await _task(app).schedule(number).delay(3600) for number in range(3)]
-            assert app._engine is not None
-            gate = app._engine._opened[0].gate
-            busy = asyncio.ensure_future(gate.call(go_on.wait))
-            try:
-                waits_already = asyncio.ensure_future(jobs[0].wait())
-                await asyncio.sleep(0)
-                for job in jobs:
-                    assert await asyncio.to_thread(other.get_job(job.id).cancel)
-                await soon(jobs[1].wait())
-                await soon(waits_already)
-                await eventually(jobs[2].is_done)
-                assert not busy.done()
-            finally:
-                go_on.set()
-            await soon(busy)
-
-    run(main())
+async def test_f41_an_end_is_heard_of_while_the_thread_of_the_storage_is_busy(app: Jobify, other: Jobify) -> None:
+    go_on = threading.Event()
+    async with app:
+        jobs = [await _task(app).schedule(number).delay(3600) for number in range(3)]
+        assert app._engine is not None
+        gate = app._engine._opened[0].gate
+        busy = asyncio.ensure_future(gate.call(go_on.wait))
+        try:
+            waits_already = asyncio.ensure_future(jobs[0].wait())
+            await asyncio.sleep(0)
+            for job in jobs:
+                assert await asyncio.to_thread(other.get_job(job.id).cancel)
+            await soon(jobs[1].wait())
+            await soon(waits_already)
+            await eventually(jobs[2].is_done)
+            assert not busy.done()
+        finally:
+            go_on.set()
+        await soon(busy)
 
 
 def _task(app: Jobify) -> Any:
@@ -66,7 +63,7 @@ def _task(app: Jobify) -> Any:
     return route
 
 
-def test_f41_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
+async def test_f41_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
     app: Jobify, other: Jobify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[float] = []
@@ -78,41 +75,35 @@ def test_f41_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
 
     monkeypatch.setattr(Watcher, "_rest", note)
 
-    async def main() -> None:
-        async with app:
-            assert app._engine is not None
-            storage = app._engine._opened[0].storage
-            get = storage.get
+    async with app:
+        assert app._engine is not None
+        storage = app._engine._opened[0].storage
+        get = storage.get
 
-            def slow_get(ids: Any) -> Any:
-                time.sleep(0.2)
-                return get(ids)
+        def slow_get(ids: Any) -> Any:
+            time.sleep(0.2)
+            return get(ids)
 
-            job = await _task(app).schedule(1).delay(3600)
-            waiting = asyncio.ensure_future(job.wait())
-            await asyncio.sleep(0)
-            monkeypatch.setattr(storage, "get", slow_get)
-            assert await asyncio.to_thread(other.get_job(job.id).cancel)
-            await soon(waiting)
-            await eventually(lambda: len(rests) > 1)
-
-    run(main())
+        job = await _task(app).schedule(1).delay(3600)
+        waiting = asyncio.ensure_future(job.wait())
+        await asyncio.sleep(0)
+        monkeypatch.setattr(storage, "get", slow_get)
+        assert await asyncio.to_thread(other.get_job(job.id).cancel)
+        await soon(waiting)
+        await eventually(lambda: len(rests) > 1)
     assert max(rests) < 1
 
 
-def test_f41_a_burst_of_ends_that_others_have_caused(app: Jobify) -> None:
-    async def main() -> None:
-        async with app:
-            task = _task(app)
-            jobs = await asyncio.gather(*[task.schedule(number).delay(3600) for number in range(300)])
-            waits = [asyncio.ensure_future(job.wait()) for job in jobs[::2]]
-            work = [asyncio.ensure_future(_through(task, number)) for number in range(300)]
-            assert all(await asyncio.gather(*[app.get_job(job.id).acancel() for job in jobs]))
-            for waiting in (*waits, *[asyncio.ensure_future(job.wait()) for job in jobs[1::2]], *work):
-                await soon(waiting)
-            assert {job.status.value for job in jobs} == {"cancelled"}
-
-    run(main())
+async def test_f41_a_burst_of_ends_that_others_have_caused(app: Jobify) -> None:
+    async with app:
+        task = _task(app)
+        jobs = await asyncio.gather(*[task.schedule(number).delay(3600) for number in range(300)])
+        waits = [asyncio.ensure_future(job.wait()) for job in jobs[::2]]
+        work = [asyncio.ensure_future(_through(task, number)) for number in range(300)]
+        assert all(await asyncio.gather(*[app.get_job(job.id).acancel() for job in jobs]))
+        for waiting in (*waits, *[asyncio.ensure_future(job.wait()) for job in jobs[1::2]], *work):
+            await soon(waiting)
+        assert {job.status.value for job in jobs} == {"cancelled"}
 
 
 async def _through(task: Any, number: int) -> None:

@@ -19,7 +19,7 @@ from jobify.exceptions import PayloadError
 from jobify.serializers import JSONSerializer, MsgpackSerializer, OrjsonSerializer
 from jobify.testing.clock import FakeClock
 from jobify.typeadapter import PydanticConverter
-from support import durable, nudge, run, soon
+from support import durable, nudge, soon
 
 
 class Color(Enum):
@@ -64,7 +64,7 @@ BOTH = pytest.mark.parametrize("converter", CONVERTERS)
 
 @BOTH
 @pytest.mark.parametrize("serializer", [None, JSONSerializer, OrjsonSerializer, MsgpackSerializer])
-def test_rule_23_dataclasses_survive_a_restart_as_arguments_and_as_results(
+async def test_rule_23_dataclasses_survive_a_restart_as_arguments_and_as_results(
     tmp_path: Path, converter: str, serializer: Any
 ) -> None:
     def make_app(clock: FakeClock) -> tuple[Jobify, Any]:
@@ -77,25 +77,22 @@ def test_rule_23_dataclasses_survive_a_restart_as_arguments_and_as_results(
 
         return app, work
 
-    async def main() -> None:
-        app, work = make_app(FakeClock(NOON))
-        async with app:
-            assert await soon(await work.push(ORDER)) == ([ORDER], timedelta(0))
-            await work.schedule(ORDER, ORDER, waits=timedelta(hours=1)).delay(60, job_id="later")
-        app, work = make_app(FakeClock(NOON + timedelta(seconds=59.9)))
-        async with app:
-            job = app.find_job("later")
-            assert job is not None
-            clock = app._clock
-            assert isinstance(clock, FakeClock)
-            clock.set(NOON + timedelta(seconds=60))
-            nudge(app)
-            assert await soon(job) == ([ORDER, ORDER], timedelta(hours=1))
-
-    run(main())
+    app, work = make_app(FakeClock(NOON))
+    async with app:
+        assert await soon(await work.push(ORDER)) == ([ORDER], timedelta(0))
+        await work.schedule(ORDER, ORDER, waits=timedelta(hours=1)).delay(60, job_id="later")
+    app, work = make_app(FakeClock(NOON + timedelta(seconds=59.9)))
+    async with app:
+        job = app.find_job("later")
+        assert job is not None
+        clock = app._clock
+        assert isinstance(clock, FakeClock)
+        clock.set(NOON + timedelta(seconds=60))
+        nudge(app)
+        assert await soon(job) == ([ORDER, ORDER], timedelta(hours=1))
 
 
-def test_models_of_pydantic_are_validated_where_they_are_passed(tmp_path: Path) -> None:
+async def test_models_of_pydantic_are_validated_where_they_are_passed(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), dumper=PydanticConverter(), loader=PydanticConverter())
 
     @app.task(name="work")
@@ -103,17 +100,14 @@ def test_models_of_pydantic_are_validated_where_they_are_passed(tmp_path: Path) 
         assert isinstance(user, User)
         return user
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await work.push(USER)) == USER
-            with pytest.raises(PayloadError, match=r"args\[0\]"):
-                await work.push({"name": 5})  # type: ignore[arg-type]
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        assert await soon(await work.push(USER)) == USER
+        with pytest.raises(PayloadError, match=r"args\[0\]"):
+            await work.push({"name": 5})  # type: ignore[arg-type]
+        assert app.get_active_jobs() == []
 
 
-def test_a_retort_with_recipes_of_its_own(tmp_path: Path) -> None:
+async def test_a_retort_with_recipes_of_its_own(tmp_path: Path) -> None:
     retort = Retort(recipe=[name_mapping(Address, map={"number": "no"})])
     app = Jobify(storage=durable(tmp_path), dumper=retort, loader=retort)
 
@@ -121,11 +115,8 @@ def test_a_retort_with_recipes_of_its_own(tmp_path: Path) -> None:
     async def work(address: Address) -> Address:
         return address
 
-    async def main() -> None:
-        async with app:
-            job = await work.schedule(Address("High St", 5)).delay(3600)
-            (record,) = app.configs.storage.get([job.id])
-            assert record.payload == b'[[{"street":"High St","no":5}],{}]'
-            assert await soon(await work.push(Address("High St", 5))) == Address("High St", 5)
-
-    run(main())
+    async with app:
+        job = await work.schedule(Address("High St", 5)).delay(3600)
+        (record,) = app.configs.storage.get([job.id])
+        assert record.payload == b'[[{"street":"High St","no":5}],{}]'
+        assert await soon(await work.push(Address("High St", 5))) == Address("High St", 5)

@@ -17,7 +17,7 @@ import jobify
 from jobify import Job, JobContext, Jobify, JobRouter, RequestState, Runnable, SmartRetry, State
 from jobify.exceptions import JobFailedError
 from jobify.testing.clock import FakeClock
-from support import durable, nudge, run, soon
+from support import durable, nudge, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 TaskName = NewType("TaskName", str)
@@ -76,7 +76,7 @@ def test_it_accepts_this_package_as_the_one_it_asks_for() -> None:
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_rule_23_async_tasks(tmp_path: Path, is_durable: bool) -> None:
+async def test_rule_23_async_tasks(tmp_path: Path, is_durable: bool) -> None:
     app = Jobify(storage=durable(tmp_path) if is_durable else False, state=State({"owner": "ann"}))
     container = make_async_container(Services(), JobifyProvider())
     setup_dishka(container, app)
@@ -86,18 +86,15 @@ def test_rule_23_async_tasks(tmp_path: Path, is_durable: bool) -> None:
     async def work(number: int, session: FromDishka[Session], name: FromDishka[TaskName]) -> tuple[int, int, str]:
         return number, session.number, str(name)
 
-    async def main() -> None:
-        pool = await container.get(Pool)
-        async with app:
-            assert await soon(await work.push(5)) == (5, 0, "work for ann")
-            assert await soon(await work.schedule(number=6).delay(0)) == (6, 1, "work for ann")
-        await container.close()
-        assert pool.log == ["open 0", "close 0", "open 1", "close 1"]
-
-    run(main())
+    pool = await container.get(Pool)
+    async with app:
+        assert await soon(await work.push(5)) == (5, 0, "work for ann")
+        assert await soon(await work.schedule(number=6).delay(0)) == (6, 1, "work for ann")
+    await container.close()
+    assert pool.log == ["open 0", "close 0", "open 1", "close 1"]
 
 
-def test_each_attempt_has_a_scope_of_its_own_and_a_failed_one_is_closed(tmp_path: Path) -> None:
+async def test_each_attempt_has_a_scope_of_its_own_and_a_failed_one_is_closed(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), state=State({"owner": "ann"}))
     container = make_async_container(Services(), JobifyProvider())
     setup_dishka(container, app)
@@ -107,17 +104,14 @@ def test_each_attempt_has_a_scope_of_its_own_and_a_failed_one_is_closed(tmp_path
     async def work(session: FromDishka[Session]) -> None:
         raise LookupError(session.number)
 
-    async def main() -> None:
-        pool = await container.get(Pool)
-        async with app:
-            with pytest.raises(JobFailedError, match="LookupError: 1"):
-                await soon(await work.push())
-        assert pool.log == ["open 0", "close 0", "open 1", "close 1"]
-
-    run(main())
+    pool = await container.get(Pool)
+    async with app:
+        with pytest.raises(JobFailedError, match="LookupError: 1"):
+            await soon(await work.push())
+    assert pool.log == ["open 0", "close 0", "open 1", "close 1"]
 
 
-def test_rule_23_injected_parameters_are_no_arguments_and_are_not_stored(tmp_path: Path) -> None:
+async def test_rule_23_injected_parameters_are_no_arguments_and_are_not_stored(tmp_path: Path) -> None:
     def make_app(clock: FakeClock) -> tuple[Jobify, Any]:
         app = Jobify(storage=durable(tmp_path), clock=clock, state=State({"owner": "ann"}))
         setup_dishka(make_async_container(Services(), JobifyProvider()), app)
@@ -129,24 +123,21 @@ def test_rule_23_injected_parameters_are_no_arguments_and_are_not_stored(tmp_pat
 
         return app, work
 
-    async def main() -> None:
-        app, work = make_app(FakeClock(NOON))
-        async with app:
-            with pytest.raises(TypeError, match="number"):
-                work.schedule()
-            job = await work.schedule(4, times=3).delay(3600, job_id="it")
-        (record,) = _stored(tmp_path, job.id)
-        assert record.payload == b'[[4],{"times":3}]'
-        clock = FakeClock(NOON + timedelta(minutes=59))
-        app, work = make_app(clock)
-        async with app:
-            found = app.find_job("it")
-            assert found is not None
-            clock.advance(3600)
-            nudge(app)
-            assert await soon(found) == "12 work for ann"
-
-    run(main())
+    app, work = make_app(FakeClock(NOON))
+    async with app:
+        with pytest.raises(TypeError, match="number"):
+            work.schedule()
+        job = await work.schedule(4, times=3).delay(3600, job_id="it")
+    (record,) = _stored(tmp_path, job.id)
+    assert record.payload == b'[[4],{"times":3}]'
+    clock = FakeClock(NOON + timedelta(minutes=59))
+    app, work = make_app(clock)
+    async with app:
+        found = app.find_job("it")
+        assert found is not None
+        clock.advance(3600)
+        nudge(app)
+        assert await soon(found) == "12 work for ann"
 
 
 def _stored(directory: Path, job_id: str) -> Any:
@@ -158,7 +149,7 @@ def _stored(directory: Path, job_id: str) -> Any:
         storage.close()
 
 
-def test_rule_23_plain_functions_in_threads() -> None:
+async def test_rule_23_plain_functions_in_threads() -> None:
     app = Jobify(storage=False)
     container = make_container(PlainServices(), JobifyProvider())
     setup_dishka(container, app)
@@ -168,15 +159,12 @@ def test_rule_23_plain_functions_in_threads() -> None:
     def work(number: int, session: FromDishka[Session], request: FromDishka[RequestState]) -> tuple[int, bool]:
         return number + session.number, "dishka_container" in request
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await work.push(5)) == (5, True)
-        assert container.get(Pool).log == ["open", "close"]
-
-    run(main())
+    async with app:
+        assert await soon(await work.push(5)) == (5, True)
+    assert container.get(Pool).log == ["open", "close"]
 
 
-def test_rule_23_tasks_of_routers() -> None:
+async def test_rule_23_tasks_of_routers() -> None:
     router = JobRouter(prefix="mail")
 
     @router.task(name="send")
@@ -188,8 +176,5 @@ def test_rule_23_tasks_of_routers() -> None:
     app.include_router(router)
     setup_dishka(make_async_container(Services(), JobifyProvider()), app)
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await send.push()) == "mail:send for ann"
-
-    run(main())
+    async with app:
+        assert await soon(await send.push()) == "mail:send for ann"

@@ -24,7 +24,7 @@ from jobify.exceptions import PayloadError
 from jobify.serializers import JSONSerializer, MsgpackSerializer, OrjsonSerializer
 from jobify.serializers.codec import Codec, ParameterTypes
 from jobify.typeadapter import NativeConverter, PydanticConverter
-from support import PATIENCE, durable, run, soon
+from support import PATIENCE, durable, soon
 
 ItemT = TypeVar("ItemT")
 
@@ -378,50 +378,44 @@ BAD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_f30_push_and_delay_judge_alike(tmp_path: Path, name: str) -> None:
+async def test_f30_push_and_delay_judge_alike(tmp_path: Path, name: str) -> None:
     app, tasks = build(tmp_path)
     task, value = tasks[name], BAD[name]
 
-    async def main() -> None:
-        async with app:
-            for call in (
-                lambda: task.push(value),
-                lambda: task.schedule(value).delay(0.01),
-                lambda: task.schedule(value).at(datetime.now(UTC)),
-                lambda: task.schedule(value).cron("* * * * *", job_id="c"),
-                lambda: task.adelay(value),
-                lambda: app.aenqueue(task, (value,)),
-                lambda: app.aenqueue_many(task, [(value,)]),
-                lambda: chain(task.s(value)).aapply(),
-            ):
-                with pytest.raises(PayloadError, match=r"args\[0\]"):
-                    await call()
-            for refuse in (
-                lambda: task.delay(value),
-                lambda: task.map([(value,)]),
-                lambda: app.enqueue(task, (value,)),
-            ):
-                with pytest.raises(PayloadError, match=r"args\[0\]"):
-                    refuse()
-            assert sum((await app.astats()).values()) == 0
-
-    run(main())
+    async with app:
+        for call in (
+            lambda: task.push(value),
+            lambda: task.schedule(value).delay(0.01),
+            lambda: task.schedule(value).at(datetime.now(UTC)),
+            lambda: task.schedule(value).cron("* * * * *", job_id="c"),
+            lambda: task.adelay(value),
+            lambda: app.aenqueue(task, (value,)),
+            lambda: app.aenqueue_many(task, [(value,)]),
+            lambda: chain(task.s(value)).aapply(),
+        ):
+            with pytest.raises(PayloadError, match=r"args\[0\]"):
+                await call()
+        for refuse in (
+            lambda: task.delay(value),
+            lambda: task.map([(value,)]),
+            lambda: app.enqueue(task, (value,)),
+        ):
+            with pytest.raises(PayloadError, match=r"args\[0\]"):
+                refuse()
+        assert sum((await app.astats()).values()) == 0
 
 
-def test_f30_results_and_published_values_are_exact_too(tmp_path: Path) -> None:
+async def test_f30_results_and_published_values_are_exact_too(tmp_path: Path) -> None:
     app, tasks = build(tmp_path)
 
-    async def main() -> None:
-        async with app:
-            job = await tasks["losing"].adelay()
-            with pytest.raises(Exception, match="a Order would come back as a Event"):
-                await job.aresult(timeout=PATIENCE)
-            assert await (await tasks["publishing"].adelay()).aresult(timeout=PATIENCE) == "refused"
-            flow = await chain(tasks["event"].s(Event(name="a")), tasks["event"].s()).aapply()
-            assert await flow.aresult(timeout=PATIENCE) == Event(name="a")
-            assert await soon(await tasks["event"].push(Event(name="b"))) == Event(name="b")
-
-    run(main())
+    async with app:
+        job = await tasks["losing"].adelay()
+        with pytest.raises(Exception, match="a Order would come back as a Event"):
+            await job.aresult(timeout=PATIENCE)
+        assert await (await tasks["publishing"].adelay()).aresult(timeout=PATIENCE) == "refused"
+        flow = await chain(tasks["event"].s(Event(name="a")), tasks["event"].s()).aapply()
+        assert await flow.aresult(timeout=PATIENCE) == Event(name="a")
+        assert await soon(await tasks["event"].push(Event(name="b"))) == Event(name="b")
 
 
 def test_f30_plain_values_are_neither_dumped_nor_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

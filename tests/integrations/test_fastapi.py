@@ -22,7 +22,7 @@ import pytest
 from fastapi import FastAPI
 
 from jobify import Job, Jobify, JobStatus
-from support import PATIENCE, durable, run, soon
+from support import PATIENCE, durable, soon
 
 WORKERS = 4
 
@@ -82,23 +82,22 @@ def make_web(jobs: Jobify, lifespan: Any) -> FastAPI:
 
 @pytest.mark.parametrize("form", [with_block, start_and_stop])
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_rule_20_both_forms_of_a_lifespan(tmp_path: Path, form: Callable[[Jobify], Any], is_durable: bool) -> None:
+async def test_rule_20_both_forms_of_a_lifespan(
+    tmp_path: Path, form: Callable[[Jobify], Any], is_durable: bool
+) -> None:
     jobs = Jobify(storage=durable(tmp_path) if is_durable else False)
     web = make_web(jobs, form(jobs))
 
-    async def main() -> None:
-        async with serving(web) as client:
-            assert jobs.configs.app_started
-            assert (await client.get("/greet/Ada")).json() == "Hello, Ada!"
-            assert (await client.get("/count/Ada")).json() == 3
-            later = (await client.post("/later/Bob")).json()
-            assert later["status"] == JobStatus.SCHEDULED
-            assert (await client.delete(f"/jobs/{later['id']}")).json() == JobStatus.CANCELLED
-        assert not jobs.configs.app_started
-        async with serving(web) as client:  # the same application, started again
-            assert (await client.get("/greet/Bob")).json() == "Hello, Bob!"
-
-    run(main())
+    async with serving(web) as client:
+        assert jobs.configs.app_started
+        assert (await client.get("/greet/Ada")).json() == "Hello, Ada!"
+        assert (await client.get("/count/Ada")).json() == 3
+        later = (await client.post("/later/Bob")).json()
+        assert later["status"] == JobStatus.SCHEDULED
+        assert (await client.delete(f"/jobs/{later['id']}")).json() == JobStatus.CANCELLED
+    assert not jobs.configs.app_started
+    async with serving(web) as client:  # the same application, started again
+        assert (await client.get("/greet/Bob")).json() == "Hello, Bob!"
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from jobify.engine.execution.teller import Teller
 from jobify.engine.execution.timers import Alarm
 from jobify.gateway.inline import DirectGate
 from jobify.gateway.threaded import ThreadGate
-from support import durable, eventually, nudge, run, soon
+from support import durable, eventually, nudge, soon
 
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("WORD", default="none")
 
@@ -64,29 +64,26 @@ def slots_are_free(app: Jobify) -> bool:
 @pytest.mark.parametrize("factory", [old_signature, broken, nothing])
 @pytest.mark.parametrize("is_set_early", [True, False])
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_f20_jobs_run_whatever_the_task_factory_does(
+async def test_f20_jobs_run_whatever_the_task_factory_does(
     tmp_path: Path, factory: Any, is_set_early: bool, in_memory: bool
 ) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        app, echo, plain = build(tmp_path, in_memory=in_memory)
-        if is_set_early:
-            loop.set_task_factory(factory)
-        await app.startup()
+    loop = asyncio.get_running_loop()
+    app, echo, plain = build(tmp_path, in_memory=in_memory)
+    if is_set_early:
         loop.set_task_factory(factory)
-        WORD.set("of the caller")
-        try:
-            for task in (echo, plain):
-                jobs = [await task.push(1), await task.schedule(1).delay(0.01)]
-                for job in jobs:
-                    assert (await job)[0] == 1
-                assert await jobs[0] == (1, "of the caller")
-            assert slots_are_free(app)
-            await app.shutdown()
-        finally:
-            loop.set_task_factory(None)
-
-    run(main())
+    await app.startup()
+    loop.set_task_factory(factory)
+    WORD.set("of the caller")
+    try:
+        for task in (echo, plain):
+            jobs = [await task.push(1), await task.schedule(1).delay(0.01)]
+            for job in jobs:
+                assert (await job)[0] == 1
+            assert await jobs[0] == (1, "of the caller")
+        assert slots_are_free(app)
+        await app.shutdown()
+    finally:
+        loop.set_task_factory(None)
 
 
 STEPS = [
@@ -135,88 +132,79 @@ class Fault:
 
 @pytest.mark.parametrize(("owner", "name"), STEPS, ids=lambda value: getattr(value, "__name__", value))
 @pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "file"])
-def test_f20_an_error_at_any_step_is_answered_and_nothing_stays_taken(
+async def test_f20_an_error_at_any_step_is_answered_and_nothing_stays_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, in_memory: bool
 ) -> None:
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, owner, name)
 
-    async def main() -> None:
-        app, echo, plain = build(tmp_path, in_memory=in_memory)
-        await app.startup()
-        for task in (echo, plain):
-            for order in (lambda task=task: task.push([1]), lambda task=task: task.schedule(1).delay(0.03)):
-                fault.count = 2
-                for _ in range(3):
-                    try:
-                        job = await soon(order())
-                    except MemoryError:
-                        continue
-                    await soon(job.wait())
-                fault.count = 0
-        nudge(app)
-        await eventually(lambda: not app.get_active_jobs() and slots_are_free(app))
-        assert await soon(await echo.push(1)) == (1, "none")
-        if not in_memory:
-            counts = await app.astats()
-            assert counts["running"] == counts["pending"] == 0
-        await soon(app.shutdown())
-
-    run(main())
+    app, echo, plain = build(tmp_path, in_memory=in_memory)
+    await app.startup()
+    for task in (echo, plain):
+        for order in (lambda task=task: task.push([1]), lambda task=task: task.schedule(1).delay(0.03)):
+            fault.count = 2
+            for _ in range(3):
+                try:
+                    job = await soon(order())
+                except MemoryError:
+                    continue
+                await soon(job.wait())
+            fault.count = 0
+    nudge(app)
+    await eventually(lambda: not app.get_active_jobs() and slots_are_free(app))
+    assert await soon(await echo.push(1)) == (1, "none")
+    if not in_memory:
+        counts = await app.astats()
+        assert counts["running"] == counts["pending"] == 0
+    await soon(app.shutdown())
 
 
-def test_f20_a_claimed_job_whose_task_is_gone_is_returned(tmp_path: Path) -> None:
+async def test_f20_a_claimed_job_whose_task_is_gone_is_returned(tmp_path: Path) -> None:
     """It was claimed, and the process does not know its task: another one may."""
 
-    async def main() -> None:
-        app, echo, _ = build(tmp_path)
-        await app.startup()
-        assert app._engine is not None
-        for dispatcher in app._engine._exchange.dispatchers.values():
-            dispatcher._mode_of.clear()
-        job = await echo.schedule(1).delay(0.01)
-        result = app.get_job(job.id)
-        await eventually(lambda: "no task" in str(result.error) and result.status == "pending")
-        await eventually(lambda: slots_are_free(app))
-        await soon(app.shutdown())
-
-    run(main())
+    app, echo, _ = build(tmp_path)
+    await app.startup()
+    assert app._engine is not None
+    for dispatcher in app._engine._exchange.dispatchers.values():
+        dispatcher._mode_of.clear()
+    job = await echo.schedule(1).delay(0.01)
+    result = app.get_job(job.id)
+    await eventually(lambda: "no task" in str(result.error) and result.status == "pending")
+    await eventually(lambda: slots_are_free(app))
+    await soon(app.shutdown())
 
 
-def test_f20_a_claim_is_answered_although_the_dispatcher_was_cancelled(
+async def test_f20_a_claim_is_answered_although_the_dispatcher_was_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice, so that nobody waits for the answer any more."""
 
-    async def main() -> None:
-        app, echo, _ = build(tmp_path)
-        await app.startup()
-        assert app._engine is not None
-        (dispatcher,) = [
-            dispatcher for backend, dispatcher in app._engine._exchange.dispatchers.items() if backend.is_durable
-        ]
-        asked = asyncio.get_running_loop().create_future()
-        claim = dispatcher._ask
+    app, echo, _ = build(tmp_path)
+    await app.startup()
+    assert app._engine is not None
+    (dispatcher,) = [
+        dispatcher for backend, dispatcher in app._engine._exchange.dispatchers.items() if backend.is_durable
+    ]
+    asked = asyncio.get_running_loop().create_future()
+    claim = dispatcher._ask
 
-        def delayed(*request: Any) -> Any:
-            async def answer() -> Any:
-                await asked
-                return await claim(*request)
+    def delayed(*request: Any) -> Any:
+        async def answer() -> Any:
+            await asked
+            return await claim(*request)
 
-            return asyncio.get_running_loop().create_task(answer())
+        return asyncio.get_running_loop().create_task(answer())
 
-        monkeypatch.setattr(dispatcher, "_ask", delayed)
-        job = await echo.schedule(1).delay(0.01)
-        task = dispatcher._task
-        assert task is not None
-        await eventually(lambda: dispatcher._asking is not None)
-        task.cancel()
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        asked.set_result(None)
-        assert await soon(job) == (1, "none")
-        await eventually(lambda: slots_are_free(app))
-        await soon(app.shutdown())
-
-    run(main())
+    monkeypatch.setattr(dispatcher, "_ask", delayed)
+    job = await echo.schedule(1).delay(0.01)
+    task = dispatcher._task
+    assert task is not None
+    await eventually(lambda: dispatcher._asking is not None)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    asked.set_result(None)
+    assert await soon(job) == (1, "none")
+    await eventually(lambda: slots_are_free(app))
+    await soon(app.shutdown())

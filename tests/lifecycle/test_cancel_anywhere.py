@@ -14,7 +14,7 @@ import pytest
 from jobify import Cron, Jobify, OuterContext
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, run, soon
+from support import durable, eventually, nudge, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 Submit = Callable[[Any, str], Coroutine[Any, Any, Any]]
@@ -54,7 +54,7 @@ async def submit_and_cancel(submit: Coroutine[Any, Any, Any], ticks: int) -> Non
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
 @pytest.mark.parametrize("outer", [[], [Pause()]], ids=["plain", "outer middleware"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_new_job(tmp_path: Path, way: str, outer: list[BaseOuterMiddleware], storage: str) -> None:
+async def test_a_new_job(tmp_path: Path, way: str, outer: list[BaseOuterMiddleware], storage: str) -> None:
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False, clock=clock, outer_middleware=outer)
     runs: Counter[str] = Counter()
@@ -63,27 +63,24 @@ def test_a_new_job(tmp_path: Path, way: str, outer: list[BaseOuterMiddleware], s
     async def task(name: str) -> None:
         runs[name] += 1
 
-    async def main() -> None:
-        async with app:
-            for ticks in range(24):
-                await submit_and_cancel(WAYS[way](task, f"{ticks:02}"), ticks)
-            clock.advance(60)
-            nudge(app)
-            await soon(app.wait_all())
-            stored = {record.id for record in app.configs.storage.get([f"{ticks:02}" for ticks in range(24)])}
-        assert all(count == 1 for count in runs.values())
-        if storage == "sqlite":
-            assert stored == set(runs), "what is on disk has run, and the other way round"
-        async with app:
-            await soon(app.wait_all())
-        assert all(count == 1 for count in runs.values())
-        assert runs["23"] == 1
-
-    run(main())
+    async with app:
+        for ticks in range(24):
+            await submit_and_cancel(WAYS[way](task, f"{ticks:02}"), ticks)
+        clock.advance(60)
+        nudge(app)
+        await soon(app.wait_all())
+        stored = {record.id for record in app.configs.storage.get([f"{ticks:02}" for ticks in range(24)])}
+    assert all(count == 1 for count in runs.values())
+    if storage == "sqlite":
+        assert stored == set(runs), "what is on disk has run, and the other way round"
+    async with app:
+        await soon(app.wait_all())
+    assert all(count == 1 for count in runs.values())
+    assert runs["23"] == 1
 
 
 @pytest.mark.parametrize("way", ["new push", "new at"])
-def test_a_replacement(tmp_path: Path, way: str) -> None:
+async def test_a_replacement(tmp_path: Path, way: str) -> None:
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path), clock=clock)
     runs: Counter[str] = Counter()
@@ -92,21 +89,18 @@ def test_a_replacement(tmp_path: Path, way: str) -> None:
     async def task(name: str, is_old: bool = False) -> None:
         runs[name] += 1
 
-    async def main() -> None:
-        async with app:
-            old = [await task.schedule(f"{ticks:02}").delay(300, job_id=f"{ticks:02}") for ticks in range(24)]
-            for ticks, job in enumerate(old):
-                await submit_and_cancel(WAYS[way](task, job.id), ticks)
-            await eventually(lambda: nudge(app) or clock.advance(20) or all(job.is_done() for job in old))
-            await soon(app.wait_all())
-        assert len(runs) == 24
-        assert set(runs.values()) == {1}
-
-    run(main())
+    async with app:
+        old = [await task.schedule(f"{ticks:02}").delay(300, job_id=f"{ticks:02}") for ticks in range(24)]
+        for ticks, job in enumerate(old):
+            await submit_and_cancel(WAYS[way](task, job.id), ticks)
+        await eventually(lambda: nudge(app) or clock.advance(20) or all(job.is_done() for job in old))
+        await soon(app.wait_all())
+    assert len(runs) == 24
+    assert set(runs.values()) == {1}
 
 
 @pytest.mark.parametrize("ticks", range(16))
-def test_a_cancel_that_is_cancelled(tmp_path: Path, ticks: int) -> None:
+async def test_a_cancel_that_is_cancelled(tmp_path: Path, ticks: int) -> None:
     app = Jobify(storage=durable(tmp_path))
     begun = []
 
@@ -115,49 +109,43 @@ def test_a_cancel_that_is_cancelled(tmp_path: Path, ticks: int) -> None:
         begun.append(True)
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        async with app:
-            waiting, running = await task.schedule().delay(300), await task.push()
-            await eventually(lambda: begun)
-            for job in (waiting, running):
-                await submit_and_cancel(job.cancel(), ticks)
-            await asyncio.sleep(0.005)
-            for job in (waiting, running):
-                assert job.is_done() or app.find_job(job.id) is job
-                await soon(job.cancel())
-                assert job.is_done()
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        waiting, running = await task.schedule().delay(300), await task.push()
+        await eventually(lambda: begun)
+        for job in (waiting, running):
+            await submit_and_cancel(job.cancel(), ticks)
+        await asyncio.sleep(0.005)
+        for job in (waiting, running):
+            assert job.is_done() or app.find_job(job.id) is job
+            await soon(job.cancel())
+            assert job.is_done()
+        await soon(app.wait_all())
 
 
-def test_waiting_can_be_cancelled_and_leaves_nothing_behind() -> None:
+async def test_waiting_can_be_cancelled_and_leaves_nothing_behind() -> None:
     app = Jobify(storage=False)
 
     @app.task
     async def task() -> str:
         return "done"
 
-    async def main() -> None:
-        async with app:
-            job = await task.schedule().delay(0.2)
-            for _ in range(100):
-                waiting = asyncio.create_task(job.wait())
-                await asyncio.sleep(0)
-                waiting.cancel()
-                await asyncio.wait([waiting])
-            assert not job.has_waiters
-            first, second = asyncio.create_task(job.wait()), asyncio.create_task(job.wait())
+    async with app:
+        job = await task.schedule().delay(0.2)
+        for _ in range(100):
+            waiting = asyncio.create_task(job.wait())
             await asyncio.sleep(0)
-            first.cancel()
-            await soon(second)
-            assert job.result() == "done"
-
-    run(main())
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        assert not job.has_waiters
+        first, second = asyncio.create_task(job.wait()), asyncio.create_task(job.wait())
+        await asyncio.sleep(0)
+        first.cancel()
+        await soon(second)
+        assert job.result() == "done"
 
 
 @pytest.mark.parametrize("ticks", range(16))
-def test_wait_all_can_be_cancelled(tmp_path: Path, ticks: int) -> None:
+async def test_wait_all_can_be_cancelled(tmp_path: Path, ticks: int) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task
@@ -165,11 +153,8 @@ def test_wait_all_can_be_cancelled(tmp_path: Path, ticks: int) -> None:
         await asyncio.sleep(0.01)
         return "done"
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            await submit_and_cancel(app.wait_all(), ticks)
-            await soon(app.wait_all())
-            assert job.result() == "done"
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await submit_and_cancel(app.wait_all(), ticks)
+        await soon(app.wait_all())
+        assert job.result() == "done"

@@ -14,7 +14,7 @@ from jobify import Jobify, JobStatus
 from jobify.exceptions import AppStoppedError
 from jobify.middleware import QueueMiddleware
 from jobify.worker.worker import Worker, prepare
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 
 @pytest.fixture(params=["sqlite", "memory"])
@@ -36,7 +36,7 @@ def main_task() -> asyncio.Task[Any]:
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("cancels_itself", [True, False])
-def test_f26_services_come_back(
+async def test_f26_services_come_back(
     storage: Any, cancels_itself: bool, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "jobify.engine")
@@ -57,25 +57,22 @@ def test_f26_services_come_back(
     async def careful(number: int) -> int:
         return number
 
-    async def main() -> None:
-        spared.add(main_task())
-        async with app:
-            for number in range(times):
-                job = await careless.push()
-                await soon(job.wait())
-                assert job.status is (JobStatus.FAILED if cancels_itself else JobStatus.SUCCESS)
-                assert await soon(await careful.schedule(number).delay(0.01)) == number
-                assert await soon(app.enqueue("careful", args=(number,)).aresult()) == number
-            seen = len(ticks)
-            await eventually(lambda: len(ticks) > seen)
-
-    run(main())
+    spared.add(main_task())
+    async with app:
+        for number in range(times):
+            job = await careless.push()
+            await soon(job.wait())
+            assert job.status is (JobStatus.FAILED if cancels_itself else JobStatus.SUCCESS)
+            assert await soon(await careful.schedule(number).delay(0.01)) == number
+            assert await soon(app.enqueue("careful", args=(number,)).aresult()) == number
+        seen = len(ticks)
+        await eventually(lambda: len(ticks) > seen)
     app.close()
     lines = [record for record in caplog.records if "background services" in record.getMessage()]
     assert 1 <= len(lines) <= times
 
 
-def test_f26_jobs_that_have_not_begun_begin_all_the_same(storage: Any) -> None:
+async def test_f26_jobs_that_have_not_begun_begin_all_the_same(storage: Any) -> None:
     app = Jobify(storage=storage)
     spared: set[asyncio.Task[Any]] = set()
 
@@ -87,19 +84,16 @@ def test_f26_jobs_that_have_not_begun_begin_all_the_same(storage: Any) -> None:
     async def careful(number: int) -> int:
         return number
 
-    async def main() -> None:
-        spared.add(main_task())
-        async with app:
-            await careful.push(0)
-            pushed = await asyncio.gather(careless.push(), *[careful.push(number) for number in range(20)])
-            for job in pushed:
-                await soon(job.wait())
-            assert {job.status for job in pushed} == {JobStatus.SUCCESS}
-
-    run(main())
+    spared.add(main_task())
+    async with app:
+        await careful.push(0)
+        pushed = await asyncio.gather(careless.push(), *[careful.push(number) for number in range(20)])
+        for job in pushed:
+            await soon(job.wait())
+        assert {job.status for job in pushed} == {JobStatus.SUCCESS}
 
 
-def test_f26_a_thread_that_outlives_its_attempt_still_frees_its_slot(storage: Any) -> None:
+async def test_f26_a_thread_that_outlives_its_attempt_still_frees_its_slot(storage: Any) -> None:
     app = Jobify(storage=storage)
     spared: set[asyncio.Task[Any]] = set()
     go_on = threading.Event()
@@ -112,23 +106,20 @@ def test_f26_a_thread_that_outlives_its_attempt_still_frees_its_slot(storage: An
     def late() -> None:
         go_on.wait(20)
 
-    async def main() -> None:
-        spared.add(main_task())
-        async with app:
-            assert app._engine is not None
-            roster, lanes = app._engine._roster, app._engine._lanes
-            job = await late.push()
-            await eventually(lambda: roster.overruns)
-            await soon((await careless.push()).wait())
-            await eventually(lambda: roster.overruns)
-            go_on.set()
-            await soon(job.wait())
-            await eventually(lambda: all(lanes[mode].is_idle for mode in lanes._lanes))
-
-    run(main())
+    spared.add(main_task())
+    async with app:
+        assert app._engine is not None
+        roster, lanes = app._engine._roster, app._engine._lanes
+        job = await late.push()
+        await eventually(lambda: roster.overruns)
+        await soon((await careless.push()).wait())
+        await eventually(lambda: roster.overruns)
+        go_on.set()
+        await soon(job.wait())
+        await eventually(lambda: all(lanes[mode].is_idle for mode in lanes._lanes))
 
 
-def test_f26_so_do_the_workers_of_a_queue(storage: Any) -> None:
+async def test_f26_so_do_the_workers_of_a_queue(storage: Any) -> None:
     app = Jobify(storage=storage, middleware=[QueueMiddleware(workers=1)])
     spared: set[asyncio.Task[Any]] = set()
 
@@ -140,16 +131,13 @@ def test_f26_so_do_the_workers_of_a_queue(storage: Any) -> None:
     async def careful(number: int) -> int:
         return number
 
-    async def main() -> None:
-        spared.add(main_task())
-        async with app:
-            await soon((await careless.push()).wait())
-            assert await soon(await careful.push(1)) == 1
-
-    run(main())
+    spared.add(main_task())
+    async with app:
+        await soon((await careless.push()).wait())
+        assert await soon(await careful.push(1)) == 1
 
 
-def test_f26_a_worker_stays_at_work(tmp_path: Path) -> None:
+async def test_f26_a_worker_stays_at_work(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     spared: set[asyncio.Task[Any]] = set()
 
@@ -161,25 +149,22 @@ def test_f26_a_worker_stays_at_work(tmp_path: Path) -> None:
     async def careful(number: int) -> int:
         return number
 
-    async def main() -> None:
-        spared.add(main_task())
-        prepare(app)
-        worker = Worker(app, grace=5)
-        working = asyncio.create_task(worker.run())
-        client = Jobify(storage=durable(tmp_path))
-        client.task(careful.func, name="careful")
-        client.task(careless.func, name="careless")
-        await soon(client.enqueue("careless").await_end())
-        assert await soon(client.enqueue("careful", args=(1,)).aresult()) == 1
-        assert not working.done()
-        worker._is_told.set()
-        assert await soon(working) == 0
-        client.close()
-
-    run(main())
+    spared.add(main_task())
+    prepare(app)
+    worker = Worker(app, grace=5)
+    working = asyncio.create_task(worker.run())
+    client = Jobify(storage=durable(tmp_path))
+    client.task(careful.func, name="careful")
+    client.task(careless.func, name="careless")
+    await soon(client.enqueue("careless").await_end())
+    assert await soon(client.enqueue("careful", args=(1,)).aresult()) == 1
+    assert not working.done()
+    worker._is_told.set()
+    assert await soon(working) == 0
+    client.close()
 
 
-def test_f26_the_end_of_the_loop_is_told_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_f26_the_end_of_the_loop_is_told_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever leaves ``asyncio.run`` without a shutdown gets no services back, and the job runs again."""
     caplog.set_level(logging.WARNING, "jobify")
     app = Jobify(storage=durable(tmp_path))
@@ -189,12 +174,9 @@ def test_f26_the_end_of_the_loop_is_told_from_it(tmp_path: Path, caplog: pytest.
     async def hang() -> None:
         await asyncio.sleep(3600)
 
-    async def main() -> None:
-        await app.startup()
-        jobs.append(await hang.push())
-        await asyncio.sleep(0.01)
-
-    asyncio.run(main())
+    await app.startup()
+    jobs.append(await hang.push())
+    await asyncio.sleep(0.01)
     assert [record for record in caplog.records if "background services" in record.getMessage()] == []
     client = Jobify(storage=durable(tmp_path))
     assert client.get_job(jobs[0].id).status in ("pending", "running")  # never failed

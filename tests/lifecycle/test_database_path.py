@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -49,7 +48,7 @@ def test_f46_a_relative_path_is_resolved_where_the_storage_is_made(
     assert list(there.iterdir()) == []
 
 
-def test_f46_a_task_that_changes_the_folder_moves_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f46_a_task_that_changes_the_folder_moves_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     app = Jobify()
@@ -61,15 +60,12 @@ def test_f46_a_task_that_changes_the_folder_moves_no_job(tmp_path: Path, monkeyp
     @app.task(name="later")
     def later() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            await (await wander.push())
-            await later.schedule().delay(3600)
-        app.close()
-        later.delay()  # the storage is opened again
-        app.close()
-
-    asyncio.run(main())
+    async with app:
+        await (await wander.push())
+        await later.schedule().delay(3600)
+    app.close()
+    later.delay()  # the storage is opened again
+    app.close()
     assert list((tmp_path / "other").iterdir()) == []
     storage = SQLiteStorage(tmp_path / "jobify.db")
     storage.open()

@@ -55,7 +55,7 @@ async def _until(condition: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("synchronous", ["full", "normal"])
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_f42_f43_an_app_stops_work_and_says_so(
+async def test_f42_f43_an_app_stops_work_and_says_so(
     tmp_path: Path, attack: Callable[[Path], None], synchronous: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -78,35 +78,32 @@ def test_f42_f43_an_app_stops_work_and_says_so(
     async def quick() -> str:
         return "done"
 
-    async def main() -> None:
-        async with app:
-            assert await (await quick.push()) == "done"
-            await _until(lambda: ticks)
-            running, waiting = await hold.push(), await quick.schedule().delay(3600)
-            await _until(lambda: running.status == JobStatus.RUNNING)
-            attack(path)
-            await _until(lambda: "was deleted or replaced" in caplog.text)
-            count = len(ticks)
-            with pytest.raises(StorageReplacedError):
-                await quick.push()
-            with pytest.raises(StorageReplacedError):
-                quick.delay()
-            with pytest.raises(StorageReplacedError):
-                await quick.schedule().delay(3600)
-            gate.set()
-            for job in (running, waiting):
-                async with asyncio.timeout(LIMIT):
-                    await job.wait()
-                assert job.status == JobStatus.CANCELLED
-                assert isinstance(job.exception, StorageReplacedError)
-            with pytest.raises(StorageReplacedError):
-                await app.wait_all(timeout=LIMIT)
-            assert len(ticks) <= count + 1  # one may have been claimed before
+    async with app:
+        assert await (await quick.push()) == "done"
+        await _until(lambda: ticks)
+        running, waiting = await hold.push(), await quick.schedule().delay(3600)
+        await _until(lambda: running.status == JobStatus.RUNNING)
+        attack(path)
+        await _until(lambda: "was deleted or replaced" in caplog.text)
+        count = len(ticks)
+        with pytest.raises(StorageReplacedError):
+            await quick.push()
+        with pytest.raises(StorageReplacedError):
+            quick.delay()
+        with pytest.raises(StorageReplacedError):
+            await quick.schedule().delay(3600)
+        gate.set()
+        for job in (running, waiting):
             async with asyncio.timeout(LIMIT):
-                await app.shutdown(grace=LIMIT)
-        app.close()
-
-    asyncio.run(main())
+                await job.wait()
+            assert job.status == JobStatus.CANCELLED
+            assert isinstance(job.exception, StorageReplacedError)
+        with pytest.raises(StorageReplacedError):
+            await app.wait_all(timeout=LIMIT)
+        assert len(ticks) <= count + 1  # one may have been claimed before
+        async with asyncio.timeout(LIMIT):
+            await app.shutdown(grace=LIMIT)
+    app.close()
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert errors[0].getMessage().count("was deleted or replaced") == 1
     assert sum("No more jobs are claimed" in record.getMessage() for record in errors) == 1
@@ -137,7 +134,7 @@ def test_f43_a_waiting_client_is_told(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_f43_an_app_that_is_started_again_uses_what_is_there(tmp_path: Path) -> None:
+async def test_f43_an_app_that_is_started_again_uses_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     _backup(path)
     app = Jobify(storage=SQLiteStorage(path))
@@ -146,15 +143,12 @@ def test_f43_an_app_that_is_started_again_uses_what_is_there(tmp_path: Path) -> 
     async def quick() -> str:
         return "done"
 
-    async def main() -> None:
-        for _ in range(3):
-            async with app:
-                assert await (await quick.push()) == "done"
-                _restore(path)
-                with pytest.raises(StorageReplacedError):
-                    await quick.push()
-
-    asyncio.run(main())
+    for _ in range(3):
+        async with app:
+            assert await (await quick.push()) == "done"
+            _restore(path)
+            with pytest.raises(StorageReplacedError):
+                await quick.push()
     storage = SQLiteStorage(path)
     storage.open()
     assert storage.find(JobQuery()) == []

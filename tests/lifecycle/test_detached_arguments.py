@@ -56,7 +56,7 @@ def _spoil(value: Any) -> None:
             value.clear()
 
 
-def test_the_attempts_of_a_job_do_not_see_what_an_earlier_one_has_changed(tmp_path: Path) -> None:
+async def test_the_attempts_of_a_job_do_not_see_what_an_earlier_one_has_changed(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     seen: list[list[int]] = []
 
@@ -68,31 +68,25 @@ def test_the_attempts_of_a_job_do_not_see_what_an_earlier_one_has_changed(tmp_pa
             raise ValueError("once more")
         return len(numbers)
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await grow.push([0])) == 2
-
-    run(main())
+    async with app:
+        assert await soon(await grow.push([0])) == 2
     assert seen == [[0], [0], [0]]
 
 
-def test_the_first_attempt_gets_what_a_converter_makes_of_it(tmp_path: Path) -> None:
+async def test_the_first_attempt_gets_what_a_converter_makes_of_it(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), loader=PydanticConverter(), dumper=PydanticConverter())
 
     @app.task(name="see")
     async def see(number: int) -> str:
         return repr(number)
 
-    async def main() -> None:
-        async with app:
-            first = await see.push("5")  # type: ignore[arg-type]
-            later = await see.schedule("5").delay(0.01)  # type: ignore[arg-type]
-            assert await soon(first) == await soon(later) == "5"
-
-    run(main())
+    async with app:
+        first = await see.push("5")  # type: ignore[arg-type]
+        later = await see.schedule("5").delay(0.01)  # type: ignore[arg-type]
+        assert await soon(first) == await soon(later) == "5"
 
 
-def test_what_a_converter_cannot_restore_is_refused_and_frees_its_slot(tmp_path: Path) -> None:
+async def test_what_a_converter_cannot_restore_is_refused_and_frees_its_slot(tmp_path: Path) -> None:
     class Oneway:
         def dump(self, data: Any, tp: Any) -> Any:
             return data
@@ -110,19 +104,16 @@ def test_what_a_converter_cannot_restore_is_refused_and_frees_its_slot(tmp_path:
     async def plain() -> str:
         return "ran"
 
-    async def main() -> None:
-        async with app:
-            for _ in range(3):
-                with pytest.raises(PayloadError, match=r"Cannot store a job of task 'see'.*there is no way back"):
-                    await see.push(1)
-            assert app.get_active_jobs() == []
-            assert await soon(await plain.push()) == "ran"
-
-    run(main())
+    async with app:
+        for _ in range(3):
+            with pytest.raises(PayloadError, match=r"Cannot store a job of task 'see'.*there is no way back"):
+                await see.push(1)
+        assert app.get_active_jobs() == []
+        assert await soon(await plain.push()) == "ran"
 
 
 @pytest.mark.parametrize("serializer", [None, JSONSerializer(), MsgpackSerializer()])
-def test_what_cannot_change_is_handed_on_as_it_is(tmp_path: Path, serializer: Any) -> None:
+async def test_what_cannot_change_is_handed_on_as_it_is(tmp_path: Path, serializer: Any) -> None:
     app = Jobify(storage=durable(tmp_path), serializer=serializer)
     text, seen = "".join(["not ", "interned"]), []
 
@@ -130,15 +121,12 @@ def test_what_cannot_change_is_handed_on_as_it_is(tmp_path: Path, serializer: An
     async def see(*values: Any, **named: Any) -> None:
         seen.extend([*values, *named.values()])
 
-    async def main() -> None:
-        async with app:
-            await soon(await see.push(text, named=text))
-
-    run(main())
+    async with app:
+        await soon(await see.push(text, named=text))
     assert [value is text for value in seen] == [True, True]
 
 
-def test_in_memory_arguments_are_the_objects_that_they_are() -> None:
+async def test_in_memory_arguments_are_the_objects_that_they_are() -> None:
     app = Jobify(storage=False)
     given = [object()]
 
@@ -146,14 +134,11 @@ def test_in_memory_arguments_are_the_objects_that_they_are() -> None:
     async def see(value: list[object]) -> bool:
         return value is given
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await see.push(given)) is True
-
-    run(main())
+    async with app:
+        assert await soon(await see.push(given)) is True
 
 
-def test_what_an_outer_middleware_passes_on_is_detached_too(tmp_path: Path) -> None:
+async def test_what_an_outer_middleware_passes_on_is_detached_too(tmp_path: Path) -> None:
     shared: list[Any] = ["from the middleware", datetime(2030, 1, 1)]
 
     class Add(BaseOuterMiddleware):
@@ -167,10 +152,7 @@ def test_what_an_outer_middleware_passes_on_is_detached_too(tmp_path: Path) -> N
     async def see(value: list[Any]) -> list[Any]:
         return value
 
-    async def main() -> None:
-        async with app:
-            job = await see.push([])
-            shared.clear()
-            assert await soon(job) == ["from the middleware", datetime(2030, 1, 1)]
-
-    run(main())
+    async with app:
+        job = await see.push([])
+        shared.clear()
+        assert await soon(job) == ["from the middleware", datetime(2030, 1, 1)]

@@ -28,7 +28,7 @@ from jobify import (
 from jobify.model.durations import check_duration
 from jobify.testing.clock import FakeClock
 from jobify.worker.worker import Worker
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 MINUTE = timedelta(minutes=1)
 MOMENT = timedelta(milliseconds=20)
@@ -80,26 +80,23 @@ def test_f40_options_of_tasks_and_jobs(tmp_path: Path) -> None:
     app.close()
 
 
-def test_f40_schedules_count_a_timedelta(tmp_path: Path) -> None:
+async def test_f40_schedules_count_a_timedelta(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="work")
     async def work() -> str:
         return "done"
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await work.schedule().delay(MOMENT)) == "done"
-            assert await soon(await work.schedule().delay(-MINUTE)) == "done"
-            with pytest.raises(ConfigurationError):
-                await work.schedule().delay("1")  # type: ignore[arg-type]
-            await work.schedule().delay(timedelta(days=1), job_id="later")
-            with pytest.raises(WaitTimeoutError, match=r"0\.02 seconds"):
-                await app.wait_all(timeout=MOMENT)
-        await app.startup()
-        await app.shutdown(grace=MOMENT)
-
-    run(main())
+    async with app:
+        assert await soon(await work.schedule().delay(MOMENT)) == "done"
+        assert await soon(await work.schedule().delay(-MINUTE)) == "done"
+        with pytest.raises(ConfigurationError):
+            await work.schedule().delay("1")  # type: ignore[arg-type]
+        await work.schedule().delay(timedelta(days=1), job_id="later")
+        with pytest.raises(WaitTimeoutError, match=r"0\.02 seconds"):
+            await app.wait_all(timeout=MOMENT)
+    await app.startup()
+    await app.shutdown(grace=MOMENT)
 
 
 def test_f40_handles_wait_for_a_timedelta(tmp_path: Path) -> None:
@@ -130,19 +127,16 @@ def test_f40_handles_wait_for_a_timedelta(tmp_path: Path) -> None:
     app.close()
 
 
-def test_f40_an_attempt_ends_after_its_timedelta(tmp_path: Path) -> None:
+async def test_f40_an_attempt_ends_after_its_timedelta(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="slow", timeout=MOMENT)
     async def slow() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        async with app:
-            job = await slow.push()
-            await eventually(lambda: job.status.value == "timeout")
-
-    run(main())
+    async with app:
+        job = await slow.push()
+        await eventually(lambda: job.status.value == "timeout")
 
 
 DURATIONS = {"timeout", "grace", "delay", "initial_delay", "max_delay", "result_ttl", "poll_interval", "seconds"}

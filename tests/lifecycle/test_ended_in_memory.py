@@ -15,7 +15,7 @@ from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claimed, end
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 
 class Big:
@@ -25,7 +25,7 @@ class Big:
 @pytest.mark.parametrize("is_async", [True, False])
 @pytest.mark.parametrize("is_pushed", [True, False])
 @pytest.mark.parametrize("is_memory_only", [True, False])
-def test_f31_arguments_go_when_a_job_ends(
+async def test_f31_arguments_go_when_a_job_ends(
     tmp_path: Path, is_async: bool, is_pushed: bool, is_memory_only: bool
 ) -> None:
     app = Jobify(storage=False if is_memory_only else durable(tmp_path))
@@ -38,25 +38,20 @@ def test_f31_arguments_go_when_a_job_ends(
 
     task = app.task(name="task", durable=False)(waits if is_async else works)
 
-    async def main() -> None:
-        async with app:
-            seen = []
-            jobs = []
-            for _ in range(5):
-                big = Big()
-                seen.append(weakref.ref(big))
-                jobs.append(
-                    await (task.push(big, again=big) if is_pushed else task.schedule(big, again=big).delay(0.01))
-                )
-                del big
-            await soon(asyncio.gather(*(job.wait() for job in jobs)))
-            assert [job.result() for job in jobs] == [1] * 5
-            await eventually(lambda: gc.collect() >= 0 and not any(one() for one in seen))
-
-    run(main())
+    async with app:
+        seen = []
+        jobs = []
+        for _ in range(5):
+            big = Big()
+            seen.append(weakref.ref(big))
+            jobs.append(await (task.push(big, again=big) if is_pushed else task.schedule(big, again=big).delay(0.01)))
+            del big
+        await soon(asyncio.gather(*(job.wait() for job in jobs)))
+        assert [job.result() for job in jobs] == [1] * 5
+        await eventually(lambda: gc.collect() >= 0 and not any(one() for one in seen))
 
 
-def test_f31_a_job_that_failed_keeps_them_for_a_retry() -> None:
+async def test_f31_a_job_that_failed_keeps_them_for_a_retry() -> None:
     app = Jobify(storage=False)
     seen: list[Any] = []
 
@@ -67,14 +62,11 @@ def test_f31_a_job_that_failed_keeps_them_for_a_retry() -> None:
             raise ValueError("no")
         return 5
 
-    async def main() -> None:
-        async with app:
-            job = await task.push([1])
-            await soon(job.wait())
-            assert await app.get_job(job.id).aretry()
-            assert await app.get_job(job.id).aresult(timeout=20) == 5
-
-    run(main())
+    async with app:
+        job = await task.push([1])
+        await soon(job.wait())
+        assert await app.get_job(job.id).aretry()
+        assert await app.get_job(job.id).aresult(timeout=20) == 5
     assert seen == [[1], [1]]
 
 
@@ -88,7 +80,9 @@ def test_f31_what_is_kept_is_bounded_by_bytes() -> None:
     assert kept[-1] == "49"
 
 
-def test_f31_errors_do_not_hold_on_to_arguments_of_jobs_that_nobody_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f31_errors_do_not_hold_on_to_arguments_of_jobs_that_nobody_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(logging.getLogger("jobify.jobs"), "disabled", True)  # pytest keeps their errors
     app = Jobify(storage=False)
 
@@ -96,15 +90,12 @@ def test_f31_errors_do_not_hold_on_to_arguments_of_jobs_that_nobody_holds(monkey
     async def task(big: Big) -> None:
         raise ValueError("no")
 
-    async def main() -> None:
-        async with app:
-            big = Big()
-            seen = weakref.ref(big)
-            job = await task.push(big)
-            del big
-            await soon(job.wait())
-            app.delete_jobs([job.id])
-            del job
-            await eventually(lambda: gc.collect() >= 0 and seen() is None)
-
-    run(main())
+    async with app:
+        big = Big()
+        seen = weakref.ref(big)
+        job = await task.push(big)
+        del big
+        await soon(job.wait())
+        app.delete_jobs([job.id])
+        del job
+        await eventually(lambda: gc.collect() >= 0 and seen() is None)

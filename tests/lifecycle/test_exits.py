@@ -90,7 +90,7 @@ def test_f19_policies_look_into_groups(
 
 @pytest.mark.parametrize("mode", MODES, ids=label)
 @pytest.mark.parametrize("func", [tasks.leave, tasks.interrupt, tasks.stray_cancel], ids=lambda func: func.__name__)
-def test_f19_handlers_and_history_say_the_same(tmp_path: Path, func: Callable[[], None], mode: Any) -> None:
+async def test_f19_handlers_and_history_say_the_same(tmp_path: Path, func: Callable[[], None], mode: Any) -> None:
     seen: list[BaseException] = []
 
     async def handle(error: TaskExitError, context: JobContext) -> str:
@@ -98,21 +98,18 @@ def test_f19_handlers_and_history_say_the_same(tmp_path: Path, func: Callable[[]
         seen.append(error.__cause__)
         return "handled"
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        handled = register(app, func, mode, exception_handlers={TaskExitError: handle})
-        async with app:
-            assert await soon(await handled.push()) == "handled"
-        bare = Jobify(storage=durable(tmp_path))
-        job = await attempts_of(bare, register(bare, func, mode))
-        assert job.error is not None
-        assert job.error.startswith("TaskExitError: The task raised ")
-        (line,) = job.errors
-        assert line["message"] == job.error
-        for one in (app, bare):
-            one.close()
-
-    run(main())
+    app = Jobify(storage=durable(tmp_path))
+    handled = register(app, func, mode, exception_handlers={TaskExitError: handle})
+    async with app:
+        assert await soon(await handled.push()) == "handled"
+    bare = Jobify(storage=durable(tmp_path))
+    job = await attempts_of(bare, register(bare, func, mode))
+    assert job.error is not None
+    assert job.error.startswith("TaskExitError: The task raised ")
+    (line,) = job.errors
+    assert line["message"] == job.error
+    for one in (app, bare):
+        one.close()
     assert [type(cause) for cause in seen] == [SystemExit if func is tasks.leave else type(_raised(func))]
 
 
@@ -124,7 +121,7 @@ def _raised(func: Callable[[], None]) -> BaseException:
     raise AssertionError("it has raised nothing")
 
 
-def test_f19_an_interruption_is_no_failure_of_the_task(tmp_path: Path) -> None:
+async def test_f19_an_interruption_is_no_failure_of_the_task(tmp_path: Path) -> None:
     """A cancel passes middleware and handlers, as ever."""
     seen: list[BaseException] = []
 
@@ -132,49 +129,43 @@ def test_f19_an_interruption_is_no_failure_of_the_task(tmp_path: Path) -> None:
         seen.append(error)
         return "handled"
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
+    app = Jobify(storage=durable(tmp_path))
 
-        @app.task(exception_handlers={Exception: handle}, retry=3, timeout=60)
-        async def hang() -> None:
-            await asyncio.sleep(3600)
+    @app.task(exception_handlers={Exception: handle}, retry=3, timeout=60)
+    async def hang() -> None:
+        await asyncio.sleep(3600)
 
-        async with app:
-            job = await hang.push()
-            await job.cancel()
-            assert job.status.value == "cancelled"
-        app.close()
-
-    run(main())
+    async with app:
+        job = await hang.push()
+        await job.cancel()
+        assert job.status.value == "cancelled"
+    app.close()
     assert seen == []
 
 
-def test_f19_a_check_of_the_timeout_counts_inside_a_task_group(tmp_path: Path) -> None:
+async def test_f19_a_check_of_the_timeout_counts_inside_a_task_group(tmp_path: Path) -> None:
     seen: list[BaseException] = []
 
     async def handle(error: TimeoutError, context: JobContext) -> str:
         seen.append(error)
         return "handled"
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
+    app = Jobify(storage=durable(tmp_path))
 
-        @app.task(timeout=0.05, exception_handlers={TimeoutError: handle})
-        async def checks() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(part())
+    @app.task(timeout=0.05, exception_handlers={TimeoutError: handle})
+    async def checks() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(part())
 
-        async def part() -> None:
-            try:
-                await asyncio.sleep(3600)
-            finally:
-                current_job.check_cancelled()
+    async def part() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            current_job.check_cancelled()
 
-        async with app:
-            assert await soon(await checks.push()) == "handled"
-        app.close()
-
-    run(main())
+    async with app:
+        assert await soon(await checks.push()) == "handled"
+    app.close()
     assert [type(error) for error in seen] == [JobTimeoutError]
 
 

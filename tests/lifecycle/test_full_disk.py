@@ -12,10 +12,10 @@ import pytest
 from jobify import Jobify, current_job
 from jobify.exceptions import StorageUnavailableError
 from jobify.storage import SQLiteStorage
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 
-def test_f52_a_full_disk_is_one_line_until_it_is_over(
+async def test_f52_a_full_disk_is_one_line_until_it_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Jobify(storage=durable(tmp_path))
@@ -55,23 +55,19 @@ def test_f52_a_full_disk_is_one_line_until_it_is_over(
         current_job.log("half of it")
         return number
 
-    async def main() -> None:
-        nonlocal is_full
-        async with app:
-            jobs = [await works.push(number) for number in range(20)]
-            await eventually(lambda: all(job.status == "running" for job in jobs))
-            caplog.clear()
-            is_full = True
-            go.set()
-            await eventually(lambda: failures > 15)
-            with pytest.raises(StorageUnavailableError):
-                await works.push(1)
-            lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
-            assert len(lines) == 1, [record.getMessage() for record in lines]
-            is_full = False
-            assert [await soon(job) for job in jobs] == list(range(20))
-            await eventually(lambda: "The storage works again after" in caplog.text)
-            lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
-            assert len(lines) == 2, [record.getMessage() for record in lines]
-
-    run(main())
+    async with app:
+        jobs = [await works.push(number) for number in range(20)]
+        await eventually(lambda: all(job.status == "running" for job in jobs))
+        caplog.clear()
+        is_full = True
+        go.set()
+        await eventually(lambda: failures > 15)
+        with pytest.raises(StorageUnavailableError):
+            await works.push(1)
+        lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert len(lines) == 1, [record.getMessage() for record in lines]
+        is_full = False
+        assert [await soon(job) for job in jobs] == list(range(20))
+        await eventually(lambda: "The storage works again after" in caplog.text)
+        lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert len(lines) == 2, [record.getMessage() for record in lines]

@@ -98,7 +98,7 @@ def hang() -> None: ...
 
 
 @pytest.mark.parametrize("max_crashes", [1, 3])
-def test_f6_a_job_whose_process_died_is_told_once_by_the_process_that_found_it(
+async def test_f6_a_job_whose_process_died_is_told_once_by_the_process_that_found_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, max_crashes: int
 ) -> None:
     """The hooks of the process that takes the job up are called, as for any other attempt that was lost."""
@@ -116,12 +116,9 @@ def test_f6_a_job_whose_process_died_is_told_once_by_the_process_that_found_it(
         assert process.stdout.readline() == b"begun\n"
         process.kill()
 
-    async def main() -> None:
-        async with app:
-            await eventually(job.is_done)
-            await eventually(lambda: bool(heard))
-
-    run(main())
+    async with app:
+        await eventually(job.is_done)
+        await eventually(lambda: bool(heard))
     expected = ["retry"] if max_crashes > 1 else ["failure", "dead"]
     assert [name for name, _ in heard] == expected
     for _, failure in heard:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobify import JobFields, Jobify, RunMode
-from support import durable, run
+from support import durable
 
 log = logging.getLogger("shop.fields")
 
@@ -58,26 +58,23 @@ def says() -> None:
 
 
 @pytest.mark.parametrize("mode", [RunMode.MAIN, RunMode.THREAD, RunMode.PROCESS])
-def test_f9_records_of_a_tasks_own_loggers_have_the_fields_of_its_job(
+async def test_f9_records_of_a_tasks_own_loggers_have_the_fields_of_its_job(
     tmp_path: Path, kept: Kept, mode: RunMode
 ) -> None:
     app = Jobify(storage=durable(tmp_path))
     task = app.task(says_on_loop if mode is RunMode.MAIN else says, name="speak", queue="stage", run_mode=mode)
 
-    async def main() -> str:
-        async with app:
-            log.info("outside")
-            job: Any = await task.push()
-            await job
-            return str(job.id)
-
-    job_id = run(main())
+    async with app:
+        log.info("outside")
+        job: Any = await task.push()
+        await job
+        job_id = str(job.id)
     assert kept.fields("says") == (job_id, "speak", "stage", 1)
     assert kept.fields("deeper") == (job_id, "speak", "stage", 1)
     assert kept.fields("outside") == (None, None, None, None)
 
 
-def test_f9_two_jobs_at_once_are_told_apart(kept: Kept) -> None:
+async def test_f9_two_jobs_at_once_are_told_apart(kept: Kept) -> None:
     app = Jobify(storage=False)
     gate = threading.Barrier(2, timeout=10)
 
@@ -86,14 +83,11 @@ def test_f9_two_jobs_at_once_are_told_apart(kept: Kept) -> None:
         gate.wait()
         log.info(name)
 
-    async def main() -> list[str]:
-        async with app:
-            jobs = [await meet.push("one"), await meet.push("two")]
-            for job in jobs:
-                await job
-            return [job.id for job in jobs]
-
-    ids = run(main())
+    async with app:
+        jobs = [await meet.push("one"), await meet.push("two")]
+        for job in jobs:
+            await job
+        ids = [job.id for job in jobs]
     assert [kept.fields("one")[0], kept.fields("two")[0]] == ids
 
 

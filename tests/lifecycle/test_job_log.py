@@ -14,7 +14,7 @@ import pytest
 from jobify import Cron, JobFailure, Jobify, RunMode, current_job
 from jobify.exceptions import ConfigurationError, JobFailedError, ProcessDiedError, TaskCancelledError
 from jobify.model.retry import SmartRetry
-from support import durable, eventually, run
+from support import durable, eventually
 
 SECRET = "4711-of-ada"
 
@@ -71,19 +71,16 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_f6_a_failure_is_one_line_with_its_fields_and_the_users_frames(
+async def test_f6_a_failure_is_one_line_with_its_fields_and_the_users_frames(
     app: Jobify, heard: pytest.LogCaptureFixture, case: str
 ) -> None:
     function, mode = CASES[case]
     task: Any = app.task(function, name="fetch", run_mode=mode, queue="shelves")
 
-    async def main() -> str:
-        async with app:
-            job = await task.push(SECRET)
-            await eventually(lambda: job.is_done())
-            return str(job.id)
-
-    id = run(main())
+    async with app:
+        job = await task.push(SECRET)
+        await eventually(lambda: job.is_done())
+        id = str(job.id)
     (line,) = lines(heard)
     assert line.levelno == logging.ERROR
     assert line.getMessage() == f"Job {id} (fetch) failed in attempt 1: LookupError: the shelf is empty"
@@ -96,15 +93,12 @@ def test_f6_a_failure_is_one_line_with_its_fields_and_the_users_frames(
     assert SECRET not in text.replace(id, "")
 
 
-def test_f6_a_retry_is_one_line_and_a_dead_job_is_another(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+async def test_f6_a_retry_is_one_line_and_a_dead_job_is_another(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     task: Any = app.task(breaks, name="fetch", retry=SmartRetry(1, initial_delay=0.01))
 
-    async def main() -> None:
-        async with app:
-            job = await task.push("1")
-            await eventually(lambda: job.is_done())
-
-    run(main())
+    async with app:
+        job = await task.push("1")
+        await eventually(lambda: job.is_done())
     retry, end = lines(heard)
     assert retry.levelno == logging.WARNING
     assert "failed in attempt 1 and is tried again in 0.0" in retry.getMessage()
@@ -115,22 +109,19 @@ def test_f6_a_retry_is_one_line_and_a_dead_job_is_another(app: Jobify, heard: py
     assert (retry.attempt, end.attempt) == (1, 2)  # type: ignore[attr-defined]
 
 
-def test_f6_a_failure_that_is_awaited_is_one_line(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+async def test_f6_a_failure_that_is_awaited_is_one_line(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     task: Any = app.task(breaks_on_loop, name="fetch")
 
-    async def main() -> None:
-        async with app:
-            with pytest.raises(JobFailedError):
-                await (await task.push("1"))
-
-    run(main())
+    async with app:
+        with pytest.raises(JobFailedError):
+            await (await task.push("1"))
     assert [line.levelno for line in lines(heard)] in (
         [logging.WARNING],
         [logging.ERROR],
     )  # it may end before the await
 
 
-def test_f6_a_waiter_of_a_failure_makes_its_line_a_warning(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+async def test_f6_a_waiter_of_a_failure_makes_its_line_a_warning(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     gate = asyncio.Event()
 
     @app.task(name="fetch")
@@ -138,20 +129,17 @@ def test_f6_a_waiter_of_a_failure_makes_its_line_a_warning(app: Jobify, heard: p
         await gate.wait()
         raise LookupError("the shelf is empty")
 
-    async def main() -> None:
-        async with app:
-            job = await fetch.push()
-            waiting = asyncio.ensure_future(job.wait())
-            await eventually(lambda: job.has_waiters)
-            gate.set()
-            await waiting
-
-    run(main())
+    async with app:
+        job = await fetch.push()
+        waiting = asyncio.ensure_future(job.wait())
+        await eventually(lambda: job.has_waiters)
+        gate.set()
+        await waiting
     assert [line.levelno for line in lines(heard)] == [logging.WARNING]
 
 
 @pytest.mark.parametrize("wait", ["aresult", "result", "await_end"])
-def test_f6_a_waiting_job_result_makes_its_line_a_warning(
+async def test_f6_a_waiting_job_result_makes_its_line_a_warning(
     app: Jobify, heard: pytest.LogCaptureFixture, wait: str
 ) -> None:
     gate = asyncio.Event()
@@ -161,45 +149,38 @@ def test_f6_a_waiting_job_result_makes_its_line_a_warning(
         await gate.wait()
         raise LookupError("the shelf is empty")
 
-    async def main() -> None:
-        async with app:
-            job: Any = await fetch.adelay()
-            method = getattr(job, wait)
-            waiting = asyncio.ensure_future(asyncio.to_thread(method) if wait == "result" else method())
-            await eventually(lambda: app.configs.is_awaited(job.id))
-            gate.set()
-            await asyncio.wait([waiting])
-            assert (waiting.exception() is None) is (wait == "await_end")
-
-    run(main())
+    async with app:
+        job: Any = await fetch.adelay()
+        method = getattr(job, wait)
+        waiting = asyncio.ensure_future(asyncio.to_thread(method) if wait == "result" else method())
+        await eventually(lambda: app.configs.is_awaited(job.id))
+        gate.set()
+        await asyncio.wait([waiting])
+        assert (waiting.exception() is None) is (wait == "await_end")
     assert [line.levelno for line in lines(heard)] == [logging.WARNING]
 
 
-def test_f6_a_timeout_is_heard(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+async def test_f6_a_timeout_is_heard(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     @app.task(name="hang", timeout=0.01)
     async def hang() -> None:
         await asyncio.sleep(100)
 
-    async def main() -> None:
-        async with app:
-            job = await hang.push()
-            await eventually(lambda: job.is_done())
-
-    run(main())
+    async with app:
+        job = await hang.push()
+        await eventually(lambda: job.is_done())
     (line,) = lines(heard)
     assert (line.levelno, "exceeded its timeout" in line.getMessage()) == (logging.ERROR, True)
 
 
-def test_f6_a_schedule_that_stops_says_so_and_how_to_revive_it(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+async def test_f6_a_schedule_that_stops_says_so_and_how_to_revive_it(
+    app: Jobify, heard: pytest.LogCaptureFixture
+) -> None:
     @app.task(name="nightly", cron=Cron("* * * * * * *", max_failures=1))
     async def nightly() -> None:
         raise ZeroDivisionError("the books do not balance")
 
-    async def main() -> None:
-        async with app:
-            await eventually(lambda: len(lines(heard)) == 2)
-
-    run(main())
+    async with app:
+        await eventually(lambda: len(lines(heard)) == 2)
     failure, stop = lines(heard)
     assert "A run of schedule nightly" in failure.getMessage()
     assert stop.levelno == logging.ERROR
@@ -207,19 +188,16 @@ def test_f6_a_schedule_that_stops_says_so_and_how_to_revive_it(app: Jobify, hear
     assert "jobify schedules resume nightly" in stop.getMessage()
 
 
-def test_f6_a_child_that_dies_is_heard_for_each_attempt(tmp_path: Path, heard: pytest.LogCaptureFixture) -> None:
+async def test_f6_a_child_that_dies_is_heard_for_each_attempt(tmp_path: Path, heard: pytest.LogCaptureFixture) -> None:
     app = Jobify(storage=durable(tmp_path), max_crashes=2)
     task: Any = app.task(dies, name="dies", run_mode=RunMode.PROCESS)
     failures: list[JobFailure] = []
     app.on_retry(failures.append)
     app.on_dead(failures.append)
 
-    async def main() -> None:
-        async with app:
-            job = await task.push("1")
-            await eventually(lambda: job.is_done())
-
-    run(main())
+    async with app:
+        job = await task.push("1")
+        await eventually(lambda: job.is_done())
     lost, end = lines(heard)
     assert (lost.levelno, end.levelno) == (logging.WARNING, logging.ERROR)
     assert "lost its process in attempt 1 and runs again" in lost.getMessage()
@@ -228,39 +206,35 @@ def test_f6_a_child_that_dies_is_heard_for_each_attempt(tmp_path: Path, heard: p
 
 
 @pytest.mark.parametrize("function", [exits, unspeakable])
-def test_f6_what_is_hard_to_show_is_heard_too(app: Jobify, heard: pytest.LogCaptureFixture, function: Any) -> None:
+async def test_f6_what_is_hard_to_show_is_heard_too(
+    app: Jobify, heard: pytest.LogCaptureFixture, function: Any
+) -> None:
     task: Any = app.task(function, name="odd")
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            await eventually(lambda: job.is_done())
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await eventually(lambda: job.is_done())
     (line,) = lines(heard)
     assert line.levelno == logging.ERROR
     assert logging.Formatter().format(line)
 
 
-def test_f6_begins_and_ends_are_for_debug(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+async def test_f6_begins_and_ends_are_for_debug(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "jobify.jobs")
 
     @app.task(name="add")
     async def add(a: int) -> int:
         return a
 
-    async def main() -> None:
-        async with app:
-            assert await (await add.push(1)) == 1
-
-    run(main())
+    async with app:
+        assert await (await add.push(1)) == 1
     begin, end = lines(caplog)
     assert "begins attempt 1" in begin.getMessage()
     assert "succeeded in 0." in end.getMessage()
     assert {begin.levelno, end.levelno} == {logging.DEBUG}
 
 
-def test_f6_a_handler_that_fails_loses_no_outcome(app: Jobify) -> None:
+async def test_f6_a_handler_that_fails_loses_no_outcome(app: Jobify) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("the disk of the log is full")
@@ -269,14 +243,11 @@ def test_f6_a_handler_that_fails_loses_no_outcome(app: Jobify) -> None:
     logging.getLogger("jobify.jobs").addHandler(handler)
     task: Any = app.task(breaks_on_loop, name="fetch")
 
-    async def main() -> None:
+    try:
         async with app:
             job = await task.push("1")
             await eventually(lambda: job.is_done())
             assert job.status == "failed"
-
-    try:
-        run(main())
     finally:
         logging.getLogger("jobify.jobs").removeHandler(handler)
 
@@ -284,7 +255,7 @@ def test_f6_a_handler_that_fails_loses_no_outcome(app: Jobify) -> None:
 # -- hooks -------------------------------------------------------------------------------------------------------------
 
 
-def test_f6_hooks_are_called_in_order_after_the_outcome_is_stored(tmp_path: Path) -> None:
+async def test_f6_hooks_are_called_in_order_after_the_outcome_is_stored(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     watching = durable(tmp_path)
     watching.open()
@@ -311,11 +282,8 @@ def test_f6_hooks_are_called_in_order_after_the_outcome_is_stored(tmp_path: Path
     def on_dead(failure: JobFailure) -> None:
         note("dead", failure)
 
-    async def main() -> None:
-        async with app:
-            await (await task.push("1")).wait()
-
-    run(main())
+    async with app:
+        await (await task.push("1")).wait()
     watching.close()
     assert sorted(name for name, *_ in calls) == ["dead", "first", "retry", "second"]
     assert [name for name, *_ in calls if name != "second"] == ["retry", "first", "dead"]
@@ -328,7 +296,9 @@ def test_f6_hooks_are_called_in_order_after_the_outcome_is_stored(tmp_path: Path
     assert [status for name, _, status in calls if name != "retry"] == ["failed"] * 3
 
 
-def test_f6_a_hook_that_fails_is_logged_and_changes_nothing(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+async def test_f6_a_hook_that_fails_is_logged_and_changes_nothing(
+    app: Jobify, caplog: pytest.LogCaptureFixture
+) -> None:
     task: Any = app.task(breaks_on_loop, name="fetch")
     called: list[str] = []
 
@@ -342,18 +312,15 @@ def test_f6_a_hook_that_fails_is_logged_and_changes_nothing(app: Jobify, caplog:
 
     app.on_failure(lambda failure: called.append(failure.id))
 
-    async def main() -> str:
-        async with app:
-            job = await task.push("1")
-            await eventually(lambda: job.is_done())
-            return str(job.id)
-
-    assert called == [run(main())]
+    async with app:
+        job = await task.push("1")
+        await eventually(lambda: job.is_done())
+        assert called == [str(job.id)]
     complaints = [record.getMessage() for record in caplog.records if record.name == "jobify.hooks"]
     assert sorted("pager" in text for text in complaints) == [False, True]
 
 
-def test_f6_a_shutdown_waits_for_async_hooks(app: Jobify) -> None:
+async def test_f6_a_shutdown_waits_for_async_hooks(app: Jobify) -> None:
     task: Any = app.task(breaks_on_loop, name="fetch")
     ends: list[str] = []
 
@@ -363,12 +330,9 @@ def test_f6_a_shutdown_waits_for_async_hooks(app: Jobify) -> None:
             await asyncio.sleep(0.001)
         ends.append(failure.id)
 
-    async def main() -> None:
-        async with app:
-            job = await task.push("1")
-            await eventually(lambda: job.is_done())
-
-    run(main())
+    async with app:
+        job = await task.push("1")
+        await eventually(lambda: job.is_done())
     assert len(ends) == 1
 
 
@@ -377,18 +341,15 @@ def test_f6_a_hook_must_be_a_function() -> None:
         Jobify(storage=False).on_failure("alert")  # type: ignore[type-var]
 
 
-def test_f6_a_pushed_job_knows_the_queue_of_its_task(app: Jobify) -> None:
+async def test_f6_a_pushed_job_knows_the_queue_of_its_task(app: Jobify) -> None:
     from jobify import current_job
 
     @app.task(name="where", queue="shelves")
     async def where() -> str:
         return current_job.queue_name
 
-    async def main() -> str:
-        async with app:
-            return await (await where.push())
-
-    assert run(main()) == "shelves"
+    async with app:
+        assert await (await where.push()) == "shelves"
 
 
 def talks(number: str) -> None:
@@ -396,16 +357,13 @@ def talks(number: str) -> None:
     raise LookupError("the shelf is empty")
 
 
-def test_f9_what_a_child_logs_comes_before_its_failure(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+async def test_f9_what_a_child_logs_comes_before_its_failure(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
     task: Any = app.task(talks, name="fetch", run_mode=RunMode.PROCESS, queue="shelves")
 
-    async def main() -> str:
-        async with app:
-            job = await task.push(SECRET)
-            await eventually(lambda: job.is_done())
-            return str(job.id)
-
-    id = run(main())
+    async with app:
+        job = await task.push(SECRET)
+        await eventually(lambda: job.is_done())
+        id = str(job.id)
     told = [record for record in caplog.records if record.name in ("shop.talks", "jobify.jobs")]
     assert [record.name for record in told if record.levelno >= logging.WARNING] == ["shop.talks", "jobify.jobs"]
     for record in told:
@@ -413,19 +371,16 @@ def test_f9_what_a_child_logs_comes_before_its_failure(app: Jobify, caplog: pyte
 
 
 @pytest.mark.parametrize("mode", [RunMode.MAIN, RunMode.THREAD, RunMode.PROCESS])
-def test_f6_a_line_of_a_jobs_log_has_the_fields_of_the_job(
+async def test_f6_a_line_of_a_jobs_log_has_the_fields_of_the_job(
     app: Jobify, heard: pytest.LogCaptureFixture, mode: RunMode
 ) -> None:
     function = says_on_loop if mode is RunMode.MAIN else says
     task: Any = app.task(function, name="fetch", run_mode=mode, queue="shelves")
 
-    async def main() -> str:
-        async with app:
-            job = await task.push()
-            await job.wait()
-            return str(job.id)
-
-    id = run(main())
+    async with app:
+        job = await task.push()
+        await job.wait()
+        id = str(job.id)
     (line,) = [record for record in lines(heard) if "three rows" in record.getMessage()]
     assert (line.job_id, line.task, line.queue, line.attempt) == (id, "fetch", "shelves", 1)  # type: ignore[attr-defined]
 
@@ -439,20 +394,17 @@ async def says_on_loop() -> None:
 
 
 @pytest.mark.parametrize("delay", [3600, 0.3])
-def test_f6_a_job_that_expires_has_a_record_of_its_own(
+async def test_f6_a_job_that_expires_has_a_record_of_its_own(
     app: Jobify, heard: pytest.LogCaptureFixture, delay: float
 ) -> None:
     task: Any = app.task(breaks_on_loop, name="fetch", queue="shelves")
 
-    async def main() -> str:
-        async with app:
-            job = await task.configure(delay=delay, expires=0.05).adelay("1")
-            with pytest.raises(TaskCancelledError, match="expired"):
-                await job.aresult(timeout=20)
-            await eventually(lambda: lines(heard))
-            return str(job.id)
-
-    id = run(main())
+    async with app:
+        job = await task.configure(delay=delay, expires=0.05).adelay("1")
+        with pytest.raises(TaskCancelledError, match="expired"):
+            await job.aresult(timeout=20)
+        await eventually(lambda: lines(heard))
+        id = str(job.id)
     (line,) = lines(heard)
     assert line.levelno == logging.INFO
     assert line.getMessage() == f"Job {id} (fetch) has expired: its time was over while it waited."

@@ -16,7 +16,7 @@ from jobify.middleware import QueueMiddleware
 from jobify.model.clock import SECOND
 from jobify.model.job_options import Inputs, JobOptions, StoredRetry
 from jobify.model.records import NewJob
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 
 @pytest.fixture(params=["sqlite", "memory"])
@@ -30,20 +30,17 @@ def outside(app: Jobify, tmp_path: Path) -> Iterator[Outside]:
         yield outside
 
 
-def test_what_is_enqueued_before_the_start_runs_after_it(app: Jobify, outside: Outside) -> None:
+async def test_what_is_enqueued_before_the_start_runs_after_it(app: Jobify, outside: Outside) -> None:
     @app.task(name="double")
     async def double(number: int) -> int:
         return 2 * number
 
     job_id = outside.enqueue("double", 4)
 
-    async def main() -> None:
-        async with app:
-            record = await outside.until(job_id, "success")
-            assert outside.value(record) == 8
-            assert not record.is_dead
-
-    run(main())
+    async with app:
+        record = await outside.until(job_id, "success")
+        assert outside.value(record) == 8
+        assert not record.is_dead
 
 
 # -- timeout -----------------------------------------------------------------------------------------------------------
@@ -55,57 +52,50 @@ def sleeps(seconds: float) -> str:
 
 
 @pytest.mark.parametrize("own", [None, 60.0], ids=["task without one", "task with a longer one"])
-def test_the_timeout_of_a_job_goes_before_that_of_its_task(app: Jobify, outside: Outside, own: float | None) -> None:
+async def test_the_timeout_of_a_job_goes_before_that_of_its_task(
+    app: Jobify, outside: Outside, own: float | None
+) -> None:
     @app.task(name="slow", timeout=own)
     async def slow() -> None:
         await asyncio.sleep(60)
 
-    async def main() -> None:
-        async with app:
-            job_id = outside.enqueue("slow", options=JobOptions(timeout=0.01))
-            record = await outside.until(job_id, "timeout")
-            assert record.error is not None
-            assert record.error.startswith("JobTimeoutError: ")
-            assert not record.is_dead
-            (line,) = outside.use_silently(lambda: outside.storage.attempts(job_id))
-            assert line.traceback is not None
-            assert "in slow\n" in line.traceback
-            for noise in ("jobify/engine", "jobify/middleware", "/asyncio/", "CancelledError", "direct cause"):
-                assert noise not in line.traceback
-
-    run(main())
+    async with app:
+        job_id = outside.enqueue("slow", options=JobOptions(timeout=0.01))
+        record = await outside.until(job_id, "timeout")
+        assert record.error is not None
+        assert record.error.startswith("JobTimeoutError: ")
+        assert not record.is_dead
+        (line,) = outside.use_silently(lambda: outside.storage.attempts(job_id))
+        assert line.traceback is not None
+        assert "in slow\n" in line.traceback
+        for noise in ("jobify/engine", "jobify/middleware", "/asyncio/", "CancelledError", "direct cause"):
+            assert noise not in line.traceback
 
 
-def test_a_longer_timeout_than_the_tasks_is_granted(app: Jobify, outside: Outside) -> None:
+async def test_a_longer_timeout_than_the_tasks_is_granted(app: Jobify, outside: Outside) -> None:
     @app.task(name="slow", timeout=0.001)
     async def slow() -> str:
         await asyncio.sleep(0.05)
         return "done"
 
-    async def main() -> None:
-        async with app:
-            record = await outside.until(outside.enqueue("slow", options=JobOptions(timeout=60.0)), "success")
-            assert outside.value(record) == "done"
-
-    run(main())
+    async with app:
+        record = await outside.until(outside.enqueue("slow", options=JobOptions(timeout=60.0)), "success")
+        assert outside.value(record) == "done"
 
 
-def test_the_timeout_of_a_job_kills_a_process(app: Jobify, outside: Outside) -> None:
+async def test_the_timeout_of_a_job_kills_a_process(app: Jobify, outside: Outside) -> None:
     app.task(sleeps, name="sleeps", run_mode=RunMode.PROCESS)
 
-    async def main() -> None:
-        async with app:
-            job_id = outside.enqueue("sleeps", 60.0, options=JobOptions(timeout=0.05))
-            assert (await outside.until(job_id, "timeout")).attempt == 1
-
-    run(main())
+    async with app:
+        job_id = outside.enqueue("sleeps", 60.0, options=JobOptions(timeout=0.05))
+        assert (await outside.until(job_id, "timeout")).attempt == 1
 
 
 # -- retry -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("own", [None, 5], ids=["task without", "task with more"])
-def test_the_retries_of_a_job_go_before_those_of_its_task(app: Jobify, outside: Outside, own: int | None) -> None:
+async def test_the_retries_of_a_job_go_before_those_of_its_task(app: Jobify, outside: Outside, own: int | None) -> None:
     runs = []
 
     @app.task(name="fails", retry=None if own is None else SmartRetry(own, initial_delay=0))
@@ -113,51 +103,42 @@ def test_the_retries_of_a_job_go_before_those_of_its_task(app: Jobify, outside: 
         runs.append(True)
         raise ValueError("no")
 
-    async def main() -> None:
-        async with app:
-            retry = StoredRetry(2, initial_delay=0.0)
-            record = await outside.until(outside.enqueue("fails", options=JobOptions(retry=retry)), "failed")
-            assert (len(runs), record.attempt, record.is_dead) == (3, 3, True)
-            history = outside.use_silently(lambda: outside.storage.attempts(record.id))
-            assert [line.error for line in history] == ["ValueError: no"] * 3
-
-    run(main())
+    async with app:
+        retry = StoredRetry(2, initial_delay=0.0)
+        record = await outside.until(outside.enqueue("fails", options=JobOptions(retry=retry)), "failed")
+        assert (len(runs), record.attempt, record.is_dead) == (3, 3, True)
+        history = outside.use_silently(lambda: outside.storage.attempts(record.id))
+        assert [line.error for line in history] == ["ValueError: no"] * 3
 
 
-def test_no_retries_for_a_job_are_none(app: Jobify, outside: Outside) -> None:
+async def test_no_retries_for_a_job_are_none(app: Jobify, outside: Outside) -> None:
     @app.task(name="fails", retry=5)
     async def fails() -> None:
         raise ValueError("no")
 
-    async def main() -> None:
-        async with app:
-            options = JobOptions(retry=StoredRetry(0))
-            record = await outside.until(outside.enqueue("fails", options=options), "failed")
-            assert (record.attempt, record.is_dead) == (1, False)
-
-    run(main())
+    async with app:
+        options = JobOptions(retry=StoredRetry(0))
+        record = await outside.until(outside.enqueue("fails", options=options), "failed")
+        assert (record.attempt, record.is_dead) == (1, False)
 
 
 # -- metadata, result_ttl ----------------------------------------------------------------------------------------------
 
 
-def test_the_metadata_of_a_job_is_seen_over_that_of_its_task(app: Jobify, outside: Outside) -> None:
+async def test_the_metadata_of_a_job_is_seen_over_that_of_its_task(app: Jobify, outside: Outside) -> None:
     seen: list[Any] = []
 
     @app.task(name="looks", metadata={"kind": "task", "kept": True})
     async def looks(context: JobContext = INJECT) -> None:
         seen.append(context.route_options.get("metadata"))
 
-    async def main() -> None:
-        async with app:
-            await outside.until(outside.enqueue("looks", options=JobOptions(metadata={"kind": "job"})), "success")
-            await outside.until(outside.enqueue("looks"), "success")
-
-    run(main())
+    async with app:
+        await outside.until(outside.enqueue("looks", options=JobOptions(metadata={"kind": "job"})), "success")
+        await outside.until(outside.enqueue("looks"), "success")
     assert seen == [{"kind": "job", "kept": True}, {"kind": "task", "kept": True}]
 
 
-def test_a_queue_in_front_of_the_tasks_sees_the_priority_of_each_job(tmp_path: Path) -> None:
+async def test_a_queue_in_front_of_the_tasks_sees_the_priority_of_each_job(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), middleware=[QueueMiddleware(workers=1)])
     go_on, order = asyncio.Event(), []
 
@@ -169,34 +150,27 @@ def test_a_queue_in_front_of_the_tasks_sees_the_priority_of_each_job(tmp_path: P
     async def notes(word: str) -> None:
         order.append(word)
 
-    async def main() -> None:
-        nonlocal go_on
-        go_on = asyncio.Event()
-        with Outside(app, tmp_path).here() as outside:
-            async with app:
-                await holds.push()
-                for priority in (1, 3, 2):
-                    outside.enqueue("notes", str(priority), options=JobOptions(metadata={"priority": priority}))
-                queue: Any = app.middleware[0].queue  # type: ignore[attr-defined]
-                await eventually(lambda: queue.qsize() == 3)
-                go_on.set()
-                await eventually(lambda: len(order) == 3)
-
-    run(main())
+    go_on = asyncio.Event()
+    with Outside(app, tmp_path).here() as outside:
+        async with app:
+            await holds.push()
+            for priority in (1, 3, 2):
+                outside.enqueue("notes", str(priority), options=JobOptions(metadata={"priority": priority}))
+            queue: Any = app.middleware[0].queue  # type: ignore[attr-defined]
+            await eventually(lambda: queue.qsize() == 3)
+            go_on.set()
+            await eventually(lambda: len(order) == 3)
     assert order == ["3", "2", "1"]
 
 
-def test_a_success_is_kept_as_long_as_the_job_was_told(app: Jobify, outside: Outside) -> None:
+async def test_a_success_is_kept_as_long_as_the_job_was_told(app: Jobify, outside: Outside) -> None:
     @app.task(name="task")
     async def task() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            record = await outside.until(outside.enqueue("task", options=JobOptions(result_ttl=7.0)), "success")
-            assert record.finished_at is not None
-            assert record.delete_at == record.finished_at + 7 * SECOND
-
-    run(main())
+    async with app:
+        record = await outside.until(outside.enqueue("task", options=JobOptions(result_ttl=7.0)), "success")
+        assert record.finished_at is not None
+        assert record.delete_at == record.finished_at + 7 * SECOND
 
 
 @pytest.mark.parametrize(
@@ -210,20 +184,17 @@ def test_a_success_is_kept_as_long_as_the_job_was_told(app: Jobify, outside: Out
     ],
     ids=["no JSON", "a wrong type", "no object", "an unknown exception", "too deep"],
 )
-def test_f34_a_job_whose_options_cannot_be_read_is_parked(app: Jobify, outside: Outside, options: str) -> None:
+async def test_f34_a_job_whose_options_cannot_be_read_is_parked(app: Jobify, outside: Outside, options: str) -> None:
     @app.task(name="task", retry=3)
     async def task() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            job_id = outside.enqueue("task", options=options)
-            await eventually(lambda: outside.look(job_id).parking)
-            record = outside.look(job_id)
-            assert record.parking is not None
-            assert record.parking.reason
-            assert (record.status, record.attempt) == ("scheduled", 0)
-
-    run(main())
+    async with app:
+        job_id = outside.enqueue("task", options=options)
+        await eventually(lambda: outside.look(job_id).parking)
+        record = outside.look(job_id)
+        assert record.parking is not None
+        assert record.parking.reason
+        assert (record.status, record.attempt) == ("scheduled", 0)
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------------
@@ -234,7 +205,7 @@ def child(outside: Outside, task: str, *args: Any, parents: tuple[str, ...], is_
     return outside.row(task, *args, options=options, parents=parents)
 
 
-def test_the_result_of_a_parent_is_the_first_argument(app: Jobify, outside: Outside) -> None:
+async def test_the_result_of_a_parent_is_the_first_argument(app: Jobify, outside: Outside) -> None:
     @app.task(name="make")
     async def make() -> dict[str, int]:
         return {"answer": 42}
@@ -243,19 +214,18 @@ def test_the_result_of_a_parent_is_the_first_argument(app: Jobify, outside: Outs
     def take(found: dict[str, int], other: str) -> tuple[dict[str, int], str]:
         return found, other
 
-    async def main() -> None:
-        async with app:
-            parent = outside.row("make")
-            following = child(outside, "take", "more", parents=(parent.id,))
-            outside.use(lambda: outside.storage.insert((parent, following)))
-            record = await outside.until(following.id, "success")
-            assert outside.value(record) == ({"answer": 42}, "more")
-
-    run(main())
+    async with app:
+        parent = outside.row("make")
+        following = child(outside, "take", "more", parents=(parent.id,))
+        outside.use(lambda: outside.storage.insert((parent, following)))
+        record = await outside.until(following.id, "success")
+        assert outside.value(record) == ({"answer": 42}, "more")
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_the_results_of_several_parents_are_a_list_in_their_order(app: Jobify, outside: Outside, count: int) -> None:
+async def test_the_results_of_several_parents_are_a_list_in_their_order(
+    app: Jobify, outside: Outside, count: int
+) -> None:
     @app.task(name="make")
     async def make(number: int) -> int | None:
         await asyncio.sleep(0.01 * (3 - number))
@@ -265,18 +235,15 @@ def test_the_results_of_several_parents_are_a_list_in_their_order(app: Jobify, o
     async def take(found: list[int | None]) -> list[int | None]:
         return found
 
-    async def main() -> None:
-        async with app:
-            parents = [outside.row("make", number) for number in range(count)]
-            following = child(outside, "take", parents=tuple(row.id for row in parents), is_list=True)
-            outside.use(lambda: outside.storage.insert((*parents, following)))
-            record = await outside.until(following.id, "success")
-            assert outside.value(record) == [None, 1, 2][:count]
-
-    run(main())
+    async with app:
+        parents = [outside.row("make", number) for number in range(count)]
+        following = child(outside, "take", parents=tuple(row.id for row in parents), is_list=True)
+        outside.use(lambda: outside.storage.insert((*parents, following)))
+        record = await outside.until(following.id, "success")
+        assert outside.value(record) == [None, 1, 2][:count]
 
 
-def test_a_retry_gets_the_same_inputs(app: Jobify, outside: Outside) -> None:
+async def test_a_retry_gets_the_same_inputs(app: Jobify, outside: Outside) -> None:
     seen = []
 
     @app.task(name="make")
@@ -290,18 +257,15 @@ def test_a_retry_gets_the_same_inputs(app: Jobify, outside: Outside) -> None:
             raise ValueError
         return found
 
-    async def main() -> None:
-        async with app:
-            parent = outside.row("make")
-            following = child(outside, "take", parents=(parent.id,))
-            outside.use(lambda: outside.storage.insert((parent, following)))
-            await outside.until(following.id, "success")
-
-    run(main())
+    async with app:
+        parent = outside.row("make")
+        following = child(outside, "take", parents=(parent.id,))
+        outside.use(lambda: outside.storage.insert((parent, following)))
+        await outside.until(following.id, "success")
     assert seen == [5, 5]
 
 
-def test_f34_inputs_that_do_not_fit_the_function_park_the_job(app: Jobify, outside: Outside) -> None:
+async def test_f34_inputs_that_do_not_fit_the_function_park_the_job(app: Jobify, outside: Outside) -> None:
     @app.task(name="make")
     async def make() -> int:
         return 5
@@ -309,21 +273,18 @@ def test_f34_inputs_that_do_not_fit_the_function_park_the_job(app: Jobify, outsi
     @app.task(name="take", retry=3)
     async def take() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            parent = outside.row("make")
-            following = child(outside, "take", parents=(parent.id,))
-            outside.use(lambda: outside.storage.insert((parent, following)))
-            await eventually(lambda: outside.look(following.id).parking)
-            record = outside.look(following.id)
-            assert record.parking is not None
-            assert "do not fit task 'take'" in record.parking.reason
-            assert record.attempt == 0
-
-    run(main())
+    async with app:
+        parent = outside.row("make")
+        following = child(outside, "take", parents=(parent.id,))
+        outside.use(lambda: outside.storage.insert((parent, following)))
+        await eventually(lambda: outside.look(following.id).parking)
+        record = outside.look(following.id)
+        assert record.parking is not None
+        assert "do not fit task 'take'" in record.parking.reason
+        assert record.attempt == 0
 
 
-def test_a_result_that_was_not_stored_fails_who_needs_it(tmp_path: Path) -> None:
+async def test_a_result_that_was_not_stored_fails_who_needs_it(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="make")
@@ -333,81 +294,69 @@ def test_a_result_that_was_not_stored_fails_who_needs_it(tmp_path: Path) -> None
     @app.task(name="take", retry=3)
     async def take(found: Any) -> None: ...
 
-    async def main() -> None:
-        with Outside(app, tmp_path).here() as outside:
-            async with app:
-                parent = outside.row("make")
-                following = child(outside, "take", parents=(parent.id,))
-                outside.use(lambda: outside.storage.insert((parent, following)))
-                record = await outside.until(following.id, "failed")
-                assert record.error is not None
-                assert record.error.startswith("ResultNotStoredError: ")
-                assert parent.id in record.error
-                assert (record.attempt, record.is_dead) == (1, False)
-                assert record.delete_at is not None
-
-    run(main())
+    with Outside(app, tmp_path).here() as outside:
+        async with app:
+            parent = outside.row("make")
+            following = child(outside, "take", parents=(parent.id,))
+            outside.use(lambda: outside.storage.insert((parent, following)))
+            record = await outside.until(following.id, "failed")
+            assert record.error is not None
+            assert record.error.startswith("ResultNotStoredError: ")
+            assert parent.id in record.error
+            assert (record.attempt, record.is_dead) == (1, False)
+            assert record.delete_at is not None
 
 
-def test_a_parent_that_was_deleted_fails_who_needs_it(app: Jobify, outside: Outside) -> None:
+async def test_a_parent_that_was_deleted_fails_who_needs_it(app: Jobify, outside: Outside) -> None:
     @app.task(name="take", retry=3)
     async def take(found: Any) -> None: ...
 
-    async def main() -> None:
-        async with app:
-            job_id = outside.enqueue("take", options=JobOptions(inputs=Inputs(("gone",))))
-            record = await outside.until(job_id, "failed")
-            assert record.error is not None
-            assert record.error.startswith("ResultNotStoredError: ")
-            assert "deleted" in record.error
-            assert record.attempt == 1
-
-    run(main())
+    async with app:
+        job_id = outside.enqueue("take", options=JobOptions(inputs=Inputs(("gone",))))
+        record = await outside.until(job_id, "failed")
+        assert record.error is not None
+        assert record.error.startswith("ResultNotStoredError: ")
+        assert "deleted" in record.error
+        assert record.attempt == 1
 
 
 # -- expiry ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_has_waited_too_long_is_cancelled(app: Jobify, outside: Outside) -> None:
+async def test_a_job_that_has_waited_too_long_is_cancelled(app: Jobify, outside: Outside) -> None:
     runs = []
 
     @app.task(name="task")
     async def task() -> None:
         runs.append(True)
 
-    async def main() -> None:
-        async with app:
-            now = app.now()
-            job_id = outside.enqueue("task", ready=False, due_at=now + 60 * SECOND, expires_at=now + SECOND // 100)
-            record = await outside.until(job_id, "cancelled")
-            assert record.error == "expired"
-            assert record.delete_at is not None
-
-    run(main())
+    async with app:
+        now = app.now()
+        job_id = outside.enqueue("task", ready=False, due_at=now + 60 * SECOND, expires_at=now + SECOND // 100)
+        record = await outside.until(job_id, "cancelled")
+        assert record.error == "expired"
+        assert record.delete_at is not None
     assert runs == []
 
 
-def test_a_job_that_expired_before_its_claim_does_not_begin(app: Jobify, outside: Outside) -> None:
+async def test_a_job_that_expired_before_its_claim_does_not_begin(app: Jobify, outside: Outside) -> None:
     runs = []
 
     @app.task(name="task")
     async def task() -> None:
         runs.append(True)
 
-    async def main() -> None:
-        async with app:
-            job_id = outside.enqueue("task", expires_at=app.now() - 1)
-            record = await outside.until(job_id, "cancelled")
-            assert record.error == "expired"
-
-    run(main())
+    async with app:
+        job_id = outside.enqueue("task", expires_at=app.now() - 1)
+        record = await outside.until(job_id, "cancelled")
+        assert record.error == "expired"
     assert runs == []
 
 
 # -- cascades ----------------------------------------------------------------------------------------------------------
 
 
-def test_who_waits_for_a_pushed_job_starts_when_it_is_over(app: Jobify, outside: Outside) -> None:
+async def test_who_waits_for_a_pushed_job_starts_when_it_is_over(app: Jobify, outside: Outside) -> None:
     go_on = asyncio.Event()
 
     @app.task(name="parent")
@@ -418,22 +367,18 @@ def test_who_waits_for_a_pushed_job_starts_when_it_is_over(app: Jobify, outside:
     async def following() -> str:
         return "after it"
 
-    async def main() -> None:
-        nonlocal go_on
-        go_on = asyncio.Event()
-        async with app:
-            job = await parent.push()
-            child_id = outside.enqueue("child", parents=(job.id,))
-            assert outside.look(child_id).blockers == 1
-            go_on.set()
-            await soon(job)
-            record = await outside.until(child_id, "success")
-            assert outside.value(record) == "after it"
-
-    run(main())
+    go_on = asyncio.Event()
+    async with app:
+        job = await parent.push()
+        child_id = outside.enqueue("child", parents=(job.id,))
+        assert outside.look(child_id).blockers == 1
+        go_on.set()
+        await soon(job)
+        record = await outside.until(child_id, "success")
+        assert outside.value(record) == "after it"
 
 
-def test_who_waits_for_a_job_that_fails_is_cancelled(app: Jobify, outside: Outside) -> None:
+async def test_who_waits_for_a_job_that_fails_is_cancelled(app: Jobify, outside: Outside) -> None:
     @app.task(name="parent")
     async def parent() -> None:
         raise ValueError("no")
@@ -441,13 +386,10 @@ def test_who_waits_for_a_job_that_fails_is_cancelled(app: Jobify, outside: Outsi
     @app.task(name="child")
     async def following() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            first = outside.row("parent")
-            second = outside.row("child", parents=(first.id,))
-            outside.use(lambda: outside.storage.insert((first, second)))
-            record = await outside.until(second.id, "cancelled")
-            assert record.error is not None
-            assert first.id in record.error
-
-    run(main())
+    async with app:
+        first = outside.row("parent")
+        second = outside.row("child", parents=(first.id,))
+        outside.use(lambda: outside.storage.insert((first, second)))
+        record = await outside.until(second.id, "cancelled")
+        assert record.error is not None
+        assert first.id in record.error

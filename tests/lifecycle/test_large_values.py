@@ -13,7 +13,7 @@ from jobify import Jobify
 from jobify.exceptions import PayloadError, ResultNotStoredError
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.serializers.offload import is_large
-from support import durable, run, soon
+from support import durable, soon
 
 ROWS = [{"id": number, "name": "a name"} for number in range(20_000)]
 
@@ -44,7 +44,7 @@ class Witness:
 
 
 @pytest.mark.parametrize("way", ["push", "delay", "adelay", "replace"])
-def test_f24_arguments_and_results_are_encoded_off_the_loop(tmp_path: Path, way: str) -> None:
+async def test_f24_arguments_and_results_are_encoded_off_the_loop(tmp_path: Path, way: str) -> None:
     witness = Witness()
     app = Jobify(storage=durable(tmp_path), serializer=witness)
 
@@ -52,44 +52,38 @@ def test_f24_arguments_and_results_are_encoded_off_the_loop(tmp_path: Path, way:
     async def task(rows: list[dict[str, Any]], *, more: int = 0) -> list[dict[str, Any]]:
         return rows
 
-    async def main() -> None:
-        async with app:
-            match way:
-                case "push":
-                    assert await soon(await task.push(ROWS, more=1)) == ROWS
-                case "delay":
-                    assert await soon(await task.schedule(ROWS).delay(0.01)) == ROWS
-                case "replace":
-                    assert await soon(await task.schedule(ROWS).delay(0.01, job_id="a", replace=True)) == ROWS
-                case _:
-                    job = await task.adelay(ROWS)
-                    assert await job.aresult(timeout=20) == ROWS
-
-    run(main())
+    async with app:
+        match way:
+            case "push":
+                assert await soon(await task.push(ROWS, more=1)) == ROWS
+            case "delay":
+                assert await soon(await task.schedule(ROWS).delay(0.01)) == ROWS
+            case "replace":
+                assert await soon(await task.schedule(ROWS).delay(0.01, job_id="a", replace=True)) == ROWS
+            case _:
+                job = await task.adelay(ROWS)
+                assert await job.aresult(timeout=20) == ROWS
     assert witness.on_loop == []
     assert {"dumpb"} <= set(witness.elsewhere)
 
 
-def test_f24_what_cannot_be_stored_is_said_to_the_caller(tmp_path: Path) -> None:
+async def test_f24_what_cannot_be_stored_is_said_to_the_caller(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="task")
     async def task(rows: list[Any]) -> Any:
         return [*rows, object()]
 
-    async def main() -> None:
-        async with app:
-            with pytest.raises(PayloadError, match="Nothing was stored"):
-                await task.push([*ROWS, object()])
-            job = await task.push(ROWS)
-            await soon(job.wait())
-            with pytest.raises(ResultNotStoredError, match="result\\[20000\\]"):
-                await app.get_job(job.id).aresult(timeout=20)
-
-    run(main())
+    async with app:
+        with pytest.raises(PayloadError, match="Nothing was stored"):
+            await task.push([*ROWS, object()])
+        job = await task.push(ROWS)
+        await soon(job.wait())
+        with pytest.raises(ResultNotStoredError, match="result\\[20000\\]"):
+            await app.get_job(job.id).aresult(timeout=20)
 
 
-def test_f24_a_push_that_nobody_waits_for_any_more_is_stored(tmp_path: Path) -> None:
+async def test_f24_a_push_that_nobody_waits_for_any_more_is_stored(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     seen: list[int] = []
 
@@ -97,16 +91,13 @@ def test_f24_a_push_that_nobody_waits_for_any_more_is_stored(tmp_path: Path) -> 
     async def task(rows: list[Any]) -> None:
         seen.append(len(rows))
 
-    async def main() -> None:
-        async with app:
-            pushing = asyncio.ensure_future(task.push(ROWS))
-            await asyncio.sleep(0)
-            pushing.cancel()
-            await asyncio.gather(pushing, return_exceptions=True)
-        async with app:
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        pushing = asyncio.ensure_future(task.push(ROWS))
+        await asyncio.sleep(0)
+        pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
+    async with app:
+        await soon(app.wait_all())
     assert seen == [len(ROWS)]
 
 

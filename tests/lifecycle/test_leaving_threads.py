@@ -92,29 +92,26 @@ def test_f44_a_thread_that_outlives_its_app_keeps_its_job(tmp_path: Path, storag
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
-def test_f44_an_app_that_starts_again_waits_for_the_thread_of_its_earlier_life(tmp_path: Path, kind: str) -> None:
+async def test_f44_an_app_that_starts_again_waits_for_the_thread_of_its_earlier_life(tmp_path: Path, kind: str) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db") if kind == "sqlite" else MemoryStorage(), max_crashes=1)
     work = Work(app)
 
-    async def main() -> None:
-        await app.startup()
-        await work.task.schedule().push(job_id="one")
-        await eventually(lambda: work.running)
-        await stop_at_once(app)
-        await app.startup()
-        await asyncio.sleep(2.5)
-        assert (work.runs, work.running) == (1, 1)
-        work.may_end.set()
-        await eventually(lambda: app.configs.storage.get(["one"])[0].status == "success")
-        (row,) = app.configs.storage.get(["one"])
-        assert (row.attempt, row.crashes) == (1, 0)
-        await app.shutdown()
-
-    run(main())
+    await app.startup()
+    await work.task.schedule().push(job_id="one")
+    await eventually(lambda: work.running)
+    await stop_at_once(app)
+    await app.startup()
+    await asyncio.sleep(2.5)
+    assert (work.runs, work.running) == (1, 1)
+    work.may_end.set()
+    await eventually(lambda: app.configs.storage.get(["one"])[0].status == "success")
+    (row,) = app.configs.storage.get(["one"])
+    assert (row.attempt, row.crashes) == (1, 0)
+    await app.shutdown()
     assert work.most == 1
 
 
-def test_f44_a_coroutine_that_refuses_to_end_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
+async def test_f44_a_coroutine_that_refuses_to_end_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
     has_begun, may_end = asyncio.Event(), asyncio.Event()
 
@@ -125,55 +122,48 @@ def test_f44_a_coroutine_that_refuses_to_end_keeps_its_job(tmp_path: Path, stora
             with suppress(asyncio.CancelledError):
                 await may_end.wait()
 
-    async def main() -> None:
-        await app.startup()
-        await stubborn.schedule().push(job_id="one")
-        await has_begun.wait()
-        await stop_at_once(app)
-        assert storage.recover(now=2**60, max_crashes=1, delete_at=None) == []
-        may_end.set()
-        await eventually(lambda: storage.recover(now=2**60, max_crashes=1, delete_at=None))
-        (row,) = storage.get(["one"])
-        assert (row.status, row.attempt, row.crashes) == ("scheduled", 0, 0)
-
-    run(main())
+    await app.startup()
+    await stubborn.schedule().push(job_id="one")
+    await has_begun.wait()
+    await stop_at_once(app)
+    assert storage.recover(now=2**60, max_crashes=1, delete_at=None) == []
+    may_end.set()
+    await eventually(lambda: storage.recover(now=2**60, max_crashes=1, delete_at=None))
+    (row,) = storage.get(["one"])
+    assert (row.status, row.attempt, row.crashes) == ("scheduled", 0, 0)
 
 
-def test_f44_what_has_not_begun_is_given_back_at_once(tmp_path: Path, storage: SQLiteStorage) -> None:
+async def test_f44_what_has_not_begun_is_given_back_at_once(tmp_path: Path, storage: SQLiteStorage) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"), threadpool_executor=ThreadPoolExecutor(1))
     work = Work(app)
 
-    async def main() -> None:
-        await app.startup()
-        for name in ("one", "two", "three"):
-            await work.task.schedule().push(job_id=name)
-        await eventually(lambda: work.running)
-        await stop_at_once(app)
-        rows = {row.id: (row.status, row.attempt, row.crashes) for row in storage.get(["one", "two", "three"])}
-        assert rows == {
-            "one": ("running", 1, 0),
-            "two": ("scheduled", 0, 0),
-            "three": ("scheduled", 0, 0),
-        }
-        work.may_end.set()
-
-    run(main())
+    await app.startup()
+    for name in ("one", "two", "three"):
+        await work.task.schedule().push(job_id=name)
+    await eventually(lambda: work.running)
+    await stop_at_once(app)
+    rows = {row.id: (row.status, row.attempt, row.crashes) for row in storage.get(["one", "two", "three"])}
+    assert rows == {
+        "one": ("running", 1, 0),
+        "two": ("scheduled", 0, 0),
+        "three": ("scheduled", 0, 0),
+    }
+    work.may_end.set()
 
 
-def test_f44_an_outcome_that_comes_after_the_end_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_f44_an_outcome_that_comes_after_the_end_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
     work = Work(app)
 
-    async def main() -> None:
-        await app.startup()
-        job = await work.task.push()
-        await eventually(lambda: work.running)
-        await stop_at_once(app)
-        work.may_end.set()
-        await eventually(job.is_done)
-        assert job.exception is not None
-
-    run(main())
+    await app.startup()
+    job = await work.task.push()
+    await eventually(lambda: work.running)
+    await stop_at_once(app)
+    work.may_end.set()
+    await eventually(job.is_done)
+    assert job.exception is not None
     said = [
         record.getMessage() for record in caplog.records if "ended after its app had stopped" in record.getMessage()
     ]

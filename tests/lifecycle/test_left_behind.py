@@ -10,7 +10,7 @@ import pytest
 
 from jobify import Job, Jobify, JobStatus
 from jobify.exceptions import ApplicationStateError, AppStoppedError, JobCancelledError
-from support import durable, run, soon
+from support import durable, soon
 
 
 def make_app(storage: Any) -> tuple[Jobify, Any]:
@@ -43,76 +43,63 @@ KINDS = pytest.mark.parametrize("kind", ["running", "waiting", "cron"])
 
 
 @KINDS
-def test_x3_a_job_that_waits_for_the_next_start_is_not_silently_left_uncancelled(tmp_path: Path, kind: str) -> None:
-    async def main() -> None:
-        job = await leave(durable(tmp_path), kind)
-        assert job.status is JobStatus.CANCELLED
-        for _ in range(2):
-            with pytest.raises(ApplicationStateError, match=rf"runs at the next start.*find_job\('{job.id}'\)"):
-                await job.cancel()
-        app, _ = make_app(durable(tmp_path))
-        async with app:
-            with pytest.raises(ApplicationStateError, match="was shut down"):
-                await job.cancel()  # the new life has a handle of its own
-            found = app.find_job(job.id)
-            assert found is not None
-            await found.cancel()
-            assert app.get_active_jobs() == []
-
-    run(main())
-
-
-@KINDS
-def test_what_became_of_it_is_said(tmp_path: Path, kind: str) -> None:
-    async def main() -> None:
-        job = await leave(durable(tmp_path), kind)
-        assert isinstance(job.exception, AppStoppedError)
-        assert job.exception.is_stored
-        with pytest.raises(JobCancelledError, match="is stored, and runs at the next start"):
-            job.result()
-
-    run(main())
+async def test_x3_a_job_that_waits_for_the_next_start_is_not_silently_left_uncancelled(
+    tmp_path: Path, kind: str
+) -> None:
+    job = await leave(durable(tmp_path), kind)
+    assert job.status is JobStatus.CANCELLED
+    for _ in range(2):
+        with pytest.raises(ApplicationStateError, match=rf"runs at the next start.*find_job\('{job.id}'\)"):
+            await job.cancel()
+    app, _ = make_app(durable(tmp_path))
+    async with app:
+        with pytest.raises(ApplicationStateError, match="was shut down"):
+            await job.cancel()  # the new life has a handle of its own
+        found = app.find_job(job.id)
+        assert found is not None
+        await found.cancel()
+        assert app.get_active_jobs() == []
 
 
 @KINDS
-def test_a_job_in_memory_is_gone_and_cancelling_it_changes_nothing(kind: str) -> None:
-    async def main() -> None:
-        job = await leave(False, kind)
-        assert isinstance(job.exception, AppStoppedError)
-        assert not job.exception.is_stored
-        await job.cancel()
-        with pytest.raises(JobCancelledError, match="kept in memory only, and is gone"):
-            job.result()
-
-    run(main())
+async def test_what_became_of_it_is_said(tmp_path: Path, kind: str) -> None:
+    job = await leave(durable(tmp_path), kind)
+    assert isinstance(job.exception, AppStoppedError)
+    assert job.exception.is_stored
+    with pytest.raises(JobCancelledError, match="is stored, and runs at the next start"):
+        job.result()
 
 
-def test_what_has_ended_before_the_shutdown_is_still_a_no_op(tmp_path: Path) -> None:
-    async def main() -> None:
-        app, work = make_app(durable(tmp_path))
-        async with app:
-            succeeded, cancelled = await work.push(), await work.schedule().delay(3600)
-            assert await soon(succeeded) == "done"
-            await cancelled.cancel()
-        await succeeded.cancel()
+@KINDS
+async def test_a_job_in_memory_is_gone_and_cancelling_it_changes_nothing(kind: str) -> None:
+    job = await leave(False, kind)
+    assert isinstance(job.exception, AppStoppedError)
+    assert not job.exception.is_stored
+    await job.cancel()
+    with pytest.raises(JobCancelledError, match="kept in memory only, and is gone"):
+        job.result()
+
+
+async def test_what_has_ended_before_the_shutdown_is_still_a_no_op(tmp_path: Path) -> None:
+    app, work = make_app(durable(tmp_path))
+    async with app:
+        succeeded, cancelled = await work.push(), await work.schedule().delay(3600)
+        assert await soon(succeeded) == "done"
         await cancelled.cancel()
-        assert succeeded.status is JobStatus.SUCCESS
-        assert cancelled.exception is None
+    await succeeded.cancel()
+    await cancelled.cancel()
+    assert succeeded.status is JobStatus.SUCCESS
+    assert cancelled.exception is None
 
-    run(main())
 
+async def test_a_task_that_is_not_durable_leaves_nothing_behind(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
 
-def test_a_task_that_is_not_durable_leaves_nothing_behind(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
+    @app.task(name="work", durable=False)
+    async def work() -> None: ...
 
-        @app.task(name="work", durable=False)
-        async def work() -> None: ...
-
-        async with app:
-            job = await work.schedule().delay(3600)
-        await job.cancel()
-        assert isinstance(job.exception, AppStoppedError)
-        assert not job.exception.is_stored
-
-    run(main())
+    async with app:
+        job = await work.schedule().delay(3600)
+    await job.cancel()
+    assert isinstance(job.exception, AppStoppedError)
+    assert not job.exception.is_stored

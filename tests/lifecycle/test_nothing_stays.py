@@ -45,17 +45,16 @@ async def use(app: Jobify, task: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
-def test_f37_an_app_that_was_left_has_left_nothing(tmp_path: Path, kind: str, before: set[threading.Thread]) -> None:
+async def test_f37_an_app_that_was_left_has_left_nothing(
+    tmp_path: Path, kind: str, before: set[threading.Thread]
+) -> None:
     app = Jobify(storage=False if kind == "memory" else durable(tmp_path))
     task = app.task(double, name="double")
 
-    async def main() -> None:
-        for _ in range(3):
-            async with app:
-                await use(app, task)
-            assert threads() <= before
-
-    run(main())
+    for _ in range(3):
+        async with app:
+            await use(app, task)
+        assert threads() <= before
 
 
 def test_f37_many_apps_one_after_the_other(tmp_path: Path) -> None:
@@ -70,19 +69,16 @@ def test_f37_many_apps_one_after_the_other(tmp_path: Path) -> None:
         run(one(tmp_path / str(number)))
 
 
-def test_f37_children_are_gone(tmp_path: Path) -> None:
+async def test_f37_children_are_gone(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     task: Any = app.task(double, name="double", run_mode=RunMode.PROCESS)
 
-    async def main() -> None:
-        async with app:
-            assert await (await task.push(1)) == 2
-
-    run(main())
+    async with app:
+        assert await (await task.push(1)) == 2
 
 
 @pytest.mark.parametrize("where", ["lifespan", "body"])
-def test_f37_an_error_leaves_nothing_either(tmp_path: Path, where: str) -> None:
+async def test_f37_an_error_leaves_nothing_either(tmp_path: Path, where: str) -> None:
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
@@ -95,44 +91,35 @@ def test_f37_an_error_leaves_nothing_either(tmp_path: Path, where: str) -> None:
     app = Jobify(storage=durable(tmp_path), lifespan=lifespan)
     task: Any = app.task(double, name="double")
 
-    async def main() -> None:
-        with pytest.raises(LookupError):
-            async with app:
-                await use(app, task)
-                raise LookupError
-
-    run(main())
+    with pytest.raises(LookupError):
+        async with app:
+            await use(app, task)
+            raise LookupError
 
 
-def test_f37_a_client_that_is_closed_has_left_nothing(tmp_path: Path, before: set[threading.Thread]) -> None:
+async def test_f37_a_client_that_is_closed_has_left_nothing(tmp_path: Path, before: set[threading.Thread]) -> None:
     app = Jobify(storage=durable(tmp_path))
     task: Any = app.task(double, name="double")
 
-    async def main() -> None:
-        await task.adelay(1)
-        with pytest.raises(TimeoutError):
-            await (await task.adelay(2)).aresult(timeout=0.01)
-        app.close()
-        await eventually(lambda: threads() <= before)
-
-    run(main())
+    await task.adelay(1)
+    with pytest.raises(TimeoutError):
+        await (await task.adelay(2)).aresult(timeout=0.01)
+    app.close()
+    await eventually(lambda: threads() <= before)
 
 
-def test_f37_what_still_waits_goes_on_when_the_app_stops(tmp_path: Path, before: set[threading.Thread]) -> None:
+async def test_f37_what_still_waits_goes_on_when_the_app_stops(tmp_path: Path, before: set[threading.Thread]) -> None:
     """Another process may run the job: a shutdown of this app does not end the wait."""
     app, other = Jobify(storage=durable(tmp_path)), Jobify(storage=durable(tmp_path))
     app.task(double, name="other")
     task: Any = other.task(double, name="double")
 
-    async def main() -> None:
-        async with app:
-            job = app.enqueue("double", (4,))
-            waiting = asyncio.ensure_future(job.aresult(timeout=20))
-            await eventually(lambda: app._client._crew.listener._waiters)
-        async with other:
-            assert await waiting == 8
-        app.close()
-        await eventually(lambda: threads() <= before)
-
-    run(main())
+    async with app:
+        job = app.enqueue("double", (4,))
+        waiting = asyncio.ensure_future(job.aresult(timeout=20))
+        await eventually(lambda: app._client._crew.listener._waiters)
+    async with other:
+        assert await waiting == 8
+    app.close()
+    await eventually(lambda: threads() <= before)
     assert task

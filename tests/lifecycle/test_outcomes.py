@@ -90,32 +90,29 @@ async def stops() -> None:
 @pytest.mark.parametrize(
     "func", [cancelled_future, raises_cancelled, cancels_itself, cancelled_child, exits, interrupts, stops]
 )
-def test_b27_whatever_a_job_raises_it_ends_once_and_is_gone(app: Jobify, func: Callable[[], Any]) -> None:
+async def test_b27_whatever_a_job_raises_it_ends_once_and_is_gone(app: Jobify, func: Callable[[], Any]) -> None:
     task = app.task(func, name="task")
 
     @app.task
     async def other() -> str:
         return "fine"
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            await soon(job.wait())
-            assert job.status is JobStatus.FAILED
-            assert job.is_done()
-            assert isinstance(job.exception, TaskExitError)
-            with pytest.raises(JobFailedError):
-                job.result()
-            await soon(app.wait_all())
-            assert app.get_active_jobs() == []
-            assert await soon(await other.push()) == "fine"
-        async with app:
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await soon(job.wait())
+        assert job.status is JobStatus.FAILED
+        assert job.is_done()
+        assert isinstance(job.exception, TaskExitError)
+        with pytest.raises(JobFailedError):
+            job.result()
+        await soon(app.wait_all())
+        assert app.get_active_jobs() == []
+        assert await soon(await other.push()) == "fine"
+    async with app:
+        await soon(app.wait_all())
 
 
-def test_b27_a_cron_goes_on(app: Jobify) -> None:
+async def test_b27_a_cron_goes_on(app: Jobify) -> None:
     runs = []
 
     @app.task
@@ -125,15 +122,12 @@ def test_b27_a_cron_goes_on(app: Jobify) -> None:
             raise asyncio.CancelledError
         return len(runs)
 
-    async def main() -> None:
-        async with app:
-            job = await task.schedule().cron("* * * * *", job_id="it")
-            for number in (1, 2):
-                advance(app, 60)
-                await eventually(lambda: len(runs) == number and job.status is JobStatus.SCHEDULED)
-            assert job.result() == 2
-
-    run(main())
+    async with app:
+        job = await task.schedule().cron("* * * * *", job_id="it")
+        for number in (1, 2):
+            advance(app, 60)
+            await eventually(lambda: len(runs) == number and job.status is JobStatus.SCHEDULED)
+        assert job.result() == 2
 
 
 class Unspeakable(Exception):
@@ -162,7 +156,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("retry", [0, SmartRetry(1, initial_delay=0)], ids=["no retry", "a retry"])
-def test_b27_errors_that_cannot_be_shown_or_written(app: Jobify, error: Exception, retry: Any) -> None:
+async def test_b27_errors_that_cannot_be_shown_or_written(app: Jobify, error: Exception, retry: Any) -> None:
     @app.task(name="task", retry=retry)
     async def task() -> None:
         raise error
@@ -171,32 +165,26 @@ def test_b27_errors_that_cannot_be_shown_or_written(app: Jobify, error: Exceptio
     def thread() -> None:
         raise error
 
-    async def main() -> None:
-        async with app:
-            for job in (await task.push(), await thread.push()):
-                await soon(job.wait())
-                assert job.status is JobStatus.FAILED
-                with pytest.raises(JobFailedError):
-                    job.result()
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        for job in (await task.push(), await thread.push()):
+            await soon(job.wait())
+            assert job.status is JobStatus.FAILED
+            with pytest.raises(JobFailedError):
+                job.result()
+        await soon(app.wait_all())
 
 
 @pytest.mark.parametrize("value", ["\udcff", "\0", object(), {1: object()}, float("nan")], ids=label)
-def test_results_that_cannot_be_written(app: Jobify, value: Any) -> None:
+async def test_results_that_cannot_be_written(app: Jobify, value: Any) -> None:
     @app.task(name="task")
     async def task() -> Any:
         return value
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            assert await soon(job) is value
-            assert job.status is JobStatus.SUCCESS
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        job = await task.push()
+        assert await soon(job) is value
+        assert job.status is JobStatus.SUCCESS
+        await soon(app.wait_all())
 
 
 class BrokenRetry(SmartRetry):
@@ -206,68 +194,59 @@ class BrokenRetry(SmartRetry):
         raise KeyError(attempt)
 
 
-def test_an_attempt_ends_even_if_nobody_can_say_how(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_attempt_ends_even_if_nobody_can_say_how(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
     """Not knowing is no reason to keep the job running, and its slot taken, for ever."""
 
     @app.task(name="task", retry=BrokenRetry(3))
     async def task() -> None:
         raise ValueError
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            await soon(job.wait())
-            assert job.status is JobStatus.FAILED
-            assert isinstance(job.exception, KeyError)
-            await soon(app.wait_all())
-        assert "cannot be told" in caplog.text
-        assert "compute_delay" in caplog.text
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await soon(job.wait())
+        assert job.status is JobStatus.FAILED
+        assert isinstance(job.exception, KeyError)
+        await soon(app.wait_all())
+    assert "cannot be told" in caplog.text
+    assert "compute_delay" in caplog.text
 
 
-def test_a_retry_that_is_far_away_is_a_retry(app: Jobify) -> None:
+async def test_a_retry_that_is_far_away_is_a_retry(app: Jobify) -> None:
     @app.task(retry=SmartRetry(1, initial_delay=1e300, max_delay=1e300))
     async def task() -> None:
         raise ValueError
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            await eventually(lambda: job.exec_at > NOON + timedelta(days=3650))
-            assert job.status is JobStatus.SCHEDULED
-            await job.cancel()
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await eventually(lambda: job.exec_at > NOON + timedelta(days=3650))
+        assert job.status is JobStatus.SCHEDULED
+        await job.cancel()
+        await soon(app.wait_all())
 
 
 # -- B40 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_b40_cancelling_what_has_ended_changes_nothing(app: Jobify) -> None:
+async def test_b40_cancelling_what_has_ended_changes_nothing(app: Jobify) -> None:
     @app.task
     async def task(fails: bool) -> str:
         if fails:
             raise ValueError("as it was told")
         return "done"
 
-    async def main() -> None:
-        async with app:
-            good, bad = await task.push(False), await task.push(True)
-            await soon(asyncio.gather(good.wait(), bad.wait()))
-            for job in (good, bad):
-                await job.cancel()
-                await job.cancel(interrupt=False)
-            assert (good.status, good.result()) == (JobStatus.SUCCESS, "done")
-            assert (bad.status, type(bad.exception)) == (JobStatus.FAILED, ValueError)
-        await good.cancel()
+    async with app:
+        good, bad = await task.push(False), await task.push(True)
+        await soon(asyncio.gather(good.wait(), bad.wait()))
+        for job in (good, bad):
+            await job.cancel()
+            await job.cancel(interrupt=False)
         assert (good.status, good.result()) == (JobStatus.SUCCESS, "done")
+        assert (bad.status, type(bad.exception)) == (JobStatus.FAILED, ValueError)
+    await good.cancel()
+    assert (good.status, good.result()) == (JobStatus.SUCCESS, "done")
 
-    run(main())
 
-
-def test_b40_a_timeout_error_of_the_task_is_no_timeout_of_the_job(app: Jobify) -> None:
+async def test_b40_a_timeout_error_of_the_task_is_no_timeout_of_the_job(app: Jobify) -> None:
     @app.task(timeout=300)
     async def task() -> None:
         raise TimeoutError("of a socket")
@@ -281,17 +260,14 @@ def test_b40_a_timeout_error_of_the_task_is_no_timeout_of_the_job(app: Jobify) -
     def thread() -> None:
         raise TimeoutError("of a socket")
 
-    async def main() -> None:
-        async with app:
-            for job in (await task.push(), await inner.push(), await thread.push()):
-                await soon(job.wait())
-                assert job.status is JobStatus.FAILED
-                assert type(job.exception) is TimeoutError
-
-    run(main())
+    async with app:
+        for job in (await task.push(), await inner.push(), await thread.push()):
+            await soon(job.wait())
+            assert job.status is JobStatus.FAILED
+            assert type(job.exception) is TimeoutError
 
 
-def test_b40_a_timeout_of_the_job(app: Jobify) -> None:
+async def test_b40_a_timeout_of_the_job(app: Jobify) -> None:
     @app.task(timeout=0.02)
     async def task() -> None:
         await asyncio.Event().wait()
@@ -304,24 +280,21 @@ def test_b40_a_timeout_of_the_job(app: Jobify) -> None:
             return "no"
         return "never"
 
-    async def main() -> None:
-        async with app:
-            for job in (await task.push(), await stubborn.push()):
-                await soon(job.wait())
-                assert job.status is JobStatus.TIMEOUT
-                assert isinstance(job.exception, JobTimeoutError)
-                assert isinstance(job.exception, TimeoutError)
-                assert (job.exception.job_id, job.exception.timeout) == (job.id, 0.02)
-                with pytest.raises(JobFailedError, match="timed out") as caught:
-                    job.result()
-                assert isinstance(caught.value, JobNotCompletedError)
-                assert caught.value.__cause__ is job.exception
-
-    run(main())
+    async with app:
+        for job in (await task.push(), await stubborn.push()):
+            await soon(job.wait())
+            assert job.status is JobStatus.TIMEOUT
+            assert isinstance(job.exception, JobTimeoutError)
+            assert isinstance(job.exception, TimeoutError)
+            assert (job.exception.job_id, job.exception.timeout) == (job.id, 0.02)
+            with pytest.raises(JobFailedError, match="timed out") as caught:
+                job.result()
+            assert isinstance(caught.value, JobNotCompletedError)
+            assert caught.value.__cause__ is job.exception
 
 
 @pytest.mark.parametrize("level", ["task", "app"])
-def test_b40_handlers_of_timeout_error_see_a_timeout_of_the_job(level: str) -> None:
+async def test_b40_handlers_of_timeout_error_see_a_timeout_of_the_job(level: str) -> None:
     def handle(error: Exception, context: JobContext) -> str:
         return f"handled {type(error).__name__}"
 
@@ -332,14 +305,11 @@ def test_b40_handlers_of_timeout_error_see_a_timeout_of_the_job(level: str) -> N
     async def task() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await task.push()) == "handled JobTimeoutError"
-
-    run(main())
+    async with app:
+        assert await soon(await task.push()) == "handled JobTimeoutError"
 
 
-def test_b40_a_job_that_swallows_its_cancel_is_cancelled(app: Jobify) -> None:
+async def test_b40_a_job_that_swallows_its_cancel_is_cancelled(app: Jobify) -> None:
     begun = []
 
     @app.task
@@ -351,19 +321,16 @@ def test_b40_a_job_that_swallows_its_cancel_is_cancelled(app: Jobify) -> None:
             await asyncio.sleep(0)
         return "nevertheless"
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            await eventually(lambda: begun)
-            await soon(job.cancel())
-            assert job.status is JobStatus.CANCELLED
-            with pytest.raises(JobFailedError):
-                job.result()
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await eventually(lambda: begun)
+        await soon(job.cancel())
+        assert job.status is JobStatus.CANCELLED
+        with pytest.raises(JobFailedError):
+            job.result()
 
 
-def test_x2_cancelling_waiting_running_and_threads(app: Jobify) -> None:
+async def test_x2_cancelling_waiting_running_and_threads(app: Jobify) -> None:
     begun, ended, go_on = threading.Event(), [], threading.Event()
 
     @app.task
@@ -380,23 +347,20 @@ def test_x2_cancelling_waiting_running_and_threads(app: Jobify) -> None:
         ended.append("thread")
         return "discarded"
 
-    async def main() -> None:
-        async with app:
-            waiting, running, threaded = await task.schedule().delay(300), await task.push(), await thread.push()
-            await asyncio.to_thread(begun.wait, 60)
-            await soon(asyncio.gather(*(job.cancel() for job in (waiting, running, threaded))))
-            assert ended == ["task"]
-            for job in (waiting, running, threaded):
-                assert job.status is JobStatus.CANCELLED
-                await soon(job.wait())
-            go_on.set()
-            await soon(app.wait_all())
-        assert threaded.status is JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        waiting, running, threaded = await task.schedule().delay(300), await task.push(), await thread.push()
+        await asyncio.to_thread(begun.wait, 60)
+        await soon(asyncio.gather(*(job.cancel() for job in (waiting, running, threaded))))
+        assert ended == ["task"]
+        for job in (waiting, running, threaded):
+            assert job.status is JobStatus.CANCELLED
+            await soon(job.wait())
+        go_on.set()
+        await soon(app.wait_all())
+    assert threaded.status is JobStatus.CANCELLED
 
 
-def test_x2_a_running_job_can_be_left_alone(app: Jobify) -> None:
+async def test_x2_a_running_job_can_be_left_alone(app: Jobify) -> None:
     go_on = asyncio.Event()
     begun = []
 
@@ -406,28 +370,25 @@ def test_x2_a_running_job_can_be_left_alone(app: Jobify) -> None:
         await go_on.wait()
         return "done"
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            cron = await task.schedule().cron("* * * * *", job_id="cron")
-            advance(app, 60)
-            await eventually(lambda: len(begun) == 2)
-            await job.cancel(interrupt=False)
-            await cron.cancel(interrupt=False)
-            assert JobStatus.RUNNING == job.status == cron.status
-            go_on.set()
-            assert await soon(job) == "done"
-            await soon(cron.wait())
-            assert cron.is_done()
-            assert cron.result() == "done"
-            advance(app, 3600)
-            await soon(app.wait_all())
-            assert len(begun) == 2
-
-    run(main())
+    async with app:
+        job = await task.push()
+        cron = await task.schedule().cron("* * * * *", job_id="cron")
+        advance(app, 60)
+        await eventually(lambda: len(begun) == 2)
+        await job.cancel(interrupt=False)
+        await cron.cancel(interrupt=False)
+        assert JobStatus.RUNNING == job.status == cron.status
+        go_on.set()
+        assert await soon(job) == "done"
+        await soon(cron.wait())
+        assert cron.is_done()
+        assert cron.result() == "done"
+        advance(app, 3600)
+        await soon(app.wait_all())
+        assert len(begun) == 2
 
 
-def test_x2_a_cron_that_is_left_alone_is_not_tried_again(app: Jobify) -> None:
+async def test_x2_a_cron_that_is_left_alone_is_not_tried_again(app: Jobify) -> None:
     go_on = asyncio.Event()
     begun = []
 
@@ -437,40 +398,34 @@ def test_x2_a_cron_that_is_left_alone_is_not_tried_again(app: Jobify) -> None:
         await go_on.wait()
         raise ValueError
 
-    async def main() -> None:
-        async with app:
-            cron = await task.schedule().cron("* * * * *", job_id="cron")
-            advance(app, 60)
-            await eventually(lambda: begun)
-            await cron.cancel(interrupt=False)
-            go_on.set()
-            await soon(cron.wait())
-            assert cron.status is JobStatus.CANCELLED
-            await soon(app.wait_all())
-            assert len(begun) == 1
-
-    run(main())
+    async with app:
+        cron = await task.schedule().cron("* * * * *", job_id="cron")
+        advance(app, 60)
+        await eventually(lambda: begun)
+        await cron.cancel(interrupt=False)
+        go_on.set()
+        await soon(cron.wait())
+        assert cron.status is JobStatus.CANCELLED
+        await soon(app.wait_all())
+        assert len(begun) == 1
 
 
-def test_a_job_may_cancel_itself(app: Jobify) -> None:
+async def test_a_job_may_cancel_itself(app: Jobify) -> None:
     @app.task
     async def task(job: Job[None] = INJECT) -> None:
         await job.cancel()
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            await soon(job.wait())
-            assert job.status is JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await soon(job.wait())
+        assert job.status is JobStatus.CANCELLED
 
 
 # -- B41 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_told_that_it_cannot_wait_for_itself(app: Jobify) -> None:
+async def test_a_job_is_told_that_it_cannot_wait_for_itself(app: Jobify) -> None:
     """Nor as a second one who waits; what a job starts on the side may wait for its end."""
     beside: list[asyncio.Task[None]] = []
     others = asyncio.Event()
@@ -481,20 +436,17 @@ def test_a_job_is_told_that_it_cannot_wait_for_itself(app: Jobify) -> None:
         await others.wait()
         await job
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            waiting = asyncio.create_task(job.wait())
-            await asyncio.sleep(0)
-            others.set()
-            await soon(asyncio.gather(waiting, *beside))
-            assert isinstance(job.exception, ApplicationStateError)
-            assert "wait for itself" in str(job.exception)
-
-    run(main())
+    async with app:
+        job = await task.push()
+        waiting = asyncio.create_task(job.wait())
+        await asyncio.sleep(0)
+        others.set()
+        await soon(asyncio.gather(waiting, *beside))
+        assert isinstance(job.exception, ApplicationStateError)
+        assert "wait for itself" in str(job.exception)
 
 
-def test_b41_x12_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:
+async def test_b41_x12_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:
     runs = 0
 
     @app.task(timeout=0.05)
@@ -507,37 +459,34 @@ def test_b41_x12_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:
             await asyncio.Event().wait()
         return f"run {runs}"
 
-    async def main() -> None:
-        async with app:
-            job = await task.schedule().cron("* * * * *", job_id="it")
-            with pytest.raises(JobNotCompletedError):
-                job.result()
+    async with app:
+        job = await task.schedule().cron("* * * * *", job_id="it")
+        with pytest.raises(JobNotCompletedError):
+            job.result()
 
-            async def next_run() -> None:
-                waiting = asyncio.ensure_future(job.wait())
-                advance(app, 60)
-                await soon(waiting)
-                assert job.status is JobStatus.SCHEDULED
-                assert not job.is_done()
-
-            await next_run()
-            assert (job.result(), job.exception) == ("run 1", None)
-            await next_run()
-            assert isinstance(job.exception, ValueError)
-            with pytest.raises(JobFailedError, match="second"):
-                job.result()
-            await next_run()
-            assert isinstance(job.exception, JobTimeoutError)
-            with pytest.raises(JobFailedError, match="timed out"):
-                job.result()
-            await next_run()
-            assert (job.result(), job.exception) == ("run 4", None)
-            waiting = asyncio.ensure_future(job)
-            await asyncio.sleep(0)
+        async def next_run() -> None:
+            waiting = asyncio.ensure_future(job.wait())
             advance(app, 60)
-            assert await soon(waiting) == "run 5"
+            await soon(waiting)
+            assert job.status is JobStatus.SCHEDULED
+            assert not job.is_done()
 
-    run(main())
+        await next_run()
+        assert (job.result(), job.exception) == ("run 1", None)
+        await next_run()
+        assert isinstance(job.exception, ValueError)
+        with pytest.raises(JobFailedError, match="second"):
+            job.result()
+        await next_run()
+        assert isinstance(job.exception, JobTimeoutError)
+        with pytest.raises(JobFailedError, match="timed out"):
+            job.result()
+        await next_run()
+        assert (job.result(), job.exception) == ("run 4", None)
+        waiting = asyncio.ensure_future(job)
+        await asyncio.sleep(0)
+        advance(app, 60)
+        assert await soon(waiting) == "run 5"
 
 
 # -- B43 ---------------------------------------------------------------------------------------------------------------
@@ -546,7 +495,7 @@ BAD_CRONS = ["0 0 30 2 *", "61 * * * *", "* * * *", "", "every minute", "0 0 31 
 
 
 @pytest.mark.parametrize("expression", BAD_CRONS)
-def test_b43_an_impossible_cron_is_a_value_error_where_it_is_written(app: Jobify, expression: str) -> None:
+async def test_b43_an_impossible_cron_is_a_value_error_where_it_is_written(app: Jobify, expression: str) -> None:
     async def task() -> None: ...
 
     for cron in (expression, lambda: Cron(expression)):
@@ -554,14 +503,11 @@ def test_b43_an_impossible_cron_is_a_value_error_where_it_is_written(app: Jobify
             app.task(cron=cron() if callable(cron) else cron)(task)
     assert list(app.routes) == []
 
-    async def main() -> None:
-        good = app.task(task)
-        async with app:
-            with pytest.raises(InvalidCronError):
-                await good.schedule().cron(expression, job_id="it")
-            assert app.get_active_jobs() == []
-
-    run(main())
+    good = app.task(task)
+    async with app:
+        with pytest.raises(InvalidCronError):
+            await good.schedule().cron(expression, job_id="it")
+        assert app.get_active_jobs() == []
 
 
 def test_b43_in_a_router_it_is_an_error_at_the_include_at_the_latest() -> None:
@@ -577,17 +523,14 @@ def test_b43_in_a_router_it_is_an_error_at_the_include_at_the_latest() -> None:
 # -- B44 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_b44_annotations_for_type_checkers_only(app: Jobify) -> None:
+async def test_b44_annotations_for_type_checkers_only(app: Jobify) -> None:
     @app.task
     async def task(number: OnlyForTypeCheckers, text: str) -> OnlyForTypeCheckers:
         return number
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await task.push(3, "x")) == 3  # type: ignore[arg-type]
-            assert await soon(await task.schedule(4, "x").delay(0)) == 4  # type: ignore[arg-type]
-
-    run(main())
+    async with app:
+        assert await soon(await task.push(3, "x")) == 3  # type: ignore[arg-type]
+        assert await soon(await task.schedule(4, "x").delay(0)) == 4  # type: ignore[arg-type]
 
 
 class Adder:
@@ -614,19 +557,16 @@ def plain_add(a: int, b: int) -> int:
 @pytest.mark.parametrize(
     "func", [functools.partial(add, 1), functools.partial(plain_add, 1), Adder(1), PlainAdder(1), Adder(1).__call__]
 )
-def test_b44_partials_and_objects_can_be_tasks(app: Jobify, func: Any) -> None:
+async def test_b44_partials_and_objects_can_be_tasks(app: Jobify, func: Any) -> None:
     task = app.task(func, name="task")
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await task.push(2)) == 3
-        async with app:
-            assert await soon(await task.schedule(3).delay(0)) == 4
-
-    run(main())
+    async with app:
+        assert await soon(await task.push(2)) == 3
+    async with app:
+        assert await soon(await task.schedule(3).delay(0)) == 4
 
 
-def test_b44_an_object_can_be_a_handler(app: Jobify) -> None:
+async def test_b44_an_object_can_be_a_handler(app: Jobify) -> None:
     class Handler:
         async def __call__(self, error: Exception, context: JobContext) -> str:
             await asyncio.sleep(0)
@@ -636,14 +576,11 @@ def test_b44_an_object_can_be_a_handler(app: Jobify) -> None:
     async def task() -> None:
         raise ValueError("it")
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await task.push()) == "handled it"
-
-    run(main())
+    async with app:
+        assert await soon(await task.push()) == "handled it"
 
 
-def test_b44_context_variables_reach_every_kind_of_task(app: Jobify) -> None:
+async def test_b44_context_variables_reach_every_kind_of_task(app: Jobify) -> None:
     who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
     @app.task
@@ -654,13 +591,10 @@ def test_b44_context_variables_reach_every_kind_of_task(app: Jobify) -> None:
     def thread() -> str:
         return who.get()
 
-    async def main() -> None:
-        async with app:
-            who.set("caller")
-            assert await soon(await task.push()) == "caller"
-            assert await soon(await thread.push()) == "caller"
-
-    run(main())
+    async with app:
+        who.set("caller")
+        assert await soon(await task.push()) == "caller"
+        assert await soon(await thread.push()) == "caller"
 
 
 @pytest.mark.parametrize(
@@ -712,38 +646,32 @@ def test_b44_the_function_is_left_as_it_was(app: Jobify) -> None:
 
 
 @pytest.mark.parametrize("delay", [1e12, 1e300, float("inf"), float("nan"), -float("inf"), -1e300])
-def test_b48_an_impossible_delay_is_refused_and_nothing_stored(app: Jobify, delay: float) -> None:
+async def test_b48_an_impossible_delay_is_refused_and_nothing_stored(app: Jobify, delay: float) -> None:
     @app.task
     async def task() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            with pytest.raises((ValueError, OverflowError)):
-                await task.schedule().delay(delay)
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        with pytest.raises((ValueError, OverflowError)):
+            await task.schedule().delay(delay)
+        assert app.get_active_jobs() == []
 
 
-def test_b48_past_times_are_at_once_and_far_ones_are_fine(app: Jobify) -> None:
+async def test_b48_past_times_are_at_once_and_far_ones_are_fine(app: Jobify) -> None:
     @app.task
     async def task() -> str:
         return "done"
 
-    async def main() -> None:
-        async with app:
-            far = await task.schedule().delay(50 * 365 * 86_400)
-            farther = await task.schedule().at(datetime(9000, 1, 1, tzinfo=UTC))
-            assert await soon(await task.schedule().at(NOON - timedelta(days=10_000))) == "done"
-            assert await soon(await task.schedule().at(datetime(1, 1, 1, tzinfo=UTC))) == "done"
-            assert await soon(await task.schedule().delay(0)) == "done"
-            past = await task.schedule().delay(-0.5)
-            assert await soon(past) == "done"
-            assert past.exec_at == NOON - timedelta(seconds=0.5)
-            assert far.exec_at == NOON + timedelta(days=50 * 365)
-            assert farther.exec_at.year == 9000
-
-    run(main())
+    async with app:
+        far = await task.schedule().delay(50 * 365 * 86_400)
+        farther = await task.schedule().at(datetime(9000, 1, 1, tzinfo=UTC))
+        assert await soon(await task.schedule().at(NOON - timedelta(days=10_000))) == "done"
+        assert await soon(await task.schedule().at(datetime(1, 1, 1, tzinfo=UTC))) == "done"
+        assert await soon(await task.schedule().delay(0)) == "done"
+        past = await task.schedule().delay(-0.5)
+        assert await soon(past) == "done"
+        assert past.exec_at == NOON - timedelta(seconds=0.5)
+        assert far.exec_at == NOON + timedelta(days=50 * 365)
+        assert farther.exec_at.year == 9000
 
 
 def test_b48_results_survive_a_restart_until_their_time_is_over(tmp_path: Path) -> None:
@@ -790,7 +718,7 @@ class Thing:
 
 @pytest.mark.parametrize("outcome", ["returns", "raises", "is retried", "times out", "is cancelled"])
 @pytest.mark.parametrize("has_middleware", [False, True])
-def test_jobs_leave_nothing_behind(outcome: str, has_middleware: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_jobs_leave_nothing_behind(outcome: str, has_middleware: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once their rows are forgotten. (pytest keeps all records of the log, and with them the errors.)"""
     monkeypatch.setattr(inline, "_KEPT", 0)
     monkeypatch.setattr(logging.getLogger("jobify.jobs"), "disabled", True)
@@ -807,28 +735,25 @@ def test_jobs_leave_nothing_behind(outcome: str, has_middleware: bool, monkeypat
     async def slow(thing: Thing) -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        async with app:
-            held: list[weakref.ref[Any]] = []
-            for number in range(5):
-                thing = Thing()
-                made = (slow if outcome == "times out" else task).schedule(thing)
-                job = await (made.push() if number % 2 else made.delay(0.001))
-                held += [weakref.ref(thing), weakref.ref(job)]
-                if outcome == "is cancelled":
-                    await soon(job.cancel())
-                await soon(job.wait())
-            del thing, made, job
-            await soon(app.wait_all())
-            await asyncio.sleep(0)
-            app.configs.storage.purge(now=2**62, limit=1)  # queues let go of what is past when somebody looks
-            gc.collect()
-            assert [ref() for ref in held if ref() is not None] == []
-
-    run(main())
+    async with app:
+        held: list[weakref.ref[Any]] = []
+        for number in range(5):
+            thing = Thing()
+            made = (slow if outcome == "times out" else task).schedule(thing)
+            job = await (made.push() if number % 2 else made.delay(0.001))
+            held += [weakref.ref(thing), weakref.ref(job)]
+            if outcome == "is cancelled":
+                await soon(job.cancel())
+            await soon(job.wait())
+        del thing, made, job
+        await soon(app.wait_all())
+        await asyncio.sleep(0)
+        app.configs.storage.purge(now=2**62, limit=1)  # queues let go of what is past when somebody looks
+        gc.collect()
+        assert [ref() for ref in held if ref() is not None] == []
 
 
-def test_of_what_ended_in_memory_the_newest_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_what_ended_in_memory_the_newest_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inline, "_KEPT", 5)
     app = Jobify(storage=MemoryStorage(keep=5))
 
@@ -836,24 +761,21 @@ def test_of_what_ended_in_memory_the_newest_can_be_asked_for(monkeypatch: pytest
     async def task(number: int) -> int:
         return number
 
-    async def main() -> None:
-        async with app:
-            jobs = [await task.push(number) for number in range(8)]
-            jobs += [await task.schedule(number).delay(0.001 * number) for number in range(8, 12)]
-            for job in jobs:
-                await soon(job.wait())
-            cancelled = await task.schedule(0).delay(300)
-            await cancelled.cancel()
-            waiting = await task.schedule(0).delay(300)
+    async with app:
+        jobs = [await task.push(number) for number in range(8)]
+        jobs += [await task.schedule(number).delay(0.001 * number) for number in range(8, 12)]
+        for job in jobs:
+            await soon(job.wait())
+        cancelled = await task.schedule(0).delay(300)
+        await cancelled.cancel()
+        waiting = await task.schedule(0).delay(300)
 
-            found = {record.id: record for record in app.configs.storage.find(JobQuery())}
-            assert set(found) == {*(job.id for job in jobs[-4:]), cancelled.id, waiting.id}
-            assert found[jobs[-1].id].result == (11,)
-
-    run(main())
+        found = {record.id: record for record in app.configs.storage.find(JobQuery())}
+        assert set(found) == {*(job.id for job in jobs[-4:]), cancelled.id, waiting.id}
+        assert found[jobs[-1].id].result == (11,)
 
 
-def test_no_result_error_ends_a_job_without_a_retry(app: Jobify) -> None:
+async def test_no_result_error_ends_a_job_without_a_retry(app: Jobify) -> None:
     runs = []
 
     @app.task(retry=5)
@@ -861,11 +783,8 @@ def test_no_result_error_ends_a_job_without_a_retry(app: Jobify) -> None:
         runs.append(True)
         raise NoResultError("enough")
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            await soon(job.wait())
-            assert job.status is JobStatus.FAILED
-            assert len(runs) == 1
-
-    run(main())
+    async with app:
+        job = await task.push()
+        await soon(job.wait())
+        assert job.status is JobStatus.FAILED
+        assert len(runs) == 1

@@ -43,49 +43,43 @@ class Overlaps:
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
-def test_b20_a_thread_that_timed_out_is_not_joined_by_its_retry(
+async def test_b20_a_thread_that_timed_out_is_not_joined_by_its_retry(
     tmp_path: Path, storage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Overlaps()
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False)
     task = app.task(work, name="work", timeout=0.03, retry=AT_ONCE)
 
-    async def main() -> None:
-        async with app:
-            job = await task.push()
-            for attempt in range(3):
-                await eventually(lambda attempt=attempt: work.runs == attempt + 1)
-                await asyncio.sleep(0.06)
-                assert work.running == 1
-                assert not job.is_done() or attempt == 2
-                work.gates[attempt].set()
-            await soon(job.wait())
-            assert job.status is JobStatus.TIMEOUT
-            assert isinstance(job.exception, JobTimeoutError)
-            await soon(app.wait_all())
-        assert (work.peak, work.runs) == (1, 3)
-        assert "its thread is not" in caplog.text, "it is said so"
-
-    run(main())
+    async with app:
+        job = await task.push()
+        for attempt in range(3):
+            await eventually(lambda attempt=attempt: work.runs == attempt + 1)
+            await asyncio.sleep(0.06)
+            assert work.running == 1
+            assert not job.is_done() or attempt == 2
+            work.gates[attempt].set()
+        await soon(job.wait())
+        assert job.status is JobStatus.TIMEOUT
+        assert isinstance(job.exception, JobTimeoutError)
+        await soon(app.wait_all())
+    assert (work.peak, work.runs) == (1, 3)
+    assert "its thread is not" in caplog.text, "it is said so"
 
 
-def test_b20_runs_of_a_cron_do_not_overlap_a_thread_that_timed_out() -> None:
+async def test_b20_runs_of_a_cron_do_not_overlap_a_thread_that_timed_out() -> None:
     work = Overlaps()
     app = Jobify(storage=False)
     task = app.task(work, name="work", timeout=0.03)
 
-    async def main() -> None:
-        async with app:
-            await task.schedule().cron(Cron("* * * * * * *", max_runs=2), job_id="it")
-            await eventually(lambda: work.runs == 1)
-            await asyncio.sleep(1.1)
-            assert work.runs == 1
-            work.gates[0].set()
-            work.gates[1].set()
-            await soon(app.wait_all())
-        assert (work.peak, work.runs) == (1, 2)
-
-    run(main())
+    async with app:
+        await task.schedule().cron(Cron("* * * * * * *", max_runs=2), job_id="it")
+        await eventually(lambda: work.runs == 1)
+        await asyncio.sleep(1.1)
+        assert work.runs == 1
+        work.gates[0].set()
+        work.gates[1].set()
+        await soon(app.wait_all())
+    assert (work.peak, work.runs) == (1, 2)
 
 
 def test_b20_a_cancelled_thread_keeps_its_slot_until_it_ends() -> None:
@@ -140,7 +134,7 @@ def with_context(context: JobContext = INJECT) -> None:
 
 
 @pytest.mark.parametrize("end", ["timeout", "cancel", "shutdown"])
-def test_b21_a_process_that_is_to_stop_is_killed(tmp_path: Path, end: str) -> None:
+async def test_b21_a_process_that_is_to_stop_is_killed(tmp_path: Path, end: str) -> None:
     app = Jobify(storage=durable(tmp_path))
     task = app.task(leave_traces, run_mode=RunMode.PROCESS, timeout=2 if end == "timeout" else None)
     first = app.task(nothing, run_mode=RunMode.PROCESS)
@@ -152,27 +146,24 @@ def test_b21_a_process_that_is_to_stop_is_killed(tmp_path: Path, end: str) -> No
             await asyncio.sleep(0)
             ticks += 1
 
-    async def main() -> None:
-        async with app:
-            await soon(await first.push())  # on a busy machine the start of a process may take longer than the timeout
-            job = await task.push(str(tmp_path))
-            await eventually(lambda: list(tmp_path.glob("begun-*")))
-            (begun,) = tmp_path.glob("begun-*")
-            pid = int(begun.name.partition("-")[2])
-            ticking = asyncio.create_task(tick())
-            if end == "cancel":
-                await soon(job.cancel())
-            if end == "timeout":
-                await soon(job.wait())
-            if end == "shutdown":
-                await soon(app.shutdown())
-            await eventually(lambda: not is_alive(pid))
-            assert ticks > 10, "the event loop went on meanwhile"
-            ticking.cancel()
-        assert job.status is {"timeout": JobStatus.TIMEOUT}.get(end, JobStatus.CANCELLED)
-        assert not (tmp_path / "survived").exists()
-
-    run(main())
+    async with app:
+        await soon(await first.push())  # on a busy machine the start of a process may take longer than the timeout
+        job = await task.push(str(tmp_path))
+        await eventually(lambda: list(tmp_path.glob("begun-*")))
+        (begun,) = tmp_path.glob("begun-*")
+        pid = int(begun.name.partition("-")[2])
+        ticking = asyncio.create_task(tick())
+        if end == "cancel":
+            await soon(job.cancel())
+        if end == "timeout":
+            await soon(job.wait())
+        if end == "shutdown":
+            await soon(app.shutdown())
+        await eventually(lambda: not is_alive(pid))
+        assert ticks > 10, "the event loop went on meanwhile"
+        ticking.cancel()
+    assert job.status is {"timeout": JobStatus.TIMEOUT}.get(end, JobStatus.CANCELLED)
+    assert not (tmp_path / "survived").exists()
 
 
 def is_alive(pid: int) -> bool:
@@ -183,7 +174,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_b21_attempts_in_processes_do_not_overlap(tmp_path: Path) -> None:
+async def test_b21_attempts_in_processes_do_not_overlap(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     retry = SmartRetry(1, initial_delay=0)
 
@@ -201,39 +192,33 @@ def test_b21_attempts_in_processes_do_not_overlap(tmp_path: Path) -> None:
             assert job.status is JobStatus.TIMEOUT
         return len(list(folder.glob("begun-*")))
 
-    async def main() -> None:
-        for timeout in (1.5, 5.0):  # on a busy machine, a process may need longer than the first until it begins
-            if await attempts_that_began(timeout) == 2:
-                return
-        assert await attempts_that_began(20.0) == 2
-
-    run(main())
+    for timeout in (1.5, 5.0):  # on a busy machine, a process may need longer than the first until it begins
+        if await attempts_that_began(timeout) == 2:
+            return
+    assert await attempts_that_began(20.0) == 2
 
 
-def test_b31_a_worker_that_dies_costs_its_own_job_and_no_other(tmp_path: Path) -> None:
+async def test_b31_a_worker_that_dies_costs_its_own_job_and_no_other(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     poison = app.task(die, run_mode=RunMode.PROCESS)
     fine = app.task(nothing, run_mode=RunMode.PROCESS)
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await fine.push()) != os.getpid()
-            once = await poison.push(str(tmp_path), 1)
-            await soon(once.wait())
-            assert once.status is JobStatus.SUCCESS, "it died once and was tried again"
-            assert await soon(await fine.push()) != os.getpid()
-            for path in tmp_path.glob("death-*"):
-                path.unlink()
-            always = await poison.push(str(tmp_path), 100)
-            await soon(always.wait())
-            assert always.status is JobStatus.FAILED
-            assert isinstance(always.exception, ProcessDiedError)
-            assert len(list(tmp_path.glob("death-*"))) == 3
-            assert await soon(await fine.push()) != os.getpid()
-        async with app:
-            assert await soon(await fine.push()) != os.getpid()
-
-    run(main())
+    async with app:
+        assert await soon(await fine.push()) != os.getpid()
+        once = await poison.push(str(tmp_path), 1)
+        await soon(once.wait())
+        assert once.status is JobStatus.SUCCESS, "it died once and was tried again"
+        assert await soon(await fine.push()) != os.getpid()
+        for path in tmp_path.glob("death-*"):
+            path.unlink()
+        always = await poison.push(str(tmp_path), 100)
+        await soon(always.wait())
+        assert always.status is JobStatus.FAILED
+        assert isinstance(always.exception, ProcessDiedError)
+        assert len(list(tmp_path.glob("death-*"))) == 3
+        assert await soon(await fine.push()) != os.getpid()
+    async with app:
+        assert await soon(await fine.push()) != os.getpid()
 
 
 def test_b31_the_users_own_pools_are_left_alone(tmp_path: Path) -> None:
@@ -261,7 +246,7 @@ def test_b31_what_cannot_be_injected_into_a_process_is_refused_where_it_is_writt
 # -- B30 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_b30_jobs_in_threads_keep_nobody_waiting(tmp_path: Path) -> None:
+async def test_b30_jobs_in_threads_keep_nobody_waiting(tmp_path: Path) -> None:
     """Every thread of the pool (and of asyncio's) is taken; the database has its own."""
     app = Jobify(storage=durable(tmp_path))
     go_on = threading.Event()
@@ -283,24 +268,21 @@ def test_b30_jobs_in_threads_keep_nobody_waiting(tmp_path: Path) -> None:
         for _ in range(100):
             pool(block.func)
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with app:
-            take(lambda func: loop.run_in_executor(None, func))
-            blocked = [await block.push() for _ in range(100)]
-            jobs = await soon(asyncio.gather(*(quick.push() for _ in range(50))))
-            assert await soon(asyncio.gather(*jobs)) == ["done"] * 50
-            assert await soon(await quick.schedule().delay(0.01)) == "done"
-            await eventually(lambda: len(ticks) >= 2)
-            assert not any(job.is_done() for job in blocked)
-            go_on.set()
-            await soon(asyncio.gather(*blocked))
-
-    run(main())
+    loop = asyncio.get_running_loop()
+    async with app:
+        take(lambda func: loop.run_in_executor(None, func))
+        blocked = [await block.push() for _ in range(100)]
+        jobs = await soon(asyncio.gather(*(quick.push() for _ in range(50))))
+        assert await soon(asyncio.gather(*jobs)) == ["done"] * 50
+        assert await soon(await quick.schedule().delay(0.01)) == "done"
+        await eventually(lambda: len(ticks) >= 2)
+        assert not any(job.is_done() for job in blocked)
+        go_on.set()
+        await soon(asyncio.gather(*blocked))
 
 
 @pytest.mark.parametrize("make", [threading.Thread], ids=["a thread"])
-def test_pushes_from_other_threads(tmp_path: Path, make: Callable[..., threading.Thread]) -> None:
+async def test_pushes_from_other_threads(tmp_path: Path, make: Callable[..., threading.Thread]) -> None:
     app = Jobify(storage=durable(tmp_path))
     results: list[Any] = []
 
@@ -308,27 +290,24 @@ def test_pushes_from_other_threads(tmp_path: Path, make: Callable[..., threading
     async def double(number: int) -> int:
         return 2 * number
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-
-        def push() -> None:
-            job = asyncio.run_coroutine_threadsafe(double.push(4), loop).result(60)
-            results.append(asyncio.run_coroutine_threadsafe(_await(job), loop).result(60))
-
-        async with app:
-            thread = make(target=push)
-            thread.start()
-            await eventually(lambda: results)
-            thread.join()
-
     async def _await(job: Any) -> Any:
         return await job
 
-    run(main())
+    loop = asyncio.get_running_loop()
+
+    def push() -> None:
+        job = asyncio.run_coroutine_threadsafe(double.push(4), loop).result(60)
+        results.append(asyncio.run_coroutine_threadsafe(_await(job), loop).result(60))
+
+    async with app:
+        thread = make(target=push)
+        thread.start()
+        await eventually(lambda: results)
+        thread.join()
     assert results == [8]
 
 
-def test_t3_a_timeout_is_marked_when_it_comes_and_what_comes_late_is_refused(tmp_path: Path) -> None:
+async def test_t3_a_timeout_is_marked_when_it_comes_and_what_comes_late_is_refused(tmp_path: Path) -> None:
     begun, gate, over = threading.Event(), threading.Event(), threading.Event()
     interrupted: list[str] = []
     app = Jobify(storage=durable(tmp_path))
@@ -348,18 +327,15 @@ def test_t3_a_timeout_is_marked_when_it_comes_and_what_comes_late_is_refused(tmp
             interrupted.append("on_loop")
             raise
 
-    async def main() -> None:
-        async with app:
-            thread, loop = await in_thread.push(), await on_loop.push()
-            await soon(asyncio.gather(thread.wait(), loop.wait()))
-            assert begun.is_set()
-            assert not over.is_set(), "the thread goes on, and its job has ended all the same"
-            assert [thread.status, loop.status, interrupted] == [JobStatus.TIMEOUT, JobStatus.TIMEOUT, ["on_loop"]]
-            gate.set()
-            await eventually(over.is_set)
-            await soon(app.wait_all())
-            assert thread.status is JobStatus.TIMEOUT
-            stored = await app.aget_job(thread.id)
-            assert (stored.status, str(stored.error).partition(":")[0]) == ("failed", "JobTimeoutError")
-
-    run(main())
+    async with app:
+        thread, loop = await in_thread.push(), await on_loop.push()
+        await soon(asyncio.gather(thread.wait(), loop.wait()))
+        assert begun.is_set()
+        assert not over.is_set(), "the thread goes on, and its job has ended all the same"
+        assert [thread.status, loop.status, interrupted] == [JobStatus.TIMEOUT, JobStatus.TIMEOUT, ["on_loop"]]
+        gate.set()
+        await eventually(over.is_set)
+        await soon(app.wait_all())
+        assert thread.status is JobStatus.TIMEOUT
+        stored = await app.aget_job(thread.id)
+        assert (stored.status, str(stored.error).partition(":")[0]) == ("failed", "JobTimeoutError")

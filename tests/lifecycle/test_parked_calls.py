@@ -135,20 +135,17 @@ def test_f34_a_required_argument_was_added(tmp_path: Path, is_async: bool, caplo
     run(roll_back())
 
 
-def test_f34_old_and_new_workers_side_by_side(tmp_path: Path) -> None:
+async def test_f34_old_and_new_workers_side_by_side(tmp_path: Path) -> None:
     """Each call is run by the code that it was made for, whichever process comes first."""
     old, new = old_release(tmp_path), new_release(tmp_path)
 
-    async def main() -> None:
-        async with old, new:
-            calls = [store(old, n, job_id=f"old-{n}") for n in range(20)]
-            calls += [store(new, n, express=True, job_id=f"new-{n}") for n in range(20)]
-            await soon(old.wait_all(timeout=20))
-            for n in range(20):
-                assert old.get_job(f"old-{n}").result() == f"old {n}"
-                assert new.get_job(f"new-{n}").result() == f"new {n} True"
-
-    run(main())
+    async with old, new:
+        calls = [store(old, n, job_id=f"old-{n}") for n in range(20)]
+        calls += [store(new, n, express=True, job_id=f"new-{n}") for n in range(20)]
+        await soon(old.wait_all(timeout=20))
+        for n in range(20):
+            assert old.get_job(f"old-{n}").result() == f"old {n}"
+            assert new.get_job(f"new-{n}").result() == f"new {n} True"
 
 
 def test_f34_the_next_release_takes_all(tmp_path: Path) -> None:
@@ -169,35 +166,29 @@ def test_f34_the_next_release_takes_all(tmp_path: Path) -> None:
     run(deploy(mended_release))
 
 
-def test_f34_retry_tries_it_at_once(tmp_path: Path) -> None:
+async def test_f34_retry_tries_it_at_once(tmp_path: Path) -> None:
     store(old_release(tmp_path), 7)
 
-    async def main() -> None:
-        app = new_release(tmp_path)
-        async with app:
-            await parked(app)
-            assert app.get_job("job").retry()
-            await eventually(lambda: len(app.configs.storage.attempts("job")) == 2)
-            await parked(app)
-            assert app.get_job("job").cancel()
-            assert app.get_job("job").status == "cancelled"
-            assert not app.get_job("job").retry()
-
-    run(main())
+    app = new_release(tmp_path)
+    async with app:
+        await parked(app)
+        assert app.get_job("job").retry()
+        await eventually(lambda: len(app.configs.storage.attempts("job")) == 2)
+        await parked(app)
+        assert app.get_job("job").cancel()
+        assert app.get_job("job").status == "cancelled"
+        assert not app.get_job("job").retry()
 
 
-def test_f34_it_expires(tmp_path: Path) -> None:
+async def test_f34_it_expires(tmp_path: Path) -> None:
     task_of(old_release(tmp_path)).configure(job_id="job", expires=3600).delay(7)
 
-    async def main() -> None:
-        app = new_release(tmp_path)
-        async with app:
-            await parked(app)
-            write(tmp_path, "UPDATE jobs SET expires_at = ? WHERE id = 'job'", SystemClock().now())
-            await eventually(lambda: app.get_job("job").reason == "expired")
-            assert [line.outcome for line in app.configs.storage.attempts("job")] == ["parked"]
-
-    run(main())
+    app = new_release(tmp_path)
+    async with app:
+        await parked(app)
+        write(tmp_path, "UPDATE jobs SET expires_at = ? WHERE id = 'job'", SystemClock().now())
+        await eventually(lambda: app.get_job("job").reason == "expired")
+        assert [line.outcome for line in app.configs.storage.attempts("job")] == ["parked"]
 
 
 def test_f34_what_depends_on_it_waits(tmp_path: Path) -> None:
@@ -224,27 +215,24 @@ def test_f34_what_depends_on_it_waits(tmp_path: Path) -> None:
     run(roll_back())
 
 
-def test_f34_all_that_is_said_of_a_job_says_it(tmp_path: Path) -> None:
+async def test_f34_all_that_is_said_of_a_job_says_it(tmp_path: Path) -> None:
     store(old_release(tmp_path), 7)
 
-    async def main() -> None:
-        app = new_release(tmp_path)
-        async with app:
-            found = await parked(app)
-            assert found.parking is not None
-            job = app.get_job("job")
-            document = job.to_dict()
-            assert document["parked"]["reason"] == found.parking.reason
-            assert document["parked"]["codes"] == list(found.parking.codes)
-            assert datetime.fromisoformat(document["parked"]["at"]) < datetime.now(UTC) + timedelta(seconds=1)
-            assert (document["status"], document["job_status"]) == ("pending", "scheduled")
-            assert job.note.startswith("parked ")
-            assert found.parking.reason in job.note
-            handle = app.find_job("job")
-            assert handle is not None
-            assert handle.status is JobStatus.SCHEDULED
-
-    run(main())
+    app = new_release(tmp_path)
+    async with app:
+        found = await parked(app)
+        assert found.parking is not None
+        job = app.get_job("job")
+        document = job.to_dict()
+        assert document["parked"]["reason"] == found.parking.reason
+        assert document["parked"]["codes"] == list(found.parking.codes)
+        assert datetime.fromisoformat(document["parked"]["at"]) < datetime.now(UTC) + timedelta(seconds=1)
+        assert (document["status"], document["job_status"]) == ("pending", "scheduled")
+        assert job.note.startswith("parked ")
+        assert found.parking.reason in job.note
+        handle = app.find_job("job")
+        assert handle is not None
+        assert handle.status is JobStatus.SCHEDULED
 
 
 def test_f34_a_schedule_is_parked_and_goes_on(tmp_path: Path) -> None:
@@ -357,32 +345,26 @@ def write(directory: Path, statement: str, *parameters: Any) -> None:
         assert connection.execute(statement, parameters).rowcount
 
 
-def test_f34_a_fresh_call_is_refused_where_it_is_made(tmp_path: Path) -> None:
-    async def main() -> None:
-        app = new_release(tmp_path)
-        async with app:
-            with pytest.raises(TypeError, match="express"):
-                await task_of(app).push(7)
-            with pytest.raises(TypeError, match="express"):
-                task_of(app).delay(7)
-
-    run(main())
+async def test_f34_a_fresh_call_is_refused_where_it_is_made(tmp_path: Path) -> None:
+    app = new_release(tmp_path)
+    async with app:
+        with pytest.raises(TypeError, match="express"):
+            await task_of(app).push(7)
+        with pytest.raises(TypeError, match="express"):
+            task_of(app).delay(7)
 
 
-def test_f34_a_job_of_this_process_fails_and_whoever_waits_hears_why(tmp_path: Path) -> None:
+async def test_f34_a_job_of_this_process_fails_and_whoever_waits_hears_why(tmp_path: Path) -> None:
     """There is no other code that it was made for."""
 
-    async def main() -> None:
-        app = new_release(tmp_path)
-        async with app:
-            job = await task_of(app).schedule(7, express=True).delay(3600, job_id="job")
-            write(tmp_path, "UPDATE jobs SET payload = CAST('[[7],{}]' AS BLOB), due_at = 1 WHERE id = 'job'")
-            nudge(app)
-            with pytest.raises(JobFailedError):
-                await soon(job)
-            assert app.get_job("job").status == "failed"
-
-    run(main())
+    app = new_release(tmp_path)
+    async with app:
+        job = await task_of(app).schedule(7, express=True).delay(3600, job_id="job")
+        write(tmp_path, "UPDATE jobs SET payload = CAST('[[7],{}]' AS BLOB), due_at = 1 WHERE id = 'job'")
+        nudge(app)
+        with pytest.raises(JobFailedError):
+            await soon(job)
+        assert app.get_job("job").status == "failed"
 
 
 SHIP = "def ship(order):\n    return f'old {order}'\n"
@@ -441,32 +423,26 @@ def test_f34_child_processes_may_be_newer_than_their_parent(tmp_path: Path, shop
     run(roll_back())
 
 
-def test_f34_a_task_in_a_process_whose_parent_is_new(tmp_path: Path, shop: Path) -> None:
+async def test_f34_a_task_in_a_process_whose_parent_is_new(tmp_path: Path, shop: Path) -> None:
     store(of_module(tmp_path), 7)
     shop.write_text(str(NEWER["a required argument"]))
     sys.modules.pop("parked_shop")
 
-    async def main() -> None:
-        app = of_module(tmp_path)
-        async with app:
-            found = await parked(app)
-            assert found.parking is not None
-            assert "weight" in found.parking.reason
-
-    run(main())
+    app = of_module(tmp_path)
+    async with app:
+        found = await parked(app)
+        assert found.parking is not None
+        assert "weight" in found.parking.reason
 
 
-def test_f34_a_type_error_of_the_task_itself_fails_it(tmp_path: Path, shop: Path) -> None:
+async def test_f34_a_type_error_of_the_task_itself_fails_it(tmp_path: Path, shop: Path) -> None:
     shop.write_text("def ship(order):\n    return ship()\n")
     app = of_module(tmp_path)
     store(app, 7)
 
-    async def main() -> None:
-        async with app:
-            await soon(app.wait_all())
-            assert app.get_job("job").status == "failed"
-
-    run(main())
+    async with app:
+        await soon(app.wait_all())
+        assert app.get_job("job").status == "failed"
 
 
 def test_f34_calls_of_an_older_file_are_parked_and_run(tmp_path: Path) -> None:

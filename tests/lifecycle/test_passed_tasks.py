@@ -18,7 +18,6 @@ from passed_tasks import Mailer, Tools, again, app, bound, double, send
 from jobify import INJECT, Job, JobContext, Jobify, JobRouter, State, TaskTracker, group
 from jobify.exceptions import ConfigurationError
 from jobify.router import Router
-from support import run
 
 TASKS = [double, send, again, Tools.outer, Tools.inner, Tools.plain]
 
@@ -87,34 +86,31 @@ def call(task: Any, *args: Any) -> tuple[Any, str]:
 # -- what belongs to its process ---------------------------------------------------------------------------------------
 
 
-def test_f36_what_belongs_to_its_process_says_what_to_pass_on(tmp_path: Path) -> None:
+async def test_f36_what_belongs_to_its_process_says_what_to_pass_on(tmp_path: Path) -> None:
     app = Jobify(storage=tmp_path / "jobs.db")
 
     @app.task(name="add")
     async def add(a: list[int]) -> int:
         return len(a)
 
-    async def main() -> None:
-        async with app:
-            job = await add.push([1])
-            found = {
-                "app.get_job": [job],
-                "Import it": [app],
-                "or its name": [
-                    add.s([1]),
-                    add.s([1]) | add.si([2]),
-                    group([add.s([1])]),
-                    add.schedule([1]),
-                ],
-            }
-            for match, values in found.items():
-                for value in values:
-                    with pytest.raises(pickle.PicklingError, match=match):
-                        pickle.dumps(value)
-            assert copy.deepcopy([job, app]) == [job, app]
-            await job
-
-    run(main())
+    async with app:
+        job = await add.push([1])
+        found = {
+            "app.get_job": [job],
+            "Import it": [app],
+            "or its name": [
+                add.s([1]),
+                add.s([1]) | add.si([2]),
+                group([add.s([1])]),
+                add.schedule([1]),
+            ],
+        }
+        for match, values in found.items():
+            for value in values:
+                with pytest.raises(pickle.PicklingError, match=match):
+                    pickle.dumps(value)
+        assert copy.deepcopy([job, app]) == [job, app]
+        await job
 
 
 def test_f36_a_copy_of_a_signature_has_arguments_of_its_own() -> None:
@@ -166,7 +162,7 @@ def test_f36_a_method_is_refused_at_the_decorator(make: Callable[[], Router]) ->
         make().task(property(lambda self: None))  # type: ignore[call-overload]
 
 
-def test_f36_what_needs_no_object_is_a_task() -> None:
+async def test_f36_what_needs_no_object_is_a_task() -> None:
     def free(self: int) -> int:
         return self
 
@@ -180,18 +176,15 @@ def test_f36_what_needs_no_object_is_a_task() -> None:
 
         return Inner().method()
 
-    async def main() -> None:
-        jobs = Jobify(storage=False)
-        tasks: list[Any] = [jobs.task(free), jobs.task(made())]
-        async with app, jobs:
-            for task in tasks:
-                assert await (await task.push(1)) == 1
-            assert await (await bound.push("Ada")) == "mail to Ada"
-            for tool, expected in ((Tools.outer, 2), (Tools.inner, 3), (Tools.plain, 4), (Tools().inner, 3)):
-                assert tool(1) == expected
-                assert await (await tool.push(1)) == expected
-
-    run(main())
+    jobs = Jobify(storage=False)
+    tasks: list[Any] = [jobs.task(free), jobs.task(made())]
+    async with app, jobs:
+        for task in tasks:
+            assert await (await task.push(1)) == 1
+        assert await (await bound.push("Ada")) == "mail to Ada"
+        for tool, expected in ((Tools.outer, 2), (Tools.inner, 3), (Tools.plain, 4), (Tools().inner, 3)):
+            assert tool(1) == expected
+            assert await (await tool.push(1)) == expected
 
 
 # -- what is injected --------------------------------------------------------------------------------------------------
@@ -255,18 +248,15 @@ def test_f36_a_router_leaves_to_its_app_what_only_an_app_knows() -> None:
         *("JobContext | None", "None | jobify.JobContext", Job[int], Jobify, "Jobify", TaskTracker, Finder),
     ],
 )
-def test_f36_what_can_be_injected_is(hint: Any) -> None:
-    async def main() -> None:
-        jobs = Jobify(storage=False)
-        got = []
+async def test_f36_what_can_be_injected_is(hint: Any) -> None:
+    jobs = Jobify(storage=False)
+    got = []
 
-        def work(wanted: Any = INJECT) -> None:
-            got.append(wanted)
+    def work(wanted: Any = INJECT) -> None:
+        got.append(wanted)
 
-        work.__annotations__["wanted"] = hint
-        task: Any = jobs.task(work)
-        async with jobs:
-            await (await task.push())
-        assert isinstance(got[0], JobContext | Job | Jobify)
-
-    run(main())
+    work.__annotations__["wanted"] = hint
+    task: Any = jobs.task(work)
+    async with jobs:
+        await (await task.push())
+    assert isinstance(got[0], JobContext | Job | Jobify)

@@ -14,7 +14,7 @@ from refused_tasks import add
 
 from jobify import Cron, Jobify, RunMode
 from jobify.runners import childprocess, pool
-from support import durable, eventually, run, soon
+from support import durable, eventually, soon
 
 MANY = 200
 
@@ -79,107 +79,94 @@ REFUSALS = {
     [(RunMode.PROCESS, word) for word in REFUSALS]
     + [(RunMode.THREAD, word) for word in ("RuntimeError", "MemoryError")],
 )
-def test_f5_f45_waiting_jobs_are_not_failed_by_a_refusal(
+async def test_f5_f45_waiting_jobs_are_not_failed_by_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: RunMode, word: str
 ) -> None:
     caplog.set_level(logging.INFO, "jobify.engine")
 
-    async def main() -> None:
-        app, tasks = build(tmp_path)
-        with refused(monkeypatch, mode, REFUSALS[word]) as weather:
-            weather.is_bad = True
-            async with app:
-                handles = [await tasks[mode].adelay(number, 1) for number in range(MANY)]
-                pushed = await tasks[mode].push(5, 5)
-                await eventually(lambda: weather.refusals >= 4)
-                assert await soon(await tasks[RunMode.MAIN].push(1, 2)) == 3  # nobody else feels it
-                counts = await app.astats()
-                assert (counts["failed"], counts["dead"]) == (0, 0)
-                lines = [record.getMessage() for record in caplog.records]
-                assert len([line for line in lines if "cannot begin, and wait" in line]) == 1, lines
-                weather.is_bad = False
-                assert await soon(pushed) == 10
-                for number, handle in enumerate(handles):
-                    assert await handle.aresult(timeout=20) == number + 1
-                assert max([handle.attempt for handle in handles]) == 1
-                assert "Jobs that could not begin do so again after" in caplog.text
-
-    run(main())
+    app, tasks = build(tmp_path)
+    with refused(monkeypatch, mode, REFUSALS[word]) as weather:
+        weather.is_bad = True
+        async with app:
+            handles = [await tasks[mode].adelay(number, 1) for number in range(MANY)]
+            pushed = await tasks[mode].push(5, 5)
+            await eventually(lambda: weather.refusals >= 4)
+            assert await soon(await tasks[RunMode.MAIN].push(1, 2)) == 3  # nobody else feels it
+            counts = await app.astats()
+            assert (counts["failed"], counts["dead"]) == (0, 0)
+            lines = [record.getMessage() for record in caplog.records]
+            assert len([line for line in lines if "cannot begin, and wait" in line]) == 1, lines
+            weather.is_bad = False
+            assert await soon(pushed) == 10
+            for number, handle in enumerate(handles):
+                assert await handle.aresult(timeout=20) == number + 1
+            assert max([handle.attempt for handle in handles]) == 1
+            assert "Jobs that could not begin do so again after" in caplog.text
 
 
-def test_f5_the_line_names_the_limit(
+async def test_f5_the_line_names_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
-        app, tasks = build(tmp_path)
-        with refused(monkeypatch, RunMode.PROCESS, REFUSALS["EMFILE"]) as weather:
-            weather.is_bad = True
-            async with app:
-                handle = await tasks[RunMode.PROCESS].adelay(1, 1)
-                await eventually(lambda: weather.refusals)
-                await eventually(lambda: "RLIMIT_NOFILE" in str(handle.error))
-                weather.is_bad = False
-                assert await handle.aresult(timeout=20) == 2
-        assert "Jobs that run in a process cannot begin, and wait: The system started no child process" in caplog.text
-
-    run(main())
+    app, tasks = build(tmp_path)
+    with refused(monkeypatch, RunMode.PROCESS, REFUSALS["EMFILE"]) as weather:
+        weather.is_bad = True
+        async with app:
+            handle = await tasks[RunMode.PROCESS].adelay(1, 1)
+            await eventually(lambda: weather.refusals)
+            await eventually(lambda: "RLIMIT_NOFILE" in str(handle.error))
+            weather.is_bad = False
+            assert await handle.aresult(timeout=20) == 2
+    assert "Jobs that run in a process cannot begin, and wait: The system started no child process" in caplog.text
 
 
-def test_f5_what_middleware_makes_of_a_refusal_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f5_what_middleware_makes_of_a_refusal_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An exception handler of the user's would end the job with a value, although nothing ran."""
 
-    async def main() -> None:
-        app, tasks = build(tmp_path, exception_handlers={Exception: lambda *_: "handled"})
-        with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
-            weather.is_bad = True
-            async with app:
-                job = await tasks[RunMode.THREAD].push(1, 1)
-                await eventually(lambda: weather.refusals >= 2)
-                weather.is_bad = False
-                assert await soon(job) == 2
-
-    run(main())
+    app, tasks = build(tmp_path, exception_handlers={Exception: lambda *_: "handled"})
+    with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
+        weather.is_bad = True
+        async with app:
+            job = await tasks[RunMode.THREAD].push(1, 1)
+            await eventually(lambda: weather.refusals >= 2)
+            weather.is_bad = False
+            assert await soon(job) == 2
 
 
-def test_f5_a_schedule_and_a_cancel_during_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        app, tasks = build(tmp_path)
-        with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
-            weather.is_bad = True
-            async with app:
-                job = await tasks[RunMode.THREAD].schedule(1, 1).cron(Cron("* * * * * * *", max_runs=1), job_id="c")
-                other = await tasks[RunMode.THREAD].push(1, 1)
-                await eventually(lambda: weather.refusals >= 3)
-                await soon(other.cancel())
-                weather.is_bad = False
-                await soon(job.wait())
-                assert job.cron_context is not None
-                assert (job.cron_context.run_count, job.cron_context.failure_count) == (1, 0)
-                assert other.status == "cancelled"
-
-    run(main())
+async def test_f5_a_schedule_and_a_cancel_during_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, tasks = build(tmp_path)
+    with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
+        weather.is_bad = True
+        async with app:
+            job = await tasks[RunMode.THREAD].schedule(1, 1).cron(Cron("* * * * * * *", max_runs=1), job_id="c")
+            other = await tasks[RunMode.THREAD].push(1, 1)
+            await eventually(lambda: weather.refusals >= 3)
+            await soon(other.cancel())
+            weather.is_bad = False
+            await soon(job.wait())
+            assert job.cron_context is not None
+            assert (job.cron_context.run_count, job.cron_context.failure_count) == (1, 0)
+            assert other.status == "cancelled"
 
 
-def test_f5_jobs_in_memory_wait_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f5_jobs_in_memory_wait_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Jobify(storage=False)
 
     @app.task(run_mode=RunMode.THREAD)
     def double(value: int) -> int:
         return 2 * value
 
-    async def main() -> None:
-        with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
-            weather.is_bad = True
-            async with app:
-                jobs = [await double.push(number) for number in range(20)]
-                await eventually(lambda: weather.refusals >= 3)
-                weather.is_bad = False
-                assert [await soon(job) for job in jobs] == [2 * number for number in range(20)]
-
-    run(main())
+    with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
+        weather.is_bad = True
+        async with app:
+            jobs = [await double.push(number) for number in range(20)]
+            await eventually(lambda: weather.refusals >= 3)
+            weather.is_bad = False
+            assert [await soon(job) for job in jobs] == [2 * number for number in range(20)]
 
 
-def test_f45_a_child_that_is_killed_while_it_starts_fails_no_job(
+async def test_f45_a_child_that_is_killed_while_it_starts_fails_no_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch, killed = childprocess._launch, []
@@ -191,50 +178,41 @@ def test_f45_a_child_that_is_killed_while_it_starts_fails_no_job(
             killed.append(process.pid)
         return process
 
-    async def main() -> None:
-        app, tasks = build(tmp_path)
-        with monkeypatch.context() as patched:
-            patched.setattr(childprocess, "_launch", kill_at_once)
-            async with app:
-                handles = [await tasks[RunMode.PROCESS].adelay(number, 1) for number in range(10)]
-                assert [await handle.aresult(timeout=40) for handle in handles] == list(range(1, 11))
-                assert len(killed) == 4
-                assert max([handle.attempt for handle in handles]) == 1
-
-    run(main())
+    app, tasks = build(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(childprocess, "_launch", kill_at_once)
+        async with app:
+            handles = [await tasks[RunMode.PROCESS].adelay(number, 1) for number in range(10)]
+            assert [await handle.aresult(timeout=40) for handle in handles] == list(range(1, 11))
+            assert len(killed) == 4
+            assert max([handle.attempt for handle in handles]) == 1
 
 
-def test_f45_where_no_child_can_ever_start_jobs_fail_in_the_end(
+async def test_f45_where_no_child_can_ever_start_jobs_fail_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row of deaths without a single start is no weather any more."""
     monkeypatch.setattr(pool, "FATAL_TIME", 0.1)
     monkeypatch.setattr(childprocess, "_BOOT", "raise SystemExit(9)")
 
-    async def main() -> None:
-        app, tasks = build(tmp_path)
-        async with app:
-            handle = await tasks[RunMode.PROCESS].adelay(1, 1)
-            await eventually(lambda: handle.status == "failed", within=60)
-            assert str(handle.error).startswith("ProcessStartError: A child process ended before it was ready")
-
-    run(main())
+    app, tasks = build(tmp_path)
+    async with app:
+        handle = await tasks[RunMode.PROCESS].adelay(1, 1)
+        await eventually(lambda: handle.status == "failed", within=60)
+        assert str(handle.error).startswith("ProcessStartError: A child process ended before it was ready")
 
 
-def test_f45_other_processes_take_what_cannot_begin_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_f45_other_processes_take_what_cannot_begin_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suspended lane claims nothing: the storage has the jobs for everybody."""
 
-    async def main() -> None:
-        app, tasks = build(tmp_path)
-        with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
-            weather.is_bad = True
-            async with app:
-                handles = [await tasks[RunMode.THREAD].adelay(number, 1) for number in range(MANY)]
-                await eventually(lambda: weather.refusals >= 2)
-                await eventually(lambda: app.stats()["running"] == 0)
-                assert app.stats()["pending"] == MANY
-                weather.is_bad = False
-                for handle in handles:
-                    await handle.aresult(timeout=20)
-
-    run(main())
+    app, tasks = build(tmp_path)
+    with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
+        weather.is_bad = True
+        async with app:
+            handles = [await tasks[RunMode.THREAD].adelay(number, 1) for number in range(MANY)]
+            await eventually(lambda: weather.refusals >= 2)
+            await eventually(lambda: app.stats()["running"] == 0)
+            assert app.stats()["pending"] == MANY
+            weather.is_bad = False
+            for handle in handles:
+                await handle.aresult(timeout=20)

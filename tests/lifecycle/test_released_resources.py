@@ -78,26 +78,20 @@ def test_f37_three_hundred_apps_of_one_process_leave_nothing(tmp_path: Path) -> 
             assert not [name for name in descriptors() if str(tmp_path) in name]
 
 
-def test_f37_nothing_is_left_when_the_block_is_left(tmp_path: Path) -> None:
-    async def main() -> None:
-        app, double = build(durable(tmp_path))
-        running = threads()
-        for n in range(3):
-            await use(app, double, n)
-            assert threads() <= running
-            assert not any(str(tmp_path) in name for name in (descriptors() if DESCRIPTORS.exists() else ()))
-
-    run(main())
+async def test_f37_nothing_is_left_when_the_block_is_left(tmp_path: Path) -> None:
+    app, double = build(durable(tmp_path))
+    running = threads()
+    for n in range(3):
+        await use(app, double, n)
+        assert threads() <= running
+        assert not any(str(tmp_path) in name for name in (descriptors() if DESCRIPTORS.exists() else ()))
 
 
 @pytest.mark.parametrize("storage", [False, MemoryStorage()], ids=["in_memory", "memory_storage"])
-def test_f37_apps_in_memory_leave_nothing(storage: Storage | bool) -> None:
-    async def main() -> None:
-        running = threads()
-        await use(*build(storage), 1)
-        assert threads() <= running
-
-    run(main())
+async def test_f37_apps_in_memory_leave_nothing(storage: Storage | bool) -> None:
+    running = threads()
+    await use(*build(storage), 1)
+    assert threads() <= running
 
 
 def test_f37_a_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
@@ -112,84 +106,69 @@ def test_f37_a_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
         assert threads() <= running
 
 
-def test_f37_an_async_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
-    async def main() -> None:
-        running = threads()
-        app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
-        job = await double.adelay(1)
-        with suppress(TimeoutError):
-            await job.aresult(timeout=0.01)
-        assert job.id in {found.id for found in await app.ajobs()}
-        app.close()
-        assert threads() <= running
-
-    run(main())
+async def test_f37_an_async_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
+    running = threads()
+    app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
+    job = await double.adelay(1)
+    with suppress(TimeoutError):
+        await job.aresult(timeout=0.01)
+    assert job.id in {found.id for found in await app.ajobs()}
+    app.close()
+    assert threads() <= running
 
 
-def test_f37_closing_a_client_makes_the_calls_that_it_was_given(tmp_path: Path) -> None:
-    async def main() -> None:
-        app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
-        calls = [asyncio.ensure_future(double.adelay(n)) for n in range(20)]
-        await asyncio.sleep(0)
-        app.close()
-        await asyncio.gather(*calls)
-        assert app.stats()["pending"] == 20
-        app.close()
-
-    run(main())
+async def test_f37_closing_a_client_makes_the_calls_that_it_was_given(tmp_path: Path) -> None:
+    app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
+    calls = [asyncio.ensure_future(double.adelay(n)) for n in range(20)]
+    await asyncio.sleep(0)
+    app.close()
+    await asyncio.gather(*calls)
+    assert app.stats()["pending"] == 20
+    app.close()
 
 
-def test_f37_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
+async def test_f37_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
     @asynccontextmanager
     async def broken(app: Jobify) -> AsyncIterator[None]:
         await app.aenqueue("double", (1,))
         raise RuntimeError("no start")
         yield
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path), lifespan=broken)
-        running = threads()
-        with pytest.raises(RuntimeError, match="no start"):
-            await app.startup()
-        assert threads() <= running
-
-    run(main())
+    app = Jobify(storage=durable(tmp_path), lifespan=broken)
+    running = threads()
+    with pytest.raises(RuntimeError, match="no start"):
+        await app.startup()
+    assert threads() <= running
 
 
-def test_f37_an_exception_in_the_block_leaves_nothing(tmp_path: Path) -> None:
-    async def main() -> None:
-        app, double = build(durable(tmp_path))
-        running = threads()
-        with pytest.raises(ZeroDivisionError):
-            async with app:
-                await double.adelay(1)
-                raise ZeroDivisionError
-        assert threads() <= running
-
-    run(main())
+async def test_f37_an_exception_in_the_block_leaves_nothing(tmp_path: Path) -> None:
+    app, double = build(durable(tmp_path))
+    running = threads()
+    with pytest.raises(ZeroDivisionError):
+        async with app:
+            await double.adelay(1)
+            raise ZeroDivisionError
+    assert threads() <= running
 
 
 @pytest.mark.parametrize("cancels", [1, 3])
-def test_f37_a_cancelled_exit_leaves_nothing(tmp_path: Path, cancels: int) -> None:
+async def test_f37_a_cancelled_exit_leaves_nothing(tmp_path: Path, cancels: int) -> None:
     async def use_it(app: Jobify, task: Any, is_leaving: asyncio.Event) -> None:
         async with app:
             job = await task.adelay(1)
             await job.aresult(timeout=PATIENCE)
             is_leaving.set()
 
-    async def main() -> None:
-        app, double = build(durable(tmp_path))
-        running, is_leaving = threads(), asyncio.Event()
-        using = asyncio.ensure_future(use_it(app, double, is_leaving))
-        await is_leaving.wait()
-        for _ in range(cancels):
-            using.cancel()
-            await asyncio.sleep(0)
-        with suppress(asyncio.CancelledError):
-            await using
-        assert threads() <= running
-
-    run(main())
+    app, double = build(durable(tmp_path))
+    running, is_leaving = threads(), asyncio.Event()
+    using = asyncio.ensure_future(use_it(app, double, is_leaving))
+    await is_leaving.wait()
+    for _ in range(cancels):
+        using.cancel()
+        await asyncio.sleep(0)
+    with suppress(asyncio.CancelledError):
+        await using
+    assert threads() <= running
 
 
 def test_f37_the_end_of_the_loop_during_the_exit_leaves_nothing(tmp_path: Path) -> None:
@@ -214,21 +193,18 @@ def test_f37_the_end_of_the_loop_during_the_exit_leaves_nothing(tmp_path: Path) 
     assert threads() <= running
 
 
-def test_f37_tasks_in_threads_leave_nothing(tmp_path: Path) -> None:
+async def test_f37_tasks_in_threads_leave_nothing(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="work", run_mode=RunMode.THREAD)
     def work(n: int) -> int:
         return n + 1
 
-    async def main() -> None:
-        running = threads()
-        async with app:
-            jobs = await asyncio.gather(*[work.adelay(n) for n in range(20)])
-            assert [await job.aresult(timeout=PATIENCE) for job in jobs] == list(range(1, 21))
-        assert threads() <= running
-
-    run(main())
+    running = threads()
+    async with app:
+        jobs = await asyncio.gather(*[work.adelay(n) for n in range(20)])
+        assert [await job.aresult(timeout=PATIENCE) for job in jobs] == list(range(1, 21))
+    assert threads() <= running
 
 
 def test_f37_tasks_in_processes_leave_nothing(tmp_path: Path) -> None:
@@ -254,7 +230,7 @@ def test_f37_apps_in_several_threads_leave_nothing(tmp_path: Path) -> None:
         list(pool.map(one, range(24)))
 
 
-def test_f37_callers_that_wait_go_on_and_leave_nothing(tmp_path: Path) -> None:
+async def test_f37_callers_that_wait_go_on_and_leave_nothing(tmp_path: Path) -> None:
     """An app stops while a thread waits for a job, which another app runs."""
     app = Jobify(storage=durable(tmp_path))
     other, _ = build(durable(tmp_path))
@@ -263,51 +239,42 @@ def test_f37_callers_that_wait_go_on_and_leave_nothing(tmp_path: Path) -> None:
     answers: list[Any] = []
     waiting = threading.Thread(target=lambda: answers.append(job.result(timeout=PATIENCE)))
 
-    async def main() -> None:
-        async with app:
-            waiting.start()
-            await eventually(lambda: app._client._crew.listener._waiters)
-        async with other:
-            await eventually(lambda: not waiting.is_alive())
-        await eventually(lambda: threads() <= running and not app._client._access.is_open)
-
-    run(main())
+    async with app:
+        waiting.start()
+        await eventually(lambda: app._client._crew.listener._waiters)
+    async with other:
+        await eventually(lambda: not waiting.is_alive())
+    await eventually(lambda: threads() <= running and not app._client._access.is_open)
     assert answers == [8]
     app.close()
 
 
-def test_f37_a_cancelled_caller_that_waited_longer_than_the_app_leaves_nothing(tmp_path: Path) -> None:
-    async def main() -> None:
-        app, _ = build(durable(tmp_path))
-        running = threads()
-        async with app:
-            job = await app.aenqueue("double", (1,), delay=3600)
-            waiting = asyncio.ensure_future(job.aresult(timeout=None))
-            await eventually(lambda: app._client._crew.listener._waiters)
-        waiting.cancel()
-        with suppress(asyncio.CancelledError):
-            await waiting
-        await eventually(lambda: threads() <= running and not app._client._access.is_open)
-
-    run(main())
+async def test_f37_a_cancelled_caller_that_waited_longer_than_the_app_leaves_nothing(tmp_path: Path) -> None:
+    app, _ = build(durable(tmp_path))
+    running = threads()
+    async with app:
+        job = await app.aenqueue("double", (1,), delay=3600)
+        waiting = asyncio.ensure_future(job.aresult(timeout=None))
+        await eventually(lambda: app._client._crew.listener._waiters)
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    await eventually(lambda: threads() <= running and not app._client._access.is_open)
 
 
-def test_f37_what_is_used_after_the_block_is_closed_by_close(tmp_path: Path) -> None:
-    async def main() -> None:
-        app, double = build(durable(tmp_path))
-        running = threads()
-        async with app:
-            job = await double.adelay(5)
-            await job.aresult(timeout=PATIENCE)
-        assert await job.aresult() == 10
-        assert job.status == "complete"
-        app.close()
-        assert threads() <= running
-
-    run(main())
+async def test_f37_what_is_used_after_the_block_is_closed_by_close(tmp_path: Path) -> None:
+    app, double = build(durable(tmp_path))
+    running = threads()
+    async with app:
+        job = await double.adelay(5)
+        await job.aresult(timeout=PATIENCE)
+    assert await job.aresult() == 10
+    assert job.status == "complete"
+    app.close()
+    assert threads() <= running
 
 
-def test_f37_an_app_that_waits_is_told_of_close_but_not_of_the_end_of_the_block(tmp_path: Path) -> None:
+async def test_f37_an_app_that_waits_is_told_of_close_but_not_of_the_end_of_the_block(tmp_path: Path) -> None:
     app, _ = build(durable(tmp_path))
     job = app.enqueue("double", (4,), delay=3600)
     errors: list[BaseException] = []
@@ -320,13 +287,10 @@ def test_f37_an_app_that_waits_is_told_of_close_but_not_of_the_end_of_the_block(
 
     waiting = threading.Thread(target=wait)
 
-    async def main() -> None:
-        async with app:
-            waiting.start()
-            await eventually(lambda: app._client._crew.listener._waiters)
-        assert not errors
-
-    run(main())
+    async with app:
+        waiting.start()
+        await eventually(lambda: app._client._crew.listener._waiters)
+    assert not errors
     app.close()
     waiting.join(PATIENCE)
     assert [type(error) for error in errors] == [ApplicationStateError]

@@ -152,22 +152,19 @@ class Unknowable:
 
 
 @pytest.mark.parametrize("value", [Unknowable(), object(), lambda: None, [Unknowable()]])
-def test_b5_what_cannot_be_restored_is_refused_and_nothing_is_stored(tmp_path: Path, value: Any) -> None:
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        task = app.task(untyped([]), name="task")
-        async with app:
-            for submit in (
-                lambda: task.push(value),
-                lambda: task.schedule(value).delay(10),
-                lambda: task.schedule(value).cron("* * * * *", job_id="it"),
-                lambda: task.schedule(value).delay(10, job_id="it", replace=True),
-            ):
-                with pytest.raises(PayloadError):
-                    await submit()
-            assert app.get_active_jobs() == []
-
-    run(main())
+async def test_b5_what_cannot_be_restored_is_refused_and_nothing_is_stored(tmp_path: Path, value: Any) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    task = app.task(untyped([]), name="task")
+    async with app:
+        for submit in (
+            lambda: task.push(value),
+            lambda: task.schedule(value).delay(10),
+            lambda: task.schedule(value).cron("* * * * *", job_id="it"),
+            lambda: task.schedule(value).delay(10, job_id="it", replace=True),
+        ):
+            with pytest.raises(PayloadError):
+                await submit()
+        assert app.get_active_jobs() == []
 
 
 class Stamp(BaseOuterMiddleware):

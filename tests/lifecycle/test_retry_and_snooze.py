@@ -45,76 +45,64 @@ def log(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("mode", RETRIES)
-def test_a_retry_counts_and_is_in_the_history(app: Jobify, log: str, mode: str) -> None:
+async def test_a_retry_counts_and_is_in_the_history(app: Jobify, log: str, mode: str) -> None:
     function, run_mode = RETRIES[mode]
     task: Any = app.task(function, name="it", run_mode=run_mode, retry=2)
 
-    async def main() -> None:
-        async with app:
-            job = await task.push(log, 2)
-            assert await job == "there after 3"
-            found = await app.aget_job(job.id)
-            errors = await asyncio.to_thread(lambda: found.errors)
-        assert [(line["attempt"], line["outcome"], line["message"]) for line in errors] == [
-            (1, "retry at", "Retry: not yet, 1"),
-            (2, "retry at", "Retry: not yet, 2"),
-        ]
-
-    run(main())
+    async with app:
+        job = await task.push(log, 2)
+        assert await job == "there after 3"
+        found = await app.aget_job(job.id)
+        errors = await asyncio.to_thread(lambda: found.errors)
+    assert [(line["attempt"], line["outcome"], line["message"]) for line in errors] == [
+        (1, "retry at", "Retry: not yet, 1"),
+        (2, "retry at", "Retry: not yet, 2"),
+    ]
     assert attempts(log) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("mode", FAILS)
-def test_a_retry_that_is_not_left_ends_the_job_with_its_reason(app: Jobify, log: str, mode: str) -> None:
+async def test_a_retry_that_is_not_left_ends_the_job_with_its_reason(app: Jobify, log: str, mode: str) -> None:
     function, run_mode = FAILS[mode]
     task: Any = app.task(function, name="it", run_mode=run_mode, retry=1)
 
-    async def main() -> None:
-        async with app:
-            job = await task.push(log)
-            with pytest.raises(JobFailedError) as caught:
-                await job
-            assert job.public_status == "dead"
-            failure = caught.value.__cause__
-            assert type(failure) is NoRetriesLeftError
-            assert failure.reason == "ConnectionError: the shop is closed"
-            text = "The task asked for a retry (ConnectionError: the shop is closed), and none is left after attempt 2."
-            assert job.error == f"NoRetriesLeftError: {text}"
-            found = await app.aget_job(job.id)
-            errors = await asyncio.to_thread(lambda: found.errors)
-            assert [line["attempt"] for line in errors] == [1, 2]
-            assert all("signal_tasks.py" in line["error"] and "ConnectionError" in line["error"] for line in errors)
-
-    run(main())
+    async with app:
+        job = await task.push(log)
+        with pytest.raises(JobFailedError) as caught:
+            await job
+        assert job.public_status == "dead"
+        failure = caught.value.__cause__
+        assert type(failure) is NoRetriesLeftError
+        assert failure.reason == "ConnectionError: the shop is closed"
+        text = "The task asked for a retry (ConnectionError: the shop is closed), and none is left after attempt 2."
+        assert job.error == f"NoRetriesLeftError: {text}"
+        found = await app.aget_job(job.id)
+        errors = await asyncio.to_thread(lambda: found.errors)
+        assert [line["attempt"] for line in errors] == [1, 2]
+        assert all("signal_tasks.py" in line["error"] and "ConnectionError" in line["error"] for line in errors)
     assert attempts(log) == [1, 2]
 
 
-def test_a_task_without_retries_has_none_to_ask_for(app: Jobify, log: str) -> None:
+async def test_a_task_without_retries_has_none_to_ask_for(app: Jobify, log: str) -> None:
     task: Any = app.task(fails, name="it")
 
-    async def main() -> None:
-        async with app:
-            job = await task.push(log)
-            await job.wait()
-            assert job.public_status == "failed"
-            assert job.error is not None
-            assert job.error.endswith("and has none. Give it some: retry=3.")
-
-    run(main())
+    async with app:
+        job = await task.push(log)
+        await job.wait()
+        assert job.public_status == "failed"
+        assert job.error is not None
+        assert job.error.endswith("and has none. Give it some: retry=3.")
 
 
-def test_the_retries_of_the_job_come_before_those_of_the_task(app: Jobify, log: str) -> None:
+async def test_the_retries_of_the_job_come_before_those_of_the_task(app: Jobify, log: str) -> None:
     task: Any = app.task(retries, name="it")
 
-    async def main() -> None:
-        async with app:
-            job = await task.configure(retry=1).adelay(log, 1)
-            assert await job.aresult(timeout=20) == "there after 2"
-
-    run(main())
+    async with app:
+        job = await task.configure(retry=1).adelay(log, 1)
+        assert await job.aresult(timeout=20) == "there after 2"
 
 
-def test_a_retry_without_a_delay_waits_as_the_policy_says(app: Jobify) -> None:
+async def test_a_retry_without_a_delay_waits_as_the_policy_says(app: Jobify) -> None:
     moments: list[float] = []
 
     @app.task(retry=1)
@@ -123,32 +111,26 @@ def test_a_retry_without_a_delay_waits_as_the_policy_says(app: Jobify) -> None:
         if len(moments) == 1:
             raise Retry
 
-    async def main() -> None:
-        async with app:
-            await (await it.push())
-
-    run(main())
+    async with app:
+        await (await it.push())
     assert moments[1] - moments[0] >= 0.24  # half of the first delay: jitter
 
 
 @pytest.mark.parametrize("mode", SNOOZES)
-def test_a_snooze_does_not_count_and_leaves_no_error(app: Jobify, log: str, mode: str) -> None:
+async def test_a_snooze_does_not_count_and_leaves_no_error(app: Jobify, log: str, mode: str) -> None:
     function, run_mode = SNOOZES[mode]
     task: Any = app.task(function, name="it", run_mode=run_mode)
 
-    async def main() -> None:
-        async with app:
-            job = await task.push(log, 3)
-            assert await job == "there after 4"
-            assert job.error is None
-            found = await app.aget_job(job.id)
-            assert await asyncio.to_thread(lambda: (found.error, found.errors)) == (None, [])
-
-    run(main())
+    async with app:
+        job = await task.push(log, 3)
+        assert await job == "there after 4"
+        assert job.error is None
+        found = await app.aget_job(job.id)
+        assert await asyncio.to_thread(lambda: (found.error, found.errors)) == (None, [])
     assert attempts(log) == [1, 1, 1, 1]
 
 
-def test_a_snooze_between_retries_does_not_count(app: Jobify, log: str) -> None:
+async def test_a_snooze_between_retries_does_not_count(app: Jobify, log: str) -> None:
     numbers: list[int] = []
 
     @app.task(retry=1)
@@ -160,51 +142,42 @@ def test_a_snooze_between_retries_does_not_count(app: Jobify, log: str) -> None:
             raise Snooze(0.01)
         return "done"
 
-    async def main() -> None:
-        async with app:
-            assert await (await it.push()) == "done"
-
-    run(main())
+    async with app:
+        assert await (await it.push()) == "done"
     assert numbers == [1, 2, 2, 2]
 
 
-def test_a_group_that_asks_for_a_retry_is_one(app: Jobify, log: str) -> None:
+async def test_a_group_that_asks_for_a_retry_is_one(app: Jobify, log: str) -> None:
     task: Any = app.task(in_a_group, name="it", retry=1)
 
-    async def main() -> None:
-        async with app:
-            assert await (await task.push(log, 1)) == "there after 2"
-
-    run(main())
+    async with app:
+        assert await (await task.push(log, 1)) == "there after 2"
 
 
 # -- while it waits ----------------------------------------------------------------------------------------------------
 
 
-def test_what_a_waiting_job_says(tmp_path: Path, log: str) -> None:
+async def test_what_a_waiting_job_says(tmp_path: Path, log: str) -> None:
     app = Jobify(storage=durable(tmp_path))
     snoozing: Any = app.task(snoozes_on_loop, name="snoozing")
     retrying: Any = app.task(name="retrying", retry=1)(retry_in_an_hour)
 
-    async def main() -> None:
-        async with app:
-            job = await snoozing.push(log, 1, 3600)
-            other = await retrying.push()
-            await eventually(lambda: job.status == other.status == JobStatus.SCHEDULED)
-            assert (job.exec_at - datetime.now(UTC)).total_seconds() > 3500
-            found, second = await app.aget_job(job.id), await app.aget_job(other.id)
+    async with app:
+        job = await snoozing.push(log, 1, 3600)
+        other = await retrying.push()
+        await eventually(lambda: job.status == other.status == JobStatus.SCHEDULED)
+        assert (job.exec_at - datetime.now(UTC)).total_seconds() > 3500
+        found, second = await app.aget_job(job.id), await app.aget_job(other.id)
 
-            def look() -> None:
-                assert (found.status, found.error, found.errors) == ("pending", None, [])
-                assert found.note.startswith("due in ")
-                assert found.note.endswith("; snoozed by its task: not yet, 1")
-                assert found.to_dict()["error"] is None
-                assert second.error == "Retry: come back later"
-                assert second.note.startswith("tries again in ")
+        def look() -> None:
+            assert (found.status, found.error, found.errors) == ("pending", None, [])
+            assert found.note.startswith("due in ")
+            assert found.note.endswith("; snoozed by its task: not yet, 1")
+            assert found.to_dict()["error"] is None
+            assert second.error == "Retry: come back later"
+            assert second.note.startswith("tries again in ")
 
-            await asyncio.to_thread(look)
-
-    run(main())
+        await asyncio.to_thread(look)
 
 
 async def retry_in_an_hour() -> None:
@@ -230,21 +203,18 @@ def test_a_snooze_outlives_its_process(tmp_path: Path, log: str) -> None:
     assert attempts(log) == [1, 1]
 
 
-def test_a_snoozed_job_can_be_cancelled(app: Jobify, log: str) -> None:
+async def test_a_snoozed_job_can_be_cancelled(app: Jobify, log: str) -> None:
     task: Any = app.task(snoozes_on_loop, name="it")
 
-    async def main() -> None:
-        async with app:
-            job = await task.push(log, 1, 3600)
-            await eventually(lambda: attempts(log) and job.status == JobStatus.SCHEDULED)
-            await job.cancel()
-            assert job.status == JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        job = await task.push(log, 1, 3600)
+        await eventually(lambda: attempts(log) and job.status == JobStatus.SCHEDULED)
+        await job.cancel()
+        assert job.status == JobStatus.CANCELLED
 
 
 @pytest.mark.parametrize("storage", ["memory", "sqlite"])
-def test_only_its_expiry_ends_a_job_that_snoozes_on(tmp_path: Path, storage: str, log: str) -> None:
+async def test_only_its_expiry_ends_a_job_that_snoozes_on(tmp_path: Path, storage: str, log: str) -> None:
     clock = FakeClock(datetime(2030, 1, 1, tzinfo=UTC))
     app = Jobify(storage=storage_of(storage, tmp_path), clock=clock)
     task: Any = app.task(snoozes_on_loop, name="it")
@@ -254,22 +224,19 @@ def test_only_its_expiry_ends_a_job_that_snoozes_on(tmp_path: Path, storage: str
         nudge(app)
         return len(attempts(log)) > 1
 
-    async def main() -> None:
-        async with app:
-            job = await task.configure(expires=86_400).adelay(log, 10**9)
-            await eventually(comes_again)
-            clock.advance(86_400)
-            with pytest.raises(TaskCancelledError, match="expired"):
-                await job.aresult(timeout=20)
-
-    run(main())
+    async with app:
+        job = await task.configure(expires=86_400).adelay(log, 10**9)
+        await eventually(comes_again)
+        clock.advance(86_400)
+        with pytest.raises(TaskCancelledError, match="expired"):
+            await job.aresult(timeout=20)
 
 
 # -- what else wants to end it -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("signal", [Retry(0.01), Snooze(0.01)], ids=["retry", "snooze"])
-def test_a_cancel_wins(app: Jobify, signal: Exception) -> None:
+async def test_a_cancel_wins(app: Jobify, signal: Exception) -> None:
     begun = asyncio.Event()
 
     @app.task(retry=5)
@@ -280,20 +247,17 @@ def test_a_cancel_wins(app: Jobify, signal: Exception) -> None:
         except asyncio.CancelledError:
             raise signal from None
 
-    async def main() -> None:
-        async with app:
-            job = await it.push()
-            await begun.wait()
-            await job.cancel()
-            await job.wait()
-            assert job.status == JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        job = await it.push()
+        await begun.wait()
+        await job.cancel()
+        await job.wait()
+        assert job.status == JobStatus.CANCELLED
 
 
 @pytest.mark.parametrize("signal", [Retry(0.01), Snooze(0.01)], ids=["retry", "snooze"])
 @pytest.mark.parametrize("is_grouped", [False, True])
-def test_a_timeout_wins(app: Jobify, signal: Exception, is_grouped: bool) -> None:
+async def test_a_timeout_wins(app: Jobify, signal: Exception, is_grouped: bool) -> None:
     @app.task(timeout=0.05)
     async def it() -> None:
         try:
@@ -301,28 +265,22 @@ def test_a_timeout_wins(app: Jobify, signal: Exception, is_grouped: bool) -> Non
         except asyncio.CancelledError:
             raise (ExceptionGroup("", [signal]) if is_grouped else signal) from None
 
-    async def main() -> None:
-        async with app:
-            job = await it.push()
-            await job.wait()
-            assert job.status == JobStatus.TIMEOUT
-            assert isinstance(job.exception, JobTimeoutError)
-
-    run(main())
+    async with app:
+        job = await it.push()
+        await job.wait()
+        assert job.status == JobStatus.TIMEOUT
+        assert isinstance(job.exception, JobTimeoutError)
 
 
-def test_a_signal_within_the_timeout_is_heard(app: Jobify, log: str) -> None:
+async def test_a_signal_within_the_timeout_is_heard(app: Jobify, log: str) -> None:
     task: Any = app.task(snoozes_on_loop, name="it", timeout=30)
 
-    async def main() -> None:
-        async with app:
-            assert await (await task.push(log, 1)) == "there after 2"
-
-    run(main())
+    async with app:
+        assert await (await task.push(log, 1)) == "there after 2"
 
 
 @pytest.mark.parametrize(("signal", "is_kept"), [(Retry(3600), False), (Snooze(3600), True)], ids=["retry", "snooze"])
-def test_a_snooze_during_a_shutdown_keeps_its_delay(tmp_path: Path, signal: Exception, is_kept: bool) -> None:
+async def test_a_snooze_during_a_shutdown_keeps_its_delay(tmp_path: Path, signal: Exception, is_kept: bool) -> None:
     """A thread is waited for, and its word counts; a retry is given back uncounted, as an error is."""
     storage = durable(tmp_path)
     app = Jobify(storage=storage, grace=0)
@@ -338,14 +296,11 @@ def test_a_snooze_during_a_shutdown_keeps_its_delay(tmp_path: Path, signal: Exce
                 raise signal from None
             time.sleep(0.001)
 
-    async def main() -> str:
-        await app.startup()
-        job = await it.push()
-        await asyncio.to_thread(begun.wait, 20)
-        await app.shutdown()
-        return str(job.id)
-
-    id = run(main())
+    await app.startup()
+    job = await it.push()
+    await asyncio.to_thread(begun.wait, 20)
+    await app.shutdown()
+    id = str(job.id)
     storage.open()
     (row,) = storage.get((id,))
     storage.close()
@@ -356,7 +311,7 @@ def test_a_snooze_during_a_shutdown_keeps_its_delay(tmp_path: Path, signal: Exce
 # -- who hears of it ---------------------------------------------------------------------------------------------------
 
 
-def test_exception_handlers_do_not_see_them_and_may_raise_them(app: Jobify, log: str) -> None:
+async def test_exception_handlers_do_not_see_them_and_may_raise_them(app: Jobify, log: str) -> None:
     seen: list[Exception] = []
 
     async def handle(error: Exception, context: Any) -> None:
@@ -377,15 +332,12 @@ def test_exception_handlers_do_not_see_them_and_may_raise_them(app: Jobify, log:
             raise ValueError("an error")
         return "done"
 
-    async def main() -> None:
-        async with app:
-            assert await (await it.push()) == "done"
-
-    run(main())
+    async with app:
+        assert await (await it.push()) == "done"
     assert [type(error) for error in seen] == [ValueError]
 
 
-def test_middleware_sees_them_and_may_raise_them(app: Jobify) -> None:
+async def test_middleware_sees_them_and_may_raise_them(app: Jobify) -> None:
     seen: list[Exception] = []
 
     class Witness(BaseMiddleware):
@@ -409,15 +361,14 @@ def test_middleware_sees_them_and_may_raise_them(app: Jobify) -> None:
             raise Retry(0.01)
         return "done"
 
-    async def main() -> None:
-        async with app:
-            assert await (await it.push()) == "done"
-
-    run(main())
+    async with app:
+        assert await (await it.push()) == "done"
     assert [type(error) for error in seen] == [Snooze, Retry]
 
 
-def test_a_retry_is_heard_as_one_and_a_snooze_is_no_failure(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_retry_is_heard_as_one_and_a_snooze_is_no_failure(
+    app: Jobify, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "jobify.jobs")
     heard: list[tuple[str, JobFailure]] = []
     app.on_retry(lambda failure: heard.append(("retry", failure)))
@@ -432,11 +383,8 @@ def test_a_retry_is_heard_as_one_and_a_snooze_is_no_failure(app: Jobify, caplog:
         if len(calls) == 2:
             raise Retry(0.01, "too many requests")
 
-    async def main() -> None:
-        async with app:
-            await (await it.push())
-
-    run(main())
+    async with app:
+        await (await it.push())
     ((kind, failure),) = heard
     assert (kind, type(failure.error), str(failure.error)) == ("retry", Retry, "too many requests")
     assert failure.retry_at is not None
@@ -451,7 +399,7 @@ def test_a_retry_is_heard_as_one_and_a_snooze_is_no_failure(app: Jobify, caplog:
 
 
 @pytest.mark.parametrize("policy", [MisfirePolicy.SKIP, MisfirePolicy.ONCE, MisfirePolicy.ALL], ids=str)
-def test_a_snoozed_run_of_a_schedule_is_the_same_run(
+async def test_a_snoozed_run_of_a_schedule_is_the_same_run(
     policy: MisfirePolicy, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     clock = FakeClock(datetime(2030, 1, 1, 11, 59, tzinfo=UTC))
@@ -464,38 +412,32 @@ def test_a_snoozed_run_of_a_schedule_is_the_same_run(
         if len(runs) == 1:
             raise Snooze(600, "not yet")
 
-    async def main() -> None:
-        async with app:
-            (job,) = app.get_active_jobs()
-            clock.advance(60)
-            nudge(app)
-            await eventually(lambda: len(runs) == 1 and job.status == JobStatus.SCHEDULED)
-            (schedule,) = await app.aschedules()
-            assert (schedule.run_count, schedule.failure_count, schedule.error) == (0, 0, None)
-            clock.advance(600)
-            nudge(app)
-            await eventually(lambda: len(runs) == 2 and job.status == JobStatus.SCHEDULED)
-            (schedule,) = await app.aschedules()
-            assert (schedule.run_count, schedule.failure_count) == (1, 0)
-            assert schedule.next_at == datetime(2030, 1, 1, 13, tzinfo=UTC)
-
-    run(main())
+    async with app:
+        (job,) = app.get_active_jobs()
+        clock.advance(60)
+        nudge(app)
+        await eventually(lambda: len(runs) == 1 and job.status == JobStatus.SCHEDULED)
+        (schedule,) = await app.aschedules()
+        assert (schedule.run_count, schedule.failure_count, schedule.error) == (0, 0, None)
+        clock.advance(600)
+        nudge(app)
+        await eventually(lambda: len(runs) == 2 and job.status == JobStatus.SCHEDULED)
+        (schedule,) = await app.aschedules()
+        assert (schedule.run_count, schedule.failure_count) == (1, 0)
+        assert schedule.next_at == datetime(2030, 1, 1, 13, tzinfo=UTC)
     assert [moment.strftime("%H:%M") for moment in runs] == ["12:00", "12:10"]
 
 
-def test_a_schedule_that_snoozes_never_fails_and_one_that_asks_in_vain_does(app: Jobify, log: str) -> None:
+async def test_a_schedule_that_snoozes_never_fails_and_one_that_asks_in_vain_does(app: Jobify, log: str) -> None:
     task: Any = app.task(snoozes, name="snoozing")
     retrying: Any = app.task(fails, name="retrying")
 
-    async def main() -> None:
-        async with app:
-            rule = Cron("* * * * * * *", max_runs=1, max_failures=1)
-            job = await task.schedule(log, 3).cron(rule, job_id="a")
-            await job.wait()
-            assert job.status == JobStatus.SUCCESS
-            other = await retrying.schedule(log).cron(rule, job_id="b")
-            await other.wait()
-            assert other.status == JobStatus.PERMANENTLY_FAILED
-
-    run(main())
+    async with app:
+        rule = Cron("* * * * * * *", max_runs=1, max_failures=1)
+        job = await task.schedule(log, 3).cron(rule, job_id="a")
+        await job.wait()
+        assert job.status == JobStatus.SUCCESS
+        other = await retrying.schedule(log).cron(rule, job_id="b")
+        await other.wait()
+        assert other.status == JobStatus.PERMANENTLY_FAILED
     assert attempts(log)[:4] == [1, 1, 1, 1]

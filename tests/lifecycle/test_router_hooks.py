@@ -94,32 +94,26 @@ def test_a_router_in_several_apps_has_its_hooks_in_each() -> None:
     assert late == ["shop.mail:send"] * 2
 
 
-def test_an_app_without_hooks_calls_those_of_its_routers(tmp_path: Path) -> None:
+async def test_an_app_without_hooks_calls_those_of_its_routers(tmp_path: Path) -> None:
     router, heard = JobRouter(), []
     router.on_failure(lambda failure: heard.append(failure.id))
     router.task(Shop.fails, name="fails")
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        app.include_router(router)
-        async with app:
-            job = await app.aenqueue("fails")
-            await eventually(lambda: heard == [job.id])
-
-    run(main())
+    app = Jobify(storage=durable(tmp_path))
+    app.include_router(router)
+    async with app:
+        job = await app.aenqueue("fails")
+        await eventually(lambda: heard == [job.id])
 
 
-def test_the_hooks_of_a_router_hear_of_a_job_that_took_its_processes_down() -> None:
+async def test_the_hooks_of_a_router_hear_of_a_job_that_took_its_processes_down() -> None:
     shop = Shop()
 
-    async def main() -> None:
-        log = JobLog(Jobify(storage=False).configs, build_registry(shop.app()))
-        for task in ("shop:pack", "unknown"):
-            record: Any = SimpleNamespace(id="a", task=task, queue="default", attempt=3, error=None, rule=None)
-            log.condemned(record, 3)
-        await eventually(lambda: len(shop.heard) == 2)
-
-    run(main())
+    log = JobLog(Jobify(storage=False).configs, build_registry(shop.app()))
+    for task in ("shop:pack", "unknown"):
+        record: Any = SimpleNamespace(id="a", task=task, queue="default", attempt=3, error=None, rule=None)
+        log.condemned(record, 3)
+    await eventually(lambda: len(shop.heard) == 2)
     assert shop.heard == [("outer failure", "shop:pack"), ("outer dead", "shop:pack")]
 
 

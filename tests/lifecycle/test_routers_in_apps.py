@@ -143,23 +143,20 @@ def test_f38_which_app_is_meant_is_never_guessed(tmp_path: Path) -> None:
         app.close()
 
 
-def test_f38_in_a_job_its_own_app_is_meant(tmp_path: Path) -> None:
+async def test_f38_in_a_job_its_own_app_is_meant(tmp_path: Path) -> None:
     shop = Shop()
     apps = two_apps(shop, tmp_path)
 
-    async def main() -> None:
-        async with apps[0], apps[1]:
-            for app in (*apps, *apps):
-                shop.ran.clear()
-                job = await app.task_for(shop.follow).push("followed")
-                assert await job == "followed"
-                await app.wait_all(30)
-                assert [owner for owner, _ in shop.ran] == [app] * 2
-
-    run(main())
+    async with apps[0], apps[1]:
+        for app in (*apps, *apps):
+            shop.ran.clear()
+            job = await app.task_for(shop.follow).push("followed")
+            assert await job == "followed"
+            await app.wait_all(30)
+            assert [owner for owner, _ in shop.ran] == [app] * 2
 
 
-def test_f38_two_apps_in_two_threads(tmp_path: Path) -> None:
+async def test_f38_two_apps_in_two_threads(tmp_path: Path) -> None:
     """Each event loop has its own app, and a task that is pushed there is a job of that one."""
     shop = Shop()
     apps = two_apps(shop, tmp_path)
@@ -173,14 +170,11 @@ def test_f38_two_apps_in_two_threads(tmp_path: Path) -> None:
             assert (app, "here") in shop.ran
             await asyncio.to_thread(meeting.wait, 30)
 
-    async def main() -> None:
-        await asyncio.gather(*(asyncio.to_thread(asyncio.run, elsewhere(app)) for app in apps))
-
-    run(main())
+    await asyncio.gather(*(asyncio.to_thread(asyncio.run, elsewhere(app)) for app in apps))
     assert {id(app) for app, _ in shop.ran} == {id(app) for app in apps}
 
 
-def test_f38_states_stay_apart() -> None:
+async def test_f38_states_stay_apart() -> None:
     entered: list[Any] = []
 
     @asynccontextmanager
@@ -191,37 +185,31 @@ def test_f38_states_stay_apart() -> None:
 
     shop = Shop(state=State({"declared": 1}), lifespan=lifespan)
 
-    async def main() -> None:
-        for name in "abc":
-            app = shop.create_app(state=State({"name": name}))
-            async with app:
-                expected = {"declared": 1, "own": name, "pool": f"pool of {name}", "name": name}
-                assert await (await shop.look.push()) == expected
-                app.sub_routers[0].state.extra = name
-                assert (await (await shop.look.push()))["extra"] == name
-            assert entered[-1].root is app
-            assert entered[-1] is app.sub_routers[0]
-
-    run(main())
+    for name in "abc":
+        app = shop.create_app(state=State({"name": name}))
+        async with app:
+            expected = {"declared": 1, "own": name, "pool": f"pool of {name}", "name": name}
+            assert await (await shop.look.push()) == expected
+            app.sub_routers[0].state.extra = name
+            assert (await (await shop.look.push()))["extra"] == name
+        assert entered[-1].root is app
+        assert entered[-1] is app.sub_routers[0]
     assert len({id(router.state) for router in entered}) == 3
 
 
-def test_f38_an_app_that_runs_keeps_its_state_when_another_one_comes() -> None:
+async def test_f38_an_app_that_runs_keeps_its_state_when_another_one_comes() -> None:
     shop = Shop(state=State({"declared": 1}))
 
-    async def main() -> None:
-        first = shop.create_app()
-        async with first:
-            shop.router.state.changed = "in the first"
-            job = await shop.count.schedule("later").delay(0.05)
-            second = shop.create_app()
-            assert await job == "later"
-            assert (await (await shop.look.push()))["changed"] == "in the first"
-            async with second:
-                assert await (await second.task_for(shop.look).push()) == {"declared": 1}
-                assert (await (await first.task_for(shop.look).push()))["changed"] == "in the first"
-
-    run(main())
+    first = shop.create_app()
+    async with first:
+        shop.router.state.changed = "in the first"
+        job = await shop.count.schedule("later").delay(0.05)
+        second = shop.create_app()
+        assert await job == "later"
+        assert (await (await shop.look.push()))["changed"] == "in the first"
+        async with second:
+            assert await (await second.task_for(shop.look).push()) == {"declared": 1}
+            assert (await (await first.task_for(shop.look).push()))["changed"] == "in the first"
 
 
 class Noted(BaseMiddleware):
@@ -234,7 +222,7 @@ class Noted(BaseMiddleware):
         return await call_next(context)
 
 
-def test_f38_middleware_stays_apart() -> None:
+async def test_f38_middleware_stays_apart() -> None:
     notes: list[str] = []
     shop = Shop(middleware=[Noted(notes, "shop"), QueueMiddleware(workers=1)])
     apps = [shop.create_app(middleware=[Noted(notes, name)]) for name in "abc"]
@@ -243,18 +231,15 @@ def test_f38_middleware_stays_apart() -> None:
     layers = [layer for app in apps for layer in app.sub_routers[0].middleware if isinstance(layer, QueueMiddleware)]
     assert len({id(layer) for layer in layers}) == 3
 
-    async def main() -> None:
-        async with apps[0], apps[1], apps[2]:
-            for app, own in zip(apps, "abc", strict=True):
-                notes.clear()
-                assert await (await app.task_for(shop.count).push("x")) == "x"
-                extra = ["of b only"] if own == "b" else []
-                assert notes == [f"{layer} around shop:count" for layer in [own, "shop", *extra, "late"]]
-
-    run(main())
+    async with apps[0], apps[1], apps[2]:
+        for app, own in zip(apps, "abc", strict=True):
+            notes.clear()
+            assert await (await app.task_for(shop.count).push("x")) == "x"
+            extra = ["of b only"] if own == "b" else []
+            assert notes == [f"{layer} around shop:count" for layer in [own, "shop", *extra, "late"]]
 
 
-def test_f38_what_is_added_later_is_added_everywhere() -> None:
+async def test_f38_what_is_added_later_is_added_everywhere() -> None:
     shop = Shop()
     apps = [shop.create_app() for _ in range(3)]
     failed: list[str] = []
@@ -272,16 +257,13 @@ def test_f38_what_is_added_later_is_added_everywhere() -> None:
     shop.inner.include_router(added)
     shop.router.add_exception_handler(KeyError, lambda error, context: failed.append(str(error)))
 
-    async def main() -> None:
-        for app in apps:
-            async with app:
-                assert {"shop.mail:late", "shop.mail.added:one"} <= {route.name for route in app.routes}
-                await (await late.push())
-                assert await (await one.push()) == 1
-                with pytest.raises(ApplicationStateError, match="frozen"):
-                    shop.router.task(late, name="frozen")
-
-    run(main())
+    for app in apps:
+        async with app:
+            assert {"shop.mail:late", "shop.mail.added:one"} <= {route.name for route in app.routes}
+            await (await late.push())
+            assert await (await one.push()) == 1
+            with pytest.raises(ApplicationStateError, match="frozen"):
+                shop.router.task(late, name="frozen")
     assert len(failed) == 3
     shop.inner.remove_route("late")
     assert not late.is_attached
@@ -309,7 +291,7 @@ def test_f38_a_name_that_one_app_has_already_is_refused_in_all() -> None:
     assert added not in shop.router.sub_routers
 
 
-def test_f38_a_refused_include_leaves_the_other_apps_as_they_are() -> None:
+async def test_f38_a_refused_include_leaves_the_other_apps_as_they_are() -> None:
     shop = Shop()
     first, second = shop.create_app(), Jobify(storage=False)
 
@@ -321,16 +303,13 @@ def test_f38_a_refused_include_leaves_the_other_apps_as_they_are() -> None:
     assert second.sub_routers == ()
     assert [route.name for route in second.routes] == ["shop.mail:send"]
 
-    async def main() -> None:
-        async with first:
-            assert await (await shop.send.push("x")) == "x"
-
-    run(main())
+    async with first:
+        assert await (await shop.send.push("x")) == "x"
     third = shop.create_app()
     assert len(list(third.routes)) == len(list(first.routes)) == 4
 
 
-def test_f38_a_router_inside_of_several_routers() -> None:
+async def test_f38_a_router_inside_of_several_routers() -> None:
     """The same tasks below two prefixes, each in its own app; and never twice in one."""
     leaf, left, right = JobRouter(prefix="leaf"), JobRouter(prefix="left"), JobRouter(prefix="right")
     ran: list[str] = []
@@ -351,14 +330,11 @@ def test_f38_a_router_inside_of_several_routers() -> None:
     with pytest.raises(RuntimeError, match="already attached"):
         one.include_router(right)
 
-    async def main() -> None:
-        async with one, two, three:
-            for app, name in ((one, "left.leaf:work"), (two, "right.leaf:work"), (three, "leaf:work")):
-                assert await (await app.task_for(work).push()) == name
-                assert app.task_for(work).name == name
-                assert await app.enqueue(work).aresult(30) == name
-
-    run(main())
+    async with one, two, three:
+        for app, name in ((one, "left.leaf:work"), (two, "right.leaf:work"), (three, "leaf:work")):
+            assert await (await app.task_for(work).push()) == name
+            assert app.task_for(work).name == name
+            assert await app.enqueue(work).aresult(30) == name
 
 
 def test_f38_no_circles_by_way_of_several_apps() -> None:
@@ -391,21 +367,18 @@ class Counted(NodeRoute[..., Any]):
         return await super().push(*args, **kwargs)
 
 
-def test_f38_route_classes_and_run_modes() -> None:
+async def test_f38_route_classes_and_run_modes() -> None:
     router = JobRouter(route_class=Counted)
     task: Any = router.task(os_pid, run_mode=RunMode.PROCESS)
     apps = [Jobify(storage=False) for _ in range(3)]
     for app in apps:
         app.include_router(router)
 
-    async def main() -> None:
-        for app in apps:
-            assert type(app.task_for(task)) is Counted
-            async with app:
-                assert await (await task.push()) != os_pid()
-        assert task.pushes == 3
-
-    run(main())
+    for app in apps:
+        assert type(app.task_for(task)) is Counted
+        async with app:
+            assert await (await task.push()) != os_pid()
+    assert task.pushes == 3
 
 
 def os_pid() -> int:
@@ -414,19 +387,16 @@ def os_pid() -> int:
     return os.getpid()
 
 
-def test_f38_crons_of_a_router_in_several_apps(tmp_path: Path) -> None:
+async def test_f38_crons_of_a_router_in_several_apps(tmp_path: Path) -> None:
     router = JobRouter(prefix="r")
 
     @router.task(name="yearly", cron="0 0 1 1 *")
     async def yearly() -> None: ...
 
-    async def main() -> None:
-        for name in ("one", "two", "one"):
-            app = Jobify(storage=SQLiteStorage(tmp_path / f"{name}.db"))
-            app.include_router(router)
-            async with app:
-                (job,) = app.get_active_jobs()
-                assert job.id == "r:yearly__jobify_cron_definition"
-                assert job.status is JobStatus.SCHEDULED
-
-    run(main())
+    for name in ("one", "two", "one"):
+        app = Jobify(storage=SQLiteStorage(tmp_path / f"{name}.db"))
+        app.include_router(router)
+        async with app:
+            (job,) = app.get_active_jobs()
+            assert job.id == "r:yearly__jobify_cron_definition"
+            assert job.status is JobStatus.SCHEDULED

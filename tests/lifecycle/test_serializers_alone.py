@@ -121,34 +121,28 @@ def test_b34_every_way_of_scheduling_works_and_survives_a_restart(tmp_path: Path
 
 
 @EACH
-def test_b34_the_result_of_another_process_has_its_type(tmp_path: Path, serializer: str) -> None:
+async def test_b34_the_result_of_another_process_has_its_type(tmp_path: Path, serializer: str) -> None:
     here, there = Deployment(tmp_path, serializer), Deployment(tmp_path, serializer)
 
-    async def main() -> None:
-        there.clock.set(NOON - timedelta(days=1))  # nothing is due there
-        async with there.make(), here.make() as app:
-            job = await call(there.task).at(NOON)
-            nudge(app)
-            assert await soon(job) == [Point(1, 1)]
-        assert WANTED in here.seen
-        assert there.seen == []
-
-    run(main())
+    there.clock.set(NOON - timedelta(days=1))  # nothing is due there
+    async with there.make(), here.make() as app:
+        job = await call(there.task).at(NOON)
+        nudge(app)
+        assert await soon(job) == [Point(1, 1)]
+    assert WANTED in here.seen
+    assert there.seen == []
 
 
 @pytest.mark.parametrize("serializer", ["json", "orjson", "msgpack", "cbor"])
-def test_b34_what_would_not_come_back_is_refused_where_it_is_scheduled(tmp_path: Path, serializer: str) -> None:
+async def test_b34_what_would_not_come_back_is_refused_where_it_is_scheduled(tmp_path: Path, serializer: str) -> None:
     app = Jobify(storage=durable(tmp_path), serializer=SERIALIZERS[serializer]())
 
     @app.task(name="untyped")
     async def untyped(value) -> None: ...  # type: ignore[no-untyped-def]
 
-    async def main() -> None:
-        async with app:
-            for value in (Point(1, 2), {Color.RED: 1}, object()):
-                for schedule in (lambda builder: builder.push(), lambda builder: builder.delay(60)):
-                    with pytest.raises(PayloadError):
-                        await schedule(untyped.schedule(value))
-            assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        for value in (Point(1, 2), {Color.RED: 1}, object()):
+            for schedule in (lambda builder: builder.push(), lambda builder: builder.delay(60)):
+                with pytest.raises(PayloadError):
+                    await schedule(untyped.schedule(value))
+        assert app.get_active_jobs() == []

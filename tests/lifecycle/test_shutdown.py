@@ -40,7 +40,7 @@ class NotingPlugin:
         self.notes.append("plugin down")
 
 
-def test_b22_x14_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
+async def test_b22_x14_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
     notes = Notes()
     app = Jobify(storage=False, lifespan=notes.lifespan("app"), plugins=[NotingPlugin(notes)])
     router = JobRouter(lifespan=notes.lifespan("router"))
@@ -57,46 +57,40 @@ def test_b22_x14_jobs_end_before_lifespans_and_lifespans_before_plugins() -> Non
     router.include_router(inner)
     app.include_router(router)
 
-    async def main() -> None:
-        async with app:
-            job = await work.push()
-            await eventually(lambda: job.status is JobStatus.RUNNING)
-            notes.append("end")
-
-    run(main())
+    async with app:
+        job = await work.push()
+        await eventually(lambda: job.status is JobStatus.RUNNING)
+        notes.append("end")
     assert notes == [
         "plugin up", "app up", "router up", "inner up", "end", "job cleaned up",
         "inner down", "router down", "app down", "plugin down",
     ]  # fmt: skip
 
 
-def test_b22_statuses_after_a_shutdown(tmp_path: Path) -> None:
+async def test_b22_statuses_after_a_shutdown(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task
     async def work() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        async with app:
-            running = await work.push()
-            waiting = await work.schedule().delay(300)
-            cron = await work.schedule().cron("0 0 * * *", job_id="nightly")
-            await eventually(lambda: running.status is JobStatus.RUNNING)
-            waiter = asyncio.ensure_future(waiting.wait())
-        await soon(waiter)
-        for job in (running, waiting, cron):
-            assert job.status is JobStatus.CANCELLED
-            assert job.is_done()
-            await soon(job.wait())
-            with pytest.raises(JobFailedError):
-                await job
-            with pytest.raises(JobNotCompletedError):
-                job.result()
-            with pytest.raises(ApplicationStateError):
-                await job.cancel()
-
-    run(main())
+    async with app:
+        running = await work.push()
+        waiting = await work.schedule().delay(300)
+        cron = await work.schedule().cron("0 0 * * *", job_id="nightly")
+        await eventually(lambda: running.status is JobStatus.RUNNING)
+        waiter = asyncio.ensure_future(waiting.wait())
+    await soon(waiter)
+    for job in (running, waiting, cron):
+        assert job.status is JobStatus.CANCELLED
+        assert job.is_done()
+        await soon(job.wait())
+        with pytest.raises(JobFailedError):
+            await job
+        with pytest.raises(JobNotCompletedError):
+            job.result()
+        with pytest.raises(ApplicationStateError):
+            await job.cancel()
 
 
 def test_b22_a_thread_is_waited_for_and_its_result_counts(tmp_path: Path) -> None:
@@ -128,7 +122,7 @@ def test_b22_a_thread_is_waited_for_and_its_result_counts(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
-def test_b22_a_thread_is_outlasted_although_its_job_is_over(how: str) -> None:
+async def test_b22_a_thread_is_outlasted_although_its_job_is_over(how: str) -> None:
     """It cannot be stopped, and still uses what the lifespan is about to close."""
     notes = Notes()
     started, go_on = threading.Event(), threading.Event()
@@ -140,20 +134,17 @@ def test_b22_a_thread_is_outlasted_although_its_job_is_over(how: str) -> None:
         go_on.wait(60)
         notes.append("thread over")
 
-    async def main() -> None:
-        async with app:
-            job = await work.push()
-            await asyncio.to_thread(started.wait, 60)
-            if how == "cancelled":
-                await job.cancel()
-            await soon(job.wait())
-            asyncio.get_running_loop().call_later(0.05, go_on.set)
-
-    run(main())
+    async with app:
+        job = await work.push()
+        await asyncio.to_thread(started.wait, 60)
+        if how == "cancelled":
+            await job.cancel()
+        await soon(job.wait())
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
     assert notes == ["app up", "thread over", "app down"]
 
 
-def test_b22_a_long_wait_for_such_a_thread_is_not_silent(
+async def test_b22_a_long_wait_for_such_a_thread_is_not_silent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("jobify.engine.engine._NUDGE", 0.01)
@@ -164,15 +155,12 @@ def test_b22_a_long_wait_for_such_a_thread_is_not_silent(
     def work() -> None:
         go_on.wait(60)
 
-    async def main() -> None:
-        await app.startup()
-        await soon((await work.push()).wait())
-        stopping = asyncio.create_task(app.shutdown())
-        await eventually(lambda: "waits for threads whose jobs are over: 1" in caplog.text)
-        go_on.set()
-        await soon(stopping)
-
-    run(main())
+    await app.startup()
+    await soon((await work.push()).wait())
+    stopping = asyncio.create_task(app.shutdown())
+    await eventually(lambda: "waits for threads whose jobs are over: 1" in caplog.text)
+    go_on.set()
+    await soon(stopping)
 
 
 def test_x3_a_job_that_was_interrupted_runs_at_the_next_start_without_a_lost_attempt(tmp_path: Path) -> None:
@@ -203,7 +191,7 @@ def test_x3_a_job_that_was_interrupted_runs_at_the_next_start_without_a_lost_att
     assert begun == ["first", "second", "third"]
 
 
-def test_x14_a_grace_lets_jobs_finish() -> None:
+async def test_x14_a_grace_lets_jobs_finish() -> None:
     app = Jobify(storage=False, grace=60)
 
     @app.task
@@ -211,17 +199,14 @@ def test_x14_a_grace_lets_jobs_finish() -> None:
         await asyncio.sleep(0.02)
         return "done"
 
-    async def main() -> None:
-        async with app:
-            job = await work.push()
-            late = await work.schedule().delay(300)
-        assert job.result() == "done"
-        assert late.status is JobStatus.CANCELLED
-
-    run(main())
+    async with app:
+        job = await work.push()
+        late = await work.schedule().delay(300)
+    assert job.result() == "done"
+    assert late.status is JobStatus.CANCELLED
 
 
-def test_x14_a_grace_can_be_given_to_the_shutdown() -> None:
+async def test_x14_a_grace_can_be_given_to_the_shutdown() -> None:
     app = Jobify(storage=False)
 
     @app.task
@@ -229,16 +214,13 @@ def test_x14_a_grace_can_be_given_to_the_shutdown() -> None:
         await asyncio.sleep(0.02)
         return "done"
 
-    async def main() -> None:
-        await app.startup()
-        job = await work.push()
-        await app.shutdown(grace=60)
-        assert job.result() == "done"
-
-    run(main())
+    await app.startup()
+    job = await work.push()
+    await app.shutdown(grace=60)
+    assert job.result() == "done"
 
 
-def test_a_shutdown_that_is_cancelled_hurries_and_is_complete(tmp_path: Path) -> None:
+async def test_a_shutdown_that_is_cancelled_hurries_and_is_complete(tmp_path: Path) -> None:
     notes = Notes()
     app = Jobify(storage=durable(tmp_path), lifespan=notes.lifespan("app"))
     ended = []
@@ -250,25 +232,24 @@ def test_a_shutdown_that_is_cancelled_hurries_and_is_complete(tmp_path: Path) ->
         finally:
             ended.append(True)
 
-    async def main() -> None:
-        await app.startup()
-        job = await work.push()
-        await eventually(lambda: job.status is JobStatus.RUNNING)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await app.shutdown(grace=300)
-        assert ended == [True]
-        assert notes == ["app up", "app down"]
-        assert job.status is JobStatus.CANCELLED
-        assert not app.configs.app_started
-        async with app:
-            assert app.find_job(job.id) is not None
-
-    run(main())
+    await app.startup()
+    job = await work.push()
+    await eventually(lambda: job.status is JobStatus.RUNNING)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await app.shutdown(grace=300)
+    assert ended == [True]
+    assert notes == ["app up", "app down"]
+    assert job.status is JobStatus.CANCELLED
+    assert not app.configs.app_started
+    async with app:
+        assert app.find_job(job.id) is not None
 
 
 @pytest.mark.parametrize("is_failing", [False, True])
-def test_who_hurries_a_shutdown_is_told_only_of_real_errors(is_failing: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_who_hurries_a_shutdown_is_told_only_of_real_errors(
+    is_failing: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     down = asyncio.Event()
 
     @asynccontextmanager
@@ -287,24 +268,21 @@ def test_who_hurries_a_shutdown_is_told_only_of_real_errors(is_failing: bool, ca
     async def work() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        await app.startup()
-        await work.push()
-        stopping = asyncio.ensure_future(app.shutdown(grace=1000))
-        await asyncio.sleep(0)
-        stopping.cancel()
-        await soon(down.wait())
-        stopping.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await soon(stopping)
-
-    run(main())
+    await app.startup()
+    await work.push()
+    stopping = asyncio.ensure_future(app.shutdown(grace=1000))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await soon(down.wait())
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(stopping)
     said = [record.getMessage() for record in caplog.records]
     real = ["Another error while the app was stopping: ValueError('it does not close')"]
     assert said == (real if is_failing else [])
 
 
-def test_a_hurry_while_the_storage_is_let_go_of_loses_nothing(
+async def test_a_hurry_while_the_storage_is_let_go_of_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = durable(tmp_path)
@@ -321,19 +299,16 @@ def test_a_hurry_while_the_storage_is_let_go_of_loses_nothing(
     async def work() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        await app.startup()
-        await work.schedule().push(job_id="one")
-        monkeypatch.setattr(storage, "retire", slow)
-        stopping = asyncio.ensure_future(app.shutdown(grace=0))
-        await eventually(retiring.is_set)
-        stopping.cancel()
-        await asyncio.sleep(0)
-        may_go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await soon(stopping)
-
-    run(main())
+    await app.startup()
+    await work.schedule().push(job_id="one")
+    monkeypatch.setattr(storage, "retire", slow)
+    stopping = asyncio.ensure_future(app.shutdown(grace=0))
+    await eventually(retiring.is_set)
+    stopping.cancel()
+    await asyncio.sleep(0)
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(stopping)
     assert [record.getMessage() for record in caplog.records] == []
     storage.open()
     assert storage.owners() == []
@@ -342,7 +317,7 @@ def test_a_hurry_while_the_storage_is_let_go_of_loses_nothing(
     storage.close()
 
 
-def test_stopping_twice_and_at_once(tmp_path: Path) -> None:
+async def test_stopping_twice_and_at_once(tmp_path: Path) -> None:
     notes = Notes()
     app = Jobify(storage=durable(tmp_path), lifespan=notes.lifespan("app"))
 
@@ -350,20 +325,17 @@ def test_stopping_twice_and_at_once(tmp_path: Path) -> None:
     async def work() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        await app.shutdown()
-        await app.startup()
-        job = await work.push()
-        first, second = asyncio.create_task(app.shutdown()), asyncio.create_task(app.shutdown())
-        await asyncio.gather(first, second)
-        assert job.is_done()
-        await app.shutdown()
-
-    run(main())
+    await app.shutdown()
+    await app.startup()
+    job = await work.push()
+    first, second = asyncio.create_task(app.shutdown()), asyncio.create_task(app.shutdown())
+    await asyncio.gather(first, second)
+    assert job.is_done()
+    await app.shutdown()
     assert notes == ["app up", "app down"]
 
 
-def test_the_second_of_two_shutdowns_waits_for_the_first() -> None:
+async def test_the_second_of_two_shutdowns_waits_for_the_first() -> None:
     notes = Notes()
     app = Jobify(storage=False, lifespan=notes.lifespan("app"))
 
@@ -374,32 +346,26 @@ def test_the_second_of_two_shutdowns_waits_for_the_first() -> None:
         finally:
             await asyncio.sleep(0.01)
 
-    async def main() -> None:
-        await app.startup()
-        await work.push()
-        first = asyncio.create_task(app.shutdown())
-        await asyncio.sleep(0)
-        await app.shutdown()
-        assert notes[-1] == "app down"
-        await first
-
-    run(main())
+    await app.startup()
+    await work.push()
+    first = asyncio.create_task(app.shutdown())
+    await asyncio.sleep(0)
+    await app.shutdown()
+    assert notes[-1] == "app down"
+    await first
 
 
-def test_a_job_cannot_shut_its_app_down() -> None:
+async def test_a_job_cannot_shut_its_app_down() -> None:
     app = Jobify(storage=False)
 
     @app.task
     async def work() -> None:
         await app.shutdown()
 
-    async def main() -> None:
-        async with app:
-            job = await work.push()
-            await soon(job.wait())
-            assert isinstance(job.exception, ApplicationStateError)
-
-    run(main())
+    async with app:
+        job = await work.push()
+        await soon(job.wait())
+        assert isinstance(job.exception, ApplicationStateError)
 
 
 def test_what_a_running_job_pushes_during_a_shutdown_runs_at_the_next_start(tmp_path: Path) -> None:
@@ -469,30 +435,27 @@ def test_pushes_under_way_at_a_shutdown_run_once_in_all(tmp_path: Path, ticks: i
     assert sorted(runs) == [number for number in range(20) if number not in refused]
 
 
-def test_what_is_asked_after_the_shutdown_is_refused(tmp_path: Path) -> None:
+async def test_what_is_asked_after_the_shutdown_is_refused(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task
     async def work() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            late = work.schedule().delay(0, job_id="it", replace=True)
-            job = await work.schedule().delay(300)
-        with pytest.raises(ApplicationStateError):
-            await soon(late)
-        with pytest.raises(ApplicationStateError):
-            await work.push()
-        with pytest.raises(ApplicationStateError):
-            await job.cancel()
-        await soon(app.wait_all())
-        assert app.find_job(job.id) is None
-        assert app.get_active_jobs() == []
-
-    run(main())
+    async with app:
+        late = work.schedule().delay(0, job_id="it", replace=True)
+        job = await work.schedule().delay(300)
+    with pytest.raises(ApplicationStateError):
+        await soon(late)
+    with pytest.raises(ApplicationStateError):
+        await work.push()
+    with pytest.raises(ApplicationStateError):
+        await job.cancel()
+    await soon(app.wait_all())
+    assert app.find_job(job.id) is None
+    assert app.get_active_jobs() == []
 
 
-def test_b38_an_error_in_one_part_does_not_keep_the_rest_from_stopping(tmp_path: Path) -> None:
+async def test_b38_an_error_in_one_part_does_not_keep_the_rest_from_stopping(tmp_path: Path) -> None:
     notes = Notes()
     app = Jobify(storage=durable(tmp_path), lifespan=notes.lifespan("app"))
 
@@ -508,33 +471,27 @@ def test_b38_an_error_in_one_part_does_not_keep_the_rest_from_stopping(tmp_path:
     async def work() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        for _ in range(2):
-            await app.startup()
-            job = await work.push()
-            with pytest.raises(ValueError, match="teardown"):
-                await app.shutdown()
-            assert job.status is JobStatus.CANCELLED
-            assert not app.configs.app_started
+    for _ in range(2):
+        await app.startup()
+        job = await work.push()
+        with pytest.raises(ValueError, match="teardown"):
             await app.shutdown()
-
-    run(main())
+        assert job.status is JobStatus.CANCELLED
+        assert not app.configs.app_started
+        await app.shutdown()
     assert notes == ["app up", "second up", "second down", "app down"] * 2
 
 
-def test_wait_all_ends_with_the_app() -> None:
+async def test_wait_all_ends_with_the_app() -> None:
     app = Jobify(storage=False)
 
     @app.task
     async def work() -> None:
         await asyncio.Event().wait()
 
-    async def main() -> None:
-        await app.startup()
-        await work.push()
-        waiting = asyncio.create_task(app.wait_all())
-        await asyncio.sleep(0)
-        await app.shutdown()
-        await soon(waiting)
-
-    run(main())
+    await app.startup()
+    await work.push()
+    waiting = asyncio.create_task(app.wait_all())
+    await asyncio.sleep(0)
+    await app.shutdown()
+    await soon(waiting)

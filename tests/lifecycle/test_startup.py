@@ -64,7 +64,7 @@ def test_b35_a_loop_that_was_closed_without_a_shutdown(tmp_path: Path, is_durabl
     assert len(runs) == (3 if is_durable else 2), "what ran in the first loop was given back, and runs again"
 
 
-def test_a_call_from_another_event_loop_is_refused(tmp_path: Path) -> None:
+async def test_a_call_from_another_event_loop_is_refused(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task
@@ -75,13 +75,10 @@ def test_a_call_from_another_event_loop_is_refused(tmp_path: Path) -> None:
             with pytest.raises(ApplicationStateError, match=r"another event loop.*run_coroutine_threadsafe\("):
                 await soon(call())
 
-    async def main() -> None:
-        async with app:
-            job = await work.schedule().delay(60)
-            await asyncio.to_thread(asyncio.run, elsewhere(job))
-            await (await work.push())
-
-    run(main())
+    async with app:
+        job = await work.schedule().delay(60)
+        await asyncio.to_thread(asyncio.run, elsewhere(job))
+        await (await work.push())
 
 
 def test_b36_lives_one_after_the_other(tmp_path: Path) -> None:
@@ -110,7 +107,7 @@ def test_b36_lives_one_after_the_other(tmp_path: Path) -> None:
     run(main())
 
 
-def test_b36_lives_in_memory() -> None:
+async def test_b36_lives_in_memory() -> None:
     app = Jobify(storage=False)
     entered = []
 
@@ -128,13 +125,10 @@ def test_b36_lives_in_memory() -> None:
     async def number(state: State = INJECT) -> Any:
         return state.number
 
-    async def main() -> None:
-        for life in (1, 2, 3):
-            async with app:
-                assert len(app.get_active_jobs()) == 1
-                assert await (await number.push()) == life
-
-    run(main())
+    for life in (1, 2, 3):
+        async with app:
+            assert len(app.get_active_jobs()) == 1
+            assert await (await number.push()) == life
 
 
 class Part:
@@ -176,7 +170,7 @@ class Part:
         ("router up", ["plugin up", "app up", "app down", "plugin down"]),
     ],
 )
-def test_b38_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: list[str]) -> None:
+async def test_b38_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: list[str]) -> None:
     part = Part([])
     app = Jobify(storage=durable(tmp_path), plugins=[part], lifespan=part.app)
     app.include_router(JobRouter(lifespan=part.router))
@@ -185,68 +179,59 @@ def test_b38_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: lis
     async def work() -> str:
         return "done"
 
-    async def main() -> None:
-        part.failing = point
-        for start in (app.startup, app.__aenter__):
-            part.notes.clear()
-            with pytest.raises(ValueError, match=point):
-                await start()
-            assert part.notes == notes
-            assert not app.configs.app_started
-            await app.shutdown()
-        with pytest.raises(ApplicationStateError):
-            await work.push()
-        storage = durable(tmp_path)
-        storage.open()
-        assert storage.owners() == [], "the file is closed and nobody is taken for a worker"
-        storage.close()
-        part.failing = ""
-        async with app:
-            assert await (await work.push()) == "done"
-
-    run(main())
+    part.failing = point
+    for start in (app.startup, app.__aenter__):
+        part.notes.clear()
+        with pytest.raises(ValueError, match=point):
+            await start()
+        assert part.notes == notes
+        assert not app.configs.app_started
+        await app.shutdown()
+    with pytest.raises(ApplicationStateError):
+        await work.push()
+    storage = durable(tmp_path)
+    storage.open()
+    assert storage.owners() == [], "the file is closed and nobody is taken for a worker"
+    storage.close()
+    part.failing = ""
+    async with app:
+        assert await (await work.push()) == "done"
 
 
 @pytest.mark.parametrize("point", ["plugin down", "app down", "router down"])
-def test_b38_a_stop_that_fails_stops_the_rest(tmp_path: Path, point: str) -> None:
+async def test_b38_a_stop_that_fails_stops_the_rest(tmp_path: Path, point: str) -> None:
     part = Part([])
     app = Jobify(storage=durable(tmp_path), plugins=[part], lifespan=part.app)
     app.include_router(JobRouter(lifespan=part.router))
 
-    async def main() -> None:
-        part.failing = point
-        for _ in range(2):
-            part.notes.clear()
-            await app.startup()
-            with pytest.raises(ValueError, match=point):
-                await app.shutdown()
-            ends = [note for note in ("router down", "app down", "plugin down") if note != point]
-            assert part.notes == ["plugin up", "app up", "router up", *ends]
-            assert not app.configs.app_started
-
-    run(main())
+    part.failing = point
+    for _ in range(2):
+        part.notes.clear()
+        await app.startup()
+        with pytest.raises(ValueError, match=point):
+            await app.shutdown()
+        ends = [note for note in ("router down", "app down", "plugin down") if note != point]
+        assert part.notes == ["plugin up", "app up", "router up", *ends]
+        assert not app.configs.app_started
 
 
-def test_b38_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
+async def test_b38_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "missing" / "jobs.db"))
 
     @app.task
     async def work() -> str:
         return "done"
 
-    async def main() -> None:
-        for _ in range(2):
-            with pytest.raises(StorageUnavailableError):
-                await app.startup()
-        assert not app.configs.app_started
-        (tmp_path / "missing").mkdir()
-        async with app:
-            assert await (await work.push()) == "done"
-
-    run(main())
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError):
+            await app.startup()
+    assert not app.configs.app_started
+    (tmp_path / "missing").mkdir()
+    async with app:
+        assert await (await work.push()) == "done"
 
 
-def test_b38_a_start_that_is_cancelled_is_undone(tmp_path: Path) -> None:
+async def test_b38_a_start_that_is_cancelled_is_undone(tmp_path: Path) -> None:
     notes = []
 
     @asynccontextmanager
@@ -263,41 +248,35 @@ def test_b38_a_start_that_is_cancelled_is_undone(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), lifespan=lifespan)
     app.include_router(JobRouter(lifespan=endless))
 
-    async def main() -> None:
-        starting = asyncio.create_task(app.startup())
-        await eventually(lambda: notes)
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
-        assert notes == ["up", "down"]
-        assert not app.configs.app_started
-
-    run(main())
+    starting = asyncio.create_task(app.startup())
+    await eventually(lambda: notes)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert notes == ["up", "down"]
+    assert not app.configs.app_started
 
 
 @pytest.mark.parametrize("ticks", range(30))
-def test_b38_a_start_can_be_cancelled_anywhere(tmp_path: Path, ticks: int) -> None:
+async def test_b38_a_start_can_be_cancelled_anywhere(tmp_path: Path, ticks: int) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(cron="0 0 1 1 *")
     async def yearly() -> str:
         return "done"
 
-    async def main() -> None:
-        starting = asyncio.create_task(app.startup())
-        for _ in range(ticks):
-            await asyncio.sleep(0)
-        starting.cancel()
-        await asyncio.wait([starting])
-        assert app.configs.app_started == (not starting.cancelled())
-        await app.shutdown()
-        async with app:
-            assert await (await yearly.push()) == "done"
-
-    run(main())
+    starting = asyncio.create_task(app.startup())
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert app.configs.app_started == (not starting.cancelled())
+    await app.shutdown()
+    async with app:
+        assert await (await yearly.push()) == "done"
 
 
-def test_starting_twice_is_starting_once() -> None:
+async def test_starting_twice_is_starting_once() -> None:
     entered = []
 
     @asynccontextmanager
@@ -308,17 +287,14 @@ def test_starting_twice_is_starting_once() -> None:
 
     app = Jobify(storage=False, lifespan=lifespan)
 
-    async def main() -> None:
-        await asyncio.gather(app.startup(), app.startup())
-        await app.startup()
-        assert entered == ["up"]
-        assert app.configs.app_started
-        await app.shutdown()
-
-    run(main())
+    await asyncio.gather(app.startup(), app.startup())
+    await app.startup()
+    assert entered == ["up"]
+    assert app.configs.app_started
+    await app.shutdown()
 
 
-def test_a_lifespan_may_push_and_wait(tmp_path: Path) -> None:
+async def test_a_lifespan_may_push_and_wait(tmp_path: Path) -> None:
     results = []
 
     @asynccontextmanager
@@ -332,14 +308,11 @@ def test_a_lifespan_may_push_and_wait(tmp_path: Path) -> None:
     async def warm_up() -> str:
         return "warm"
 
-    async def main() -> None:
-        async with app:
-            assert results == ["warm"]
-
-    run(main())
+    async with app:
+        assert results == ["warm"]
 
 
-def test_a_lifespan_may_stop_the_app_it_belongs_to() -> None:
+async def test_a_lifespan_may_stop_the_app_it_belongs_to() -> None:
     @asynccontextmanager
     async def lifespan(app: Jobify) -> AsyncIterator[None]:
         yield
@@ -347,25 +320,19 @@ def test_a_lifespan_may_stop_the_app_it_belongs_to() -> None:
 
     app = Jobify(storage=False, lifespan=lifespan)
 
-    async def main() -> None:
-        async with app:
-            pass
-
-    run(main())
+    async with app:
+        pass
 
 
-def test_the_context_of_a_job_leads_to_the_app() -> None:
+async def test_the_context_of_a_job_leads_to_the_app() -> None:
     app = Jobify(storage=False)
 
     @app.task
     async def look(context: JobContext = INJECT) -> bool:
         return context.app is app and context.jobify_config is app.configs
 
-    async def main() -> None:
-        async with app:
-            assert await (await look.push())
-
-    run(main())
+    async with app:
+        assert await (await look.push())
 
 
 def test_an_abandoned_life_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -247,28 +247,25 @@ def test_f7_a_rule_that_cannot_be_read_stops_the_schedule_and_is_shown(tmp_path:
     shop.live(main, cron=None)
 
 
-def test_f7_stopped_schedules_of_an_older_file_are_shown_and_resumed(tmp_path: Path) -> None:
+async def test_f7_stopped_schedules_of_an_older_file_are_shown_and_resumed(tmp_path: Path) -> None:
     shutil.copy(DATA / "schema_5.db", tmp_path / "jobs.db")
     clock = FakeClock(datetime(2030, 1, 1, 13, tzinfo=UTC))
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path), clock=clock)
+    app = Jobify(storage=durable(tmp_path), clock=clock)
 
-        @app.task(name="stopped", cron=Cron("* * * * *", max_failures=2))
-        async def stopped() -> None: ...
+    @app.task(name="stopped", cron=Cron("* * * * *", max_failures=2))
+    async def stopped() -> None: ...
 
-        @app.task(name="used_up", cron=Cron("* * * * *", max_runs=2))
-        async def used_up() -> None: ...
+    @app.task(name="used_up", cron=Cron("* * * * *", max_runs=2))
+    async def used_up() -> None: ...
 
-        @app.task(name="used_up_failing", cron=Cron("* * * * *", max_runs=2))
-        async def used_up_failing() -> None: ...
+    @app.task(name="used_up_failing", cron=Cron("* * * * *", max_runs=2))
+    async def used_up_failing() -> None: ...
 
-        async with app:
-            views = {schedule.task_name: schedule for schedule in app.schedules()}
-            assert {name for name, view in views.items() if view.is_stopped} == {"stopped"}
-            assert not app.resume_schedule(views["used_up_failing"].id)
-            assert app.resume_schedule(views["stopped"].id)
-            await eventually(lambda: Shop.view(app, views["stopped"].id).run_count == 3)
-            assert app.configs.storage.attempts(views["stopped"].id)[0].error == "ValueError: as ever"
-
-    run(main())
+    async with app:
+        views = {schedule.task_name: schedule for schedule in app.schedules()}
+        assert {name for name, view in views.items() if view.is_stopped} == {"stopped"}
+        assert not app.resume_schedule(views["used_up_failing"].id)
+        assert app.resume_schedule(views["stopped"].id)
+        await eventually(lambda: Shop.view(app, views["stopped"].id).run_count == 3)
+        assert app.configs.storage.attempts(views["stopped"].id)[0].error == "ValueError: as ever"

@@ -101,54 +101,48 @@ def test_f28_missed_runs_and_the_start_date_are_by_the_stored_zone_too(tmp_path:
     assert runs[0] == datetime(2030, 6, 2, 10, tzinfo=BERLIN)
 
 
-def test_f28_a_rule_is_read_by_its_parser_whichever_the_app_has(tmp_path: Path) -> None:
+async def test_f28_a_rule_is_read_by_its_parser_whichever_the_app_has(tmp_path: Path) -> None:
     """Made with the default one, and run by an app that has another."""
     clock, runs = FakeClock(DAWN), list[datetime]()
 
-    async def main() -> None:
-        app, report = app_of(tmp_path, clock, runs)
-        async with app:
-            await report.schedule().cron("0 9 * * *", job_id="daily")
-        app, _ = app_of(tmp_path, clock, runs, cron_factory=at_eight)
-        async with app:
-            await until_run(app, clock, runs)
-            await until_run(app, clock, runs)
-
-    run(main())
+    app, report = app_of(tmp_path, clock, runs)
+    async with app:
+        await report.schedule().cron("0 9 * * *", job_id="daily")
+    app, _ = app_of(tmp_path, clock, runs, cron_factory=at_eight)
+    async with app:
+        await until_run(app, clock, runs)
+        await until_run(app, clock, runs)
     assert runs == [DAWN + timedelta(hours=9), DAWN + timedelta(hours=33)]
 
 
-def test_f28_a_schedule_whose_parser_is_not_here_waits_for_an_app_that_has_it(
+async def test_f28_a_schedule_whose_parser_is_not_here_waits_for_an_app_that_has_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
-
-    async def main() -> None:
-        made, report = app_of(tmp_path, clock, runs, cron_factory=at_eight)
-        async with made:
-            await report.schedule().cron("mornings", job_id="daily")
-        other, _ = app_of(tmp_path, clock, runs)
-        async with other:
-            clock.advance(8 * 3600)
-            for _ in range(2):  # it is offered again, and parked again
-                nudge(other)
-                await eventually(lambda: parked(other))
-                clock.advance(5)
-            row = parked(other)
-            assert "at_eight" in row.error
-            assert (row.attempt, row.run_count) == (0, 0)
-            assert row.offset_at == row.created_at + 8 * 3600 * 1_000_000, "it still stands for its due time"
-        clock.advance(5)
-        made, _ = app_of(tmp_path, clock, runs, cron_factory=at_eight)
-        async with made:
-            await eventually(lambda: len(runs) == 1)
-            await eventually(lambda: made.schedules()[0].next_at == DAWN + timedelta(hours=32))
 
     def parked(app: Jobify) -> Any:
         (row,) = app.configs.storage.get(["daily"])
         return row if row.status == JobStatus.SCHEDULED and row.error else None
 
-    run(main())
+    made, report = app_of(tmp_path, clock, runs, cron_factory=at_eight)
+    async with made:
+        await report.schedule().cron("mornings", job_id="daily")
+    other, _ = app_of(tmp_path, clock, runs)
+    async with other:
+        clock.advance(8 * 3600)
+        for _ in range(2):  # it is offered again, and parked again
+            nudge(other)
+            await eventually(lambda: parked(other))
+            clock.advance(5)
+        row = parked(other)
+        assert "at_eight" in row.error
+        assert (row.attempt, row.run_count) == (0, 0)
+        assert row.offset_at == row.created_at + 8 * 3600 * 1_000_000, "it still stands for its due time"
+    clock.advance(5)
+    made, _ = app_of(tmp_path, clock, runs, cron_factory=at_eight)
+    async with made:
+        await eventually(lambda: len(runs) == 1)
+        await eventually(lambda: made.schedules()[0].next_at == DAWN + timedelta(hours=32))
     assert [record.message for record in caplog.records].count(
         "Schedule daily (report) is parked: The schedule was made with the cron_factory 'at_eight', which this app "
         "does not have: its own is 'jobify:create_crontab'. Run it with an app that has it, or schedule it again with "
@@ -165,63 +159,55 @@ def change_rule(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "", 5, "UTC+99:00", "Europe"])
-def test_f28_a_zone_that_is_not_known_here_parks_the_schedule(tmp_path: Path, zone: Any) -> None:
+async def test_f28_a_zone_that_is_not_known_here_parks_the_schedule(tmp_path: Path, zone: Any) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
     path = tmp_path / "jobs.db"
 
-    async def main() -> None:
-        app, report = app_of(tmp_path, clock, runs, tz=BERLIN)
-        async with app:
-            await report.schedule().cron("0 9 * * *", job_id="daily")
-        change_rule(path, lambda rule: {**rule, "zone": zone})
-        clock.advance(86_400)
-        app, _ = app_of(tmp_path, clock, runs, tz=BERLIN)
-        async with app:
-            storage = app.configs.storage
-            await eventually(lambda: storage.get(["daily"])[0].error)
-            (row,) = storage.get(["daily"])
-            assert "does not know the time zone" in row.error
-            assert row.status == JobStatus.SCHEDULED
-        assert runs == []
-        change_rule(path, lambda rule: {**rule, "zone": "Europe/Berlin"})
-        clock.advance(10)
-        app, _ = app_of(tmp_path, clock, runs)
-        async with app:
-            await eventually(lambda: len(runs) == 1)
-            await eventually(lambda: app.configs.storage.get(["daily"])[0].error is None)
-
-    run(main())
+    app, report = app_of(tmp_path, clock, runs, tz=BERLIN)
+    async with app:
+        await report.schedule().cron("0 9 * * *", job_id="daily")
+    change_rule(path, lambda rule: {**rule, "zone": zone})
+    clock.advance(86_400)
+    app, _ = app_of(tmp_path, clock, runs, tz=BERLIN)
+    async with app:
+        storage = app.configs.storage
+        await eventually(lambda: storage.get(["daily"])[0].error)
+        (row,) = storage.get(["daily"])
+        assert "does not know the time zone" in row.error
+        assert row.status == JobStatus.SCHEDULED
+    assert runs == []
+    change_rule(path, lambda rule: {**rule, "zone": "Europe/Berlin"})
+    clock.advance(10)
+    app, _ = app_of(tmp_path, clock, runs)
+    async with app:
+        await eventually(lambda: len(runs) == 1)
+        await eventually(lambda: app.configs.storage.get(["daily"])[0].error is None)
 
 
-def test_f28_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) -> None:
+async def test_f28_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) -> None:
     """And by the app's parser. It gets both when it is written next."""
     path = tmp_path / "jobs.db"
     shutil.copy(OLD_FILE, path)
     change_rule(path, lambda rule: {name: value for name, value in rule.items() if name not in ("zone", "parser")})
 
-    async def main() -> None:
-        with sqlite3.connect(path) as connection:
-            ((task, job_id, due_at),) = connection.execute(
-                "SELECT task, id, due_at FROM jobs WHERE id = 'rule'"
-            ).fetchall()
-        connection.close()
-        clock = FakeClock(to_datetime(due_at) - timedelta(hours=1))  # it is not due meanwhile
-        app = Jobify(storage=SQLiteStorage(path, synchronous="normal"), clock=clock, tz=BERLIN)
+    with sqlite3.connect(path) as connection:
+        ((task, job_id, due_at),) = connection.execute("SELECT task, id, due_at FROM jobs WHERE id = 'rule'").fetchall()
+    connection.close()
+    clock = FakeClock(to_datetime(due_at) - timedelta(hours=1))  # it is not due meanwhile
+    app = Jobify(storage=SQLiteStorage(path, synchronous="normal"), clock=clock, tz=BERLIN)
 
-        @app.task(name=task)
-        async def found(*args: Any, **kwargs: Any) -> None: ...
+    @app.task(name=task)
+    async def found(*args: Any, **kwargs: Any) -> None: ...
 
-        async with app:
-            rule = app._engine._rules.of_text(app.configs.storage.get([job_id])[0].rule)  # type: ignore[union-attr]
-            assert rule.zone == BERLIN
-            following = rule.next_due(clock.now())
-            assert following is not None
-            assert to_datetime(following, zone=BERLIN).hour == 4
-            await found.schedule().cron("30 4 * * *", job_id=job_id, replace=True)
-            written = rule_as_written(app.configs.storage.get([job_id])[0].rule)
-            assert (written["zone"], written["parser"]) == ("Europe/Berlin", "jobify:create_crontab")
-
-    run(main())
+    async with app:
+        rule = app._engine._rules.of_text(app.configs.storage.get([job_id])[0].rule)  # type: ignore[union-attr]
+        assert rule.zone == BERLIN
+        following = rule.next_due(clock.now())
+        assert following is not None
+        assert to_datetime(following, zone=BERLIN).hour == 4
+        await found.schedule().cron("30 4 * * *", job_id=job_id, replace=True)
+        written = rule_as_written(app.configs.storage.get([job_id])[0].rule)
+        assert (written["zone"], written["parser"]) == ("Europe/Berlin", "jobify:create_crontab")
 
 
 def test_f28_a_declared_cron_of_an_old_file_is_the_same_one(tmp_path: Path) -> None:
@@ -283,21 +269,18 @@ def test_f28_zones_have_names(zone: tzinfo, name: str) -> None:
     assert zone_named(name).utcoffset(moment) == zone.utcoffset(moment)
 
 
-def test_f28_a_fixed_offset_is_a_zone_of_an_app(tmp_path: Path) -> None:
+async def test_f28_a_fixed_offset_is_a_zone_of_an_app(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
 
-    async def main() -> None:
-        app, report = app_of(tmp_path, clock, runs, tz=timezone(timedelta(hours=-3)))
-        async with app:
-            await report.schedule().cron("0 9 * * *", job_id="daily")
-            at = await report.schedule().at(datetime(2030, 6, 1, 9, 0))
-            assert at.exec_at == DAWN + timedelta(hours=12)
-        app, _ = app_of(tmp_path, clock, runs, tz=BERLIN)
-        async with app:
-            (schedule,) = app.schedules()
-            assert (schedule.zone, schedule.next_at) == ("UTC-03:00", DAWN + timedelta(hours=12))
-
-    run(main())
+    app, report = app_of(tmp_path, clock, runs, tz=timezone(timedelta(hours=-3)))
+    async with app:
+        await report.schedule().cron("0 9 * * *", job_id="daily")
+        at = await report.schedule().at(datetime(2030, 6, 1, 9, 0))
+        assert at.exec_at == DAWN + timedelta(hours=12)
+    app, _ = app_of(tmp_path, clock, runs, tz=BERLIN)
+    async with app:
+        (schedule,) = app.schedules()
+        assert (schedule.zone, schedule.next_at) == ("UTC-03:00", DAWN + timedelta(hours=12))
 
 
 class Foreign(tzinfo):
@@ -328,21 +311,18 @@ def test_f28_a_zone_that_is_not_there_is_a_clear_error() -> None:
         zone_named("Mars/Olympus")
 
 
-def test_f28_several_apps_of_one_file_agree_on_each_run(tmp_path: Path) -> None:
+async def test_f28_several_apps_of_one_file_agree_on_each_run(tmp_path: Path) -> None:
     """Whoever takes it: it runs once a day, at nine in Berlin."""
     clock, runs = FakeClock(DAWN), list[datetime]()
 
-    async def main() -> None:
-        apps = [app_of(tmp_path, clock, runs, tz=zone) for zone in (BERLIN, None, ZoneInfo("Asia/Tokyo"))]
-        async with apps[0][0], apps[1][0], apps[2][0]:
-            await apps[0][1].schedule().cron("0 9 * * *", job_id="daily")
-            for hour in range(48):
-                clock.advance(3600)
-                for app, _ in apps:
-                    nudge(app)
-                expected = sum(hour + 1 >= due for due in (7, 31))
-                await eventually(lambda: len(runs) >= expected)
-                await asyncio.sleep(0.002)
-
-    run(main())
+    apps = [app_of(tmp_path, clock, runs, tz=zone) for zone in (BERLIN, None, ZoneInfo("Asia/Tokyo"))]
+    async with apps[0][0], apps[1][0], apps[2][0]:
+        await apps[0][1].schedule().cron("0 9 * * *", job_id="daily")
+        for hour in range(48):
+            clock.advance(3600)
+            for app, _ in apps:
+                nudge(app)
+            expected = sum(hour + 1 >= due for due in (7, 31))
+            await eventually(lambda: len(runs) >= expected)
+            await asyncio.sleep(0.002)
     assert runs == [datetime(2030, 6, day, 9, tzinfo=BERLIN) for day in (1, 2)]

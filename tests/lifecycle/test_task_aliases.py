@@ -13,7 +13,7 @@ from jobify import Cron, Jobify, JobRouter, RunMode
 from jobify.exceptions import ConfigurationError, RouteAlreadyRegisteredError
 from jobify.router.router import aliases_below
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, run
+from support import durable, eventually, nudge
 
 DAWN = datetime(2030, 6, 1, 0, 0, tzinfo=UTC)
 SUFFIX = "__jobify_cron_definition"
@@ -32,66 +32,57 @@ def release(directory: Path, name: str, runs: list[Any], **options: Any) -> tupl
     return app, work
 
 
-def test_f34_jobs_and_schedules_of_an_earlier_name_run(tmp_path: Path) -> None:
+async def test_f34_jobs_and_schedules_of_an_earlier_name_run(tmp_path: Path) -> None:
     runs: list[Any] = []
     old_app, old = release(tmp_path, "mail.send", runs)
     waiting = old.delay(1)
     later = old.apply_async((2,), delay=0.05)
     old_app.close()
 
-    async def main() -> None:
-        async with release(tmp_path, "mail.send", runs)[0]:
-            pass  # the storage is there
-        app, new = release(tmp_path, "mail.deliver", runs, aliases=("mail.send", "mail.post"))
-        async with app:
-            assert await app.get_job(waiting.id).aresult() == 1
-            assert await app.get_job(later.id).aresult() == 2
-            job = await new.push(3)
-            await job.wait()
-            named = await app.aenqueue("mail.send", (4,))
-            assert await named.aresult() == 4
-            assert named.task_name == "mail.deliver"
-            assert app.stats(task=new)["complete"] == app.stats(task="mail.send")["complete"] == 4
-            assert {found.id for found in app.jobs(task="mail.deliver")} >= {waiting.id, later.id, named.id}
-            assert app.unserved() == []
-            assert set(app.workers()[0].tasks) == {"mail.deliver", "mail.send", "mail.post"}
-
-    run(main())
+    async with release(tmp_path, "mail.send", runs)[0]:
+        pass  # the storage is there
+    app, new = release(tmp_path, "mail.deliver", runs, aliases=("mail.send", "mail.post"))
+    async with app:
+        assert await app.get_job(waiting.id).aresult() == 1
+        assert await app.get_job(later.id).aresult() == 2
+        job = await new.push(3)
+        await job.wait()
+        named = await app.aenqueue("mail.send", (4,))
+        assert await named.aresult() == 4
+        assert named.task_name == "mail.deliver"
+        assert app.stats(task=new)["complete"] == app.stats(task="mail.send")["complete"] == 4
+        assert {found.id for found in app.jobs(task="mail.deliver")} >= {waiting.id, later.id, named.id}
+        assert app.unserved() == []
+        assert set(app.workers()[0].tasks) == {"mail.deliver", "mail.send", "mail.post"}
     assert {value for _, value in runs} == {1, 2, 3, 4}
     assert [name for name, _ in runs][-2:] == ["mail.deliver", "mail.deliver"]
 
 
-def test_f34_a_stored_schedule_and_its_handle_go_on(tmp_path: Path) -> None:
+async def test_f34_a_stored_schedule_and_its_handle_go_on(tmp_path: Path) -> None:
     runs: list[Any] = []
 
-    async def main() -> None:
-        app, old = release(tmp_path, "old", runs)
-        async with app:
-            await old.schedule(7).cron("* * * * * * *", job_id="every second")
-            await eventually(lambda: len(runs) > 0)
-        app, new = release(tmp_path, "new", runs, aliases=["old"])
-        async with app:
-            assert app.find_job("every second") is not None
-            assert [job.id for job in app.get_active_jobs()] == ["every second"]
-            await eventually(lambda: ("new", 7) in runs)
-            await new.schedule(8).cron("* * * * * * *", job_id="every second", replace=True)
-            await eventually(lambda: ("new", 8) in runs)
-            assert [(one.id, one.task_name) for one in app.schedules()] == [("every second", "new")]
-
-    run(main())
+    app, old = release(tmp_path, "old", runs)
+    async with app:
+        await old.schedule(7).cron("* * * * * * *", job_id="every second")
+        await eventually(lambda: len(runs) > 0)
+    app, new = release(tmp_path, "new", runs, aliases=["old"])
+    async with app:
+        assert app.find_job("every second") is not None
+        assert [job.id for job in app.get_active_jobs()] == ["every second"]
+        await eventually(lambda: ("new", 7) in runs)
+        await new.schedule(8).cron("* * * * * * *", job_id="every second", replace=True)
+        await eventually(lambda: ("new", 8) in runs)
+        assert [(one.id, one.task_name) for one in app.schedules()] == [("every second", "new")]
 
 
 @pytest.mark.parametrize("mode", [RunMode.THREAD, RunMode.PROCESS])
-def test_f34_in_threads_and_processes(tmp_path: Path, mode: RunMode) -> None:
+async def test_f34_in_threads_and_processes(tmp_path: Path, mode: RunMode) -> None:
     stored = Jobify(storage=durable(tmp_path)).task(add, name="plus").delay(1, 2)
 
-    async def main() -> None:
-        app = Jobify(storage=durable(tmp_path))
-        app.task(add, name="add", run_mode=mode, aliases=("plus",))
-        async with app:
-            assert await app.get_job(stored.id).aresult() == 3
-
-    run(main())
+    app = Jobify(storage=durable(tmp_path))
+    app.task(add, name="add", run_mode=mode, aliases=("plus",))
+    async with app:
+        assert await app.get_job(stored.id).aresult() == 3
 
 
 def add(one: int, other: int) -> int:
@@ -111,103 +102,88 @@ def test_f34_a_unique_key_holds_across_names(tmp_path: Path) -> None:
 # -- declared crons ----------------------------------------------------------------------------------------------------
 
 
-def test_f34_a_declared_cron_goes_on_under_the_new_name(tmp_path: Path) -> None:
+async def test_f34_a_declared_cron_goes_on_under_the_new_name(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[Any]()
     rule = Cron("0 * * * *", max_runs=5)
 
-    async def main() -> None:
-        app, _ = release(tmp_path, "old", runs, cron=rule, clock=clock)
-        async with app:
-            clock.advance(3600)
-            await eventually(lambda: app.schedules()[0].run_count == 1)
-            history = len(app._client.board._access.look().attempts("old" + SUFFIX))
-            app.pause_schedule("old" + SUFFIX)
+    app, _ = release(tmp_path, "old", runs, cron=rule, clock=clock)
+    async with app:
+        clock.advance(3600)
+        await eventually(lambda: app.schedules()[0].run_count == 1)
+        history = len(app._client.board._access.look().attempts("old" + SUFFIX))
+        app.pause_schedule("old" + SUFFIX)
+    clock.advance(1800)
+    app, _ = release(tmp_path, "new", runs, cron=rule, clock=clock, aliases=("old",))
+    async with app:
+        (schedule,) = app.schedules()
+        assert (schedule.id, schedule.task_name) == ("new" + SUFFIX, "new")
+        assert (schedule.run_count, schedule.is_paused) == (1, True)
+        assert schedule.next_at == datetime(2030, 6, 1, 2, 0, tzinfo=UTC)
+        assert len(app._client.board._access.look().attempts("new" + SUFFIX)) == history > 0
+        app.resume_schedule(schedule.id)
         clock.advance(1800)
-        app, _ = release(tmp_path, "new", runs, cron=rule, clock=clock, aliases=("old",))
-        async with app:
-            (schedule,) = app.schedules()
-            assert (schedule.id, schedule.task_name) == ("new" + SUFFIX, "new")
-            assert (schedule.run_count, schedule.is_paused) == (1, True)
-            assert schedule.next_at == datetime(2030, 6, 1, 2, 0, tzinfo=UTC)
-            assert len(app._client.board._access.look().attempts("new" + SUFFIX)) == history > 0
-            app.resume_schedule(schedule.id)
-            clock.advance(1800)
-            await eventually(lambda: runs[1:] == [("new", 0)])
-        async with release(tmp_path, "new", runs, cron=rule, clock=clock, aliases=("old",))[0] as app:
-            assert [one.run_count for one in app.schedules()] == [2]
-
-    run(main())
+        await eventually(lambda: runs[1:] == [("new", 0)])
+    async with release(tmp_path, "new", runs, cron=rule, clock=clock, aliases=("old",))[0] as app:
+        assert [one.run_count for one in app.schedules()] == [2]
 
 
-def test_f34_a_cron_that_is_used_up_stays_so(tmp_path: Path) -> None:
+async def test_f34_a_cron_that_is_used_up_stays_so(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[Any]()
     rule = Cron("0 * * * *", max_runs=1)
 
-    async def main() -> None:
-        async with release(tmp_path, "old", runs, cron=rule, clock=clock)[0] as app:
-            clock.advance(3600)
-            await eventually(lambda: app.schedules()[0].status == "complete")
-        async with release(tmp_path, "new", runs, cron=rule, clock=clock, aliases=("old",))[0] as app:
-            clock.advance(7200)
-            await eventually(lambda: [one.status for one in app.schedules()] == ["complete"])
-        assert runs == [("old", 0)]
-
-    run(main())
+    async with release(tmp_path, "old", runs, cron=rule, clock=clock)[0] as app:
+        clock.advance(3600)
+        await eventually(lambda: app.schedules()[0].status == "complete")
+    async with release(tmp_path, "new", runs, cron=rule, clock=clock, aliases=("old",))[0] as app:
+        clock.advance(7200)
+        await eventually(lambda: [one.status for one in app.schedules()] == ["complete"])
+    assert runs == [("old", 0)]
 
 
-def test_f34_a_cron_that_is_no_longer_declared_ends_under_each_name(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with release(tmp_path, "old", [], cron="0 * * * *")[0]:
-            pass
-        async with release(tmp_path, "new", [], aliases=("old",))[0] as app:
-            assert app.schedules() == []
-
-    run(main())
+async def test_f34_a_cron_that_is_no_longer_declared_ends_under_each_name(tmp_path: Path) -> None:
+    async with release(tmp_path, "old", [], cron="0 * * * *")[0]:
+        pass
+    async with release(tmp_path, "new", [], aliases=("old",))[0] as app:
+        assert app.schedules() == []
 
 
-def test_f34_an_old_worker_beside_a_new_one_runs_no_second_cron(tmp_path: Path) -> None:
+async def test_f34_an_old_worker_beside_a_new_one_runs_no_second_cron(tmp_path: Path) -> None:
     """The old one runs the cron when the new one starts, and declares it once more when it is started again."""
     runs: list[Any] = []
 
-    async def main() -> None:
-        old_app = Jobify(storage=durable(tmp_path))
-        begun, may_end = asyncio.Event(), asyncio.Event()
+    old_app = Jobify(storage=durable(tmp_path))
+    begun, may_end = asyncio.Event(), asyncio.Event()
 
-        @old_app.task(name="old", cron="* * * * * * *")
-        async def old() -> None:
-            begun.set()
-            await may_end.wait()
+    @old_app.task(name="old", cron="* * * * * * *")
+    async def old() -> None:
+        begun.set()
+        await may_end.wait()
 
-        new_app, _ = release(tmp_path, "new", runs, cron="* * * * * * *", aliases=("old",))
-        async with old_app:
-            await begun.wait()
-            async with new_app:
-                assert {one.id for one in new_app.schedules()} == {"old" + SUFFIX, "new" + SUFFIX}
-                may_end.set()
+    new_app, _ = release(tmp_path, "new", runs, cron="* * * * * * *", aliases=("old",))
+    async with old_app:
+        await begun.wait()
+        async with new_app:
+            assert {one.id for one in new_app.schedules()} == {"old" + SUFFIX, "new" + SUFFIX}
+            may_end.set()
+            await eventually(lambda: [one.id for one in new_app.schedules()] == ["new" + SUFFIX])
+            async with release(tmp_path, "old", [], cron="0 0 1 1 *")[0]:
                 await eventually(lambda: [one.id for one in new_app.schedules()] == ["new" + SUFFIX])
-                async with release(tmp_path, "old", [], cron="0 0 1 1 *")[0]:
-                    await eventually(lambda: [one.id for one in new_app.schedules()] == ["new" + SUFFIX])
-
-    run(main())
 
 
-def test_f34_a_cron_of_the_old_name_that_comes_due_is_not_run(tmp_path: Path) -> None:
+async def test_f34_a_cron_of_the_old_name_that_comes_due_is_not_run(tmp_path: Path) -> None:
     """It is due before the new worker has looked for it."""
     runs: list[Any] = []
 
-    async def main() -> None:
-        async with release(tmp_path, "new", runs, cron="0 0 1 1 *", aliases=("old",))[0] as app:
-            async with release(tmp_path, "old", [], cron="0 0 1 1 *")[0]:
-                pass
-            storage = durable(tmp_path)
-            storage.open()
-            storage.move("old" + SUFFIX, due_at=0, now=app.now())
-            storage.close()
-            nudge(app)
-            await eventually(lambda: {one.id for one in app.schedules() if one.next_at is not None} == {"new" + SUFFIX})
-        assert runs == []
-
-    run(main())
+    async with release(tmp_path, "new", runs, cron="0 0 1 1 *", aliases=("old",))[0] as app:
+        async with release(tmp_path, "old", [], cron="0 0 1 1 *")[0]:
+            pass
+        storage = durable(tmp_path)
+        storage.open()
+        storage.move("old" + SUFFIX, due_at=0, now=app.now())
+        storage.close()
+        nudge(app)
+        await eventually(lambda: {one.id for one in app.schedules() if one.next_at is not None} == {"new" + SUFFIX})
+    assert runs == []
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
@@ -217,7 +193,7 @@ async def nothing() -> None:
     pass
 
 
-def test_f34_aliases_in_routers(tmp_path: Path) -> None:
+async def test_f34_aliases_in_routers(tmp_path: Path) -> None:
     """With the prefixes of the router, and as it stands for a task that was moved into the router."""
     outer, inner = JobRouter(prefix="shop"), JobRouter(prefix="mail")
     inner.task(nothing, name="deliver", aliases=("send", "post:letter"))
@@ -229,11 +205,8 @@ def test_f34_aliases_in_routers(tmp_path: Path) -> None:
     by_name = Jobify(storage=durable(tmp_path))
     stored += [by_name.enqueue(task) for task in tasks]
 
-    async def main() -> None:
-        async with app:
-            await asyncio.gather(*(app.get_job(job.id).aresult() for job in stored))
-
-    run(main())
+    async with app:
+        await asyncio.gather(*(app.get_job(job.id).aresult() for job in stored))
 
 
 def test_f34_the_bare_name_is_left_to_the_task_that_has_it(tmp_path: Path) -> None:

@@ -56,21 +56,18 @@ def test_b14_x7_a_naive_start_date_is_in_the_zone_of_the_app(tmp_path: Path, is_
     assert runs == [first, second]
 
 
-def test_b14_x7_a_start_date_that_is_past_waits_for_the_next_match() -> None:
+async def test_b14_x7_a_start_date_that_is_past_waits_for_the_next_match() -> None:
     app = Jobify(storage=False, clock=FakeClock(NOON))
 
     @app.task(cron=Cron("0 18 * * *", start_date=datetime(2029, 1, 1, 9, 30)))
     async def task() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            (job,) = app.get_active_jobs()
-            assert job.exec_at == NOON + timedelta(hours=6)
-
-    run(main())
+    async with app:
+        (job,) = app.get_active_jobs()
+        assert job.exec_at == NOON + timedelta(hours=6)
 
 
-def test_b15_x13_a_naive_time_is_in_the_zone_of_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_b15_x13_a_naive_time_is_in_the_zone_of_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path), tz=NEW_YORK, clock=clock)
@@ -79,34 +76,28 @@ def test_b15_x13_a_naive_time_is_in_the_zone_of_the_app(tmp_path: Path, monkeypa
     async def task() -> str:
         return "done"
 
-    async def main() -> None:
-        async with app:
-            job = await task.schedule().at(datetime(2030, 1, 1, 8, 0))
-            assert job.exec_at == NOON + timedelta(hours=1)
-            assert job.exec_at.utcoffset() == timedelta(hours=-5)
-            again = await task.schedule().delay(60, now=datetime(2030, 1, 1, 7, 30))
-            assert again.exec_at == NOON + timedelta(minutes=31)
-            clock.advance(3600)
-            nudge(app)
-            assert await soon(job) == "done"
-
-    run(main())
+    async with app:
+        job = await task.schedule().at(datetime(2030, 1, 1, 8, 0))
+        assert job.exec_at == NOON + timedelta(hours=1)
+        assert job.exec_at.utcoffset() == timedelta(hours=-5)
+        again = await task.schedule().delay(60, now=datetime(2030, 1, 1, 7, 30))
+        assert again.exec_at == NOON + timedelta(minutes=31)
+        clock.advance(3600)
+        nudge(app)
+        assert await soon(job) == "done"
 
 
-def test_b15_times_of_the_hour_that_is_twice_are_told_apart() -> None:
+async def test_b15_times_of_the_hour_that_is_twice_are_told_apart() -> None:
     app = Jobify(storage=False, tz=BERLIN, clock=FakeClock(datetime(2030, 10, 1, tzinfo=UTC)))
 
     @app.task
     async def task() -> None: ...
 
-    async def main() -> None:
-        async with app:
-            first = await task.schedule().at(datetime(2030, 10, 27, 2, 30, fold=0))
-            second = await task.schedule().at(datetime(2030, 10, 27, 2, 30, fold=1))
-            assert first.exec_at.astimezone(UTC) == datetime(2030, 10, 27, 0, 30, tzinfo=UTC)
-            assert second.exec_at.astimezone(UTC) == datetime(2030, 10, 27, 1, 30, tzinfo=UTC)
-
-    run(main())
+    async with app:
+        first = await task.schedule().at(datetime(2030, 10, 27, 2, 30, fold=0))
+        second = await task.schedule().at(datetime(2030, 10, 27, 2, 30, fold=1))
+        assert first.exec_at.astimezone(UTC) == datetime(2030, 10, 27, 0, 30, tzinfo=UTC)
+        assert second.exec_at.astimezone(UTC) == datetime(2030, 10, 27, 1, 30, tzinfo=UTC)
 
 
 # -- B16, B17 ----------------------------------------------------------------------------------------------------------
@@ -160,7 +151,7 @@ def test_b16_a_daily_time_comes_once_a_day(zone: ZoneInfo, start: datetime) -> N
 
 
 @pytest.mark.parametrize(("zone", "start"), CHANGES)
-def test_b17_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> None:
+async def test_b17_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> None:
     clock = FakeClock(start)
     app = Jobify(storage=False, tz=zone, clock=clock)
 
@@ -168,23 +159,20 @@ def test_b17_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> None:
     async def task() -> str:
         return "done"
 
-    async def main() -> None:
-        async with app:
-            for hours in range(1, 7):
-                job = await task.schedule().delay(3600 * hours)
-                assert job.exec_at.astimezone(UTC) == start + timedelta(hours=hours)
-            job = await task.schedule().delay(7200, now=start.astimezone(zone))
-            assert job.exec_at.astimezone(UTC) == start + timedelta(hours=2)
-            late = await task.schedule().delay(7200)
-            clock.advance(7199)
-            nudge(app)
-            await asyncio.sleep(0.005)
-            assert late.status is JobStatus.SCHEDULED
-            clock.advance(1)
-            nudge(app)
-            assert await soon(late) == "done"
-
-    run(main())
+    async with app:
+        for hours in range(1, 7):
+            job = await task.schedule().delay(3600 * hours)
+            assert job.exec_at.astimezone(UTC) == start + timedelta(hours=hours)
+        job = await task.schedule().delay(7200, now=start.astimezone(zone))
+        assert job.exec_at.astimezone(UTC) == start + timedelta(hours=2)
+        late = await task.schedule().delay(7200)
+        clock.advance(7199)
+        nudge(app)
+        await asyncio.sleep(0.005)
+        assert late.status is JobStatus.SCHEDULED
+        clock.advance(1)
+        nudge(app)
+        assert await soon(late) == "done"
 
 
 # -- B32 ---------------------------------------------------------------------------------------------------------------
@@ -201,7 +189,7 @@ def test_b17_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> None:
     ],
     ids=["skip", "once", "all", "grace"],
 )
-def test_b32_rule_14_the_policy_holds_while_runs_are_slower_than_the_period(
+async def test_b32_rule_14_the_policy_holds_while_runs_are_slower_than_the_period(
     policy: Any, expected: list[float], times: list[float]
 ) -> None:
     clock = FakeClock(NOON)
@@ -215,25 +203,22 @@ def test_b32_rule_14_the_policy_holds_while_runs_are_slower_than_the_period(
         stood_for.append((job.exec_at - NOON).total_seconds())
         clock.advance(3.2)
 
-    async def main() -> None:
-        async with app:
-            cron = Cron("* * * * * * *", max_runs=4, misfire_policy=policy)
-            job = await task.schedule().cron(cron, job_id="it")
+    async with app:
+        cron = Cron("* * * * * * *", max_runs=4, misfire_policy=policy)
+        job = await task.schedule().cron(cron, job_id="it")
 
-            def forward() -> bool:
-                if job.status is JobStatus.SCHEDULED and job.exec_at > clock.moment:
-                    clock.set(job.exec_at)
-                    nudge(app)
-                return job.is_done()
+        def forward() -> bool:
+            if job.status is JobStatus.SCHEDULED and job.exec_at > clock.moment:
+                clock.set(job.exec_at)
+                nudge(app)
+            return job.is_done()
 
-            await eventually(forward)
-
-    run(main())
+        await eventually(forward)
     assert begun == expected
     assert stood_for == times
 
 
-def test_b32_runs_of_a_schedule_never_overlap() -> None:
+async def test_b32_runs_of_a_schedule_never_overlap() -> None:
     app = Jobify(storage=False)
     running, peak, runs = 0, 0, 0
 
@@ -245,13 +230,10 @@ def test_b32_runs_of_a_schedule_never_overlap() -> None:
         await asyncio.sleep(0.6)
         running -= 1
 
-    async def main() -> None:
-        async with app:
-            await task.schedule().cron(Cron("* * * * * * *", misfire_policy=MisfirePolicy.ALL), job_id="it")
-            await eventually(lambda: runs >= 3)
-        assert peak == 1
-
-    run(main())
+    async with app:
+        await task.schedule().cron(Cron("* * * * * * *", misfire_policy=MisfirePolicy.ALL), job_id="it")
+        await eventually(lambda: runs >= 3)
+    assert peak == 1
 
 
 # -- B47 ---------------------------------------------------------------------------------------------------------------
@@ -273,7 +255,9 @@ class JumpingClock(SystemClock):
 
 @pytest.mark.parametrize("has_slept", [True, False], ids=["sleep", "set"])
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
-def test_b47_rule_22_a_jump_forward_is_noticed_within_a_second(tmp_path: Path, storage: str, has_slept: bool) -> None:
+async def test_b47_rule_22_a_jump_forward_is_noticed_within_a_second(
+    tmp_path: Path, storage: str, has_slept: bool
+) -> None:
     """Or a machine that slept: nobody tells the app, it has to look by itself."""
     clock = JumpingClock(has_slept)
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False, clock=clock)
@@ -282,24 +266,21 @@ def test_b47_rule_22_a_jump_forward_is_noticed_within_a_second(tmp_path: Path, s
     async def task() -> str:
         return "done"
 
-    async def main() -> None:
-        async with app:
-            if has_slept:
-                jobs = [await task.schedule().delay(3600), await task.schedule().delay(3599)]
-            else:
-                hour = task.schedule().now() + timedelta(hours=1)
-                jobs = [await task.schedule().at(hour), await task.schedule().at(hour - timedelta(seconds=1))]
-            cron = await task.schedule().cron("0 0 1 1 *", job_id="yearly")
-            await asyncio.sleep(0.05)
-            clock.jump = seconds(3601)
-            assert await soon(asyncio.gather(*jobs)) == ["done", "done"]
-            clock.jump = seconds(400 * 86_400)
-            await soon(cron.wait())
-
-    run(main())
+    async with app:
+        if has_slept:
+            jobs = [await task.schedule().delay(3600), await task.schedule().delay(3599)]
+        else:
+            hour = task.schedule().now() + timedelta(hours=1)
+            jobs = [await task.schedule().at(hour), await task.schedule().at(hour - timedelta(seconds=1))]
+        cron = await task.schedule().cron("0 0 1 1 *", job_id="yearly")
+        await asyncio.sleep(0.05)
+        clock.jump = seconds(3601)
+        assert await soon(asyncio.gather(*jobs)) == ["done", "done"]
+        clock.jump = seconds(400 * 86_400)
+        await soon(cron.wait())
 
 
-def test_b47_f29_a_jump_back_neither_runs_nor_loses_anything() -> None:
+async def test_b47_f29_a_jump_back_neither_runs_nor_loses_anything() -> None:
     clock = FakeClock(NOON)
     app = Jobify(storage=False, clock=clock)
     runs: list[datetime] = []
@@ -308,32 +289,29 @@ def test_b47_f29_a_jump_back_neither_runs_nor_loses_anything() -> None:
     async def task() -> None:
         runs.append(clock.moment)
 
-    async def main() -> None:
-        async with app:
-            job: Job[None] = await task.schedule().at(NOON + timedelta(minutes=1))
-            cron = await task.schedule().cron("* * * * *", job_id="it")
-            clock.set(NOON - timedelta(hours=1))
-            nudge(app)
-            await asyncio.sleep(0.01)
-            assert runs == []
-            clock.set(NOON + timedelta(minutes=1))
-            nudge(app)
-            await soon(asyncio.gather(job.wait(), cron.wait()))
-            clock.set(NOON + timedelta(seconds=55))  # a time server corrects a few seconds: no run is repeated
-            nudge(app)
-            await eventually(lambda: cron.status is JobStatus.SCHEDULED)
-            await asyncio.sleep(0.01)
-            assert len(runs) == 2
-            assert cron.exec_at == NOON + timedelta(minutes=2)
-            clock.set(NOON)
-            await eventually(lambda: cron.exec_at == NOON + timedelta(minutes=1))
-            assert len(runs) == 2
-
-    run(main())
+    async with app:
+        job: Job[None] = await task.schedule().at(NOON + timedelta(minutes=1))
+        cron = await task.schedule().cron("* * * * *", job_id="it")
+        clock.set(NOON - timedelta(hours=1))
+        nudge(app)
+        await asyncio.sleep(0.01)
+        assert runs == []
+        clock.set(NOON + timedelta(minutes=1))
+        nudge(app)
+        await soon(asyncio.gather(job.wait(), cron.wait()))
+        clock.set(NOON + timedelta(seconds=55))  # a time server corrects a few seconds: no run is repeated
+        nudge(app)
+        await eventually(lambda: cron.status is JobStatus.SCHEDULED)
+        await asyncio.sleep(0.01)
+        assert len(runs) == 2
+        assert cron.exec_at == NOON + timedelta(minutes=2)
+        clock.set(NOON)
+        await eventually(lambda: cron.exec_at == NOON + timedelta(minutes=1))
+        assert len(runs) == 2
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
-def test_no_job_is_said_to_have_started_later_than_it_did(tmp_path: Path, storage: str) -> None:
+async def test_no_job_is_said_to_have_started_later_than_it_did(tmp_path: Path, storage: str) -> None:
     """Jobs are claimed a moment ahead of their time. That must not show."""
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False)
     began: dict[str, datetime] = {}
@@ -342,16 +320,13 @@ def test_no_job_is_said_to_have_started_later_than_it_did(tmp_path: Path, storag
     async def task(job: Job[None] = INJECT) -> None:
         began[job.id] = datetime.now(UTC)
 
-    async def main() -> None:
-        async with app:
-            jobs = [await task.schedule().delay(0.03 + number / 1000) for number in range(50)]
-            await soon(asyncio.gather(*jobs))
-            for job in jobs:
-                seen = app.get_job(job.id)
-                assert seen.started_at is not None
-                assert seen.eta <= seen.started_at <= began[job.id]
-
-    run(main())
+    async with app:
+        jobs = [await task.schedule().delay(0.03 + number / 1000) for number in range(50)]
+        await soon(asyncio.gather(*jobs))
+        for job in jobs:
+            seen = app.get_job(job.id)
+            assert seen.started_at is not None
+            assert seen.eta <= seen.started_at <= began[job.id]
 
 
 # -- B49 ---------------------------------------------------------------------------------------------------------------
@@ -359,7 +334,7 @@ def test_no_job_is_said_to_have_started_later_than_it_did(tmp_path: Path, storag
 
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
 @pytest.mark.parametrize("concurrency", [1, 7, 100])
-def test_b49_rule_14_a_backlog_starts_a_few_at_a_time(tmp_path: Path, concurrency: int, storage: str) -> None:
+async def test_b49_rule_14_a_backlog_starts_a_few_at_a_time(tmp_path: Path, concurrency: int, storage: str) -> None:
     count = 300 if concurrency == 1 else 3000
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False, concurrency=concurrency, clock=clock)
@@ -376,23 +351,20 @@ def test_b49_rule_14_a_backlog_starts_a_few_at_a_time(tmp_path: Path, concurrenc
         running -= 1
         runs[number] += 1
 
-    async def main() -> None:
-        async with app:
-            await asyncio.gather(*(task.schedule(number).delay(60) for number in range(count)))
-            if storage == "memory":
-                clock.advance(3600)
-                nudge(app)
-                await soon(app.wait_all())
-        clock.advance(3600)
-        async with app:
+    async with app:
+        await asyncio.gather(*(task.schedule(number).delay(60) for number in range(count)))
+        if storage == "memory":
+            clock.advance(3600)
+            nudge(app)
             await soon(app.wait_all())
-
-    run(main())
+    clock.advance(3600)
+    async with app:
+        await soon(app.wait_all())
     assert runs == Counter(range(count))
     assert peak <= concurrency
 
 
-def test_b49_other_jobs_are_not_kept_waiting_by_a_backlog_of_slow_ones(tmp_path: Path) -> None:
+async def test_b49_other_jobs_are_not_kept_waiting_by_a_backlog_of_slow_ones(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), concurrency=3)
     go_on = asyncio.Event()
 
@@ -404,13 +376,10 @@ def test_b49_other_jobs_are_not_kept_waiting_by_a_backlog_of_slow_ones(tmp_path:
     def thread() -> str:
         return "done"
 
-    async def main() -> None:
-        async with app:
-            backlog = [await slow.schedule().delay(0.001) for _ in range(50)]
-            await eventually(lambda: sum(job.status is JobStatus.RUNNING for job in backlog) == 3)
-            assert await soon(await thread.schedule().delay(0.001)) == "done"
-            assert await soon(await thread.push()) == "done"
-            go_on.set()
-            await soon(app.wait_all())
-
-    run(main())
+    async with app:
+        backlog = [await slow.schedule().delay(0.001) for _ in range(50)]
+        await eventually(lambda: sum(job.status is JobStatus.RUNNING for job in backlog) == 3)
+        assert await soon(await thread.schedule().delay(0.001)) == "done"
+        assert await soon(await thread.push()) == "done"
+        go_on.set()
+        await soon(app.wait_all())

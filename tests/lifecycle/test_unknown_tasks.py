@@ -73,7 +73,7 @@ def test_b3_x20_jobs_of_unknown_tasks_are_kept_and_reported(tmp_path: Path, capl
             caplog.clear()
 
 
-def test_neither_start_nor_stop_waits_for_the_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_neither_start_nor_stop_waits_for_the_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _fill(tmp_path)
     storage = SlowToCount(tmp_path / "jobs.db")
     app = Jobify(storage=storage)
@@ -82,12 +82,9 @@ def test_neither_start_nor_stop_waits_for_the_report(tmp_path: Path, caplog: pyt
     async def work() -> int:
         return 1
 
-    async def main() -> None:
-        await soon(app.startup())
-        assert await soon(asyncio.to_thread(storage.counts.wait, 20))
-        await soon((await work.push()).wait())
-        await soon(app.shutdown())
-
-    run(main())
+    await soon(app.startup())
+    assert await soon(asyncio.to_thread(storage.counts.wait, 20))
+    await soon((await work.push()).wait())
+    await soon(app.shutdown())
     assert storage.was_counting_at_close
     assert _warnings(caplog) == []

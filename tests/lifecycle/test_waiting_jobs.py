@@ -55,7 +55,7 @@ async def _astream(job: Any, app: Jobify) -> int:
 
 
 @pytest.mark.parametrize("wait", [_await, _wait, _aresult, _await_end, _astream], ids=lambda wait: wait.__name__)
-def test_f23_a_hundred_parents_wait_with_one_slot(storage: Any, wait: Callable[..., Any]) -> None:
+async def test_f23_a_hundred_parents_wait_with_one_slot(storage: Any, wait: Callable[..., Any]) -> None:
     app = Jobify(storage=storage, concurrency=1)
 
     @app.task
@@ -64,12 +64,9 @@ def test_f23_a_hundred_parents_wait_with_one_slot(storage: Any, wait: Callable[.
         current_job.publish(below + 1)
         return int(below) + 1
 
-    async def main() -> None:
-        async with app:
-            assert await soon(await nest.push(DEPTH)) == DEPTH
-            await eventually(lambda: _lane(app, RunMode.MAIN).is_idle)
-
-    run(main())
+    async with app:
+        assert await soon(await nest.push(DEPTH)) == DEPTH
+        await eventually(lambda: _lane(app, RunMode.MAIN).is_idle)
     app.close()
 
 
@@ -110,24 +107,21 @@ def test_f23_a_thread_that_waits_has_another_one_started(tmp_path: Path, kind: s
         app.close()
 
 
-def test_f23_a_child_process_that_waits_has_another_one_started(
+async def test_f23_a_child_process_that_waits_has_another_one_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WAITING_DB", str(tmp_path / "jobs.db"))
     app = waiting_tasks.build()
 
-    async def main() -> None:
-        async with app:
-            slots = _lane(app, RunMode.PROCESS)._capacity
-            job = await app.aenqueue("nest", args=(slots + 1,))
-            assert await job.aresult(timeout=60) == slots + 1
-            await eventually(lambda: _lane(app, RunMode.PROCESS).is_idle)
-
-    run(main())
+    async with app:
+        slots = _lane(app, RunMode.PROCESS)._capacity
+        job = await app.aenqueue("nest", args=(slots + 1,))
+        assert await job.aresult(timeout=60) == slots + 1
+        await eventually(lambda: _lane(app, RunMode.PROCESS).is_idle)
     app.close()
 
 
-def test_f23_slots_are_right_after_waits_of_every_end(storage: Any) -> None:
+async def test_f23_slots_are_right_after_waits_of_every_end(storage: Any) -> None:
     """Waits that are cancelled, time out, overlap, or outlive their job."""
     app = Jobify(storage=storage, concurrency=2)
     go_on = asyncio.Event()
@@ -151,25 +145,22 @@ def test_f23_slots_are_right_after_waits_of_every_end(storage: Any) -> None:
         job = app.get_job(job_id)
         await asyncio.gather(*[job.await_end() for _ in range(5)])
 
-    async def main() -> None:
-        async with app:
-            waited = await child.push()
-            ends = [await task.push(waited.id) for task in (times_out, leaves_one)]
-            stays = await overlaps.push(waited.id)
-            for job in ends:
-                await soon(job.wait())
-            await stays.cancel()
-            go_on.set()
-            await soon(waited.wait())
-            await soon(asyncio.gather(*left))
-            await soon(app.wait_all())
-            await eventually(lambda: _lane(app, RunMode.MAIN).is_idle)
-
-    run(main())
+    async with app:
+        waited = await child.push()
+        ends = [await task.push(waited.id) for task in (times_out, leaves_one)]
+        stays = await overlaps.push(waited.id)
+        for job in ends:
+            await soon(job.wait())
+        await stays.cancel()
+        go_on.set()
+        await soon(waited.wait())
+        await soon(asyncio.gather(*left))
+        await soon(app.wait_all())
+        await eventually(lambda: _lane(app, RunMode.MAIN).is_idle)
     app.close()
 
 
-def test_f23_a_thread_that_waits_beyond_its_timeout_gives_its_slot_back_once(tmp_path: Path) -> None:
+async def test_f23_a_thread_that_waits_beyond_its_timeout_gives_its_slot_back_once(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     go_on = asyncio.Event()
 
@@ -181,15 +172,12 @@ def test_f23_a_thread_that_waits_beyond_its_timeout_gives_its_slot_back_once(tmp
     def times_out(job_id: str) -> None:
         app.get_job(job_id).wait()
 
-    async def main() -> None:
-        async with app:
-            waited = await child.push()
-            job = await times_out.push(waited.id)
-            await soon(job.wait())
-            assert job.status.value == "timeout"
-            go_on.set()
-            await soon(waited.wait())
-            await eventually(lambda: _lane(app, RunMode.THREAD).is_idle)
-
-    run(main())
+    async with app:
+        waited = await child.push()
+        job = await times_out.push(waited.id)
+        await soon(job.wait())
+        assert job.status.value == "timeout"
+        go_on.set()
+        await soon(waited.wait())
+        await eventually(lambda: _lane(app, RunMode.THREAD).is_idle)
     app.close()

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from jobify import Cron, Job, Jobify, SmartRetry
-from support import durable, eventually, run
+from support import durable, eventually
 
 NAMES = ("id", "public_status", "job_status", "eta", "exec_at", "error", "cron_expression")
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_both_handles_say_the_same(tmp_path: Path, is_durable: bool) -> None:
+async def test_both_handles_say_the_same(tmp_path: Path, is_durable: bool) -> None:
     app = Jobify(storage=durable(tmp_path) if is_durable else False)
 
     @app.task(name="work")
@@ -46,29 +46,26 @@ def test_both_handles_say_the_same(tmp_path: Path, is_durable: bool) -> None:
         assert job.is_done() is result.is_done() is is_done
         assert job.is_cron() is result.is_cron()
 
-    async def main() -> None:
-        async with app:
-            for task, expected in ((work, "complete"), (fail, "failed"), (give_up, "dead"), (slow, "failed")):
-                job = await task.push()
-                await job.wait()
-                compare(job, expected, is_done=True)
-            compare(await work.schedule().delay(3600), "pending", is_done=False)
-            compare(await work.schedule().cron("0 0 1 1 *", job_id="cron"), "pending", is_done=False)
-            running = await hold.push()
-            await eventually(lambda: running.public_status == "running")
-            compare(running, "running", is_done=False)
-            waiting = await work.schedule().delay(3600)
-            await waiting.cancel()
-            compare(waiting, "cancelled", is_done=True)
-            stopped = await fail.schedule().cron(Cron("* * * * * * *", max_failures=1), job_id="stopped")
-            await eventually(lambda: stopped.is_done() and app.get_job("stopped").is_done())
-            assert stopped.public_status == app.get_job("stopped").public_status == "dead"
-            await running.cancel()
-
-    run(main())
+    async with app:
+        for task, expected in ((work, "complete"), (fail, "failed"), (give_up, "dead"), (slow, "failed")):
+            job = await task.push()
+            await job.wait()
+            compare(job, expected, is_done=True)
+        compare(await work.schedule().delay(3600), "pending", is_done=False)
+        compare(await work.schedule().cron("0 0 1 1 *", job_id="cron"), "pending", is_done=False)
+        running = await hold.push()
+        await eventually(lambda: running.public_status == "running")
+        compare(running, "running", is_done=False)
+        waiting = await work.schedule().delay(3600)
+        await waiting.cancel()
+        compare(waiting, "cancelled", is_done=True)
+        stopped = await fail.schedule().cron(Cron("* * * * * * *", max_failures=1), job_id="stopped")
+        await eventually(lambda: stopped.is_done() and app.get_job("stopped").is_done())
+        assert stopped.public_status == app.get_job("stopped").public_status == "dead"
+        await running.cancel()
 
 
-def test_a_handle_learns_from_another_process_that_a_job_is_dead(tmp_path: Path) -> None:
+async def test_a_handle_learns_from_another_process_that_a_job_is_dead(tmp_path: Path) -> None:
     def declare(app: Jobify) -> Any:
         @app.task(name="give_up", retry=SmartRetry(1, initial_delay=0), queue="other")
         async def give_up() -> None:
@@ -80,13 +77,10 @@ def test_a_handle_learns_from_another_process_that_a_job_is_dead(tmp_path: Path)
     task = declare(here)
     declare(there)
 
-    async def main() -> None:
-        from jobify.worker.worker import prepare
+    from jobify.worker.worker import prepare
 
-        prepare(here, queues=("none",))
-        async with here, there:
-            job = await task.push()
-            await job.wait()
-            assert (job.public_status, job.error) == ("dead", "ValueError: no box")
-
-    run(main())
+    prepare(here, queues=("none",))
+    async with here, there:
+        job = await task.push()
+        await job.wait()
+        assert (job.public_status, job.error) == ("dead", "ValueError: no box")

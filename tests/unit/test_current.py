@@ -191,15 +191,12 @@ def test_a_limit_without_a_job_does_nothing() -> None:
     assert RUNNING.get() is None
 
 
-def test_threads_and_tasks_of_the_job_see_it(attempt: Attempt) -> None:
+async def test_threads_and_tasks_of_the_job_see_it(attempt: Attempt) -> None:
     async def here() -> str:
         return current_job.id
 
-    async def main() -> list[str]:
-        created = asyncio.create_task(here())
-        return [await created, await asyncio.to_thread(lambda: current_job.id)]
-
-    assert asyncio.run(main()) == ["the-job", "the-job"]
+    created = asyncio.create_task(here())
+    assert [await created, await asyncio.to_thread(lambda: current_job.id)] == ["the-job", "the-job"]
 
 
 def test_what_begins_in_a_context_of_its_own_does_not(attempt: Attempt) -> None:
