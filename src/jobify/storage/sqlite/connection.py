@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
+from jobify.exceptions import StorageUnavailableError
 from jobify.storage.sqlite.errors import raise_claim_lost
 from jobify.storage.sqlite.file_identity import FileIdentity
 
-__all__ = ("FIRST_READ", "LONG_LOG", "checkpoint", "close", "connect")
+__all__ = ("FIRST_READ", "LONG_LOG", "checkpoint", "close", "connect", "version_without_waiting")
 
 LONG_LOG: Final = 4_120_000
 """Bytes of a log that is worth a checkpoint: as many as a thousand pages of SQLite's usual size, with their heads."""
@@ -50,6 +51,15 @@ def checkpoint(writer: sqlite3.Connection | None) -> None:
     with suppress(sqlite3.Error):
         if writer is not None:
             writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def version_without_waiting(writer: sqlite3.Connection) -> int:
+    """The version of the data, which changes with each commit of another connection."""
+    try:
+        version: int = writer.execute("PRAGMA data_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StorageUnavailableError("The database cannot be read without waiting just now.") from error
+    return version
 
 
 def close(connections: Iterable[sqlite3.Connection | None], identity: FileIdentity) -> None:

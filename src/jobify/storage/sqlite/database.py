@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
-from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, checkpoint, close, connect
+from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, checkpoint, close, connect, version_without_waiting
 from jobify.storage.sqlite.errors import insist
 from jobify.storage.sqlite.file_identity import FileIdentity
 
@@ -67,8 +67,8 @@ class Database:
         self._connects = 0
         self._block_thread: int | None = None
         self._spot_thread: int | None = None
-        self._spots_left = 0
-        self._spot_version = _UNKNOWN
+        self._spots_left, self._spot_version = 0, _UNKNOWN
+        self._is_acknowledged = False
         self._changes = 0
         self._identity = FileIdentity(path, given or path, lambda: checkpoint(self._writer))
         self._lock_anew()
@@ -161,11 +161,11 @@ class Database:
         """Run a statement on the writing connection; by itself it is a transaction."""
         return self._insist(partial(self._write, statement, parameters))
 
-    def write(self, statement: str, parameters: Sequence[Any] = ()) -> int:
-        """Run a statement that inserts, updates or deletes; how many rows it did that to."""
+    def write(self, statement: str, parameters: Sequence[Any] = (), *, is_acknowledged: bool = True) -> int:
+        """Run a statement that inserts, updates or deletes; how many rows. ``is_acknowledged``: callers rely on it."""
         count = self.execute(statement, parameters).rowcount
         if self._block_thread is None:
-            self._committed()
+            self._committed(is_acknowledged=is_acknowledged)
         return count
 
     def add(self, statement: str, parameters: Sequence[Any]) -> int | None:
@@ -285,10 +285,11 @@ class Database:
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
-    def _committed(self) -> None:
+    def _committed(self, *, is_acknowledged: bool = True) -> None:
         """After a commit, and before its caller is told: is it in the file that is there? Then copy a long log into the
         database, or leave that to the next commit."""
         if self._spot_thread is not None:  # asked when it is left
+            self._is_acknowledged |= is_acknowledged
             return
         with self._writing:  # no other thread disconnects meanwhile
             if self._writer is None:  # a fork has disconnected, which copies the log
@@ -308,8 +309,9 @@ class Database:
         if not self._spots_left or not self._writing.acquire(blocking=False):
             raise StorageUnavailableError(_NOT_NOW)
         self._spot_thread = threading.get_ident()
+        self._is_acknowledged = False
         try:
-            if self._writer is None or self._block_thread is not None or self._has_company():
+            if self._writer is None or self._block_thread is not None or self._has_company(self._writer):
                 raise StorageUnavailableError(_NOT_NOW)
         except BaseException:
             self.leave_spot()
@@ -317,20 +319,18 @@ class Database:
         self._spots_left -= 1
 
     def leave_spot(self, *, has_written: bool = False) -> None:
-        """Statements of this thread may take their time again. StorageReplacedError if what was written is not in the
-        file that is there."""
+        """Statements of this thread may take their time again. StorageReplacedError: what was written is in no file."""
         self._spot_thread = None
         try:
             if has_written and self._writer is not None:
-                self._identity.after_write(with_size=False)
+                self._identity.after_spot(is_acknowledged=self._is_acknowledged)
         finally:
             self._writing.release()
 
-    def _has_company(self) -> bool:
+    def _has_company(self, writer: sqlite3.Connection) -> bool:
         """Whether anybody else has committed since this was asked last: they may have made a checkpoint, too."""
-        before = self._spot_version
-        (self._spot_version,) = self.row("PRAGMA data_version")
-        if before == self._spot_version:
-            return False
-        self._spots_left = 0
-        return True
+        self._identity.before_write()
+        before, self._spot_version = self._spot_version, version_without_waiting(writer)
+        if before != self._spot_version:
+            self._spots_left = 0
+        return before != self._spot_version

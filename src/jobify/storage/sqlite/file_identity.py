@@ -18,8 +18,14 @@ its log. A look that is fresh (:data:`_FRESH`) is not repeated. **After a commit
 **The price.** Three ``stat`` calls cost more than a commit may. A *glance* costs half of one: the time of the folder
 changes whenever a file in it is created, deleted or renamed, and a log that was truncated and written again has a hole.
 Two ``fstat`` calls on descriptors that are open anyway (:mod:`~jobify.storage.sqlite.descriptors`) say that nothing has
-happened. If something has, in that folder perhaps to other files, a *look* compares everything. File
-systems keep times with a granularity of a few milliseconds, so a folder that has changed just now is not trusted.
+happened. If something has, in that folder perhaps to other files, a *look* compares everything. File systems keep times
+with a granularity of a few milliseconds, so the time of a folder that has changed just now, as by the opening of a
+database, says nothing yet: until it does, a glance asks for the three files by their paths.
+
+**On the event loop** even a glance counts. For a millisecond after one (:data:`_GLANCE`), ``after_spot`` asks only for
+the time of the folder, and only if a caller relies on what was committed: nothing is acknowledged into files that are
+not in their places. A log that is truncated in its place loses what was acknowledged before, whatever is asked after a
+commit; and that the end of a job is lost is noticed a millisecond later.
 """
 
 from __future__ import annotations
@@ -169,19 +175,29 @@ class FileIdentity:
         if self._loss is not None or not self._glance(with_size=with_size):
             self.look()
 
-    def _glance(self, *, with_size: bool = False) -> bool:
-        """Whether it is certain, at a small price, that the three files are in their folder and the log was not
-        truncated. False says nothing.
+    def after_spot(self, *, is_acknowledged: bool) -> None:
+        """:meth:`after_write`, on the event loop; ``is_acknowledged``: a caller relies on what was committed."""
+        if time.monotonic() >= self._fresh_until or (is_acknowledged and not self._are_in_place()):
+            self.after_write(with_size=False)
 
-        A log that was truncated and written again behind its old end has a hole. A short one may have none.
-        """
-        number = self._borrowed.log
-        if not self._is_settled or self._folder is None or number is None:
-            return False
+    def _are_in_place(self) -> bool:
+        """Whether it is certain, at a small price, that the three files are in their folder. False says nothing."""
         try:
-            if os.fstat(self._folder).st_mtime_ns != self._folder_time:
-                return False
-            is_same = False
+            if self._is_settled and self._folder is not None:
+                return os.fstat(self._folder).st_mtime_ns == self._folder_time
+            database, log, memory = map(os.stat, self._paths)
+        except OSError:
+            return False
+        return (_id(database), _id(log), _id(memory)) == (self._database, self._log, self._memory)
+
+    def _glance(self, *, with_size: bool = False) -> bool:
+        """:meth:`_are_in_place`, and the log was not truncated: one that was, and was written again behind its old end,
+        has a hole. A short one may have none."""
+        number = self._borrowed.log
+        if number is None or not self._are_in_place():
+            return False
+        is_same = False
+        try:
             if with_size:
                 log = os.fstat(number)
                 self.log_size = size = log.st_size
@@ -316,12 +332,9 @@ class FileIdentity:
         self._borrowed = borrowed(self._database or (0, 0), self._log, self._memory)
 
     def _time_of_folder(self) -> int:
-        if self._folder is None:
-            return 0
-        try:
-            return os.fstat(self._folder).st_mtime_ns
-        except OSError:
-            return 0
+        with suppress(OSError):
+            return 0 if self._folder is None else os.fstat(self._folder).st_mtime_ns
+        return 0
 
     @staticmethod
     def _stat(path: str) -> os.stat_result | None:

@@ -52,15 +52,17 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def _write_batch(self, name: str, values_of: _ValuesOf[T], batch: Sequence[T], **fields: str) -> None:
+    def _write_batch(
+        self, name: str, values_of: _ValuesOf[T], batch: Sequence[T], *, is_acknowledged: bool = True, **fields: str
+    ) -> None:
         """Run statement ``name`` for a batch: all of it, or none. If it is not too long, that is one statement."""
         if len(batch) > CHUNK:
             with self._database.atomic():
                 for piece in chunks(batch):
-                    self._write_batch(name, values_of, piece, **fields)
+                    self._write_batch(name, values_of, piece, is_acknowledged=is_acknowledged, **fields)
         elif batch:
             rows, values = values_of(batch)
-            self._database.write(sql(name, rows=rows, **fields), values)
+            self._database.write(sql(name, rows=rows, **fields), values, is_acknowledged=is_acknowledged)
 
     # -- insert --------------------------------------------------------------------------------------------------------
 
@@ -154,7 +156,7 @@ class Jobs:
             raise ClaimLost  # two for one job: at most one of them holds
         history = _history(settlements)
         if not history:
-            self._write_batch("settle", settlement_values, settlements, if_plain=_IF_PLAIN)
+            self._write_batch("settle", settlement_values, settlements, is_acknowledged=False, if_plain=_IF_PLAIN)
             return
         with self._database.atomic():
             self._write_batch("settle", settlement_values, settlements, if_plain=_IF_PLAIN)
@@ -320,10 +322,7 @@ deletes all."""
 _IF_PLAIN = """AND held.has_successor = 0 AND held.has_cancel = 0 AND held.has_dependents = 0 AND held.has_kept = 0
         AND held.blockers = 0 AND held.result_ref IS NULL"""
 
-_CANCELS = {
-    JobStatus.SCHEDULED.value: CancelResult.CANCELLED,
-    JobStatus.RUNNING.value: CancelResult.REQUESTED,
-}
+_CANCELS = {JobStatus.SCHEDULED.value: CancelResult.CANCELLED, JobStatus.RUNNING.value: CancelResult.REQUESTED}
 
 
 class _Pending(NamedTuple):
