@@ -23,15 +23,15 @@ from jobify.exceptions import (
     UnknownDependencyError,
 )
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from support import durable, eventually, run
 
 
 def test_words_of_other_releases_have_not_ended() -> None:
-    assert word_of("suspended", False) == "running"
-    assert word_of("permanently_failed", True) == "dead"
+    assert public_status("suspended", False) == "running"
+    assert public_status("permanently_failed", True) == "dead"
 
 
 def test_damaged_rows_are_shown_as_far_as_they_can_be(place: Place, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import JobQuery, NewJob, Settlement
-from jobify.model.status import ENDED
+from jobify.model.status import TERMINAL
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import statements
 from jobify.storage.sqlite.statements import CHUNK, attempt_values, id_values, job_values, settlement_values, sql
@@ -28,10 +28,10 @@ def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
 
 
 def test_the_words_in_the_statements_are_those_of_the_vocabulary() -> None:
-    words = ", ".join(f"'{status}'" for status in ENDED)
+    words = ", ".join(f"'{status}'" for status in TERMINAL)
     for name in ("unfinished", "delete_ended"):
         text = statements._STATEMENTS[name]
-        assert all(f"'{status}'" in text for status in ENDED), words
+        assert all(f"'{status}'" in text for status in TERMINAL), words
 
 
 def test_the_same_statement_is_the_same_text() -> None:

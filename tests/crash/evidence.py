@@ -311,7 +311,7 @@ def _wrong_ticks(evidence: Evidence, *, is_undisturbed: bool) -> Iterator[str]:
 
 
 def _is_repeated(evidence: Evidence, first: Execution, second: Execution) -> bool:
-    """Whether a due time has come twice: the clock was set back after the first run had begun. (how-it-works/time.md)"""
+    """Whether a due time has come twice: the clock was set back after the first run began (how-it-works/time.md)."""
     return any(first.started_at - SECOND <= at <= second.started_at for at in evidence.set_back_at)
 
 

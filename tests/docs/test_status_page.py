@@ -14,8 +14,8 @@ from jobify.client.wait_reasons import OBSTACLES
 from jobify.exceptions import ConfigurationError, JobTimeoutError, RemoteError
 from jobify.jobs.job import Job
 from jobify.jobs.job_result import JobResult
-from jobify.model.public_status import ENDS, WORDS, PublicStatus, rows_of, word_of
-from jobify.model.status import ENDED, FAILURES, Event, JobStatus
+from jobify.model.public_status import ENDS, PUBLIC_STATUSES, PublicStatus, public_status, status_filter
+from jobify.model.status import FAILURES, TERMINAL, Event, JobStatus
 
 PAGE = (ROOT / "docs" / "reference" / "status.md").read_text(encoding="utf-8")
 
@@ -36,11 +36,11 @@ def test_every_status_has_its_public_words() -> None:
     meant: dict[str, set[str]] = {}
     for status in JobStatus:
         is_either = status in FAILURES and status is not JobStatus.PERMANENTLY_FAILED
-        meant[status.value] = {word_of(status, is_dead) for is_dead in ((False, True) if is_either else (False,))}
+        meant[status.value] = {public_status(status, is_dead) for is_dead in ((False, True) if is_either else (False,))}
     assert said == meant
-    assert set().union(*said.values()) == set(WORDS) == set(get_args(PublicStatus))
+    assert set().union(*said.values()) == set(PUBLIC_STATUSES) == set(get_args(PublicStatus))
     assert [status for status in said if said[status] & ENDS] == [
-        status.value for status in JobStatus if status in ENDED
+        status.value for status in JobStatus if status in TERMINAL
     ]
 
 
@@ -104,9 +104,9 @@ def test_a_word_of_the_other_vocabulary_is_recognised() -> None:
         ("permanently_failed", "'failed' or 'dead'"),
     ):
         with pytest.raises(ConfigurationError, match=f"a word of Job.status; write {advice}"):
-            rows_of([other])
+            status_filter([other])
     with pytest.raises(ConfigurationError, match="Did you mean 'complete'"):
-        rows_of(["completed"])
+        status_filter(["completed"])
 
 
 def test_the_type_of_the_words_is_public() -> None:

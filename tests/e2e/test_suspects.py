@@ -10,7 +10,7 @@ import pytest
 from workers import Command, Make, Site, wait_for
 
 from jobify.model.records import JobQuery, SummaryIds
-from jobify.model.status import UNFINISHED
+from jobify.model.status import ACTIVE
 
 TASKS = """
     import signal
@@ -53,7 +53,7 @@ def _statuses(here: Site, ids: list[str]) -> set[str]:
 
 
 def _until_all_ended(here: Site) -> None:
-    wait_for(lambda: not here.storage.find(JobQuery(statuses=UNFINISHED, limit=1)), "the end of all jobs")
+    wait_for(lambda: not here.storage.find(JobQuery(statuses=ACTIVE, limit=1)), "the end of all jobs")
 
 
 def _deaths(here: Site) -> int:

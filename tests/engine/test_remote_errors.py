@@ -14,7 +14,7 @@ import pytest
 from jobify import Jobify, RunMode, SmartRetry
 from jobify.exceptions import RemoteError, shown
 from jobify.model.cron import Cron
-from jobify.model.retry import covers
+from jobify.model.retry import applies_to
 from jobify.model.tracebacks import RemoteTraceback, own_traceback
 from jobify.runners import protocol
 from support import durable, soon
@@ -54,7 +54,7 @@ def test_f18_an_exception_crosses_with_its_type_and_text_or_with_its_text(name: 
     else:
         assert isinstance(found, RemoteError)
         assert found.message == shown(original)
-    assert covers(QUICK, found)
+    assert applies_to(QUICK, found)
     assert isinstance(found.__cause__, RemoteTraceback)
     assert own_traceback(found)
 
@@ -79,9 +79,9 @@ def test_f18_attributes_notes_and_members_cross() -> None:
 def test_f18_a_policy_knows_an_exception_that_could_not_be_rebuilt_by_its_classes() -> None:
     hidden = across("local")
     assert isinstance(hidden, RemoteError)
-    assert not covers(SmartRetry(1, include_exceptions=(ValueError,)), hidden)
-    assert covers(SmartRetry(1, include_exceptions=(OSError,)), hidden)
-    assert not covers(SmartRetry(1, exclude_exceptions=(ConnectionError,)), hidden)
+    assert not applies_to(SmartRetry(1, include_exceptions=(ValueError,)), hidden)
+    assert applies_to(SmartRetry(1, include_exceptions=(OSError,)), hidden)
+    assert not applies_to(SmartRetry(1, exclude_exceptions=(ConnectionError,)), hidden)
 
 
 @pytest.mark.parametrize("name", tasks.MAKERS)

@@ -15,7 +15,7 @@ from jobify import Jobify, JobResult, RunMode, SmartRetry, current_job
 from jobify.exceptions import JobTimeoutError, TaskExitError
 from jobify.jobs.context import JobContext
 from jobify.model.exception_groups import all_match, any_matches
-from jobify.model.retry import wants_retry
+from jobify.model.retry import should_retry
 from support import durable, label, run, soon
 
 MODES = ["async", RunMode.THREAD, RunMode.PROCESS]
@@ -176,6 +176,6 @@ def test_f19_a_group_may_be_nested_deeper_than_the_stack() -> None:
     assert all_match(error, (ConnectionError,))
     assert any_matches(error, (ConnectionError,))
     assert not all_match(error, (ValueError,))
-    assert wants_retry(SmartRetry(retries=1, include_exceptions=(OSError,)), error, 1)
+    assert should_retry(SmartRetry(retries=1, include_exceptions=(OSError,)), error, 1)
     while isinstance(error, ExceptionGroup):  # its own end would need a stack as deep
         error = error.exceptions[0]

@@ -14,7 +14,7 @@ from outside import Outside
 from jobify import INJECT, JobContext, Jobify, RunMode, SmartRetry
 from jobify.middleware import QueueMiddleware
 from jobify.model.clock import SECOND
-from jobify.model.job_options import Inputs, JobOptions, StoredRetry
+from jobify.model.job_options import JobOptions, ParentResults, StoredRetry
 from jobify.model.records import NewJob
 from support import durable, eventually, soon
 
@@ -201,7 +201,7 @@ async def test_f34_a_job_whose_options_cannot_be_read_is_parked(app: Jobify, out
 
 
 def child(outside: Outside, task: str, *args: Any, parents: tuple[str, ...], is_list: bool = False) -> NewJob:
-    options = JobOptions(inputs=Inputs(parents, is_list))
+    options = JobOptions(inputs=ParentResults(parents, is_list))
     return outside.row(task, *args, options=options, parents=parents)
 
 
@@ -312,7 +312,7 @@ async def test_a_parent_that_was_deleted_fails_who_needs_it(app: Jobify, outside
     async def take(found: Any) -> None: ...
 
     async with app:
-        job_id = outside.enqueue("take", options=JobOptions(inputs=Inputs(("gone",))))
+        job_id = outside.enqueue("take", options=JobOptions(inputs=ParentResults(("gone",))))
         record = await outside.until(job_id, "failed")
         assert record.error is not None
         assert record.error.startswith("ResultNotStoredError: ")

@@ -10,7 +10,7 @@ from jobify.cli.snapshot import Snapshot, Throughput
 from jobify.cli.wait_reasons import Scene
 from jobify.client.views import QueueView, WorkerView
 from jobify.model.clock import to_datetime
-from jobify.model.public_status import WORDS
+from jobify.model.public_status import PUBLIC_STATUSES
 from jobify.model.records import JobRecord
 
 NOW = 1_800_000_000_000_000
@@ -38,7 +38,7 @@ def snapshot(
         WorkerView(n, "host", 100 + n, "worker", None, ("pack",), 4, now, now, is_alive=True, jobs=("job-0",))
         for n in range(workers)
     ]
-    counts = {**dict.fromkeys(WORDS, 1), "complete": done}
+    counts = {**dict.fromkeys(PUBLIC_STATUSES, 1), "complete": done}
     states = [QueueView(f"queue-{n}", False, counts, workers) for n in range(queues)]
     jobs = [job(n) for n in range(running)]
     return Snapshot(Scene(owners, frozenset(), at), states, jobs, runs)
@@ -110,7 +110,7 @@ def test_a_narrow_terminal_shows_errors_in_whole_and_every_count() -> None:
         said = text(shown, width=width)
         assert max(map(len, said.splitlines())) <= width
         assert error in " ".join(said.split())
-        assert all(f"{word} " in said for word in WORDS)
+        assert all(f"{word} " in said for word in PUBLIC_STATUSES)
     lines = [line.strip() for line in text(shown, width=40).splitlines()]
     where = lines.index("queue-0")
     assert lines[where + 1 : where + 3] == ["1 pending  1 running  1 failed  1 dead", "no worker serves this queue"]

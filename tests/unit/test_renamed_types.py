@@ -16,7 +16,7 @@ import pytest
 
 from jobify import Jobify, SmartRetry
 from jobify.exceptions import ConfigurationError, PayloadError
-from jobify.model.job_options import read_options
+from jobify.model.job_options import ParentResults, read_options
 from jobify.serializers import ExtendedJSONSerializer, JSONSerializer, Serializer, UnsafePickleSerializer
 from jobify.serializers.renamed import checked_renamed_types, with_renamed_types
 
@@ -116,6 +116,13 @@ def test_f34_the_retry_of_a_job_finds_its_exceptions() -> None:
     policy = options.policy({"old_shop:CarrierError": CarrierError})
     assert isinstance(policy, SmartRetry)
     assert policy.include_exceptions == (CarrierError,)
+
+
+def test_the_options_of_a_row_keep_their_stored_names() -> None:
+    text = '{"inputs":{"is_list":true,"count":2},"asked":"0a1b"}'
+    options = read_options(text)
+    assert (options.request_digest, options.inputs) == ("0a1b", ParentResults(is_list=True, count=2))
+    assert options.text() == text
 
 
 @pytest.mark.parametrize(

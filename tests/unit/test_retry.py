@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobify.exceptions import ConfigurationError, JobTimeoutError, NoResultError
-from jobify.model.retry import SmartRetry, as_retry, wants_retry
+from jobify.model.retry import SmartRetry, as_retry, should_retry
 
 
 def test_rule_09_the_defaults() -> None:
@@ -138,12 +138,12 @@ def test_b44_an_option_that_cannot_be_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize(("attempt", "expected"), [(1, True), (2, True), (3, False), (4, False)])
 def test_rule_09_n_retries_are_n_plus_one_attempts(attempt: int, expected: bool) -> None:
-    assert wants_retry(SmartRetry(retries=2), ValueError(), attempt) is expected
+    assert should_retry(SmartRetry(retries=2), ValueError(), attempt) is expected
 
 
 def test_without_a_policy_there_is_no_retry() -> None:
-    assert not wants_retry(None, ValueError(), 1)
-    assert not wants_retry(SmartRetry(retries=0), ValueError(), 1)
+    assert not should_retry(None, ValueError(), 1)
+    assert not should_retry(SmartRetry(retries=0), ValueError(), 1)
 
 
 class _SpecialNoResultError(NoResultError): ...
@@ -168,4 +168,4 @@ class _SpecialNoResultError(NoResultError): ...
     ],
 )
 def test_which_errors_are_retried(error: BaseException, options: dict[str, Any], expected: bool) -> None:
-    assert wants_retry(SmartRetry(retries=2, **options), error, 1) is expected
+    assert should_retry(SmartRetry(retries=2, **options), error, 1) is expected

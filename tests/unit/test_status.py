@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobify.model.status import ENDED, TRANSITIONS, Event, JobStatus, after
+from jobify.model.status import TERMINAL, TRANSITIONS, Event, JobStatus, next_status
 from jobify.testing.states import diagram
 
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
@@ -26,7 +26,7 @@ def test_every_status_is_reached_and_every_event_leads_somewhere() -> None:
 
 
 def test_nothing_leaves_an_ended_state() -> None:
-    assert not [before for before, _ in TRANSITIONS if before in ENDED]
+    assert not [before for before, _ in TRANSITIONS if before in TERMINAL]
     with pytest.raises(ValueError, match="a job that is success cannot meet the event 'claim'"):
-        after(JobStatus.SUCCESS, Event.CLAIM)
-    assert after(JobStatus.RUNNING, Event.RETRY) is JobStatus.SCHEDULED
+        next_status(JobStatus.SUCCESS, Event.CLAIM)
+    assert next_status(JobStatus.RUNNING, Event.RETRY) is JobStatus.SCHEDULED

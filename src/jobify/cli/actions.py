@@ -13,7 +13,7 @@ from jobify.cli.errors import CommandError
 from jobify.cli.filters import Filters
 from jobify.cli.lookup import Found, find_all, job_id
 from jobify.cli.output import Answer, print_document, remark
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.model.records import CancelResult
 from jobify.worker.exit_codes import ExitCode
 
@@ -99,7 +99,7 @@ def _refusal(desk: Desk, id: str) -> str:
     if reason.startswith("dependency "):
         return f"it was cancelled because of another job ({reason}); retry that one, and this one comes back with it"
     record = desk.handles.record(id)
-    word = word_of(record.status, record.is_dead)
+    word = public_status(record.status, record.is_dead)
     if word in ("failed", "dead"):
         return "another job with its unique key has not ended"
     return f"it is {word}; only a failed or dead job can be retried"

@@ -11,7 +11,7 @@ from jobify.cli.choice import Choice, Matches
 from jobify.cli.errors import CommandError
 from jobify.cli.filters import explain_nothing
 from jobify.cli.output import print_document, print_line, remark
-from jobify.model.public_status import ENDS, WORDS, word_of
+from jobify.model.public_status import ENDS, PUBLIC_STATUSES, public_status
 from jobify.model.records import CancelResult
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ __all__ = ("cancel_matching", "delete_matching", "retry_matching")
 
 _RETRIABLE: Final = ("failed", "dead")
 _CANCELLABLE: Final = ("pending", "running")
-_DELETABLE: Final = tuple(word for word in WORDS if word != "running")
-_ENDED: Final = tuple(word for word in WORDS if word in ENDS)
+_DELETABLE: Final = tuple(word for word in PUBLIC_STATUSES if word != "running")
+_ENDED: Final = tuple(word for word in PUBLIC_STATUSES if word in ENDS)
 _MOST_WAITED_FOR: Final = 10_000
 """Running jobs that are waited for; no machine runs more."""
 
@@ -130,7 +130,7 @@ def _carry_out(work: Callable[[_Tally], None], matches: Matches, choice: Choice,
 def _show_dry(count: int, first: Sequence[JobRecord], order: _Order) -> None:
     if order.is_json:
         listed = [
-            {"id": job.id, "status": word_of(job.status, job.is_dead), "task_name": job.task, "error": job.error}
+            {"id": job.id, "status": public_status(job.status, job.is_dead), "task_name": job.task, "error": job.error}
             for job in first
         ]
         print_document({f"would_be_{order.done}": count, "first": listed})
@@ -141,7 +141,9 @@ def _show_dry(count: int, first: Sequence[JobRecord], order: _Order) -> None:
 
 
 def _preview_lines(count: int, first: Sequence[JobRecord]) -> list[str]:
-    lines = ["  ".join(filter(None, (job.id, word_of(job.status, job.is_dead), job.task, job.error))) for job in first]
+    lines = [
+        "  ".join(filter(None, (job.id, public_status(job.status, job.is_dead), job.task, job.error))) for job in first
+    ]
     return [*lines, f"… and {count - len(first)} more"] if count > len(first) else lines
 
 

@@ -116,9 +116,9 @@ class Matches(NamedTuple):
 
     def still(self, job: JobRecord) -> bool:
         """Whether a job that has matched still does."""
-        from jobify.model.public_status import word_of
+        from jobify.model.public_status import public_status
 
-        return word_of(job.status, job.is_dead) in (self.filters.statuses or ()) and self._has_error(job)
+        return public_status(job.status, job.is_dead) in (self.filters.statuses or ()) and self._has_error(job)
 
     def preview(self) -> tuple[int, list[JobRecord]]:
         """How many there are, and the first of them."""

@@ -10,7 +10,7 @@ from jobify.client.job_view import outline
 from jobify.model.clock import iso
 from jobify.model.cron import is_paused, is_stopped, rule_as_written
 from jobify.model.job_options import metadata_of
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.storage.end_reasons import is_snoozed
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
         "queue_name": job.queue,
         "cron": rule.get("expression"),
         "zone": rule.get("zone"),
-        "status": word_of(job.status, job.is_dead),
+        "status": public_status(job.status, job.is_dead),
         "is_paused": is_paused(job),
         "next_at": iso(job.due_at) if job.finished_at is None else None,
         "run_count": job.run_count,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from jobify.cli.errors import CommandError
 from jobify.client.moments import how_long
-from jobify.model.public_status import ENDS, word_of
+from jobify.model.public_status import ENDS, public_status
 from jobify.model.records import MessageKind
 from jobify.worker.exit_codes import ExitCode
 
@@ -48,7 +48,7 @@ def wait_for(desk: Desk, id: str, timeout: float | None) -> tuple[str, str | Non
         message = f"{id} has not ended within {how_long(timeout or 0)}: it is {job.status}{why}."
         raise CommandError(message, ExitCode.STILL_UNFINISHED) from None
     record = desk.handles.record(id)
-    return word_of(record.status, record.is_dead), desk.handles.error(id) or desk.handles.reason(id)
+    return public_status(record.status, record.is_dead), desk.handles.error(id) or desk.handles.reason(id)
 
 
 def follow(desk: Desk, id: str, after: int, show: Show, *, until_end: bool) -> str:
@@ -64,7 +64,7 @@ def follow(desk: Desk, id: str, after: int, show: Show, *, until_end: bool) -> s
         if until_end and record.progress is not None and record.progress != progress:
             progress = record.progress
             show(_progress_of(record, after))
-        word = word_of(record.status, record.is_dead)
+        word = public_status(record.status, record.is_dead)
         if not until_end or word in ENDS:
             return word
         time.sleep(_PAUSE)

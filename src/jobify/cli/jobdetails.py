@@ -15,7 +15,7 @@ from jobify.client.clauses import plain_call, plain_value
 from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.model.clock import SECOND, iso
 from jobify.model.job_options import metadata_of
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.model.records import AttemptRecord, JobRecord, MessageRecord
 from jobify.model.status import JobStatus
 
@@ -186,7 +186,7 @@ def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
     return [
         ("id", job.id),
         ("task", job.task),
-        ("status", word_of(job.status, job.is_dead)),
+        ("status", public_status(job.status, job.is_dead)),
         ("note", "" if note == job.error else note),
         ("error", error),
         ("reason", reason),

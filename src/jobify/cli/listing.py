@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobify.cli.columns import Column, Row
 from jobify.cli.output import is_terminal, print_line, print_table
 from jobify.cli.time_format import until
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 
 if TYPE_CHECKING:
     from jobify.cli.session import Desk
@@ -82,5 +82,5 @@ def print_page(page: Page, scene: Scene) -> None:
 
 
 def _row(job: JobRecord, scene: Scene) -> Row:
-    word, created = word_of(job.status, job.is_dead), until(job.created_at, now=scene.now)
+    word, created = public_status(job.status, job.is_dead), until(job.created_at, now=scene.now)
     return (job.id, word, job.task, job.queue, created, job.attempt, scene.note(job))

@@ -10,7 +10,7 @@ from jobify.cli.errors import CommandError
 from jobify.client.arguments import Filters
 from jobify.exceptions import JobNotFoundError
 from jobify.model.ids import is_storable
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class AmbiguousError(CommandError):
     """What was typed stands for several jobs."""
 
     def __init__(self, text: str, candidates: Sequence[JobRecord], what: str) -> None:
-        named = [f"{job.id} ({word_of(job.status, job.is_dead)}, {job.task})" for job in candidates[:_SHOWN]]
+        named = [f"{job.id} ({public_status(job.status, job.is_dead)}, {job.task})" for job in candidates[:_SHOWN]]
         rest = ", and others" if len(candidates) > _SHOWN else ""
         super().__init__(f"{text!r} {what}: {', '.join(named)}{rest}.", ExitCode.USAGE)
 

@@ -88,7 +88,7 @@ def stats(
     from jobify.cli.filters import Filters
     from jobify.cli.output import print_document
     from jobify.cli.session import open_desk
-    from jobify.model.public_status import counts_by_name, counts_by_word
+    from jobify.model.public_status import counts_by_name, counts_by_status
 
     part = _breakdown(by)
     with open_desk(*source, may_be_missing=not watch) as desk:
@@ -96,7 +96,7 @@ def stats(
 
         def show() -> None:
             counts = desk.board.counts(asked)
-            totals, parts = counts_by_word(counts), counts_by_name(counts, part)
+            totals, parts = counts_by_status(counts), counts_by_name(counts, part)
             if as_json:
                 print_document({**totals, f"by_{by}": parts})
             else:
@@ -129,10 +129,12 @@ def _breakdown(by: str) -> Literal["queue", "task"]:
 
 def _print_counts(totals: dict[str, int], parts: dict[str, dict[str, int]], by: str, *, is_cleared: bool) -> None:
     from jobify.cli.output import Column, is_terminal, print_table
-    from jobify.model.public_status import WORDS
+    from jobify.model.public_status import PUBLIC_STATUSES
 
     if is_cleared and is_terminal():
         print("\x1b[2J\x1b[H", end="")
-    columns = (Column(by.upper()), *(Column(word.upper(), is_number=True) for word in WORDS))
-    rows: list[tuple[Any, ...]] = [(name, *(counts[word] for word in WORDS)) for name, counts in parts.items()]
-    print_table(columns, [*rows, ("(all)", *(totals[word] for word in WORDS))], nothing="")
+    columns = (Column(by.upper()), *(Column(word.upper(), is_number=True) for word in PUBLIC_STATUSES))
+    rows: list[tuple[Any, ...]] = [
+        (name, *(counts[word] for word in PUBLIC_STATUSES)) for name, counts in parts.items()
+    ]
+    print_table(columns, [*rows, ("(all)", *(totals[word] for word in PUBLIC_STATUSES))], nothing="")

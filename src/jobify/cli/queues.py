@@ -26,7 +26,7 @@ def list_queues(source: Source, as_json: Json = False) -> None:
     from jobify.cli.output import Column, print_document, print_table
     from jobify.cli.session import open_desk
     from jobify.cli.wait_reasons import queue_note
-    from jobify.model.public_status import WORDS
+    from jobify.model.public_status import PUBLIC_STATUSES
 
     with open_desk(*source, may_be_missing=True) as desk:
         found = desk.app.queues()
@@ -35,11 +35,14 @@ def list_queues(source: Source, as_json: Json = False) -> None:
         return
     columns = (
         Column("QUEUE"),
-        *(Column(word.upper(), is_number=True, from_width=0 if word in _SHORT else 100) for word in WORDS),
+        *(Column(word.upper(), is_number=True, from_width=0 if word in _SHORT else 100) for word in PUBLIC_STATUSES),
         Column("WORKERS", is_number=True),
         Column("NOTE", style="yellow", is_rest=True),
     )
-    rows = [(queue.name, *(queue.counts[word] for word in WORDS), queue.workers, queue_note(queue)) for queue in found]
+    rows = [
+        (queue.name, *(queue.counts[word] for word in PUBLIC_STATUSES), queue.workers, queue_note(queue))
+        for queue in found
+    ]
     print_table(columns, rows, nothing="No queues.")
 
 

@@ -47,7 +47,7 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
     from jobify.cli.output import Column, print_table
     from jobify.cli.time_format import stamp
     from jobify.model.cron import rule_as_written
-    from jobify.model.public_status import word_of
+    from jobify.model.public_status import public_status
 
     columns = (
         Column("ID", is_kept=True),
@@ -68,7 +68,7 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
             job.run_count,
             job.failure_count,
             job.task,
-            scene.note(job) or (word_of(job.status, job.is_dead) if job.finished_at else ""),
+            scene.note(job) or (public_status(job.status, job.is_dead) if job.finished_at else ""),
         )
         for job in found
         for rule in (rule_as_written(job.rule),)
@@ -153,7 +153,7 @@ def _unknown(desk: Desk, text: str) -> str:
 def _refusal(desk: Desk, id: str, done: str) -> str:
     """Why a schedule did not take an order."""
     from jobify.client.wait_reasons import stopped_note
-    from jobify.model.public_status import word_of
+    from jobify.model.public_status import public_status
 
     record = desk.handles.record(id)
     if record.rule is None:
@@ -161,5 +161,5 @@ def _refusal(desk: Desk, id: str, done: str) -> str:
     if stopped := stopped_note(record, time.time_ns() // 1000):
         return f"it is {stopped}. `jobify schedules resume` revives it"
     if record.finished_at is not None:
-        return f"it has ended ({word_of(record.status, record.is_dead)})"
+        return f"it has ended ({public_status(record.status, record.is_dead)})"
     return "it is not paused and was not stopped" if done == "resumed" else "it could not be paused"

@@ -12,7 +12,7 @@ from jobify.client.arguments import Filters
 from jobify.client.views import QueueView, WorkerView
 from jobify.model.clock import SECOND
 from jobify.model.cron import is_stopped
-from jobify.model.public_status import ENDS, WORDS
+from jobify.model.public_status import ENDS, PUBLIC_STATUSES
 from jobify.model.records import JobRecord
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Snapshot(NamedTuple):
     @property
     def totals(self) -> dict[str, int]:
         """How many jobs there are, by word."""
-        return {word: sum(queue.counts[word] for queue in self.queues) for word in WORDS}
+        return {word: sum(queue.counts[word] for queue in self.queues) for word in PUBLIC_STATUSES}
 
 
 class Throughput:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from jobify.cli.columns import STATUS_STYLES
 from jobify.cli.output import plain
-from jobify.model.public_status import WORDS, word_of
+from jobify.model.public_status import PUBLIC_STATUSES, public_status
 from jobify.storage.kinship import Kinship, Relative
 
 __all__ = ("Line", "draw", "summary", "workflow_document")
@@ -248,11 +248,11 @@ def _cut(text: str, width: int | None) -> str:
 
 
 def _word(job: Relative) -> str:
-    return word_of(job.status, job.is_dead)
+    return public_status(job.status, job.is_dead)
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    known = [word for word in WORDS if word in counts]
+    known = [word for word in PUBLIC_STATUSES if word in counts]
     return ", ".join(f"{counts[word]} {word}" for word in [*known, *sorted(counts.keys() - set(known))])
 
 

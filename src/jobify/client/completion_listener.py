@@ -23,7 +23,7 @@ from jobify.gateway.connection import NEWS as _NEWS
 from jobify.gateway.connection import Access, Closed
 from jobify.model.clock import Clock
 from jobify.model.records import JobRecord, OwnerProfile, OwnerRole, SummaryIds
-from jobify.model.status import ENDED
+from jobify.model.status import TERMINAL
 from jobify.model.transient import descriptor_shortage, refusal_of
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
@@ -280,7 +280,7 @@ class Listener:
                 record = found.get(waiter.job_id)
                 if record is None:
                     self._tell(waiter, JobNotFoundError(waiter.job_id))
-                elif record.status in ENDED:
+                elif record.status in TERMINAL:
                     self._tell(waiter, record)
 
     def _tell(self, waiter: Waiter, found: JobRecord | Exception) -> None:

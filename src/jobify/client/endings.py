@@ -12,7 +12,7 @@ from jobify.exceptions import (
     TaskFailedError,
 )
 from jobify.model.clock import iso
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.model.records import AttemptRecord, JobRecord
 from jobify.model.status import Event, JobStatus
 from jobify.storage.end_reasons import is_snoozed
@@ -81,7 +81,7 @@ def reason_of(record: JobRecord) -> str | None:
 
 def failure_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> Exception | None:
     """What ``result()`` raises for an ended job; None if it succeeded with a value that can be had."""
-    word = word_of(record.status, record.is_dead)
+    word = public_status(record.status, record.is_dead)
     if word in _KINDS:
         error = error_of(record, attempts)
         reason = reason_of(record) or error or _NO_REASON

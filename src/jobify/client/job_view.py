@@ -10,7 +10,7 @@ from jobify.client.endings import error_of, errors_of, reason_of
 from jobify.client.values import plain
 from jobify.model.clock import iso
 from jobify.model.cron import rule_as_written
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.model.records import AttemptRecord, JobRecord, MessageRecord, Parking, Relations
 from jobify.model.status import known_status
 
@@ -42,7 +42,7 @@ def portrait(
 def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall | None = None) -> dict[str, Any]:
     """What a job's row alone says of it. ``call``: its arguments, where the row does not say them in JSON."""
     call = plain_call(record.payload) if call is None else call
-    word, expression = word_of(record.status, record.is_dead), rule_as_written(record.rule).get("expression")
+    word, expression = public_status(record.status, record.is_dead), rule_as_written(record.rule).get("expression")
     return {
         "id": record.id,
         "task_name": record.task,

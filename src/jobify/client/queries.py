@@ -15,9 +15,16 @@ from jobify.jobs.job_result import JobResult
 from jobify.jobs.result_desk import ResultDesk
 from jobify.model.clock import Clock, from_datetime, to_datetime
 from jobify.model.cron import is_paused, is_stopped, rule_as_written
-from jobify.model.public_status import ENDS, WORDS, counts_by_name, counts_by_word, rows_of, word_of
+from jobify.model.public_status import (
+    ENDS,
+    PUBLIC_STATUSES,
+    counts_by_name,
+    counts_by_status,
+    public_status,
+    status_filter,
+)
 from jobify.model.records import CountKey, JobQuery, JobRecord
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import is_snoozed
 from jobify.types import Microseconds
 
@@ -70,7 +77,7 @@ class Board:
 
     def stats(self, filters: Filters) -> dict[str, int]:
         """How many jobs there are, by the six words."""
-        return counts_by_word(self.counts(filters))
+        return counts_by_status(self.counts(filters))
 
     def counts(self, filters: Filters) -> Mapping[CountKey, int]:
         """How many jobs there are, by task, queue and status."""
@@ -78,7 +85,7 @@ class Board:
 
     def purgeable(self) -> dict[str, int]:
         """How many ended jobs may be deleted by now, by the six words."""
-        return counts_by_word(self._access.look().count_purgeable(now=self._clock.now()))
+        return counts_by_status(self._access.look().count_purgeable(now=self._clock.now()))
 
     def count_ended(self, filters: Filters) -> int:
         """How many ended jobs match."""
@@ -97,7 +104,7 @@ class Board:
 
     def _query(self, filters: Filters) -> JobQuery:
         """What to ask the storage; ConfigurationError for a filter that cannot be."""
-        rows = None if filters.statuses is None else rows_of(filters.statuses)
+        rows = None if filters.statuses is None else status_filter(filters.statuses)
         return JobQuery(
             statuses=None if rows is None else rows.statuses,
             is_dead=None if rows is None else rows.is_dead,
@@ -147,7 +154,7 @@ class Board:
             QueueView(
                 name=name,
                 is_paused=name in paused,
-                counts=by_queue.get(name) or dict.fromkeys(WORDS, 0),
+                counts=by_queue.get(name) or dict.fromkeys(PUBLIC_STATUSES, 0),
                 workers=sum(worker.serves(name) for worker in workers),
                 unknown_tasks=tuple(task for queue, task in unknown if queue == name),
             )
@@ -180,14 +187,14 @@ class Board:
         return self._all(JobQuery(is_schedule=True, has_values=False))
 
     def _schedule(self, record: JobRecord) -> ScheduleView:
-        has_ended, rule = record.status in ENDED, rule_as_written(record.rule)
+        has_ended, rule = record.status in TERMINAL, rule_as_written(record.rule)
         return ScheduleView(
             id=record.id,
             task_name=record.task,
             queue_name=record.queue,
             cron=rule.get("expression"),
             zone=rule.get("zone"),
-            status=word_of(record.status, record.is_dead),
+            status=public_status(record.status, record.is_dead),
             is_paused=is_paused(record),
             next_at=None if has_ended else to_datetime(record.due_at, zone=self._zone),
             run_count=record.run_count,
@@ -199,7 +206,7 @@ class Board:
 
 def _only_ended(filters: Filters) -> Filters:
     """These filters, for ended jobs only; ConfigurationError if they ask for others."""
-    others = [word for word in filters.statuses or () if word in WORDS and word not in ENDS]
+    others = [word for word in filters.statuses or () if word in PUBLIC_STATUSES and word not in ENDS]
     if others:
         raise ConfigurationError(
             f"Jobs that are {others[0]!r} have not ended, and are not purged. Use job.cancel() or app.delete_jobs()."

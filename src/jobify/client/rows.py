@@ -13,7 +13,7 @@ from jobify.exceptions import PayloadError
 from jobify.jobs.job_request import Asked, JobRequest
 from jobify.model.clock import Clock
 from jobify.model.ids import text_ids
-from jobify.model.job_options import Inputs
+from jobify.model.job_options import ParentResults
 from jobify.model.records import NewJob
 from jobify.model.status import JobStatus
 from jobify.serializers.codec import ParameterTypes
@@ -68,7 +68,9 @@ class Rows:
         due_at = self.due_at(asked, now)
         options, types = asked.options(), target.types
         if feed is not None and feed.is_taken:
-            options = msgspec.structs.replace(options, inputs=Inputs(count=len(feed.places), is_list=feed.is_list))
+            options = msgspec.structs.replace(
+                options, inputs=ParentResults(count=len(feed.places), is_list=feed.is_list)
+            )
             types = types.after(1)
         return NewJob(
             id=job_id,

@@ -17,7 +17,7 @@ from jobify.client.views import Obstacle, WorkerView, obstacle, worker_view
 from jobify.model.clock import SECOND, from_datetime
 from jobify.model.cron import is_stopped
 from jobify.model.records import JobRecord, SummaryIds
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.base import Storage
 from jobify.storage.end_reasons import is_snoozed
 from jobify.storage.ownership import HEARTBEAT
@@ -137,7 +137,7 @@ def explain(storage: Storage, state: ClusterState, job: JobRecord) -> str:
     note, seen = state.note(job), {job.id}
     while job.status == JobStatus.SCHEDULED and job.rule is None and _others(job) > 0:
         parents = storage.get(SummaryIds(storage.relations(job.id).parents))
-        waited = [parent for parent in parents if parent.status not in ENDED and parent.id not in seen]
+        waited = [parent for parent in parents if parent.status not in TERMINAL and parent.id not in seen]
         if not waited:
             return note
         job = next((parent for parent in waited if state.note(parent)), waited[0])

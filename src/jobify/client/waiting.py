@@ -18,9 +18,9 @@ from jobify.exceptions import ApplicationStateError, ConfigurationError, WaitTim
 from jobify.jobs.current_job import lent_slot
 from jobify.jobs.result_desk import Polls
 from jobify.model.durations import Duration, as_seconds, check_duration
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.model.records import JobRecord, MessageKind, MessageRecord
-from jobify.model.status import ENDED
+from jobify.model.status import TERMINAL
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 
 __all__ = ("POLLS", "Waits", "check_number", "limit_of")
@@ -67,7 +67,7 @@ class Waits:
     def _end(self, job_id: str, timeout: Duration | None, polls: Polls, instead: str) -> JobRecord:
         pace, limit = _pace(polls), limit_of(timeout)
         record = self._reads.ended_record(job_id)
-        if record.status in ENDED:
+        if record.status in TERMINAL:
             return record
         self.refuse_to_block(f"wait for job {job_id!r}", instead)
         answers: SimpleQueue[Any] = SimpleQueue()
@@ -86,7 +86,7 @@ class Waits:
     async def _aend(self, job_id: str, timeout: Duration | None, polls: Polls) -> JobRecord:
         pace, limit = _pace(polls), limit_of(timeout)
         record = await self._crew.reader.call(lambda: self._reads.ended_record(job_id))
-        if record.status in ENDED:
+        if record.status in TERMINAL:
             return record
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         waiter = Waiter(job_id, pace, _Teller(answer), is_follower=False)
@@ -115,9 +115,9 @@ class Waits:
 
     def _last_look(self, job_id: str, timeout: Duration | None) -> JobRecord:
         record = self._reads.ended_record(job_id)
-        if record.status in ENDED:
+        if record.status in TERMINAL:
             return record
-        word = word_of(record.status, record.is_dead)
+        word = public_status(record.status, record.is_dead)
         limit: float = as_seconds(timeout)
         message = f"Job {job_id!r} is still {word} after {limit:g} seconds{self._because(job_id)}."
         raise WaitTimeoutError(message, timeout=limit, job_id=job_id)
@@ -159,7 +159,7 @@ class Waits:
 
     def _peek(self, job_id: str, after: int) -> _Page:
         """In this order: what was published before the end is there when the end is seen."""
-        has_ended = self._reads.record(job_id).status in ENDED
+        has_ended = self._reads.record(job_id).status in TERMINAL
         messages = self._reads.messages(job_id, after)
         return _Page(messages, has_ended and not messages)
 

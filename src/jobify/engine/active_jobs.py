@@ -10,7 +10,7 @@ from jobify.engine.execution.roster import Roster
 from jobify.gateway.backend import Backend
 from jobify.jobs.job import Job
 from jobify.model.records import JobQuery, SummaryIds
-from jobify.model.status import UNFINISHED
+from jobify.model.status import ACTIVE
 from jobify.router.registry import Registry
 
 __all__ = ("Overview",)
@@ -37,7 +37,7 @@ class Overview:
             return self._handles.of_attempt(attempt)
         for backend in self._backends:
             for record in backend.storage.get(SummaryIds((job_id,))):
-                if record.status in UNFINISHED and record.task in self._registry:
+                if record.status in ACTIVE and record.task in self._registry:
                     return self._handles.of_record(record)
         return None
 
@@ -45,7 +45,7 @@ class Overview:
         """The handles of all jobs that are waiting or running."""
         found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._roster}
         for backend in self._backends:
-            query = JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=_PAGE, has_values=False)
+            query = JobQuery(statuses=ACTIVE, tasks=tuple(self._registry), limit=_PAGE, has_values=False)
             while records := backend.storage.find(query):
                 for record in records:
                     if record.id not in found:
@@ -65,4 +65,4 @@ class Overview:
         return False
 
     def _any_active(self) -> JobQuery:
-        return JobQuery(statuses=UNFINISHED, tasks=tuple(self._registry), limit=1, has_values=False)
+        return JobQuery(statuses=ACTIVE, tasks=tuple(self._registry), limit=1, has_values=False)

@@ -66,7 +66,7 @@ from jobify.jobs.schedule_builder import Order, Scheduler
 from jobify.model.clock import Clock
 from jobify.model.cron_rules import Rules
 from jobify.model.records import OwnerProfile, OwnerRole
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.model.task_options import RunMode
 from jobify.router.registry import Endpoint, Registry, endpoints_of
 from jobify.runners.base import Runner
@@ -342,5 +342,5 @@ class Engine:
             return True
         if self._backends.durable is None:
             return False
-        is_in_memory = any(record.status not in ENDED for record in self._backends.volatile.storage.get((job_id,)))
+        is_in_memory = any(record.status not in TERMINAL for record in self._backends.volatile.storage.get((job_id,)))
         return is_in_memory is not (backend is self._backends.volatile)

@@ -22,8 +22,8 @@ from jobify.exceptions import (
 )
 from jobify.jobs.current_job import RUNNING
 from jobify.model.clock import from_datetime, to_datetime
-from jobify.model.public_status import PublicStatus, word_of
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.public_status import PublicStatus, public_status
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.runtime.of_this_process import OfThisProcess
 from jobify.types import UNSET, Microseconds
 
@@ -149,7 +149,7 @@ class Job(OfThisProcess, Generic[ReturnT]):
         """The status in the words of :attr:`JobResult.status`: ``pending``, ``running``, ``complete``, ``failed``,
         ``dead`` (its retries are used up) or ``cancelled``."""
         # The slot is filled by failures only, so that no other job pays for it.
-        return word_of(self.status, getattr(self, "_is_dead", False))
+        return public_status(self.status, getattr(self, "_is_dead", False))
 
     @property
     def error(self) -> str | None:
@@ -175,7 +175,7 @@ class Job(OfThisProcess, Generic[ReturnT]):
 
     def is_done(self) -> bool:
         """Whether the job has ended and can not run again, or was left out by an outer middleware and never will."""
-        return self.status in ENDED or (self.status is JobStatus.PENDING and self._last_end is JobStatus.PENDING)
+        return self.status in TERMINAL or (self.status is JobStatus.PENDING and self._last_end is JobStatus.PENDING)
 
     def is_reschedulable(self) -> bool:
         """Whether a further run may be planned: False once cancelled or permanently failed."""
@@ -210,7 +210,7 @@ class Job(OfThisProcess, Generic[ReturnT]):
         Any number of coroutines may wait, and each may be cancelled on its own. The job itself cannot wait, nor
         can another event loop than the app's: that is an :class:`ApplicationStateError`.
         """
-        if self.status in ENDED or (self.status is JobStatus.PENDING and self._desk is not None):
+        if self.status in TERMINAL or (self.status is JobStatus.PENDING and self._desk is not None):
             return
         loop = asyncio.get_running_loop()
         if self._desk is not None:
@@ -234,7 +234,7 @@ class Job(OfThisProcess, Generic[ReturnT]):
                 running.take_back()
 
     def __await__(self) -> Generator[Any, None, ReturnT]:
-        if self.status not in ENDED:
+        if self.status not in TERMINAL:
             yield from self.wait().__await__()
         return self.result()
 
@@ -248,7 +248,7 @@ class Job(OfThisProcess, Generic[ReturnT]):
         A shutdown leaves a handle CANCELLED while its durable job waits for the next start: that job is out of this
         handle's reach, and :class:`ApplicationStateError` says how to cancel it.
         """
-        if self.status in ENDED:
+        if self.status in TERMINAL:
             self._require_within_reach()
             return
         if self._desk is not None:

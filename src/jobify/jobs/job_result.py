@@ -10,8 +10,8 @@ from jobify.exceptions import ApplicationStateError
 from jobify.jobs.result_desk import ResultDesk
 from jobify.model.cron import rule_as_written
 from jobify.model.durations import Duration
-from jobify.model.public_status import PublicStatus, word_of
-from jobify.model.status import ENDED, JobStatus, known_status
+from jobify.model.public_status import PublicStatus, public_status
+from jobify.model.status import TERMINAL, JobStatus, known_status
 
 __all__ = ("JobResult",)
 
@@ -77,7 +77,7 @@ class JobResult(Generic[Return_co]):
     def status(self) -> PublicStatus:
         """``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up) or ``cancelled``."""
         record = self._here.record(self.id)
-        return word_of(record.status, record.is_dead)
+        return public_status(record.status, record.is_dead)
 
     @property
     def public_status(self) -> PublicStatus:
@@ -91,7 +91,7 @@ class JobResult(Generic[Return_co]):
 
     def is_done(self) -> bool:
         """Whether the job has ended; one that failed may still be retried by a user."""
-        return self.job_status in ENDED
+        return self.job_status in TERMINAL
 
     def is_cron(self) -> bool:
         """Whether the job repeats by a cron rule."""

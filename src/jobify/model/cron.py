@@ -16,7 +16,7 @@ from jobify.crontab import CronFactory, CronParser, create_crontab
 from jobify.exceptions import ConfigurationError, InvalidCronError, PayloadError
 from jobify.model.clock import from_datetime, to_datetime
 from jobify.model.misfire import GracePolicy, MisfirePolicy, NextDue
-from jobify.model.public_status import word_of
+from jobify.model.public_status import public_status
 from jobify.model.records import JobRecord
 from jobify.model.zones import zone_named
 from jobify.runtime.logs import get_logger
@@ -279,7 +279,7 @@ def is_stopped(record: JobRecord) -> bool:
 
     False for one that has ended by its own rule: it has had all its runs.
     """
-    if record.rule is None or word_of(record.status, record.is_dead) != "dead":
+    if record.rule is None or public_status(record.status, record.is_dead) != "dead":
         return False
     return not is_used_up(record)
 

@@ -15,10 +15,10 @@ from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.model.retry import SmartRetry
 from jobify.runtime.importable import find, mro, name_of
 
-__all__ = ("Inputs", "JobOptions", "StoredRetry", "metadata_of", "read_options", "stored_policy")
+__all__ = ("JobOptions", "ParentResults", "StoredRetry", "metadata_of", "read_options", "stored_policy")
 
 
-class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
+class ParentResults(msgspec.Struct, frozen=True, omit_defaults=True):
     """Results of other jobs that become arguments when the job begins."""
 
     parents: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class StoredRetry(msgspec.Struct, frozen=True, omit_defaults=True):
     exclude: tuple[str, ...] = ()
 
 
-class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, rename={"request_digest": "asked"}):
     """The options of one job. None: those of the task hold."""
 
     timeout: float | None = None
@@ -51,11 +51,12 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     result_ttl: float | None = None
     """Seconds that the job is kept after a success."""
     metadata: dict[str, Any] | None = None
-    inputs: Inputs | None = None
+    inputs: ParentResults | None = None
     expires: float | None = None
     """The seconds after which it was to expire, if it was to: ``expires_at`` is elapsed time then."""
-    asked: str | None = None
-    """A digest of the arguments that were asked for, where an outer middleware has changed them."""
+    request_digest: str | None = None
+    """A digest of the arguments as the caller gave them, where an outer middleware has changed them. Rows name it
+    ``asked``."""
 
     def text(self) -> str | None:
         """For the row; None if nothing is said. ConfigurationError if the metadata is not made of JSON values."""

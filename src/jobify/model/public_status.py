@@ -23,41 +23,50 @@ from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.model.records import CountKey
 from jobify.model.status import FAILURES, JobStatus
 
-__all__ = ("ENDS", "WORDS", "PublicStatus", "Rows", "counts_by_name", "counts_by_word", "rows_of", "word_of")
+__all__ = (
+    "ENDS",
+    "PUBLIC_STATUSES",
+    "PublicStatus",
+    "StatusFilter",
+    "counts_by_name",
+    "counts_by_status",
+    "public_status",
+    "status_filter",
+)
 
 PublicStatus: TypeAlias = Literal["pending", "running", "complete", "failed", "dead", "cancelled"]
 """The type of a job's public status: one of the six words."""
 
-WORDS: Final[tuple[PublicStatus, ...]] = get_args(PublicStatus)
-ENDS: Final[frozenset[PublicStatus]] = frozenset(WORDS[2:])
+PUBLIC_STATUSES: Final[tuple[PublicStatus, ...]] = get_args(PublicStatus)
+ENDS: Final[frozenset[PublicStatus]] = frozenset(PUBLIC_STATUSES[2:])
 """The words for jobs that have ended."""
 
 
-class Rows(NamedTuple):
+class StatusFilter(NamedTuple):
     """The rows that a word stands for; ``is_dead`` None: either."""
 
     statuses: tuple[str, ...]
     is_dead: bool | None = None
 
 
-_ROWS: Final[Mapping[PublicStatus, Rows]] = {
-    "pending": Rows((JobStatus.PENDING.value, JobStatus.SCHEDULED.value)),
-    "running": Rows((JobStatus.RUNNING.value,)),
-    "complete": Rows((JobStatus.SUCCESS.value,)),
-    "failed": Rows(FAILURES, is_dead=False),
-    "dead": Rows(FAILURES, is_dead=True),
-    "cancelled": Rows((JobStatus.CANCELLED.value,)),
+_FILTERS: Final[Mapping[PublicStatus, StatusFilter]] = {
+    "pending": StatusFilter((JobStatus.PENDING.value, JobStatus.SCHEDULED.value)),
+    "running": StatusFilter((JobStatus.RUNNING.value,)),
+    "complete": StatusFilter((JobStatus.SUCCESS.value,)),
+    "failed": StatusFilter(FAILURES, is_dead=False),
+    "dead": StatusFilter(FAILURES, is_dead=True),
+    "cancelled": StatusFilter((JobStatus.CANCELLED.value,)),
 }
 _PLAIN: Final[Mapping[str, PublicStatus]] = {
-    status: word for word, rows in _ROWS.items() if rows.is_dead is None for status in rows.statuses
+    status: word for word, rows in _FILTERS.items() if rows.is_dead is None for status in rows.statuses
 }
 
 
-def word_of(status: str, is_dead: bool) -> PublicStatus:
+def public_status(status: str, is_dead: bool) -> PublicStatus:
     """The word for a row. A status of a newer release, which this one does not know, reads ``running``: it has not
     ended, as far as anybody here can tell.
 
-    >>> word_of("success", False), word_of("timeout", False), word_of("timeout", True)
+    >>> public_status("success", False), public_status("timeout", False), public_status("timeout", True)
     ('complete', 'failed', 'dead')
     """
     word = _PLAIN.get(status)
@@ -70,49 +79,49 @@ def word_of(status: str, is_dead: bool) -> PublicStatus:
     return "running"
 
 
-def rows_of(words: Sequence[str]) -> Rows:
+def status_filter(words: Sequence[str]) -> StatusFilter:
     """What to ask a storage for. ConfigurationError for a word that is none of the six, and for what cannot be asked in
     one question: ``failed`` without ``dead``, or the other way round, together with other words.
 
-    >>> rows_of(["failed", "dead"]).is_dead is None, rows_of(["dead"]).is_dead
+    >>> status_filter(["failed", "dead"]).is_dead is None, status_filter(["dead"]).is_dead
     (True, True)
     """
-    rows = [_rows_of(word) for word in words]
+    rows = [_filter_of(word) for word in words]
     kinds = {one.is_dead for one in rows}
     if {True, False} <= kinds:
         kinds = {None}
     if len(kinds) > 1:
         word, other = ("failed", "dead") if False in kinds else ("dead", "failed")
         raise ConfigurationError(f"Jobs that are {word!r} are asked for alone, or with {other!r}. Ask twice.")
-    return Rows(tuple(dict.fromkeys(status for one in rows for status in one.statuses)), kinds.pop())
+    return StatusFilter(tuple(dict.fromkeys(status for one in rows for status in one.statuses)), kinds.pop())
 
 
-def _rows_of(word: str) -> Rows:
+def _filter_of(word: str) -> StatusFilter:
     try:
-        return _ROWS[cast("PublicStatus", word)]
+        return _FILTERS[cast("PublicStatus", word)]
     except (KeyError, TypeError):
         raise ConfigurationError(f"No job has the status {word!r}. {_advice(str(word))}") from None
 
 
 def _advice(text: str) -> str:
     """What to write in the place of a word that is none of the six."""
-    meant = [word for word, rows in _ROWS.items() if text in rows.statuses]
+    meant = [word for word, rows in _FILTERS.items() if text in rows.statuses]
     if not meant:
-        return did_you_mean(text, WORDS)
+        return did_you_mean(text, PUBLIC_STATUSES)
     return f"That is a word of Job.status; write {' or '.join(repr(word) for word in meant)}."
 
 
-def counts_by_word(counts: Mapping[CountKey, int]) -> dict[str, int]:
+def counts_by_status(counts: Mapping[CountKey, int]) -> dict[str, int]:
     """What a storage has counted, by word; every word is there."""
-    total: dict[str, int] = dict.fromkeys(WORDS, 0)
+    total: dict[str, int] = dict.fromkeys(PUBLIC_STATUSES, 0)
     for key, count in counts.items():
-        total[word_of(key.status, key.is_dead)] += count
+        total[public_status(key.status, key.is_dead)] += count
     return total
 
 
 def counts_by_name(counts: Mapping[CountKey, int], by: Literal["queue", "task"]) -> dict[str, dict[str, int]]:
-    """:func:`counts_by_word` for each queue, or each task, that was counted; in order of name."""
+    """:func:`counts_by_status` for each queue, or each task, that was counted; in order of name."""
     parts: dict[str, dict[CountKey, int]] = {}
     for key, count in counts.items():
         parts.setdefault(getattr(key, by), {})[key] = count
-    return {name: counts_by_word(parts[name]) for name in sorted(parts)}
+    return {name: counts_by_status(parts[name]) for name in sorted(parts)}

@@ -12,7 +12,7 @@ from jobify.exceptions import ConfigurationError, NoResultError
 from jobify.model.durations import Duration, as_seconds
 from jobify.model.exception_groups import all_match, any_matches
 
-__all__ = ("SmartRetry", "as_retry", "covers", "wants_retry")
+__all__ = ("SmartRetry", "applies_to", "as_retry", "should_retry")
 
 
 class _SmartRetry(NamedTuple):
@@ -106,12 +106,12 @@ def as_retry(value: int | SmartRetry | None) -> SmartRetry | None:
     return SmartRetry(retries=_count(value, "retry=..."))
 
 
-def wants_retry(policy: SmartRetry | None, error: BaseException, attempt: int) -> bool:
+def should_retry(policy: SmartRetry | None, error: BaseException, attempt: int) -> bool:
     """Whether the failure of ``attempt`` (the first is 1) with ``error`` is followed by another attempt."""
-    return policy is not None and attempt <= policy.retries and covers(policy, error)
+    return policy is not None and attempt <= policy.retries and applies_to(policy, error)
 
 
-def covers(policy: SmartRetry | None, error: BaseException) -> bool:
+def applies_to(policy: SmartRetry | None, error: BaseException) -> bool:
     """Whether there are retries for ``error`` at all, be they used up."""
     if policy is None or not policy.retries:
         return False

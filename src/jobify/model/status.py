@@ -14,10 +14,10 @@ from msgspec import Struct
 from jobify.types import Microseconds
 
 __all__ = (
-    "ENDED",
+    "ACTIVE",
     "FAILURES",
+    "TERMINAL",
     "TRANSITIONS",
-    "UNFINISHED",
     "Cancelled",
     "ClaimScope",
     "Event",
@@ -33,8 +33,8 @@ __all__ = (
     "Succeeded",
     "TimedOut",
     "Unfit",
-    "after",
     "known_status",
+    "next_status",
 )
 
 
@@ -55,7 +55,7 @@ class JobStatus(StrEnum):
     PERMANENTLY_FAILED = "permanently_failed"
 
 
-ENDED: Final = frozenset(
+TERMINAL: Final = frozenset(
     {
         JobStatus.SUCCESS,
         JobStatus.FAILED,
@@ -66,7 +66,7 @@ ENDED: Final = frozenset(
 )
 """The states that no event leaves."""
 
-UNFINISHED: Final[tuple[str, ...]] = tuple(status.value for status in JobStatus if status not in ENDED)
+ACTIVE: Final[tuple[str, ...]] = tuple(status.value for status in JobStatus if status not in TERMINAL)
 """The others, as they stand in rows."""
 FAILURES: Final[tuple[str, ...]] = (
     JobStatus.FAILED.value,
@@ -206,7 +206,7 @@ def known_status(word: str) -> JobStatus:
         return JobStatus.RUNNING
 
 
-def after(status: JobStatus, event: Event) -> JobStatus:
+def next_status(status: JobStatus, event: Event) -> JobStatus:
     """The status that ``event`` leads to; ValueError if it cannot happen in ``status``."""
     try:
         return TRANSITIONS[status, event]

@@ -10,12 +10,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import Cause, because_of
 
 __all__ = ("Fallen", "Known", "Revival", "plan")
 
-_ENDED = frozenset(status.value for status in ENDED)
+_ENDED = frozenset(status.value for status in TERMINAL)
 _SUCCESS = JobStatus.SUCCESS.value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobify.model.status import ENDED, TRANSITIONS, JobStatus
+from jobify.model.status import TERMINAL, TRANSITIONS, JobStatus
 
 __all__ = ("diagram",)
 
@@ -22,7 +22,7 @@ def _lines() -> Iterator[str]:
     for (before, after), events in arrows.items():
         yield f"{before} --> {after}: {', '.join(events)}"
     for status in JobStatus:
-        if status in ENDED:
+        if status in TERMINAL:
             yield f"{status} --> [*]"
 
 

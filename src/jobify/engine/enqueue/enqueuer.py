@@ -31,7 +31,7 @@ from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
 from jobify.jobs.schedule_builder import Order, refused
 from jobify.model.records import JobRecord, NewJob, SummaryIds
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.router.outer_chain import OuterCall, run_outer
 from jobify.runtime.spawn import spawn
 from jobify.serializers.offload import is_large, off_loop
@@ -123,7 +123,7 @@ class Intake:
 
     @staticmethod
     def _require_free(job_id: str, records: Sequence[JobRecord]) -> None:
-        if any(record.status not in ENDED for record in records):
+        if any(record.status not in TERMINAL for record in records):
             raise DuplicateJobError(job_id)
 
     # -- storing -------------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ class Draft(Struct, eq=False, gc=False):
 def _with_options(row: NewJob, asked: Asked) -> NewJob:
     options = asked.options()
     if row.options is not None:
-        options = msgspec.structs.replace(options, asked=read_options(row.options).asked)
+        options = msgspec.structs.replace(options, asked=read_options(row.options).request_digest)
     return row._replace(
         queue=asked.queue or row.queue,
         priority=row.priority if asked.priority is None else asked.priority,

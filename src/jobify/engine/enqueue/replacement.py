@@ -13,7 +13,7 @@ from jobify.exceptions import DuplicateJobError, PayloadError, UnknownDependency
 from jobify.model.cron import Cron, have_same_rule, have_same_start, have_same_times, is_stopped
 from jobify.model.job_options import JobOptions, read_options
 from jobify.model.records import JobRecord, NewJob, Progress, SummaryIds
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
@@ -93,7 +93,7 @@ def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: b
 
 def _check_that_none_waits(storage: Storage, id: str) -> None:
     for child in storage.get(SummaryIds(storage.relations(id).children)):
-        if child.status not in ENDED:
+        if child.status not in TERMINAL:
             raise UnknownDependencyError(child.id, id, "which would become a schedule, and has no end")
 
 
@@ -177,7 +177,7 @@ def _at_its_time(job: NewJob, record: JobRecord) -> NewJob:
 def _is_news(storage: Storage, record: JobRecord | None, declared: Declared) -> bool:
     if record is None or record.status == JobStatus.CANCELLED:
         return True
-    if 0 <= declared.cron.max_runs <= record.run_count and record.status in ENDED:
+    if 0 <= declared.cron.max_runs <= record.run_count and record.status in TERMINAL:
         return False
     return not _is_same(record, declared.row) or (is_stopped(record) and _has_other_code(storage, declared))
 
@@ -200,12 +200,12 @@ def options_with_origin(job: NewJob) -> str | None:
 
     So the same order is known to be the same, though what is stored is something else. None if that cannot be told.
     """
-    return JobOptions(asked=_digest(job.payload)).text()
+    return JobOptions(request_digest=_digest(job.payload)).text()
 
 
 def _unfinished(storage: Storage, job_id: str) -> JobRecord | None:
     record = _record(storage, job_id)
-    return None if record is None or record.status in ENDED else record
+    return None if record is None or record.status in TERMINAL else record
 
 
 def _record(storage: Storage, job_id: str) -> JobRecord | None:
@@ -231,7 +231,7 @@ def _asks_the_same(record: JobRecord, job: NewJob) -> bool:
 def _asked(row: NewJob | JobRecord) -> str | None:
     """A digest of the arguments that a user asked for, before any outer middleware; None if there cannot be one."""
     try:
-        asked = read_options(row.options).asked
+        asked = read_options(row.options).request_digest
     except PayloadError:  # somebody else's words
         asked = None
     return asked or _digest(row.payload)

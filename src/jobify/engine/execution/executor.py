@@ -29,7 +29,7 @@ from jobify.exceptions import PayloadError
 from jobify.gateway.backend import Backend
 from jobify.jobs.current_job import RUNNING
 from jobify.model.clock import SECOND, Clock, seconds
-from jobify.model.job_options import Inputs, read_options
+from jobify.model.job_options import ParentResults, read_options
 from jobify.model.records import Claim
 from jobify.model.status import JobStatus, Outcome, Refused, Succeeded
 from jobify.model.task_options import RunMode
@@ -281,7 +281,7 @@ class Executor:
         attempt.args, attempt.kwargs = await off_loop(partial(_restored, attempt))
         return await self._begin(attempt)
 
-    async def _perform_on(self, attempt: Attempt, inputs: Inputs) -> Any:
+    async def _perform_on(self, attempt: Attempt, inputs: ParentResults) -> Any:
         """:meth:`_perform`, of a job whose first argument comes from other jobs."""
         attempt.args, attempt.kwargs = _restored(attempt, await fetch_inputs(attempt, inputs, self._registry))
         return await self._begin(attempt)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from jobify.engine.execution.attempt import Attempt
 from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
-from jobify.model.job_options import Inputs
+from jobify.model.job_options import ParentResults
 from jobify.model.records import JobRecord
 from jobify.model.status import JobStatus
 from jobify.router.registry import Registry
@@ -32,7 +32,7 @@ Found: TypeAlias = tuple[str, JobRecord | None]
 """The id by which a job was asked for, and its row."""
 
 
-async def fetch_inputs(attempt: Attempt, inputs: Inputs, registry: Registry) -> Any:
+async def fetch_inputs(attempt: Attempt, inputs: ParentResults, registry: Registry) -> Any:
     """The value that becomes the first argument. ResultNotStoredError if one of the results cannot be had."""
     found = _wanted(inputs, await _parents(attempt)) if inputs.count or inputs.parents else ()
     decode = partial(_values, attempt, found, registry)
@@ -54,7 +54,7 @@ async def _parents(attempt: Attempt) -> Sequence[Found]:
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def _wanted(inputs: Inputs, parents: Sequence[Found]) -> Sequence[Found]:
+def _wanted(inputs: ParentResults, parents: Sequence[Found]) -> Sequence[Found]:
     """Those of the parents whose results are wanted."""
     if not inputs.parents:
         return parents[: inputs.count]

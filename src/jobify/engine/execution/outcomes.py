@@ -9,7 +9,7 @@ from jobify.engine.execution.unfit import unfit_of
 from jobify.exceptions import JobTimeoutError, NoRetriesLeftError, ProcessDiedError
 from jobify.model.clock import seconds
 from jobify.model.control_flow import Retry, Snooze, named, signal_of
-from jobify.model.retry import SmartRetry, covers, wants_retry
+from jobify.model.retry import SmartRetry, applies_to, should_retry
 from jobify.model.status import (
     Cancelled,
     Failed,
@@ -63,9 +63,9 @@ def outcome_of(
         is_too_much = attempt.crashes + 1 >= max_crashes
         return Failed(error, is_dead=True) if is_too_much else Lost(described(error))
     retry = _policy(attempt)
-    if retry is not None and wants_retry(retry, error, attempt.number):
+    if retry is not None and should_retry(retry, error, attempt.number):
         return RetryAt(error, now + _wait(retry, attempt))
-    is_dead = covers(retry, error)
+    is_dead = applies_to(retry, error)
     if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
         return TimedOut(error, is_dead)
     return Failed(error, is_dead)

@@ -17,7 +17,7 @@ from jobify.exceptions import shown
 from jobify.gateway.backend import Backend
 from jobify.model.clock import Clock, seconds
 from jobify.model.records import Claim, Settled, Settlement
-from jobify.model.status import Event, JobStatus, after
+from jobify.model.status import Event, JobStatus, next_status
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 from jobify.types import Microseconds
@@ -30,7 +30,7 @@ _DUE_IN: Final = 1.0
 """Seconds until a returned job is due again: long enough that a defect does not keep the process busy."""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
-_RELEASED: Final = after(JobStatus.RUNNING, Event.RELEASED).value
+_RELEASED: Final = next_status(JobStatus.RUNNING, Event.RELEASED).value
 
 
 class Returns:

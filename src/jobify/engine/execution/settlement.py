@@ -12,7 +12,7 @@ from jobify.model.misfire import Missed, Plan, plan_after, reckoned_from
 from jobify.model.records import AttemptRecord, Claim, Parking, Settlement
 from jobify.model.retention import Retention
 from jobify.model.status import (
-    ENDED,
+    TERMINAL,
     Cancelled,
     Event,
     Failed,
@@ -27,7 +27,7 @@ from jobify.model.status import (
     Succeeded,
     TimedOut,
     Unfit,
-    after,
+    next_status,
 )
 from jobify.model.tracebacks import own_traceback
 from jobify.runtime.errortools import described
@@ -60,7 +60,7 @@ _EVENTS: Final[dict[type[Any], Event]] = {
     Lost: Event.LOST,
     Unfit: Event.PARKED,
 }
-_SUCCESS: Final = after(JobStatus.RUNNING, Event.SUCCEEDED).value
+_SUCCESS: Final = next_status(JobStatus.RUNNING, Event.SUCCEEDED).value
 
 
 class _Next(NamedTuple):
@@ -93,8 +93,8 @@ def settlement_of(
     if attempt.is_last and isinstance(outcome, Snoozed):
         outcome = Cancelled()
     following = _next(attempt, outcome, now)
-    status = after(JobStatus.RUNNING, following.event)
-    has_ended = status in ENDED
+    status = next_status(JobStatus.RUNNING, following.event)
+    has_ended = status in TERMINAL
     is_dead = status is JobStatus.PERMANENTLY_FAILED or (has_ended and attempt.run is None and _is_dead(outcome))
     return Settlement(
         status=status.value,
@@ -123,7 +123,7 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
     event = Event.LAST_RUN if decision.run_at is None else Event.NEXT_RUN
     due_at = run.offset_at if decision.run_at is None else decision.run_at
     return Settlement(
-        status=after(JobStatus.RUNNING, event).value,
+        status=next_status(JobStatus.RUNNING, event).value,
         ready=due_at <= now,
         due_at=due_at,
         offset_at=due_at,
@@ -146,7 +146,7 @@ def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microsec
 def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microseconds) -> Settlement:
     """The row of a schedule that this process cannot read: it waits as it did, with the reason, and comes back soon."""
     return Settlement(
-        status=after(JobStatus.RUNNING, Event.RELEASED).value,
+        status=next_status(JobStatus.RUNNING, Event.RELEASED).value,
         ready=False,
         due_at=now + seconds(_PARKED_FOR),
         offset_at=claim.due_at if claim.offset_at is None else claim.offset_at,

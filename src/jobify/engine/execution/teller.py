@@ -11,7 +11,7 @@ from jobify.exceptions import AppStoppedError
 from jobify.jobs.job import Job
 from jobify.model.clock import to_datetime
 from jobify.model.records import Settlement
-from jobify.model.status import ENDED, Cancelled, Failed, JobStatus, Outcome, Released, Succeeded, TimedOut
+from jobify.model.status import TERMINAL, Cancelled, Failed, JobStatus, Outcome, Released, Succeeded, TimedOut
 
 __all__ = ("Teller",)
 
@@ -37,7 +37,7 @@ class Teller:
         status = JobStatus(settlement.status)
         _show_progress(job, attempt, settlement)
         _show_end(job, outcome, status, is_dead=settlement.is_dead, is_durable=attempt.backend.is_durable)
-        if status not in ENDED and not isinstance(outcome, Released):
+        if status not in TERMINAL and not isinstance(outcome, Released):
             job.move(settlement.due_at, status)
             self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
 
@@ -62,7 +62,7 @@ def _show_progress(job: Job[Any], attempt: Attempt, settlement: Settlement) -> N
 
 
 def _show_end(job: Job[Any], outcome: Outcome, status: JobStatus, *, is_dead: bool, is_durable: bool) -> None:
-    has_ended = status in ENDED
+    has_ended = status in TERMINAL
     match outcome:
         case Succeeded(value):
             job.set_result(value, status=status if has_ended else JobStatus.SUCCESS)

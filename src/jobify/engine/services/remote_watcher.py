@@ -25,7 +25,7 @@ from jobify.gateway.backend import Backend
 from jobify.jobs.job import Job
 from jobify.model.clock import Clock
 from jobify.model.records import JobRecord, SummaryIds
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.router.registry import Registry
 from jobify.runtime.logs import get_logger
 from jobify.types import Microseconds
@@ -170,11 +170,11 @@ class Watcher(Service):
         status = JobStatus(record.status)
         if status is JobStatus.CANCELLED:
             job.end(status)
-        elif status in ENDED:
+        elif status in TERMINAL:
             self._show_end(job, record, status)
         elif self._has_run(job, record):
             self._show_end(job, record, JobStatus.FAILED if record.failure_count else JobStatus.SUCCESS)
-        if status not in ENDED:
+        if status not in TERMINAL:
             job.move(record.due_at, status)
 
     def _has_run(self, job: Job[Any], record: JobRecord) -> bool:

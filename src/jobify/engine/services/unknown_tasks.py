@@ -13,7 +13,7 @@ from functools import partial
 from jobify.engine.service import Service
 from jobify.gateway.backend import Backend
 from jobify.model.records import JobQuery
-from jobify.model.status import UNFINISHED
+from jobify.model.status import ACTIVE
 from jobify.router.registry import Registry
 from jobify.runtime.logs import get_logger
 
@@ -21,7 +21,7 @@ __all__ = ("UnknownTasks",)
 
 log = get_logger("jobify.engine")
 
-_UNFINISHED = JobQuery(statuses=UNFINISHED)
+_UNFINISHED = JobQuery(statuses=ACTIVE)
 
 
 class UnknownTasks(Service):

@@ -15,7 +15,7 @@ from jobify.model.records import (
     Progress,
     Settlement,
 )
-from jobify.model.status import ENDED, FAILURES, Event, JobStatus, Lost
+from jobify.model.status import FAILURES, TERMINAL, Event, JobStatus, Lost
 from jobify.storage.end_reasons import EXPIRED, is_snoozed, lost_for_good
 from jobify.storage.memory.settling import settled_record
 from jobify.storage.memory.ties import Gate, Link, Tie
@@ -57,7 +57,7 @@ __all__ = (
 
 SCHEDULED, RUNNING, SUCCESS = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value, JobStatus.SUCCESS.value
 _CANCELLED, _FAILED = JobStatus.CANCELLED.value, JobStatus.FAILED.value
-_ENDED = frozenset(status.value for status in ENDED)
+_ENDED = frozenset(status.value for status in TERMINAL)
 
 NO_PROGRESS = Progress(0, 0)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import DELETED, Cause, because_of
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
@@ -29,7 +29,7 @@ from jobify.types import Microseconds
 __all__ = ("forget_parents", "let_go", "spread", "spread_deletion")
 
 _SUCCESS, _RUNNING = JobStatus.SUCCESS.value, JobStatus.RUNNING.value
-_ENDED = frozenset(status.value for status in ENDED)
+_ENDED = frozenset(status.value for status in TERMINAL)
 
 
 class _Linked(NamedTuple):

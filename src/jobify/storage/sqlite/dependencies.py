@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jobify.exceptions import UnknownDependencyError
 from jobify.model.records import NewJob
-from jobify.model.status import ENDED, JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import Cause, because_of
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.ids import rows_of_ids, write_ids
@@ -22,7 +22,7 @@ from jobify.types import Microseconds
 __all__ = ("Standing", "connect", "standing_of", "standings")
 
 _SUCCESS, _CANCELLED = JobStatus.SUCCESS.value, JobStatus.CANCELLED.value
-_FAILED = frozenset(status.value for status in ENDED) - {_SUCCESS}
+_FAILED = frozenset(status.value for status in TERMINAL) - {_SUCCESS}
 
 
 class Standing(NamedTuple):

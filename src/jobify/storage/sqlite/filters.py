@@ -13,14 +13,14 @@ from enum import Enum, auto
 from typing import Any
 
 from jobify.model.records import JobQuery
-from jobify.model.status import ENDED, UNFINISHED, JobStatus
+from jobify.model.status import ACTIVE, TERMINAL, JobStatus
 from jobify.storage.sqlite.statements import id_values, sql
 
 __all__ = ("Crowd", "crowd_of", "filters_of", "page_of")
 
 _RUNNING = frozenset({JobStatus.RUNNING.value})
-_ENDED = frozenset(status.value for status in ENDED)
-_LIVE = frozenset(UNFINISHED)
+_ENDED = frozenset(status.value for status in TERMINAL)
+_LIVE = frozenset(ACTIVE)
 _UNSUCCESSFUL = _ENDED - {JobStatus.SUCCESS.value}
 _LARGEST = 2**63 - 1
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobify.model.records import JobQuery
-from jobify.model.status import ENDED
+from jobify.model.status import TERMINAL
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NASTY_TEXTS,
@@ -96,7 +96,7 @@ class UniqueContract(StorageCase):
         assert storage.insert([_keyed("b")]) == [False]
         assert storage.find_unique("k") == "a"
 
-    @pytest.mark.parametrize("status", sorted(ENDED))
+    @pytest.mark.parametrize("status", sorted(TERMINAL))
     def test_an_end_lets_go(self, storage: Storage, owner: int, status: str) -> None:
         found = claimed(storage, owner, "a", unique_key="k")
         storage.settle([end(owner, found, status=status)])

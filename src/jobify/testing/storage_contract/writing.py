@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobify.model.records import CountKey, JobQuery, JobRecord, NewJob, Progress, Settled
-from jobify.model.status import ENDED
+from jobify.model.status import TERMINAL
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NASTY_BYTES,
@@ -117,7 +117,7 @@ class WriteContract(StorageCase):
         assert storage.insert(twice) == [True, True, False]
         assert one(storage, "a").payload == b"1"
 
-    @pytest.mark.parametrize("status", sorted(ENDED))
+    @pytest.mark.parametrize("status", sorted(TERMINAL))
     def test_an_ended_job_makes_room_and_leaves_nothing(self, storage: Storage, owner: int, status: str) -> None:
         old = claimed(storage, owner, "a")
         storage.settle([end(owner, old, status=status, error="x", history=(line("a"),))])
