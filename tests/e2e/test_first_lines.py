@@ -78,7 +78,7 @@ async def _started(app: Jobify) -> None:
     worker = Worker(app, name="shop:app")
     task = asyncio.ensure_future(worker.run())
     await eventually(lambda: app.configs.app_started)
-    worker._is_told.set()
+    worker._stop_requested.set()
     await task
 
 

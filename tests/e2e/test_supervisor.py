@@ -88,11 +88,11 @@ from jobify.worker.control_socket import READY
 from jobify.worker.supervisor import Supervisor
 
 supervisor = Supervisor(["nobody"], 2, grace=None)
-print(supervisor._patience())
-supervisor._places[0].line, worker = socket.socketpair()
+print(supervisor._stop_timeout())
+supervisor._slots[0].socket, worker = socket.socketpair()
 worker.sendall(READY + b"600.0")
-supervisor._places[0].hear(1.0)
-print(supervisor._patience(), Supervisor(["nobody"], 2, grace=5)._patience())
+supervisor._slots[0].receive(1.0)
+print(supervisor._stop_timeout(), Supervisor(["nobody"], 2, grace=5)._stop_timeout())
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["50.0", "620.0", "25.0"]

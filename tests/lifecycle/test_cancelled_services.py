@@ -159,7 +159,7 @@ async def test_f26_a_worker_stays_at_work(tmp_path: Path) -> None:
     await soon(client.enqueue("careless").await_end())
     assert await soon(client.enqueue("careful", args=(1,)).aresult()) == 1
     assert not working.done()
-    worker._is_told.set()
+    worker._stop_requested.set()
     assert await soon(working) == 0
     client.close()
 

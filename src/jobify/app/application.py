@@ -45,7 +45,7 @@ from jobify.router.router import frozen
 from jobify.runners.base import Runner
 from jobify.runners.loop import LoopRunner
 from jobify.runners.thread import ThreadRunner
-from jobify.runtime.of_this_process import OfThisProcess
+from jobify.runtime.of_this_process import ProcessBound
 from jobify.serializers import Serializer
 from jobify.serializers.codec import Codec
 from jobify.storage import Storage
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 __all__ = ("Jobify",)
 
 
-class Jobify(OfThisProcess, TakesHooks, Producer):
+class Jobify(ProcessBound, TakesHooks, Producer):
     """A scheduler and its tasks.
 
     ::

@@ -18,7 +18,7 @@ from typing import Final
 from jobify.runtime.logs import get_logger
 from jobify.worker.control_socket import DRAIN
 from jobify.worker.exit_codes import describe_exit
-from jobify.worker.supervisor import Place, Supervisor
+from jobify.worker.supervisor import Supervisor, WorkerSlot
 
 __all__ = ("Reloader", "SourceFiles")
 
@@ -37,14 +37,14 @@ class SourceFiles:
 
     def __init__(self, folders: Sequence[str]) -> None:
         self._folders = folders
-        self._known = self._look()
+        self._known = self._scan()
 
     def changed(self) -> list[str]:
         """The files that were changed, added or removed since the last call."""
-        before, self._known = self._known, self._look()
+        before, self._known = self._known, self._scan()
         return sorted({path for path, _ in before.items() ^ self._known.items()})
 
-    def _look(self) -> dict[str, tuple[int, int]]:
+    def _scan(self) -> dict[str, tuple[int, int]]:
         return {entry.path: stamp for folder in self._folders for entry in _files(folder) if (stamp := _stamp(entry))}
 
 
@@ -87,10 +87,10 @@ class Reloader(Supervisor):
     def __init__(self, command: Sequence[str], count: int, *, grace: float | None, files: SourceFiles) -> None:
         super().__init__(command, count, grace=grace)
         self._files = files
-        self._look_at = 0.0
+        self._next_check = 0.0
         self._changes: list[str] = []
         """Changes that the last look has found; at the next one that finds no more, the workers start again."""
-        self._draining: set[Place] = set()
+        self._draining: set[WorkerSlot] = set()
         self._drained_until = _NEVER
         self._restart_options = ()  # the database need not be there yet
 
@@ -101,55 +101,55 @@ class Reloader(Supervisor):
 
     def _next_event(self) -> float:
         until = super()._next_event()
-        return until if self._is_told else min(until, self._look_at, self._drained_until)
+        return until if self._stop_requested else min(until, self._next_check, self._drained_until)
 
     def _step(self, now: float) -> None:
-        if not self._is_told:
-            if now >= self._look_at:
-                self._look(now)
+        if not self._stop_requested:
+            if now >= self._next_check:
+                self._check_files(now)
             if now >= self._drained_until:
                 self._drained_until = _NEVER
                 log.error("Workers that were told to stop are still there; they are killed.")
-                for place in self._draining:
-                    place.kill()
+                for slot in self._draining:
+                    slot.kill()
         super()._step(now)
 
-    def _look(self, now: float) -> None:
+    def _check_files(self, now: float) -> None:
         found, before = self._files.changed(), self._changes
         taken = time.monotonic() - now
-        self._look_at = now + max(_PAUSE, _SHARE * taken)
+        self._next_check = now + max(_PAUSE, _SHARE * taken)
         self._changes = [*before, *found]
         if self._changes and not found:
             self._changes = []
-            self._start_again(before, now)
+            self._restart_all(before, now)
 
-    def _start_again(self, files: Sequence[str], now: float) -> None:
+    def _restart_all(self, files: Sequence[str], now: float) -> None:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         log.info("%s%s changed; the workers start again.", Path(files[0]).name, more)
-        for place in self._places:
-            if place.process is None:
-                place.start_at = now
+        for slot in self._slots:
+            if slot.process is None:
+                slot.start_at = now
             else:
-                self._draining.add(place)
-                place.say(DRAIN)
+                self._draining.add(slot)
+                slot.send(DRAIN)
         self._has_worked = True  # all of them may start
-        self._drained_until = now + self._patience() if self._draining else _NEVER
+        self._drained_until = now + self._stop_timeout() if self._draining else _NEVER
 
-    def _on_end(self, place: Place, now: float) -> None:
-        if self._is_told:
-            super()._on_end(place, now)
-        elif place in self._draining:
-            self._draining.discard(place)
-            place.clear(now)
-            place.start_at = now
+    def _on_end(self, slot: WorkerSlot, now: float) -> None:
+        if self._stop_requested:
+            super()._on_worker_exit(slot, now)
+        elif slot in self._draining:
+            self._draining.discard(slot)
+            slot.on_exit(now)
+            slot.start_at = now
             if not self._draining:
                 self._drained_until = _NEVER
-        elif place.ready_at is None:
-            assert place.process is not None
-            end = describe_exit(place.process.returncode)
-            place.clear(now)
-            place.start_at = _NEVER
+        elif slot.ready_at is None:
+            assert slot.process is not None
+            end = describe_exit(slot.process.returncode)
+            slot.on_exit(now)
+            slot.start_at = _NEVER
             self._has_worked = True
             log.error("The worker ended with %s before it was at work; it starts again after the next change.", end)
         else:
-            super()._on_end(place, now)
+            super()._on_worker_exit(slot, now)

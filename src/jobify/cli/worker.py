@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from jobify.cli.app_loader import load_app
 from jobify.cli.errors import CommandError, fail
 from jobify.runtime.escaping import escaped
-from jobify.worker.control_socket import Leash
+from jobify.worker.control_socket import ControlSocket
 from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from jobify.app.application import Jobify
 
-__all__ = ("Orders", "log_to_stderr", "main")
+__all__ = ("WorkerArgs", "log_to_stderr", "main")
 
 _FORMAT: Final = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 _INTERRUPTED: Final = 130
@@ -38,7 +38,7 @@ _NUMBERS: Final[dict[str, Callable[[str], float]]] = {
 """The options that are numbers; None: as the app says."""
 
 
-class Orders(NamedTuple):
+class WorkerArgs(NamedTuple):
     """What a worker process is to do."""
 
     app: str
@@ -52,7 +52,7 @@ class Orders(NamedTuple):
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
     """Bytes."""
-    leash: int | None = None
+    control_fd: int | None = None
     """The descriptor of the line to a supervisor, who adds it."""
     existing: bool = False
     """The database must be there already. A supervisor adds it to a restart."""
@@ -72,54 +72,54 @@ class Orders(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Work until told to stop; the exit code. What goes wrong is one line on standard error."""
-    orders = _parsed(arguments)
-    leash = None if orders.leash is None else Leash(orders.leash)  # first of all: an import may hang
+    args = _parsed(arguments)
+    control = None if args.control_fd is None else ControlSocket(args.control_fd)  # first of all: an import may hang
     try:
-        return _work(orders, leash)
+        return _work(args, control)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except Exception as error:
         return fail(error)
 
 
-def _parsed(arguments: Sequence[str] | None) -> Orders:
+def _parsed(arguments: Sequence[str] | None) -> WorkerArgs:
     parser = argparse.ArgumentParser(prog="jobify.cli.worker")
     parser.add_argument("app")
     parser.add_argument("--queues", type=_names)
     for name, kind in _NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
     parser.add_argument("--log-level", required=True)
-    parser.add_argument("--leash", type=int)
+    parser.add_argument("--control-fd", type=int)
     parser.add_argument("--existing", action="store_true")
     parser.add_argument("--brief", action="store_true")
-    return Orders(**vars(parser.parse_args(arguments)))
+    return WorkerArgs(**vars(parser.parse_args(arguments)))
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def _work(orders: Orders, leash: Leash | None) -> int:
-    app = load_app(orders.app)
-    log_to_stderr(orders.log_level)
+def _work(args: WorkerArgs, control: ControlSocket | None) -> int:
+    app = load_app(args.app)
+    log_to_stderr(args.log_level)
     import asyncio
 
     from jobify.worker.worker import Worker, prepare
 
     prepare(
         app,
-        queues=orders.queues,
-        concurrency=orders.concurrency,
-        threads=orders.threads,
-        children=orders.children,
-        max_tasks_per_child=orders.max_tasks_per_child,
-        max_memory_per_child=orders.max_memory_per_child,
+        queues=args.queues,
+        concurrency=args.concurrency,
+        threads=args.threads,
+        children=args.children,
+        max_tasks_per_child=args.max_tasks_per_child,
+        max_memory_per_child=args.max_memory_per_child,
     )
-    if orders.existing:
+    if args.existing:
         _require_database(app)
 
     async def run() -> int:
-        worker = Worker(app, grace=orders.grace, leash=leash, name=orders.app, is_brief=orders.brief)
+        worker = Worker(app, grace=args.grace, control=control, name=args.app, is_brief=args.brief)
         return await worker.run()
 
     return asyncio.run(run())

@@ -13,7 +13,7 @@ import typer
 from jobify.cli.options import APP, APP_DIR, for_code
 
 if TYPE_CHECKING:
-    from jobify.cli.worker import Orders
+    from jobify.cli.worker import WorkerArgs
 
 __all__ = ("worker",)
 
@@ -100,13 +100,13 @@ def worker(
     Example: jobify worker shop.tasks:app --queues mail,images --processes 4
     """
     from jobify.cli.errors import CommandError
-    from jobify.cli.worker import Orders
+    from jobify.cli.worker import WorkerArgs
     from jobify.worker.exit_codes import ExitCode
 
     name = path or app or os.environ.get(APP)
     if not name:
         raise CommandError(f"No app is named: jobify worker package.module:app, or set {APP}.", ExitCode.USAGE)
-    orders = Orders(
+    args = WorkerArgs(
         app=name,
         queues=_names(queues),
         concurrency=concurrency,
@@ -118,26 +118,26 @@ def worker(
         max_memory_per_child=None if max_memory_per_child is None else _bytes(max_memory_per_child),
     )
     if reload:
-        raise typer.Exit(_reload(orders, processes))
-    raise typer.Exit(_supervise(orders, processes) if processes > 1 else _become(orders.command()))
+        raise typer.Exit(_reload(args, processes))
+    raise typer.Exit(_supervise(args, processes) if processes > 1 else _become(args.command()))
 
 
-def _supervise(orders: Orders, processes: int) -> int:
+def _supervise(args: WorkerArgs, processes: int) -> int:
     from jobify.cli.worker import log_to_stderr
     from jobify.worker.supervisor import Supervisor
 
-    log_to_stderr(orders.log_level)
-    return Supervisor(orders.command(), processes, grace=orders.grace).run()
+    log_to_stderr(args.log_level)
+    return Supervisor(args.command(), processes, grace=args.grace).run()
 
 
-def _reload(orders: Orders, processes: int) -> int:
+def _reload(args: WorkerArgs, processes: int) -> int:
     from jobify.cli.reloading import Reloader, SourceFiles
     from jobify.cli.worker import log_to_stderr
 
-    log_to_stderr(orders.log_level)
+    log_to_stderr(args.log_level)
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # compiled code is known by the second, and files change faster
     folders = {os.path.realpath(os.environ.get(APP_DIR) or os.getcwd()): True, os.path.realpath(os.getcwd()): True}
-    return Reloader(orders.command(), processes, grace=orders.grace, files=SourceFiles(tuple(folders))).run()
+    return Reloader(args.command(), processes, grace=args.grace, files=SourceFiles(tuple(folders))).run()
 
 
 def _become(command: list[str]) -> int:

@@ -24,7 +24,7 @@ from jobify.jobs.current_job import RUNNING
 from jobify.model.clock import from_datetime, to_datetime
 from jobify.model.public_status import PublicStatus, public_status
 from jobify.model.status import TERMINAL, JobStatus
-from jobify.runtime.of_this_process import OfThisProcess
+from jobify.runtime.of_this_process import ProcessBound
 from jobify.types import UNSET, Microseconds
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class JobDesk(Protocol):
         ...
 
 
-class Job(OfThisProcess, Generic[ReturnT]):
+class Job(ProcessBound, Generic[ReturnT]):
     """A scheduled, running or ended job.
 
     You do not create one: ``push``, ``delay``, ``at`` and ``cron`` return it. Await it for the result, or

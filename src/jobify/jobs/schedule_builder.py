@@ -24,7 +24,7 @@ from jobify.model.ids import check_text
 from jobify.model.signature import FuncSpec
 from jobify.model.task_options import RouteOptions
 from jobify.runtime.coroutine_functions import coroutine_function
-from jobify.runtime.of_this_process import OfThisProcess
+from jobify.runtime.of_this_process import ProcessBound
 from jobify.types import Microseconds
 
 __all__ = ("Order", "ScheduleBuilder", "Scheduler", "TaskTracker")
@@ -131,7 +131,7 @@ async def refused(error: Exception) -> Any:
     raise error
 
 
-class ScheduleBuilder(OfThisProcess, Generic[ReturnT]):
+class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
     """One call of a task, waiting to be told when.
 
     ::

@@ -37,7 +37,7 @@ from typing import Any, Protocol
 
 from jobify.exceptions import TaskExitError
 from jobify.runners.function_address import Address
-from jobify.runners.job_info import Badge
+from jobify.runners.job_info import JobInfo
 from jobify.runtime.untrusted_exceptions import call_guarded, is_plain, type_name
 
 __all__ = ("Call", "Runner", "contained")
@@ -46,7 +46,7 @@ __all__ = ("Call", "Runner", "contained")
 class Call:
     """One call of a task's function, and whether any of it still runs. Used once, in one event loop.
 
-    ``address`` is needed by the process runners only, and ``badge`` is for them: the job that the call carries out.
+    ``address`` is needed by the process runners only, and ``job_info`` is for them: the job that the call carries out.
     ``on_message`` is called on the event loop with each value that the function, in a child process, gives to
     :func:`jobify.runners.child.send`; if it returns something to await, the next one is taken after that.
     """
@@ -55,8 +55,8 @@ class Call:
         "_over",
         "address",
         "args",
-        "badge",
         "func",
+        "job_info",
         "kwargs",
         "misfit",
         "on_begin",
@@ -72,14 +72,14 @@ class Call:
         kwargs: Mapping[str, Any] | None = None,
         *,
         address: Address | None = None,
-        badge: Badge | None = None,
+        job_info: JobInfo | None = None,
         on_message: Callable[[Any], Awaitable[None] | None] | None = None,
     ) -> None:
         self.func = func
         self.args = args
         self.kwargs = kwargs or {}
         self.address = address
-        self.badge = badge
+        self.job_info = job_info
         self.on_message = on_message
         self.stop = threading.Event()
         """Set when the call is interrupted or its runner stops; a function in a thread may look, or wait on it."""

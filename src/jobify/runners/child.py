@@ -29,7 +29,7 @@ from jobify.runners import descendants, protocol
 from jobify.runners.function_address import Address, find
 from jobify.runners.log_sending import Forwarder
 from jobify.runners.parent_death import bind_to_parent, end_group
-from jobify.runners.remote_job import wearing
+from jobify.runners.remote_job import current_job_scope
 from jobify.runtime.folder import resolving_in
 from jobify.runtime.fork import arm, call
 
@@ -39,15 +39,15 @@ EXIT_GRACE: Final = 1.0
 """Seconds that an idle child, told to end, has for its exit handlers and its other threads."""
 
 
-def main(connection: int, lifeline: int, records: int, parent: int, mark: int) -> None:
+def main(connection: int, parent_pipe: int, records: int, parent: int, mark: int) -> None:
     """The whole life of a child, with three descriptors that it inherited from the process ``parent``."""
     global _forwarder
-    for descriptor in (connection, lifeline, records):
+    for descriptor in (connection, parent_pipe, records):
         os.set_inheritable(descriptor, False)
-    descendants.carry(mark)
-    bind_to_parent(lifeline, parent)
+    descendants.apply_mark(mark)
+    bind_to_parent(parent_pipe, parent)
     child = Child(socket.socket(fileno=connection), on_orphaned=end_group)
-    os.register_at_fork(after_in_child=partial(_leave_to_parent, connection, lifeline))
+    os.register_at_fork(after_in_child=partial(_leave_to_parent, connection, parent_pipe))
     _forwarder = Forwarder(socket.socket(fileno=records))
     _forwarder.install()
     arm()
@@ -58,7 +58,10 @@ def main(connection: int, lifeline: int, records: int, parent: int, mark: int) -
 
 def _watch_starts(child: Child) -> None:
     """Tell the parent before the first process is started, as Python's audit events tell it."""
-    starts, starter = descendants.STARTS, descendants.STARTER  # there is no module any more when the interpreter ends
+    starts, starter = (
+        descendants.START_EVENTS,
+        descendants.MULTIPROCESSING_MODULE,
+    )  # there is no module any more when the interpreter ends
 
     def on_event(event: str, args: tuple[Any, ...]) -> None:
         if event in starts or (event == "import" and args[0] == starter):
@@ -102,14 +105,14 @@ def perform(request: bytes) -> bytes:
 def _perform(request: bytes) -> Any:
     with importing():
         with _fitting(Exception):
-            address, args, kwargs, badge = pickle.loads(request)
+            address, args, kwargs, job_info = pickle.loads(request)
         if _forwarder is not None:
-            _forwarder.begin_call(badge)
+            _forwarder.begin_call(job_info)
         with _fitting(ConfigurationError, ModuleNotFoundError):
             func = find(address)
     if _forwarder is not None:
         _forwarder.check_handlers()
-    with wearing(badge, send if _current is not None else None):
+    with current_job_scope(job_info, send if _current is not None else None):
         try:
             return func(*args, **kwargs)
         except TypeError as error:

@@ -25,7 +25,7 @@ from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.model.tracebacks import RemoteTraceback
 from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners import descendants, protocol
-from jobify.runners.connection import Line
+from jobify.runners.connection import ChildConnection
 from jobify.runners.function_address import main_script
 from jobify.runners.log_channel import open_channel
 from jobify.runners.log_receiving import RecordReceiver, current_levels, levels_request
@@ -66,9 +66,9 @@ class ChildProcess:
         self._loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[int] = self._loop.create_future()
         self._is_leaving = False
-        self._is_unwanted = False
-        self._is_talking = True  # until it is prepared, or given up
-        self._line: Line | None = None
+        self._is_killed = False
+        self._is_answering = True  # until it is prepared, or given up
+        self._connection: ChildConnection | None = None
         self._mark = descendants.new_mark()
         self._job_began = 0
         """When the call began that it makes or has died over, in nanoseconds since the system's start."""
@@ -80,18 +80,18 @@ class ChildProcess:
             records, sender = open_channel()
             undo.callback(records.close)
             theirs.callback(sender.close)
-            lifeline, self._lifeline = os.pipe()
-            undo.callback(os.close, self._lifeline)
-            theirs.callback(os.close, lifeline)
+            parent_pipe, self._parent_pipe = os.pipe()
+            undo.callback(os.close, self._parent_pipe)
+            theirs.callback(os.close, parent_pipe)
             self._levels = current_levels()
             self._receiver = RecordReceiver(records, name)
-            self._process = _launch((connection.fileno(), lifeline, sender.fileno()), self._mark)
+            self._process = _launch((connection.fileno(), parent_pipe, sender.fileno()), self._mark)
             undo.pop_all()  # from here on they belong to the process
         self._start_watching()
 
     async def prepare(self, module: str) -> None:
         """Return when the child can run calls, with ``module`` imported. ProcessStartError if it cannot."""
-        self._line = await Line.open(self._socket)
+        self._connection = await ChildConnection.open(self._socket)
         try:
             data = {
                 "spawn": _preparation(self.name),
@@ -100,7 +100,7 @@ class ChildProcess:
                 "max_memory": self._renewal.max_memory,
                 "levels": self._levels,
             }
-            reply = await self._ask(pickle.dumps(data), None)
+            reply = await self._request(pickle.dumps(data), None)
             if reply[:1] == protocol.BROKEN:
                 protocol.outcome(reply)
         except ProcessDiedError as error:
@@ -118,42 +118,42 @@ class ChildProcess:
         levels = current_levels()
         if levels is not self._levels:
             self._levels = levels
-            await self._ask(levels_request(levels), None)
-        self._job_began = descendants.clock()
+            await self._request(levels_request(levels), None)
+        self._job_began = descendants.boot_time_ns()
         if self._starts_processes:
-            _note(self._mark, self._job_began)
-        reply = await self._ask(request, on_message)
+            _update_sweeper(self._mark, self._job_began)
+        reply = await self._request(request, on_message)
         self._job_began = 0
         if self._starts_processes:
-            _note(self._mark, 0)
+            _update_sweeper(self._mark, 0)
         return reply
 
-    async def _ask(self, request: bytes, on_message: OnMessage | None) -> bytes:
-        assert self._line is not None
-        self._is_talking = True
+    async def _request(self, request: bytes, on_message: OnMessage | None) -> bytes:
+        assert self._connection is not None
+        self._is_answering = True
         try:
-            self._line.send(request)
-            while reply := await self._line.receive():
+            self._connection.send(request)
+            while reply := await self._connection.receive():
                 if reply[:1] == protocol.TOO_LARGE:
                     self._is_too_large = True
                     continue
                 if reply[:1] == protocol.STARTS:
                     self._starts_processes = True
-                    _note(self._mark, self._job_began)
+                    _update_sweeper(self._mark, self._job_began)
                     continue
                 if reply[:1] == protocol.LOGGED:
                     await self._receiver.wait_for_barrier()
                     continue
                 if reply[:1] != protocol.MESSAGE:
                     return reply
-                handled = _tell(on_message, reply[1:])
+                handled = _handle_message(on_message, reply[1:])
                 if handled is not None:  # it cannot take more just now; nor is more read, which holds up the child
                     await handled
-            raise await self._obituary()
+            raise await self._death_error()
         finally:
-            self._is_talking = False
+            self._is_answering = False
             if self.dead.done():
-                self._hang_up()
+                self._close_connection()
 
     @property
     def is_spent(self) -> bool:
@@ -164,16 +164,16 @@ class ChildProcess:
     def leave(self) -> None:
         """Hang up: an idle child ends by itself."""
         self._is_leaving = True
-        self._hang_up()
+        self._close_connection()
 
     def kill(self) -> None:
         """SIGKILL to the child and to what its task started. Returns at once; ``dead`` follows when all are gone."""
-        self._is_unwanted = True
+        self._is_killed = True
         self._end_group()
 
-    async def _obituary(self) -> ProcessDiedError:
+    async def _death_error(self) -> ProcessDiedError:
         """Why there is no reply. A child that cannot talk is of no use, should it still live."""
-        is_unwanted = self._is_unwanted
+        is_unwanted = self._is_killed
         self._end_group()
         code = await asyncio.shield(self.dead)
         reason = "its runner was stopped" if is_unwanted else _manner(code)
@@ -189,7 +189,7 @@ class ChildProcess:
             self._receiver.start()
             threading.Thread(target=self._watch, name=f"{self.name}-watch", daemon=True).start()
         except (RuntimeError, MemoryError):  # the system has no thread left
-            self._is_talking = False
+            self._is_answering = False
             self._receiver.stop()
             self._on_death()
             raise
@@ -216,38 +216,38 @@ class ChildProcess:
         if not self._is_leaving:
             self._end_group()  # the subprocesses that it leaves behind
         if self._starts_processes:
-            _note(self._mark, 0)
+            _update_sweeper(self._mark, 0)
         self.dead.set_result(self._process.wait())
-        os.close(self._lifeline)
-        if self._is_talking:
+        os.close(self._parent_pipe)
+        if self._is_answering:
             # What it said last is still read; then comes the end, whoever else may hold its socket.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RD)
         else:
-            self._hang_up()
+            self._close_connection()
 
-    def _hang_up(self) -> None:
-        if self._line is not None:
-            self._line.close()
+    def _close_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
         else:
             self._socket.close()
 
 
-def _note(mark: int, began: int) -> None:
+def _update_sweeper(mark: int, began: int) -> None:
     """Tell the sweeper of this process when the job of a child began (0: it is over); start one if there is none."""
     global _sweeper
-    with _noting:
-        if (_sweeper is not None and _sweeper.note(mark, began)) or not began:
+    with _sweeper_lock:
+        if (_sweeper is not None and _sweeper.update(mark, began)) or not began:
             return
         try:
             _sweeper = descendants.Sweeper(spawn.get_executable())
-            _sweeper.note(mark, began)
+            _sweeper.update(mark, began)
         except (OSError, MemoryError) as error:
             log.warning("If this process is killed, processes that its jobs have started go on: %s", error)
 
 
 _sweeper: descendants.Sweeper | None = None
-_noting = threading.Lock()
+_sweeper_lock = threading.Lock()
 
 
 def _launch(descriptors: tuple[int, ...], mark: int) -> subprocess.Popen[bytes]:
@@ -274,7 +274,7 @@ def _preparation(name: str) -> dict[str, Any]:
     return data
 
 
-def _tell(on_message: OnMessage | None, body: bytes) -> Awaitable[None] | None:
+def _handle_message(on_message: OnMessage | None, body: bytes) -> Awaitable[None] | None:
     """Pass a message on; what to await before the next one. One that cannot be read or handled does not fail the task
     that sent it."""
     try:

@@ -8,13 +8,13 @@ from typing import cast
 
 from jobify.runners import protocol
 
-__all__ = ("Line",)
+__all__ = ("ChildConnection",)
 
-_ENOUGH = 256 * 1024
+_HIGH_WATER = 256 * 1024
 """Bytes that may wait to be taken."""
 
 
-class Line(asyncio.Protocol):
+class ChildConnection(asyncio.Protocol):
     """Sends and receives ``protocol`` payloads. A connection that breaks has ended like any other."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(cls, connection: socket.socket) -> Line:
+    async def open(cls, connection: socket.socket) -> ChildConnection:
         """Take ``connection`` over. It is closed with the line."""
         _, line = await asyncio.get_running_loop().create_unix_connection(cls, sock=connection)
         return line
@@ -38,7 +38,7 @@ class Line(asyncio.Protocol):
     async def receive(self) -> bytes | None:
         """The next payload, None when the line is over. For one task at a time."""
         while (payload := self._take()) is None and not self._is_over:
-            self._go_on_reading()
+            self._resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return payload
@@ -52,7 +52,7 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if len(self._buffer) > _ENOUGH and self._has_payload():
+        if len(self._buffer) > _HIGH_WATER and self._has_payload():
             self._pause_reading()
         self._wake()
 
@@ -87,7 +87,7 @@ class Line(asyncio.Protocol):
             self._is_paused = True
             self._transport.pause_reading()
 
-    def _go_on_reading(self) -> None:
+    def _resume_reading(self) -> None:
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()

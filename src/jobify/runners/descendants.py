@@ -28,22 +28,30 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-__all__ = ("STARTER", "STARTS", "Sweeper", "carry", "clock", "end_descendants", "new_mark")
+__all__ = (
+    "MULTIPROCESSING_MODULE",
+    "START_EVENTS",
+    "Sweeper",
+    "apply_mark",
+    "boot_time_ns",
+    "end_descendants",
+    "new_mark",
+)
 
-STARTS: Final = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
+START_EVENTS: Final = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
 """Audit events that come before a process starts."""
-STARTER: Final = "multiprocessing.popen_fork"
+MULTIPROCESSING_MODULE: Final = "multiprocessing.popen_fork"
 """A module that is imported before the first process of :mod:`multiprocessing`, which has no event of its own."""
 
 _RLIMIT_LOCKS: Final = 10
 """The same number on all architectures; the module ``resource`` has no name for it."""
 _NAME_OF_LIMIT: Final = b"Max file locks"
 
-_PATIENCE: Final = 3.0
+_KILL_TIMEOUT: Final = 3.0
 """Seconds in which the processes of a job must be gone; the kernel keeps one that waits for a broken disk."""
 _PAUSE: Final = 0.002
 
-_NOTE: Final = struct.Struct("<QQ")
+_ENTRY: Final = struct.Struct("<QQ")
 """What a sweeper is told: a mark, and when its job began; 0: it runs none."""
 
 
@@ -52,12 +60,12 @@ def new_mark() -> int:
     return int.from_bytes(os.urandom(7), "little") | 1 << 60
 
 
-def clock() -> int:
+def boot_time_ns() -> int:
     """Nanoseconds since the system's start; the start of a process is told in the same time."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) if sys.platform == "linux" else 0
 
 
-def carry(mark: int) -> None:
+def apply_mark(mark: int) -> None:
     """In a child: take the mark. All that it starts from now on inherits it."""
     if sys.platform == "linux":
         import resource
@@ -70,7 +78,7 @@ def end_descendants(mark: int, since: int) -> None:
     """Kill all processes with this mark that have started since, and those that they start meanwhile."""
     if sys.platform != "linux":
         return
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _KILL_TIMEOUT
     untouchable = {os.getpid()}
     while time.monotonic() < deadline:
         left = [pid for pid in _marked(mark, since) if pid not in untouchable]
@@ -147,12 +155,12 @@ class Sweeper:
         with suppress(RuntimeError):  # no thread left: then it is reaped with the next process
             threading.Thread(target=starter.wait, name="jobify-sweeper", daemon=True).start()
 
-    def note(self, mark: int, began: int) -> bool:
+    def update(self, mark: int, began: int) -> bool:
         """Say that the child with this mark runs a job, or (0) none; whether there is one who hears it."""
         if self._parent != os.getpid():
             return False
         try:
-            os.write(self._pipe, _NOTE.pack(mark, began))
+            os.write(self._pipe, _ENTRY.pack(mark, began))
         except BlockingIOError:  # it is stopped
             return True
         except OSError:
@@ -177,18 +185,18 @@ def _sweep_after(parent: int) -> None:
         poll.register(os.pidfd_open(parent), select.POLLIN)
     os.set_blocking(0, False)
     jobs: dict[int, int] = {}
-    while _listen(jobs) and all(descriptor == 0 for descriptor, _ in poll.poll()):
+    while _read_entries(jobs) and all(descriptor == 0 for descriptor, _ in poll.poll()):
         pass
-    _listen(jobs)
+    _read_entries(jobs)
     for mark, began in jobs.items():
         end_descendants(mark, began)
 
 
-def _listen(jobs: dict[int, int]) -> bool:
+def _read_entries(jobs: dict[int, int]) -> bool:
     """Take in what the parent has said; False at the end of it."""
     with suppress(BlockingIOError):
-        while note := os.read(0, _NOTE.size):
-            mark, began = _NOTE.unpack(note)
+        while note := os.read(0, _ENTRY.size):
+            mark, began = _ENTRY.unpack(note)
             jobs.pop(mark, None)
             if began:
                 jobs[mark] = began

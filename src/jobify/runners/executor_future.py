@@ -10,12 +10,12 @@ from typing import TypeVar
 from jobify.exceptions import ApplicationStateError
 from jobify.runners.base import Call, contained
 
-__all__ = ("landing",)
+__all__ = ("await_future",)
 
 ReturnT = TypeVar("ReturnT")
 
 
-async def landing(future: Future[ReturnT], call: Call) -> ReturnT:
+async def await_future(future: Future[ReturnT], call: Call) -> ReturnT:
     """What ``future`` gives, or its error, contained. ``call`` runs until ``future`` is done, however this ends.
 
     Cancelled, it takes the call back if no worker has begun it, tells it to stop if one has, and does not wait.
@@ -40,10 +40,10 @@ async def landing(future: Future[ReturnT], call: Call) -> ReturnT:
         if not future.done():
             call.stop.set()
             future.cancel()
-    return _settled(future)
+    return _result_of(future)
 
 
-def _settled(future: Future[ReturnT]) -> ReturnT:
+def _result_of(future: Future[ReturnT]) -> ReturnT:
     if future.cancelled():
         raise ApplicationStateError(
             operation="run the call", reason="its executor was shut down first.", solution="Start the app again."

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from jobify.exceptions import PayloadError
 from jobify.jobs.current_job import Running
 
-__all__ = ("Badge", "badge_of")
+__all__ = ("JobInfo", "job_info_of")
 
 
-class Badge(NamedTuple):
+class JobInfo(NamedTuple):
     """See :class:`jobify.jobs.current_job.Running`."""
 
     id: str
@@ -31,9 +31,9 @@ class Badge(NamedTuple):
     sent."""
 
 
-def badge_of(running: Running, serializer: Any) -> Badge:
+def job_info_of(running: Running, serializer: Any) -> JobInfo:
     """What to tell a child of ``running``, whose values ``serializer`` encodes. Never fails."""
-    return Badge(
+    return JobInfo(
         running.id,
         running.number,
         running.task_name,

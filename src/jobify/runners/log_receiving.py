@@ -5,7 +5,7 @@ time; what it has not read yet waits in the socket, which is of limited size, an
 
 Order. What a job has logged is handled before its outcome is known here: at the end of a call that has logged, the
 child sends a barrier behind its records, and the parent waits until the thread has read it. The wait is short
-(:data:`PATIENCE`), because a slow handler is no reason to hold up a job.
+(:data:`BARRIER_TIMEOUT`), because a slow handler is no reason to hold up a job.
 
 Filters and levels are those of the logger of the same name. A logger that only the child has is not made here, because
 its name may contain the id of a job, and loggers stay for ever: the nearest logger above it handles the record.
@@ -26,14 +26,14 @@ from jobify.runners.log_channel import BARRIER, LARGEST, Levels, decode_record, 
 from jobify.runners.protocol import Request, encode_request
 from jobify.runtime.logs import get_logger
 
-__all__ = ("PATIENCE", "RecordReceiver", "current_levels", "levels_request")
+__all__ = ("BARRIER_TIMEOUT", "RecordReceiver", "current_levels", "levels_request")
 
 log: Final = get_logger("jobify.runners")
 
-PATIENCE: Final = 0.25
+BARRIER_TIMEOUT: Final = 0.25
 """Seconds that the end of a call waits for the records of the call."""
 
-_JOIN_PATIENCE: Final = 1.0
+_JOIN_TIMEOUT: Final = 1.0
 """Seconds that the end of a child waits for its last records."""
 
 _APPLY: Final = Address("jobify.runners.log_sending", "apply_levels")
@@ -65,15 +65,15 @@ class RecordReceiver:
         """:meth:`stop`, and return when all is handled; or after a second, if a handler takes longer. To be called in
         another thread than the event loop's."""
         self.stop()
-        self._thread.join(_JOIN_PATIENCE)
+        self._thread.join(_JOIN_TIMEOUT)
 
     async def wait_for_barrier(self) -> None:
-        """Return when the thread has read another barrier, or after :data:`PATIENCE` seconds."""
+        """Return when the thread has read another barrier, or after :data:`BARRIER_TIMEOUT` seconds."""
         self._expected += 1
         self._waiter = self._loop.create_future()
         try:
             if self._barriers < self._expected:  # asked after the waiter is there, which the thread looks at
-                await asyncio.wait([self._waiter], timeout=PATIENCE)
+                await asyncio.wait([self._waiter], timeout=BARRIER_TIMEOUT)
         finally:
             self._waiter = None
 

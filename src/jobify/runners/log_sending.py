@@ -9,8 +9,8 @@ Levels come from the parent: when the child starts, and with the next call after
 for records that nobody wants; the parent decides by its own levels.
 
 A record is sent by the code that logs it, so that it has left the process when the call that logs returns: what a task
-has logged before a crash is known. If the parent reads too slowly, the call waits, at most :data:`PATIENCE` seconds in
-all until the parent reads again. Then records are counted and dropped, and the count is logged when there is room.
+has logged before a crash is known. If the parent reads too slowly, the call waits, at most :data:`SEND_TIMEOUT` seconds
+in all until the parent reads again. Then records are counted and dropped, and the count is logged when there is room.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 from jobify.jobs.current_job import RUNNING
-from jobify.runners.job_info import Badge
+from jobify.runners.job_info import JobInfo
 from jobify.runners.log_channel import BARRIER, LARGEST, Levels, encode_record
 
-__all__ = ("PATIENCE", "Forwarder", "apply_levels")
+__all__ = ("SEND_TIMEOUT", "Forwarder", "apply_levels")
 
-PATIENCE: Final = 1.0
+SEND_TIMEOUT: Final = 1.0
 """Seconds that a call to a logger waits for a parent that does not read."""
 
 _FLAGS: Final = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
@@ -45,7 +45,7 @@ class Forwarder(logging.Handler):
         super().__init__()
         self._connection = connection
         self._limit = min(LARGEST, connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 4)
-        self._badge: Badge | None = None
+        self._job_info: JobInfo | None = None
         """The job of the call that is under way."""
         self._older_threads: Sequence[threading.Thread] = ()
         """Threads that are older than the call: what they log belongs to no job, unless they carry one themselves."""
@@ -65,9 +65,9 @@ class Forwarder(logging.Handler):
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
-    def begin_call(self, badge: Badge | None) -> None:
-        """What is logged from now on is about the job of ``badge``."""
-        self._badge = badge
+    def begin_call(self, job_info: JobInfo | None) -> None:
+        """What is logged from now on is about the job of ``job_info``."""
+        self._job_info = job_info
         self._older_threads = threading.enumerate()
 
     def check_handlers(self) -> None:
@@ -77,7 +77,7 @@ class Forwarder(logging.Handler):
 
     def end_call(self) -> bool:
         """The call is over; whether the parent is to wait for a barrier before it tells of the end."""
-        self._badge = None
+        self._job_info = None
         if not self._has_sent:
             return False
         self._has_sent = False
@@ -134,14 +134,14 @@ class Forwarder(logging.Handler):
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         running = RUNNING.get()
-        badge = self._badge if running is None and self._is_of_call(record) else running
-        if badge is None:
+        job_info = self._job_info if running is None and self._is_of_call(record) else running
+        if job_info is None:
             return {}
         return {
-            "job_id": badge.id,
-            "task": badge.task_name,
-            "queue": badge.queue_name,
-            "attempt": badge.number,
+            "job_id": job_info.id,
+            "task": job_info.task_name,
+            "queue": job_info.queue_name,
+            "attempt": job_info.number,
         }
 
     def _is_of_call(self, record: logging.LogRecord) -> bool:
@@ -177,15 +177,15 @@ class Forwarder(logging.Handler):
             if hasattr(select, "poll"):
                 poll = select.poll()
                 poll.register(self._connection, select.POLLOUT)
-                poll.poll(PATIENCE * 1000)
+                poll.poll(SEND_TIMEOUT * 1000)
             else:
-                select.select([], [self._connection], [], PATIENCE)
+                select.select([], [self._connection], [], SEND_TIMEOUT)
         return self._try_to_send(payload)
 
     def _report_losses(self) -> None:
         lost, self._lost = self._lost, 0
         message = "%d log records of this process are lost: its parent did not read them for more than %g s."
-        record = logging.LogRecord("jobify.runners", logging.WARNING, __file__, 0, message, (lost, PATIENCE), None)
+        record = logging.LogRecord("jobify.runners", logging.WARNING, __file__, 0, message, (lost, SEND_TIMEOUT), None)
         if not self._try_to_send(encode_record(record, self._fields(record), self._limit)):
             self._lost += lost
 

@@ -6,11 +6,11 @@ that, because each has a gap that another one closes.
 *The end of the connection*, noticed by a thread of the child (:mod:`jobify.runners.child`), works everywhere. The
 thread has no turn while C code keeps the interpreter to itself.
 
-*The lifeline*, a pipe that the parent holds and never writes to, has no such gap: when the parent's end closes, Linux
+*The parent pipe*, which the parent holds open and never writes to, has no such gap: when the parent's end closes, Linux
 itself sends SIGKILL to the process group of the child, and so to the subprocesses of its task (fcntl(2), ``F_SETSIG``).
 
 *The parent-death signal* (prctl(2), ``PR_SET_PDEATHSIG``) comes even if a fork of the parent keeps its descriptors
-open. It is SIGTERM, and not SIGKILL: that would end the child alone, before the lifeline can take the group along.
+open. It is SIGTERM, and not SIGKILL: that would end the child alone, before the closed pipe can end the whole group.
 
 Otherwise SIGTERM, SIGINT and SIGHUP mean nothing to a child. A Ctrl-C, or a service manager that signals every process
 of a unit, does not fail the jobs that the parent is still letting finish.
@@ -31,7 +31,7 @@ __all__ = ("bind_to_parent", "end_group", "leave_signals_to")
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def bind_to_parent(lifeline: int, parent: int) -> None:
+def bind_to_parent(parent_pipe: int, parent: int) -> None:
     """For a child that leads a process group: end it when the process ``parent`` ends."""
     leave_signals_to(parent)
     if sys.platform == "linux":
@@ -39,9 +39,9 @@ def bind_to_parent(lifeline: int, parent: int) -> None:
         import fcntl
 
         with suppress(OSError):  # not in every sandbox
-            fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-            fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-            fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+            fcntl.fcntl(parent_pipe, fcntl.F_SETOWN, -os.getpgrp())
+            fcntl.fcntl(parent_pipe, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(parent_pipe, fcntl.F_SETFL, fcntl.fcntl(parent_pipe, fcntl.F_GETFL) | os.O_ASYNC)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 

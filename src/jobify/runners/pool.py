@@ -31,7 +31,7 @@ __all__ = ("ChildPool",)
 
 log = get_logger("jobify.runners")
 
-EXIT_PATIENCE: Final = 1.5
+EXIT_TIMEOUT: Final = 1.5
 """Seconds that idle children get to end by themselves when the pool closes: a little more than they give themselves."""
 
 FATAL_STARTS: Final = 5
@@ -39,7 +39,7 @@ FATAL_TIME: Final = 30.0
 """So many deaths of starting children in a row, over at least so many seconds, tell that no child can start: from then
 on their calls fail. Before that, a call whose child died at its start is made again later."""
 
-KILL_PATIENCE: Final = 5.0
+KILL_TIMEOUT: Final = 5.0
 """Seconds until a killed child that is still there is reported; the kernel keeps one that waits for a broken disk."""
 
 
@@ -125,11 +125,11 @@ class ChildPool:
             else:
                 child.kill()
         try:
-            await self._wait_for_deaths(EXIT_PATIENCE)
+            await self._wait_for_deaths(EXIT_TIMEOUT)
         finally:
             for child in self._living():
                 child.kill()
-        await self._wait_for_deaths(KILL_PATIENCE)
+        await self._wait_for_deaths(KILL_TIMEOUT)
         if left := self._living():
             log.error("Killed, but still there: %s", ", ".join(sorted(child.name for child in left)))
 
@@ -163,12 +163,12 @@ class ChildPool:
             child.leave()
         elif error := start.exception():
             child.kill()
-            self._fail_one(self._judged(error))
+            self._fail_one(self._start_error(error))
         else:
             self._deaths = 0
             self.release(child)
 
-    def _judged(self, error: BaseException) -> BaseException:
+    def _start_error(self, error: BaseException) -> BaseException:
         """A start that failed, as its call is to see it: one death may come from outside, an unbroken row of them tells
         that no child can start."""
         if not isinstance(error, StartDeathError):

@@ -22,7 +22,7 @@ from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners import child, protocol
 from jobify.runners.base import Call
 from jobify.runners.childprocess import ChildProcess, Renewal
-from jobify.runners.executor_future import landing
+from jobify.runners.executor_future import await_future
 from jobify.runners.function_address import Address, process_address
 from jobify.runners.pool import ChildPool
 from jobify.runtime.cpus import available_cpus
@@ -112,7 +112,7 @@ class ExecutorProcessRunner:
         try:
             future = self._calls[call] = self._submit(request, call)
             future.add_done_callback(lambda _: self._calls.pop(call, None))
-            reply = await landing(future, call)
+            reply = await await_future(future, call)
         except BrokenExecutor as error:
             raise ProcessDiedError(
                 None,
@@ -128,13 +128,13 @@ class ExecutorProcessRunner:
             return self._executor.submit(child.perform, request)
         except (RuntimeError, OSError, MemoryError) as error:
             call.refusal = refusal_of(error)
-            _take_back(self._executor, request)
+            _cancel_queued(self._executor, request)
             if call.refusal is None:
                 raise
             raise TransientStartError(None, f"The executor starts no process: {call.refusal}.") from error
 
 
-def _take_back(executor: ProcessPoolExecutor, request: bytes) -> None:
+def _cancel_queued(executor: ProcessPoolExecutor, request: bytes) -> None:
     """A call that an executor has refused with an error is in its queue all the same."""
     for item in list(getattr(executor, "_pending_work_items", {}).values()):
         if item.args and item.args[0] is request:
@@ -143,7 +143,7 @@ def _take_back(executor: ProcessPoolExecutor, request: bytes) -> None:
 
 def _request(call: Call) -> tuple[Address, bytes]:
     address = call.address or process_address(call.func)
-    return address, protocol.encode_request(protocol.Request(address, call.args, call.kwargs, call.badge))
+    return address, protocol.encode_request(protocol.Request(address, call.args, call.kwargs, call.job_info))
 
 
 def _outcome(reply: bytes, call: Call) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from jobify.exceptions import PayloadError
 from jobify.runners.base import contained
 from jobify.runners.function_address import Address
-from jobify.runners.job_info import Badge
+from jobify.runners.job_info import JobInfo
 from jobify.runners.remote_errors import Failure, describe, rebuild
 
 __all__ = (
@@ -58,7 +58,7 @@ class Request(NamedTuple):
     address: Address
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    badge: Badge | None = None
+    job_info: JobInfo | None = None
     """The job that it is for, if it is for one."""
 
 

@@ -28,7 +28,7 @@ from jobify.runtime.untrusted_exceptions import call_guarded, is_plain, qualifie
 
 __all__ = ("Failure", "describe", "rebuild")
 
-_PATIENCE: Final = 5.0
+_PICKLE_TIMEOUT: Final = 5.0
 """Seconds that an exception has to be packed; no event loop waits for it."""
 
 _PICKLING: Final = (
@@ -53,7 +53,7 @@ def describe(error: BaseException) -> Failure:
     """All there is to tell the parent of ``error``. Never fails."""
     if is_plain(error, hooks=_PICKLING) and not isinstance(error, BaseExceptionGroup):
         return _failure(error, _pickled(error))
-    return _failure(error, call_guarded(lambda: _pickled(error), None, patience=_PATIENCE))
+    return _failure(error, call_guarded(lambda: _pickled(error), None, patience=_PICKLE_TIMEOUT))
 
 
 def rebuild(failure: Failure) -> BaseException:
@@ -61,7 +61,7 @@ def rebuild(failure: Failure) -> BaseException:
     error: BaseException | None = None
     with suppress(BaseException):  # the code of the exception may raise whatever it likes
         found = pickle.loads(failure.pickled or b"")
-        found = found.build() if isinstance(found, _Parts) else found
+        found = found.build() if isinstance(found, _ExceptionState) else found
         error = found if isinstance(found, BaseException) else None
     if error is None:
         error = RemoteError(failure.type_name, failure.message, failure.bases)
@@ -80,7 +80,7 @@ class _Lookalike(str):
         return self.shown_as
 
 
-class _Parts(NamedTuple):
+class _ExceptionState(NamedTuple):
     """What an exception consists of: enough to rebuild it without its ``__init__``."""
 
     kind: type[BaseException]
@@ -89,19 +89,19 @@ class _Parts(NamedTuple):
     members: tuple[Failure, ...]
 
     @classmethod
-    def of(cls, error: BaseException) -> _Parts:
+    def of(cls, error: BaseException) -> _ExceptionState:
         native = _native_base(type(error))
         reduced: Any = native.__reduce__(error)
         args, state = reduced[1], (reduced[2] or {}) if len(reduced) > 2 else {}
         state = {**state, **_slots(error)}
         if hasattr(type(error), "__getattr__"):  # which needs its attributes, whatever they are
-            state = {name: _travelling(value) for name, value in state.items()}
+            state = {name: _sendable(value) for name, value in state.items()}
         else:
             state = {name: value for name, value in state.items() if _survives(value)}
         if isinstance(error, BaseExceptionGroup):
             members = tuple(_failure(each, _pickled(each)) for each in error.exceptions)
             return cls(type(error), (str(args[0]),), state, members)
-        return cls(type(error), tuple(map(_travelling, args)), state, ())
+        return cls(type(error), tuple(map(_sendable, args)), state, ())
 
     def build(self) -> BaseException:
         native = _native_base(self.kind)
@@ -126,7 +126,7 @@ def _failure(error: BaseException, pickled: bytes | None) -> Failure:
 def _pickled(error: BaseException) -> bytes | None:
     """The first form of ``error`` that comes back as what it was."""
     text = _ADDRESS.sub("", shown(error))
-    forms: list[Callable[[], Any]] = [lambda: error, lambda: _Parts.of(error)]
+    forms: list[Callable[[], Any]] = [lambda: error, lambda: _ExceptionState.of(error)]
     if isinstance(error, BaseExceptionGroup):
         del forms[0]
     elif _slots(error):
@@ -135,7 +135,7 @@ def _pickled(error: BaseException) -> bytes | None:
         with suppress(BaseException):
             data = pickle.dumps(form(), pickle.HIGHEST_PROTOCOL)
             found = pickle.loads(data)
-            found = found.build() if isinstance(found, _Parts) else found
+            found = found.build() if isinstance(found, _ExceptionState) else found
             if type(found) is type(error) and _ADDRESS.sub("", shown(found)) == text:
                 return data
     return None
@@ -156,7 +156,7 @@ def _slots(error: BaseException) -> dict[str, Any]:
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 
-def _travelling(value: Any) -> Any:
+def _sendable(value: Any) -> Any:
     if _survives(value):
         return value
     text = _Lookalike(value)

@@ -1,4 +1,4 @@
-"""``current_job`` in a child process: it knows what its badge says, and reports to the parent.
+"""``current_job`` in a child process: it knows what its job_info says, and reports to the parent.
 
 A report is a message on the child's connection, ahead of the reply; the parent reads in order, so that it has all
 reports when it has the reply. A thread that outlives its call reports nothing more: what it said then would be taken
@@ -17,31 +17,31 @@ from typing import Any
 from jobify.exceptions import ApplicationStateError, PayloadError
 from jobify.jobs.current_job import RUNNING, TIMED_OUT, is_overdue
 from jobify.model.records import MessageKind
-from jobify.runners.job_info import Badge
+from jobify.runners.job_info import JobInfo
 from jobify.serializers.codec import Codec
 
-__all__ = ("RemoteJob", "wearing")
+__all__ = ("RemoteJob", "current_job_scope")
 
 
 class RemoteJob:
     """The job whose function this process calls. ``send`` is the way to the parent, if there is one."""
 
-    def __init__(self, badge: Badge, send: Callable[[Any], object] | None) -> None:
+    def __init__(self, job_info: JobInfo, send: Callable[[Any], object] | None) -> None:
         self.app: object = None
-        self.id = badge.id
-        self.number = badge.number
-        self.task_name = badge.task_name
-        self.queue_name = badge.queue_name
-        self.timeout = badge.timeout
-        self.deadline = badge.deadline
-        self._badge = badge
+        self.id = job_info.id
+        self.number = job_info.number
+        self.task_name = job_info.task_name
+        self.queue_name = job_info.queue_name
+        self.timeout = job_info.timeout
+        self.deadline = job_info.deadline
+        self._info = job_info
         self._send = send
         self._sending = threading.Lock()
         self._is_over = False
 
     @property
     def metadata(self) -> dict[str, Any]:
-        metadata: dict[str, Any] = pickle.loads(self._badge.metadata)
+        metadata: dict[str, Any] = pickle.loads(self._info.metadata)
         return metadata
 
     def stop_reason(self) -> str | None:
@@ -50,7 +50,7 @@ class RemoteJob:
 
     def encode(self, value: Any) -> Any:
         """``value`` as the app's serializer writes it."""
-        codec = _codec(self._badge.serializer)
+        codec = _codec(self._info.serializer)
         return value if codec is None else codec.encode_value(value)
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
@@ -67,13 +67,13 @@ class RemoteJob:
 
     def lend(self) -> None:
         """Tell the parent that this process waits for another job."""
-        self._tell_wait(True)
+        self._send_wait(True)
 
     def take_back(self) -> None:
         """Tell the parent that the wait is over."""
-        self._tell_wait(False)
+        self._send_wait(False)
 
-    def _tell_wait(self, is_waiting: bool) -> None:
+    def _send_wait(self, is_waiting: bool) -> None:
         if self._send is not None:
             with self._sending:
                 if not self._is_over:
@@ -86,12 +86,12 @@ class RemoteJob:
 
 
 @contextmanager
-def wearing(badge: Badge | None, send: Callable[[Any], object] | None) -> Iterator[None]:
-    """The time in which this thread carries out the job of ``badge``."""
-    if badge is None:
+def current_job_scope(job_info: JobInfo | None, send: Callable[[Any], object] | None) -> Iterator[None]:
+    """The time in which this thread carries out the job of ``job_info``."""
+    if job_info is None:
         yield
         return
-    job = RemoteJob(badge, send)
+    job = RemoteJob(job_info, send)
     token = RUNNING.set(job)
     try:
         yield

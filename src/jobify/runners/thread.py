@@ -21,7 +21,7 @@ from typing import Any
 from jobify.exceptions import ApplicationStateError
 from jobify.model.transient import refusal_of
 from jobify.runners.base import Call
-from jobify.runners.executor_future import landing
+from jobify.runners.executor_future import await_future
 from jobify.runtime.cpus import available_cpus
 from jobify.runtime.fork import call as call_task
 from jobify.runtime.logs import get_logger
@@ -72,14 +72,14 @@ class ThreadRunner:
         future = self._submit(call)
         self._calls[call] = future
         future.add_done_callback(lambda _: self._calls.pop(call, None))
-        value = await landing(future, call)
+        value = await await_future(future, call)
         # A plain function that hands out a coroutine (a lambda around an async function) means what it awaits to.
         return await value if inspect.iscoroutine(value) else value
 
     def _submit(self, call: Call) -> Future[Any]:
         if self._executor is None:
             raise _not_ready("it is not started.", "Start the app first.")
-        turn = _Turn()
+        turn = _Submission()
         try:
             future = self._executor.submit(_perform, call, contextvars.copy_context(), turn)
         except (RuntimeError, OSError, MemoryError) as error:
@@ -95,7 +95,7 @@ class ThreadRunner:
         return future
 
 
-class _Turn:
+class _Submission:
     """Decides once whether a call begins in a thread or is refused.
 
     An executor that cannot start a thread raises after it has queued the call. Another of its threads may take the call
@@ -116,7 +116,7 @@ class _Turn:
             self._is_refused = self._begun is None
             return self._begun
 
-    def carry(self, perform: Callable[[], Any]) -> Any:
+    def run(self, perform: Callable[[], Any]) -> Any:
         """In the thread."""
         with self._lock:
             if self._is_refused:
@@ -124,10 +124,10 @@ class _Turn:
             if not self.is_accepted:
                 self._begun = Future()
                 self._begun.set_running_or_notify_cancel()
-        return perform() if self._begun is None else self._told(self._begun, perform)
+        return perform() if self._begun is None else self._run_into(self._begun, perform)
 
     @staticmethod
-    def _told(future: Future[Any], perform: Callable[[], Any]) -> Any:
+    def _run_into(future: Future[Any], perform: Callable[[], Any]) -> Any:
         try:
             value = perform()
         except BaseException as error:
@@ -137,11 +137,11 @@ class _Turn:
         return value
 
 
-def _perform(call: Call, context: contextvars.Context, turn: _Turn) -> Any:
+def _perform(call: Call, context: contextvars.Context, turn: _Submission) -> Any:
     """In the thread. A call that was interrupted before its turn does not begin."""
     if call.stop.is_set():
         return None
-    return turn.carry(partial(context.run, call_task, call.func, *call.args, **call.kwargs))
+    return turn.run(partial(context.run, call_task, call.func, *call.args, **call.kwargs))
 
 
 def _not_ready(reason: str, solution: str) -> ApplicationStateError:

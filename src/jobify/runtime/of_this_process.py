@@ -9,10 +9,10 @@ from __future__ import annotations
 from pickle import PicklingError
 from typing import Any, ClassVar, NoReturn, Self
 
-__all__ = ("OfThisProcess",)
+__all__ = ("ProcessBound",)
 
 
-class OfThisProcess:
+class ProcessBound:
     """Base of what is not pickled; ``instead`` says what to pass on."""
 
     __slots__ = ()

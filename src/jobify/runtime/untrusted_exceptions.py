@@ -20,7 +20,7 @@ __all__ = ("call_guarded", "cause_of", "chain", "context_of", "is_plain", "quali
 
 T = TypeVar("T")
 
-PATIENCE: Final = 1.0
+TIMEOUT: Final = 1.0
 """Seconds after which code of an exception has failed. The event loop may be what waits."""
 
 _HOOKS: Final = (
@@ -59,7 +59,7 @@ def call_guarded(func: Callable[[], T], default: T, *, patience: float | None = 
     except (RuntimeError, MemoryError):  # the system has no thread left
         run()
     else:
-        thread.join(PATIENCE if patience is None else patience)
+        thread.join(TIMEOUT if patience is None else patience)
         if not results and not thread.is_alive():
             run()  # what depends on this very thread, such as a translation, gets it
     return results[0] if results else default

@@ -21,7 +21,7 @@ from typing import Final
 
 from jobify.worker.exit_codes import ExitCode
 
-__all__ = ("DO_NOT_WAIT", "DRAIN", "GONE", "LEAVE", "READY", "TRIAL_BEGINS", "TRIAL_ENDS", "Leash")
+__all__ = ("DISCONNECTED", "DRAIN", "NONBLOCKING", "READY", "STOP", "TRIAL_BEGINS", "TRIAL_ENDS", "ControlSocket")
 
 READY: Final = b"r"
 """The worker: it is at work. Its grace period follows, in seconds, as text."""
@@ -31,57 +31,57 @@ TRIAL_ENDS: Final = b"E"
 """The worker: they have ended."""
 DRAIN: Final = b"d"
 """The supervisor: let what runs finish, within the grace period."""
-LEAVE: Final = b"l"
+STOP: Final = b"l"
 """The supervisor: stop at once."""
-GONE: Final = b""
+DISCONNECTED: Final = b""
 """The end of the line: the supervisor is dead. Stop at once."""
 
-DO_NOT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
+NONBLOCKING: Final = getattr(socket, "MSG_DONTWAIT", 0)
 """A flag of one call of ``send`` or ``recv``: it fails instead of waiting, whether or not the socket is blocking."""
 
-_PATIENCE: Final = 5.0
+_RELEASE_TIMEOUT: Final = 5.0
 """Seconds that an abandoned worker has to give its jobs back."""
 
 
-class Leash:
+class ControlSocket:
     """The worker's end. A thread reads it, so that a blocked event loop cannot keep the end of the line a secret."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)
         self._lock = threading.Lock()
-        self._early: list[bytes] = []
+        self._unhandled: list[bytes] = []
         self._listener: Callable[[bytes], object] | None = None
-        threading.Thread(target=self._read, name="jobify-leash", daemon=True).start()
+        threading.Thread(target=self._read, name="jobify-control", daemon=True).start()
 
-    def say_ready(self, grace: float) -> None:
+    def send_ready(self, grace: float) -> None:
         """Tell the supervisor that this worker is at work, and how many seconds it takes to stop."""
         with suppress(OSError):
             self._socket.sendall(READY + str(grace).encode())
 
-    def say_trial(self, is_on: bool) -> None:
+    def send_trial(self, is_on: bool) -> None:
         """Tell the supervisor whether jobs run apart. Never waits."""
         with suppress(OSError):
-            self._socket.send(TRIAL_BEGINS if is_on else TRIAL_ENDS, DO_NOT_WAIT)
+            self._socket.send(TRIAL_BEGINS if is_on else TRIAL_ENDS, NONBLOCKING)
 
     def listen(self, listener: Callable[[bytes], object]) -> None:
         """Call ``listener``, in a thread, with what the supervisor says; first with what it said before."""
         with self._lock:
             self._listener = listener
-            for word in self._early:
-                listener(word)
+            for message in self._unhandled:
+                listener(message)
 
     def _read(self) -> None:
-        word = DRAIN
-        while word == DRAIN:
+        message = DRAIN
+        while message == DRAIN:
             try:
-                word = self._socket.recv(1)
+                message = self._socket.recv(1)
             except OSError:
-                word = GONE
+                message = DISCONNECTED
             with self._lock:
                 if self._listener is None:
-                    self._early.append(word)
+                    self._unhandled.append(message)
                 else:
-                    self._listener(word)
-        time.sleep(_PATIENCE)
+                    self._listener(message)
+        time.sleep(_RELEASE_TIMEOUT)
         os._exit(ExitCode.FAILED)

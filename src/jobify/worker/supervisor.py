@@ -28,10 +28,10 @@ from jobify.runtime.cgroups import OutOfMemory
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 from jobify.runtime.signals import StopSignals, stop_signals
-from jobify.worker.control_socket import DO_NOT_WAIT, DRAIN, LEAVE, READY, TRIAL_BEGINS
+from jobify.worker.control_socket import DRAIN, NONBLOCKING, READY, STOP, TRIAL_BEGINS
 from jobify.worker.exit_codes import ExitCode, describe_exit
 
-__all__ = ("Place", "Supervisor")
+__all__ = ("Supervisor", "WorkerSlot")
 
 log = get_logger("jobify.supervisor")
 _failures = FailureLog(log, "Workers can be started again")
@@ -47,45 +47,45 @@ _KILL_AFTER: Final = 20.0
 _UNKNOWN_GRACE: Final = 30.0
 """Seconds, of a worker that has not said how long it may take: it has not begun to work."""
 
-_WORDS: Final = re.compile(rb"[A-Z]|r[^A-Z]+")
+_MESSAGES: Final = re.compile(rb"[A-Z]|r[^A-Z]+")
 """What a worker says, one after the other."""
 
 
-class Place:
-    """One place for a worker: the process in it, and when the next one may start."""
+class WorkerSlot:
+    """One slot for a worker: the process in it, and when the next one may start."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
-        self.line: socket.socket | None = None
+        self.socket: socket.socket | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_at: float | None = None
         self.grace = 0.0
         """Seconds that the worker here gives its jobs, as it has said."""
         self.start_at = 0.0
         self._deaths = 0
-        self._heard = b""
+        self._received = b""
         self._is_on_trial = False
 
     def start(self, *options: str) -> None:
         """Start a worker here, with its end of a line of its own."""
-        self.line, theirs = socket.socketpair()
-        self.line.setblocking(False)
+        self.socket, remote = socket.socketpair()
+        self.socket.setblocking(False)
         self.ready_at = None
-        self._heard, self._is_on_trial = b"", False
+        self._received, self._is_on_trial = b"", False
         try:
-            with theirs:
+            with remote:
                 self.process = subprocess.Popen(
-                    [*self._command, *options, "--leash", str(theirs.fileno())],
+                    [*self._command, *options, "--control-fd", str(remote.fileno())],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(remote.fileno(),),
                     start_new_session=True,  # so that a Ctrl-C is the supervisor's alone
                 )
         except BaseException:
-            self.line.close()
-            self.line = None
+            self.socket.close()
+            self.socket = None
             raise
 
-    def start_again(self, now: float, *options: str) -> None:
+    def restart(self, now: float, *options: str) -> None:
         """:meth:`start`; where the system refuses a process, again a second later."""
         try:
             self.start(*options)
@@ -98,39 +98,39 @@ class Place:
         else:
             _failures.succeeded(self)
 
-    def say(self, word: bytes) -> None:
+    def send(self, message: bytes) -> None:
         """Tell the worker; one that is gone hears nothing."""
-        if self.line is not None:
+        if self.socket is not None:
             with suppress(OSError):
-                self.line.send(word)
+                self.socket.send(message)
 
-    def hear(self, now: float) -> None:
+    def receive(self, now: float) -> None:
         """Take note of what the worker has said."""
-        if self.line is None:
+        if self.socket is None:
             return
         with suppress(OSError):
-            while some := self.line.recv(4096, DO_NOT_WAIT):
-                self._heard += some
-        words, self._heard = _WORDS.findall(self._heard), b""
-        for word in words:
-            if word.startswith(READY):
-                self.ready_at, self.grace = now, float(word.removeprefix(READY))
+            while some := self.socket.recv(4096, NONBLOCKING):
+                self._received += some
+        messages, self._received = _MESSAGES.findall(self._received), b""
+        for message in messages:
+            if message.startswith(READY):
+                self.ready_at, self.grace = now, float(message.removeprefix(READY))
             else:
-                self._is_on_trial = word == TRIAL_BEGINS
+                self._is_on_trial = message == TRIAL_BEGINS
 
     def has_ended(self) -> bool:
         """Whether a worker was here and is gone."""
         return self.process is not None and self.process.poll() is not None
 
-    def clear(self, now: float) -> float:
+    def on_exit(self, now: float) -> float:
         """After a death: make room; the seconds until the next start. A death during a trial was to be expected."""
-        assert self.line is not None
-        self.hear(now)
+        assert self.socket is not None
+        self.receive(now)
         assert self.process is not None
         longest = _LONGEST_WITHOUT_DATABASE if self.process.returncode == ExitCode.REPLACED else _LONGEST_PAUSE
         is_expected = self._is_on_trial and self.process.returncode != ExitCode.REPLACED
-        self.line.close()
-        self.line = self.process = None
+        self.socket.close()
+        self.socket = self.process = None
         if is_expected:
             self.start_at = now
             return 0.0
@@ -151,57 +151,59 @@ class Supervisor:
     None: as many as they say themselves."""
 
     def __init__(self, command: Sequence[str], count: int, *, grace: float | None) -> None:
-        self._places = [Place(command) for _ in range(count)]
+        self._slots = [WorkerSlot(command) for _ in range(count)]
         self._grace = grace
-        self._wake, self._wakened = socket.socketpair()
+        self._wake, self._woken = socket.socketpair()
         self._has_worked = False
-        self._is_told = False
+        self._stop_requested = False
         self._restart_options: tuple[str, ...] = ("--existing", "--brief")  # the first one has opened the database
-        self._wishes = StopSignals()
-        self._told_at = 0.0
+        self._stop_signals = StopSignals()
+        self._stop_requested_at = 0.0
         self._code: int = ExitCode.DONE
         self._kill_at = float("inf")
         self._memory = OutOfMemory()
 
     def run(self) -> int:
         """Work until told to stop and all workers are gone; the exit code. To be called once."""
-        with self._wake, self._wakened, self._hearing_signals():
-            self._places[0].start()
-            while any(place.process for place in self._places) or not self._is_told:
+        with self._wake, self._woken, self._handling_signals():
+            self._slots[0].start()
+            while any(slot.process for slot in self._slots) or not self._stop_requested:
                 self._sleep()
                 self._step(time.monotonic())
         return self._code
 
     def _step(self, now: float) -> None:
         """Do what is to be done now."""
-        for place in self._places:
-            place.hear(now)
-            if self._is_told and self._code == ExitCode.DONE and self._kill_at != float("inf"):
-                self._kill_at = self._told_at + self._patience()  # one may have said only now how long it takes
-            self._has_worked = self._has_worked or place.ready_at is not None
-            if place.has_ended():
-                self._on_end(place, now)
-            if self._has_worked and not self._is_told and place.process is None and now >= place.start_at:
-                place.start_again(now, *self._restart_options)
+        for slot in self._slots:
+            slot.receive(now)
+            if self._stop_requested and self._code == ExitCode.DONE and self._kill_at != float("inf"):
+                self._kill_at = (
+                    self._stop_requested_at + self._stop_timeout()
+                )  # one may have said only now how long it takes
+            self._has_worked = self._has_worked or slot.ready_at is not None
+            if slot.has_ended():
+                self._on_worker_exit(slot, now)
+            if self._has_worked and not self._stop_requested and slot.process is None and now >= slot.start_at:
+                slot.restart(now, *self._restart_options)
         if now >= self._kill_at:
             log.error("Workers that were told to stop are still there; they are killed.")
-            self._each(Place.kill)
+            self._for_each_worker(WorkerSlot.kill)
             self._kill_at = float("inf")
 
-    def _on_end(self, place: Place, now: float) -> None:
+    def _on_worker_exit(self, slot: WorkerSlot, now: float) -> None:
         """A worker has ended: say so, and when another one starts."""
-        assert place.process is not None
+        assert slot.process is not None
         pid, end = (
-            place.process.pid,
-            describe_exit(place.process.returncode, is_out_of_memory=self._memory.has_killed()),
+            slot.process.pid,
+            describe_exit(slot.process.returncode, is_out_of_memory=self._memory.has_killed()),
         )
-        code = place.process.returncode
-        pause = place.clear(now)
-        if self._is_told:
+        code = slot.process.returncode
+        pause = slot.on_exit(now)
+        if self._stop_requested:
             return
         if not self._has_worked:
             log.error("No worker can start: the first one ended with %s before it was at work.", end)
-            self._is_told, self._code = True, code if code > 0 else ExitCode.FAILED
+            self._stop_requested, self._code = True, code if code > 0 else ExitCode.FAILED
             return
         log.warning("Worker %d ended with %s; another one starts %s.", pid, end, _when(pause))
 
@@ -211,32 +213,32 @@ class Supervisor:
         if number == signal.SIGCHLD:
             return
         now = time.monotonic()
-        is_second = self._wishes.is_repeated(now)
-        if not self._is_told:
+        is_second = self._stop_signals.is_repeated(now)
+        if not self._stop_requested:
             log.info("Told to stop; the workers drain.")
-            self._is_told, self._told_at = True, now
-            self._kill_at = now + self._patience()
-            self._each(lambda place: place.say(DRAIN))
+            self._stop_requested, self._stop_requested_at = True, now
+            self._kill_at = now + self._stop_timeout()
+            self._for_each_worker(lambda slot: slot.send(DRAIN))
         elif is_second:
             self._code = 128 + number
             self._kill_at = now + _KILL_AFTER
-            self._each(lambda place: place.say(LEAVE))
+            self._for_each_worker(lambda slot: slot.send(STOP))
 
-    def _patience(self) -> float:
+    def _stop_timeout(self) -> float:
         """Seconds that the workers have to end."""
         grace = self._grace
         if grace is None:
-            known = [place.grace if place.ready_at is not None else _UNKNOWN_GRACE for place in self._places]
+            known = [slot.grace if slot.ready_at is not None else _UNKNOWN_GRACE for slot in self._slots]
             grace = max(known)
         return grace + _KILL_AFTER
 
-    def _each(self, act: Callable[[Place], object]) -> None:
-        for place in self._places:
-            if place.process is not None:
-                act(place)
+    def _for_each_worker(self, act: Callable[[WorkerSlot], object]) -> None:
+        for slot in self._slots:
+            if slot.process is not None:
+                act(slot)
 
     @contextmanager
-    def _hearing_signals(self) -> Iterator[None]:
+    def _handling_signals(self) -> Iterator[None]:
         """Signals as bytes that end a sleep; handlers that do nothing, so that no system call is cut short by one."""
         self._wake.setblocking(False)
         before = {number: signal.signal(number, lambda *_: None) for number in (*stop_signals(), signal.SIGCHLD)}
@@ -250,17 +252,17 @@ class Supervisor:
 
     def _next_event(self) -> float:
         """The time, by the monotonic clock, until which there is nothing to do unless something comes."""
-        waiting = [place.start_at for place in self._places if place.process is None and self._has_worked]
-        return self._kill_at if self._is_told else min(waiting, default=float("inf"))
+        waiting = [slot.start_at for slot in self._slots if slot.process is None and self._has_worked]
+        return self._kill_at if self._stop_requested else min(waiting, default=float("inf"))
 
     def _sleep(self) -> None:
         """Until a signal comes, a worker says something, or the next one is to be started or killed."""
         until = self._next_event()
         timeout = None if until == float("inf") else max(0.0, until - time.monotonic())
-        lines = [place.line for place in self._places if place.line is not None and place.ready_at is None]
-        readable, _, _ = select.select([self._wakened, *lines], [], [], timeout)
-        if self._wakened in readable:
-            for number in self._wakened.recv(4096):
+        sockets = [slot.socket for slot in self._slots if slot.socket is not None and slot.ready_at is None]
+        readable, _, _ = select.select([self._woken, *sockets], [], [], timeout)
+        if self._woken in readable:
+            for number in self._woken.recv(4096):
                 self._on_signal(number)
 
 

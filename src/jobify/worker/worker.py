@@ -12,8 +12,8 @@ loop tasks are cancelled and children are killed, and their jobs are given back 
 signals on to the event loop; if that does not take the second one, a task blocks it, and nothing can be given back any
 more: the process ends, and its jobs run again as those of a process that died.
 
-**Threads** cannot be stopped. A worker that waited for them would not keep its word about the grace period, and would
-be killed by whoever started it; so their jobs are given back, too, and the process ends under them.
+**Threads** cannot be stopped. A worker that waited for them would exceed its grace period and be killed by the service
+manager; so it releases their jobs, too, and the process ends while they still run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from jobify.runtime.fork import install_handler
 from jobify.runtime.logs import Lines, get_logger
 from jobify.runtime.signals import StopSignals, stop_signals
 from jobify.runtime.spawn import is_loop_ending, spawn
-from jobify.worker.control_socket import DRAIN, GONE, Leash
+from jobify.worker.control_socket import DISCONNECTED, DRAIN, ControlSocket
 from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ DEFAULT_GRACE: Final = 30.0
 """Seconds. Less than the 90 that systemd waits before it kills; as much as Kubernetes does, whose period must be set a
 little longer than this."""
 
-_LAST_WORDS: Final = 5.0
+_CLEANUP_TIMEOUT: Final = 5.0
 """Seconds after the grace period that interrupted tasks have for their own cleaning up. It also bounds how long a
 lifespan may take to leave."""
-_HURRY: Final = 1.0
+_FORCED_CLEANUP_TIMEOUT: Final = 1.0
 """The same, for a worker that was told twice."""
 
-_ANSWER: Final = 2.0
+_LOOP_TIMEOUT: Final = 2.0
 """Seconds in which the event loop of a worker that is told twice has to show that it still runs."""
 
 
@@ -90,8 +90,8 @@ def prepare(
         processes = min(concurrency, available_cpus())
         limits = replace(limits, concurrency=concurrency, threads=concurrency, processes=processes)
     pools = app.configs.worker_pools
-    _refuse_beside("--threads", threads, "threadpool_executor", pools.threadpool)
-    _refuse_beside("--children", children, "processpool_executor", pools.processpool)
+    _refuse_with_own_pool("--threads", threads, "threadpool_executor", pools.threadpool)
+    _refuse_with_own_pool("--children", children, "processpool_executor", pools.processpool)
     tasks = limits.max_tasks_per_child if max_tasks_per_child is None else max_tasks_per_child
     memory = limits.max_memory_per_child if max_memory_per_child is None else max_memory_per_child
     limits = checked_renewal(limits, tasks, memory, pools.processpool)
@@ -99,16 +99,17 @@ def prepare(
     app.configs.limits = replace(limits, threads=threads, processes=children)
 
 
-def _refuse_beside(option: str, value: int | None, argument: str, pool: object) -> None:
+def _refuse_with_own_pool(option: str, value: int | None, argument: str, pool: object) -> None:
     if value is not None and pool is not None:
         raise ConfigurationError(f"{option} is for a pool of the app's own; this app has a {argument}. Leave it out.")
 
 
 class Worker:
-    """Runs ``app`` in this process, once. ``leash``: the line to a supervisor, if there is one. The first lines of log
-    call the app by its ``name``; ``is_brief`` leaves them out, for another worker of the same supervisor has them.
+    """Runs ``app`` in this process, once. ``control`` is the socket to the supervisor; None means there is none.
 
-    ``grace``: seconds that running jobs have to finish at a stop; None: as many as the app says, or 30.
+    The first log lines name the app by ``name``; ``is_brief`` leaves them out, because another worker of the same
+    supervisor has logged them. ``grace`` is the time in seconds that running jobs have to finish at a stop; None means
+    the app's own value, or 30.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Worker:
         app: Jobify,
         *,
         grace: Duration | None = None,
-        leash: Leash | None = None,
+        control: ControlSocket | None = None,
         name: str = "",
         is_brief: bool = False,
     ) -> None:
@@ -124,12 +125,12 @@ class Worker:
         self._name = name
         own = app.configs.limits.grace
         self._grace = as_seconds(grace) if grace is not None else DEFAULT_GRACE if own is None else own
-        self._leash = leash
-        on_trial = app.configs.limits.on_trial if leash is None else leash.say_trial
-        announce = _say_nothing if is_brief else self._announce
+        self._control = control
+        on_trial = app.configs.limits.on_trial if control is None else control.send_trial
+        announce = _announce_nothing if is_brief else self._announce
         app.configs.limits = replace(app.configs.limits, on_trial=on_trial, on_starting=announce)
-        self._is_told = asyncio.Event()
-        self._is_told_again = asyncio.Event()
+        self._stop_requested = asyncio.Event()
+        self._force_requested = asyncio.Event()
         self._signal = 0
         self._loss: StorageLostError | None = None
 
@@ -138,14 +139,14 @@ class Worker:
 
         Does not return if threads are still at work in the end: the process ends under them.
         """
-        forget = self._listen()
+        forget = self._install_stop_handlers()
         try:
             if not await self._start():
                 return self._exit_code()
             log.info("At work as process %d.", os.getpid())
-            if self._leash is not None:
-                self._leash.say_ready(self._grace)
-            await self._until_told()
+            if self._control is not None:
+                self._control.send_ready(self._grace)
+            await self._until_stop_requested()
             return await self._stop()
         finally:
             forget()
@@ -157,7 +158,7 @@ class Worker:
 
     # -- what it is told -----------------------------------------------------------------------------------------------
 
-    def _listen(self) -> Callable[[], None]:
+    def _install_stop_handlers(self) -> Callable[[], None]:
         """Hear signals and the supervisor from now on; how to hear signals as before."""
         loop = asyncio.get_running_loop()
         heard: SimpleQueue[tuple[int, float]] = SimpleQueue()  # a signal may come while another one is put into it
@@ -166,9 +167,9 @@ class Worker:
             heard.put((number, time.monotonic()))
 
         restores = [install_handler(number, put) for number in stop_signals()]
-        threading.Thread(target=self._relay, args=(heard, loop), name="jobify-signals", daemon=True).start()
-        if self._leash is not None:
-            self._leash.listen(lambda word: loop.call_soon_threadsafe(self._on_word, word))
+        threading.Thread(target=self._relay_signals, args=(heard, loop), name="jobify-signals", daemon=True).start()
+        if self._control is not None:
+            self._control.listen(lambda message: loop.call_soon_threadsafe(self._on_control_message, message))
 
         def forget() -> None:
             for restore in restores:
@@ -177,7 +178,7 @@ class Worker:
 
         return forget
 
-    def _relay(self, heard: SimpleQueue[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
+    def _relay_signals(self, heard: SimpleQueue[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
         """Tell the event loop of signals, in a thread; end the process if it does not take the second one."""
         wishes = StopSignals()
         while True:
@@ -187,25 +188,25 @@ class Worker:
             is_second, taken = wishes.is_repeated(at), threading.Event()
             with suppress(RuntimeError):  # closed: the process is about to end
                 loop.call_soon_threadsafe(self._on_signal, number, is_second, taken)
-            if is_second and self._leash is None and not taken.wait(_ANSWER):
+            if is_second and self._control is None and not taken.wait(_LOOP_TIMEOUT):
                 log.error(
                     "A task blocks the event loop, so that nothing can be given back. The process ends under it; its "
                     "jobs run again, with a lost attempt. Make such a task a plain def: it runs in a thread."
                 )
-                _end_now(128 + number)
+                _exit_process(128 + number)
 
     def _on_signal(self, number: int, is_second: bool, taken: threading.Event) -> None:
         taken.set()
-        if is_second and self._leash is None:
+        if is_second and self._control is None:
             self._signal = number
-            self._is_told_again.set()
-        self._is_told.set()
+            self._force_requested.set()
+        self._stop_requested.set()
 
-    def _on_word(self, word: bytes) -> None:
-        self._is_told.set()
-        if word != DRAIN:
-            self._is_told_again.set()
-        if word == GONE:
+    def _on_control_message(self, message: bytes) -> None:
+        self._stop_requested.set()
+        if message != DRAIN:
+            self._force_requested.set()
+        if message == DISCONNECTED:
             log.error("The supervisor is gone.")
 
     def _exit_code(self) -> int:
@@ -215,12 +216,12 @@ class Worker:
             return ExitCode.NOT_STORED
         return 128 + self._signal if self._signal else ExitCode.DONE
 
-    async def _until_told(self) -> None:
+    async def _until_stop_requested(self) -> None:
         """Return when this worker is told to stop, or its database cannot be used any more."""
         is_over = False
         while not is_over:
             lost = spawn(self._app._life.until_lost())
-            ends: list[asyncio.Task[Any]] = [spawn(self._is_told.wait()), lost]
+            ends: list[asyncio.Task[Any]] = [spawn(self._stop_requested.wait()), lost]
             try:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:  # a job has cancelled all tasks of the loop; the engine says so
@@ -237,7 +238,7 @@ class Worker:
     async def _start(self) -> bool:
         """Start the app; whether it is to go on. A start is not interrupted by the first signal, only by the second."""
         starting = spawn(self._app.startup())
-        await self._until_told_again(starting)
+        await self._until_force_requested(starting)
         if not starting.done():
             starting.cancel()
             with suppress(asyncio.CancelledError):
@@ -250,26 +251,26 @@ class Worker:
         grace = self._grace if self._loss is None else 0.0  # no outcome can be stored: other processes run the jobs
         if self._loss is not None:
             log.warning("The worker stops at once, because nothing can be stored any more.")
-        elif not self._is_told_again.is_set():
+        elif not self._force_requested.is_set():
             log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", grace)
         stopping = spawn(self._app.shutdown(grace=grace))
-        await self._until_told_again(stopping, within=grace + _LAST_WORDS)
-        if self._is_told_again.is_set():
+        await self._until_force_requested(stopping, within=grace + _CLEANUP_TIMEOUT)
+        if self._force_requested.is_set():
             log.warning("Stopping at once: what runs is interrupted, and given back.")
         if not stopping.done():
             stopping.cancel()  # no more grace
-            await asyncio.wait([stopping], timeout=_HURRY)
+            await asyncio.wait([stopping], timeout=_FORCED_CLEANUP_TIMEOUT)
         if not stopping.done():
             life = self._app._life
             is_running_jobs = life.engine is not None and life.engine.is_running_jobs()
             stopping.cancel()  # nor waiting: what is still in threads is given back
-            await asyncio.wait([stopping], timeout=_LAST_WORDS)
+            await asyncio.wait([stopping], timeout=_CLEANUP_TIMEOUT)
             if life.unsaved:
                 log.error("The process ends. %s", _unsaved(life.unsaved))
             if is_running_jobs or not life.unsaved:
                 log.warning("The process ends under the threads that are still at work; their jobs run again.")
-            _end_now(self._exit_code())
-        self._report(stopping)
+            _exit_process(self._exit_code())
+        self._log_shutdown_error(stopping)
         code = self._exit_code()
         if code == ExitCode.NOT_STORED:
             log.error("Stopped. %s", _unsaved(self._app._life.unsaved))
@@ -277,27 +278,27 @@ class Worker:
             log.info("Stopped.")
         return code
 
-    def _report(self, stopped: asyncio.Future[None]) -> None:
+    def _log_shutdown_error(self, stopped: asyncio.Future[None]) -> None:
         """An error of a lifespan or a plugin, after everything was stopped all the same."""
         error = None if stopped.cancelled() else stopped.exception()
         if error is not None:
             log.error("The app stopped with an error: %s: %s", type(error).__name__, error, exc_info=error)
 
-    async def _until_told_again(self, doing: asyncio.Future[None], *, within: float | None = None) -> None:
-        again: asyncio.Future[Any] = spawn(self._is_told_again.wait())
+    async def _until_force_requested(self, doing: asyncio.Future[None], *, within: float | None = None) -> None:
+        again: asyncio.Future[Any] = spawn(self._force_requested.wait())
         await asyncio.wait([doing, again], timeout=within, return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
 
 
-def _say_nothing(report: StartReport) -> None:
-    """In the place of the first lines."""
+def _announce_nothing(report: StartReport) -> None:
+    """In the slot of the first lines."""
 
 
 def _unsaved(count: int) -> str:
     return f"The database has not taken the outcomes of {count} jobs; they run again."
 
 
-def _end_now(code: int) -> NoReturn:
+def _exit_process(code: int) -> NoReturn:
     """End the process, threads and all."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

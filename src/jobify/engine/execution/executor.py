@@ -36,7 +36,7 @@ from jobify.model.task_options import RunMode
 from jobify.model.transient import refusal_of
 from jobify.router.registry import Registry
 from jobify.runners.base import Call, Runner, contained
-from jobify.runners.job_info import badge_of
+from jobify.runners.job_info import job_info_of
 from jobify.runtime.fork import end_fork, forks
 from jobify.runtime.logs import get_logger
 from jobify.runtime.spawn import spawn
@@ -327,7 +327,7 @@ class Executor:
 
     async def _run_apart(self, attempt: Attempt, call: Call) -> Any:
         """In a process that is told which job it carries out, and may report on it."""
-        call.badge = badge_of(attempt, attempt.backend.serializer)
+        call.job_info = job_info_of(attempt, attempt.backend.serializer)
         call.on_message = attempt.hear
         try:
             return await self._runners[RunMode.PROCESS].run(call)

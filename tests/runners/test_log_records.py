@@ -18,7 +18,7 @@ import pytest
 from jobify.exceptions import ProcessDiedError
 from jobify.runners import log_sending
 from jobify.runners.base import Call
-from jobify.runners.job_info import Badge
+from jobify.runners.job_info import JobInfo
 from jobify.runners.log_channel import decode_record, encode_record, make_record, open_channel
 from jobify.runners.log_receiving import current_levels, handle_record
 from jobify.runners.log_sending import Forwarder
@@ -53,12 +53,12 @@ def heard() -> Iterator[Heard]:
     root.setLevel(before)
 
 
-def badge(id: str = "job-1", attempt: int = 2) -> Badge:
-    return Badge(id, attempt, "fetch", "shelves", b"", None, None, b"")
+def job_info(id: str = "job-1", attempt: int = 2) -> JobInfo:
+    return JobInfo(id, attempt, "fetch", "shelves", b"", None, None, b"")
 
 
 def call_of(func: Any, *args: Any, id: str = "job-1") -> Call:
-    return Call(func, args, badge=badge(id))
+    return Call(func, args, job_info=job_info(id))
 
 
 def perform(*calls: Call, slots: int = 1) -> list[Any]:
@@ -394,7 +394,7 @@ def test_f9_what_is_no_record_is_no_harm(heard: Heard, capsys: pytest.CaptureFix
 def test_f9_a_parent_that_does_not_read_holds_a_job_up_once_and_losses_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log_sending, "PATIENCE", 0.05)
+    monkeypatch.setattr(log_sending, "SEND_TIMEOUT", 0.05)
     reader, sender = open_channel()
     with reader, sender:
         forwarder = Forwarder(sender)
@@ -437,7 +437,7 @@ def test_f9_a_child_has_no_record_to_wait_for_when_it_has_logged_nothing() -> No
         forwarder = Forwarder(sender)
         forwarder.begin_call(None)
         assert not forwarder.end_call()
-        forwarder.begin_call(badge())
+        forwarder.begin_call(job_info())
         forwarder.handle(logging.LogRecord("shop", logging.INFO, "p", 1, "line", (), None))
         assert forwarder.end_call()
         assert not forwarder.end_call()

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from jobify.worker.supervisor import Place
+from jobify.worker.supervisor import WorkerSlot
 
 
 def test_f5_a_supervisor_tries_again_where_the_system_refuses_a_worker(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place([sys.executable, "-c", "pass"])
+    slot = WorkerSlot([sys.executable, "-c", "pass"])
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
     def refuse(*_: Any, **options: Any) -> Any:
@@ -24,22 +24,22 @@ def test_f5_a_supervisor_tries_again_where_the_system_refuses_a_worker(
     with monkeypatch.context() as patched:
         patched.setattr(subprocess, "Popen", refuse)
         for now in (10.0, 11.0):
-            place.start_again(now)
-            assert (place.process, place.line, place.start_at) == (None, None, now + 1.0)
+            slot.restart(now)
+            assert (slot.process, slot.socket, slot.start_at) == (None, None, now + 1.0)
     assert len([record for record in caplog.records if "cannot be started" in record.getMessage()]) == 1
     assert "RLIMIT_NPROC" in caplog.text
     if before:
         assert len(os.listdir("/proc/self/fd")) == before
-    place.start_again(12.0)
-    assert place.process is not None
-    assert place.line is not None
-    place.process.wait()
-    place.line.close()
+    slot.restart(12.0)
+    assert slot.process is not None
+    assert slot.socket is not None
+    slot.process.wait()
+    slot.socket.close()
     assert "Workers can be started again after 2 failures" in caplog.text
 
 
 def test_f5_what_is_no_refusal_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(["/no/such/program"])
+    slot = WorkerSlot(["/no/such/program"])
     with pytest.raises(FileNotFoundError):
-        place.start_again(1.0)
-    assert place.line is None
+        slot.restart(1.0)
+    assert slot.socket is None

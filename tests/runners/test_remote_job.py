@@ -1,4 +1,4 @@
-"""``current_job`` in a child process: told by a badge, heard through messages."""
+"""``current_job`` in a child process: told by a job_info, heard through messages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import runner_tasks as tasks
 from jobify.exceptions import ApplicationStateError, JobTimeoutError, PayloadError, TaskCancelledError
 from jobify.model.records import MessageKind
 from jobify.runners.base import Call
-from jobify.runners.connection import _ENOUGH
-from jobify.runners.job_info import Badge, badge_of
+from jobify.runners.connection import _HIGH_WATER
+from jobify.runners.job_info import JobInfo, job_info_of
 from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
 from jobify.serializers import ExtendedJSONSerializer, JSONSerializer
 from support import eventually, soon
@@ -42,23 +42,23 @@ class Attempt:
         raise AssertionError("it runs elsewhere")
 
 
-def badge(serializer: Any = None, **metadata: Any) -> Badge:
-    return badge_of(Attempt(**metadata), serializer)
+def job_info(serializer: Any = None, **metadata: Any) -> JobInfo:
+    return job_info_of(Attempt(**metadata), serializer)
 
 
-async def carry(func: Any, *args: Any, badge: Badge | None = None, on_message: Any = None) -> Any:
+async def carry(func: Any, *args: Any, job_info: JobInfo | None = None, on_message: Any = None) -> Any:
     """The value of one call in a child of its own."""
     runner = ProcessRunner(slots=1)
     await runner.start()
     try:
-        return await soon(runner.run(Call(func, args, badge=badge, on_message=on_message)))
+        return await soon(runner.run(Call(func, args, job_info=job_info, on_message=on_message)))
     finally:
         await runner.stop()
 
 
 def test_the_child_knows_its_job() -> None:
     expected = ("the-job", "count", "slow", 2, 1, {"tenant": "acme"})
-    assert asyncio.run(carry(tasks.describe_job, badge=badge(tenant="acme"))) == expected
+    assert asyncio.run(carry(tasks.describe_job, job_info=job_info(tenant="acme"))) == expected
 
 
 def test_a_call_without_a_badge_is_no_job() -> None:
@@ -66,13 +66,13 @@ def test_a_call_without_a_badge_is_no_job() -> None:
 
 
 def test_metadata_that_cannot_be_sent_is_left_out() -> None:
-    told = asyncio.run(carry(tasks.describe_job, badge=badge(tenant="acme", lock=threading.Lock())))
+    told = asyncio.run(carry(tasks.describe_job, job_info=job_info(tenant="acme", lock=threading.Lock())))
     assert told[-1] == {"tenant": "acme"}
 
 
 def test_reports_arrive_in_order_and_values_encoded() -> None:
     heard: list[Any] = []
-    asyncio.run(carry(tasks.report_all, badge=badge(ExtendedJSONSerializer()), on_message=heard.append))
+    asyncio.run(carry(tasks.report_all, job_info=job_info(ExtendedJSONSerializer()), on_message=heard.append))
     assert [kind for kind, _, _ in heard] == [MessageKind.PROGRESS, MessageKind.VALUE, MessageKind.LOG]
     assert heard[0][1] == 12.5
     assert ExtendedJSONSerializer().loadb(heard[1][1]) == {1, 2}
@@ -81,7 +81,7 @@ def test_reports_arrive_in_order_and_values_encoded() -> None:
 
 def test_without_a_serializer_values_stay_what_they_are() -> None:
     heard: list[Any] = []
-    asyncio.run(carry(tasks.publish, {1, 2}, badge=badge(), on_message=heard.append))
+    asyncio.run(carry(tasks.publish, {1, 2}, job_info=job_info(), on_message=heard.append))
     assert heard == [(MessageKind.VALUE, {1, 2}, None)]
 
 
@@ -95,26 +95,26 @@ def test_without_a_serializer_values_stay_what_they_are() -> None:
 )
 def test_a_value_that_cannot_be_encoded_fails_where_it_is_published(serializer: Any, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
-        asyncio.run(carry(tasks.publish, {1, 2}, badge=badge(serializer)))
+        asyncio.run(carry(tasks.publish, {1, 2}, job_info=job_info(serializer)))
 
 
 def test_a_value_that_cannot_be_sent_fails_where_it_is_published() -> None:
     with pytest.raises(PayloadError, match="What the task reports cannot be sent to another process"):
-        asyncio.run(carry(tasks.publish_unpicklable, badge=badge()))
+        asyncio.run(carry(tasks.publish_unpicklable, job_info=job_info()))
 
 
 def test_time_that_is_over_is_seen_in_the_child() -> None:
-    late = badge()._replace(timeout=2.0, deadline=time.monotonic())
+    late = job_info()._replace(timeout=2.0, deadline=time.monotonic())
     with pytest.raises(TaskCancelledError, match="timeout"):
-        asyncio.run(carry(tasks.check_job, badge=late))
+        asyncio.run(carry(tasks.check_job, job_info=late))
     with pytest.raises(JobTimeoutError, match="exceeded its timeout of 2 seconds"):
-        asyncio.run(carry(tasks.check_time, badge=late))
-    asyncio.run(carry(tasks.check_job, badge=badge()))
+        asyncio.run(carry(tasks.check_time, job_info=late))
+    asyncio.run(carry(tasks.check_job, job_info=job_info()))
 
 
 def test_a_thread_of_the_task_is_heard_and_a_fork_of_it_is_not_the_job() -> None:
     heard: list[Any] = []
-    assert asyncio.run(carry(tasks.publish_from_thread_and_fork, badge=badge(), on_message=heard.append))
+    assert asyncio.run(carry(tasks.publish_from_thread_and_fork, job_info=job_info(), on_message=heard.append))
     assert heard == [(MessageKind.VALUE, "from a thread", None)]
 
 
@@ -125,9 +125,9 @@ async def test_a_thread_that_outlives_its_call_is_not_taken_for_the_next_one(tmp
     await runner.start()
     first: list[Any] = []
     second: list[Any] = []
-    call = Call(tasks.leave_thread_behind, (str(pipe),), badge=badge(), on_message=first.append)
+    call = Call(tasks.leave_thread_behind, (str(pipe),), job_info=job_info(), on_message=first.append)
     assert await soon(runner.run(call)) == "left"
-    call = Call(tasks.join_thread_and_publish, ("mine",), badge=badge(), on_message=second.append)
+    call = Call(tasks.join_thread_and_publish, ("mine",), job_info=job_info(), on_message=second.append)
     following = asyncio.create_task(runner.run(call))
     await asyncio.to_thread(pipe.write_text, "go")
     await soon(following)
@@ -146,14 +146,14 @@ async def test_a_child_that_says_too_much_is_held_up() -> None:
 
     runner = ProcessRunner(slots=1)
     await runner.start()
-    call = Call(tasks.publish_many, (2000, 1000), badge=badge(), on_message=hear)
+    call = Call(tasks.publish_many, (2000, 1000), job_info=job_info(), on_message=hear)
     talking = asyncio.create_task(runner.run(call))
     await eventually(
         lambda: runner._pool is not None and any(c._line and c._line._is_paused for c in _children(runner))
     )
     (child,) = _children(runner)
     assert child._line is not None
-    assert len(child._line._buffer) < 4 * _ENOUGH
+    assert len(child._line._buffer) < 4 * _HIGH_WATER
     assert heard == [0]
     rest.set_result(None)
     assert await soon(talking) == 2000
@@ -170,9 +170,9 @@ async def test_in_the_users_own_executor_a_job_can_be_asked_and_reports_are_refu
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         runner = ExecutorProcessRunner(executor)
         await runner.start()
-        assert await runner.run(Call(tasks.describe_job, badge=badge(a=1))) == (
+        assert await runner.run(Call(tasks.describe_job, job_info=job_info(a=1))) == (
             ("the-job", "count", "slow", 2, 1, {"a": 1})
         )
         with pytest.raises(ApplicationStateError, match="the app's own processpool_executor"):
-            await runner.run(Call(tasks.report_all, badge=badge()))
+            await runner.run(Call(tasks.report_all, job_info=job_info()))
         assert await runner.run(Call(tasks.is_in_job)) is False

@@ -395,8 +395,8 @@ async def test_a_child_that_survives_its_kill_is_reported(
         assert runner._pool is not None
         (worker,) = runner._pool._children
         with monkeypatch.context() as patched, caplog.at_level(logging.ERROR, logger="jobify.runners"):
-            patched.setattr(pool, "EXIT_PATIENCE", 0.01)
-            patched.setattr(pool, "KILL_PATIENCE", 0.01)
+            patched.setattr(pool, "EXIT_TIMEOUT", 0.01)
+            patched.setattr(pool, "KILL_TIMEOUT", 0.01)
             patched.setattr(worker, "kill", lambda: None)
             await runner.stop()
         assert "still there: jobify-process-1" in caplog.text
