@@ -149,7 +149,7 @@ async def test_a_child_that_says_too_much_is_held_up() -> None:
     call = Call(tasks.publish_many, (2000, 1000), job_info=job_info(), on_message=hear)
     talking = asyncio.create_task(runner.run(call))
     await eventually(
-        lambda: runner._pool is not None and any(c._line and c._line._is_paused for c in _children(runner))
+        lambda: runner._pool is not None and any(c._connection and c._connection._is_paused for c in _children(runner))
     )
     (child,) = _children(runner)
     assert child._line is not None
