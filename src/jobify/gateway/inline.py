@@ -104,17 +104,20 @@ class DirectGate:
         with self._lock:
             unborn = self._unborn.pop(settlement.id, None)
             if unborn is not None and settlement.finished_at is not None:
+                weight = 0
                 if settlement.status in _FINAL:
                     unborn.payload = NO_ARGUMENTS
                 else:
-                    self._weight += weigh_call(unborn.payload)
+                    weight = weigh_call(unborn.payload)
                 result: Any = settlement.result  # as it is, in a tuple
                 if type(result) is not tuple or len(result) != 1 or type(result[0]) not in WEIGHTLESS:
-                    self._weight += weigh(result)
+                    weight += weigh(result)
                 self._ended.append(unborn.values())
                 self._ends.append(tuple(settlement))
-                if self._weight > _KEPT_BYTES:  # the storage keeps what it can
-                    self._give_rows()
+                if weight:
+                    self._weight += weight
+                    if self._weight > _KEPT_BYTES:  # the storage keeps what it can
+                        self._give_rows()
                 settled = _APPLIED
             else:
                 if unborn is not None:

@@ -32,6 +32,8 @@ def check_duration(value: Any, *, what: str, allow_zero: bool = True) -> float:
     >>> check_duration(timedelta(minutes=1), what="timeout")
     60.0
     """
+    if type(value) is float and 0 < value < math.inf:  # what most are
+        return value
     given = as_seconds(value)
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise ConfigurationError(f"The {what} is {value!r}; it must be a number of seconds, or a timedelta.")

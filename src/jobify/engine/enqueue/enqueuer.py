@@ -168,7 +168,9 @@ class Intake:
 
     def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
         """Act on the answer to an insert; the error that its caller is to get, if it failed."""
-        self._answered()
+        self._under_way -= 1
+        if self._is_closed and not self._under_way:
+            self._is_quiet.set()
         if answer is not True:
             if draft.lane is not None:
                 draft.lane.release()

@@ -76,25 +76,29 @@ class Draft(Struct, eq=False, gc=False):
 
     def values(self) -> tuple[Any, ...]:
         """The fields of :meth:`row`, in order."""
-        owner, rule, is_claimed = self.backend.owner, self.rule, self.lane is not None
+        endpoint, owner, rule, now = self.endpoint, self.backend.owner, self.rule, self.now
+        if self.lane is None:
+            status, is_ready, claimed_by, count, started_at = _SCHEDULED, self.due_at <= now, None, 0, None
+        else:
+            status, is_ready, claimed_by, count, started_at = _RUNNING, False, owner, 1, now
         return (
             self.job.id,
-            self.endpoint.name,
-            self.endpoint.queue,
-            self.endpoint.priority,
-            _RUNNING if is_claimed else _SCHEDULED,
-            not is_claimed and self.due_at <= self.now,
+            endpoint.name,
+            endpoint.queue,
+            endpoint.priority,
+            status,
+            is_ready,
             self.due_at,
-            self.now,
+            now,
             self.payload,
             None if rule is None else rule.text,
             self.offset_at,
             self.options,
             owner,
-            owner if is_claimed else None,
-            1 if is_claimed else 0,
-            1 if is_claimed else 0,
-            self.now if is_claimed else None,
+            claimed_by,
+            count,
+            count,
+            started_at,
             None,
             None,
         )
@@ -198,12 +202,12 @@ class Drafts:
                 solution="Register all tasks and routers before the start.",
             )
         now = self._clock.now()
-        rule = None if order.cron is None else self._rules.of_cron(order.cron)
-        offset_at: Microseconds | None = None
-        if rule is not None:
+        due_at, rule, offset_at = now, None, None
+        if order.cron is not None:
+            rule = self._rules.of_cron(order.cron)
             due_at = offset_at = self._rules.first_due(rule, now=now)
-        else:
-            due_at = now if order.due_at is None else order.due_at
+        elif order.due_at is not None:
+            due_at = order.due_at
             offset_at = now if order.is_delay and due_at > now else None
         job_id = order.job_id if order.job_id is not None else self._new_id()
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)

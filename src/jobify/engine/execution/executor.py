@@ -93,7 +93,7 @@ class Executor:
     def launch(self, attempt: Attempt) -> None:
         """Start an attempt whose claim and slot are held. Returns at once, and never raises."""
         latest = self._attempts.setdefault(attempt.id, attempt)
-        if self._is_idle.is_set():
+        if len(self._attempts) == 1:
             self._is_idle.clear()
         if (latest is not attempt or self._roster.overruns) and self._waits_for_another(attempt, latest):
             return
