@@ -54,7 +54,7 @@ def durable(directory: Path, **options: Any) -> SQLiteStorage:
 def nudge(app: Jobify) -> None:
     """Have the app look at its clock now, and not only within the next second."""
     assert app._engine is not None
-    for dispatcher in app._engine._exchange.dispatchers.values():
+    for dispatcher in app._engine._events.dispatchers.values():
         dispatcher.wake()
 
 

@@ -15,12 +15,12 @@ from jobify import Jobify, JobResult
 from jobify.model.records import (
     Claim,
     ClaimRequest,
-    Lane,
     MessageKind,
     OwnerProfile,
     OwnerRole,
     Report,
     Settlement,
+    TaskSlots,
 )
 from support import durable
 
@@ -48,7 +48,7 @@ class Hands:
     def claim(self) -> Claim:
         """The next job."""
         now = 2**60
-        claimed = self.storage.claim(ClaimRequest(self.owner, (Lane(("add",), 1),)), now=now)
+        claimed = self.storage.claim(ClaimRequest(self.owner, (TaskSlots(("add",), 1),)), now=now)
         return claimed.claims[0]
 
     def publish(self, claim: Claim, values: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobify.model.records import ClaimRequest, JobQuery, Lane
+from jobify.model.records import ClaimRequest, JobQuery, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.begun import BegunTable, key_of, read_begun
@@ -186,7 +186,7 @@ def test_f1_a_suspect_of_an_older_file_runs_apart_as_before(tmp_path: Path) -> N
     storage.open()
     (killer,) = storage.find(JobQuery(tasks=("killer",)))
     owner = storage.register(PROFILE, now=NOW)
-    request = ClaimRequest(owner, (Lane(("killer",), 9),), scope=ClaimScope.APART)
+    request = ClaimRequest(owner, (TaskSlots(("killer",), 9),), scope=ClaimScope.APART)
     claimed = storage.claim(request, now=killer.due_at + SECOND)
     assert ([found.id for found in claimed.claims], killer.crashes, killer.is_apart) == ([killer.id], 1, True)
     storage.close()

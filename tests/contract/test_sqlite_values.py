@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobify.model.records import ClaimRequest, JobQuery, Lane, MessageKind, SummaryIds
+from jobify.model.records import ClaimRequest, JobQuery, MessageKind, SummaryIds, TaskSlots
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import jobs, queries, values
 from jobify.storage.sqlite.values import LARGE, PART
@@ -131,7 +131,7 @@ def test_f57_a_claim_of_several_lanes_is_bounded_as_a_whole(
 ) -> None:
     monkeypatch.setattr(values, "_LARGE_IN_ALL", 2 * PART)
     storage.insert([job(f"{lane}{n}", task=lane, payload=value(PART)) for lane in "xy" for n in range(3)])
-    request = ClaimRequest(owner, (Lane(("x",), 9), Lane(("y",), 9)))
+    request = ClaimRequest(owner, (TaskSlots(("x",), 9), TaskSlots(("y",), 9)))
     taken: list[str] = []
     while (found := storage.claim(request, now=NOW)).claims:
         assert len(found.claims) <= 2

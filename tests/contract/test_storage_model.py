@@ -17,13 +17,13 @@ from jobify.model.records import (
     ClaimRequest,
     JobQuery,
     JobRecord,
-    Lane,
     MessageKind,
     NewJob,
     Parking,
     Progress,
     Report,
     Settlement,
+    TaskSlots,
 )
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage, Storage
@@ -155,7 +155,7 @@ class Model(RuleBasedStateMachine):
         lanes = data.draw(st.sampled_from([(("x",),), (("x", "y"),), (("z",), ("y", "x")), (("x", "y", "z"),)]))
         scope = data.draw(st.sampled_from(ClaimScope))
         code = data.draw(st.sampled_from(["1", "2", "3"]))
-        request = ClaimRequest(owner, tuple(Lane(tasks, limit) for tasks in lanes), queues, ahead, scope, code)
+        request = ClaimRequest(owner, tuple(TaskSlots(tasks, limit) for tasks in lanes), queues, ahead, scope, code)
         claimed = self.both("claim", request, now=now)
         self.claims += [(owner, claim) for claim in claimed.claims]
 

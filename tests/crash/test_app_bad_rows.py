@@ -70,7 +70,7 @@ def let_run(app: Jobify, directory: Path, *ids: str) -> None:
     """Their time has come."""
     for job_id in ids:
         write(directory, "UPDATE jobs SET due_at = 1 WHERE id = ?", job_id)
-    app._engine._exchange.look()  # type: ignore[union-attr]
+    app._engine._events.storage_changed()  # type: ignore[union-attr]
 
 
 async def look_around(app: Jobify) -> None:

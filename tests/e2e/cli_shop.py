@@ -18,12 +18,12 @@ from jobify.model.ids import new_id
 from jobify.model.records import (
     AttemptRecord,
     ClaimRequest,
-    Lane,
     NewJob,
     OwnerProfile,
     OwnerRole,
     Parking,
     Settlement,
+    TaskSlots,
 )
 from jobify.storage import SQLiteStorage
 
@@ -111,13 +111,13 @@ class Shop:
         """A job that ``owner`` runs."""
         id = self.add(priority=1_000_000, **fields)
         task = fields.get("task", "pack")
-        (claim,) = self.storage.claim(ClaimRequest(owner, (Lane((task,), 1),)), now=self.now).claims
+        (claim,) = self.storage.claim(ClaimRequest(owner, (TaskSlots((task,), 1),)), now=self.now).claims
         assert claim.id == id
         return id
 
     def claim(self, owner: int, task: str = "pack") -> str:
         """Let ``owner`` run the next job; its id."""
-        (claim,) = self.storage.claim(ClaimRequest(owner, (Lane((task,), 1),)), now=self.now).claims
+        (claim,) = self.storage.claim(ClaimRequest(owner, (TaskSlots((task,), 1),)), now=self.now).claims
         return claim.id
 
     def ended(self, owner: int, status: str, *, is_dead: bool = False, **fields: Any) -> str:

@@ -23,7 +23,7 @@ from jobify.cli.columns import Column
 from jobify.cli.layout import lay_out, wrapped
 from jobify.cli.tracebacks import folded
 from jobify.exceptions import PayloadError
-from jobify.model.records import AttemptRecord, ClaimRequest, Lane, MessageKind, Report, Settlement
+from jobify.model.records import AttemptRecord, ClaimRequest, MessageKind, Report, Settlement, TaskSlots
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.storage import SQLiteStorage
 from jobify.storage.end_reasons import snoozed
@@ -302,7 +302,7 @@ def test_runs_of_a_schedule_are_counted_not_listed() -> None:
 
 def test_a_job_that_waits_again_says_when_it_is_due(shop: Shop) -> None:
     job, owner = shop.add(), shop.worker()
-    (claim,) = shop.storage.claim(ClaimRequest(owner, (Lane(("pack",), 1),)), now=shop.now).claims
+    (claim,) = shop.storage.claim(ClaimRequest(owner, (TaskSlots(("pack",), 1),)), now=shop.now).claims
     later = shop.now + 3600 * SECOND
     shop.storage.settle(
         [

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from jobify.engine.execution import kerneltimer, timers
-from jobify.engine.execution.kerneltimer import KernelTimer
-from jobify.engine.execution.timers import Alarm
+from jobify.engine.execution.kerneltimer import TimerFd
+from jobify.engine.execution.timers import DueTimer
 from jobify.model.clock import SystemClock
 from jobify.testing.clock import FakeClock
 from jobify.types import Microseconds
@@ -31,7 +31,7 @@ class NoKernelTimer:
 def any_timer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What there may be to wait with: the kernel, or where it has no timer, or the loop cannot hear it, the loop."""
     if request.param == "loop":
-        monkeypatch.setattr(timers, "KernelTimer", NoKernelTimer)
+        monkeypatch.setattr(timers, "TimerFd", NoKernelTimer)
     if request.param == "deaf loop":
         monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", _no_readers)
 
@@ -56,7 +56,7 @@ class Calls:
 @pytest.mark.usefixtures("any_timer")
 async def test_functions_are_called_in_the_order_of_their_due_times_and_never_before() -> None:
     clock = SystemClock()
-    calls, bell = Calls(clock), Alarm(clock)
+    calls, bell = Calls(clock), DueTimer(clock)
     now = clock.now()
     for name, after in (("c", 30), ("a", 5), ("d", 30), ("b", 10), ("past", -1)):
         due_at = now + after * MILLISECOND
@@ -70,7 +70,7 @@ async def test_functions_are_called_in_the_order_of_their_due_times_and_never_be
 @pytest.mark.usefixtures("any_timer")
 async def test_a_closed_alarm_calls_nothing_and_a_second_close_does_nothing() -> None:
     clock, calls = SystemClock(), list[str]()
-    bell, other = Alarm(clock), Alarm(clock)
+    bell, other = DueTimer(clock), DueTimer(clock)
     bell.close()
     bell.call_at(clock.now() + 5 * MILLISECOND, lambda: calls.append("closed"))
     bell.close()
@@ -83,7 +83,7 @@ async def test_a_closed_alarm_calls_nothing_and_a_second_close_does_nothing() ->
 
 async def test_one_that_raises_does_not_keep_the_others_from_being_called(caplog: pytest.LogCaptureFixture) -> None:
     clock, calls = SystemClock(), list[str]()
-    bell = Alarm(clock)
+    bell = DueTimer(clock)
     bell.call_at(clock.now() + MILLISECOND, lambda: 1 // 0)
     bell.call_at(clock.now() + MILLISECOND, lambda: calls.append("next"))
     await eventually(lambda: calls)
@@ -93,7 +93,7 @@ async def test_one_that_raises_does_not_keep_the_others_from_being_called(caplog
 
 async def test_a_wall_clock_that_is_being_slowed_down_is_waited_for() -> None:
     clock, calls = FakeClock(START), list[Microseconds]()
-    bell, due_at = Alarm(clock), clock.now() + MILLISECOND
+    bell, due_at = DueTimer(clock), clock.now() + MILLISECOND
     bell.call_at(due_at, lambda: calls.append(clock.now()))
     rung = time.monotonic() + 0.01
     await eventually(lambda: time.monotonic() > rung)
@@ -106,7 +106,7 @@ async def test_a_wall_clock_that_is_being_slowed_down_is_waited_for() -> None:
 
 async def test_a_wall_clock_that_was_set_back_holds_nothing_up() -> None:
     clock, calls = FakeClock(START), list[Microseconds]()
-    bell = Alarm(clock)
+    bell = DueTimer(clock)
     bell.call_at(clock.now() + MILLISECOND, lambda: calls.append(clock.now()))
     clock.set(START.replace(year=2029))
     await eventually(lambda: calls)
@@ -115,7 +115,7 @@ async def test_a_wall_clock_that_was_set_back_holds_nothing_up() -> None:
 
 async def test_an_alarm_may_be_closed_after_its_loop() -> None:
     clock = SystemClock()
-    bell = Alarm(clock)
+    bell = DueTimer(clock)
     bell.call_at(clock.now() + 60_000 * MILLISECOND, lambda: None)
     bell.close()
 
@@ -124,7 +124,7 @@ async def test_an_alarm_may_be_closed_after_its_loop() -> None:
 
 
 async def test_a_kernel_timer_rings_once_for_each_time_that_it_is_set() -> None:
-    timer = KernelTimer()
+    timer = TimerFd()
     assert not timer.acknowledge()
     for delay in (0.0, -1.0, 0.001):
         timer.set(delay)
@@ -135,7 +135,7 @@ async def test_a_kernel_timer_rings_once_for_each_time_that_it_is_set() -> None:
 
 
 def test_a_kernel_timer_that_cannot_be_made_or_set_says_why() -> None:
-    timer = KernelTimer()
+    timer = TimerFd()
     timer.close()
     with pytest.raises(OSError, match="Cannot set a timer: Bad file descriptor"):
         timer.set(1)
@@ -143,7 +143,7 @@ def test_a_kernel_timer_that_cannot_be_made_or_set_says_why() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(OSError, match="Cannot make a timer: Too many open files"):
-            KernelTimer()
+            TimerFd()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -152,4 +152,4 @@ def test_a_system_without_them_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     kerneltimer._libc.cache_clear()
     monkeypatch.setattr(kerneltimer.sys, "platform", "darwin")
     with pytest.raises(OSError, match="no timers that are files"):
-        KernelTimer()
+        TimerFd()

@@ -394,7 +394,7 @@ class Loop:
 def has_free_slots(app: Jobify) -> bool:
     engine = app._engine
     assert engine is not None
-    return engine._lanes[RunMode.THREAD].free == engine._runners[RunMode.THREAD].slots
+    return engine._pools[RunMode.THREAD].free == engine._runners[RunMode.THREAD].slots
 
 
 async def _cancel(app: Jobify, job: Job[Any]) -> None:

@@ -28,7 +28,7 @@ def _parts(app: Jobify) -> tuple[Storage, Janitor]:
     """The storage of an app that runs, and a janitor of it that has done nothing yet."""
     assert app._engine is not None
     backend = app._engine._opened[0]
-    return backend.storage, Janitor(backend, app._engine._exchange.timekeepers[backend])
+    return backend.storage, Janitor(backend, app._engine._events.timekeepers[backend])
 
 
 async def test_every_storage_has_a_janitor(new_app: Callable[[FakeClock], Jobify]) -> None:

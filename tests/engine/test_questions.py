@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
-from jobify.engine.services.remote_watcher import Watcher
+from jobify.engine.services.remote_watcher import RemoteJobWatcher
 from jobify.model.records import Claimed, ClaimRequest
 from jobify.storage import SQLiteStorage
 from jobify.types import Microseconds
@@ -43,8 +43,8 @@ async def test_jobs_of_the_future_make_nobody_claim(tmp_path: Path) -> None:
 
 async def test_waiting_for_a_job_that_runs_here_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watcher looks how jobs end elsewhere."""
-    wakes: list[Watcher] = []
-    monkeypatch.setattr(Watcher, "attend", lambda self, job: wakes.append(self))
+    wakes: list[RemoteJobWatcher] = []
+    monkeypatch.setattr(RemoteJobWatcher, "watch_now", lambda self, job: wakes.append(self))
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="now")

@@ -49,9 +49,9 @@ def _take(app: Jobify, job: Job[Any]) -> None:
 def _is_at_rest(app: Jobify) -> bool:
     assert app._engine is not None
     engine = app._engine
-    roster = engine._roster
-    is_empty = not (roster.running or roster.superseded or roster.overruns)
-    return is_empty and engine._lanes.taken == 0
+    attempts = engine._attempts
+    is_empty = not (attempts.running or attempts.superseded or attempts.lingering)
+    return is_empty and engine._pools.taken == 0
 
 
 def _app(directory: Path, mode: RunMode) -> tuple[Jobify, Any, Runs]:

@@ -86,7 +86,7 @@ async def test_f1_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) 
             await asyncio.sleep(0.005)
         await asyncio.gather(*(handle.wait() for handle in pushed))
         assert stage.app._engine is not None
-        assert stage.app._engine._lanes.taken == 0
+        assert stage.app._engine._pools.taken == 0
     with_suspects = [names for names in stage.seen if names & set(SUSPECTS)]
     assert sorted(map(len, with_suspects)) == [1] * 5
     assert told == [True, False] * 5

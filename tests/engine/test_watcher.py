@@ -14,7 +14,7 @@ import pytest
 from jobify import Jobify
 from jobify.client import completion_listener
 from jobify.client.completion_listener import Pace, Waiter
-from jobify.engine.services.remote_watcher import Watcher
+from jobify.engine.services.remote_watcher import RemoteJobWatcher
 from support import durable, eventually, soon
 
 
@@ -67,13 +67,13 @@ async def test_f41_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
     app: Jobify, other: Jobify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[float] = []
-    rest = Watcher._rest
+    rest = RemoteJobWatcher._rest
 
-    async def note(self: Watcher, seconds: float) -> None:
+    async def note(self: RemoteJobWatcher, seconds: float) -> None:
         rests.append(seconds)
         await rest(self, seconds)
 
-    monkeypatch.setattr(Watcher, "_rest", note)
+    monkeypatch.setattr(RemoteJobWatcher, "_rest", note)
 
     async with app:
         assert app._engine is not None

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from jobify import Jobify, RunMode
-from jobify.engine.enqueue.pending_job import Draft
+from jobify.engine.enqueue.pending_job import PendingJob
 from jobify.engine.enqueue.waiting import Waiting
 from jobify.engine.execution.attempt import Attempt
-from jobify.engine.execution.claim_handler import Admission
+from jobify.engine.execution.claim_handler import ClaimHandler
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.teller import Teller
-from jobify.engine.execution.timers import Alarm
+from jobify.engine.execution.timers import DueTimer
 from jobify.gateway.inline import DirectGate
 from jobify.gateway.threaded import ThreadGate
 from support import durable, eventually, nudge, soon
@@ -58,7 +58,7 @@ def build(directory: Path, *, in_memory: bool = False) -> tuple[Jobify, Any, Any
 
 def slots_are_free(app: Jobify) -> bool:
     assert app._engine is not None
-    return all(app._engine._lanes[mode].is_idle for mode in (RunMode.MAIN, RunMode.THREAD))
+    return all(app._engine._pools[mode].is_idle for mode in (RunMode.MAIN, RunMode.THREAD))
 
 
 @pytest.mark.parametrize("factory", [old_signature, broken, nothing])
@@ -87,15 +87,15 @@ async def test_f20_jobs_run_whatever_the_task_factory_does(
 
 
 STEPS = [
-    (Draft, "encode"),
-    (Draft, "row"),
-    (Draft, "detach"),
-    (Draft, "attempt"),
+    (PendingJob, "encode"),
+    (PendingJob, "row"),
+    (PendingJob, "detach"),
+    (PendingJob, "attempt"),
     (Waiting, "add"),
     (Attempt, "of_claim"),
-    (Handles, "find"),
-    (Admission, "_examine"),
-    (Alarm, "call_at"),
+    (HandleRegistry, "find"),
+    (ClaimHandler, "_examine"),
+    (DueTimer, "call_at"),
     (Executor, "_perform"),
     (Completer, "_settle"),
     (Completer, "_write"),
@@ -165,7 +165,7 @@ async def test_f20_a_claimed_job_whose_task_is_gone_is_returned(tmp_path: Path) 
     app, echo, _ = build(tmp_path)
     await app.startup()
     assert app._engine is not None
-    for dispatcher in app._engine._exchange.dispatchers.values():
+    for dispatcher in app._engine._events.dispatchers.values():
         dispatcher._mode_of.clear()
     job = await echo.schedule(1).delay(0.01)
     result = app.get_job(job.id)
@@ -183,10 +183,10 @@ async def test_f20_a_claim_is_answered_although_the_dispatcher_was_cancelled(
     await app.startup()
     assert app._engine is not None
     (dispatcher,) = [
-        dispatcher for backend, dispatcher in app._engine._exchange.dispatchers.items() if backend.is_durable
+        dispatcher for backend, dispatcher in app._engine._events.dispatchers.items() if backend.is_durable
     ]
     asked = asyncio.get_running_loop().create_future()
-    claim = dispatcher._ask
+    claim = dispatcher._request_reserved
 
     def delayed(*request: Any) -> Any:
         async def answer() -> Any:
@@ -195,11 +195,11 @@ async def test_f20_a_claim_is_answered_although_the_dispatcher_was_cancelled(
 
         return asyncio.get_running_loop().create_task(answer())
 
-    monkeypatch.setattr(dispatcher, "_ask", delayed)
+    monkeypatch.setattr(dispatcher, "_request_reserved", delayed)
     job = await echo.schedule(1).delay(0.01)
     task = dispatcher._task
     assert task is not None
-    await eventually(lambda: dispatcher._asking is not None)
+    await eventually(lambda: dispatcher._open_claim is not None)
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()

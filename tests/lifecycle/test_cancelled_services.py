@@ -109,14 +109,14 @@ async def test_f26_a_thread_that_outlives_its_attempt_still_frees_its_slot(stora
     spared.add(main_task())
     async with app:
         assert app._engine is not None
-        roster, lanes = app._engine._roster, app._engine._lanes
+        attempts, pools = app._engine._attempts, app._engine._pools
         job = await late.push()
-        await eventually(lambda: roster.overruns)
+        await eventually(lambda: attempts.lingering)
         await soon((await careless.push()).wait())
-        await eventually(lambda: roster.overruns)
+        await eventually(lambda: attempts.lingering)
         go_on.set()
         await soon(job.wait())
-        await eventually(lambda: all(lanes[mode].is_idle for mode in lanes._lanes))
+        await eventually(lambda: all(pools[mode].is_idle for mode in pools._pools))
 
 
 async def test_f26_so_do_the_workers_of_a_queue(storage: Any) -> None:

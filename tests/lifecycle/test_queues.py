@@ -224,7 +224,7 @@ async def test_a_job_in_memory_beside_a_database_keeps_its_handle(tmp_path: Path
         jobs = [await own.schedule().delay(0.05), await task.schedule().delay(0.05)]
         assert app._engine is not None
         for _ in range(20):
-            app._engine._exchange.look()
+            app._engine._events.storage_changed()
             await asyncio.sleep(0)
         assert [await soon(job) for job in jobs] == ["in memory", "on disk"]
 

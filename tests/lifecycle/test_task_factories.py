@@ -114,7 +114,7 @@ def test_f21_jobs_that_end_in_their_first_step_leave_nothing_behind(app: Jobify,
             assert failed.status.value == "failed"
             await soon(app.wait_all())
             assert app._engine is not None
-            assert app._engine._roster.running == {}
+            assert app._engine._attempts.running == {}
 
     go(main(), factory)
 

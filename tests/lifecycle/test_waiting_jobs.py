@@ -72,7 +72,7 @@ async def test_f23_a_hundred_parents_wait_with_one_slot(storage: Any, wait: Call
 
 def _lane(app: Jobify, mode: RunMode) -> Any:
     assert app._engine is not None
-    return app._engine._lanes[mode]
+    return app._engine._pools[mode]
 
 
 @pytest.mark.parametrize("is_given", [False, True], ids=["own pool", "given pool"])

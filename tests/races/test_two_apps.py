@@ -156,7 +156,7 @@ async def test_a_handle_learns_how_its_job_ended_elsewhere(tmp_path: Path) -> No
     async with fleet, pusher:
         blocking = await work.push("blocks the only slot")
         await eventually(lambda: blocking.status is JobStatus.RUNNING)
-        pusher._engine._exchange.dispatchers.clear()  # type: ignore[union-attr]  # from here on it takes nothing
+        pusher._engine._events.dispatchers.clear()  # type: ignore[union-attr]  # from here on it takes nothing
         good = await work.schedule([1, "two"]).delay(0.03)
         bad = await work.schedule("bad", fails=True).delay(0.03)
         assert await soon(good) == [1, "two"]

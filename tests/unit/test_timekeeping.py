@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from jobify.crontab import create_crontab
 from jobify.engine.services.timekeeper import Timekeeper, brought_back
-from jobify.engine.services.trusted_clock import judged
+from jobify.engine.services.trusted_clock import judge_clock
 from jobify.model.clock import SECOND, SystemClock, from_datetime
 from jobify.model.cron import Cron
-from jobify.model.cron_rules import Rules
+from jobify.model.cron_rules import CronRuleCache
 from jobify.model.misfire import SET_BACK, reckoned_from
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule
 
 NOW = from_datetime(datetime(2030, 1, 1, 12, 0, 30, tzinfo=UTC), zone=UTC)
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
-RULES = Rules(UTC, create_crontab)
+RULES = CronRuleCache(UTC, create_crontab)
 EVERY_MINUTE = RULES.of_cron(Cron("* * * * *"))
 NEXT = NOW + 30 * SECOND
 
@@ -139,7 +139,7 @@ def test_f29_what_follows_a_run_of_the_future_is_reckoned_from_now() -> None:
 def test_f58_a_clock_is_trusted_if_it_is_near_what_is_known(
     state: ClockState, since: int, expected: ClockState
 ) -> None:
-    assert judged(state, NOW, since=since) == expected
+    assert judge_clock(state, NOW, since=since) == expected
 
 
 # -- what is a change --------------------------------------------------------------------------------------------------

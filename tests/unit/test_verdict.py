@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from jobify.crontab import create_crontab
-from jobify.engine.execution.attempt import Attempt, Run
-from jobify.engine.execution.outcomes import outcome_of
-from jobify.engine.execution.settlement import settlement_of
+from jobify.engine.execution.attempt import Attempt, ScheduleRun
+from jobify.engine.execution.outcomes import classify
+from jobify.engine.execution.settlement import build_settlement
 from jobify.exceptions import JobTimeoutError, NoResultError, PayloadError, ProcessDiedError, ResultNotStoredError
 from jobify.model.clock import SECOND
 from jobify.model.cron import Cron
-from jobify.model.cron_rules import Rules
+from jobify.model.cron_rules import CronRuleCache
 from jobify.model.records import Parking, Settlement
 from jobify.model.retention import Retention
 from jobify.model.retry import SmartRetry
@@ -39,8 +39,8 @@ def attempt(number: int, retry: SmartRetry | None, *, is_readable: bool = True, 
 
 
 def ended(tried: Attempt, error: BaseException) -> Settlement:
-    outcome = outcome_of(tried, None, error, now=NOW, max_crashes=3)
-    return settlement_of(tried, outcome, None, now=NOW, retention=RETENTION)
+    outcome = classify(tried, None, error, now=NOW, max_crashes=3)
+    return build_settlement(tried, outcome, None, now=NOW, retention=RETENTION)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_dead_is_what_had_retries_and_has_used_them_up(
 
 def test_what_is_tried_again_is_not_dead() -> None:
     tried = attempt(1, TWICE)
-    assert isinstance(outcome_of(tried, None, ValueError(), now=NOW, max_crashes=3), RetryAt)
+    assert isinstance(classify(tried, None, ValueError(), now=NOW, max_crashes=3), RetryAt)
     assert ended(tried, ValueError()).is_dead is False
 
 
@@ -91,8 +91,8 @@ def test_a_job_that_took_too_many_children_down_is_dead() -> None:
 
 
 def test_a_schedule_that_is_stopped_is_dead() -> None:
-    rule = Rules(UTC, create_crontab).of_cron(Cron("* * * * *", max_failures=1))
-    run = Run(rule, offset_at=0, run_count=0, failure_count=0)
+    rule = CronRuleCache(UTC, create_crontab).of_cron(Cron("* * * * *", max_failures=1))
+    run = ScheduleRun(rule, offset_at=0, run_count=0, failure_count=0)
     settlement = ended(attempt(1, None, run=run), ValueError())
     assert settlement.status == JobStatus.PERMANENTLY_FAILED
     assert settlement.is_dead
@@ -101,8 +101,10 @@ def test_a_schedule_that_is_stopped_is_dead() -> None:
 
 
 def test_f7_a_schedule_that_has_ended_by_its_rule_is_not_dead() -> None:
-    rule = Rules(UTC, create_crontab).of_cron(Cron("* * * * *", max_runs=1))
-    settlement = ended(attempt(9, TWICE, run=Run(rule, offset_at=0, run_count=0, failure_count=0)), ValueError())
+    rule = CronRuleCache(UTC, create_crontab).of_cron(Cron("* * * * *", max_runs=1))
+    settlement = ended(
+        attempt(9, TWICE, run=ScheduleRun(rule, offset_at=0, run_count=0, failure_count=0)), ValueError()
+    )
     assert (settlement.status, settlement.is_dead) == ("failed", False)
     assert [line.code for line in settlement.history] == [None]
 
@@ -120,8 +122,8 @@ def test_f34_what_other_code_may_read_is_parked() -> None:
 
 
 def test_f34_the_last_run_of_a_schedule_that_cannot_be_read_is_its_end() -> None:
-    rule = Rules(UTC, create_crontab).of_cron(Cron("* * * * *"))
-    run = Run(rule, offset_at=0, run_count=0, failure_count=0)
+    rule = CronRuleCache(UTC, create_crontab).of_cron(Cron("* * * * *"))
+    run = ScheduleRun(rule, offset_at=0, run_count=0, failure_count=0)
     settlement = ended(attempt(1, None, is_readable=False, origin=7, run=run, is_last=True), PayloadError("rubbish"))
     assert (settlement.status, settlement.parking) == ("cancelled", None)
 
@@ -132,7 +134,7 @@ def test_what_misses_an_input_has_the_window_of_failures() -> None:
 
 
 def test_a_cancelled_job_has_a_window_of_its_own() -> None:
-    settlement = settlement_of(attempt(1, None), Cancelled("expired"), None, now=NOW, retention=RETENTION)
+    settlement = build_settlement(attempt(1, None), Cancelled("expired"), None, now=NOW, retention=RETENTION)
     assert (settlement.error, settlement.is_dead) == ("expired", False)
     assert settlement.delete_at == NOW + 4 * SECOND
 
@@ -140,8 +142,8 @@ def test_a_cancelled_job_has_a_window_of_its_own() -> None:
 @pytest.mark.parametrize(("own", "window"), [(None, 1), (60.0, 60), (0.0, 0)])
 def test_a_success_is_kept_as_long_as_its_job_was_told(own: float | None, window: int) -> None:
     tried = attempt(1, None, result_ttl=own)
-    outcome = outcome_of(tried, 5, None, now=NOW, max_crashes=3)
-    assert settlement_of(tried, outcome, b"5", now=NOW, retention=RETENTION).delete_at == NOW + window * SECOND
+    outcome = classify(tried, 5, None, now=NOW, max_crashes=3)
+    assert build_settlement(tried, outcome, b"5", now=NOW, retention=RETENTION).delete_at == NOW + window * SECOND
 
 
 @pytest.mark.parametrize(

@@ -236,11 +236,11 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         """The handle of a waiting or running job, None if there is none with this id."""
         if self._engine is None or not (isinstance(id_, str) and is_storable(id_)):
             return None
-        return self._engine.overview.find(id_)
+        return self._engine.active_jobs.find(id_)
 
     def get_active_jobs(self) -> list[Job[Any]]:
         """The handles of all waiting and running jobs of this app's tasks."""
-        return [] if self._engine is None else self._engine.overview.active()
+        return [] if self._engine is None else self._engine.active_jobs.active()
 
     async def wait_all(self, timeout: Duration | None = None) -> None:
         """Return when no job of this app's tasks is waiting or running; TimeoutError after ``timeout`` seconds.

@@ -109,7 +109,7 @@ class Life:
         if done:
             if not waiting.cancelled():
                 waiting.result()
-        elif engine.overview.has_active():
+        elif engine.active_jobs.has_active():
             limit = timeout or 0.0
             raise WaitTimeoutError(f"There are still jobs to wait for after {limit:g} seconds.", timeout=limit)
 

@@ -5,34 +5,36 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from jobify.engine.execution.handles import Handles
-from jobify.engine.execution.roster import Roster
+from jobify.engine.execution.handles import HandleRegistry
+from jobify.engine.execution.roster import RunningAttempts
 from jobify.gateway.backend import Backend
 from jobify.jobs.job import Job
 from jobify.model.records import JobQuery, SummaryIds
 from jobify.model.status import ACTIVE
 from jobify.router.registry import Registry
 
-__all__ = ("Overview",)
+__all__ = ("ActiveJobs",)
 
 _PAGE = 1000
 
 
-class Overview:
+class ActiveJobs:
     """The unfinished jobs of an app's tasks.
 
     The plain methods read from the storage in the caller's thread; reading waits for no writer.
     """
 
-    def __init__(self, registry: Registry, backends: list[Backend], roster: Roster, handles: Handles) -> None:
+    def __init__(
+        self, registry: Registry, backends: list[Backend], attempts: RunningAttempts, handles: HandleRegistry
+    ) -> None:
         self._registry = registry
         self._backends = backends
-        self._roster = roster
+        self._attempts = attempts
         self._handles = handles
 
     def find(self, job_id: str) -> Job[Any] | None:
         """The handle of a job that is waiting or running, None for any other id."""
-        attempt = self._roster.find(job_id)
+        attempt = self._attempts.find(job_id)
         if attempt is not None:
             return self._handles.of_attempt(attempt)
         for backend in self._backends:
@@ -43,7 +45,7 @@ class Overview:
 
     def active(self) -> list[Job[Any]]:
         """The handles of all jobs that are waiting or running."""
-        found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._roster}
+        found = {attempt.id: self._handles.of_attempt(attempt) for attempt in self._attempts}
         for backend in self._backends:
             query = JobQuery(statuses=ACTIVE, tasks=tuple(self._registry), limit=_PAGE, has_values=False)
             while records := backend.storage.find(query):
@@ -55,9 +57,9 @@ class Overview:
 
     def has_active(self) -> bool:
         """Whether any job is waiting or running, here or elsewhere."""
-        return any(self._roster) or any(backend.storage.find(self._any_active()) for backend in self._backends)
+        return any(self._attempts) or any(backend.storage.find(self._any_active()) for backend in self._backends)
 
-    async def ask_for_active(self) -> bool:
+    async def has_active_async(self) -> bool:
         """:meth:`has_active`, asked by the storages' threads."""
         for backend in self._backends:
             if await backend.gate.tend(partial(backend.storage.find, self._any_active())):

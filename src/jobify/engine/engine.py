@@ -2,7 +2,7 @@
 
 ::
 
-    order ─▶ intake ─▶ storage ─▶ dispatcher ─▶ admission ─▶ executor ─▶ runner
+    order ─▶ enqueuer ─▶ storage ─▶ dispatcher ─▶ claim handler ─▶ executor ─▶ runner
                 │ (short way)                                   ▲  │
                 └───────────────────────────────────────────────┘  └─▶ completer ─▶ storage, handle
 
@@ -19,37 +19,37 @@ from functools import partial
 from typing import Any
 
 from jobify.config import JobifyConfiguration
-from jobify.engine.active_jobs import Overview
-from jobify.engine.enqueue.declared_schedules import FormerDeclarations, bring_in_line
-from jobify.engine.enqueue.enqueuer import Intake
-from jobify.engine.enqueue.pending_job import Drafts
+from jobify.engine.active_jobs import ActiveJobs
+from jobify.engine.enqueue.declared_schedules import FormerDeclarations, sync_declared_schedules
+from jobify.engine.enqueue.enqueuer import Enqueuer
+from jobify.engine.enqueue.pending_job import PendingJobFactory
 from jobify.engine.enqueue.waiting import Waiting
-from jobify.engine.events import Exchange
+from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Interruption
 from jobify.engine.execution.children import check_children
-from jobify.engine.execution.claim_handler import Admission
+from jobify.engine.execution.claim_handler import ClaimHandler
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.contexts import Contexts
 from jobify.engine.execution.dispatcher import Dispatcher
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_log import JobLog
-from jobify.engine.execution.roster import Roster
-from jobify.engine.execution.slots import Lanes
+from jobify.engine.execution.roster import RunningAttempts
+from jobify.engine.execution.slots import SlotPools
 from jobify.engine.execution.teller import Teller
 from jobify.engine.execution.trials import Trials
 from jobify.engine.execution.unfit import AppCode
-from jobify.engine.job_controller import Desk
+from jobify.engine.job_controller import JobController
 from jobify.engine.service import Service
 from jobify.engine.service_restarts import ServiceRestarts
-from jobify.engine.services.change_listener import Wakeups
-from jobify.engine.services.command_listener import Obedience
+from jobify.engine.services.change_listener import ChangeListener
+from jobify.engine.services.command_listener import CommandListener
 from jobify.engine.services.expiry import Expiry
 from jobify.engine.services.heartbeat import Heartbeat
 from jobify.engine.services.lost_storage import end_handles
 from jobify.engine.services.maintenance import Janitor
 from jobify.engine.services.recovery import Recovery
-from jobify.engine.services.remote_watcher import Watcher
+from jobify.engine.services.remote_watcher import RemoteJobWatcher
 from jobify.engine.services.start_report import announce
 from jobify.engine.services.stopped_schedules import StoppedSchedules
 from jobify.engine.services.timekeeper import Timekeeper
@@ -64,7 +64,7 @@ from jobify.gateway.backend import Backend, Backends
 from jobify.jobs.job import Job
 from jobify.jobs.schedule_builder import Order, Scheduler
 from jobify.model.clock import Clock
-from jobify.model.cron_rules import Rules
+from jobify.model.cron_rules import CronRuleCache
 from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.model.task_options import RunMode
@@ -105,36 +105,44 @@ class Engine:
         self._opened: list[Backend] = []
         self._services: list[Service] = []
         self._restarts = ServiceRestarts(self._services)
-        self._is_hurried = asyncio.Event()
-        self._rules = rules = Rules(config.tz, config.cron_factory)
-        self._lanes = lanes = Lanes({mode: runner.slots for mode, runner in runners.items()})
-        self._roster = roster = Roster()
-        self._exchange = exchange = Exchange()
+        self._skip_grace = asyncio.Event()
+        self._rules = rules = CronRuleCache(config.tz, config.cron_factory)
+        self._pools = pools = SlotPools({mode: runner.slots for mode, runner in runners.items()})
+        self._attempts = attempts = RunningAttempts()
+        self._events = events = EngineEvents()
         app_code = AppCode(registry, config)
         for backend in backends.all():
             backend.app_code = app_code
-        desk = Desk(backends=self._opened, roster=roster, exchange=exchange, config=config, clock=clock)
-        self._handles = handles = Handles(desk, rules)
+        controller = JobController(backends=self._opened, attempts=attempts, events=events, config=config, clock=clock)
+        self._handles = handles = HandleRegistry(controller, rules)
         job_log = JobLog(config, registry)
         teller, limits = Teller(handles), config.limits
         self._completer = completer = Completer(
-            teller=teller, job_log=job_log, roster=roster, exchange=exchange, limits=limits, clock=clock
+            teller=teller, job_log=job_log, attempts=attempts, events=events, limits=limits, clock=clock
         )
         contexts = Contexts(handles, scheduler, config)
         self._executor = executor = Executor(
-            registry, runners, roster, completer, contexts, clock=clock, is_torn_down=self._restarts.is_torn_down
+            registry, runners, attempts, completer, contexts, clock=clock, is_torn_down=self._restarts.is_torn_down
         )
         self._restarts.relaunch = executor.relaunch
-        drafts = Drafts(registry, backends, handles, rules, clock=clock, uuid_generator=config.uuid_generator)
-        waiting = Waiting(registry, handles, roster, exchange)
-        self._intake = Intake(drafts, backends, handles, lanes, waiting, config=config, executor=executor)
-        self._admission = Admission(
-            registry, handles, rules, completer, is_unwanted=desk.is_unwanted, executor=executor, clock=clock
+        pending_jobs = PendingJobFactory(
+            registry, backends, handles, rules, clock=clock, uuid_generator=config.uuid_generator
         )
-        self.lost, self.unsaved, self.is_running_jobs = exchange.lost, completer.unsaved, roster.is_busy
-        self.lost.add_done_callback(partial(end_handles, handles, roster, self._is_stored))
-        self._trials = Trials(lanes, completer.idle, config.limits.on_trial)
-        self.overview = Overview(registry, self._opened, roster, handles)
+        waiting = Waiting(registry, handles, attempts, events)
+        self._enqueuer = Enqueuer(pending_jobs, backends, handles, pools, waiting, config=config, executor=executor)
+        self._claim_handler = ClaimHandler(
+            registry,
+            handles,
+            rules,
+            completer,
+            is_unwanted=controller.is_being_cancelled,
+            executor=executor,
+            clock=clock,
+        )
+        self.lost, self.unsaved, self.is_running_jobs = events.lost, completer.unsaved, attempts.is_busy
+        self.lost.add_done_callback(partial(end_handles, handles, attempts, self._is_stored))
+        self._trials = Trials(pools, completer.idle, config.limits.on_trial)
+        self.active_jobs = ActiveJobs(registry, self._opened, attempts, handles)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -143,10 +151,10 @@ class Engine:
         announce(self._config, self._registry, self._runners)
         for backend in self._backends.all():
             await backend.start(self._profile(backend))
-            self._exchange.attend(backend)
+            self._events.attend(backend)
             self._opened.append(backend)
         if self._backends.durable is not None:  # where this process notes what begins, also jobs in memory
-            self._roster.begun = self._backends.durable.begun
+            self._attempts.begun = self._backends.durable.begun
         for runner in self._runners.values():
             await runner.start()
         if self._config.limits.are_children_checked:
@@ -167,41 +175,41 @@ class Engine:
         for backend in self._opened:
             services = self._services_of(backend)
             for service in services:
-                service.on_lost, service.storage_failures = self._exchange.lose, backend.failures
+                service.on_lost, service.storage_failures = self._events.storage_lost, backend.failures
             self._services += services
             endpoints = [each for each in endpoints_of(self._registry) if self._backends.of(each) is backend]
-            await bring_in_line(
+            await sync_declared_schedules(
                 backend, endpoints, rules=self._rules, handles=self._handles, config=self._config, clock=self._clock
             )
-            await self._exchange.timekeepers[backend].begin()
+            await self._events.timekeepers[backend].begin()
         for service in self._services:
             self._restarts.watch(service)
             await service.start()
 
     def _services_of(self, backend: Backend) -> list[Service]:
         """What looks after a storage. One in memory has nobody outside this process to be heard or outlived."""
-        exchange, clock, limits = self._exchange, self._clock, self._config.limits
-        watcher = Watcher(backend, self._handles, self._registry, partial(self._is_hidden, backend), clock)
-        obedience = Obedience(backend, self._roster)
-        timekeeper = Timekeeper(backend, self._rules, clock, on_changed=exchange.look)
+        events, clock, limits = self._events, self._clock, self._config.limits
+        watcher = RemoteJobWatcher(backend, self._handles, self._registry, partial(self._is_hidden, backend), clock)
+        obedience = CommandListener(backend, self._attempts)
+        timekeeper = Timekeeper(backend, self._rules, clock, on_changed=events.storage_changed)
         dispatcher = Dispatcher(
             backend,
-            self._lanes,
+            self._pools,
             self._served_by(backend),
-            admit=self._admission.admit,
+            admit=self._claim_handler.handle,
             timekeeper=timekeeper,
             returns=self._completer.returns,
             trials=self._trials,
         )
-        exchange.watchers.append(watcher)
-        exchange.obediences.append(obedience)
-        exchange.dispatchers[backend] = dispatcher
-        exchange.timekeepers[backend] = timekeeper
+        events.watchers.append(watcher)
+        events.obediences.append(obedience)
+        events.dispatchers[backend] = dispatcher
+        events.timekeepers[backend] = timekeeper
         services: list[Service] = [
             watcher,
             obedience,
             timekeeper,
-            Expiry(backend, limits.retention, timekeeper, self._completer.job_log, on_expired=exchange.look),
+            Expiry(backend, limits.retention, timekeeper, self._completer.job_log, on_expired=events.storage_changed),
             Heartbeat(backend, clock),
             StoppedSchedules(backend, self._registry),
             Janitor(backend, timekeeper),
@@ -209,10 +217,15 @@ class Engine:
             dispatcher,
         ]
         if backend is self._backends.durable:
-            recovery = Recovery(backend, limits, clock, self._completer.job_log, exchange.look)
-            services = [recovery, Wakeups(backend, exchange.look), *services, UnknownTasks(backend, self._registry)]
+            recovery = Recovery(backend, limits, clock, self._completer.job_log, events.storage_changed)
+            services = [
+                recovery,
+                ChangeListener(backend, events.storage_changed),
+                *services,
+                UnknownTasks(backend, self._registry),
+            ]
         elif len(backend.storage.owners()) > 1:  # an earlier life of an app has left jobs in threads
-            services.append(Recovery(backend, limits, clock, self._completer.job_log, exchange.look))
+            services.append(Recovery(backend, limits, clock, self._completer.job_log, events.storage_changed))
         return services
 
     async def drain(self, grace: float) -> None:
@@ -225,19 +238,19 @@ class Engine:
         try:
             await asyncio.shield(draining)
         except asyncio.CancelledError:
-            self._is_hurried.set()
+            self._skip_grace.set()
             await asyncio.shield(draining)
             raise
 
     async def _drain(self, grace: float) -> None:
-        self._intake.is_draining = True
-        for dispatcher in self._exchange.dispatchers.values():
+        self._enqueuer.is_draining = True
+        for dispatcher in self._events.dispatchers.values():
             await dispatcher.stop()
-        await self._grant(grace)
+        await self._wait_for_jobs(grace)
         await self._interrupt_all()
-        await self._outlast_threads()
+        await self._wait_for_threads()
         await self._completer.drain()
-        await self._intake.close()
+        await self._enqueuer.close()
         await self._executor.idle()  # what was asked for just before the end is given back, unbegun
         await self._completer.drain()
         self._completer.lost.report()
@@ -245,27 +258,27 @@ class Engine:
             if not job.is_done():
                 job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=self._is_stored(job.id)))
 
-    async def _grant(self, grace: float) -> None:
-        ends: list[asyncio.Task[Any]] = [spawn(self._executor.idle()), spawn(self._is_hurried.wait())]
+    async def _wait_for_jobs(self, grace: float) -> None:
+        ends: list[asyncio.Task[Any]] = [spawn(self._executor.idle()), spawn(self._skip_grace.wait())]
         await asyncio.wait(ends, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
 
     async def _interrupt_all(self) -> None:
-        while self._roster.running:
-            for attempt in list(self._roster.running.values()):
+        while self._attempts.running:
+            for attempt in list(self._attempts.running.values()):
                 attempt.interrupt(Interruption.SHUTDOWN)
             try:
                 async with asyncio.timeout(_NUDGE):
                     await self._executor.idle()
             except TimeoutError:
-                running = self._roster.running.values()
+                running = self._attempts.running.values()
                 names = sorted({attempt.endpoint.name for attempt in running})
                 log.warning("The shutdown still waits for %d jobs: %s.", len(running), ", ".join(names))
 
-    async def _outlast_threads(self) -> None:
+    async def _wait_for_threads(self) -> None:
         """Wait for what still runs of jobs that are over: it may use what the lifespans are about to close."""
-        while overruns := list(self._roster.overruns):
+        while overruns := list(self._attempts.lingering):
             _, left = await asyncio.wait(overruns, timeout=_NUDGE)
             if left:
                 log.warning("The shutdown still waits for threads whose jobs are over: %d.", len(left))
@@ -288,13 +301,13 @@ class Engine:
         self._completer.close()
         self._services.clear()
         self._opened.clear()
-        self._exchange.dispatchers.clear()
+        self._events.dispatchers.clear()
         if errors:
             raise errors[0]
 
     async def _leave(self, backend: Backend) -> None:
         """Let go of a storage; of jobs that still run after a drain that was cancelled twice, when they are over."""
-        await leave(backend, self._roster, unstoppable(self._runners), self._config.limits.retention, self._clock)
+        await leave(backend, self._attempts, unstoppable(self._runners), self._config.limits.retention, self._clock)
 
     def abandon(self) -> None:
         """Let go of the storages of an engine whose event loop was closed without a stop."""
@@ -306,20 +319,20 @@ class Engine:
 
     def is_job(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether this is the task of a job that runs here."""
-        return task is not None and any(attempt.task is task for attempt in self._roster)
+        return task is not None and any(attempt.task is task for attempt in self._attempts)
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
-        return self._intake.submit(order)
+        return self._enqueuer.submit(order)
 
     async def wait_all(self) -> None:
         """Return when no job of this app's tasks is waiting or running, here or elsewhere."""
         while True:
-            self._exchange.activity.clear()
+            self._events.jobs_changed.clear()
             await self._executor.idle()
             await self._completer.idle()
             try:
-                if not await self.overview.ask_for_active():
+                if not await self.active_jobs.has_active_async():
                     return
             except StorageLostError:
                 raise
@@ -328,7 +341,7 @@ class Engine:
                 failures.warn(self, "Waiting for all jobs goes on, although the storage does not answer: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
-                    await self._exchange.activity.wait()
+                    await self._events.jobs_changed.wait()
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
 
@@ -338,7 +351,7 @@ class Engine:
     def _is_hidden(self, backend: Backend, job_id: str) -> bool:
         """Whether the handle of a job is none of the business of whoever watches ``backend``: it runs here, or it is in
         the other storage."""
-        if self._roster.find(job_id) is not None:
+        if self._attempts.find(job_id) is not None:
             return True
         if self._backends.durable is None:
             return False

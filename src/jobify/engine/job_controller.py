@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from jobify.config import JobifyConfiguration
-from jobify.engine.events import Exchange
+from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Attempt, Interruption
-from jobify.engine.execution.roster import Roster
+from jobify.engine.execution.roster import RunningAttempts
 from jobify.exceptions import ApplicationStateError
 from jobify.gateway.backend import Backend
 from jobify.gateway.notification import ORDER
@@ -22,7 +22,7 @@ from jobify.model.status import JobStatus
 from jobify.runtime.logs import get_logger
 from jobify.runtime.spawn import spawn
 
-__all__ = ("Desk",)
+__all__ = ("JobController",)
 
 log = get_logger("jobify.engine")
 
@@ -30,29 +30,35 @@ _PATIENCE = 10.0
 """Seconds that a cancel waits for a running job to stop, before it returns and leaves it at that."""
 
 
-class Desk:
+class JobController:
     """Serves the handles of one engine."""
 
     def __init__(
-        self, *, backends: list[Backend], roster: Roster, exchange: Exchange, config: JobifyConfiguration, clock: Clock
+        self,
+        *,
+        backends: list[Backend],
+        attempts: RunningAttempts,
+        events: EngineEvents,
+        config: JobifyConfiguration,
+        clock: Clock,
     ) -> None:
         self.zone = config.tz
         self._backends = backends
-        self._roster = roster
-        self._exchange = exchange
+        self._attempts = attempts
+        self._events = events
         self._retention = config.limits.retention
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._errands: set[asyncio.Future[bool]] = set()
-        self._unwanted: Counter[str] = Counter()
+        self._cancels: set[asyncio.Future[bool]] = set()
+        self._being_cancelled: Counter[str] = Counter()
 
     def watch(self, job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
         """See :class:`~jobify.jobs.job.JobDesk`."""
         if loop is not self._loop:
             raise self._wrong_loop(job, "wait for", "job.wait()")
-        attempt = self._roster.find(job.id)
+        attempt = self._attempts.find(job.id)
         if attempt is None:
-            self._exchange.watch(job)
+            self._events.waiter_added(job)
         elif attempt is RUNNING.get() and attempt.task is asyncio.current_task():  # the first is the cheaper question
             raise ApplicationStateError(
                 operation=f"wait for job {job.id!r}",
@@ -64,16 +70,16 @@ class Desk:
         """See :meth:`Job.cancel`."""
         if asyncio.get_running_loop() is not self._loop:
             raise self._wrong_loop(job, "cancel", "job.cancel()")
-        self._unwanted[job.id] += 1
+        self._being_cancelled[job.id] += 1
         try:
             await self._cancel(job, interrupt)
         finally:
-            self._unwanted[job.id] -= 1
-            self._unwanted += Counter()  # forgets what is at zero
+            self._being_cancelled[job.id] -= 1
+            self._being_cancelled += Counter()  # forgets what is at zero
 
-    def is_unwanted(self, job_id: str) -> bool:
+    def is_being_cancelled(self, job_id: str) -> bool:
         """Whether somebody here is just cancelling this job: one that is claimed meanwhile does not begin."""
-        return job_id in self._unwanted
+        return job_id in self._being_cancelled
 
     def _wrong_loop(self, job: Job[Any], operation: str, call: str) -> ApplicationStateError:
         return ApplicationStateError(
@@ -83,10 +89,10 @@ class Desk:
         )
 
     async def _cancel(self, job: Job[Any], interrupt: bool) -> None:
-        attempt = self._roster.find(job.id)
-        if attempt is None and not await self._cancel_surely(job, interrupt):
+        attempt = self._attempts.find(job.id)
+        if attempt is None and not await self._cancel_shielded(job, interrupt):
             return
-        attempt = self._roster.find(job.id)  # it may have been claimed by this process meanwhile
+        attempt = self._attempts.find(job.id)  # it may have been claimed by this process meanwhile
         if attempt is None:
             await self._wait(job)
         elif interrupt or job.status is JobStatus.SCHEDULED:  # claimed, and still in a queue or ahead of its time
@@ -99,7 +105,7 @@ class Desk:
         has_successor, attempt.is_replaced = attempt.is_replaced, False
         attempt.interrupt(Interruption.CANCEL)
         if has_successor:
-            await self._cancel_surely(job, interrupt=True)
+            await self._cancel_shielded(job, interrupt=True)
         if attempt.task is None or attempt.task is not asyncio.current_task():
             await self._wait(job)
 
@@ -107,13 +113,13 @@ class Desk:
         """The attempt goes on. What would come after it does not; of a schedule that is the next run."""
         if attempt.run is not None or attempt.is_replaced:
             attempt.is_last, attempt.is_replaced = True, False
-            await self._cancel_surely(job, interrupt=True)
+            await self._cancel_shielded(job, interrupt=True)
 
-    async def _cancel_surely(self, job: Job[Any], interrupt: bool) -> bool:
+    async def _cancel_shielded(self, job: Job[Any], interrupt: bool) -> bool:
         """:meth:`_cancel_stored`, to its end: should the caller be cancelled, row and handle still agree."""
         cancelling = spawn(self._cancel_stored(job, interrupt))
-        self._errands.add(cancelling)
-        cancelling.add_done_callback(self._errands.discard)
+        self._cancels.add(cancelling)
+        cancelling.add_done_callback(self._cancels.discard)
         return await asyncio.shield(cancelling)
 
     async def _cancel_stored(self, job: Job[Any], interrupt: bool) -> bool:
@@ -135,7 +141,7 @@ class Desk:
             (met,) = await backend.gate.call(cancel, news=ORDER)
             if met is CancelResult.CANCELLED:
                 job.end(JobStatus.CANCELLED)
-                self._exchange.activity.set()
+                self._events.jobs_changed.set()
                 return False
             mets.add(met)
         if mets == {CancelResult.MISSING} and job.status is not JobStatus.PENDING:

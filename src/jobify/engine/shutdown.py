@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from jobify.engine.execution.attempt import Attempt, Interruption
-from jobify.engine.execution.settlement import settlement_of
+from jobify.engine.execution.settlement import build_settlement
 from jobify.gateway.backend import Backend
 from jobify.gateway.notification import ORDER
 from jobify.model.clock import Clock
@@ -48,7 +48,9 @@ async def leave(
     attempts = list(attempts)
     running = _still_running(attempts, calls)
     try:
-        await _give_back(backend, [attempt for attempt in attempts if attempt not in running], retention, clock)
+        await _release_unfinished(
+            backend, [attempt for attempt in attempts if attempt not in running], retention, clock
+        )
     finally:
         await backend.stop({*running.values(), *calls.values()})
 
@@ -73,7 +75,9 @@ def _end_of(task: asyncio.Task[None]) -> Future[None]:
     return ended
 
 
-async def _give_back(backend: Backend, attempts: Iterable[Attempt], retention: Retention, clock: Clock) -> None:
+async def _release_unfinished(
+    backend: Backend, attempts: Iterable[Attempt], retention: Retention, clock: Clock
+) -> None:
     """Give back attempts of which nothing runs; whatever comes of them later is refused."""
     now = clock.now()
     settlements = [_released(attempt, retention, now) for attempt in attempts if attempt.backend is backend]
@@ -83,4 +87,4 @@ async def _give_back(backend: Backend, attempts: Iterable[Attempt], retention: R
 
 def _released(attempt: Attempt, retention: Retention, now: Microseconds) -> Settlement:
     outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else Released()
-    return settlement_of(attempt, outcome, None, now=now, retention=retention)
+    return build_settlement(attempt, outcome, None, now=now, retention=retention)

@@ -80,15 +80,15 @@ class Reporter:
         """The voice of an attempt; a new one at the first call, whichever of its threads makes it."""
         assert self._loop is not None
         with self._guard:
-            if attempt.voice is None:
-                attempt.voice = Voice(self, self._loop, attempt.id, owner, fence)
-            return attempt.voice
+            if attempt.reports is None:
+                attempt.reports = Voice(self, self._loop, attempt.id, owner, fence)
+            return attempt.reports
 
 
 class Speaker(Running, Protocol):
     """An attempt that may have a voice."""
 
-    voice: Voice | None
+    reports: Voice | None
 
 
 class Voice:

@@ -26,12 +26,12 @@ from jobify.model.misfire import NextDue
 from jobify.model.zones import CronUnavailableError, zone_name
 from jobify.types import Microseconds
 
-__all__ = ("Rule", "Rules")
+__all__ = ("CronRule", "CronRuleCache")
 
 _CACHED = 1024
 
 
-class Rule(NamedTuple):
+class CronRule(NamedTuple):
     """A rule that can be asked for due times."""
 
     cron: Cron
@@ -41,7 +41,7 @@ class Rule(NamedTuple):
     zone: tzinfo
 
 
-class Rules:
+class CronRuleCache:
     """Reads rules in their zones, with their parsers. Rules are few and asked often, so they are remembered."""
 
     def __init__(self, zone: tzinfo, factory: CronFactory) -> None:
@@ -50,13 +50,13 @@ class Rules:
         self._factory = factory
         self._parser_name = parser_name(factory)
         self._factories = {parser_name(create_crontab): create_crontab, self._parser_name: factory}
-        self._read: dict[str, Rule] = {}
+        self._read: dict[str, CronRule] = {}
 
-    def of_cron(self, cron: Cron) -> Rule:
+    def of_cron(self, cron: Cron) -> CronRule:
         """The rule that a user wrote; InvalidCronError if it cannot be read."""
         return self.of_text(rule_to_json(cron, self._zone_name, self._parser_name), cron)
 
-    def of_text(self, text: str, cron: Cron | None = None) -> Rule:
+    def of_text(self, text: str, cron: Cron | None = None) -> CronRule:
         """The rule in a row; PayloadError or InvalidCronError if it cannot be read, CronUnavailableError if it needs
         what this process does not have."""
         rule = self._read.get(text)
@@ -64,7 +64,7 @@ class Rules:
             zone = zone_of_rule(text) or self._zone
             cron = cron if cron is not None else rule_from_json(text, zone=zone)
             parser = parse_cron(cron, self._factory_of(text))
-            rule = Rule(cron, parser, due_times(parser, zone), text, zone)
+            rule = CronRule(cron, parser, due_times(parser, zone), text, zone)
             if len(self._read) >= _CACHED:
                 self._read.clear()
             self._read[text] = rule
@@ -88,7 +88,7 @@ class Rules:
         except (PayloadError, InvalidCronError):
             return None
 
-    def first_due(self, rule: Rule, *, now: Microseconds) -> Microseconds:
+    def first_due(self, rule: CronRule, *, now: Microseconds) -> Microseconds:
         """When a schedule without progress runs first; InvalidCronError if it never does."""
         due_at = first_due(rule.cron, now=now, zone=rule.zone, next_due=rule.next_due)
         if due_at is None:

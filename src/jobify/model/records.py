@@ -25,7 +25,6 @@ __all__ = (
     "Expired",
     "JobQuery",
     "JobRecord",
-    "Lane",
     "MessageKind",
     "MessageRecord",
     "NewJob",
@@ -40,6 +39,7 @@ __all__ = (
     "Settled",
     "Settlement",
     "SummaryIds",
+    "TaskSlots",
 )
 
 
@@ -88,7 +88,7 @@ class Progress(NamedTuple):
     failure_count: int
 
 
-class Lane(NamedTuple):
+class TaskSlots(NamedTuple):
     """Tasks that share slots, and how many of those are free."""
 
     tasks: tuple[str, ...]
@@ -97,7 +97,7 @@ class Lane(NamedTuple):
 
 class ClaimRequest(NamedTuple):
     owner: int
-    lanes: tuple[Lane, ...]
+    slots: tuple[TaskSlots, ...]
     queues: tuple[str, ...] | None = None
     """Only these queues; None is every queue."""
     ahead: Microseconds = 0

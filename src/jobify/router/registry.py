@@ -50,7 +50,7 @@ class Endpoint:
     spec: FuncSpec[Any]
     options: RouteOptions
     run_mode: RunMode
-    lane: RunMode
+    slot_mode: RunMode
     """Whose slots its attempts hold. Those that wait in a queue of the app's own hold the event loop's: a thread that
     waits is of no use to anybody, and only what is in that queue can be put in order."""
     is_durable: bool
@@ -216,7 +216,7 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
         spec=spec,
         options=options,
         run_mode=run_mode,
-        lane=RunMode.MAIN if _is_queued(path) else run_mode,
+        slot_mode=RunMode.MAIN if _is_queued(path) else run_mode,
         is_durable=options.get("durable", True),
         retry=options.get("retry"),  # type: ignore[arg-type]  # check_options turned a number into a SmartRetry
         cron=None if cron is None else as_cron(cron),

@@ -7,8 +7,13 @@ from functools import partial
 from typing import NamedTuple
 
 from jobify.config import JobifyConfiguration
-from jobify.engine.enqueue.replacement import Declared, declare, is_declared, options_with_origin
-from jobify.engine.execution.handles import Handles
+from jobify.engine.enqueue.replacement import (
+    DeclaredSchedule,
+    is_up_to_date,
+    options_with_request_digest,
+    upsert_schedules,
+)
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.service import Periodic
 from jobify.exceptions import InvalidCronError
 from jobify.gateway.backend import Backend
@@ -16,7 +21,7 @@ from jobify.jobs.context import OuterContext
 from jobify.jobs.schedule_builder import Order
 from jobify.model.clock import Clock
 from jobify.model.cron import Cron, is_stopped, rule_as_written
-from jobify.model.cron_rules import Rule, Rules
+from jobify.model.cron_rules import CronRule, CronRuleCache
 from jobify.model.records import JobRecord, NewJob, SummaryIds
 from jobify.model.status import JobStatus
 from jobify.router.outer_chain import OuterCall, run_outer
@@ -24,7 +29,7 @@ from jobify.router.registry import Endpoint
 from jobify.runtime.logs import get_logger
 from jobify.types import Microseconds
 
-__all__ = ("FormerDeclarations", "bring_in_line")
+__all__ = ("FormerDeclarations", "sync_declared_schedules")
 
 log = get_logger("jobify.engine")
 
@@ -35,20 +40,20 @@ _INTERVAL = 2.0
 class _Declaration(NamedTuple):
     endpoint: Endpoint
     cron: Cron
-    rule: Rule
+    rule: CronRule
     row: NewJob
 
-    def declared(self, row: NewJob | None = None) -> Declared:
+    def declared(self, row: NewJob | None = None) -> DeclaredSchedule:
         endpoint = self.endpoint
-        return Declared(row or self.row, self.cron, endpoint.fingerprint, endpoint.former_declared_ids)
+        return DeclaredSchedule(row or self.row, self.cron, endpoint.fingerprint, endpoint.former_declared_ids)
 
 
-async def bring_in_line(
+async def sync_declared_schedules(
     backend: Backend,
     endpoints: list[Endpoint],
     *,
-    rules: Rules,
-    handles: Handles,
+    rules: CronRuleCache,
+    handles: HandleRegistry,
     config: JobifyConfiguration,
     clock: Clock,
 ) -> None:
@@ -61,23 +66,23 @@ async def bring_in_line(
     plain = [declared.declared() for declared in declarations if not declared.endpoint.outer]
     gone = [id for endpoint in endpoints if endpoint.cron is None for id in _declared_ids(endpoint)]
     if plain:
-        _report(await backend.gate.call(lambda: declare(storage, plain)), declarations)
+        _report(await backend.gate.call(lambda: upsert_schedules(storage, plain)), declarations)
     for declared in declarations:
         if declared.endpoint.outer:
-            await _declare_through(backend, declared, handles, config)
+            await _sync_through_outer_chain(backend, declared, handles, config)
     if gone:
         now = clock.now()
         delete_at = config.limits.retention.cancelled_until(now)
         await backend.gate.call(lambda: storage.delete(gone, now=now, delete_at=delete_at))
 
 
-async def _declare_through(
-    backend: Backend, declared: _Declaration, handles: Handles, config: JobifyConfiguration
+async def _sync_through_outer_chain(
+    backend: Backend, declared: _Declaration, handles: HandleRegistry, config: JobifyConfiguration
 ) -> None:
     """Store one declared cron as its outer middleware wants it."""
     endpoint, cron, rule, row = declared
     storage = backend.storage
-    if await backend.gate.call(lambda: is_declared(storage, declared.declared())):
+    if await backend.gate.call(lambda: is_up_to_date(storage, declared.declared())):
         return
     before = next(iter(await backend.gate.call(lambda: storage.get(SummaryIds((row.id,))))), None)
     order = Order(endpoint.name, cron.args, cron.kwargs, cron=cron, job_id=row.id, is_replace=before is not None)
@@ -85,10 +90,10 @@ async def _declare_through(
 
     async def store(context: OuterContext) -> None:
         payload = backend.codec.encode_call(*context.runnable.call_arguments(), endpoint.types)
-        changed = row._replace(payload=payload, options=options_with_origin(row))
-        _report(await backend.gate.call(lambda: declare(storage, [declared.declared(changed)])), [declared])
+        changed = row._replace(payload=payload, options=options_with_request_digest(row))
+        _report(await backend.gate.call(lambda: upsert_schedules(storage, [declared.declared(changed)])), [declared])
         job.status = JobStatus.SCHEDULED
-        handles.show_schedule(job, rule, before.run_count if before else 0, before.failure_count if before else 0)
+        handles.attach_schedule(job, rule, before.run_count if before else 0, before.failure_count if before else 0)
         handles.add(job)
 
     await run_outer(
@@ -119,7 +124,9 @@ def _report(before: list[JobRecord], declarations: list[_Declaration]) -> None:
             )  # fmt: skip
 
 
-def _declarations(backend: Backend, endpoints: list[Endpoint], rules: Rules, clock: Clock) -> Iterator[_Declaration]:
+def _declarations(
+    backend: Backend, endpoints: list[Endpoint], rules: CronRuleCache, clock: Clock
+) -> Iterator[_Declaration]:
     now = clock.now()
     for endpoint in endpoints:
         if endpoint.cron is None:
@@ -135,7 +142,7 @@ def _declarations(backend: Backend, endpoints: list[Endpoint], rules: Rules, clo
 
 
 def _row(
-    backend: Backend, endpoint: Endpoint, cron: Cron, rule: Rule, due_at: Microseconds, now: Microseconds
+    backend: Backend, endpoint: Endpoint, cron: Cron, rule: CronRule, due_at: Microseconds, now: Microseconds
 ) -> NewJob:
     return NewJob(
         id=endpoint.declared_id,

@@ -17,14 +17,14 @@ from functools import partial
 from typing import Any, cast
 
 from jobify.config import JobifyConfiguration
-from jobify.engine.enqueue.pending_job import Draft, Drafts
-from jobify.engine.enqueue.replacement import options_with_origin, standing
-from jobify.engine.enqueue.submission import Submission
+from jobify.engine.enqueue.pending_job import PendingJob, PendingJobFactory
+from jobify.engine.enqueue.replacement import find_identical, options_with_request_digest
+from jobify.engine.enqueue.submission import PushFuture
 from jobify.engine.enqueue.waiting import Waiting
 from jobify.engine.execution.attempt import Interruption
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import Handles
-from jobify.engine.execution.slots import Lanes
+from jobify.engine.execution.handles import HandleRegistry
+from jobify.engine.execution.slots import SlotPools
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
 from jobify.gateway.backend import Backend, Backends
 from jobify.jobs.context import OuterContext
@@ -36,27 +36,27 @@ from jobify.router.outer_chain import OuterCall, run_outer
 from jobify.runtime.spawn import spawn
 from jobify.serializers.offload import is_large, off_loop
 
-__all__ = ("Intake",)
+__all__ = ("Enqueuer",)
 
 
-class Intake:
+class Enqueuer:
     """Takes orders for one engine."""
 
     def __init__(
         self,
-        drafts: Drafts,
+        pending_jobs: PendingJobFactory,
         backends: Backends,
-        handles: Handles,
-        lanes: Lanes,
+        handles: HandleRegistry,
+        pools: SlotPools,
         waiting: Waiting,
         *,
         config: JobifyConfiguration,
         executor: Executor,
     ) -> None:
-        self._drafts = drafts
+        self._pending_jobs = pending_jobs
         self._backends = backends
         self._handles = handles
-        self._lanes = lanes
+        self._pools = pools
         self._waiting = waiting
         self._config = config
         self._executor = executor
@@ -64,16 +64,16 @@ class Intake:
         self.is_draining = False
         """Store what is asked for, start nothing."""
         self._is_closed = False
-        self._under_way = 0
-        self._placings: set[asyncio.Task[Job[Any]]] = set()
-        self._is_quiet = asyncio.Event()
+        self._open_inserts = 0
+        self._shielded_tasks: set[asyncio.Task[Job[Any]]] = set()
+        self._no_open_inserts = asyncio.Event()
 
     async def close(self) -> None:
         """Refuse what is asked from now on, and return when everything that was asked before is answered."""
         self._is_closed = True
-        while self._under_way:
-            self._is_quiet.clear()
-            await self._is_quiet.wait()
+        while self._open_inserts:
+            self._no_open_inserts.clear()
+            await self._no_open_inserts.wait()
 
     def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         """Store the order; see :class:`~jobify.jobs.schedule_builder.Scheduler`.
@@ -84,10 +84,10 @@ class Intake:
         if _get_running_loop() is not self._loop:
             return self._submit_here(order)
         try:
-            draft = self._drafts.make(order, self)
-            if draft.endpoint.outer:
-                return self._through_middleware(draft, order)
-            return self._place(draft, order)
+            pending = self._pending_jobs.make(order, self)
+            if pending.endpoint.outer:
+                return self._run_outer_chain(pending, order)
+            return self._route(pending, order)
         except Exception as error:  # an async def would raise it where it is awaited, and so does this
             return refused(error)
 
@@ -100,26 +100,26 @@ class Intake:
             )
         return await self.submit(order)
 
-    def _place(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+    def _route(self, pending: PendingJob, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         if self._is_closed:
             raise _closed()
         if order.job_id is not None and self._backends.durable is not None:
-            if draft.backend is self._backends.volatile:
-                return self._place_apart(draft, order, self._backends.durable)
+            if pending.backend is self._backends.volatile:
+                return self._enqueue_in_memory(pending, order, self._backends.durable)
             self._require_free(order.job_id, self._backends.volatile.storage.get((order.job_id,)))
-        return self._store(draft, order)
+        return self._store(pending, order)
 
-    def _store(self, draft: Draft, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+    def _store(self, pending: PendingJob, order: Order) -> Coroutine[Any, Any, Job[Any]]:
         if order.is_replace or order.asked is not None:
-            return self._put_surely(draft, order)
-        return self._insert(draft, order)
+            return self._replace_shielded(pending, order)
+        return self._insert(pending, order)
 
-    async def _place_apart(self, draft: Draft, order: Order, durable: Backend) -> Job[Any]:
+    async def _enqueue_in_memory(self, pending: PendingJob, order: Order, durable: Backend) -> Job[Any]:
         """Place a job that stays in memory under an id that may be in use in the database: ids are unique in both."""
         self._require_free(
-            draft.job.id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((draft.job.id,))))
+            pending.job.id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((pending.job.id,))))
         )
-        return await self._store(draft, order)
+        return await self._store(pending, order)
 
     @staticmethod
     def _require_free(job_id: str, records: Sequence[JobRecord]) -> None:
@@ -128,130 +128,130 @@ class Intake:
 
     # -- storing -------------------------------------------------------------------------------------------------------
 
-    def _insert(self, draft: Draft, order: Order, *, is_encoded: bool = False) -> Coroutine[Any, Any, Job[Any]]:
-        """Ask for the insert; the draft gets the answer."""
-        backend = draft.backend
-        is_atomic = not draft.kwargs and backend.atoms.issuperset(map(type, draft.args))
+    def _insert(self, pending: PendingJob, order: Order, *, is_encoded: bool = False) -> Coroutine[Any, Any, Job[Any]]:
+        """Ask for the insert; the pending gets the answer."""
+        backend = pending.backend
+        is_atomic = not pending.kwargs and backend.atoms.issuperset(map(type, pending.args))
         if not is_encoded:
-            if not (is_atomic or backend.is_in_memory) and is_large(draft.args, draft.kwargs):
-                self._under_way += 1
-                return self._surely(self._insert_large(draft, order))
-            draft.encode()
-        if draft.due_at <= draft.now and draft.rule is None and not self.is_draining:
-            draft.job.context = context = copy_context()
-            lane = self._lanes[draft.endpoint.lane]
+            if not (is_atomic or backend.is_in_memory) and is_large(pending.args, pending.kwargs):
+                self._open_inserts += 1
+                return self._shield(self._insert_large(pending, order))
+            pending.encode()
+        if pending.due_at <= pending.now and pending.rule is None and not self.is_draining:
+            pending.job.context = context = copy_context()
+            pool = self._pools[pending.endpoint.slot_mode]
             queues = backend.queues
-            if (queues.is_plain or queues.is_open(draft.endpoint.queue)) and lane.take():
-                draft.lane, draft.context = lane, context
-        self._under_way += 1
+            if (queues.is_plain or queues.is_open(pending.endpoint.queue)) and pool.take():
+                pending.pool, pending.context = pool, context
+        self._open_inserts += 1
         try:
-            if draft.lane is not None and not (is_atomic or is_encoded):
-                draft.detach()
-            draft.submission = submission = Submission(loop=self._loop)
-            backend.gate.insert(draft, is_unseen=draft.lane is not None and order.job_id is None)
+            if pending.pool is not None and not (is_atomic or is_encoded):
+                pending.copy_arguments()
+            pending.future = future = PushFuture(loop=self._loop)
+            backend.gate.insert(pending, is_unseen=pending.pool is not None and order.job_id is None)
         except BaseException:  # nothing was stored
-            self._answered()
-            if draft.lane is not None:
-                draft.lane.release()
+            self._insert_done()
+            if pending.pool is not None:
+                pending.pool.release()
             raise
-        return cast("Coroutine[Any, Any, Job[Any]]", submission)  # it is one by its methods, not by its class
+        return cast("Coroutine[Any, Any, Job[Any]]", future)  # it is one by its methods, not by its class
 
-    async def _insert_large(self, draft: Draft, order: Order) -> Job[Any]:
+    async def _insert_large(self, pending: PendingJob, order: Order) -> Job[Any]:
         """Encode large arguments in a thread, then go on as usual. Jobs that are pushed meanwhile may overtake it."""
         try:
-            await off_loop(draft.encode)
-            await off_loop(draft.detach)
-            inserted = self._insert(draft, order, is_encoded=True)
+            await off_loop(pending.encode)
+            await off_loop(pending.copy_arguments)
+            inserted = self._insert(pending, order, is_encoded=True)
         finally:
-            self._answered()
+            self._insert_done()
         return await inserted
 
-    def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
+    def on_inserted(self, pending: PendingJob, answer: bool | Exception) -> Exception | None:
         """Act on the answer to an insert; the error that its caller is to get, if it failed."""
-        self._under_way -= 1
-        if self._is_closed and not self._under_way:
-            self._is_quiet.set()
+        self._open_inserts -= 1
+        if self._is_closed and not self._open_inserts:
+            self._no_open_inserts.set()
         if answer is not True:
-            if draft.lane is not None:
-                draft.lane.release()
-            return DuplicateJobError(draft.job.id) if answer is False else answer
-        draft.job.status = JobStatus.SCHEDULED
-        if draft.lane is None:
-            self._waiting.add(draft)
+            if pending.pool is not None:
+                pending.pool.release()
+            return DuplicateJobError(pending.job.id) if answer is False else answer
+        pending.job.status = JobStatus.SCHEDULED
+        if pending.pool is None:
+            self._waiting.add(pending)
             return None
         try:
-            attempt = draft.attempt(draft.lane)
+            attempt = pending.attempt(pending.pool)
         except Exception as error:  # it is stored, and runs when it is claimed once more
-            draft.lane.release()
-            self._executor.give_back(draft.backend, draft.claim(), error)
-            self._handles.add(draft.job)
+            pending.pool.release()
+            self._executor.release_claim(pending.backend, pending.claim(), error)
+            self._handles.add(pending.job)
             return None
         if self.is_draining:  # it was asked for before: it is given back unbegun, and runs at the next start
             attempt.interruption = Interruption.SHUTDOWN
         self._executor.launch(attempt)
         return None
 
-    def _answered(self) -> None:
-        self._under_way -= 1
-        if self._is_closed and not self._under_way:
-            self._is_quiet.set()
+    def _insert_done(self) -> None:
+        self._open_inserts -= 1
+        if self._is_closed and not self._open_inserts:
+            self._no_open_inserts.set()
 
     # -- replacing, and options of a job's own ------------------------------------------------------------------------
 
-    async def _put_surely(self, draft: Draft, order: Order) -> Job[Any]:
-        return await self._surely(self._put(draft, order))
+    async def _replace_shielded(self, pending: PendingJob, order: Order) -> Job[Any]:
+        return await self._shield(self._put(pending, order))
 
-    def _surely(self, placing: Coroutine[Any, Any, Job[Any]]) -> Coroutine[Any, Any, Job[Any]]:
+    def _shield(self, placing: Coroutine[Any, Any, Job[Any]]) -> Coroutine[Any, Any, Job[Any]]:
         """Begin, and go on to the end: a caller that is cancelled on the way leaves nothing half-done."""
         task = spawn(placing)
-        self._placings.add(task)
-        task.add_done_callback(self._placings.discard)
-        task.add_done_callback(_look_at_error)
+        self._shielded_tasks.add(task)
+        task.add_done_callback(self._shielded_tasks.discard)
+        task.add_done_callback(_retrieve_error)
         return _shielded(task)
 
-    async def _put(self, draft: Draft, order: Order) -> Job[Any]:
-        self._under_way += 1
+    async def _put(self, pending: PendingJob, order: Order) -> Job[Any]:
+        self._open_inserts += 1
         try:
-            await off_loop(draft.encode) if is_large(draft.args, draft.kwargs) else draft.encode()
+            await off_loop(pending.encode) if is_large(pending.args, pending.kwargs) else pending.encode()
             if order.is_replace:
-                return await self._waiting.replace(draft, is_force=order.is_force)
-            return await self._waiting.insert(draft)
+                return await self._waiting.replace(pending, is_force=order.is_force)
+            return await self._waiting.insert(pending)
         finally:
-            self._answered()
+            self._insert_done()
 
     # -- outer middleware ----------------------------------------------------------------------------------------------
 
-    async def _through_middleware(self, draft: Draft, order: Order) -> Job[Any]:
+    async def _run_outer_chain(self, pending: PendingJob, order: Order) -> Job[Any]:
         """Run the outer chain, unless it is asked for what stands there already."""
         if order.job_id is not None:
-            storage, ids = draft.backend.storage, (order.job_id,)
+            storage, ids = pending.backend.storage, (order.job_id,)
             if not order.is_replace:  # no middleware is to announce what will be refused
-                self._require_free(order.job_id, await draft.backend.gate.call(lambda: storage.get(SummaryIds(ids))))
-            asked = self._as_asked(draft)
+                self._require_free(order.job_id, await pending.backend.gate.call(lambda: storage.get(SummaryIds(ids))))
+            asked = self._requested_row(pending)
             if asked is not None and order.is_replace and not order.is_force:
-                record = await draft.backend.gate.call(partial(standing, storage, asked))
+                record = await pending.backend.gate.call(partial(find_identical, storage, asked))
                 if record is not None:
                     return self._handles.of_record(record)
-            draft.options = None if asked is None else options_with_origin(asked)
-        job = (self._handles.find(draft.job.id) if order.is_replace else None) or draft.job
+            pending.options = None if asked is None else options_with_request_digest(asked)
+        job = (self._handles.find(pending.job.id) if order.is_replace else None) or pending.job
 
         async def store(context: OuterContext) -> None:
-            draft.args, draft.kwargs = context.runnable.call_arguments()
+            pending.args, pending.kwargs = context.runnable.call_arguments()
             if not (context.is_persist or order.is_replace):
-                draft.backend = self._backends.volatile
-            await self._place(draft, order)
+                pending.backend = self._backends.volatile
+            await self._route(pending, order)
 
-        is_persist = draft.backend.is_durable
-        call = OuterCall(draft.endpoint, job, order, order.cron, draft.due_at, draft.now, is_persist)
+        is_persist = pending.backend.is_durable
+        call = OuterCall(pending.endpoint, job, order, order.cron, pending.due_at, pending.now, is_persist)
         await run_outer(call, store, self._config)
-        draft.job.leave_out()
-        return draft.job
+        pending.job.leave_out()
+        return pending.job
 
-    def _as_asked(self, draft: Draft) -> NewJob | None:
+    def _requested_row(self, pending: PendingJob) -> NewJob | None:
         """The row of what the user asks for; None if it cannot be encoded before the middleware has seen to it."""
         try:
-            draft.payload = draft.backend.codec.encode_call(draft.args, draft.kwargs, draft.endpoint.types)
-            return draft.row()
+            pending.payload = pending.backend.codec.encode_call(pending.args, pending.kwargs, pending.endpoint.types)
+            return pending.row()
         except PayloadError:
             return None
 
@@ -268,7 +268,7 @@ async def _shielded(placing: asyncio.Task[Job[Any]]) -> Job[Any]:
     return await asyncio.shield(placing)
 
 
-def _look_at_error(placing: asyncio.Task[Job[Any]]) -> None:
+def _retrieve_error(placing: asyncio.Task[Job[Any]]) -> None:
     """The error is the caller's. Should the caller be gone, nobody is to be told that nobody has looked at it."""
     if not placing.cancelled():
         placing.exception()

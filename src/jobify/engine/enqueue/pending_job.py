@@ -10,17 +10,17 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from jobify.engine.enqueue.submission import Submission
+from jobify.engine.enqueue.submission import PushFuture
 from jobify.engine.execution.attempt import Attempt
-from jobify.engine.execution.handles import Handles
-from jobify.engine.execution.slots import LaneSlots
+from jobify.engine.execution.handles import HandleRegistry
+from jobify.engine.execution.slots import SlotPool
 from jobify.exceptions import ApplicationStateError, PayloadError
 from jobify.gateway.backend import Backend, Backends, not_stored
 from jobify.jobs.job import Job
 from jobify.jobs.job_request import Asked
 from jobify.jobs.schedule_builder import Order
 from jobify.model.clock import Clock
-from jobify.model.cron_rules import Rule, Rules
+from jobify.model.cron_rules import CronRule, CronRuleCache
 from jobify.model.ids import text_ids
 from jobify.model.job_options import read_options
 from jobify.model.records import Claim, NewJob
@@ -28,56 +28,56 @@ from jobify.model.status import JobStatus
 from jobify.router.registry import Endpoint, Registry
 from jobify.types import Microseconds, UUIDGenerator
 
-__all__ = ("Draft", "Drafts")
+__all__ = ("PendingJob", "PendingJobFactory")
 
 _SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
 
 
-class Taker(Protocol):
+class InsertListener(Protocol):
     """Who acts on the answer to an insert."""
 
-    def act(self, draft: Draft, answer: bool | Exception) -> Exception | None:
+    def on_inserted(self, pending: PendingJob, answer: bool | Exception) -> Exception | None:
         """What the caller of the order is to get: an error, or None for the handle."""
         ...
 
 
-class Draft(Struct, eq=False, gc=False):
+class PendingJob(Struct, eq=False, gc=False):
     """An order on its way to becoming a row; it gets the answer to its insert, also when nobody waits for that any
     more.
 
     (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.Order`.)
     """
 
-    taker: Taker
+    listener: InsertListener
     endpoint: Endpoint
     backend: Backend
     job: Job[Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    rule: Rule | None
+    rule: CronRule | None
     now: Microseconds
     due_at: Microseconds
     offset_at: Microseconds | None = None
     """The due time by the rule, of a schedule; the time that a delay is counted from."""
-    lane: LaneSlots | None = None
+    pool: SlotPool | None = None
     """The lane that a slot is held in: the job is claimed by this process at birth."""
     options: str | None = None
     context: Context | None = None
     """The context variables of the caller, for a job that starts at once."""
-    submission: Submission | None = None
+    future: PushFuture | None = None
     payload: Any = None
     asked: Asked | None = None
     """Options of its own; they are in :meth:`row`, and not in :meth:`values`, which are those of a plain job."""
 
     def row(self) -> NewJob:
-        """The draft as a row: claimed by this process, or waiting."""
+        """The pending as a row: claimed by this process, or waiting."""
         row = NewJob(*self.values())
         return row if self.asked is None else _with_options(row, self.asked)
 
     def values(self) -> tuple[Any, ...]:
         """The fields of :meth:`row`, in order."""
         endpoint, owner, rule, now = self.endpoint, self.backend.owner, self.rule, self.now
-        if self.lane is None:
+        if self.pool is None:
             status, is_ready, claimed_by, count, started_at = _SCHEDULED, self.due_at <= now, None, 0, None
         else:
             status, is_ready, claimed_by, count, started_at = _RUNNING, False, owner, 1, now
@@ -110,7 +110,7 @@ class Draft(Struct, eq=False, gc=False):
         except PayloadError as error:
             raise not_stored(self.endpoint, error) from error
 
-    def detach(self) -> None:
+    def copy_arguments(self) -> None:
         """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
         and dicts meanwhile."""
         if self.backend.frozen.issuperset(map(type, chain(self.args, self.kwargs.values()))):
@@ -128,7 +128,7 @@ class Draft(Struct, eq=False, gc=False):
             row.origin, 1, 1, 0, 0, 0, None,
         )  # fmt: skip
 
-    def attempt(self, lane: LaneSlots) -> Attempt:
+    def attempt(self, lane: SlotPool) -> Attempt:
         """The first attempt of a job that was claimed at birth."""
         return Attempt(
             self.backend,
@@ -146,10 +146,10 @@ class Draft(Struct, eq=False, gc=False):
 
     def __call__(self, answer: bool | Exception) -> None:
         try:
-            error = self.taker.act(self, answer)
+            error = self.listener.on_inserted(self, answer)
         except Exception as problem:  # it must not, and its caller must have an answer
             error = problem
-        submission, self.submission = self.submission, None
+        submission, self.future = self.future, None
         if submission is None or submission.done():
             return  # its caller was cancelled, and the job is stored all the same
         if error is None:
@@ -172,15 +172,15 @@ def _with_options(row: NewJob, asked: Asked) -> NewJob:
     )
 
 
-class Drafts:
+class PendingJobFactory:
     """Makes drafts of orders."""
 
     def __init__(
         self,
         registry: Registry,
         backends: Backends,
-        handles: Handles,
-        rules: Rules,
+        handles: HandleRegistry,
+        rules: CronRuleCache,
         *,
         clock: Clock,
         uuid_generator: UUIDGenerator,
@@ -192,8 +192,8 @@ class Drafts:
         self._clock = clock
         self._new_id = text_ids(uuid_generator)
 
-    def make(self, order: Order, taker: Taker) -> Draft:
-        """The draft of an order whose arguments have been checked."""
+    def make(self, order: Order, taker: InsertListener) -> PendingJob:
+        """The pending of an order whose arguments have been checked."""
         endpoint = self._registry.get(order.name)
         if endpoint is None:
             raise ApplicationStateError(
@@ -212,7 +212,7 @@ class Drafts:
         job_id = order.job_id if order.job_id is not None else self._new_id()
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
         backend = self._backends.of(endpoint)
-        draft = Draft(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at, offset_at)
+        pending = PendingJob(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at, offset_at)
         if order.asked is not None:
-            draft.asked = order.asked
-        return draft
+            pending.asked = order.asked
+        return pending

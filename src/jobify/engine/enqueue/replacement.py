@@ -18,18 +18,18 @@ from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
 __all__ = (
-    "Declared",
-    "Placement",
-    "declare",
+    "DeclaredSchedule",
+    "ReplaceResult",
+    "find_identical",
     "insert",
-    "is_declared",
-    "options_with_origin",
+    "is_up_to_date",
+    "options_with_request_digest",
     "replace",
-    "standing",
+    "upsert_schedules",
 )
 
 
-class Placement(NamedTuple):
+class ReplaceResult(NamedTuple):
     """What stands under the id now. ``record`` is what stood there before; None: nothing, or a job that had ended."""
 
     record: JobRecord | None
@@ -38,7 +38,7 @@ class Placement(NamedTuple):
     due_at: Microseconds
 
 
-class Declared(NamedTuple):
+class DeclaredSchedule(NamedTuple):
     """A schedule as the code declares it."""
 
     row: NewJob
@@ -66,7 +66,7 @@ def insert(storage: Storage, job: NewJob, former_keys: Sequence[str]) -> JobReco
         return _record(storage, other)
 
 
-def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: bool) -> Placement:
+def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: bool) -> ReplaceResult:
     """Put ``job`` in the place of an unfinished one with its id, or insert it.
 
     The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it
@@ -78,26 +78,26 @@ def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: b
         record = _unfinished(storage, job.id)
         if record is None:
             storage.insert((job,))
-            return Placement(None, False, _NO_PROGRESS, job.due_at)
+            return ReplaceResult(None, False, _NO_PROGRESS, job.due_at)
         if record.task not in known:
             raise DuplicateJobError(job.id, record.task)
         if not is_force and _is_same(record, job):
-            return Placement(record, True, Progress(record.run_count, record.failure_count), record.due_at)
+            return ReplaceResult(record, True, Progress(record.run_count, record.failure_count), record.due_at)
         if job.rule is not None and record.rule is None:
-            _check_that_none_waits(storage, job.id)
+            _require_no_children(storage, job.id)
         progress = _progress(record) if have_same_start(record.rule, job.rule) else _NO_PROGRESS
-        job = _at_its_time(job, record)
+        job = _keep_due_time(job, record)
         storage.put(job, progress)
-        return Placement(record, False, progress, job.due_at)
+        return ReplaceResult(record, False, progress, job.due_at)
 
 
-def _check_that_none_waits(storage: Storage, id: str) -> None:
+def _require_no_children(storage: Storage, id: str) -> None:
     for child in storage.get(SummaryIds(storage.relations(id).children)):
         if child.status not in TERMINAL:
             raise UnknownDependencyError(child.id, id, "which would become a schedule, and has no end")
 
 
-def declare(storage: Storage, schedules: Sequence[Declared]) -> list[JobRecord]:
+def upsert_schedules(storage: Storage, schedules: Sequence[DeclaredSchedule]) -> list[JobRecord]:
     """Make the schedules that the code declares those of the database; the rows that were changed, as they were.
 
     Code is the truth about the rule, the database about the progress: an unchanged schedule goes on where it was,
@@ -106,23 +106,23 @@ def declare(storage: Storage, schedules: Sequence[Declared]) -> list[JobRecord]:
     whose task was renamed goes on where the one of the earlier name is, which is removed.
     """
     with storage.transaction():
-        changed = [_declare_one(storage, declared) for declared in schedules]
+        changed = [_upsert_schedule(storage, declared) for declared in schedules]
         return [record for record in changed if record is not None]
 
 
-def is_declared(storage: Storage, declared: Declared) -> bool:
+def is_up_to_date(storage: Storage, declared: DeclaredSchedule) -> bool:
     """Whether ``declare`` would leave everything as it is."""
     if declared.former and storage.get(declared.former):
         return False
-    return not _is_news(storage, _record(storage, declared.row.id), declared)
+    return not _differs(storage, _record(storage, declared.row.id), declared)
 
 
-def _declare_one(storage: Storage, declared: Declared) -> JobRecord | None:
+def _upsert_schedule(storage: Storage, declared: DeclaredSchedule) -> JobRecord | None:
     """Store one; the row that it changes, as it was."""
     job, record = declared.row, _record(storage, declared.row.id)
-    if declared.former and _take_over(storage, declared, record):
+    if declared.former and _adopt_former(storage, declared, record):
         record = _record(storage, job.id)
-    if not _is_news(storage, record, declared):
+    if not _differs(storage, record, declared):
         return None
     if record is None or record.status == JobStatus.CANCELLED:
         storage.insert((job,))
@@ -130,11 +130,11 @@ def _declare_one(storage: Storage, declared: Declared) -> JobRecord | None:
     progress = _progress(record)
     if is_stopped(record):
         progress = progress._replace(failure_count=0)
-    storage.put(_at_its_time(job, record), progress)
+    storage.put(_keep_due_time(job, record), progress)
     return record
 
 
-def _take_over(storage: Storage, declared: Declared, record: JobRecord | None) -> bool:
+def _adopt_former(storage: Storage, declared: DeclaredSchedule, record: JobRecord | None) -> bool:
     """Let a schedule go on where those of earlier names are: progress, due time, pause and history. They are removed;
     one that runs is, when its run has ended. False: there are none."""
     job = declared.row
@@ -144,19 +144,19 @@ def _take_over(storage: Storage, declared: Declared, record: JobRecord | None) -
     former = max(found, key=lambda one: one.due_at)
     if record is None or record.status == JobStatus.CANCELLED:
         storage.insert((job,))
-        _go_on(storage, job, former, _progress(former))
+        _continue_former(storage, job, former, _progress(former))
         storage.record([line._replace(job_id=job.id) for line in storage.attempts(former.id)])
     elif record.status == JobStatus.SCHEDULED and former.due_at > record.due_at:  # a release before this one ran since
-        _go_on(storage, job, former, _progress(record))
+        _continue_former(storage, job, former, _progress(record))
     storage.delete(declared.former, now=job.created_at, delete_at=None)
     return True
 
 
-def _go_on(storage: Storage, job: NewJob, former: JobRecord, progress: Progress) -> None:
+def _continue_former(storage: Storage, job: NewJob, former: JobRecord, progress: Progress) -> None:
     """Put ``job`` in its place with the progress and at the due time that the ``former`` one had."""
     if is_stopped(former):
         progress = progress._replace(failure_count=0)
-    storage.put(_at_its_time(job, former), progress)
+    storage.put(_keep_due_time(job, former), progress)
     if former.blockers and former.status == JobStatus.SCHEDULED:
         storage.pause((job.id,))
 
@@ -166,7 +166,7 @@ def _progress(record: JobRecord) -> Progress:
     return Progress(record.run_count + (record.status == JobStatus.RUNNING), record.failure_count)
 
 
-def _at_its_time(job: NewJob, record: JobRecord) -> NewJob:
+def _keep_due_time(job: NewJob, record: JobRecord) -> NewJob:
     """``job`` with the due time of ``record``, if that is the same by both rules: it may be one that was missed."""
     is_waiting = record.status == JobStatus.SCHEDULED and record.attempt == 0 and record.offset_at is not None
     if not is_waiting or not have_same_times(record.rule, job.rule):
@@ -174,7 +174,7 @@ def _at_its_time(job: NewJob, record: JobRecord) -> NewJob:
     return job._replace(due_at=record.due_at, offset_at=record.offset_at, ready=record.due_at <= job.created_at)
 
 
-def _is_news(storage: Storage, record: JobRecord | None, declared: Declared) -> bool:
+def _differs(storage: Storage, record: JobRecord | None, declared: DeclaredSchedule) -> bool:
     if record is None or record.status == JobStatus.CANCELLED:
         return True
     if 0 <= declared.cron.max_runs <= record.run_count and record.status in TERMINAL:
@@ -182,20 +182,20 @@ def _is_news(storage: Storage, record: JobRecord | None, declared: Declared) -> 
     return not _is_same(record, declared.row) or (is_stopped(record) and _has_other_code(storage, declared))
 
 
-def _has_other_code(storage: Storage, declared: Declared) -> bool:
+def _has_other_code(storage: Storage, declared: DeclaredSchedule) -> bool:
     """Whether the task is another one than that whose failures stopped the schedule. Where that cannot be told it is
     the same one: a start of unchanged code must not revive what was stopped."""
     noted = [line.code for line in storage.attempts(declared.row.id) if line.code is not None]
     return bool(noted) and declared.fingerprint() not in (noted[-1], None)
 
 
-def standing(storage: Storage, job: NewJob) -> JobRecord | None:
+def find_identical(storage: Storage, job: NewJob) -> JobRecord | None:
     """The unfinished job that ``replace`` would leave as it is; None if it would put ``job`` there."""
     record = _unfinished(storage, job.id)
     return record if record is not None and _is_same(record, job) else None
 
 
-def options_with_origin(job: NewJob) -> str | None:
+def options_with_request_digest(job: NewJob) -> str | None:
     """The options of a row whose arguments an outer middleware may change: they tell what ``job`` asked for.
 
     So the same order is known to be the same, though what is stored is something else. None if that cannot be told.
@@ -218,17 +218,17 @@ def _is_same(record: JobRecord, job: NewJob) -> bool:
     else:
         same_time = have_same_rule(record.rule, job.rule)
     same_place = (record.task, record.queue, record.priority) == (job.task, job.queue, job.priority)
-    return same_time and same_place and _asks_the_same(record, job)
+    return same_time and same_place and _is_same_request(record, job)
 
 
-def _asks_the_same(record: JobRecord, job: NewJob) -> bool:
+def _is_same_request(record: JobRecord, job: NewJob) -> bool:
     if record.options is None and job.options is None:
         return record.payload == job.payload
-    asked = _asked(record)
-    return asked is not None and asked == _asked(job)
+    asked = _request_digest(record)
+    return asked is not None and asked == _request_digest(job)
 
 
-def _asked(row: NewJob | JobRecord) -> str | None:
+def _request_digest(row: NewJob | JobRecord) -> str | None:
     """A digest of the arguments that a user asked for, before any outer middleware; None if there cannot be one."""
     try:
         asked = read_options(row.options).request_digest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jobify.jobs.job import Job
 
-__all__ = ("Submission", "SubmissionFuture")
+__all__ = ("PlainPushFuture", "PushFuture")
 
 if TYPE_CHECKING:
     _JobFuture: TypeAlias = asyncio.Future[Job[Any]]
@@ -19,7 +19,7 @@ else:
 _blocking: Any = vars(asyncio.Future)["_asyncio_future_blocking"]
 
 
-class SubmissionFuture(_JobFuture):
+class PlainPushFuture(_JobFuture):
     """A :class:`Submission` that is used as a future."""
 
     __slots__ = ("_steps",)
@@ -30,7 +30,7 @@ class SubmissionFuture(_JobFuture):
         """End the awaiting, if it has begun; the job is stored all the same."""
 
 
-class Submission(SubmissionFuture):
+class PushFuture(PlainPushFuture):
     """A job that is being stored; await it for the handle.
 
     The insert is under way when the caller gets this, so ``gather`` needs no task of its own to carry it: with ten
@@ -48,7 +48,7 @@ class Submission(SubmissionFuture):
 
     def _is_blocking(self) -> Any:
         if not hasattr(self, "_steps"):
-            self.__class__ = SubmissionFuture  # type: ignore[assignment]  # it has the same layout, and fewer methods
+            self.__class__ = PlainPushFuture  # type: ignore[assignment]  # it has the same layout, and fewer methods
         return _blocking.__get__(self)
 
     _asyncio_future_blocking: Any = property(_is_blocking, _blocking.__set__)

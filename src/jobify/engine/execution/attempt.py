@@ -11,13 +11,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from jobify.engine.execution.slots import LaneSlots
+from jobify.engine.execution.slots import SlotPool
 from jobify.gateway.backend import Backend
 from jobify.gateway.reports import Voice
 from jobify.jobs.current_job import TIMED_OUT, is_overdue
 from jobify.jobs.job import Job
 from jobify.model.cron import Cron
-from jobify.model.cron_rules import Rule
+from jobify.model.cron_rules import CronRule
 from jobify.model.misfire import Missed, NextDue
 from jobify.model.records import Claim, JobRecord, MessageKind
 from jobify.model.status import JobStatus
@@ -26,7 +26,7 @@ from jobify.router.registry import DECLARED_SUFFIX, Endpoint
 from jobify.runners.base import Call, Runner
 from jobify.types import UNSET, Microseconds
 
-__all__ = ("Attempt", "Interruption", "Run")
+__all__ = ("Attempt", "Interruption", "ScheduleRun")
 
 
 class Interruption(Enum):
@@ -38,12 +38,12 @@ class Interruption(Enum):
     """The job was taken from this process, and came back: a later attempt waits for the end of this one."""
 
 
-class Run:
+class ScheduleRun:
     """A schedule's part of an attempt: the rule, the due time it stands for, and the progress before it."""
 
     __slots__ = ("cron", "failure_count", "next_due", "offset_at", "rule", "run_count", "skipped")
 
-    def __init__(self, rule: Rule, *, offset_at: Microseconds, run_count: int, failure_count: int) -> None:
+    def __init__(self, rule: CronRule, *, offset_at: Microseconds, run_count: int, failure_count: int) -> None:
         self.rule = rule
         self.cron: Cron = rule.cron
         self.next_due: NextDue = rule.next_due
@@ -64,7 +64,7 @@ class Attempt(Struct, eq=False, gc=False):
 
     backend: Backend
     endpoint: Endpoint
-    lane: LaneSlots
+    pool: SlotPool
     id: str
     due_at: Microseconds
     job: Job[Any] | None
@@ -79,8 +79,8 @@ class Attempt(Struct, eq=False, gc=False):
     """What the job was told beyond its task; ``endpoint`` is the task as it is for this job once these are read."""
     args: Any = UNSET
     kwargs: dict[str, Any] = {}
-    run: Run | None = None
-    voice: Voice | None = None
+    run: ScheduleRun | None = None
+    reports: Voice | None = None
     """What it has reported; None: nothing yet."""
     timeout: float | None = None
     deadline: float | None = None
@@ -108,12 +108,12 @@ class Attempt(Struct, eq=False, gc=False):
     """How many waits for other jobs are under way in it: while there are any, its slot is lent."""
     has_slot: bool = True
     """Its slot was not given back yet."""
-    is_noted: bool = False
+    is_recorded: bool = False
     """The history tells already how it ended."""
 
     @classmethod
     def of_claim(
-        cls, claim: Claim, *, backend: Backend, endpoint: Endpoint, lane: LaneSlots, job: Job[Any] | None
+        cls, claim: Claim, *, backend: Backend, endpoint: Endpoint, lane: SlotPool, job: Job[Any] | None
     ) -> Attempt:
         """The attempt that a claim stands for."""
         attempt = cls(backend, endpoint, lane, claim.id, claim.due_at, job)
@@ -137,7 +137,7 @@ class Attempt(Struct, eq=False, gc=False):
         """Whether it is a run of a cron that is declared in code."""
         return self.id == self.endpoint.name + DECLARED_SUFFIX
 
-    def holds(self, record: JobRecord) -> bool:
+    def owns(self, record: JobRecord) -> bool:
         """Whether ``record`` is the job as this attempt has claimed it, and not one that came later under its id."""
         return (record.status, record.owner, record.fence) == (JobStatus.RUNNING, self.backend.owner, self.fence)
 
@@ -190,17 +190,17 @@ class Attempt(Struct, eq=False, gc=False):
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
         """Pass a report on. What outlives the attempt (a thread, a task) has nothing to say any more."""
         if not self.is_over:
-            voice = self.voice or self.backend.reporter.give_voice(self, self.backend.owner, self.fence)
+            voice = self.reports or self.backend.reporter.give_voice(self, self.backend.owner, self.fence)
             voice.say(self, kind, data, level)
 
-    def hear(self, message: tuple[MessageKind | None, Any, str | None]) -> Awaitable[None] | None:
+    def on_child_message(self, message: tuple[MessageKind | None, Any, str | None]) -> Awaitable[None] | None:
         """Pass on what its child process reports; what to await before the next one is taken."""
         kind, data, level = message
         if kind is None:
             self._lend_slot() if data else self._take_slot_back()
         else:
             self.report(kind, data, level)
-        return None if self.voice is None else self.voice.room()
+        return None if self.reports is None else self.reports.room()
 
     # -- its slot ------------------------------------------------------------------------------------------------------
 
@@ -228,12 +228,12 @@ class Attempt(Struct, eq=False, gc=False):
         if self.waits == 1 and self.has_slot:
             if self.runner is not None:
                 self.runner.extend(1)
-            self.lane.release()
+            self.pool.release()
 
     def _take_slot_back(self) -> None:
         self.waits -= 1
         if self.waits == 0 and self.has_slot:
-            self.lane.take_back()
+            self.pool.take_back()
             if self.runner is not None:
                 self.runner.extend(-1)
 
@@ -241,6 +241,6 @@ class Attempt(Struct, eq=False, gc=False):
         """The slot is for others from now on; it is free already if it is lent."""
         self.has_slot = False
         if self.waits == 0:
-            self.lane.release()
+            self.pool.release()
         elif self.runner is not None:
             self.runner.extend(-1)

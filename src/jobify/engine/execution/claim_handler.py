@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from jobify.engine.execution.attempt import Attempt, Run
+from jobify.engine.execution.attempt import Attempt, ScheduleRun
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import Handles
-from jobify.engine.execution.slots import LaneSlots
+from jobify.engine.execution.handles import HandleRegistry
+from jobify.engine.execution.slots import SlotPool
 from jobify.gateway.backend import Backend
 from jobify.model.clock import Clock
-from jobify.model.cron_rules import Rules
+from jobify.model.cron_rules import CronRuleCache
 from jobify.model.misfire import Plan, plan
 from jobify.model.records import Claim
 from jobify.model.status import Cancelled, Failed, JobStatus
@@ -20,20 +20,20 @@ from jobify.model.zones import CronUnavailableError
 from jobify.router.registry import Registry
 from jobify.types import Microseconds
 
-__all__ = ("Admission",)
+__all__ = ("ClaimHandler",)
 
 Refusal: TypeAlias = Cancelled | Failed | Plan | CronUnavailableError
 """Why a claimed job does not begin."""
 
 
-class Admission:
+class ClaimHandler:
     """Turns claims into attempts and launches them."""
 
     def __init__(
         self,
         registry: Registry,
-        handles: Handles,
-        rules: Rules,
+        handles: HandleRegistry,
+        rules: CronRuleCache,
         completer: Completer,
         *,
         is_unwanted: Callable[[str], bool],
@@ -44,11 +44,11 @@ class Admission:
         self._handles = handles
         self._rules = rules
         self._completer = completer
-        self._is_unwanted = is_unwanted
+        self._is_being_cancelled = is_unwanted
         self._executor = executor
         self._clock = clock
 
-    def admit(self, backend: Backend, claim: Claim, lane: LaneSlots) -> None:
+    def handle(self, backend: Backend, claim: Claim, lane: SlotPool) -> None:
         """Start what was claimed; its slot is held already. Never raises: what cannot begin gives both back."""
         try:
             attempt = Attempt.of_claim(
@@ -60,13 +60,13 @@ class Admission:
             )
             now = self._clock.now()
             refusal: Refusal | None = None
-            if self._is_unwanted(claim.id):
+            if self._is_being_cancelled(claim.id):
                 refusal = Cancelled()
             elif claim.rule is not None or claim.expires_at is not None or attempt.job is not None:
                 refusal = self._examine(attempt, claim, now)
         except Exception as error:
             lane.release()
-            self._executor.give_back(backend, claim, error)
+            self._executor.release_claim(backend, claim, error)
             return
         if refusal is None:
             self._executor.launch_when_due(attempt)
@@ -91,17 +91,17 @@ class Admission:
         if claim.id in attempt.endpoint.former_declared_ids:  # by a worker of an older release, which knows one name
             return Cancelled(f"declared as {attempt.endpoint.name}")
         try:
-            return self._enter_schedule(attempt, claim, claim.rule)
+            return self._start_schedule_run(attempt, claim, claim.rule)
         except CronUnavailableError as error:
             return error
         except Exception as error:  # a rule that cannot be read, or a user's cron parser that fails
             return Failed(error, is_dead=True)
 
-    def _enter_schedule(self, attempt: Attempt, claim: Claim, text: str) -> Plan | None:
+    def _start_schedule_run(self, attempt: Attempt, claim: Claim, text: str) -> Plan | None:
         """What is skipped instead of the run, if it does not take place: due times that were missed are subject to the
         rule's misfire policy."""
         rule = self._rules.of_text(text)
-        run = attempt.run = Run(
+        run = attempt.run = ScheduleRun(
             rule,
             offset_at=claim.due_at if claim.offset_at is None else claim.offset_at,
             run_count=claim.run_count,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobify.config import JobifyConfiguration
 from jobify.engine.execution.attempt import Attempt
-from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.jobs.context import JobContext, Runnable, RunStrategy
 from jobify.jobs.schedule_builder import ScheduleBuilder, Scheduler
 from jobify.model.state import RequestState
@@ -16,7 +16,7 @@ __all__ = ("Contexts",)
 class Contexts:
     """Makes contexts, for those attempts that need one."""
 
-    def __init__(self, handles: Handles, scheduler: Scheduler, config: JobifyConfiguration) -> None:
+    def __init__(self, handles: HandleRegistry, scheduler: Scheduler, config: JobifyConfiguration) -> None:
         self._handles = handles
         self._scheduler = scheduler
         self._config = config

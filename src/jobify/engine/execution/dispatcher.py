@@ -17,14 +17,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from jobify.engine.execution.slots import Lanes, LaneSlots
+from jobify.engine.execution.slots import SlotPool, SlotPools
 from jobify.engine.execution.trials import Trials
-from jobify.engine.execution.unfit import ParkedTurns
+from jobify.engine.execution.unfit import ParkedPolling
 from jobify.engine.service import Service
 from jobify.engine.services.timekeeper import Timekeeper
 from jobify.gateway.backend import Backend
 from jobify.model.clock import SECOND, seconds
-from jobify.model.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.model.task_options import RunMode
 from jobify.router.registry import Endpoint
@@ -59,7 +59,7 @@ _SHORTEST_REST = 0.01
 class ClaimReturns(Protocol):
     """Takes claims that no attempt is made of."""
 
-    def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+    def release_failed(self, backend: Backend, claim: Claim, error: BaseException) -> None:
         """It could not begin."""
         ...
 
@@ -68,7 +68,7 @@ class ClaimReturns(Protocol):
         ...
 
 
-Admit = Callable[[Backend, Claim, LaneSlots], None]
+HandleClaim = Callable[[Backend, Claim, SlotPool], None]
 
 
 class Dispatcher(Service):
@@ -79,10 +79,10 @@ class Dispatcher(Service):
     def __init__(
         self,
         backend: Backend,
-        lanes: Lanes,
+        lanes: SlotPools,
         endpoints: Sequence[Endpoint],
         *,
-        admit: Admit,
+        admit: HandleClaim,
         returns: ClaimReturns,
         trials: Trials,
         timekeeper: Timekeeper,
@@ -90,48 +90,48 @@ class Dispatcher(Service):
         super().__init__()
         self._backend = backend
         self._lanes = lanes
-        self._admit = admit
+        self._handle_claim = admit
         self._returns = returns
         self._trials = trials
         self._timekeeper = timekeeper
         self._tasks = {
-            mode: tuple(name for endpoint in endpoints if endpoint.lane is mode for name in endpoint.names)
+            mode: tuple(name for endpoint in endpoints if endpoint.slot_mode is mode for name in endpoint.names)
             for mode in RunMode
         }
         self._modes = [mode for mode, tasks in self._tasks.items() if tasks]
-        self._mode_of = {name: endpoint.lane for endpoint in endpoints for name in endpoint.names}
-        self._bell = asyncio.Event()
-        self._is_wanted = True
+        self._mode_of = {name: endpoint.slot_mode for endpoint in endpoints for name in endpoint.names}
+        self._wakeup = asyncio.Event()
+        self._claim_wanted = True
         self._next_due_at: Microseconds | None = None
-        self._vain = 0
+        self._empty_claims = 0
         """Claims in a row that have found nothing although there is said to be more."""
-        self._asking: asyncio.Future[Claimed] | None = None
+        self._open_claim: asyncio.Future[Claimed] | None = None
         """A claim that is not answered yet."""
         self._has_suspects = False
-        self._parked = ParkedTurns(self.wake)
+        self._parked = ParkedPolling(self.wake)
 
     # -- what others tell it -------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """There may be work: look now."""
         if self._parked.is_any:
-            self._parked.hear()
-        self._is_wanted = True
-        self._bell.set()
+            self._parked.storage_changed()
+        self._claim_wanted = True
+        self._wakeup.set()
 
-    def expect(self, due_at: Microseconds) -> None:
+    def job_due(self, due_at: Microseconds) -> None:
         """A job that is due at this time was stored."""
         if self._next_due_at is None or due_at < self._next_due_at:
             self._next_due_at = due_at
-            self._bell.set()  # for another sleep, not for a claim: unless it is due
+            self._wakeup.set()  # for another sleep, not for a claim: unless it is due
             if due_at <= self._timekeeper.now() + seconds(_LOOKAHEAD):
-                self._is_wanted = True
+                self._claim_wanted = True
 
     # -- the duty ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        self._bell = asyncio.Event()
-        self._is_wanted = True
+        self._wakeup = asyncio.Event()
+        self._claim_wanted = True
         while True:
             await self._sleep()
             while await self.step():
@@ -141,12 +141,14 @@ class Dispatcher(Service):
     async def _rest(self) -> None:
         """Between two claims: nothing but courtesy, because a storage in memory answers without letting go of the loop;
         unless the storage has promised more again and again, and given nothing."""
-        if self._vain < _PATIENCE:
+        if self._empty_claims < _PATIENCE:
             await asyncio.sleep(0)
             return
-        if self._vain == _PATIENCE:
-            log.warning("%d claims in a row have found nothing although jobs are due. Claims slow down.", self._vain)
-        await asyncio.sleep(min(_SHORTEST_REST * (self._vain - _PATIENCE + 1), self._LONGEST_PAUSE))
+        if self._empty_claims == _PATIENCE:
+            log.warning(
+                "%d claims in a row have found nothing although jobs are due. Claims slow down.", self._empty_claims
+            )
+        await asyncio.sleep(min(_SHORTEST_REST * (self._empty_claims - _PATIENCE + 1), self._LONGEST_PAUSE))
 
     async def step(self) -> bool:
         """One claim, and one group of jobs that run apart, if any do; whether another claim makes sense at once."""
@@ -158,16 +160,16 @@ class Dispatcher(Service):
         if not self._has_suspects or self._trials.is_resting:
             return has_more
         self._has_suspects = False
-        return await self._trials.run(self._ask_apart, self._begin_apart, self._release, self.wake) or has_more
+        return await self._trials.run(self._request_apart, self._begin_apart, self._release, self.wake) or has_more
 
-    def _ask_apart(self) -> asyncio.Future[Claimed]:
-        lanes = tuple(Lane(self._tasks[mode], _MAX_CLAIM) for mode in self._modes)
+    def _request_apart(self) -> asyncio.Future[Claimed]:
+        lanes = tuple(TaskSlots(self._tasks[mode], _MAX_CLAIM) for mode in self._modes)
         return self._request(lanes, ClaimScope.APART)
 
     def _begin_apart(self, claim: Claim) -> None:
         slots = self._lanes[self._mode_of[claim.task]]
         slots.take_closed()
-        self._admit(self._backend, claim, slots)
+        self._handle_claim(self._backend, claim, slots)
 
     def _release(self, claim: Claim) -> None:
         self._returns.release(self._backend, claim)
@@ -176,7 +178,7 @@ class Dispatcher(Service):
         if self._timekeeper.has_changed():
             await self._timekeeper.catch_up()  # what is due by a clock that was just set, need not be due
         if scope is ClaimScope.ORDINARY:
-            self._is_wanted = False
+            self._claim_wanted = False
             # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer. Forgotten also if
             # there is no claim: with all slots taken it is a free slot that wakes us up, not a due time, which may be
             # past.
@@ -185,7 +187,7 @@ class Dispatcher(Service):
         if not reserved:
             return False
         try:
-            self._asking = asking = self._ask(reserved, scope)
+            self._open_claim = asking = self._request_reserved(reserved, scope)
         except BaseException:
             _release(reserved)
             raise
@@ -198,19 +200,19 @@ class Dispatcher(Service):
         """End, and return when the last claim is answered, too."""
         await super().stop()
         self._parked.close()
-        if self._asking is not None:
-            await asyncio.wait([self._asking])
+        if self._open_claim is not None:
+            await asyncio.wait([self._open_claim])
 
     def _on_claimed(
         self,
-        reserved: list[tuple[LaneSlots, int]],
+        reserved: list[tuple[SlotPool, int]],
         answered: asyncio.Future[bool],
         scope: ClaimScope,
         asked: asyncio.Future[Claimed],
     ) -> None:
-        self._asking = None
+        self._open_claim = None
         try:
-            has_more = self._take(asked, reserved, scope)
+            has_more = self._on_answer(asked, reserved, scope)
         except Exception as error:
             if not answered.done():
                 answered.set_exception(error)
@@ -218,7 +220,9 @@ class Dispatcher(Service):
             if not answered.done():
                 answered.set_result(has_more)
 
-    def _take(self, asked: asyncio.Future[Claimed], reserved: list[tuple[LaneSlots, int]], scope: ClaimScope) -> bool:
+    def _on_answer(
+        self, asked: asyncio.Future[Claimed], reserved: list[tuple[SlotPool, int]], scope: ClaimScope
+    ) -> bool:
         """Act on the answer to a claim: whether to claim again at once. Raises its error, when the slots are free."""
         if asked.cancelled() or asked.exception() is not None:
             _release(reserved)
@@ -232,22 +236,22 @@ class Dispatcher(Service):
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
         self._has_suspects = claimed.has_suspects
         if claimed.has_parked or self._parked.is_any:
-            self._parked.note(claimed.has_parked)
+            self._parked.update(claimed.has_parked)
         self._start(claimed.claims, reserved)
-        self._vain = self._vain + 1 if claimed.has_more and not claimed.claims else 0
+        self._empty_claims = self._empty_claims + 1 if claimed.has_more and not claimed.claims else 0
         return claimed.has_more
 
-    def _ask(self, reserved: list[tuple[LaneSlots, int]], scope: ClaimScope) -> asyncio.Future[Claimed]:
-        lanes = tuple(Lane(self._tasks[slots.mode], limit) for slots, limit in reserved)
+    def _request_reserved(self, reserved: list[tuple[SlotPool, int]], scope: ClaimScope) -> asyncio.Future[Claimed]:
+        lanes = tuple(TaskSlots(self._tasks[slots.mode], limit) for slots, limit in reserved)
         return self._request(lanes, scope)
 
-    def _request(self, lanes: tuple[Lane, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
+    def _request(self, lanes: tuple[TaskSlots, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
         ahead, code = seconds(_LOOKAHEAD), self._backend.app_code() if scope is ClaimScope.PARKED else ""
         request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, ahead, scope, code)
         asked = self._backend.gate.claim(request, now=self._timekeeper.due_until)
         return asked if isinstance(asked, asyncio.Future) else spawn(asked)
 
-    def _reserve(self) -> list[tuple[LaneSlots, int]]:
+    def _reserve(self) -> list[tuple[SlotPool, int]]:
         """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile. A
         lane without one rings when it has."""
         reserved = []
@@ -260,15 +264,15 @@ class Dispatcher(Service):
                 slots.when_free(self.wake)
         return reserved
 
-    def _start(self, claims: Sequence[Claim], reserved: list[tuple[LaneSlots, int]]) -> None:
+    def _start(self, claims: Sequence[Claim], reserved: list[tuple[SlotPool, int]]) -> None:
         left = {slots.mode: limit for slots, limit in reserved}
         for claim in claims:
             mode = self._mode_of.get(claim.task)
             if mode is None:
-                self._returns.give_back(self._backend, claim, LookupError(f"this app has no task {claim.task!r}"))
+                self._returns.release_failed(self._backend, claim, LookupError(f"this app has no task {claim.task!r}"))
                 continue
             left[mode] -= 1
-            self._admit(self._backend, claim, self._lanes[mode])
+            self._handle_claim(self._backend, claim, self._lanes[mode])
         for slots, _ in reserved:
             if left[slots.mode]:
                 slots.release(left[slots.mode])
@@ -277,19 +281,19 @@ class Dispatcher(Service):
         """Until somebody rings or the next job is due, by the wall clock."""
         clock = asyncio.get_running_loop().time
         last_claim = clock()
-        while not self._is_wanted:
+        while not self._claim_wanted:
             left = last_claim + _LOOK_AGAIN - clock()
             if self._next_due_at is not None:
                 due_in = (self._next_due_at - self._timekeeper.now()) / SECOND
                 left = min(left, max(due_in - _LOOKAHEAD, last_claim + _LOOKAHEAD / 2 - clock()))
             if left <= 0:
                 return
-            self._bell.clear()
+            self._wakeup.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left if self._next_due_at is None else min(left, _RECHECK)):
-                    await self._bell.wait()
+                    await self._wakeup.wait()
 
 
-def _release(reserved: list[tuple[LaneSlots, int]]) -> None:
+def _release(reserved: list[tuple[SlotPool, int]]) -> None:
     for slots, limit in reserved:
         slots.release(limit)

@@ -20,11 +20,11 @@ from typing import Any, Final
 from jobify.engine.execution.attempt import Attempt, Interruption
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.contexts import Contexts
-from jobify.engine.execution.inputs import fetch_inputs
+from jobify.engine.execution.inputs import fetch_parent_results
 from jobify.engine.execution.job_log import log as jobs_log
 from jobify.engine.execution.refusals import Refusals
-from jobify.engine.execution.roster import Roster
-from jobify.engine.execution.timers import Alarm
+from jobify.engine.execution.roster import RunningAttempts
+from jobify.engine.execution.timers import DueTimer
 from jobify.exceptions import PayloadError
 from jobify.gateway.backend import Backend
 from jobify.jobs.current_job import RUNNING
@@ -61,7 +61,7 @@ class Executor:
         self,
         registry: Registry,
         runners: dict[RunMode, Runner],
-        roster: Roster,
+        attempts: RunningAttempts,
         completer: Completer,
         contexts: Contexts,
         *,
@@ -73,12 +73,12 @@ class Executor:
         self._completer = completer
         self._contexts = contexts
         self._clock = clock
-        self._is_torn_down = is_torn_down
-        self._roster = roster
-        self._attempts = roster.running
+        self._loop_is_closing = is_torn_down
+        self._attempts = attempts
+        self._by_id = attempts.running
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self._alarm = Alarm(clock)
+        self._due_timer = DueTimer(clock)
         self._loop = asyncio.get_running_loop()
         self._make_task = _task_maker(self._loop)
         self._has_factory = self._loop.get_task_factory() is not None
@@ -92,10 +92,10 @@ class Executor:
 
     def launch(self, attempt: Attempt) -> None:
         """Start an attempt whose claim and slot are held. Returns at once, and never raises."""
-        latest = self._attempts.setdefault(attempt.id, attempt)
-        if len(self._attempts) == 1:
+        latest = self._by_id.setdefault(attempt.id, attempt)
+        if len(self._by_id) == 1:
             self._is_idle.clear()
-        if (latest is not attempt or self._roster.overruns) and self._waits_for_another(attempt, latest):
+        if (latest is not attempt or self._attempts.lingering) and self._must_wait(attempt, latest):
             return
         context, endpoint = attempt.context, attempt.endpoint
         may_run_again = endpoint.retry is not None or attempt.options is not None or endpoint.run_mode is _PROCESS
@@ -108,35 +108,35 @@ class Executor:
             # and an attempt that pushes a job would nest; from a turn of the loop of its own it cannot.
             self._loop.call_soon(self._start, attempt, context)
             return
-        carrying = self._carry(attempt)
+        carrying = self._run_attempt(attempt)
         try:
             attempt.task = self._make_task(carrying, context=context)
         except Exception as error:
             carrying.close()
             self._start_directly(attempt, context, error)
 
-    def _waits_for_another(self, attempt: Attempt, latest: Attempt) -> bool:
+    def _must_wait(self, attempt: Attempt, latest: Attempt) -> bool:
         """Whether the attempt begins later, because an earlier one of its job still runs in this process: the job was
         taken from it (its lock file was deleted, the process stood still), and came back."""
         if latest is not attempt:
-            if attempt in self._roster.superseded:
+            if attempt in self._attempts.superseded:
                 return False  # it was claimed ahead of its time, and superseded since
             log.warning("Job %s came back while an attempt of it still runs; the new one waits.", attempt.id)
-            self._attempts[attempt.id] = attempt
-            self._roster.superseded[latest] = attempt
+            self._by_id[attempt.id] = attempt
+            self._attempts.superseded[latest] = attempt
             attempt.job = attempt.job or latest.job
             latest.interrupt(Interruption.TAKEN)
             return True
-        overrun = self._roster.overrun_of(attempt.id)
+        overrun = self._attempts.lingering_of(attempt.id)
         if overrun is not None:
-            earlier = self._roster.overruns[overrun]
+            earlier = self._attempts.lingering[overrun]
             attempt.job = attempt.job or (None if earlier is None else earlier.job)
             overrun.add_done_callback(lambda _: self.launch(attempt))
         return overrun is not None
 
     def _start(self, attempt: Attempt, context: Context) -> None:
         """Start an attempt through the task factory of the event loop."""
-        carrying = self._carry(attempt)
+        carrying = self._run_attempt(attempt)
         try:
             task = self._make_task(carrying, context=context)
         except Exception as error:
@@ -154,17 +154,17 @@ class Executor:
             self._is_factory_reported = True
             log.warning("The task factory of the event loop fails; jobs run without it: %r", error)
         try:
-            attempt.task = asyncio.Task(self._carry(attempt), loop=self._loop, context=context)
+            attempt.task = asyncio.Task(self._run_attempt(attempt), loop=self._loop, context=context)
         except Exception as problem:  # no memory for it
-            self._leave(attempt)
+            self._end(attempt)
             reason = refusal_of(problem) or repr(problem)
             self._refusals.suspend(attempt, reason)
             now = self._clock.now()
-            self._completer.complete(attempt, Refused(reason, now + seconds(attempt.lane.pause)), now)
+            self._completer.complete(attempt, Refused(reason, now + seconds(attempt.pool.pause)), now)
 
     def relaunch(self) -> None:
         """Start the attempts again whose tasks were cancelled before their first step: nothing of them has run."""
-        for attempt in list(self._attempts.values()):
+        for attempt in list(self._by_id.values()):
             if not attempt.has_begun and attempt.task is not None and attempt.task.done():
                 self.launch(attempt)
 
@@ -178,30 +178,30 @@ class Executor:
             self.launch(attempt)
             return
         self._is_idle.clear()
-        if self._attempts.setdefault(attempt.id, attempt) is not attempt:
+        if self._by_id.setdefault(attempt.id, attempt) is not attempt:
             self.launch(attempt)  # which waits for the earlier attempt
             return
         start = partial(self.launch, attempt)
         try:
-            self._alarm.call_at(attempt.due_at, start)
+            self._due_timer.call_at(attempt.due_at, start)
         except Exception:  # the system has no timer left; the loop's own is a millisecond late
             self._loop.call_later(max(0.0, (attempt.due_at - self._clock.now()) / SECOND), start)
 
-    def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+    def release_claim(self, backend: Backend, claim: Claim, error: BaseException) -> None:
         """See :meth:`jobify.engine.execution.returns.Returns.give_back`."""
-        self._completer.returns.give_back(backend, claim, error)
+        self._completer.returns.release_failed(backend, claim, error)
 
     def close(self) -> None:
         """No attempt is going to start any more."""
-        self._alarm.close()
+        self._due_timer.close()
 
-    async def _carry(self, attempt: Attempt) -> None:
+    async def _run_attempt(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""
         RUNNING.set(attempt)
         if self._has_factory:  # else it is known already
             attempt.task = asyncio.current_task()
         attempt.has_begun = True
-        begun = self._roster.begun
+        begun = self._attempts.begun
         if begun is not None:
             attempt.slot = begun.enter(attempt.id)
         attempt.started_at = self._clock.now()
@@ -217,7 +217,7 @@ class Executor:
                 error = asyncio.CancelledError()
         except BaseException as raised:  # SystemExit and CancelledError included: a job cannot end its app
             error = raised
-            if attempt.interruption is None and type(raised) is asyncio.CancelledError and self._is_torn_down():
+            if attempt.interruption is None and type(raised) is asyncio.CancelledError and self._loop_is_closing():
                 attempt.interruption = Interruption.SHUTDOWN
         if forks.count != self._forks:
             end_fork(error)
@@ -231,26 +231,26 @@ class Executor:
             outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
         RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
-        if self._roster.superseded:
-            self._leave(attempt)
+        if self._attempts.superseded:
+            self._end(attempt)
         else:  # what it does for nearly every job, without the call
-            del self._attempts[attempt.id]
+            del self._by_id[attempt.id]
             attempt.task = None
-            if not self._attempts:
+            if not self._by_id:
                 self._is_idle.set()
         self._completer.complete(attempt, outcome, now)
 
-    def _leave(self, attempt: Attempt) -> None:
+    def _end(self, attempt: Attempt) -> None:
         """The attempt is over."""
-        if self._roster.superseded and attempt in self._roster.superseded:
-            self._begin_next(attempt, self._roster.superseded.pop(attempt))
+        if self._attempts.superseded and attempt in self._attempts.superseded:
+            self._launch_successor(attempt, self._attempts.superseded.pop(attempt))
         else:
-            del self._attempts[attempt.id]
+            del self._by_id[attempt.id]
         attempt.task = None  # of no more use; without it a job in flight is four objects fewer
-        if not self._attempts:
+        if not self._by_id:
             self._is_idle.set()
 
-    def _begin_next(self, attempt: Attempt, following: Attempt) -> None:
+    def _launch_successor(self, attempt: Attempt, following: Attempt) -> None:
         """Begin the attempt that waited for the end of this one: at once, or when its thread is at its end, too."""
         if attempt.call is not None and attempt.call.is_running:
             waiting = spawn(attempt.call.ended())
@@ -268,8 +268,8 @@ class Executor:
         if attempt.args is UNSET:
             if isinstance(attempt.payload, bytes) and len(attempt.payload) > LARGE_BYTES:
                 return self._perform_large(attempt)
-            attempt.args, attempt.kwargs = _restored(attempt)
-        if attempt.endpoint.is_bare and attempt.lane.trial is None:  # what _begin() does for most jobs, without calls
+            attempt.args, attempt.kwargs = _decode_arguments(attempt)
+        if attempt.endpoint.is_bare and attempt.pool.trial is None:  # what _begin() does for most jobs, without calls
             if attempt.job is not None:
                 attempt.job.status = JobStatus.RUNNING
             running: Awaitable[Any] = attempt.endpoint.func(*attempt.args, **attempt.kwargs)
@@ -278,12 +278,14 @@ class Executor:
 
     async def _perform_large(self, attempt: Attempt) -> Any:
         """:meth:`_perform`, of a job whose arguments take long to decode."""
-        attempt.args, attempt.kwargs = await off_loop(partial(_restored, attempt))
+        attempt.args, attempt.kwargs = await off_loop(partial(_decode_arguments, attempt))
         return await self._begin(attempt)
 
     async def _perform_on(self, attempt: Attempt, inputs: ParentResults) -> Any:
         """:meth:`_perform`, of a job whose first argument comes from other jobs."""
-        attempt.args, attempt.kwargs = _restored(attempt, await fetch_inputs(attempt, inputs, self._registry))
+        attempt.args, attempt.kwargs = _decode_arguments(
+            attempt, await fetch_parent_results(attempt, inputs, self._registry)
+        )
         return await self._begin(attempt)
 
     def _begin(self, attempt: Attempt) -> Awaitable[Any]:
@@ -296,16 +298,16 @@ class Executor:
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         endpoint = attempt.endpoint
         if endpoint.run_mode is RunMode.MAIN:
-            if attempt.lane.trial is not None:
-                self._refusals.recover(attempt.lane)
+            if attempt.pool.trial is not None:
+                self._refusals.recover(attempt.pool)
             running: Awaitable[Any] = endpoint.func(*args, **kwargs)
             return running
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
-        if attempt.lane.trial is not None:
-            call.on_begin = partial(self._refusals.recover, attempt.lane)
+        if attempt.pool.trial is not None:
+            call.on_begin = partial(self._refusals.recover, attempt.pool)
         attempt.runner = runner = self._runners[endpoint.run_mode]
         if endpoint.run_mode is RunMode.PROCESS:
-            return self._run_apart(attempt, call)
+            return self._run_in_process(attempt, call)
         return runner.run(call)
 
     async def _run_contained(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -325,10 +327,10 @@ class Executor:
         if forks.count != self._forks:
             end_fork(error)
 
-    async def _run_apart(self, attempt: Attempt, call: Call) -> Any:
+    async def _run_in_process(self, attempt: Attempt, call: Call) -> Any:
         """In a process that is told which job it carries out, and may report on it."""
         call.job_info = job_info_of(attempt, attempt.backend.serializer)
-        call.on_message = attempt.hear
+        call.on_message = attempt.on_child_message
         try:
             return await self._runners[RunMode.PROCESS].run(call)
         finally:
@@ -362,7 +364,7 @@ def _through_factory(
     return task
 
 
-def _restored(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _decode_arguments(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """``inputs`` and the stored arguments; PayloadError if these cannot be read, or do not fit."""
     args, kwargs = attempt.backend.codec.decode_call(attempt.payload, attempt.endpoint.types.after(len(inputs)))
     args = (*inputs, *args)

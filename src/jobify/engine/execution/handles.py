@@ -14,20 +14,20 @@ from jobify.engine.execution.attempt import Attempt
 from jobify.jobs.job import Job, JobDesk
 from jobify.model.clock import to_datetime
 from jobify.model.cron import CronContext
-from jobify.model.cron_rules import Rule, Rules
+from jobify.model.cron_rules import CronRule, CronRuleCache
 from jobify.model.records import JobRecord
 from jobify.model.status import JobStatus
 from jobify.types import Microseconds
 
-__all__ = ("Handles",)
+__all__ = ("HandleRegistry",)
 
 _FIRST_SWEEP = 1000
 
 
-class Handles:
+class HandleRegistry:
     """Finds or makes the one handle that a job has in this process."""
 
-    def __init__(self, desk: JobDesk, rules: Rules) -> None:
+    def __init__(self, desk: JobDesk, rules: CronRuleCache) -> None:
         self._desk = desk
         self._rules = rules
         self._jobs: dict[str, ref[Job[Any]]] = {}
@@ -63,7 +63,7 @@ class Handles:
                 job = self.make(attempt.id, attempt.due_at, JobStatus.RUNNING)
                 self.add(job)
             if attempt.run is not None and not job.is_cron():
-                self.show_schedule(job, attempt.run.rule, attempt.run.run_count, attempt.run.failure_count)
+                self.attach_schedule(job, attempt.run.rule, attempt.run.run_count, attempt.run.failure_count)
             attempt.job = job
         return attempt.job
 
@@ -73,11 +73,11 @@ class Handles:
         if job is None:
             job = self.make(record.id, record.due_at, JobStatus(record.status))
             if record.rule is not None and self._rules.read(record.rule) is not None:  # else it shows when it is due
-                self.show_schedule(job, self._rules.of_text(record.rule), record.run_count, record.failure_count)
+                self.attach_schedule(job, self._rules.of_text(record.rule), record.run_count, record.failure_count)
             self.add(job)
         return job
 
-    def show_schedule(self, job: Job[Any], rule: Rule, run_count: int, failure_count: int) -> None:
+    def attach_schedule(self, job: Job[Any], rule: CronRule, run_count: int, failure_count: int) -> None:
         """Make ``job`` the handle of a schedule that is this far."""
         job.bind_cron_context(
             CronContext(

@@ -21,7 +21,7 @@ from jobify.router.registry import Registry
 from jobify.runtime.logs import get_logger
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 
-__all__ = ("fetch_inputs",)
+__all__ = ("fetch_parent_results",)
 
 log = get_logger("jobify.engine")
 
@@ -32,7 +32,7 @@ Found: TypeAlias = tuple[str, JobRecord | None]
 """The id by which a job was asked for, and its row."""
 
 
-async def fetch_inputs(attempt: Attempt, inputs: ParentResults, registry: Registry) -> Any:
+async def fetch_parent_results(attempt: Attempt, inputs: ParentResults, registry: Registry) -> Any:
     """The value that becomes the first argument. ResultNotStoredError if one of the results cannot be had."""
     found = _wanted(inputs, await _parents(attempt)) if inputs.count or inputs.parents else ()
     decode = partial(_values, attempt, found, registry)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ctypes import CDLL
 
-__all__ = ("KernelTimer",)
+__all__ = ("TimerFd",)
 
 _NANOSECONDS: Final = 1_000_000_000
 
 
-class KernelTimer:
+class TimerFd:
     """Its file becomes readable some time after it was set. OSError where there is none.
 
     It belongs to whoever made it, and must be closed.

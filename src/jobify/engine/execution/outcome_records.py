@@ -10,7 +10,7 @@ from jobify.model.status import Outcome
 from jobify.runtime.logs import get_logger
 from jobify.types import Microseconds
 
-__all__ = ("LostOutcomes", "record_early")
+__all__ = ("LostOutcomes", "record_now")
 
 log = get_logger("jobify.engine")
 
@@ -18,14 +18,14 @@ _NAMED: Final = 5
 """Jobs whose ids the log line of lost outcomes names."""
 
 
-async def record_early(attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
+async def record_now(attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
     """Write the history line of an attempt before its settlement: its thread may take long to return, and users look
     at the history. Where that fails, the line is written with the settlement."""
     line = attempt_record(attempt, outcome, now=now)
     storage = attempt.backend.storage
     try:
         await attempt.backend.gate.call(lambda: storage.record((line,)))
-        attempt.is_noted = True
+        attempt.is_recorded = True
     except Exception as error:
         message = "The timeout of job %s is not stored yet: %s"
         attempt.backend.failures.warn("timeouts", message, attempt.id, error)

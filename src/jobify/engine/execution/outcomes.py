@@ -26,13 +26,13 @@ from jobify.runners.base import contained
 from jobify.runtime.errortools import described
 from jobify.types import Microseconds
 
-__all__ = ("outcome_of",)
+__all__ = ("classify",)
 
 _LONGEST_WAIT: Final = 1e9
 """Seconds until a retry at most: thirty years, which any calendar can still add to a date."""
 
 
-def outcome_of(
+def classify(
     attempt: Attempt, value: Any, error: BaseException | None, *, now: Microseconds, max_crashes: int
 ) -> Outcome:
     """How the attempt ended.
@@ -44,7 +44,7 @@ def outcome_of(
     crash number ``max_crashes``.
     """
     if attempt.call is not None and attempt.call.refusal is not None and attempt.interruption is None:
-        return Refused(attempt.call.refusal, now + seconds(attempt.lane.pause))  # whatever middleware made of it
+        return Refused(attempt.call.refusal, now + seconds(attempt.pool.pause))  # whatever middleware made of it
     if error is None and attempt.interruption is not Interruption.CANCEL:
         return Succeeded(value)
     if attempt.interruption is Interruption.CANCEL or error is None:
@@ -57,7 +57,7 @@ def outcome_of(
     if attempt.interruption is not None:  # a shutdown, or the job was taken from this process
         return Released()
     if signal is not None:
-        return _asked_to_retry(attempt, named(signal), now)
+        return _retry_requested(attempt, named(signal), now)
     error = contained(error)
     if type(error) is ProcessDiedError:
         is_too_much = attempt.crashes + 1 >= max_crashes
@@ -79,7 +79,7 @@ def _wait(retry: SmartRetry, attempt: Attempt) -> Microseconds:
     return seconds(min(retry.compute_delay(attempt.number), _LONGEST_WAIT))
 
 
-def _asked_to_retry(attempt: Attempt, signal: Retry, now: Microseconds) -> Outcome:
+def _retry_requested(attempt: Attempt, signal: Retry, now: Microseconds) -> Outcome:
     """The end of an attempt whose task has raised ``Retry``: which errors its policy retries does not matter."""
     retry = _policy(attempt)
     if retry is not None and attempt.number <= retry.retries:

@@ -12,7 +12,7 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
-from jobify.engine.events import Exchange
+from jobify.engine.events import EngineEvents
 from jobify.exceptions import shown
 from jobify.gateway.backend import Backend
 from jobify.model.clock import Clock, seconds
@@ -22,7 +22,7 @@ from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 from jobify.types import Microseconds
 
-__all__ = ("Returns",)
+__all__ = ("ReleasedClaims",)
 
 log = get_logger("jobify.engine")
 
@@ -33,15 +33,15 @@ _LONGEST_PAUSE: Final = 5.0
 _RELEASED: Final = next_status(JobStatus.RUNNING, Event.RELEASED).value
 
 
-class Returns:
+class ReleasedClaims:
     """Returns claims that could not begin."""
 
-    def __init__(self, exchange: Exchange, clock: Clock) -> None:
-        self._exchange = exchange
+    def __init__(self, events: EngineEvents, clock: Clock) -> None:
+        self._events = events
         self._clock = clock
         self._failures = FailureLog(log, "")
 
-    def give_back(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+    def release_failed(self, backend: Backend, claim: Claim, error: BaseException) -> None:
         """Return ``claim``, whose attempt could not be made because of ``error``. Never raises; frees no slot."""
         message = "Job %s (%s) cannot begin and is returned to the storage: %r"
         self._failures.warn(self, message, claim.id, claim.task, error)
@@ -67,7 +67,7 @@ class Returns:
             longer = min(pause * 2, _LONGEST_PAUSE)
             asyncio.get_running_loop().call_later(pause, self._write, backend, settlement, longer)
         elif answer is not Settled.REFUSED:
-            self._exchange.expect(backend, settlement.due_at)
+            self._events.job_due(backend, settlement.due_at)
 
 
 def _returned(backend: Backend, claim: Claim, *, due_at: Microseconds) -> Settlement:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from jobify.engine.execution.attempt import Attempt
 from jobify.storage.ownership import BegunJobs
 
-__all__ = ("Roster",)
+__all__ = ("RunningAttempts",)
 
 
-class Roster:
+class RunningAttempts:
     """Who runs here: kept by the executor and the completer, asked by everybody."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Roster:
         self.superseded: dict[Attempt, Attempt] = {}
         """Those whose job was taken from this process and came back to it, each with the attempt that waits for its
         end: two attempts of one job do not overlap."""
-        self.overruns: dict[asyncio.Task[None], Attempt | None] = {}
+        self.lingering: dict[asyncio.Task[None], Attempt | None] = {}
         """Those that are over while their thread goes on, by who waits for that; None if the job has been given
         away."""
         self.begun: BegunJobs | None = None
@@ -29,13 +29,13 @@ class Roster:
     def __iter__(self) -> Iterator[Attempt]:
         yield from list(self.running.values())
         yield from list(self.superseded)
-        yield from [attempt for attempt in self.overruns.values() if attempt is not None]
+        yield from [attempt for attempt in self.lingering.values() if attempt is not None]
 
-    def overrun_of(self, job_id: str) -> asyncio.Task[None] | None:
+    def lingering_of(self, job_id: str) -> asyncio.Task[None] | None:
         """What waits for the thread of an attempt of this job that is over."""
-        return next((task for task, over in self.overruns.items() if over is not None and over.id == job_id), None)
+        return next((task for task, over in self.lingering.items() if over is not None and over.id == job_id), None)
 
-    def leave(self, attempt: Attempt) -> None:
+    def release_begun(self, attempt: Attempt) -> None:
         """Note that an attempt is over which had begun: its end is stored, and its thread does not go on."""
         begun, slot = self.begun, attempt.slot
         if begun is not None and slot is not None:
@@ -44,11 +44,11 @@ class Roster:
 
     def is_busy(self) -> bool:
         """Whether the function of any job is still at work here."""
-        return bool(self.running or self.superseded or self.overruns)
+        return bool(self.running or self.superseded or self.lingering)
 
     def find(self, job_id: str) -> Attempt | None:
         """The attempt of a job that is in the hands of this process: running, or over while its thread goes on."""
         running = self.running.get(job_id)
-        if running is not None or not self.overruns:
+        if running is not None or not self.lingering:
             return running
-        return next((over for over in self.overruns.values() if over is not None and over.id == job_id), None)
+        return next((over for over in self.lingering.values() if over is not None and over.id == job_id), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from jobify.engine.execution.attempt import Attempt, Run
+from jobify.engine.execution.attempt import Attempt, ScheduleRun
 from jobify.exceptions import ProcessDiedError, ResultNotStoredError, shown
 from jobify.gateway.notification import ORDER, WORK, News
 from jobify.model.clock import SECOND, seconds, to_datetime
@@ -35,13 +35,13 @@ from jobify.storage.end_reasons import snoozed
 from jobify.types import Microseconds
 
 __all__ = (
+    "audience_of",
+    "build_settlement",
     "describe_error",
-    "news_of",
     "park_settlement",
-    "settlement_of",
     "skip_record",
     "skip_settlement",
-    "with_less",
+    "truncated",
 )
 
 _LONGEST_TRACEBACK = 100_000
@@ -63,7 +63,7 @@ _EVENTS: Final[dict[type[Any], Event]] = {
 _SUCCESS: Final = next_status(JobStatus.RUNNING, Event.SUCCEEDED).value
 
 
-class _Next(NamedTuple):
+class _Transition(NamedTuple):
     """What the row says from here on."""
 
     event: Event
@@ -75,7 +75,7 @@ class _Next(NamedTuple):
     skipped: Missed | None = None
 
 
-def settlement_of(
+def build_settlement(
     attempt: Attempt, outcome: Outcome, result: Any, *, now: Microseconds, retention: Retention
 ) -> Settlement:
     """The row that ``outcome`` makes of the job. An ended row may be deleted when its window of ``retention`` is over.
@@ -118,7 +118,7 @@ def settlement_of(
     )
 
 
-def skip_settlement(attempt: Attempt, run: Run, decision: Plan, *, now: Microseconds) -> Settlement:
+def skip_settlement(attempt: Attempt, run: ScheduleRun, decision: Plan, *, now: Microseconds) -> Settlement:
     """The row of a schedule whose due time is passed over: it waits for the next one, or has none left and is done."""
     event = Event.LAST_RUN if decision.run_at is None else Event.NEXT_RUN
     due_at = run.offset_at if decision.run_at is None else decision.run_at
@@ -165,7 +165,7 @@ def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microse
     )
 
 
-def news_of(attempt: Attempt, outcome: Outcome) -> News | None:
+def audience_of(attempt: Attempt, outcome: Outcome) -> News | None:
     """Who beside this process wants to know how the attempt ended."""
     if type(outcome) is Succeeded:
         return News.of_end(attempt.origin, here=attempt.backend.owner)
@@ -180,7 +180,7 @@ def news_of(attempt: Attempt, outcome: Outcome) -> News | None:
             return News.of_end(attempt.origin, here=attempt.backend.owner)
 
 
-def with_less(settlement: Settlement, error: Exception) -> Settlement:
+def truncated(settlement: Settlement, error: Exception) -> Settlement:
     """The same end with less about it: whatever cannot be written, the job has ended and must not run again."""
     if settlement.result is not None:
         return settlement._replace(result=None, error=f"{ResultNotStoredError.__name__}: {shown(error)}")
@@ -242,7 +242,7 @@ def _stops_schedule(attempt: Attempt, outcome: Outcome) -> bool:
     return isinstance(outcome, Failed | TimedOut) and run is not None and _is_last_failure(run)
 
 
-def _is_last_failure(run: Run) -> bool:
+def _is_last_failure(run: ScheduleRun) -> bool:
     return run.failure_count + 1 >= run.cron.max_failures
 
 
@@ -268,7 +268,7 @@ def _delete_at(
     return retention.delete_at(status, is_dead=is_dead, now=now)
 
 
-def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Transition:
     if attempt.is_last and isinstance(outcome, RetryAt | Released | Refused | Lost | Unfit):
         outcome = Cancelled()
     if attempt.run is None:
@@ -276,19 +276,19 @@ def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
     return _next_of_schedule(attempt.run, attempt, outcome, now)
 
 
-def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Transition:
     match outcome:
         case RetryAt(at=at):  # elapsed time: it says from when it was counted
-            return _Next(Event.RETRY, at, now, attempt.number)
+            return _Transition(Event.RETRY, at, now, attempt.number)
         case Released() | Unfit():
-            return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number - 1)
+            return _Transition(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number - 1)
         case Refused(at=at) | Snoozed(at=at):
-            return _Next(Event.RELEASED, at, now, attempt.number - 1)
+            return _Transition(Event.RELEASED, at, now, attempt.number - 1)
         case _:
-            return _Next(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number)
+            return _Transition(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number)
 
 
-def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Next:
+def _next_of_schedule(run: ScheduleRun, attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Transition:
     """A run that is over counts; its schedule goes on unless its rule says that this was the last one."""
     same_run = _next_of_job(attempt, outcome, now)._replace(
         offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
@@ -308,14 +308,18 @@ def _next_of_schedule(run: Run, attempt: Attempt, outcome: Outcome, now: Microse
     following = plan_after(run.cron.misfire_policy, ran, now=now, next_due=run.next_due)
     if following.run_at is None:
         return ended
-    return _Next(Event.NEXT_RUN, following.run_at, following.run_at, 0, run_count, failure_count, following.skipped)
+    return _Transition(
+        Event.NEXT_RUN, following.run_at, following.run_at, 0, run_count, failure_count, following.skipped
+    )
 
 
-def _history(attempt: Attempt, outcome: Outcome, following: _Next, now: Microseconds) -> tuple[AttemptRecord, ...]:
+def _history(
+    attempt: Attempt, outcome: Outcome, following: _Transition, now: Microseconds
+) -> tuple[AttemptRecord, ...]:
     """Lines for what did not simply succeed, and for every run of a schedule; less what was noted already."""
     if attempt.run is None and isinstance(outcome, Succeeded):
         return ()
-    is_left_out = attempt.is_noted or isinstance(outcome, Snoozed)  # which may be any number of times
+    is_left_out = attempt.is_recorded or isinstance(outcome, Snoozed)  # which may be any number of times
     lines = [] if is_left_out else [attempt_record(attempt, outcome, now=now)]
     before = None if attempt.run is None else attempt.run.skipped
     skips = [skip_record(attempt, missed, now=now) for missed in (before, following.skipped) if missed is not None]

@@ -21,7 +21,7 @@ from typing import Final
 
 from jobify.model.task_options import RunMode
 
-__all__ = ("LaneSlots", "Lanes")
+__all__ = ("SlotPool", "SlotPools")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _MEMORY = 5.0
@@ -35,7 +35,7 @@ _CLOSED: Final = 1 << 40
 """What the count of free slots is lowered by while a lane is closed, so that taking one asks nothing more."""
 
 
-class LaneSlots:
+class SlotPool:
     """The slots of one lane."""
 
     __slots__ = (
@@ -156,38 +156,38 @@ class LaneSlots:
         self._wake()
 
 
-class Lanes:
+class SlotPools:
     """The lanes of one process."""
 
     def __init__(self, capacities: dict[RunMode, int]) -> None:
-        self._lanes = {
-            mode: LaneSlots(mode, capacity, _OVERDRAFT * capacity if mode is RunMode.MAIN else 0)
+        self._pools = {
+            mode: SlotPool(mode, capacity, _OVERDRAFT * capacity if mode is RunMode.MAIN else 0)
             for mode, capacity in capacities.items()
         }
 
-    def __getitem__(self, mode: RunMode) -> LaneSlots:
-        return self._lanes[mode]
+    def __getitem__(self, mode: RunMode) -> SlotPool:
+        return self._pools[mode]
 
     def close(self) -> None:
         """Give no slots until the lanes are opened."""
-        for slots in self._lanes.values():
+        for slots in self._pools.values():
             slots.close()
 
     def open(self) -> None:
         """Give slots again."""
-        for slots in self._lanes.values():
+        for slots in self._pools.values():
             slots.open()
 
     @property
     def taken(self) -> int:
         """How many slots are taken."""
-        return sum(slots.taken for slots in self._lanes.values())
+        return sum(slots.taken for slots in self._pools.values())
 
     async def drained(self, left: int) -> None:
         """Return when no more than ``left`` slots are taken."""
         freed = asyncio.Event()
         while self.taken > left:
             freed.clear()
-            for slots in self._lanes.values():
+            for slots in self._pools.values():
                 slots.when_free(freed.set)
             await freed.wait()

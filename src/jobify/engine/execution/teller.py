@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import Any
 
 from jobify.engine.execution.attempt import Attempt
-from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.exceptions import AppStoppedError
 from jobify.jobs.job import Job
 from jobify.model.clock import to_datetime
@@ -19,10 +19,10 @@ __all__ = ("Teller",)
 class Teller:
     """Brings handles up to date with what this process has stored."""
 
-    def __init__(self, handles: Handles) -> None:
+    def __init__(self, handles: HandleRegistry) -> None:
         self._handles = handles
 
-    def tell(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
+    def update(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
         """The settlement is stored: the handle, if there is one, learns of it."""
         job = attempt.job if attempt.job is not None else self._handles.find(attempt.id)
         if job is None:
@@ -41,12 +41,12 @@ class Teller:
             job.move(settlement.due_at, status)
             self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
 
-    def leave_to_watcher(self, attempt: Attempt) -> None:
+    def keep(self, attempt: Attempt) -> None:
         """The row says how the job ended: the handle, if there is one, learns of it from there."""
         if attempt.job is not None:
             self._handles.add(attempt.job)
 
-    def leave(self, attempt: Attempt) -> None:
+    def release(self, attempt: Attempt) -> None:
         """The job was taken from this process: others know how it goes on, if there are any."""
         if attempt.job is not None and attempt.backend.storage.is_shared:
             self._handles.add(attempt.job)

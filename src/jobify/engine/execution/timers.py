@@ -14,11 +14,11 @@ from itertools import count
 from math import inf
 from typing import Final, Protocol
 
-from jobify.engine.execution.kerneltimer import KernelTimer
+from jobify.engine.execution.kerneltimer import TimerFd
 from jobify.model.clock import SECOND, Clock
 from jobify.types import Microseconds
 
-__all__ = ("Alarm",)
+__all__ = ("DueTimer",)
 
 _SLEW: Final = 1_000
 """Microseconds by which the wall clock may fall behind while it is being corrected. A longer step back is somebody's
@@ -32,7 +32,7 @@ class _Timer(Protocol):
     def close(self) -> None: ...
 
 
-class Alarm:
+class DueTimer:
     """Calls functions in the event loop at due times, by the wall clock: never before, and in their order."""
 
     def __init__(self, clock: Clock) -> None:
@@ -40,7 +40,7 @@ class Alarm:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[Microseconds, int, float, Callable[[], object]]] = []
         self._numbers = count()
-        self._rings_at = inf
+        self._set_for = inf
         self._timer: _Timer | None = None
 
     def call_at(self, due_at: Microseconds, function: Callable[[], object]) -> None:
@@ -52,20 +52,20 @@ class Alarm:
     def close(self) -> None:
         """Forget everything."""
         self._waiting.clear()
-        self._rings_at = inf
+        self._set_for = inf
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.close()
 
     def _set(self) -> None:
-        if self._waiting and self._waiting[0][2] < self._rings_at:
+        if self._waiting and self._waiting[0][2] < self._set_for:
             if self._timer is None:
-                self._timer = _open_timer(self._loop, self._ring)
-            self._rings_at = self._waiting[0][2]
-            self._timer.set(self._rings_at - time.monotonic())
+                self._timer = _open_timer(self._loop, self._run_due)
+            self._set_for = self._waiting[0][2]
+            self._timer.set(self._set_for - time.monotonic())
 
-    def _ring(self) -> None:
-        self._rings_at = inf
+    def _run_due(self) -> None:
+        self._set_for = inf
         try:
             while self._waiting and self._waiting[0][2] <= time.monotonic():
                 due_at, _, _, function = heappop(self._waiting)
@@ -80,16 +80,16 @@ class Alarm:
 def _open_timer(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> _Timer:
     """The kernel's, if it has one and the loop can wait for it."""
     try:
-        return _InKernel(loop, ring)
+        return _TimerFdClock(loop, ring)
     except (OSError, NotImplementedError):
-        return _InLoop(loop, ring)
+        return _LoopClock(loop, ring)
 
 
-class _InKernel:
+class _TimerFdClock:
     def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
         self._loop = loop
         self._ring = ring
-        self._timer = KernelTimer()
+        self._timer = TimerFd()
         try:
             loop.add_reader(self._timer.fileno(), self._read)
         except BaseException:
@@ -109,7 +109,7 @@ class _InKernel:
         self._timer.close()
 
 
-class _InLoop:
+class _LoopClock:
     def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
         self._loop = loop
         self._ring = ring

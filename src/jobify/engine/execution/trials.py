@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from jobify.engine.execution.slots import Lanes
+from jobify.engine.execution.slots import SlotPools
 from jobify.model.records import Claim, Claimed
 
 __all__ = ("Trials",)
@@ -34,7 +34,7 @@ class Trials:
     """Runs groups of jobs apart, one after the other."""
 
     def __init__(
-        self, lanes: Lanes, all_settled: Callable[[], Awaitable[None]], on_trial: Callable[[bool], None] | None
+        self, lanes: SlotPools, all_settled: Callable[[], Awaitable[None]], on_trial: Callable[[bool], None] | None
     ) -> None:
         self._lanes = lanes
         self._all_settled = all_settled

@@ -25,7 +25,7 @@ from jobify.runtime.app_code import app_code
 from jobify.runtime.logs import get_logger
 from jobify.serializers.extended_json import ExtendedJSONSerializer
 
-__all__ = ("AppCode", "ParkedTurns", "unfit_of")
+__all__ = ("AppCode", "ParkedPolling", "unfit_of")
 
 log = get_logger("jobify.engine")
 
@@ -81,7 +81,7 @@ def _is_about_a_value(error: BaseException) -> bool:
     )
 
 
-class ParkedTurns:
+class ParkedPolling:
     """When a dispatcher asks for parked calls: not with each claim, because those that are left do not fit its code."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -91,11 +91,11 @@ class ParkedTurns:
         self._asked_at = self._not_before = -_LONG_PAUSE
         self._timer: asyncio.TimerHandle | None = None
 
-    def hear(self) -> None:
+    def storage_changed(self) -> None:
         """The storage has changed: the next look may come earlier."""
         self._not_before = min(self._not_before, self._asked_at + _PAUSE)
 
-    def note(self, is_any: bool) -> None:
+    def update(self, is_any: bool) -> None:
         """What a claim of ordinary jobs has answered."""
         self.is_any = is_any
         self.close()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from jobify.engine.service import Periodic
 from jobify.gateway.backend import Backend
 
-__all__ = ("Wakeups",)
+__all__ = ("ChangeListener",)
 
 _POLL_WITH_BELL = 1.0
 _POLL_WITHOUT_BELL = 0.1
@@ -23,13 +23,13 @@ _FIRST_REST, _LONGEST_REST = 0.01, 0.5
 """Seconds for which a bell that is rung without end is not listened to; they double as long as that goes on."""
 
 
-class Wakeups(Periodic):
+class ChangeListener(Periodic):
     """Calls ``look`` when another process may have changed something."""
 
     def __init__(self, backend: Backend, look: Callable[[], None]) -> None:
         super().__init__(_POLL_WITHOUT_BELL)
         self._backend = backend
-        self._look = look
+        self._on_change = look
         self._fileno = -1
         self._rest = 0.0
         self._resting: asyncio.TimerHandle | None = None
@@ -38,7 +38,7 @@ class Wakeups(Periodic):
         bell = self._backend.storage.bell
         if bell is not None and bell.fileno() >= 0:
             try:
-                asyncio.get_running_loop().add_reader(bell.fileno(), self._hear)
+                asyncio.get_running_loop().add_reader(bell.fileno(), self._on_readable)
             except NotImplementedError:  # a loop that cannot watch descriptors (Windows' proactor)
                 pass
             else:
@@ -54,34 +54,34 @@ class Wakeups(Periodic):
             self._fileno, self._interval = -1, _POLL_WITHOUT_BELL
         await super().stop()
 
-    def _hear(self) -> None:
+    def _on_readable(self) -> None:
         bell = self._backend.storage.bell
         if bell is None:
             return
         if bell.answer():
-            self._tell()
+            self._notify()
         if bell.is_flooded:
-            self._take_rest()
+            self._pause_listening()
         else:
             self._rest = 0.0
 
-    def _take_rest(self) -> None:
+    def _pause_listening(self) -> None:
         """Keep the event loop free from a sender that never stops; what there is to do is looked for all the same."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._fileno)
         self._rest = min(max(self._rest * 2, _FIRST_REST), _LONGEST_REST)
-        self._resting = loop.call_later(self._rest, self._listen_again)
+        self._resting = loop.call_later(self._rest, self._resume_listening)
 
-    def _listen_again(self) -> None:
+    def _resume_listening(self) -> None:
         self._resting = None
         if self._fileno >= 0:
-            asyncio.get_running_loop().add_reader(self._fileno, self._hear)
-            self._tell()
+            asyncio.get_running_loop().add_reader(self._fileno, self._on_readable)
+            self._notify()
 
     async def step(self) -> None:
         if await self._backend.gate.tend(self._backend.storage.changed):
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
-        self._look()
+    def _notify(self) -> None:
+        self._on_change()
         self._backend.gate.tell_others()

@@ -7,23 +7,23 @@ import asyncio
 from typing import Final
 
 from jobify.engine.execution.attempt import Interruption
-from jobify.engine.execution.roster import Roster
+from jobify.engine.execution.roster import RunningAttempts
 from jobify.engine.service import Service
 from jobify.gateway.backend import Backend
 
-__all__ = ("Obedience",)
+__all__ = ("CommandListener",)
 
 _COURTESY: Final = 0.002
 """Seconds from a ring to a look. Most rings are about work, which is so claimed first; and many rings are one look."""
 
 
-class Obedience(Service):
+class CommandListener(Service):
     """Brings this process in line with what others want; looks when it is woken up."""
 
-    def __init__(self, backend: Backend, roster: Roster) -> None:
+    def __init__(self, backend: Backend, attempts: RunningAttempts) -> None:
         super().__init__()
         self._backend = backend
-        self._roster = roster
+        self._attempts = attempts
         self._bell = asyncio.Event()
 
     def wake(self) -> None:
@@ -45,7 +45,7 @@ class Obedience(Service):
         unwanted, paused = await self._backend.gate.tend(self._ask)
         self._backend.queues.know(paused, doubts=doubts)
         for job_id in unwanted:
-            attempt = self._roster.find(job_id)
+            attempt = self._attempts.find(job_id)
             if attempt is not None and not attempt.is_last:  # else it was wanted without an interruption
                 attempt.interrupt(Interruption.CANCEL)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from jobify.engine.execution.handles import Handles
-from jobify.engine.execution.roster import Roster
+from jobify.engine.execution.handles import HandleRegistry
+from jobify.engine.execution.roster import RunningAttempts
 from jobify.exceptions import StorageLostError
 from jobify.model.status import JobStatus
 from jobify.runtime.logs import get_logger
@@ -21,7 +21,10 @@ log = get_logger("jobify.engine")
 
 
 def end_handles(
-    handles: Handles, roster: Roster, is_stored: Callable[[str], bool], lost: asyncio.Future[StorageLostError]
+    handles: HandleRegistry,
+    attempts: RunningAttempts,
+    is_stored: Callable[[str], bool],
+    lost: asyncio.Future[StorageLostError],
 ) -> None:
     """End the handles of stored jobs that do not run here. Those that run end with their attempts."""
     if lost.cancelled():
@@ -29,5 +32,5 @@ def end_handles(
     error = lost.result()
     log.error("%s No more jobs are claimed, and pushing one raises this error.", error)
     for job in handles:
-        if not job.is_done() and roster.find(job.id) is None and is_stored(job.id):
+        if not job.is_done() and attempts.find(job.id) is None and is_stored(job.id):
             job.end(JobStatus.CANCELLED, error)

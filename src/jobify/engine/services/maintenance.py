@@ -9,7 +9,7 @@ from functools import partial
 
 from jobify.engine.service import Periodic
 from jobify.engine.services.timekeeper import Timekeeper
-from jobify.engine.services.trusted_clock import judged
+from jobify.engine.services.trusted_clock import judge_clock
 from jobify.gateway.backend import Backend
 from jobify.model.clock import seconds, to_datetime
 from jobify.runtime.logs import get_logger
@@ -60,17 +60,17 @@ class Janitor(Periodic):
     async def _trusted_now(self) -> Microseconds | None:
         """The time by which jobs may be deleted; None while the clock may be wrong."""
         await self._timekeeper.catch_up()
-        return await self._backend.gate.tend(self._look_at_clock)
+        return await self._backend.gate.tend(self._check_clock)
 
-    def _look_at_clock(self) -> Microseconds | None:
+    def _check_clock(self) -> Microseconds | None:
         storage = self._backend.storage
         now, elapsed = self._timekeeper.steady_now(), self._timekeeper.elapsed()
         since = seconds(0.0 if self._trusted is None else elapsed - self._trusted)
         before = state = storage.times.clock_state()
-        if judged(before, now, since=since) != before:
+        if judge_clock(before, now, since=since) != before:
             with storage.transaction():  # others write it, too
                 before = storage.times.clock_state()
-                state = judged(before, now, since=since)
+                state = judge_clock(before, now, since=since)
                 storage.times.keep_clock_state(state)
         if state.doubted_at is not None:
             if before.doubted_at is None:

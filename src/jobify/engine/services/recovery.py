@@ -46,7 +46,7 @@ class Recovery(Periodic):
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        recovered, deaths, records, owners = await self._backend.gate.tend(self._look)
+        recovered, deaths, records, owners = await self._backend.gate.tend(self._recover)
         self._interval = _INTERVAL if owners > 1 else _ALONE
         for death in deaths:
             self._report_death(death)
@@ -56,7 +56,7 @@ class Recovery(Periodic):
             self._backend.gate.spread(ORDER)
             self._on_recovered()
 
-    def _look(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], int]:
+    def _recover(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], int]:
         """What was taken from the dead; the deaths; the rows of jobs for the log and the hooks, by id; the number
         of processes."""
         storage, now = self._backend.storage, self._clock.now()
@@ -67,11 +67,11 @@ class Recovery(Periodic):
             delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
             on_death=deaths.append,
         )
-        told = [job.id for job in recovered if job.is_crash and self._is_told(job)]
+        told = [job.id for job in recovered if job.is_crash and self._needs_row(job)]
         rows = storage.get(SummaryIds(told)) if told else []
         return recovered, deaths, {row.id: row for row in rows}, len(storage.owners())
 
-    def _is_told(self, job: Recovered) -> bool:
+    def _needs_row(self, job: Recovered) -> bool:
         """Whether it ends, or hooks are called for it."""
         return job.status != JobStatus.SCHEDULED or (job.attempt > 0 and self._job_log.tells_of_retries(job.task))
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from jobify.engine.execution.handles import Handles
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.service import Service
 from jobify.exceptions import PayloadError, RemoteError, ResultNotStoredError
 from jobify.gateway.backend import Backend
@@ -30,7 +30,7 @@ from jobify.router.registry import Registry
 from jobify.runtime.logs import get_logger
 from jobify.types import Microseconds
 
-__all__ = ("Watcher",)
+__all__ = ("RemoteJobWatcher",)
 
 log = get_logger("jobify.engine")
 
@@ -48,11 +48,16 @@ _LOOK_AGAIN = 5.0
 _BATCH = 500
 
 
-class Watcher(Service):
+class RemoteJobWatcher(Service):
     """Brings handles up to date with the rows of one shared storage."""
 
     def __init__(
-        self, backend: Backend, handles: Handles, registry: Registry, is_hidden: Callable[[str], bool], clock: Clock
+        self,
+        backend: Backend,
+        handles: HandleRegistry,
+        registry: Registry,
+        is_hidden: Callable[[str], bool],
+        clock: Clock,
     ) -> None:
         super().__init__()
         self._backend = backend
@@ -60,24 +65,24 @@ class Watcher(Service):
         self._registry = registry
         self._is_hidden = is_hidden
         self._clock = clock
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._arrival = asyncio.Event()
-        self._newcomers: list[Job[Any]] = []
+        self._added: list[Job[Any]] = []
         """The handles that callers have begun to wait for since the last look."""
-        self._has_news = False
+        self._has_changes = False
         self._unseen: list[str] = []
         """The handles of jobs that are not due, as far as they were not looked at since the last news."""
 
     def wake(self) -> None:
         """Jobs of other processes may have ended."""
-        self._has_news = True
-        self._bell.set()
+        self._has_changes = True
+        self._wakeup.set()
 
-    def attend(self, job: Job[Any]) -> None:
+    def watch_now(self, job: Job[Any]) -> None:
         """A caller begins to wait for a job of another process, which may have ended before."""
-        self._newcomers.append(job)
+        self._added.append(job)
         self._arrival.set()
-        self._bell.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
         self.wake()  # a look that failed may have missed something
@@ -86,15 +91,15 @@ class Watcher(Service):
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(looks_again_at):
-                    await self._bell.wait()
-            self._bell.clear()
-            if self._has_news or self._unseen or clock() >= looks_again_at:
+                    await self._wakeup.wait()
+            self._wakeup.clear()
+            if self._has_changes or self._unseen or clock() >= looks_again_at:
                 cost = await self.step()
                 self.succeed()
                 looks_again_at = clock() + _LOOK_AGAIN
                 await self._rest(min(cost * _REST, max(_LONGEST_REST, cost)))
             else:
-                await self._look_at_newcomers()
+                await self._update_added()
 
     async def _rest(self, seconds: float) -> None:
         """Look at nothing for so long but at what callers begin to wait for."""
@@ -102,44 +107,44 @@ class Watcher(Service):
         end = clock() + seconds
         while (left := end - clock()) > 0:
             self._arrival.clear()
-            if self._newcomers:
-                await self._look_at_newcomers()
+            if self._added:
+                await self._update_added()
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._arrival.wait()
 
-    async def _look_at_newcomers(self) -> None:
-        jobs, self._newcomers = self._newcomers, []
-        await self._look_at([job for job in jobs if not job.is_done()])
+    async def _update_added(self) -> None:
+        jobs, self._added = self._added, []
+        await self._update([job for job in jobs if not job.is_done()])
 
     async def step(self) -> float:
         """One look at all handles that may have changed; the processor time that it took, in seconds."""
-        self._newcomers.clear()
+        self._added.clear()
         now = self._clock.now()
         waiting = [job for job in self._handles if not job.is_done() and (job.has_waiters or job.due_at <= now)]
-        cost = await self._look_at((*waiting, *self._next_unseen(now)))
+        cost = await self._update((*waiting, *self._next_unseen(now)))
         if self._unseen:
-            self._bell.set()
+            self._wakeup.set()
         return cost
 
-    async def _look_at(self, jobs: Sequence[Job[Any]]) -> float:
+    async def _update(self, jobs: Sequence[Job[Any]]) -> float:
         watched = [job for job in jobs if not (job.is_settling or self._is_hidden(job.id))]
         cost = 0.0
         for start in range(0, len(watched), _BATCH):
-            cost += await self._look(watched[start : start + _BATCH])
+            cost += await self._update_batch(watched[start : start + _BATCH])
         return cost
 
     def _next_unseen(self, now: Microseconds) -> list[Job[Any]]:
         """Some of the handles that nobody waits for, in turn."""
-        if self._has_news and not self._unseen:
-            self._has_news = False
+        if self._has_changes and not self._unseen:
+            self._has_changes = False
             self._unseen = [job.id for job in self._handles if job.due_at > now and not job.is_done()]
         found = [self._handles.find(job_id) for job_id in self._unseen[-_BATCH:]]
         del self._unseen[-_BATCH:]
         return [job for job in found if job is not None and job.due_at > now and not job.has_waiters]
 
-    async def _look(self, jobs: list[Job[Any]]) -> float:
+    async def _update_batch(self, jobs: list[Job[Any]]) -> float:
         ids = [job.id for job in jobs]
         seen = [job.standing for job in jobs]
         records, cost = await self._backend.read(lambda: self._read(ids))
@@ -155,7 +160,7 @@ class Watcher(Service):
             if record is None:
                 job.end(JobStatus.CANCELLED, RemoteError("Deleted", "the job is no longer in the database."))
             else:
-                self._bring_up_to_date(job, record)
+                self._apply(job, record)
         return cost + time.thread_time() - started
 
     def _read(self, ids: Sequence[str]) -> tuple[list[JobRecord], float]:
@@ -164,7 +169,7 @@ class Watcher(Service):
         records = self._backend.storage.get(SummaryIds(ids, with_results=True))
         return records, time.thread_time() - started
 
-    def _bring_up_to_date(self, job: Job[Any], record: JobRecord) -> None:
+    def _apply(self, job: Job[Any], record: JobRecord) -> None:
         if record.status not in _KNOWN:
             return  # a newer release knows what it means
         status = JobStatus(record.status)

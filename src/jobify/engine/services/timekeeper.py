@@ -26,12 +26,12 @@ from functools import partial
 from typing import Final
 
 from jobify.engine.service import Periodic
-from jobify.engine.services.trusted_clock import judged
+from jobify.engine.services.trusted_clock import judge_clock
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.gateway.backend import Backend
 from jobify.model.clock import SECOND, Clock, seconds, to_datetime
 from jobify.model.cron import first_due
-from jobify.model.cron_rules import Rule, Rules
+from jobify.model.cron_rules import CronRule, CronRuleCache
 from jobify.model.misfire import SET_BACK, reckoned_from
 from jobify.runtime.logs import get_logger
 from jobify.storage.timekeeping import Moved, WaitingSchedule, WrongEnds
@@ -62,7 +62,7 @@ _EARLIEST: Final[Microseconds] = 1_577_836_800 * SECOND
 class Timekeeper(Periodic):
     """Watches the clock for one storage. ``on_changed`` is called when due times may have moved."""
 
-    def __init__(self, backend: Backend, rules: Rules, clock: Clock, on_changed: Callable[[], None]) -> None:
+    def __init__(self, backend: Backend, rules: CronRuleCache, clock: Clock, on_changed: Callable[[], None]) -> None:
         super().__init__(_INTERVAL)
         self._backend = backend
         self._rules = rules
@@ -187,7 +187,7 @@ class Timekeeper(Periodic):
                 since, now = ahead + seconds(looked_at), ahead + seconds(elapsed)
                 storage.times.shift(left, since=since, now=now)
                 state = state._replace(changes=state.changes + left)
-                storage.times.keep_clock_state(judged(state, now) if left < 0 else state)
+                storage.times.keep_clock_state(judge_clock(state, now) if left < 0 else state)
             self._known_changes = state.changes
             return elapsed
 
@@ -242,7 +242,7 @@ class Timekeeper(Periodic):
             log.warning("Whether schedule %s is due too late cannot be told: %r", schedule.id, error)
             return None
 
-    def _rule(self, schedule: WaitingSchedule) -> Rule | None:
+    def _rule(self, schedule: WaitingSchedule) -> CronRule | None:
         try:
             return self._rules.of_text(schedule.rule)
         except (PayloadError, ConfigurationError):
@@ -289,7 +289,7 @@ class Timekeeper(Periodic):
         return await self._backend.gate.tend(partial(mend, now=now, until=now + SET_BACK, limit=farthest))
 
 
-def brought_back(schedule: WaitingSchedule, rule: Rule, *, now: Microseconds) -> Moved | None:
+def brought_back(schedule: WaitingSchedule, rule: CronRule, *, now: Microseconds) -> Moved | None:
     """The times that a schedule should have if those that it has are later than its rule says; None: they are not.
 
     Later times are right where a run was just made by a clock that was then set back a little, and where the start date

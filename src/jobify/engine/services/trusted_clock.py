@@ -11,7 +11,7 @@ from jobify.model.clock import SECOND
 from jobify.storage.timekeeping import ClockState
 from jobify.types import Microseconds
 
-__all__ = ("judged",)
+__all__ = ("judge_clock",)
 
 _TRUSTED_FOR: Final[Microseconds] = 86_400 * SECOND
 """How far a clock may be beyond the last time that is known to have been, and be trusted at once."""
@@ -22,7 +22,7 @@ _REMEMBERED_FOR: Final[Microseconds] = 40 * 86_400 * SECOND
 _NOTED_EVERY: Final[Microseconds] = 600 * SECOND
 
 
-def judged(state: ClockState, now: Microseconds, *, since: Microseconds = 0) -> ClockState:
+def judge_clock(state: ClockState, now: Microseconds, *, since: Microseconds = 0) -> ClockState:
     """What is known of the clock after a look at it. It is to be trusted if that has no ``doubted_at``.
 
     ``since``: the elapsed time since this process last trusted it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
-from jobify.model.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.memory import rows
 from jobify.storage.memory.parking import claim_parked
@@ -39,7 +39,7 @@ def _claim_ordinary(table: Table, request: ClaimRequest, now: Microseconds) -> C
     has_more = False
     due_by = now + request.ahead
     _promote(table, due_by)
-    for lane in request.lanes:
+    for lane in request.slots:
         taken, is_more_left = _claim_lane(table, lane, request, now)
         claims += taken
         has_more = has_more or is_more_left
@@ -55,7 +55,7 @@ def _claim_apart(table: Table, request: ClaimRequest, now: Microseconds) -> list
         return []
     first = waiting[0][1]
     claims: list[Claim] = []
-    for lane in request.lanes:
+    for lane in request.slots:
         some = [row for row, known in waiting if known.death == first.death and row.record.task in lane.tasks]
         for row in some[: min(lane.limit, group_size(first.company) - len(claims))]:
             row = rows.claimed(row, request._replace(ahead=0), now)
@@ -66,7 +66,7 @@ def _claim_apart(table: Table, request: ClaimRequest, now: Microseconds) -> list
 
 def _apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[tuple[Row, Suspicion]]:
     """The jobs that wait to run apart and that this request could take, in their order."""
-    tasks = {task for lane in request.lanes if lane.limit for task in lane.tasks}
+    tasks = {task for lane in request.slots if lane.limit for task in lane.tasks}
     found = [
         (row, row.suspicion)
         for row in table.suspects()
@@ -96,7 +96,7 @@ def _promote(table: Table, due_by: Microseconds) -> None:
         table.keep(row._replace(record=row.record._replace(ready=True)))
 
 
-def _claim_lane(table: Table, lane: Lane, request: ClaimRequest, now: Microseconds) -> tuple[list[Claim], bool]:
+def _claim_lane(table: Table, lane: TaskSlots, request: ClaimRequest, now: Microseconds) -> tuple[list[Claim], bool]:
     """Take the first jobs of a lane, whichever of its queues they are in; and whether there are more."""
     claims: list[Claim] = []
     queues = [queue for queue in table.ready(lane.tasks, request.queues) if queue.first() is not None]

@@ -19,7 +19,7 @@ def claim_parked(table: Table, request: ClaimRequest, now: Microseconds) -> Clai
         (row for row in table.parked() if _fits(table, row, request, now)),
         key=lambda row: (-row.record.priority, row.record.due_at, row.seq),
     )
-    for lane in request.lanes:
+    for lane in request.slots:
         some = [row for row in waiting if row.record.task in lane.tasks]
         has_more = has_more or len(some) >= lane.limit > 0
         for row in some[: lane.limit]:

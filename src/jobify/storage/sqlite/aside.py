@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from jobify.model.records import Claim, Lane
+from jobify.model.records import Claim, TaskSlots
 from jobify.runtime.logs import get_logger
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of
@@ -20,7 +20,7 @@ log = get_logger("jobify.storage")
 
 
 def pick_aside(
-    database: Database, name: str, queues: tuple[str, ...] | None, lane: Lane, before: Sequence[Any], limit: int
+    database: Database, name: str, queues: tuple[str, ...] | None, lane: TaskSlots, before: Sequence[Any], limit: int
 ) -> Picked:
     """At most ``limit`` jobs of a lane that statement ``name`` finds. Its parameters: ``before``, tasks and queues, the
     limit."""

@@ -21,7 +21,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from jobify.model.records import Claim, Claimed, ClaimRequest, Lane
+from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
@@ -144,7 +144,7 @@ class Claims:
         references: dict[int, int] = {}
         is_more_left, aside = False, 0
         next_due_at = None
-        for lane in request.lanes:
+        for lane in request.slots:
             page = self._pick_lane(lane, request.queues, now)
             rows.update(page.rows)
             references.update(page.references)
@@ -157,7 +157,7 @@ class Claims:
             picked = first
         return _Page(picked, references, is_more_left, next_due_at, aside)
 
-    def _pick_lane(self, lane: Lane, queues: tuple[str, ...] | None, now: Microseconds) -> _Page:
+    def _pick_lane(self, lane: TaskSlots, queues: tuple[str, ...] | None, now: Microseconds) -> _Page:
         """The first jobs of a lane: one more than wanted is asked for, to know whether there is more."""
         statement, parameters = _pick_statement(lane.tasks, queues)
         limit = lane.limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobify.model.records import Claimed, ClaimRequest, Lane, Settlement
+from jobify.model.records import Claimed, ClaimRequest, Settlement, TaskSlots
 from jobify.storage.parking import merged, parking_of, text_of
 from jobify.storage.sqlite.aside import pick_aside, with_arguments
 from jobify.storage.sqlite.database import Database
@@ -32,10 +32,10 @@ def unpark(database: Database, ids: Sequence[str], others: Sequence[bool], *, no
 
 def claim_parked(database: Database, request: ClaimRequest, *, now: Microseconds) -> Claimed:
     """Take parked calls that did not fit other code than that of the request."""
-    if not any(_pick(database, request, lane, now)[0].rows for lane in request.lanes):  # without a lock
+    if not any(_pick(database, request, lane, now)[0].rows for lane in request.slots):  # without a lock
         return Claimed([], False, None)
     with database.atomic():
-        found = [_pick(database, request, lane, now) for lane in request.lanes]
+        found = [_pick(database, request, lane, now) for lane in request.slots]
         picked = Picked([row for page, _ in found for row in page.rows], {})
         for page, _ in found:
             picked.references.update(page.references)
@@ -44,7 +44,7 @@ def claim_parked(database: Database, request: ClaimRequest, *, now: Microseconds
     return Claimed(claims, any(has_more for _, has_more in found), None)
 
 
-def _pick(database: Database, request: ClaimRequest, lane: Lane, now: Microseconds) -> tuple[Picked, bool]:
+def _pick(database: Database, request: ClaimRequest, lane: TaskSlots, now: Microseconds) -> tuple[Picked, bool]:
     """The first ones of a lane, and whether there are more."""
     found = pick_aside(database, "pick_parked", request.queues, lane, (request.code, now), lane.limit)
     rows = bounded(*found)

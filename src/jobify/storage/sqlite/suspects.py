@@ -36,7 +36,7 @@ class Suspects:
                 return []
             death, company = found
             picked = Picked([], {})
-            for lane in request.lanes:
+            for lane in request.slots:
                 limit = min(lane.limit, group_size(company) - len(picked.rows))
                 found_here = pick_aside(self._database, "pick_apart", request.queues, lane, (death, now), limit)
                 picked.rows.extend(bounded(*found_here))
@@ -45,7 +45,7 @@ class Suspects:
             return with_arguments(self._database, picked)
 
     def _next(self, request: ClaimRequest, now: Microseconds) -> tuple[int, int] | None:
-        tasks = tuple(task for lane in request.lanes if lane.limit for task in lane.tasks)
+        tasks = tuple(task for lane in request.slots if lane.limit for task in lane.tasks)
         if not tasks:
             return None
         size, fields, parameters = conditions(tasks, request.queues)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.model.records import Claim, Claimed, ClaimRequest, Lane, NewJob, Settled
+from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, TaskSlots
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import NOW, SECOND, StorageCase, again, born, claim, end, job, look, one
 
@@ -66,13 +66,13 @@ class ClaimContract(StorageCase):
         self, storage: Storage, owner: int
     ) -> None:
         storage.insert([job("later", due_at=NOW + 3), job("soon", due_at=NOW + 2), job("overdue", due_at=NOW - 1)])
-        found = storage.claim(ClaimRequest(owner, (Lane(("task",), 9),), ahead=2), now=NOW)
+        found = storage.claim(ClaimRequest(owner, (TaskSlots(("task",), 9),), ahead=2), now=NOW)
         assert (_ids(found.claims), found.has_more, found.next_due_at) == (["overdue", "soon"], False, NOW + 3)
         assert [one(storage, id).started_at for id in ("overdue", "soon")] == [NOW, NOW + 2]
 
     def test_a_ready_job_starts_now_although_the_clock_was_set_back(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a", ready=True)])
-        storage.claim(ClaimRequest(owner, (Lane(("task",), 9),), ahead=5), now=NOW - 20)
+        storage.claim(ClaimRequest(owner, (TaskSlots(("task",), 9),), ahead=5), now=NOW - 20)
         assert one(storage, "a").started_at == NOW - 20
 
     def test_a_job_that_was_ready_stays_ready_if_the_clock_is_set_back(self, storage: Storage, owner: int) -> None:
@@ -152,11 +152,11 @@ class ClaimContract(StorageCase):
 
     def test_each_lane_by_itself_and_in_order(self, storage: Storage, owner: int) -> None:
         storage.insert([job(f"{task}{number}", task=task) for number in range(3) for task in "xyz"])
-        lanes = (Lane(("z",), 2), Lane(("x", "y"), 3))
+        lanes = (TaskSlots(("z",), 2), TaskSlots(("x", "y"), 3))
         found = storage.claim(ClaimRequest(owner, lanes), now=NOW)
         assert _ids(found.claims) == ["z0", "z1", "x0", "y0", "x1"]
         assert found.has_more is True
-        found = storage.claim(ClaimRequest(owner, (Lane(("z",), 9), Lane(("x", "y"), 9))), now=NOW)
+        found = storage.claim(ClaimRequest(owner, (TaskSlots(("z",), 9), TaskSlots(("x", "y"), 9))), now=NOW)
         assert _ids(found.claims) == ["z2", "y1", "x2", "y2"]
         assert found.has_more is False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobify.model.records import Claimed, ClaimRequest, Lane
+from jobify.model.records import Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import Death
@@ -22,7 +22,7 @@ def ask(
     queues: tuple[str, ...] | None = None,
     now: Microseconds = NOW,
 ) -> Claimed:
-    return storage.claim(ClaimRequest(owner, (Lane(tasks, limit),), queues, scope=scope), now=now)
+    return storage.claim(ClaimRequest(owner, (TaskSlots(tasks, limit),), queues, scope=scope), now=now)
 
 
 def ids_of(claimed: Claimed) -> list[str]:

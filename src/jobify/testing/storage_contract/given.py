@@ -15,13 +15,13 @@ from jobify.model.records import (
     Claimed,
     ClaimRequest,
     JobRecord,
-    Lane,
     MessageKind,
     NewJob,
     OwnerProfile,
     OwnerRole,
     Report,
     Settlement,
+    TaskSlots,
 )
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
@@ -122,7 +122,7 @@ def look(
     now: Microseconds = NOW,
 ) -> Claimed:
     """Claim from one lane."""
-    return storage.claim(ClaimRequest(owner, (Lane(tuple(tasks), limit),), queues), now=now)
+    return storage.claim(ClaimRequest(owner, (TaskSlots(tuple(tasks), limit),), queues), now=now)
 
 
 def claim(storage: Storage, owner: int, **how: Any) -> list[Claim]:

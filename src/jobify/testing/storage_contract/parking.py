@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobify.model.records import Claim, Claimed, ClaimRequest, Lane, Parking, Settled, Settlement
+from jobify.model.records import Claim, Claimed, ClaimRequest, Parking, Settled, Settlement, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.dying import ask, ids_of, suspects
@@ -64,7 +64,7 @@ def _take(
     now: Microseconds = NOW,
 ) -> Claimed:
     """Claim parked calls from one lane."""
-    request = ClaimRequest(owner, (Lane(tasks, limit),), queues, scope=ClaimScope.PARKED, code=code)
+    request = ClaimRequest(owner, (TaskSlots(tasks, limit),), queues, scope=ClaimScope.PARKED, code=code)
     return storage.claim(request, now=now)
 
 
