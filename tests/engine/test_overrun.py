@@ -30,7 +30,7 @@ async def test_its_job_has_one_handle_and_a_replacement_waits_for_it(tmp_path: P
         job = await slow.schedule("old").push(job_id="it")
         engine = app._engine
         assert engine is not None
-        await eventually(lambda: engine._roster.lingering)
+        await eventually(lambda: engine._attempts.lingering)
         assert app.find_job("it") is job
         assert app.get_active_jobs() == [job]
 

@@ -89,7 +89,7 @@ async def test_f20_jobs_run_whatever_the_task_factory_does(
 STEPS = [
     (PendingJob, "encode"),
     (PendingJob, "row"),
-    (PendingJob, "detach"),
+    (PendingJob, "copy_arguments"),
     (PendingJob, "attempt"),
     (Waiting, "add"),
     (Attempt, "of_claim"),
@@ -99,7 +99,7 @@ STEPS = [
     (Executor, "_perform"),
     (Completer, "_settle"),
     (Completer, "_write"),
-    (Teller, "tell"),
+    (Teller, "update"),
     (ThreadGate, "insert"),
     (ThreadGate, "claim"),
     (ThreadGate, "settle"),

@@ -79,7 +79,7 @@ class Dispatcher(Service):
     def __init__(
         self,
         backend: Backend,
-        lanes: SlotPools,
+        pools: SlotPools,
         endpoints: Sequence[Endpoint],
         *,
         admit: HandleClaim,
@@ -89,7 +89,7 @@ class Dispatcher(Service):
     ) -> None:
         super().__init__()
         self._backend = backend
-        self._lanes = lanes
+        self._pools = pools
         self._handle_claim = admit
         self._returns = returns
         self._trials = trials
@@ -163,11 +163,11 @@ class Dispatcher(Service):
         return await self._trials.run(self._request_apart, self._begin_apart, self._release, self.wake) or has_more
 
     def _request_apart(self) -> asyncio.Future[Claimed]:
-        lanes = tuple(TaskSlots(self._tasks[mode], _MAX_CLAIM) for mode in self._modes)
-        return self._request(lanes, ClaimScope.APART)
+        slots = tuple(TaskSlots(self._tasks[mode], _MAX_CLAIM) for mode in self._modes)
+        return self._request(slots, ClaimScope.APART)
 
     def _begin_apart(self, claim: Claim) -> None:
-        slots = self._lanes[self._mode_of[claim.task]]
+        slots = self._pools[self._mode_of[claim.task]]
         slots.take_closed()
         self._handle_claim(self._backend, claim, slots)
 
@@ -242,12 +242,12 @@ class Dispatcher(Service):
         return claimed.has_more
 
     def _request_reserved(self, reserved: list[tuple[SlotPool, int]], scope: ClaimScope) -> asyncio.Future[Claimed]:
-        lanes = tuple(TaskSlots(self._tasks[slots.mode], limit) for slots, limit in reserved)
-        return self._request(lanes, scope)
+        slots = tuple(TaskSlots(self._tasks[pool.mode], limit) for pool, limit in reserved)
+        return self._request(slots, scope)
 
-    def _request(self, lanes: tuple[TaskSlots, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
+    def _request(self, slots: tuple[TaskSlots, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
         ahead, code = seconds(_LOOKAHEAD), self._backend.app_code() if scope is ClaimScope.PARKED else ""
-        request = ClaimRequest(self._backend.owner, lanes, self._backend.queues.served, ahead, scope, code)
+        request = ClaimRequest(self._backend.owner, slots, self._backend.queues.served, ahead, scope, code)
         asked = self._backend.gate.claim(request, now=self._timekeeper.due_until)
         return asked if isinstance(asked, asyncio.Future) else spawn(asked)
 
@@ -256,7 +256,7 @@ class Dispatcher(Service):
         lane without one rings when it has."""
         reserved = []
         for mode in self._modes:
-            slots = self._lanes[mode]
+            slots = self._pools[mode]
             limit = slots.take_up_to(_MAX_CLAIM)
             if limit:
                 reserved.append((slots, limit))
@@ -272,7 +272,7 @@ class Dispatcher(Service):
                 self._returns.release_failed(self._backend, claim, LookupError(f"this app has no task {claim.task!r}"))
                 continue
             left[mode] -= 1
-            self._handle_claim(self._backend, claim, self._lanes[mode])
+            self._handle_claim(self._backend, claim, self._pools[mode])
         for slots, _ in reserved:
             if left[slots.mode]:
                 slots.release(left[slots.mode])

@@ -34,9 +34,9 @@ class Trials:
     """Runs groups of jobs apart, one after the other."""
 
     def __init__(
-        self, lanes: SlotPools, all_settled: Callable[[], Awaitable[None]], on_trial: Callable[[bool], None] | None
+        self, pools: SlotPools, all_settled: Callable[[], Awaitable[None]], on_trial: Callable[[bool], None] | None
     ) -> None:
-        self._lanes = lanes
+        self._pools = pools
         self._all_settled = all_settled
         self._on_trial = on_trial
         self._patience = _FIRST_PATIENCE
@@ -60,7 +60,7 @@ class Trials:
         ``claim`` asks for it, ``begin`` starts an attempt, ``release`` gives a claim back; ``wake`` is called when it
         makes sense to try again, if this was in vain.
         """
-        self._lanes.close()
+        self._pools.close()
         try:
             claims = await self._claim(claim, release)
             if not claims:
@@ -78,7 +78,7 @@ class Trials:
             await self._try(claims, begin)
             return True
         finally:
-            self._lanes.open()
+            self._pools.open()
 
     async def _claim(
         self, claim: Callable[[], asyncio.Future[Claimed]], release: Callable[[Claim], None]
@@ -92,7 +92,7 @@ class Trials:
         return asked.result().claims
 
     async def _try(self, claims: Sequence[Claim], begin: Callable[[Claim], None]) -> None:
-        left = self._lanes.taken  # nothing, unless it was waited for in vain
+        left = self._pools.taken  # nothing, unless it was waited for in vain
         self._tell(True)
         try:
             _each(begin, claims)
@@ -104,7 +104,7 @@ class Trials:
         """Wait until no more than ``left`` jobs run here, and all ends are stored; whether that was so in time."""
         try:
             async with asyncio.timeout(patience):
-                await self._lanes.drained(left)
+                await self._pools.drained(left)
                 await self._all_settled()
         except TimeoutError:
             return False
