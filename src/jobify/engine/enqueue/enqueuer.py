@@ -183,7 +183,7 @@ class Enqueuer:
             attempt = pending.attempt(pending.pool)
         except Exception as error:  # it is stored, and runs when it is claimed once more
             pending.pool.release()
-            self._executor.release_claim(pending.backend, pending.claim(), error)
+            self._executor.released.release_failed(pending.backend, pending.claim(), error)
             self._handles.add(pending.job)
             return None
         if self.is_draining:  # it was asked for before: it is given back unbegun, and runs at the next start

@@ -20,7 +20,7 @@ _blocking: Any = vars(asyncio.Future)["_asyncio_future_blocking"]
 
 
 class PlainPushFuture(_JobFuture):
-    """A :class:`Submission` that is used as a future."""
+    """A :class:`PushFuture` that is used as a future."""
 
     __slots__ = ("_steps",)
 

@@ -66,7 +66,7 @@ class ClaimHandler:
                 refusal = self._examine(attempt, claim, now)
         except Exception as error:
             lane.release()
-            self._executor.release_claim(backend, claim, error)
+            self._executor.released.release_failed(backend, claim, error)
             return
         if refusal is None:
             self._executor.launch_when_due(attempt)

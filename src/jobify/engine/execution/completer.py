@@ -84,7 +84,6 @@ class Completer:
 
     def __init__(
         self,
-        *,
         teller: Teller,
         job_log: JobLog,
         attempts: RunningAttempts,
@@ -119,10 +118,7 @@ class Completer:
         await self._is_idle.wait()
 
     async def drain(self) -> None:
-        """:meth:`idle`, for a shutdown: what the storage does not take within half a minute is given up.
-
-        Those jobs are running in the storage, and run again when this process is gone.
-        """
+        """:meth:`idle`, for a shutdown: what the storage does not take in half a minute is given up and runs again."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + _PATIENCE
         while self._open:
@@ -293,7 +289,10 @@ class Completer:
             try:
                 self._teller.update(attempt, outcome, settlement)
             except Exception as error:
-                self._on_handle_error(attempt, error)
+                # No memory, or a defect: the watcher reads from the row what the handle was not told.
+                log.error("The handle of job %s was not updated: %r", attempt.id, error)
+                self._teller.keep(attempt)
+                self._events.storage_changed()
             self._events.settled(attempt, settlement)
             if answer is _CASCADED:
                 self._events.storage_changed()
@@ -320,12 +319,6 @@ class Completer:
         if attempt.id not in self._attempts.running:  # else it came back, and its handle speaks of the later attempt
             self._teller.release(attempt)
         self._untrack(attempt)
-        self._events.storage_changed()
-
-    def _on_handle_error(self, attempt: Attempt, error: Exception) -> None:
-        """No memory, or a defect: the watcher reads from the row what the handle could not be told."""
-        log.error("The handle of job %s could not be told how it ended: %r", attempt.id, error)
-        self._teller.keep(attempt)
         self._events.storage_changed()
 
     def _retry(

@@ -26,11 +26,9 @@ from jobify.engine.execution.refusals import Refusals
 from jobify.engine.execution.roster import RunningAttempts
 from jobify.engine.execution.timers import DueTimer
 from jobify.exceptions import PayloadError
-from jobify.gateway.backend import Backend
 from jobify.jobs.current_job import RUNNING
 from jobify.model.clock import SECOND, Clock, seconds
 from jobify.model.job_options import ParentResults, read_options
-from jobify.model.records import Claim
 from jobify.model.status import JobStatus, Outcome, Refused, Succeeded
 from jobify.model.task_options import RunMode
 from jobify.model.transient import refusal_of
@@ -71,6 +69,7 @@ class Executor:
         self._registry = registry
         self._runners = runners
         self._completer = completer
+        self.released = completer.returns
         self._contexts = contexts
         self._clock = clock
         self._loop_is_closing = is_torn_down
@@ -186,10 +185,6 @@ class Executor:
             self._due_timer.call_at(attempt.due_at, start)
         except Exception:  # the system has no timer left; the loop's own is a millisecond late
             self._loop.call_later(max(0.0, (attempt.due_at - self._clock.now()) / SECOND), start)
-
-    def release_claim(self, backend: Backend, claim: Claim, error: BaseException) -> None:
-        """See :meth:`jobify.engine.execution.returns.Returns.give_back`."""
-        self._completer.returns.release_failed(backend, claim, error)
 
     def close(self) -> None:
         """No attempt is going to start any more."""
