@@ -54,7 +54,8 @@ def test_all_parameters_are_keyword_only_and_optional() -> None:
         assert parameter.default is not parameter.empty
 
 
-async def test_item_009_tz() -> None:
+@pytest.mark.promise("item-9")
+async def test_tz() -> None:
     assert Jobify(storage=False).configs.tz == ZoneInfo("UTC")
 
     app = Jobify(storage=False, tz=ZoneInfo("Asia/Tokyo"))
@@ -70,7 +71,8 @@ async def test_item_009_tz() -> None:
         assert job.exec_at.tzinfo == ZoneInfo("Asia/Tokyo")
 
 
-def test_item_010_state() -> None:
+@pytest.mark.promise("item-10")
+def test_state() -> None:
     state = State({"greeting": "hello"})
     app = Jobify(storage=False, state=state)
     assert app.state is state
@@ -109,7 +111,8 @@ def restored_argument(tmp_path: Path, value: Any, **options: Any) -> Any:
     return seen[-1]
 
 
-def test_item_011_dumper(tmp_path: Path) -> None:
+@pytest.mark.promise("item-11")
+def test_dumper(tmp_path: Path) -> None:
     class Plain:
         def load(self, data: Any, tp: Any) -> Any:
             return data
@@ -117,11 +120,13 @@ def test_item_011_dumper(tmp_path: Path) -> None:
     assert restored_argument(tmp_path, "abc", dumper=Upper(), loader=Plain()) == "ABC"
 
 
-def test_item_012_loader(tmp_path: Path) -> None:
+@pytest.mark.promise("item-12")
+def test_loader(tmp_path: Path) -> None:
     assert restored_argument(tmp_path, "abc", dumper=Upper(), loader=Upper()) == "abc"
 
 
-def test_item_013_x8_storage_default_is_sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.promise("item-13", "x8")
+def test_storage_default_is_sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert isinstance(Jobify().configs.storage, SQLiteStorage)
     assert isinstance(Jobify(storage=None).configs.storage, SQLiteStorage)
@@ -131,7 +136,8 @@ def test_item_013_x8_storage_default_is_sqlite(monkeypatch: pytest.MonkeyPatch, 
     assert isinstance(own, Storage)
 
 
-def test_item_013_rule_16_a_file_in_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.promise("item-13", "rule-16")
+def test_a_file_in_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
     async def main(storage: Any) -> None:
@@ -149,7 +155,8 @@ def test_item_013_rule_16_a_file_in_the_current_directory(monkeypatch: pytest.Mo
     assert (tmp_path / "jobify.db").exists()
 
 
-async def test_item_014_lifespan() -> None:
+@pytest.mark.promise("item-14")
+async def test_lifespan() -> None:
     events = []
 
     @asynccontextmanager
@@ -171,7 +178,8 @@ async def test_item_014_lifespan() -> None:
     assert all(found is app for _, found, _ in events)
 
 
-def test_item_015_serializer(tmp_path: Path) -> None:
+@pytest.mark.promise("item-15")
+def test_serializer(tmp_path: Path) -> None:
     class Recording(JSONSerializer):
         written: list[bytes] = []  # noqa: RUF012  shared on purpose
 
@@ -212,7 +220,8 @@ class OuterNote(BaseOuterMiddleware):
             self.log.append(f"{self.name} out")
 
 
-async def test_item_016_middleware() -> None:
+@pytest.mark.promise("item-16")
+async def test_middleware() -> None:
     log: list[str] = []
     app = Jobify(storage=False, middleware=[Note(log, "a"), Note(log, "b")])
     app.add_middleware(Note(log, "c"))
@@ -226,7 +235,8 @@ async def test_item_016_middleware() -> None:
     assert log == ["a in", "b in", "c in", "work", "c out", "b out", "a out"]
 
 
-async def test_item_017_outer_middleware() -> None:
+@pytest.mark.promise("item-17")
+async def test_outer_middleware() -> None:
     log: list[str] = []
     app = Jobify(storage=False, outer_middleware=[OuterNote(log, "a"), OuterNote(log, "b")])
     app.add_outer_middleware(OuterNote(log, "c"))
@@ -244,7 +254,8 @@ class EveryDay:
         return now + timedelta(days=1)
 
 
-async def test_item_018_cron_factory() -> None:
+@pytest.mark.promise("item-18")
+async def test_cron_factory() -> None:
     asked = []
 
     def factory(expression: str) -> CronParser:
@@ -264,7 +275,8 @@ async def test_item_018_cron_factory() -> None:
     assert Jobify(storage=False).configs.cron_factory is create_crontab
 
 
-def test_item_019_loop_factory() -> None:
+@pytest.mark.promise("item-19")
+def test_loop_factory() -> None:
     assert Jobify(storage=False).configs.getloop is asyncio.get_running_loop
     assert Jobify(storage=False, loop_factory=asyncio.get_event_loop).configs.getloop is asyncio.get_event_loop
 
@@ -277,7 +289,8 @@ def test_item_019_loop_factory() -> None:
     asyncio.run(main())
 
 
-async def test_item_020_exception_handlers() -> None:
+@pytest.mark.promise("item-20")
+async def test_exception_handlers() -> None:
     app = Jobify(storage=False, exception_handlers={ValueError: lambda exc, context: f"{exc} of {context.job.id}"})
 
     async def handle(exc: Exception, context: JobContext) -> str:
@@ -294,7 +307,8 @@ async def test_item_020_exception_handlers() -> None:
         assert await (await fail.push("key")) == "KeyError"
 
 
-def test_item_021_threadpool_executor() -> None:
+@pytest.mark.promise("item-21")
+def test_threadpool_executor() -> None:
     import threading
 
     async def main(pool: ThreadPoolExecutor) -> None:
@@ -312,7 +326,8 @@ def test_item_021_threadpool_executor() -> None:
         assert pool.submit(lambda: 1).result() == 1, "a pool that was given is not shut down"
 
 
-def test_item_022_processpool_executor() -> None:
+@pytest.mark.promise("item-22")
+def test_processpool_executor() -> None:
     import multiprocessing
 
     from checklist_tasks import process_id
@@ -328,7 +343,8 @@ def test_item_022_processpool_executor() -> None:
         assert isinstance(pool.submit(process_id).result(), int), "a pool that was given is not shut down"
 
 
-def test_item_023_route_class() -> None:
+@pytest.mark.promise("item-23")
+def test_route_class() -> None:
     class MyRoute(RootRoute[..., Any]):
         pass
 
@@ -354,7 +370,8 @@ class Extension:
         self.log.append(f"{self.name} down")
 
 
-async def test_item_024_plugins_in_order() -> None:
+@pytest.mark.promise("item-24")
+async def test_plugins_in_order() -> None:
     log: list[str] = []
     names = [f"plugin {n}" for n in range(20)]
     app = Jobify(storage=False, plugins=[Extension(log, name) for name in names])
@@ -365,7 +382,8 @@ async def test_item_024_plugins_in_order() -> None:
     assert log == [f"{name} down" for name in reversed(names)]
 
 
-def test_item_025_x15_uuid_generator() -> None:
+@pytest.mark.promise("item-25", "x15")
+def test_uuid_generator() -> None:
     async def ids(**options: Any) -> list[str]:
         app = Jobify(storage=False, **options)
 
@@ -383,7 +401,8 @@ def test_item_025_x15_uuid_generator() -> None:
     assert sorted(default) == default, "ordered by time"
 
 
-def test_item_026_configs_and_plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.promise("item-26")
+def test_configs_and_plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plugin = Extension([], "it")
     app = Jobify(storage=False, plugins=[plugin, plugin])
     assert isinstance(app.configs, JobifyConfiguration)
@@ -393,7 +412,8 @@ def test_item_026_configs_and_plugins(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert len(app.plugins) == 1
 
 
-def test_item_026_no_argument_persists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.promise("item-26")
+def test_no_argument_persists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     ran = []
 
@@ -416,7 +436,8 @@ def test_item_026_no_argument_persists(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert ran == [7]
 
 
-async def test_item_027_async_with() -> None:
+@pytest.mark.promise("item-27")
+async def test_async_with() -> None:
     events = []
 
     class App(Jobify):
@@ -441,7 +462,8 @@ async def test_item_027_async_with() -> None:
     assert events == ["up", "down"] * 4
 
 
-async def test_item_027_raises_what_startup_raises() -> None:
+@pytest.mark.promise("item-27")
+async def test_raises_what_startup_raises() -> None:
     class Broken(Jobify):
         async def startup(self) -> None:
             raise LookupError("no way")
@@ -451,7 +473,8 @@ async def test_item_027_raises_what_startup_raises() -> None:
             pass
 
 
-async def test_item_028_startup() -> None:
+@pytest.mark.promise("item-28")
+async def test_startup() -> None:
     entered = []
 
     @asynccontextmanager
@@ -474,7 +497,8 @@ async def test_item_028_startup() -> None:
     await app.shutdown()
 
 
-async def test_item_028_x10_startup_errors_are_runtime_errors() -> None:
+@pytest.mark.promise("item-28", "x10")
+async def test_startup_errors_are_runtime_errors() -> None:
     """A configuration that cannot start, and a router that fails to."""
 
     @asynccontextmanager
@@ -493,7 +517,8 @@ async def test_item_028_x10_startup_errors_are_runtime_errors() -> None:
     assert issubclass(ApplicationStateError, RuntimeError)
 
 
-async def test_item_029_shutdown() -> None:
+@pytest.mark.promise("item-29")
+async def test_shutdown() -> None:
     log: list[str] = []
 
     @asynccontextmanager
@@ -528,7 +553,8 @@ async def test_item_029_shutdown() -> None:
     await app.shutdown()
 
 
-async def test_item_030_wait_all() -> None:
+@pytest.mark.promise("item-30")
+async def test_wait_all() -> None:
     app = Jobify(storage=False)
     release = asyncio.Event()
     ended = []
@@ -551,8 +577,9 @@ async def test_item_030_wait_all() -> None:
         await app.wait_all(timeout=None)
 
 
+@pytest.mark.promise("item-30")
 @pytest.mark.parametrize("is_durable", [True, False])
-async def test_item_030_with_nothing_to_wait_for_it_returns_at_once(tmp_path: Path, is_durable: bool) -> None:
+async def test_with_nothing_to_wait_for_it_returns_at_once(tmp_path: Path, is_durable: bool) -> None:
     """Before the start, after the end, and whatever the timeout."""
 
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobify.db") if is_durable else False)
@@ -573,7 +600,8 @@ async def test_item_030_with_nothing_to_wait_for_it_returns_at_once(tmp_path: Pa
     await app.wait_all()
 
 
-async def test_item_030_a_job_is_told_that_it_cannot_wait_for_all() -> None:
+@pytest.mark.promise("item-30")
+async def test_a_job_is_told_that_it_cannot_wait_for_all() -> None:
     app = Jobify(storage=False)
 
     @app.task
@@ -587,7 +615,8 @@ async def test_item_030_a_job_is_told_that_it_cannot_wait_for_all() -> None:
         assert "wait for itself" in str(job.exception)
 
 
-async def test_item_031_find_job_get_active_jobs_add_plugin() -> None:
+@pytest.mark.promise("item-31")
+async def test_find_job_get_active_jobs_add_plugin() -> None:
     log: list[str] = []
 
     app = Jobify(storage=False)
@@ -615,7 +644,8 @@ async def test_item_031_find_job_get_active_jobs_add_plugin() -> None:
     assert log == ["plugin up", "plugin down"]
 
 
-async def test_item_032_task() -> None:
+@pytest.mark.promise("item-32")
+async def test_task() -> None:
     app = Jobify(storage=False)
 
     @app.task
@@ -633,7 +663,8 @@ async def test_item_032_task() -> None:
         assert bare(5) == 6, "a decorated function stays callable"
 
 
-async def test_item_033_each_way_of_scheduling_gives_a_job() -> None:
+@pytest.mark.promise("item-33")
+async def test_each_way_of_scheduling_gives_a_job() -> None:
     app = Jobify(storage=False)
 
     @app.task

@@ -49,7 +49,8 @@ def test_no_block_is_overlooked(document: str) -> None:
     assert count == len(blocks(document, "program")) + len(blocks(document, "snippet")) > 0
 
 
-def test_item_116_quick_example(tmp_path: Path) -> None:
+@pytest.mark.promise("item-116")
+def test_quick_example(tmp_path: Path) -> None:
     (program,) = blocks("job_handle.md", "program")
     first, second = run_program(program, tmp_path).splitlines()
     assert re.fullmatch(r"[0-9a-f-]{36} scheduled", first)
@@ -57,7 +58,8 @@ def test_item_116_quick_example(tmp_path: Path) -> None:
     assert (tmp_path / "jobify.db").exists()
 
 
-async def test_item_116_snippets(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.promise("item-116")
+async def test_snippets_of_the_handle(capsys: pytest.CaptureFixture[str]) -> None:
     app = Jobify(storage=False)
 
     @app.task
@@ -75,7 +77,8 @@ async def test_item_116_snippets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "job failed" not in capsys.readouterr().out
 
 
-async def test_item_116_the_snippet_for_failures(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.promise("item-116")
+async def test_the_snippet_for_failures(capsys: pytest.CaptureFixture[str]) -> None:
     (snippet,) = (s for s in blocks("job_handle.md", "snippet") if "except" in s)
 
     app = Jobify(storage=False)
@@ -89,7 +92,8 @@ async def test_item_116_the_snippet_for_failures(capsys: pytest.CaptureFixture[s
     assert re.match("job failed: .*broken", capsys.readouterr().out)
 
 
-def test_item_117_jobber(tmp_path: Path) -> None:
+@pytest.mark.promise("item-117")
+def test_jobber(tmp_path: Path) -> None:
     (program,) = blocks("jobber_handle.md", "program")
     lines = run_program(program, tmp_path).splitlines()
     assert re.fullmatch(r"Job \S+ was scheduled\.", lines[0])
@@ -97,7 +101,8 @@ def test_item_117_jobber(tmp_path: Path) -> None:
     assert lines[2] == "Result: 3"
 
 
-async def test_item_117_snippets(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.promise("item-117")
+async def test_snippets_of_the_jobber_handle(capsys: pytest.CaptureFixture[str]) -> None:
     app = Jobber(storage=False)
 
     @app.task
@@ -131,14 +136,16 @@ if __name__ == "__main__":
 """
 
 
-def test_item_118_all_options(tmp_path: Path) -> None:
+@pytest.mark.promise("item-118")
+def test_all_options(tmp_path: Path) -> None:
     program = blocks("task_options.md", "program")[0]
     schedule, result = run_program(program + RUN, tmp_path).splitlines()
     assert schedule.startswith("my_daily_report__jobify_cron_definition * * * * * ")
     assert result == "None"
 
 
-def test_item_118_naive_start_date(tmp_path: Path) -> None:
+@pytest.mark.promise("item-118")
+def test_naive_start_date(tmp_path: Path) -> None:
     preamble = "from datetime import datetime\nfrom jobify import Jobify\napp = Jobify()\n"
     program = preamble + blocks("task_options.md", "program")[1] + RUN
     for _ in range(2):  # a start with a schedule that is stored already, too

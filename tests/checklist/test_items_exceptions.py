@@ -17,7 +17,8 @@ from jobify.exceptions import (
 )
 
 
-def test_item_109_base() -> None:
+@pytest.mark.promise("item-109")
+def test_base() -> None:
     assert issubclass(BaseJobifyError, Exception)
     for kind in (
         ApplicationStateError,
@@ -29,7 +30,8 @@ def test_item_109_base() -> None:
         assert issubclass(kind, BaseJobifyError)
 
 
-def test_item_110_application_state_error() -> None:
+@pytest.mark.promise("item-110")
+def test_application_state_error() -> None:
     error = ApplicationStateError(operation="push", reason="The app is not started.", solution="Start it.")
     assert (error.operation, error.reason, error.solution) == ("push", "The app is not started.", "Start it.")
     for text in (error.operation, error.reason, error.solution):
@@ -37,33 +39,38 @@ def test_item_110_application_state_error() -> None:
     assert isinstance(error, RuntimeError)
 
 
-def test_item_111_duplicate_job_error() -> None:
+@pytest.mark.promise("item-111")
+def test_duplicate_job_error() -> None:
     error = DuplicateJobError("x")
     assert isinstance(error, RuntimeError)
     assert error.job_id == "x"
     assert str(error).startswith("Job with ID 'x' is already scheduled. Use 'replace=True'")
 
 
-def test_item_112_job_failed_error() -> None:
+@pytest.mark.promise("item-112")
+def test_job_failed_error() -> None:
     error = JobFailedError("x", reason="it broke")
     assert (error.job_id, error.reason) == ("x", "it broke")
     assert "it broke" in str(error)
     assert "x" in str(error)
 
 
-def test_item_113_job_not_completed_error() -> None:
+@pytest.mark.promise("item-113")
+def test_job_not_completed_error() -> None:
     assert str(JobNotCompletedError())
     assert str(JobNotCompletedError("own words")) == "own words"
 
 
-def test_item_114_job_timeout_error() -> None:
+@pytest.mark.promise("item-114")
+def test_job_timeout_error() -> None:
     error = JobTimeoutError(job_id="x", timeout=2.5)
     assert (error.job_id, error.timeout) == ("x", 2.5)
     assert "2.5" in str(error)
     assert isinstance(error, TimeoutError)
 
 
-def test_item_115_route_already_registered_error() -> None:
+@pytest.mark.promise("item-115")
+def test_route_already_registered_error() -> None:
     assert "'x'" in str(RouteAlreadyRegisteredError("x"))
 
 

@@ -61,7 +61,8 @@ def task(app: Jobify, name: str) -> Any:
     return next(route for route in app.routes if route.name == name)
 
 
-def test_item_062_x9_statuses() -> None:
+@pytest.mark.promise("item-62", "x9")
+def test_statuses() -> None:
     names = ["PENDING", "SCHEDULED", "RUNNING", "CANCELLED", "SUCCESS", "FAILED", "TIMEOUT", "PERMANENTLY_FAILED"]
     assert {status.name for status in JobStatus} == set(names)
     for status in JobStatus:
@@ -70,7 +71,8 @@ def test_item_062_x9_statuses() -> None:
         assert str(status) == f"{status}" == status.value == status
 
 
-def test_item_063_meaning_of_statuses() -> None:
+@pytest.mark.promise("item-63")
+def test_meaning_of_statuses() -> None:
     async def body(app: Jobify) -> None:
         assert (await task(app, "add").schedule(1, 2).delay(300)).status is JobStatus.SCHEDULED
         running = await task(app, "long").push()
@@ -93,7 +95,8 @@ def test_item_063_meaning_of_statuses() -> None:
     in_app(body)
 
 
-def test_item_063_shutdown_cancels() -> None:
+@pytest.mark.promise("item-63")
+def test_shutdown_cancels() -> None:
     kept = []
 
     async def body(app: Jobify) -> None:
@@ -103,7 +106,8 @@ def test_item_063_shutdown_cancels() -> None:
     assert kept[0].status is JobStatus.CANCELLED
 
 
-def test_item_064_id() -> None:
+@pytest.mark.promise("item-64")
+def test_id() -> None:
     async def body(app: Jobify) -> None:
         jobs = [await task(app, "add").push(1, 2) for _ in range(10)]
         assert all(isinstance(job.id, str) for job in jobs)
@@ -113,7 +117,8 @@ def test_item_064_id() -> None:
     in_app(body)
 
 
-def test_item_065_status() -> None:
+@pytest.mark.promise("item-65")
+def test_status() -> None:
     async def body(app: Jobify) -> None:
         job = await task(app, "add").schedule(1, 2).delay(0)
         assert isinstance(job.status, JobStatus)
@@ -124,7 +129,8 @@ def test_item_065_status() -> None:
     in_app(body)
 
 
-def test_item_066_x13_exec_at_is_aware() -> None:
+@pytest.mark.promise("item-66", "x13")
+def test_exec_at_is_aware() -> None:
     async def body(app: Jobify) -> None:
         tokyo = ZoneInfo("Asia/Tokyo")
         builder = task(app, "add").schedule(1, 2)
@@ -138,7 +144,8 @@ def test_item_066_x13_exec_at_is_aware() -> None:
     in_app(body, tz=ZoneInfo("Asia/Tokyo"))
 
 
-def test_item_067_cron_expression() -> None:
+@pytest.mark.promise("item-67")
+def test_cron_expression() -> None:
     async def body(app: Jobify) -> None:
         builder = task(app, "add").schedule(1, 2)
         for job in (await builder.push(), await builder.delay(10), await builder.at(builder.now())):
@@ -149,7 +156,8 @@ def test_item_067_cron_expression() -> None:
     in_app(body)
 
 
-def test_item_068_exception() -> None:
+@pytest.mark.promise("item-68")
+def test_exception() -> None:
     async def body(app: Jobify) -> None:
         job = await task(app, "add").push(1, 2)
         await job.wait()
@@ -165,7 +173,8 @@ def test_item_068_exception() -> None:
     in_app(body)
 
 
-def test_item_069_wait() -> None:
+@pytest.mark.promise("item-69")
+def test_wait() -> None:
     async def body(app: Jobify) -> None:
         failed = await task(app, "fail").push()
         assert await asyncio.gather(*(failed.wait() for _ in range(5))) == [None] * 5
@@ -184,7 +193,8 @@ def test_item_069_wait() -> None:
     in_app(body)
 
 
-def test_item_070_result() -> None:
+@pytest.mark.promise("item-70")
+def test_result() -> None:
     async def body(app: Jobify) -> None:
         waiting = await task(app, "add").schedule(1, 2).delay(300)
         with pytest.raises(JobNotCompletedError):
@@ -205,7 +215,8 @@ def test_item_070_result() -> None:
     in_app(body)
 
 
-def test_item_070_x1_no_result_can_come() -> None:
+@pytest.mark.promise("item-70", "x1")
+def test_no_result_can_come() -> None:
     """Timed out, cancelled, given up: both readings of the documentation hold, and the message says what happened."""
 
     async def body(app: Jobify) -> None:
@@ -230,7 +241,8 @@ def test_item_070_x1_no_result_can_come() -> None:
     in_app(body)
 
 
-def test_item_071_await() -> None:
+@pytest.mark.promise("item-71")
+def test_await() -> None:
     async def body(app: Jobify) -> None:
         add = task(app, "add")
         assert await (await add.push(1, 2)) == 3
@@ -243,7 +255,8 @@ def test_item_071_await() -> None:
     in_app(body)
 
 
-def test_item_072_cancel_removes_it(tmp_path: Path) -> None:
+@pytest.mark.promise("item-72")
+def test_cancel_removes_it(tmp_path: Path) -> None:
     ran = []
 
     async def life(first: bool) -> None:
@@ -273,7 +286,8 @@ def test_item_072_cancel_removes_it(tmp_path: Path) -> None:
     assert ran == [1]
 
 
-def test_item_072_cancel_of_a_finished_job_does_nothing() -> None:
+@pytest.mark.promise("item-72")
+def test_cancel_of_a_finished_job_does_nothing() -> None:
     async def body(app: Jobify) -> None:
         done = await task(app, "add").push(1, 2)
         await done.wait()
@@ -288,7 +302,8 @@ def test_item_072_cancel_of_a_finished_job_does_nothing() -> None:
     in_app(body)
 
 
-async def test_item_072_cancel_of_a_running_job() -> None:
+@pytest.mark.promise("item-72")
+async def test_cancel_of_a_running_job() -> None:
     app = Jobify(storage=False)
     begun, release, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -318,7 +333,8 @@ async def test_item_072_cancel_of_a_running_job() -> None:
         assert job.status is JobStatus.CANCELLED
 
 
-def test_item_073_is_done() -> None:
+@pytest.mark.promise("item-73")
+def test_is_done() -> None:
     async def body(app: Jobify) -> None:
         waiting = await task(app, "add").schedule(1, 2).delay(300)
         assert waiting.is_done() is False
@@ -336,7 +352,8 @@ def test_item_073_is_done() -> None:
     in_app(body)
 
 
-def test_item_074_is_cron() -> None:
+@pytest.mark.promise("item-74")
+def test_is_cron() -> None:
     async def body(app: Jobify) -> None:
         builder = task(app, "add").schedule(1, 2)
         assert (await builder.delay(300)).is_cron() is False
@@ -345,14 +362,16 @@ def test_item_074_is_cron() -> None:
     in_app(body)
 
 
-def test_item_075_is_reschedulable() -> None:
+@pytest.mark.promise("item-75")
+def test_is_reschedulable() -> None:
     for status in JobStatus:
         job: Job[int] = Job(job_id="1", storage=None, exec_at=NOON, unregister_hook=lambda _: None, job_status=status)
         is_over = status in (JobStatus.PERMANENTLY_FAILED, JobStatus.CANCELLED)
         assert job.is_reschedulable() is not is_over
 
 
-async def test_item_076_x19_constructor_and_hooks() -> None:
+@pytest.mark.promise("item-76", "x19")
+async def test_constructor_and_hooks() -> None:
     unregistered: list[str] = []
     job = Job[int](job_id="1", storage=None, exec_at=NOON, unregister_hook=unregistered.append)
     assert (job.id, job.status, job.exec_at) == ("1", JobStatus.PENDING, NOON)

@@ -21,7 +21,8 @@ from jobify.middleware import (
 )
 
 
-def test_item_093_call_next() -> None:
+@pytest.mark.promise("item-93")
+def test_call_next() -> None:
     for alias, context, result in ((CallNext, JobContext, Any), (CallNextOuter, OuterContext, asyncio.Handle)):
         arguments, returned = get_args(alias)
         assert arguments == [context]
@@ -48,7 +49,8 @@ def result_with(*layers: BaseMiddleware, retry: int | None = None) -> Any:
     return asyncio.run(main())
 
 
-def test_item_094_before_and_after() -> None:
+@pytest.mark.promise("item-94")
+def test_before_and_after() -> None:
     order = []
 
     class Around(BaseMiddleware):
@@ -62,7 +64,8 @@ def test_item_094_before_and_after() -> None:
     assert order == ["before", "after"]
 
 
-def test_item_094_change_the_result() -> None:
+@pytest.mark.promise("item-94")
+def test_change_the_result() -> None:
     class Double(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             return 2 * await call_next(context)
@@ -70,7 +73,8 @@ def test_item_094_change_the_result() -> None:
     assert result_with(Double(), Double()) == 4
 
 
-def test_item_094_change_the_arguments() -> None:
+@pytest.mark.promise("item-94")
+def test_change_the_arguments() -> None:
     class Other(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             context.runnable.bound.arguments["x"] = 5
@@ -79,7 +83,8 @@ def test_item_094_change_the_arguments() -> None:
     assert result_with(Other()) == 5
 
 
-def test_item_094_rule_06_stop_the_chain() -> None:
+@pytest.mark.promise("item-94", "rule-6")
+def test_stop_the_chain() -> None:
     class Stop(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             return "stopped"
@@ -91,7 +96,8 @@ def test_item_094_rule_06_stop_the_chain() -> None:
     assert result_with(Stop(), Never()) == "stopped"
 
 
-async def test_item_094_raise() -> None:
+@pytest.mark.promise("item-94")
+async def test_raise() -> None:
     class Refuse(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             raise PermissionError("not today")
@@ -108,20 +114,23 @@ async def test_item_094_raise() -> None:
         assert isinstance(job.exception, PermissionError)
 
 
+@pytest.mark.promise("item-95")
 @pytest.mark.parametrize("kind", [BaseMiddleware, BaseOuterMiddleware])
-def test_item_095_call_signature(kind: type) -> None:
+def test_call_signature(kind: type) -> None:
     assert list(inspect.signature(kind.__call__).parameters) == ["self", "call_next", "context"]
     assert get_type_hints(kind.__call__)["return"] is Any
 
 
-def test_item_096_jobify_queue() -> None:
+@pytest.mark.promise("item-96")
+def test_jobify_queue() -> None:
     for name in ("get", "put", "task_done"):
         assert callable(getattr(JobifyQueue, name))
     for queue in (asyncio.Queue[Item](), asyncio.LifoQueue[Item](), asyncio.PriorityQueue[Item]()):
         QueueMiddleware(queue)
 
 
-def test_item_097_queue_middleware() -> None:
+@pytest.mark.promise("item-97")
+def test_queue_middleware() -> None:
     assert issubclass(QueueMiddleware, BaseMiddleware)
     parameters = inspect.signature(QueueMiddleware).parameters
     assert list(parameters) == ["queue", "workers"]

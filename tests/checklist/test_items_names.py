@@ -17,7 +17,8 @@ def assert_exports(module: str, names: str) -> None:
         assert name in found.__all__, f"{name} is missing in {module}.__all__"
 
 
-def test_item_001_jobify() -> None:
+@pytest.mark.promise("item-1")
+def test_jobify() -> None:
     assert_exports(
         "jobify",
         "INJECT Cron CronContext GracePolicy Job JobContext JobRouter JobStatus Jobify MisfirePolicy OuterContext "
@@ -30,14 +31,16 @@ def test_the_queue_side_is_here_too() -> None:
     assert_exports("jobify", "CurrentJob JobResult Retention chain chord chunks current_job group starmap")
 
 
-def test_item_001_all_names_exist() -> None:
+@pytest.mark.promise("item-1")
+def test_all_names_exist() -> None:
     for name in jobify.__all__:
         assert getattr(jobify, name) is not None
     with pytest.raises(AttributeError):
         jobify.Jobyfi  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_item_002_serializers() -> None:
+@pytest.mark.promise("item-2")
+def test_serializers() -> None:
     assert_exports(
         "jobify.serializers",
         "Serializer JSONSerializer ExtendedJSONSerializer CBORSerializer MsgpackSerializer OrjsonSerializer "
@@ -45,22 +48,26 @@ def test_item_002_serializers() -> None:
     )
 
 
-def test_item_003_typeadapter() -> None:
+@pytest.mark.promise("item-3")
+def test_typeadapter() -> None:
     assert_exports("jobify.typeadapter", "Dumper Loader PydanticConverter")
 
 
-def test_item_004_router() -> None:
+@pytest.mark.promise("item-4")
+def test_router() -> None:
     assert_exports("jobify.router", "Route JobRouter NodeRoute RootRoute")
 
 
-def test_item_005_middleware() -> None:
+@pytest.mark.promise("item-5")
+def test_middleware() -> None:
     assert_exports(
         "jobify.middleware",
         "CallNext CallNextOuter BaseMiddleware BaseOuterMiddleware JobifyQueue QueueMiddleware Item",
     )
 
 
-def test_item_006_exceptions() -> None:
+@pytest.mark.promise("item-6")
+def test_exceptions() -> None:
     assert_exports(
         "jobify.exceptions",
         "ApplicationStateError BaseJobifyError DuplicateJobError JobFailedError JobNotCompletedError JobTimeoutError "
@@ -68,13 +75,15 @@ def test_item_006_exceptions() -> None:
     )
 
 
-def test_item_007_jobber() -> None:
+@pytest.mark.promise("item-7")
+def test_jobber() -> None:
     from jobify import Jobber
 
     assert Jobber is jobify.Jobify
 
 
-def test_item_008_types_of_signatures() -> None:
+@pytest.mark.promise("item-8")
+def test_types_of_signatures() -> None:
     assert_exports(
         "jobify",
         "JobifyConfiguration RouteOptions FuncSpec CronParser CronFactory LoopFactory UUIDGenerator Lifespan "
@@ -84,7 +93,8 @@ def test_item_008_types_of_signatures() -> None:
     assert_exports("jobify.crontab", "CronParser CronFactory create_crontab")
 
 
-def test_item_008_they_are_what_the_signatures_say() -> None:
+@pytest.mark.promise("item-8")
+def test_they_are_what_the_signatures_say() -> None:
     hints = get_type_hints(jobify.Jobify.__init__, localns={"ProcessPoolExecutor": object})
     expected: dict[str, Any] = {
         "cron_factory": jobify.CronFactory,
@@ -96,5 +106,6 @@ def test_item_008_they_are_what_the_signatures_say() -> None:
     assert {name: hints[name] for name in expected} == expected
 
 
-def test_item_008_the_app_is_a_task_tracker() -> None:
+@pytest.mark.promise("item-8")
+def test_the_app_is_a_task_tracker() -> None:
     assert isinstance(jobify.Jobify(storage=False), jobify.TaskTracker)

@@ -17,13 +17,15 @@ from jobify.exceptions import ConfigurationError, InvalidCronError
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_item_042_expression() -> None:
+@pytest.mark.promise("item-42")
+def test_expression() -> None:
     assert Cron("0 9 * * *").expression == "0 9 * * *"
     assert Cron(expression="0 9 * * *") == Cron("0 9 * * *")
     assert is_dataclass(Cron)
 
 
-async def test_item_043_max_runs() -> None:
+@pytest.mark.promise("item-43")
+async def test_max_runs() -> None:
     assert Cron("* * * * *").max_runs == -1
     assert Cron("* * * * *", max_runs=3).max_runs == 3
 
@@ -39,7 +41,8 @@ async def test_item_043_max_runs() -> None:
         assert len(runs) == 2
 
 
-async def test_item_044_x4_max_failures() -> None:
+@pytest.mark.promise("item-44", "x4")
+async def test_max_failures() -> None:
     assert Cron("* * * * *").max_failures == 10
     for wrong in (0, -1):
         with pytest.raises(ValueError):
@@ -58,13 +61,15 @@ async def test_item_044_x4_max_failures() -> None:
         assert isinstance(job.exception, OSError)
 
 
-def test_item_045_misfire_policy() -> None:
+@pytest.mark.promise("item-45")
+def test_misfire_policy_of_a_cron() -> None:
     assert Cron("* * * * *").misfire_policy is MisfirePolicy.ONCE
     grace = GracePolicy(timedelta(hours=1))
     assert Cron("* * * * *", misfire_policy=grace).misfire_policy == grace
 
 
-async def test_item_046_x7_start_date() -> None:
+@pytest.mark.promise("item-46", "x7")
+async def test_start_date() -> None:
     assert Cron("* * * * *").start_date is None
 
     app = Jobify(storage=False, tz=ZoneInfo("Asia/Tokyo"))
@@ -81,7 +86,8 @@ async def test_item_046_x7_start_date() -> None:
         assert past.exec_at > noop.schedule().now()
 
 
-async def test_item_047_048_args_and_kwargs() -> None:
+@pytest.mark.promise("item-47", "item-48")
+async def test_args_and_kwargs() -> None:
     assert Cron("* * * * *").args == ()
     assert Cron("* * * * *").kwargs == {}
 
@@ -96,7 +102,8 @@ async def test_item_047_048_args_and_kwargs() -> None:
         assert await seen.get() == (1, 2)
 
 
-def test_item_047_arguments_that_do_not_fit_are_refused_at_the_decorator() -> None:
+@pytest.mark.promise("item-47")
+def test_arguments_that_do_not_fit_are_refused_at_the_decorator() -> None:
     app = Jobify(storage=False)
     with pytest.raises(ConfigurationError, match="missing"):
 
@@ -109,7 +116,8 @@ def test_item_047_arguments_that_do_not_fit_are_refused_at_the_decorator() -> No
         async def has_not() -> None: ...
 
 
-def test_item_049_comparing_rules() -> None:
+@pytest.mark.promise("item-49")
+def test_comparing_rules() -> None:
     with pytest.raises(TypeError):
         Cron("* * * * *", 5)  # type: ignore[call-arg]
     assert Cron("* * * * *", max_runs=2) == Cron("* * * * *", max_runs=2)
@@ -118,7 +126,8 @@ def test_item_049_comparing_rules() -> None:
     assert replace(Cron("* * * * *"), max_runs=3).max_runs == 3
 
 
-def test_item_050_cron_context() -> None:
+@pytest.mark.promise("item-50")
+def test_cron_context() -> None:
     job: Job[int] = Job(job_id="1", storage=None, exec_at=NOON, unregister_hook=lambda _: None)
     cron, parser = Cron("0 * * * *", max_runs=2, max_failures=3), create_crontab("0 * * * *")
     context = CronContext[int](cron=cron, cron_parser=parser, job=job, offset=NOON, run_count=1)
@@ -140,31 +149,36 @@ def context_after(*, failures: int = 0, runs: int = 0, **options: Any) -> CronCo
     return CronContext(cron=cron, cron_parser=parser, failure_count=failures, job=None, offset=NOON, run_count=runs)
 
 
-def test_item_051_is_failure_allowed_by_limit() -> None:
+@pytest.mark.promise("item-51")
+def test_is_failure_allowed_by_limit() -> None:
     assert context_after(failures=2, max_failures=3).is_failure_allowed_by_limit()
     assert not context_after(failures=3, max_failures=3).is_failure_allowed_by_limit()
 
 
-def test_item_052_is_run_exceeded_by_limit() -> None:
+@pytest.mark.promise("item-52")
+def test_is_run_exceeded_by_limit() -> None:
     assert not context_after(runs=1, max_runs=2).is_run_exceeded_by_limit()
     assert context_after(runs=2, max_runs=2).is_run_exceeded_by_limit()
     assert not context_after(runs=10**9).is_run_exceeded_by_limit()
 
 
-def test_item_053_misfire_policy() -> None:
+@pytest.mark.promise("item-53")
+def test_misfire_policy_words() -> None:
     assert [policy.value for policy in MisfirePolicy] == ["all", "skip", "once"]
     assert issubclass(MisfirePolicy, str)
     assert str(MisfirePolicy.ALL) == "all"
 
 
-def test_item_054_grace_policy() -> None:
+@pytest.mark.promise("item-54")
+def test_grace_policy() -> None:
     hour = timedelta(hours=1)
     assert GracePolicy(hour).value == hour
     assert GracePolicy(value=hour) == (hour,)
     assert MisfirePolicy.GRACE(hour) == GracePolicy(hour)
 
 
-def test_item_055_retries() -> None:
+@pytest.mark.promise("item-55")
+def test_retries() -> None:
     assert SmartRetry(3).retries == 3
     assert SmartRetry(retries=0).retries == 0
     for wrong in (-1, 1.5, float("nan")):
@@ -172,7 +186,8 @@ def test_item_055_retries() -> None:
             SmartRetry(retries=wrong)  # type: ignore[arg-type]
 
 
-def test_item_056_to_061_fields_and_defaults() -> None:
+@pytest.mark.promise("item-56", "item-57", "item-58", "item-59", "item-60", "item-61")
+def test_fields_and_defaults() -> None:
     assert SmartRetry(1)._asdict() == {
         "retries": 1,
         "initial_delay": 0.5,
@@ -187,22 +202,26 @@ def test_item_056_to_061_fields_and_defaults() -> None:
         SmartRetry(1).retries = 2  # type: ignore[misc]
 
 
-def test_item_056_initial_delay() -> None:
+@pytest.mark.promise("item-56")
+def test_initial_delay() -> None:
     assert SmartRetry(1, initial_delay=3, jitter=False).compute_delay(1) == 3
 
 
-def test_item_057_max_delay() -> None:
+@pytest.mark.promise("item-57")
+def test_max_delay() -> None:
     assert SmartRetry(1, max_delay=4, jitter=False).compute_delay(1100) == 4
 
 
-def test_item_058_backoff_factor() -> None:
+@pytest.mark.promise("item-58")
+def test_backoff_factor() -> None:
     classic = SmartRetry(5, initial_delay=1, jitter=False)
     assert [classic.compute_delay(attempt) for attempt in (1, 2, 3, 4)] == [1, 2, 4, 8]
     constant = SmartRetry(5, initial_delay=1, backoff_factor=1.0, jitter=False)
     assert {constant.compute_delay(attempt) for attempt in (1, 2, 3, 4)} == {1}
 
 
-def test_item_059_jitter() -> None:
+@pytest.mark.promise("item-59")
+def test_jitter() -> None:
     waits = [SmartRetry(5, initial_delay=8).compute_delay(1) for _ in range(200)]
     assert all(4 <= wait <= 8 for wait in waits)
     assert len(set(waits)) > 100
@@ -227,13 +246,15 @@ def attempts_at(error: Exception, **options: Any) -> int:
     return attempts
 
 
-def test_item_060_include_exceptions() -> None:
+@pytest.mark.promise("item-60")
+def test_include_exceptions() -> None:
     assert attempts_at(OSError()) == 3
     assert attempts_at(OSError(), include_exceptions=(ValueError,)) == 1
     assert attempts_at(ValueError(), include_exceptions=(ValueError, KeyError)) == 3
 
 
-def test_item_061_exclude_exceptions() -> None:
+@pytest.mark.promise("item-61")
+def test_exclude_exceptions() -> None:
     assert attempts_at(FileNotFoundError(), exclude_exceptions=(OSError,)) == 1
     both = {"include_exceptions": (OSError,), "exclude_exceptions": (FileNotFoundError,)}
     assert attempts_at(FileNotFoundError(), **both) == 1

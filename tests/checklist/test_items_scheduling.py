@@ -33,7 +33,8 @@ from jobify.middleware import BaseMiddleware, BaseOuterMiddleware, CallNext, Cal
 from jobify.router import NodeRoute, RootRoute, Route
 
 
-async def test_item_077_builder() -> None:
+@pytest.mark.promise("item-77")
+async def test_builder() -> None:
     app = Jobify(storage=False)
 
     @app.task(name="add", timeout=5)
@@ -65,7 +66,8 @@ EMPTY = inspect.Parameter.empty
 OPTIONS = {"job_id": None, "replace": False, "force": False}
 
 
-async def test_item_078_at() -> None:
+@pytest.mark.promise("item-78")
+async def test_at() -> None:
     assert_parameters(ScheduleBuilder.at, {"at": EMPTY, **OPTIONS})
 
     app = Jobify(storage=False)
@@ -84,7 +86,8 @@ async def test_item_078_at() -> None:
         assert past.status is JobStatus.SUCCESS
 
 
-async def test_item_079_cron() -> None:
+@pytest.mark.promise("item-79")
+async def test_cron() -> None:
     assert_parameters(ScheduleBuilder.cron, {"cron": EMPTY, "job_id": EMPTY, "replace": False, "force": False})
 
     app = Jobify(storage=False)
@@ -102,7 +105,8 @@ async def test_item_079_cron() -> None:
             await builder.cron("nonsense", job_id="c")
 
 
-async def test_item_080_delay() -> None:
+@pytest.mark.promise("item-80")
+async def test_delay() -> None:
     assert_parameters(ScheduleBuilder.delay, {"seconds": EMPTY, "job_id": None, "now": None, "replace": False})
 
     app = Jobify(storage=False)
@@ -121,7 +125,8 @@ async def test_item_080_delay() -> None:
         assert len(app.get_active_jobs()) == 1, "nothing was stored"
 
 
-async def test_item_081_push() -> None:
+@pytest.mark.promise("item-81")
+async def test_push() -> None:
     assert_parameters(ScheduleBuilder.push, OPTIONS)
 
     app = Jobify(storage=False)
@@ -159,7 +164,8 @@ async def test_bad_arguments_of_the_builder_are_refused_and_nothing_is_stored() 
         assert app.get_active_jobs() == []
 
 
-async def test_item_082_now() -> None:
+@pytest.mark.promise("item-82")
+async def test_now() -> None:
     app = Jobify(storage=False)
     task = app.task(lambda: None, name="noop")
     async with app:
@@ -168,7 +174,8 @@ async def test_item_082_now() -> None:
     assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-async def test_item_083_rule_11_replace_and_force() -> None:
+@pytest.mark.promise("item-83", "rule-11")
+async def test_replace_and_force() -> None:
     layer = CountingOuter()
     app = Jobify(storage=False, outer_middleware=[layer])
 
@@ -204,7 +211,8 @@ class CountingOuter(BaseOuterMiddleware):
         return await call_next(context)
 
 
-async def test_item_084_x11_job_context() -> None:
+@pytest.mark.promise("item-84", "x11")
+async def test_job_context() -> None:
     assert issubclass(JobContext, tuple)
     assert JobContext._fields[:7] == (
         "job", "state", "runnable", "request_state", "route_options", "jobify_config", "schedule_builder",
@@ -243,7 +251,8 @@ class Look(BaseOuterMiddleware):
         return handle
 
 
-async def test_item_085_outer_context_fields() -> None:
+@pytest.mark.promise("item-85")
+async def test_outer_context_fields() -> None:
     look = Look()
     app = Jobify(storage=False, outer_middleware=[look])
 
@@ -279,7 +288,8 @@ async def test_item_085_outer_context_fields() -> None:
         assert trigger.offset < cron.exec_at
 
 
-async def test_item_085_intercept() -> None:
+@pytest.mark.promise("item-85")
+async def test_intercept() -> None:
     class Stop(BaseOuterMiddleware):
         async def __call__(self, call_next: CallNextOuter, context: OuterContext) -> Any:
             return None
@@ -299,7 +309,8 @@ async def test_item_085_intercept() -> None:
         assert app.get_active_jobs() == []
 
 
-def test_item_086_state() -> None:
+@pytest.mark.promise("item-86")
+def test_state() -> None:
     state = State({"a": 1})
     assert isinstance(state, UserDict)
     state.b = 2
@@ -317,7 +328,8 @@ def test_item_086_state() -> None:
     assert isinstance(state.copy(), State)
 
 
-async def test_item_087_request_state_is_one_per_execution() -> None:
+@pytest.mark.promise("item-87")
+async def test_request_state_is_one_per_execution() -> None:
     class Stamp(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             context.request_state.stamp = context.job.id
@@ -337,7 +349,8 @@ async def test_item_087_request_state_is_one_per_execution() -> None:
     assert issubclass(RequestState, State)
 
 
-async def test_item_088_runnable() -> None:
+@pytest.mark.promise("item-88")
+async def test_runnable() -> None:
     class Twice(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             runnable = context.runnable
@@ -362,13 +375,15 @@ async def test_item_088_runnable() -> None:
     assert get_origin(Runnable[int]) is Runnable
 
 
-def test_item_089_run_mode() -> None:
+@pytest.mark.promise("item-89")
+def test_run_mode() -> None:
     assert {mode.name: mode.value for mode in RunMode} == {"MAIN": "main", "THREAD": "thread", "PROCESS": "process"}
     assert issubclass(RunMode, str)
     assert str(RunMode.MAIN) == "main"
 
 
-def test_item_090_plugin() -> None:
+@pytest.mark.promise("item-90")
+def test_plugin() -> None:
     class Good:
         async def startup(self, app: Any) -> None: ...
 
@@ -383,7 +398,8 @@ def test_item_090_plugin() -> None:
         Jobify(storage=False, plugins=[Bad()])  # type: ignore[list-item]
 
 
-def test_item_091_job_router() -> None:
+@pytest.mark.promise("item-91")
+def test_job_router() -> None:
     parameters = inspect.signature(JobRouter).parameters
     assert {name: p.default for name, p in parameters.items()} == {
         "state": None,
@@ -401,7 +417,8 @@ def test_item_091_job_router() -> None:
     assert repr(router) == "<NodeRouter>"
 
 
-def test_item_092_routes() -> None:
+@pytest.mark.promise("item-92")
+def test_routes() -> None:
     for kind in (NodeRoute, RootRoute):
         assert issubclass(kind, Route)
         assert get_origin(kind[[int], str]) is kind

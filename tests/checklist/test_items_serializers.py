@@ -51,24 +51,28 @@ def assert_round_trip(serializer: Any) -> None:
     assert serializer.loadb(written) == data
 
 
-def test_item_098_cbor() -> None:
+@pytest.mark.promise("item-98")
+def test_cbor() -> None:
     assert_options(serializers.CBORSerializer, CBOR)
     assert_round_trip(serializers.CBORSerializer())
     assert_round_trip(serializers.CBORSerializer(**CBOR))  # type: ignore[arg-type]
 
 
-def test_item_099_msgpack() -> None:
+@pytest.mark.promise("item-99")
+def test_msgpack() -> None:
     assert_options(serializers.MsgpackSerializer, MSGPACK)
     assert_round_trip(serializers.MsgpackSerializer())
     assert_round_trip(serializers.MsgpackSerializer(**MSGPACK))  # type: ignore[arg-type]
 
 
-def test_item_100_orjson() -> None:
+@pytest.mark.promise("item-100")
+def test_orjson() -> None:
     assert_options(serializers.OrjsonSerializer, {"default": None, "option": None})
     assert_round_trip(serializers.OrjsonSerializer())
 
 
-def test_item_101_those_that_need_nothing() -> None:
+@pytest.mark.promise("item-101")
+def test_those_that_need_nothing() -> None:
     assert_round_trip(serializers.JSONSerializer())
     assert_round_trip(serializers.ExtendedJSONSerializer())
     with warnings.catch_warnings():
@@ -84,14 +88,16 @@ LIBRARIES = [
 ]
 
 
+@pytest.mark.promise("item-102", "item-108")
 @pytest.mark.parametrize(("library", "kind"), LIBRARIES)
-def test_item_102_108_a_missing_library(library: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library(library: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ImportError, match=library):
         kind()
 
 
-def test_item_102_import_needs_no_optional_library() -> None:
+@pytest.mark.promise("item-102")
+def test_import_needs_no_optional_library() -> None:
     program = f"""
 import sys
 for name in {[library for library, _ in LIBRARIES]}:
@@ -104,13 +110,15 @@ print(sorted(jobify.serializers.__all__))
     assert "CBORSerializer" in done.stdout
 
 
-def test_item_103_options_are_documented() -> None:
+@pytest.mark.promise("item-103")
+def test_options_are_documented() -> None:
     for kind, options in ((serializers.CBORSerializer, CBOR), (serializers.MsgpackSerializer, MSGPACK)):
         for name in options:
             assert f"``{name}``" in (kind.__doc__ or ""), f"{kind.__name__}: {name}"
 
 
-def test_item_103_options_reach_the_library() -> None:
+@pytest.mark.promise("item-103")
+def test_options_reach_the_library() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     assert serializers.MsgpackSerializer(datetime=True, timestamp=3).loadb(
         serializers.MsgpackSerializer(datetime=True, timestamp=3).dumpb(moment)
@@ -141,7 +149,8 @@ class Same:
         return data
 
 
-def test_item_104_protocols() -> None:
+@pytest.mark.promise("item-104")
+def test_protocols() -> None:
     for protocol in (serializers.Serializer, typeadapter.Dumper, typeadapter.Loader):
         assert getattr(protocol, "_is_protocol", False)
 
@@ -169,7 +178,8 @@ def run_restored(tmp_path: Path, annotation: Any, value: Any, **options: Any) ->
     return seen[0]
 
 
-def test_item_104_a_users_own_classes(tmp_path: Path) -> None:
+@pytest.mark.promise("item-104")
+def test_a_users_own_classes(tmp_path: Path) -> None:
     own = {"serializer": Reverse(), "dumper": Same(), "loader": Same()}
     assert run_restored(tmp_path, dict[str, int], {"a": 1}, **own) == {"a": 1}
 
@@ -193,19 +203,22 @@ class Model(BaseModel):
 MODEL = Model(point=Point(1, datetime(2026, 1, 1, tzinfo=UTC)))
 
 
-def test_item_105_pydantic_converter() -> None:
+@pytest.mark.promise("item-105")
+def test_pydantic_converter() -> None:
     assert_options(typeadapter.PydanticConverter, PYDANTIC)
     converter = typeadapter.PydanticConverter()
     assert isinstance(converter, typeadapter.Dumper)
     assert isinstance(converter, typeadapter.Loader)
 
 
-def test_item_106_dump() -> None:
+@pytest.mark.promise("item-106")
+def test_dump() -> None:
     dumped = typeadapter.PydanticConverter().dump(MODEL, Model)
     assert dumped == {"point": {"x": 1, "at": "2026-01-01T00:00:00Z", "colour": "red"}, "name": "n"}
 
 
-def test_item_107_load() -> None:
+@pytest.mark.promise("item-107")
+def test_load() -> None:
     converter = typeadapter.PydanticConverter()
     assert converter.load(converter.dump(MODEL, Model), Model) == MODEL
     assert converter.load("5", int) == 5
@@ -213,7 +226,8 @@ def test_item_107_load() -> None:
         converter.load("five", int)
 
 
-def test_item_105_in_an_app(tmp_path: Path) -> None:
+@pytest.mark.promise("item-105")
+def test_in_an_app(tmp_path: Path) -> None:
     converter = typeadapter.PydanticConverter()
     for number, serializer in enumerate((None, serializers.OrjsonSerializer(), serializers.MsgpackSerializer())):
         folder = tmp_path / str(number)

@@ -19,7 +19,8 @@ from jobify.exceptions import JobTimeoutError
 from jobify.storage import SQLiteStorage
 
 
-def test_item_034_name() -> None:
+@pytest.mark.promise("item-34")
+def test_name() -> None:
     app = Jobify(storage=False)
 
     @app.task(name="my_daily_report")
@@ -29,10 +30,11 @@ def test_item_034_name() -> None:
     def other() -> None: ...
 
     assert report.name == "my_daily_report"
-    assert other.name == f"{__name__}:test_item_034_name.<locals>.other"
+    assert other.name == f"{__name__}:test_name.<locals>.other"
 
 
-async def test_item_035_cron_as_text_and_as_rule() -> None:
+@pytest.mark.promise("item-35")
+async def test_cron_as_text_and_as_rule() -> None:
     app = Jobify(storage=False)
 
     @app.task(cron="0 9 * * *")
@@ -51,7 +53,8 @@ async def test_item_035_cron_as_text_and_as_rule() -> None:
         }
 
 
-def test_item_035_the_rule_is_checked_where_it_is_written() -> None:
+@pytest.mark.promise("item-35")
+def test_the_rule_is_checked_where_it_is_written() -> None:
     app = Jobify(storage=False)
     with pytest.raises(ValueError, match="minute"):
         app.task(process_id, cron="61 * * * *")
@@ -83,13 +86,15 @@ def failing_attempts(retry: Any) -> int:
     return attempts
 
 
-def test_item_036_retry() -> None:
+@pytest.mark.promise("item-36")
+def test_retry() -> None:
     assert failing_attempts(None) == 1
     assert failing_attempts(0) == 1
     assert failing_attempts(SmartRetry(retries=3, initial_delay=0.001)) == 4
 
 
-def test_item_036_x6_rule_09_a_number_is_a_smart_retry() -> None:
+@pytest.mark.promise("item-36", "x6", "rule-9")
+def test_a_number_is_a_smart_retry() -> None:
     app = Jobify(storage=False)
     assert app.task(process_id, retry=3).options["retry"] == SmartRetry(retries=3)
     for wrong in (-1, 1.5, "3", True):
@@ -97,7 +102,8 @@ def test_item_036_x6_rule_09_a_number_is_a_smart_retry() -> None:
             app.task(process_id, name="wrong", retry=wrong)  # type: ignore[arg-type]
 
 
-async def test_item_037_timeout() -> None:
+@pytest.mark.promise("item-37")
+async def test_timeout() -> None:
     app = Jobify(storage=False)
     stopped = asyncio.Event()
 
@@ -126,7 +132,8 @@ async def test_item_037_timeout() -> None:
             Jobify(storage=False).task(process_id, timeout=wrong)  # type: ignore[arg-type]
 
 
-def test_item_038_durable(tmp_path: Path) -> None:
+@pytest.mark.promise("item-38")
+def test_durable(tmp_path: Path) -> None:
     ran = []
 
     async def life(schedule: bool) -> None:
@@ -157,7 +164,8 @@ def test_item_038_durable(tmp_path: Path) -> None:
     assert sorted(ran) == ["kept", "stored"]
 
 
-async def test_item_038_every_second_without_the_database(tmp_path: Path) -> None:
+@pytest.mark.promise("item-38")
+async def test_every_second_without_the_database(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
     app = Jobify(storage=storage)
     ticked = asyncio.Event()
@@ -171,7 +179,8 @@ async def test_item_038_every_second_without_the_database(tmp_path: Path) -> Non
         assert list(storage.get([f"{tick.name}__jobify_cron_definition"])) == []
 
 
-async def test_item_039_run_mode() -> None:
+@pytest.mark.promise("item-39")
+async def test_run_mode() -> None:
     app = Jobify(storage=False)
     here = threading.get_ident()
 
@@ -200,7 +209,8 @@ async def test_item_039_run_mode() -> None:
         assert await (await in_a_process.push()) != process_id()
 
 
-def test_item_039_run_mode_must_fit_the_function() -> None:
+@pytest.mark.promise("item-39")
+def test_run_mode_must_fit_the_function() -> None:
     app = Jobify(storage=False)
 
     async def coroutine() -> None: ...
@@ -214,8 +224,9 @@ def test_item_039_run_mode_must_fit_the_function() -> None:
         app.task(process_id, run_mode="proces")  # type: ignore[call-overload]
 
 
+@pytest.mark.promise("item-40")
 @pytest.mark.parametrize("metadata", [{"key1": "x"}, MappingProxyType({"key1": "x"}), None])
-async def test_item_040_metadata(metadata: Mapping[str, Any] | None) -> None:
+async def test_metadata(metadata: Mapping[str, Any] | None) -> None:
     app = Jobify(storage=False)
 
     @app.task(metadata=metadata)
@@ -226,7 +237,8 @@ async def test_item_040_metadata(metadata: Mapping[str, Any] | None) -> None:
         assert await (await see.push()) == metadata
 
 
-def test_item_041_all_options_together() -> None:
+@pytest.mark.promise("item-41")
+def test_all_options_together() -> None:
     """The decorators of the documentation as they stand there; ``test_items_examples`` runs them as a file."""
     app = Jobify(storage=False)
     report = app.task(
@@ -244,7 +256,8 @@ def test_item_041_all_options_together() -> None:
         app.task(process_id, name="other", timout=3)  # type: ignore[call-overload]
 
 
-async def test_item_041_naive_start_date(tmp_path: Path) -> None:
+@pytest.mark.promise("item-41")
+async def test_naive_start_date(tmp_path: Path) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="normal"))
     start = datetime(2127, 1, 1)
     cron = Cron("0 18 * * 1-5", max_runs=100, max_failures=5, misfire_policy=MisfirePolicy.ALL, start_date=start)
@@ -257,7 +270,8 @@ async def test_item_041_naive_start_date(tmp_path: Path) -> None:
         assert job.exec_at == start.replace(tzinfo=UTC)
 
 
-async def test_item_041_exception_handlers_of_a_task() -> None:
+@pytest.mark.promise("item-41")
+async def test_exception_handlers_of_a_task() -> None:
     app = Jobify(storage=False, exception_handlers={ValueError: lambda exc, context: "app"})
 
     def handle(exc: Exception, context: JobContext) -> str:
@@ -271,7 +285,8 @@ async def test_item_041_exception_handlers_of_a_task() -> None:
         assert await (await fail.push()) == "task x"
 
 
-def test_item_041_the_function_is_left_as_it_was() -> None:
+@pytest.mark.promise("item-41")
+def test_the_function_is_left_as_it_was() -> None:
     app = Jobify(storage=False)
 
     def report(day: int = 1) -> str:

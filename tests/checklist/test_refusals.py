@@ -240,6 +240,7 @@ async def test_a_zero_timeout_of_wait_all_looks_once() -> None:
         await job
 
 
+@pytest.mark.promise("f46")
 @pytest.mark.parametrize(
     ("storage", "path"),
     [
@@ -249,7 +250,7 @@ async def test_a_zero_timeout_of_wait_all_looks_once() -> None:
         ("sqlite:////var/lib/my%20jobs.db", "/var/lib/my jobs.db"),
     ],
 )
-def test_f46_a_storage_may_be_given_as_a_path_or_a_url(storage: Any, path: str) -> None:
+def test_a_storage_may_be_given_as_a_path_or_a_url(storage: Any, path: str) -> None:
     made = Jobify(storage=storage).configs.storage
     assert isinstance(made, SQLiteStorage)
     assert os.path.abspath(made.database) == os.path.abspath(path)

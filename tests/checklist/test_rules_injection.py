@@ -70,8 +70,9 @@ def check(found: Injected, job: Job[Any], app: Jobify) -> None:
     assert found["Jobify"] is found["MyApp"] is app is context.app
 
 
+@pytest.mark.promise("rule-5")
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "thread"])
-def test_rule_05_every_type(is_async: bool, tmp_path: Path) -> None:
+def test_every_type(is_async: bool, tmp_path: Path) -> None:
     def plain(
         x: int,
         context: JobContext = INJECT,
@@ -127,7 +128,8 @@ async def test_injected_values_are_not_stored(tmp_path: Path) -> None:
         assert seen == [(1, "it")]
 
 
-def test_rule_05_without_an_annotation() -> None:
+@pytest.mark.promise("rule-5")
+def test_without_an_annotation() -> None:
     for node in (Jobify(storage=False), JobRouter()):
         with pytest.raises(ValueError, match=r"'context'.*requires a type annotation for INJECT"):
 
@@ -135,7 +137,8 @@ def test_rule_05_without_an_annotation() -> None:
             def work(context=INJECT) -> None: ...  # type: ignore[no-untyped-def]  # that is the point
 
 
-def test_rule_05_of_an_unknown_type() -> None:
+@pytest.mark.promise("rule-5")
+def test_of_an_unknown_type() -> None:
     app = Jobify(storage=False)
     with pytest.raises(ValueError, match="Unknown type for injection: int of parameter 'x'"):
 
@@ -206,7 +209,8 @@ async def test_annotated() -> None:
         assert await (await work.push()) is app.state
 
 
-async def test_rule_05_what_is_passed_explicitly_is_replaced() -> None:
+@pytest.mark.promise("rule-5")
+async def test_what_is_passed_explicitly_is_replaced() -> None:
     app = Jobify(storage=False)
 
     @app.task

@@ -15,7 +15,8 @@ from jobify.middleware import BaseMiddleware, BaseOuterMiddleware, CallNext, Cal
 from support import run
 
 
-def test_rule_18_what_it_yields_is_merged_into_the_state() -> None:
+@pytest.mark.promise("rule-18")
+def test_what_it_yields_is_merged_into_the_state() -> None:
     for yielded in ({"db": "pool"}, MappingProxyType({"db": "pool"}), State({"db": "pool"})):
 
         @asynccontextmanager
@@ -81,7 +82,8 @@ async def test_what_is_no_mapping_is_refused() -> None:
         await Jobify(storage=False, lifespan=lifespan).startup()
 
 
-async def test_b37_it_gets_the_real_app() -> None:
+@pytest.mark.promise("b37")
+async def test_it_gets_the_real_app() -> None:
     """Story B37."""
 
     @asynccontextmanager
@@ -94,7 +96,8 @@ async def test_b37_it_gets_the_real_app() -> None:
         pass
 
 
-async def test_b37_rule_18_routers_have_their_own() -> None:
+@pytest.mark.promise("b37", "rule-18")
+async def test_routers_have_their_own() -> None:
     """Each gets its router, after the one above has been entered; they are left in reverse."""
     log: list[str] = []
 
@@ -180,7 +183,8 @@ class OuterLayer(BaseOuterMiddleware, Extension):
         return await call_next(context)
 
 
-async def test_b39_plugins_and_the_middleware_that_are_plugins() -> None:
+@pytest.mark.promise("b39")
+async def test_plugins_and_the_middleware_that_are_plugins() -> None:
     log: list[str] = []
     shared, inner = Layer(log, "shared"), Layer(log, "inner")
     assert isinstance(shared, Plugin)

@@ -37,7 +37,8 @@ class Note(BaseMiddleware):
 # -- 6. order ----------------------------------------------------------------------------------------------------------
 
 
-async def test_rule_06_order_of_layers() -> None:
+@pytest.mark.promise("rule-6")
+async def test_order_of_layers() -> None:
     """App, router, sub-router; then the handlers; then the function."""
 
     log: list[str] = []
@@ -78,7 +79,8 @@ async def test_rule_06_order_of_layers() -> None:
         ]  # fmt: skip
 
 
-async def test_rule_06_x17_layers_apply_to_every_attempt() -> None:
+@pytest.mark.promise("rule-6", "x17")
+async def test_layers_apply_to_every_attempt() -> None:
     log: list[str] = []
     app = Jobify(storage=False, middleware=[Note(log, "m")])
 
@@ -91,7 +93,8 @@ async def test_rule_06_x17_layers_apply_to_every_attempt() -> None:
     assert log == ["m in", "m saw OSError", "m out"] * 3
 
 
-async def test_rule_06_the_timeout_is_the_innermost_layer_and_timeouts_are_retried() -> None:
+@pytest.mark.promise("rule-6")
+async def test_the_timeout_is_the_innermost_layer_and_timeouts_are_retried() -> None:
     class Slow(BaseMiddleware):
         async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
             await asyncio.sleep(0.05)
@@ -200,13 +203,15 @@ def says(word: str) -> Callable[[Exception, JobContext], str]:
     return lambda error, context: word
 
 
-def test_rule_07_returning_recovers_without_a_retry() -> None:
+@pytest.mark.promise("rule-7")
+def test_returning_recovers_without_a_retry() -> None:
     assert outcome_with(ValueError, app={ValueError: says("handled")}) == ("handled", 1)
     assert outcome_with(ValueError, app={ValueError: says("")}) == ("", 1)
     assert outcome_with(ValueError, app={ValueError: lambda error, context: None}) == (None, 1)
 
 
-def test_rule_07_raising_fails_the_attempt() -> None:
+@pytest.mark.promise("rule-7")
+def test_raising_fails_the_attempt() -> None:
     def reraise(error: Exception, context: JobContext) -> None:
         raise error
 
@@ -232,7 +237,8 @@ def test_a_handler_gets_the_error_and_the_context() -> None:
     assert seen == [(error, JobStatus.RUNNING, JobContext)]
 
 
-def test_rule_07_the_nearest_level_wins() -> None:
+@pytest.mark.promise("rule-7")
+def test_the_nearest_level_wins() -> None:
     handlers: dict[str, Any] = {level: {ValueError: says(level)} for level in ("app", "router", "inner", "task")}
     assert outcome_with(ValueError, **handlers)[0] == "task"
     del handlers["task"]
@@ -244,7 +250,8 @@ def test_rule_07_the_nearest_level_wins() -> None:
     assert outcome_with(ValueError, app={ValueError: says("app")}, task={Exception: says("task")})[0] == "task"
 
 
-def test_rule_07_in_a_level_the_nearest_type_wins() -> None:
+@pytest.mark.promise("rule-7")
+def test_in_a_level_the_nearest_type_wins() -> None:
     handlers = {Exception: says("Exception"), Base: says("Base"), Special: says("Special")}
     assert outcome_with(Special, app=handlers)[0] == "Special"
     assert outcome_with(Base, app=handlers)[0] == "Base"
@@ -253,7 +260,8 @@ def test_rule_07_in_a_level_the_nearest_type_wins() -> None:
     assert isinstance(outcome_with(Base, app={Special: says("Special")})[0], Base)
 
 
-def test_rule_07_a_level_that_does_not_fit_is_passed() -> None:
+@pytest.mark.promise("rule-7")
+def test_a_level_that_does_not_fit_is_passed() -> None:
     assert outcome_with(ValueError, app={ValueError: says("app")}, task={KeyError: says("task")})[0] == "app"
 
 
@@ -272,7 +280,8 @@ async def test_handlers_of_timeouts() -> None:
             assert await (await hang.push()) == kind.__name__
 
 
-def test_rule_07_a_plain_handler_runs_in_a_thread_and_in_the_pool_that_the_app_was_given() -> None:
+@pytest.mark.promise("rule-7")
+def test_a_plain_handler_runs_in_a_thread_and_in_the_pool_that_the_app_was_given() -> None:
     loop_thread = threading.get_ident()
     names = []
 
@@ -363,7 +372,8 @@ async def test_handlers_added_later_apply() -> None:
 # -- 8. NoResultError --------------------------------------------------------------------------------------------------
 
 
-def test_rule_08_no_result_error_ends_the_job() -> None:
+@pytest.mark.promise("rule-8")
+def test_no_result_error_ends_the_job() -> None:
     failure, attempts = outcome_with(NoResultError("enough"))
     assert (str(failure), attempts) == ("enough", 1)
 
@@ -374,8 +384,9 @@ def test_rule_08_no_result_error_ends_the_job() -> None:
     assert (type(failure), attempts) == (NoResultError, 1)
 
 
+@pytest.mark.promise("rule-8")
 @pytest.mark.parametrize("retry", [AT_ONCE, SmartRetry(retries=2, initial_delay=0, include_exceptions=(Exception,))])
-async def test_rule_08_no_result_error_fails(retry: SmartRetry) -> None:
+async def test_no_result_error_fails(retry: SmartRetry) -> None:
     app = Jobify(storage=False)
 
     @app.task(retry=retry)

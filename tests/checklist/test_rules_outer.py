@@ -44,11 +44,10 @@ def make_app(outer: BaseOuterMiddleware, is_durable: bool, tmp_path: Path) -> Jo
     return Jobify(storage=durable(tmp_path) if is_durable else False, outer_middleware=[outer])
 
 
+@pytest.mark.promise("rule-10")
 @storages
 @pytest.mark.parametrize("changes", [{}, {"x": 100}], ids=["unchanged", "changed"])
-async def test_rule_10_it_runs_for_what_is_new_or_changed(
-    is_durable: bool, changes: dict[str, Any], tmp_path: Path
-) -> None:
+async def test_it_runs_for_what_is_new_or_changed(is_durable: bool, changes: dict[str, Any], tmp_path: Path) -> None:
     """Also where it changes the arguments itself: the same order is the same order."""
 
     outer = Outer(**changes)
@@ -85,8 +84,9 @@ async def test_rule_10_it_runs_for_what_is_new_or_changed(
         assert outer.count == 1
 
 
+@pytest.mark.promise("rule-10")
 @storages
-async def test_rule_10_what_it_changes_is_run(is_durable: bool, tmp_path: Path) -> None:
+async def test_what_it_changes_is_run(is_durable: bool, tmp_path: Path) -> None:
     app = make_app(Outer(x="changed", y="added"), is_durable, tmp_path)
 
     @app.task
@@ -103,7 +103,8 @@ async def test_rule_10_what_it_changes_is_run(is_durable: bool, tmp_path: Path) 
         )
 
 
-def test_rule_10_what_it_changes_is_saved(tmp_path: Path) -> None:
+@pytest.mark.promise("rule-10")
+def test_what_it_changes_is_saved(tmp_path: Path) -> None:
     """Story B24."""
     seen: list[str] = []
 
@@ -163,8 +164,9 @@ class Stop(BaseOuterMiddleware):
         return await call_next(context)
 
 
+@pytest.mark.promise("rule-10")
 @storages
-async def test_rule_10_without_call_next_nothing_is_scheduled(is_durable: bool, tmp_path: Path) -> None:
+async def test_without_call_next_nothing_is_scheduled(is_durable: bool, tmp_path: Path) -> None:
     app = make_app(Stop(), is_durable, tmp_path)
 
     @app.task
@@ -263,8 +265,9 @@ class ByHand(BaseOuterMiddleware):
         return context.schedule_hook()
 
 
+@pytest.mark.promise("x19")
 @storages
-async def test_x19_the_hooks(is_durable: bool, tmp_path: Path) -> None:
+async def test_the_hooks(is_durable: bool, tmp_path: Path) -> None:
     app = make_app(ByHand(), is_durable, tmp_path)
 
     @app.task
@@ -299,8 +302,9 @@ async def test_it_can_keep_a_job_out_of_the_database(tmp_path: Path) -> None:
         assert await (await work.push(unstorable)) is unstorable
 
 
+@pytest.mark.promise("rule-10")
 @pytest.mark.parametrize("changes", [{}, {"x": 100}], ids=["unchanged", "changed"])
-def test_rule_10_declared_crons(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_declared_crons(changes: dict[str, Any], tmp_path: Path) -> None:
     """It runs at the first start and when the definition has changed; not when the schedule is restored."""
 
     async def life(cron: Cron) -> tuple[int, Any]:

@@ -65,8 +65,9 @@ async def running(job: Job[Any]) -> None:
 MIXED = [(priority, number) for number in range(8) for priority in (0, 1, 2)]
 
 
+@pytest.mark.promise("b29", "rule-21")
 @pytest.mark.parametrize("is_sync", [False, True], ids=["async", "thread"])
-async def test_b29_rule_21_higher_priorities_first_and_equal_ones_in_order(is_sync: bool) -> None:
+async def test_higher_priorities_first_and_equal_ones_in_order(is_sync: bool) -> None:
     yard = Yard(is_sync=is_sync)
     async with yard.app:
         await yard.occupy()
@@ -76,7 +77,8 @@ async def test_b29_rule_21_higher_priorities_first_and_equal_ones_in_order(is_sy
         assert yard.ran == sorted(MIXED, key=lambda label: (-label[0], label[1]))
 
 
-def test_rule_21_other_queues() -> None:
+@pytest.mark.promise("rule-21")
+def test_other_queues() -> None:
     async def main(queue: Any, expected: list[Any]) -> None:
         yard = Yard(queue)
         async with yard.app:
@@ -90,7 +92,8 @@ def test_rule_21_other_queues() -> None:
     run(main(asyncio.LifoQueue(), MIXED[::-1]))
 
 
-async def test_rule_21_workers_bound_what_runs_at_once() -> None:
+@pytest.mark.promise("rule-21")
+async def test_workers_bound_what_runs_at_once() -> None:
     app = Jobify(storage=False, middleware=[QueueMiddleware(workers=3)])
     at_work, most = 0, 0
 
@@ -107,7 +110,8 @@ async def test_rule_21_workers_bound_what_runs_at_once() -> None:
     assert most == 3
 
 
-async def test_rule_21_a_full_queue_holds_jobs_back() -> None:
+@pytest.mark.promise("rule-21")
+async def test_a_full_queue_holds_jobs_back() -> None:
     queue: asyncio.Queue[Item] = asyncio.PriorityQueue(2)
     yard = Yard(queue)
     async with yard.app:
@@ -123,7 +127,8 @@ async def test_rule_21_a_full_queue_holds_jobs_back() -> None:
         assert yard.ran == list(range(5))
 
 
-async def test_b29_queued_jobs_are_scheduled() -> None:
+@pytest.mark.promise("b29")
+async def test_queued_jobs_are_scheduled() -> None:
     yard = Yard()
     async with yard.app:
         (held,) = await yard.occupy()
@@ -137,8 +142,9 @@ async def test_b29_queued_jobs_are_scheduled() -> None:
         assert {job.status for job in jobs} == {JobStatus.SUCCESS}
 
 
+@pytest.mark.promise("b29")
 @pytest.mark.parametrize("interrupt", [True, False])
-async def test_b29_a_queued_job_that_is_cancelled_never_runs(interrupt: bool) -> None:
+async def test_a_queued_job_that_is_cancelled_never_runs(interrupt: bool) -> None:
     yard = Yard()
     async with yard.app:
         await yard.occupy()
@@ -165,7 +171,8 @@ async def test_a_job_that_waits_for_room_can_be_cancelled() -> None:
         assert yard.ran == [0, 1]
 
 
-async def test_b28_workers_survive_everything() -> None:
+@pytest.mark.promise("b28")
+async def test_workers_survive_everything() -> None:
     """Story B28: cancels, errors of every kind, timeouts; more of each than there are workers."""
 
     app = Jobify(storage=False, middleware=[QueueMiddleware(workers=2)])
@@ -216,7 +223,8 @@ async def test_b28_workers_survive_everything() -> None:
             assert job.status is JobStatus.FAILED
 
 
-async def test_b29_metadata_none_and_other_priorities() -> None:
+@pytest.mark.promise("b29")
+async def test_metadata_none_and_other_priorities() -> None:
     app = Jobify(storage=False, middleware=[QueueMiddleware(workers=1)])
     without = app.task(lambda: "without", metadata=None)
     empty = app.task(lambda: "empty", metadata={"other": 1})
@@ -231,7 +239,8 @@ async def test_b29_metadata_none_and_other_priorities() -> None:
         assert "'high'" in str(job.exception)
 
 
-async def test_b29_the_timeout_does_not_count_the_queue() -> None:
+@pytest.mark.promise("b29")
+async def test_the_timeout_does_not_count_the_queue() -> None:
     app = Jobify(storage=False, middleware=[QueueMiddleware(workers=1)])
     long = app.task(functools.partial(asyncio.sleep, 0.1), name="long")
     quick = app.task(lambda: "in time", timeout=0.05)
@@ -256,7 +265,8 @@ async def test_retries_line_up_again() -> None:
         assert await (await task.push()) == "second"
 
 
-def test_b29_a_shutdown_does_not_run_the_queue_empty(tmp_path: Path) -> None:
+@pytest.mark.promise("b29")
+def test_a_shutdown_does_not_run_the_queue_empty(tmp_path: Path) -> None:
     """What has not got its turn is given back; it runs at the next start."""
     ran: list[int] = []
 

@@ -20,11 +20,13 @@ from support import durable, run
 # -- 1. names ----------------------------------------------------------------------------------------------------------
 
 
-def test_rule_01_x18_a_name_is_module_and_qualname() -> None:
+@pytest.mark.promise("rule-1", "x18")
+def test_a_name_is_module_and_qualname() -> None:
     assert Jobify(storage=False).task(report).name == "checklist_tasks:report"
 
 
-def test_rule_01_prefixes_are_joined_by_dots_in_front_of_the_name() -> None:
+@pytest.mark.promise("rule-1")
+def test_prefixes_are_joined_by_dots_in_front_of_the_name() -> None:
     app, outer, plain, inner = Jobify(storage=False), JobRouter(prefix="a"), JobRouter(), JobRouter(prefix="b")
     outer.include_router(plain)
     plain.include_router(inner)
@@ -50,10 +52,11 @@ def test_included_in_any_order_the_names_are_the_same() -> None:
     assert names == ["a.b:checklist_tasks:report"] * 2
 
 
+@pytest.mark.promise("rule-1")
 @pytest.mark.parametrize(
     "nameless", [lambda: None, functools.partial(report), functools.partial(functools.partial(report))]
 )
-async def test_rule_01_what_has_no_name_needs_one_to_be_durable(nameless: Any, tmp_path: Path) -> None:
+async def test_what_has_no_name_needs_one_to_be_durable(nameless: Any, tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     with pytest.raises(ConfigurationError, match="no name that is the same"):
         app.task(nameless)
@@ -76,7 +79,8 @@ async def test_without_a_database_nothing_needs_a_name() -> None:
         assert await (await task.push(1)) == 2
 
 
-def test_rule_01_x18_one_program_gives_the_same_name_run_or_imported(tmp_path: Path) -> None:
+@pytest.mark.promise("rule-1", "x18")
+def test_one_program_gives_the_same_name_run_or_imported(tmp_path: Path) -> None:
     package = tmp_path / "shop"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -101,7 +105,8 @@ def output(arguments: list[str], directory: Path) -> str:
 # -- 2. routers --------------------------------------------------------------------------------------------------------
 
 
-async def test_rule_02_a_task_of_a_detached_router_cannot_be_scheduled() -> None:
+@pytest.mark.promise("rule-2")
+async def test_a_task_of_a_detached_router_cannot_be_scheduled() -> None:
     words = "is not attached to any Jobify app. Did you forget to call app.include_router()?"
     task = JobRouter().task(report)
     with pytest.raises(RuntimeError, match=re.escape(words)):
@@ -112,7 +117,8 @@ async def test_rule_02_a_task_of_a_detached_router_cannot_be_scheduled() -> None
     assert task() == "done"
 
 
-def test_rule_02_f38_a_router_is_included_once_in_an_app() -> None:
+@pytest.mark.promise("rule-2", "f38")
+def test_a_router_is_included_once_in_an_app() -> None:
     app, router, between = Jobify(storage=False), JobRouter(), JobRouter(prefix="between")
     app.include_router(router)
     app.include_router(between)
@@ -127,7 +133,8 @@ def test_rule_02_f38_a_router_is_included_once_in_an_app() -> None:
     assert len(app.sub_routers) == 2
 
 
-def test_rule_02_no_circles() -> None:
+@pytest.mark.promise("rule-2")
+def test_no_circles() -> None:
     first, second, third = JobRouter(), JobRouter(), JobRouter()
     with pytest.raises(RuntimeError):
         first.include_router(first)
@@ -137,7 +144,8 @@ def test_rule_02_no_circles() -> None:
         third.include_router(first)
 
 
-def test_rule_02_include_routers() -> None:
+@pytest.mark.promise("rule-2")
+def test_include_routers() -> None:
     app, routers = Jobify(storage=False), [JobRouter(), JobRouter()]
     with pytest.raises(ValueError, match="At least one router must be provided"):
         app.include_routers()
@@ -223,7 +231,8 @@ def test_remove_route() -> None:
 # -- 3. frozen while it runs -------------------------------------------------------------------------------------------
 
 
-async def test_rule_03_nothing_is_configured_while_the_app_runs() -> None:
+@pytest.mark.promise("rule-3")
+async def test_nothing_is_configured_while_the_app_runs() -> None:
     app, router = Jobify(storage=False), JobRouter()
     app.include_router(router)
     app.task(process_id)
@@ -245,7 +254,8 @@ async def test_rule_03_nothing_is_configured_while_the_app_runs() -> None:
     app.task(report)
 
 
-async def test_rule_03_nothing_is_scheduled_before_the_start() -> None:
+@pytest.mark.promise("rule-3")
+async def test_nothing_is_scheduled_before_the_start() -> None:
     app = Jobify(storage=False)
     task = app.task(report)
     for schedule in (
@@ -283,7 +293,8 @@ class NothingOuter(BaseOuterMiddleware):
 # -- 4. the same function twice ----------------------------------------------------------------------------------------
 
 
-def test_rule_04_the_same_function_twice() -> None:
+@pytest.mark.promise("rule-4")
+def test_the_same_function_twice() -> None:
     app = Jobify(storage=False)
     first = app.task(report)
     with pytest.raises(RouteAlreadyRegisteredError, match="checklist_tasks:report"):
@@ -390,7 +401,8 @@ async def test_routes_can_be_subclassed() -> None:
 # -- state, and starting again -----------------------------------------------------------------------------------------
 
 
-async def test_b39_state_is_shared_downwards_and_live() -> None:
+@pytest.mark.promise("b39")
+async def test_state_is_shared_downwards_and_live() -> None:
     app = Jobify(storage=False, state=State({"a": "app", "b": "app"}))
     outer, inner = JobRouter(state=State({"b": "outer"})), JobRouter(state=State({"c": "inner"}))
     app.include_router(outer)

@@ -202,7 +202,8 @@ def test_a_queue_that_is_paused_rests(world: World, app: Jobify) -> None:
     assert {queue.name: queue.is_paused for queue in run(app.aqueues())} == {"default": False, "slow": False}
 
 
-def test_t10_a_queue_that_nobody_serves_is_reported(world: World, app: Jobify) -> None:
+@pytest.mark.promise("t10")
+def test_a_queue_that_nobody_serves_is_reported(world: World, app: Jobify) -> None:
     app.enqueue("add", (1,), queue="lonely")
     (view,) = app.queues()
     assert view.problem == "No worker serves the queue 'lonely'."
@@ -211,7 +212,8 @@ def test_t10_a_queue_that_nobody_serves_is_reported(world: World, app: Jobify) -
     assert unserved.reason == "No worker is running."
 
 
-def test_x20_a_task_that_no_worker_knows_is_reported(world: World, app: Jobify) -> None:
+@pytest.mark.promise("x20")
+def test_a_task_that_no_worker_knows_is_reported(world: World, app: Jobify) -> None:
     app.enqueue("unheard of")
     with world.running(declare):
         (unserved,) = run(app.aunserved())

@@ -88,7 +88,8 @@ def route(app: Jobify, name: str) -> Any:
 # -- the sentences -----------------------------------------------------------------------------------------------------
 
 
-def test_j01_its_kin_are_exported() -> None:
+@pytest.mark.promise("j1")
+def test_its_kin_are_exported() -> None:
     names = ("JobResult", "current_job", "chain", "group", "chord", "chunks", "starmap")
     assert set(names) <= set(jobify.__all__)
     assert all(getattr(jobify, name) is not None for name in names)
@@ -96,7 +97,8 @@ def test_j01_its_kin_are_exported() -> None:
         assert error in exceptions.__all__
 
 
-def test_j05_every_workflow_returns_handles(app: Jobify) -> None:
+@pytest.mark.promise("j5")
+def test_every_workflow_returns_handles(app: Jobify) -> None:
     add, total = route(app, "add"), route(app, "total")
     for one in (add.s(1).apply(), chain(add.s(1), add.s()).apply(), chord([add.s(1)], total.s()).apply()):
         assert type(one) is JobResult
@@ -105,8 +107,9 @@ def test_j05_every_workflow_returns_handles(app: Jobify) -> None:
         assert {type(one) for one in many} == {JobResult}
 
 
+@pytest.mark.promise("j7", "j10")
 @pytest.mark.parametrize("name", ["status", "progress"])
-def test_j07_j10_a_look_is_one_select_by_the_primary_key(place: Place, name: str) -> None:
+def test_a_look_is_one_select_by_the_primary_key(place: Place, name: str) -> None:
     job = place.app.enqueue("add", (1,))
     getattr(job, name)
     storage = place.app.configs.storage
@@ -122,7 +125,8 @@ def test_j07_j10_a_look_is_one_select_by_the_primary_key(place: Place, name: str
     assert "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)" in plan
 
 
-def test_j10_its_progress_is_what_was_reported_last(place: Place) -> None:
+@pytest.mark.promise("j10")
+def test_its_progress_is_what_was_reported_last(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     other, claim = place.app.get_job(job.id), place.hands.claim()
     for percent in (0, 62.5, 100):
@@ -130,7 +134,8 @@ def test_j10_its_progress_is_what_was_reported_last(place: Place) -> None:
         assert (job.progress, other.progress) == (percent, percent)
 
 
-def test_j17_all_that_a_handle_says_is_in_it(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j17")
+def test_all_that_a_handle_says_is_in_it(world: World, app: Jobify) -> None:
     said = {name for name, member in inspect.getmembers(JobResult) if isinstance(member, property)} - {"_here"}
     jobs = [
         app.enqueue("add", (1,), delay=3600, expires=7200, unique_key="one"),
@@ -149,8 +154,9 @@ def test_j17_all_that_a_handle_says_is_in_it(world: World, app: Jobify) -> None:
         assert json.loads(json.dumps(told)) == told
 
 
+@pytest.mark.promise("j18", "j19", "j20", "j24")
 @pytest.mark.parametrize("method", [JobResult.result, JobResult.aresult])
-def test_j18_j19_j20_j24_defaults_are_as_published(method: Any) -> None:
+def test_defaults_are_as_published(method: Any) -> None:
     parameters = list(inspect.signature(method).parameters.values())[1:]
     assert [(each.name, each.default) for each in parameters] == [
         ("timeout", 30.0),
@@ -159,7 +165,8 @@ def test_j18_j19_j20_j24_defaults_are_as_published(method: Any) -> None:
     ]
 
 
-async def test_j24_the_event_loop_goes_on_while_the_storage_takes_its_time(
+@pytest.mark.promise("j24")
+async def test_the_event_loop_goes_on_while_the_storage_takes_its_time(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = place.app.enqueue("add", (1,))
@@ -297,7 +304,8 @@ def test_every_published_option_is_known_and_a_slip_is_answered_with_it(place: P
     assert place.app.jobs() == []
 
 
-def test_f12_a_parent_that_was_complete_is_satisfied_and_stays_for_its_child(world: World, app: Jobify) -> None:
+@pytest.mark.promise("f12")
+def test_a_parent_that_was_complete_is_satisfied_and_stays_for_its_child(world: World, app: Jobify) -> None:
     parent = app.enqueue("add", (1,))
     with world.running(declare):
         parent.wait(20)
@@ -314,8 +322,9 @@ def test_f12_a_parent_that_was_complete_is_satisfied_and_stays_for_its_child(wor
 # -- stories -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("t15")
 @pytest.mark.parametrize("task", ["fail", "fail in a thread", "fail in a process"])
-def test_t15_wherever_it_ran_an_error_shows_the_users_frames_only(world: World, app: Jobify, task: str) -> None:
+def test_wherever_it_ran_an_error_shows_the_users_frames_only(world: World, app: Jobify, task: str) -> None:
     with world.running(declare):
         job = app.enqueue(task, timeout=60)
         job.wait(20)

@@ -44,7 +44,8 @@ def build(directory: Path) -> tuple[Jobify, Any]:
     return app, echo
 
 
-async def test_f5_a_client_whose_thread_is_refused_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f5")
+async def test_a_client_whose_thread_is_refused_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app, echo = build(tmp_path)
     refusal = Refusal(monkeypatch, "jobify-client", "jobify-listener")
 
@@ -62,7 +63,8 @@ async def test_f5_a_client_whose_thread_is_refused_tries_again(tmp_path: Path, m
     app.close()
 
 
-async def test_f5_who_waits_hears_of_an_end_although_the_listener_was_refused(
+@pytest.mark.promise("f5")
+async def test_who_waits_hears_of_an_end_although_the_listener_was_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, echo = build(tmp_path)
@@ -81,7 +83,8 @@ async def test_f5_who_waits_hears_of_an_end_although_the_listener_was_refused(
     app.close()
 
 
-async def test_f5_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
+@pytest.mark.promise("f5")
+async def test_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, echo = build(tmp_path)
@@ -95,9 +98,10 @@ async def test_f5_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
     app.close()
 
 
+@pytest.mark.promise("f54")
 @pytest.mark.parametrize("error", [MemoryError("injected"), SystemExit("injected")], ids=["memory", "exit"])
 @pytest.mark.parametrize("name", ["_wait", "_take", "_serve", "_insert"])
-async def test_f54_an_error_in_the_thread_of_a_client_is_answered(
+async def test_an_error_in_the_thread_of_a_client_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
     app, echo = build(tmp_path)
@@ -113,8 +117,9 @@ async def test_f54_an_error_in_the_thread_of_a_client_is_answered(
     app.close()
 
 
+@pytest.mark.promise("f54")
 @pytest.mark.parametrize("name", ["_dismiss", "_listen", "_serve", "_look"])
-async def test_f54_an_error_in_the_thread_that_listens_is_told(
+async def test_an_error_in_the_thread_that_listens_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     app, echo = build(tmp_path)

@@ -18,6 +18,8 @@ from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.router import ConfiguredTask
 from support import durable, eventually, run
 
+pytestmark = pytest.mark.promise("f39")
+
 jobs = Jobify(storage=False)
 
 
@@ -65,7 +67,7 @@ async def result_of(job: Any) -> Any:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_f39_the_options_hold_whatever_the_way(app: Jobify, way: str) -> None:
+async def test_the_options_hold_whatever_the_way(app: Jobify, way: str) -> None:
     task = task_of(app)
 
     async with app:
@@ -74,7 +76,7 @@ async def test_f39_the_options_hold_whatever_the_way(app: Jobify, way: str) -> N
         assert (await result_of(await WAYS[way](task)))[2:] == ["default", {"task": "own"}]
 
 
-def test_f39_without_an_app_that_runs(tmp_path: Path) -> None:
+def test_without_an_app_that_runs(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     task = task_of(app).configure(queue="images", metadata={"mine": 1})
     made = [
@@ -93,7 +95,7 @@ def test_f39_without_an_app_that_runs(tmp_path: Path) -> None:
     app.close()
 
 
-async def test_f39_priority_retry_and_timeout(app: Jobify) -> None:
+async def test_priority_retry_and_timeout(app: Jobify) -> None:
     ran: list[str] = []
 
     @app.task(name="fail", retry=5)
@@ -117,7 +119,7 @@ async def test_f39_priority_retry_and_timeout(app: Jobify) -> None:
         assert [app.get_job(one.id).to_dict()["priority"] for one in waiting] == [1, 2]
 
 
-async def test_f39_a_delay_an_eta_and_an_id(app: Jobify) -> None:
+async def test_a_delay_an_eta_and_an_id(app: Jobify) -> None:
     task = task_of(app)
 
     async with app:
@@ -137,7 +139,7 @@ async def test_f39_a_delay_an_eta_and_an_id(app: Jobify) -> None:
         assert (await soon)[0] == 1
 
 
-async def test_f39_unique_keys_dependencies_and_expiry(app: Jobify) -> None:
+async def test_unique_keys_dependencies_and_expiry(app: Jobify) -> None:
     task = task_of(app)
 
     async with app:
@@ -160,7 +162,7 @@ async def test_f39_unique_keys_dependencies_and_expiry(app: Jobify) -> None:
         assert naive.status is JobStatus.CANCELLED
 
 
-def test_f39_a_unique_key_holds_under_an_earlier_name(tmp_path: Path) -> None:
+def test_a_unique_key_holds_under_an_earlier_name(tmp_path: Path) -> None:
     async def push(app: Jobify, task: Any) -> str:
         async with app:
             return (await task.configure(unique_key="k", delay=60).push()).id  # type: ignore[no-any-return]
@@ -172,7 +174,7 @@ def test_f39_a_unique_key_holds_under_an_earlier_name(tmp_path: Path) -> None:
     assert run(push(before, old)) == run(push(after, new))
 
 
-async def test_f39_a_schedule_has_options(app: Jobify) -> None:
+async def test_a_schedule_has_options(app: Jobify) -> None:
     ran: list[Any] = []
 
     @app.task(name="tick")
@@ -200,7 +202,7 @@ async def test_f39_a_schedule_has_options(app: Jobify) -> None:
                 tick.configure(**when).schedule()  # type: ignore[arg-type]
 
 
-async def test_f39_a_job_of_another_queue_is_left_to_its_workers(tmp_path: Path) -> None:
+async def test_a_job_of_another_queue_is_left_to_its_workers(tmp_path: Path) -> None:
     from dataclasses import replace
 
     app = Jobify(storage=durable(tmp_path))
@@ -220,7 +222,7 @@ class Outer(BaseOuterMiddleware):
         return await call_next(context)
 
 
-async def test_f39_outer_middleware_sees_it(app: Jobify) -> None:
+async def test_outer_middleware_sees_it(app: Jobify) -> None:
     app.add_outer_middleware(Outer())
     task = task_of(app)
 
@@ -230,7 +232,7 @@ async def test_f39_outer_middleware_sees_it(app: Jobify) -> None:
             assert await result_of(await made) == [1, "changed", "images", {"task": "own", "mine": 1}]
 
 
-async def test_f39_a_task_that_stays_in_memory(tmp_path: Path) -> None:
+async def test_a_task_that_stays_in_memory(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="fleeting", durable=False)
@@ -244,7 +246,7 @@ async def test_f39_a_task_that_stays_in_memory(tmp_path: Path) -> None:
     assert app.jobs() == []
 
 
-async def test_f39_large_arguments(app: Jobify) -> None:
+async def test_large_arguments(app: Jobify) -> None:
     @app.task(name="measure")
     async def measure(numbers: list[int]) -> int:
         return len(numbers)
@@ -253,7 +255,7 @@ async def test_f39_large_arguments(app: Jobify) -> None:
         assert await (await measure.configure(queue="large").push(list(range(50_000)))) == 50_000
 
 
-def test_f39_unknown_options_are_refused_where_they_are_written() -> None:
+def test_unknown_options_are_refused_where_they_are_written() -> None:
     task: Any = at_top_level
     for wrong, meant in (("queu", "queue"), ("priorty", "priority"), ("jobid", "job_id"), ("depend_on", "depends_on")):
         with pytest.raises(UnknownOptionError, match=f"no option '{wrong}'. Did you mean '{meant}'"):
@@ -270,7 +272,7 @@ def test_f39_unknown_options_are_refused_where_they_are_written() -> None:
             task.configure(**wrong_value)
 
 
-def test_f39_a_configured_task_is_a_value() -> None:
+def test_a_configured_task_is_a_value() -> None:
     urgent = at_top_level.configure(queue="images", priority=9)
     calmer = urgent.configure(priority=1, delay=5)
     assert urgent(3) == 3
@@ -285,7 +287,7 @@ def test_f39_a_configured_task_is_a_value() -> None:
     assert dict(again.options) == dict(urgent.options)
 
 
-async def test_f39_wrong_arguments_are_refused_where_they_are_awaited() -> None:
+async def test_wrong_arguments_are_refused_where_they_are_awaited() -> None:
     task: Any = at_top_level.configure(queue="a")
     with pytest.raises(TypeError):
         task.delay()
@@ -296,7 +298,7 @@ async def test_f39_wrong_arguments_are_refused_where_they_are_awaited() -> None:
             await task.configure(job_id="x").amap([(1,), (2,)])
 
 
-async def test_f39_of_a_router_in_several_apps() -> None:
+async def test_of_a_router_in_several_apps() -> None:
     router = JobRouter(prefix="r")
 
     @router.task(name="tell")

@@ -401,7 +401,8 @@ async def test_types_are_known_where_they_are_needed(tmp_path: Path) -> None:
 # -- unique keys -------------------------------------------------------------------------------------------------------
 
 
-def test_t12_a_unique_key_is_the_tasks_own(world: World, tasks: Tasks) -> None:
+@pytest.mark.promise("t12")
+def test_a_unique_key_is_the_tasks_own(world: World, tasks: Tasks) -> None:
     first = tasks.add.apply_async((1,), unique_key="k")
     again = tasks.add.apply_async((2,), unique_key="k")
     other = tasks.say.apply_async(("a",), unique_key="k")
@@ -475,7 +476,8 @@ def test_an_unknown_dependency_is_refused(world: World, tasks: Tasks) -> None:
     assert world.app.stats()["pending"] == 0
 
 
-async def test_f15_a_schedule_is_no_dependency(tmp_path: Path) -> None:
+@pytest.mark.promise("f15")
+async def test_a_schedule_is_no_dependency(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="declared", cron="0 0 1 1 *")
@@ -494,8 +496,9 @@ async def test_f15_a_schedule_is_no_dependency(tmp_path: Path) -> None:
                 await add.aapply_async((1,), depends_on=ids)
 
 
+@pytest.mark.promise("f15")
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_f15_a_job_that_others_wait_for_becomes_no_schedule(tmp_path: Path, kind: str) -> None:
+async def test_a_job_that_others_wait_for_becomes_no_schedule(tmp_path: Path, kind: str) -> None:
     app = Jobify(storage=False if kind == "memory" else durable(tmp_path))
 
     @app.task(name="add")

@@ -75,42 +75,49 @@ def app(world: World) -> Jobify:
     return world.app
 
 
-def test_j01_it_is_exported() -> None:
+@pytest.mark.promise("j1")
+def test_it_is_exported() -> None:
     assert jobify.JobResult is JobResult
     assert "JobResult" in jobify.__all__
 
 
-def test_j02_delay_returns_one(app: Jobify) -> None:
+@pytest.mark.promise("j2")
+def test_delay_returns_one(app: Jobify) -> None:
     (add,) = (route for route in app.routes if route.name == "add")
     assert isinstance(add.delay(1, y=2), JobResult)
 
 
-def test_j03_apply_async_is_a_plain_call(app: Jobify) -> None:
+@pytest.mark.promise("j3")
+def test_apply_async_is_a_plain_call(app: Jobify) -> None:
     (add,) = (route for route in app.routes if route.name == "add")
     assert isinstance(add.apply_async((1,), {"y": 2}, priority=3), JobResult)
 
 
-def test_j04_enqueue_takes_a_task_or_its_name(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j4")
+def test_enqueue_takes_a_task_or_its_name(world: World, app: Jobify) -> None:
     (add,) = (route for route in app.routes if route.name == "add")
     with world.running(declare):
         assert app.enqueue(add, (1,), {"y": 2}).result() == 3
         assert app.enqueue("add", (1,), {"y": 2}).result() == 3
 
 
-def test_j05_a_group_returns_a_list_of_them(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j5")
+def test_a_group_returns_a_list_of_them(world: World, app: Jobify) -> None:
     (add,) = (route for route in app.routes if route.name == "add")
     with world.running(declare):
         assert [job.result() for job in group(add.s(1), add.s(2)).apply()] == [2, 3]
 
 
-def test_j06_its_id_is_a_uuid_in_order_of_time_unless_chosen(app: Jobify) -> None:
+@pytest.mark.promise("j6")
+def test_its_id_is_a_uuid_in_order_of_time_unless_chosen(app: Jobify) -> None:
     jobs = [app.enqueue("add", (n,)) for n in range(20)]
     assert {UUID(job.id).version for job in jobs} == {7}
     assert sorted(job.id for job in jobs) == [job.id for job in jobs]
     assert app.enqueue("add", (1,), job_id="mine").id == "mine"
 
 
-def test_j07_its_status_is_read_each_time(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j7")
+def test_its_status_is_read_each_time(world: World, app: Jobify) -> None:
     job = app.enqueue("hold")
     other = app.get_job(job.id)
     with world.running(declare):
@@ -120,8 +127,9 @@ def test_j07_its_status_is_read_each_time(world: World, app: Jobify) -> None:
         assert other.status == "complete"
 
 
+@pytest.mark.promise("j8")
 @pytest.mark.parametrize("word", ["pending", "running", "complete", "failed", "dead", "cancelled"])
-def test_j08_every_word_is_reachable(world: World, app: Jobify, word: str) -> None:
+def test_every_word_is_reachable(world: World, app: Jobify, word: str) -> None:
     task = {"running": "hold", "failed": "fail", "dead": "fail again"}.get(word, "add")
     arguments = (word,) if word in ("failed", "dead") else () if word == "running" else (1,)
     options = {"delay": 3600} if word in ("pending", "cancelled") else {}
@@ -133,7 +141,8 @@ def test_j08_every_word_is_reachable(world: World, app: Jobify, word: str) -> No
         GATE.set()
 
 
-def test_j09_it_reads_pending_then_complete(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j9")
+def test_it_reads_pending_then_complete(world: World, app: Jobify) -> None:
     job = app.enqueue("add", (1,))
     assert job.status == "pending"
     with world.running(declare):
@@ -141,11 +150,13 @@ def test_j09_it_reads_pending_then_complete(world: World, app: Jobify) -> None:
     assert job.status == "complete"
 
 
-def test_j10_its_progress_is_none_if_nothing_was_reported(app: Jobify) -> None:
+@pytest.mark.promise("j10")
+def test_its_progress_is_none_if_nothing_was_reported(app: Jobify) -> None:
     assert app.enqueue("add", (1,)).progress is None
 
 
-def test_j11_its_error_is_readable(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j11")
+def test_its_error_is_readable(world: World, app: Jobify) -> None:
     job = app.enqueue("fail", ("because",))
     assert job.error is None
     with world.running(declare):
@@ -153,7 +164,8 @@ def test_j11_its_error_is_readable(world: World, app: Jobify) -> None:
     assert job.error == "ValueError: because"
 
 
-def test_j11_its_error_is_kept_when_a_later_attempt_is_cancelled(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j11")
+def test_its_error_is_kept_when_a_later_attempt_is_cancelled(world: World, app: Jobify) -> None:
     job = app.enqueue("fail", ("because",), retry=SmartRetry(1, initial_delay=3600))
     with world.running(declare):
         until(lambda: job.error is not None)
@@ -163,7 +175,8 @@ def test_j11_its_error_is_kept_when_a_later_attempt_is_cancelled(world: World, a
     assert job.reason == "cancelled"
 
 
-def test_j11_its_error_is_kept_when_it_is_put_back(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j11")
+def test_its_error_is_kept_when_it_is_put_back(world: World, app: Jobify) -> None:
     job = app.enqueue("fail", ("because",))
     with world.running(declare):
         job.wait(20)
@@ -172,7 +185,8 @@ def test_j11_its_error_is_kept_when_it_is_put_back(world: World, app: Jobify) ->
     assert job.error == job.to_dict()["error"] == "ValueError: because"
 
 
-def test_j11_a_schedule_has_the_error_of_its_last_run(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j11")
+def test_a_schedule_has_the_error_of_its_last_run(world: World, app: Jobify) -> None:
     runs: list[int] = []
 
     def declare_schedule(other: Jobify) -> None:
@@ -190,7 +204,8 @@ def test_j11_a_schedule_has_the_error_of_its_last_run(world: World, app: Jobify)
         assert len(job.errors) == 1
 
 
-def test_j12_to_j14_its_errors_are_one_dict_per_failed_attempt(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j12", "j13", "j14")
+def test_its_errors_are_one_dict_per_failed_attempt(world: World, app: Jobify) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     job = app.enqueue("fail again", ("because",))
     assert job.errors == []
@@ -210,7 +225,8 @@ def test_j12_to_j14_its_errors_are_one_dict_per_failed_attempt(world: World, app
         assert "/jobify/engine/" not in error["error"].replace("\\", "/")
 
 
-def test_j15_j16_it_knows_what_it_waits_for_and_what_waits_for_it(app: Jobify) -> None:
+@pytest.mark.promise("j15", "j16")
+def test_it_knows_what_it_waits_for_and_what_waits_for_it(app: Jobify) -> None:
     first, second = app.enqueue("add", (1,)), app.enqueue("add", (2,))
     third = app.enqueue("add", (3,), depends_on=[first, second.id])
     assert third.dependencies == [first.id, second.id]
@@ -218,7 +234,8 @@ def test_j15_j16_it_knows_what_it_waits_for_and_what_waits_for_it(app: Jobify) -
     assert first.dependencies == third.dependents == []
 
 
-def test_j17_it_is_a_dict_of_plain_values(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j17")
+def test_it_is_a_dict_of_plain_values(world: World, app: Jobify) -> None:
     job = app.enqueue("add", (1,), metadata={"who": "me"}, priority=4, queue="quick")
     failed = app.enqueue("fail", ("because",))
     odd = app.enqueue("odd")
@@ -234,13 +251,15 @@ def test_j17_it_is_a_dict_of_plain_values(world: World, app: Jobify) -> None:
     assert json.dumps(odd.to_dict()["result"])
 
 
-def test_j18_to_j20_it_waits_for_the_value(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j18", "j19", "j20")
+def test_it_waits_for_the_value(world: World, app: Jobify) -> None:
     with world.running(declare):
         assert app.enqueue("add", (1,)).result(timeout=30.0, poll_interval=0.05, max_poll_interval=0.5) == 2
         assert app.enqueue("nothing").result() is None
 
 
-def test_j21_its_timeout_names_the_status(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j21")
+def test_its_timeout_names_the_status(world: World, app: Jobify) -> None:
     job = app.enqueue("hold")
     with pytest.raises(TimeoutError, match=r"still pending after 0\.01 seconds"):
         job.result(timeout=0.01)
@@ -286,10 +305,11 @@ def test_a_timeout_needs_no_reason(world: World, app: Jobify, monkeypatch: pytes
         app.enqueue("hold").result(timeout=0.01)
 
 
+@pytest.mark.promise("j22")
 @pytest.mark.parametrize(
     ("task", "kind", "word"), [("fail", TaskFailedError, "failed"), ("fail again", MaxRetriesExceededError, "dead")]
 )
-def test_j22_it_raises_what_became_of_it(
+def test_it_raises_what_became_of_it(
     world: World, app: Jobify, task: str, kind: type[TaskFailedError], word: str
 ) -> None:
     job = app.enqueue(task, ("because",))
@@ -304,7 +324,8 @@ def test_j22_it_raises_what_became_of_it(
     assert job.status == word
 
 
-def test_j23_a_cancelled_one_raises_at_once(app: Jobify) -> None:
+@pytest.mark.promise("j23")
+def test_a_cancelled_one_raises_at_once(app: Jobify) -> None:
     job = app.enqueue("add", (1,), delay=3600)
     assert job.cancel()
     with pytest.raises(TaskCancelledError, match="cancelled") as caught:
@@ -315,7 +336,8 @@ def test_j23_a_cancelled_one_raises_at_once(app: Jobify) -> None:
     assert str(caught.value) == f"Job {job.id!r} was cancelled."
 
 
-def test_j22_a_cancelled_one_carries_the_error_of_the_attempt_before(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j22")
+def test_a_cancelled_one_carries_the_error_of_the_attempt_before(world: World, app: Jobify) -> None:
     job = app.enqueue("fail again", ("because",), retry=SmartRetry(2, initial_delay=3600))
     with world.running(declare):
         until(lambda: job.errors)
@@ -327,7 +349,8 @@ def test_j22_a_cancelled_one_carries_the_error_of_the_attempt_before(world: Worl
     assert pickle.loads(pickle.dumps(caught.value)).traceback == caught.value.traceback
 
 
-async def test_j24_it_can_be_awaited(world: World, app: Jobify) -> None:
+@pytest.mark.promise("j24")
+async def test_it_can_be_awaited(world: World, app: Jobify) -> None:
     with world.running(declare):
         jobs = await asyncio.gather(*[app.aenqueue("add", (n,)) for n in range(50)])
         assert await soon(asyncio.gather(*[job.aresult() for job in jobs])) == list(range(1, 51))

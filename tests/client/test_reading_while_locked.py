@@ -18,6 +18,8 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from support import PATIENCE, run, soon
 
+pytestmark = pytest.mark.promise("f47")
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
@@ -103,7 +105,7 @@ def ended_job(app: Jobify) -> str:
     return run(main())
 
 
-def test_f47_reads_go_on_while_a_write_waits(app: Jobify, path: Path) -> None:
+def test_reads_go_on_while_a_write_waits(app: Jobify, path: Path) -> None:
     job_id = ended_job(app)
     app.stats()
     with locked(path):
@@ -120,7 +122,7 @@ def test_f47_reads_go_on_while_a_write_waits(app: Jobify, path: Path) -> None:
     assert app.stats()["pending"] == 1
 
 
-def test_f47_so_do_those_of_async_callers(app: Jobify, path: Path) -> None:
+def test_so_do_those_of_async_callers(app: Jobify, path: Path) -> None:
     job_id = ended_job(app)
     job = app.get_job(job_id)
 
@@ -150,7 +152,7 @@ def test_f47_so_do_those_of_async_callers(app: Jobify, path: Path) -> None:
     run(main())
 
 
-def test_f47_and_those_of_an_app_that_runs(app: Jobify, path: Path) -> None:
+def test_and_those_of_an_app_that_runs(app: Jobify, path: Path) -> None:
     job_id = ended_job(app)
 
     async def main() -> None:
@@ -168,7 +170,7 @@ def test_f47_and_those_of_an_app_that_runs(app: Jobify, path: Path) -> None:
     run(main())
 
 
-def test_f47_a_first_read_needs_no_writer_either(app: Jobify, path: Path) -> None:
+def test_a_first_read_needs_no_writer_either(app: Jobify, path: Path) -> None:
     """Another app opens the file, and another user opens a storage object that is in use."""
     job_id = ended_job(app)
     app.stats()
@@ -190,7 +192,7 @@ def test_f47_a_first_read_needs_no_writer_either(app: Jobify, path: Path) -> Non
     waiting.join(PATIENCE)
 
 
-async def test_f47_what_is_held_back_in_memory_is_seen() -> None:
+async def test_what_is_held_back_in_memory_is_seen() -> None:
     app = Jobify(storage=MemoryStorage())
 
     @app.task(name="task")
@@ -205,7 +207,7 @@ async def test_f47_what_is_held_back_in_memory_is_seen() -> None:
     app.close()
 
 
-def test_f47_a_storage_is_opened_and_closed_by_many_threads(path: Path) -> None:
+def test_a_storage_is_opened_and_closed_by_many_threads(path: Path) -> None:
     """Users come and go while others read: nobody is left with a storage that is closed."""
     storage = SQLiteStorage(path)
     apps = [Jobify(storage=storage) for _ in range(4)]

@@ -61,8 +61,9 @@ def app(world: World) -> Jobify:
     return world.app
 
 
+@pytest.mark.promise("t4")
 @pytest.mark.parametrize("task", ["sleep", "sleep in a thread", "sleep in a process"])
-def test_t4_a_running_job_that_is_cancelled_stops_and_reads_so(world: World, app: Jobify, task: str) -> None:
+def test_a_running_job_that_is_cancelled_stops_and_reads_so(world: World, app: Jobify, task: str) -> None:
     with world.running(declare):
         job = app.enqueue(task)
         until(lambda: job.status == "running")
@@ -72,7 +73,8 @@ def test_t4_a_running_job_that_is_cancelled_stops_and_reads_so(world: World, app
             job.result()
 
 
-def test_t4_a_cancel_that_came_too_late_says_so(world: World, app: Jobify) -> None:
+@pytest.mark.promise("t4")
+def test_a_cancel_that_came_too_late_says_so(world: World, app: Jobify) -> None:
     with world.running(declare):
         job = app.enqueue("add", (1,))
         job.wait(20)
@@ -80,7 +82,8 @@ def test_t4_a_cancel_that_came_too_late_says_so(world: World, app: Jobify) -> No
         assert job.status == "complete"
 
 
-def test_t4_a_job_that_does_not_stop_is_not_said_to_be_cancelled(world: World, app: Jobify) -> None:
+@pytest.mark.promise("t4")
+def test_a_job_that_does_not_stop_is_not_said_to_be_cancelled(world: World, app: Jobify) -> None:
     stubborn, may_end = [], []
 
     def declare_stubborn(app: Jobify) -> None:
@@ -102,16 +105,16 @@ def test_t4_a_job_that_does_not_stop_is_not_said_to_be_cancelled(world: World, a
         job.wait(20)
 
 
-async def test_t4_it_can_be_awaited(world: World, app: Jobify) -> None:
+@pytest.mark.promise("t4")
+async def test_it_can_be_awaited(world: World, app: Jobify) -> None:
     with world.running(declare):
         job = await app.aenqueue("sleep")
         await eventually(lambda: job.status == "running")
         assert await soon(job.acancel())
 
 
-def test_t5_a_job_is_picked_up_because_it_was_rung_for(
-    world: World, app: Jobify, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.promise("t5")
+def test_a_job_is_picked_up_because_it_was_rung_for(world: World, app: Jobify, monkeypatch: pytest.MonkeyPatch) -> None:
     never = 1000.0
     for module, name in (
         (change_listener, "_POLL_WITH_BELL"),
@@ -125,7 +128,8 @@ def test_t5_a_job_is_picked_up_because_it_was_rung_for(
             assert app.enqueue("add", (1,)).result(20, never, never) == 2
 
 
-def test_t7_what_waits_for_others_blocks_nobody(world: World, app: Jobify) -> None:
+@pytest.mark.promise("t7")
+def test_what_waits_for_others_blocks_nobody(world: World, app: Jobify) -> None:
     parent = app.enqueue("add", (0,), delay=3600)
     waiting = app.enqueue_many("add", [(n,) for n in range(200)], depends_on=parent)
     with world.running(declare):
@@ -133,8 +137,9 @@ def test_t7_what_waits_for_others_blocks_nobody(world: World, app: Jobify) -> No
         assert {job.status for job in waiting} == {"pending"}
 
 
+@pytest.mark.promise("t8")
 @pytest.mark.parametrize("end", ["cancel", "fail", "expire", "delete"])
-def test_t8_what_depends_on_one_that_does_not_succeed_is_cancelled(world: World, app: Jobify, end: str) -> None:
+def test_what_depends_on_one_that_does_not_succeed_is_cancelled(world: World, app: Jobify, end: str) -> None:
     options: dict[str, Any] = {"expires": 0.001, "delay": 3600} if end == "expire" else {"delay": 3600}
     parent = app.enqueue("fail") if end == "fail" else app.enqueue("add", (1,), **options)
     child = app.enqueue("add", (1,), depends_on=parent)
@@ -160,7 +165,8 @@ def test_t8_what_depends_on_one_that_does_not_succeed_is_cancelled(world: World,
             assert {child.status, grandchild.status} == {"cancelled"}, "it was resurrected"
 
 
-def test_t9_what_a_task_publishes_arrives_in_order(world: World, app: Jobify) -> None:
+@pytest.mark.promise("t9")
+def test_what_a_task_publishes_arrives_in_order(world: World, app: Jobify) -> None:
     with world.running(declare):
         job = app.enqueue("tell", (200,))
         assert list(job.stream()) == list(range(200))
@@ -170,12 +176,14 @@ def test_t9_what_a_task_publishes_arrives_in_order(world: World, app: Jobify) ->
         assert [(line["level"], line["message"]) for line in job.logs()] == [("warning", "told")]
 
 
-def test_t10_a_worker_without_queues_serves_all(world: World, app: Jobify) -> None:
+@pytest.mark.promise("t10")
+def test_a_worker_without_queues_serves_all(world: World, app: Jobify) -> None:
     with world.running(declare):
         assert app.enqueue("add", (1,), queue="any").result() == 2
 
 
-def test_t14_an_acknowledged_call_is_on_disk(tmp_path: Path) -> None:
+@pytest.mark.promise("t14")
+def test_an_acknowledged_call_is_on_disk(tmp_path: Path) -> None:
     program = Program(
         tmp_path,
         """
@@ -199,7 +207,8 @@ def test_t14_an_acknowledged_call_is_on_disk(tmp_path: Path) -> None:
     app.close()
 
 
-def test_t15_an_error_shows_the_users_frames_only(world: World, app: Jobify) -> None:
+@pytest.mark.promise("t15")
+def test_an_error_shows_the_users_frames_only(world: World, app: Jobify) -> None:
     with world.running(declare):
         job = app.enqueue("fail")
         job.wait(20)

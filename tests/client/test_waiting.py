@@ -253,7 +253,8 @@ def test_a_forked_child_enqueues_and_waits_for_itself(place: Place) -> None:
 # -- streams -----------------------------------------------------------------------------------------------------------
 
 
-def test_t9_all_values_arrive_in_order(place: Place) -> None:
+@pytest.mark.promise("t9")
+def test_all_values_arrive_in_order(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     claim = place.hands.claim()
     got: list[int] = []
@@ -269,7 +270,8 @@ def test_t9_all_values_arrive_in_order(place: Place) -> None:
     assert [line["message"] for line in job.logs()] == [f"said {value}" for value in got]
 
 
-async def test_t9_values_are_followed_without_blocking(place: Place) -> None:
+@pytest.mark.promise("t9")
+async def test_values_are_followed_without_blocking(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     claim = place.hands.claim()
     got: list[int] = []

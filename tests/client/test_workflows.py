@@ -73,8 +73,9 @@ EMPTY: dict[str, Callable[[Shop], Any]] = {
 }
 
 
+@pytest.mark.promise("f11")
 @pytest.mark.parametrize("kind", EMPTY)
-def test_f11_an_empty_group_keeps_the_order(world: World, shop: Shop, kind: str) -> None:
+def test_an_empty_group_keeps_the_order(world: World, shop: Shop, kind: str) -> None:
     end = chain(shop.slow.s(), EMPTY[kind](shop), shop.mail.s("after")).apply()
     assert len(end.dependencies) == 1
     with world.running(shop.declare):
@@ -84,8 +85,9 @@ def test_f11_an_empty_group_keeps_the_order(world: World, shop: Shop, kind: str)
         assert end.result() == [[], "after"]
 
 
+@pytest.mark.promise("f11")
 @pytest.mark.parametrize("kind", EMPTY)
-def test_f11_an_empty_group_hands_failures_on(world: World, shop: Shop, kind: str) -> None:
+def test_an_empty_group_hands_failures_on(world: World, shop: Shop, kind: str) -> None:
     end = chain(group(shop.load.s(1), shop.charge.s(1)), EMPTY[kind](shop), shop.mail.si("after")).apply()
     with world.running(shop.declare):
         with pytest.raises(TaskCancelledError, match="charge failed"):
@@ -96,7 +98,8 @@ def test_f11_an_empty_group_hands_failures_on(world: World, shop: Shop, kind: st
         assert end.result() == ["after"]
 
 
-def test_f11_it_may_stand_anywhere(world: World, shop: Shop) -> None:
+@pytest.mark.promise("f11")
+def test_it_may_stand_anywhere(world: World, shop: Shop) -> None:
     mail, load = shop.mail, shop.load
     shop.is_down = shop.is_held = False
     assert group([]).apply() == chunks(mail, [], 1).apply() == []
@@ -130,8 +133,9 @@ def _deleted(app: Jobify, shop: Shop) -> None:
     assert app.delete_jobs("load") == 0
 
 
+@pytest.mark.promise("f12")
 @pytest.mark.parametrize("act", [_again, _later, _purged, _deleted])
-def test_f12_a_workflow_keeps_the_results_that_it_was_promised(
+def test_a_workflow_keeps_the_results_that_it_was_promised(
     world: World, shop: Shop, act: Callable[[Jobify, Shop], None]
 ) -> None:
     end = chord([shop.load.s("monday").set(job_id="load"), shop.slow.s()], shop.mail.s()).apply()
@@ -142,7 +146,8 @@ def test_f12_a_workflow_keeps_the_results_that_it_was_promised(
         assert end.result() == [["data of monday", "slow"]]
 
 
-def test_f12_a_new_job_has_its_own_history(world: World, shop: Shop) -> None:
+@pytest.mark.promise("f12")
+def test_a_new_job_has_its_own_history(world: World, shop: Shop) -> None:
     end = chord([shop.load.s("monday").set(job_id="load"), shop.slow.s()], shop.mail.s()).apply()
     with world.running(shop.declare):
         until(lambda: world.app.get_job("load").status == "complete")
@@ -155,7 +160,8 @@ def test_f12_a_new_job_has_its_own_history(world: World, shop: Shop) -> None:
     assert world.app.purge_jobs() == 4
 
 
-async def test_f12_a_failed_step_finds_its_inputs_however_late_it_is_retried(tmp_path: Path) -> None:
+@pytest.mark.promise("f12")
+async def test_a_failed_step_finds_its_inputs_however_late_it_is_retried(tmp_path: Path) -> None:
     shop, clock = Shop(), FakeClock(datetime(2030, 1, 1, tzinfo=UTC))
     app = Jobify(storage=durable(tmp_path), clock=clock)
     shop.declare(app)
@@ -182,7 +188,8 @@ async def test_f12_a_failed_step_finds_its_inputs_however_late_it_is_retried(tmp
 # -- F13 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_f13_a_mended_step_goes_on_with_all_that_came_after_it(world: World, shop: Shop) -> None:
+@pytest.mark.promise("f13")
+def test_a_mended_step_goes_on_with_all_that_came_after_it(world: World, shop: Shop) -> None:
     end = chain(shop.charge.s(7), shop.mail.s(), shop.mail.s("receipt")).apply()
     with world.running(shop.declare):
         with pytest.raises(TaskCancelledError, match="charge failed: ConnectionError: payment is down"):
@@ -195,7 +202,8 @@ def test_f13_a_mended_step_goes_on_with_all_that_came_after_it(world: World, sho
         assert end.reason is None
 
 
-def test_f13_it_may_be_told_to_retry_one_job_alone(world: World, shop: Shop) -> None:
+@pytest.mark.promise("f13")
+def test_it_may_be_told_to_retry_one_job_alone(world: World, shop: Shop) -> None:
     end = chain(shop.charge.s(7), shop.mail.s()).apply()
     first = world.app.get_job(end.dependencies[0])
     with world.running(shop.declare):
@@ -205,7 +213,8 @@ def test_f13_it_may_be_told_to_retry_one_job_alone(world: World, shop: Shop) -> 
         assert (first.result(), end.status) == (7, "cancelled")
 
 
-def test_f13_a_failed_member_of_a_group_is_mended(world: World, shop: Shop) -> None:
+@pytest.mark.promise("f13")
+def test_a_failed_member_of_a_group_is_mended(world: World, shop: Shop) -> None:
     charges = [shop.charge.s(n) for n in range(3)]
     shop.is_held = False
     ends = chain(group(shop.slow.s(), *charges), group(shop.mail.s("a"), shop.mail.s("b"))).apply()
@@ -219,7 +228,8 @@ def test_f13_a_failed_member_of_a_group_is_mended(world: World, shop: Shop) -> N
         assert [end.result() for end in ends] == [[["slow", 0, 1, 2], "a"], [["slow", 0, 1, 2], "b"]]
 
 
-async def test_f13_jobs_in_memory_come_back_with_their_arguments() -> None:
+@pytest.mark.promise("f13")
+async def test_jobs_in_memory_come_back_with_their_arguments() -> None:
     app, shop = Jobify(storage=False), Shop()
     shop.declare(app)
 
@@ -234,7 +244,8 @@ async def test_f13_jobs_in_memory_come_back_with_their_arguments() -> None:
 # -- F14 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_f14_a_group_after_a_group_gets_all_results(world: World, shop: Shop) -> None:
+@pytest.mark.promise("f14")
+def test_a_group_after_a_group_gets_all_results(world: World, shop: Shop) -> None:
     jobs = chain(group(shop.load.s(n) for n in range(3)), group(shop.mail.s("a"), shop.mail.s("b"))).apply()
     assert [len(job.dependencies) for job in jobs] == [3, 3]
     assert len(world.app.get_job(jobs[0].dependencies[0]).dependents) == 2
@@ -243,7 +254,8 @@ def test_f14_a_group_after_a_group_gets_all_results(world: World, shop: Shop) ->
         assert [job.result() for job in jobs] == [[loaded, "a"], [loaded, "b"]]
 
 
-def test_f14_its_cost_is_the_sum_of_both(tmp_path: Path) -> None:
+@pytest.mark.promise("f14")
+def test_its_cost_is_the_sum_of_both(tmp_path: Path) -> None:
     app, shop = Jobify(storage=durable(tmp_path)), Shop()
     shop.declare(app)
     for count in (50, 100):
@@ -260,7 +272,8 @@ def test_f14_its_cost_is_the_sum_of_both(tmp_path: Path) -> None:
 # -- files of an earlier release ---------------------------------------------------------------------------------------
 
 
-async def test_f12_f13_f14_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
+@pytest.mark.promise("f12", "f13", "f14")
+async def test_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
     shutil.copy(DATA / "workflow_6.db", tmp_path / "jobs.db")
     app = Jobify(storage=durable(tmp_path), clock=FakeClock(datetime(2031, 1, 1, tzinfo=UTC)))
 

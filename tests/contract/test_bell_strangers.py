@@ -45,8 +45,9 @@ def _split(ours: DatagramBell) -> tuple[str, bytes]:
     return "\0" + name, secret.encode()
 
 
+@pytest.mark.promise("f49")
 @pytest.mark.parametrize("message", [b".", b"+", b"", b"0" * 16 + b".", b"x" * 1000])
-def test_f49_a_ring_without_the_secret_is_not_heard(
+def test_a_ring_without_the_secret_is_not_heard(
     ours: DatagramBell, message: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, _ = _split(ours)
@@ -61,8 +62,9 @@ def test_f49_a_ring_without_the_secret_is_not_heard(
     ours.close()
 
 
+@pytest.mark.promise("f49")
 @pytest.mark.skipif(notifier.sys.platform != "linux", reason="there is no such filter")
-def test_f49_strangers_cannot_fill_the_queue(ours: DatagramBell) -> None:
+def test_strangers_cannot_fill_the_queue(ours: DatagramBell) -> None:
     name, _ = _split(ours)
     _send(name, b"." * 17, times=10_000)
     other = DatagramBell(lambda: [Address(1, "worker", ours.address or "")])
@@ -73,7 +75,8 @@ def test_f49_strangers_cannot_fill_the_queue(ours: DatagramBell) -> None:
     other.close()
 
 
-def test_f49_a_look_takes_a_bounded_number(ours: DatagramBell) -> None:
+@pytest.mark.promise("f49")
+def test_a_look_takes_a_bounded_number(ours: DatagramBell) -> None:
     taken = []
 
     class Endless:
@@ -93,11 +96,12 @@ def test_f49_a_look_takes_a_bounded_number(ours: DatagramBell) -> None:
     ours.close()
 
 
+@pytest.mark.promise("f49", "f51")
 @pytest.mark.parametrize(
     "address",
     ["/dev/log", "@/org/freedesktop/systemd1/notify", "relative", "", "@", "@jobify-1-xyz", "@jobify-1-" + "0" * 15],
 )
-def test_f49_f51_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
     ringing = DatagramBell(lambda: [Address(1, "worker", address)])
     real = ringing._socket
@@ -116,7 +120,8 @@ def test_f49_f51_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monke
     ringing.close()
 
 
-def test_f49_a_bell_of_an_older_release_has_no_secret() -> None:
+@pytest.mark.promise("f49")
+def test_a_bell_of_an_older_release_has_no_secret() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as old:
         old.bind("\0jobify-1-0123456789abcdef")
         ringing = DatagramBell(lambda: [Address(1, "worker", "@jobify-1-0123456789abcdef")])
@@ -125,7 +130,8 @@ def test_f49_a_bell_of_an_older_release_has_no_secret() -> None:
         ringing.close()
 
 
-def test_f49_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_not(tmp_path: Path) -> None:
+@pytest.mark.promise("f49")
+def test_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_not(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "jobs.db")
     storage.open()
     storage.register(PROFILE, now=NOW)
@@ -151,8 +157,9 @@ def _flood(target: str, message: bytes, has_begun: Event, may_end: Event) -> Non
             has_begun.set()
 
 
+@pytest.mark.promise("f49")
 @pytest.mark.parametrize("knows", ["nothing", "the secret"])
-async def test_f49_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) -> None:
+async def test_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) -> None:
     """Neither of strangers nor of somebody who can read the database."""
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
     spawn = multiprocessing.get_context("spawn")

@@ -151,8 +151,9 @@ def a_socket(path: Path) -> None:
 ATTACKS = [delete_file, delete_folder, replace_folder, empty_file, copy_folder, pipe, directory, link, a_socket]
 
 
+@pytest.mark.promise("f3", "f51")
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_f3_f51_a_missing_or_false_lock_file_is_no_proof_of_death(
+def test_a_missing_or_false_lock_file_is_no_proof_of_death(
     storage: SQLiteStorage, other: OtherProcess, attack: object
 ) -> None:
     lock = lock_of(storage, other.owner)
@@ -165,8 +166,9 @@ def test_f3_f51_a_missing_or_false_lock_file_is_no_proof_of_death(
     assert storage.owners() == []
 
 
+@pytest.mark.promise("f3")
 @pytest.mark.parametrize("attack", [delete_file, delete_folder, empty_file, copy_folder, pipe, link])
-def test_f3_an_owner_makes_its_lock_again(
+def test_an_owner_makes_its_lock_again(
     storage: SQLiteStorage, other: OtherProcess, folder: Path, attack: object
 ) -> None:
     lock = lock_of(storage, other.owner)
@@ -183,7 +185,8 @@ def test_f3_an_owner_makes_its_lock_again(
     assert [job.id for job in recover(storage)] == ["job"]
 
 
-def test_f3_a_lock_that_cannot_be_made_again_is_tried_again_and_said_once(
+@pytest.mark.promise("f3")
+def test_a_lock_that_cannot_be_made_again_is_tried_again_and_said_once(
     storage: SQLiteStorage, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner = storage.register(PROFILE, now=NOW)
@@ -199,7 +202,8 @@ def test_f3_a_lock_that_cannot_be_made_again_is_tried_again_and_said_once(
     assert one(storage, "job").status == "running"
 
 
-def test_f3_the_lock_of_a_database_that_is_restored_under_a_living_owner_is_put_right(
+@pytest.mark.promise("f3")
+def test_the_lock_of_a_database_that_is_restored_under_a_living_owner_is_put_right(
     storage: SQLiteStorage, database: Path
 ) -> None:
     owner = storage.register(PROFILE, now=NOW)
@@ -210,7 +214,8 @@ def test_f3_the_lock_of_a_database_that_is_restored_under_a_living_owner_is_put_
     assert lock_of(storage, owner).is_file()
 
 
-def test_f3_a_process_that_its_parent_has_not_waited_for_is_dead(storage: SQLiteStorage, other: OtherProcess) -> None:
+@pytest.mark.promise("f3")
+def test_a_process_that_its_parent_has_not_waited_for_is_dead(storage: SQLiteStorage, other: OtherProcess) -> None:
     delete_file(lock_of(storage, other.owner))
     other.kill(wait=False)
     deadline = time.monotonic() + 30
@@ -219,7 +224,8 @@ def test_f3_a_process_that_its_parent_has_not_waited_for_is_dead(storage: SQLite
     assert [job.id for job in found] == ["job"]
 
 
-def test_f3_a_process_that_stands_still_lives(storage: SQLiteStorage, other: OtherProcess) -> None:
+@pytest.mark.promise("f3")
+def test_a_process_that_stands_still_lives(storage: SQLiteStorage, other: OtherProcess) -> None:
     delete_folder(lock_of(storage, other.owner))
     other.program.send_signal(signal.SIGSTOP)
     storage._owners._liveness._elapsed = iter(range(10_000)).__next__
@@ -228,7 +234,8 @@ def test_f3_a_process_that_stands_still_lives(storage: SQLiteStorage, other: Oth
     other.program.send_signal(signal.SIGCONT)
 
 
-def test_f3_a_process_id_that_is_used_again_is_another_process(storage: SQLiteStorage, other: OtherProcess) -> None:
+@pytest.mark.promise("f3")
+def test_a_process_id_that_is_used_again_is_another_process(storage: SQLiteStorage, other: OtherProcess) -> None:
     delete_file(lock_of(storage, other.owner))
     other.kill()
     storage._database.write("UPDATE owners SET pid = ?", (os.getpid(),))
@@ -246,7 +253,8 @@ def _owner_of_another_container(storage: SQLiteStorage, monkeypatch: pytest.Monk
     return other, owner
 
 
-def test_f3_what_cannot_be_seen_lives_while_its_heart_beats(
+@pytest.mark.promise("f3")
+def test_what_cannot_be_seen_lives_while_its_heart_beats(
     storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, owner = _owner_of_another_container(storage, monkeypatch)
@@ -268,7 +276,8 @@ def test_f3_what_cannot_be_seen_lives_while_its_heart_beats(
     other.close()
 
 
-def test_f3_silence_counts_while_it_is_listened_to(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f3")
+def test_silence_counts_while_it_is_listened_to(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that asks was stopped itself: the first beat after that may still be on its way."""
     other, _ = _owner_of_another_container(storage, monkeypatch)
     seconds = [0.0]
@@ -279,7 +288,8 @@ def test_f3_silence_counts_while_it_is_listened_to(storage: SQLiteStorage, monke
     other.close()
 
 
-def test_f3_a_copied_database_does_not_wait_for_the_processes_of_the_original(
+@pytest.mark.promise("f3")
+def test_a_copied_database_does_not_wait_for_the_processes_of_the_original(
     storage: SQLiteStorage, tmp_path: Path
 ) -> None:
     owner = storage.register(PROFILE, now=NOW)
@@ -298,7 +308,8 @@ def test_f3_a_copied_database_does_not_wait_for_the_processes_of_the_original(
     copy.close()
 
 
-def test_f3_an_owner_that_lets_go_without_its_file_leaves_a_mark(storage: SQLiteStorage) -> None:
+@pytest.mark.promise("f3")
+def test_an_owner_that_lets_go_without_its_file_leaves_a_mark(storage: SQLiteStorage) -> None:
     """Its process lives on, so nothing else would ever say so."""
     left = SQLiteStorage(storage.database)
     left.open()
@@ -310,7 +321,8 @@ def test_f3_an_owner_that_lets_go_without_its_file_leaves_a_mark(storage: SQLite
     assert storage.owners() == []
 
 
-def test_f3_an_owner_of_an_older_release_is_known_by_its_lock(storage: SQLiteStorage) -> None:
+@pytest.mark.promise("f3")
+def test_an_owner_of_an_older_release_is_known_by_its_lock(storage: SQLiteStorage) -> None:
     other = SQLiteStorage(storage.database)
     other.open()
     owner = other.register(PROFILE, now=NOW)
@@ -321,8 +333,9 @@ def test_f3_an_owner_of_an_older_release_is_known_by_its_lock(storage: SQLiteSto
     assert [job.id for job in recover(storage)] == ["job"]
 
 
+@pytest.mark.promise("f51")
 @pytest.mark.parametrize("written", ["", "a b", "a b c d e", "- - -", "x/y 1:1 1:1", "\0 \n \t", "//1 0:0 0:0"])
-def test_f51_evidence_that_was_written_by_hand_proves_nothing(
+def test_evidence_that_was_written_by_hand_proves_nothing(
     storage: SQLiteStorage, other: OtherProcess, written: str
 ) -> None:
     storage._database.write("UPDATE owners SET process = ?, pid = -1, lock = 'x'", (written,))
@@ -330,10 +343,11 @@ def test_f51_evidence_that_was_written_by_hand_proves_nothing(
     assert storage.owners()[0].is_alive
 
 
+@pytest.mark.promise("f51")
 @pytest.mark.parametrize(
     "name", ["../jobs.db", "../../etc/passwd", "/etc/passwd", "a", "", "1-00", ".", "1-" + "0" * 15 + "\n"]
 )
-def test_f51_a_name_in_a_row_leads_to_no_other_file(
+def test_a_name_in_a_row_leads_to_no_other_file(
     storage: SQLiteStorage, other: OtherProcess, tmp_path: Path, folder: Path, name: str
 ) -> None:
     for path in (tmp_path / "jobs.db.lock", tmp_path / "a.lock", folder / "a.lock"):
@@ -349,15 +363,17 @@ def test_f51_a_name_in_a_row_leads_to_no_other_file(
 # -- locks of others ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("f51")
 @pytest.mark.parametrize("kind", [fcntl.LOCK_SH, fcntl.LOCK_EX])
-def test_f51_a_lock_of_a_reader_does_not_delay_recovery(storage: SQLiteStorage, other: OtherProcess, kind: int) -> None:
+def test_a_lock_of_a_reader_does_not_delay_recovery(storage: SQLiteStorage, other: OtherProcess, kind: int) -> None:
     with lock_of(storage, other.owner).open() as reader:
         other.kill()
         fcntl.flock(reader, kind)
         assert [job.id for job in recover(storage)] == ["job"]
 
 
-def test_f51_a_start_does_not_wait_for_a_lock_that_another_program_holds(
+@pytest.mark.promise("f51")
+def test_a_start_does_not_wait_for_a_lock_that_another_program_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that watches the folder may lock a new file before its owner does."""
@@ -384,7 +400,8 @@ def test_f51_a_start_does_not_wait_for_a_lock_that_another_program_holds(
     assert os.listdir(tmp_path / "owners") == []
 
 
-def test_f51_a_file_that_was_removed_while_it_was_asked_about_proves_nothing(
+@pytest.mark.promise("f51")
+def test_a_file_that_was_removed_while_it_was_asked_about_proves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An owner that renews its lock removes the old file and then lets go of it."""
@@ -407,8 +424,9 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.promise("f51")
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_f51_folder_and_files_are_for_their_user_only(database: Path, folder: Path, umask: int) -> None:
+def test_folder_and_files_are_for_their_user_only(database: Path, folder: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         storage = SQLiteStorage(database)
@@ -420,21 +438,24 @@ def test_f51_folder_and_files_are_for_their_user_only(database: Path, folder: Pa
         os.umask(before)
 
 
-def test_f51_the_folder_of_an_older_release_is_tightened(storage: SQLiteStorage, folder: Path) -> None:
+@pytest.mark.promise("f51")
+def test_the_folder_of_an_older_release_is_tightened(storage: SQLiteStorage, folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o2775)
     storage.register(PROFILE, now=NOW)
     assert _mode(folder) & 0o777 == 0o700
 
 
-def test_f51_users_who_may_write_the_database_take_part(storage: SQLiteStorage, database: Path, folder: Path) -> None:
+@pytest.mark.promise("f51")
+def test_users_who_may_write_the_database_take_part(storage: SQLiteStorage, database: Path, folder: Path) -> None:
     database.chmod(0o664)
     owner = storage.register(PROFILE, now=NOW)
     assert (_mode(folder), _mode(lock_of(storage, owner))) == (0o770, 0o660)
 
 
+@pytest.mark.promise("f51")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_f51_a_folder_of_another_user_is_refused(storage: SQLiteStorage, database: Path, folder: Path) -> None:
+def test_a_folder_of_another_user_is_refused(storage: SQLiteStorage, database: Path, folder: Path) -> None:
     folder.mkdir(mode=0o700)
     os.chown(folder, 65534, 65534)
     with pytest.raises(StorageUnavailableError, match=r"belongs to another user \(uid 65534\)"):
@@ -443,7 +464,8 @@ def test_f51_a_folder_of_another_user_is_refused(storage: SQLiteStorage, databas
     storage.register(PROFILE, now=NOW)
 
 
-def test_f51_a_folder_that_is_a_link_is_refused(storage: SQLiteStorage, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.promise("f51")
+def test_a_folder_that_is_a_link_is_refused(storage: SQLiteStorage, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageUnavailableError, match="lock file"):
@@ -459,7 +481,8 @@ def _live(has_begun: Event, may_end: Event) -> None:
     may_end.wait()
 
 
-def test_f44_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storage: SQLiteStorage) -> None:
+@pytest.mark.promise("f44")
+def test_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storage: SQLiteStorage) -> None:
     left = SQLiteStorage(storage.database)
     left.open()
     owner = left.register(PROFILE, now=NOW)
@@ -478,7 +501,8 @@ def test_f44_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storag
     child.join()
 
 
-def test_f44_the_death_of_a_process_that_was_leaving_is_no_crash(storage: SQLiteStorage, other: OtherProcess) -> None:
+@pytest.mark.promise("f44")
+def test_the_death_of_a_process_that_was_leaving_is_no_crash(storage: SQLiteStorage, other: OtherProcess) -> None:
     storage._database.write("UPDATE owners SET is_leaving = 1")
     assert recover(storage) == []
     other.kill()
@@ -486,7 +510,8 @@ def test_f44_the_death_of_a_process_that_was_leaving_is_no_crash(storage: SQLite
     assert (one(storage, "job").attempt, one(storage, "job").crashes) == (0, 0)
 
 
-def test_f3_a_process_is_known_by_its_id_and_its_start() -> None:
+@pytest.mark.promise("f3")
+def test_a_process_is_known_by_its_id_and_its_start() -> None:
     identity = process.current() or ""
     assert process.is_running(os.getpid(), identity) is True
     assert process.is_running(os.getpid(), identity + "0") is False

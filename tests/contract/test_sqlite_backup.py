@@ -32,8 +32,9 @@ def _ids(path: Path) -> set[str]:
     return found
 
 
+@pytest.mark.promise("f43")
 @pytest.mark.parametrize("is_open", [True, False])
-def test_f43_a_backup_opens_and_holds_the_jobs(tmp_path: Path, is_open: bool) -> None:
+def test_a_backup_opens_and_holds_the_jobs(tmp_path: Path, is_open: bool) -> None:
     storage = _open(tmp_path / "jobs.db")
     storage.register(PROFILE, now=NOW)
     storage.insert([job(f"{number}", payload=bytes(900)) for number in range(300)])
@@ -49,7 +50,8 @@ def test_f43_a_backup_opens_and_holds_the_jobs(tmp_path: Path, is_open: bool) ->
     assert [path.name for path in tmp_path.glob("*copy*") if path.is_file()] == ["copy.db"]
 
 
-def test_f43_a_backup_is_one_moment_of_a_database_that_is_written(tmp_path: Path) -> None:
+@pytest.mark.promise("f43")
+def test_a_backup_is_one_moment_of_a_database_that_is_written(tmp_path: Path) -> None:
     storage = _open(tmp_path / "jobs.db")
     is_over = threading.Event()
 
@@ -73,7 +75,8 @@ def test_f43_a_backup_is_one_moment_of_a_database_that_is_written(tmp_path: Path
     storage.close()
 
 
-def test_f43_a_backup_harms_no_lock(tmp_path: Path) -> None:
+@pytest.mark.promise("f43")
+def test_a_backup_harms_no_lock(tmp_path: Path) -> None:
     """It is made in the process that uses the database: the locks of the process stay."""
     storage = _open(tmp_path / "jobs.db")
     storage.insert([job("a")])
@@ -85,7 +88,8 @@ def test_f43_a_backup_harms_no_lock(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_f43_a_backup_replaces_nothing_unless_told(tmp_path: Path) -> None:
+@pytest.mark.promise("f43")
+def test_a_backup_replaces_nothing_unless_told(tmp_path: Path) -> None:
     storage = _open(tmp_path / "jobs.db")
     storage.insert([job("a")])
     copy = tmp_path / "copy.db"
@@ -106,8 +110,9 @@ def test_f43_a_backup_replaces_nothing_unless_told(tmp_path: Path) -> None:
     storage.close()
 
 
+@pytest.mark.promise("f43")
 @pytest.mark.parametrize("destination", ["nowhere/copy.db", "folder"])
-def test_f43_a_backup_that_cannot_be_made_leaves_nothing(tmp_path: Path, destination: str) -> None:
+def test_a_backup_that_cannot_be_made_leaves_nothing(tmp_path: Path, destination: str) -> None:
     (tmp_path / "folder").mkdir()
     storage = _open(tmp_path / "jobs.db")
     with pytest.raises(StorageError, match="folder"):
@@ -118,7 +123,8 @@ def test_f43_a_backup_that_cannot_be_made_leaves_nothing(tmp_path: Path, destina
     assert not [path for path in tmp_path.rglob("*") if "part" in path.name or "copy" in path.name]
 
 
-def test_f43_a_backup_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f43")
+def test_a_backup_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = _open(tmp_path / "jobs.db")
 
     def full(descriptor: int) -> None:
@@ -132,7 +138,8 @@ def test_f43_a_backup_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypat
     assert not list(tmp_path.glob("copy*"))
 
 
-def test_f43_a_backup_can_be_read_by_the_same_users(tmp_path: Path) -> None:
+@pytest.mark.promise("f43")
+def test_a_backup_can_be_read_by_the_same_users(tmp_path: Path) -> None:
     storage = _open(tmp_path / "jobs.db")
     (tmp_path / "jobs.db").chmod(0o600)
     storage.backup(tmp_path / "copy.db")
@@ -165,8 +172,9 @@ def _damaged(path: Path, damage: str) -> SQLiteStorage:
     return storage
 
 
+@pytest.mark.promise("f53")
 @pytest.mark.parametrize("damage", ["schema", "name", "header", "pages", "half"])
-def test_f53_a_damaged_database_says_so_and_what_to_do(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_database_says_so_and_what_to_do(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "jobs.db"
     storage = _damaged(path, damage)
     with pytest.raises(StorageCorruptError, match=r"damaged.*jobify db check.*backup") as caught:
@@ -181,8 +189,9 @@ def test_f53_a_damaged_database_says_so_and_what_to_do(tmp_path: Path, damage: s
     assert not list(tmp_path.glob("copy*"))
 
 
+@pytest.mark.promise("f53")
 @pytest.mark.parametrize("damage", ["schema", "name", "pages", "half"])
-def test_f53_a_check_of_a_damaged_database_finds_it(tmp_path: Path, damage: str) -> None:
+def test_a_check_of_a_damaged_database_finds_it(tmp_path: Path, damage: str) -> None:
     _damaged(tmp_path / "jobs.db", damage)
     found = ""
     with suppress(StorageCorruptError):  # it is damaged so much that SQLite does not read it
@@ -191,14 +200,16 @@ def test_f53_a_check_of_a_damaged_database_finds_it(tmp_path: Path, damage: str)
     assert found != "well"
 
 
-def test_f53_an_answer_that_cannot_be_read(tmp_path: Path) -> None:
+@pytest.mark.promise("f53")
+def test_an_answer_that_cannot_be_read(tmp_path: Path) -> None:
     from jobify.storage.sqlite.rows import listed
 
     with pytest.raises(StorageCorruptError, match="an answer cannot be read"):
         listed(b"[1e999999999, \xff")
 
 
-def test_f53_errors_can_be_passed_on(tmp_path: Path) -> None:
+@pytest.mark.promise("f53")
+def test_errors_can_be_passed_on(tmp_path: Path) -> None:
     import pickle
 
     error: Any = pickle.loads(pickle.dumps(StorageCorruptError("a.db", "it is")))

@@ -17,6 +17,8 @@ from jobify.storage.sqlite.maintenance import check
 from jobify.storage.sqlite.values import LARGE
 from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, job, look, one
 
+pytestmark = pytest.mark.promise("f53")
+
 OTHERS = ["first", "later", "third"]
 
 
@@ -96,7 +98,7 @@ def take_all(storage: SQLiteStorage, owner: int, now: int = NOW + 10) -> list[st
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_f53_a_row_that_cannot_be_claimed_is_set_aside(
+def test_a_row_that_cannot_be_claimed_is_set_aside(
     path: Path, opened: SQLiteStorage, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     DAMAGES[damage](path)
@@ -114,7 +116,7 @@ def test_f53_a_row_that_cannot_be_claimed_is_set_aside(
 
 
 @pytest.mark.parametrize("damage", ["a number is gone", "the arguments are gone"])
-def test_f53_its_row_tells_why(path: Path, opened: SQLiteStorage, damage: str) -> None:
+def test_its_row_tells_why(path: Path, opened: SQLiteStorage, damage: str) -> None:
     DAMAGES[damage](path)
     opened.open()
     take_all(opened, opened.register(PROFILE, now=NOW))
@@ -125,7 +127,7 @@ def test_f53_its_row_tells_why(path: Path, opened: SQLiteStorage, damage: str) -
     assert error.startswith("The row is damaged: ")
 
 
-def test_f53_a_staged_row_that_sqlite_cannot_change(
+def test_a_staged_row_that_sqlite_cannot_change(
     path: Path, opened: SQLiteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its time has come, and it cannot be staged; the others are."""
@@ -145,7 +147,7 @@ def test_f53_a_staged_row_that_sqlite_cannot_change(
     assert one(opened, "worse").status == "failed"
 
 
-def test_f53_a_check_tells_what_sqlite_does_not_see(path: Path, opened: SQLiteStorage) -> None:
+def test_a_check_tells_what_sqlite_does_not_see(path: Path, opened: SQLiteStorage) -> None:
     opened.open()
     opened.insert([job("large", payload=bytes(LARGE + 1))])
     opened.close()
@@ -157,7 +159,7 @@ def test_f53_a_check_tells_what_sqlite_does_not_see(path: Path, opened: SQLiteSt
     assert "parts of payload are missing" in problems
 
 
-def test_f53_what_can_be_read_is_told_from_what_cannot(path: Path, opened: SQLiteStorage) -> None:
+def test_what_can_be_read_is_told_from_what_cannot(path: Path, opened: SQLiteStorage) -> None:
     opened.open()
     assert one(opened, "sorry").status == "scheduled"
     assert sorted(take_all(opened, opened.register(PROFILE, now=NOW))) == sorted([*OTHERS, "sorry"])

@@ -179,8 +179,9 @@ def _contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.promise("f42", "f43")
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_f42_f43_nothing_is_acknowledged_and_nothing_is_harmed(given: Given, tmp_path: Path, attack: str) -> None:
+def test_nothing_is_acknowledged_and_nothing_is_harmed(given: Given, tmp_path: Path, attack: str) -> None:
     ATTACKS[attack](given.path)
     _wait(given.storage)
     with pytest.raises(StorageReplacedError, match="was deleted or replaced") as first:
@@ -195,8 +196,9 @@ def test_f42_f43_nothing_is_acknowledged_and_nothing_is_harmed(given: Given, tmp
     assert _contents(tmp_path) == after
 
 
+@pytest.mark.promise("f42")
 @pytest.mark.parametrize("attack", ["rm all", "rm file", "rm log", "mv backup here", "restore", "> log"])
-def test_f42_each_write_looks_for_itself(tmp_path: Path, attack: str) -> None:
+def test_each_write_looks_for_itself(tmp_path: Path, attack: str) -> None:
     """Whatever comes first after the files are gone: it is refused, also where a look was taken just before."""
     names = Given(tmp_path / "names")
     names.storage.close()
@@ -210,8 +212,9 @@ def test_f42_each_write_looks_for_itself(tmp_path: Path, attack: str) -> None:
         given.storage.close()
 
 
+@pytest.mark.promise("f42")
 @pytest.mark.parametrize("attack", ["restore", "mv backup here", "cp backup here, rm the rest"])
-def test_f42_a_storage_that_is_opened_again_uses_what_is_there(given: Given, attack: str) -> None:
+def test_a_storage_that_is_opened_again_uses_what_is_there(given: Given, attack: str) -> None:
     if attack == "mv backup here":
         _file(given.path, "-wal").unlink()
         _file(given.path, "-shm").unlink()
@@ -227,7 +230,8 @@ def test_f42_a_storage_that_is_opened_again_uses_what_is_there(given: Given, att
         assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (21,)
 
 
-def test_f42_a_log_that_is_deleted_takes_nothing_along(given: Given) -> None:
+@pytest.mark.promise("f42")
+def test_a_log_that_is_deleted_takes_nothing_along(given: Given) -> None:
     """All that was acknowledged before is saved into the database."""
     _delete("-wal")(given.path)
     with pytest.raises(StorageReplacedError, match="-wal"):
@@ -239,7 +243,8 @@ def test_f42_a_log_that_is_deleted_takes_nothing_along(given: Given) -> None:
     again.close()
 
 
-def test_f42_a_file_that_comes_back_has_lost_nothing(given: Given) -> None:
+@pytest.mark.promise("f42")
+def test_a_file_that_comes_back_has_lost_nothing(given: Given) -> None:
     _move_away(given.path)
     with pytest.raises(StorageReplacedError):
         given.storage.insert([job("x")])
@@ -249,10 +254,11 @@ def test_f42_a_file_that_comes_back_has_lost_nothing(given: Given) -> None:
     assert len([record for record in given.storage.find(JobQuery()) if record.id[:3] in ("old", "new")]) == 40
 
 
+@pytest.mark.promise("f42")
 @pytest.mark.parametrize(
     "touch", ["touch", "chmod", "link", "read", "neighbours", "checkpoint", "vacuum", "truncated log"]
 )
-def test_f42_what_harms_nobody_is_no_replacement(given: Given, touch: str) -> None:
+def test_what_harms_nobody_is_no_replacement(given: Given, touch: str) -> None:
     path = given.path
     other = sqlite3.connect(path, isolation_level=None)
     for number in range(20):
@@ -282,7 +288,8 @@ def test_f42_what_harms_nobody_is_no_replacement(given: Given, touch: str) -> No
     assert one(given.storage, f"{touch}-19").status == "scheduled"
 
 
-def test_f42_the_look_knows_a_checkpoint_from_an_overwrite(given: Given) -> None:
+@pytest.mark.promise("f42")
+def test_the_look_knows_a_checkpoint_from_an_overwrite(given: Given) -> None:
     """Hundreds of checkpoints by another process are no replacement."""
     code = f"""
     import sqlite3
@@ -312,22 +319,25 @@ def _begin_a_log(given: Given) -> None:
     _wait(given.storage)
 
 
+@pytest.mark.promise("f42")
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
-def test_f42_a_new_log_explains_no_truncation(given: Given, kept: float) -> None:
+def test_a_new_log_explains_no_truncation(given: Given, kept: float) -> None:
     _begin_a_log(given)
     os.truncate(given.path, int(os.path.getsize(given.path) * kept) // 4096 * 4096)
     with pytest.raises(StorageReplacedError, match="it was truncated"):
         given.storage.insert([job("x")])
 
 
-def test_f42_a_new_log_explains_no_overwrite(given: Given) -> None:
+@pytest.mark.promise("f42")
+def test_a_new_log_explains_no_overwrite(given: Given) -> None:
     _begin_a_log(given)
     _overwrite_at_equal_length(given.path)
     with pytest.raises(StorageReplacedError, match="it was overwritten"):
         given.storage.insert([job("x")])
 
 
-def test_f42_a_vacuum_by_another_process_is_no_truncation(given: Given) -> None:
+@pytest.mark.promise("f42")
+def test_a_vacuum_by_another_process_is_no_truncation(given: Given) -> None:
     for turn in range(3):
         given.storage.insert([job(f"large-{turn}-{number}", payload=bytes(50_000)) for number in range(20)])
         with closing(sqlite3.connect(given.path, isolation_level=None)) as other:
@@ -342,8 +352,9 @@ def test_f42_a_vacuum_by_another_process_is_no_truncation(given: Given) -> None:
         _wait(given.storage)
 
 
+@pytest.mark.promise("f42", "f3")
 @pytest.mark.parametrize("attack", ["mv folder", "rm folder"])
-def test_f42_f3_a_folder_that_is_gone_is_not_made_again(given: Given, attack: str) -> None:
+def test_a_folder_that_is_gone_is_not_made_again(given: Given, attack: str) -> None:
     ATTACKS[attack](given.path)
     _wait(given.storage)
     for write in ("beat", "register", "retire", "insert"):
@@ -353,7 +364,8 @@ def test_f42_f3_a_folder_that_is_gone_is_not_made_again(given: Given, attack: st
     assert not given.path.parent.exists()
 
 
-def test_f42_a_symlink_that_is_switched(tmp_path: Path) -> None:
+@pytest.mark.promise("f42")
+def test_a_symlink_that_is_switched(tmp_path: Path) -> None:
     for name in ("one.db", "two.db"):
         storage = SQLiteStorage(tmp_path / name)
         storage.open()
@@ -371,8 +383,9 @@ def test_f42_a_symlink_that_is_switched(tmp_path: Path) -> None:
     storage.close()
 
 
+@pytest.mark.promise("f43")
 @pytest.mark.parametrize("ends", [("",), ("-shm",), ALL])
-def test_f43_a_task_copies_the_database(given: Given, ends: tuple[str, ...]) -> None:
+def test_a_task_copies_the_database(given: Given, ends: tuple[str, ...]) -> None:
     """The copy closes a descriptor, and with it go the locks of SQLite. Ours keep the log where it is."""
     for name in ends:
         shutil.copyfile(_file(given.path, name), given.path.with_name(f"copy.db{name}"))
@@ -391,7 +404,8 @@ def test_f43_a_task_copies_the_database(given: Given, ends: tuple[str, ...]) -> 
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_f43_a_storage_that_is_closed_copies_its_log(given: Given) -> None:
+@pytest.mark.promise("f43")
+def test_a_storage_that_is_closed_copies_its_log(given: Given) -> None:
     """Our locks beside those of SQLite are no obstacle to the last one who leaves."""
     second = SQLiteStorage(given.path)
     second.open()
@@ -400,7 +414,8 @@ def test_f43_a_storage_that_is_closed_copies_its_log(given: Given) -> None:
     assert sorted(path.name for path in given.path.parent.glob("jobs.db*")) == ["jobs.db", "jobs.db-owners"]
 
 
-def test_f42_a_fork_does_not_open_another_file(given: Given) -> None:
+@pytest.mark.promise("f42")
+def test_a_fork_does_not_open_another_file(given: Given) -> None:
     """A fork closes the connections, and the next call opens them again: not whatever is at the path by then."""
     child = os.fork()
     if child == 0:

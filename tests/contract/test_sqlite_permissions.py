@@ -18,6 +18,8 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import permissions
 from jobify.testing.storage_contract.given import NOW, PROFILE, job, one
 
+pytestmark = pytest.mark.promise("f33")
+
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o177])
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
@@ -39,14 +41,14 @@ def _use(path: Path, **options: Any) -> SQLiteStorage:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, 0o666])
-def test_f33_a_new_database_has_the_mode_that_was_asked_for(tmp_path: Path, umask: int, mode: int) -> None:
+def test_a_new_database_has_the_mode_that_was_asked_for(tmp_path: Path, umask: int, mode: int) -> None:
     storage = _use(tmp_path / "jobs.db", mode=mode)
     assert _modes(tmp_path) == dict.fromkeys(("jobs.db", "jobs.db-wal", "jobs.db-shm"), mode)
     storage.close()
     assert _modes(tmp_path)["jobs.db"] == mode
 
 
-def test_f33_a_new_database_is_for_its_user_only(tmp_path: Path, umask: int) -> None:
+def test_a_new_database_is_for_its_user_only(tmp_path: Path, umask: int) -> None:
     storage = _use(tmp_path / "jobs.db")
     assert set(_modes(tmp_path).values()) == {0o600}
     storage.close()
@@ -54,7 +56,7 @@ def test_f33_a_new_database_is_for_its_user_only(tmp_path: Path, umask: int) -> 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o664])
 @pytest.mark.parametrize("content", ["empty", "a database"])
-def test_f33_a_file_that_exists_keeps_its_mode(tmp_path: Path, mode: int, content: str) -> None:
+def test_a_file_that_exists_keeps_its_mode(tmp_path: Path, mode: int, content: str) -> None:
     path = tmp_path / "jobs.db"
     if content == "empty":
         path.touch()
@@ -70,12 +72,12 @@ def test_f33_a_file_that_exists_keeps_its_mode(tmp_path: Path, mode: int, conten
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o200, 0o000, 0o777, 0o1600, -1, True, "0600", None, 384.0])
-def test_f33_a_mode_that_makes_no_sense_is_refused(mode: Any) -> None:
+def test_a_mode_that_makes_no_sense_is_refused(mode: Any) -> None:
     with pytest.raises(ConfigurationError, match="mode is"):
         SQLiteStorage("jobs.db", mode=mode)
 
 
-def test_f33_there_is_no_moment_at_which_others_can_open_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_moment_at_which_others_can_open_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever has the name of the database has its mode already."""
     seen = []
     real = os.link
@@ -94,7 +96,7 @@ def test_f33_there_is_no_moment_at_which_others_can_open_it(tmp_path: Path, monk
     assert sorted(_modes(tmp_path)) == ["jobs.db"]
 
 
-def test_f33_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(draft: str, path: str) -> None:
         raise OSError("no links here")
 
@@ -103,14 +105,14 @@ def test_f33_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.Mon
     assert _modes(tmp_path) == {"jobs.db": 0o600}
 
 
-def test_f33_what_cannot_be_made_is_explained_by_the_open(tmp_path: Path) -> None:
+def test_what_cannot_be_made_is_explained_by_the_open(tmp_path: Path) -> None:
     permissions.create_database(str(tmp_path / "missing" / "jobs.db"), 0o600)
     (tmp_path / "link.db").symlink_to(tmp_path / "jobs.db")
     _use(tmp_path / "link.db").close()
     assert _modes(tmp_path)["jobs.db"] == 0o600
 
 
-def test_f33_many_threads_and_processes_make_it_at_once(tmp_path: Path) -> None:
+def test_many_threads_and_processes_make_it_at_once(tmp_path: Path) -> None:
     program = (
         "import sys; from jobify.storage import SQLiteStorage; s = SQLiteStorage(sys.argv[1]); s.open(); s.close()"
     )

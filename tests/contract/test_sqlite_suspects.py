@@ -18,6 +18,8 @@ from jobify.storage.sqlite.begun import BegunTable, key_of, read_begun
 from jobify.storage.suspicion import CALM, Death
 from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, born, job, one
 
+pytestmark = pytest.mark.promise("f1")
+
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -56,7 +58,7 @@ def _recover(storage: SQLiteStorage, *, now: int = NOW, max_crashes: int = 3) ->
     return deaths
 
 
-def test_f1_while_other_processes_die_a_death_proves_nothing(storage: SQLiteStorage, path: Path) -> None:
+def test_while_other_processes_die_a_death_proves_nothing(storage: SQLiteStorage, path: Path) -> None:
     """As in a deploy: the same job is hit five times, each time alone, and so are others."""
     storage.insert([job("a"), job("b")])
     for _ in range(5):
@@ -73,7 +75,7 @@ def test_f1_while_other_processes_die_a_death_proves_nothing(storage: SQLiteStor
     assert (one(storage, "a").status, one(storage, "a").crashes) == ("failed", 3)
 
 
-def test_f1_the_end_of_a_client_is_no_death(storage: SQLiteStorage, path: Path) -> None:
+def test_the_end_of_a_client_is_no_death(storage: SQLiteStorage, path: Path) -> None:
     storage.insert([job("a")])
     for _ in range(2):
         _die(path, "a", pid=1)
@@ -88,7 +90,7 @@ def test_f1_the_end_of_a_client_is_no_death(storage: SQLiteStorage, path: Path) 
     assert storage.owners() == []
 
 
-def test_f1_what_had_begun_outlives_the_process(tmp_path: Path) -> None:
+def test_what_had_begun_outlives_the_process(tmp_path: Path) -> None:
     path = str(tmp_path / "table")
     table = BegunTable(path)
     slots = [table.enter(id) for id in ("a", "b", "\ud800", "c")]
@@ -101,7 +103,7 @@ def test_f1_what_had_begun_outlives_the_process(tmp_path: Path) -> None:
     assert read_begun(path) == [key_of(id) for id in ("a", "d", "\ud800", "c")]
 
 
-def test_f1_a_fork_changes_nothing_in_the_table_of_its_parent(storage: SQLiteStorage, path: Path) -> None:
+def test_a_fork_changes_nothing_in_the_table_of_its_parent(storage: SQLiteStorage, path: Path) -> None:
     owner = storage.register(PROFILE, now=NOW)
     begun = storage.begun(owner)
     assert begun is not None
@@ -117,7 +119,7 @@ def test_f1_a_fork_changes_nothing_in_the_table_of_its_parent(storage: SQLiteSto
 
 
 @pytest.mark.parametrize("damage", ["gone", "short", "foreign", "a pipe", "full"])
-def test_f1_what_cannot_be_known_counts_as_begun(storage: SQLiteStorage, path: Path, damage: str) -> None:
+def test_what_cannot_be_known_counts_as_begun(storage: SQLiteStorage, path: Path, damage: str) -> None:
     dying = SQLiteStorage(path)
     dying.open()
     owner = dying.register(PROFILE, now=NOW)
@@ -144,9 +146,7 @@ def test_f1_what_cannot_be_known_counts_as_begun(storage: SQLiteStorage, path: P
     assert os.listdir(f"{path}-owners") == []
 
 
-def test_f1_a_system_that_refuses_the_table_is_no_error(
-    storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_system_that_refuses_the_table_is_no_error(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -156,7 +156,7 @@ def test_f1_a_system_that_refuses_the_table_is_no_error(
     assert [name for name in os.listdir(f"{storage.database}-owners") if name.endswith(".begun")] == []
 
 
-def test_f1_the_table_goes_with_its_owner(storage: SQLiteStorage, path: Path) -> None:
+def test_the_table_goes_with_its_owner(storage: SQLiteStorage, path: Path) -> None:
     owner = storage.register(PROFILE, now=NOW)
     begun = storage.begun(owner)
     assert begun is storage.begun(owner)
@@ -167,7 +167,7 @@ def test_f1_the_table_goes_with_its_owner(storage: SQLiteStorage, path: Path) ->
     assert os.listdir(f"{path}-owners") == []
 
 
-def test_f1_an_older_file_learns_of_suspects(tmp_path: Path) -> None:
+def test_an_older_file_learns_of_suspects(tmp_path: Path) -> None:
     shutil.copy(DATA / "schema_1.db", tmp_path / "jobs.db")
     storage = SQLiteStorage(tmp_path / "jobs.db")
     storage.open()
@@ -179,7 +179,7 @@ def test_f1_an_older_file_learns_of_suspects(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_f1_a_suspect_of_an_older_file_runs_apart_as_before(tmp_path: Path) -> None:
+def test_a_suspect_of_an_older_file_runs_apart_as_before(tmp_path: Path) -> None:
     """The file is of the schema before suspects could be held."""
     shutil.copy(DATA / "schema_6.db", tmp_path / "jobs.db")
     storage = SQLiteStorage(tmp_path / "jobs.db")
@@ -192,7 +192,7 @@ def test_f1_a_suspect_of_an_older_file_runs_apart_as_before(tmp_path: Path) -> N
     storage.close()
 
 
-def test_f1_deaths_and_suspicions_do_not_pile_up(storage: SQLiteStorage, path: Path) -> None:
+def test_deaths_and_suspicions_do_not_pile_up(storage: SQLiteStorage, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany("INSERT INTO deaths VALUES (?, 0, 'h', 1, 0, 0, 0)", [(n,) for n in range(1, 2000)])
     storage.insert([job("a"), job("b")])

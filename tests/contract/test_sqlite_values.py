@@ -68,8 +68,9 @@ def written(storage: SQLiteStorage) -> int:
     return size
 
 
+@pytest.mark.promise("f57")
 @pytest.mark.parametrize("size", SIZES)
-def test_f57_large_values_come_back_as_they_are(storage: SQLiteStorage, owner: int, size: int) -> None:
+def test_large_values_come_back_as_they_are(storage: SQLiteStorage, owner: int, size: int) -> None:
     payload, result = value(size), value(size)
     found = claimed(storage, owner, "a", payload=payload)
     assert found.payload == payload
@@ -81,7 +82,8 @@ def test_f57_large_values_come_back_as_they_are(storage: SQLiteStorage, owner: i
     assert parts(storage) == 0
 
 
-def test_f57_no_change_of_state_writes_arguments_or_results_again(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_no_change_of_state_writes_arguments_or_results_again(storage: SQLiteStorage, owner: int) -> None:
     payload, result = value(20 * PART), value(20 * PART)
     storage.insert([job("a", payload=payload), job("b")])
     written(storage)
@@ -103,7 +105,8 @@ def test_f57_no_change_of_state_writes_arguments_or_results_again(storage: SQLit
     assert written(storage) < len(result) * 1.1, "once"
 
 
-def test_f57_lists_and_summaries_leave_large_values_out(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_lists_and_summaries_leave_large_values_out(storage: SQLiteStorage, owner: int) -> None:
     storage.settle([end(owner, claimed(storage, owner, "a", payload=value(PART)), result=value(PART))])
     storage.insert([job("b")])
     first, second = storage.find(JobQuery(has_values=False))
@@ -114,7 +117,8 @@ def test_f57_lists_and_summaries_leave_large_values_out(storage: SQLiteStorage, 
     assert (summary.payload, len(summary.result or b"")) == (b"", PART)
 
 
-def test_f57_a_claim_reads_a_bounded_number_of_bytes(
+@pytest.mark.promise("f57")
+def test_a_claim_reads_a_bounded_number_of_bytes(
     storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(values, "_LARGE_IN_ALL", 2 * PART)
@@ -126,7 +130,8 @@ def test_f57_a_claim_reads_a_bounded_number_of_bytes(
     assert sizes == [[1, 1], [1], [5, 0]] or sizes == [[1, 1], [1], [5], [0]]
 
 
-def test_f57_a_claim_of_several_lanes_is_bounded_as_a_whole(
+@pytest.mark.promise("f57")
+def test_a_claim_of_several_lanes_is_bounded_as_a_whole(
     storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(values, "_LARGE_IN_ALL", 2 * PART)
@@ -139,7 +144,8 @@ def test_f57_a_claim_of_several_lanes_is_bounded_as_a_whole(
     assert sorted(taken) == ["x0", "x1", "x2", "y0", "y1", "y2"]
 
 
-def test_f57_what_replaces_a_job_replaces_its_values(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_what_replaces_a_job_replaces_its_values(storage: SQLiteStorage, owner: int) -> None:
     first, second, third, fourth = (value(PART + n) for n in range(4))
     storage.put(job("a", payload=first))
     storage.put(job("a", payload=second))
@@ -159,13 +165,15 @@ def test_f57_what_replaces_a_job_replaces_its_values(storage: SQLiteStorage, own
     assert parts(storage) == 0
 
 
-def test_f57_an_ended_job_takes_its_values_along_when_it_makes_room(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_an_ended_job_takes_its_values_along_when_it_makes_room(storage: SQLiteStorage, owner: int) -> None:
     storage.settle([end(owner, claimed(storage, owner, "a", payload=value(PART)), result=value(PART))])
     assert storage.insert([job("a", payload=value(PART)), job("a", payload=value(PART))]) == [True, False]
     assert parts(storage) == 1
 
 
-def test_f57_a_schedule_keeps_its_last_result(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_a_schedule_keeps_its_last_result(storage: SQLiteStorage, owner: int) -> None:
     results = [value(PART), value(PART), b"null", value(PART), None]
     storage.insert([job("a", rule="{}")])
     for result in results:
@@ -176,7 +184,8 @@ def test_f57_a_schedule_keeps_its_last_result(storage: SQLiteStorage, owner: int
         assert parts(storage) == (result is not None and len(result) > LARGE)
 
 
-def test_f57_dependents_and_recovery_keep_to_it(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_dependents_and_recovery_keep_to_it(storage: SQLiteStorage, owner: int) -> None:
     payload = value(PART)
     storage.insert([born("a", owner, payload=payload), after("b", "a", payload=payload)])
     storage.close()
@@ -190,14 +199,16 @@ def test_f57_dependents_and_recovery_keep_to_it(storage: SQLiteStorage, owner: i
     assert (found.id, found.payload) == ("b", payload)
 
 
-def test_f57_a_settlement_that_does_not_hold_writes_nothing(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_a_settlement_that_does_not_hold_writes_nothing(storage: SQLiteStorage, owner: int) -> None:
     found = claimed(storage, owner, "a")
     late = end(owner, found._replace(fence=found.fence - 1), result=value(PART))
     assert storage.settle([late, late]) == [0, 0]
     assert parts(storage) == 0
 
 
-def test_f57_what_is_large_is_deleted_a_few_at_a_time(
+@pytest.mark.promise("f57")
+def test_what_is_large_is_deleted_a_few_at_a_time(
     storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "_PARTS", 4)
@@ -210,7 +221,8 @@ def test_f57_what_is_large_is_deleted_a_few_at_a_time(
     assert (parts(storage), ask(storage, "SELECT count(*) FROM messages")) == (0, 0)
 
 
-def test_f57_a_parent_that_is_still_needed_keeps_its_values(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_a_parent_that_is_still_needed_keeps_its_values(storage: SQLiteStorage, owner: int) -> None:
     storage.insert([born("a", owner), after("b", "a", due_at=NOW + SECOND)])
     found = storage.get(["a"])[0]
     storage.report([report(owner, born("a", owner), value(LARGE + 1))])
@@ -221,7 +233,8 @@ def test_f57_a_parent_that_is_still_needed_keeps_its_values(storage: SQLiteStora
     assert found.result is None
 
 
-def test_f57_values_that_an_older_release_stored_inline_are_read(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_values_that_an_older_release_stored_inline_are_read(storage: SQLiteStorage, owner: int) -> None:
     payload = value(3 * PART)
     storage.insert([job("a")])
     storage._database.write("UPDATE jobs SET payload = ?", (payload,))
@@ -232,7 +245,8 @@ def test_f57_values_that_an_older_release_stored_inline_are_read(storage: SQLite
     assert (one(storage, "a").payload, one(storage, "a").result) == (payload, payload)
 
 
-def test_f57_a_file_of_the_first_schema_keeps_everything(tmp_path: Path) -> None:
+@pytest.mark.promise("f57")
+def test_a_file_of_the_first_schema_keeps_everything(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parent.parent / "data" / "schema_1.db", tmp_path / "jobs.db")
     with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection:
         before = connection.execute("SELECT id, status, payload, result FROM jobs ORDER BY id").fetchall()
@@ -244,7 +258,8 @@ def test_f57_a_file_of_the_first_schema_keeps_everything(tmp_path: Path) -> None
     storage.close()
 
 
-def test_f57_a_number_is_never_used_twice(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f57")
+def test_a_number_is_never_used_twice(storage: SQLiteStorage, owner: int) -> None:
     seen = set()
     for _ in range(3):
         storage.insert([job("a", payload=value(PART))])
@@ -253,7 +268,8 @@ def test_f57_a_number_is_never_used_twice(storage: SQLiteStorage, owner: int) ->
     assert len(seen) == 3
 
 
-def test_f57_a_value_that_goes_while_it_is_read_is_read_again(
+@pytest.mark.promise("f57")
+def test_a_value_that_goes_while_it_is_read_is_read_again(
     storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.insert([job("a", payload=value(2 * PART))])
@@ -271,7 +287,8 @@ def test_f57_a_value_that_goes_while_it_is_read_is_read_again(
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-def test_f32_a_page_of_messages_is_bounded_by_bytes(storage: SQLiteStorage, owner: int) -> None:
+@pytest.mark.promise("f32")
+def test_a_page_of_messages_is_bounded_by_bytes(storage: SQLiteStorage, owner: int) -> None:
     """More than SQLite could give in one answer is read page by page, and the lines of the log without the values."""
     storage.get(["a"])
     for connection in (storage._database._writer, storage._database._reader):
@@ -291,7 +308,8 @@ def test_f32_a_page_of_messages_is_bounded_by_bytes(storage: SQLiteStorage, owne
     assert len(storage.messages("a", after=0, limit=500, kind=MessageKind.LOG)) == 6
 
 
-def test_f32_one_message_is_never_too_much(storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f32")
+def test_one_message_is_never_too_much(storage: SQLiteStorage, owner: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "_PAGE_BYTES", 10)
     found = claimed(storage, owner, "a")
     storage.report([report(owner, found, bytes(size)) for size in (100, 4, 4, 4, 100)])
@@ -302,7 +320,8 @@ def test_f32_one_message_is_never_too_much(storage: SQLiteStorage, owner: int, m
     assert numbers == [[1], [2, 3], [4], [5]]
 
 
-def test_f32_a_long_history_is_read_in_pages(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f32")
+def test_a_long_history_is_read_in_pages(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "_LINES", 3)
     storage.insert([job("a")])
     for count in range(8):

@@ -82,8 +82,9 @@ async def look_around(app: Jobify) -> None:
     assert len(app.configs.storage.find(JobQuery())) == 3
 
 
+@pytest.mark.promise("b33")
 @pytest.mark.parametrize("payload", PAYLOADS, ids=repr)
-def test_b33_arguments_that_cannot_be_read(tmp_path: Path, payload: bytes) -> None:
+def test_arguments_that_cannot_be_read(tmp_path: Path, payload: bytes) -> None:
     """The job is parked with the reason, at once, and its row is kept; the app starts and the others run."""
     fill(tmp_path)
     write(tmp_path, "UPDATE jobs SET payload = ? WHERE id = 'bad'", payload)
@@ -113,8 +114,9 @@ def test_b33_arguments_that_cannot_be_read(tmp_path: Path, payload: bytes) -> No
     run(main())
 
 
+@pytest.mark.promise("b33")
 @pytest.mark.parametrize("rule", RULES)
-def test_b33_rules_that_cannot_be_read(tmp_path: Path, rule: str) -> None:
+def test_rules_that_cannot_be_read(tmp_path: Path, rule: str) -> None:
     fill(tmp_path)
     write(tmp_path, "UPDATE jobs SET rule = ?, offset_at = due_at WHERE id = 'bad'", rule)
 
@@ -138,8 +140,9 @@ def test_b33_rules_that_cannot_be_read(tmp_path: Path, rule: str) -> None:
     run(main())
 
 
+@pytest.mark.promise("b33")
 @pytest.mark.parametrize("rule", RULES)
-def test_b33_a_declared_rule_is_mended(tmp_path: Path, rule: str) -> None:
+def test_a_declared_rule_is_mended(tmp_path: Path, rule: str) -> None:
     job_id = "task__jobify_cron_definition"
 
     async def life() -> None:
@@ -158,8 +161,9 @@ def test_b33_a_declared_rule_is_mended(tmp_path: Path, rule: str) -> None:
     run(life())
 
 
+@pytest.mark.promise("b33")
 @pytest.mark.parametrize("column", WORDS)
-def test_b33_words_that_mean_nothing(tmp_path: Path, column: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_words_that_mean_nothing(tmp_path: Path, column: str, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path)
     word = WORDS[column].encode("utf-8", "surrogateescape")
     write(tmp_path, f"UPDATE jobs SET {column} = CAST(? AS TEXT) WHERE id = 'bad'", word)
@@ -187,9 +191,10 @@ def test_b33_words_that_mean_nothing(tmp_path: Path, column: str, caplog: pytest
         run(main())
 
 
+@pytest.mark.promise("b33")
 @pytest.mark.parametrize("column", NUMBERS)
 @pytest.mark.parametrize("number", EXTREMES)
-def test_b33_numbers_that_cannot_be(tmp_path: Path, column: str, number: int) -> None:
+def test_numbers_that_cannot_be(tmp_path: Path, column: str, number: int) -> None:
     fill(tmp_path)
     write(tmp_path, f"UPDATE jobs SET {column} = ? WHERE id IN ('bad', 'cron')", number)
 
@@ -210,7 +215,8 @@ def test_b33_numbers_that_cannot_be(tmp_path: Path, column: str, number: int) ->
     run(main())
 
 
-def test_b33_a_handle_of_a_job_with_an_unknown_status_waits_and_harms_nobody(tmp_path: Path) -> None:
+@pytest.mark.promise("b33")
+def test_a_handle_of_a_job_with_an_unknown_status_waits_and_harms_nobody(tmp_path: Path) -> None:
     fill(tmp_path)
 
     async def main() -> None:
@@ -251,7 +257,8 @@ async def test_a_row_that_is_deleted_while_its_job_runs(tmp_path: Path) -> None:
         await soon(app.wait_all())
 
 
-async def test_b33_a_result_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+@pytest.mark.promise("b33")
+async def test_a_result_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     """The handle of a job that ran elsewhere."""
 
     app, _ = make(tmp_path)

@@ -102,7 +102,8 @@ def go_on(directory: Path, point: str = "go on") -> list[str]:
     return Program(directory, APP, point).finish().split("\n")
 
 
-def test_b19_a_job_that_was_running_runs_again_and_the_attempt_is_counted(tmp_path: Path) -> None:
+@pytest.mark.promise("b19")
+def test_a_job_that_was_running_runs_again_and_the_attempt_is_counted(tmp_path: Path) -> None:
     kill_at(tmp_path, "running", "begun it")
     assert row(tmp_path, "it").status == "running"
     lines = go_on(tmp_path)
@@ -113,20 +114,23 @@ def test_b19_a_job_that_was_running_runs_again_and_the_attempt_is_counted(tmp_pa
     assert (lost.outcome, lost.attempt) == ("lost", 1)
 
 
-def test_b19_what_was_acknowledged_is_there(tmp_path: Path) -> None:
+@pytest.mark.promise("b19")
+def test_what_was_acknowledged_is_there(tmp_path: Path) -> None:
     kill_at(tmp_path, "acknowledged", "ready")
     lines = go_on(tmp_path)
     assert sorted(line for line in lines if line.startswith("done")) == sorted(f"done {n}" for n in range(200))
 
 
-def test_b19_what_waits_for_its_time_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.promise("b19")
+def test_what_waits_for_its_time_loses_nothing(tmp_path: Path) -> None:
     kill_at(tmp_path, "waiting", "ready")
     assert "done it" in go_on(tmp_path)
     record = row(tmp_path, "it")
     assert (record.attempt, record.crashes) == (1, 0)
 
 
-def test_b19_a_job_that_takes_processes_down_is_given_up_and_the_rest_runs(tmp_path: Path) -> None:
+@pytest.mark.promise("b19")
+def test_a_job_that_takes_processes_down_is_given_up_and_the_rest_runs(tmp_path: Path) -> None:
     kill_at(tmp_path, "poison", "poisoned")
     for crashes in (1, 2):
         program = Program(tmp_path, APP, "go on")
@@ -146,7 +150,8 @@ def test_b19_a_job_that_takes_processes_down_is_given_up_and_the_rest_runs(tmp_p
     assert "poisoned" not in go_on(tmp_path)
 
 
-def test_b19_retries_are_counted_over_a_crash(tmp_path: Path) -> None:
+@pytest.mark.promise("b19")
+def test_retries_are_counted_over_a_crash(tmp_path: Path) -> None:
     kill_at(tmp_path, "retry", "ready")
     before = row(tmp_path, "fails")
     assert (before.status, before.attempt) == ("scheduled", 1)
@@ -158,7 +163,8 @@ def test_b19_retries_are_counted_over_a_crash(tmp_path: Path) -> None:
     assert row(tmp_path, "fails").attempt == 4
 
 
-def test_b19_a_cron_run_that_was_lost_runs_again_for_the_same_due_time(tmp_path: Path) -> None:
+@pytest.mark.promise("b19")
+def test_a_cron_run_that_was_lost_runs_again_for_the_same_due_time(tmp_path: Path) -> None:
     kill_at(tmp_path, "cron running", "beat")
     job_id = "beat__jobify_cron_definition"
     due_at = row(tmp_path, job_id).offset_at
@@ -214,8 +220,9 @@ SIGNALLED = """
 """
 
 
+@pytest.mark.promise("b23", "rule-19")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_b23_rule_19_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path: Path, number: signal.Signals) -> None:
     program = Program(tmp_path, SIGNALLED)
     program.until("begun")
     program.until("waiting")
@@ -234,7 +241,8 @@ def test_b23_rule_19_a_signal_lets_jobs_clean_up_and_is_then_delivered(tmp_path:
     assert (record.status, record.attempt, record.crashes) == ("scheduled", 0, 0)
 
 
-def test_b23_rule_19_a_handler_of_the_users_own_is_called_after_the_shutdown(tmp_path: Path) -> None:
+@pytest.mark.promise("b23", "rule-19")
+def test_a_handler_of_the_users_own_is_called_after_the_shutdown(tmp_path: Path) -> None:
     code = SIGNALLED.replace(
         "    asyncio.run(main())",
         "    import signal\n"

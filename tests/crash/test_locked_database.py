@@ -77,8 +77,9 @@ def refusals() -> int:
     return sum("is not stored yet" in message for message in REFUSALS)
 
 
+@pytest.mark.promise("b25")
 @pytest.mark.parametrize("is_declared", [True, False])
-async def test_b25_a_cron_goes_on_after_its_database_was_locked_while_it_was_planned_anew(
+async def test_a_cron_goes_on_after_its_database_was_locked_while_it_was_planned_anew(
     tmp_path: Path, is_declared: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "jobify.engine"):
@@ -104,7 +105,8 @@ async def test_b25_a_cron_goes_on_after_its_database_was_locked_while_it_was_pla
             await soon(shop.app.wait_all())
 
 
-async def test_b25_a_cron_that_becomes_due_while_the_database_is_locked_runs_after_that(tmp_path: Path) -> None:
+@pytest.mark.promise("b25")
+async def test_a_cron_that_becomes_due_while_the_database_is_locked_runs_after_that(tmp_path: Path) -> None:
     shop = Shop(tmp_path, Cron("* * * * *"))
     shop.gate.set()
     async with shop.app:
@@ -118,7 +120,8 @@ async def test_b25_a_cron_that_becomes_due_while_the_database_is_locked_runs_aft
         await eventually(lambda: shop.runs == ["tick", "tick"])
 
 
-async def test_b26_a_job_that_ends_while_the_database_is_locked_ends_once(
+@pytest.mark.promise("b26")
+async def test_a_job_that_ends_while_the_database_is_locked_ends_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "jobify.engine"):
@@ -143,7 +146,8 @@ async def test_b26_a_job_that_ends_while_the_database_is_locked_ends_once(
         assert again.runs == []
 
 
-async def test_b26_a_shutdown_waits_for_an_outcome_that_cannot_be_written_yet(
+@pytest.mark.promise("b26")
+async def test_a_shutdown_waits_for_an_outcome_that_cannot_be_written_yet(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "jobify.engine"):
@@ -161,7 +165,8 @@ async def test_b26_a_shutdown_waits_for_an_outcome_that_cannot_be_written_yet(
         assert job.result() == "once"
 
 
-async def test_b12_a_replace_that_a_locked_database_refuses_leaves_the_old_job_alone(tmp_path: Path) -> None:
+@pytest.mark.promise("b12")
+async def test_a_replace_that_a_locked_database_refuses_leaves_the_old_job_alone(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     shop.gate.set()
     async with shop.app:
@@ -178,7 +183,8 @@ async def test_b12_a_replace_that_a_locked_database_refuses_leaves_the_old_job_a
         await soon(shop.app.wait_all())
 
 
-async def test_b45_a_start_on_a_locked_database_leaves_the_event_loop_free(tmp_path: Path) -> None:
+@pytest.mark.promise("b45")
+async def test_a_start_on_a_locked_database_leaves_the_event_loop_free(tmp_path: Path) -> None:
     """Only this loop can let go of the lock: were it frozen, the start would run out of patience and fail."""
 
     first = Shop(tmp_path)
@@ -194,7 +200,8 @@ async def test_b45_a_start_on_a_locked_database_leaves_the_event_loop_free(tmp_p
     await app.shutdown()
 
 
-async def test_b45_a_start_that_runs_out_of_patience_says_so_and_can_be_tried_again(tmp_path: Path) -> None:
+@pytest.mark.promise("b45")
+async def test_a_start_that_runs_out_of_patience_says_so_and_can_be_tried_again(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     async with shop.app:
         pass

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 
@@ -47,7 +49,8 @@ PROGRAM = """
 """
 
 
-def test_f3_the_folder_is_deleted_under_living_processes(tmp_path: Path) -> None:
+@pytest.mark.promise("f3")
+def test_the_folder_is_deleted_under_living_processes(tmp_path: Path) -> None:
     """No job runs twice, and all of them end."""
     lines = PROGRAM.replace("\n    ", "\n").strip()
     (tmp_path / "program.py").write_text(lines + "\n")

@@ -19,6 +19,8 @@ from jobify.runners.base import Call
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
 
+pytestmark = pytest.mark.promise("f55")
+
 TASKS = """
 import multiprocessing, os, signal, subprocess, sys, time
 from jobify.runners.child import send
@@ -130,7 +132,7 @@ async def begun(runner: ProcessRunner, name: str, *args: Any) -> tuple[Call, asy
 
 
 @pytest.mark.parametrize("starter", STARTERS)
-async def test_f55_an_interrupted_job_takes_its_sessions_along(starter: str) -> None:
+async def test_an_interrupted_job_takes_its_sessions_along(starter: str) -> None:
     runner = ProcessRunner(slots=1)
     await runner.start()
     call, running, started, _ = await begun(runner, "hang", starter)
@@ -144,7 +146,7 @@ async def test_f55_an_interrupted_job_takes_its_sessions_along(starter: str) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, 0])
 @pytest.mark.parametrize("starter", STARTERS)
-async def test_f55_a_child_that_dies_takes_the_sessions_of_its_job_along(starter: str, number: int) -> None:
+async def test_a_child_that_dies_takes_the_sessions_of_its_job_along(starter: str, number: int) -> None:
     runner = ProcessRunner(slots=1)
     await runner.start()
     call, running, started, _ = await begun(runner, "end", starter, number)
@@ -156,7 +158,7 @@ async def test_f55_a_child_that_dies_takes_the_sessions_of_its_job_along(starter
     await runner.stop()
 
 
-async def test_f55_a_child_is_a_child_of_the_app() -> None:
+async def test_a_child_is_a_child_of_the_app() -> None:
     runner = ProcessRunner(slots=1)
     await runner.start()
     assert await runner.run(task("parent")) == os.getpid()
@@ -164,7 +166,7 @@ async def test_f55_a_child_is_a_child_of_the_app() -> None:
 
 
 @pytest.mark.parametrize("starter", STARTERS)
-async def test_f55_what_a_job_leaves_running_on_purpose_is_spared(starter: str) -> None:
+async def test_what_a_job_leaves_running_on_purpose_is_spared(starter: str) -> None:
     runner = ProcessRunner(slots=1)
     await runner.start()
     left = await runner.run(task("leave_behind", starter))
@@ -183,9 +185,7 @@ async def test_f55_what_a_job_leaves_running_on_purpose_is_spared(starter: str) 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
 @pytest.mark.parametrize("starter", STARTERS)
-def test_f55_the_sessions_of_a_job_end_with_a_worker_that_is_killed(
-    starter: str, is_stopped: bool, tmp_path: Path
-) -> None:
+def test_the_sessions_of_a_job_end_with_a_worker_that_is_killed(starter: str, is_stopped: bool, tmp_path: Path) -> None:
     code = f"""
         import asyncio, session_tasks
         from jobify.runners.base import Call
@@ -213,7 +213,7 @@ def test_f55_the_sessions_of_a_job_end_with_a_worker_that_is_killed(
             asyncio.run(gone(pid))
 
 
-async def test_f55_orphans_of_the_apps_own_process_are_not_taken_away() -> None:
+async def test_orphans_of_the_apps_own_process_are_not_taken_away() -> None:
     """The library reaps its own children alone; a child of the program is left to the program."""
 
     runner = ProcessRunner(slots=1)

@@ -6,10 +6,13 @@ import asyncio
 import builtins
 import re
 
+import pytest
 from documents import ROOT, prose
 
 import jobify.exceptions as module
 from jobify.exceptions import BaseJobifyError
+
+pytestmark = pytest.mark.promise("f40")
 
 PAGE = prose(ROOT / "docs" / "reference" / "errors.md")
 ROW = re.compile(r"^\| `(\w+)` \|([^|]*)\| (.+) \|$", re.MULTILINE)
@@ -31,11 +34,11 @@ def others(kind: type) -> set[str]:
     return {base.__name__ for base in known if not any(base in other.__mro__[1:] for other in known)}
 
 
-def test_f40_there_is_one_tree() -> None:
+def test_there_is_one_tree() -> None:
     assert all(issubclass(kind, BaseJobifyError) for kind in ERRORS.values())
 
 
-def test_f40_every_error_has_one_row_with_its_other_bases() -> None:
+def test_every_error_has_one_row_with_its_other_bases() -> None:
     rows = ROW.findall(PAGE.partition("## Before anything is stored")[2])
     names = [name for name, _, _ in rows]
     assert len(names) == len(set(names))
@@ -45,19 +48,19 @@ def test_f40_every_error_has_one_row_with_its_other_bases() -> None:
     }
 
 
-def test_f40_the_page_names_no_other_errors() -> None:
+def test_the_page_names_no_other_errors() -> None:
     named = set(re.findall(r"\b[A-Z]\w+Error\b", PAGE))
     assert {name for name in named if not (hasattr(builtins, name) or hasattr(asyncio, name))} <= {*ERRORS}
 
 
-def test_f40_names_that_look_alike_are_told_apart() -> None:
+def test_names_that_look_alike_are_told_apart() -> None:
     alike = PAGE.partition("## Names that look alike")[2].partition("\n## ")[0]
     assert {name for name, _, _ in ROW.findall(alike)} == {
         name for name in ERRORS if re.fullmatch(r"(Job|Task|Wait)(Timeout|TimedOut|Failed|Cancelled)Error", name)
     }
 
 
-def test_f40_the_tree_at_the_top_is_that_of_the_module() -> None:
+def test_the_tree_at_the_top_is_that_of_the_module() -> None:
     drawn: dict[str, tuple[str, set[str]]] = {}
     path: list[tuple[int, str]] = []
     text = module.__doc__ or ""
@@ -86,7 +89,7 @@ def test_f40_the_tree_at_the_top_is_that_of_the_module() -> None:
         assert {*bases} <= {parent, *more} | {base.__name__ for base in ERRORS.get(parent, Exception).__mro__}, name
 
 
-def test_f40_old_clauses_go_on_working() -> None:
+def test_old_clauses_go_on_working() -> None:
     assert issubclass(module.DuplicateJobError, RuntimeError)
     assert issubclass(module.WaitTimeoutError, TimeoutError)
     assert issubclass(module.TaskNotAttachedError, RuntimeError)

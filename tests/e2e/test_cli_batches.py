@@ -278,7 +278,8 @@ def test_an_interrupt_says_how_much_was_done(shop: Shop, monkeypatch: pytest.Mon
     assert "Interrupted; 0 jobs retried so far." in answer.err
 
 
-def test_f12_delete_says_what_other_jobs_need(shop: Shop) -> None:
+@pytest.mark.promise("f12")
+def test_delete_says_what_other_jobs_need(shop: Shop) -> None:
     owner = shop.worker()
     needed, other = shop.ended(owner, "success"), shop.ended(owner, "success")
     child = shop.add(parents=(needed,))

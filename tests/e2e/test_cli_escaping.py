@@ -18,6 +18,8 @@ from jobify.cli.main import cli
 from jobify.cli.worker import SafeFormatter
 from jobify.runtime.escaping import escaped, escaped_json
 
+pytestmark = pytest.mark.promise("f48")
+
 UNSAFE = [*map(chr, (*range(1, 32), *range(127, 160))), *"\u200b\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ufeff"]
 NASTY = "a[red]" + "".join(UNSAFE) + "\x1b]0;title\x07\x1b[2J\r\nFORGED\tz"
 SERVED_ELSEWHERE = {("worker",), ("top",)}
@@ -42,7 +44,7 @@ def commands() -> dict[tuple[str, ...], click.Command]:
 COMMANDS = {path: command for path, command in commands().items() if path not in SERVED_ELSEWHERE}
 
 
-def test_f48_the_commands_are_found() -> None:
+def test_the_commands_are_found() -> None:
     assert {("jobs", "list"), ("jobs", "show"), ("workers",), ("stats",), ("queues", "list")} <= COMMANDS.keys()
 
 
@@ -78,7 +80,7 @@ def is_safe(text: str) -> bool:
 
 @pytest.mark.parametrize("is_terminal", [False, True], ids=["pipe", "terminal"])
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_f48_no_command_lets_them_through(
+def test_no_command_lets_them_through(
     shop: Shop, path: tuple[str, ...], is_terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(shop)
@@ -92,13 +94,13 @@ def test_f48_no_command_lets_them_through(
             json.loads(answer.out)
 
 
-def test_f48_json_still_says_the_same(shop: Shop) -> None:
+def test_json_still_says_the_same(shop: Shop) -> None:
     fill(shop)
     listed = json.loads(shop("jobs", "list", "--json").out)["jobs"]
     assert NASTY in {job["id"] for job in listed}
 
 
-def test_f48_the_screen_of_top(shop: Shop) -> None:
+def test_the_screen_of_top(shop: Shop) -> None:
     from jobify.cli.screen import draw
     from jobify.cli.session import open_desk
     from jobify.cli.snapshot import gather
@@ -110,7 +112,7 @@ def test_f48_the_screen_of_top(shop: Shop) -> None:
     assert all(line.plain.isprintable() for line in lines)
 
 
-def test_f48_errors_of_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fail(CommandError(NASTY))
     fail(ValueError(NASTY))
     monkeypatch.setenv("JOBIFY_DEBUG", "1")
@@ -118,7 +120,7 @@ def test_f48_errors_of_commands(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert is_safe(capsys.readouterr().err)
 
 
-def test_f48_the_log_of_a_worker() -> None:
+def test_the_log_of_a_worker() -> None:
     record = logging.LogRecord("jobify.engine", logging.WARNING, __file__, 1, "Job %s: %s", (NASTY, NASTY), None)
     first, *others = SafeFormatter("%(levelname)s %(message)s").format(record).split("\n")
     assert first.startswith("WARNING ")
@@ -126,7 +128,7 @@ def test_f48_the_log_of_a_worker() -> None:
     assert all(line.startswith("    ") and is_safe(line) for line in others)
 
 
-def test_f48_what_is_escaped_and_what_is_not() -> None:
+def test_what_is_escaped_and_what_is_not() -> None:
     assert [each for each in UNSAFE if escaped(each) == each] == []
     assert escaped("grüße, 漢字 ✓ שלום") == "grüße, 漢字 ✓ שלום"
     assert escaped("a\nb", keep="\n") == "a\nb"

@@ -109,8 +109,9 @@ def test_a_dead_schedule_is_unhealthy(shop: Shop) -> None:
     assert shop("health", "--only", "schedules").code == 1
 
 
+@pytest.mark.promise("f7")
 @pytest.mark.parametrize(("rule", "is_dead"), [('{"max_runs":0}', False), ('{"max_runs":1}', True), ("rubbish", True)])
-def test_f7_a_schedule_that_had_all_its_runs_is_healthy(shop: Shop, rule: str, is_dead: bool) -> None:
+def test_a_schedule_that_had_all_its_runs_is_healthy(shop: Shop, rule: str, is_dead: bool) -> None:
     shop.ended(shop.worker(), "permanently_failed", is_dead=True, id="odd", rule=rule, offset_at=shop.now)
     found = [job.id for job in read_vitals(shop.database, now=shop.now, timeout=20).stopped]
     assert found == (["odd"] if is_dead else [])

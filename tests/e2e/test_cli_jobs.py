@@ -98,7 +98,8 @@ def note(shop: Shop, id: str) -> str:
     return str(shop("jobs", "show", id, "--json").json["note"])
 
 
-def test_t10_a_job_that_nobody_takes_says_why(shop: Shop) -> None:
+@pytest.mark.promise("t10")
+def test_a_job_that_nobody_takes_says_why(shop: Shop) -> None:
     job = shop.add(queue="late")
     assert note(shop, job) == "no worker runs"
     shop.worker("wrap", queues=("early",))
@@ -176,7 +177,8 @@ def test_a_running_job_is_shown_with_progress_messages_and_worker(shop: Shop) ->
     assert "warning half done" in " ".join(shop("jobs", "show", job).out.split())
 
 
-def test_f13_the_workflow_is_drawn(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f13")
+def test_the_workflow_is_drawn(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = shop.worker()
     first = shop.running(owner)
     parts = [shop.add(parents=(first,), task="part") for _ in range(9)]
@@ -242,8 +244,9 @@ def test_retry_puts_back_what_failed_and_nothing_else(shop: Shop) -> None:
     assert shop.status(dead) == "scheduled"
 
 
+@pytest.mark.promise("f13")
 @pytest.mark.parametrize("by", ["id", "filter"])
-def test_f13_retry_brings_back_what_was_cancelled_because_of_it(shop: Shop, by: str) -> None:
+def test_retry_brings_back_what_was_cancelled_because_of_it(shop: Shop, by: str) -> None:
     owner = shop.worker()
     job = shop.running(owner)
     child = shop.add(parents=(job,))
@@ -259,7 +262,8 @@ def test_f13_retry_brings_back_what_was_cancelled_because_of_it(shop: Shop, by: 
     assert (shop.status(job), shop.status(child)) == ("scheduled", "scheduled")
 
 
-def test_f12_delete_and_purge_say_what_is_needed(shop: Shop) -> None:
+@pytest.mark.promise("f12")
+def test_delete_and_purge_say_what_is_needed(shop: Shop) -> None:
     owner = shop.worker()
     job = shop.ended(owner, "success")
     child = shop.add(parents=(job,))

@@ -67,7 +67,8 @@ def test_what_is_no_schedule_is_not_found(shop: Shop, command: str) -> None:
 # -- queues ------------------------------------------------------------------------------------------------------------
 
 
-def test_t10_a_queue_that_nobody_serves_is_reported(shop: Shop) -> None:
+@pytest.mark.promise("t10")
+def test_a_queue_that_nobody_serves_is_reported(shop: Shop) -> None:
     shop.worker("pack", queues=("early",))
     shop.add(queue="late")
     rows = {row["queue"]: row for row in shop("queues", "list").table}
@@ -254,7 +255,8 @@ def test_times_are_those_of_the_app(shop: Shop) -> None:
 # -- stopped schedules -------------------------------------------------------------------------------------------------
 
 
-def test_f7_a_stopped_schedule_is_shown_and_resumed(shop: Shop) -> None:
+@pytest.mark.promise("f7")
+def test_a_stopped_schedule_is_shown_and_resumed(shop: Shop) -> None:
     owner = shop.worker()
     shop.ended(owner, "permanently_failed", is_dead=True, id="nightly", rule=RULE, offset_at=shop.now)
     (row,) = shop("schedules", "list").table
@@ -269,7 +271,8 @@ def test_f7_a_stopped_schedule_is_shown_and_resumed(shop: Shop) -> None:
     assert shop("schedules", "resume", "nightly").code == 3
 
 
-def test_f7_a_schedule_that_has_ended_by_its_rule_is_not_resumed(shop: Shop) -> None:
+@pytest.mark.promise("f7")
+def test_a_schedule_that_has_ended_by_its_rule_is_not_resumed(shop: Shop) -> None:
     rule = RULE.replace("{", '{"max_runs": 0, ', 1)
     shop.ended(shop.worker(), "permanently_failed", is_dead=True, id="done", rule=rule, offset_at=shop.now)
     assert shop("schedules", "resume", "done").code == 3

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from cli_shop import SECOND, Shop
+
+pytestmark = pytest.mark.promise("f34")
 
 WHY = "pack() missing 1 required positional argument: 'weight'"
 
 
-def test_f34_lists_and_details_say_why(shop: Shop) -> None:
+def test_lists_and_details_say_why(shop: Shop) -> None:
     id = shop.parked(shop.worker(), WHY, shop.now - 120 * SECOND)
     (line,) = shop("jobs", "list").table
     assert line["note"].startswith("parked 2 m ago: pack() missing")
@@ -19,7 +22,7 @@ def test_f34_lists_and_details_say_why(shop: Shop) -> None:
     assert (document["parked"]["reason"], document["parked"]["codes"]) == (WHY, ["a-code"])
 
 
-def test_f34_jobs_retry_tries_it_at_once(shop: Shop) -> None:
+def test_jobs_retry_tries_it_at_once(shop: Shop) -> None:
     id = shop.parked(shop.worker(), WHY, shop.now)
     assert shop("jobs", "retry", id).code == 0
     (row,) = shop.storage.get([id])
@@ -27,7 +30,7 @@ def test_f34_jobs_retry_tries_it_at_once(shop: Shop) -> None:
     assert shop("jobs", "retry", id).code != 0
 
 
-def test_f34_schedules_say_why_and_are_resumed(shop: Shop) -> None:
+def test_schedules_say_why_and_are_resumed(shop: Shop) -> None:
     rule = '{"expression": "*/5 * * * *", "zone": "UTC"}'
     id = shop.parked(shop.worker(), WHY, shop.now - 120 * SECOND, rule=rule, id="nightly")
     (line,) = shop("schedules", "list").table
@@ -36,7 +39,7 @@ def test_f34_schedules_say_why_and_are_resumed(shop: Shop) -> None:
     assert shop.storage.get([id])[0].parking is None
 
 
-def test_f34_health_tells_of_all_and_complains_of_those_that_wait_for_long(shop: Shop) -> None:
+def test_health_tells_of_all_and_complains_of_those_that_wait_for_long(shop: Shop) -> None:
     owner = shop.worker()
     shop.parked(owner, WHY, shop.now - 120 * SECOND)
     answer = shop("health", "--json")
@@ -54,7 +57,7 @@ def test_f34_health_tells_of_all_and_complains_of_those_that_wait_for_long(shop:
     assert "is parked for 10 m, and 1 more:" in shop("health").err
 
 
-def test_f34_a_row_that_was_written_by_hand_is_shown(shop: Shop) -> None:
+def test_a_row_that_was_written_by_hand_is_shown(shop: Shop) -> None:
     id = shop.parked(shop.worker(), WHY, shop.now)
     shop.storage._database.execute("UPDATE jobs SET parked = 'nonsense' WHERE id = ?", (id,))
     assert "no reason was recorded" in shop("jobs", "show", id).out

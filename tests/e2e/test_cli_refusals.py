@@ -22,7 +22,8 @@ def test_a_schedule_that_is_not_there_is_told_from_one_that_refuses(shop: Shop, 
     assert "it is a job, and no schedule" in shop("schedules", verb, shop.add()).err
 
 
-def test_f7_a_stopped_schedule_is_not_paused_and_the_answer_says_so(shop: Shop) -> None:
+@pytest.mark.promise("f7")
+def test_a_stopped_schedule_is_not_paused_and_the_answer_says_so(shop: Shop) -> None:
     shop.ended(shop.worker(), "permanently_failed", is_dead=True, id="nightly", rule=RULE, offset_at=shop.now)
     answer = shop("schedules", "pause", "nightly")
     assert answer.code == 3
@@ -66,7 +67,8 @@ def _dead_worker(shop: Shop, *, seen_before: int) -> int:
     return dead.id
 
 
-def test_f10_a_worker_was_alive_when_it_began_the_job(shop: Shop) -> None:
+@pytest.mark.promise("f10")
+def test_a_worker_was_alive_when_it_began_the_job(shop: Shop) -> None:
     """Heartbeats are rare; the note does not say that the worker was gone before it took the job."""
     job = shop.running(_dead_worker(shop, seen_before=600 * SECOND))
     (row,) = shop("jobs", "list").table
@@ -75,7 +77,8 @@ def test_f10_a_worker_was_alive_when_it_began_the_job(shop: Shop) -> None:
     assert " m ago" not in row["note"].partition(";")[0]
 
 
-def test_f10_orders_to_a_job_whose_worker_is_gone_say_so(shop: Shop) -> None:
+@pytest.mark.promise("f10")
+def test_orders_to_a_job_whose_worker_is_gone_say_so(shop: Shop) -> None:
     job = shop.running(_dead_worker(shop, seen_before=0))
     waited = shop("jobs", "wait", job, "--timeout", "0.1s")
     assert waited.code == 8

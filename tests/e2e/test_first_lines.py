@@ -17,6 +17,8 @@ from jobify import Jobify, __version__
 from jobify.worker.worker import Worker
 from support import durable, eventually, run
 
+pytestmark = pytest.mark.promise("f8")
+
 ROUTED = """
     @app.task(name="resize", queue="images")
     async def resize(): ...
@@ -31,7 +33,7 @@ def facts(log: str) -> dict[str, str]:
     return {line[:10].strip(): line[10:] for line in block if line[:1] != " "}
 
 
-def test_f8_a_worker_says_what_it_is_and_where_its_database_is(site: Make) -> None:
+def test_a_worker_says_what_it_is_and_where_its_database_is(site: Make) -> None:
     here = site(PROCESS_TASK, ROUTED)
     worker = here.worker("--queues", "images,imgaes", "--concurrency", "3", "--grace", "12")
     found = facts(worker.log)
@@ -48,7 +50,7 @@ def test_f8_a_worker_says_what_it_is_and_where_its_database_is(site: Make) -> No
     assert worker.stop() == 0
 
 
-def test_f8_the_block_fits_a_terminal_whatever_the_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_block_fits_a_terminal_whatever_the_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     app = Jobify(storage=durable(tmp_path))
     for number in range(200):
@@ -82,7 +84,7 @@ async def _started(app: Jobify) -> None:
     await task
 
 
-def test_f8_of_several_workers_only_the_first_one_describes_itself(site: Make) -> None:
+def test_of_several_workers_only_the_first_one_describes_itself(site: Make) -> None:
     here = site()
     supervisor = here.worker("--processes", "3")
     supervisor.until("At work", 3)
@@ -92,7 +94,7 @@ def test_f8_of_several_workers_only_the_first_one_describes_itself(site: Make) -
     assert supervisor.stop() == 0
 
 
-def test_f8_an_embedded_app_says_it_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_embedded_app_says_it_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     async def main(app: Jobify) -> None:
@@ -109,7 +111,7 @@ def test_f8_an_embedded_app_says_it_in_one_line(tmp_path: Path, caplog: pytest.L
     assert "database in the memory of this process" in record.message
 
 
-def test_f8_a_process_that_only_enqueues_says_once_where(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_process_that_only_enqueues_says_once_where(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     app = Jobify(storage=durable(tmp_path))
     task = app.task(name="add")(_nothing)
@@ -120,7 +122,7 @@ def test_f8_a_process_that_only_enqueues_says_once_where(tmp_path: Path, caplog:
     assert str(tmp_path / "jobs.db") in record.message
 
 
-def test_f8_an_app_without_tasks_is_warned_of(site: Make) -> None:
+def test_an_app_without_tasks_is_warned_of(site: Make) -> None:
     here = site()
     (here.folder / "bare.py").write_text(
         "from jobify import Jobify\nfrom jobify.storage import SQLiteStorage\n"
@@ -132,7 +134,7 @@ def test_f8_an_app_without_tasks_is_warned_of(site: Make) -> None:
     assert worker.stop() == 0
 
 
-def test_f8_two_relative_databases_are_told_apart(tmp_path: Path) -> None:
+def test_two_relative_databases_are_told_apart(tmp_path: Path) -> None:
     code = "from jobify import Jobify\napp = Jobify()\n@app.task\nasync def add(): ...\n"
     paths, commands = [], []
     for name in ("web", "work"):
@@ -158,6 +160,6 @@ def test_f8_two_relative_databases_are_told_apart(tmp_path: Path) -> None:
             each.end()
 
 
-def test_f8_workers_names_the_database_also_if_there_is_none_yet(shop: Shop) -> None:
+def test_workers_names_the_database_also_if_there_is_none_yet(shop: Shop) -> None:
     assert f"Database: {shop.database}" in shop("workers").err
     assert shop("workers", "--json").json["database"] == shop.database

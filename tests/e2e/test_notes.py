@@ -20,6 +20,8 @@ from jobify.client.wait_reasons import ClusterState, read_cluster_state
 from jobify.model.records import OwnerProfile, OwnerRole
 from support import durable
 
+pytestmark = pytest.mark.promise("f10")
+
 
 def state_of(shop: Shop, *, later: float = 0.0) -> ClusterState:
     return read_cluster_state(shop.storage, now=shop.now + round(later * SECOND), zone=_zone())
@@ -39,7 +41,7 @@ def note(shop: Shop, id: str, *, later: float = 0.0) -> str:
 # -- a worker that is gone ---------------------------------------------------------------------------------------------
 
 
-def test_f10_jobs_of_a_worker_that_was_killed_say_so(site: Make) -> None:
+def test_jobs_of_a_worker_that_was_killed_say_so(site: Make) -> None:
     here = site()
     worker = here.worker("--concurrency", "3")
     ids = [here.enqueue("hold_in_thread") for _ in range(3)]
@@ -60,7 +62,7 @@ def test_f10_jobs_of_a_worker_that_was_killed_say_so(site: Make) -> None:
     assert again.stop() == 0
 
 
-def test_f10_commands_show_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_show_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     running = shop.running(_dead_worker(shop, monkeypatch))
     text = "; the next worker that starts takes it up"
     assert shop("jobs", "show", running, "--json").json["note"].endswith(text)
@@ -86,7 +88,7 @@ def _dead_worker(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> int:
     return dead.id
 
 
-def test_f10_who_takes_it_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_takes_it_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = _dead_worker(shop, monkeypatch)
     running, cancelled = shop.running(dead), shop.running(dead)
     shop.storage.cancel([cancelled], reason="cancelled", now=shop.now, delete_at=None)
@@ -102,7 +104,7 @@ def test_f10_who_takes_it_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
     assert note(shop, running).endswith("; another worker takes it up within seconds")
 
 
-def test_f10_a_worker_that_lives_and_does_not_answer(shop: Shop) -> None:
+def test_a_worker_that_lives_and_does_not_answer(shop: Shop) -> None:
     running, waiting = shop.running(shop.worker()), shop.add()
     assert note(shop, running) == ""
     assert note(shop, running, later=45).endswith(" has not answered for 45.0 s")
@@ -112,7 +114,7 @@ def test_f10_a_worker_that_lives_and_does_not_answer(shop: Shop) -> None:
 # -- jobs that wait ----------------------------------------------------------------------------------------------------
 
 
-def test_f10_a_job_that_waits_for_a_slot_or_a_retry(shop: Shop) -> None:
+def test_a_job_that_waits_for_a_slot_or_a_retry(shop: Shop) -> None:
     owner = shop.worker()
     job = shop.add()
     assert note(shop, job) == ""
@@ -147,7 +149,7 @@ app = Jobify(storage=SQLiteStorage("jobs.db"))
         (lambda here: here.worker(app="bare"), "no worker knows this task"),
     ],
 )
-def test_f10_a_job_that_no_worker_takes_says_why(site: Make, start: Callable[[Any], Any] | None, expected: str) -> None:
+def test_a_job_that_no_worker_takes_says_why(site: Make, start: Callable[[Any], Any] | None, expected: str) -> None:
     here = site()
     (here.folder / "bare.py").write_text(BARE)
     id = here.enqueue("quick", 1)
@@ -159,7 +161,7 @@ def test_f10_a_job_that_no_worker_takes_says_why(site: Make, start: Callable[[An
         assert worker.stop() == 0
 
 
-def test_f10_a_worker_in_another_folder_is_not_seen(tmp_path: Path, site: Make) -> None:
+def test_a_worker_in_another_folder_is_not_seen(tmp_path: Path, site: Make) -> None:
     """The web app and the worker have each a file of their own; the note says that no worker is there."""
     here = site()
     (tmp_path / "elsewhere").mkdir()
@@ -172,7 +174,7 @@ def test_f10_a_worker_in_another_folder_is_not_seen(tmp_path: Path, site: Make) 
     assert worker.stop() == 0
 
 
-def test_f10_a_paused_queue_and_a_schedule_whose_task_is_gone(site: Make) -> None:
+def test_a_paused_queue_and_a_schedule_whose_task_is_gone(site: Make) -> None:
     here = site(
         """
         @app.task(name="gone", cron="0 0 1 1 *")
@@ -192,7 +194,7 @@ def test_f10_a_paused_queue_and_a_schedule_whose_task_is_gone(site: Make) -> Non
     assert worker.stop() == 0
 
 
-async def test_f10_it_is_read_without_blocking_a_loop_that_runs_the_app(tmp_path: Path) -> None:
+async def test_it_is_read_without_blocking_a_loop_that_runs_the_app(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="wait")
@@ -208,7 +210,7 @@ async def test_f10_it_is_read_without_blocking_a_loop_that_runs_the_app(tmp_path
     app.close()
 
 
-def test_f10_a_job_that_waits_for_others_names_the_one_that_it_is_about(site: Make) -> None:
+def test_a_job_that_waits_for_others_names_the_one_that_it_is_about(site: Make) -> None:
     here = site()
     first = here.enqueue("unknown", queue="other")
     second = here.enqueue("quick", 1, depends_on=[first])
@@ -227,7 +229,7 @@ def test_f10_a_job_that_waits_for_others_names_the_one_that_it_is_about(site: Ma
     assert worker.stop() == 0
 
 
-def test_f10_a_queue_names_the_tasks_that_no_worker_of_it_knows(shop: Shop) -> None:
+def test_a_queue_names_the_tasks_that_no_worker_of_it_knows(shop: Shop) -> None:
     shop.add(task="gone")
     shop.add(task="pack")
     (row,) = shop("queues", "list").table

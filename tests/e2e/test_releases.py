@@ -22,6 +22,8 @@ from jobify.model.records import JobRecord
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.schema import migrations
 
+pytestmark = pytest.mark.promise("f34")
+
 HEAD = """
 import asyncio, dataclasses
 from jobify import Cron, Jobify, RunMode
@@ -113,7 +115,7 @@ async def ship(order):
 """
 
 
-def test_f34_a_renamed_task(releases: Releases) -> None:
+def test_a_renamed_task(releases: Releases) -> None:
     releases.write("old", SHIP)
     releases.write(
         "new", '@app.task(name="parcels.send", aliases=("ship",))\nasync def send(order):\n    return f"new {order}"\n'
@@ -124,7 +126,7 @@ def test_f34_a_renamed_task(releases: Releases) -> None:
     assert releases.result(releases.store("new", "send.delay(8)")) == "new 8"
 
 
-def test_f34_an_argument_with_a_default(releases: Releases) -> None:
+def test_an_argument_with_a_default(releases: Releases) -> None:
     releases.write("old", SHIP)
     releases.write(
         "new", '@app.task(name="ship")\nasync def ship(order, *, weight=1):\n    return f"new {order} {weight}"\n'
@@ -135,7 +137,7 @@ def test_f34_an_argument_with_a_default(releases: Releases) -> None:
 
 
 @pytest.mark.parametrize("mode", ["async def", "def", "process"])
-def test_f34_a_required_argument_and_a_rollback(releases: Releases, mode: str) -> None:
+def test_a_required_argument_and_a_rollback(releases: Releases, mode: str) -> None:
     """Where it was forgotten to give it a default: nothing is lost, and the release before can run it."""
     word, option = ("def", ", run_mode=RunMode.PROCESS") if mode == "process" else (mode, "")
     tasks = '@app.task(name="ship"{option})\n{word} ship({parameters}):\n    return f"{what}"\n'
@@ -153,7 +155,7 @@ def test_f34_a_required_argument_and_a_rollback(releases: Releases, mode: str) -
     assert releases.result(job_id) == "old 7"
 
 
-def test_f34_a_required_argument_in_two_steps(releases: Releases) -> None:
+def test_a_required_argument_in_two_steps(releases: Releases) -> None:
     releases.write("old", SHIP)
     releases.write(
         "first", '@app.task(name="ship")\nasync def ship(order, weight=None):\n    return f"first {order} {weight}"\n'
@@ -168,7 +170,7 @@ def test_f34_a_required_argument_in_two_steps(releases: Releases) -> None:
     assert releases.result(new_id) == "first 8 2"
 
 
-def test_f34_a_removed_argument(releases: Releases) -> None:
+def test_a_removed_argument(releases: Releases) -> None:
     """The step between takes it and ignores it; without that step the call waits."""
     releases.write("old", '@app.task(name="ship")\nasync def ship(order, express=False):\n    return f"old {order}"\n')
     releases.write("new", '@app.task(name="ship")\nasync def ship(order):\n    return f"new {order}"\n')
@@ -190,7 +192,7 @@ MOVED = "import dataclasses\n@dataclasses.dataclass\nclass Purchase:\n    number
 
 
 @pytest.mark.parametrize("mode", ["async def", "process"])
-def test_f34_a_moved_class(releases: Releases, mode: str) -> None:
+def test_a_moved_class(releases: Releases, mode: str) -> None:
     """Its values in arguments and in results are found by the earlier name."""
     word, option = ("def", ", run_mode=RunMode.PROCESS") if mode == "process" else (mode, "")
     task = f'@app.task(name="ship"{option})\n{word} ship(order):\n    return order\n'
@@ -216,7 +218,7 @@ def test_f34_a_moved_class(releases: Releases, mode: str) -> None:
     assert "7" in releases.jobify("new", "jobs", "show", waiting)
 
 
-def test_f34_old_and_new_workers_side_by_side(releases: Releases) -> None:
+def test_old_and_new_workers_side_by_side(releases: Releases) -> None:
     releases.write("old", SHIP)
     releases.write("new", '@app.task(name="ship")\nasync def ship(*, number, weight):\n    return f"new {number}"\n')
     for name in ("old", "new"):
@@ -231,7 +233,7 @@ def test_f34_old_and_new_workers_side_by_side(releases: Releases) -> None:
     wait_for(lambda: releases.client.stats()["complete"] == 20)
 
 
-def test_f34_schedules_across_releases(releases: Releases) -> None:
+def test_schedules_across_releases(releases: Releases) -> None:
     """A declared one follows the code; one that was made at run time keeps its stored call."""
     releases.write(
         "old", SHIP + '@app.task(name="tick", cron=Cron("* * * * * * *"))\nasync def tick():\n    return "old"\n'
@@ -263,7 +265,7 @@ def test_f34_schedules_across_releases(releases: Releases) -> None:
     wait_for(lambda: releases.row("hand-made").run_count > runs)
 
 
-def test_f34_db_migrate_before_the_workers(releases: Releases) -> None:
+def test_db_migrate_before_the_workers(releases: Releases) -> None:
     releases.write("new", SHIP)
     shutil.copy(DATA / "schema_6_calls.db", releases.folder / "jobs.db")
     assert "migrated from version 6" in releases.jobify("new", "db", "migrate")

@@ -67,8 +67,9 @@ def test_workers_drain_when_the_supervisor_is_told_to_stop(site: Make) -> None:
     assert here.storage.owners() == []
 
 
+@pytest.mark.promise("f25")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_f25_signals_to_all_processes_at_once_are_one_wish(site: Make, number: signal.Signals) -> None:
+def test_signals_to_all_processes_at_once_are_one_wish(site: Make, number: signal.Signals) -> None:
     here = site()
     supervisor = supervised(here, 2, "--grace", "600")
     job = here.enqueue("hold_on_loop")
@@ -81,7 +82,8 @@ def test_f25_signals_to_all_processes_at_once_are_one_wish(site: Make, number: s
     assert (here.row(job).status, here.row(job).attempt) == ("success", 1)
 
 
-def test_f25_a_supervisor_waits_as_long_as_its_workers_say() -> None:
+@pytest.mark.promise("f25")
+def test_a_supervisor_waits_as_long_as_its_workers_say() -> None:
     code = """
 import socket, sys
 from jobify.worker.control_socket import READY

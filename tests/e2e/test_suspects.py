@@ -68,8 +68,9 @@ def _check(here: Site, good: list[str], bad: list[str]) -> None:
     assert {record.crashes for record in here.storage.get(good)} == {0}
 
 
+@pytest.mark.promise("f1")
 @pytest.mark.parametrize("killer", ["killer", "leaver"])
-def test_f1_one_killer_among_a_thousand_is_found(site: Make, killer: str) -> None:
+def test_one_killer_among_a_thousand_is_found(site: Make, killer: str) -> None:
     here = site(TASKS)
     good, bad = _enqueue(here, 1, 999, killer=killer)
     supervisor = here.worker("--processes", "2")
@@ -79,7 +80,8 @@ def test_f1_one_killer_among_a_thousand_is_found(site: Make, killer: str) -> Non
     assert _deaths(here) <= 8
 
 
-def test_f1_three_killers_among_a_thousand_are_found(site: Make) -> None:
+@pytest.mark.promise("f1")
+def test_three_killers_among_a_thousand_are_found(site: Make) -> None:
     here = site(TASKS)
     good, bad = _enqueue(here, 3, 999)
     supervisor = here.worker("--processes", "4")
@@ -91,7 +93,8 @@ def test_f1_three_killers_among_a_thousand_are_found(site: Make) -> None:
     assert _deaths(here) <= 3 * 8 * 2
 
 
-def test_f2_a_death_is_one_line_and_a_killer_is_one(site: Make) -> None:
+@pytest.mark.promise("f2")
+def test_a_death_is_one_line_and_a_killer_is_one(site: Make) -> None:
     here = site(TASKS)
     good, bad = _enqueue(here, 1, 50)
     supervisor: Command = here.worker("--processes", "2")
@@ -105,7 +108,8 @@ def test_f2_a_death_is_one_line_and_a_killer_is_one(site: Make) -> None:
     assert "ended with SIGKILL" in supervisor.log
 
 
-def test_f1_a_death_during_a_trial_is_followed_by_no_pause(site: Make) -> None:
+@pytest.mark.promise("f1")
+def test_a_death_during_a_trial_is_followed_by_no_pause(site: Make) -> None:
     """The supervisor knows: the worker that dies has just said that it tries suspects."""
     here = site(TASKS)
     _enqueue(here, 1, 50)

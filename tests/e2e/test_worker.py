@@ -19,8 +19,9 @@ KINDS = ["hold_on_loop", "hold_in_thread", "hold_in_process"]
 # -- stopping ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("f25")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_f25_a_worker_that_is_told_to_stop_lets_running_jobs_finish(site: Make, number: signal.Signals) -> None:
+def test_a_worker_that_is_told_to_stop_lets_running_jobs_finish(site: Make, number: signal.Signals) -> None:
     here = site(PROCESS_TASK)
     worker = here.worker()
     running = [here.enqueue(kind) for kind in KINDS]
@@ -93,7 +94,8 @@ def test_a_second_signal_ends_a_worker_whose_event_loop_is_blocked(site: Make) -
     assert again.stop() == 0
 
 
-def test_f25_signals_of_one_moment_are_one_wish(site: Make) -> None:
+@pytest.mark.promise("f25")
+def test_signals_of_one_moment_are_one_wish(site: Make) -> None:
     """``timeout`` signals its child, then the process group; nothing is interrupted."""
     here = site(PROCESS_TASK)
     worker = here.worker("--grace", "600")
@@ -111,7 +113,8 @@ def test_f25_signals_of_one_moment_are_one_wish(site: Make) -> None:
     assert "Stopping at once" not in worker.log
 
 
-def test_f25_a_hang_up_that_is_ignored_stays_ignored(site: Make) -> None:
+@pytest.mark.promise("f25")
+def test_a_hang_up_that_is_ignored_stays_ignored(site: Make) -> None:
     """``nohup jobify worker``."""
     here = site()
     worker = here.worker(ignores=signal.SIGHUP)
@@ -126,10 +129,11 @@ GRACE = """
 """
 
 
+@pytest.mark.promise("f25")
 @pytest.mark.parametrize(
     ("app", "options", "seconds"), [("patient", [], 77), ("patient", ["--grace", "5"], 5), ("app", [], 30)]
 )
-def test_f25_the_grace_period_is_the_apps_where_none_is_given(
+def test_the_grace_period_is_the_apps_where_none_is_given(
     site: Make, app: str, options: list[str], seconds: int
 ) -> None:
     worker = site(GRACE).worker(*options, app=f"plant:{app}")
@@ -165,7 +169,8 @@ def test_an_idle_worker_stops_and_leaves_the_list(site: Make) -> None:
 # -- what is served ----------------------------------------------------------------------------------------------------
 
 
-def test_t10_a_worker_without_queues_serves_all(site: Make) -> None:
+@pytest.mark.promise("t10")
+def test_a_worker_without_queues_serves_all(site: Make) -> None:
     here = site()
     worker = here.worker()
     for number, queue in enumerate(("default", "late", "some other")):
@@ -200,7 +205,8 @@ def test_no_more_jobs_run_at_once_than_it_was_told(site: Make) -> None:
 # -- dying -------------------------------------------------------------------------------------------------------------
 
 
-def test_t01_the_job_of_a_killed_worker_is_run_again_by_another(site: Make) -> None:
+@pytest.mark.promise("t1")
+def test_the_job_of_a_killed_worker_is_run_again_by_another(site: Make) -> None:
     here = site()
     workers = {worker.pid: worker for worker in (here.worker(), here.worker())}
     job = here.enqueue("hold_on_loop")
@@ -213,7 +219,8 @@ def test_t01_the_job_of_a_killed_worker_is_run_again_by_another(site: Make) -> N
     assert [line.outcome for line in here.history(job)] == ["lost"]
 
 
-def test_t02_the_death_of_a_child_costs_one_attempt(site: Make) -> None:
+@pytest.mark.promise("t2")
+def test_the_death_of_a_child_costs_one_attempt(site: Make) -> None:
     here = site(PROCESS_TASK)
     worker = here.worker()
     job, other = here.enqueue("hold_in_process"), here.enqueue("hold_on_loop")
@@ -239,7 +246,8 @@ def test_the_children_of_a_killed_worker_die_with_it(site: Make) -> None:
 # -- several -----------------------------------------------------------------------------------------------------------
 
 
-def test_t06_a_cron_runs_once_per_due_time_in_three_workers(site: Make) -> None:
+@pytest.mark.promise("t6")
+def test_a_cron_runs_once_per_due_time_in_three_workers(site: Make) -> None:
     here = site(CRON_TASK)
     workers = [here.worker() for _ in range(3)]
     here.until_noted("tick", 4)
@@ -251,7 +259,8 @@ def test_t06_a_cron_runs_once_per_due_time_in_three_workers(site: Make) -> None:
     assert len(here.notes()) == len(times)
 
 
-def test_t13_eight_workers_share_a_file_without_a_locked_database(site: Make) -> None:
+@pytest.mark.promise("t13")
+def test_eight_workers_share_a_file_without_a_locked_database(site: Make) -> None:
     here = site()
     jobs = [here.enqueue("quick", number) for number in range(100)]
     workers = [here.worker(is_awaited=False) for _ in range(8)]
@@ -274,7 +283,8 @@ BROKEN_IN_CHILDREN = """
 """
 
 
-def test_t11_a_worker_whose_children_cannot_start_claims_nothing(site: Make) -> None:
+@pytest.mark.promise("t11")
+def test_a_worker_whose_children_cannot_start_claims_nothing(site: Make) -> None:
     here = site(PROCESS_TASK, BROKEN_IN_CHILDREN)
     jobs = [here.enqueue("hold_in_process"), here.enqueue("quick", 1)]
     worker = here.worker(is_awaited=False)

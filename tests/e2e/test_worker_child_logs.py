@@ -8,6 +8,8 @@ import re
 import pytest
 from workers import Make, wait_for
 
+pytestmark = pytest.mark.promise("f9")
+
 TALKS = """
     import logging
 
@@ -40,7 +42,7 @@ CONFIGURED = """
 
 
 @pytest.mark.parametrize("options", [[], ["--processes", "2"]], ids=["one", "supervised"])
-def test_f9_the_level_of_a_worker_holds_in_its_children(site: Make, options: list[str]) -> None:
+def test_the_level_of_a_worker_holds_in_its_children(site: Make, options: list[str]) -> None:
     here = site(TALKS)
     worker = here.worker("--log-level", "info", *options)
     id = here.enqueue("talk", "hello")
@@ -56,7 +58,7 @@ def test_f9_the_level_of_a_worker_holds_in_its_children(site: Make, options: lis
 
 
 @pytest.mark.parametrize("task", ["talk_in_thread", "talk_on_loop"])
-def test_f9_a_worker_names_the_job_in_every_run_mode(site: Make, task: str) -> None:
+def test_a_worker_names_the_job_in_every_run_mode(site: Make, task: str) -> None:
     here = site(TALKS)
     worker = here.worker("--log-level", "info")
     id = here.enqueue(task, "hello")
@@ -65,7 +67,7 @@ def test_f9_a_worker_names_the_job_in_every_run_mode(site: Make, task: str) -> N
     assert worker.stop() == 0
 
 
-def test_f9_a_quiet_worker_has_quiet_children(site: Make) -> None:
+def test_a_quiet_worker_has_quiet_children(site: Make) -> None:
     here = site(TALKS)
     worker = here.worker("--log-level", "info")
     here.until(here.enqueue("talk", "first"), "success")
@@ -76,7 +78,7 @@ def test_f9_a_quiet_worker_has_quiet_children(site: Make) -> None:
     assert "says second" not in quiet.log
 
 
-def test_f9_a_line_in_the_log_cannot_be_forged_by_a_child(site: Make) -> None:
+def test_a_line_in_the_log_cannot_be_forged_by_a_child(site: Make) -> None:
     here = site(TALKS)
     worker = here.worker("--log-level", "info")
     here.until(here.enqueue("talk", "x\n2026 ERROR forged\x1b[2J"), "success")
@@ -86,7 +88,7 @@ def test_f9_a_line_in_the_log_cannot_be_forged_by_a_child(site: Make) -> None:
     assert worker.stop() == 0
 
 
-def test_f9_children_use_the_configuration_of_the_app(site: Make) -> None:
+def test_children_use_the_configuration_of_the_app(site: Make) -> None:
     here = site(TALKS, CONFIGURED)
     worker = here.worker(is_awaited=False)
     id = here.enqueue("talk", "hello")
@@ -96,7 +98,7 @@ def test_f9_children_use_the_configuration_of_the_app(site: Make) -> None:
     assert worker.stop() == 0
 
 
-def test_f9_the_last_words_of_a_killed_child_come_before_its_death(site: Make) -> None:
+def test_the_last_words_of_a_killed_child_come_before_its_death(site: Make) -> None:
     here = site(TALKS)
     worker = here.worker("--log-level", "info")
     id = here.enqueue("shout_and_die")

@@ -85,8 +85,9 @@ ATTACKS: dict[str, Callable[[Site], object]] = {
 }
 
 
+@pytest.mark.promise("f43")
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_f43_an_idle_worker_says_so_and_ends(site: Make, attack: str) -> None:
+def test_an_idle_worker_says_so_and_ends(site: Make, attack: str) -> None:
     here = site(CRON_TASK)
     worker = here.worker()
     here.until_noted("tick")
@@ -104,7 +105,8 @@ def test_f43_an_idle_worker_says_so_and_ends(site: Make, attack: str) -> None:
     assert "At work" in worker.log
 
 
-def test_f43_a_supervisor_starts_again_with_the_file_that_is_there(site: Make) -> None:
+@pytest.mark.promise("f43")
+def test_a_supervisor_starts_again_with_the_file_that_is_there(site: Make) -> None:
     here = site()
     supervisor = here.worker("--processes", "2")
     supervisor.until("At work", 2)
@@ -120,7 +122,8 @@ def test_f43_a_supervisor_starts_again_with_the_file_that_is_there(site: Make) -
     assert supervisor.stop() == 0
 
 
-def test_f43_a_supervisor_makes_no_new_file_in_place_of_one_that_was_deleted(site: Make) -> None:
+@pytest.mark.promise("f43")
+def test_a_supervisor_makes_no_new_file_in_place_of_one_that_was_deleted(site: Make) -> None:
     here = site()
     supervisor = here.worker("--processes", "2")
     supervisor.until("At work", 2)
@@ -136,7 +139,8 @@ def test_f43_a_supervisor_makes_no_new_file_in_place_of_one_that_was_deleted(sit
     assert supervisor.stop() == 0
 
 
-def test_f43_a_database_that_is_deleted_during_the_start(site: Make) -> None:
+@pytest.mark.promise("f43")
+def test_a_database_that_is_deleted_during_the_start(site: Make) -> None:
     here = site(DELETING_APP)
     worker = here.worker(is_awaited=False)
     assert worker.exit_code() == ExitCode.REPLACED
@@ -144,7 +148,8 @@ def test_f43_a_database_that_is_deleted_during_the_start(site: Make) -> None:
     assert not (here.folder / "jobs.db").exists()
 
 
-def test_f56_a_worker_that_could_not_store_outcomes_says_so(site: Make) -> None:
+@pytest.mark.promise("f56")
+def test_a_worker_that_could_not_store_outcomes_says_so(site: Make) -> None:
     here = site(IMPATIENT_APP)
     worker = here.worker("--grace", "0.5")
     jobs = [here.enqueue("hold") for _ in range(20)]
@@ -165,7 +170,8 @@ def test_f56_a_worker_that_could_not_store_outcomes_says_so(site: Make) -> None:
     assert len([text for text, _ in here.notes() if text == "hold"]) == 40
 
 
-def test_f56_a_second_signal_hides_nothing(site: Make) -> None:
+@pytest.mark.promise("f56")
+def test_a_second_signal_hides_nothing(site: Make) -> None:
     here = site(IMPATIENT_APP)
     worker = here.worker("--grace", "30")
     here.enqueue("hold")
@@ -179,7 +185,8 @@ def test_f56_a_second_signal_hides_nothing(site: Make) -> None:
     assert "The database has not taken the outcomes of 1 jobs" in worker.log
 
 
-def test_f42_the_exit_codes_are_explained(site: Make, tmp_path: Path) -> None:
+@pytest.mark.promise("f42")
+def test_the_exit_codes_are_explained(site: Make, tmp_path: Path) -> None:
     from workers import Command
 
     help_ = Command(tmp_path, ["--help"])

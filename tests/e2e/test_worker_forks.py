@@ -45,8 +45,9 @@ FORKS = """
 """
 
 
+@pytest.mark.promise("f16", "f17")
 @pytest.mark.parametrize("task", ["fork_in_thread", "fork_on_loop", "fork_in_process"])
-def test_f16_f17_forks_in_a_worker_end_by_signals_and_by_themselves(
+def test_forks_in_a_worker_end_by_signals_and_by_themselves(
     site: Make, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in MEASURED:  # else every fork has a handler of SIGTERM, and it waits for locks
@@ -69,7 +70,8 @@ QUEUES = """
 """
 
 
-def test_f27_a_worker_starts_no_child_that_its_queues_do_not_need(site: Make) -> None:
+@pytest.mark.promise("f27")
+def test_a_worker_starts_no_child_that_its_queues_do_not_need(site: Make) -> None:
     here = site(QUEUES)
     worker = here.worker("--queues", "default")
     id = here.enqueue("quick", 1)

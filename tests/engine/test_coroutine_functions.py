@@ -19,6 +19,8 @@ from jobify import Job, Jobify
 from jobify.exceptions import ConfigurationError
 from support import durable
 
+pytestmark = pytest.mark.promise("f35")
+
 app = Jobify(storage=False)
 ran: list[str] = []
 
@@ -57,7 +59,7 @@ def awaited() -> list[Any]:
 
 
 @pytest.mark.parametrize("is_coroutine_function", ASKED)
-async def test_f35_what_is_awaited_is_a_coroutine_function(is_coroutine_function: Any) -> None:
+async def test_what_is_awaited_is_a_coroutine_function(is_coroutine_function: Any) -> None:
     async with app:
         for function in awaited():
             assert is_coroutine_function(function), function
@@ -65,13 +67,13 @@ async def test_f35_what_is_awaited_is_a_coroutine_function(is_coroutine_function
             assert not is_coroutine_function(plain), plain
 
 
-def test_f35_tasks_keep_their_signatures() -> None:
+def test_tasks_keep_their_signatures() -> None:
     assert str(inspect.signature(send)) == "(to: 'str') -> 'str'"
     assert list(inspect.signature(called).parameters) == ["to"]
     assert send.__name__ == "send"
 
 
-async def test_f35_background_tasks_run_the_job() -> None:
+async def test_background_tasks_run_the_job() -> None:
     ran.clear()
 
     async with app:
@@ -91,7 +93,7 @@ async def test_f35_background_tasks_run_the_job() -> None:
     )
 
 
-async def test_f35_anyio_starts_a_push() -> None:
+async def test_anyio_starts_a_push() -> None:
     anyio = pytest.importorskip("anyio")
     ran.clear()
 
@@ -104,7 +106,7 @@ async def test_f35_anyio_starts_a_push() -> None:
 
 
 @pytest.mark.parametrize("autospec", [None, True])
-async def test_f35_a_mock_of_a_push_can_be_awaited(autospec: Any) -> None:
+async def test_a_mock_of_a_push_can_be_awaited(autospec: Any) -> None:
     async with app:
         builder = type(send.schedule("Ada"))
         for target, name in ((send, "push"), (count, "push"), (builder, "delay"), (builder, "at")):
@@ -116,7 +118,7 @@ async def test_f35_a_mock_of_a_push_can_be_awaited(autospec: Any) -> None:
     assert not {"push", "delay"} & set(vars(send))
 
 
-async def test_f35_a_mock_of_a_whole_task() -> None:
+async def test_a_mock_of_a_whole_task() -> None:
     with mock.patch(f"{__name__}.send", autospec=True) as double:
         double.return_value, double.push.return_value, double.delay.return_value = 1, 2, 3
         assert await send("Ada") == 1  # type: ignore[comparison-overlap]
@@ -185,7 +187,7 @@ WAYS = [waited, waited_tasks, completed, gathered, shielded, grouped, asked_in_t
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("in_memory", [True, False])
-async def test_f35_asyncio_takes_what_a_push_hands_out(way: Any, in_memory: bool, tmp_path: Any) -> None:
+async def test_asyncio_takes_what_a_push_hands_out(way: Any, in_memory: bool, tmp_path: Any) -> None:
     jobs = Jobify(storage=False) if in_memory else Jobify(storage=durable(tmp_path))
 
     @jobs.task(name="double")
@@ -198,7 +200,7 @@ async def test_f35_asyncio_takes_what_a_push_hands_out(way: Any, in_memory: bool
             assert sorted([await job for job in made]) == [2, 4]
 
 
-async def test_f35_a_push_of_another_thread_is_run_by_the_loop() -> None:
+async def test_a_push_of_another_thread_is_run_by_the_loop() -> None:
     async with app:
         loop, answers = asyncio.get_running_loop(), []
 
@@ -211,7 +213,7 @@ async def test_f35_a_push_of_another_thread_is_run_by_the_loop() -> None:
         assert await answers[0] == "Ada"
 
 
-async def test_f35_what_a_builder_refuses_is_raised_where_it_is_awaited() -> None:
+async def test_what_a_builder_refuses_is_raised_where_it_is_awaited() -> None:
     async with app:
         builder: Any = send.schedule("Ada")
         refused = await asyncio.gather(

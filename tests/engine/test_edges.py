@@ -27,7 +27,8 @@ async def test_a_private_sqlite_database_runs_pushed_and_delayed_jobs() -> None:
         assert await soon(await echo.schedule({3}).delay(0.01)) == {3}
 
 
-async def test_x20_a_job_of_another_apps_task_is_not_replaced(tmp_path: Path) -> None:
+@pytest.mark.promise("x20")
+async def test_a_job_of_another_apps_task_is_not_replaced(tmp_path: Path) -> None:
     ours, theirs = Jobify(storage=durable(tmp_path)), Jobify(storage=durable(tmp_path))
 
     @theirs.task(name="theirs")

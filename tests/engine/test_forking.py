@@ -146,8 +146,9 @@ def program(folder: Path, code: str) -> Program:
     return Program(folder, textwrap.dedent(HEADER) + textwrap.dedent(code), is_measured=False)
 
 
+@pytest.mark.promise("f16")
 @pytest.mark.parametrize("mode", ["thread", "process"])
-def test_f16_forks_of_a_task_have_default_signal_handling(mode: str, tmp_path: Path) -> None:
+def test_forks_of_a_task_have_default_signal_handling(mode: str, tmp_path: Path) -> None:
     code = f"""
         names = ("handled_in_fork", "terminated_at_once", "in_subprocess", "with_pool", "own_handler_in_fork")
         here = {{name: app.task(getattr(tasks, name), name=name, run_mode="{mode}") for name in names}}
@@ -172,7 +173,8 @@ def test_f16_forks_of_a_task_have_default_signal_handling(mode: str, tmp_path: P
     assert program(tmp_path, code).finish().splitlines() == expected
 
 
-def test_f16_forks_under_wait_all_have_default_signal_handling(tmp_path: Path) -> None:
+@pytest.mark.promise("f16")
+def test_forks_under_wait_all_have_default_signal_handling(tmp_path: Path) -> None:
     code = """
         @app.task(name="look")
         def look():
@@ -190,8 +192,9 @@ def test_f16_forks_under_wait_all_have_default_signal_handling(tmp_path: Path) -
     assert program(tmp_path, code).finish().splitlines() == ["(True, True, True, True)", "{-15}", "{-2}"]
 
 
+@pytest.mark.promise("f16")
 @pytest.mark.parametrize("runner", ["asyncio", "uvloop"])
-def test_f16_a_signal_to_a_fork_does_not_reach_the_event_loop_of_its_parent(runner: str, tmp_path: Path) -> None:
+def test_a_signal_to_a_fork_does_not_reach_the_event_loop_of_its_parent(runner: str, tmp_path: Path) -> None:
     pytest.importorskip(runner)
     code = f"""
         import {runner}
@@ -215,7 +218,8 @@ def test_f16_a_signal_to_a_fork_does_not_reach_the_event_loop_of_its_parent(runn
     assert program(tmp_path, code).finish().splitlines() == ["{-15} []", "['SIGTERM']"]
 
 
-def test_f16_handlers_that_the_user_sets_stay_in_forks(tmp_path: Path) -> None:
+@pytest.mark.promise("f16")
+def test_handlers_that_the_user_sets_stay_in_forks(tmp_path: Path) -> None:
     code = """
         def own(number, frame):
             os._exit(78)
@@ -238,8 +242,9 @@ def test_f16_handlers_that_the_user_sets_stay_in_forks(tmp_path: Path) -> None:
     assert program(tmp_path, code).finish().splitlines() == ["{78}", "True"]
 
 
+@pytest.mark.promise("f17")
 @pytest.mark.parametrize("mode", ["thread", "process"])
-def test_f17_a_fork_that_leaves_its_task_is_not_the_job(mode: str, tmp_path: Path) -> None:
+def test_a_fork_that_leaves_its_task_is_not_the_job(mode: str, tmp_path: Path) -> None:
     code = f"""
         leave = app.task(tasks.leave, name="leave", run_mode="{mode}")
         works = app.task(tasks.leave_while_it_works, name="works", run_mode="{mode}")
@@ -264,8 +269,9 @@ def test_f17_a_fork_that_leaves_its_task_is_not_the_job(mode: str, tmp_path: Pat
     assert "a message" in err
 
 
+@pytest.mark.promise("f17")
 @pytest.mark.parametrize("options", ["", "timeout=50, exception_handlers={Exception: handle}"])
-def test_f17_a_fork_of_an_async_task_ends_with_it(options: str, tmp_path: Path) -> None:
+def test_a_fork_of_an_async_task_ends_with_it(options: str, tmp_path: Path) -> None:
     code = f"""
         def handle(error, context):
             print("handled", error)
@@ -295,7 +301,8 @@ def test_f17_a_fork_of_an_async_task_ends_with_it(options: str, tmp_path: Path) 
     assert "cannot await" in err
 
 
-def test_f17_a_fork_that_outlives_its_child_speaks_for_nobody(tmp_path: Path) -> None:
+@pytest.mark.promise("f17")
+def test_a_fork_that_outlives_its_child_speaks_for_nobody(tmp_path: Path) -> None:
     """Of the sockets of the child it has the one for log records only, which carries no answer to a call."""
     os.mkfifo(tmp_path / "pipe")
     code = """
@@ -321,7 +328,8 @@ def test_f17_a_fork_that_outlives_its_child_speaks_for_nobody(tmp_path: Path) ->
     assert program(tmp_path, code).finish().splitlines() == ["1", "True"]
 
 
-def test_f17_a_fork_in_an_executor_of_the_users_own_returns_nothing(tmp_path: Path) -> None:
+@pytest.mark.promise("f17")
+def test_a_fork_in_an_executor_of_the_users_own_returns_nothing(tmp_path: Path) -> None:
     code = """
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor

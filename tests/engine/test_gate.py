@@ -485,7 +485,8 @@ def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
 # -- large values ------------------------------------------------------------------------------------------------------
 
 
-def test_f57_what_is_small_is_written_before_what_is_large(tmp_path: Path) -> None:
+@pytest.mark.promise("f57")
+def test_what_is_small_is_written_before_what_is_large(tmp_path: Path) -> None:
     """Large values are written one at a time, each in a transaction of its own."""
     storage = Watched(tmp_path)
     large = bytes(100_000)
@@ -510,9 +511,8 @@ def test_f57_what_is_small_is_written_before_what_is_large(tmp_path: Path) -> No
     _with_desk(storage, story)
 
 
-def test_f57_the_news_of_a_large_job_are_told_when_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.promise("f57")
+def test_the_news_of_a_large_job_are_told_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = Watched(tmp_path)
     rung: list[list[str]] = []
 
@@ -524,7 +524,8 @@ def test_f57_the_news_of_a_large_job_are_told_when_it_is_written(
     _with_desk(storage, story)
 
 
-async def test_f57_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path) -> None:
+@pytest.mark.promise("f57")
+async def test_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
     gate = ThreadGate(storage)
@@ -535,7 +536,8 @@ async def test_f57_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path
     assert await soon(asyncio.gather(*asked)) == [True] * 3
 
 
-async def test_f44_what_was_asked_before_the_close_is_done_before_it(
+@pytest.mark.promise("f44")
+async def test_what_was_asked_before_the_close_is_done_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both come when the thread has already passed the line of the first: what it writes last is in the storage."""

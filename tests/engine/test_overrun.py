@@ -70,7 +70,8 @@ def slow(request: pytest.FixtureRequest, tmp_path: Path) -> Slow:
     return Slow(durable(tmp_path) if request.param == "sqlite" else False)
 
 
-async def test_t3_the_timeout_is_in_the_history_while_the_thread_goes_on(slow: Slow) -> None:
+@pytest.mark.promise("t3")
+async def test_the_timeout_is_in_the_history_while_the_thread_goes_on(slow: Slow) -> None:
     async with slow.app:
         job = await slow.task.adelay()
         await eventually(lambda: job.errors)

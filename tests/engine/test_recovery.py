@@ -50,7 +50,8 @@ def _said(directory: Path, caplog: pytest.LogCaptureFixture, count: int) -> list
     return said()
 
 
-def test_f2_a_death_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f2")
+def test_a_death_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _die_holding(tmp_path, "again", "unwanted", "replaced", *(f"{number}" for number in range(50)))
     death, unwanted = _said(tmp_path, caplog, 2)
     text = f"Process {os.getpid()} on {socket.gethostname()} died and held 53 jobs (53 had begun): "
@@ -58,7 +59,8 @@ def test_f2_a_death_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert unwanted == (logging.INFO, "Job unwanted (task) was cancelled; its process has died.")
 
 
-def test_f2_a_job_that_is_condemned_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f2")
+def test_a_job_that_is_condemned_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         _die_holding(tmp_path, "deadly")
     death, deadly = _said(tmp_path, caplog, 2)
@@ -66,7 +68,8 @@ def test_f2_a_job_that_is_condemned_is_an_error(tmp_path: Path, caplog: pytest.L
     assert deadly == (logging.ERROR, "Job deadly (task) took 3 processes down and failed.")
 
 
-async def test_f6_a_doubted_last_crash_is_not_told_as_a_retry(tmp_path: Path) -> None:
+@pytest.mark.promise("f6")
+async def test_a_doubted_last_crash_is_not_told_as_a_retry(tmp_path: Path) -> None:
     """A verdict follows within seconds: the job ends, or it runs again. Until then neither is known."""
     app = Jobify(storage=durable(tmp_path), max_crashes=3)
     told: list[JobFailure] = []

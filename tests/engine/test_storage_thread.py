@@ -19,6 +19,8 @@ from jobify.gateway.threaded import ThreadGate
 from jobify.storage import SQLiteStorage
 from support import durable, eventually, soon
 
+pytestmark = pytest.mark.promise("f54")
+
 STEPS = [
     (Line, "take"),
     (Batch, "fill"),
@@ -73,7 +75,7 @@ def storage_threads() -> set[threading.Thread]:
 @pytest.mark.parametrize(
     "error", [MemoryError("injected"), SystemExit("injected")], ids=lambda error: type(error).__name__
 )
-async def test_f54_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_on(
+async def test_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: BaseException
 ) -> None:
     fault = Fault(error)
@@ -102,7 +104,7 @@ async def test_f54_an_error_in_the_storages_thread_is_answered_and_the_thread_go
     assert not app.configs.storage._database.is_open
 
 
-async def test_f54_a_thread_that_cannot_go_on_stops_the_app(
+async def test_a_thread_that_cannot_go_on_stops_the_app(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
@@ -127,7 +129,7 @@ async def test_f54_a_thread_that_cannot_go_on_stops_the_app(
     assert "injected" in fatal[0].getMessage()
 
 
-async def test_f54_a_running_job_ends_although_the_thread_has_ended(
+async def test_a_running_job_ends_although_the_thread_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
@@ -150,7 +152,7 @@ async def test_f54_a_running_job_ends_although_the_thread_has_ended(
     await soon(app.shutdown())
 
 
-async def test_f54_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:

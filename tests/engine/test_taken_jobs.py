@@ -16,6 +16,8 @@ from jobify import Job, Jobify, JobStatus
 from jobify.model.task_options import RunMode
 from support import durable, eventually
 
+pytestmark = pytest.mark.promise("f4")
+
 
 class Runs:
     """What is known of the runs of a task."""
@@ -81,7 +83,7 @@ MODES = pytest.mark.parametrize("mode", [RunMode.MAIN, RunMode.THREAD])
 
 @MODES
 @pytest.mark.parametrize("times", [1, 3])
-async def test_f4_every_end_is_settled_or_refused(
+async def test_every_end_is_settled_or_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: RunMode, times: int
 ) -> None:
     app, work, runs = _app(tmp_path, mode)
@@ -110,7 +112,7 @@ async def test_f4_every_end_is_settled_or_refused(
 
 
 @MODES
-async def test_f4_a_cancel_reaches_the_attempt_that_holds_the_job(tmp_path: Path, mode: RunMode) -> None:
+async def test_a_cancel_reaches_the_attempt_that_holds_the_job(tmp_path: Path, mode: RunMode) -> None:
     app, work, runs = _app(tmp_path, mode)
 
     async with app:
@@ -129,7 +131,7 @@ async def test_f4_a_cancel_reaches_the_attempt_that_holds_the_job(tmp_path: Path
 
 
 @MODES
-async def test_f4_a_shutdown_waits_for_both(tmp_path: Path, mode: RunMode) -> None:
+async def test_a_shutdown_waits_for_both(tmp_path: Path, mode: RunMode) -> None:
     app, work, runs = _app(tmp_path, mode)
 
     async with app:

@@ -14,6 +14,8 @@ from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
 from support import durable, eventually
 
+pytestmark = pytest.mark.promise("f1")
+
 SUSPECTS = [f"suspect-{number}" for number in range(5)]
 
 
@@ -73,7 +75,7 @@ class Stage:
         return {record.status for record in self.app.configs.storage.get(ids)} == {"success"}
 
 
-async def test_f1_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> None:
+async def test_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> None:
     _suspect(tmp_path, SUSPECTS).close()
     told: list[bool] = []
     stage = Stage(tmp_path, told)
@@ -92,7 +94,7 @@ async def test_f1_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) 
     assert told == [True, False] * 5
 
 
-async def test_f1_an_endless_job_does_not_keep_others_from_running(
+async def test_an_endless_job_does_not_keep_others_from_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot drain goes on with ordinary work; the suspects begin all the same, in the end."""
@@ -113,7 +115,7 @@ async def test_f1_an_endless_job_does_not_keep_others_from_running(
         await endless.wait()
 
 
-async def test_f1_a_trial_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_trial_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suspect that lives long is left to itself."""
     monkeypatch.setattr(trials, "_LONGEST", 0.1)
     storage = _suspect(tmp_path, SUSPECTS)
@@ -135,7 +137,7 @@ async def test_f1_a_trial_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     storage.close()
 
 
-async def test_f1_a_shutdown_during_a_trial_leaves_suspects_apart(tmp_path: Path) -> None:
+async def test_a_shutdown_during_a_trial_leaves_suspects_apart(tmp_path: Path) -> None:
     storage = _suspect(tmp_path, SUSPECTS)
     stage = Stage(tmp_path)
     begun = asyncio.Event()
@@ -152,7 +154,7 @@ async def test_f1_a_shutdown_during_a_trial_leaves_suspects_apart(tmp_path: Path
     storage.close()
 
 
-async def test_f1_a_job_that_was_claimed_only_is_no_suspect(tmp_path: Path) -> None:
+async def test_a_job_that_was_claimed_only_is_no_suspect(tmp_path: Path) -> None:
     """The engine notes what begins, and forgets it when the end is stored; jobs in memory count as company."""
     stage = Stage(tmp_path)
 

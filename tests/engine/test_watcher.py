@@ -17,6 +17,8 @@ from jobify.client.completion_listener import Pace, Waiter
 from jobify.engine.services.remote_watcher import RemoteJobWatcher
 from support import durable, eventually, soon
 
+pytestmark = pytest.mark.promise("f41")
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Jobify:
@@ -37,7 +39,7 @@ def other(tmp_path: Path) -> Iterator[Jobify]:
     other.close()
 
 
-async def test_f41_an_end_is_heard_of_while_the_thread_of_the_storage_is_busy(app: Jobify, other: Jobify) -> None:
+async def test_an_end_is_heard_of_while_the_thread_of_the_storage_is_busy(app: Jobify, other: Jobify) -> None:
     go_on = threading.Event()
     async with app:
         jobs = [await _task(app).schedule(number).delay(3600) for number in range(3)]
@@ -63,7 +65,7 @@ def _task(app: Jobify) -> Any:
     return route
 
 
-async def test_f41_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
+async def test_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
     app: Jobify, other: Jobify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[float] = []
@@ -94,7 +96,7 @@ async def test_f41_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
     assert max(rests) < 1
 
 
-async def test_f41_a_burst_of_ends_that_others_have_caused(app: Jobify) -> None:
+async def test_a_burst_of_ends_that_others_have_caused(app: Jobify) -> None:
     async with app:
         task = _task(app)
         jobs = await asyncio.gather(*[task.schedule(number).delay(3600) for number in range(300)])
@@ -110,7 +112,7 @@ async def _through(task: Any, number: int) -> None:
     assert await (await task.push(number)) == number
 
 
-def test_f41_a_look_of_the_listener_is_followed_by_a_bounded_rest() -> None:
+def test_a_look_of_the_listener_is_followed_by_a_bounded_rest() -> None:
     rounds = completion_listener._Rounds()
     waiters = [Waiter("job", Pace(0.05, 0.5), print, is_follower=False)]
     rounds.end(waiters, 0.3)

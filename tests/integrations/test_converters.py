@@ -62,9 +62,10 @@ CONVERTERS: dict[str, Callable[[], dict[str, Any]]] = {
 BOTH = pytest.mark.parametrize("converter", CONVERTERS)
 
 
+@pytest.mark.promise("rule-23")
 @BOTH
 @pytest.mark.parametrize("serializer", [None, JSONSerializer, OrjsonSerializer, MsgpackSerializer])
-async def test_rule_23_dataclasses_survive_a_restart_as_arguments_and_as_results(
+async def test_dataclasses_survive_a_restart_as_arguments_and_as_results(
     tmp_path: Path, converter: str, serializer: Any
 ) -> None:
     def make_app(clock: FakeClock) -> tuple[Jobify, Any]:

@@ -75,8 +75,9 @@ def test_it_accepts_this_package_as_the_one_it_asks_for() -> None:
     assert Path(jobify.__file__).parts[-3:-1] == ("src", "jobify")
 
 
+@pytest.mark.promise("rule-23")
 @pytest.mark.parametrize("is_durable", [True, False])
-async def test_rule_23_async_tasks(tmp_path: Path, is_durable: bool) -> None:
+async def test_async_tasks(tmp_path: Path, is_durable: bool) -> None:
     app = Jobify(storage=durable(tmp_path) if is_durable else False, state=State({"owner": "ann"}))
     container = make_async_container(Services(), JobifyProvider())
     setup_dishka(container, app)
@@ -111,7 +112,8 @@ async def test_each_attempt_has_a_scope_of_its_own_and_a_failed_one_is_closed(tm
     assert pool.log == ["open 0", "close 0", "open 1", "close 1"]
 
 
-async def test_rule_23_injected_parameters_are_no_arguments_and_are_not_stored(tmp_path: Path) -> None:
+@pytest.mark.promise("rule-23")
+async def test_injected_parameters_are_no_arguments_and_are_not_stored(tmp_path: Path) -> None:
     def make_app(clock: FakeClock) -> tuple[Jobify, Any]:
         app = Jobify(storage=durable(tmp_path), clock=clock, state=State({"owner": "ann"}))
         setup_dishka(make_async_container(Services(), JobifyProvider()), app)
@@ -149,7 +151,8 @@ def _stored(directory: Path, job_id: str) -> Any:
         storage.close()
 
 
-async def test_rule_23_plain_functions_in_threads() -> None:
+@pytest.mark.promise("rule-23")
+async def test_plain_functions_in_threads() -> None:
     app = Jobify(storage=False)
     container = make_container(PlainServices(), JobifyProvider())
     setup_dishka(container, app)
@@ -164,7 +167,8 @@ async def test_rule_23_plain_functions_in_threads() -> None:
     assert container.get(Pool).log == ["open", "close"]
 
 
-async def test_rule_23_tasks_of_routers() -> None:
+@pytest.mark.promise("rule-23")
+async def test_tasks_of_routers() -> None:
     router = JobRouter(prefix="mail")
 
     @router.task(name="send")

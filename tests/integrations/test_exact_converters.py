@@ -26,6 +26,8 @@ from jobify.serializers.codec import Codec, ParameterTypes
 from jobify.typeadapter import NativeConverter, PydanticConverter
 from support import PATIENCE, durable, soon
 
+pytestmark = pytest.mark.promise("f30")
+
 ItemT = TypeVar("ItemT")
 
 
@@ -251,7 +253,7 @@ def codec(serializer: Any = None, converter: Any = None) -> Codec:
 
 @pytest.mark.parametrize("serializer", [JSONSerializer, OrjsonSerializer, MsgpackSerializer])
 @pytest.mark.parametrize(("tp", "value"), RESTORED, ids=repr)
-def test_f30_what_pydantic_brings_back_equals_what_was_given(serializer: Any, tp: Any, value: Any) -> None:
+def test_what_pydantic_brings_back_equals_what_was_given(serializer: Any, tp: Any, value: Any) -> None:
     types = ParameterTypes(positional=(tp,), named={"x": tp})
     one = codec(serializer())
     (back,), named = one.decode_call(one.encode_call((value,), {"x": value}, types), types)
@@ -262,7 +264,7 @@ def test_f30_what_pydantic_brings_back_equals_what_was_given(serializer: Any, tp
 
 @pytest.mark.parametrize("by_alias", [False, True])
 @pytest.mark.parametrize(("tp", "value"), REFUSED, ids=lambda it: repr(it)[:60])
-def test_f30_what_pydantic_would_change_is_refused(by_alias: bool, tp: Any, value: Any) -> None:
+def test_what_pydantic_would_change_is_refused(by_alias: bool, tp: Any, value: Any) -> None:
     types = ParameterTypes(positional=(tp,), named={"to": tp})
     one = codec(converter=PydanticConverter(by_alias=by_alias))
     with pytest.raises(PayloadError, match=r"^args\[0\](.|\n)*(Pass|correct the annotation)") as refused:
@@ -275,7 +277,7 @@ def test_f30_what_pydantic_would_change_is_refused(by_alias: bool, tp: Any, valu
         one.encode_result(value, tp)
 
 
-def test_f30_the_refusal_says_where_and_why() -> None:
+def test_the_refusal_says_where_and_why() -> None:
     with pytest.raises(PayloadError, match=r"^result\.token: the field has exclude=True") as excluded:
         codec().encode_result(Call(url="u", token="t0k"), Call)
     assert "t0k" not in str(excluded.value)
@@ -285,14 +287,14 @@ def test_f30_the_refusal_says_where_and_why() -> None:
         codec().encode_result(seen(1), Private)
 
 
-def test_f30_values_of_another_type_are_coerced_before_they_are_stored() -> None:
+def test_values_of_another_type_are_coerced_before_they_are_stored() -> None:
     one, types = codec(), ParameterTypes(positional=(Event,))
     assert one.decode_call(one.encode_call(({"name": "a"},), {}, types), types) == ((Event(name="a"),), {})
     with pytest.raises(PayloadError):  # what it was coerced to would not come back
         one.encode_call(({"user": "ada", "password": "hunter2"},), {}, ParameterTypes(positional=(Login,)))
 
 
-def test_f30_options_that_lose_fields_are_refused() -> None:
+def test_options_that_lose_fields_are_refused() -> None:
     class Note(BaseModel):
         text: str | None = "none"
 
@@ -305,7 +307,7 @@ def test_f30_options_that_lose_fields_are_refused() -> None:
     assert one.decode_result(one.encode_result("a", str), str) == "a"
 
 
-def test_f30_objects_are_loaded_from_their_attributes_where_that_was_asked_for() -> None:
+def test_objects_are_loaded_from_their_attributes_where_that_was_asked_for() -> None:
     class Source:
         def __init__(self) -> None:
             self.name = "a"
@@ -318,7 +320,7 @@ def test_f30_objects_are_loaded_from_their_attributes_where_that_was_asked_for()
 @pytest.mark.parametrize(
     ("tp", "value"), [(Plain, PlainMore(1, 2)), (list[Plain], [PlainMore(1)]), (int, None), (Struct, StructMore(1))]
 )
-def test_f30_every_converter_refuses_what_it_would_lose(converter: Callable[[], Any], tp: Any, value: Any) -> None:
+def test_every_converter_refuses_what_it_would_lose(converter: Callable[[], Any], tp: Any, value: Any) -> None:
     if tp is Struct and converter is not NativeConverter:
         tp, value = Plain, PlainMore(3)
     with pytest.raises(PayloadError, match=r"^args\[0\]"):
@@ -327,7 +329,7 @@ def test_f30_every_converter_refuses_what_it_would_lose(converter: Callable[[], 
     assert one.decode_result(one.encode_result(Plain(1), Plain), Plain) == Plain(1)
 
 
-def test_f30_a_converter_of_the_users_own_decides_what_comes_back() -> None:
+def test_a_converter_of_the_users_own_decides_what_comes_back() -> None:
     class Own(PydanticConverter):
         def load(self, data: Any, tp: Any) -> Any:
             return str(super().load(data, tp)).upper()
@@ -378,7 +380,7 @@ BAD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_f30_push_and_delay_judge_alike(tmp_path: Path, name: str) -> None:
+async def test_push_and_delay_judge_alike(tmp_path: Path, name: str) -> None:
     app, tasks = build(tmp_path)
     task, value = tasks[name], BAD[name]
 
@@ -405,7 +407,7 @@ async def test_f30_push_and_delay_judge_alike(tmp_path: Path, name: str) -> None
         assert sum((await app.astats()).values()) == 0
 
 
-async def test_f30_results_and_published_values_are_exact_too(tmp_path: Path) -> None:
+async def test_results_and_published_values_are_exact_too(tmp_path: Path) -> None:
     app, tasks = build(tmp_path)
 
     async with app:
@@ -418,7 +420,7 @@ async def test_f30_results_and_published_values_are_exact_too(tmp_path: Path) ->
         assert await soon(await tasks["event"].push(Event(name="b"))) == Event(name="b")
 
 
-def test_f30_plain_values_are_neither_dumped_nor_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_values_are_neither_dumped_nor_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     converter = PydanticConverter()
     monkeypatch.setattr(converter, "_adapter", lambda tp: pytest.fail(f"{tp} was converted"))
     one, types = Codec(None, converter, converter), ParameterTypes(positional=(int, str, bool))

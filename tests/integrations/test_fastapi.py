@@ -80,11 +80,10 @@ def make_web(jobs: Jobify, lifespan: Any) -> FastAPI:
     return web
 
 
+@pytest.mark.promise("rule-20")
 @pytest.mark.parametrize("form", [with_block, start_and_stop])
 @pytest.mark.parametrize("is_durable", [True, False])
-async def test_rule_20_both_forms_of_a_lifespan(
-    tmp_path: Path, form: Callable[[Jobify], Any], is_durable: bool
-) -> None:
+async def test_both_forms_of_a_lifespan(tmp_path: Path, form: Callable[[Jobify], Any], is_durable: bool) -> None:
     jobs = Jobify(storage=durable(tmp_path) if is_durable else False)
     web = make_web(jobs, form(jobs))
 
@@ -218,7 +217,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         server.close()
 
 
-def test_b1_four_uvicorn_workers_run_a_cron_once_a_second_in_all(server: Server) -> None:
+@pytest.mark.promise("b1")
+def test_four_uvicorn_workers_run_a_cron_once_a_second_in_all(server: Server) -> None:
     server.until(lambda: len({pid for _, pid in server.notes("up")}) == WORKERS)
     before = len(server.notes("beat"))
     assert [server.post(f"/work/{number}") for number in range(20)] == list(range(20))

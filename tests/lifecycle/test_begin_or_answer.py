@@ -24,6 +24,8 @@ from jobify.gateway.inline import DirectGate
 from jobify.gateway.threaded import ThreadGate
 from support import durable, eventually, nudge, soon
 
+pytestmark = pytest.mark.promise("f20")
+
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("WORD", default="none")
 
 
@@ -64,7 +66,7 @@ def slots_are_free(app: Jobify) -> bool:
 @pytest.mark.parametrize("factory", [old_signature, broken, nothing])
 @pytest.mark.parametrize("is_set_early", [True, False])
 @pytest.mark.parametrize("in_memory", [True, False])
-async def test_f20_jobs_run_whatever_the_task_factory_does(
+async def test_jobs_run_whatever_the_task_factory_does(
     tmp_path: Path, factory: Any, is_set_early: bool, in_memory: bool
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -132,7 +134,7 @@ class Fault:
 
 @pytest.mark.parametrize(("owner", "name"), STEPS, ids=lambda value: getattr(value, "__name__", value))
 @pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "file"])
-async def test_f20_an_error_at_any_step_is_answered_and_nothing_stays_taken(
+async def test_an_error_at_any_step_is_answered_and_nothing_stays_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, in_memory: bool
 ) -> None:
     fault = Fault(MemoryError("injected"))
@@ -159,7 +161,7 @@ async def test_f20_an_error_at_any_step_is_answered_and_nothing_stays_taken(
     await soon(app.shutdown())
 
 
-async def test_f20_a_claimed_job_whose_task_is_gone_is_returned(tmp_path: Path) -> None:
+async def test_a_claimed_job_whose_task_is_gone_is_returned(tmp_path: Path) -> None:
     """It was claimed, and the process does not know its task: another one may."""
 
     app, echo, _ = build(tmp_path)
@@ -174,7 +176,7 @@ async def test_f20_a_claimed_job_whose_task_is_gone_is_returned(tmp_path: Path) 
     await soon(app.shutdown())
 
 
-async def test_f20_a_claim_is_answered_although_the_dispatcher_was_cancelled(
+async def test_a_claim_is_answered_although_the_dispatcher_was_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice, so that nobody waits for the answer any more."""

@@ -16,6 +16,8 @@ from jobify.middleware import QueueMiddleware
 from jobify.worker.worker import Worker, prepare
 from support import durable, eventually, soon
 
+pytestmark = pytest.mark.promise("f26")
+
 
 @pytest.fixture(params=["sqlite", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
@@ -36,7 +38,7 @@ def main_task() -> asyncio.Task[Any]:
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("cancels_itself", [True, False])
-async def test_f26_services_come_back(
+async def test_services_come_back(
     storage: Any, cancels_itself: bool, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "jobify.engine")
@@ -72,7 +74,7 @@ async def test_f26_services_come_back(
     assert 1 <= len(lines) <= times
 
 
-async def test_f26_jobs_that_have_not_begun_begin_all_the_same(storage: Any) -> None:
+async def test_jobs_that_have_not_begun_begin_all_the_same(storage: Any) -> None:
     app = Jobify(storage=storage)
     spared: set[asyncio.Task[Any]] = set()
 
@@ -93,7 +95,7 @@ async def test_f26_jobs_that_have_not_begun_begin_all_the_same(storage: Any) -> 
         assert {job.status for job in pushed} == {JobStatus.SUCCESS}
 
 
-async def test_f26_a_thread_that_outlives_its_attempt_still_frees_its_slot(storage: Any) -> None:
+async def test_a_thread_that_outlives_its_attempt_still_frees_its_slot(storage: Any) -> None:
     app = Jobify(storage=storage)
     spared: set[asyncio.Task[Any]] = set()
     go_on = threading.Event()
@@ -119,7 +121,7 @@ async def test_f26_a_thread_that_outlives_its_attempt_still_frees_its_slot(stora
         await eventually(lambda: all(pools[mode].is_idle for mode in pools._pools))
 
 
-async def test_f26_so_do_the_workers_of_a_queue(storage: Any) -> None:
+async def test_so_do_the_workers_of_a_queue(storage: Any) -> None:
     app = Jobify(storage=storage, middleware=[QueueMiddleware(workers=1)])
     spared: set[asyncio.Task[Any]] = set()
 
@@ -137,7 +139,7 @@ async def test_f26_so_do_the_workers_of_a_queue(storage: Any) -> None:
         assert await soon(await careful.push(1)) == 1
 
 
-async def test_f26_a_worker_stays_at_work(tmp_path: Path) -> None:
+async def test_a_worker_stays_at_work(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     spared: set[asyncio.Task[Any]] = set()
 
@@ -164,7 +166,7 @@ async def test_f26_a_worker_stays_at_work(tmp_path: Path) -> None:
     client.close()
 
 
-async def test_f26_the_end_of_the_loop_is_told_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_end_of_the_loop_is_told_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever leaves ``asyncio.run`` without a shutdown gets no services back, and the job runs again."""
     caplog.set_level(logging.WARNING, "jobify")
     app = Jobify(storage=durable(tmp_path))

@@ -76,8 +76,9 @@ def note_of(app: Jobify, runs: list[str], **options: Any) -> Any:
 # -- delays ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("change", CHANGES)
-async def test_f29_a_delay_is_elapsed_time(new_app: NewApp, change: float) -> None:
+async def test_a_delay_is_elapsed_time(new_app: NewApp, change: float) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
     note = note_of(app, runs)
@@ -98,8 +99,9 @@ async def test_f29_a_delay_is_elapsed_time(new_app: NewApp, change: float) -> No
         await eventually(lambda: sorted(runs) == ["client", "schedule"])
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("change", CHANGES)
-async def test_f29_a_change_that_is_taken_back_leaves_delays_as_they_were(new_app: NewApp, change: float) -> None:
+async def test_a_change_that_is_taken_back_leaves_delays_as_they_were(new_app: NewApp, change: float) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
     note = note_of(app, runs)
@@ -118,8 +120,9 @@ async def test_f29_a_change_that_is_taken_back_leaves_delays_as_they_were(new_ap
         assert runs == []
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("change", CHANGES)
-async def test_f29_a_change_that_is_taken_back_while_it_is_made_good_for(
+async def test_a_change_that_is_taken_back_while_it_is_made_good_for(
     new_app: NewApp, monkeypatch: pytest.MonkeyPatch, change: float
 ) -> None:
     clock, runs, shifts = FakeClock(NOON), list[str](), list[object]()
@@ -148,7 +151,8 @@ async def test_f29_a_change_that_is_taken_back_while_it_is_made_good_for(
         await eventually(lambda: runs == ["later"])
 
 
-async def test_f29_a_clock_that_is_set_again_and_again_runs_no_delay_early(
+@pytest.mark.promise("f29")
+async def test_a_clock_that_is_set_again_and_again_runs_no_delay_early(
     new_app: NewApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, runs, changes = FakeClock(NOON), list[str](), [HOUR, -HOUR] * 4
@@ -176,8 +180,9 @@ async def test_f29_a_clock_that_is_set_again_and_again_runs_no_delay_early(
         await eventually(lambda: sorted(runs) == ["in time", "later"])
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("change", CHANGES)
-async def test_f29_a_time_on_the_clock_is_not_elapsed_time(new_app: NewApp, change: float) -> None:
+async def test_a_time_on_the_clock_is_not_elapsed_time(new_app: NewApp, change: float) -> None:
     """``at`` speaks of the clock on the wall; so does an ``eta``."""
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
@@ -196,9 +201,10 @@ async def test_f29_a_time_on_the_clock_is_not_elapsed_time(new_app: NewApp, chan
         await eventually(lambda: sorted(runs) == ["at", "eta"])
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("is_schedule", [True, False], ids=["schedule", "job"])
-async def test_f29_a_retry_waits_for_elapsed_time(new_app: NewApp, change: float, is_schedule: bool) -> None:
+async def test_a_retry_waits_for_elapsed_time(new_app: NewApp, change: float, is_schedule: bool) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
     retry = SmartRetry(5, initial_delay=600, max_delay=600, jitter=False)
@@ -228,8 +234,9 @@ async def test_f29_a_retry_waits_for_elapsed_time(new_app: NewApp, change: float
         await eventually(lambda: runs.count("fails") >= 2)  # and once more for the years that were missed
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("change", CHANGES)
-async def test_f29_running_jobs_do_not_feel_it(new_app: NewApp, change: float) -> None:
+async def test_running_jobs_do_not_feel_it(new_app: NewApp, change: float) -> None:
     """Neither their timeout nor the grace period is measured by the clock on the wall."""
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
@@ -257,8 +264,9 @@ async def test_f29_running_jobs_do_not_feel_it(new_app: NewApp, change: float) -
         assert await job == "done"
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("change", CHANGES)
-async def test_f29_an_expiry_in_seconds_is_elapsed_time(new_app: NewApp, change: float) -> None:
+async def test_an_expiry_in_seconds_is_elapsed_time(new_app: NewApp, change: float) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
     note = note_of(app, runs)
@@ -283,7 +291,8 @@ async def test_f29_an_expiry_in_seconds_is_elapsed_time(new_app: NewApp, change:
         assert jobs[2].status == ("cancelled" if change > 0 else "pending")
 
 
-async def test_f29_several_processes_apply_one_change_once(tmp_path: Path) -> None:
+@pytest.mark.promise("f29")
+async def test_several_processes_apply_one_change_once(tmp_path: Path) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     apps = [Jobify(storage=durable(tmp_path), clock=clock) for _ in range(3)]
     notes = [note_of(app, runs) for app in apps]
@@ -302,7 +311,8 @@ async def test_f29_several_processes_apply_one_change_once(tmp_path: Path) -> No
         await eventually(lambda: runs == ["it"])
 
 
-async def test_f29_what_is_stored_after_the_change_is_not_moved(tmp_path: Path) -> None:
+@pytest.mark.promise("f29")
+async def test_what_is_stored_after_the_change_is_not_moved(tmp_path: Path) -> None:
     """By a process that was told of the new time a moment before another one notices."""
     clock, runs = FakeClock(NOON), list[str]()
     app = Jobify(storage=durable(tmp_path), clock=clock)
@@ -317,7 +327,8 @@ async def test_f29_what_is_stored_after_the_change_is_not_moved(tmp_path: Path) 
             clock.advance(5)
 
 
-async def test_f29_an_old_row_that_does_not_say_so_is_no_delay(tmp_path: Path) -> None:
+@pytest.mark.promise("f29")
+async def test_an_old_row_that_does_not_say_so_is_no_delay(tmp_path: Path) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = Jobify(storage=durable(tmp_path), clock=clock)
     note = note_of(app, runs)
@@ -332,10 +343,9 @@ async def test_f29_an_old_row_that_does_not_say_so_is_no_delay(tmp_path: Path) -
 # -- schedules ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("f29", "f58")
 @pytest.mark.parametrize("is_declared", [True, False], ids=["declared", "dynamic"])
-async def test_f29_f58_a_clock_that_is_years_ahead_for_a_moment_stops_no_schedule(
-    new_app: NewApp, is_declared: bool
-) -> None:
+async def test_a_clock_that_is_years_ahead_for_a_moment_stops_no_schedule(new_app: NewApp, is_declared: bool) -> None:
     clock, runs = SetClock(), list[str]()
     job_id = DECLARED if is_declared else "dynamic"
     app = new_app(clock)
@@ -355,9 +365,10 @@ async def test_f29_f58_a_clock_that_is_years_ahead_for_a_moment_stops_no_schedul
         assert row(app, job_id).due_at < time.time_ns() // 1000 + 60_000_000
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("kind", ["at", "delay", "cron"])
 @pytest.mark.parametrize("change", [-HOUR, -5 * YEAR])
-async def test_f29_a_clock_that_is_set_back_after_a_claim_keeps_no_job_waiting(
+async def test_a_clock_that_is_set_back_after_a_claim_keeps_no_job_waiting(
     new_app: NewApp, monkeypatch: pytest.MonkeyPatch, change: float, kind: str
 ) -> None:
     clock, runs = FakeClock(NOON), list[str]()
@@ -383,8 +394,9 @@ async def test_f29_a_clock_that_is_set_back_after_a_claim_keeps_no_job_waiting(
         await eventually(lambda: runs == ["it"])
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("back", [HOUR, YEAR, 5 * YEAR])
-async def test_f29_a_clock_that_is_set_back_holds_no_schedule_up(new_app: NewApp, back: float) -> None:
+async def test_a_clock_that_is_set_back_holds_no_schedule_up(new_app: NewApp, back: float) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
     note = note_of(app, runs)
@@ -409,7 +421,8 @@ async def test_f29_a_clock_that_is_set_back_holds_no_schedule_up(new_app: NewApp
         await eventually(lambda: runs == ["second", "second"])
 
 
-async def test_f29_a_mistake_that_is_mended_repeats_no_run(new_app: NewApp) -> None:
+@pytest.mark.promise("f29")
+async def test_a_mistake_that_is_mended_repeats_no_run(new_app: NewApp) -> None:
     """Set back an hour at half past twelve, and forward again: what ran at twelve does not run once more."""
     clock, runs = FakeClock(NOON - timedelta(seconds=1)), list[str]()
     app = new_app(clock)
@@ -430,7 +443,8 @@ async def test_f29_a_mistake_that_is_mended_repeats_no_run(new_app: NewApp) -> N
         assert runs == ["hour"]
 
 
-async def test_f29_a_start_date_that_is_to_come_is_waited_for(new_app: NewApp) -> None:
+@pytest.mark.promise("f29")
+async def test_a_start_date_that_is_to_come_is_waited_for(new_app: NewApp) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
     note = note_of(app, runs)
@@ -453,9 +467,10 @@ async def test_f29_a_start_date_that_is_to_come_is_waited_for(new_app: NewApp) -
         assert job.status is JobStatus.SUCCESS
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize("ahead", [HOUR, 5 * YEAR])
 @pytest.mark.parametrize("is_declared", [True, False], ids=["declared", "dynamic"])
-def test_f29_a_start_under_a_clock_that_is_ahead_leaves_no_schedule_stuck(
+def test_a_start_under_a_clock_that_is_ahead_leaves_no_schedule_stuck(
     tmp_path: Path, ahead: float, is_declared: bool
 ) -> None:
     runs: list[str] = []
@@ -494,7 +509,8 @@ def test_f29_a_start_under_a_clock_that_is_ahead_leaves_no_schedule_stuck(
     life(right, mended)
 
 
-def test_f29_what_was_stored_under_a_clock_that_was_ahead_is_brought_back_at_a_start(tmp_path: Path) -> None:
+@pytest.mark.promise("f29")
+def test_what_was_stored_under_a_clock_that_was_ahead_is_brought_back_at_a_start(tmp_path: Path) -> None:
     """Delays, retries of schedules, and how long ended jobs are kept."""
 
     def app_of(clock: FakeClock) -> tuple[Jobify, Any]:
@@ -533,7 +549,8 @@ def test_f29_what_was_stored_under_a_clock_that_was_ahead_is_brought_back_at_a_s
     run(right())
 
 
-async def test_f29_a_schedule_that_was_claimed_under_the_wrong_clock_goes_on_by_the_right_one(new_app: NewApp) -> None:
+@pytest.mark.promise("f29")
+async def test_a_schedule_that_was_claimed_under_the_wrong_clock_goes_on_by_the_right_one(new_app: NewApp) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock)
     go_on = asyncio.Event()
@@ -594,7 +611,8 @@ def is_kept(directory: Path, clock: FakeClock, job_id: str) -> bool:
     return run(main())
 
 
-def test_f58_a_start_under_a_wrong_clock_deletes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f58")
+def test_a_start_under_a_wrong_clock_deletes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock(NOON)
     job_id = ended_job(tmp_path, clock)
     for ahead in (2 * YEAR, 2 * YEAR, 5 * YEAR):
@@ -607,7 +625,8 @@ def test_f58_a_start_under_a_wrong_clock_deletes_nothing(tmp_path: Path, caplog:
     assert not is_kept(tmp_path, clock, job_id)
 
 
-def test_f58_after_a_long_stop_it_is_an_hour_until_something_is_deleted(tmp_path: Path) -> None:
+@pytest.mark.promise("f58")
+def test_after_a_long_stop_it_is_an_hour_until_something_is_deleted(tmp_path: Path) -> None:
     clock = FakeClock(NOON)
     job_id = ended_job(tmp_path, clock)
     clock.advance(30 * 86_400)
@@ -618,7 +637,8 @@ def test_f58_after_a_long_stop_it_is_an_hour_until_something_is_deleted(tmp_path
     assert not is_kept(tmp_path, clock, job_id)
 
 
-def test_f58_what_ended_by_a_clock_that_was_behind_is_not_deleted_by_the_right_one(tmp_path: Path) -> None:
+@pytest.mark.promise("f58")
+def test_what_ended_by_a_clock_that_was_behind_is_not_deleted_by_the_right_one(tmp_path: Path) -> None:
     """In the process that saw both changes, and in one that starts afterwards."""
     clock, runs = FakeClock(NOON), list[str]()
 
@@ -645,7 +665,8 @@ def test_f58_what_ended_by_a_clock_that_was_behind_is_not_deleted_by_the_right_o
     assert not is_kept(tmp_path, clock, job_id)
 
 
-def test_f58_a_clock_that_was_behind_when_all_died_deletes_nothing_for_an_hour(tmp_path: Path) -> None:
+@pytest.mark.promise("f58")
+def test_a_clock_that_was_behind_when_all_died_deletes_nothing_for_an_hour(tmp_path: Path) -> None:
     right, behind = FakeClock(NOON), FakeClock(NOON - timedelta(seconds=5 * YEAR))
     ended_job(tmp_path, right)
     job_id = ended_job(tmp_path, behind)
@@ -654,7 +675,8 @@ def test_f58_a_clock_that_was_behind_when_all_died_deletes_nothing_for_an_hour(t
     assert not is_kept(tmp_path, right, job_id)
 
 
-async def test_f58_a_clock_that_jumps_while_the_app_runs_deletes_nothing(new_app: NewApp) -> None:
+@pytest.mark.promise("f58")
+async def test_a_clock_that_jumps_while_the_app_runs_deletes_nothing(new_app: NewApp) -> None:
     clock, runs = FakeClock(NOON), list[str]()
     app = new_app(clock, result_ttl=1800)
     note = note_of(app, runs)

@@ -15,6 +15,8 @@ from jobify.exceptions import ConfigurationError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 
+pytestmark = pytest.mark.promise("f46")
+
 
 def _run(folder: Path, code: str) -> str:
     script = folder / "script.py"
@@ -24,9 +26,7 @@ def _run(folder: Path, code: str) -> str:
     return done.stdout
 
 
-def test_f46_a_relative_path_is_resolved_where_the_storage_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_is_resolved_where_the_storage_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -48,7 +48,7 @@ def test_f46_a_relative_path_is_resolved_where_the_storage_is_made(
     assert list(there.iterdir()) == []
 
 
-async def test_f46_a_task_that_changes_the_folder_moves_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_that_changes_the_folder_moves_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     app = Jobify()
@@ -78,7 +78,7 @@ def _all() -> JobQuery:
     return JobQuery()
 
 
-def test_f46_forks_and_children_of_the_pool_agree(tmp_path: Path) -> None:
+def test_forks_and_children_of_the_pool_agree(tmp_path: Path) -> None:
     """Both are started when the current folder is another one already."""
     (tmp_path / "other").mkdir()
     (tmp_path / "shop.py").write_text(
@@ -117,7 +117,7 @@ def test_f46_forks_and_children_of_the_pool_agree(tmp_path: Path) -> None:
     assert list((tmp_path / "other").iterdir()) == []
 
 
-def test_f46_the_commands_show_where_the_database_is(tmp_path: Path) -> None:
+def test_the_commands_show_where_the_database_is(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("from jobify import Jobify\napp = Jobify()\n")
     for command in (["db", "migrate"], ["db", "check"]):
         done = subprocess.run(
@@ -130,7 +130,7 @@ def test_f46_the_commands_show_where_the_database_is(tmp_path: Path) -> None:
         assert str(tmp_path / "jobify.db") in done.stdout
 
 
-def test_f46_a_current_folder_that_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_current_folder_that_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)

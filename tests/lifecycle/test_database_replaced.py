@@ -53,9 +53,10 @@ async def _until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.promise("f42", "f43")
 @pytest.mark.parametrize("synchronous", ["full", "normal"])
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_f42_f43_an_app_stops_work_and_says_so(
+async def test_an_app_stops_work_and_says_so(
     tmp_path: Path, attack: Callable[[Path], None], synchronous: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -111,7 +112,8 @@ async def test_f42_f43_an_app_stops_work_and_says_so(
     assert not caplog.records[-1].exc_info
 
 
-def test_f43_a_waiting_client_is_told(tmp_path: Path) -> None:
+@pytest.mark.promise("f43")
+def test_a_waiting_client_is_told(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     app = Jobify(storage=SQLiteStorage(path))
 
@@ -134,7 +136,8 @@ def test_f43_a_waiting_client_is_told(tmp_path: Path) -> None:
     assert path.exists()
 
 
-async def test_f43_an_app_that_is_started_again_uses_what_is_there(tmp_path: Path) -> None:
+@pytest.mark.promise("f43")
+async def test_an_app_that_is_started_again_uses_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     _backup(path)
     app = Jobify(storage=SQLiteStorage(path))
@@ -155,8 +158,9 @@ async def test_f43_an_app_that_is_started_again_uses_what_is_there(tmp_path: Pat
     storage.close()
 
 
+@pytest.mark.promise("f42")
 @pytest.mark.parametrize("content", [None, b""])
-def test_f42_a_log_without_its_database_is_kept(tmp_path: Path, content: bytes | None) -> None:
+def test_a_log_without_its_database_is_kept(tmp_path: Path, content: bytes | None) -> None:
     """SQLite would delete it, with all that was committed last."""
     path = tmp_path / "jobs.db"
     (tmp_path / "jobs.db-wal").write_bytes(b"committed")

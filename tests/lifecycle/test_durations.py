@@ -30,12 +30,14 @@ from jobify.testing.clock import FakeClock
 from jobify.worker.worker import Worker
 from support import durable, eventually, soon
 
+pytestmark = pytest.mark.promise("f40")
+
 MINUTE = timedelta(minutes=1)
 MOMENT = timedelta(milliseconds=20)
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
-def test_f40_one_checker_reads_numbers_and_timedeltas() -> None:
+def test_one_checker_reads_numbers_and_timedeltas() -> None:
     assert check_duration(MINUTE, what="x") == check_duration(60, what="x") == 60.0
     assert type(check_duration(MINUTE, what="x")) is float
     for wrong in ("60", None, True, -MINUTE, float("nan"), [MINUTE]):
@@ -45,7 +47,7 @@ def test_f40_one_checker_reads_numbers_and_timedeltas() -> None:
         check_duration(timedelta(0), what="pause", allow_zero=False)
 
 
-def test_f40_what_is_configured() -> None:
+def test_what_is_configured() -> None:
     app = Jobify(storage=False, grace=MINUTE, result_ttl=2 * MINUTE)
     assert (app.configs.limits.grace, app.configs.limits.retention.complete) == (60.0, 120.0)
     kept = Retention(complete=MINUTE, failed=2 * MINUTE, dead=None, cancelled=0)
@@ -58,7 +60,7 @@ def test_f40_what_is_configured() -> None:
     assert clock.moment == NOON + MINUTE
 
 
-def test_f40_options_of_tasks_and_jobs(tmp_path: Path) -> None:
+def test_options_of_tasks_and_jobs(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), clock=FakeClock(NOON))
 
     @app.task(name="work", timeout=MINUTE)
@@ -80,7 +82,7 @@ def test_f40_options_of_tasks_and_jobs(tmp_path: Path) -> None:
     app.close()
 
 
-async def test_f40_schedules_count_a_timedelta(tmp_path: Path) -> None:
+async def test_schedules_count_a_timedelta(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="work")
@@ -99,7 +101,7 @@ async def test_f40_schedules_count_a_timedelta(tmp_path: Path) -> None:
     await app.shutdown(grace=MOMENT)
 
 
-def test_f40_handles_wait_for_a_timedelta(tmp_path: Path) -> None:
+def test_handles_wait_for_a_timedelta(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     job = app.enqueue("unknown")
 
@@ -127,7 +129,7 @@ def test_f40_handles_wait_for_a_timedelta(tmp_path: Path) -> None:
     app.close()
 
 
-async def test_f40_an_attempt_ends_after_its_timedelta(tmp_path: Path) -> None:
+async def test_an_attempt_ends_after_its_timedelta(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="slow", timeout=MOMENT)
@@ -142,7 +144,7 @@ async def test_f40_an_attempt_ends_after_its_timedelta(tmp_path: Path) -> None:
 DURATIONS = {"timeout", "grace", "delay", "initial_delay", "max_delay", "result_ttl", "poll_interval", "seconds"}
 
 
-def test_f40_every_public_duration_says_that_it_takes_one() -> None:
+def test_every_public_duration_says_that_it_takes_one() -> None:
     places = {
         f"{name}.{key}.{parameter.name}": str(parameter.annotation)
         for name in jobify.__all__
@@ -159,7 +161,7 @@ def test_f40_every_public_duration_says_that_it_takes_one() -> None:
     }
 
 
-def test_f40_errors_of_one_tree_keep_their_older_bases(tmp_path: Path) -> None:
+def test_errors_of_one_tree_keep_their_older_bases(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     router = JobRouter()
 

@@ -17,6 +17,8 @@ from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claimed, end
 from support import durable, eventually, soon
 
+pytestmark = pytest.mark.promise("f31")
+
 
 class Big:
     """An argument whose end can be seen."""
@@ -25,7 +27,7 @@ class Big:
 @pytest.mark.parametrize("is_async", [True, False])
 @pytest.mark.parametrize("is_pushed", [True, False])
 @pytest.mark.parametrize("is_memory_only", [True, False])
-async def test_f31_arguments_go_when_a_job_ends(
+async def test_arguments_go_when_a_job_ends(
     tmp_path: Path, is_async: bool, is_pushed: bool, is_memory_only: bool
 ) -> None:
     app = Jobify(storage=False if is_memory_only else durable(tmp_path))
@@ -51,7 +53,7 @@ async def test_f31_arguments_go_when_a_job_ends(
         await eventually(lambda: gc.collect() >= 0 and not any(one() for one in seen))
 
 
-async def test_f31_a_job_that_failed_keeps_them_for_a_retry() -> None:
+async def test_a_job_that_failed_keeps_them_for_a_retry() -> None:
     app = Jobify(storage=False)
     seen: list[Any] = []
 
@@ -70,7 +72,7 @@ async def test_f31_a_job_that_failed_keeps_them_for_a_retry() -> None:
     assert seen == [[1], [1]]
 
 
-def test_f31_what_is_kept_is_bounded_by_bytes() -> None:
+def test_what_is_kept_is_bounded_by_bytes() -> None:
     storage = MemoryStorage(keep_bytes=1_000_000)
     owner = storage.register(PROFILE, now=NOW)
     for number in range(50):
@@ -80,7 +82,7 @@ def test_f31_what_is_kept_is_bounded_by_bytes() -> None:
     assert kept[-1] == "49"
 
 
-async def test_f31_errors_do_not_hold_on_to_arguments_of_jobs_that_nobody_holds(
+async def test_errors_do_not_hold_on_to_arguments_of_jobs_that_nobody_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("jobify.jobs"), "disabled", True)  # pytest keeps their errors

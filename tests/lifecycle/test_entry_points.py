@@ -89,9 +89,10 @@ WAYS = {
 }
 
 
+@pytest.mark.promise("b4")
 @pytest.mark.parametrize("is_run_first", [True, False])
 @pytest.mark.parametrize("way", WAYS)
-def test_b4_a_task_has_one_name_whether_its_module_is_run_or_imported(
+def test_a_task_has_one_name_whether_its_module_is_run_or_imported(
     tmp_path: Path, way: str, is_run_first: bool
 ) -> None:
     run, module = WAYS[way]

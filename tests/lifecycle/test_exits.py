@@ -18,6 +18,8 @@ from jobify.model.exception_groups import all_match, any_matches
 from jobify.model.retry import should_retry
 from support import durable, label, run, soon
 
+pytestmark = pytest.mark.promise("f19")
+
 MODES = ["async", RunMode.THREAD, RunMode.PROCESS]
 
 
@@ -54,7 +56,7 @@ def outcome(folder: Path, func: Callable[[], None], mode: Any, **policy: Any) ->
 
 @pytest.mark.parametrize("mode", MODES, ids=label)
 @pytest.mark.parametrize("func", tasks.ENDINGS, ids=lambda func: func.__name__)
-def test_f19_every_run_mode_retries_the_same(tmp_path: Path, func: Callable[[], None], mode: Any) -> None:
+def test_every_run_mode_retries_the_same(tmp_path: Path, func: Callable[[], None], mode: Any) -> None:
     expected = ("failed", 1) if func is tasks.nothing_to_give else ("dead", 2)
     assert outcome(tmp_path, func, mode) == expected
 
@@ -82,7 +84,7 @@ def test_f19_every_run_mode_retries_the_same(tmp_path: Path, func: Callable[[], 
     ],
     ids=label,
 )
-def test_f19_policies_look_into_groups(
+def test_policies_look_into_groups(
     tmp_path: Path, func: Callable[[], None], policy: dict[str, Any], is_retried: bool, mode: Any
 ) -> None:
     assert outcome(tmp_path, func, mode, **policy) == (("dead", 2) if is_retried else ("failed", 1))
@@ -90,7 +92,7 @@ def test_f19_policies_look_into_groups(
 
 @pytest.mark.parametrize("mode", MODES, ids=label)
 @pytest.mark.parametrize("func", [tasks.leave, tasks.interrupt, tasks.stray_cancel], ids=lambda func: func.__name__)
-async def test_f19_handlers_and_history_say_the_same(tmp_path: Path, func: Callable[[], None], mode: Any) -> None:
+async def test_handlers_and_history_say_the_same(tmp_path: Path, func: Callable[[], None], mode: Any) -> None:
     seen: list[BaseException] = []
 
     async def handle(error: TaskExitError, context: JobContext) -> str:
@@ -121,7 +123,7 @@ def _raised(func: Callable[[], None]) -> BaseException:
     raise AssertionError("it has raised nothing")
 
 
-async def test_f19_an_interruption_is_no_failure_of_the_task(tmp_path: Path) -> None:
+async def test_an_interruption_is_no_failure_of_the_task(tmp_path: Path) -> None:
     """A cancel passes middleware and handlers, as ever."""
     seen: list[BaseException] = []
 
@@ -143,7 +145,7 @@ async def test_f19_an_interruption_is_no_failure_of_the_task(tmp_path: Path) -> 
     assert seen == []
 
 
-async def test_f19_a_check_of_the_timeout_counts_inside_a_task_group(tmp_path: Path) -> None:
+async def test_a_check_of_the_timeout_counts_inside_a_task_group(tmp_path: Path) -> None:
     seen: list[BaseException] = []
 
     async def handle(error: TimeoutError, context: JobContext) -> str:
@@ -169,7 +171,7 @@ async def test_f19_a_check_of_the_timeout_counts_inside_a_task_group(tmp_path: P
     assert [type(error) for error in seen] == [JobTimeoutError]
 
 
-def test_f19_a_group_may_be_nested_deeper_than_the_stack() -> None:
+def test_a_group_may_be_nested_deeper_than_the_stack() -> None:
     error: Exception = ConnectionError("away")
     for _ in range(50_000):
         error = ExceptionGroup("more", [error])

@@ -15,7 +15,8 @@ from jobify.storage import SQLiteStorage
 from support import durable, eventually, soon
 
 
-async def test_f52_a_full_disk_is_one_line_until_it_is_over(
+@pytest.mark.promise("f52")
+async def test_a_full_disk_is_one_line_until_it_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Jobify(storage=durable(tmp_path))

@@ -17,6 +17,8 @@ from jobify.exceptions import ConfigurationError, JobLostError, ProcessDiedError
 from jobify.storage import SQLiteStorage
 from support import durable, eventually, run
 
+pytestmark = pytest.mark.promise("f6")
+
 RAISED = [KeyError("pager"), SystemExit(4), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
 
 
@@ -37,7 +39,7 @@ async def wait_for_failure(app: Jobify, task: Any) -> str:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("raised", RAISED, ids=lambda error: type(error).__name__)
-def test_f6_whatever_a_hook_raises_is_logged_and_changes_nothing(
+def test_whatever_a_hook_raises_is_logged_and_changes_nothing(
     caplog: pytest.LogCaptureFixture, raised: BaseException, is_async: bool
 ) -> None:
     app = Jobify(storage=False)
@@ -64,7 +66,7 @@ def test_f6_whatever_a_hook_raises_is_logged_and_changes_nothing(
     assert record.exc_info[1] is raised
 
 
-def test_f6_a_hook_that_cannot_take_the_failure_is_refused() -> None:
+def test_a_hook_that_cannot_take_the_failure_is_refused() -> None:
     app = Jobify(storage=False)
     for function in (lambda: None, lambda failure, more: None):
         with pytest.raises(ConfigurationError, match="one argument, a JobFailure"):
@@ -98,7 +100,7 @@ def hang() -> None: ...
 
 
 @pytest.mark.parametrize("max_crashes", [1, 3])
-async def test_f6_a_job_whose_process_died_is_told_once_by_the_process_that_found_it(
+async def test_a_job_whose_process_died_is_told_once_by_the_process_that_found_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, max_crashes: int
 ) -> None:
     """The hooks of the process that takes the job up are called, as for any other attempt that was lost."""
@@ -137,9 +139,7 @@ def dies() -> None:
     os._exit(9)
 
 
-def test_f6_a_child_that_dies_too_often_is_no_matter_of_retries(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_child_that_dies_too_often_is_no_matter_of_retries(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     app = Jobify(storage=durable(tmp_path), max_crashes=2)
     task = app.task(dies, name="dies", run_mode=RunMode.PROCESS)
     heard: list[JobFailure] = []

@@ -14,6 +14,8 @@ import pytest
 from jobify import JobFields, Jobify, RunMode
 from support import durable
 
+pytestmark = pytest.mark.promise("f9")
+
 log = logging.getLogger("shop.fields")
 
 
@@ -58,7 +60,7 @@ def says() -> None:
 
 
 @pytest.mark.parametrize("mode", [RunMode.MAIN, RunMode.THREAD, RunMode.PROCESS])
-async def test_f9_records_of_a_tasks_own_loggers_have_the_fields_of_its_job(
+async def test_records_of_a_tasks_own_loggers_have_the_fields_of_its_job(
     tmp_path: Path, kept: Kept, mode: RunMode
 ) -> None:
     app = Jobify(storage=durable(tmp_path))
@@ -74,7 +76,7 @@ async def test_f9_records_of_a_tasks_own_loggers_have_the_fields_of_its_job(
     assert kept.fields("outside") == (None, None, None, None)
 
 
-async def test_f9_two_jobs_at_once_are_told_apart(kept: Kept) -> None:
+async def test_two_jobs_at_once_are_told_apart(kept: Kept) -> None:
     app = Jobify(storage=False)
     gate = threading.Barrier(2, timeout=10)
 
@@ -91,7 +93,7 @@ async def test_f9_two_jobs_at_once_are_told_apart(kept: Kept) -> None:
     assert [kept.fields("one")[0], kept.fields("two")[0]] == ids
 
 
-def test_f9_a_record_keeps_its_own_fields_and_a_format_may_name_them() -> None:
+def test_a_record_keeps_its_own_fields_and_a_format_may_name_them() -> None:
     record = logging.makeLogRecord({"msg": "hello", "job_id": "a", "task": "pack"})
     assert JobFields(default="-").filter(record)
     form = logging.Formatter("%(job_id)s %(task)s %(queue)s %(attempt)s %(message)s")

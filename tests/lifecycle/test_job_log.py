@@ -70,8 +70,9 @@ CASES = {
 }
 
 
+@pytest.mark.promise("f6")
 @pytest.mark.parametrize("case", CASES)
-async def test_f6_a_failure_is_one_line_with_its_fields_and_the_users_frames(
+async def test_a_failure_is_one_line_with_its_fields_and_the_users_frames(
     app: Jobify, heard: pytest.LogCaptureFixture, case: str
 ) -> None:
     function, mode = CASES[case]
@@ -93,7 +94,8 @@ async def test_f6_a_failure_is_one_line_with_its_fields_and_the_users_frames(
     assert SECRET not in text.replace(id, "")
 
 
-async def test_f6_a_retry_is_one_line_and_a_dead_job_is_another(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f6")
+async def test_a_retry_is_one_line_and_a_dead_job_is_another(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     task: Any = app.task(breaks, name="fetch", retry=SmartRetry(1, initial_delay=0.01))
 
     async with app:
@@ -109,7 +111,8 @@ async def test_f6_a_retry_is_one_line_and_a_dead_job_is_another(app: Jobify, hea
     assert (retry.attempt, end.attempt) == (1, 2)  # type: ignore[attr-defined]
 
 
-async def test_f6_a_failure_that_is_awaited_is_one_line(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f6")
+async def test_a_failure_that_is_awaited_is_one_line(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     task: Any = app.task(breaks_on_loop, name="fetch")
 
     async with app:
@@ -121,7 +124,8 @@ async def test_f6_a_failure_that_is_awaited_is_one_line(app: Jobify, heard: pyte
     )  # it may end before the await
 
 
-async def test_f6_a_waiter_of_a_failure_makes_its_line_a_warning(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f6")
+async def test_a_waiter_of_a_failure_makes_its_line_a_warning(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     gate = asyncio.Event()
 
     @app.task(name="fetch")
@@ -138,8 +142,9 @@ async def test_f6_a_waiter_of_a_failure_makes_its_line_a_warning(app: Jobify, he
     assert [line.levelno for line in lines(heard)] == [logging.WARNING]
 
 
+@pytest.mark.promise("f6")
 @pytest.mark.parametrize("wait", ["aresult", "result", "await_end"])
-async def test_f6_a_waiting_job_result_makes_its_line_a_warning(
+async def test_a_waiting_job_result_makes_its_line_a_warning(
     app: Jobify, heard: pytest.LogCaptureFixture, wait: str
 ) -> None:
     gate = asyncio.Event()
@@ -160,7 +165,8 @@ async def test_f6_a_waiting_job_result_makes_its_line_a_warning(
     assert [line.levelno for line in lines(heard)] == [logging.WARNING]
 
 
-async def test_f6_a_timeout_is_heard(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f6")
+async def test_a_timeout_is_heard(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     @app.task(name="hang", timeout=0.01)
     async def hang() -> None:
         await asyncio.sleep(100)
@@ -172,9 +178,8 @@ async def test_f6_a_timeout_is_heard(app: Jobify, heard: pytest.LogCaptureFixtur
     assert (line.levelno, "exceeded its timeout" in line.getMessage()) == (logging.ERROR, True)
 
 
-async def test_f6_a_schedule_that_stops_says_so_and_how_to_revive_it(
-    app: Jobify, heard: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.promise("f6")
+async def test_a_schedule_that_stops_says_so_and_how_to_revive_it(app: Jobify, heard: pytest.LogCaptureFixture) -> None:
     @app.task(name="nightly", cron=Cron("* * * * * * *", max_failures=1))
     async def nightly() -> None:
         raise ZeroDivisionError("the books do not balance")
@@ -188,7 +193,8 @@ async def test_f6_a_schedule_that_stops_says_so_and_how_to_revive_it(
     assert "jobify schedules resume nightly" in stop.getMessage()
 
 
-async def test_f6_a_child_that_dies_is_heard_for_each_attempt(tmp_path: Path, heard: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f6")
+async def test_a_child_that_dies_is_heard_for_each_attempt(tmp_path: Path, heard: pytest.LogCaptureFixture) -> None:
     app = Jobify(storage=durable(tmp_path), max_crashes=2)
     task: Any = app.task(dies, name="dies", run_mode=RunMode.PROCESS)
     failures: list[JobFailure] = []
@@ -205,10 +211,9 @@ async def test_f6_a_child_that_dies_is_heard_for_each_attempt(tmp_path: Path, he
     assert all(isinstance(failure.error, ProcessDiedError) for failure in failures)
 
 
+@pytest.mark.promise("f6")
 @pytest.mark.parametrize("function", [exits, unspeakable])
-async def test_f6_what_is_hard_to_show_is_heard_too(
-    app: Jobify, heard: pytest.LogCaptureFixture, function: Any
-) -> None:
+async def test_what_is_hard_to_show_is_heard_too(app: Jobify, heard: pytest.LogCaptureFixture, function: Any) -> None:
     task: Any = app.task(function, name="odd")
 
     async with app:
@@ -219,7 +224,8 @@ async def test_f6_what_is_hard_to_show_is_heard_too(
     assert logging.Formatter().format(line)
 
 
-async def test_f6_begins_and_ends_are_for_debug(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f6")
+async def test_begins_and_ends_are_for_debug(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "jobify.jobs")
 
     @app.task(name="add")
@@ -234,7 +240,8 @@ async def test_f6_begins_and_ends_are_for_debug(app: Jobify, caplog: pytest.LogC
     assert {begin.levelno, end.levelno} == {logging.DEBUG}
 
 
-async def test_f6_a_handler_that_fails_loses_no_outcome(app: Jobify) -> None:
+@pytest.mark.promise("f6")
+async def test_a_handler_that_fails_loses_no_outcome(app: Jobify) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("the disk of the log is full")
@@ -255,7 +262,8 @@ async def test_f6_a_handler_that_fails_loses_no_outcome(app: Jobify) -> None:
 # -- hooks -------------------------------------------------------------------------------------------------------------
 
 
-async def test_f6_hooks_are_called_in_order_after_the_outcome_is_stored(tmp_path: Path) -> None:
+@pytest.mark.promise("f6")
+async def test_hooks_are_called_in_order_after_the_outcome_is_stored(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     watching = durable(tmp_path)
     watching.open()
@@ -296,9 +304,8 @@ async def test_f6_hooks_are_called_in_order_after_the_outcome_is_stored(tmp_path
     assert [status for name, _, status in calls if name != "retry"] == ["failed"] * 3
 
 
-async def test_f6_a_hook_that_fails_is_logged_and_changes_nothing(
-    app: Jobify, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.promise("f6")
+async def test_a_hook_that_fails_is_logged_and_changes_nothing(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
     task: Any = app.task(breaks_on_loop, name="fetch")
     called: list[str] = []
 
@@ -320,7 +327,8 @@ async def test_f6_a_hook_that_fails_is_logged_and_changes_nothing(
     assert sorted("pager" in text for text in complaints) == [False, True]
 
 
-async def test_f6_a_shutdown_waits_for_async_hooks(app: Jobify) -> None:
+@pytest.mark.promise("f6")
+async def test_a_shutdown_waits_for_async_hooks(app: Jobify) -> None:
     task: Any = app.task(breaks_on_loop, name="fetch")
     ends: list[str] = []
 
@@ -336,12 +344,14 @@ async def test_f6_a_shutdown_waits_for_async_hooks(app: Jobify) -> None:
     assert len(ends) == 1
 
 
-def test_f6_a_hook_must_be_a_function() -> None:
+@pytest.mark.promise("f6")
+def test_a_hook_must_be_a_function() -> None:
     with pytest.raises(ConfigurationError, match="cannot be a hook"):
         Jobify(storage=False).on_failure("alert")  # type: ignore[type-var]
 
 
-async def test_f6_a_pushed_job_knows_the_queue_of_its_task(app: Jobify) -> None:
+@pytest.mark.promise("f6")
+async def test_a_pushed_job_knows_the_queue_of_its_task(app: Jobify) -> None:
     from jobify import current_job
 
     @app.task(name="where", queue="shelves")
@@ -357,7 +367,8 @@ def talks(number: str) -> None:
     raise LookupError("the shelf is empty")
 
 
-async def test_f9_what_a_child_logs_comes_before_its_failure(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("f9")
+async def test_what_a_child_logs_comes_before_its_failure(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
     task: Any = app.task(talks, name="fetch", run_mode=RunMode.PROCESS, queue="shelves")
 
     async with app:
@@ -370,8 +381,9 @@ async def test_f9_what_a_child_logs_comes_before_its_failure(app: Jobify, caplog
         assert (record.job_id, record.task, record.queue, record.attempt) == (id, "fetch", "shelves", 1)  # type: ignore[attr-defined]
 
 
+@pytest.mark.promise("f6")
 @pytest.mark.parametrize("mode", [RunMode.MAIN, RunMode.THREAD, RunMode.PROCESS])
-async def test_f6_a_line_of_a_jobs_log_has_the_fields_of_the_job(
+async def test_a_line_of_a_jobs_log_has_the_fields_of_the_job(
     app: Jobify, heard: pytest.LogCaptureFixture, mode: RunMode
 ) -> None:
     function = says_on_loop if mode is RunMode.MAIN else says
@@ -393,8 +405,9 @@ async def says_on_loop() -> None:
     current_job.log("three rows")
 
 
+@pytest.mark.promise("f6")
 @pytest.mark.parametrize("delay", [3600, 0.3])
-async def test_f6_a_job_that_expires_has_a_record_of_its_own(
+async def test_a_job_that_expires_has_a_record_of_its_own(
     app: Jobify, heard: pytest.LogCaptureFixture, delay: float
 ) -> None:
     task: Any = app.task(breaks_on_loop, name="fetch", queue="shelves")

@@ -173,6 +173,7 @@ async def test_a_success_is_kept_as_long_as_the_job_was_told(app: Jobify, outsid
         assert record.delete_at == record.finished_at + 7 * SECOND
 
 
+@pytest.mark.promise("f34")
 @pytest.mark.parametrize(
     "options",
     [
@@ -184,7 +185,7 @@ async def test_a_success_is_kept_as_long_as_the_job_was_told(app: Jobify, outsid
     ],
     ids=["no JSON", "a wrong type", "no object", "an unknown exception", "too deep"],
 )
-async def test_f34_a_job_whose_options_cannot_be_read_is_parked(app: Jobify, outside: Outside, options: str) -> None:
+async def test_a_job_whose_options_cannot_be_read_is_parked(app: Jobify, outside: Outside, options: str) -> None:
     @app.task(name="task", retry=3)
     async def task() -> None: ...
 
@@ -265,7 +266,8 @@ async def test_a_retry_gets_the_same_inputs(app: Jobify, outside: Outside) -> No
     assert seen == [5, 5]
 
 
-async def test_f34_inputs_that_do_not_fit_the_function_park_the_job(app: Jobify, outside: Outside) -> None:
+@pytest.mark.promise("f34")
+async def test_inputs_that_do_not_fit_the_function_park_the_job(app: Jobify, outside: Outside) -> None:
     @app.task(name="make")
     async def make() -> int:
         return 5

@@ -15,6 +15,8 @@ from jobify.serializers import ExtendedJSONSerializer
 from jobify.serializers.offload import is_large
 from support import durable, soon
 
+pytestmark = pytest.mark.promise("f24")
+
 ROWS = [{"id": number, "name": "a name"} for number in range(20_000)]
 
 
@@ -44,7 +46,7 @@ class Witness:
 
 
 @pytest.mark.parametrize("way", ["push", "delay", "adelay", "replace"])
-async def test_f24_arguments_and_results_are_encoded_off_the_loop(tmp_path: Path, way: str) -> None:
+async def test_arguments_and_results_are_encoded_off_the_loop(tmp_path: Path, way: str) -> None:
     witness = Witness()
     app = Jobify(storage=durable(tmp_path), serializer=witness)
 
@@ -67,7 +69,7 @@ async def test_f24_arguments_and_results_are_encoded_off_the_loop(tmp_path: Path
     assert {"dumpb"} <= set(witness.elsewhere)
 
 
-async def test_f24_what_cannot_be_stored_is_said_to_the_caller(tmp_path: Path) -> None:
+async def test_what_cannot_be_stored_is_said_to_the_caller(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="task")
@@ -83,7 +85,7 @@ async def test_f24_what_cannot_be_stored_is_said_to_the_caller(tmp_path: Path) -
             await app.get_job(job.id).aresult(timeout=20)
 
 
-async def test_f24_a_push_that_nobody_waits_for_any_more_is_stored(tmp_path: Path) -> None:
+async def test_a_push_that_nobody_waits_for_any_more_is_stored(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     seen: list[int] = []
 
@@ -101,7 +103,7 @@ async def test_f24_a_push_that_nobody_waits_for_any_more_is_stored(tmp_path: Pat
     assert seen == [len(ROWS)]
 
 
-def test_f24_small_values_are_told_from_large_ones() -> None:
+def test_small_values_are_told_from_large_ones() -> None:
     assert not is_large((1, "a", [1, 2], {"k": (1, 2)}), {"x": b"1" * 1000})
     assert is_large((ROWS,))
     assert is_large((), {"x": "x" * 1_000_000})

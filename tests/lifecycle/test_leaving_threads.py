@@ -24,6 +24,8 @@ from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, born
 from support import eventually, run
 
+pytestmark = pytest.mark.promise("f44")
+
 
 class Work:
     """A task in a thread that goes on until it may end, and knows how often it ran, and how often at once."""
@@ -67,7 +69,7 @@ def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
     storage.close()
 
 
-def test_f44_a_thread_that_outlives_its_app_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
+def test_a_thread_that_outlives_its_app_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
     work = Work(app)
 
@@ -92,7 +94,7 @@ def test_f44_a_thread_that_outlives_its_app_keeps_its_job(tmp_path: Path, storag
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
-async def test_f44_an_app_that_starts_again_waits_for_the_thread_of_its_earlier_life(tmp_path: Path, kind: str) -> None:
+async def test_an_app_that_starts_again_waits_for_the_thread_of_its_earlier_life(tmp_path: Path, kind: str) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db") if kind == "sqlite" else MemoryStorage(), max_crashes=1)
     work = Work(app)
 
@@ -111,7 +113,7 @@ async def test_f44_an_app_that_starts_again_waits_for_the_thread_of_its_earlier_
     assert work.most == 1
 
 
-async def test_f44_a_coroutine_that_refuses_to_end_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
+async def test_a_coroutine_that_refuses_to_end_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
     has_begun, may_end = asyncio.Event(), asyncio.Event()
 
@@ -133,7 +135,7 @@ async def test_f44_a_coroutine_that_refuses_to_end_keeps_its_job(tmp_path: Path,
     assert (row.status, row.attempt, row.crashes) == ("scheduled", 0, 0)
 
 
-async def test_f44_what_has_not_begun_is_given_back_at_once(tmp_path: Path, storage: SQLiteStorage) -> None:
+async def test_what_has_not_begun_is_given_back_at_once(tmp_path: Path, storage: SQLiteStorage) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"), threadpool_executor=ThreadPoolExecutor(1))
     work = Work(app)
 
@@ -151,7 +153,7 @@ async def test_f44_what_has_not_begun_is_given_back_at_once(tmp_path: Path, stor
     work.may_end.set()
 
 
-async def test_f44_an_outcome_that_comes_after_the_end_is_said_once(
+async def test_an_outcome_that_comes_after_the_end_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
@@ -171,9 +173,7 @@ async def test_f44_an_outcome_that_comes_after_the_end_is_said_once(
     assert not any("trying again" in record.getMessage() for record in caplog.records)
 
 
-def test_f44_a_loop_that_was_closed_under_a_thread_does_not_free_its_job(
-    tmp_path: Path, storage: SQLiteStorage
-) -> None:
+def test_a_loop_that_was_closed_under_a_thread_does_not_free_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
     """The app was not shut down at all, and starts again in another event loop."""
     app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
     work = Work(app)
@@ -231,7 +231,7 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("handler", ["quick", "slow"])
-def test_f44_two_interrupts_do_not_make_two_runs_overlap(tmp_path: Path, handler: str) -> None:
+def test_two_interrupts_do_not_make_two_runs_overlap(tmp_path: Path, handler: str) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     storage = SQLiteStorage(tmp_path / "jobs.db")
     notes = tmp_path / "notes"
@@ -273,7 +273,7 @@ def _until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def test_f44_a_mark_that_cannot_be_written_frees_nothing(
+def test_a_mark_that_cannot_be_written_frees_nothing(
     storage: SQLiteStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     leaving = SQLiteStorage(tmp_path / "jobs.db", timeout=0)

@@ -42,10 +42,9 @@ async def leave(storage: Any, kind: str) -> Job[str]:
 KINDS = pytest.mark.parametrize("kind", ["running", "waiting", "cron"])
 
 
+@pytest.mark.promise("x3")
 @KINDS
-async def test_x3_a_job_that_waits_for_the_next_start_is_not_silently_left_uncancelled(
-    tmp_path: Path, kind: str
-) -> None:
+async def test_a_job_that_waits_for_the_next_start_is_not_silently_left_uncancelled(tmp_path: Path, kind: str) -> None:
     job = await leave(durable(tmp_path), kind)
     assert job.status is JobStatus.CANCELLED
     for _ in range(2):

@@ -14,6 +14,8 @@ import pytest
 from jobify import Jobify, RunMode
 from support import durable, eventually, run
 
+pytestmark = pytest.mark.promise("f37")
+
 
 def threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("jobify")}
@@ -45,9 +47,7 @@ async def use(app: Jobify, task: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
-async def test_f37_an_app_that_was_left_has_left_nothing(
-    tmp_path: Path, kind: str, before: set[threading.Thread]
-) -> None:
+async def test_an_app_that_was_left_has_left_nothing(tmp_path: Path, kind: str, before: set[threading.Thread]) -> None:
     app = Jobify(storage=False if kind == "memory" else durable(tmp_path))
     task = app.task(double, name="double")
 
@@ -57,7 +57,7 @@ async def test_f37_an_app_that_was_left_has_left_nothing(
         assert threads() <= before
 
 
-def test_f37_many_apps_one_after_the_other(tmp_path: Path) -> None:
+def test_many_apps_one_after_the_other(tmp_path: Path) -> None:
     async def one(directory: Path) -> None:
         directory.mkdir()
         app = Jobify(storage=durable(directory))
@@ -69,7 +69,7 @@ def test_f37_many_apps_one_after_the_other(tmp_path: Path) -> None:
         run(one(tmp_path / str(number)))
 
 
-async def test_f37_children_are_gone(tmp_path: Path) -> None:
+async def test_children_are_gone(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     task: Any = app.task(double, name="double", run_mode=RunMode.PROCESS)
 
@@ -78,7 +78,7 @@ async def test_f37_children_are_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["lifespan", "body"])
-async def test_f37_an_error_leaves_nothing_either(tmp_path: Path, where: str) -> None:
+async def test_an_error_leaves_nothing_either(tmp_path: Path, where: str) -> None:
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
@@ -97,7 +97,7 @@ async def test_f37_an_error_leaves_nothing_either(tmp_path: Path, where: str) ->
             raise LookupError
 
 
-async def test_f37_a_client_that_is_closed_has_left_nothing(tmp_path: Path, before: set[threading.Thread]) -> None:
+async def test_a_client_that_is_closed_has_left_nothing(tmp_path: Path, before: set[threading.Thread]) -> None:
     app = Jobify(storage=durable(tmp_path))
     task: Any = app.task(double, name="double")
 
@@ -108,7 +108,7 @@ async def test_f37_a_client_that_is_closed_has_left_nothing(tmp_path: Path, befo
     await eventually(lambda: threads() <= before)
 
 
-async def test_f37_what_still_waits_goes_on_when_the_app_stops(tmp_path: Path, before: set[threading.Thread]) -> None:
+async def test_what_still_waits_goes_on_when_the_app_stops(tmp_path: Path, before: set[threading.Thread]) -> None:
     """Another process may run the job: a shutdown of this app does not end the wait."""
     app, other = Jobify(storage=durable(tmp_path)), Jobify(storage=durable(tmp_path))
     app.task(double, name="other")

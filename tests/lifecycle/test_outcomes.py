@@ -87,10 +87,11 @@ async def stops() -> None:
     raise GeneratorExit
 
 
+@pytest.mark.promise("b27")
 @pytest.mark.parametrize(
     "func", [cancelled_future, raises_cancelled, cancels_itself, cancelled_child, exits, interrupts, stops]
 )
-async def test_b27_whatever_a_job_raises_it_ends_once_and_is_gone(app: Jobify, func: Callable[[], Any]) -> None:
+async def test_whatever_a_job_raises_it_ends_once_and_is_gone(app: Jobify, func: Callable[[], Any]) -> None:
     task = app.task(func, name="task")
 
     @app.task
@@ -112,7 +113,8 @@ async def test_b27_whatever_a_job_raises_it_ends_once_and_is_gone(app: Jobify, f
         await soon(app.wait_all())
 
 
-async def test_b27_a_cron_goes_on(app: Jobify) -> None:
+@pytest.mark.promise("b27")
+async def test_a_cron_goes_on(app: Jobify) -> None:
     runs = []
 
     @app.task
@@ -154,9 +156,10 @@ ERRORS = [
 ]
 
 
+@pytest.mark.promise("b27")
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("retry", [0, SmartRetry(1, initial_delay=0)], ids=["no retry", "a retry"])
-async def test_b27_errors_that_cannot_be_shown_or_written(app: Jobify, error: Exception, retry: Any) -> None:
+async def test_errors_that_cannot_be_shown_or_written(app: Jobify, error: Exception, retry: Any) -> None:
     @app.task(name="task", retry=retry)
     async def task() -> None:
         raise error
@@ -227,7 +230,8 @@ async def test_a_retry_that_is_far_away_is_a_retry(app: Jobify) -> None:
 # -- B40 ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_b40_cancelling_what_has_ended_changes_nothing(app: Jobify) -> None:
+@pytest.mark.promise("b40")
+async def test_cancelling_what_has_ended_changes_nothing(app: Jobify) -> None:
     @app.task
     async def task(fails: bool) -> str:
         if fails:
@@ -246,7 +250,8 @@ async def test_b40_cancelling_what_has_ended_changes_nothing(app: Jobify) -> Non
     assert (good.status, good.result()) == (JobStatus.SUCCESS, "done")
 
 
-async def test_b40_a_timeout_error_of_the_task_is_no_timeout_of_the_job(app: Jobify) -> None:
+@pytest.mark.promise("b40")
+async def test_a_timeout_error_of_the_task_is_no_timeout_of_the_job(app: Jobify) -> None:
     @app.task(timeout=300)
     async def task() -> None:
         raise TimeoutError("of a socket")
@@ -267,7 +272,8 @@ async def test_b40_a_timeout_error_of_the_task_is_no_timeout_of_the_job(app: Job
             assert type(job.exception) is TimeoutError
 
 
-async def test_b40_a_timeout_of_the_job(app: Jobify) -> None:
+@pytest.mark.promise("b40")
+async def test_a_timeout_of_the_job(app: Jobify) -> None:
     @app.task(timeout=0.02)
     async def task() -> None:
         await asyncio.Event().wait()
@@ -293,8 +299,9 @@ async def test_b40_a_timeout_of_the_job(app: Jobify) -> None:
             assert caught.value.__cause__ is job.exception
 
 
+@pytest.mark.promise("b40")
 @pytest.mark.parametrize("level", ["task", "app"])
-async def test_b40_handlers_of_timeout_error_see_a_timeout_of_the_job(level: str) -> None:
+async def test_handlers_of_timeout_error_see_a_timeout_of_the_job(level: str) -> None:
     def handle(error: Exception, context: JobContext) -> str:
         return f"handled {type(error).__name__}"
 
@@ -309,7 +316,8 @@ async def test_b40_handlers_of_timeout_error_see_a_timeout_of_the_job(level: str
         assert await soon(await task.push()) == "handled JobTimeoutError"
 
 
-async def test_b40_a_job_that_swallows_its_cancel_is_cancelled(app: Jobify) -> None:
+@pytest.mark.promise("b40")
+async def test_a_job_that_swallows_its_cancel_is_cancelled(app: Jobify) -> None:
     begun = []
 
     @app.task
@@ -330,7 +338,8 @@ async def test_b40_a_job_that_swallows_its_cancel_is_cancelled(app: Jobify) -> N
             job.result()
 
 
-async def test_x2_cancelling_waiting_running_and_threads(app: Jobify) -> None:
+@pytest.mark.promise("x2")
+async def test_cancelling_waiting_running_and_threads(app: Jobify) -> None:
     begun, ended, go_on = threading.Event(), [], threading.Event()
 
     @app.task
@@ -360,7 +369,8 @@ async def test_x2_cancelling_waiting_running_and_threads(app: Jobify) -> None:
     assert threaded.status is JobStatus.CANCELLED
 
 
-async def test_x2_a_running_job_can_be_left_alone(app: Jobify) -> None:
+@pytest.mark.promise("x2")
+async def test_a_running_job_can_be_left_alone(app: Jobify) -> None:
     go_on = asyncio.Event()
     begun = []
 
@@ -388,7 +398,8 @@ async def test_x2_a_running_job_can_be_left_alone(app: Jobify) -> None:
         assert len(begun) == 2
 
 
-async def test_x2_a_cron_that_is_left_alone_is_not_tried_again(app: Jobify) -> None:
+@pytest.mark.promise("x2")
+async def test_a_cron_that_is_left_alone_is_not_tried_again(app: Jobify) -> None:
     go_on = asyncio.Event()
     begun = []
 
@@ -446,7 +457,8 @@ async def test_a_job_is_told_that_it_cannot_wait_for_itself(app: Jobify) -> None
         assert "wait for itself" in str(job.exception)
 
 
-async def test_b41_x12_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:
+@pytest.mark.promise("b41", "x12")
+async def test_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None:
     runs = 0
 
     @app.task(timeout=0.05)
@@ -494,8 +506,9 @@ async def test_b41_x12_a_cron_handle_speaks_of_the_last_run(app: Jobify) -> None
 BAD_CRONS = ["0 0 30 2 *", "61 * * * *", "* * * *", "", "every minute", "0 0 31 4 *", "0 0 1 1 * 1999 7 8"]
 
 
+@pytest.mark.promise("b43")
 @pytest.mark.parametrize("expression", BAD_CRONS)
-async def test_b43_an_impossible_cron_is_a_value_error_where_it_is_written(app: Jobify, expression: str) -> None:
+async def test_an_impossible_cron_is_a_value_error_where_it_is_written(app: Jobify, expression: str) -> None:
     async def task() -> None: ...
 
     for cron in (expression, lambda: Cron(expression)):
@@ -510,7 +523,8 @@ async def test_b43_an_impossible_cron_is_a_value_error_where_it_is_written(app: 
         assert app.get_active_jobs() == []
 
 
-def test_b43_in_a_router_it_is_an_error_at_the_include_at_the_latest() -> None:
+@pytest.mark.promise("b43")
+def test_in_a_router_it_is_an_error_at_the_include_at_the_latest() -> None:
     with pytest.raises(ValueError):
         router = JobRouter()
 
@@ -523,7 +537,8 @@ def test_b43_in_a_router_it_is_an_error_at_the_include_at_the_latest() -> None:
 # -- B44 ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_b44_annotations_for_type_checkers_only(app: Jobify) -> None:
+@pytest.mark.promise("b44")
+async def test_annotations_for_type_checkers_only(app: Jobify) -> None:
     @app.task
     async def task(number: OnlyForTypeCheckers, text: str) -> OnlyForTypeCheckers:
         return number
@@ -554,10 +569,11 @@ def plain_add(a: int, b: int) -> int:
     return a + b
 
 
+@pytest.mark.promise("b44")
 @pytest.mark.parametrize(
     "func", [functools.partial(add, 1), functools.partial(plain_add, 1), Adder(1), PlainAdder(1), Adder(1).__call__]
 )
-async def test_b44_partials_and_objects_can_be_tasks(app: Jobify, func: Any) -> None:
+async def test_partials_and_objects_can_be_tasks(app: Jobify, func: Any) -> None:
     task = app.task(func, name="task")
 
     async with app:
@@ -566,7 +582,8 @@ async def test_b44_partials_and_objects_can_be_tasks(app: Jobify, func: Any) -> 
         assert await soon(await task.schedule(3).delay(0)) == 4
 
 
-async def test_b44_an_object_can_be_a_handler(app: Jobify) -> None:
+@pytest.mark.promise("b44")
+async def test_an_object_can_be_a_handler(app: Jobify) -> None:
     class Handler:
         async def __call__(self, error: Exception, context: JobContext) -> str:
             await asyncio.sleep(0)
@@ -580,7 +597,8 @@ async def test_b44_an_object_can_be_a_handler(app: Jobify) -> None:
         assert await soon(await task.push()) == "handled it"
 
 
-async def test_b44_context_variables_reach_every_kind_of_task(app: Jobify) -> None:
+@pytest.mark.promise("b44")
+async def test_context_variables_reach_every_kind_of_task(app: Jobify) -> None:
     who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
     @app.task
@@ -597,6 +615,7 @@ async def test_b44_context_variables_reach_every_kind_of_task(app: Jobify) -> No
         assert await soon(await thread.push()) == "caller"
 
 
+@pytest.mark.promise("b44")
 @pytest.mark.parametrize(
     "options",
     [
@@ -617,7 +636,7 @@ async def test_b44_context_variables_reach_every_kind_of_task(app: Jobify) -> No
     ],
     ids=str,
 )
-def test_b44_options_are_checked_where_they_are_written(app: Jobify, options: dict[str, Any]) -> None:
+def test_options_are_checked_where_they_are_written(app: Jobify, options: dict[str, Any]) -> None:
     async def task() -> None: ...
 
     with pytest.raises((ConfigurationError, TypeError)):
@@ -625,12 +644,14 @@ def test_b44_options_are_checked_where_they_are_written(app: Jobify, options: di
     assert list(app.routes) == []
 
 
-def test_b44_a_long_series_of_delays_overflows_nothing() -> None:
+@pytest.mark.promise("b44")
+def test_a_long_series_of_delays_overflows_nothing() -> None:
     policy = SmartRetry(retries=2000, jitter=False)
     assert policy.compute_delay(1100) == policy.compute_delay(100_000) == 60.0
 
 
-def test_b44_the_function_is_left_as_it_was(app: Jobify) -> None:
+@pytest.mark.promise("b44")
+def test_the_function_is_left_as_it_was(app: Jobify) -> None:
     async def task(a: int) -> int:
         """It has words."""
         return a
@@ -645,8 +666,9 @@ def test_b44_the_function_is_left_as_it_was(app: Jobify) -> None:
 # -- B48 ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("b48")
 @pytest.mark.parametrize("delay", [1e12, 1e300, float("inf"), float("nan"), -float("inf"), -1e300])
-async def test_b48_an_impossible_delay_is_refused_and_nothing_stored(app: Jobify, delay: float) -> None:
+async def test_an_impossible_delay_is_refused_and_nothing_stored(app: Jobify, delay: float) -> None:
     @app.task
     async def task() -> None: ...
 
@@ -656,7 +678,8 @@ async def test_b48_an_impossible_delay_is_refused_and_nothing_stored(app: Jobify
         assert app.get_active_jobs() == []
 
 
-async def test_b48_past_times_are_at_once_and_far_ones_are_fine(app: Jobify) -> None:
+@pytest.mark.promise("b48")
+async def test_past_times_are_at_once_and_far_ones_are_fine(app: Jobify) -> None:
     @app.task
     async def task() -> str:
         return "done"
@@ -674,7 +697,8 @@ async def test_b48_past_times_are_at_once_and_far_ones_are_fine(app: Jobify) -> 
         assert farther.exec_at.year == 9000
 
 
-def test_b48_results_survive_a_restart_until_their_time_is_over(tmp_path: Path) -> None:
+@pytest.mark.promise("b48")
+def test_results_survive_a_restart_until_their_time_is_over(tmp_path: Path) -> None:
     clock = FakeClock(NOON)
 
     def app() -> Jobify:

@@ -42,8 +42,9 @@ class Overlaps:
         return "late"
 
 
+@pytest.mark.promise("b20")
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
-async def test_b20_a_thread_that_timed_out_is_not_joined_by_its_retry(
+async def test_a_thread_that_timed_out_is_not_joined_by_its_retry(
     tmp_path: Path, storage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Overlaps()
@@ -66,7 +67,8 @@ async def test_b20_a_thread_that_timed_out_is_not_joined_by_its_retry(
     assert "its thread is not" in caplog.text, "it is said so"
 
 
-async def test_b20_runs_of_a_cron_do_not_overlap_a_thread_that_timed_out() -> None:
+@pytest.mark.promise("b20")
+async def test_runs_of_a_cron_do_not_overlap_a_thread_that_timed_out() -> None:
     work = Overlaps()
     app = Jobify(storage=False)
     task = app.task(work, name="work", timeout=0.03)
@@ -82,7 +84,8 @@ async def test_b20_runs_of_a_cron_do_not_overlap_a_thread_that_timed_out() -> No
     assert (work.peak, work.runs) == (1, 2)
 
 
-def test_b20_a_cancelled_thread_keeps_its_slot_until_it_ends() -> None:
+@pytest.mark.promise("b20")
+def test_a_cancelled_thread_keeps_its_slot_until_it_ends() -> None:
     work = Overlaps()
     with ThreadPoolExecutor(1) as pool:
         app = Jobify(storage=False, threadpool_executor=pool)
@@ -133,8 +136,9 @@ def with_context(context: JobContext = INJECT) -> None:
     raise AssertionError("it never runs")
 
 
+@pytest.mark.promise("b21")
 @pytest.mark.parametrize("end", ["timeout", "cancel", "shutdown"])
-async def test_b21_a_process_that_is_to_stop_is_killed(tmp_path: Path, end: str) -> None:
+async def test_a_process_that_is_to_stop_is_killed(tmp_path: Path, end: str) -> None:
     app = Jobify(storage=durable(tmp_path))
     task = app.task(leave_traces, run_mode=RunMode.PROCESS, timeout=2 if end == "timeout" else None)
     first = app.task(nothing, run_mode=RunMode.PROCESS)
@@ -174,7 +178,8 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-async def test_b21_attempts_in_processes_do_not_overlap(tmp_path: Path) -> None:
+@pytest.mark.promise("b21")
+async def test_attempts_in_processes_do_not_overlap(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     retry = SmartRetry(1, initial_delay=0)
 
@@ -198,7 +203,8 @@ async def test_b21_attempts_in_processes_do_not_overlap(tmp_path: Path) -> None:
     assert await attempts_that_began(20.0) == 2
 
 
-async def test_b31_a_worker_that_dies_costs_its_own_job_and_no_other(tmp_path: Path) -> None:
+@pytest.mark.promise("b31")
+async def test_a_worker_that_dies_costs_its_own_job_and_no_other(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     poison = app.task(die, run_mode=RunMode.PROCESS)
     fine = app.task(nothing, run_mode=RunMode.PROCESS)
@@ -221,7 +227,8 @@ async def test_b31_a_worker_that_dies_costs_its_own_job_and_no_other(tmp_path: P
         assert await soon(await fine.push()) != os.getpid()
 
 
-def test_b31_the_users_own_pools_are_left_alone(tmp_path: Path) -> None:
+@pytest.mark.promise("b31")
+def test_the_users_own_pools_are_left_alone(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
         app = Jobify(storage=False, threadpool_executor=threads, processpool_executor=processes)
         thread = app.task(lambda: threading.get_ident(), name="thread")
@@ -238,7 +245,8 @@ def test_b31_the_users_own_pools_are_left_alone(tmp_path: Path) -> None:
         assert processes.submit(nothing).result() != os.getpid()
 
 
-def test_b31_what_cannot_be_injected_into_a_process_is_refused_where_it_is_written() -> None:
+@pytest.mark.promise("b31")
+def test_what_cannot_be_injected_into_a_process_is_refused_where_it_is_written() -> None:
     with pytest.raises(ConfigurationError, match="INJECT"):
         Jobify(storage=False).task(with_context, run_mode=RunMode.PROCESS)
 
@@ -246,7 +254,8 @@ def test_b31_what_cannot_be_injected_into_a_process_is_refused_where_it_is_writt
 # -- B30 ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_b30_jobs_in_threads_keep_nobody_waiting(tmp_path: Path) -> None:
+@pytest.mark.promise("b30")
+async def test_jobs_in_threads_keep_nobody_waiting(tmp_path: Path) -> None:
     """Every thread of the pool (and of asyncio's) is taken; the database has its own."""
     app = Jobify(storage=durable(tmp_path))
     go_on = threading.Event()
@@ -307,7 +316,8 @@ async def test_pushes_from_other_threads(tmp_path: Path, make: Callable[..., thr
     assert results == [8]
 
 
-async def test_t3_a_timeout_is_marked_when_it_comes_and_what_comes_late_is_refused(tmp_path: Path) -> None:
+@pytest.mark.promise("t3")
+async def test_a_timeout_is_marked_when_it_comes_and_what_comes_late_is_refused(tmp_path: Path) -> None:
     begun, gate, over = threading.Event(), threading.Event(), threading.Event()
     interrupted: list[str] = []
     app = Jobify(storage=durable(tmp_path))

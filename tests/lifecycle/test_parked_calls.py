@@ -26,6 +26,8 @@ from jobify.serializers import ExtendedJSONSerializer
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
 
+pytestmark = pytest.mark.promise("f34")
+
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -97,7 +99,7 @@ async def parked(app: Jobify, job_id: str = "job") -> JobRecord:
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-def test_f34_a_required_argument_was_added(tmp_path: Path, is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_required_argument_was_added(tmp_path: Path, is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
     store(old_release(tmp_path, is_async=is_async), 7)
     asked = []
 
@@ -135,7 +137,7 @@ def test_f34_a_required_argument_was_added(tmp_path: Path, is_async: bool, caplo
     run(roll_back())
 
 
-async def test_f34_old_and_new_workers_side_by_side(tmp_path: Path) -> None:
+async def test_old_and_new_workers_side_by_side(tmp_path: Path) -> None:
     """Each call is run by the code that it was made for, whichever process comes first."""
     old, new = old_release(tmp_path), new_release(tmp_path)
 
@@ -148,7 +150,7 @@ async def test_f34_old_and_new_workers_side_by_side(tmp_path: Path) -> None:
             assert new.get_job(f"new-{n}").result() == f"new {n} True"
 
 
-def test_f34_the_next_release_takes_all(tmp_path: Path) -> None:
+def test_the_next_release_takes_all(tmp_path: Path) -> None:
     store(old_release(tmp_path), 7, job_id="a")
     store(new_release(tmp_path), number=8, express=True, job_id="b")
 
@@ -166,7 +168,7 @@ def test_f34_the_next_release_takes_all(tmp_path: Path) -> None:
     run(deploy(mended_release))
 
 
-async def test_f34_retry_tries_it_at_once(tmp_path: Path) -> None:
+async def test_retry_tries_it_at_once(tmp_path: Path) -> None:
     store(old_release(tmp_path), 7)
 
     app = new_release(tmp_path)
@@ -180,7 +182,7 @@ async def test_f34_retry_tries_it_at_once(tmp_path: Path) -> None:
         assert not app.get_job("job").retry()
 
 
-async def test_f34_it_expires(tmp_path: Path) -> None:
+async def test_it_expires(tmp_path: Path) -> None:
     task_of(old_release(tmp_path)).configure(job_id="job", expires=3600).delay(7)
 
     app = new_release(tmp_path)
@@ -191,7 +193,7 @@ async def test_f34_it_expires(tmp_path: Path) -> None:
         assert [line.outcome for line in app.configs.storage.attempts("job")] == ["parked"]
 
 
-def test_f34_what_depends_on_it_waits(tmp_path: Path) -> None:
+def test_what_depends_on_it_waits(tmp_path: Path) -> None:
     app = old_release(tmp_path)
     (task,) = app.routes
     parent = task.configure(job_id="parent").delay(1)
@@ -215,7 +217,7 @@ def test_f34_what_depends_on_it_waits(tmp_path: Path) -> None:
     run(roll_back())
 
 
-async def test_f34_all_that_is_said_of_a_job_says_it(tmp_path: Path) -> None:
+async def test_all_that_is_said_of_a_job_says_it(tmp_path: Path) -> None:
     store(old_release(tmp_path), 7)
 
     app = new_release(tmp_path)
@@ -235,7 +237,7 @@ async def test_f34_all_that_is_said_of_a_job_says_it(tmp_path: Path) -> None:
         assert handle.status is JobStatus.SCHEDULED
 
 
-def test_f34_a_schedule_is_parked_and_goes_on(tmp_path: Path) -> None:
+def test_a_schedule_is_parked_and_goes_on(tmp_path: Path) -> None:
     async def before() -> None:
         app = old_release(tmp_path)
         async with app:
@@ -262,7 +264,7 @@ def test_f34_a_schedule_is_parked_and_goes_on(tmp_path: Path) -> None:
     run(after())
 
 
-def test_f34_arguments_that_no_longer_convert(tmp_path: Path) -> None:
+def test_arguments_that_no_longer_convert(tmp_path: Path) -> None:
     def of_fields(*fields: Any) -> tuple[type[Any], Jobify]:
         order = dataclasses.make_dataclass("Order", fields, namespace={"__module__": __name__})
         app = Jobify(storage=durable(tmp_path), serializer=ExtendedJSONSerializer([order]))
@@ -293,7 +295,7 @@ def test_f34_arguments_that_no_longer_convert(tmp_path: Path) -> None:
     run(mended())
 
 
-def test_f34_a_result_that_is_an_argument_and_cannot_be_read(tmp_path: Path) -> None:
+def test_a_result_that_is_an_argument_and_cannot_be_read(tmp_path: Path) -> None:
     """The value of a job that another one takes is of a class that this release does not have."""
 
     @dataclasses.dataclass
@@ -345,7 +347,7 @@ def write(directory: Path, statement: str, *parameters: Any) -> None:
         assert connection.execute(statement, parameters).rowcount
 
 
-async def test_f34_a_fresh_call_is_refused_where_it_is_made(tmp_path: Path) -> None:
+async def test_a_fresh_call_is_refused_where_it_is_made(tmp_path: Path) -> None:
     app = new_release(tmp_path)
     async with app:
         with pytest.raises(TypeError, match="express"):
@@ -354,7 +356,7 @@ async def test_f34_a_fresh_call_is_refused_where_it_is_made(tmp_path: Path) -> N
             task_of(app).delay(7)
 
 
-async def test_f34_a_job_of_this_process_fails_and_whoever_waits_hears_why(tmp_path: Path) -> None:
+async def test_a_job_of_this_process_fails_and_whoever_waits_hears_why(tmp_path: Path) -> None:
     """There is no other code that it was made for."""
 
     app = new_release(tmp_path)
@@ -394,7 +396,7 @@ NEWER = {
 
 
 @pytest.mark.parametrize("what", NEWER)
-def test_f34_child_processes_may_be_newer_than_their_parent(tmp_path: Path, shop: Path, what: str) -> None:
+def test_child_processes_may_be_newer_than_their_parent(tmp_path: Path, shop: Path, what: str) -> None:
     """The files are exchanged under a worker that runs."""
     app = of_module(tmp_path, retry=2)
     store(app, 7)
@@ -423,7 +425,7 @@ def test_f34_child_processes_may_be_newer_than_their_parent(tmp_path: Path, shop
     run(roll_back())
 
 
-async def test_f34_a_task_in_a_process_whose_parent_is_new(tmp_path: Path, shop: Path) -> None:
+async def test_a_task_in_a_process_whose_parent_is_new(tmp_path: Path, shop: Path) -> None:
     store(of_module(tmp_path), 7)
     shop.write_text(str(NEWER["a required argument"]))
     sys.modules.pop("parked_shop")
@@ -435,7 +437,7 @@ async def test_f34_a_task_in_a_process_whose_parent_is_new(tmp_path: Path, shop:
         assert "weight" in found.parking.reason
 
 
-async def test_f34_a_type_error_of_the_task_itself_fails_it(tmp_path: Path, shop: Path) -> None:
+async def test_a_type_error_of_the_task_itself_fails_it(tmp_path: Path, shop: Path) -> None:
     shop.write_text("def ship(order):\n    return ship()\n")
     app = of_module(tmp_path)
     store(app, 7)
@@ -445,7 +447,7 @@ async def test_f34_a_type_error_of_the_task_itself_fails_it(tmp_path: Path, shop
         assert app.get_job("job").status == "failed"
 
 
-def test_f34_calls_of_an_older_file_are_parked_and_run(tmp_path: Path) -> None:
+def test_calls_of_an_older_file_are_parked_and_run(tmp_path: Path) -> None:
     """The file is of the release before there were parked calls."""
     shutil.copy(DATA / "schema_6_calls.db", tmp_path / "jobs.db")
     clock = FakeClock(datetime(2030, 6, 1, tzinfo=UTC))

@@ -19,33 +19,35 @@ from jobify import INJECT, Job, JobContext, Jobify, JobRouter, State, TaskTracke
 from jobify.exceptions import ConfigurationError
 from jobify.router import Router
 
+pytestmark = pytest.mark.promise("f36")
+
 TASKS = [double, send, again, Tools.outer, Tools.inner, Tools.plain]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("task", TASKS, ids=str)
-def test_f36_a_task_is_pickled_by_its_name(task: Any, protocol: int) -> None:
+def test_a_task_is_pickled_by_its_name(task: Any, protocol: int) -> None:
     assert pickle.loads(pickle.dumps(task, protocol)) is task
     python_pickle: Any = pickle
     assert pickle.loads(python_pickle._dumps(task, protocol)) is task
     assert pickle.loads(pickle.dumps({"tasks": [task]}, protocol))["tasks"][0] is task
 
 
-def test_f36_a_method_of_a_task_is_pickled() -> None:
+def test_a_method_of_a_task_is_pickled() -> None:
     for method in (double.push, double.delay, send.adelay, double.schedule):
         assert pickle.loads(pickle.dumps(method)) == method
     partial = pickle.loads(pickle.dumps(functools.partial(double, 4)))
     assert partial() == 8
 
 
-def test_f36_a_copy_of_a_task_is_the_task() -> None:
+def test_a_copy_of_a_task_is_the_task() -> None:
     local = Jobify(storage=False).task(lambda: None)
     for task in (*TASKS, local):
         assert copy.copy(task) is task
         assert copy.deepcopy({"task": [task]})["task"][0] is task
 
 
-def test_f36_what_has_no_name_is_not_pickled() -> None:
+def test_what_has_no_name_is_not_pickled() -> None:
     jobs = Jobify(storage=False)
 
     @jobs.task
@@ -69,7 +71,7 @@ def test_f36_what_has_no_name_is_not_pickled() -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_f36_a_process_pool_runs_a_task_as_the_function_it_is(method: str) -> None:
+def test_a_process_pool_runs_a_task_as_the_function_it_is(method: str) -> None:
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
         assert pool.submit(double, 21).result(60) == 42
         assert list(pool.map(Tools.outer, [1, 2])) == [2, 3]
@@ -86,7 +88,7 @@ def call(task: Any, *args: Any) -> tuple[Any, str]:
 # -- what belongs to its process ---------------------------------------------------------------------------------------
 
 
-async def test_f36_what_belongs_to_its_process_says_what_to_pass_on(tmp_path: Path) -> None:
+async def test_what_belongs_to_its_process_says_what_to_pass_on(tmp_path: Path) -> None:
     app = Jobify(storage=tmp_path / "jobs.db")
 
     @app.task(name="add")
@@ -113,7 +115,7 @@ async def test_f36_what_belongs_to_its_process_says_what_to_pass_on(tmp_path: Pa
         await job
 
 
-def test_f36_a_copy_of_a_signature_has_arguments_of_its_own() -> None:
+def test_a_copy_of_a_signature_has_arguments_of_its_own() -> None:
     app = Jobify(storage=False)
     task = app.task(lambda a: a, name="same")
     numbers = [1]
@@ -138,7 +140,7 @@ def declared(node: Router, decorate: Callable[[Any], Any]) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: Jobify(storage=False), JobRouter], ids=["app", "router"])
-def test_f36_a_method_is_refused_at_the_decorator(make: Callable[[], Router]) -> None:
+def test_a_method_is_refused_at_the_decorator(make: Callable[[], Router]) -> None:
     def wrapped(func: Any) -> Any:
         @functools.wraps(func)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -162,7 +164,7 @@ def test_f36_a_method_is_refused_at_the_decorator(make: Callable[[], Router]) ->
         make().task(property(lambda self: None))  # type: ignore[call-overload]
 
 
-async def test_f36_what_needs_no_object_is_a_task() -> None:
+async def test_what_needs_no_object_is_a_task() -> None:
     def free(self: int) -> int:
         return self
 
@@ -220,7 +222,7 @@ def asking_for(hint: Any) -> Any:
 
 
 @pytest.mark.parametrize("hint", [int, str, dict, Other, object, Any, JobRouter, Job[Any] | State, list[JobContext]])
-def test_f36_what_cannot_be_injected_is_refused_at_the_decorator(hint: Any) -> None:
+def test_what_cannot_be_injected_is_refused_at_the_decorator(hint: Any) -> None:
     for node in (Jobify(storage=False), JobRouter()):
         with pytest.raises(ConfigurationError, match=r"Unknown type for injection: .* of parameter 'wanted' of task"):
             node.task(asking_for(hint))
@@ -229,7 +231,7 @@ def test_f36_what_cannot_be_injected_is_refused_at_the_decorator(hint: Any) -> N
         Jobify(storage=False).task(asking_for("shop.Database"))
 
 
-def test_f36_a_router_leaves_to_its_app_what_only_an_app_knows() -> None:
+def test_a_router_leaves_to_its_app_what_only_an_app_knows() -> None:
     for hint in (MyApp, "MyApp", "Database", Cook, Unchecked):
         router = JobRouter()
         router.task(asking_for(hint))
@@ -248,7 +250,7 @@ def test_f36_a_router_leaves_to_its_app_what_only_an_app_knows() -> None:
         *("JobContext | None", "None | jobify.JobContext", Job[int], Jobify, "Jobify", TaskTracker, Finder),
     ],
 )
-async def test_f36_what_can_be_injected_is(hint: Any) -> None:
+async def test_what_can_be_injected_is(hint: Any) -> None:
     jobs = Jobify(storage=False)
     got = []
 

@@ -74,12 +74,13 @@ REFUSALS = {
 }
 
 
+@pytest.mark.promise("f5", "f45")
 @pytest.mark.parametrize(
     ("mode", "word"),
     [(RunMode.PROCESS, word) for word in REFUSALS]
     + [(RunMode.THREAD, word) for word in ("RuntimeError", "MemoryError")],
 )
-async def test_f5_f45_waiting_jobs_are_not_failed_by_a_refusal(
+async def test_waiting_jobs_are_not_failed_by_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: RunMode, word: str
 ) -> None:
     caplog.set_level(logging.INFO, "jobify.engine")
@@ -104,7 +105,8 @@ async def test_f5_f45_waiting_jobs_are_not_failed_by_a_refusal(
             assert "Jobs that could not begin do so again after" in caplog.text
 
 
-async def test_f5_the_line_names_the_limit(
+@pytest.mark.promise("f5")
+async def test_the_line_names_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     app, tasks = build(tmp_path)
@@ -119,7 +121,8 @@ async def test_f5_the_line_names_the_limit(
     assert "Jobs that run in a process cannot begin, and wait: The system started no child process" in caplog.text
 
 
-async def test_f5_what_middleware_makes_of_a_refusal_does_not_count(
+@pytest.mark.promise("f5")
+async def test_what_middleware_makes_of_a_refusal_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception handler of the user's would end the job with a value, although nothing ran."""
@@ -134,7 +137,8 @@ async def test_f5_what_middleware_makes_of_a_refusal_does_not_count(
             assert await soon(job) == 2
 
 
-async def test_f5_a_schedule_and_a_cancel_during_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f5")
+async def test_a_schedule_and_a_cancel_during_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app, tasks = build(tmp_path)
     with refused(monkeypatch, RunMode.THREAD, REFUSALS["RuntimeError"]) as weather:
         weather.is_bad = True
@@ -150,7 +154,8 @@ async def test_f5_a_schedule_and_a_cancel_during_a_refusal(tmp_path: Path, monke
             assert other.status == "cancelled"
 
 
-async def test_f5_jobs_in_memory_wait_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f5")
+async def test_jobs_in_memory_wait_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Jobify(storage=False)
 
     @app.task(run_mode=RunMode.THREAD)
@@ -166,7 +171,8 @@ async def test_f5_jobs_in_memory_wait_as_well(monkeypatch: pytest.MonkeyPatch) -
             assert [await soon(job) for job in jobs] == [2 * number for number in range(20)]
 
 
-async def test_f45_a_child_that_is_killed_while_it_starts_fails_no_job(
+@pytest.mark.promise("f45")
+async def test_a_child_that_is_killed_while_it_starts_fails_no_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch, killed = childprocess._launch, []
@@ -188,7 +194,8 @@ async def test_f45_a_child_that_is_killed_while_it_starts_fails_no_job(
             assert max([handle.attempt for handle in handles]) == 1
 
 
-async def test_f45_where_no_child_can_ever_start_jobs_fail_in_the_end(
+@pytest.mark.promise("f45")
+async def test_where_no_child_can_ever_start_jobs_fail_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row of deaths without a single start is no weather any more."""
@@ -202,7 +209,8 @@ async def test_f45_where_no_child_can_ever_start_jobs_fail_in_the_end(
         assert str(handle.error).startswith("ProcessStartError: A child process ended before it was ready")
 
 
-async def test_f45_other_processes_take_what_cannot_begin_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f45")
+async def test_other_processes_take_what_cannot_begin_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suspended lane claims nothing: the storage has the jobs for everybody."""
 
     app, tasks = build(tmp_path)

@@ -22,6 +22,8 @@ from jobify.storage.base import Storage
 from jobify.storage.memory import MemoryStorage
 from support import PATIENCE, durable, eventually, run
 
+pytestmark = pytest.mark.promise("f37")
+
 DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -68,7 +70,7 @@ async def use(app: Jobify, task: Any, n: int) -> None:
         assert (await app.astats())["complete"] >= 1
 
 
-def test_f37_three_hundred_apps_of_one_process_leave_nothing(tmp_path: Path) -> None:
+def test_three_hundred_apps_of_one_process_leave_nothing(tmp_path: Path) -> None:
     running = threads()
     for n in range(300):
         (tmp_path / str(n)).mkdir()
@@ -78,7 +80,7 @@ def test_f37_three_hundred_apps_of_one_process_leave_nothing(tmp_path: Path) -> 
             assert not [name for name in descriptors() if str(tmp_path) in name]
 
 
-async def test_f37_nothing_is_left_when_the_block_is_left(tmp_path: Path) -> None:
+async def test_nothing_is_left_when_the_block_is_left(tmp_path: Path) -> None:
     app, double = build(durable(tmp_path))
     running = threads()
     for n in range(3):
@@ -88,13 +90,13 @@ async def test_f37_nothing_is_left_when_the_block_is_left(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("storage", [False, MemoryStorage()], ids=["in_memory", "memory_storage"])
-async def test_f37_apps_in_memory_leave_nothing(storage: Storage | bool) -> None:
+async def test_apps_in_memory_leave_nothing(storage: Storage | bool) -> None:
     running = threads()
     await use(*build(storage), 1)
     assert threads() <= running
 
 
-def test_f37_a_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
+def test_a_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
     running = threads()
     for n in range(100):
         app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
@@ -106,7 +108,7 @@ def test_f37_a_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
         assert threads() <= running
 
 
-async def test_f37_an_async_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
+async def test_an_async_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
     running = threads()
     app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
     job = await double.adelay(1)
@@ -117,7 +119,7 @@ async def test_f37_an_async_client_leaves_nothing_when_it_is_closed(tmp_path: Pa
     assert threads() <= running
 
 
-async def test_f37_closing_a_client_makes_the_calls_that_it_was_given(tmp_path: Path) -> None:
+async def test_closing_a_client_makes_the_calls_that_it_was_given(tmp_path: Path) -> None:
     app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
     calls = [asyncio.ensure_future(double.adelay(n)) for n in range(20)]
     await asyncio.sleep(0)
@@ -127,7 +129,7 @@ async def test_f37_closing_a_client_makes_the_calls_that_it_was_given(tmp_path: 
     app.close()
 
 
-async def test_f37_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
     @asynccontextmanager
     async def broken(app: Jobify) -> AsyncIterator[None]:
         await app.aenqueue("double", (1,))
@@ -141,7 +143,7 @@ async def test_f37_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert threads() <= running
 
 
-async def test_f37_an_exception_in_the_block_leaves_nothing(tmp_path: Path) -> None:
+async def test_an_exception_in_the_block_leaves_nothing(tmp_path: Path) -> None:
     app, double = build(durable(tmp_path))
     running = threads()
     with pytest.raises(ZeroDivisionError):
@@ -152,7 +154,7 @@ async def test_f37_an_exception_in_the_block_leaves_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("cancels", [1, 3])
-async def test_f37_a_cancelled_exit_leaves_nothing(tmp_path: Path, cancels: int) -> None:
+async def test_a_cancelled_exit_leaves_nothing(tmp_path: Path, cancels: int) -> None:
     async def use_it(app: Jobify, task: Any, is_leaving: asyncio.Event) -> None:
         async with app:
             job = await task.adelay(1)
@@ -171,7 +173,7 @@ async def test_f37_a_cancelled_exit_leaves_nothing(tmp_path: Path, cancels: int)
     assert threads() <= running
 
 
-def test_f37_the_end_of_the_loop_during_the_exit_leaves_nothing(tmp_path: Path) -> None:
+def test_the_end_of_the_loop_during_the_exit_leaves_nothing(tmp_path: Path) -> None:
     """``asyncio.run`` cancels what still runs when its coroutine has ended."""
     app, double = build(durable(tmp_path))
     running = threads()
@@ -193,7 +195,7 @@ def test_f37_the_end_of_the_loop_during_the_exit_leaves_nothing(tmp_path: Path) 
     assert threads() <= running
 
 
-async def test_f37_tasks_in_threads_leave_nothing(tmp_path: Path) -> None:
+async def test_tasks_in_threads_leave_nothing(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="work", run_mode=RunMode.THREAD)
@@ -207,7 +209,7 @@ async def test_f37_tasks_in_threads_leave_nothing(tmp_path: Path) -> None:
     assert threads() <= running
 
 
-def test_f37_tasks_in_processes_leave_nothing(tmp_path: Path) -> None:
+def test_tasks_in_processes_leave_nothing(tmp_path: Path) -> None:
     async def main(number: int) -> None:
         (tmp_path / str(number)).mkdir()
         app = Jobify(storage=durable(tmp_path / str(number)))
@@ -221,7 +223,7 @@ def test_f37_tasks_in_processes_leave_nothing(tmp_path: Path) -> None:
     run(main(2))
 
 
-def test_f37_apps_in_several_threads_leave_nothing(tmp_path: Path) -> None:
+def test_apps_in_several_threads_leave_nothing(tmp_path: Path) -> None:
     def one(n: int) -> None:
         (tmp_path / str(n)).mkdir()
         run(use(*build(durable(tmp_path / str(n))), n))
@@ -230,7 +232,7 @@ def test_f37_apps_in_several_threads_leave_nothing(tmp_path: Path) -> None:
         list(pool.map(one, range(24)))
 
 
-async def test_f37_callers_that_wait_go_on_and_leave_nothing(tmp_path: Path) -> None:
+async def test_callers_that_wait_go_on_and_leave_nothing(tmp_path: Path) -> None:
     """An app stops while a thread waits for a job, which another app runs."""
     app = Jobify(storage=durable(tmp_path))
     other, _ = build(durable(tmp_path))
@@ -249,7 +251,7 @@ async def test_f37_callers_that_wait_go_on_and_leave_nothing(tmp_path: Path) -> 
     app.close()
 
 
-async def test_f37_a_cancelled_caller_that_waited_longer_than_the_app_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_cancelled_caller_that_waited_longer_than_the_app_leaves_nothing(tmp_path: Path) -> None:
     app, _ = build(durable(tmp_path))
     running = threads()
     async with app:
@@ -262,7 +264,7 @@ async def test_f37_a_cancelled_caller_that_waited_longer_than_the_app_leaves_not
     await eventually(lambda: threads() <= running and not app._client._access.is_open)
 
 
-async def test_f37_what_is_used_after_the_block_is_closed_by_close(tmp_path: Path) -> None:
+async def test_what_is_used_after_the_block_is_closed_by_close(tmp_path: Path) -> None:
     app, double = build(durable(tmp_path))
     running = threads()
     async with app:
@@ -274,7 +276,7 @@ async def test_f37_what_is_used_after_the_block_is_closed_by_close(tmp_path: Pat
     assert threads() <= running
 
 
-async def test_f37_an_app_that_waits_is_told_of_close_but_not_of_the_end_of_the_block(tmp_path: Path) -> None:
+async def test_an_app_that_waits_is_told_of_close_but_not_of_the_end_of_the_block(tmp_path: Path) -> None:
     app, _ = build(durable(tmp_path))
     job = app.enqueue("double", (4,), delay=3600)
     errors: list[BaseException] = []

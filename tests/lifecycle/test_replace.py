@@ -60,7 +60,8 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     return Bench(durable(tmp_path) if request.param == "sqlite" else False)
 
 
-async def test_b11_a_replacement_survives_the_end_of_the_old_run(bench: Bench) -> None:
+@pytest.mark.promise("b11")
+async def test_a_replacement_survives_the_end_of_the_old_run(bench: Bench) -> None:
     async with bench.app as app:
         old = await bench.start()
         new = await bench.task.schedule("new").at(LATE, job_id="it", replace=True)
@@ -77,8 +78,9 @@ async def test_b11_a_replacement_survives_the_end_of_the_old_run(bench: Bench) -
         assert app.find_job("it") is None
 
 
+@pytest.mark.promise("b11")
 @pytest.mark.parametrize("outcome", ["fails", "is cancelled from inside", "times out"])
-async def test_b11_however_the_old_run_ends(bench: Bench, outcome: str) -> None:
+async def test_however_the_old_run_ends(bench: Bench, outcome: str) -> None:
     app, go_on, begun = bench.app, asyncio.Event(), []
 
     @app.task(name="bad", retry=3, timeout=0.05 if outcome == "times out" else 60)
@@ -102,7 +104,8 @@ async def test_b11_however_the_old_run_ends(bench: Bench, outcome: str) -> None:
         assert len(begun) == 1, "what was replaced is not tried again"
 
 
-def test_b11_a_replacement_survives_a_restart(tmp_path: Path) -> None:
+@pytest.mark.promise("b11")
+def test_a_replacement_survives_a_restart(tmp_path: Path) -> None:
     async def first() -> None:
         bench = Bench(durable(tmp_path))
         async with bench.app:
@@ -124,7 +127,8 @@ def test_b11_a_replacement_survives_a_restart(tmp_path: Path) -> None:
     assert run(second()) == ["new"]
 
 
-async def test_b11_the_latest_replacement_counts(bench: Bench) -> None:
+@pytest.mark.promise("b11")
+async def test_the_latest_replacement_counts(bench: Bench) -> None:
     async with bench.app:
         job = await bench.start()
         for text in ("one", "two", "three"):
@@ -136,7 +140,8 @@ async def test_b11_the_latest_replacement_counts(bench: Bench) -> None:
     assert bench.peak == 1
 
 
-async def test_b11_a_replacement_that_is_due_at_once_is_not_mistaken_for_the_old_one(bench: Bench) -> None:
+@pytest.mark.promise("b11")
+async def test_a_replacement_that_is_due_at_once_is_not_mistaken_for_the_old_one(bench: Bench) -> None:
     async with bench.app:
         for number in range(30):
             waiting = await bench.task.schedule("waiting").delay(300, job_id="it")
@@ -147,7 +152,8 @@ async def test_b11_a_replacement_that_is_due_at_once_is_not_mistaken_for_the_old
     assert bench.begun == [f"{number}" for number in range(30)]
 
 
-async def test_b11_a_thread_and_its_replacement_do_not_overlap(tmp_path: Path) -> None:
+@pytest.mark.promise("b11")
+async def test_a_thread_and_its_replacement_do_not_overlap(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     started, go_on = threading.Event(), threading.Event()
     running: list[str] = []
@@ -173,7 +179,8 @@ async def test_b11_a_thread_and_its_replacement_do_not_overlap(tmp_path: Path) -
     assert overlaps == []
 
 
-async def test_b12_a_replace_that_fails_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.promise("b12")
+async def test_a_replace_that_fails_changes_nothing(tmp_path: Path) -> None:
     bench = Bench(durable(tmp_path))
 
     async with bench.app:
@@ -193,7 +200,8 @@ async def test_b12_a_replace_that_fails_changes_nothing(tmp_path: Path) -> None:
         await soon(bench.app.wait_all())
 
 
-async def test_b12_without_replace_an_id_in_use_is_refused_and_nothing_is_changed(bench: Bench) -> None:
+@pytest.mark.promise("b12")
+async def test_without_replace_an_id_in_use_is_refused_and_nothing_is_changed(bench: Bench) -> None:
     async with bench.app:
         job = await bench.task.schedule("old").delay(10, job_id="it")
         for submit in (
@@ -209,7 +217,8 @@ async def test_b12_without_replace_an_id_in_use_is_refused_and_nothing_is_change
         assert await soon(job) == "old"
 
 
-async def test_b13_the_same_time_with_new_arguments(bench: Bench) -> None:
+@pytest.mark.promise("b13")
+async def test_the_same_time_with_new_arguments(bench: Bench) -> None:
     async with bench.app:
         first = await bench.task.schedule("old").at(LATE, job_id="at")
         assert await bench.task.schedule("new").at(LATE, job_id="at", replace=True) is first
@@ -220,7 +229,8 @@ async def test_b13_the_same_time_with_new_arguments(bench: Bench) -> None:
         assert sorted(bench.begun) == ["new", "new cron"]
 
 
-async def test_b13_the_same_again_is_no_change(bench: Bench) -> None:
+@pytest.mark.promise("b13")
+async def test_the_same_again_is_no_change(bench: Bench) -> None:
     async with bench.app as app:
         first = await bench.task.schedule("text").at(LATE, job_id="at")
         cron = await bench.task.schedule("text").cron("0 * * * *", job_id="cron")
@@ -232,7 +242,8 @@ async def test_b13_the_same_again_is_no_change(bench: Bench) -> None:
         assert app.configs.storage.get(["at"]) != rows[:1]
 
 
-async def test_b42_from_a_time_to_a_cron_and_back(bench: Bench) -> None:
+@pytest.mark.promise("b42")
+async def test_from_a_time_to_a_cron_and_back(bench: Bench) -> None:
     async with bench.app:
         job = await bench.task.schedule("at").at(LATE, job_id="it")
         assert not job.is_cron()
@@ -254,7 +265,8 @@ async def test_b42_from_a_time_to_a_cron_and_back(bench: Bench) -> None:
     assert bench.begun == ["cron", "at"]
 
 
-async def test_b42_a_cron_that_is_replaced_while_it_runs_is_one_chain_and_ends_with_its_cancel(bench: Bench) -> None:
+@pytest.mark.promise("b42")
+async def test_a_cron_that_is_replaced_while_it_runs_is_one_chain_and_ends_with_its_cancel(bench: Bench) -> None:
     async with bench.app as app:
         job = await bench.task.schedule("old", waits=True).cron("* * * * *", job_id="it")
         bench.advance(60)
@@ -275,8 +287,9 @@ async def test_b42_a_cron_that_is_replaced_while_it_runs_is_one_chain_and_ends_w
         assert app.get_active_jobs() == []
 
 
+@pytest.mark.promise("b42")
 @pytest.mark.parametrize("interrupt", [True, False])
-async def test_b42_a_cancel_reaches_the_replacement_of_a_running_job(bench: Bench, interrupt: bool) -> None:
+async def test_a_cancel_reaches_the_replacement_of_a_running_job(bench: Bench, interrupt: bool) -> None:
     async with bench.app as app:
         job = await bench.start()
         await bench.task.schedule("new").cron("* * * * *", job_id="it", replace=True)
@@ -292,7 +305,8 @@ async def test_b42_a_cancel_reaches_the_replacement_of_a_running_job(bench: Benc
         assert app.find_job("it") is None
 
 
-async def test_b42_the_new_cron_is_not_late_because_the_old_one_was_seldom(bench: Bench) -> None:
+@pytest.mark.promise("b42")
+async def test_the_new_cron_is_not_late_because_the_old_one_was_seldom(bench: Bench) -> None:
     async with bench.app:
         job = await bench.task.schedule("old", waits=True).cron("0 13 * * *", job_id="it")
         bench.advance(3600)
@@ -305,7 +319,8 @@ async def test_b42_the_new_cron_is_not_late_because_the_old_one_was_seldom(bench
         assert bench.begun == ["old", "new"]
 
 
-async def test_rule_11_a_replacement_keeps_the_progress_unless_its_start_changes(bench: Bench) -> None:
+@pytest.mark.promise("rule-11")
+async def test_a_replacement_keeps_the_progress_unless_its_start_changes(bench: Bench) -> None:
     async with bench.app:
 
         async def replace(**options: Any) -> int:

@@ -119,8 +119,9 @@ CASES: list[tuple[str, Callable[[Seen], Callable[..., Any]], tuple[Any, ...], di
 ]  # fmt: skip
 
 
+@pytest.mark.promise("b5", "b6")
 @pytest.mark.parametrize(("define", "args", "kwargs", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_b5_b6_arguments_are_the_same_after_a_restart(
+def test_arguments_are_the_same_after_a_restart(
     tmp_path: Path,
     define: Callable[[Seen], Callable[..., Any]],
     args: tuple[Any, ...],
@@ -151,8 +152,9 @@ class Unknowable:
     """Nothing that a file could hold."""
 
 
+@pytest.mark.promise("b5")
 @pytest.mark.parametrize("value", [Unknowable(), object(), lambda: None, [Unknowable()]])
-async def test_b5_what_cannot_be_restored_is_refused_and_nothing_is_stored(tmp_path: Path, value: Any) -> None:
+async def test_what_cannot_be_restored_is_refused_and_nothing_is_stored(tmp_path: Path, value: Any) -> None:
     app = Jobify(storage=durable(tmp_path))
     task = app.task(untyped([]), name="task")
     async with app:
@@ -175,7 +177,8 @@ class Stamp(BaseOuterMiddleware):
         return await call_next(context)
 
 
-def test_b24_what_an_outer_middleware_changes_is_what_is_saved(tmp_path: Path) -> None:
+@pytest.mark.promise("b24")
+def test_what_an_outer_middleware_changes_is_what_is_saved(tmp_path: Path) -> None:
     seen: Seen = []
     clock = FakeClock(NOW)
 

@@ -71,8 +71,9 @@ async def nothing(app: Jobify) -> None:
         await asyncio.sleep(0.001)
 
 
+@pytest.mark.promise("b7", "rule-13")
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_b7_rule_13_failures_in_a_row_are_counted_over_restarts_and_a_stopped_cron_stays_stopped(
+def test_failures_in_a_row_are_counted_over_restarts_and_a_stopped_cron_stays_stopped(
     tmp_path: Path, is_declared: bool
 ) -> None:
     deployment = Deployment(tmp_path)
@@ -101,7 +102,8 @@ def test_b7_rule_13_failures_in_a_row_are_counted_over_restarts_and_a_stopped_cr
     assert len(deployment.runs) == 3
 
 
-def test_b7_a_success_begins_the_count_anew(tmp_path: Path) -> None:
+@pytest.mark.promise("b7")
+def test_a_success_begins_the_count_anew(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
 
     async def main(app: Jobify) -> None:
@@ -113,7 +115,8 @@ def test_b7_a_success_begins_the_count_anew(tmp_path: Path) -> None:
     deployment.live(Cron("* * * * *", max_failures=2), main)
 
 
-def test_b7_the_handle_says_what_happened(tmp_path: Path) -> None:
+@pytest.mark.promise("b7")
+def test_the_handle_says_what_happened(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     deployment.fails = True
 
@@ -132,7 +135,8 @@ def test_b7_the_handle_says_what_happened(tmp_path: Path) -> None:
     deployment.live(Cron("* * * * *", max_failures=1), main)
 
 
-def test_b8_rule_13_max_runs_is_reached_once_ever(tmp_path: Path) -> None:
+@pytest.mark.promise("b8", "rule-13")
+def test_max_runs_is_reached_once_ever(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     cron = Cron("* * * * *", max_runs=1)
 
@@ -159,6 +163,7 @@ def test_b8_rule_13_max_runs_is_reached_once_ever(tmp_path: Path) -> None:
     assert len(deployment.runs) == 1
 
 
+@pytest.mark.promise("b9")
 @pytest.mark.parametrize(
     "change",
     [
@@ -170,7 +175,7 @@ def test_b8_rule_13_max_runs_is_reached_once_ever(tmp_path: Path) -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_b9_a_changed_definition_keeps_the_count(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_changed_definition_keeps_the_count(tmp_path: Path, change: dict[str, Any]) -> None:
     deployment = Deployment(tmp_path)
     before: dict[str, Any] = {"expression": "* * * * *", "max_runs": 2}
 
@@ -188,7 +193,8 @@ def test_b9_a_changed_definition_keeps_the_count(tmp_path: Path, change: dict[st
     assert len(deployment.runs) == 2
 
 
-def test_b9_fewer_runs_than_there_were_already_is_the_end(tmp_path: Path) -> None:
+@pytest.mark.promise("b9")
+def test_fewer_runs_than_there_were_already_is_the_end(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
 
     async def two_runs(app: Jobify) -> None:
@@ -205,7 +211,8 @@ def test_b9_fewer_runs_than_there_were_already_is_the_end(tmp_path: Path) -> Non
     assert len(deployment.runs) == 2
 
 
-def test_b9_a_run_that_was_missed_is_made_up_for_although_an_option_changed(tmp_path: Path) -> None:
+@pytest.mark.promise("b9")
+def test_a_run_that_was_missed_is_made_up_for_although_an_option_changed(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
 
     async def made_up(app: Jobify) -> None:
@@ -217,7 +224,8 @@ def test_b9_a_run_that_was_missed_is_made_up_for_although_an_option_changed(tmp_
     assert deployment.runs == [NOON + timedelta(minutes=90)]
 
 
-def test_b9_another_expression_makes_up_for_nothing(tmp_path: Path) -> None:
+@pytest.mark.promise("b9")
+def test_another_expression_makes_up_for_nothing(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     deployment.live("0 * * * *", nothing)
     deployment.clock.advance(5400)
@@ -225,7 +233,8 @@ def test_b9_another_expression_makes_up_for_nothing(tmp_path: Path) -> None:
     assert deployment.runs == []
 
 
-def test_b9_rule_12_a_definition_that_is_gone_is_removed_and_one_that_is_back_is_new(tmp_path: Path) -> None:
+@pytest.mark.promise("b9", "rule-12")
+def test_a_definition_that_is_gone_is_removed_and_one_that_is_back_is_new(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     cron = Cron("* * * * *", max_runs=1)
 
@@ -243,8 +252,9 @@ def test_b9_rule_12_a_definition_that_is_gone_is_removed_and_one_that_is_back_is
     assert len(deployment.runs) == 2
 
 
+@pytest.mark.promise("b10")
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_b10_a_cron_with_a_last_date_ends(tmp_path: Path, is_declared: bool) -> None:
+def test_a_cron_with_a_last_date_ends(tmp_path: Path, is_declared: bool) -> None:
     deployment = Deployment(tmp_path, datetime(2030, 12, 31, 23, 58, 30, tzinfo=UTC))
     rule = "59 23 31 12 * 2030"
     declared, job_id = (rule, DECLARED) if is_declared else (None, "dynamic")
@@ -274,7 +284,8 @@ def test_b10_a_cron_with_a_last_date_ends(tmp_path: Path, is_declared: bool) -> 
     assert len(deployment.runs) == 1
 
 
-def test_b10_a_dynamic_cron_that_ended_leaves_the_database_like_any_job(tmp_path: Path) -> None:
+@pytest.mark.promise("b10")
+def test_a_dynamic_cron_that_ended_leaves_the_database_like_any_job(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
 
     async def main(app: Jobify) -> None:
@@ -286,7 +297,8 @@ def test_b10_a_dynamic_cron_that_ended_leaves_the_database_like_any_job(tmp_path
     deployment.live(None, main)
 
 
-def test_b18_a_changed_cron_stays_on_the_clock_of_its_zone(tmp_path: Path) -> None:
+@pytest.mark.promise("b18")
+def test_a_changed_cron_stays_on_the_clock_of_its_zone(tmp_path: Path) -> None:
     """Nine o'clock in Berlin: 8:00 UTC in January, 7:00 UTC in July, with a redeploy in between."""
     deployment = Deployment(tmp_path, datetime(2030, 1, 1, 0, 0, tzinfo=UTC))
 
@@ -310,7 +322,8 @@ def test_b18_a_changed_cron_stays_on_the_clock_of_its_zone(tmp_path: Path) -> No
     deployment.live(Cron("0 9 * * *", max_failures=3), summer, tz=BERLIN)
 
 
-def test_b46_x5_restored_jobs_are_scheduled(tmp_path: Path) -> None:
+@pytest.mark.promise("b46", "x5")
+def test_restored_jobs_are_scheduled(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     ids = ["one", "two"]
 
@@ -333,7 +346,8 @@ def test_b46_x5_restored_jobs_are_scheduled(tmp_path: Path) -> None:
     deployment.live("* * * * *", look)
 
 
-def test_rule_14_a_run_that_was_missed_runs_at_the_start_once(tmp_path: Path) -> None:
+@pytest.mark.promise("rule-14")
+def test_a_run_that_was_missed_runs_at_the_start_once(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
 
     async def made_up(app: Jobify) -> None:
@@ -346,7 +360,8 @@ def test_rule_14_a_run_that_was_missed_runs_at_the_start_once(tmp_path: Path) ->
     assert len(deployment.runs) == 1
 
 
-def test_rule_12_the_same_rule_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.promise("rule-12")
+def test_the_same_rule_changes_nothing(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     rows = []
 

@@ -20,6 +20,8 @@ from jobify.router import NodeRoute
 from jobify.storage import SQLiteStorage
 from support import durable, run
 
+pytestmark = pytest.mark.promise("f38")
+
 
 class Shop:
     """The module of a shop: its routers, its tasks, and its factory."""
@@ -57,7 +59,7 @@ class Shop:
         return app
 
 
-def test_f38_a_factory_is_called_again_and_again(tmp_path: Path) -> None:
+def test_a_factory_is_called_again_and_again(tmp_path: Path) -> None:
     shop = Shop()
     for number in range(5):
         app = shop.create_app(storage=durable(tmp_path) if number % 2 else False)
@@ -75,7 +77,7 @@ def test_f38_a_factory_is_called_again_and_again(tmp_path: Path) -> None:
         app.close()
 
 
-def test_f38_apps_that_are_out_of_use_do_not_count(tmp_path: Path) -> None:
+def test_apps_that_are_out_of_use_do_not_count(tmp_path: Path) -> None:
     """Each test makes an app, starts none, and lets its code enqueue."""
     shop, gone = Shop(), []
     for number in range(4):
@@ -108,7 +110,7 @@ CALLS: list[Callable[[Any], Any]] = [
 ]
 
 
-def test_f38_which_app_is_meant_is_never_guessed(tmp_path: Path) -> None:
+def test_which_app_is_meant_is_never_guessed(tmp_path: Path) -> None:
     shop = Shop()
     first, second = two_apps(shop, tmp_path)
     words = r"(?s)'shop.*included in 2 apps, of which none run: .*first\.db.*second\.db.*app\.task_for\(task\)"
@@ -143,7 +145,7 @@ def test_f38_which_app_is_meant_is_never_guessed(tmp_path: Path) -> None:
         app.close()
 
 
-async def test_f38_in_a_job_its_own_app_is_meant(tmp_path: Path) -> None:
+async def test_in_a_job_its_own_app_is_meant(tmp_path: Path) -> None:
     shop = Shop()
     apps = two_apps(shop, tmp_path)
 
@@ -156,7 +158,7 @@ async def test_f38_in_a_job_its_own_app_is_meant(tmp_path: Path) -> None:
             assert [owner for owner, _ in shop.ran] == [app] * 2
 
 
-async def test_f38_two_apps_in_two_threads(tmp_path: Path) -> None:
+async def test_two_apps_in_two_threads(tmp_path: Path) -> None:
     """Each event loop has its own app, and a task that is pushed there is a job of that one."""
     shop = Shop()
     apps = two_apps(shop, tmp_path)
@@ -174,7 +176,7 @@ async def test_f38_two_apps_in_two_threads(tmp_path: Path) -> None:
     assert {id(app) for app, _ in shop.ran} == {id(app) for app in apps}
 
 
-async def test_f38_states_stay_apart() -> None:
+async def test_states_stay_apart() -> None:
     entered: list[Any] = []
 
     @asynccontextmanager
@@ -197,7 +199,7 @@ async def test_f38_states_stay_apart() -> None:
     assert len({id(router.state) for router in entered}) == 3
 
 
-async def test_f38_an_app_that_runs_keeps_its_state_when_another_one_comes() -> None:
+async def test_an_app_that_runs_keeps_its_state_when_another_one_comes() -> None:
     shop = Shop(state=State({"declared": 1}))
 
     first = shop.create_app()
@@ -222,7 +224,7 @@ class Noted(BaseMiddleware):
         return await call_next(context)
 
 
-async def test_f38_middleware_stays_apart() -> None:
+async def test_middleware_stays_apart() -> None:
     notes: list[str] = []
     shop = Shop(middleware=[Noted(notes, "shop"), QueueMiddleware(workers=1)])
     apps = [shop.create_app(middleware=[Noted(notes, name)]) for name in "abc"]
@@ -239,7 +241,7 @@ async def test_f38_middleware_stays_apart() -> None:
             assert notes == [f"{layer} around shop:count" for layer in [own, "shop", *extra, "late"]]
 
 
-async def test_f38_what_is_added_later_is_added_everywhere() -> None:
+async def test_what_is_added_later_is_added_everywhere() -> None:
     shop = Shop()
     apps = [shop.create_app() for _ in range(3)]
     failed: list[str] = []
@@ -272,7 +274,7 @@ async def test_f38_what_is_added_later_is_added_everywhere() -> None:
         shop.router.task(late, name="count")
 
 
-def test_f38_a_name_that_one_app_has_already_is_refused_in_all() -> None:
+def test_a_name_that_one_app_has_already_is_refused_in_all() -> None:
     shop = Shop()
     apps = [shop.create_app() for _ in range(3)]
 
@@ -291,7 +293,7 @@ def test_f38_a_name_that_one_app_has_already_is_refused_in_all() -> None:
     assert added not in shop.router.sub_routers
 
 
-async def test_f38_a_refused_include_leaves_the_other_apps_as_they_are() -> None:
+async def test_a_refused_include_leaves_the_other_apps_as_they_are() -> None:
     shop = Shop()
     first, second = shop.create_app(), Jobify(storage=False)
 
@@ -309,7 +311,7 @@ async def test_f38_a_refused_include_leaves_the_other_apps_as_they_are() -> None
     assert len(list(third.routes)) == len(list(first.routes)) == 4
 
 
-async def test_f38_a_router_inside_of_several_routers() -> None:
+async def test_a_router_inside_of_several_routers() -> None:
     """The same tasks below two prefixes, each in its own app; and never twice in one."""
     leaf, left, right = JobRouter(prefix="leaf"), JobRouter(prefix="left"), JobRouter(prefix="right")
     ran: list[str] = []
@@ -337,7 +339,7 @@ async def test_f38_a_router_inside_of_several_routers() -> None:
             assert await app.enqueue(work).aresult(30) == name
 
 
-def test_f38_no_circles_by_way_of_several_apps() -> None:
+def test_no_circles_by_way_of_several_apps() -> None:
     first, second, third = JobRouter(), JobRouter(), JobRouter()
     first.include_router(second)
     third.include_router(second)
@@ -348,7 +350,7 @@ def test_f38_no_circles_by_way_of_several_apps() -> None:
             second.include_router(upper)
 
 
-def test_f38_task_for() -> None:
+def test_task_for() -> None:
     shop, other = Shop(), Jobify(storage=False)
     app = shop.create_app()
     assert app.task_for(shop.count) is shop.count
@@ -367,7 +369,7 @@ class Counted(NodeRoute[..., Any]):
         return await super().push(*args, **kwargs)
 
 
-async def test_f38_route_classes_and_run_modes() -> None:
+async def test_route_classes_and_run_modes() -> None:
     router = JobRouter(route_class=Counted)
     task: Any = router.task(os_pid, run_mode=RunMode.PROCESS)
     apps = [Jobify(storage=False) for _ in range(3)]
@@ -387,7 +389,7 @@ def os_pid() -> int:
     return os.getpid()
 
 
-async def test_f38_crons_of_a_router_in_several_apps(tmp_path: Path) -> None:
+async def test_crons_of_a_router_in_several_apps(tmp_path: Path) -> None:
     router = JobRouter(prefix="r")
 
     @router.task(name="yearly", cron="0 0 1 1 *")

@@ -25,6 +25,8 @@ from jobify.serializers import (
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run, soon
 
+pytestmark = pytest.mark.promise("b34")
+
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 
@@ -90,7 +92,7 @@ def call(task: Any) -> Any:
 
 
 @EACH
-def test_b34_every_way_of_scheduling_works_and_survives_a_restart(tmp_path: Path, serializer: str) -> None:
+def test_every_way_of_scheduling_works_and_survives_a_restart(tmp_path: Path, serializer: str) -> None:
     deployment = Deployment(tmp_path, serializer)
 
     async def first() -> None:
@@ -121,7 +123,7 @@ def test_b34_every_way_of_scheduling_works_and_survives_a_restart(tmp_path: Path
 
 
 @EACH
-async def test_b34_the_result_of_another_process_has_its_type(tmp_path: Path, serializer: str) -> None:
+async def test_the_result_of_another_process_has_its_type(tmp_path: Path, serializer: str) -> None:
     here, there = Deployment(tmp_path, serializer), Deployment(tmp_path, serializer)
 
     there.clock.set(NOON - timedelta(days=1))  # nothing is due there
@@ -134,7 +136,7 @@ async def test_b34_the_result_of_another_process_has_its_type(tmp_path: Path, se
 
 
 @pytest.mark.parametrize("serializer", ["json", "orjson", "msgpack", "cbor"])
-async def test_b34_what_would_not_come_back_is_refused_where_it_is_scheduled(tmp_path: Path, serializer: str) -> None:
+async def test_what_would_not_come_back_is_refused_where_it_is_scheduled(tmp_path: Path, serializer: str) -> None:
     app = Jobify(storage=durable(tmp_path), serializer=SERIALIZERS[serializer]())
 
     @app.task(name="untyped")

@@ -40,7 +40,8 @@ class NotingPlugin:
         self.notes.append("plugin down")
 
 
-async def test_b22_x14_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
+@pytest.mark.promise("b22", "x14")
+async def test_jobs_end_before_lifespans_and_lifespans_before_plugins() -> None:
     notes = Notes()
     app = Jobify(storage=False, lifespan=notes.lifespan("app"), plugins=[NotingPlugin(notes)])
     router = JobRouter(lifespan=notes.lifespan("router"))
@@ -67,7 +68,8 @@ async def test_b22_x14_jobs_end_before_lifespans_and_lifespans_before_plugins() 
     ]  # fmt: skip
 
 
-async def test_b22_statuses_after_a_shutdown(tmp_path: Path) -> None:
+@pytest.mark.promise("b22")
+async def test_statuses_after_a_shutdown(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task
@@ -93,7 +95,8 @@ async def test_b22_statuses_after_a_shutdown(tmp_path: Path) -> None:
             await job.cancel()
 
 
-def test_b22_a_thread_is_waited_for_and_its_result_counts(tmp_path: Path) -> None:
+@pytest.mark.promise("b22")
+def test_a_thread_is_waited_for_and_its_result_counts(tmp_path: Path) -> None:
     started, go_on = threading.Event(), threading.Event()
     runs = []
 
@@ -121,8 +124,9 @@ def test_b22_a_thread_is_waited_for_and_its_result_counts(tmp_path: Path) -> Non
     assert runs == ["run"], "it ended before the shutdown did, so it must not run again"
 
 
+@pytest.mark.promise("b22")
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
-async def test_b22_a_thread_is_outlasted_although_its_job_is_over(how: str) -> None:
+async def test_a_thread_is_outlasted_although_its_job_is_over(how: str) -> None:
     """It cannot be stopped, and still uses what the lifespan is about to close."""
     notes = Notes()
     started, go_on = threading.Event(), threading.Event()
@@ -144,7 +148,8 @@ async def test_b22_a_thread_is_outlasted_although_its_job_is_over(how: str) -> N
     assert notes == ["app up", "thread over", "app down"]
 
 
-async def test_b22_a_long_wait_for_such_a_thread_is_not_silent(
+@pytest.mark.promise("b22")
+async def test_a_long_wait_for_such_a_thread_is_not_silent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("jobify.engine.engine._NUDGE", 0.01)
@@ -163,7 +168,8 @@ async def test_b22_a_long_wait_for_such_a_thread_is_not_silent(
     await soon(stopping)
 
 
-def test_x3_a_job_that_was_interrupted_runs_at_the_next_start_without_a_lost_attempt(tmp_path: Path) -> None:
+@pytest.mark.promise("x3")
+def test_a_job_that_was_interrupted_runs_at_the_next_start_without_a_lost_attempt(tmp_path: Path) -> None:
     begun: list[str] = []
 
     async def life(name: str) -> Jobify:
@@ -191,7 +197,8 @@ def test_x3_a_job_that_was_interrupted_runs_at_the_next_start_without_a_lost_att
     assert begun == ["first", "second", "third"]
 
 
-async def test_x14_a_grace_lets_jobs_finish() -> None:
+@pytest.mark.promise("x14")
+async def test_a_grace_lets_jobs_finish() -> None:
     app = Jobify(storage=False, grace=60)
 
     @app.task
@@ -206,7 +213,8 @@ async def test_x14_a_grace_lets_jobs_finish() -> None:
     assert late.status is JobStatus.CANCELLED
 
 
-async def test_x14_a_grace_can_be_given_to_the_shutdown() -> None:
+@pytest.mark.promise("x14")
+async def test_a_grace_can_be_given_to_the_shutdown() -> None:
     app = Jobify(storage=False)
 
     @app.task
@@ -455,7 +463,8 @@ async def test_what_is_asked_after_the_shutdown_is_refused(tmp_path: Path) -> No
     assert app.get_active_jobs() == []
 
 
-async def test_b38_an_error_in_one_part_does_not_keep_the_rest_from_stopping(tmp_path: Path) -> None:
+@pytest.mark.promise("b38")
+async def test_an_error_in_one_part_does_not_keep_the_rest_from_stopping(tmp_path: Path) -> None:
     notes = Notes()
     app = Jobify(storage=durable(tmp_path), lifespan=notes.lifespan("app"))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from support import Program
 
 CODE = """
@@ -58,6 +60,7 @@ asyncio.run(main())
 """
 
 
-def test_f5_a_start_without_descriptors_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.promise("f5")
+def test_a_start_without_descriptors_leaves_nothing_behind(tmp_path: Path) -> None:
     said = Program(tmp_path, CODE).finish().splitlines()
     assert said[0] == "True True", said

@@ -18,7 +18,8 @@ from jobify.storage import SQLiteStorage
 from support import durable, eventually, run, soon
 
 
-def test_b35_one_app_in_several_event_loops(tmp_path: Path) -> None:
+@pytest.mark.promise("b35")
+def test_one_app_in_several_event_loops(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task
@@ -36,8 +37,9 @@ def test_b35_one_app_in_several_event_loops(tmp_path: Path) -> None:
     assert [run(life(number)) for number in range(3)] == [(0, 0), (2, 3), (4, 6)]
 
 
+@pytest.mark.promise("b35")
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_b35_a_loop_that_was_closed_without_a_shutdown(tmp_path: Path, is_durable: bool) -> None:
+def test_a_loop_that_was_closed_without_a_shutdown(tmp_path: Path, is_durable: bool) -> None:
     app = Jobify(storage=durable(tmp_path) if is_durable else False)
     runs = []
 
@@ -81,7 +83,8 @@ async def test_a_call_from_another_event_loop_is_refused(tmp_path: Path) -> None
         await (await work.push())
 
 
-def test_b36_lives_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.promise("b36")
+def test_lives_one_after_the_other(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     router = JobRouter(prefix="r")
 
@@ -107,7 +110,8 @@ def test_b36_lives_one_after_the_other(tmp_path: Path) -> None:
     run(main())
 
 
-async def test_b36_lives_in_memory() -> None:
+@pytest.mark.promise("b36")
+async def test_lives_in_memory() -> None:
     app = Jobify(storage=False)
     entered = []
 
@@ -162,6 +166,7 @@ class Part:
         self.reach("router down")
 
 
+@pytest.mark.promise("b38")
 @pytest.mark.parametrize(
     ("point", "notes"),
     [
@@ -170,7 +175,7 @@ class Part:
         ("router up", ["plugin up", "app up", "app down", "plugin down"]),
     ],
 )
-async def test_b38_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: list[str]) -> None:
+async def test_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: list[str]) -> None:
     part = Part([])
     app = Jobify(storage=durable(tmp_path), plugins=[part], lifespan=part.app)
     app.include_router(JobRouter(lifespan=part.router))
@@ -198,8 +203,9 @@ async def test_b38_a_start_that_fails_is_undone(tmp_path: Path, point: str, note
         assert await (await work.push()) == "done"
 
 
+@pytest.mark.promise("b38")
 @pytest.mark.parametrize("point", ["plugin down", "app down", "router down"])
-async def test_b38_a_stop_that_fails_stops_the_rest(tmp_path: Path, point: str) -> None:
+async def test_a_stop_that_fails_stops_the_rest(tmp_path: Path, point: str) -> None:
     part = Part([])
     app = Jobify(storage=durable(tmp_path), plugins=[part], lifespan=part.app)
     app.include_router(JobRouter(lifespan=part.router))
@@ -215,7 +221,8 @@ async def test_b38_a_stop_that_fails_stops_the_rest(tmp_path: Path, point: str) 
         assert not app.configs.app_started
 
 
-async def test_b38_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
+@pytest.mark.promise("b38")
+async def test_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
     app = Jobify(storage=SQLiteStorage(tmp_path / "missing" / "jobs.db"))
 
     @app.task
@@ -231,7 +238,8 @@ async def test_b38_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
         assert await (await work.push()) == "done"
 
 
-async def test_b38_a_start_that_is_cancelled_is_undone(tmp_path: Path) -> None:
+@pytest.mark.promise("b38")
+async def test_a_start_that_is_cancelled_is_undone(tmp_path: Path) -> None:
     notes = []
 
     @asynccontextmanager
@@ -257,8 +265,9 @@ async def test_b38_a_start_that_is_cancelled_is_undone(tmp_path: Path) -> None:
     assert not app.configs.app_started
 
 
+@pytest.mark.promise("b38")
 @pytest.mark.parametrize("ticks", range(30))
-async def test_b38_a_start_can_be_cancelled_anywhere(tmp_path: Path, ticks: int) -> None:
+async def test_a_start_can_be_cancelled_anywhere(tmp_path: Path, ticks: int) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(cron="0 0 1 1 *")

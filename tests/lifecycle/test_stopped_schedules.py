@@ -16,6 +16,8 @@ from jobify import Cron, Jobify, MisfirePolicy, RunMode, SmartRetry
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run
 
+pytestmark = pytest.mark.promise("f7")
+
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 TWICE = Cron("* * * * *", max_failures=2)
 ID = "report__jobify_cron_definition"
@@ -84,7 +86,7 @@ async def stays_stopped(app: Jobify) -> None:
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_f7_a_stopped_schedule_is_shown_and_resumed(tmp_path: Path, is_durable: bool) -> None:
+def test_a_stopped_schedule_is_shown_and_resumed(tmp_path: Path, is_durable: bool) -> None:
     shop = Shop(tmp_path, is_durable=is_durable)
 
     async def main(app: Jobify) -> None:
@@ -106,7 +108,7 @@ def test_f7_a_stopped_schedule_is_shown_and_resumed(tmp_path: Path, is_durable: 
     shop.live(main)
 
 
-def test_f7_what_was_missed_meanwhile_is_for_the_misfire_policy(tmp_path: Path) -> None:
+def test_what_was_missed_meanwhile_is_for_the_misfire_policy(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
 
     async def main(app: Jobify) -> None:
@@ -121,7 +123,7 @@ def test_f7_what_was_missed_meanwhile_is_for_the_misfire_policy(tmp_path: Path) 
     shop.live(main, cron=Cron("* * * * *", max_failures=2, misfire_policy=MisfirePolicy.SKIP))
 
 
-def test_f7_a_start_of_the_same_code_does_not_revive_it_and_says_so(
+def test_a_start_of_the_same_code_does_not_revive_it_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop = Shop(tmp_path)
@@ -153,7 +155,7 @@ def test_f7_a_start_of_the_same_code_does_not_revive_it_and_says_so(
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_f7_a_changed_rule_or_task_revives_it(
+def test_a_changed_rule_or_task_revives_it(
     tmp_path: Path, change: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     shop = Shop(tmp_path)
@@ -170,14 +172,14 @@ def test_f7_a_changed_rule_or_task_revives_it(
     assert "The cron of task report runs again" in caplog.text
 
 
-def test_f7_a_revived_schedule_that_fails_again_is_stopped_again(tmp_path: Path) -> None:
+def test_a_revived_schedule_that_fails_again_is_stopped_again(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     shop.live(shop.until_stopped)
     shop.live(shop.until_stopped, cron=Cron("* * * * *", max_failures=3))
     shop.live(stays_stopped, cron=Cron("* * * * *", max_failures=3))
 
 
-def test_f7_a_stop_by_a_timeout_in_a_thread_notes_the_code_too(tmp_path: Path) -> None:
+def test_a_stop_by_a_timeout_in_a_thread_notes_the_code_too(tmp_path: Path) -> None:
     import time
 
     def slow() -> None:
@@ -192,7 +194,7 @@ def test_f7_a_stop_by_a_timeout_in_a_thread_notes_the_code_too(tmp_path: Path) -
 
 @pytest.mark.parametrize("fails", [True, False])
 @pytest.mark.parametrize("cron", [Cron("* * * * *", max_runs=1), Cron("1 12 1 1 * 2030")], ids=["max_runs", "date"])
-def test_f7_a_schedule_that_had_all_its_runs_is_not_revived(tmp_path: Path, cron: Cron, fails: bool) -> None:
+def test_a_schedule_that_had_all_its_runs_is_not_revived(tmp_path: Path, cron: Cron, fails: bool) -> None:
     shop, first = Shop(tmp_path), broken if fails else mended
 
     async def one_run(app: Jobify) -> None:
@@ -216,7 +218,7 @@ def test_f7_a_schedule_that_had_all_its_runs_is_not_revived(tmp_path: Path, cron
     shop.live(later, cron=cron, code=mended if fails else broken)
 
 
-def test_f7_a_schedule_of_no_declaration_is_resumed_or_made_again(tmp_path: Path) -> None:
+def test_a_schedule_of_no_declaration_is_resumed_or_made_again(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
 
     async def main(app: Jobify) -> None:
@@ -229,7 +231,7 @@ def test_f7_a_schedule_of_no_declaration_is_resumed_or_made_again(tmp_path: Path
     shop.live(main, cron=None)
 
 
-def test_f7_a_rule_that_cannot_be_read_stops_the_schedule_and_is_shown(tmp_path: Path) -> None:
+def test_a_rule_that_cannot_be_read_stops_the_schedule_and_is_shown(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
 
     async def main(app: Jobify) -> None:
@@ -247,7 +249,7 @@ def test_f7_a_rule_that_cannot_be_read_stops_the_schedule_and_is_shown(tmp_path:
     shop.live(main, cron=None)
 
 
-async def test_f7_stopped_schedules_of_an_older_file_are_shown_and_resumed(tmp_path: Path) -> None:
+async def test_stopped_schedules_of_an_older_file_are_shown_and_resumed(tmp_path: Path) -> None:
     shutil.copy(DATA / "schema_5.db", tmp_path / "jobs.db")
     clock = FakeClock(datetime(2030, 1, 1, 13, tzinfo=UTC))
 

@@ -24,6 +24,8 @@ from jobify.storage import SQLiteStorage
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run
 
+pytestmark = pytest.mark.promise("f28")
+
 BERLIN = ZoneInfo("Europe/Berlin")
 DAWN = datetime(2030, 6, 1, 0, 0, tzinfo=UTC)
 OLD_FILE = Path(__file__).parents[1] / "data" / "schema_1.db"
@@ -54,7 +56,7 @@ async def until_run(app: Jobify, clock: FakeClock, runs: list[datetime]) -> None
 
 
 @pytest.mark.parametrize("other", [None, ZoneInfo("Asia/Tokyo"), timezone(timedelta(hours=-5))], ids=str)
-def test_f28_a_schedule_goes_on_by_the_zone_it_was_made_in(tmp_path: Path, other: tzinfo | None) -> None:
+def test_a_schedule_goes_on_by_the_zone_it_was_made_in(tmp_path: Path, other: tzinfo | None) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
 
     async def make() -> None:
@@ -78,7 +80,7 @@ def test_f28_a_schedule_goes_on_by_the_zone_it_was_made_in(tmp_path: Path, other
     assert runs == [datetime(2030, 6, day, 9, tzinfo=BERLIN) for day in (1, 2, 3)]
 
 
-def test_f28_missed_runs_and_the_start_date_are_by_the_stored_zone_too(tmp_path: Path) -> None:
+def test_missed_runs_and_the_start_date_are_by_the_stored_zone_too(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
 
     async def make() -> None:
@@ -101,7 +103,7 @@ def test_f28_missed_runs_and_the_start_date_are_by_the_stored_zone_too(tmp_path:
     assert runs[0] == datetime(2030, 6, 2, 10, tzinfo=BERLIN)
 
 
-async def test_f28_a_rule_is_read_by_its_parser_whichever_the_app_has(tmp_path: Path) -> None:
+async def test_a_rule_is_read_by_its_parser_whichever_the_app_has(tmp_path: Path) -> None:
     """Made with the default one, and run by an app that has another."""
     clock, runs = FakeClock(DAWN), list[datetime]()
 
@@ -115,7 +117,7 @@ async def test_f28_a_rule_is_read_by_its_parser_whichever_the_app_has(tmp_path: 
     assert runs == [DAWN + timedelta(hours=9), DAWN + timedelta(hours=33)]
 
 
-async def test_f28_a_schedule_whose_parser_is_not_here_waits_for_an_app_that_has_it(
+async def test_a_schedule_whose_parser_is_not_here_waits_for_an_app_that_has_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
@@ -159,7 +161,7 @@ def change_rule(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "", 5, "UTC+99:00", "Europe"])
-async def test_f28_a_zone_that_is_not_known_here_parks_the_schedule(tmp_path: Path, zone: Any) -> None:
+async def test_a_zone_that_is_not_known_here_parks_the_schedule(tmp_path: Path, zone: Any) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
     path = tmp_path / "jobs.db"
 
@@ -184,7 +186,7 @@ async def test_f28_a_zone_that_is_not_known_here_parks_the_schedule(tmp_path: Pa
         await eventually(lambda: app.configs.storage.get(["daily"])[0].error is None)
 
 
-async def test_f28_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) -> None:
+async def test_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) -> None:
     """And by the app's parser. It gets both when it is written next."""
     path = tmp_path / "jobs.db"
     shutil.copy(OLD_FILE, path)
@@ -210,7 +212,7 @@ async def test_f28_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path
         assert (written["zone"], written["parser"]) == ("Europe/Berlin", "jobify:create_crontab")
 
 
-def test_f28_a_declared_cron_of_an_old_file_is_the_same_one(tmp_path: Path) -> None:
+def test_a_declared_cron_of_an_old_file_is_the_same_one(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
     declared = "report__jobify_cron_definition"
     rows = []
@@ -231,7 +233,7 @@ def test_f28_a_declared_cron_of_an_old_file_is_the_same_one(tmp_path: Path) -> N
     assert rows[0].fence == rows[1].fence
 
 
-def test_f28_the_app_that_started_last_says_the_zone_of_a_declared_cron(
+def test_the_app_that_started_last_says_the_zone_of_a_declared_cron(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeClock(DAWN)
@@ -263,13 +265,13 @@ def test_f28_the_app_that_started_last_says_the_zone_of_a_declared_cron(
         (BERLIN, "Europe/Berlin"),
     ],
 )
-def test_f28_zones_have_names(zone: tzinfo, name: str) -> None:
+def test_zones_have_names(zone: tzinfo, name: str) -> None:
     assert zone_name(zone) == name
     moment = datetime(2030, 6, 1, 12, 0)
     assert zone_named(name).utcoffset(moment) == zone.utcoffset(moment)
 
 
-async def test_f28_a_fixed_offset_is_a_zone_of_an_app(tmp_path: Path) -> None:
+async def test_a_fixed_offset_is_a_zone_of_an_app(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
 
     app, report = app_of(tmp_path, clock, runs, tz=timezone(timedelta(hours=-3)))
@@ -301,17 +303,17 @@ def nameless() -> tzinfo:
 
 
 @pytest.mark.parametrize("zone", [Foreign(), nameless(), "Europe/Berlin", 2], ids=lambda zone: type(zone).__name__)
-def test_f28_a_zone_that_has_no_name_is_refused_where_it_is_written(zone: Any) -> None:
+def test_a_zone_that_has_no_name_is_refused_where_it_is_written(zone: Any) -> None:
     with pytest.raises(ConfigurationError, match="it must be a ZoneInfo"):
         Jobify(storage=False, tz=zone)
 
 
-def test_f28_a_zone_that_is_not_there_is_a_clear_error() -> None:
+def test_a_zone_that_is_not_there_is_a_clear_error() -> None:
     with pytest.raises(CronUnavailableError, match="pip install -U tzdata"):
         zone_named("Mars/Olympus")
 
 
-async def test_f28_several_apps_of_one_file_agree_on_each_run(tmp_path: Path) -> None:
+async def test_several_apps_of_one_file_agree_on_each_run(tmp_path: Path) -> None:
     """Whoever takes it: it runs once a day, at nine in Berlin."""
     clock, runs = FakeClock(DAWN), list[datetime]()
 

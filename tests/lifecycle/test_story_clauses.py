@@ -21,7 +21,8 @@ from support import durable, eventually, soon
 FAR = datetime.now(UTC) + timedelta(days=30)
 
 
-async def test_b28_after_more_cancels_than_workers_jobs_run_and_the_shutdown_is_clean(
+@pytest.mark.promise("b28")
+async def test_after_more_cancels_than_workers_jobs_run_and_the_shutdown_is_clean(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = durable(tmp_path)
@@ -80,7 +81,8 @@ class Counting(SQLiteStorage):
         return rows
 
 
-async def test_b49_a_start_reads_none_of_the_jobs_that_wait(tmp_path: Path) -> None:
+@pytest.mark.promise("b49")
+async def test_a_start_reads_none_of_the_jobs_that_wait(tmp_path: Path) -> None:
     storage = Counting(tmp_path)
 
     for count in (2000, 0):
@@ -105,9 +107,10 @@ async def test_b49_a_start_reads_none_of_the_jobs_that_wait(tmp_path: Path) -> N
     assert storage.given["get"] <= 1
 
 
+@pytest.mark.promise("b33")
 @pytest.mark.parametrize("column", ["payload", "due_at", "status", "task", "attempt"])
 @pytest.mark.parametrize("value", [None, "text"])
-async def test_b33_a_value_of_a_wrong_type_does_not_get_into_the_file(tmp_path: Path, column: str, value: Any) -> None:
+async def test_a_value_of_a_wrong_type_does_not_get_into_the_file(tmp_path: Path, column: str, value: Any) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="work")
@@ -123,7 +126,8 @@ async def test_b33_a_value_of_a_wrong_type_does_not_get_into_the_file(tmp_path: 
                 connection.execute(f"UPDATE jobs SET {column} = ?", (value,))
 
 
-async def test_x4_a_job_that_runs_once_and_is_out_of_retries_has_failed(tmp_path: Path) -> None:
+@pytest.mark.promise("x4")
+async def test_a_job_that_runs_once_and_is_out_of_retries_has_failed(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="fail", retry=SmartRetry(2, initial_delay=0))
@@ -137,7 +141,8 @@ async def test_x4_a_job_that_runs_once_and_is_out_of_retries_has_failed(tmp_path
             assert app.configs.storage.get([job.id])[0].attempt == 3
 
 
-async def test_x12_a_cron_is_done_only_when_no_run_can_follow(tmp_path: Path) -> None:
+@pytest.mark.promise("x12")
+async def test_a_cron_is_done_only_when_no_run_can_follow(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="tick")
@@ -153,7 +158,8 @@ async def test_x12_a_cron_is_done_only_when_no_run_can_follow(tmp_path: Path) ->
         assert job.is_done()
 
 
-def test_rule_16_the_constructor_of_the_sqlite_storage() -> None:
+@pytest.mark.promise("rule-16")
+def test_the_constructor_of_the_sqlite_storage() -> None:
     parameters = inspect.signature(SQLiteStorage).parameters
     assert list(parameters)[:2] == ["database", "timeout"]
     assert (parameters["database"].default, parameters["timeout"].default) == ("jobify.db", 20.0)

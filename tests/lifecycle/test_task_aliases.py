@@ -15,6 +15,8 @@ from jobify.router.router import aliases_below
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge
 
+pytestmark = pytest.mark.promise("f34")
+
 DAWN = datetime(2030, 6, 1, 0, 0, tzinfo=UTC)
 SUFFIX = "__jobify_cron_definition"
 
@@ -32,7 +34,7 @@ def release(directory: Path, name: str, runs: list[Any], **options: Any) -> tupl
     return app, work
 
 
-async def test_f34_jobs_and_schedules_of_an_earlier_name_run(tmp_path: Path) -> None:
+async def test_jobs_and_schedules_of_an_earlier_name_run(tmp_path: Path) -> None:
     runs: list[Any] = []
     old_app, old = release(tmp_path, "mail.send", runs)
     waiting = old.delay(1)
@@ -58,7 +60,7 @@ async def test_f34_jobs_and_schedules_of_an_earlier_name_run(tmp_path: Path) -> 
     assert [name for name, _ in runs][-2:] == ["mail.deliver", "mail.deliver"]
 
 
-async def test_f34_a_stored_schedule_and_its_handle_go_on(tmp_path: Path) -> None:
+async def test_a_stored_schedule_and_its_handle_go_on(tmp_path: Path) -> None:
     runs: list[Any] = []
 
     app, old = release(tmp_path, "old", runs)
@@ -76,7 +78,7 @@ async def test_f34_a_stored_schedule_and_its_handle_go_on(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", [RunMode.THREAD, RunMode.PROCESS])
-async def test_f34_in_threads_and_processes(tmp_path: Path, mode: RunMode) -> None:
+async def test_in_threads_and_processes(tmp_path: Path, mode: RunMode) -> None:
     stored = Jobify(storage=durable(tmp_path)).task(add, name="plus").delay(1, 2)
 
     app = Jobify(storage=durable(tmp_path))
@@ -89,7 +91,7 @@ def add(one: int, other: int) -> int:
     return one + other
 
 
-def test_f34_a_unique_key_holds_across_names(tmp_path: Path) -> None:
+def test_a_unique_key_holds_across_names(tmp_path: Path) -> None:
     _, old = release(tmp_path, "old", [])
     first = old.apply_async((1,), unique_key="k", delay=1000)
     _, new = release(tmp_path, "new", [], aliases=("old",))
@@ -102,7 +104,7 @@ def test_f34_a_unique_key_holds_across_names(tmp_path: Path) -> None:
 # -- declared crons ----------------------------------------------------------------------------------------------------
 
 
-async def test_f34_a_declared_cron_goes_on_under_the_new_name(tmp_path: Path) -> None:
+async def test_a_declared_cron_goes_on_under_the_new_name(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[Any]()
     rule = Cron("0 * * * *", max_runs=5)
 
@@ -127,7 +129,7 @@ async def test_f34_a_declared_cron_goes_on_under_the_new_name(tmp_path: Path) ->
         assert [one.run_count for one in app.schedules()] == [2]
 
 
-async def test_f34_a_cron_that_is_used_up_stays_so(tmp_path: Path) -> None:
+async def test_a_cron_that_is_used_up_stays_so(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[Any]()
     rule = Cron("0 * * * *", max_runs=1)
 
@@ -140,14 +142,14 @@ async def test_f34_a_cron_that_is_used_up_stays_so(tmp_path: Path) -> None:
     assert runs == [("old", 0)]
 
 
-async def test_f34_a_cron_that_is_no_longer_declared_ends_under_each_name(tmp_path: Path) -> None:
+async def test_a_cron_that_is_no_longer_declared_ends_under_each_name(tmp_path: Path) -> None:
     async with release(tmp_path, "old", [], cron="0 * * * *")[0]:
         pass
     async with release(tmp_path, "new", [], aliases=("old",))[0] as app:
         assert app.schedules() == []
 
 
-async def test_f34_an_old_worker_beside_a_new_one_runs_no_second_cron(tmp_path: Path) -> None:
+async def test_an_old_worker_beside_a_new_one_runs_no_second_cron(tmp_path: Path) -> None:
     """The old one runs the cron when the new one starts, and declares it once more when it is started again."""
     runs: list[Any] = []
 
@@ -170,7 +172,7 @@ async def test_f34_an_old_worker_beside_a_new_one_runs_no_second_cron(tmp_path: 
                 await eventually(lambda: [one.id for one in new_app.schedules()] == ["new" + SUFFIX])
 
 
-async def test_f34_a_cron_of_the_old_name_that_comes_due_is_not_run(tmp_path: Path) -> None:
+async def test_a_cron_of_the_old_name_that_comes_due_is_not_run(tmp_path: Path) -> None:
     """It is due before the new worker has looked for it."""
     runs: list[Any] = []
 
@@ -193,7 +195,7 @@ async def nothing() -> None:
     pass
 
 
-async def test_f34_aliases_in_routers(tmp_path: Path) -> None:
+async def test_aliases_in_routers(tmp_path: Path) -> None:
     """With the prefixes of the router, and as it stands for a task that was moved into the router."""
     outer, inner = JobRouter(prefix="shop"), JobRouter(prefix="mail")
     inner.task(nothing, name="deliver", aliases=("send", "post:letter"))
@@ -209,7 +211,7 @@ async def test_f34_aliases_in_routers(tmp_path: Path) -> None:
         await asyncio.gather(*(app.get_job(job.id).aresult() for job in stored))
 
 
-def test_f34_the_bare_name_is_left_to_the_task_that_has_it(tmp_path: Path) -> None:
+def test_the_bare_name_is_left_to_the_task_that_has_it(tmp_path: Path) -> None:
     app, router = Jobify(storage=durable(tmp_path)), JobRouter(prefix="mail")
     app.task(nothing, name="send")
     router.task(nothing, name="deliver", aliases=("send",))
@@ -218,12 +220,12 @@ def test_f34_the_bare_name_is_left_to_the_task_that_has_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("aliases", ["old", ("",), (" ",), (3,), 3, {"old"}])
-def test_f34_what_is_no_list_of_names_is_refused(aliases: Any) -> None:
+def test_what_is_no_list_of_names_is_refused(aliases: Any) -> None:
     with pytest.raises(ConfigurationError, match="alias"):
         Jobify(storage=False).task(nothing, name="new", aliases=aliases)
 
 
-def test_f34_an_alias_of_another_task_is_refused() -> None:
+def test_an_alias_of_another_task_is_refused() -> None:
     app = Jobify(storage=False)
     app.task(nothing, name="first", aliases=("old", "old", "first"))
     for options in ({"name": "second", "aliases": ("old",)}, {"name": "old"}, {"name": "third", "aliases": ("first",)}):
@@ -233,7 +235,7 @@ def test_f34_an_alias_of_another_task_is_refused() -> None:
     app.task(nothing, name="second", aliases=("older",))
 
 
-def test_f34_an_alias_in_a_router_is_refused_when_it_is_included() -> None:
+def test_an_alias_in_a_router_is_refused_when_it_is_included() -> None:
     app, router = Jobify(storage=False), JobRouter(prefix="mail")
     app.task(nothing, name="mail:send")
     router.task(nothing, name="deliver", aliases=("send",))

@@ -58,7 +58,8 @@ def go(main: Coroutine[Any, Any, None], factory: Factory | None) -> None:
     run(prepared())
 
 
-def test_f21_a_job_can_cancel_itself_in_its_first_step(app: Jobify, factory: Factory | None) -> None:
+@pytest.mark.promise("f21")
+def test_a_job_can_cancel_itself_in_its_first_step(app: Jobify, factory: Factory | None) -> None:
     seen: list[str] = []
 
     @app.task
@@ -80,7 +81,8 @@ def test_f21_a_job_can_cancel_itself_in_its_first_step(app: Jobify, factory: Fac
     go(main(), factory)
 
 
-def test_f21_a_job_cannot_wait_for_itself_in_its_first_step(app: Jobify, factory: Factory | None) -> None:
+@pytest.mark.promise("f21")
+def test_a_job_cannot_wait_for_itself_in_its_first_step(app: Jobify, factory: Factory | None) -> None:
     @app.task
     async def wait_for_me() -> str:
         job = app.find_job(current_job.id)
@@ -96,7 +98,8 @@ def test_f21_a_job_cannot_wait_for_itself_in_its_first_step(app: Jobify, factory
     go(main(), factory)
 
 
-def test_f21_jobs_that_end_in_their_first_step_leave_nothing_behind(app: Jobify, factory: Factory | None) -> None:
+@pytest.mark.promise("f21")
+def test_jobs_that_end_in_their_first_step_leave_nothing_behind(app: Jobify, factory: Factory | None) -> None:
     @app.task
     async def at_once(number: int) -> int:
         return number
@@ -119,7 +122,8 @@ def test_f21_jobs_that_end_in_their_first_step_leave_nothing_behind(app: Jobify,
     go(main(), factory)
 
 
-def test_f21_a_long_chain_of_pushes_does_not_nest(app: Jobify, factory: Factory | None) -> None:
+@pytest.mark.promise("f21")
+def test_a_long_chain_of_pushes_does_not_nest(app: Jobify, factory: Factory | None) -> None:
     """A first step that runs at once would be inside of the push, and that of its own push inside of it."""
     ends: list[int] = []
 
@@ -139,7 +143,8 @@ def test_f21_a_long_chain_of_pushes_does_not_nest(app: Jobify, factory: Factory 
     go(main(), factory)
 
 
-def test_f21_a_shutdown_while_jobs_push(app: Jobify, factory: Factory | None) -> None:
+@pytest.mark.promise("f21")
+def test_a_shutdown_while_jobs_push(app: Jobify, factory: Factory | None) -> None:
     @app.task
     async def busy() -> None:
         while True:
@@ -163,7 +168,8 @@ def test_f21_a_shutdown_while_jobs_push(app: Jobify, factory: Factory | None) ->
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
 
 
-def test_f22_every_attempt_starts_from_the_same_context(app: Jobify, factory: Factory | None) -> None:
+@pytest.mark.promise("f22")
+def test_every_attempt_starts_from_the_same_context(app: Jobify, factory: Factory | None) -> None:
     seen: list[str] = []
 
     @app.task(retry=SmartRetry(retries=3, initial_delay=0.01))
@@ -184,8 +190,9 @@ def test_f22_every_attempt_starts_from_the_same_context(app: Jobify, factory: Fa
     assert seen == ["of the caller"] * 4
 
 
+@pytest.mark.promise("f22")
 @pytest.mark.parametrize("mode", ["async", "thread"])
-def test_f22_so_does_every_run_of_a_schedule(app: Jobify, factory: Factory | None, mode: str) -> None:
+def test_so_does_every_run_of_a_schedule(app: Jobify, factory: Factory | None, mode: str) -> None:
     seen: list[str] = []
 
     def visit() -> None:
@@ -206,7 +213,8 @@ def test_f22_so_does_every_run_of_a_schedule(app: Jobify, factory: Factory | Non
     assert set(seen) == {"default"}
 
 
-def test_f22_a_job_that_sets_a_variable_shows_it_to_no_other(app: Jobify, factory: Factory | None) -> None:
+@pytest.mark.promise("f22")
+def test_a_job_that_sets_a_variable_shows_it_to_no_other(app: Jobify, factory: Factory | None) -> None:
     seen: list[str] = []
 
     @app.task(retry=SmartRetry(retries=1, initial_delay=0.01))

@@ -23,8 +23,9 @@ NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 # -- B14, B15 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("b14", "x7")
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_b14_x7_a_naive_start_date_is_in_the_zone_of_the_app(tmp_path: Path, is_declared: bool) -> None:
+def test_a_naive_start_date_is_in_the_zone_of_the_app(tmp_path: Path, is_declared: bool) -> None:
     """The first run exactly then, the later ones by the expression; also after a restart."""
     clock = FakeClock(NOON)
     cron = Cron("0 18 * * *", max_runs=100, misfire_policy=MisfirePolicy.ALL, start_date=datetime(2030, 1, 2, 9, 30))
@@ -56,7 +57,8 @@ def test_b14_x7_a_naive_start_date_is_in_the_zone_of_the_app(tmp_path: Path, is_
     assert runs == [first, second]
 
 
-async def test_b14_x7_a_start_date_that_is_past_waits_for_the_next_match() -> None:
+@pytest.mark.promise("b14", "x7")
+async def test_a_start_date_that_is_past_waits_for_the_next_match() -> None:
     app = Jobify(storage=False, clock=FakeClock(NOON))
 
     @app.task(cron=Cron("0 18 * * *", start_date=datetime(2029, 1, 1, 9, 30)))
@@ -67,7 +69,8 @@ async def test_b14_x7_a_start_date_that_is_past_waits_for_the_next_match() -> No
         assert job.exec_at == NOON + timedelta(hours=6)
 
 
-async def test_b15_x13_a_naive_time_is_in_the_zone_of_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("b15", "x13")
+async def test_a_naive_time_is_in_the_zone_of_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path), tz=NEW_YORK, clock=clock)
@@ -87,7 +90,8 @@ async def test_b15_x13_a_naive_time_is_in_the_zone_of_the_app(tmp_path: Path, mo
         assert await soon(job) == "done"
 
 
-async def test_b15_times_of_the_hour_that_is_twice_are_told_apart() -> None:
+@pytest.mark.promise("b15")
+async def test_times_of_the_hour_that_is_twice_are_told_apart() -> None:
     app = Jobify(storage=False, tz=BERLIN, clock=FakeClock(datetime(2030, 10, 1, tzinfo=UTC)))
 
     @app.task
@@ -133,25 +137,26 @@ CHANGES = [
 ]
 
 
+@pytest.mark.promise("b16")
 @pytest.mark.parametrize(("zone", "start"), CHANGES)
 @pytest.mark.parametrize(("expression", "minutes"), [("*/10 * * * *", 10), ("* * * * *", 1)])
-def test_b16_short_periods_know_no_daylight_saving(
-    zone: ZoneInfo, start: datetime, expression: str, minutes: int
-) -> None:
+def test_short_periods_know_no_daylight_saving(zone: ZoneInfo, start: datetime, expression: str, minutes: int) -> None:
     runs = run(runs_of(zone, start, 6, expression))
     assert runs == [start + timedelta(minutes=minutes * number) for number in range(1, 360 // minutes + 1)]
 
 
+@pytest.mark.promise("b16")
 @pytest.mark.parametrize(("zone", "start"), CHANGES)
-def test_b16_a_daily_time_comes_once_a_day(zone: ZoneInfo, start: datetime) -> None:
+def test_a_daily_time_comes_once_a_day(zone: ZoneInfo, start: datetime) -> None:
     runs = run(runs_of(zone, start - timedelta(days=1), 72, "30 2 * * *"))
     assert len(runs) == 3
     assert len({moment.astimezone(zone).date() for moment in runs}) == 3
     assert [(m.astimezone(zone).hour, m.astimezone(zone).minute) for m in (runs[0], runs[2])] == [(2, 30)] * 2
 
 
+@pytest.mark.promise("b17")
 @pytest.mark.parametrize(("zone", "start"), CHANGES)
-async def test_b17_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> None:
+async def test_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> None:
     clock = FakeClock(start)
     app = Jobify(storage=False, tz=zone, clock=clock)
 
@@ -178,6 +183,7 @@ async def test_b17_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> N
 # -- B32 ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("b32", "rule-14")
 @pytest.mark.parametrize(
     ("policy", "expected", "times"),
     [
@@ -189,7 +195,7 @@ async def test_b17_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> N
     ],
     ids=["skip", "once", "all", "grace"],
 )
-async def test_b32_rule_14_the_policy_holds_while_runs_are_slower_than_the_period(
+async def test_the_policy_holds_while_runs_are_slower_than_the_period(
     policy: Any, expected: list[float], times: list[float]
 ) -> None:
     clock = FakeClock(NOON)
@@ -218,7 +224,8 @@ async def test_b32_rule_14_the_policy_holds_while_runs_are_slower_than_the_perio
     assert stood_for == times
 
 
-async def test_b32_runs_of_a_schedule_never_overlap() -> None:
+@pytest.mark.promise("b32")
+async def test_runs_of_a_schedule_never_overlap() -> None:
     app = Jobify(storage=False)
     running, peak, runs = 0, 0, 0
 
@@ -253,11 +260,10 @@ class JumpingClock(SystemClock):
         return super().monotonic() + (self.jump / 1_000_000 if self.has_slept else 0)
 
 
+@pytest.mark.promise("b47", "rule-22")
 @pytest.mark.parametrize("has_slept", [True, False], ids=["sleep", "set"])
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
-async def test_b47_rule_22_a_jump_forward_is_noticed_within_a_second(
-    tmp_path: Path, storage: str, has_slept: bool
-) -> None:
+async def test_a_jump_forward_is_noticed_within_a_second(tmp_path: Path, storage: str, has_slept: bool) -> None:
     """Or a machine that slept: nobody tells the app, it has to look by itself."""
     clock = JumpingClock(has_slept)
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False, clock=clock)
@@ -280,7 +286,8 @@ async def test_b47_rule_22_a_jump_forward_is_noticed_within_a_second(
         await soon(cron.wait())
 
 
-async def test_b47_f29_a_jump_back_neither_runs_nor_loses_anything() -> None:
+@pytest.mark.promise("b47", "f29")
+async def test_a_jump_back_neither_runs_nor_loses_anything() -> None:
     clock = FakeClock(NOON)
     app = Jobify(storage=False, clock=clock)
     runs: list[datetime] = []
@@ -332,9 +339,10 @@ async def test_no_job_is_said_to_have_started_later_than_it_did(tmp_path: Path, 
 # -- B49 ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("b49", "rule-14")
 @pytest.mark.parametrize("storage", ["sqlite", "memory"])
 @pytest.mark.parametrize("concurrency", [1, 7, 100])
-async def test_b49_rule_14_a_backlog_starts_a_few_at_a_time(tmp_path: Path, concurrency: int, storage: str) -> None:
+async def test_a_backlog_starts_a_few_at_a_time(tmp_path: Path, concurrency: int, storage: str) -> None:
     count = 300 if concurrency == 1 else 3000
     clock = FakeClock(NOON)
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False, concurrency=concurrency, clock=clock)
@@ -364,7 +372,8 @@ async def test_b49_rule_14_a_backlog_starts_a_few_at_a_time(tmp_path: Path, conc
     assert peak <= concurrency
 
 
-async def test_b49_other_jobs_are_not_kept_waiting_by_a_backlog_of_slow_ones(tmp_path: Path) -> None:
+@pytest.mark.promise("b49")
+async def test_other_jobs_are_not_kept_waiting_by_a_backlog_of_slow_ones(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), concurrency=3)
     go_on = asyncio.Event()
 

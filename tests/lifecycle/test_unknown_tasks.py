@@ -51,7 +51,8 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "this app does not have" in record.getMessage()]
 
 
-def test_b3_x20_jobs_of_unknown_tasks_are_kept_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.promise("b3", "x20")
+def test_jobs_of_unknown_tasks_are_kept_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _fill(tmp_path)
     app = Jobify(storage=durable(tmp_path))
 

@@ -14,6 +14,8 @@ import waiting_tasks
 from jobify import Jobify, RunMode, current_job
 from support import durable, eventually, run, soon
 
+pytestmark = pytest.mark.promise("f23")
+
 DEPTH = 100
 
 
@@ -55,7 +57,7 @@ async def _astream(job: Any, app: Jobify) -> int:
 
 
 @pytest.mark.parametrize("wait", [_await, _wait, _aresult, _await_end, _astream], ids=lambda wait: wait.__name__)
-async def test_f23_a_hundred_parents_wait_with_one_slot(storage: Any, wait: Callable[..., Any]) -> None:
+async def test_a_hundred_parents_wait_with_one_slot(storage: Any, wait: Callable[..., Any]) -> None:
     app = Jobify(storage=storage, concurrency=1)
 
     @app.task
@@ -77,7 +79,7 @@ def _lane(app: Jobify, mode: RunMode) -> Any:
 
 @pytest.mark.parametrize("is_given", [False, True], ids=["own pool", "given pool"])
 @pytest.mark.parametrize("kind", ["result", "wait", "stream"])
-def test_f23_a_thread_that_waits_has_another_one_started(tmp_path: Path, kind: str, is_given: bool) -> None:
+def test_a_thread_that_waits_has_another_one_started(tmp_path: Path, kind: str, is_given: bool) -> None:
     with ThreadPoolExecutor(1) as given:
         app = Jobify(storage=durable(tmp_path), threadpool_executor=given if is_given else None)
 
@@ -107,7 +109,7 @@ def test_f23_a_thread_that_waits_has_another_one_started(tmp_path: Path, kind: s
         app.close()
 
 
-async def test_f23_a_child_process_that_waits_has_another_one_started(
+async def test_a_child_process_that_waits_has_another_one_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WAITING_DB", str(tmp_path / "jobs.db"))
@@ -121,7 +123,7 @@ async def test_f23_a_child_process_that_waits_has_another_one_started(
     app.close()
 
 
-async def test_f23_slots_are_right_after_waits_of_every_end(storage: Any) -> None:
+async def test_slots_are_right_after_waits_of_every_end(storage: Any) -> None:
     """Waits that are cancelled, time out, overlap, or outlive their job."""
     app = Jobify(storage=storage, concurrency=2)
     go_on = asyncio.Event()
@@ -160,7 +162,7 @@ async def test_f23_slots_are_right_after_waits_of_every_end(storage: Any) -> Non
     app.close()
 
 
-async def test_f23_a_thread_that_waits_beyond_its_timeout_gives_its_slot_back_once(tmp_path: Path) -> None:
+async def test_a_thread_that_waits_beyond_its_timeout_gives_its_slot_back_once(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     go_on = asyncio.Event()
 

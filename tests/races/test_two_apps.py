@@ -61,8 +61,9 @@ class Fleet:
         await soon(asyncio.gather(*(app.wait_all() for app in self.apps)))
 
 
+@pytest.mark.promise("b1")
 @pytest.mark.parametrize("attempt", range(5))
-async def test_b1_each_job_runs_once(tmp_path: Path, attempt: int) -> None:
+async def test_each_job_runs_once(tmp_path: Path, attempt: int) -> None:
     fleet = Fleet(tmp_path)
     async with fleet:
         jobs = await asyncio.gather(
@@ -78,8 +79,9 @@ async def test_b1_each_job_runs_once(tmp_path: Path, attempt: int) -> None:
     assert set(fleet.runs.values()) == {1}
 
 
+@pytest.mark.promise("b1")
 @pytest.mark.parametrize("attempt", range(3))
-async def test_b1_a_cron_runs_once_per_due_time(tmp_path: Path, attempt: int) -> None:
+async def test_a_cron_runs_once_per_due_time(tmp_path: Path, attempt: int) -> None:
     clock = FakeClock(NOON)
     fleet = Fleet(tmp_path, cron=Cron("* * * * *"), clock=clock)
     async with fleet:
@@ -94,15 +96,17 @@ async def test_b1_a_cron_runs_once_per_due_time(tmp_path: Path, attempt: int) ->
         await eventually(lambda: fleet.apps[0].configs.storage.get([record.id])[0].run_count == 15)
 
 
-async def test_b1_two_apps_in_real_time(tmp_path: Path) -> None:
+@pytest.mark.promise("b1")
+async def test_two_apps_in_real_time(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, 2, cron=Cron("* * * * * * *"))
     async with fleet:
         await eventually(lambda: len(fleet.due) >= 3)
     assert set(fleet.due.values()) == {1}
 
 
+@pytest.mark.promise("b2")
 @pytest.mark.parametrize("attempt", range(10))
-async def test_b2_an_id_is_unique_in_the_database(tmp_path: Path, attempt: int) -> None:
+async def test_an_id_is_unique_in_the_database(tmp_path: Path, attempt: int) -> None:
     fleet = Fleet(tmp_path)
     async with fleet:
         fleet.gate.clear()
@@ -122,7 +126,8 @@ async def test_b2_an_id_is_unique_in_the_database(tmp_path: Path, attempt: int) 
         assert set(fleet.runs.values()) == {1}
 
 
-async def test_b2_an_id_is_unique_whether_its_task_is_durable_or_not(tmp_path: Path) -> None:
+@pytest.mark.promise("b2")
+async def test_an_id_is_unique_whether_its_task_is_durable_or_not(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 
     @app.task

@@ -25,6 +25,8 @@ from jobify.runners.log_sending import Forwarder
 from jobify.runners.process import ProcessRunner
 from support import eventually, run
 
+pytestmark = pytest.mark.promise("f9")
+
 
 class Heard(logging.Handler):
     """Keeps records with their text, as a handler of the app would write it."""
@@ -89,7 +91,7 @@ def log_threads() -> list[str]:
 # -- through the parent's configuration --------------------------------------------------------------------------------
 
 
-def test_f9_a_record_of_a_child_has_its_job_and_goes_through_the_handlers_of_the_parent(heard: Heard) -> None:
+def test_a_record_of_a_child_has_its_job_and_goes_through_the_handlers_of_the_parent(heard: Heard) -> None:
     heard.setFormatter(logging.Formatter("%(levelname)s %(name)s %(job_id)s %(attempt)d %(message)s"))
     (pid,) = perform(call_of(tasks.say, "hello"))
     (record,) = heard.of("shop.tasks")
@@ -99,7 +101,7 @@ def test_f9_a_record_of_a_child_has_its_job_and_goes_through_the_handlers_of_the
     assert "INFO shop.tasks job-1 2 says hello" in heard.texts
 
 
-async def test_f9_records_are_handled_before_the_end_of_the_call_is_known(heard: Heard) -> None:
+async def test_records_are_handled_before_the_end_of_the_call_is_known(heard: Heard) -> None:
     counts = []
 
     runner = ProcessRunner(slots=1)
@@ -111,7 +113,7 @@ async def test_f9_records_are_handled_before_the_end_of_the_call_is_known(heard:
     assert counts == [5 * number for number in range(1, 21)]
 
 
-def test_f9_levels_of_the_parent_hold_in_the_child(heard: Heard) -> None:
+def test_levels_of_the_parent_hold_in_the_child(heard: Heard) -> None:
     quiet = logging.getLogger("shop.quiet")
     quiet.setLevel(logging.ERROR)
     try:
@@ -125,7 +127,7 @@ def test_f9_levels_of_the_parent_hold_in_the_child(heard: Heard) -> None:
     assert [record.getMessage() for record in heard.records if record.name.startswith("shop")] == ["says c"]
 
 
-async def test_f9_a_change_of_levels_reaches_a_child_that_runs(heard: Heard) -> None:
+async def test_a_change_of_levels_reaches_a_child_that_runs(heard: Heard) -> None:
     own, root = logging.getLogger("shop.tasks"), logging.getLogger()
 
     try:
@@ -149,7 +151,7 @@ async def test_f9_a_change_of_levels_reaches_a_child_that_runs(heard: Heard) -> 
     assert [record.getMessage() for record in heard.of("shop.tasks")] == ["says b", "says d"]
 
 
-def test_f9_levels_are_the_same_object_until_one_changes() -> None:
+def test_levels_are_the_same_object_until_one_changes() -> None:
     logger = logging.getLogger("shop.levels")
     before = current_levels()
     assert current_levels() is before
@@ -161,7 +163,7 @@ def test_f9_levels_are_the_same_object_until_one_changes() -> None:
     assert current_levels() == before
 
 
-def test_f9_a_logger_of_the_parent_that_does_not_propagate_keeps_its_handlers(heard: Heard) -> None:
+def test_a_logger_of_the_parent_that_does_not_propagate_keeps_its_handlers(heard: Heard) -> None:
     own, logger = Heard(), logging.getLogger("shop.apart")
     logger.addHandler(own)
     logger.propagate = False
@@ -178,7 +180,7 @@ def test_f9_a_logger_of_the_parent_that_does_not_propagate_keeps_its_handlers(he
     assert not [record for record in heard.records if record.name.startswith("shop")]
 
 
-def test_f9_filters_of_the_parents_loggers_hold(heard: Heard) -> None:
+def test_filters_of_the_parents_loggers_hold(heard: Heard) -> None:
     logger = logging.getLogger("shop.filtered")
 
     def passes(record: logging.LogRecord) -> bool:
@@ -194,13 +196,13 @@ def test_f9_filters_of_the_parents_loggers_hold(heard: Heard) -> None:
     assert (record.getMessage(), record.tenant) == ("says yes", "north")  # type: ignore[attr-defined]
 
 
-def test_f9_a_logger_that_only_the_child_has_is_not_made_in_the_parent(heard: Heard) -> None:
+def test_a_logger_that_only_the_child_has_is_not_made_in_the_parent(heard: Heard) -> None:
     perform(call_of(tasks.say, "a", logging.INFO, "shop.of.one.job"))
     assert len(heard.of("shop.of.one.job")) == 1
     assert "shop.of.one.job" not in logging.Logger.manager.loggerDict
 
 
-def test_f9_handlers_that_a_module_adds_at_its_import_belong_to_the_parent(
+def test_handlers_that_a_module_adds_at_its_import_belong_to_the_parent(
     heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOGGING_TASKS_FILE", str(tmp_path / "log"))
@@ -213,18 +215,18 @@ def test_f9_handlers_that_a_module_adds_at_its_import_belong_to_the_parent(
     assert "says" not in capfd.readouterr().err
 
 
-def test_f9_a_handler_of_a_task_works_beside(heard: Heard, tmp_path: Path) -> None:
+def test_a_handler_of_a_task_works_beside(heard: Heard, tmp_path: Path) -> None:
     perform(call_of(tasks.say_with_own_handler, str(tmp_path / "log")))
     assert (tmp_path / "log").read_text() == "to a file as well\n"
     assert len(heard.of("shop.tasks")) == 1
 
 
-def test_f9_a_task_that_configures_logging_does_so_until_it_ends(heard: Heard, tmp_path: Path) -> None:
+def test_a_task_that_configures_logging_does_so_until_it_ends(heard: Heard, tmp_path: Path) -> None:
     perform(call_of(tasks.reconfigure, str(tmp_path / "log")), call_of(tasks.say, "again"))
     assert [record.getMessage() for record in heard.of("shop.tasks")] == ["says again"]
 
 
-def test_f9_captured_warnings_are_captured_in_the_child_too(heard: Heard) -> None:
+def test_captured_warnings_are_captured_in_the_child_too(heard: Heard) -> None:
     logging.captureWarnings(True)
     try:
         perform(call_of(tasks.warn))
@@ -237,7 +239,7 @@ def test_f9_captured_warnings_are_captured_in_the_child_too(heard: Heard) -> Non
 # -- what a record carries ---------------------------------------------------------------------------------------------
 
 
-def test_f9_records_of_all_kinds_arrive(heard: Heard) -> None:
+def test_records_of_all_kinds_arrive(heard: Heard) -> None:
     logging.addLevelName(25, "NOTICE")
     perform(call_of(tasks.say_all_kinds))
     plain, custom, large, error, wordless, stack, notice = heard.of("shop.tasks")
@@ -255,7 +257,7 @@ def test_f9_records_of_all_kinds_arrive(heard: Heard) -> None:
     assert notice.levelname == "NOTICE"
 
 
-def test_f9_a_record_of_any_size_fits() -> None:
+def test_a_record_of_any_size_fits() -> None:
     for size in (0, 100, 10_000, 1_000_000):
         for text in ("x", "\U0001f600", "\udc80"):
             record = logging.LogRecord("a" * 50, logging.INFO, "p", 1, text * size, (), None, None, "s" * size)
@@ -265,13 +267,13 @@ def test_f9_a_record_of_any_size_fits() -> None:
             assert make_record(decode_record(payload)).name == "a" * 50
 
 
-def test_f9_threads_of_the_call_have_its_job_and_older_ones_have_none(heard: Heard) -> None:
+def test_threads_of_the_call_have_its_job_and_older_ones_have_none(heard: Heard) -> None:
     perform(call_of(tasks.say_from_threads, id="a"), call_of(tasks.say_from_threads, id="b"))
     ids = [(record.getMessage(), fields(record)[0]) for record in heard.of("shop.tasks")]
     assert ids == [("from a thread", "a"), ("from a pool", "a"), ("from a thread", "b"), ("from a pool", None)]
 
 
-def test_f9_a_fork_of_the_child_logs_through_the_same_parent(heard: Heard) -> None:
+def test_a_fork_of_the_child_logs_through_the_same_parent(heard: Heard) -> None:
     perform(call_of(tasks.say_from_fork), call_of(tasks.say, "after it"))
     assert [(record.getMessage(), fields(record)[0]) for record in heard.of("shop.tasks")] == [
         ("from a fork", "job-1"),
@@ -279,16 +281,14 @@ def test_f9_a_fork_of_the_child_logs_through_the_same_parent(heard: Heard) -> No
     ]
 
 
-def test_f9_a_signal_handler_may_log_in_the_middle_of_logging(heard: Heard) -> None:
+def test_a_signal_handler_may_log_in_the_middle_of_logging(heard: Heard) -> None:
     perform(call_of(tasks.say_from_handler))
     texts = [record.getMessage() for record in heard.of("shop.tasks")]
     assert [text for text in texts if text.startswith("line")] == [f"line {number}" for number in range(2_000)]
     assert "from a signal handler" in texts
 
 
-def test_f9_a_message_that_cannot_be_formatted_costs_nothing_else(
-    heard: Heard, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_message_that_cannot_be_formatted_costs_nothing_else(heard: Heard, capfd: pytest.CaptureFixture[str]) -> None:
     done, _ = perform(call_of(tasks.say_with_wrong_arguments), call_of(tasks.say, "next"))
     assert done == "done"
     assert "says next" in [record.getMessage() for record in heard.of("shop.tasks") if record.args == ("next",)]
@@ -297,19 +297,19 @@ def test_f9_a_message_that_cannot_be_formatted_costs_nothing_else(
 # -- ends --------------------------------------------------------------------------------------------------------------
 
 
-def test_f9_what_a_killed_child_wrote_before_is_handled_before_its_death_is_known(heard: Heard) -> None:
+def test_what_a_killed_child_wrote_before_is_handled_before_its_death_is_known(heard: Heard) -> None:
     with pytest.raises(ProcessDiedError):
         perform(call_of(tasks.say_and_die, 500))
     assert [record.getMessage() for record in heard.of("shop.tasks")] == [f"line {number}" for number in range(500)]
 
 
-def test_f9_what_a_crashed_child_wrote_last_is_there(heard: Heard) -> None:
+def test_what_a_crashed_child_wrote_last_is_there(heard: Heard) -> None:
     with pytest.raises(ProcessDiedError):
         perform(call_of(tasks.say_and_crash))
     assert [record.getMessage() for record in heard.of("shop.tasks")] == ["calls the library"]
 
 
-def test_f9_nothing_stays_of_a_runner_that_has_stopped(heard: Heard) -> None:
+def test_nothing_stays_of_a_runner_that_has_stopped(heard: Heard) -> None:
     descriptors = set(os.listdir("/proc/self/fd")) if sys.platform == "linux" else set()
     perform(call_of(tasks.say, "a"))
     if sys.platform == "linux":
@@ -317,7 +317,7 @@ def test_f9_nothing_stays_of_a_runner_that_has_stopped(heard: Heard) -> None:
     assert not log_threads()
 
 
-async def test_f9_a_cancelled_call_that_logs_without_end_leaves_nothing(heard: Heard, tmp_path: Path) -> None:
+async def test_a_cancelled_call_that_logs_without_end_leaves_nothing(heard: Heard, tmp_path: Path) -> None:
     runner = ProcessRunner(slots=1)
     await runner.start()
     running = asyncio.create_task(runner.run(call_of(tasks.say_until, str(tmp_path / "never"))))
@@ -334,13 +334,13 @@ async def test_f9_a_cancelled_call_that_logs_without_end_leaves_nothing(heard: H
 # -- load and trouble --------------------------------------------------------------------------------------------------
 
 
-def test_f9_a_flood_of_records_arrives_whole_and_in_order(heard: Heard) -> None:
+def test_a_flood_of_records_arrives_whole_and_in_order(heard: Heard) -> None:
     perform(call_of(tasks.say_much, 20_000, 200))
     numbers = [record.args[0] for record in heard.of("shop.tasks") if record.args]  # type: ignore[index]
     assert numbers == list(range(20_000))
 
 
-async def test_f9_the_event_loop_goes_on_while_a_handler_is_slow(heard: Heard) -> None:
+async def test_the_event_loop_goes_on_while_a_handler_is_slow(heard: Heard) -> None:
     go, stuck = threading.Event(), threading.Event()
 
     class Slow(logging.Handler):
@@ -365,9 +365,7 @@ async def test_f9_the_event_loop_goes_on_while_a_handler_is_slow(heard: Heard) -
         logging.getLogger().removeHandler(slow)
 
 
-def test_f9_a_handler_that_raises_or_exits_costs_its_record_only(
-    heard: Heard, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_handler_that_raises_or_exits_costs_its_record_only(heard: Heard, capsys: pytest.CaptureFixture[str]) -> None:
     class Broken(logging.Handler):
         def handle(self, record: logging.LogRecord) -> bool:
             if record.args == ("exit",):
@@ -386,12 +384,12 @@ def test_f9_a_handler_that_raises_or_exits_costs_its_record_only(
     assert "no handler" in capsys.readouterr().err
 
 
-def test_f9_what_is_no_record_is_no_harm(heard: Heard, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_record_is_no_harm(heard: Heard, capsys: pytest.CaptureFixture[str]) -> None:
     handle_record(b"no pickle")
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_f9_a_parent_that_does_not_read_holds_a_job_up_once_and_losses_are_counted(
+def test_a_parent_that_does_not_read_holds_a_job_up_once_and_losses_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(log_sending, "SEND_TIMEOUT", 0.05)
@@ -421,7 +419,7 @@ def test_f9_a_parent_that_does_not_read_holds_a_job_up_once_and_losses_are_count
         assert texts[1].startswith("100 log records of this process are lost")
 
 
-def test_f9_a_parent_that_is_gone_holds_nothing_up() -> None:
+def test_a_parent_that_is_gone_holds_nothing_up() -> None:
     reader, sender = open_channel()
     reader.close()
     with sender:
@@ -431,7 +429,7 @@ def test_f9_a_parent_that_is_gone_holds_nothing_up() -> None:
         assert not forwarder._lost
 
 
-def test_f9_a_child_has_no_record_to_wait_for_when_it_has_logged_nothing() -> None:
+def test_a_child_has_no_record_to_wait_for_when_it_has_logged_nothing() -> None:
     reader, sender = open_channel()
     with reader, sender:
         forwarder = Forwarder(sender)
@@ -443,5 +441,5 @@ def test_f9_a_child_has_no_record_to_wait_for_when_it_has_logged_nothing() -> No
         assert not forwarder.end_call()
 
 
-def test_f9_signals_are_left_alone() -> None:
+def test_signals_are_left_alone() -> None:
     assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN

@@ -19,6 +19,8 @@ from jobify.model.tracebacks import RemoteTraceback, own_traceback
 from jobify.runners import protocol
 from support import durable, soon
 
+pytestmark = pytest.mark.promise("f18")
+
 REBUILT = [
     *("str_raises", "str_exits", "str_hangs", "answers_all", "reduce_raises", "reduce_exits", "reduce_lies"),
     *("rebuild_exits", "needs_keywords", "grows_text", "slotted", "nameless", "http_error", "chained", "noted"),
@@ -45,7 +47,7 @@ def across(name: str) -> Exception:
 
 
 @pytest.mark.parametrize("name", tasks.MAKERS)
-def test_f18_an_exception_crosses_with_its_type_and_text_or_with_its_text(name: str) -> None:
+def test_an_exception_crosses_with_its_type_and_text_or_with_its_text(name: str) -> None:
     original = tasks.MAKERS[name]()
     found = across(name)
     if name in REBUILT:
@@ -59,7 +61,7 @@ def test_f18_an_exception_crosses_with_its_type_and_text_or_with_its_text(name: 
     assert own_traceback(found)
 
 
-def test_f18_attributes_notes_and_members_cross() -> None:
+def test_attributes_notes_and_members_cross() -> None:
     assert across("needs_keywords").host == "a"  # type: ignore[attr-defined]
     assert across("slotted").code == 7  # type: ignore[attr-defined]
     noted = across("noted")
@@ -76,7 +78,7 @@ def test_f18_attributes_notes_and_members_cross() -> None:
     assert isinstance(inner.exceptions[0], RemoteError)
 
 
-def test_f18_a_policy_knows_an_exception_that_could_not_be_rebuilt_by_its_classes() -> None:
+def test_a_policy_knows_an_exception_that_could_not_be_rebuilt_by_its_classes() -> None:
     hidden = across("local")
     assert isinstance(hidden, RemoteError)
     assert not applies_to(SmartRetry(1, include_exceptions=(ValueError,)), hidden)
@@ -85,7 +87,7 @@ def test_f18_a_policy_knows_an_exception_that_could_not_be_rebuilt_by_its_classe
 
 
 @pytest.mark.parametrize("name", tasks.MAKERS)
-def test_f18_making_a_traceback_and_a_text_never_fails(name: str) -> None:
+def test_making_a_traceback_and_a_text_never_fails(name: str) -> None:
     with pytest.raises(BaseException) as caught:
         tasks.fail(name)
     text = own_traceback(caught.value)
@@ -95,7 +97,7 @@ def test_f18_making_a_traceback_and_a_text_never_fails(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_f18_every_exception_is_retried_and_ends_its_job(mode: str, tmp_path: Path) -> None:
+async def test_every_exception_is_retried_and_ends_its_job(mode: str, tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     if mode == "main":
         task: Any = app.task(tasks.fail_async, name="fail", retry=QUICK)
@@ -114,7 +116,7 @@ async def test_f18_every_exception_is_retried_and_ends_its_job(mode: str, tmp_pa
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_f18_a_cron_counts_failures_alike_in_every_mode(mode: str, tmp_path: Path) -> None:
+async def test_a_cron_counts_failures_alike_in_every_mode(mode: str, tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
     cron = Cron("* * * * * * *", max_failures=2, args=("answers_all",))
     if mode == "main":

@@ -20,6 +20,8 @@ from jobify.runners.function_address import process_address
 from jobify.runners.process import ProcessRunner
 from support import durable, eventually, run
 
+pytestmark = pytest.mark.promise("f27")
+
 MEBIBYTE = 1024 * 1024
 
 
@@ -33,19 +35,19 @@ async def pids(renewal: Renewal, count: int, func: Any = tasks.pid, slots: int =
         await runner.stop()
 
 
-def test_f27_a_child_is_replaced_after_so_many_calls() -> None:
+def test_a_child_is_replaced_after_so_many_calls() -> None:
     found = run(pids(Renewal(max_calls=3), 9))
     assert [found.count(pid) for pid in dict.fromkeys(found)] == [3, 3, 3]
 
 
-def test_f27_a_child_that_has_become_too_large_is_replaced() -> None:
+def test_a_child_that_has_become_too_large_is_replaced() -> None:
     size = 120 * MEBIBYTE
     assert len(set(run(pids(Renewal(max_memory=size), 3)))) == 1
     found = run(pids(Renewal(max_memory=size), 6, tasks.grow))
     assert len(set(found)) == 6
 
 
-async def test_f27_calls_that_wait_get_the_next_child() -> None:
+async def test_calls_that_wait_get_the_next_child() -> None:
     runner = ProcessRunner(slots=2, renewal=Renewal(max_calls=1))
     await runner.start()
     calls = [runner.run(Call(tasks.add, (number,))) for number in range(12)]
@@ -58,7 +60,7 @@ async def test_f27_calls_that_wait_get_the_next_child() -> None:
     await runner.stop()
 
 
-async def test_f27_a_stop_waits_for_children_that_are_leaving() -> None:
+async def test_a_stop_waits_for_children_that_are_leaving() -> None:
     runner = ProcessRunner(slots=1, renewal=Renewal(max_calls=1))
     await runner.start()
     pid = await runner.run(Call(tasks.pid))
@@ -67,7 +69,7 @@ async def test_f27_a_stop_waits_for_children_that_are_leaving() -> None:
         os.kill(pid, 0)
 
 
-async def test_f27_looking_for_the_tasks_is_no_task() -> None:
+async def test_looking_for_the_tasks_is_no_task() -> None:
     runner = ProcessRunner(slots=1, renewal=Renewal(max_calls=2))
     await runner.start()
     await runner.run(Call(child.check, ((process_address(tasks.pid),),)))
@@ -75,7 +77,7 @@ async def test_f27_looking_for_the_tasks_is_no_task() -> None:
     await runner.stop()
 
 
-async def test_f27_an_app_renews_its_children(tmp_path: Path) -> None:
+async def test_an_app_renews_its_children(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path), max_tasks_per_child=1, max_memory_per_child=4096 * MEBIBYTE)
     task = app.task(tasks.pid, name="pid", run_mode=RunMode.PROCESS)
     async with app:
@@ -93,18 +95,18 @@ async def test_f27_an_app_renews_its_children(tmp_path: Path) -> None:
         {"max_memory_per_child": "512M"},
     ],
 )
-def test_f27_limits_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+def test_limits_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(ConfigurationError, match=f"{name} is .* whole number of"):
         Jobify(storage=False, **options)
 
 
-def test_f27_an_executor_of_the_users_own_renews_itself() -> None:
+def test_an_executor_of_the_users_own_renews_itself() -> None:
     with ProcessPoolExecutor(1) as pool, pytest.raises(ConfigurationError, match="decides itself"):
         Jobify(storage=False, processpool_executor=pool, max_tasks_per_child=5)
 
 
-def test_f27_memory_is_told_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_told_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> Any:
         raise FileNotFoundError
 

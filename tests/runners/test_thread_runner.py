@@ -284,8 +284,9 @@ async def test_a_call_that_was_refused_does_not_run_later(monkeypatch: pytest.Mo
     assert not ran.is_set()
 
 
+@pytest.mark.promise("f5")
 @pytest.mark.parametrize("is_failing", [False, True])
-async def test_f5_a_call_that_another_thread_has_taken_is_not_refused(
+async def test_a_call_that_another_thread_has_taken_is_not_refused(
     monkeypatch: pytest.MonkeyPatch, is_failing: bool
 ) -> None:
     """The pool cannot start a thread, and one that has become free meanwhile takes the call before the pool says so."""

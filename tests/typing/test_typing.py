@@ -19,14 +19,16 @@ def check(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.promise("f39")
 @pytest.mark.timeout(240)
-def test_f39_mypy() -> None:
+def test_mypy() -> None:
     done = check("mypy", "--strict", "--config-file=", "--cache-dir", "/dev/null", *FILES)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.promise("f39")
 @pytest.mark.timeout(240)
-def test_f39_basedpyright(tmp_path: Path) -> None:
+def test_basedpyright(tmp_path: Path) -> None:
     config = tmp_path / "pyrightconfig.json"
     rules = {"include": FILES, "typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
     config.write_text(json.dumps(rules))

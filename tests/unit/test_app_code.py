@@ -13,6 +13,8 @@ import pytest
 
 from jobify.runtime.app_code import app_code
 
+pytestmark = pytest.mark.promise("f34")
+
 MODULE = """
 import dataclasses, enum
 from collections import OrderedDict as Mapping
@@ -54,7 +56,7 @@ def fingerprint() -> Iterator[Callable[..., str]]:
     sys.modules.pop("app_code_example", None)
 
 
-def test_f34_the_same_code_has_the_same_fingerprint(fingerprint: Callable[..., str]) -> None:
+def test_the_same_code_has_the_same_fingerprint(fingerprint: Callable[..., str]) -> None:
     assert fingerprint() == fingerprint()
 
 
@@ -77,20 +79,18 @@ def test_f34_the_same_code_has_the_same_fingerprint(fingerprint: Callable[..., s
         ("LIMIT = 3\n", "LIMIT = 3\nfrom decimal import Decimal as Order2\n"),
     ],
 )
-def test_f34_other_code_has_another_one(fingerprint: Callable[..., str], old: str, new: str) -> None:
+def test_other_code_has_another_one(fingerprint: Callable[..., str], old: str, new: str) -> None:
     assert fingerprint() != fingerprint(old, new)
 
 
 @pytest.mark.parametrize(
     ("old", "new"), [("LIMIT = 3", "LIMIT = 4"), ("\ndef ship", "\n# a comment\ndef ship"), ("", "")]
 )
-def test_f34_what_differs_from_process_to_process_is_left_out(
-    fingerprint: Callable[..., str], old: str, new: str
-) -> None:
+def test_what_differs_from_process_to_process_is_left_out(fingerprint: Callable[..., str], old: str, new: str) -> None:
     assert fingerprint() == fingerprint(old, new)
 
 
-def test_f34_settings_and_types_count(fingerprint: Callable[..., str]) -> None:
+def test_settings_and_types_count(fingerprint: Callable[..., str]) -> None:
     class Order:
         pass
 
@@ -101,7 +101,7 @@ def test_f34_settings_and_types_count(fingerprint: Callable[..., str]) -> None:
     )
 
 
-def test_f34_it_is_the_same_in_each_process(tmp_path: Path) -> None:
+def test_it_is_the_same_in_each_process(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(MODULE)
     code = "import shop; from jobify.runtime.app_code import app_code; print(app_code([('ship', shop.ship)]))"
     runs = [

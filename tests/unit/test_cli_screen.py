@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,7 +89,8 @@ def test_a_job_that_is_asked_to_stop_says_so() -> None:
     assert "asked to stop" in text(shown)
 
 
-def test_f7_stopped_schedules_are_at_the_top() -> None:
+@pytest.mark.promise("f7")
+def test_stopped_schedules_are_at_the_top() -> None:
     rule = '{"expression": "* * * * *"}'
     stopped = [
         job(n)._replace(rule=rule, status="permanently_failed", is_dead=True, finished_at=NOW, error=f"Error: {n}\n!")

@@ -32,7 +32,8 @@ def drawn(kinship: Kinship, asked: int, width: int | None = 80) -> list[str]:
     return [line.text for line in draw(kinship, f"id-{asked}", width=width)]
 
 
-def test_f13_a_chain_hangs_below_its_first_step() -> None:
+@pytest.mark.promise("f13")
+def test_a_chain_hangs_below_its_first_step() -> None:
     jobs = [relative(1, "charge", "failed", "ConnectionError: payment is\ndown"), relative(2, "mail", "cancelled")]
     assert drawn(kin(*jobs, edges=[(1, 2)]), 2) == [
         "  charge   failed     id-1  ConnectionError: payment is down",

@@ -12,6 +12,8 @@ import pytest
 
 from jobify.runtime.code_fingerprint import code_fingerprint
 
+pytestmark = pytest.mark.promise("f7")
+
 CODE = """
 import functools
 from pack import helpers
@@ -68,7 +70,7 @@ def fingerprint(folder: Path, *, code: str = CODE, helpers: str = HELPERS, seed:
     return done.stdout.strip()
 
 
-def test_f7_it_is_the_same_in_every_process_and_wherever_the_lines_are(tmp_path: Path) -> None:
+def test_it_is_the_same_in_every_process_and_wherever_the_lines_are(tmp_path: Path) -> None:
     before = fingerprint(tmp_path)
     assert fingerprint(tmp_path, seed="2") == before
     assert fingerprint(tmp_path, code="# moved\n\n" + CODE.replace("RATE = 3", "RATE = 4  # a value")) == before
@@ -85,16 +87,16 @@ def test_f7_it_is_the_same_in_every_process_and_wherever_the_lines_are(tmp_path:
         ('{{"a", "b"}}', '{{"a", "c"}}'),
     ],
 )
-def test_f7_it_sees_what_the_task_calls(tmp_path: Path, old: str, new: str) -> None:
+def test_it_sees_what_the_task_calls(tmp_path: Path, old: str, new: str) -> None:
     assert CODE.count(old) == 1
     assert fingerprint(tmp_path, code=CODE.replace(old, new)) != fingerprint(tmp_path)
 
 
-def test_f7_it_sees_other_modules_of_the_package(tmp_path: Path) -> None:
+def test_it_sees_other_modules_of_the_package(tmp_path: Path) -> None:
     assert fingerprint(tmp_path, helpers=HELPERS.replace("1", "2")) != fingerprint(tmp_path)
 
 
-def test_f7_it_takes_anything_that_can_be_a_task() -> None:
+def test_it_takes_anything_that_can_be_a_task() -> None:
     import functools
 
     class Callable:

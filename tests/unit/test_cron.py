@@ -145,7 +145,8 @@ def test_the_apps_factory_reads_the_expression() -> None:
     assert isinstance(parse_cron(Cron("* * * * *"), create_crontab), CronParser)
 
 
-def test_b43_a_bad_expression_fails_where_it_is_written() -> None:
+@pytest.mark.promise("b43")
+def test_a_bad_expression_fails_where_it_is_written() -> None:
     with pytest.raises(InvalidCronError) as caught:
         parse_cron("0 0 30 2 *", create_crontab)
     assert caught.value.field == "day of month"
@@ -200,6 +201,7 @@ def test_an_answer_that_is_not_later_is_refused(seconds: int) -> None:
 # --- the first run ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("b14")
 @pytest.mark.parametrize(
     ("start", "expected"),
     [
@@ -211,7 +213,7 @@ def test_an_answer_that_is_not_later_is_refused(seconds: int) -> None:
         (datetime(2026, 6, 1, 11, 59, tzinfo=UTC), datetime(2026, 6, 2, 7, tzinfo=UTC)),  # past: the next match
     ],
 )
-def test_b14_the_first_run_is_at_the_start_date_or_else_by_the_expression(
+def test_the_first_run_is_at_the_start_date_or_else_by_the_expression(
     start: datetime | None, expected: datetime
 ) -> None:
     cron = Cron("0 9 * * *", start_date=start)
@@ -277,6 +279,7 @@ def test_the_text_tells_whether_a_rule_was_changed() -> None:
     assert rule_to_json(Cron("* * * * *", args=(1,), kwargs={"a": 1}), "UTC") in texts
 
 
+@pytest.mark.promise("b33")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -290,7 +293,7 @@ def test_the_text_tells_whether_a_rule_was_changed() -> None:
         lambda rule: json.dumps({**rule, "start_date": 0, "zone": "Mars/Olympus"}),
     ],
 )
-def test_b33_a_stored_rule_that_is_damaged_is_a_payload_error(damage: Callable[[dict[str, Any]], str]) -> None:
+def test_a_stored_rule_that_is_damaged_is_a_payload_error(damage: Callable[[dict[str, Any]], str]) -> None:
     text = damage(json.loads(rule_to_json(Cron("* * * * *"), "UTC")))
     with pytest.raises(PayloadError):
         rule_from_json(text)

@@ -33,15 +33,18 @@ def days_of(expression: str, year: int) -> list[date]:
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 
-def test_rule_15_x16_five_fields_are_minute_hour_day_month_weekday() -> None:
+@pytest.mark.promise("rule-15", "x16")
+def test_five_fields_are_minute_hour_day_month_weekday() -> None:
     assert first("30 9 15 6 *", 2) == ["26-06-15 09:30:00", "27-06-15 09:30:00"]
 
 
-def test_rule_15_x16_six_fields_end_with_the_year() -> None:
+@pytest.mark.promise("rule-15", "x16")
+def test_six_fields_end_with_the_year() -> None:
     assert first("0 12 1 1 * 2027,2029-2030") == ["27-01-01 12:00:00", "29-01-01 12:00:00", "30-01-01 12:00:00"]
 
 
-def test_rule_15_x16_seven_fields_begin_with_the_seconds() -> None:
+@pytest.mark.promise("rule-15", "x16")
+def test_seven_fields_begin_with_the_seconds() -> None:
     assert first("*/20 0 0 1 1 * *") == [
         "26-01-01 00:00:00",
         "26-01-01 00:00:20",
@@ -54,6 +57,7 @@ def test_every_second() -> None:
     assert first("* * * * * * *", 3) == ["26-01-01 00:00:00", "26-01-01 00:00:01", "26-01-01 00:00:02"]
 
 
+@pytest.mark.promise("rule-15")
 @pytest.mark.parametrize(
     ("alias", "same"),
     [
@@ -66,7 +70,7 @@ def test_every_second() -> None:
         ("@Hourly", "0 * * * *"),
     ],
 )
-def test_rule_15_an_alias_is_an_expression(alias: str, same: str) -> None:
+def test_an_alias_is_an_expression(alias: str, same: str) -> None:
     assert first(alias, 20) == first(same, 20)
 
 
@@ -92,7 +96,8 @@ def test_lists_ranges_and_steps(expression: str, minutes: list[int]) -> None:
     assert list(parse(expression).minutes) == minutes
 
 
-def test_rule_15_ranges_wrap_around() -> None:
+@pytest.mark.promise("rule-15")
+def test_ranges_wrap_around() -> None:
     assert list(parse("0 22-4 * * *").hours) == [0, 1, 2, 3, 4, 22, 23]
     assert list(parse("0 22-4/2 * * *").hours) == [0, 2, 4, 22]
     assert list(parse("0 0 1 NOV-FEB *").months) == [1, 2, 11, 12]
@@ -108,6 +113,7 @@ def weekdays(field_text: str) -> str:
     return " ".join(f"{day:%a}" for day in days_of(f"0 0 * 1 {field_text}", 2026) if 4 <= day.day <= 10)
 
 
+@pytest.mark.promise("rule-15")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -129,10 +135,11 @@ def weekdays(field_text: str) -> str:
         ("?", "Sun Mon Tue Wed Thu Fri Sat"),
     ],
 )
-def test_rule_15_the_week_is_from_sunday_to_saturday_and_seven_is_sunday(text: str, expected: str) -> None:
+def test_the_week_is_from_sunday_to_saturday_and_seven_is_sunday(text: str, expected: str) -> None:
     assert weekdays(text) == expected
 
 
+@pytest.mark.promise("rule-15")
 @pytest.mark.parametrize(
     ("expression", "days"),
     [
@@ -152,10 +159,11 @@ def test_rule_15_the_week_is_from_sunday_to_saturday_and_seven_is_sunday(text: s
         ("0 0 * * MON#1,7#1", ["01-04", "01-05", "02-01", "02-02"]),
     ],
 )
-def test_rule_15_days_that_the_month_decides(expression: str, days: list[str]) -> None:
+def test_days_that_the_month_decides(expression: str, days: list[str]) -> None:
     assert [f"{day:%m-%d}" for day in days_of(expression, 2026)][: len(days)] == days
 
 
+@pytest.mark.promise("rule-15", "x16")
 @pytest.mark.parametrize(
     ("expression", "days"),
     [
@@ -168,7 +176,7 @@ def test_rule_15_days_that_the_month_decides(expression: str, days: list[str]) -
         ("0 0 L * MON", ["01-05", "01-12", "01-19", "01-26", "01-31"]),
     ],
 )
-def test_rule_15_x16_days_of_month_and_week_follow_crontab_5(expression: str, days: list[str]) -> None:
+def test_days_of_month_and_week_follow_crontab_5(expression: str, days: list[str]) -> None:
     assert [f"{day:%m-%d}" for day in days_of(expression, 2026)][: len(days)] == days
 
 
@@ -268,7 +276,8 @@ def test_a_naive_time_gets_a_naive_answer() -> None:
     assert create_crontab("0 12 * * *").next_run(now=datetime(2026, 3, 29, 1)) == datetime(2026, 3, 29, 12)
 
 
-def test_b10_an_expression_whose_years_are_over_has_no_next_run() -> None:
+@pytest.mark.promise("b10")
+def test_an_expression_whose_years_are_over_has_no_next_run() -> None:
     parser = create_crontab("0 12 1 1 * 2026")
     last = parser.next_run(now=START)
     assert last == datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -352,8 +361,9 @@ REFUSED = [
 ]
 
 
+@pytest.mark.promise("rule-15")
 @pytest.mark.parametrize(("expression", "field_name", "hint"), REFUSED)
-def test_rule_15_what_is_malformed_is_refused_with_the_field_and_a_hint(
+def test_what_is_malformed_is_refused_with_the_field_and_a_hint(
     expression: str, field_name: str | None, hint: str
 ) -> None:
     with pytest.raises(InvalidCronError) as caught:
@@ -365,11 +375,12 @@ def test_rule_15_what_is_malformed_is_refused_with_the_field_and_a_hint(
     assert str(caught.value).endswith((".", "?"))
 
 
+@pytest.mark.promise("b43")
 @pytest.mark.parametrize(
     "expression",
     ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 31W 2 *", "0 0 30,31 2 ?", "0 0 29 2 * 2026,2027", "0 0 29 2 * 2100"],
 )
-def test_b43_what_can_never_come_is_refused_as_a_value_error_that_names_the_field(expression: str) -> None:
+def test_what_can_never_come_is_refused_as_a_value_error_that_names_the_field(expression: str) -> None:
     with pytest.raises(ValueError, match="day of month") as caught:
         create_crontab(expression)
     assert isinstance(caught.value, ConfigurationError)

@@ -9,8 +9,10 @@ import pytest
 from jobify.runtime.cgroups import OutOfMemory
 from jobify.worker.exit_codes import describe_exit
 
+pytestmark = pytest.mark.promise("f2")
 
-def test_f2_an_end_in_words() -> None:
+
+def test_an_end_in_words() -> None:
     assert [describe_exit(code) for code in (0, 3, -15, -9, -99)] == [
         "exit code 0",
         "exit code 3",
@@ -30,7 +32,7 @@ def test_f2_an_end_in_words() -> None:
         ("3:cpu:/x\n4:memory:/y\n", "memory/y/memory.oom_control"),
     ],
 )
-def test_f2_the_kernel_says_that_memory_was_out(tmp_path: Path, membership: str, file: str) -> None:
+def test_the_kernel_says_that_memory_was_out(tmp_path: Path, membership: str, file: str) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text(membership)
     events = tmp_path / "sys/fs/cgroup" / file
@@ -45,5 +47,5 @@ def test_f2_the_kernel_says_that_memory_was_out(tmp_path: Path, membership: str,
     assert not memory.has_killed()
 
 
-def test_f2_a_system_that_says_nothing_has_killed_nobody(tmp_path: Path) -> None:
+def test_a_system_that_says_nothing_has_killed_nobody(tmp_path: Path) -> None:
     assert not OutOfMemory(tmp_path).has_killed()

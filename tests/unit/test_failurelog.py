@@ -8,6 +8,8 @@ import pytest
 
 from jobify.runtime.failure_log import FailureLog
 
+pytestmark = pytest.mark.promise("f52")
+
 log = logging.getLogger("jobify.test")
 
 
@@ -27,7 +29,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return found
 
 
-def test_f52_one_line_then_one_a_minute_then_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_line_then_one_a_minute_then_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     elapsed = Elapsed()
     failures = FailureLog(log, "It works again", elapsed=elapsed)
     for _ in range(1000):
@@ -45,7 +47,7 @@ def test_f52_one_line_then_one_a_minute_then_that_it_is_over(caplog: pytest.LogC
     assert (lines(caplog), failures.is_failing) == (["It works again after 2000 failures in 94 s."], False)
 
 
-def test_f52_what_comes_and_goes_does_not_write_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_comes_and_goes_does_not_write_more(caplog: pytest.LogCaptureFixture) -> None:
     elapsed = Elapsed()
     failures = FailureLog(log, "It works again", elapsed=elapsed)
     for _ in range(1200):
@@ -55,7 +57,7 @@ def test_f52_what_comes_and_goes_does_not_write_more(caplog: pytest.LogCaptureFi
     assert lines(caplog) == ["It fails", "It works again after 1 failures in 0 s."] * 2
 
 
-def test_f52_a_source_that_is_gone_does_not_say_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_that_is_gone_does_not_say_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     failures = FailureLog(log, "It works again", elapsed=Elapsed())
     failures.failed("a", "It fails", error=ValueError("with a traceback"))
     assert caplog.records[0].exc_info

@@ -17,6 +17,8 @@ import jobify
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import Lines, get_logger
 
+pytestmark = pytest.mark.promise("f48")
+
 SOURCE = Path(jobify.__file__).parent
 METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log", "failed"})
 UNSAFE = [*map(chr, (*range(1, 32), *range(127, 160))), *"\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ufeff"]
@@ -95,7 +97,7 @@ def lines_of(written: io.StringIO) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def test_f48_every_logger_of_the_library_escapes() -> None:
+def test_every_logger_of_the_library_escapes() -> None:
     assert len(CALLS) > 40
     for path in SOURCE.rglob("*.py"):
         if module_of(path) != "logs":
@@ -105,21 +107,21 @@ def test_f48_every_logger_of_the_library_escapes() -> None:
 
 @pytest.mark.parametrize("value", [HOSTILE, ValueError(HOSTILE), Custom()], ids=["text", "error", "object"])
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.module}:{call.line}")
-def test_f48_no_argument_of_any_record_forges_a_line(call: LogCall, value: object, written: io.StringIO) -> None:
+def test_no_argument_of_any_record_forges_a_line(call: LogCall, value: object, written: io.StringIO) -> None:
     logger: logging.Logger = getattr(import_module(f"jobify.{call.module}"), call.logger)
     kinds = [kind for kind in SPECIFIER.findall(call.template) if kind != "%"]
     logger.error(call.template, *(value if kind in "sr" else 1 for kind in kinds))
     assert len(lines_of(written)) == 1 + call.template.count("\n")
 
 
-def test_f48_a_record_keeps_what_is_printable(written: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_keeps_what_is_printable(written: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
     get_logger("jobify.test").warning("Job %s (%r) %d", "a é", "b", 3)
     assert lines_of(written) == ["WARNING jobify.test Job a é ('b') 3"]
     (record,) = caplog.records
     assert (record.msg, record.args) == ("Job %s (%r) %d", ("a é", "b", 3))
 
 
-def test_f48_the_lines_of_a_traceback_are_indented(written: io.StringIO) -> None:
+def test_the_lines_of_a_traceback_are_indented(written: io.StringIO) -> None:
     log = get_logger("jobify.test")
     try:
         raise ValueError(HOSTILE)
@@ -132,7 +134,7 @@ def test_f48_the_lines_of_a_traceback_are_indented(written: io.StringIO) -> None
     assert [line for line in rest if not line.startswith("    ")] == ["ERROR jobify.test And:", "one"]
 
 
-def test_f48_extra_attributes_and_named_arguments_are_escaped(
+def test_extra_attributes_and_named_arguments_are_escaped(
     written: io.StringIO, caplog: pytest.LogCaptureFixture
 ) -> None:
     get_logger("jobify.test").error("%(id)s", {"id": HOSTILE}, extra={"job_id": HOSTILE, "attempt": 3})
@@ -143,7 +145,7 @@ def test_f48_extra_attributes_and_named_arguments_are_escaped(
     assert attributes["attempt"] == 3
 
 
-def test_f48_failures_that_repeat_are_escaped(written: io.StringIO) -> None:
+def test_failures_that_repeat_are_escaped(written: io.StringIO) -> None:
     failures = FailureLog(get_logger("jobify.test"), "Over", interval=0)
     for _ in range(2):
         failures.failed("a", "The queue %s fails: %r", HOSTILE, Custom(), error=None)
@@ -151,7 +153,7 @@ def test_f48_failures_that_repeat_are_escaped(written: io.StringIO) -> None:
     assert len(lines_of(written)) == 3
 
 
-def test_f48_a_filter_is_added_once() -> None:
+def test_a_filter_is_added_once() -> None:
     log = get_logger("jobify.test")
     assert get_logger("jobify.test") is log
     assert len(log.filters) == 1

@@ -55,8 +55,9 @@ def test_a_schedule_that_is_found_late(policy: Policy, expected: Plan) -> None:
     assert plan(policy, 10 * SECOND, now=45_500_000, next_due=every(10 * SECOND)) == expected
 
 
+@pytest.mark.promise("b32")
 @pytest.mark.parametrize(("policy", "expected"), MISSED)
-def test_b32_a_run_that_outlasted_its_period(policy: Policy, expected: Plan) -> None:
+def test_a_run_that_outlasted_its_period(policy: Policy, expected: Plan) -> None:
     assert plan_after(policy, 0, now=45_500_000, next_due=every(10 * SECOND)) == expected
 
 
@@ -83,7 +84,8 @@ def test_found_late_skip_still_takes_the_due_time_that_is_within_tolerance() -> 
     )
 
 
-def test_b32_skip_is_never_behind_and_once_runs_once_for_all_that_was_missed() -> None:
+@pytest.mark.promise("b32")
+def test_skip_is_never_behind_and_once_runs_once_for_all_that_was_missed() -> None:
     """A body of 3.2 s every second."""
     starts: dict[Policy, list[float]] = {}
     for policy in (SKIP, ONCE):

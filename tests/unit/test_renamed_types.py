@@ -65,8 +65,9 @@ def pickling() -> UnsafePickleSerializer:
 VALUES = [Order(1), Color.RED, Pair(2), Parcel(3), Model(name="ann"), Outer.Inner(4)]
 
 
+@pytest.mark.promise("f34")
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_f34_every_kind_of_class_is_found_by_its_earlier_name(value: Any) -> None:
+def test_every_kind_of_class_is_found_by_its_earlier_name(value: Any) -> None:
     now = ExtendedJSONSerializer().dumpb([value])
     row = json.loads(now)
     row[0]["t"] = "old_shop.models:Thing"
@@ -79,13 +80,15 @@ def test_f34_every_kind_of_class_is_found_by_its_earlier_name(value: Any) -> Non
     assert serializer.dumpb([value]) == now, "what is written has the new name"
 
 
-def test_f34_a_name_may_be_written_with_a_dot() -> None:
+@pytest.mark.promise("f34")
+def test_a_name_may_be_written_with_a_dot() -> None:
     assert checked_renamed_types({"a.b.Order": Order}) == {"a.b:Order": Order}
     assert checked_renamed_types({"a.b:Outer.Inner": Outer.Inner}) == {"a.b:Outer.Inner": Outer.Inner}
     assert checked_renamed_types(None) == {}
 
 
-def test_f34_pickles_are_found_by_their_earlier_name() -> None:
+@pytest.mark.promise("f34")
+def test_pickles_are_found_by_their_earlier_name() -> None:
     old = (
         pickle.dumps(Order(1), protocol=0)
         .replace(b"test_renamed_types", b"old_shop.models")
@@ -98,18 +101,21 @@ def test_f34_pickles_are_found_by_their_earlier_name() -> None:
     assert serializer.loadb(serializer.dumpb({"a": Color.RED})) == {"a": Color.RED}
 
 
-def test_f34_a_serializer_that_names_no_classes_is_left_alone() -> None:
+@pytest.mark.promise("f34")
+def test_a_serializer_that_names_no_classes_is_left_alone() -> None:
     serializer = JSONSerializer()
     assert renaming({"a:Order": Order}, serializer) is serializer
 
 
-def test_f34_registered_types_and_modules_stay() -> None:
+@pytest.mark.promise("f34")
+def test_registered_types_and_modules_stay() -> None:
     serializer = renaming({"a:Thing": Order}, ExtendedJSONSerializer([Color], modules=["decimal"]))
     assert isinstance(serializer, ExtendedJSONSerializer)
     assert [name for name, _ in serializer.known_types()] == ["test_renamed_types:Color", "a:Thing", "decimal"]
 
 
-def test_f34_the_retry_of_a_job_finds_its_exceptions() -> None:
+@pytest.mark.promise("f34")
+def test_the_retry_of_a_job_finds_its_exceptions() -> None:
     options = read_options('{"retry":{"retries":1,"include":["old_shop:CarrierError"]}}')
     with pytest.raises(PayloadError, match="old_shop"):
         options.policy()
@@ -125,6 +131,7 @@ def test_the_options_of_a_row_keep_their_stored_names() -> None:
     assert options.text() == text
 
 
+@pytest.mark.promise("f34")
 @pytest.mark.parametrize(
     ("given", "what"),
     [
@@ -145,12 +152,13 @@ def test_the_options_of_a_row_keep_their_stored_names() -> None:
         ({"a:B": object}, "no value of that class is ever stored"),
     ],
 )
-def test_f34_what_cannot_work_is_refused_where_it_is_written(given: Any, what: str) -> None:
+def test_what_cannot_work_is_refused_where_it_is_written(given: Any, what: str) -> None:
     with pytest.raises(ConfigurationError, match=what):
         Jobify(storage=False, renamed_types=given)
 
 
-def test_f34_an_exception_and_an_alias_that_still_is_there_are_taken() -> None:
+@pytest.mark.promise("f34")
+def test_an_exception_and_an_alias_that_still_is_there_are_taken() -> None:
     app = Jobify(storage=False, renamed_types={"a:Error": CarrierError, "a:Order": Order})
     assert app.configs.renamed_types == {"a:Error": CarrierError, "a:Order": Order}
     globals()["Commission"] = Order

@@ -15,7 +15,8 @@ from jobify.exceptions import ConfigurationError, JobTimeoutError, NoResultError
 from jobify.model.retry import SmartRetry, as_retry, should_retry
 
 
-def test_rule_09_the_defaults() -> None:
+@pytest.mark.promise("rule-9")
+def test_the_defaults() -> None:
     assert tuple(SmartRetry(3)) == (3, 0.5, 60.0, 2.0, True, (Exception,), ())
 
 
@@ -60,10 +61,11 @@ def test_delays_grow_up_to_the_maximum(options: dict[str, Any], delays: list[flo
     assert [policy.compute_delay(attempt) for attempt in range(1, len(delays) + 1)] == delays
 
 
+@pytest.mark.promise("b44")
 @pytest.mark.parametrize("attempt", [1100, 10**9])
 @pytest.mark.parametrize("factor", [2, 2.0, 1e300])
 @pytest.mark.parametrize("initial_delay", [0, 0.5, 1e308])
-def test_b44_no_attempt_is_too_late_to_reckon(attempt: int, factor: float, initial_delay: float) -> None:
+def test_no_attempt_is_too_late_to_reckon(attempt: int, factor: float, initial_delay: float) -> None:
     policy = SmartRetry(retries=2000, initial_delay=initial_delay, backoff_factor=factor)
     assert policy.base_delay(attempt) == (60.0 if initial_delay else 0.0)
     assert math.isfinite(policy.compute_delay(attempt))
@@ -86,6 +88,7 @@ def test_jitter_spreads() -> None:
     assert len({policy.compute_delay(3) for _ in range(20)}) > 1
 
 
+@pytest.mark.promise("x6")
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
@@ -111,7 +114,7 @@ def test_jitter_spreads() -> None:
         ({"exclude_exceptions": (ValueError(),)}, "a tuple of exception classes"),
     ],
 )
-def test_x6_what_cannot_be_is_refused_where_it_is_written(options: dict[str, Any], hint: str) -> None:
+def test_what_cannot_be_is_refused_where_it_is_written(options: dict[str, Any], hint: str) -> None:
     with pytest.raises(ConfigurationError, match=hint):
         SmartRetry(**{"retries": 3, **options})
     with pytest.raises(ConfigurationError, match=hint):
@@ -130,14 +133,16 @@ def test_the_option_is_a_number_or_a_policy() -> None:
     assert as_retry(0) == SmartRetry(retries=0)
 
 
+@pytest.mark.promise("b44")
 @pytest.mark.parametrize("value", [-5, True, False, 1.0, "3", (3,), math.inf])
-def test_b44_an_option_that_cannot_be_is_refused(value: Any) -> None:
+def test_an_option_that_cannot_be_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"retry="):
         as_retry(value)
 
 
+@pytest.mark.promise("rule-9")
 @pytest.mark.parametrize(("attempt", "expected"), [(1, True), (2, True), (3, False), (4, False)])
-def test_rule_09_n_retries_are_n_plus_one_attempts(attempt: int, expected: bool) -> None:
+def test_n_retries_are_n_plus_one_attempts(attempt: int, expected: bool) -> None:
     assert should_retry(SmartRetry(retries=2), ValueError(), attempt) is expected
 
 

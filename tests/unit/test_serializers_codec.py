@@ -317,7 +317,8 @@ def test_half_a_converter_is_completed() -> None:
     assert isinstance(Codec(ExtendedJSONSerializer(), dumper=OnlyDumps()).loader, NativeConverter)
 
 
-def test_rule_17_the_default_serializer_follows_from_the_converters() -> None:
+@pytest.mark.promise("rule-17")
+def test_the_default_serializer_follows_from_the_converters() -> None:
     assert isinstance(Codec().serializer, ExtendedJSONSerializer)
     assert isinstance(Codec(dumper=Retort(), loader=Retort()).serializer, JSONSerializer)
 

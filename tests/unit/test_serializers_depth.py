@@ -20,6 +20,8 @@ from jobify.serializers.base import Serializer
 from jobify.serializers.codec import Codec
 from jobify.serializers.depth import MAX_DEPTH
 
+pytestmark = pytest.mark.promise("f50")
+
 
 @dataclass
 class Box:
@@ -88,7 +90,7 @@ def _room() -> int:
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("form", SERIALIZERS)
-def test_f50_what_is_accepted_can_be_read_anywhere(form: str, layer: str) -> None:
+def test_what_is_accepted_can_be_read_anywhere(form: str, layer: str) -> None:
     serializer = SERIALIZERS[form]()
     for depth in DEPTHS:
         value = nested(LAYERS[layer], depth)
@@ -104,7 +106,7 @@ def test_f50_what_is_accepted_can_be_read_anywhere(form: str, layer: str) -> Non
 
 
 @pytest.mark.parametrize("form", SERIALIZERS)
-def test_f50_the_limit_is_one_number(form: str) -> None:
+def test_the_limit_is_one_number(form: str) -> None:
     serializer = SERIALIZERS[form]()
     assert serializer.loadb(serializer.dumpb(nested(LAYERS["list"], MAX_DEPTH))) == nested(LAYERS["list"], MAX_DEPTH)
     with pytest.raises(PayloadError, match="nested too deeply"):
@@ -112,7 +114,7 @@ def test_f50_the_limit_is_one_number(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", SERIALIZERS)
-def test_f50_what_contains_itself_is_refused(form: str) -> None:
+def test_what_contains_itself_is_refused(form: str) -> None:
     value: list[Any] = []
     value += [value, value, {"again": value}]
     with pytest.raises(PayloadError):
@@ -120,7 +122,7 @@ def test_f50_what_contains_itself_is_refused(form: str) -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_f50_calls_and_results_are_held_to_it(layer: str) -> None:
+def test_calls_and_results_are_held_to_it(layer: str) -> None:
     codec = Codec(serializers.ExtendedJSONSerializer([Box]))
     value = nested(LAYERS[layer], 197)
     with pytest.raises(PayloadError, match="nested too deeply"):

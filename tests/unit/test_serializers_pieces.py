@@ -19,6 +19,8 @@ from jobify.serializers import ExtendedJSONSerializer, JSONSerializer, OrjsonSer
 from jobify.serializers.offload import off_loop
 from jobify.serializers.pieces import decode_in_pieces, encode_in_pieces
 
+pytestmark = pytest.mark.promise("f24")
+
 LIBRARIES: dict[str, tuple[Callable[[Any], bytes], Callable[[Any], Any]]] = {
     "msgspec": (msgspec.json.encode, msgspec.json.decode),
     "orjson": (orjson.dumps, orjson.loads),
@@ -74,7 +76,7 @@ def _small_pieces() -> Iterator[None]:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @given(value=VALUES)
-def test_f24_pieces_make_up_the_whole(library: str, value: Any) -> None:
+def test_pieces_make_up_the_whole(library: str, value: Any) -> None:
     encode, decode = LIBRARIES[library]
     written = encode(value)
     spaced = json.dumps(value, indent=1).encode()
@@ -86,7 +88,7 @@ def test_f24_pieces_make_up_the_whole(library: str, value: Any) -> None:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @given(value=VALUES, data=st.data())
-def test_f24_damage_is_reported_as_in_one_piece(library: str, value: Any, data: st.DataObject) -> None:
+def test_damage_is_reported_as_in_one_piece(library: str, value: Any, data: st.DataObject) -> None:
     decode = LIBRARIES[library][1]
     damaged = bytearray(LIBRARIES[library][0]([value, value]))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -97,7 +99,7 @@ def test_f24_damage_is_reported_as_in_one_piece(library: str, value: Any, data: 
 
 @pytest.mark.parametrize("form", SERIALIZERS)
 @pytest.mark.parametrize("name", LARGE)
-def test_f24_large_values_come_back_equal(form: str, name: str) -> None:
+def test_large_values_come_back_equal(form: str, name: str) -> None:
     serializer, value = SERIALIZERS[form](), LARGE[name]
     written = asyncio.run(_off_loop(lambda: serializer.dumpb(value)))
     assert written == serializer.dumpb(value)
@@ -105,7 +107,7 @@ def test_f24_large_values_come_back_equal(form: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LARGE if name != "deep and large"])
-def test_f24_no_call_gets_more_than_a_piece(name: str) -> None:
+def test_no_call_gets_more_than_a_piece(name: str) -> None:
     longest = 0
 
     def encode(value: Any) -> bytes:
@@ -126,7 +128,7 @@ def test_f24_no_call_gets_more_than_a_piece(name: str) -> None:
     assert 0 < longest < BOUND
 
 
-def test_f24_values_that_are_no_json_are_large_too() -> None:
+def test_values_that_are_no_json_are_large_too() -> None:
     serializer = ExtendedJSONSerializer()
     value = {"pairs": [(number, {number}) for number in range(20_000)], "$": 1}
     written = asyncio.run(_off_loop(lambda: serializer.dumpb(value)))
@@ -135,7 +137,7 @@ def test_f24_values_that_are_no_json_are_large_too() -> None:
 
 
 @pytest.mark.parametrize("form", SERIALIZERS)
-def test_f24_what_is_refused_is_refused_with_its_place(form: str) -> None:
+def test_what_is_refused_is_refused_with_its_place(form: str) -> None:
     serializer = SERIALIZERS[form]()
     value = [*ROWS[:9_000], {"id": object()}]
     with pytest.raises(PayloadError) as in_one_piece:

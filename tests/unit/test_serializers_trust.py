@@ -22,6 +22,8 @@ from jobify.model.records import JobQuery
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.storage import SQLiteStorage
 
+pytestmark = pytest.mark.promise("f33")
+
 RAN: list[str] = []
 
 
@@ -63,14 +65,14 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("module", ["trap_package", "trap_package.inner"])
-def test_f33_no_row_imports_a_module(trap: Path, kind: str, module: str) -> None:
+def test_no_row_imports_a_module(trap: Path, kind: str, module: str) -> None:
     with pytest.raises(PayloadError, match=rf"Import that module .*ExtendedJSONSerializer\(modules=\['{module}'\]\)"):
         load(kind, f"{module}:Color", KINDS[kind])
     assert not trap.exists()
     assert module not in sys.modules
 
 
-def test_f33_what_the_app_has_named_is_imported(trap: Path) -> None:
+def test_what_the_app_has_named_is_imported(trap: Path) -> None:
     color = load("enum", "trap_package.inner:Color", "RED", modules=["trap_package"])
     assert color.name == "RED"
     assert trap.read_text() == "trap_packagetrap_package.inner"
@@ -78,13 +80,13 @@ def test_f33_what_the_app_has_named_is_imported(trap: Path) -> None:
 
 
 @pytest.mark.parametrize("named", ["trap", "trap_package.inn", "trap_package.inner.x", "", "*"])
-def test_f33_a_name_that_begins_alike_is_another_module(trap: Path, named: str) -> None:
+def test_a_name_that_begins_alike_is_another_module(trap: Path, named: str) -> None:
     with pytest.raises(PayloadError, match="has not imported"):
         load("enum", "trap_package.inner:Color", "RED", modules=[named])
     assert not trap.exists()
 
 
-def test_f33_names_come_in_a_sequence() -> None:
+def test_names_come_in_a_sequence() -> None:
     with pytest.raises(ConfigurationError, match=r"\['shop'\]"):
         ExtendedJSONSerializer(modules="shop")
 
@@ -116,12 +118,12 @@ def test_f33_names_come_in_a_sequence() -> None:
         "os:path.join",
     ],
 )
-def test_f33_what_is_no_data_class_is_refused(kind: str, name: str) -> None:
+def test_what_is_no_data_class_is_refused(kind: str, name: str) -> None:
     with pytest.raises(PayloadError):
         load(kind, name, KINDS[kind])
 
 
-def test_f33_a_lazy_module_stays_lazy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lazy_module_stays_lazy(monkeypatch: pytest.MonkeyPatch) -> None:
     class Lazy(ModuleType):
         def __getattribute__(self, name: str) -> Any:
             RAN.append(name)
@@ -169,7 +171,7 @@ class Meddling(metaclass=Meta):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_f33_a_metaclass_is_not_asked(kind: str) -> None:
+def test_a_metaclass_is_not_asked(kind: str) -> None:
     with pytest.raises(PayloadError):
         load(kind, f"{__name__}:Meddling", KINDS[kind])
 
@@ -209,7 +211,7 @@ class Called(Flag, metaclass=CallingMeta):
     BLUE = 2
 
 
-def test_f33_an_enum_is_looked_up_and_not_called() -> None:
+def test_an_enum_is_looked_up_and_not_called() -> None:
     assert load("enum", f"{__name__}:Colors", 2) is Colors.BLUE
     assert load("enum", f"{__name__}:Plain", 3) == Plain.RED | Plain.BLUE
     RAN.clear()
@@ -257,14 +259,14 @@ class Point:
         RAN.append("set")
 
 
-def test_f33_a_dataclass_is_put_back_field_by_field() -> None:
+def test_a_dataclass_is_put_back_field_by_field() -> None:
     point = load("dataclass", f"{__name__}:Point", {"fields": {"x": 1, "_hidden": 2}, "more": {"area": 3, "other": 4}})
     assert type(point) is Point
     assert vars(point) == {"x": 1, "_hidden": 2, "area": 3, "other": 4}
 
 
 @pytest.mark.parametrize("name", ["__class__", "__dict__", "__weakref__", "__reduce__"])
-def test_f33_more_attributes_are_only_attributes(name: str) -> None:
+def test_more_attributes_are_only_attributes(name: str) -> None:
     point = load("dataclass", f"{__name__}:Point", {"fields": {"x": 1}, "more": {name: {"y": 1}}})
     assert type(point) is Point
     assert object.__getattribute__(point, "__dict__")["x"] == 1
@@ -287,7 +289,7 @@ class Celsius:
 Celsius.degrees = property(Celsius._get, Celsius._set)  # type: ignore[assignment]
 
 
-def test_f33_a_property_is_not_set() -> None:
+def test_a_property_is_not_set() -> None:
     value = Celsius(21)
     RAN.clear()
     serializer = ExtendedJSONSerializer()
@@ -314,14 +316,14 @@ class Record(msgspec.Struct):
     a: int = 1
 
 
-def test_f33_the_other_kinds() -> None:
+def test_the_other_kinds() -> None:
     assert load("namedtuple", f"{__name__}:Pair", {"a": 1}) == Pair(1, 2)
     assert load("struct", f"{__name__}:Record", {"a": 5}) == Record(5)
     with pytest.raises(PayloadError):
         load("namedtuple", f"{__name__}:NoTuple", {"a": 1})
 
 
-def test_f33_the_exceptions_of_a_stored_retry_are_found_and_not_imported(trap: Path) -> None:
+def test_the_exceptions_of_a_stored_retry_are_found_and_not_imported(trap: Path) -> None:
     for name in ("trap_package:Color", "os:system", "builtins:print"):
         options = read_options(json.dumps({"retry": {"retries": 1, "include": [name]}}))
         with pytest.raises(PayloadError):
@@ -362,7 +364,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("reader", [["program.py"], ["-c", "import program, asyncio; asyncio.run(program.main())"]])
-def test_f33_types_of_the_app_and_of_its_main_module_are_found(tmp_path: Path, reader: list[str]) -> None:
+def test_types_of_the_app_and_of_its_main_module_are_found(tmp_path: Path, reader: list[str]) -> None:
     """In a thread, in a child process, in a later process, and where the program is imported under its name."""
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "models.py").write_text("from dataclasses import dataclass\n@dataclass\nclass Item:\n    y: int\n")
@@ -387,7 +389,7 @@ class Factory:
     made: list[str] = field(default_factory=list)
 
 
-def test_f33_a_field_that_a_class_has_gained_gets_its_default() -> None:
+def test_a_field_that_a_class_has_gained_gets_its_default() -> None:
     assert load("dataclass", f"{__name__}:Factory", {"fields": {}}) == Factory([])
 
 
@@ -418,7 +420,7 @@ if __name__ == "__main__":
 """
 
 
-def test_f33_a_child_process_is_told_by_the_app_what_to_run(trap: Path, tmp_path: Path) -> None:
+def test_a_child_process_is_told_by_the_app_what_to_run(trap: Path, tmp_path: Path) -> None:
     """The name in a row is looked up among registered tasks; a child imports the module of the function found."""
     (tmp_path / "program.py").write_text(CHILD_PROGRAM)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

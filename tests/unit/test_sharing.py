@@ -38,7 +38,8 @@ def second() -> None:
     """Another one."""
 
 
-def test_f47_who_comes_while_the_last_user_closes_the_storage_finds_it_open(tmp_path: Path) -> None:
+@pytest.mark.promise("f47")
+def test_who_comes_while_the_last_user_closes_the_storage_finds_it_open(tmp_path: Path) -> None:
     storage = SlowToClose(tmp_path / "jobs.db")
     shared = share(storage)
     shared.open(first)
@@ -65,7 +66,8 @@ def test_f47_who_comes_while_the_last_user_closes_the_storage_finds_it_open(tmp_
     shared.close(second)
 
 
-def test_f47_a_holder_from_before_a_close_has_the_same_lock_as_everybody_after_it(tmp_path: Path) -> None:
+@pytest.mark.promise("f47")
+def test_a_holder_from_before_a_close_has_the_same_lock_as_everybody_after_it(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "jobs.db")
     early = share(storage)
     early.open(first)

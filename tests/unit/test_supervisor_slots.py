@@ -12,7 +12,8 @@ import pytest
 from jobify.worker.supervisor import WorkerSlot
 
 
-def test_f5_a_supervisor_tries_again_where_the_system_refuses_a_worker(
+@pytest.mark.promise("f5")
+def test_a_supervisor_tries_again_where_the_system_refuses_a_worker(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     slot = WorkerSlot([sys.executable, "-c", "pass"])
@@ -38,7 +39,8 @@ def test_f5_a_supervisor_tries_again_where_the_system_refuses_a_worker(
     assert "Workers can be started again after 2 failures" in caplog.text
 
 
-def test_f5_what_is_no_refusal_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("f5")
+def test_what_is_no_refusal_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     slot = WorkerSlot(["/no/such/program"])
     with pytest.raises(FileNotFoundError):
         slot.restart(1.0)

@@ -34,6 +34,7 @@ def waiting(due_at: int, **fields: Any) -> WaitingSchedule:
 # -- what is late ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize(
     ("schedule", "moved_to"),
     [
@@ -46,14 +47,15 @@ def waiting(due_at: int, **fields: Any) -> WaitingSchedule:
         (waiting(NEXT + 5 * SECOND, offset_at=NOW - MINUTE), None),
     ],
 )
-def test_f29_a_schedule_that_is_due_later_than_its_rule_says_is_late(
+def test_a_schedule_that_is_due_later_than_its_rule_says_is_late(
     schedule: WaitingSchedule, moved_to: int | None
 ) -> None:
     moved = brought_back(schedule, EVERY_MINUTE, now=NOW)
     assert moved == (None if moved_to is None else Moved("it", 7, moved_to, moved_to))
 
 
-def test_f29_a_run_that_was_just_made_is_not_made_again() -> None:
+@pytest.mark.promise("f29")
+def test_a_run_that_was_just_made_is_not_made_again() -> None:
     """12:01:00 came, a time server set the clock back to 12:00:55, and 12:01:00 comes once more."""
     ran = NEXT
     for back in (SECOND // 10, 5 * SECOND, SET_BACK):
@@ -63,6 +65,7 @@ def test_f29_a_run_that_was_just_made_is_not_made_again() -> None:
     assert moved.due_at == ran
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize(
     ("due_at", "started_at", "moved_to"),
     [
@@ -72,20 +75,22 @@ def test_f29_a_run_that_was_just_made_is_not_made_again() -> None:
         (NOW + MINUTE, NOW + 1000 * DAY, None),  # it was moved along already
     ],
 )
-def test_f29_a_retry_of_a_run_that_began_in_the_future(due_at: int, started_at: int, moved_to: int | None) -> None:
+def test_a_retry_of_a_run_that_began_in_the_future(due_at: int, started_at: int, moved_to: int | None) -> None:
     schedule = waiting(due_at, offset_at=NOW + 2000 * DAY, started_at=started_at, attempt=1)
     moved = brought_back(schedule, EVERY_MINUTE, now=NOW)
     assert moved == (None if moved_to is None else Moved("it", 7, moved_to, NOW))
 
 
-def test_f29_a_run_that_its_task_has_put_off_under_a_clock_that_was_ahead() -> None:
+@pytest.mark.promise("f29")
+def test_a_run_that_its_task_has_put_off_under_a_clock_that_was_ahead() -> None:
     began = NOW + 1000 * DAY
     schedule = waiting(began + MINUTE, offset_at=NOW - MINUTE, started_at=began)
     assert brought_back(schedule, EVERY_MINUTE, now=NOW) == Moved("it", 7, NOW + MINUTE, NOW - MINUTE)
     assert brought_back(schedule._replace(started_at=NOW, due_at=NOW + DAY), EVERY_MINUTE, now=NOW) is None
 
 
-def test_f29_a_start_date_that_is_to_come_is_not_late() -> None:
+@pytest.mark.promise("f29")
+def test_a_start_date_that_is_to_come_is_not_late() -> None:
     start = datetime(2031, 1, 1, 0, 0, 7, tzinfo=UTC)
     rule = RULES.of_cron(Cron("* * * * *", start_date=start))
     first = from_datetime(start, zone=UTC)
@@ -93,13 +98,15 @@ def test_f29_a_start_date_that_is_to_come_is_not_late() -> None:
     assert brought_back(waiting(first + DAY), rule, now=NOW) == Moved("it", 7, first, first)
 
 
-def test_f29_a_rule_without_a_time_to_come_moves_nothing() -> None:
+@pytest.mark.promise("f29")
+def test_a_rule_without_a_time_to_come_moves_nothing() -> None:
     rule = RULES.of_cron(Cron("0 0 1 1 * 2020"))
     assert brought_back(waiting(NOW + DAY), rule, now=NOW) is None
 
 
+@pytest.mark.promise("f29")
 @given(st.integers(-10 * DAY, 10 * DAY), st.one_of(st.none(), st.integers(-10 * DAY, 10 * DAY)))
-def test_f29_what_is_brought_back_comes_earlier_and_stays(due_in: int, started_in: int | None) -> None:
+def test_what_is_brought_back_comes_earlier_and_stays(due_in: int, started_in: int | None) -> None:
     schedule = waiting(NOW + due_in, started_at=None if started_in is None else NOW + started_in)
     moved = brought_back(schedule, EVERY_MINUTE, now=NOW)
     if moved is not None:
@@ -110,7 +117,8 @@ def test_f29_what_is_brought_back_comes_earlier_and_stays(due_in: int, started_i
         assert schedule.due_at <= NOW + MINUTE + SET_BACK + MINUTE
 
 
-def test_f29_what_follows_a_run_of_the_future_is_reckoned_from_now() -> None:
+@pytest.mark.promise("f29")
+def test_what_follows_a_run_of_the_future_is_reckoned_from_now() -> None:
     assert reckoned_from(NOW - DAY, now=NOW) == NOW - DAY
     assert reckoned_from(NOW + SET_BACK, now=NOW) == NOW + SET_BACK
     assert reckoned_from(NOW + SET_BACK + 1, now=NOW) == NOW
@@ -119,6 +127,7 @@ def test_f29_what_follows_a_run_of_the_future_is_reckoned_from_now() -> None:
 # -- which clock is trusted --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("f58")
 @pytest.mark.parametrize(
     ("state", "since", "expected"),
     [
@@ -136,9 +145,7 @@ def test_f29_what_follows_a_run_of_the_future_is_reckoned_from_now() -> None:
         (ClockState(3, NOW + 900 * DAY), 0, ClockState(3, NOW, None)),  # what was trusted was wrong
     ],
 )
-def test_f58_a_clock_is_trusted_if_it_is_near_what_is_known(
-    state: ClockState, since: int, expected: ClockState
-) -> None:
+def test_a_clock_is_trusted_if_it_is_near_what_is_known(state: ClockState, since: int, expected: ClockState) -> None:
     assert judge_clock(state, NOW, since=since) == expected
 
 
@@ -165,17 +172,19 @@ def keeper(clock: Any) -> Timekeeper:
     return Timekeeper(nobody, nobody, clock, lambda: None)
 
 
+@pytest.mark.promise("f29")
 @pytest.mark.parametrize(
     ("change", "is_one"), [(0.4, False), (-0.4, False), (0.6, True), (-0.6, True), (10**9, True), (-(10**9), True)]
 )
-def test_f29_half_a_second_is_a_change(change: float, is_one: bool) -> None:
+def test_half_a_second_is_a_change(change: float, is_one: bool) -> None:
     clock = Hands()
     timekeeper = keeper(clock)
     clock.wall += round(change * SECOND)
     assert timekeeper.has_changed() is is_one
 
 
-def test_f29_a_clock_that_is_slewed_is_followed() -> None:
+@pytest.mark.promise("f29")
+def test_a_clock_that_is_slewed_is_followed() -> None:
     clock = Hands()
     timekeeper = keeper(clock)
     for _ in range(1000):
@@ -184,7 +193,8 @@ def test_f29_a_clock_that_is_slewed_is_followed() -> None:
         assert not timekeeper.has_changed()
 
 
-def test_f29_a_process_that_was_stopped_between_two_looks_sees_no_change() -> None:
+@pytest.mark.promise("f29")
+def test_a_process_that_was_stopped_between_two_looks_sees_no_change() -> None:
     clock = Hands()
     timekeeper = keeper(clock)
     clock.takes = 3600.0
@@ -193,7 +203,8 @@ def test_f29_a_process_that_was_stopped_between_two_looks_sees_no_change() -> No
     assert not timekeeper.has_changed()
 
 
-def test_f29_a_change_that_is_not_made_good_for_yet_is_seen_again() -> None:
+@pytest.mark.promise("f29")
+def test_a_change_that_is_not_made_good_for_yet_is_seen_again() -> None:
     clock = Hands()
     timekeeper = keeper(clock)
     clock.wall += DAY

@@ -100,7 +100,8 @@ def test_a_schedule_that_is_stopped_is_dead() -> None:
     assert [line.code for line in settlement.history] == ["the code"]
 
 
-def test_f7_a_schedule_that_has_ended_by_its_rule_is_not_dead() -> None:
+@pytest.mark.promise("f7")
+def test_a_schedule_that_has_ended_by_its_rule_is_not_dead() -> None:
     rule = CronRuleCache(UTC, create_crontab).of_cron(Cron("* * * * *", max_runs=1))
     settlement = ended(
         attempt(9, TWICE, run=ScheduleRun(rule, offset_at=0, run_count=0, failure_count=0)), ValueError()
@@ -114,14 +115,16 @@ def test_what_cannot_be_read_is_kept_for_good_and_is_not_dead() -> None:
     assert (settlement.status, settlement.is_dead, settlement.delete_at) == ("failed", False, None)
 
 
-def test_f34_what_other_code_may_read_is_parked() -> None:
+@pytest.mark.promise("f34")
+def test_what_other_code_may_read_is_parked() -> None:
     settlement = ended(attempt(2, TWICE, is_readable=False, origin=7), PayloadError("rubbish"))
     assert (settlement.status, settlement.attempt, settlement.error) == ("scheduled", 1, "rubbish")
     assert settlement.parking == Parking("rubbish", NOW, ("the code",))
     assert [line.outcome for line in settlement.history] == ["parked"]
 
 
-def test_f34_the_last_run_of_a_schedule_that_cannot_be_read_is_its_end() -> None:
+@pytest.mark.promise("f34")
+def test_the_last_run_of_a_schedule_that_cannot_be_read_is_its_end() -> None:
     rule = CronRuleCache(UTC, create_crontab).of_cron(Cron("* * * * *"))
     run = ScheduleRun(rule, offset_at=0, run_count=0, failure_count=0)
     settlement = ended(attempt(1, None, is_readable=False, origin=7, run=run, is_last=True), PayloadError("rubbish"))

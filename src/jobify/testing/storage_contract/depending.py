@@ -163,7 +163,7 @@ class DependencyContract(StorageCase):
         assert storage.relations("a") == Relations((), ())
         assert storage.insert([job("first"), job("later")]) == [True, True]
 
-    def test_f15_a_schedule_is_no_parent(self, storage: Storage) -> None:
+    def test_a_schedule_is_no_parent(self, storage: Storage) -> None:
         storage.insert([job("nightly", rule="{}", offset_at=NOW), job("a")])
         for parents in (("nightly",), ("a", "nightly"), ("nightly", "a")):
             with pytest.raises(UnknownDependencyError, match="is a schedule") as caught:

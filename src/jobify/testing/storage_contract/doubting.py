@@ -28,7 +28,7 @@ def _held(storage: Storage, *, after: Microseconds = 2 * CALM) -> tuple[int, Mic
 
 
 class DoubtContract(StorageCase):
-    def test_f1_in_restless_times_the_last_crash_is_doubted(self, storage: Storage) -> None:
+    def test_in_restless_times_the_last_crash_is_doubted(self, storage: Storage) -> None:
         owner, now = _held(storage)
         assert (one(storage, "a").status, one(storage, "a").crashes, one(storage, "a").is_apart) == (
             "scheduled",
@@ -46,7 +46,7 @@ class DoubtContract(StorageCase):
         assert "3" in (row.error or "")
         assert storage.recover(now=now + 9 * CALM, max_crashes=3, delete_at=None) == []
 
-    def test_f1_another_death_takes_the_last_crash_back(self, storage: Storage) -> None:
+    def test_another_death_takes_the_last_crash_back(self, storage: Storage) -> None:
         owner, now = _held(storage)
         storage.insert([job("c")])
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["c"]
@@ -64,7 +64,7 @@ class DoubtContract(StorageCase):
         (failed,) = storage.recover(now=now + 4 * CALM, max_crashes=3, delete_at=None)
         assert failed.status == "failed"
 
-    def test_f1_another_death_counts_however_late_the_verdict_comes(self, storage: Storage) -> None:
+    def test_another_death_counts_however_late_the_verdict_comes(self, storage: Storage) -> None:
         """No process lived for a while."""
         owner, now = _held(storage)
         storage.insert([job("c")])
@@ -73,7 +73,7 @@ class DoubtContract(StorageCase):
         assert storage.recover(now=now + 5 * RESTLESS, max_crashes=3, delete_at=None) == []
         assert (one(storage, "a").status, one(storage, "a").crashes) == ("scheduled", 2)
 
-    def test_f1_a_trial_of_another_job_takes_nothing_back(self, storage: Storage) -> None:
+    def test_a_trial_of_another_job_takes_nothing_back(self, storage: Storage) -> None:
         suspects(storage, ["b", "c"], deaths=3)
         owner, now = _held(storage)
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["b"]
@@ -82,21 +82,21 @@ class DoubtContract(StorageCase):
         (failed,) = storage.recover(now=now + CALM + 1, max_crashes=3, delete_at=None)
         assert failed.id == "a"
 
-    def test_f1_long_after_other_deaths_the_last_crash_is_not_doubted(self, storage: Storage) -> None:
+    def test_long_after_other_deaths_the_last_crash_is_not_doubted(self, storage: Storage) -> None:
         _, _ = _held(storage, after=RESTLESS + 1)
         assert (one(storage, "a").status, one(storage, "a").crashes) == ("failed", 3)
 
-    def test_f1_a_clock_that_is_set_back_does_not_hold_a_job_for_longer(self, storage: Storage) -> None:
+    def test_a_clock_that_is_set_back_does_not_hold_a_job_for_longer(self, storage: Storage) -> None:
         _, now = _held(storage)
         (failed,) = storage.recover(now=now - 60 * 60 * SECOND, max_crashes=3, delete_at=None)
         assert failed.id == "a"
 
-    def test_f1_a_higher_limit_saves_a_job_that_is_held(self, storage: Storage) -> None:
+    def test_a_higher_limit_saves_a_job_that_is_held(self, storage: Storage) -> None:
         owner, now = _held(storage)
         assert storage.recover(now=now + CALM + 1, max_crashes=4, delete_at=None) == []
         assert (one(storage, "a").crashes, ids_of(ask(storage, owner, ClaimScope.APART))) == (3, ["a"])
 
-    def test_f1_a_job_that_is_held_can_be_cancelled_and_replaced(self, storage: Storage) -> None:
+    def test_a_job_that_is_held_can_be_cancelled_and_replaced(self, storage: Storage) -> None:
         _, now = _held(storage)
         storage.cancel(["a"], reason="stop", now=NOW, delete_at=None)
         assert storage.recover(now=now + CALM + 1, max_crashes=3, delete_at=None) == []
@@ -105,7 +105,7 @@ class DoubtContract(StorageCase):
         assert storage.recover(now=now + CALM + 1, max_crashes=3, delete_at=None) == []
         assert (one(storage, "a").status, one(storage, "a").blockers) == ("scheduled", 1)
 
-    def test_f1_dependents_of_a_job_that_is_held_end_with_it(self, storage: Storage) -> None:
+    def test_dependents_of_a_job_that_is_held_end_with_it(self, storage: Storage) -> None:
         _, now = _held(storage)
         storage.insert([job("after", parents=("a",))])
         assert one(storage, "after").status == "scheduled"

@@ -109,7 +109,7 @@ class EndContract(StorageCase):
         assert storage.attempts("a") == [line("a"), bare, line("a", attempt=3)]
         assert storage.attempts("b") == [line("b")]
 
-    def test_f7_a_line_keeps_the_code_of_the_run(self, storage: Storage, owner: int) -> None:
+    def test_a_line_keeps_the_code_of_the_run(self, storage: Storage, owner: int) -> None:
         storage.settle([end(owner, claimed(storage, owner, "a"), history=(line("a", code="1f"),))])
         storage.record([line("a", code="2e"), line("a")])
         assert [found.code for found in storage.attempts("a")] == ["1f", "2e", None]

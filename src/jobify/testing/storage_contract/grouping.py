@@ -36,7 +36,7 @@ def _settle(storage: Storage, owner: int, id: str, **fields: object) -> Settled:
 
 
 class GroupContract(StorageCase):
-    def test_f14_a_group_waits_for_all_of_another(self, storage: Storage, owner: int) -> None:
+    def test_a_group_waits_for_all_of_another(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         assert [one(storage, id).blockers for id in "cde"] == [2, 2, 1]
         assert storage.relations("a") == Relations((), ("c", "d"))
@@ -48,14 +48,14 @@ class GroupContract(StorageCase):
         assert [found.id for found in claim(storage, owner)] == ["c", "d"]
         assert [(name, record and record.id) for name, record in storage.parents("d")] == [("a", "a"), ("b", "b")]
 
-    def test_f14_all_may_end_in_one_call(self, storage: Storage, owner: int) -> None:
+    def test_all_may_end_in_one_call(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         assert storage.settle([end(owner, born(id, owner)) for id in "ab"])[-1] == Settled.CASCADED
         assert [found.id for found in claim(storage, owner)] == ["c", "d"]
 
     @pytest.mark.parametrize("is_first", [True, False])
     @pytest.mark.parametrize("how", ["failed", "cancelled", "deleted"])
-    def test_f14_one_that_fails_takes_all_behind_it(
+    def test_one_that_fails_takes_all_behind_it(
         self, storage: Storage, owner: int, how: str, is_first: bool
     ) -> None:
         _given(storage, owner)
@@ -73,14 +73,14 @@ class GroupContract(StorageCase):
             assert _settle(storage, owner, good) == Settled.APPLIED
             assert statuses(storage, "cde") == ["cancelled"] * 3
 
-    def test_f14_members_have_their_own_times(self, storage: Storage, owner: int) -> None:
+    def test_members_have_their_own_times(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner), after("c", "a", "b", due_at=NOW + 2 * SECOND)])
         storage.insert([after("d", "a", "b"), after("e", "a", "b", due_at=NOW + 2 * SECOND)])
         storage.settle([end(owner, born(id, owner)) for id in "ab"])
         assert [found.id for found in claim(storage, owner, now=NOW + SECOND)] == ["d"]
         assert sorted(found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)) == ["c", "e"]
 
-    def test_f14_some_have_succeeded_before(self, storage: Storage, owner: int) -> None:
+    def test_some_have_succeeded_before(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner)])
         _settle(storage, owner, "a")
         storage.insert([after("c", "a", "b"), after("d", "a", "b")])
@@ -89,7 +89,7 @@ class GroupContract(StorageCase):
         storage.insert([after("e", "a", "b"), after("f", "a", "b")])
         assert [found.id for found in claim(storage, owner)] == ["c", "d", "e", "f"]
 
-    def test_f14_one_has_failed_before(self, storage: Storage, owner: int) -> None:
+    def test_one_has_failed_before(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner)])
         _settle(storage, owner, "b", status="failed")
         storage.insert([after("c", "a", "b"), after("d", "a", "b")])
@@ -98,7 +98,7 @@ class GroupContract(StorageCase):
         assert _settle(storage, owner, "a") == Settled.APPLIED
         assert statuses(storage, "cd") == ["cancelled", "cancelled"]
 
-    def test_f14_members_may_be_cancelled_and_deleted(self, storage: Storage, owner: int) -> None:
+    def test_members_may_be_cancelled_and_deleted(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         storage.cancel(["c"], reason="no", now=NOW, delete_at=None)
         storage.delete(["c", "e"], now=NOW, delete_at=None)
@@ -108,7 +108,7 @@ class GroupContract(StorageCase):
         storage.delete(["a", "b"], now=NOW, delete_at=None)
         assert statuses(storage, "ab") == ["success", "success"]
 
-    def test_f14_f12_what_is_before_a_barrier_is_needed_behind_it(self, storage: Storage, owner: int) -> None:
+    def test_what_is_before_a_barrier_is_needed_behind_it(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         storage.settle([end(owner, born(id, owner), delete_at=NOW) for id in "ab"])
         assert (storage.purge(now=NOW, limit=9), storage.delete(["a", "b"], now=NOW, delete_at=None)) == (0, 0)
@@ -119,7 +119,7 @@ class GroupContract(StorageCase):
         assert sum(storage.count_purgeable(now=NOW).values()) == 2
         assert storage.purge(now=NOW, limit=9) == 2
 
-    def test_f14_a_new_job_under_an_old_id_is_another_parent(self, storage: Storage, owner: int) -> None:
+    def test_a_new_job_under_an_old_id_is_another_parent(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner)])
         storage.settle([end(owner, born(id, owner), result=id.encode()) for id in "ab"])
         storage.insert([after("c", "a", "b"), job("a"), after("d", "a", "b"), after("e", "a", "b")])
@@ -127,7 +127,7 @@ class GroupContract(StorageCase):
         assert storage.relations("a").children == ("d", "e")
         assert [record and record.result for _, record in storage.parents("c")] == [b"a", b"b"]
 
-    def test_f14_a_block_that_raises_closes_it_again(self, storage: Storage, owner: int) -> None:
+    def test_a_block_that_raises_closes_it_again(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         for status in ("success", "failed"):
             undone(storage, partial(storage.settle, [end(owner, born(id, owner), status=status) for id in "ab"]))
@@ -135,7 +135,7 @@ class GroupContract(StorageCase):
         storage.settle([end(owner, born(id, owner)) for id in "ab"])
         assert [found.id for found in claim(storage, owner)] == ["c", "d"]
 
-    def test_f14_a_thousand_after_a_thousand(self, storage: Storage, owner: int) -> None:
+    def test_a_thousand_after_a_thousand(self, storage: Storage, owner: int) -> None:
         first, second = ([f"{letter}{number:04}" for number in range(1000)] for letter in "xy")
         batch = [*(born(id, owner) for id in first), *(after(id, *first) for id in second)]
         assert storage.insert(batch) == [True] * 2000

@@ -86,7 +86,7 @@ def _results(storage: Storage, id: str) -> list[bytes | None]:
 class NeedContract(StorageCase):
     @pytest.mark.parametrize("why", NEEDS)
     @pytest.mark.parametrize("write", ["insert", "put"])
-    def test_f12_one_that_is_needed_is_set_aside_for_a_new_one(
+    def test_one_that_is_needed_is_set_aside_for_a_new_one(
         self, storage: Storage, owner: int, write: str, why: str
     ) -> None:
         _given(storage, owner)
@@ -107,7 +107,7 @@ class NeedContract(StorageCase):
         assert storage.purge(now=NOW + 9 * SECOND, limit=9) == 0
 
     @pytest.mark.parametrize("why", NEEDS)
-    def test_f12_one_that_is_needed_is_not_deleted(self, storage: Storage, owner: int, why: str) -> None:
+    def test_one_that_is_needed_is_not_deleted(self, storage: Storage, owner: int, why: str) -> None:
         _given(storage, owner)
         NEEDS[why](storage, owner)
         assert storage.delete(["a"], now=NOW, delete_at=None) == 0
@@ -117,7 +117,7 @@ class NeedContract(StorageCase):
 
     @pytest.mark.parametrize("why", DONE)
     @pytest.mark.parametrize("how", ["insert", "delete", "purge"])
-    def test_f12_one_that_is_not_needed_goes(self, storage: Storage, owner: int, how: str, why: str) -> None:
+    def test_one_that_is_not_needed_goes(self, storage: Storage, owner: int, how: str, why: str) -> None:
         _given(storage, owner)
         assert storage.purge(now=NOW, limit=9) == 0
         DONE[why](storage, owner)
@@ -130,7 +130,7 @@ class NeedContract(StorageCase):
         assert storage.parents("c")[0] == ("a", None)
         assert storage.relations("c").parents[0] == "a"
 
-    def test_f12_those_that_need_it_may_be_deleted_with_it(self, storage: Storage, owner: int) -> None:
+    def test_those_that_need_it_may_be_deleted_with_it(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         storage.insert([after("d", "c")])
         _finish(storage, owner, "failed")
@@ -139,7 +139,7 @@ class NeedContract(StorageCase):
         assert statuses(storage, "abcd") == ["missing", "success", "missing", "cancelled"]
         assert storage.delete(["b"], now=NOW, delete_at=None) == 1
 
-    def test_f12_what_stays_keeps_what_it_needs(self, storage: Storage, owner: int) -> None:
+    def test_what_stays_keeps_what_it_needs(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner), after("c", "a"), after("d", "b", "c")])
         storage.settle([end(owner, born("a", owner))])
         _fail(storage, owner, "b")
@@ -148,7 +148,7 @@ class NeedContract(StorageCase):
         assert storage.delete(["c"], now=NOW, delete_at=None) == 0, "d may"
         assert storage.delete(["b", "c", "d"], now=NOW, delete_at=None) == 3
 
-    def test_f12_purge_goes_on_when_the_need_has_ended(self, storage: Storage, owner: int) -> None:
+    def test_purge_goes_on_when_the_need_has_ended(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         _finish(storage, owner, "failed")
         assert storage.purge(now=NOW, limit=9) == 0
@@ -158,7 +158,7 @@ class NeedContract(StorageCase):
         assert storage.purge(now=NOW, limit=9) == 1
         assert statuses(storage, "abc") == ["missing", "success", "success"]
 
-    def test_f12_purge_deletes_those_that_need_each_other(self, storage: Storage, owner: int) -> None:
+    def test_purge_deletes_those_that_need_each_other(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         storage.settle([end(owner, born("b", owner), delete_at=NOW)])
         assert storage.purge(now=NOW, limit=9) == 0
@@ -166,13 +166,13 @@ class NeedContract(StorageCase):
         storage.settle([end(owner, found, status="failed", delete_at=NOW)])
         assert storage.purge(now=NOW, limit=9) == 3
 
-    def test_f12_one_that_failed_may_go_and_gives_up_what_fell_with_it(self, storage: Storage, owner: int) -> None:
+    def test_one_that_failed_may_go_and_gives_up_what_fell_with_it(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         _fail(storage, owner, "b")
         assert storage.delete(["b"], now=NOW, delete_at=None) == 1
         assert (one(storage, "c").status, storage.delete(["a"], now=NOW, delete_at=None)) == ("cancelled", 1)
 
-    def test_f12_it_may_be_set_aside_many_times(self, storage: Storage, owner: int) -> None:
+    def test_it_may_be_set_aside_many_times(self, storage: Storage, owner: int) -> None:
         for number in range(3):
             storage.insert(
                 [born("a", owner, fence=1), born(f"b{number}", owner), after(f"c{number}", "a", f"b{number}")]
@@ -181,7 +181,7 @@ class NeedContract(StorageCase):
         assert [_results(storage, f"c{number}")[0] for number in range(3)] == [b"0", b"1", b"2"]
         assert len({storage.relations(f"c{number}").parents[0] for number in range(3)}) == 3
 
-    def test_f12_what_was_set_aside_goes_when_it_is_not_needed(self, storage: Storage, owner: int) -> None:
+    def test_what_was_set_aside_goes_when_it_is_not_needed(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         storage.insert([job("a", due_at=NOW + SECOND, created_at=NOW + 5)])
         (aside, _) = storage.relations("c").parents
@@ -190,7 +190,7 @@ class NeedContract(StorageCase):
         assert storage.purge(now=NOW + 5, limit=9) == 1
         assert statuses(storage, [aside, "a"]) == ["missing", "scheduled"]
 
-    def test_f12_in_one_call_an_id_means_what_it_meant_before(self, storage: Storage, owner: int) -> None:
+    def test_in_one_call_an_id_means_what_it_meant_before(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner)])
         storage.settle([end(owner, born("a", owner), result=b"old")])
         assert storage.insert([after("b", "a"), job("a"), after("c", "a")]) == [True] * 3
@@ -198,7 +198,7 @@ class NeedContract(StorageCase):
         assert (one(storage, "c").blockers, _results(storage, "c")) == (1, [None])
         assert storage.relations("a").children == ("c",)
 
-    def test_f12_a_replacement_is_what_the_others_wait_for(self, storage: Storage, owner: int) -> None:
+    def test_a_replacement_is_what_the_others_wait_for(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a")])
         storage.put(job("a", payload=b"2"))
         storage.settle([end(owner, born("a", owner), result=b"old")])
@@ -206,7 +206,7 @@ class NeedContract(StorageCase):
         storage.settle([end(owner, found, result=b"new")])
         assert _results(storage, "b") == [b"new"]
 
-    def test_f12_a_block_that_raises_gives_the_id_back(self, storage: Storage, owner: int) -> None:
+    def test_a_block_that_raises_gives_the_id_back(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         undone(storage, partial(storage.insert, [job("a")]))
         assert (one(storage, "a").result, storage.relations("c").parents) == (b"wanted", ("a", "b"))

@@ -73,7 +73,7 @@ def _ids(claimed: Claimed) -> list[str]:
 
 
 class ParkContract(StorageCase):
-    def test_f34_a_parked_job_waits_with_the_reason(self, storage: Storage, owner: int) -> None:
+    def test_a_parked_job_waits_with_the_reason(self, storage: Storage, owner: int) -> None:
         before = claimed(storage, owner, "a", options="{}", priority=3)
         storage.settle([_parked(owner, before)])
         record = one(storage, "a")
@@ -82,14 +82,14 @@ class ParkContract(StorageCase):
         assert (record.payload, record.options, record.due_at) == (before.payload, "{}", NOW)
         assert [line.outcome for line in storage.attempts("a")] == ["parked"]
 
-    def test_f34_ordinary_claims_pass_it_over_and_hear_of_it(self, storage: Storage, owner: int) -> None:
+    def test_ordinary_claims_pass_it_over_and_hear_of_it(self, storage: Storage, owner: int) -> None:
         assert not look(storage, owner).has_parked
         _park(storage, owner, "a")
         storage.insert([job("b")])
         found = look(storage, owner, now=NOW + SECOND)
         assert (_ids(found), found.has_more, found.has_parked) == (["b"], False, True)
 
-    def test_f34_other_code_takes_it(self, storage: Storage, owner: int) -> None:
+    def test_other_code_takes_it(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a")
         assert _take(storage, owner, "old") == Claimed([], False, None)
         (found,) = _take(storage, owner).claims
@@ -102,7 +102,7 @@ class ParkContract(StorageCase):
         assert any(storage.settle([end(owner, found)]))
         assert one(storage, "a").status == "success"
 
-    def test_f34_all_code_that_it_did_not_fit_is_remembered(self, storage: Storage, owner: int) -> None:
+    def test_all_code_that_it_did_not_fit_is_remembered(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a", "1")
         for code in ("2", "3"):
             (found,) = _take(storage, owner, code).claims
@@ -112,7 +112,7 @@ class ParkContract(StorageCase):
         assert parking.codes == ("1", "2", "3")
         assert [_ids(_take(storage, owner, code)) for code in ("1", "2", "3", "4")] == [[], [], [], ["a"]]
 
-    def test_f34_it_is_remembered_over_attempts(self, storage: Storage, owner: int) -> None:
+    def test_it_is_remembered_over_attempts(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a", "1")
         (found,) = _take(storage, owner, "2").claims
         storage.settle([again(owner, found, due_at=NOW, ready=True)])
@@ -123,7 +123,7 @@ class ParkContract(StorageCase):
         assert one(storage, "a").attempt == 1
         assert [_ids(_take(storage, owner, code)) for code in ("1", "3", "2")] == [[], [], ["a"]]
 
-    def test_f34_what_is_remembered_is_bounded(self, storage: Storage, owner: int) -> None:
+    def test_what_is_remembered_is_bounded(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a", "0")
         for number in range(1, 120):
             (found,) = _take(storage, owner, str(number)).claims
@@ -132,7 +132,7 @@ class ParkContract(StorageCase):
         assert parking is not None
         assert parking.codes == tuple(str(number) for number in range(20, 120))
 
-    def test_f34_in_order_and_no_more_than_wanted(self, storage: Storage, owner: int) -> None:
+    def test_in_order_and_no_more_than_wanted(self, storage: Storage, owner: int) -> None:
         for id, due_at, priority in [("c", NOW, 0), ("a", NOW - 1, 0), ("b", NOW, 0), ("first", NOW, 1)]:
             _park(storage, owner, id, due_at=due_at, priority=priority)
         found = _take(storage, owner, limit=3)
@@ -140,7 +140,7 @@ class ParkContract(StorageCase):
         assert _ids(_take(storage, owner)) == ["b"]
         assert _take(storage, owner, limit=0) == Claimed([], False, None)
 
-    def test_f34_only_of_these_tasks_and_queues(self, storage: Storage, owner: int) -> None:
+    def test_only_of_these_tasks_and_queues(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a", queue="mail")
         assert _ids(_take(storage, owner, tasks=("other",))) == []
         assert _ids(_take(storage, owner, queues=("default",))) == []
@@ -149,7 +149,7 @@ class ParkContract(StorageCase):
         storage.resume_queue("mail")
         assert _ids(_take(storage, owner, tasks=("other", "task"), queues=("default", "mail"))) == ["a"]
 
-    def test_f34_it_can_be_tried_at_once(self, storage: Storage, owner: int) -> None:
+    def test_it_can_be_tried_at_once(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a", expires_at=NOW + 9 * SECOND)
         before = one(storage, "a")
         assert storage.retry(["a"], now=NOW + SECOND) == [True]
@@ -161,7 +161,7 @@ class ParkContract(StorageCase):
         storage.settle([_parked(owner, found, "new")])
         assert _ids(_take(storage, owner, "old", now=NOW + SECOND)) == ["a"]
 
-    def test_f34_a_pause_goes_on(self, storage: Storage, owner: int) -> None:
+    def test_a_pause_goes_on(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a", rule="{}")
         storage.pause(["a"])
         storage.settle([_parked(owner, found)])
@@ -173,7 +173,7 @@ class ParkContract(StorageCase):
         assert [found.id for found in claim(storage, owner)] == ["a"]
 
     @pytest.mark.parametrize("how", ["cancel", "expire", "delete"])
-    def test_f34_it_ends_like_any_job_that_waits(self, storage: Storage, owner: int, how: str) -> None:
+    def test_it_ends_like_any_job_that_waits(self, storage: Storage, owner: int, how: str) -> None:
         _park(storage, owner, "a", expires_at=NOW + 1)
         storage.insert([after("child", "a")])
         if how == "cancel":
@@ -190,7 +190,7 @@ class ParkContract(StorageCase):
         storage.insert([job("a")])
         assert [found.id for found in claim(storage, owner)] == ["a"]
 
-    def test_f34_those_that_depend_on_it_wait(self, storage: Storage, owner: int) -> None:
+    def test_those_that_depend_on_it_wait(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a")
         storage.insert([after("child", "a")])
         (found,) = _take(storage, owner).claims
@@ -198,14 +198,14 @@ class ParkContract(StorageCase):
         storage.settle([end(owner, found)])
         assert [found.id for found in claim(storage, owner)] == ["child"]
 
-    def test_f34_it_can_be_moved(self, storage: Storage, owner: int) -> None:
+    def test_it_can_be_moved(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a")
         assert storage.move("a", due_at=NOW + SECOND, now=NOW)
         assert _ids(_take(storage, owner)) == []
         assert _ids(_take(storage, owner, now=NOW + SECOND)) == ["a"]
 
     @pytest.mark.parametrize("rule", [None, "{}"])
-    def test_f34_another_call_in_its_place_is_not_parked(self, storage: Storage, owner: int, rule: str | None) -> None:
+    def test_another_call_in_its_place_is_not_parked(self, storage: Storage, owner: int, rule: str | None) -> None:
         _park(storage, owner, "waits", rule=rule)
         _park(storage, owner, "runs", rule=rule)
         taken = {found.id: found for found in _take(storage, owner).claims}
@@ -218,7 +218,7 @@ class ParkContract(StorageCase):
         storage.settle([_parked(owner, found, "newest") for found in claims])
         assert sorted(_ids(_take(storage, owner, "old"))) == ["runs", "waits"]
 
-    def test_f34_what_is_pending_comes_first(self, storage: Storage, owner: int) -> None:
+    def test_what_is_pending_comes_first(self, storage: Storage, owner: int) -> None:
         found = {id: claimed(storage, owner, id) for id in ("replaced", "cancelled", "deleted")}
         storage.put(job("replaced"))
         storage.cancel(["cancelled"], reason="x", now=NOW, delete_at=None)
@@ -229,7 +229,7 @@ class ParkContract(StorageCase):
         for id in ("replaced", "cancelled"):
             assert (one(storage, id).parking, one(storage, id).blockers) == (None, 0)
 
-    def test_f34_what_has_ended_badly_since_is_tried_by_any_code(self, storage: Storage, owner: int) -> None:
+    def test_what_has_ended_badly_since_is_tried_by_any_code(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a", "1")
         (found,) = _take(storage, owner, "2").claims
         storage.settle([end(owner, found, status="failed")])
@@ -238,14 +238,14 @@ class ParkContract(StorageCase):
         storage.settle([_parked(owner, found, "2")])
         assert _ids(_take(storage, owner, "1")) == ["a"]
 
-    def test_f34_what_is_given_back_is_not_parked(self, storage: Storage, owner: int) -> None:
+    def test_what_is_given_back_is_not_parked(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a")
         _take(storage, owner)
         storage.retire(owner)
         assert (one(storage, "a").status, one(storage, "a").blockers) == ("scheduled", 0)
         assert one(storage, "a").parking is None
 
-    def test_f34_a_job_on_trial_that_is_parked_is_no_suspect_any_more(self, storage: Storage) -> None:
+    def test_a_job_on_trial_that_is_parked_is_no_suspect_any_more(self, storage: Storage) -> None:
         """Other code runs it, and nothing is known of that."""
         owner = suspects(storage, ["a", "b", "c", "d", "e"])
         on_trial = ask(storage, owner, ClaimScope.APART).claims[0]
@@ -255,7 +255,7 @@ class ParkContract(StorageCase):
         assert on_trial.id not in ids_of(ask(storage, owner, ClaimScope.APART))
         assert _ids(_take(storage, owner)) == [on_trial.id]
 
-    def test_f34_many_are_parked_in_one_call(self, storage: Storage, owner: int) -> None:
+    def test_many_are_parked_in_one_call(self, storage: Storage, owner: int) -> None:
         storage.insert([job(str(number)) for number in range(600)])
         storage.insert([born("plain", owner)])
         claims = claim(storage, owner)
@@ -265,7 +265,7 @@ class ParkContract(StorageCase):
         assert len(_take(storage, owner, limit=1000).claims) == 600
 
     @pytest.mark.parametrize("act", ["park", "take", "retry"])
-    def test_f34_a_block_that_raises_changes_nothing(self, storage: Storage, owner: int, act: str) -> None:
+    def test_a_block_that_raises_changes_nothing(self, storage: Storage, owner: int, act: str) -> None:
         found = claimed(storage, owner, "a")
         if act != "park":
             storage.settle([_parked(owner, found)])

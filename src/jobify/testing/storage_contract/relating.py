@@ -43,7 +43,7 @@ class RelationContract(StorageCase):
         assert storage.relations("b") == Relations(("a",), ())
         assert storage.relations("c") == Relations((), ())
 
-    def test_f13_kinship_is_all_that_is_connected(self, storage: Storage, owner: int) -> None:
+    def test_kinship_is_all_that_is_connected(self, storage: Storage, owner: int) -> None:
         storage.insert(
             [born("a", owner), born("b", owner), after("c", "a", "b"), after("d", "a", "b"), after("e", "c")]
         )

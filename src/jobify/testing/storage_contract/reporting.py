@@ -122,7 +122,7 @@ class ReportContract(StorageCase):
             (number, str(3 * number - 2).encode()) for number in range(101, 601)
         ]
 
-    def test_f32_one_kind_is_read_by_itself(self, storage: Storage, owner: int) -> None:
+    def test_one_kind_is_read_by_itself(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         kinds = [VALUE, LOG, VALUE, LOG, LOG]
         storage.report([report(owner, found, {VALUE: b"1", LOG: "line"}[kind], kind) for kind in kinds])

@@ -46,7 +46,7 @@ def _succeed(storage: Storage, owner: int, *, tasks: tuple[str, ...] = ("task", 
 class ReviveContract(StorageCase):
     # -- reasons -------------------------------------------------------------------------------------------------------
 
-    def test_f13_the_reason_names_the_root_of_it_on_all_levels(self, storage: Storage, owner: int) -> None:
+    def test_the_reason_names_the_root_of_it_on_all_levels(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner, task="charge"), after("b", "a"), after("c", "b"), after("d", "c")])
         _fail(storage, owner)
         assert one(storage, "b").error == f"dependency a failed: {BECAUSE}"
@@ -64,7 +64,7 @@ class ReviveContract(StorageCase):
             ("deleted", "was deleted"),
         ],
     )
-    def test_f13_it_says_how_the_root_has_ended(self, storage: Storage, owner: int, how: str, words: str) -> None:
+    def test_it_says_how_the_root_has_ended(self, storage: Storage, owner: int, how: str, words: str) -> None:
         storage.insert([job("a", task="charge", expires_at=NOW), after("b", "a"), after("c", "b")])
         if how == "cancelled":
             storage.cancel(["a"], reason="no", now=NOW, delete_at=None)
@@ -75,14 +75,14 @@ class ReviveContract(StorageCase):
         assert one(storage, "b").error == f"dependency a {words}"
         assert one(storage, "c").error == f"dependency b was cancelled: charge {words}"
 
-    def test_f13_a_long_error_is_shortened(self, storage: Storage, owner: int) -> None:
+    def test_a_long_error_is_shortened(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a")])
         _fail(storage, owner, error=f"ValueError: {'x' * 9000}\nmore")
         assert len(one(storage, "b").error or "") < 400
 
     # -- who comes back ------------------------------------------------------------------------------------------------
 
-    def test_f13_a_chain_goes_on_where_it_broke(self, storage: Storage, owner: int) -> None:
+    def test_a_chain_goes_on_where_it_broke(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a"), after("c", "b", priority=3), after("d", "c")])
         before = one(storage, "c")
         _fail(storage, owner)
@@ -95,13 +95,13 @@ class ReviveContract(StorageCase):
         assert storage.purge(now=NOW + 999 * SECOND, limit=9) == 0
         assert _succeed(storage, owner) == ["a", "b", "c", "d"]
 
-    def test_f13_it_stays_cancelled_if_that_is_asked_for(self, storage: Storage, owner: int) -> None:
+    def test_it_stays_cancelled_if_that_is_asked_for(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a")])
         _fail(storage, owner)
         assert storage.retry(["a"], now=NOW, with_dependents=False) == [True]
         assert (one(storage, "b").status, _succeed(storage, owner)) == ("cancelled", ["a"])
 
-    def test_f13_it_may_come_back_the_next_time(self, storage: Storage, owner: int) -> None:
+    def test_it_may_come_back_the_next_time(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a"), after("b", "a")])
         for is_last in (False, True):
             (found,) = claim(storage, owner)
@@ -109,7 +109,7 @@ class ReviveContract(StorageCase):
             assert storage.retry(["a"], now=NOW, with_dependents=is_last) == [True]
         assert _succeed(storage, owner) == ["a", "b"]
 
-    def test_f13_only_what_fell_with_it_comes_back(self, storage: Storage, owner: int) -> None:
+    def test_only_what_fell_with_it_comes_back(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("x", owner), after("b", "a"), after("c", "a"), after("d", "x")])
         storage.cancel(["b"], reason="no", now=NOW, delete_at=None)
         _fail(storage, owner)
@@ -118,14 +118,14 @@ class ReviveContract(StorageCase):
         assert statuses(storage, "bcd") == ["cancelled", "scheduled", "cancelled"]
         assert storage.retry(["b", "d"], now=NOW) == [False, False]
 
-    def test_f13_a_diamond_comes_back(self, storage: Storage, owner: int) -> None:
+    def test_a_diamond_comes_back(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a"), after("c", "a"), after("d", "b", "c"), after("e", "d", "a")])
         _fail(storage, owner)
         storage.retry(["a"], now=NOW)
         assert [one(storage, id).blockers for id in "bcde"] == [1, 1, 2, 2]
         assert _succeed(storage, owner) == ["a", "b", "c", "d", "e"]
 
-    def test_f13_what_has_succeeded_meanwhile_is_not_waited_for(self, storage: Storage, owner: int) -> None:
+    def test_what_has_succeeded_meanwhile_is_not_waited_for(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner), after("c", "a", "b")])
         _fail(storage, owner)
         storage.settle([end(owner, born("b", owner), result=b"b")])
@@ -134,7 +134,7 @@ class ReviveContract(StorageCase):
         assert _succeed(storage, owner) == ["a", "c"]
         assert [record and record.result for _, record in storage.parents("c")] == [b"null", b"b"]
 
-    def test_f13_what_still_runs_is_waited_for(self, storage: Storage, owner: int) -> None:
+    def test_what_still_runs_is_waited_for(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner), after("c", "a", "b")])
         _fail(storage, owner)
         storage.retry(["a"], now=NOW)
@@ -144,7 +144,7 @@ class ReviveContract(StorageCase):
         assert _succeed(storage, owner) == ["c"]
 
     @pytest.mark.parametrize("order", ["ab", "ba"])
-    def test_f13_two_that_failed_must_both_be_tried_again(self, storage: Storage, owner: int, order: str) -> None:
+    def test_two_that_failed_must_both_be_tried_again(self, storage: Storage, owner: int, order: str) -> None:
         storage.insert([born("a", owner), born("b", owner, task="charge"), after("c", "a", "b"), after("d", "c")])
         _fail(storage, owner)
         _fail(storage, owner, "b")
@@ -158,14 +158,14 @@ class ReviveContract(StorageCase):
         assert [one(storage, id).blockers for id in "cd"] == [2, 1]
         assert sorted(_succeed(storage, owner)) == ["a", "b", "c", "d"]
 
-    def test_f13_both_may_be_tried_in_one_call(self, storage: Storage, owner: int) -> None:
+    def test_both_may_be_tried_in_one_call(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner), after("c", "a", "b")])
         _fail(storage, owner)
         _fail(storage, owner, "b")
         assert storage.retry(["b", "a"], now=NOW) == [True, True]
         assert one(storage, "c").blockers == 2
 
-    def test_f13_a_parent_that_was_cancelled_by_somebody_keeps_it_cancelled(self, storage: Storage, owner: int) -> None:
+    def test_a_parent_that_was_cancelled_by_somebody_keeps_it_cancelled(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), job("b", due_at=NOW + SECOND), after("c", "a", "b")])
         _fail(storage, owner)
         storage.cancel(["b"], reason="no", now=NOW, delete_at=None)
@@ -173,14 +173,14 @@ class ReviveContract(StorageCase):
         assert (one(storage, "c").status, one(storage, "c").error) == ("cancelled", "dependency b was cancelled")
         assert _succeed(storage, owner) == ["a"]
 
-    def test_f13_what_was_added_too_late_comes_back_too(self, storage: Storage, owner: int) -> None:
+    def test_what_was_added_too_late_comes_back_too(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner)])
         _fail(storage, owner)
         storage.insert([after("b", "a"), after("c", "b")])
         storage.retry(["a"], now=NOW)
         assert _succeed(storage, owner) == ["a", "b", "c"]
 
-    def test_f13_a_step_in_the_middle_is_tried_again(self, storage: Storage, owner: int) -> None:
+    def test_a_step_in_the_middle_is_tried_again(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a"), after("b", "a", task="charge"), after("c", "b")])
         assert _succeed(storage, owner, tasks=("task",)) == ["a"]
         (found,) = claim(storage, owner, tasks=("charge",))
@@ -188,7 +188,7 @@ class ReviveContract(StorageCase):
         assert storage.retry(["b"], now=NOW) == [True]
         assert _succeed(storage, owner) == ["b", "c"]
 
-    def test_f13_f14_groups_come_back(self, storage: Storage, owner: int) -> None:
+    def test_groups_come_back(self, storage: Storage, owner: int) -> None:
         storage.insert([born(id, owner) for id in "abx"])
         storage.insert([after("c", "a", "b"), after("d", "a", "b"), after("e", "c", "d"), after("f", "c", "d")])
         _fail(storage, owner)
@@ -198,7 +198,7 @@ class ReviveContract(StorageCase):
         assert [one(storage, id).blockers for id in "cdef"] == [1, 1, 2, 2]
         assert _succeed(storage, owner) == ["a", "c", "d", "e", "f"]
 
-    def test_f13_f14_a_group_with_a_member_that_was_cancelled_alone(self, storage: Storage, owner: int) -> None:
+    def test_a_group_with_a_member_that_was_cancelled_alone(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", owner), after("c", "a", "b"), after("d", "a", "b")])
         storage.cancel(["c"], reason="no", now=NOW, delete_at=None)
         _fail(storage, owner, "b")
@@ -207,7 +207,7 @@ class ReviveContract(StorageCase):
         storage.settle([end(owner, born("a", owner))])
         assert _succeed(storage, owner) == ["b", "d"]
 
-    def test_f13_its_own_time_still_holds_and_its_patience_not(self, storage: Storage, owner: int) -> None:
+    def test_its_own_time_still_holds_and_its_patience_not(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a", due_at=NOW + 5 * SECOND, expires_at=NOW + SECOND)])
         _fail(storage, owner)
         storage.retry(["a"], now=NOW + 2 * SECOND)
@@ -216,7 +216,7 @@ class ReviveContract(StorageCase):
         assert (one(storage, "b").status, one(storage, "b").due_at) == ("scheduled", NOW + 5 * SECOND)
         assert [found.id for found in claim(storage, owner, now=NOW + 5 * SECOND)] == ["b"]
 
-    def test_f13_not_one_whose_unique_key_is_taken(self, storage: Storage, owner: int) -> None:
+    def test_not_one_whose_unique_key_is_taken(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a", unique_key="k"), after("c", "b"), after("d", "a")])
         _fail(storage, owner)
         storage.insert([job("other", unique_key="k", due_at=NOW + 9 * SECOND)])
@@ -224,7 +224,7 @@ class ReviveContract(StorageCase):
         assert statuses(storage, "bcd") == ["cancelled", "cancelled", "scheduled"]
         assert storage.find_unique("k") == "other"
 
-    def test_f13_not_what_was_cancelled_for_a_job_that_had_the_id_before(self, storage: Storage, owner: int) -> None:
+    def test_not_what_was_cancelled_for_a_job_that_had_the_id_before(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a")])
         _fail(storage, owner)
         storage.insert([born("a", owner)])
@@ -232,7 +232,7 @@ class ReviveContract(StorageCase):
         storage.retry(["a"], now=NOW)
         assert statuses(storage, "ab") == ["scheduled", "cancelled"]
 
-    def test_f13_nor_for_one_in_whose_place_another_was_put(self, storage: Storage, owner: int) -> None:
+    def test_nor_for_one_in_whose_place_another_was_put(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a")])
         _fail(storage, owner)
         storage.put(job("a", payload=b"2"))
@@ -241,7 +241,7 @@ class ReviveContract(StorageCase):
         storage.retry(["a"], now=NOW)
         assert statuses(storage, "ab") == ["scheduled", "cancelled"]
 
-    def test_f12_f13_what_was_set_aside_comes_back(self, storage: Storage, owner: int) -> None:
+    def test_what_was_set_aside_comes_back(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("x", owner), after("b", "a"), after("c", "b", "x")])
         _fail(storage, owner)
         storage.insert([job("b", due_at=NOW + 9 * SECOND)])
@@ -251,14 +251,14 @@ class ReviveContract(StorageCase):
         assert _succeed(storage, owner) == ["a", aside]
         assert one(storage, "c").blockers == 1, "x runs"
 
-    def test_f13_a_long_chain_comes_back_at_once(self, storage: Storage, owner: int) -> None:
+    def test_a_long_chain_comes_back_at_once(self, storage: Storage, owner: int) -> None:
         ids = [f"{number:04}" for number in range(1500)]
         storage.insert([born(ids[0], owner), *(after(id, before) for before, id in pairwise(ids))])
         _fail(storage, owner, ids[0])
         assert storage.retry([ids[0]], now=NOW) == [True]
         assert {record.status for record in storage.find(JobQuery(limit=9999))} == {"scheduled"}
 
-    def test_f13_a_block_that_raises_brings_nobody_back(self, storage: Storage, owner: int) -> None:
+    def test_a_block_that_raises_brings_nobody_back(self, storage: Storage, owner: int) -> None:
         storage.insert([born(id, owner) for id in "ab"])
         storage.insert([after("c", "a", "b"), after("d", "a", "b"), after("e", "c")])
         _fail(storage, owner)

@@ -30,7 +30,7 @@ FIVE = ["a", "b", "c", "d", "e"]
 class SuspectContract(StorageCase):
     # -- who is a suspect ----------------------------------------------------------------------------------------------
 
-    def test_f1_in_company_a_death_is_no_crash(self, storage: Storage) -> None:
+    def test_in_company_a_death_is_no_crash(self, storage: Storage) -> None:
         for _ in range(10):
             suspects(storage, FIVE, deaths=1)
             storage.delete(FIVE, now=NOW, delete_at=None)
@@ -40,12 +40,12 @@ class SuspectContract(StorageCase):
         assert [line.outcome for line in storage.attempts("a")] == ["lost"]
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == FIVE
 
-    def test_f1_owners_of_one_process_die_together(self, storage: Storage, owner: int) -> None:
+    def test_owners_of_one_process_die_together(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), born("b", storage.register(PROFILE, now=NOW))])
         _, death = die(storage, max_crashes=1)
         assert (death.begun, [found.status for found in death.jobs]) == (2, ["scheduled"] * 2)
 
-    def test_f1_what_had_not_begun_is_no_suspect(self, storage: Storage, owner: int) -> None:
+    def test_what_had_not_begun_is_no_suspect(self, storage: Storage, owner: int) -> None:
         begun = storage.begun(owner)
         storage.insert([job("begun"), job("over"), job("claimed")])
         claim(storage, owner)
@@ -59,7 +59,7 @@ class SuspectContract(StorageCase):
         assert [len(storage.attempts(id)) for id in ("begun", "claimed")] == [1, 0]
         assert [line.outcome for line in storage.attempts("begun")] == ["lost"]
 
-    def test_f1_jobs_of_other_storages_are_company(self, storage: Storage, owner: int) -> None:
+    def test_jobs_of_other_storages_are_company(self, storage: Storage, owner: int) -> None:
         begun = storage.begun(owner)
         storage.insert([born("a", owner)])
         if begun is not None:
@@ -68,7 +68,7 @@ class SuspectContract(StorageCase):
             _, death = die(storage, max_crashes=1)
             assert (death.begun, one(storage, "a").status, one(storage, "a").crashes) == (2, "scheduled", 0)
 
-    def test_f1_any_number_of_jobs_may_have_begun(self, storage: Storage, owner: int) -> None:
+    def test_any_number_of_jobs_may_have_begun(self, storage: Storage, owner: int) -> None:
         begun = storage.begun(owner)
         ids = [f"{number:05}" for number in range(20_000)]
         if begun is not None:
@@ -79,7 +79,7 @@ class SuspectContract(StorageCase):
             _, death = die(storage, max_crashes=1)
             assert [found.id for found in death.jobs if found.status == "failed"] == ids[:1]
 
-    def test_f2_a_death_says_what_it_was(self, storage: Storage, owner: int) -> None:
+    def test_a_death_says_what_it_was(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner, origin=7), born("b", owner)])
         storage.cancel(["b"], reason="stop", now=NOW, delete_at=None)
         (record,) = storage.owners()
@@ -101,7 +101,7 @@ class SuspectContract(StorageCase):
 
     # -- who runs apart ------------------------------------------------------------------------------------------------
 
-    def test_f1_after_two_deaths_suspects_are_passed_over(self, storage: Storage) -> None:
+    def test_after_two_deaths_suspects_are_passed_over(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         storage.insert([job("ordinary")])
         assert [(one(storage, id).is_apart, one(storage, id).blockers) for id in FIVE] == [(True, 1)] * 5
@@ -111,26 +111,26 @@ class SuspectContract(StorageCase):
         assert one(storage, "ordinary").status == "running"
         assert not one(storage, "ordinary").is_apart
 
-    def test_f1_a_few_may_die_together_once_more(self, storage: Storage) -> None:
+    def test_a_few_may_die_together_once_more(self, storage: Storage) -> None:
         owner = suspects(storage, ["a", "b"], deaths=3)
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == []
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
 
     @pytest.mark.parametrize("max_crashes", [1, 2])
-    def test_f1_nobody_has_a_death_to_spare(self, storage: Storage, max_crashes: int) -> None:
+    def test_nobody_has_a_death_to_spare(self, storage: Storage, max_crashes: int) -> None:
         owner = suspects(storage, ["a", "b"], deaths=max_crashes, max_crashes=max_crashes)
         assert [one(storage, id).status for id in "ab"] == ["scheduled"] * 2
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == []
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
 
-    def test_f1_few_are_tried_one_by_one(self, storage: Storage) -> None:
+    def test_few_are_tried_one_by_one(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         for id in FIVE:
             claimed = ask(storage, owner, ClaimScope.APART)
             assert (ids_of(claimed), claimed.has_suspects) == ([id], id != "e")
         assert ask(storage, owner, ClaimScope.APART) == Claimed([], False, None)
 
-    def test_f1_many_are_tried_in_groups_that_died_together(self, storage: Storage) -> None:
+    def test_many_are_tried_in_groups_that_died_together(self, storage: Storage) -> None:
         owner = suspects(storage, [f"a{number:03}" for number in range(100)])
         storage.insert([job(f"b{number}") for number in range(20)])
         for _ in range(2):
@@ -142,13 +142,13 @@ class SuspectContract(StorageCase):
         assert [len(group) for group in groups] == [10] * 10 + [4] * 5
         assert all(len({id[0] for id in group}) == 1 for group in groups)
 
-    def test_f1_any_scope_takes_suspects_last(self, storage: Storage) -> None:
+    def test_any_scope_takes_suspects_last(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         storage.insert([job("ordinary")])
         assert ids_of(ask(storage, owner, ClaimScope.ANY)) == ["ordinary"]
         assert ids_of(ask(storage, owner, ClaimScope.ANY)) == ["a"]
 
-    def test_f1_only_who_could_run_them_hears_of_suspects(self, storage: Storage) -> None:
+    def test_only_who_could_run_them_hears_of_suspects(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         for scope in ClaimScope:
             assert ask(storage, owner, scope, tasks=("other",)) == Claimed([], False, None)
@@ -161,7 +161,7 @@ class SuspectContract(StorageCase):
 
     # -- what a trial says ---------------------------------------------------------------------------------------------
 
-    def test_f1_who_comes_to_an_end_is_no_suspect(self, storage: Storage) -> None:
+    def test_who_comes_to_an_end_is_no_suspect(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         claims = [ask(storage, owner, ClaimScope.APART).claims[0] for _ in FIVE]
         assert [(one(storage, id).status, one(storage, id).is_apart) for id in FIVE] == [("running", True)] * 5
@@ -174,7 +174,7 @@ class SuspectContract(StorageCase):
         assert (one(storage, "b").blockers, one(storage, "b").is_apart) == (0, False)
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["b"]
 
-    def test_f1_who_is_given_back_unfinished_still_is(self, storage: Storage) -> None:
+    def test_who_is_given_back_unfinished_still_is(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         (found,) = ask(storage, owner, ClaimScope.APART).claims
         storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=found.attempt - 1)])
@@ -186,7 +186,7 @@ class SuspectContract(StorageCase):
         assert (one(storage, "a").status, one(storage, "a").is_apart) == ("scheduled", True)
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
 
-    def test_f1_the_death_of_a_trial_is_explained(self, storage: Storage) -> None:
+    def test_the_death_of_a_trial_is_explained(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         ask(storage, owner, ClaimScope.APART)
         owner, death = die(storage)
@@ -199,7 +199,7 @@ class SuspectContract(StorageCase):
         assert (death.begun, death.is_trial) == (2, False)
 
     @pytest.mark.parametrize(("count", "most"), [(1, 3), (2, 6), (5, 5), (51, 6), (1000, 8)])
-    def test_f1_the_guilty_one_is_found(self, storage: Storage, count: int, most: int) -> None:
+    def test_the_guilty_one_is_found(self, storage: Storage, count: int, most: int) -> None:
         """One of so many jobs kills its process at once; the others need only live until the end of theirs."""
         guilty = f"{count // 2:04}"
         storage.insert([job(f"{number:04}") for number in range(count)])
@@ -221,7 +221,7 @@ class SuspectContract(StorageCase):
 
     # -- what else may happen to a suspect -----------------------------------------------------------------------------
 
-    def test_f1_suspects_can_be_cancelled_and_deleted(self, storage: Storage) -> None:
+    def test_suspects_can_be_cancelled_and_deleted(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         storage.cancel(["a"], reason="stop", now=NOW, delete_at=None)
         storage.delete(["b"], now=NOW, delete_at=None)
@@ -234,7 +234,7 @@ class SuspectContract(StorageCase):
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["a", "b"]
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["c"]
 
-    def test_f1_a_replacement_is_no_suspect(self, storage: Storage) -> None:
+    def test_a_replacement_is_no_suspect(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         storage.put(job("a", payload=b"2"))
         ask(storage, owner, ClaimScope.APART)
@@ -243,7 +243,7 @@ class SuspectContract(StorageCase):
         for id in "ab":
             assert (one(storage, id).is_apart, one(storage, id).blockers, one(storage, id).crashes) == (False, 0, 0)
 
-    def test_f1_a_new_chance_is_a_clean_sheet(self, storage: Storage) -> None:
+    def test_a_new_chance_is_a_clean_sheet(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         for _ in range(3):
             ask(storage, owner, ClaimScope.APART)
@@ -256,7 +256,7 @@ class SuspectContract(StorageCase):
         die(storage, now=NOW + 60 * SECOND)
         assert (one(storage, "a").crashes, one(storage, "a").is_apart) == (1, False)
 
-    def test_f1_a_pause_holds_a_suspect_too(self, storage: Storage) -> None:
+    def test_a_pause_holds_a_suspect_too(self, storage: Storage) -> None:
         storage.insert([job("a", rule="{}")])
         owner = suspects(storage, FIVE[1:])
         assert storage.pause(["a"]) == [True]
@@ -272,13 +272,13 @@ class SuspectContract(StorageCase):
         storage.resume(["a"], now=NOW)
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["a"]
 
-    def test_f1_a_suspect_waits_for_its_time(self, storage: Storage) -> None:
+    def test_a_suspect_waits_for_its_time(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         assert storage.move("a", due_at=NOW + SECOND, now=NOW)
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["b"]
         assert ids_of(ask(storage, owner, ClaimScope.APART, now=NOW + SECOND)) == ["a"]
 
-    def test_f1_dependents_wait_for_a_suspect(self, storage: Storage) -> None:
+    def test_dependents_wait_for_a_suspect(self, storage: Storage) -> None:
         storage.insert([job(id) for id in FIVE])
         storage.insert([job("after", parents=("a",))])
         owner = suspects(storage, ["f"])
