@@ -19,7 +19,7 @@ DEV := $(VENV)/.dev
 DEMO := $(VENV)/.demo
 PEER_READY := $(PEER_VENV)/.ready
 
-TYPED := src examples bench
+TYPED := src examples bench tools
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)

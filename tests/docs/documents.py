@@ -1,4 +1,13 @@
-"""The pages of this project as the tests read them: their code, and what that is said to print."""
+"""The pages of this project as the tests read them: their programs and commands, and what these are said to print.
+
+A fenced block is read by its first line:
+
+- ``python`` is a program. It runs in an empty folder, and prints what the ``output`` block after it says.
+- ``python title="shop.py"`` is a file in the folder of the page. It runs only if an ``output`` block follows.
+- ``console`` holds commands after ``$ `` and what they print. They run in the folder of the page, one after the other.
+  In what they print, ``…`` stands for any text of a line, and a line of nothing but ``…`` for any lines.
+- ``py`` is a fragment, which is only compiled. ``sh`` is for commands that a test cannot run.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +23,7 @@ PAGES = (
 )
 
 _FENCED = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+_TITLE = re.compile(r'title="([^"]+)"')
 
 
 class Fenced(NamedTuple):
@@ -29,17 +39,35 @@ class Fenced(NamedTuple):
         """``README.md:12``."""
         return f"{self.page.name}:{self.line}"
 
+    @property
+    def language(self) -> str:
+        return self.info.partition(" ")[0]
+
+    @property
+    def title(self) -> str | None:
+        """The name of the file that the block is."""
+        found = _TITLE.search(self.info)
+        return found and found[1]
+
 
 class Example(NamedTuple):
-    """A block of Python, and what the block after it says that it prints."""
+    """A block of Python, and what the block after it says that it prints. None: nothing is said."""
 
     code: Fenced
-    output: str
+    output: str | None
 
     @property
     def runs(self) -> bool:
-        """A block of ``python`` runs; one of ``py`` is a fragment, which is only compiled."""
-        return self.code.info.split()[0] == "python"
+        """A program runs; a fragment does not, nor does a file unless its output is shown."""
+        return self.code.language == "python" and (self.code.title is None or self.output is not None)
+
+
+class Command(NamedTuple):
+    """A command of a ``console`` block, and what it is said to print."""
+
+    block: Fenced
+    text: str
+    output: str
 
 
 def fenced(page: Path) -> list[Fenced]:
@@ -51,14 +79,27 @@ def fenced(page: Path) -> list[Fenced]:
     ]
 
 
-def examples() -> Iterator[Example]:
+def examples(pages: tuple[Path, ...] = PAGES) -> Iterator[Example]:
     """Every block of Python on the pages."""
-    for page in PAGES:
+    for page in pages:
         blocks = fenced(page)
         for number, block in enumerate(blocks):
-            if block.info.split()[:1] in (["python"], ["py"]):
+            if block.language in ("python", "py"):
                 following = blocks[number + 1 : number + 2]
-                yield Example(block, "".join(each.text for each in following if each.info == "output"))
+                shown = [each.text for each in following if each.info == "output"]
+                yield Example(block, shown[0] if shown else None)
+
+
+def commands(block: Fenced) -> list[Command]:
+    """The commands of a ``console`` block."""
+    found: list[Command] = []
+    for line in block.text.splitlines(keepends=True):
+        if line.startswith("$ "):
+            found.append(Command(block, line[2:].strip(), ""))
+        else:
+            assert found, f"{block.place}: a console block begins with '$ ' and a command"
+            found[-1] = found[-1]._replace(output=found[-1].output + line)
+    return found
 
 
 def prose(page: Path) -> str:

@@ -14,7 +14,9 @@ from documents import PAGES, examples, prose
 import jobify
 from jobify import exceptions
 
-GUIDES = [page for page in PAGES if page.name not in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+OTHERS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "imports.md", "handles.md")
+"""Pages for authors of the library, and those that list names by their address."""
+GUIDES = [page for page in PAGES if page.name not in OTHERS]
 QUALIFIED = ("jobify.testing", "jobify.router", "jobify.crontab", "jobify.cli")
 """What has an address of its own, which the pages write with its names."""
 
