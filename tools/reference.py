@@ -36,10 +36,10 @@ from jobify import (
     SQLiteStorage,
 )
 from jobify.cli.main import cli
-from jobify.exits import ExitCode
-from jobify.jobrequest import EnqueueOptions
+from jobify.jobs.job_request import EnqueueOptions
 from jobify.router import Route
 from jobify.types import UNSET
+from jobify.worker.exit_codes import ExitCode
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
 _MARKED: Final = re.compile(r"<!-- (?P<name>[\w-]+):start -->\n(?P<text>.*?)<!-- (?P=name):end -->", re.DOTALL)

@@ -36,8 +36,6 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [(path, heading) for path, heading in links if heading and heading not in anchors(path)] == []
 
 
-
-
 def test_the_layers_are_those_that_are_checked() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     (layers,) = [contract["layers"] for contract in tools["importlinter"]["contracts"]]
