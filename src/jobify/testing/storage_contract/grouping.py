@@ -55,9 +55,7 @@ class GroupContract(StorageCase):
 
     @pytest.mark.parametrize("is_first", [True, False])
     @pytest.mark.parametrize("how", ["failed", "cancelled", "deleted"])
-    def test_one_that_fails_takes_all_behind_it(
-        self, storage: Storage, owner: int, how: str, is_first: bool
-    ) -> None:
+    def test_one_that_fails_takes_all_behind_it(self, storage: Storage, owner: int, how: str, is_first: bool) -> None:
         _given(storage, owner)
         bad, good = ("a", "b") if is_first else ("b", "a")
         if not is_first:
