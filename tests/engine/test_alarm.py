@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobify.engine.execution import kerneltimer, timers
-from jobify.engine.execution.kerneltimer import TimerFd
-from jobify.engine.execution.timers import DueTimer
+from jobify.engine.execution import timers
+from jobify.engine.execution.timers import DueTimer, TimerFd
 from jobify.model.clock import SystemClock
 from jobify.testing.clock import FakeClock
 from jobify.types import Microseconds
@@ -149,7 +148,7 @@ def test_a_kernel_timer_that_cannot_be_made_or_set_says_why() -> None:
 
 
 def test_a_system_without_them_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    kerneltimer._libc.cache_clear()
-    monkeypatch.setattr(kerneltimer.sys, "platform", "darwin")
+    timers._libc.cache_clear()
+    monkeypatch.setattr(timers.sys, "platform", "darwin")
     with pytest.raises(OSError, match="no timers that are files"):
         TimerFd()

@@ -17,8 +17,7 @@ from jobify.engine.execution.attempt import Attempt
 from jobify.engine.execution.claim_handler import ClaimHandler
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import HandleRegistry
-from jobify.engine.execution.teller import Teller
+from jobify.engine.execution.handles import HandleRegistry, Teller
 from jobify.engine.execution.timers import DueTimer
 from jobify.gateway.inline import DirectGate
 from jobify.gateway.threaded import ThreadGate

@@ -13,7 +13,7 @@ import pytest
 from outside import Outside
 
 from jobify import Cron, Jobify, JobStatus
-from jobify.engine.services.heartbeat import Heartbeat
+from jobify.engine.services.recovery import Heartbeat
 from jobify.exceptions import ConfigurationError, JobCancelledError
 from jobify.model.records import OwnerRole
 from jobify.testing.clock import FakeClock

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.crontab import create_crontab
-from jobify.engine.services.timekeeper import Timekeeper, brought_back
-from jobify.engine.services.trusted_clock import judge_clock
+from jobify.engine.services.timekeeper import Timekeeper, brought_back, judge_clock
 from jobify.model.clock import SECOND, SystemClock, from_datetime
 from jobify.model.cron import Cron
 from jobify.model.cron_rules import CronRuleCache

@@ -10,7 +10,7 @@ import pytest
 
 from jobify.crontab import create_crontab
 from jobify.engine.execution.attempt import Attempt, ScheduleRun
-from jobify.engine.execution.outcomes import classify
+from jobify.engine.execution.outcome import classify
 from jobify.engine.execution.settlement import build_settlement
 from jobify.exceptions import JobTimeoutError, NoResultError, PayloadError, ProcessDiedError, ResultNotStoredError
 from jobify.model.clock import SECOND

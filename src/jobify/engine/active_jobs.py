@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from jobify.engine.execution.attempt import RunningAttempts
 from jobify.engine.execution.handles import HandleRegistry
-from jobify.engine.execution.roster import RunningAttempts
 from jobify.gateway.backend import Backend
 from jobify.jobs.job import Job
 from jobify.model.records import JobQuery, SummaryIds

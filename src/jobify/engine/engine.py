@@ -25,35 +25,27 @@ from jobify.engine.enqueue.enqueuer import Enqueuer
 from jobify.engine.enqueue.pending_job import PendingJobFactory
 from jobify.engine.enqueue.waiting import Waiting
 from jobify.engine.events import EngineEvents
-from jobify.engine.execution.attempt import Interruption
-from jobify.engine.execution.children import check_children
+from jobify.engine.execution.attempt import Interruption, RunningAttempts
 from jobify.engine.execution.claim_handler import ClaimHandler
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.contexts import Contexts
 from jobify.engine.execution.dispatcher import Dispatcher
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import HandleRegistry
+from jobify.engine.execution.handles import HandleRegistry, Teller
 from jobify.engine.execution.job_log import JobLog
-from jobify.engine.execution.roster import RunningAttempts
 from jobify.engine.execution.slots import SlotPools
-from jobify.engine.execution.teller import Teller
 from jobify.engine.execution.trials import Trials
 from jobify.engine.execution.unfit import AppCode
 from jobify.engine.job_controller import JobController
-from jobify.engine.service import Service
-from jobify.engine.service_restarts import ServiceRestarts
+from jobify.engine.service import Service, ServiceRestarts
 from jobify.engine.services.change_listener import ChangeListener
 from jobify.engine.services.command_listener import CommandListener
-from jobify.engine.services.expiry import Expiry
-from jobify.engine.services.heartbeat import Heartbeat
 from jobify.engine.services.lost_storage import end_handles
-from jobify.engine.services.maintenance import Janitor
-from jobify.engine.services.recovery import Recovery
+from jobify.engine.services.maintenance import Expiry, Janitor
+from jobify.engine.services.recovery import Heartbeat, Recovery
 from jobify.engine.services.remote_watcher import RemoteJobWatcher
-from jobify.engine.services.start_report import announce
-from jobify.engine.services.stopped_schedules import StoppedSchedules
+from jobify.engine.services.startup import StoppedSchedules, UnknownTasks, announce, check_children
 from jobify.engine.services.timekeeper import Timekeeper
-from jobify.engine.services.unknown_tasks import UnknownTasks
 from jobify.engine.shutdown import leave, unstoppable
 from jobify.exceptions import (
     AppStoppedError,

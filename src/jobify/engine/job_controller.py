@@ -9,8 +9,7 @@ from typing import Any
 
 from jobify.config import JobifyConfiguration
 from jobify.engine.events import EngineEvents
-from jobify.engine.execution.attempt import Attempt, Interruption
-from jobify.engine.execution.roster import RunningAttempts
+from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts
 from jobify.exceptions import ApplicationStateError
 from jobify.gateway.backend import Backend
 from jobify.gateway.notification import ORDER

@@ -44,7 +44,7 @@ from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from jobify.app.application import Jobify
-    from jobify.engine.services.start_report import StartReport
+    from jobify.engine.services.startup import StartReport
 
 __all__ = ("DEFAULT_GRACE", "Worker", "prepare")
 

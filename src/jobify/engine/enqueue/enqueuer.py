@@ -17,9 +17,8 @@ from functools import partial
 from typing import Any, cast
 
 from jobify.config import JobifyConfiguration
-from jobify.engine.enqueue.pending_job import PendingJob, PendingJobFactory
+from jobify.engine.enqueue.pending_job import PendingJob, PendingJobFactory, PushFuture
 from jobify.engine.enqueue.replacement import find_identical, options_with_request_digest
-from jobify.engine.enqueue.submission import PushFuture
 from jobify.engine.enqueue.waiting import Waiting
 from jobify.engine.execution.attempt import Interruption
 from jobify.engine.execution.executor import Executor

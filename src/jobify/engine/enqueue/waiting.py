@@ -8,8 +8,8 @@ from typing import Any
 from jobify.engine.enqueue.pending_job import PendingJob
 from jobify.engine.enqueue.replacement import ReplaceResult, insert, replace
 from jobify.engine.events import EngineEvents
+from jobify.engine.execution.attempt import RunningAttempts
 from jobify.engine.execution.handles import HandleRegistry
-from jobify.engine.execution.roster import RunningAttempts
 from jobify.gateway.notification import ORDER, WORK
 from jobify.jobs.job import Job
 from jobify.model.status import JobStatus

@@ -17,13 +17,12 @@ from typing import Any
 
 from jobify.config import Limits
 from jobify.engine.events import EngineEvents
-from jobify.engine.execution.attempt import Attempt, Interruption, ScheduleRun
-from jobify.engine.execution.encoding import Encoded, encode, encode_apart, takes_long
+from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts, ScheduleRun
+from jobify.engine.execution.handles import Teller
 from jobify.engine.execution.job_log import JobLog
+from jobify.engine.execution.outcome import Encoded, classify, encode, encode_apart, takes_long
 from jobify.engine.execution.outcome_records import LostOutcomes, record_now
-from jobify.engine.execution.outcomes import classify
 from jobify.engine.execution.returns import ReleasedClaims
-from jobify.engine.execution.roster import RunningAttempts
 from jobify.engine.execution.settlement import (
     audience_of,
     build_settlement,
@@ -31,7 +30,6 @@ from jobify.engine.execution.settlement import (
     skip_settlement,
     truncated,
 )
-from jobify.engine.execution.teller import Teller
 from jobify.exceptions import (
     BaseJobifyError,
     ResultNotStoredError,

@@ -17,13 +17,12 @@ from functools import partial
 from logging import DEBUG
 from typing import Any, Final
 
-from jobify.engine.execution.attempt import Attempt, Interruption
+from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.contexts import Contexts
 from jobify.engine.execution.inputs import fetch_parent_results
 from jobify.engine.execution.job_log import log as jobs_log
 from jobify.engine.execution.refusals import Refusals
-from jobify.engine.execution.roster import RunningAttempts
 from jobify.engine.execution.timers import DueTimer
 from jobify.exceptions import PayloadError
 from jobify.jobs.current_job import RUNNING

@@ -6,8 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from jobify.engine.execution.attempt import Interruption
-from jobify.engine.execution.roster import RunningAttempts
+from jobify.engine.execution.attempt import Interruption, RunningAttempts
 from jobify.engine.service import Service
 from jobify.gateway.backend import Backend
 

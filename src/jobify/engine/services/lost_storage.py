@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from jobify.engine.execution.attempt import RunningAttempts
 from jobify.engine.execution.handles import HandleRegistry
-from jobify.engine.execution.roster import RunningAttempts
 from jobify.exceptions import StorageLostError
 from jobify.model.status import JobStatus
 from jobify.runtime.logs import get_logger

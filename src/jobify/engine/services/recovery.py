@@ -1,12 +1,13 @@
-"""Jobs whose process died go back to where another process finds them.
+"""Release the jobs of processes that have died; keep the heartbeat of this one.
 
-A process that lives holds a lock that the kernel drops at its death, so a dead one is known for certain and at once.
-Every process looks at the locks of the others twice a second (once, if there were none); whoever is first takes the
-jobs back, in one transaction.
+A live process holds a lock that the kernel drops at its death, so a death is certain and known at once. Every process
+checks the locks of the others twice a second (once a second if there were none). The first one that finds a dead owner
+releases its jobs, in one transaction.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from jobify.config import Limits
@@ -18,22 +19,23 @@ from jobify.model.clock import Clock
 from jobify.model.records import JobRecord, Recovered, SummaryIds
 from jobify.model.status import JobStatus
 from jobify.runtime.logs import get_logger
+from jobify.storage.base import HEARTBEAT
 from jobify.storage.suspicion import Death
 
-__all__ = ("Recovery",)
+__all__ = ("Heartbeat", "Recovery")
 
 log = get_logger("jobify.engine")
 
 _INTERVAL = 0.5
-"""Seconds between two looks: what a crash may cost, while another process lives."""
+"""Seconds between two checks: the longest delay after a crash while another process lives."""
 _ALONE = 1.0
-"""The same while there was no other process at the last look."""
+"""The same, if the last check found no other process."""
 _FEW = 3
-"""Jobs that the line about a death names."""
+"""Jobs that the log line about a death names."""
 
 
 class Recovery(Periodic):
-    """Takes jobs from dead owners and calls ``on_recovered`` if there were any."""
+    """Releases the jobs of dead owners, and calls ``on_recovered`` if there were any."""
 
     def __init__(
         self, backend: Backend, limits: Limits, clock: Clock, job_log: JobLog, on_recovered: Callable[[], None]
@@ -57,8 +59,7 @@ class Recovery(Periodic):
             self._on_recovered()
 
     def _recover(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], int]:
-        """What was taken from the dead; the deaths; the rows of jobs for the log and the hooks, by id; the number
-        of processes."""
+        """The released jobs; the deaths; the rows that the log and the hooks need, by id; the number of processes."""
         storage, now = self._backend.storage, self._clock.now()
         deaths: list[Death] = []
         recovered = storage.recover(
@@ -67,16 +68,16 @@ class Recovery(Periodic):
             delete_at=self._limits.retention.delete_at(JobStatus.FAILED, is_dead=True, now=now),
             on_death=deaths.append,
         )
-        told = [job.id for job in recovered if job.is_crash and self._needs_row(job)]
-        rows = storage.get(SummaryIds(told)) if told else []
+        needed = [job.id for job in recovered if job.is_crash and self._needs_row(job)]
+        rows = storage.get(SummaryIds(needed)) if needed else []
         return recovered, deaths, {row.id: row for row in rows}, len(storage.owners())
 
     def _needs_row(self, job: Recovered) -> bool:
-        """Whether it ends, or hooks are called for it."""
+        """Whether the job ends, or a hook is called for it."""
         return job.status != JobStatus.SCHEDULED or (job.attempt > 0 and self._job_log.tells_of_retries(job.task))
 
     def _report_death(self, death: Death) -> None:
-        """One line for all jobs that a process held."""
+        """Log one line for all jobs that a dead process held."""
         if not death.jobs:
             return
         held = "1 job" if len(death.jobs) == 1 else f"{len(death.jobs)} jobs"
@@ -86,16 +87,16 @@ class Recovery(Periodic):
         )
 
     def _report(self, job: Recovered, row: JobRecord | None) -> None:
-        """Tell of a job that does not go on, and call hooks. The others have the line about the death."""
+        """Log a job that does not run again, and call hooks. For the others there is the line about the death."""
         if not job.is_crash:
-            log.info("Job %s (%s) was released by a process that had left before it ended.", job.id, job.task)
+            log.info("Job %s (%s) was released: its process left before it had ended.", job.id, job.task)
         elif row is None:
             return
         elif job.status == JobStatus.FAILED:
             self._job_log.condemned(row, self._limits.max_crashes)
         elif job.status == JobStatus.CANCELLED:
             self._job_log.cancelled_with_process(row)
-        elif row.crashes < self._limits.max_crashes:  # else its last crash is doubted, and may be told as its end yet
+        elif row.crashes < self._limits.max_crashes:  # else its last crash is in doubt, and may turn out to be its end
             self._job_log.lost(row, job.attempt, now=self._clock.now())
 
 
@@ -103,3 +104,20 @@ def _listed(jobs: Sequence[Recovered]) -> str:
     """The first few, and how many more."""
     some = ", ".join(f"{job.id} ({job.task})" for job in jobs[:_FEW])
     return some if len(jobs) <= _FEW else f"{some} and {len(jobs) - _FEW} more"
+
+
+class Heartbeat(Periodic):
+    """Writes to the storage that this process lives, for the list of workers and in case that its lock file is lost."""
+
+    def __init__(self, backend: Backend, clock: Clock) -> None:
+        super().__init__(HEARTBEAT)
+        self._backend = backend
+        self._clock = clock
+
+    async def run(self) -> None:
+        await asyncio.sleep(self._interval)  # it has just been registered
+        await super().run()
+
+    async def step(self) -> None:
+        storage, owner = self._backend.storage, self._backend.owner
+        await self._backend.gate.tend(lambda: storage.beat(owner, now=self._clock.now()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from jobify.engine.execution.attempt import Attempt, Interruption
 from jobify.engine.execution.unfit import unfit_of
-from jobify.exceptions import JobTimeoutError, NoRetriesLeftError, ProcessDiedError
+from jobify.exceptions import JobTimeoutError, NoRetriesLeftError, PayloadError, ProcessDiedError, shown
 from jobify.model.clock import seconds
 from jobify.model.control_flow import Retry, Snooze, named, signal_of
 from jobify.model.retry import SmartRetry, applies_to, should_retry
@@ -24,9 +26,13 @@ from jobify.model.status import (
 )
 from jobify.runners.base import contained
 from jobify.runtime.errortools import described
+from jobify.runtime.logs import get_logger
+from jobify.serializers.offload import SMALL, in_thread, is_large
 from jobify.types import Microseconds
 
-__all__ = ("classify",)
+__all__ = ("Encoded", "classify", "encode", "encode_apart", "takes_long")
+
+log = get_logger("jobify.engine")
 
 _LONGEST_WAIT: Final = 1e9
 """Seconds until a retry at most: thirty years, which any calendar can still add to a date."""
@@ -89,3 +95,32 @@ def _retry_requested(attempt: Attempt, signal: Retry, now: Microseconds) -> Outc
     error.__cause__, error.__context__ = signal.__cause__, signal.__context__
     error.__suppress_context__ = signal.__suppress_context__
     return Failed(error.with_traceback(signal.__traceback__), is_dead=has_retries)
+
+
+Encoded: TypeAlias = tuple[bytes | None, str | None]
+"""What to store of a result, and what kept it from being encoded."""
+
+
+def takes_long(attempt: Attempt, value: Any) -> bool:
+    """Whether encoding this result would hold up the event loop."""
+    return not (type(value) in SMALL or attempt.backend.is_in_memory) and is_large((value,))
+
+
+def encode_apart(attempt: Attempt, outcome: Outcome, go_on: Callable[[Encoded], None]) -> None:
+    """:func:`encode` in a thread, which calls ``go_on`` on the event loop."""
+
+    def tell(encoded: Encoded | None, error: BaseException | None) -> None:
+        go_on(encoded or (None, f"{type(error).__name__}: {shown(error)}"))
+
+    in_thread(partial(encode, attempt, outcome), tell)
+
+
+def encode(attempt: Attempt, outcome: Outcome) -> Encoded:
+    """Encode the result, if there is one."""
+    if type(outcome) is not Succeeded:
+        return None, None
+    try:
+        return attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type), None
+    except Exception as error:  # PayloadError; and whatever a user's serializer or its values make of it
+        log.warning("The result of job %s is not stored: %s", attempt.id, shown(error))
+        return None, str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {shown(error)}"
