@@ -269,7 +269,7 @@ def test_an_unforeseen_error_is_one_line_as_well(shop: Shop, monkeypatch: pytest
     def fail(*_: object, **__: object) -> None:
         raise ValueError("two\nlines")
 
-    monkeypatch.setattr("jobify.cli.session.open_desk", fail)
+    monkeypatch.setattr("jobify.cli.session.open_session", fail)
     assert shop("jobs", "list")[:] == (1, "", "jobify: ValueError: two lines\n")
 
 

@@ -13,7 +13,7 @@ import typer
 from cli_shop import Shop
 
 from jobify.cli import output
-from jobify.cli.errors import CommandError, fail
+from jobify.cli.errors import CommandError, print_error
 from jobify.cli.main import cli
 from jobify.cli.worker import SafeFormatter
 from jobify.runtime.escaping import escaped, escaped_json
@@ -102,21 +102,21 @@ def test_json_still_says_the_same(shop: Shop) -> None:
 
 def test_the_screen_of_top(shop: Shop) -> None:
     from jobify.cli.screen import draw
-    from jobify.cli.session import open_desk
-    from jobify.cli.snapshot import gather
+    from jobify.cli.session import open_session
+    from jobify.cli.snapshot import take_snapshot
 
     fill(shop)
-    with open_desk("shop:app") as desk:
-        lines = draw(gather(desk), [1.0], name="shop" + NASTY, width=400, height=60)
+    with open_session("shop:app") as desk:
+        lines = draw(take_snapshot(desk), [1.0], name="shop" + NASTY, width=400, height=60)
     assert any("title" in line.plain for line in lines)
     assert all(line.plain.isprintable() for line in lines)
 
 
 def test_errors_of_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    fail(CommandError(NASTY))
-    fail(ValueError(NASTY))
+    print_error(CommandError(NASTY))
+    print_error(ValueError(NASTY))
     monkeypatch.setenv("JOBIFY_DEBUG", "1")
-    fail(ValueError(NASTY))
+    print_error(ValueError(NASTY))
     assert is_safe(capsys.readouterr().err)
 
 

@@ -109,8 +109,8 @@ def test_pools_of_the_users_own_are_not_sized_by_the_command() -> None:
 
 
 def test_orders_reach_the_program_as_they_were_given() -> None:
-    orders = WorkerArgs("a:b", ("x", "y"), 5, 1.5, "INFO", threads=2, children=3, max_tasks_per_child=4)
-    assert _parsed(orders.command()[orders.command().index("jobify.cli.worker") + 1 :]) == orders
+    args = WorkerArgs("a:b", ("x", "y"), 5, 1.5, "INFO", threads=2, children=3, max_tasks_per_child=4)
+    assert _parsed(args.command()[args.command().index("jobify.cli.worker") + 1 :]) == args
     plain = WorkerArgs("a:b", None, None, None, "INFO", max_memory_per_child=1024)
     assert _parsed(plain.command()[plain.command().index("jobify.cli.worker") + 1 :]) == plain
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from jobify.cli.screen import draw
 from jobify.cli.snapshot import Snapshot, Throughput
-from jobify.cli.wait_reasons import Scene
 from jobify.client.views import QueueView, WorkerView
+from jobify.client.wait_reasons import ClusterState
 from jobify.model.clock import to_datetime
 from jobify.model.public_status import PUBLIC_STATUSES
 from jobify.model.records import JobRecord
@@ -42,7 +42,7 @@ def snapshot(
     counts = {**dict.fromkeys(PUBLIC_STATUSES, 1), "complete": done}
     states = [QueueView(f"queue-{n}", False, counts, workers) for n in range(queues)]
     jobs = [job(n) for n in range(running)]
-    return Snapshot(Scene(owners, frozenset(), at), states, jobs, runs)
+    return Snapshot(ClusterState(owners, frozenset(), at), states, jobs, runs)
 
 
 def text(shown: Snapshot, *, width: int = 100, height: int = 40) -> str:
@@ -129,7 +129,7 @@ def test_what_is_wrong_with_a_job_stands_below_it_where_there_is_no_room() -> No
 def test_throughput_is_what_ended_between_two_looks() -> None:
     throughput = Throughput()
     assert throughput.rates() == []
-    throughput.note(snapshot(at=NOW, done=10))
-    throughput.note(snapshot(at=NOW + 2 * SECOND, done=28, runs=4))
-    throughput.note(snapshot(at=NOW + 3 * SECOND, done=0))  # deleted meanwhile
+    throughput.record(snapshot(at=NOW, done=10))
+    throughput.record(snapshot(at=NOW + 2 * SECOND, done=28, runs=4))
+    throughput.record(snapshot(at=NOW + 3 * SECOND, done=0))  # deleted meanwhile
     assert throughput.rates() == [20.0, 0.0]

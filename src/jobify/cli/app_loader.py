@@ -26,9 +26,9 @@ from jobify.worker.exit_codes import ExitCode
 if TYPE_CHECKING:
     from jobify.app.application import Jobify
 
-__all__ = ("load_app", "look_at_app", "look_at_app_or_advise")
+__all__ = ("load_app", "load_app_or_advise", "load_app_quietly")
 
-_ADVICE = "The jobs can be seen without the app's code: --database PATH."
+_DATABASE_HINT = "The jobs can be seen without the app's code: --database PATH."
 
 
 def load_app(path: str | None) -> Jobify:
@@ -48,19 +48,19 @@ def load_app(path: str | None) -> Jobify:
     return _checked(path, _import(path, module_name), name or "app")
 
 
-def look_at_app(path: str | None) -> Jobify:
+def load_app_quietly(path: str | None) -> Jobify:
     """:func:`load_app`, for a command whose standard output is its answer: what the module prints, too, goes to
     standard error."""
     with redirect_stdout(sys.stderr):
         return load_app(path)
 
 
-def look_at_app_or_advise(path: str | None) -> Jobify:
-    """:func:`look_at_app`, for a command that has the option ``--database``: an error names it."""
+def load_app_or_advise(path: str | None) -> Jobify:
+    """:func:`load_app_quietly`, for a command that has the option ``--database``: an error names it."""
     try:
-        return look_at_app(path)
+        return load_app_quietly(path)
     except CommandError as error:
-        raise CommandError(f"{error} {_ADVICE}", error.code) from error.__cause__
+        raise CommandError(f"{error} {_DATABASE_HINT}", error.code) from error.__cause__
 
 
 def _make_folder_importable() -> None:
@@ -92,15 +92,15 @@ def _import(path: str, name: str) -> ModuleType:
                 ExitCode.USAGE,
             ) from error
         raise CommandError(
-            f"Importing {name!r} failed: {type(error).__name__}: {_said(error)} ({_blame(error)})."
+            f"Importing {name!r} failed: {type(error).__name__}: {_message_of(error)} ({_user_line(error)})."
         ) from error
     except SystemExit as error:
         raise CommandError(
-            f"Importing {name!r} ends the program: SystemExit({error.code!r}) ({_blame(error)})."
+            f"Importing {name!r} ends the program: SystemExit({error.code!r}) ({_user_line(error)})."
         ) from error
 
 
-def _blame(error: BaseException) -> str:
+def _user_line(error: BaseException) -> str:
     """The user's line that led to the error: the last one that is not of this package, of Python or of an installed
     package, if there is such a line; of a module that cannot be compiled, its line."""
     if isinstance(error, SyntaxError) and error.filename:
@@ -119,7 +119,7 @@ def _short(path: str) -> str:
     return path.removeprefix(here)
 
 
-def _said(error: Exception) -> object:
+def _message_of(error: Exception) -> object:
     return error.msg if isinstance(error, SyntaxError) else error  # whose text repeats the place
 
 
@@ -131,12 +131,12 @@ def _checked(path: str, module: ModuleType, name: str) -> Jobify:
         for part in name.split("."):
             found = getattr(found, part)
     except AttributeError:
-        message = f"The module {module.__name__!r} has no {name!r}.{_advice(module, name, Jobify)}"
+        message = f"The module {module.__name__!r} has no {name!r}.{_suggestion(module, name, Jobify)}"
         raise CommandError(message, ExitCode.USAGE) from None
     if _is_factory(found, Jobify):
-        found = _made(path, found)
+        found = _call_factory(path, found)
     if not isinstance(found, Jobify):
-        message = f"{path!r} is no Jobify, but of type {type(found).__name__}.{_advice(module, name, Jobify)}"
+        message = f"{path!r} is no Jobify, but of type {type(found).__name__}.{_suggestion(module, name, Jobify)}"
         raise CommandError(message, ExitCode.USAGE)
     return found
 
@@ -147,7 +147,7 @@ def _is_factory(found: Any, kind: type[Jobify]) -> bool:
     return inspect.isroutine(found) or isinstance(found, functools.partial) or is_app_class
 
 
-def _made(path: str, factory: Callable[[], Any]) -> Any:
+def _call_factory(path: str, factory: Callable[[], Any]) -> Any:
     """What the factory returns."""
     from jobify.model.signature import is_async_callable
 
@@ -167,14 +167,16 @@ def _made(path: str, factory: Callable[[], Any]) -> Any:
     try:
         return factory()
     except Exception as error:
-        raise CommandError(f"Calling {path!r} failed: {type(error).__name__}: {error} ({_blame(error)}).") from error
+        raise CommandError(
+            f"Calling {path!r} failed: {type(error).__name__}: {error} ({_user_line(error)})."
+        ) from error
     except SystemExit as error:
         raise CommandError(
-            f"Calling {path!r} ends the program: SystemExit({error.code!r}) ({_blame(error)})."
+            f"Calling {path!r} ends the program: SystemExit({error.code!r}) ({_user_line(error)})."
         ) from error
 
 
-def _advice(module: ModuleType, name: str, kind: type[Jobify]) -> str:
+def _suggestion(module: ModuleType, name: str, kind: type[Jobify]) -> str:
     apps = [each for each, value in vars(module).items() if isinstance(value, kind)]
     apps += [each for each in ("create_app", "make_app") if inspect.isfunction(vars(module).get(each))]
     likely = difflib.get_close_matches(name, apps, n=1, cutoff=0.4) or apps[:1]

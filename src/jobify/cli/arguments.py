@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from jobify.model.signature import FuncSpec
     from jobify.typeadapter import Loader
 
-__all__ = ("fitted",)
+__all__ = ("convert_arguments",)
 
 _MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
-def fitted(
+def convert_arguments(
     config: JobifyConfiguration, spec: FuncSpec[Any], call: tuple[Sequence[Any], Mapping[str, Any]]
 ) -> tuple[list[Any], dict[str, Any]]:
     """``call`` with each value made into what the annotation of its parameter says: a model, a date, an enum.

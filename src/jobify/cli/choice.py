@@ -20,16 +20,16 @@ from jobify.cli.options import Queue, Since, Source, Status, Task, Until, Yes
 from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
     from jobify.client import arguments
     from jobify.model.records import JobRecord
 
-__all__ = ("Choice", "Matches", "chosen")
+__all__ = ("Matches", "Selection", "with_selection")
 
 P = ParamSpec("P")
 
 _BATCH: Final = 500
-_FIRST: Final = 5
+_PREVIEW: Final = 5
 """Jobs that a preview names."""
 
 _OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
@@ -57,7 +57,7 @@ _OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
 }
 
 
-class Choice(NamedTuple):
+class Selection(NamedTuple):
     """What was typed: ids or filters."""
 
     ids: Sequence[str]
@@ -79,15 +79,15 @@ class Choice(NamedTuple):
 class Matches(NamedTuple):
     """The jobs of a choice by filters, found page by page: any number of them takes no more memory than a page."""
 
-    desk: Desk
+    session: Session
     filters: arguments.Filters
     error: str | None
 
     @classmethod
     def of(
         cls,
-        desk: Desk,
-        choice: Choice,
+        session: Session,
+        choice: Selection,
         *,
         words: Sequence[str],
         default: Sequence[str] | None = None,
@@ -97,24 +97,24 @@ class Matches(NamedTuple):
         ``default`` (all of them) is what holds if none is asked for."""
         from jobify.model.clock import to_datetime
 
-        filters = choice.filters.read(desk.app)
+        filters = choice.filters.read(session.app)
         wrong = [word for word in filters.statuses or () if word not in words]
         if wrong:
             raise CommandError(f"--status {wrong[0]}: choose from {', '.join(words)}.", ExitCode.USAGE)
         filters = filters._replace(statuses=filters.statuses or default or words, is_schedule=is_schedule)
         if filters.created_before is None:
-            filters = filters._replace(created_before=to_datetime(desk.app.now() + 1))
-        return cls(desk, filters, choice.error)
+            filters = filters._replace(created_before=to_datetime(session.app.now() + 1))
+        return cls(session, filters, choice.error)
 
     def batches(self) -> Iterator[list[JobRecord]]:
         """The jobs that match, in batches."""
         after = None
-        while page := self.desk.board.find(self.filters, limit=_BATCH, after=after, is_newest_first=False):
+        while page := self.session.queries.find(self.filters, limit=_BATCH, after=after, is_newest_first=False):
             after = page[-1].id
             if found := [job for job in page if self._has_error(job)]:
                 yield found
 
-    def still(self, job: JobRecord) -> bool:
+    def still_matches(self, job: JobRecord) -> bool:
         """Whether a job that has matched still does."""
         from jobify.model.public_status import public_status
 
@@ -123,19 +123,19 @@ class Matches(NamedTuple):
     def preview(self) -> tuple[int, list[JobRecord]]:
         """How many there are, and the first of them."""
         if self.error is None:
-            first = self.desk.board.find(self.filters, limit=_FIRST, is_newest_first=False)
-            return sum(self.desk.board.counts(self.filters).values()), first
+            first = self.session.queries.find(self.filters, limit=_PREVIEW, is_newest_first=False)
+            return sum(self.session.queries.counts(self.filters).values()), first
         count, first = 0, []
         for batch in self.batches():
             count += len(batch)
-            first += batch[: _FIRST - len(first)]
+            first += batch[: _PREVIEW - len(first)]
         return count, first
 
     def _has_error(self, job: JobRecord) -> bool:
         return self.error is None or self.error.casefold() in (job.error or "").casefold()
 
 
-def chosen(command: Callable[Concatenate[Source, Choice, P], None]) -> Callable[..., None]:
+def with_selection(command: Callable[Concatenate[Source, Selection, P], None]) -> Callable[..., None]:
     """Give a command ids and filters; it is called with a :class:`Choice` as its second argument."""
     first, _, *others = signature(command, eval_str=True).parameters.values()
     added = [
@@ -146,7 +146,7 @@ def chosen(command: Callable[Concatenate[Source, Choice, P], None]) -> Callable[
     @wraps(command)
     def run(source: Source, **given: Any) -> None:
         ids, status, task, queue, since, until, error, is_dry, is_sure = (given.pop(name) for name in _OPTIONS)
-        choice = Choice(ids or (), Filters(status, task, queue, since, until), error, is_dry, is_sure)
+        choice = Selection(ids or (), Filters(status, task, queue, since, until), error, is_dry, is_sure)
         function: Callable[..., None] = command
         function(source, choice, **given)
 

@@ -148,14 +148,14 @@ def _require_rest(storage: SQLiteStorage) -> None:
 
 
 def _sqlite(source: Source) -> SQLiteStorage:
-    from jobify.cli.app_loader import look_at_app_or_advise
+    from jobify.cli.app_loader import load_app_or_advise
     from jobify.cli.database_app import database_file
     from jobify.cli.errors import CommandError
     from jobify.storage.sqlite import SQLiteStorage
 
     if source.database:
         return database_file(source.database)
-    storage = look_at_app_or_advise(source.app).configs.storage
+    storage = load_app_or_advise(source.app).configs.storage
     if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
         raise CommandError(f"This app has no database file; its storage is {storage!r}.")
     return storage

@@ -34,10 +34,10 @@ def app_without_code(database: str) -> Jobify:
 
 def database_path(source: Source) -> str:
     """The path of the database, which need not be there."""
-    from jobify.cli.app_loader import look_at_app_or_advise
+    from jobify.cli.app_loader import load_app_or_advise
     from jobify.storage.sqlite import SQLiteStorage
 
-    storage = _storage(source.database) if source.database else look_at_app_or_advise(source.app).configs.storage
+    storage = _storage(source.database) if source.database else load_app_or_advise(source.app).configs.storage
     if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
         raise CommandError(f"This app has no database file; its storage is {storage!r}.")
     return storage.database

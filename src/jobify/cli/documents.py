@@ -14,16 +14,16 @@ from jobify.model.public_status import public_status
 from jobify.storage.end_reasons import is_snoozed
 
 if TYPE_CHECKING:
-    from jobify.cli.wait_reasons import Scene
+    from jobify.cli.wait_reasons import ClusterState
     from jobify.client.views import QueueView, WorkerView
     from jobify.model.records import AttemptRecord, JobRecord
 
 __all__ = ("attempt_document", "job_document", "queue_document", "schedule_document", "worker_document")
 
 
-def job_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
+def job_document(job: JobRecord, cluster: ClusterState) -> dict[str, Any]:
     """What there is to know about a job from its row, in the words of ``JobResult.to_dict()``."""
-    return {**outline(job, metadata=metadata_of(job.options)), "note": scene.note(job)}
+    return {**outline(job, metadata=metadata_of(job.options)), "note": cluster.note(job)}
 
 
 def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:
     }
 
 
-def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
+def schedule_document(job: JobRecord, cluster: ClusterState) -> dict[str, Any]:
     """What there is to know about a schedule."""
     rule = rule_as_written(job.rule)
     return {
@@ -55,7 +55,7 @@ def schedule_document(job: JobRecord, scene: Scene) -> dict[str, Any]:
         "failure_count": job.failure_count,
         "stopped_at": iso(job.finished_at) if is_stopped(job) else None,
         "error": None if is_snoozed(job.error) else job.error,
-        "note": scene.note(job),
+        "note": cluster.note(job),
     }
 
 

@@ -11,7 +11,7 @@ import typer
 from jobify.cli.options import Json, Source, for_jobs
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
     from jobify.model.signature import FuncSpec
 
 __all__ = ("enqueue",)
@@ -83,10 +83,10 @@ def enqueue(
 
     Example: jobify enqueue resize --args '["cat.png", 64]' --queue images --delay 5m
     """
-    from jobify.cli.arguments import fitted
+    from jobify.cli.arguments import convert_arguments
     from jobify.cli.filters import metadata_pairs
-    from jobify.cli.output import remark
-    from jobify.cli.session import open_desk
+    from jobify.cli.output import print_note
+    from jobify.cli.session import open_session
     from jobify.cli.time_format import seconds_of
 
     options = {
@@ -103,41 +103,41 @@ def enqueue(
         "metadata": dict(metadata_pairs(metadata)) if metadata else None,
     }
     call = _value("--args", args, list), _value("--kwargs", kwargs, dict)
-    with open_desk(*source) as desk:
+    with open_session(*source) as session:
         if source.database:
-            remark(_UNCHECKED)
+            print_note(_UNCHECKED)
         else:
-            call = fitted(desk.app.configs, _spec_of(desk, task), call)
-        _enqueue(desk, task, call, options, as_json=as_json)
+            call = convert_arguments(session.app.configs, _spec_of(session, task), call)
+        _enqueue(session, task, call, options, as_json=as_json)
 
 
-def _enqueue(desk: Desk, task: str, call: tuple[Any, Any], options: dict[str, Any], *, as_json: bool) -> None:
+def _enqueue(session: Session, task: str, call: tuple[Any, Any], options: dict[str, Any], *, as_json: bool) -> None:
     from jobify.cli.errors import CommandError
-    from jobify.cli.output import answering, remark
-    from jobify.cli.wait_reasons import look_around
+    from jobify.cli.output import print_note, result_printer
+    from jobify.cli.wait_reasons import read_cluster_state
     from jobify.worker.exit_codes import ExitCode
 
     try:
-        job = desk.app.enqueue(task, *call, **{key: value for key, value in options.items() if value is not None})
+        job = session.app.enqueue(task, *call, **{key: value for key, value in options.items() if value is not None})
     except TypeError as error:
         raise CommandError(f"The arguments do not fit the task {task!r}: {error}", ExitCode.USAGE) from error
-    with answering("jobs", as_json) as tell:
+    with result_printer("jobs", as_json) as tell:
         tell(job.id, "pending" if job.created else "exists")
     if not job.created:
-        remark("Nothing was stored: this job has the unique key, and is unfinished.")
-    problem = look_around(desk).problem(task, job.queue_name)
+        print_note("Nothing was stored: this job has the unique key, and is unfinished.")
+    problem = read_cluster_state(session).problem(task, job.queue_name)
     if problem is not None:
-        remark(f"The job waits, because {problem}.")
+        print_note(f"The job waits, because {problem}.")
 
 
-def _spec_of(desk: Desk, task: str) -> FuncSpec[Any]:
+def _spec_of(session: Session, task: str) -> FuncSpec[Any]:
     """What the task takes. CommandError if the app has none of this name."""
     from jobify.cli.errors import CommandError
     from jobify.exceptions import did_you_mean
     from jobify.router.registry import build_registry
     from jobify.worker.exit_codes import ExitCode
 
-    registry = build_registry(desk.app)
+    registry = build_registry(session.app)
     if task not in registry:
         hint = did_you_mean(task, sorted(registry)) if registry else "It has no tasks at all."
         raise CommandError(f"The app has no task {task!r}. {hint}", ExitCode.NOT_FOUND)

@@ -9,7 +9,7 @@ from typing import Final
 from jobify.runtime.escaping import escaped
 from jobify.worker.exit_codes import ExitCode
 
-__all__ = ("DEBUG", "CommandError", "fail")
+__all__ = ("DEBUG", "CommandError", "print_error")
 
 DEBUG: Final = "JOBIFY_DEBUG"
 """The environment variable that asks for tracebacks."""
@@ -23,7 +23,7 @@ class CommandError(Exception):
         self.code = code
 
 
-def fail(error: Exception) -> int:
+def print_error(error: Exception) -> int:
     """Say what is wrong; the exit code."""
     if os.environ.get(DEBUG):
         import traceback

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from jobify.app.application import Jobify
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
     from jobify.client import arguments
 
 __all__ = ("Filters", "explain_nothing", "metadata_pairs")
@@ -43,24 +43,24 @@ class Filters(NamedTuple):
         )
 
 
-def explain_nothing(desk: Desk, filters: arguments.Filters) -> None:
+def explain_nothing(session: Session, filters: arguments.Filters) -> None:
     """Nothing matches: say on standard error which task or queue of the filters no job has, as a misspelt one."""
-    from jobify.cli.output import remark
+    from jobify.cli.output import print_note
     from jobify.client import arguments
     from jobify.model.public_status import counts_by_name
     from jobify.model.task_options import DEFAULT_QUEUE
-    from jobify.runtime.errortools import close_to
+    from jobify.runtime.errortools import closest
 
     if not (filters.tasks or filters.queues):
         return
-    counts, routes = desk.board.counts(arguments.Filters()), [route for _, route in desk.app.walk()]
+    counts, routes = session.queries.counts(arguments.Filters()), [route for _, route in session.app.walk()]
     tasks = {*counts_by_name(counts, "task"), *(route.name for route in routes)}
     queues = {*counts_by_name(counts, "queue"), *(route.options.get("queue", DEFAULT_QUEUE) for route in routes)}
     for what, names, known in (("task", filters.tasks, tasks), ("queue", filters.queues, queues)):
         for name in names or ():
             if name not in known:
-                near = close_to(name, known)
-                remark(f"No job has the {what} {name!r}." + (f" Did you mean {near!r}?" if near else ""))
+                near = closest(name, known)
+                print_note(f"No job has the {what} {name!r}." + (f" Did you mean {near!r}?" if near else ""))
 
 
 def _moment(text: str | None, app: Jobify) -> datetime | None:

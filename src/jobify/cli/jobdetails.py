@@ -9,7 +9,7 @@ from jobify.cli.documents import attempt_document, job_document
 from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table, terminal_width
 from jobify.cli.time_format import how_long, stamp, until
 from jobify.cli.tracebacks import folded
-from jobify.cli.wait_reasons import Scene, look_around
+from jobify.cli.wait_reasons import ClusterState, read_cluster_state
 from jobify.cli.workflow import draw, summary, workflow_document
 from jobify.client.clauses import plain_call, plain_value
 from jobify.client.endings import error_of, errors_of, reason_of
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
     from jobify.model.records import Relations
     from jobify.storage.kinship import Kinship
 
-__all__ = ("Details", "look_up", "message_document", "message_line", "print_job")
+__all__ = ("Details", "message_document", "message_line", "print_job", "read_details")
 
 
-_LONGEST: Final = 1000
+_MAX_CHARACTERS: Final = 1000
 """Characters of a value on a terminal."""
 _IDS: Final = 4
 """Ids of parents and dependents on a terminal; the workflow draws the others."""
-_MOST_ATTEMPTS: Final = 20
+_MAX_ATTEMPTS: Final = 20
 """Lines of the history on a terminal."""
 
 
@@ -42,7 +42,7 @@ class Details(NamedTuple):
     """A job, and what belongs to it."""
 
     job: JobRecord
-    scene: Scene
+    cluster: ClusterState
     attempts: list[AttemptRecord]
     relations: Relations
     kinship: Kinship
@@ -56,15 +56,15 @@ class Details(NamedTuple):
     def result(self) -> Any:
         """In the words of JSON, or its size if it is not JSON."""
         stored = self.job.result
-        return None if stored is None else readable_value(stored)
+        return None if stored is None else value_or_size(stored)
 
     def document(self) -> dict[str, Any]:
         """For a script."""
         return {
-            **job_document(self.job, self.scene),
+            **job_document(self.job, self.cluster),
             "error": error_of(self.job, self.attempts),
             "errors": errors_of(self.attempts),
-            "arguments": readable(self.job.payload),
+            "arguments": text_or_size(self.job.payload),
             "result": self.result,
             "worker": self.worker,
             "dependencies": list(self.relations.parents),
@@ -76,23 +76,23 @@ class Details(NamedTuple):
         }
 
 
-def look_up(desk: Desk, id: str, *, messages: int) -> Details:
+def read_details(session: Session, id: str, *, messages: int) -> Details:
     """All about the job with this id, and so many of its messages; JobNotFoundError if there is none."""
-    job = desk.handles.whole_record(id)
-    holder = next((one for one in desk.app.workers() if one.id == job.owner), None)
+    job = session.operations.whole_record(id)
+    holder = next((one for one in session.app.workers() if one.id == job.owner), None)
     return Details(
         job=job,
-        scene=look_around(desk),
-        attempts=desk.handles.attempts(id),
-        relations=desk.handles.relations(id),
-        kinship=desk.handles.kinship(id),
-        messages=desk.handles.newest_messages(id, messages) if messages else [],
-        message_count=desk.handles.last_message_number(id),
+        cluster=read_cluster_state(session),
+        attempts=session.operations.attempts(id),
+        relations=session.operations.relations(id),
+        kinship=session.operations.kinship(id),
+        messages=session.operations.newest_messages(id, messages) if messages else [],
+        message_count=session.operations.last_message_number(id),
         worker=None if holder is None else f"{holder.host}, process {holder.pid}",
     )
 
 
-def readable(data: bytes) -> str:
+def text_or_size(data: bytes) -> str:
     """What a serializer wrote, for people: the text that it is, or its size.
 
     It is not decoded: that may run code of the app (pickle), and may fail where its classes are gone.
@@ -104,10 +104,10 @@ def readable(data: bytes) -> str:
     return text if text.isprintable() else f"({len(data)} bytes)"
 
 
-def readable_value(data: bytes) -> Any:
+def value_or_size(data: bytes) -> Any:
     """What a serializer wrote, in the words of JSON, or its size if that is not JSON."""
     value = plain_value(data)
-    return readable(data) if value is None and data != b"null" else value
+    return text_or_size(data) if value is None and data != b"null" else value
 
 
 def message_document(message: MessageRecord) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def message_line(message: MessageRecord, zone: tzinfo) -> str:
 
 
 def _data(message: MessageRecord) -> str:
-    return readable(message.data) if isinstance(message.data, bytes) else str(message.data)
+    return text_or_size(message.data) if isinstance(message.data, bytes) else str(message.data)
 
 
 # -- for people --------------------------------------------------------------------------------------------------------
@@ -139,19 +139,19 @@ def print_job(details: Details, zone: tzinfo) -> None:
     """The job, its attempts, what it has published; the tracebacks at the end."""
     print_facts(_facts(details, zone))
     if len(details.kinship.jobs) > 1:
-        _head(f"Workflow ({summary(details.kinship)})")
+        _print_heading(f"Workflow ({summary(details.kinship)})")
         for line in draw(details.kinship, details.job.id, width=terminal_width() if is_terminal() else None):
             print_line(line.text, line.style)
     if details.attempts:
-        _head("Attempts")
+        _print_heading("Attempts")
         _print_attempts(details.attempts, zone)
     if details.messages:
         shown, count = len(details.messages), details.message_count
-        _head("Messages" if shown == count else f"Messages (the last {shown} of {count})")
+        _print_heading("Messages" if shown == count else f"Messages (the last {shown} of {count})")
         for message in details.messages:
             print_line(_cut(message_line(message, zone)))
     for traceback in folded(details.attempts):
-        _head(traceback.title)
+        _print_heading(traceback.title)
         print_line(_without_wide_marks(traceback.text))
 
 
@@ -172,16 +172,16 @@ def _first_of(ids: Sequence[str]) -> str:
 
 def _cut(text: str) -> str:
     """A text that is long is cut where people look; a pipe gets all of it."""
-    return f"{text[:_LONGEST]}… ({len(text)} characters, --json has all)" if _is_too_long(text) else text
+    return f"{text[:_MAX_CHARACTERS]}… ({len(text)} characters, --json has all)" if _is_too_long(text) else text
 
 
 def _is_too_long(text: str) -> bool:
-    return is_terminal() and len(text) > _LONGEST + 50
+    return is_terminal() and len(text) > _MAX_CHARACTERS + 50
 
 
 def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
-    job, now = details.job, details.scene.now
-    note, error, reason = details.scene.note(job), error_of(job, details.attempts), reason_of(job)
+    job, now = details.job, details.cluster.now
+    note, error, reason = details.cluster.note(job), error_of(job, details.attempts), reason_of(job)
     begun, ended = job.started_at, job.finished_at
     return [
         ("id", job.id),
@@ -221,7 +221,7 @@ def _arguments(job: JobRecord) -> str:
     """As they stand in a call."""
     call = plain_call(job.payload)
     if call.args is None or call.kwargs is None:
-        return readable(job.payload)
+        return text_or_size(job.payload)
     return ", ".join([*map(_text, call.args), *(f"{name}={_text(value)}" for name, value in call.kwargs.items())])
 
 
@@ -229,7 +229,7 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _head(title: str) -> None:
+def _print_heading(title: str) -> None:
     print_line()
     print_line(title if is_terminal() else f"# {title}", "bold")
 
@@ -259,7 +259,7 @@ def _print_attempts(attempts: list[AttemptRecord], zone: tzinfo) -> None:
         Column("TOOK", is_number=True, from_width=60),
         Column("ERROR", is_rest=True),
     )
-    earlier = max(0, len(attempts) - _MOST_ATTEMPTS) if is_terminal() else 0
+    earlier = max(0, len(attempts) - _MAX_ATTEMPTS) if is_terminal() else 0
     rows = [
         (
             attempt.attempt,

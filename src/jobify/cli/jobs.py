@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobify.cli.choice import Choice, chosen
+from jobify.cli.choice import Selection, with_selection
 from jobify.cli.filters import Filters, explain_nothing
 from jobify.cli.options import Json, Queue, Since, Source, Status, Task, Until, Yes, for_jobs, new_group
 
@@ -40,26 +40,26 @@ def list_jobs(
     Example: jobify jobs list --status failed --status dead --since 2h
     """
     from jobify.cli.listing import find_page, print_page
-    from jobify.cli.output import print_document, remark
-    from jobify.cli.session import open_desk
-    from jobify.cli.wait_reasons import look_around
+    from jobify.cli.output import print_document, print_note
+    from jobify.cli.session import open_session
+    from jobify.cli.wait_reasons import read_cluster_state
 
     filters = Filters(status, task, queue, since, until, metadata)
-    with open_desk(*source, may_be_missing=True) as desk:
-        asked = filters.read(desk.app)
-        page = find_page(desk, asked, limit=limit, after=after, is_newest_first=not oldest_first)
-        scene = look_around(desk)
+    with open_session(*source, may_be_missing=True) as session:
+        asked = filters.read(session.app)
+        page = find_page(session, asked, limit=limit, after=after, is_newest_first=not oldest_first)
+        cluster = read_cluster_state(session)
         if not page.all:
-            explain_nothing(desk, asked)
+            explain_nothing(session, asked)
     following = page.all[-1].id if len(page.all) == limit else None
     if as_json:
         from jobify.cli.documents import job_document
 
-        print_document({"jobs": [job_document(job, scene) for job in page.all], "next": following})
+        print_document({"jobs": [job_document(job, cluster) for job in page.all], "next": following})
         return
-    print_page(page, scene)
+    print_page(page, cluster)
     if following is not None:
-        remark(f"There may be more: --after {following}")
+        print_note(f"There may be more: --after {following}")
 
 
 @jobs.command("show")
@@ -76,13 +76,13 @@ def show_job(
 
     Example: jobify jobs show 01a04c5e
     """
-    from jobify.cli.jobdetails import look_up, print_job
+    from jobify.cli.jobdetails import print_job, read_details
     from jobify.cli.lookup import job_id
     from jobify.cli.output import print_document
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
-        details, zone = look_up(desk, job_id(desk, id), messages=messages), desk.app.zone
+    with open_session(*source) as session:
+        details, zone = read_details(session, job_id(session, id), messages=messages), session.app.zone
     if as_json:
         print_document(details.document())
     else:
@@ -106,13 +106,13 @@ def wait(
     from jobify.cli.following import END_CODES, wait_for
     from jobify.cli.lookup import job_id
     from jobify.cli.output import print_cells, print_document
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
     from jobify.cli.time_format import seconds_of
 
     patience = None if timeout is None else seconds_of(timeout)
-    with open_desk(*source) as desk:
-        found = job_id(desk, id)
-        status, error = wait_for(desk, found, patience)
+    with open_session(*source) as session:
+        found = job_id(session, id)
+        status, error = wait_for(session, found, patience)
     if as_json:
         print_document({"id": found, "status": status, "error": error})
     else:
@@ -137,20 +137,22 @@ def logs(
 
     Example: jobify jobs logs -f 01a04c5e
     """
-    from jobify.cli.following import follow, printer
+    from jobify.cli.following import follow, message_printer
     from jobify.cli.lookup import job_id
-    from jobify.cli.output import remark
-    from jobify.cli.session import open_desk
+    from jobify.cli.output import print_note
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
-        found = job_id(desk, id)
-        after = 0 if last is None else max(0, desk.handles.last_message_number(found) - last)
+    with open_session(*source) as session:
+        found = job_id(session, id)
+        after = 0 if last is None else max(0, session.operations.last_message_number(found) - last)
         try:
-            status = follow(desk, found, after, printer(desk.app.zone, as_json=as_json), until_end=is_followed)
+            status = follow(
+                session, found, after, message_printer(session.app.zone, as_json=as_json), until_end=is_followed
+            )
         except KeyboardInterrupt:
             return
     if is_followed:
-        remark(f"{found} is {status}.")
+        print_note(f"{found} is {status}.")
 
 
 _DEPENDENTS = "--with-dependents"
@@ -158,10 +160,10 @@ _DEPENDENTS = "--with-dependents"
 
 @jobs.command("cancel")
 @for_jobs
-@chosen
+@with_selection
 def cancel_jobs(
     source: Source,
-    choice: Choice,
+    choice: Selection,
     with_dependents: Annotated[
         bool, typer.Option(_DEPENDENTS, help="Also all that depends on them, whether or not they have ended.")
     ] = False,
@@ -178,23 +180,23 @@ def cancel_jobs(
     """
     from jobify.cli.actions import cancel
     from jobify.cli.batches import cancel_matching
-    from jobify.cli.output import answering
-    from jobify.cli.session import open_desk
+    from jobify.cli.output import result_printer
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
+    with open_session(*source) as session:
         if choice.is_by_filter:
-            cancel_matching(desk, choice, with_dependents=with_dependents, patience=wait, as_json=as_json)
+            cancel_matching(session, choice, with_dependents=with_dependents, patience=wait, as_json=as_json)
             return
-        with answering("jobs", as_json) as tell:
-            cancel(desk, choice.ids, tell, patience=wait, with_dependents=with_dependents)
+        with result_printer("jobs", as_json) as tell:
+            cancel(session, choice.ids, tell, patience=wait, with_dependents=with_dependents)
 
 
 @jobs.command("retry")
 @for_jobs
-@chosen
+@with_selection
 def retry_jobs(
     source: Source,
-    choice: Choice,
+    choice: Selection,
     with_dependents: Annotated[
         bool,
         typer.Option(f"{_DEPENDENTS}/--without-dependents", help="Also what was cancelled because of them."),
@@ -207,23 +209,23 @@ def retry_jobs(
     """
     from jobify.cli.actions import retry
     from jobify.cli.batches import retry_matching
-    from jobify.cli.output import answering
-    from jobify.cli.session import open_desk
+    from jobify.cli.output import result_printer
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
+    with open_session(*source) as session:
         if choice.is_by_filter:
-            retry_matching(desk, choice, with_dependents=with_dependents, as_json=as_json)
+            retry_matching(session, choice, with_dependents=with_dependents, as_json=as_json)
             return
-        with answering("jobs", as_json) as tell:
-            retry(desk, choice.ids, tell, with_dependents=with_dependents)
+        with result_printer("jobs", as_json) as tell:
+            retry(session, choice.ids, tell, with_dependents=with_dependents)
 
 
 @jobs.command("delete")
 @for_jobs
-@chosen
+@with_selection
 def delete_jobs(
     source: Source,
-    choice: Choice,
+    choice: Selection,
     with_dependents: Annotated[bool, typer.Option(_DEPENDENTS, help="Also all that depends on them.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -235,16 +237,16 @@ def delete_jobs(
     """
     from jobify.cli.actions import confirm_deletion, delete
     from jobify.cli.batches import delete_matching
-    from jobify.cli.output import answering
-    from jobify.cli.session import open_desk
+    from jobify.cli.output import result_printer
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
+    with open_session(*source) as session:
         if choice.is_by_filter:
-            delete_matching(desk, choice, with_dependents=with_dependents, as_json=as_json)
+            delete_matching(session, choice, with_dependents=with_dependents, as_json=as_json)
             return
-        confirm_deletion(desk, choice.ids, choice.is_sure)
-        with answering("jobs", as_json) as tell:
-            delete(desk, choice.ids, tell, with_dependents=with_dependents)
+        confirm_deletion(session, choice.ids, choice.is_sure)
+        with result_printer("jobs", as_json) as tell:
+            delete(session, choice.ids, tell, with_dependents=with_dependents)
 
 
 @jobs.command("purge")
@@ -263,7 +265,7 @@ def purge_jobs(
 ) -> None:
     """Delete ended jobs: those whose retention is over; with filters, all that match."""
     from jobify.cli.actions import purge
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
-        purge(desk, Filters(status, task, queue, until=older_than), is_dry=dry_run, is_sure=yes, as_json=as_json)
+    with open_session(*source) as session:
+        purge(session, Filters(status, task, queue, until=older_than), is_dry=dry_run, is_sure=yes, as_json=as_json)

@@ -34,16 +34,16 @@ __all__ = ("lay_out", "wrapped")
 Cells: TypeAlias = Sequence[str]
 
 _GAP: Final = 2
-_ENOUGH: Final = 40
+_MIN_TEXT: Final = 40
 """Characters of free text that can be read beside the rest of the row."""
-_SAID: Final = 150
+_MAX_TEXT: Final = 150
 """Characters of free text that are shown where it has lines of its own."""
-_MOST_LINES: Final = 4
-_LEAST: Final = 12
+_MAX_LINES: Final = 4
+_MIN_COLUMN: Final = 12
 _FAILURES: Final = frozenset({"failed", "dead"})
 
 
-class _Place(NamedTuple):
+class _Shown(NamedTuple):
     """A column that is shown: which, and how wide."""
 
     number: int
@@ -58,7 +58,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Cells], width: int) -> lis
     shown = [place for place in places if width >= place.column.from_width]
     room = width - _total(shown)
     longest = 0 if free is None else max(cell_len(row[free]) for row in rows)
-    if room >= min(longest, _ENOUGH) + (_GAP if longest else 0):
+    if room >= min(longest, _MIN_TEXT) + (_GAP if longest else 0):
         return [*_table(shown, rows, columns, free, width)]
     if room < 0:
         return [line for row in rows for line in _block(shown, row, columns, free, width)]
@@ -71,18 +71,18 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Cells], width: int) -> lis
     return lines
 
 
-def _place(number: int, column: Column, rows: Sequence[Cells], width: int) -> _Place:
+def _place(number: int, column: Column, rows: Sequence[Cells], width: int) -> _Shown:
     wide = max(len(column.name), *(cell_len(row[number]) for row in rows))
     is_cut = not (column.is_kept or column.is_number)
-    return _Place(number, column, min(wide, max(_LEAST, width // 5, len(column.name))) if is_cut else wide)
+    return _Shown(number, column, min(wide, max(_MIN_COLUMN, width // 5, len(column.name))) if is_cut else wide)
 
 
-def _total(places: Sequence[_Place]) -> int:
+def _total(places: Sequence[_Shown]) -> int:
     return sum(place.width for place in places) + _GAP * max(0, len(places) - 1)
 
 
 def _table(
-    places: Sequence[_Place], rows: Sequence[Cells], columns: Sequence[Column], free: int | None, width: int
+    places: Sequence[_Shown], rows: Sequence[Cells], columns: Sequence[Column], free: int | None, width: int
 ) -> Iterator[Text]:
     is_said = free is not None and any(row[free] for row in rows)
     head = _head(places)
@@ -98,7 +98,7 @@ def _table(
         yield _fitted(line, width)
 
 
-def _head(places: Sequence[_Place]) -> Text:
+def _head(places: Sequence[_Shown]) -> Text:
     line = Text()
     for index, place in enumerate(places):
         name = place.column.name
@@ -106,7 +106,7 @@ def _head(places: Sequence[_Place]) -> Text:
     return line
 
 
-def _line(places: Sequence[_Place], row: Cells) -> Text:
+def _line(places: Sequence[_Shown], row: Cells) -> Text:
     line = Text()
     for index, place in enumerate(places):
         cell = Text(row[place.number])
@@ -116,7 +116,7 @@ def _line(places: Sequence[_Place], row: Cells) -> Text:
     return line
 
 
-def _justified(text: str, place: _Place, *, is_last: bool) -> str:
+def _justified(text: str, place: _Shown, *, is_last: bool) -> str:
     missing = " " * (place.width - cell_len(text))
     if place.column.is_number:
         text, missing = missing + text, ""
@@ -134,7 +134,7 @@ def wrapped(text: str, width: int) -> list[str]:
     """The beginning of a text in lines of so many columns, broken at spaces where there are any. The last one may be
     wider."""
     lines: list[str] = []
-    most = min(_MOST_LINES, -(-_SAID // max(1, width)))
+    most = min(_MAX_LINES, -(-_MAX_TEXT // max(1, width)))
     while len(lines) < most - 1 and cell_len(text) > width:
         end = _fitting(text, width)
         space = text.rfind(" ", end // 3, end + 1)
@@ -154,7 +154,7 @@ def _fitting(text: str, width: int) -> int:
 
 
 def _block(
-    places: Sequence[_Place], row: Cells, columns: Sequence[Column], free: int | None, width: int
+    places: Sequence[_Shown], row: Cells, columns: Sequence[Column], free: int | None, width: int
 ) -> Iterator[Text]:
     """The first cell is not cut, because it is what a command wants to be told."""
     yield Text(row[places[0].number], style="bold")

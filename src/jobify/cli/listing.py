@@ -14,8 +14,8 @@ from jobify.cli.time_format import until
 from jobify.model.public_status import public_status
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
-    from jobify.cli.wait_reasons import Scene
+    from jobify.cli.session import Session
+    from jobify.cli.wait_reasons import ClusterState
     from jobify.client.arguments import Filters
     from jobify.model.records import JobRecord
 
@@ -43,32 +43,32 @@ class Page(NamedTuple):
         return [*self.jobs, *self.schedules]
 
 
-def find_page(desk: Desk, filters: Filters, *, limit: int, after: str | None, is_newest_first: bool) -> Page:
+def find_page(session: Session, filters: Filters, *, limit: int, after: str | None, is_newest_first: bool) -> Page:
     """At most ``limit`` jobs and schedules, after the one with the id ``after``."""
     jobs: list[JobRecord] = []
-    if after is None or not _is_schedule(desk, after):
+    if after is None or not _is_schedule(session, after):
         plain_jobs = filters._replace(is_schedule=False)
-        jobs = desk.board.find(plain_jobs, limit=limit, after=after, is_newest_first=is_newest_first)
+        jobs = session.queries.find(plain_jobs, limit=limit, after=after, is_newest_first=is_newest_first)
         after = None
     room = limit - len(jobs)
     if not room:
         return Page(jobs, [])
     schedules = filters._replace(is_schedule=True)
-    return Page(jobs, desk.board.find(schedules, limit=room, after=after, is_newest_first=is_newest_first))
+    return Page(jobs, session.queries.find(schedules, limit=room, after=after, is_newest_first=is_newest_first))
 
 
-def _is_schedule(desk: Desk, id: str) -> bool:
+def _is_schedule(session: Session, id: str) -> bool:
     from jobify.exceptions import JobNotFoundError
 
     try:
-        return desk.handles.record(id).rule is not None
+        return session.operations.record(id).rule is not None
     except JobNotFoundError:  # it may have been deleted since
         return False
 
 
-def print_page(page: Page, scene: Scene) -> None:
+def print_page(page: Page, cluster: ClusterState) -> None:
     """The page, as one table in a pipe, as two on a terminal."""
-    jobs, schedules = ([_row(job, scene) for job in some] for some in page)
+    jobs, schedules = ([_row(job, cluster) for job in some] for some in page)
     if not is_terminal() or not (jobs or schedules):
         print_table(_COLUMNS, [*jobs, *schedules], nothing="No jobs.")
         return
@@ -81,6 +81,6 @@ def print_page(page: Page, scene: Scene) -> None:
         print_table(_COLUMNS, schedules, nothing="")
 
 
-def _row(job: JobRecord, scene: Scene) -> Row:
-    word, created = public_status(job.status, job.is_dead), until(job.created_at, now=scene.now)
-    return (job.id, word, job.task, job.queue, created, job.attempt, scene.note(job))
+def _row(job: JobRecord, cluster: ClusterState) -> Row:
+    word, created = public_status(job.status, job.is_dead), until(job.created_at, now=cluster.now)
+    return (job.id, word, job.task, job.queue, created, job.attempt, cluster.note(job))

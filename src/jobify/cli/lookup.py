@@ -14,12 +14,12 @@ from jobify.model.public_status import public_status
 from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
     from jobify.model.records import JobRecord
 
 __all__ = ("AmbiguousError", "Found", "find_all", "job_id", "schedule_id")
 
-_SHOWN: Final = 5
+_MAX_CANDIDATES: Final = 5
 """Candidates that an error lists."""
 
 
@@ -27,8 +27,10 @@ class AmbiguousError(CommandError):
     """What was typed stands for several jobs."""
 
     def __init__(self, text: str, candidates: Sequence[JobRecord], what: str) -> None:
-        named = [f"{job.id} ({public_status(job.status, job.is_dead)}, {job.task})" for job in candidates[:_SHOWN]]
-        rest = ", and others" if len(candidates) > _SHOWN else ""
+        named = [
+            f"{job.id} ({public_status(job.status, job.is_dead)}, {job.task})" for job in candidates[:_MAX_CANDIDATES]
+        ]
+        rest = ", and others" if len(candidates) > _MAX_CANDIDATES else ""
         super().__init__(f"{text!r} {what}: {', '.join(named)}{rest}.", ExitCode.USAGE)
 
 
@@ -56,26 +58,28 @@ def find_all(texts: Sequence[str], find: Callable[[str], str], missing: Callable
     return Found(list(ids), problems, code)
 
 
-def job_id(desk: Desk, text: str) -> str:
+def job_id(session: Session, text: str) -> str:
     """The id of the job with this id, or of the only one whose id begins so. JobNotFoundError if there is none,
     AmbiguousError if there are several."""
     try:
-        return desk.app.get_job(text).id
+        return session.app.get_job(text).id
     except JobNotFoundError:
-        return _only(text, _beginning_with(desk, text, Filters()), "is the beginning of several ids")
+        return _only(text, _beginning_with(session, text, Filters()), "is the beginning of several ids")
 
 
-def schedule_id(desk: Desk, text: str) -> str:
+def schedule_id(session: Session, text: str) -> str:
     """The id of the schedule with this id, of the only one of this task, or of the only one whose id begins so."""
     try:
-        return desk.app.get_job(text).id
+        return session.app.get_job(text).id
     except JobNotFoundError:
         schedules = Filters(is_schedule=True)
         if text and is_storable(text):
-            of_task = desk.board.find(schedules._replace(tasks=(text,)), limit=_SHOWN + 1, is_newest_first=False)
+            of_task = session.queries.find(
+                schedules._replace(tasks=(text,)), limit=_MAX_CANDIDATES + 1, is_newest_first=False
+            )
             if of_task:
                 return _only(text, of_task, "is the task of several schedules")
-        return _only(text, _beginning_with(desk, text, schedules), "is the beginning of several ids")
+        return _only(text, _beginning_with(session, text, schedules), "is the beginning of several ids")
 
 
 def _only(text: str, candidates: Sequence[JobRecord], what: str) -> str:
@@ -86,9 +90,9 @@ def _only(text: str, candidates: Sequence[JobRecord], what: str) -> str:
     return candidates[0].id
 
 
-def _beginning_with(desk: Desk, text: str, filters: Filters) -> list[JobRecord]:
+def _beginning_with(session: Session, text: str, filters: Filters) -> list[JobRecord]:
     """At most one more than are shown. Ids are read in order, and what begins with a text comes right after it."""
     if not text or not is_storable(text):
         return []
-    following = desk.board.find(filters, limit=_SHOWN + 1, after=text, is_newest_first=False)
-    return list(islice(takewhile(lambda job: job.id.startswith(text), following), _SHOWN + 1))
+    following = session.queries.find(filters, limit=_MAX_CANDIDATES + 1, after=text, is_newest_first=False)
+    return list(islice(takewhile(lambda job: job.id.startswith(text), following), _MAX_CANDIDATES + 1))

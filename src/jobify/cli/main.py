@@ -12,7 +12,7 @@ import typer
 
 from jobify.cli.database import database
 from jobify.cli.enqueuing import enqueue
-from jobify.cli.errors import DEBUG, CommandError, fail
+from jobify.cli.errors import DEBUG, CommandError, print_error
 from jobify.cli.health import health
 from jobify.cli.jobs import jobs
 from jobify.cli.options import APP, APP_DIR, DATABASE, App, AppDir, Database, environment, new_group
@@ -100,15 +100,15 @@ def _run(words: list[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except typer.Abort:
-        return fail(CommandError("Nothing was done."))
+        return print_error(CommandError("Nothing was done."))
     except _UsageError as error:
-        return _refuse(error)
+        return _print_usage_error(error)
     except Exception as error:
-        return fail(error)
+        return print_error(error)
     return code if isinstance(code, int) else ExitCode.DONE
 
 
-def _refuse(error: typer.BadParameter) -> int:
+def _print_usage_error(error: typer.BadParameter) -> int:
     """Say what is wrong with the words of a command; where there are none, show its page of help."""
     said = error.format_message()
     if "\n" not in said:

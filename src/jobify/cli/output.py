@@ -18,23 +18,23 @@ from jobify.runtime.escaping import escaped, escaped_json
 
 __all__ = (
     "STATUS_STYLES",
-    "Answer",
     "Column",
+    "PrintResult",
     "Row",
-    "answering",
     "is_terminal",
     "plain",
     "print_cells",
     "print_document",
     "print_facts",
     "print_line",
+    "print_note",
     "print_record",
     "print_table",
-    "remark",
+    "result_printer",
     "terminal_width",
 )
 
-Answer: TypeAlias = Callable[[str, str], None]
+PrintResult: TypeAlias = Callable[[str, str], None]
 """Tells the id of something, and what became of it."""
 
 
@@ -54,7 +54,7 @@ def print_record(document: object) -> None:
 
 
 @contextmanager
-def answering(what: str, as_json: bool, *, key: str = "id") -> Iterator[Answer]:
+def result_printer(what: str, as_json: bool, *, key: str = "id") -> Iterator[PrintResult]:
     """A function to tell what became of each of the things that a command was given: a line for each, at once; or one
     JSON document, ``{what: [{key: …, "status": …}]}``, at the end, even if that is an error."""
     rows: list[dict[str, str]] = []
@@ -121,7 +121,7 @@ def _print_fact(name: str, value: str, wide: int) -> None:
 
 def print_line(text: str = "", style: str = "") -> None:
     """A line, or a text of several, in a style if somebody looks."""
-    shown = _shown(text)
+    shown = _printable(text)
     if is_terminal() and shown:
         from rich.text import Text
 
@@ -130,18 +130,18 @@ def print_line(text: str = "", style: str = "") -> None:
         print(shown)
 
 
-def remark(text: str) -> None:
+def print_note(text: str) -> None:
     """A line for people, beside the answer: on standard error."""
     print(plain(text), file=sys.stderr)
 
 
-def _shown(value: object) -> str:
+def _printable(value: object) -> str:
     return "" if value is None else escaped(str(value), keep="\n\t")
 
 
 def plain(value: object) -> str:
     """A value as a text on one line, and one cell: a message may have line ends and tabs in it."""
-    return escaped(" ".join(_shown(value).replace("\t", " ").splitlines()))
+    return escaped(" ".join(_printable(value).replace("\t", " ").splitlines()))
 
 
 def terminal_width() -> int:

@@ -29,16 +29,16 @@ def workers(
 ) -> None:
     """List the workers: what they serve, what they run."""
     from jobify.cli.documents import worker_document
-    from jobify.cli.output import print_document, remark
-    from jobify.cli.session import open_desk
+    from jobify.cli.output import print_document, print_note
+    from jobify.cli.session import open_session
 
-    with open_desk(*source, may_be_missing=True) as desk:
-        found = [worker for worker in desk.app.workers() if everybody or worker.is_at_work]
-        now, database = desk.app.now(), desk.database
+    with open_session(*source, may_be_missing=True) as session:
+        found = [worker for worker in session.app.workers() if everybody or worker.is_at_work]
+        now, database = session.app.now(), session.database
     if as_json:
         print_document({"database": database, "workers": [worker_document(worker) for worker in found]})
         return
-    remark(f"Database: {database}")
+    print_note(f"Database: {database}")
     _print_workers(found, now, has_others=everybody)
 
 
@@ -87,15 +87,15 @@ def stats(
     """Count jobs by status."""
     from jobify.cli.filters import Filters
     from jobify.cli.output import print_document
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
     from jobify.model.public_status import counts_by_name, counts_by_status
 
     part = _breakdown(by)
-    with open_desk(*source, may_be_missing=not watch) as desk:
-        asked = Filters(task=task, queue=queue).read(desk.app)
+    with open_session(*source, may_be_missing=not watch) as session:
+        asked = Filters(task=task, queue=queue).read(session.app)
 
         def show() -> None:
-            counts = desk.board.counts(asked)
+            counts = session.queries.counts(asked)
             totals, parts = counts_by_status(counts), counts_by_name(counts, part)
             if as_json:
                 print_document({**totals, f"by_{by}": parts})
@@ -103,12 +103,12 @@ def stats(
                 _print_counts(totals, parts, by, is_cleared=watch)
 
         if watch:
-            _again_and_again(show, every)
+            _repeat(show, every)
         else:
             show()
 
 
-def _again_and_again(show: Callable[[], None], every: float) -> None:
+def _repeat(show: Callable[[], None], every: float) -> None:
     with suppress(KeyboardInterrupt):
         while True:
             show()

@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
 
 __all__ = ("known_queues", "unknown_queue")
 
@@ -18,12 +18,12 @@ def unknown_queue(name: str, known: frozenset[str]) -> str:
     return f"{name}: no job is in such a queue, no worker names it, and it is not paused.{hint}"
 
 
-def known_queues(desk: Desk) -> frozenset[str]:
+def known_queues(session: Session) -> frozenset[str]:
     """The queues that have jobs, are paused, or are named by a living worker or by a task of the app.
 
     A worker that serves every queue names none: it would serve a misspelt one, too.
     """
     from jobify.model.task_options import DEFAULT_QUEUE
 
-    declared = {route.options.get("queue", DEFAULT_QUEUE) for _, route in desk.app.walk()}
-    return frozenset(queue.name for queue in desk.app.queues()) | declared
+    declared = {route.options.get("queue", DEFAULT_QUEUE) for _, route in session.app.walk()}
+    return frozenset(queue.name for queue in session.app.queues()) | declared

@@ -10,7 +10,7 @@ import typer
 from jobify.cli.options import Json, Source, for_jobs, new_group
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
 
 __all__ = ("queues",)
 
@@ -24,12 +24,12 @@ def list_queues(source: Source, as_json: Json = False) -> None:
     """List all queues."""
     from jobify.cli.documents import queue_document
     from jobify.cli.output import Column, print_document, print_table
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
     from jobify.cli.wait_reasons import queue_note
     from jobify.model.public_status import PUBLIC_STATUSES
 
-    with open_desk(*source, may_be_missing=True) as desk:
-        found = desk.app.queues()
+    with open_session(*source, may_be_missing=True) as session:
+        found = session.app.queues()
     if as_json:
         print_document({"queues": [queue_document(queue) for queue in found]})
         return
@@ -65,10 +65,10 @@ def pause(
 
     Example: jobify queues pause mail
     """
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
-        _change(desk, names, desk.app.pause_queue, "paused", is_any=create, as_json=as_json)
+    with open_session(*source) as session:
+        _change(session, names, session.app.pause_queue, "paused", is_any=create, as_json=as_json)
 
 
 @queues.command("resume")
@@ -78,23 +78,23 @@ def resume(source: Source, names: Names, as_json: Json = False) -> None:
 
     Example: jobify queues resume mail
     """
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
-        _change(desk, names, desk.app.resume_queue, "resumed", is_any=False, as_json=as_json)
+    with open_session(*source) as session:
+        _change(session, names, session.app.resume_queue, "resumed", is_any=False, as_json=as_json)
 
 
 def _change(
-    desk: Desk, names: list[str], change: Callable[[str], None], done: str, *, is_any: bool, as_json: bool
+    session: Session, names: list[str], change: Callable[[str], None], done: str, *, is_any: bool, as_json: bool
 ) -> None:
     """Pause or resume the queues that there are, then complain about the others."""
-    from jobify.cli.actions import complain
-    from jobify.cli.output import answering
+    from jobify.cli.actions import report_problems
+    from jobify.cli.output import result_printer
     from jobify.cli.queue_names import known_queues, unknown_queue
     from jobify.worker.exit_codes import ExitCode
 
-    known, problems = known_queues(desk), []
-    with answering("queues", as_json, key="name") as tell:
+    known, problems = known_queues(session), []
+    with result_printer("queues", as_json, key="name") as tell:
         for name in dict.fromkeys(names):
             if is_any or name in known:
                 change(name)
@@ -102,4 +102,4 @@ def _change(
             else:
                 problems.append(unknown_queue(name, known))
     advice = " To pause it all the same: --create." if problems and done == "paused" else ""
-    complain([*problems[:-1], *(f"{problem}{advice}" for problem in problems[-1:])], ExitCode.NOT_FOUND)
+    report_problems([*problems[:-1], *(f"{problem}{advice}" for problem in problems[-1:])], ExitCode.NOT_FOUND)

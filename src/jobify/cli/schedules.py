@@ -14,8 +14,8 @@ from jobify.cli.options import Json, Source, for_jobs, new_group
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from jobify.cli.session import Desk
-    from jobify.cli.wait_reasons import Scene
+    from jobify.cli.session import Session
+    from jobify.cli.wait_reasons import ClusterState
     from jobify.model.records import JobRecord
 
 __all__ = ("schedules",)
@@ -32,18 +32,18 @@ def list_schedules(source: Source, as_json: Json = False) -> None:
     """List all schedules."""
     from jobify.cli.documents import schedule_document
     from jobify.cli.output import print_document
-    from jobify.cli.session import open_desk
-    from jobify.cli.wait_reasons import look_around
+    from jobify.cli.session import open_session
+    from jobify.cli.wait_reasons import read_cluster_state
 
-    with open_desk(*source, may_be_missing=True) as desk:
-        found, scene, zone = list(desk.board.schedule_records()), look_around(desk), desk.app.zone
+    with open_session(*source, may_be_missing=True) as session:
+        found, cluster, zone = list(session.queries.schedule_records()), read_cluster_state(session), session.app.zone
     if as_json:
-        print_document({"schedules": [schedule_document(job, scene) for job in found]})
+        print_document({"schedules": [schedule_document(job, cluster) for job in found]})
         return
-    _print_schedules(found, scene, zone)
+    _print_schedules(found, cluster, zone)
 
 
-def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> None:
+def _print_schedules(found: Sequence[JobRecord], cluster: ClusterState, zone: tzinfo) -> None:
     from jobify.cli.output import Column, print_table
     from jobify.cli.time_format import stamp
     from jobify.model.cron import rule_as_written
@@ -68,7 +68,7 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
             job.run_count,
             job.failure_count,
             job.task,
-            scene.note(job) or (public_status(job.status, job.is_dead) if job.finished_at else ""),
+            cluster.note(job) or (public_status(job.status, job.is_dead) if job.finished_at else ""),
         )
         for job in found
         for rule in (rule_as_written(job.rule),)
@@ -80,10 +80,10 @@ def _print_schedules(found: Sequence[JobRecord], scene: Scene, zone: tzinfo) -> 
 @for_jobs
 def pause(source: Source, ids: Schedules, as_json: Json = False) -> None:
     """Start no more runs of these schedules. A run that is under way goes on."""
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
-        _tell(desk, ids, desk.app.pause_schedule, "paused", as_json=as_json)
+    with open_session(*source) as session:
+        _change(session, ids, session.app.pause_schedule, "paused", as_json=as_json)
 
 
 @schedules.command("resume")
@@ -91,10 +91,10 @@ def pause(source: Source, ids: Schedules, as_json: Json = False) -> None:
 def resume(source: Source, ids: Schedules, as_json: Json = False) -> None:
     """Undo pause, or revive a schedule that was stopped by its failures. What was missed meanwhile is run or skipped as
     its misfire policy says."""
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
 
-    with open_desk(*source) as desk:
-        _tell(desk, ids, desk.app.resume_schedule, "resumed", as_json=as_json)
+    with open_session(*source) as session:
+        _change(session, ids, session.app.resume_schedule, "resumed", as_json=as_json)
 
 
 @schedules.command("run-now")
@@ -109,53 +109,53 @@ def run_now(
     """Run a schedule's task once, as a job of its own; the schedule goes on as if nothing had happened."""
     from jobify.cli.errors import CommandError
     from jobify.cli.lookup import schedule_id
-    from jobify.cli.output import answering
-    from jobify.cli.session import open_desk
+    from jobify.cli.output import result_printer
+    from jobify.cli.session import open_session
     from jobify.exceptions import ConfigurationError
     from jobify.worker.exit_codes import ExitCode
 
-    with open_desk(*source) as desk:
+    with open_session(*source) as session:
         try:
-            job = desk.app.run_schedule_now(schedule_id(desk, id))
+            job = session.app.run_schedule_now(schedule_id(session, id))
         except ConfigurationError as error:
             raise CommandError(str(error), ExitCode.NOT_FOUND) from error
-    with answering("jobs", as_json) as tell:
+    with result_printer("jobs", as_json) as tell:
         tell(job.id, "pending")
 
 
-def _tell(desk: Desk, texts: list[str], order: Callable[[str], bool], done: str, *, as_json: bool) -> None:
+def _change(session: Session, texts: list[str], order: Callable[[str], bool], done: str, *, as_json: bool) -> None:
     """Give an order to each of the schedules, then complain about those that did not take it."""
-    from jobify.cli.actions import complain
+    from jobify.cli.actions import report_problems
     from jobify.cli.lookup import find_all, schedule_id
-    from jobify.cli.output import answering
+    from jobify.cli.output import result_printer
     from jobify.worker.exit_codes import ExitCode
 
-    found = find_all(texts, partial(schedule_id, desk), partial(_unknown, desk))
+    found = find_all(texts, partial(schedule_id, session), partial(_unknown, session))
     problems = [*found.problems]
-    with answering("schedules", as_json) as tell:
+    with result_printer("schedules", as_json) as tell:
         for id in found.ids:
             if order(id):
                 tell(id, done)
             else:
-                problems.append(f"{id}: {_refusal(desk, id, done)}")
-    complain(problems, ExitCode.NOT_FOUND if len(problems) > len(found.problems) else found.code)
+                problems.append(f"{id}: {_why_not_changed(session, id, done)}")
+    report_problems(problems, ExitCode.NOT_FOUND if len(problems) > len(found.problems) else found.code)
 
 
-def _unknown(desk: Desk, text: str) -> str:
+def _unknown(session: Session, text: str) -> str:
     """What there is to say about a name that is of no schedule."""
-    from jobify.runtime.errortools import close_to
+    from jobify.runtime.errortools import closest
 
-    known = {name for job in desk.board.schedule_records() for name in (job.id, job.task)}
-    near = close_to(text, known)
+    known = {name for job in session.queries.schedule_records() for name in (job.id, job.task)}
+    near = closest(text, known)
     return "there is no such schedule" + (f". Did you mean {near!r}?" if near else "")
 
 
-def _refusal(desk: Desk, id: str, done: str) -> str:
+def _why_not_changed(session: Session, id: str, done: str) -> str:
     """Why a schedule did not take an order."""
     from jobify.client.wait_reasons import stopped_note
     from jobify.model.public_status import public_status
 
-    record = desk.handles.record(id)
+    record = session.operations.record(id)
     if record.rule is None:
         return "it is a job, and no schedule"
     if stopped := stopped_note(record, time.time_ns() // 1000):

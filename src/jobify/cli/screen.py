@@ -34,9 +34,9 @@ _WORDS: Final[tuple[PublicStatus, ...]] = ("pending", "running", "failed", "dead
 """What is counted of a queue."""
 _NARROW: Final = 60
 """Columns below which queues have no table."""
-_MOST_STOPPED: Final = 3
+_MAX_STOPPED: Final = 3
 """Stopped schedules that have a line of their own."""
-_LEAST: Final = 4
+_MIN_HEIGHT: Final = 4
 """Lines of a section that is cut: an empty one, the heading, a line, and how many are missing."""
 
 
@@ -56,8 +56,8 @@ def draw(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int, h
     """At most ``height`` lines, each at most ``width`` wide."""
     lines = _head(snapshot, rates, name=escaped(name), width=width)
     sections = [_queues(snapshot, width), _workers(snapshot, width), _running(snapshot, width)]
-    sections = _most_important(sections, (height - len(lines)) // _LEAST)
-    room = _shares([section.height for section in sections], height - len(lines))
+    sections = _most_important(sections, (height - len(lines)) // _MIN_HEIGHT)
+    room = _divide([section.height for section in sections], height - len(lines))
     for section, given in zip(sections, room, strict=True):
         lines += _cut(section, given)
     shown = lines[:height]
@@ -71,11 +71,11 @@ def _most_important(sections: list[_Section], count: int) -> list[_Section]:
     return sections[:1] if count <= 1 else [sections[0], sections[2]] if count == 2 else sections
 
 
-def _shares(wanted: Sequence[int], room: int) -> list[int]:
+def _divide(wanted: Sequence[int], room: int) -> list[int]:
     """Divide ``room`` lines: nobody gets more than wanted, and what one leaves the later ones may have."""
     given = []
     for number, want in enumerate(wanted):
-        later = sum(min(other, max(_LEAST, room // len(wanted))) for other in wanted[number + 1 :])
+        later = sum(min(other, max(_MIN_HEIGHT, room // len(wanted))) for other in wanted[number + 1 :])
         share = max(0, min(want, room - later))
         given.append(share)
         room -= share
@@ -83,7 +83,7 @@ def _shares(wanted: Sequence[int], room: int) -> list[int]:
 
 
 def _cut(section: _Section, room: int) -> list[Text]:
-    if room < _LEAST - 1:  # the heading alone says nothing
+    if room < _MIN_HEIGHT - 1:  # the heading alone says nothing
         return []
     lines = [Text(), section.head, *(section.lines or [Text("none", style="dim")])]
     if len(lines) <= room:
@@ -114,7 +114,7 @@ def _totals(snapshot: Snapshot, width: int) -> list[Text]:
 
 def _stopped(snapshot: Snapshot, width: int) -> list[Text]:
     """Each schedule that is stopped, with its error; where there are many, the last ones."""
-    shown = snapshot.stopped[:_MOST_STOPPED]
+    shown = snapshot.stopped[:_MAX_STOPPED]
     notes = [escaped(f"schedule {job.id} is {stopped_note(job, snapshot.now)}").replace("\n", " ") for job in shown]
     lines = [Text(line, style="red") for note in notes for line in wrapped(note, width)]
     more = len(snapshot.stopped) - len(shown)
@@ -198,7 +198,7 @@ def _running_lines(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, widt
         done = round(bar * min(max(job.progress, 0), 100) / 100)
         line.append("━" * done, style="green").append("━" * (bar - done), style="dim")
         line.append(f"{job.progress:>5.0f}% ")
-    trouble = escaped(snapshot.scene.trouble(job))
+    trouble = escaped(snapshot.cluster.trouble(job))
     style = "red" if trouble else "yellow"
     trouble = trouble or ("asked to stop" if job.is_cancel_requested else "")
     below = _beside(line, trouble, style, width)

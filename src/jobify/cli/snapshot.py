@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobify.cli.wait_reasons import Scene, look_around
+from jobify.cli.wait_reasons import ClusterState, read_cluster_state
 from jobify.client.arguments import Filters
 from jobify.client.views import QueueView, WorkerView
 from jobify.model.clock import SECOND
@@ -16,21 +16,21 @@ from jobify.model.public_status import ENDS, PUBLIC_STATUSES
 from jobify.model.records import JobRecord
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
     from jobify.types import Microseconds
 
-__all__ = ("Snapshot", "Throughput", "gather")
+__all__ = ("Snapshot", "Throughput", "take_snapshot")
 
-_MOST_JOBS: Final = 200
+_MAX_JOBS: Final = 200
 """No terminal has more lines for them."""
-_REMEMBERED: Final = 120
+_MAX_SAMPLES: Final = 120
 """Looks that the history of the throughput goes back."""
 
 
 class Snapshot(NamedTuple):
     """An app's jobs at one moment."""
 
-    scene: Scene
+    cluster: ClusterState
     queues: Sequence[QueueView]
     running: Sequence[JobRecord]
     """The ones that have run for longest, first."""
@@ -41,11 +41,11 @@ class Snapshot(NamedTuple):
 
     @property
     def now(self) -> Microseconds:
-        return self.scene.now
+        return self.cluster.now
 
     @property
     def workers(self) -> Sequence[WorkerView]:
-        return self.scene.workers
+        return self.cluster.workers
 
     @property
     def totals(self) -> dict[str, int]:
@@ -58,30 +58,30 @@ class Throughput:
     then it is 0."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[Microseconds, int]] = deque(maxlen=_REMEMBERED)
+        self._samples: deque[tuple[Microseconds, int]] = deque(maxlen=_MAX_SAMPLES)
 
-    def note(self, snapshot: Snapshot) -> None:
+    def record(self, snapshot: Snapshot) -> None:
         """Remember a look."""
-        self._looks.append((snapshot.now, snapshot.runs + sum(snapshot.totals[word] for word in ENDS)))
+        self._samples.append((snapshot.now, snapshot.runs + sum(snapshot.totals[word] for word in ENDS)))
 
     def rates(self) -> list[float]:
         """Jobs per second between each look and the one before, the oldest first."""
         return [
             max(0, later - earlier) * SECOND / max(at - before, 1)
-            for (before, earlier), (at, later) in pairwise(self._looks)
+            for (before, earlier), (at, later) in pairwise(self._samples)
         ]
 
 
-def gather(desk: Desk) -> Snapshot:
+def take_snapshot(session: Session) -> Snapshot:
     """Look at everything."""
-    scene = look_around(desk)
-    running = desk.board.find(Filters(statuses=("running",)), limit=_MOST_JOBS, is_newest_first=False)
-    schedules = list(desk.board.schedule_records())
+    cluster = read_cluster_state(session)
+    running = session.queries.find(Filters(statuses=("running",)), limit=_MAX_JOBS, is_newest_first=False)
+    schedules = list(session.queries.schedule_records())
     stopped = sorted(filter(is_stopped, schedules), key=lambda job: -(job.finished_at or 0))
     return Snapshot(
-        scene=scene,
-        queues=desk.app.queues(),
-        running=sorted(running, key=lambda job: job.started_at or scene.now),
+        cluster=cluster,
+        queues=session.app.queues(),
+        running=sorted(running, key=lambda job: job.started_at or cluster.now),
         runs=sum(row.run_count for row in schedules),
         stopped=stopped,
     )

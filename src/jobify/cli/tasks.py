@@ -22,16 +22,16 @@ def tasks(source: Source, as_json: Json = False) -> None:
 
     Example: jobify tasks --app shop.tasks:app
     """
-    from jobify.cli.app_loader import look_at_app_or_advise
+    from jobify.cli.app_loader import load_app_or_advise
     from jobify.cli.output import Column, print_document, print_table
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
     from jobify.router.registry import build_registry
 
     if source.database:
-        with open_desk(*source) as desk:
-            found = _known_to([worker for worker in desk.app.workers() if worker.is_at_work])
+        with open_session(*source) as session:
+            found = _known_to([worker for worker in session.app.workers() if worker.is_at_work])
     else:
-        registry = build_registry(look_at_app_or_advise(source.app))
+        registry = build_registry(load_app_or_advise(source.app))
         endpoints = {endpoint.name: endpoint for endpoint in registry.values()}  # an alias leads to the same one
         found = [_document(endpoints[name]) for name in sorted(endpoints)]
     if as_json:

@@ -12,11 +12,11 @@ import typer
 from jobify.cli.options import Source, for_jobs
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
 
 __all__ = ("top",)
 
-_GLANCE: Final = 0.2
+_KEY_INTERVAL: Final = 0.2
 """Seconds between two looks at the keyboard and at the size of the terminal."""
 _SHARE: Final = 5
 """A pause is at least so many times as long as gathering took: looking must not become the work."""
@@ -31,43 +31,43 @@ def top(
     import sys
 
     from jobify.cli.errors import CommandError
-    from jobify.cli.session import open_desk
+    from jobify.cli.session import open_session
     from jobify.worker.exit_codes import ExitCode
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError("top needs a terminal. For a script: jobify stats --json", ExitCode.USAGE)
-    with open_desk(*source) as desk, _borrowed_terminal():
+    with open_session(*source) as session, _raw_terminal():
         try:
-            _watch(desk, every)
+            _watch(session, every)
         except KeyboardInterrupt:
             return
 
 
-def _watch(desk: Desk, every: float) -> None:
+def _watch(session: Session, every: float) -> None:
     from rich.console import Console, Group
     from rich.live import Live
 
     from jobify.cli.screen import draw
-    from jobify.cli.snapshot import Throughput, gather
+    from jobify.cli.snapshot import Throughput, take_snapshot
 
     console, throughput = Console(), Throughput()
-    name = repr(desk.app.configs.storage)
+    name = repr(session.app.configs.storage)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             begun = time.monotonic()
-            snapshot = gather(desk)
-            throughput.note(snapshot)
+            snapshot = take_snapshot(session)
+            throughput.record(snapshot)
             until = begun + max(every, _SHARE * (time.monotonic() - begun))
             size = None
             while time.monotonic() < until:
                 if size != (size := console.size):
                     lines = draw(snapshot, throughput.rates(), name=name, width=size.width, height=size.height)
                     live.update(Group(*lines), refresh=True)
-                if _pressed(min(_GLANCE, max(0.0, until - time.monotonic()))) in ("q", "Q", "\x04"):
+                if _read_key(min(_KEY_INTERVAL, max(0.0, until - time.monotonic()))) in ("q", "Q", "\x04"):
                     return
 
 
-def _pressed(patience: float) -> str:
+def _read_key(patience: float) -> str:
     """The key that was pressed within so many seconds; empty: none."""
     import os
     import select
@@ -78,7 +78,7 @@ def _pressed(patience: float) -> str:
 
 
 @contextmanager
-def _borrowed_terminal() -> Iterator[None]:
+def _raw_terminal() -> Iterator[None]:
     """Keys come one by one and are not shown; afterwards, also after a SIGTERM, everything is as it was."""
     import signal
     import sys

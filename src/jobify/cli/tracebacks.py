@@ -10,7 +10,7 @@ from jobify.model.records import AttemptRecord
 
 __all__ = ("Folded", "folded")
 
-_MOST_RANGES: Final = 4
+_MAX_RANGES: Final = 4
 """Ranges of attempts that are listed one by one."""
 _NUMBERS: Final = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -27,7 +27,7 @@ class Folded(NamedTuple):
         if len(self.attempts) == 1:
             return f"Traceback of attempt {self.attempts[0]}"
         count = len(self.attempts)
-        if len(list(_runs(self.attempts))) > _MOST_RANGES:  # of a schedule, whose runs begin with 1 each
+        if len(list(_runs(self.attempts))) > _MAX_RANGES:  # of a schedule, whose runs begin with 1 each
             return f"Traceback of {count} attempts"
         return f"Traceback of attempts {_ranges(self.attempts)} ({count} times)"
 

@@ -8,17 +8,15 @@ from jobify.client.views import Obstacle
 from jobify.client.wait_reasons import OBSTACLES, ClusterState, stopped_note
 
 if TYPE_CHECKING:
-    from jobify.cli.session import Desk
+    from jobify.cli.session import Session
     from jobify.client.views import QueueView
 
-__all__ = ("Scene", "look_around", "queue_note", "stopped_note")
-
-Scene = ClusterState
+__all__ = ("ClusterState", "queue_note", "read_cluster_state", "stopped_note")
 
 
-def look_around(desk: Desk) -> Scene:
-    """The scene as it is now."""
-    return Scene(desk.app.workers(), desk.board.paused_queues(), desk.app.now())
+def read_cluster_state(session: Session) -> ClusterState:
+    """The cluster as it is now."""
+    return ClusterState(session.app.workers(), session.queries.paused_queues(), session.app.now())
 
 
 def queue_note(queue: QueueView) -> str:

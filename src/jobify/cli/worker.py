@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobify.cli.app_loader import load_app
-from jobify.cli.errors import CommandError, fail
+from jobify.cli.errors import CommandError, print_error
 from jobify.runtime.escaping import escaped
 from jobify.worker.control_socket import ControlSocket
 from jobify.worker.exit_codes import ExitCode
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except Exception as error:
-        return fail(error)
+        return print_error(error)
 
 
 def _parsed(arguments: Sequence[str] | None) -> WorkerArgs:

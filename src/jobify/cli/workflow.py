@@ -22,19 +22,19 @@ from jobify.cli.output import plain
 from jobify.model.public_status import PUBLIC_STATUSES, public_status
 from jobify.storage.kinship import Kinship, Relative
 
-__all__ = ("Line", "draw", "summary", "workflow_document")
+__all__ = ("TreeLine", "draw", "summary", "workflow_document")
 
-_ALIKE: Final = 5
+_FOLD_ABOVE: Final = 5
 """So many jobs beside each other that are alike are drawn one by one."""
-_DEEPEST: Final = 8
+_MAX_INDENT: Final = 8
 """Levels that are indented; what is deeper stands below each other."""
-_MOST_LINES: Final = 60
-_AROUND: Final = 10
+_MAX_LINES: Final = 60
+_CONTEXT: Final = 10
 """Lines that are drawn in any case at the beginning, at the end, and around the job that was asked for."""
 _FAILURES: Final = frozenset({"failed", "dead"})
 
 
-class Line(NamedTuple):
+class TreeLine(NamedTuple):
     """A line of the drawing."""
 
     text: str
@@ -137,7 +137,7 @@ def _in_order(jobs: Iterable[int], before: Mapping[int, Sequence[int]]) -> Itera
                 yield node
 
 
-def draw(kinship: Kinship, asked: str, *, width: int | None) -> list[Line]:
+def draw(kinship: Kinship, asked: str, *, width: int | None) -> list[TreeLine]:
     """The lines of the tree; None: of any width. The job that was asked for is marked."""
     tree = _Tree(kinship)
     marked = next(job.number for job in kinship.jobs if job.id == asked)
@@ -145,7 +145,7 @@ def draw(kinship: Kinship, asked: str, *, width: int | None) -> list[Line]:
     columns = [max((len(cell) for cell in cells), default=0) for cells in zip(*map(_cells, entries), strict=True)]
     lines = [_line(entry, columns, is_asked=_is(entry, marked), width=width) for entry in entries]
     if not kinship.is_whole:
-        lines.append(Line(f"  … and more: these are the nearest {len(kinship.jobs)} jobs", "dim"))
+        lines.append(TreeLine(f"  … and more: these are the nearest {len(kinship.jobs)} jobs", "dim"))
     return lines
 
 
@@ -168,7 +168,9 @@ def _folded(
     for number in tree.children[above]:
         alike[shapes[number], number in path, _word(tree.jobs[number]) in _FAILURES].append(number)
     groups = [
-        part for group in alike.values() for part in ([[one] for one in group] if len(group) <= _ALIKE else [group])
+        part
+        for group in alike.values()
+        for part in ([[one] for one in group] if len(group) <= _FOLD_ABOVE else [group])
     ]
     groups.sort(key=lambda group: (tree.level[group[0]], group[0]))
     lines: list[tuple[_Entry, int | None, str]] = []
@@ -176,7 +178,7 @@ def _folded(
         is_last = group is groups[-1]
         branch = "" if above == 0 else f"{indent}{'└─ ' if is_last else '├─ '}"
         deeper = "" if above == 0 else f"{indent}{'   ' if is_last else '│  '}"
-        below = deeper if len(deeper) <= 3 * _DEEPEST else indent
+        below = deeper if len(deeper) <= 3 * _MAX_INDENT else indent
         if len(group) == 1:
             job = tree.jobs[group[0]]
             lines.append((_Entry(branch, tree.name(job.number), job, {}), job.number, below))
@@ -193,13 +195,13 @@ def _many(tree: _Tree, branch: str, group: Sequence[int]) -> _Entry:
 
 def _gathered(entries: list[_Entry], marked: int) -> list[_Entry]:
     """The lines, without those in the middle if they are too many."""
-    if len(entries) <= _MOST_LINES:
+    if len(entries) <= _MAX_LINES:
         return entries
     place = next(number for number, entry in enumerate(entries) if _is(entry, marked))
     shown = {
-        *range(_AROUND),
-        *range(place - _AROUND, place + _AROUND + 1),
-        *range(len(entries) - _AROUND, len(entries)),
+        *range(_CONTEXT),
+        *range(place - _CONTEXT, place + _CONTEXT + 1),
+        *range(len(entries) - _CONTEXT, len(entries)),
     }
     gathered: list[_Entry] = []
     gap: list[_Entry] = []
@@ -232,15 +234,15 @@ def _cells(entry: _Entry) -> tuple[str, str]:
     return f"{entry.branch}{entry.name}", _word(entry.job)
 
 
-def _line(entry: _Entry, columns: Sequence[int], *, is_asked: bool, width: int | None) -> Line:
+def _line(entry: _Entry, columns: Sequence[int], *, is_asked: bool, width: int | None) -> TreeLine:
     mark = "▶ " if is_asked else "  "
     if entry.job is None:
-        return Line(_cut(f"{mark}{entry.branch}{entry.name}  {_counted(entry.counts)}", width), "dim")
+        return TreeLine(_cut(f"{mark}{entry.branch}{entry.name}  {_counted(entry.counts)}", width), "dim")
     name, word = (f"{cell:<{wide}}" for cell, wide in zip(_cells(entry), columns, strict=True))
     error = entry.job.error if word.strip() in _FAILURES and entry.job.error else ""
     text = f"{mark}{name}  {word}  {plain(entry.job.id)}  {plain(error)}".rstrip()
     style = STATUS_STYLES.get(word.strip(), "")
-    return Line(_cut(text, width), f"bold {style}".strip() if is_asked else style)
+    return TreeLine(_cut(text, width), f"bold {style}".strip() if is_asked else style)
 
 
 def _cut(text: str, width: int | None) -> str:

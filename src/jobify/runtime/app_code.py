@@ -24,7 +24,7 @@ from jobify.runtime.code_fingerprint import code_parts
 
 __all__ = ("app_code",)
 
-_MOST_PARTS: Final = 50_000
+_MAX_PARTS: Final = 50_000
 """Beyond so many pieces of code a change is seen only in the first ones."""
 _OURS: Final = ("jobify.serializers", "jobify.typeadapter")
 """What of this package decides whether stored arguments can be read."""
@@ -39,7 +39,7 @@ def app_code(
     settings that are texts."""
     digest = blake2b(repr(sys.version_info[:2]).encode(), digest_size=16)
     for count, part in enumerate(_parts(tasks, types, settings)):
-        if count >= _MOST_PARTS:
+        if count >= _MAX_PARTS:
             break
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()

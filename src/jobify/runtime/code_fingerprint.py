@@ -23,7 +23,7 @@ from typing import Any, Final
 
 __all__ = ("code_fingerprint", "code_parts")
 
-_MOST_FUNCTIONS: Final = 2000
+_MAX_FUNCTIONS: Final = 2000
 """How many functions are looked at. Beyond that a change is seen only in the first ones."""
 
 
@@ -41,7 +41,7 @@ def _reachable(function: Any) -> Iterator[FunctionType]:
     waiting = list(_functions_in(function))
     home = waiting[0].__module__ if waiting else None
     seen: set[int] = set()
-    while waiting and len(seen) < _MOST_FUNCTIONS:
+    while waiting and len(seen) < _MAX_FUNCTIONS:
         found = waiting.pop(0)
         if id(found) in seen:
             continue

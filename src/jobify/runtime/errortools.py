@@ -29,7 +29,7 @@ def described(error: BaseException) -> str:
     return f"{name}: {message}" if message else name
 
 
-def close_to(word: str, known: Iterable[str]) -> str | None:
+def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that is like this one."""
     import difflib  # of no use where nothing is misspelt
 
@@ -39,7 +39,7 @@ def close_to(word: str, known: Iterable[str]) -> str | None:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The last sentence of an error about a word that is not ``known``."""
     words = list(known)
-    close = close_to(word, words)
+    close = closest(word, words)
     return f"Did you mean {close!r}?" if close else f"There are: {', '.join(words)}."
 
 

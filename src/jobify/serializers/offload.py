@@ -23,7 +23,7 @@ T = TypeVar("T")
 LARGE_BYTES: Final = 65_536
 """What is written and is longer is decoded in a thread."""
 
-_MOST: Final = 2_000
+_MAX_ELEMENTS: Final = 2_000
 """Elements of containers, or 32 bytes of texts each, that are encoded at once."""
 SMALL: Final = frozenset({int, float, bool, type(None)})
 """Types of values that are small, whatever they are."""
@@ -43,7 +43,7 @@ def is_large(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> 
     """Whether encoding these values takes long. Stops counting when it does."""
     if not kwargs and SMALL.issuperset(map(type, args)):  # a quarter of the price of the loop
         return False
-    left = _MOST
+    left = _MAX_ELEMENTS
     rest: list[Any] = [*args, *kwargs.values()] if kwargs else list(args)
     while rest:
         value = rest.pop()

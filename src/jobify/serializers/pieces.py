@@ -30,8 +30,8 @@ _MAX_LEVELS: Final = 8
 _MAX_ELEMENTS: Final = 512
 """Elements of a container that are written at once."""
 
-_items_of: Final = msgspec.json.Decoder(list[Raw]).decode
-_fields_of: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_split_list: Final = msgspec.json.Decoder(list[Raw]).decode
+_split_dict: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def decode_in_pieces(data: bytes, decode: Decode) -> Any:
@@ -48,9 +48,9 @@ def _read(data: bytes, decode: Decode, levels: int) -> Any:
     if not levels:
         return decode(data)
     if data[:1] == b"[":
-        return _read_each(_items_of(data), decode, levels - 1)
+        return _read_each(_split_list(data), decode, levels - 1)
     if data[:1] == b"{":
-        fields = _fields_of(data)
+        fields = _split_dict(data)
         return dict(zip(fields, _read_each(fields.values(), decode, levels - 1), strict=True))
     return decode(data)
 
