@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from jobify import Jobify
 from jobify.storage import SQLiteStorage
+from probes import dispatchers_of
 
 T = TypeVar("T")
 
@@ -53,8 +54,7 @@ def durable(directory: Path, **options: Any) -> SQLiteStorage:
 
 def nudge(app: Jobify) -> None:
     """Have the app look at its clock now, and not only within the next second."""
-    assert app._engine is not None
-    for dispatcher in app._engine._events.dispatchers.values():
+    for dispatcher in dispatchers_of(app).values():
         dispatcher.wake()
 
 

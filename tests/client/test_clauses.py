@@ -27,6 +27,7 @@ from jobify.exceptions import (
 )
 from jobify.model.records import JobRecord
 from jobify.storage import SQLiteStorage
+from probes import reader_of
 from support import durable, eventually, soon
 
 TWICE = SmartRetry(1, initial_delay=0, jitter=False)
@@ -114,7 +115,7 @@ def test_a_look_is_one_select_by_the_primary_key(place: Place, name: str) -> Non
     getattr(job, name)
     storage = place.app.configs.storage
     assert isinstance(storage, SQLiteStorage)
-    reader = storage._database._reader
+    reader = reader_of(storage)
     assert reader is not None
     said: list[str] = []
     reader.set_trace_callback(said.append)

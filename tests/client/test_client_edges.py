@@ -26,6 +26,7 @@ from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.model.public_status import public_status
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
+from probes import access_of, client_of, record_of
 from support import durable, eventually, run
 
 
@@ -56,7 +57,7 @@ def test_a_result_that_cannot_be_read_says_so(place: Place, stored: bytes | None
 def test_a_job_that_ended_at_the_last_moment_is_not_late(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     place.hands.succeed(place.hands.claim())
-    assert place.app._client.desk._waits._last_look(job.id, 1.0).status == "success"
+    assert client_of(place.app).desk._waits._last_look(job.id, 1.0).status == "success"
 
 
 def test_a_live_worker_of_other_queues_does_not_serve_this_one(place: Place) -> None:
@@ -155,7 +156,7 @@ async def test_an_answer_that_nobody_waits_for_is_dropped(place: Place) -> None:
 
 
 def test_a_storage_that_is_closed_while_somebody_is_about_to_use_it_is_opened_again(place: Place) -> None:
-    access = place.app._client._access
+    access = access_of(place.app)
     place.app.enqueue("add", (1,))
     shared = access._grip.shared
     assert shared is not None
@@ -181,9 +182,9 @@ def test_a_storage_that_is_closed_while_somebody_is_about_to_use_it_is_opened_ag
 
 
 def test_nobody_is_rung_for_by_a_client_that_is_closed(place: Place) -> None:
-    place.app._client._access.ring(workers=True)
-    place.app._client._access.pass_on()
-    assert place.app._client._access.ear.take() == b""
+    access_of(place.app).ring(workers=True)
+    access_of(place.app).pass_on()
+    assert access_of(place.app).ear.take() == b""
 
 
 # -- outer middleware --------------------------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ def test_of_many_only_those_with_middleware_go_through_it(place: Place) -> None:
     place.app.include_router(router)
     past, through = place.app.routes
     jobs: list[JobResult[Any]] = place.app.enqueue_many([past.s(1), through.s(1)])
-    payloads = [place.app._client.desk.record(job.id).payload for job in jobs]
+    payloads = [record_of(place.app, job.id).payload for job in jobs]
     assert payloads == [b"[[1],{}]", b"[[5],{}]"]
 
 

@@ -14,6 +14,7 @@ from jobify import Jobify
 from jobify.exceptions import ApplicationStateError
 from jobify.gateway.connection import Access, Closed
 from jobify.storage import SQLiteStorage
+from probes import access_of, waiters_of
 from support import eventually
 
 
@@ -54,7 +55,7 @@ async def test_who_awaits_is_told_that_the_app_was_closed(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
 
     waiting = asyncio.ensure_future(job.aresult(timeout=None, poll_interval=NEVER, max_poll_interval=NEVER))
-    await eventually(lambda: place.app._client._crew.listener._waiters)
+    await eventually(lambda: waiters_of(place.app))
     place.app.close()
     with pytest.raises(ApplicationStateError, match="wait for job"):
         await waiting
@@ -72,7 +73,7 @@ def test_a_wait_after_the_app_was_closed_is_rung_again(place: Place) -> None:
 
 
 def test_a_storage_that_was_closed_is_not_opened_for_what_began_before(place: Place) -> None:
-    access: Access = place.app._client._access
+    access: Access = access_of(place.app)
     closings = access.closings
     place.app.stats()
     with access.since(closings) as storage:

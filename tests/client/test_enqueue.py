@@ -29,6 +29,7 @@ from jobify.model.job_options import read_options
 from jobify.model.records import JobRecord
 from jobify.serializers import JSONSerializer
 from jobify.storage import SQLiteStorage
+from probes import record_of
 from support import durable, run, soon
 
 
@@ -54,7 +55,7 @@ def tasks(world: World) -> Tasks:
 
 def row(app: Jobify, job: JobResult[Any]) -> JobRecord:
     """What is stored."""
-    return app._client.desk.record(job.id)
+    return record_of(app, job.id)
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from jobify.exceptions import (
     WaitTimeoutError,
 )
 from jobify.model.records import JobRecord
+from probes import client_of
 from support import eventually, run, soon
 
 GATE = threading.Event()
@@ -373,7 +374,7 @@ def test_an_unknown_id_is_not_found(app: Jobify) -> None:
     app.enqueue("add", (1,))
     with pytest.raises(JobNotFoundError, match="no job 'gone'"):
         app.get_job("gone")
-    gone = JobResult("gone", app._client.desk)
+    gone = JobResult("gone", client_of(app).desk)
     for look in (
         lambda: gone.status,
         lambda: gone.errors,

@@ -16,6 +16,7 @@ import pytest
 from jobify import Jobify
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
+from probes import shared_of
 from support import PATIENCE, run, soon
 
 pytestmark = pytest.mark.promise("f47")
@@ -111,7 +112,7 @@ def test_reads_go_on_while_a_write_waits(app: Jobify, path: Path) -> None:
     with locked(path):
         waiting = threading.Thread(target=app.enqueue, args=("task",), kwargs={"args": (2,)})
         waiting.start()
-        shared = app._client._access._grip.shared
+        shared = shared_of(app)
         assert shared is not None
         while shared.lock.acquire(blocking=False):  # until the write has it
             shared.lock.release()
@@ -177,7 +178,7 @@ def test_a_first_read_needs_no_writer_either(app: Jobify, path: Path) -> None:
     with locked(path):
         waiting = threading.Thread(target=app.enqueue, args=("task",), kwargs={"args": (2,)})
         waiting.start()
-        shared = app._client._access._grip.shared
+        shared = shared_of(app)
         assert shared is not None
         while shared.lock.acquire(blocking=False):
             shared.lock.release()

@@ -22,6 +22,7 @@ from jobify.model.records import (
     OwnerProfile,
 )
 from jobify.storage import SQLiteStorage
+from probes import database_of, waiters_of
 from support import durable, eventually, run, soon
 
 
@@ -46,7 +47,7 @@ async def test_many_who_wait_are_one_client(place: Place) -> None:
     waiting = [Waits(job, poll_interval=NEVER, max_poll_interval=NEVER) for job in jobs]
 
     waits = [asyncio.ensure_future(job.aresult(None, NEVER, NEVER)) for job in jobs]
-    await eventually(lambda: len(place.app._client._crew.listener._waiters) == 40)
+    await eventually(lambda: len(waiters_of(place.app)) == 40)
     assert place.clients() == 1
     place.await_client()
     for _ in jobs:
@@ -81,7 +82,7 @@ async def test_a_wait_that_is_cancelled_is_forgotten(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
 
     waiting = asyncio.ensure_future(job.aresult())
-    waiters = place.app._client._crew.listener._waiters
+    waiters = waiters_of(place.app)
     await eventually(lambda: len(waiters) == 1)
     waiting.cancel()
     await asyncio.wait([waiting])
@@ -193,10 +194,10 @@ def test_an_app_that_is_gone_has_let_go_of_its_storage(tmp_path: Path) -> None:
     app = Jobify(storage=storage)
     declare(app)
     app.enqueue("add", (1,))
-    assert storage._database.is_open
+    assert database_of(storage).is_open
     del app
     gc.collect()
-    assert not storage._database.is_open
+    assert not database_of(storage).is_open
 
 
 def test_a_handle_outlives_the_name_of_its_app(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_two_apps_share_a_storage_object(tmp_path: Path) -> None:
     first.close()
     assert second.get_job(job.id).status == "pending"
     second.close()
-    assert not storage._database.is_open
+    assert not database_of(storage).is_open
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -16,6 +16,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import notifier
 from jobify.storage.sqlite.notifier import Address, DatagramBell
 from jobify.testing.storage_contract.given import NOW, PROFILE
+from probes import owner_rows
 from support import eventually
 
 
@@ -135,7 +136,7 @@ def test_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_no
     storage = SQLiteStorage(tmp_path / "jobs.db")
     storage.open()
     storage.register(PROFILE, now=NOW)
-    (row,) = storage._owners._rows()
+    (row,) = owner_rows(storage)
     assert row.bell is not None
     name, _, secret = row.bell.partition("#")
     assert len(secret) == 16

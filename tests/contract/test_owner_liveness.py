@@ -26,6 +26,7 @@ from jobify.storage.base import HEARTBEAT
 from jobify.storage.sqlite import liveness, locks, process
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, one
+from probes import database_of, owner_rows, watch_locks_by, watched_locks
 
 OWNER = """
 import sys, time
@@ -95,8 +96,8 @@ def recover(storage: SQLiteStorage) -> list[Recovered]:
 
 
 def lock_of(storage: SQLiteStorage, owner: int) -> Path:
-    (row,) = [row for row in storage._owners._rows() if row.id == owner]
-    return Path(f"{storage._database.path}-owners") / f"{row.lock}.lock"
+    (row,) = [row for row in owner_rows(storage) if row.id == owner]
+    return Path(f"{database_of(storage).path}-owners") / f"{row.lock}.lock"
 
 
 def delete_file(path: Path) -> None:
@@ -208,7 +209,7 @@ def test_the_lock_of_a_database_that_is_restored_under_a_living_owner_is_put_rig
 ) -> None:
     owner = storage.register(PROFILE, now=NOW)
     held = lock_of(storage, owner)
-    storage._database.write("UPDATE owners SET lock = '1-0000000000000000' WHERE id = ?", (owner,))
+    database_of(storage).write("UPDATE owners SET lock = '1-0000000000000000' WHERE id = ?", (owner,))
     recover(storage)
     assert lock_of(storage, owner) != held
     assert lock_of(storage, owner).is_file()
@@ -228,7 +229,7 @@ def test_a_process_that_its_parent_has_not_waited_for_is_dead(storage: SQLiteSto
 def test_a_process_that_stands_still_lives(storage: SQLiteStorage, other: OtherProcess) -> None:
     delete_folder(lock_of(storage, other.owner))
     other.program.send_signal(signal.SIGSTOP)
-    storage._owners._liveness._elapsed = iter(range(10_000)).__next__
+    watch_locks_by(storage, iter(range(10_000)).__next__)
     for _ in range(100):
         assert recover(storage) == []
     other.program.send_signal(signal.SIGCONT)
@@ -238,7 +239,7 @@ def test_a_process_that_stands_still_lives(storage: SQLiteStorage, other: OtherP
 def test_a_process_id_that_is_used_again_is_another_process(storage: SQLiteStorage, other: OtherProcess) -> None:
     delete_file(lock_of(storage, other.owner))
     other.kill()
-    storage._database.write("UPDATE owners SET pid = ?", (os.getpid(),))
+    database_of(storage).write("UPDATE owners SET pid = ?", (os.getpid(),))
     assert [job.id for job in recover(storage)] == ["job"]
 
 
@@ -259,7 +260,7 @@ def test_what_cannot_be_seen_lives_while_its_heart_beats(
 ) -> None:
     other, owner = _owner_of_another_container(storage, monkeypatch)
     seconds = [0.0]
-    storage._owners._liveness._elapsed = lambda: seconds[0]
+    watch_locks_by(storage, lambda: seconds[0])
     for beat in range(30):
         other.beat(owner, now=NOW + beat)
         for _ in range(20):
@@ -272,7 +273,7 @@ def test_what_cannot_be_seen_lives_while_its_heart_beats(
     assert [job.id for job in found] == ["job"]
     assert 2 * HEARTBEAT < seconds[0] - last_beat <= 3 * HEARTBEAT + 1
     recover(storage)
-    assert storage._owners._liveness._watched == {}
+    assert watched_locks(storage) == {}
     other.close()
 
 
@@ -281,7 +282,7 @@ def test_silence_counts_while_it_is_listened_to(storage: SQLiteStorage, monkeypa
     """The process that asks was stopped itself: the first beat after that may still be on its way."""
     other, _ = _owner_of_another_container(storage, monkeypatch)
     seconds = [0.0]
-    storage._owners._liveness._elapsed = lambda: seconds[0]
+    watch_locks_by(storage, lambda: seconds[0])
     assert recover(storage) == []
     seconds[0] += 3600
     assert recover(storage) == []
@@ -294,11 +295,11 @@ def test_a_copied_database_does_not_wait_for_the_processes_of_the_original(
 ) -> None:
     owner = storage.register(PROFILE, now=NOW)
     storage.insert([born("job", owner)])
-    storage._database.execute(f"VACUUM INTO '{tmp_path / 'copy.db'}'")
+    database_of(storage).execute(f"VACUUM INTO '{tmp_path / 'copy.db'}'")
     copy = SQLiteStorage(tmp_path / "copy.db")
     copy.open()
     seconds = [0.0]
-    copy._owners._liveness._elapsed = lambda: seconds[0]
+    watch_locks_by(copy, lambda: seconds[0])
     assert recover(copy) == []
     for _ in range(int(liveness.SILENCE)):
         seconds[0] += 1
@@ -327,7 +328,7 @@ def test_an_owner_of_an_older_release_is_known_by_its_lock(storage: SQLiteStorag
     other.open()
     owner = other.register(PROFILE, now=NOW)
     other.insert([born("job", owner)])
-    storage._database.write("UPDATE owners SET process = NULL")
+    database_of(storage).write("UPDATE owners SET process = NULL")
     assert recover(storage) == []
     other.close()
     assert [job.id for job in recover(storage)] == ["job"]
@@ -338,7 +339,7 @@ def test_an_owner_of_an_older_release_is_known_by_its_lock(storage: SQLiteStorag
 def test_evidence_that_was_written_by_hand_proves_nothing(
     storage: SQLiteStorage, other: OtherProcess, written: str
 ) -> None:
-    storage._database.write("UPDATE owners SET process = ?, pid = -1, lock = 'x'", (written,))
+    database_of(storage).write("UPDATE owners SET process = ?, pid = -1, lock = 'x'", (written,))
     assert recover(storage) == []
     assert storage.owners()[0].is_alive
 
@@ -352,7 +353,7 @@ def test_a_name_in_a_row_leads_to_no_other_file(
 ) -> None:
     for path in (tmp_path / "jobs.db.lock", tmp_path / "a.lock", folder / "a.lock"):
         path.write_text("precious")
-    storage._database.write("UPDATE owners SET lock = ?", (name,))
+    database_of(storage).write("UPDATE owners SET lock = ?", (name,))
     assert recover(storage) == []
     other.kill()
     assert [job.id for job in recover(storage)] == ["job"]
@@ -503,7 +504,7 @@ def test_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storage: S
 
 @pytest.mark.promise("f44")
 def test_the_death_of_a_process_that_was_leaving_is_no_crash(storage: SQLiteStorage, other: OtherProcess) -> None:
-    storage._database.write("UPDATE owners SET is_leaving = 1")
+    database_of(storage).write("UPDATE owners SET is_leaving = 1")
     assert recover(storage) == []
     other.kill()
     assert [(job.id, job.is_crash) for job in recover(storage)] == [("job", False)]

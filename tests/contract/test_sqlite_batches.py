@@ -17,6 +17,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import statements
 from jobify.storage.sqlite.statements import CHUNK, attempt_values, id_values, job_values, settlement_values, sql
 from jobify.testing.storage_contract.given import NOW, PROFILE, again, born, claim, end, job, line, look, one
+from probes import reader_of, writer_of
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_a_fault_in_a_block_spoils_only_its_own_call(storage: SQLiteStorage) -> 
 def narrow(storage: SQLiteStorage) -> SQLiteStorage:
     """A storage whose SQLite refuses values of more than 40 kB, as every SQLite does at a gigabyte."""
     storage.find(JobQuery())  # connects the reader
-    for connection in (storage._database._writer, storage._database._reader):
+    for connection in (writer_of(storage), reader_of(storage)):
         assert connection is not None
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 40_000)
     return storage
@@ -189,7 +190,7 @@ def test_records_that_are_too_long_together_are_read_all_the_same(narrow: SQLite
 def test_one_record_that_is_too_long_is_an_error(narrow: SQLiteStorage) -> None:
     owner = narrow.register(PROFILE, now=NOW)
     narrow.insert([job("a", payload=bytes(30_000))])
-    for connection in (narrow._database._writer, narrow._database._reader):
+    for connection in (writer_of(narrow), reader_of(narrow)):
         assert connection is not None
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
     for call in (
@@ -209,7 +210,7 @@ def test_a_transaction_that_sqlite_has_given_up_ends_the_block(storage: SQLiteSt
     def give_up() -> None:
         with storage.transaction():
             storage.insert([job("a")])
-            storage._database._writer.rollback()  # type: ignore[union-attr] # as SQLite itself does when a disk fails
+            writer_of(storage).rollback()  # as SQLite itself does when a disk fails
             storage.insert([job("b")])
 
     with pytest.raises(StorageUnavailableError, match="given up"):

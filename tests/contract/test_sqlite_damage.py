@@ -16,6 +16,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.maintenance import check
 from jobify.storage.sqlite.values import LARGE
 from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, job, look, one
+from probes import database_of
 
 pytestmark = pytest.mark.promise("f53")
 
@@ -120,7 +121,7 @@ def test_its_row_tells_why(path: Path, opened: SQLiteStorage, damage: str) -> No
     DAMAGES[damage](path)
     opened.open()
     take_all(opened, opened.register(PROFILE, now=NOW))
-    (status, error, is_dead, owner) = opened._database.row(
+    (status, error, is_dead, owner) = database_of(opened).row(
         "SELECT status, error, is_dead, owner FROM jobs WHERE id = 'sorry'"
     )
     assert (status, is_dead, owner) == ("failed", 1, None)
@@ -133,15 +134,15 @@ def test_a_staged_row_that_sqlite_cannot_change(
     """Its time has come, and it cannot be staged; the others are."""
     opened.open()
     opened.insert([job("worse", due_at=NOW + 1)])
-    (seq,) = opened._database.row("SELECT seq FROM jobs WHERE id = 'worse'")
-    write = opened._database.write
+    (seq,) = database_of(opened).row("SELECT seq FROM jobs WHERE id = 'worse'")
+    write = database_of(opened).write
 
     def trips(statement: str, parameters: Any = ()) -> int:
         if "SET ready = 1" in statement and ("IN (" in statement or parameters == (seq,)):
             raise StorageError("the disk image is malformed")
         return write(statement, parameters)
 
-    monkeypatch.setattr(opened._database, "write", trips)
+    monkeypatch.setattr(database_of(opened), "write", trips)
     owner = opened.register(PROFILE, now=NOW)
     assert sorted(take_all(opened, owner)) == sorted([*OTHERS, "sorry"])
     assert one(opened, "worse").status == "failed"

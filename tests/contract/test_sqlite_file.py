@@ -24,6 +24,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import schema
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations, split
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job, line, one
+from probes import database_of, reader_of
 
 
 def _objects(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
@@ -85,8 +86,8 @@ def test_a_storage_that_is_not_open_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("synchronous", "level"), [("full", 2), ("normal", 1)])
 def test_synchronous_is_set(tmp_path: Path, synchronous: str, level: int) -> None:
     storage = _open(tmp_path / "jobs.db", synchronous=synchronous)
-    assert storage._database.row("PRAGMA synchronous") == (level,)
-    assert storage._database.row("PRAGMA journal_mode") == ("wal",)
+    assert database_of(storage).row("PRAGMA synchronous") == (level,)
+    assert database_of(storage).row("PRAGMA journal_mode") == ("wal",)
     storage.close()
 
 
@@ -99,7 +100,7 @@ def test_memory_is_private_and_gone_after_close() -> None:
         assert storage.bell is None
     first.insert([job("a")])
     assert second.find(JobQuery()) == []
-    directory = Path(first._database.path).parent
+    directory = Path(database_of(first).path).parent
     assert directory.exists()
     for storage in (first, second):
         storage.close()
@@ -159,7 +160,7 @@ def test_a_later_migration_is_applied_once(tmp_path: Path, monkeypatch: pytest.M
     for _ in range(2):
         storage = _open(path)
         assert one(storage, "a").status == "scheduled"
-        assert storage._database.row("SELECT count(*) FROM sqlite_master WHERE name IN ('later', 'more')") == (2,)
+        assert database_of(storage).row("SELECT count(*) FROM sqlite_master WHERE name IN ('later', 'more')") == (2,)
         storage.close()
 
 
@@ -171,7 +172,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         SQLiteStorage(path).open()
     monkeypatch.undo()
     storage = _open(path)
-    assert storage._database.row("SELECT count(*) FROM sqlite_master WHERE name = 'later'") == (0,)
+    assert database_of(storage).row("SELECT count(*) FROM sqlite_master WHERE name = 'later'") == (0,)
     storage.close()
 
 
@@ -266,12 +267,12 @@ def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_file_system_without_a_log_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = SQLiteStorage(tmp_path / "jobs.db")
-    row = type(storage._database).row
+    row = type(database_of(storage)).row
 
     def without_log(self: Any, statement: str, parameters: Any = ()) -> Any:
         return ("delete",) if "journal_mode" in statement else row(self, statement, parameters)
 
-    monkeypatch.setattr(type(storage._database), "row", without_log)
+    monkeypatch.setattr(type(database_of(storage)), "row", without_log)
     with pytest.raises(StorageError, match="local disk"):
         storage.open()
 
@@ -318,8 +319,8 @@ def test_a_bad_row_stops_nothing(tmp_path: Path, change: str) -> None:
     owner = storage.register(PROFILE, now=NOW)
     storage.insert([job("bad"), job("good")])
     storage.record([line("bad")])
-    storage._database.write(f"UPDATE jobs SET {change} WHERE id = 'bad'")
-    storage._database.write("UPDATE attempts SET error = CAST(x'ff' AS TEXT)")
+    database_of(storage).write(f"UPDATE jobs SET {change} WHERE id = 'bad'")
+    database_of(storage).write("UPDATE attempts SET error = CAST(x'ff' AS TEXT)")
     assert sum(storage.count(JobQuery()).values()) == 2
     assert sum(storage.count(JobQuery(statuses=("scheduled", "running"))).values()) in (1, 2)
     assert [record.id[0] for record in storage.find(JobQuery())] == ["b", "g"]
@@ -339,7 +340,7 @@ def test_a_claim_does_not_wait_for_the_disk_and_what_comes_after_it_does(tmp_pat
     storage = _open(tmp_path / "jobs.db", synchronous=synchronous)
     owner = storage.register(PROFILE, now=NOW)
     storage.insert([job("a"), job("b")])
-    database = storage._database
+    database = database_of(storage)
     assert database._writer is not None
     said: list[str] = []
     database._writer.set_trace_callback(said.append)
@@ -358,12 +359,11 @@ def test_a_long_read_does_not_hold_up_a_close(tmp_path: Path) -> None:
     """It would go on for ever."""
     storage = _open(tmp_path / "jobs.db")
     assert storage.count(JobQuery()) == {}
-    assert storage._database._reader is not None
     has_begun = threading.Event()
-    storage._database._reader.create_function("begun", 0, has_begun.set)
+    reader_of(storage).create_function("begun", 0, has_begun.set)
     endless = "WITH RECURSIVE n (x) AS (SELECT begun() UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n"
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(storage._database.read, endless)
+        reading = pool.submit(database_of(storage).read, endless)
         assert has_begun.wait(20)
         storage.close()
         with pytest.raises(StorageUnavailableError, match="closed"):

@@ -18,6 +18,7 @@ from jobify.exceptions import StorageReplacedError, StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, end, job, line, one
+from probes import database_of
 
 Attack = Callable[[Path], None]
 ALL = ("", "-wal", "-shm")
@@ -159,7 +160,7 @@ class Given:
 
 def _wait(storage: SQLiteStorage) -> None:
     """Until the last look is a hundredth of a second old."""
-    identity = storage._database._identity
+    identity = database_of(storage)._identity
     identity._looked_at = identity._fresh_until = 0
 
 

@@ -32,6 +32,7 @@ from jobify.testing.storage_contract.given import (
     one,
     report,
 )
+from probes import database_of, reader_of, writer_of
 
 SIZES = [LARGE, LARGE + 1, PART, PART + 1, 3 * PART + 7]
 
@@ -54,7 +55,7 @@ def value(size: int) -> bytes:
 
 
 def ask(storage: SQLiteStorage, question: str, *parameters: Any) -> Any:
-    return storage._database.row(question, parameters)[0]
+    return database_of(storage).row(question, parameters)[0]
 
 
 def parts(storage: SQLiteStorage) -> int:
@@ -63,7 +64,7 @@ def parts(storage: SQLiteStorage) -> int:
 
 def written(storage: SQLiteStorage) -> int:
     """Bytes of the log, which begins anew at each call."""
-    size = os.path.getsize(f"{storage._database.path}-wal")
+    size = os.path.getsize(f"{database_of(storage).path}-wal")
     ask(storage, "PRAGMA wal_checkpoint(TRUNCATE)")
     return size
 
@@ -237,11 +238,11 @@ def test_a_parent_that_is_still_needed_keeps_its_values(storage: SQLiteStorage, 
 def test_values_that_an_older_release_stored_inline_are_read(storage: SQLiteStorage, owner: int) -> None:
     payload = value(3 * PART)
     storage.insert([job("a")])
-    storage._database.write("UPDATE jobs SET payload = ?", (payload,))
+    database_of(storage).write("UPDATE jobs SET payload = ?", (payload,))
     (found,) = claim(storage, owner)
     assert found.payload == payload
     storage.settle([end(owner, found)])
-    storage._database.write("UPDATE jobs SET result = ?", (payload,))
+    database_of(storage).write("UPDATE jobs SET result = ?", (payload,))
     assert (one(storage, "a").payload, one(storage, "a").result) == (payload, payload)
 
 
@@ -291,7 +292,7 @@ def test_a_value_that_goes_while_it_is_read_is_read_again(
 def test_a_page_of_messages_is_bounded_by_bytes(storage: SQLiteStorage, owner: int) -> None:
     """More than SQLite could give in one answer is read page by page, and the lines of the log without the values."""
     storage.get(["a"])
-    for connection in (storage._database._writer, storage._database._reader):
+    for connection in (writer_of(storage), reader_of(storage)):
         assert connection is not None
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 7_000_000)
     found = claimed(storage, owner, "a")

@@ -13,6 +13,7 @@ import pytest
 
 from jobify import Job, Jobify, JobStatus, SmartRetry
 from jobify.model.records import JobQuery
+from probes import events_of
 from support import durable, eventually, run, soon
 
 RULE = (
@@ -70,7 +71,7 @@ def let_run(app: Jobify, directory: Path, *ids: str) -> None:
     """Their time has come."""
     for job_id in ids:
         write(directory, "UPDATE jobs SET due_at = 1 WHERE id = ?", job_id)
-    app._engine._events.storage_changed()  # type: ignore[union-attr]
+    events_of(app).storage_changed()
 
 
 async def look_around(app: Jobify) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobify.model.records import JobQuery
+from probes import database_of
 from support import Program, durable
 
 PREAMBLE = """
@@ -120,7 +121,7 @@ def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path) -> None:
         assert {record.status for record in records} == {"success"}
         assert len(records) == 53
         assert {record.attempt for record in records} == {1}
-        assert storage._database.row("PRAGMA integrity_check") == ("ok",)
+        assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)
     finally:
         storage.close()
 

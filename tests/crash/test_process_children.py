@@ -18,6 +18,7 @@ from jobify.exceptions import ProcessDiedError
 from jobify.runners.base import Call
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
+from probes import children_of
 from support import eventually
 
 HEADER = """
@@ -261,13 +262,12 @@ async def test_children_killed_at_random_cost_only_their_own_calls(
         return True
 
     async def kill_at_random(runner: ProcessRunner, calls: asyncio.Future[list[bool]]) -> None:
-        assert runner._pool is not None
         while not calls.done():
             enough = ended + chance.randrange(5)  # a kill ends one call: others are answered, however slow children are
             await eventually(lambda enough=enough: ended >= enough or calls.done())  # type: ignore[misc]
             for _ in range(chance.randrange(200)):
                 await asyncio.sleep(0)
-            children = sorted(runner._pool._children, key=lambda child: child.name)
+            children = sorted(children_of(runner), key=lambda child: child.name)
             if children:
                 chance.choice(children).kill()
 

@@ -17,6 +17,7 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, claimed, end, job, one
+from probes import database_of
 from support import eventually, run
 
 PREAMBLE = """
@@ -230,8 +231,8 @@ def test_a_cascade_is_whole_or_not_at_all(storage: SQLiteStorage, path: Path, en
             say("in the middle")
             wait()
     for one_of_them in (storage, dying):
-        one_of_them._database.row("SELECT 1")
-        one_of_them._database._writer.set_trace_callback(count)
+        database_of(one_of_them).row("SELECT 1")
+        writer_of(one_of_them).set_trace_callback(count)
     end_it("a")
     say("done")
     wait()
@@ -354,7 +355,7 @@ def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
     assert _hear(parent) == "done"
     assert _bury(parent) == 0
     assert {record.id for record in storage.find(JobQuery())} == {"parents", "childs", "meanwhile"}
-    assert storage._database.row("PRAGMA integrity_check") == ("ok",)
+    assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)
 
 
 def test_a_child_that_was_forked_while_another_thread_opens_the_file_opens_for_itself(path: Path) -> None:
@@ -426,7 +427,7 @@ def test_a_fork_waits_for_the_transaction_of_another_thread(storage: SQLiteStora
     ids = {record.id for record in storage.find(JobQuery(limit=1_000_000))}
     assert {f"child-{number}" for number in range(10)} <= ids
     assert len(ids) % 2 == 0
-    assert storage._database.row("PRAGMA integrity_check") == ("ok",)
+    assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)
 
 
 def test_a_child_that_was_forked_inside_a_transaction_must_not_open(storage: SQLiteStorage, path: Path) -> None:
@@ -468,7 +469,7 @@ def test_a_private_database_stays_with_the_parent(path: Path) -> None:
         sys.exit()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [record.id for record in private.find(JobQuery())] == ["a"]
-    directory = os.path.dirname(private._database.path)
+    directory = os.path.dirname(database_of(private).path)
     assert os.path.exists(directory)
     del private
     assert not os.path.exists(directory)
@@ -505,8 +506,8 @@ def test_a_block_that_ends_in_the_child_says_what_is_wrong(path: Path) -> None:
 def test_a_full_disk_refuses_and_recovers(storage: SQLiteStorage) -> None:
     owner = storage.register(PROFILE, now=NOW)
     held = claimed(storage, owner, "held")
-    (pages,) = storage._database.row("PRAGMA page_count")
-    storage._database.row(f"PRAGMA max_page_count = {pages}")
+    (pages,) = database_of(storage).row("PRAGMA page_count")
+    database_of(storage).row(f"PRAGMA max_page_count = {pages}")
     before = storage.find(JobQuery())
     big = [job(str(number), payload=bytes(5000)) for number in range(20)]
     with pytest.raises(StorageUnavailableError, match="disk is full"):
@@ -516,7 +517,7 @@ def test_a_full_disk_refuses_and_recovers(storage: SQLiteStorage) -> None:
     with pytest.raises(StorageUnavailableError, match="disk is full"), storage.transaction():
         storage.insert(big)
     assert storage.find(JobQuery()) == before
-    storage._database.row("PRAGMA max_page_count = 1000000")
+    database_of(storage).row("PRAGMA max_page_count = 1000000")
     assert storage.settle([end(owner, held, result=bytes(50_000))]) == [True]
     assert storage.insert(big) == [True] * 20
 
@@ -557,6 +558,6 @@ def test_a_disk_that_is_full_in_the_middle_of_writing(storage: SQLiteStorage, pa
     assert _bury(child) == 0
     assert len(storage.find(JobQuery(limit=20_000))) == written * 10 + 2
     assert one(storage, "held").status == "success"
-    assert storage._database.row("PRAGMA integrity_check") == ("ok",)
+    assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)
     owner = storage.register(PROFILE, now=NOW)
     assert len(claim(storage, owner)) == written * 10 + 1

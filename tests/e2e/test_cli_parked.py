@@ -7,6 +7,8 @@ import json
 import pytest
 from cli_shop import SECOND, Shop
 
+from probes import database_of
+
 pytestmark = pytest.mark.promise("f34")
 
 WHY = "pack() missing 1 required positional argument: 'weight'"
@@ -59,6 +61,6 @@ def test_health_tells_of_all_and_complains_of_those_that_wait_for_long(shop: Sho
 
 def test_a_row_that_was_written_by_hand_is_shown(shop: Shop) -> None:
     id = shop.parked(shop.worker(), WHY, shop.now)
-    shop.storage._database.execute("UPDATE jobs SET parked = 'nonsense' WHERE id = ?", (id,))
+    database_of(shop.storage).execute("UPDATE jobs SET parked = 'nonsense' WHERE id = ?", (id,))
     assert "no reason was recorded" in shop("jobs", "show", id).out
     assert shop("health", "--max-wait", "10000000d").code == 0

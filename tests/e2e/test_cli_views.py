@@ -27,6 +27,7 @@ from jobify.model.records import AttemptRecord, ClaimRequest, MessageKind, Repor
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.storage import SQLiteStorage
 from jobify.storage.end_reasons import snoozed
+from probes import database_of
 
 ERROR = "ConnectionError: payment is down for order 4711"
 
@@ -74,7 +75,7 @@ def busy(shop: Shop) -> Busy:
     owner = shop.worker()
     failed = shop.ended(owner, "failed")
     with shop.storage.transaction():
-        shop.storage._database.execute("UPDATE jobs SET error = ? WHERE id = ?", (ERROR, failed))
+        database_of(shop.storage).execute("UPDATE jobs SET error = ? WHERE id = ?", (ERROR, failed))
     pending = shop.add(task="shop.tasks.orders:send_invoice_by_mail", queue="late")
     shop.schedule("report__jobify_cron_definition", task="report")
     return Busy(shop, failed, pending)
@@ -217,7 +218,7 @@ def test_a_dead_schedule_is_found_among_the_dead(shop: Shop) -> None:
 
 def test_a_schedule_that_waits_to_run_apart_is_not_paused(shop: Shop) -> None:
     shop.schedule("nightly")
-    database = shop.storage._database
+    database = database_of(shop.storage)
     (seq,) = database.row("SELECT seq FROM jobs WHERE id = 'nightly'")
     with shop.storage.transaction():
         database.execute(

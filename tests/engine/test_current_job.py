@@ -21,6 +21,7 @@ from jobify.middleware import BaseMiddleware, CallNext
 from jobify.model.records import MessageKind, MessageRecord, OwnerProfile, OwnerRole, Report, Settled, Settlement
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
+from probes import codec_of, engine_of
 from support import durable, eventually, soon
 
 MODES = {
@@ -43,7 +44,7 @@ def messages(app: Jobify, job_id: str) -> list[MessageRecord]:
 
 def values(app: Jobify, job_id: str) -> list[Any]:
     kept = [message.data for message in messages(app, job_id) if message.kind == MessageKind.VALUE]
-    return [app._codec.decode_result(data) if isinstance(data, bytes) else data for data in kept]
+    return [codec_of(app).decode_result(data) if isinstance(data, bytes) else data for data in kept]
 
 
 def progress(app: Jobify, job_id: str) -> float | None:
@@ -392,7 +393,7 @@ class Loop:
 
 
 def has_free_slots(app: Jobify) -> bool:
-    engine = app._engine
+    engine = engine_of(app)
     assert engine is not None
     return engine._pools[RunMode.THREAD].free == engine._runners[RunMode.THREAD].slots
 

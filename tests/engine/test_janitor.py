@@ -13,6 +13,7 @@ from jobify.engine.services.maintenance import Janitor
 from jobify.storage import Storage
 from jobify.testing.clock import FakeClock
 from jobify.testing.storage_contract.given import PROFILE, born, end, job, line
+from probes import backends_of, events_of, services_of
 from support import durable
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -26,18 +27,16 @@ def new_app(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[FakeClo
 
 def _parts(app: Jobify) -> tuple[Storage, Janitor]:
     """The storage of an app that runs, and a janitor of it that has done nothing yet."""
-    assert app._engine is not None
-    backend = app._engine._opened[0]
-    return backend.storage, Janitor(backend, app._engine._events.timekeepers[backend])
+    backend = backends_of(app)[0]
+    return backend.storage, Janitor(backend, events_of(app).timekeepers[backend])
 
 
 async def test_every_storage_has_a_janitor(new_app: Callable[[FakeClock], Jobify]) -> None:
     app = new_app(FakeClock(NOON))
 
     async with app:
-        assert app._engine is not None
-        janitors = [service for service in app._engine._services if isinstance(service, Janitor)]
-        assert [one._backend for one in janitors] == app._engine._opened
+        janitors = [service for service in services_of(app) if isinstance(service, Janitor)]
+        assert [one._backend for one in janitors] == backends_of(app)
 
 
 async def test_jobs_are_deleted_when_their_time_has_come(tmp_path: Path) -> None:

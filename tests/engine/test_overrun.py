@@ -12,6 +12,7 @@ import pytest
 from jobify import Jobify, JobStatus, SmartRetry
 from jobify.exceptions import StorageUnavailableError
 from jobify.storage import Storage
+from probes import engine_of
 from support import durable, eventually, soon
 
 
@@ -28,7 +29,7 @@ async def test_its_job_has_one_handle_and_a_replacement_waits_for_it(tmp_path: P
 
     async with app:
         job = await slow.schedule("old").push(job_id="it")
-        engine = app._engine
+        engine = engine_of(app)
         assert engine is not None
         await eventually(lambda: engine._attempts.lingering)
         assert app.find_job("it") is job

@@ -13,6 +13,7 @@ from jobify import JobFailure, Jobify
 from jobify.engine.services.recovery import Recovery
 from jobify.model.records import Recovered
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
+from probes import service_of
 from support import durable, eventually, run
 
 
@@ -76,8 +77,7 @@ async def test_a_doubted_last_crash_is_not_told_as_a_retry(tmp_path: Path) -> No
     app.on_retry(told.append)
 
     async with app:
-        assert app._engine is not None
-        (recovery,) = (service for service in app._engine._services if isinstance(service, Recovery))
+        recovery = service_of(app, Recovery)
         storage = durable(tmp_path)
         storage.open()
         storage.insert([job("a", due_at=2 * NOW)])
@@ -96,8 +96,7 @@ async def test_it_looks_more_often_as_soon_as_there_are_others(tmp_path: Path) -
     app = Jobify(storage=durable(tmp_path))
 
     async with app:
-        assert app._engine is not None
-        (recovery,) = (service for service in app._engine._services if isinstance(service, Recovery))
+        recovery = service_of(app, Recovery)
         await recovery.step()
         assert recovery._interval == 1.0
         owner = other.register(PROFILE, now=NOW)

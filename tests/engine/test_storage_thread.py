@@ -17,6 +17,7 @@ from jobify.gateway import storage_thread
 from jobify.gateway.batching import Batch, Line
 from jobify.gateway.threaded import ThreadGate
 from jobify.storage import SQLiteStorage
+from probes import database_of
 from support import durable, eventually, soon
 
 pytestmark = pytest.mark.promise("f54")
@@ -101,7 +102,7 @@ async def test_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_o
     with suppress(StorageUnavailableError, MemoryError):
         await soon(app.shutdown())
     assert storage_threads() <= before
-    assert not app.configs.storage._database.is_open
+    assert not database_of(app.configs.storage).is_open
 
 
 async def test_a_thread_that_cannot_go_on_stops_the_app(

@@ -14,6 +14,7 @@ import pytest
 
 from jobify import Job, Jobify, JobStatus
 from jobify.model.task_options import RunMode
+from probes import engine_of
 from support import durable, eventually
 
 pytestmark = pytest.mark.promise("f4")
@@ -49,8 +50,7 @@ def _take(app: Jobify, job: Job[Any]) -> None:
 
 
 def _is_at_rest(app: Jobify) -> bool:
-    assert app._engine is not None
-    engine = app._engine
+    engine = engine_of(app)
     attempts = engine._attempts
     is_empty = not (attempts.running or attempts.superseded or attempts.lingering)
     return is_empty and engine._pools.taken == 0

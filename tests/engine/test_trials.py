@@ -12,6 +12,7 @@ from jobify import Jobify
 from jobify.engine.execution import trials
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
+from probes import slots_of
 from support import durable, eventually
 
 pytestmark = pytest.mark.promise("f1")
@@ -87,8 +88,7 @@ async def test_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> 
             pushed.append(await stage.ordinary.push("more"))
             await asyncio.sleep(0.005)
         await asyncio.gather(*(handle.wait() for handle in pushed))
-        assert stage.app._engine is not None
-        assert stage.app._engine._pools.taken == 0
+        assert slots_of(stage.app).taken == 0
     with_suspects = [names for names in stage.seen if names & set(SUSPECTS)]
     assert sorted(map(len, with_suspects)) == [1] * 5
     assert told == [True, False] * 5

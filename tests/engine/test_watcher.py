@@ -15,6 +15,7 @@ from jobify import Jobify
 from jobify.client import completion_listener
 from jobify.client.completion_listener import Pace, Waiter
 from jobify.engine.services.remote_watcher import RemoteJobWatcher
+from probes import backends_of
 from support import durable, eventually, soon
 
 pytestmark = pytest.mark.promise("f41")
@@ -43,8 +44,7 @@ async def test_an_end_is_heard_of_while_the_thread_of_the_storage_is_busy(app: J
     go_on = threading.Event()
     async with app:
         jobs = [await _task(app).schedule(number).delay(3600) for number in range(3)]
-        assert app._engine is not None
-        gate = app._engine._opened[0].gate
+        gate = backends_of(app)[0].gate
         busy = asyncio.ensure_future(gate.call(go_on.wait))
         try:
             waits_already = asyncio.ensure_future(jobs[0].wait())
@@ -78,8 +78,7 @@ async def test_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
     monkeypatch.setattr(RemoteJobWatcher, "_rest", note)
 
     async with app:
-        assert app._engine is not None
-        storage = app._engine._opened[0].storage
+        storage = backends_of(app)[0].storage
         get = storage.get
 
         def slow_get(ids: Any) -> Any:

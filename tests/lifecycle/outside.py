@@ -14,6 +14,7 @@ from jobify.model.job_options import JobOptions
 from jobify.model.records import JobRecord, NewJob
 from jobify.storage import Storage
 from jobify.storage.memory import MemoryStorage
+from probes import codec_of
 from support import durable, eventually
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Outside:
             ready=True,
             due_at=now,
             created_at=now,
-            payload=(args, {}) if self._is_memory else self._app._codec.encode_call(args, {}),
+            payload=(args, {}) if self._is_memory else codec_of(self._app).encode_call(args, {}),
             rule=None,
             offset_at=None,
             options=options.text() if isinstance(options, JobOptions) else options,
@@ -102,4 +103,4 @@ class Outside:
             (value,) = record.result  # type: ignore[misc]  # in memory it is a tuple of one
             return value
         assert record.result is not None
-        return self._app._codec.decode_result(record.result)
+        return codec_of(self._app).decode_result(record.result)

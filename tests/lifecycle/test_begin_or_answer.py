@@ -21,6 +21,7 @@ from jobify.engine.execution.handles import HandleRegistry, Teller
 from jobify.engine.execution.timers import DueTimer
 from jobify.gateway.inline import DirectGate
 from jobify.gateway.threaded import ThreadGate
+from probes import dispatchers_of, slots_of
 from support import durable, eventually, nudge, soon
 
 pytestmark = pytest.mark.promise("f20")
@@ -58,8 +59,7 @@ def build(directory: Path, *, in_memory: bool = False) -> tuple[Jobify, Any, Any
 
 
 def slots_are_free(app: Jobify) -> bool:
-    assert app._engine is not None
-    return all(app._engine._pools[mode].is_idle for mode in (RunMode.MAIN, RunMode.THREAD))
+    return all(slots_of(app)[mode].is_idle for mode in (RunMode.MAIN, RunMode.THREAD))
 
 
 @pytest.mark.parametrize("factory", [old_signature, broken, nothing])
@@ -165,8 +165,7 @@ async def test_a_claimed_job_whose_task_is_gone_is_returned(tmp_path: Path) -> N
 
     app, echo, _ = build(tmp_path)
     await app.startup()
-    assert app._engine is not None
-    for dispatcher in app._engine._events.dispatchers.values():
+    for dispatcher in dispatchers_of(app).values():
         dispatcher._mode_of.clear()
     job = await echo.schedule(1).delay(0.01)
     result = app.get_job(job.id)
@@ -182,10 +181,7 @@ async def test_a_claim_is_answered_although_the_dispatcher_was_cancelled(
 
     app, echo, _ = build(tmp_path)
     await app.startup()
-    assert app._engine is not None
-    (dispatcher,) = [
-        dispatcher for backend, dispatcher in app._engine._events.dispatchers.items() if backend.is_durable
-    ]
+    (dispatcher,) = [dispatcher for backend, dispatcher in dispatchers_of(app).items() if backend.is_durable]
     asked = asyncio.get_running_loop().create_future()
     claim = dispatcher._request_reserved
 

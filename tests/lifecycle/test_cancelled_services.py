@@ -14,6 +14,7 @@ from jobify import Jobify, JobStatus
 from jobify.exceptions import AppStoppedError
 from jobify.middleware import QueueMiddleware
 from jobify.worker.worker import Worker, prepare
+from probes import attempts_of, slots_of
 from support import durable, eventually, soon
 
 pytestmark = pytest.mark.promise("f26")
@@ -110,8 +111,7 @@ async def test_a_thread_that_outlives_its_attempt_still_frees_its_slot(storage: 
 
     spared.add(main_task())
     async with app:
-        assert app._engine is not None
-        attempts, pools = app._engine._attempts, app._engine._pools
+        attempts, pools = attempts_of(app), slots_of(app)
         job = await late.push()
         await eventually(lambda: attempts.lingering)
         await soon((await careless.push()).wait())

@@ -18,6 +18,7 @@ from jobify.engine.services.maintenance import Janitor
 from jobify.engine.services.timekeeper import Timekeeper
 from jobify.model.records import JobRecord
 from jobify.testing.clock import FakeClock
+from probes import backends_of, services_of
 from support import durable, eventually, nudge, run, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -591,9 +592,8 @@ def ended_job(directory: Path, clock: FakeClock) -> str:
 
 def janitor_of(app: Jobify) -> Janitor:
     """That of the app's own storage."""
-    assert app._engine is not None
-    backend = app._engine._opened[0]
-    (found,) = (one for one in app._engine._services if isinstance(one, Janitor) and one._backend is backend)
+    backend = backends_of(app)[0]
+    (found,) = (one for one in services_of(app) if isinstance(one, Janitor) and one._backend is backend)
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from jobify import Jobify, RunMode
+from probes import waiters_of
 from support import durable, eventually, run
 
 pytestmark = pytest.mark.promise("f37")
@@ -117,7 +118,7 @@ async def test_what_still_waits_goes_on_when_the_app_stops(tmp_path: Path, befor
     async with app:
         job = app.enqueue("double", (4,))
         waiting = asyncio.ensure_future(job.aresult(timeout=20))
-        await eventually(lambda: app._client._crew.listener._waiters)
+        await eventually(lambda: waiters_of(app))
     async with other:
         assert await waiting == 8
     app.close()

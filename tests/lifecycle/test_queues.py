@@ -17,6 +17,7 @@ from jobify.engine.services.recovery import Heartbeat
 from jobify.exceptions import ConfigurationError, JobCancelledError
 from jobify.model.records import OwnerRole
 from jobify.testing.clock import FakeClock
+from probes import backends_of, events_of
 from support import durable, eventually, run, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -136,8 +137,7 @@ async def test_a_push_does_not_start_a_job_of_a_paused_queue(app: Jobify, outsid
 
     async with app:
         outside.use(lambda: outside.storage.pause_queue("mail"))
-        assert app._engine is not None
-        backend = app._engine._opened[0]
+        backend = backends_of(app)[0]
         await eventually(lambda: not backend.queues.is_open("mail"))
         job = await mail.push()
         assert await soon(await other.push()) == "done"
@@ -222,9 +222,8 @@ async def test_a_job_in_memory_beside_a_database_keeps_its_handle(tmp_path: Path
 
     async with app:
         jobs = [await own.schedule().delay(0.05), await task.schedule().delay(0.05)]
-        assert app._engine is not None
         for _ in range(20):
-            app._engine._events.storage_changed()
+            events_of(app).storage_changed()
             await asyncio.sleep(0)
         assert [await soon(job) for job in jobs] == ["in memory", "on disk"]
 
@@ -297,9 +296,8 @@ async def test_a_process_says_now_and_then_that_it_is_there(tmp_path: Path) -> N
     app = Jobify(storage=durable(tmp_path), clock=clock)
 
     async with app:
-        assert app._engine is not None
         (before,) = app.configs.storage.owners()
         clock.advance(10)
-        await Heartbeat(app._engine._opened[0], clock).step()
+        await Heartbeat(backends_of(app)[0], clock).step()
         (after,) = app.configs.storage.owners()
         assert after.seen_at == before.seen_at + 10_000_000

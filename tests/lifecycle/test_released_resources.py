@@ -20,6 +20,7 @@ from jobify.exceptions import ApplicationStateError
 from jobify.storage import SQLiteStorage
 from jobify.storage.base import Storage
 from jobify.storage.memory import MemoryStorage
+from probes import access_of, waiters_of
 from support import PATIENCE, durable, eventually, run
 
 pytestmark = pytest.mark.promise("f37")
@@ -243,10 +244,10 @@ async def test_callers_that_wait_go_on_and_leave_nothing(tmp_path: Path) -> None
 
     async with app:
         waiting.start()
-        await eventually(lambda: app._client._crew.listener._waiters)
+        await eventually(lambda: waiters_of(app))
     async with other:
         await eventually(lambda: not waiting.is_alive())
-    await eventually(lambda: threads() <= running and not app._client._access.is_open)
+    await eventually(lambda: threads() <= running and not access_of(app).is_open)
     assert answers == [8]
     app.close()
 
@@ -257,11 +258,11 @@ async def test_a_cancelled_caller_that_waited_longer_than_the_app_leaves_nothing
     async with app:
         job = await app.aenqueue("double", (1,), delay=3600)
         waiting = asyncio.ensure_future(job.aresult(timeout=None))
-        await eventually(lambda: app._client._crew.listener._waiters)
+        await eventually(lambda: waiters_of(app))
     waiting.cancel()
     with suppress(asyncio.CancelledError):
         await waiting
-    await eventually(lambda: threads() <= running and not app._client._access.is_open)
+    await eventually(lambda: threads() <= running and not access_of(app).is_open)
 
 
 async def test_what_is_used_after_the_block_is_closed_by_close(tmp_path: Path) -> None:
@@ -291,7 +292,7 @@ async def test_an_app_that_waits_is_told_of_close_but_not_of_the_end_of_the_bloc
 
     async with app:
         waiting.start()
-        await eventually(lambda: app._client._crew.listener._waiters)
+        await eventually(lambda: waiters_of(app))
     assert not errors
     app.close()
     waiting.join(PATIENCE)

@@ -14,6 +14,7 @@ import pytest
 
 from jobify import Cron, Jobify, MisfirePolicy, RunMode, SmartRetry
 from jobify.testing.clock import FakeClock
+from probes import client_of, database_of
 from support import durable, eventually, nudge, run
 
 pytestmark = pytest.mark.promise("f7")
@@ -202,7 +203,7 @@ def test_a_schedule_that_had_all_its_runs_is_not_revived(tmp_path: Path, cron: C
         view = shop.view(app)
         assert (view.status, view.is_stopped) == ("failed" if fails else "complete", False)
         assert not app.resume_schedule(ID)
-        assert app._client.orders.retry([ID]) == [False], "no filter that matches it revives it"
+        assert client_of(app).orders.retry([ID]) == [False], "no filter that matches it revives it"
         if cron.max_runs == 1:
             assert not app.get_job(ID).retry()
 
@@ -238,7 +239,7 @@ def test_a_rule_that_cannot_be_read_stops_the_schedule_and_is_shown(tmp_path: Pa
         await shop.task.schedule().cron("0 0 * * *", job_id="odd")
         with app.configs.storage.transaction():
             (row,) = app.configs.storage.get(["odd"])
-            app.configs.storage._database.execute(  # type: ignore[attr-defined]
+            database_of(app.configs.storage).execute(
                 "UPDATE jobs SET rule = ?, due_at = 1, ready = 1 WHERE id = 'odd'",
                 (str(row.rule).replace("0 0 * * *", "61 * * * *"),),
             )

@@ -22,6 +22,7 @@ from jobify.model.cron import rule_as_written
 from jobify.model.zones import CronUnavailableError, zone_name, zone_named
 from jobify.storage import SQLiteStorage
 from jobify.testing.clock import FakeClock
+from probes import rules_of
 from support import durable, eventually, nudge, run
 
 pytestmark = pytest.mark.promise("f28")
@@ -202,7 +203,7 @@ async def test_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) ->
     async def found(*args: Any, **kwargs: Any) -> None: ...
 
     async with app:
-        rule = app._engine._rules.of_text(app.configs.storage.get([job_id])[0].rule)  # type: ignore[union-attr]
+        rule = rules_of(app).of_text(app.configs.storage.get([job_id])[0].rule)
         assert rule.zone == BERLIN
         following = rule.next_due(clock.now())
         assert following is not None

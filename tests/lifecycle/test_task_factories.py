@@ -14,6 +14,7 @@ import pytest
 
 from jobify import Jobify, SmartRetry, current_job
 from jobify.exceptions import ApplicationStateError
+from probes import attempts_of
 from support import durable, eventually, run, soon
 
 Factory = Callable[..., "asyncio.Task[Any]"]
@@ -116,8 +117,7 @@ def test_jobs_that_end_in_their_first_step_leave_nothing_behind(app: Jobify, fac
             await soon(failed.wait())
             assert failed.status.value == "failed"
             await soon(app.wait_all())
-            assert app._engine is not None
-            assert app._engine._attempts.running == {}
+            assert attempts_of(app).running == {}
 
     go(main(), factory)
 

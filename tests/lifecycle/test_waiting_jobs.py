@@ -12,6 +12,7 @@ import pytest
 import waiting_tasks
 
 from jobify import Jobify, RunMode, current_job
+from probes import runners_of, slots_of
 from support import durable, eventually, run, soon
 
 pytestmark = pytest.mark.promise("f23")
@@ -73,8 +74,7 @@ async def test_a_hundred_parents_wait_with_one_slot(storage: Any, wait: Callable
 
 
 def _lane(app: Jobify, mode: RunMode) -> Any:
-    assert app._engine is not None
-    return app._engine._pools[mode]
+    return slots_of(app)[mode]
 
 
 @pytest.mark.parametrize("is_given", [False, True], ids=["own pool", "given pool"])
@@ -102,7 +102,7 @@ def test_a_thread_that_waits_has_another_one_started(tmp_path: Path, kind: str, 
                 slots = _lane(app, RunMode.THREAD)._capacity
                 assert await soon(await nest.push(slots + 5)) == slots + 5
                 await eventually(lambda: _lane(app, RunMode.THREAD).is_idle)
-                pool = app._engine._runners[RunMode.THREAD]._executor  # type: ignore[union-attr]
+                pool = runners_of(app)[RunMode.THREAD]._executor
                 assert pool._max_workers == slots
 
         run(main())

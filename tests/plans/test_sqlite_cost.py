@@ -15,6 +15,7 @@ from jobify.model.records import Claim, JobQuery, MessageKind, Report
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.claims import STEP
 from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, born, claim, end, job, look
+from probes import database_of, reader_of, writer_of
 
 T = TypeVar("T")
 
@@ -48,8 +49,8 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SQLiteStorage]
     storage = SQLiteStorage(tmp_path_factory.mktemp("crowded") / "jobs.db", synchronous="normal")
     storage.open()
     for crowd in CROWDS:
-        storage._database.execute(CROWD, crowd)
-    storage._database.execute(DEPENDENTS)
+        database_of(storage).execute(CROWD, crowd)
+    database_of(storage).execute(DEPENDENTS)
     storage.pause_queue("paused")
     yield storage
     storage.close()
@@ -73,7 +74,7 @@ def steps(storage: SQLiteStorage, function: Callable[[], object]) -> int:
     def count() -> None:
         counted[0] += 1
 
-    connections = (storage._database._writer, storage._database._reader)
+    connections = (writer_of(storage), reader_of(storage))
     for connection in connections:
         assert connection is not None
         connection.set_progress_handler(count, 1)
@@ -87,7 +88,7 @@ def steps(storage: SQLiteStorage, function: Callable[[], object]) -> int:
 def statements(storage: SQLiteStorage, function: Callable[[], object]) -> list[str]:
     """The first words of the statements that ``function`` runs."""
     traced: list[str] = []
-    connections = (storage._database._writer, storage._database._reader)
+    connections = (writer_of(storage), reader_of(storage))
     for connection in connections:
         assert connection is not None
         connection.set_trace_callback(traced.append)

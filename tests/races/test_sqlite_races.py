@@ -17,6 +17,7 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage.sqlite.schema import migrations
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, claimed, end, job, look, one
+from probes import database_of
 
 # -- processes ---------------------------------------------------------------------------------------------------------
 
@@ -32,7 +33,7 @@ def test_eight_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
     assert len(set(owners)) == 8
     with opened(tmp_path / "jobs.db") as storage:
         assert len(storage.find(JobQuery())) == 8
-        assert storage._database.row("PRAGMA user_version") == (len(migrations()),)
+        assert database_of(storage).row("PRAGMA user_version") == (len(migrations()),)
 
 
 def _insert_the_same(path: str, number: int) -> list[str]:
@@ -190,14 +191,14 @@ def test_a_job_may_end_while_its_replacement_is_put(tmp_path: Path, monkeypatch:
     with opened(path) as storage, opened(path) as other:
         owner = other.register(PROFILE, now=NOW)
         held = claimed(other, owner, "a")
-        transaction = type(storage._database).transaction
+        transaction = type(database_of(storage)).transaction
 
         def interfere(database: Any, kind: str = "IMMEDIATE") -> Any:
-            if database is storage._database:
+            if database is database_of(storage):
                 other.settle([end(owner, held)])
             return transaction(database, kind)
 
-        monkeypatch.setattr(type(storage._database), "transaction", interfere)
+        monkeypatch.setattr(type(database_of(storage)), "transaction", interfere)
         assert storage.put(job("a", payload=b"2")) is True
         assert (one(storage, "a").status, one(storage, "a").payload) == ("scheduled", b"2")
 

@@ -34,6 +34,7 @@ from jobify.runners.base import Call
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
 from jobify.runtime.cpus import available_cpus
+from probes import children_of, pool_of
 
 
 @asynccontextmanager
@@ -267,8 +268,7 @@ async def test_a_start_is_not_wasted_when_its_call_is_interrupted() -> None:
         running.cancel()
         await asyncio.wait([running])
         pids = [await runner.run(Call(tasks.pid)) for _ in range(2)]
-        assert runner._pool is not None
-        assert next(runner._pool._names) == "jobify-process-2"
+        assert next(pool_of(runner)._names) == "jobify-process-2"
         assert pids[0] == pids[1]
 
 
@@ -277,11 +277,10 @@ async def test_a_child_that_is_handed_over_to_nobody_is_kept() -> None:
 
     async with started(slots=1) as runner:
         pid = await runner.run(Call(tasks.pid))
-        assert runner._pool is not None
-        worker = await runner._pool.acquire("runner_tasks")
+        worker = await pool_of(runner).acquire("runner_tasks")
         running = asyncio.create_task(runner.run(Call(tasks.pid)))
         await asyncio.sleep(0)
-        runner._pool.release(worker)
+        pool_of(runner).release(worker)
         running.cancel()
         await asyncio.wait([running])
         assert running.cancelled()
@@ -291,12 +290,11 @@ async def test_a_child_that_is_handed_over_to_nobody_is_kept() -> None:
 async def test_a_child_goes_to_the_next_who_still_waits() -> None:
     async with started(slots=1) as runner:
         await runner.run(Call(tasks.pid))
-        assert runner._pool is not None
-        worker = await runner._pool.acquire("runner_tasks")
+        worker = await pool_of(runner).acquire("runner_tasks")
         waiting = [asyncio.create_task(runner.run(Call(tasks.add, (n,)))) for n in range(2)]
         await asyncio.sleep(0)
         waiting[0].cancel()
-        runner._pool.release(worker)
+        pool_of(runner).release(worker)
         assert await waiting[1] == 2
         assert waiting[0].cancelled()
 
@@ -309,19 +307,17 @@ async def test_a_failed_start_that_nobody_waits_for_fails_nobody(monkeypatch: py
             await asyncio.sleep(0)
             running.cancel()
             await asyncio.wait([running])
-            assert runner._pool is not None
-            await asyncio.wait(runner._pool._starts)
+            await asyncio.wait(pool_of(runner)._starts)
         assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
 async def test_an_idle_child_that_dies_is_replaced() -> None:
     async with started(slots=1) as runner:
         pid = await runner.run(Call(tasks.pid))
-        assert runner._pool is not None
-        (idle,) = runner._pool._children
+        (idle,) = children_of(runner)
         os.kill(pid, signal.SIGKILL)
         assert await asyncio.wait_for(asyncio.shield(idle.dead), 60) == -9
-        runner._pool.release(idle)
+        pool_of(runner).release(idle)
         assert await runner.run(Call(tasks.pid)) != pid
 
 
@@ -348,7 +344,7 @@ async def test_stopping_refuses_what_waits_and_gives_up_what_starts(ticks: int) 
     waiting = [asyncio.create_task(runner.run(Call(tasks.pid))) for _ in range(3)]
     for _ in range(ticks):
         await asyncio.sleep(0)
-    pool_ = runner._pool
+    pool_ = pool_of(runner)
     assert pool_ is not None
     await runner.stop()
     for task in waiting:
@@ -363,11 +359,10 @@ async def test_a_call_that_ends_after_the_stop_gives_its_child_no_further_work()
     runner = ProcessRunner(slots=1)
     await runner.start()
     await runner.run(Call(tasks.pid))
-    assert runner._pool is not None
-    worker = await runner._pool.acquire("runner_tasks")
+    worker = await pool_of(runner).acquire("runner_tasks")
     closing = asyncio.create_task(runner.stop())
-    runner._pool._is_open = False
-    runner._pool.release(worker)
+    pool_of(runner)._is_open = False
+    pool_of(runner).release(worker)
     await closing
     assert worker.dead.result() in (0, -9)
 
@@ -376,8 +371,7 @@ async def test_an_impatient_stop_kills(monkeypatch: pytest.MonkeyPatch, caplog: 
     runner = ProcessRunner(slots=1)
     await runner.start()
     await runner.run(Call(tasks.pid))
-    assert runner._pool is not None
-    (idle,) = runner._pool._children
+    (idle,) = children_of(runner)
     stopping = asyncio.create_task(runner.stop())
     await asyncio.sleep(0)
     stopping.cancel()
@@ -392,8 +386,7 @@ async def test_a_child_that_survives_its_kill_is_reported(
 
     async with started(slots=1) as runner:
         _, running, _ = await under_way(runner, tasks.tell_and_hang)
-        assert runner._pool is not None
-        (worker,) = runner._pool._children
+        (worker,) = children_of(runner)
         with monkeypatch.context() as patched, caplog.at_level(logging.ERROR, logger="jobify.runners"):
             patched.setattr(pool, "EXIT_TIMEOUT", 0.01)
             patched.setattr(pool, "KILL_TIMEOUT", 0.01)
@@ -417,9 +410,9 @@ def test_it_starts_again_in_another_loop_even_without_a_stop() -> None:
 
     async def abandon() -> None:
         await runner.start()
-        before = runner._pool
+        before = pool_of(runner)
         await once(is_stopping=False)
-        assert runner._pool is before
+        assert pool_of(runner) is before
         assert before is not None
         await before.close()  # the loop ends, the runner does not know
 
@@ -497,8 +490,7 @@ async def test_an_interpreter_that_ends_at_once_fails_each_call_once(monkeypatch
         assert all(isinstance(error, ProcessStartError) for error in errors)
         assert all(error.exit_code == 9 for error in errors if isinstance(error, ProcessStartError))
         assert "before it was ready to run tasks: exit code 9. Its standard error" in str(errors[0])
-        assert runner._pool is not None
-        assert next(runner._pool._names) == "jobify-process-6"
+        assert next(pool_of(runner)._names) == "jobify-process-6"
         assert await runner.run(Call(tasks.add, (1,))) == 2
 
 
@@ -522,8 +514,7 @@ async def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain
 
     async with started(slots=1) as runner:
         await runner.run(Call(tasks.pid))
-        assert runner._pool is not None
-        (worker,) = runner._pool._children
+        (worker,) = children_of(runner)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(worker._process, "poll", lambda: None)
             reap(worker._process.pid)
@@ -543,8 +534,7 @@ async def test_deaths_are_noticed_without_waitid(monkeypatch: pytest.MonkeyPatch
 async def test_a_death_after_the_loop_is_nobodys_business() -> None:
     async with started(slots=1) as runner:
         await runner.run(Call(tasks.pid))
-        assert runner._pool is not None
-        (worker,) = runner._pool._children
+        (worker,) = children_of(runner)
         loop = worker._loop
         worker._loop = asyncio.new_event_loop()
         worker._loop.close()
@@ -598,8 +588,7 @@ async def test_a_broken_connection_while_starting_is_a_start_error() -> None:
     async with started(slots=1) as runner:
         running = asyncio.create_task(runner.run(Call(tasks.pid)))
         await asyncio.sleep(0)
-        assert runner._pool is not None
-        (worker,) = runner._pool._children
+        (worker,) = children_of(runner)
         worker._socket.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ProcessStartError):
             await running

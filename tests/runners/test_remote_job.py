@@ -21,6 +21,7 @@ from jobify.runners.connection import _HIGH_WATER
 from jobify.runners.job_info import JobInfo, job_info_of
 from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
 from jobify.serializers import ExtendedJSONSerializer, JSONSerializer
+from probes import children_of
 from support import eventually, soon
 
 
@@ -148,9 +149,7 @@ async def test_a_child_that_says_too_much_is_held_up() -> None:
     await runner.start()
     call = Call(tasks.publish_many, (2000, 1000), job_info=job_info(), on_message=hear)
     talking = asyncio.create_task(runner.run(call))
-    await eventually(
-        lambda: runner._pool is not None and any(c._connection and c._connection._is_paused for c in _children(runner))
-    )
+    await eventually(lambda: any(c._connection and c._connection._is_paused for c in _children(runner)))
     (child,) = _children(runner)
     assert child._line is not None
     assert len(child._line._buffer) < 4 * _HIGH_WATER
@@ -162,8 +161,7 @@ async def test_a_child_that_says_too_much_is_held_up() -> None:
 
 
 def _children(runner: ProcessRunner) -> list[Any]:
-    assert runner._pool is not None
-    return list(runner._pool._children)
+    return list(children_of(runner))
 
 
 async def test_in_the_users_own_executor_a_job_can_be_asked_and_reports_are_refused() -> None:

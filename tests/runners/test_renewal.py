@@ -18,6 +18,7 @@ from jobify.runners.base import Call
 from jobify.runners.childprocess import Renewal
 from jobify.runners.function_address import process_address
 from jobify.runners.process import ProcessRunner
+from probes import pool_of
 from support import durable, eventually, run
 
 pytestmark = pytest.mark.promise("f27")
@@ -54,8 +55,7 @@ async def test_calls_that_wait_get_the_next_child() -> None:
     assert await asyncio.gather(*calls) == list(range(1, 13))
     with pytest.raises(ValueError):
         await runner.run(Call(tasks.raise_, (ValueError("counts as well"),)))
-    assert runner._pool is not None
-    pool = runner._pool
+    pool = pool_of(runner)
     await eventually(lambda: not pool._living())
     await runner.stop()
 
