@@ -137,7 +137,7 @@ def test_its_progress_is_what_was_reported_last(place: Place) -> None:
 
 @pytest.mark.promise("j17")
 def test_all_that_a_handle_says_is_in_it(world: World, app: Jobify) -> None:
-    said = {name for name, member in inspect.getmembers(JobResult) if isinstance(member, property)} - {"_here"}
+    said = {name for name, member in inspect.getmembers(JobResult) if isinstance(member, property)} - {"_source"}
     jobs = [
         app.enqueue("add", (1,), delay=3600, expires=7200, unique_key="one"),
         app.enqueue("add", (1,), job_id="gone"),

@@ -16,7 +16,7 @@ import pytest
 
 from jobify import current_job
 from jobify.exceptions import BaseJobifyError, ConfigurationError, JobTimeoutError, TaskCancelledError
-from jobify.jobs.current_job import RUNNING, CurrentJob, lent_slot, limit
+from jobify.jobs.current_job import CURRENT, CurrentJob, lent_slot, set_deadline
 from jobify.model.records import MessageKind
 from jobify.testing.pretending import PretendJob
 
@@ -48,9 +48,9 @@ class Attempt:
 @pytest.fixture
 def attempt() -> Iterator[Attempt]:
     attempt = Attempt()
-    token = RUNNING.set(attempt)
+    token = CURRENT.set(attempt)
     yield attempt
-    RUNNING.reset(token)
+    CURRENT.reset(token)
 
 
 def test_it_shows_the_attempt(attempt: Attempt) -> None:
@@ -179,7 +179,7 @@ def test_check_cancelled_raises_once_there_is_a_reason(attempt: Attempt) -> None
 
 def test_check_timeout_raises_once_the_time_is_over(attempt: Attempt) -> None:
     current_job.check_timeout()
-    limit(3600)
+    set_deadline(3600)
     current_job.check_timeout()
     attempt.deadline = time.monotonic()
     with pytest.raises(JobTimeoutError, match="exceeded its timeout of 3600 seconds"):
@@ -187,8 +187,8 @@ def test_check_timeout_raises_once_the_time_is_over(attempt: Attempt) -> None:
 
 
 def test_a_limit_without_a_job_does_nothing() -> None:
-    limit(1)
-    assert RUNNING.get() is None
+    set_deadline(1)
+    assert CURRENT.get() is None
 
 
 async def test_threads_and_tasks_of_the_job_see_it(attempt: Attempt) -> None:

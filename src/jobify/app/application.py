@@ -30,7 +30,7 @@ from jobify.crontab import CronFactory, create_crontab
 from jobify.engine.engine import Engine
 from jobify.gateway.backend import Backend, Backends
 from jobify.jobs.job import Job
-from jobify.jobs.schedule_builder import Order, Scheduler
+from jobify.jobs.schedule_builder import PushRequest, Scheduler
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.model.clock import Clock
 from jobify.model.durations import Duration, check_duration
@@ -279,9 +279,9 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         """See :class:`~jobify.jobs.schedule_builder.Scheduler`."""
         self._life.require("schedule a job")
 
-    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
-        """Take an order; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
-        return self._life.require("schedule a job").submit(order)
+    def submit(self, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
+        """Take a request; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
+        return self._life.require("schedule a job").submit(request)
 
     # -- configuration -------------------------------------------------------------------------------------------------
 

@@ -12,23 +12,23 @@ from typing import NamedTuple
 from jobify.exceptions import ConfigurationError
 from jobify.jobs.job_request import JobRequest, Submitter
 
-__all__ = ("START", "Output", "Plan")
+__all__ = ("START", "StepOutput", "WorkflowPlan")
 
 
-class Output(NamedTuple):
+class StepOutput(NamedTuple):
     """What a step hands to the next one: the results of these jobs of the batch."""
 
-    places: tuple[int, ...]
+    indexes: tuple[int, ...]
     is_list: bool = False
     """As one list, also of one or of none; else there is only one, or (at the start) nothing."""
     after: tuple[int, ...] = ()
     """These jobs of the batch are only waited for: their results went into groups that are empty."""
 
 
-START = Output(())
+START = StepOutput(())
 
 
-class Plan:
+class WorkflowPlan:
     """A batch of requests that grows."""
 
     def __init__(self) -> None:

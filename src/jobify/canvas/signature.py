@@ -9,9 +9,17 @@ from typing import Any, NoReturn, TypeVar, Unpack
 
 import msgspec
 
-from jobify.canvas.plan import Output, Plan
+from jobify.canvas.plan import StepOutput, WorkflowPlan
 from jobify.canvas.step import Step
-from jobify.jobs.job_request import NOTHING_ASKED, Asked, EnqueueOptions, Feed, JobRequest, Submitter, check_asked
+from jobify.jobs.job_request import (
+    DEFAULT_SPEC,
+    EnqueueOptions,
+    JobRequest,
+    JobSpec,
+    ResultInput,
+    Submitter,
+    validate_options,
+)
 from jobify.jobs.job_result import JobResult
 
 __all__ = ("Signature",)
@@ -29,7 +37,7 @@ class Signature(Step[JobResult[Return_co]]):
         step.delay(2)        # add(1, 2)
     """
 
-    __slots__ = ("_options", "_submitter", "args", "asked", "is_immutable", "kwargs", "task")
+    __slots__ = ("_options", "_submitter", "args", "is_immutable", "kwargs", "spec", "task")
 
     def __init__(
         self,
@@ -45,7 +53,7 @@ class Signature(Step[JobResult[Return_co]]):
         self.args = args
         self.kwargs = dict(kwargs)
         self.is_immutable = is_immutable
-        self.asked: Asked = NOTHING_ASKED if options is None else check_asked(options)
+        self.spec: JobSpec = DEFAULT_SPEC if options is None else validate_options(options)
         self._options: Mapping[str, Any] = options or {}
         self._submitter = submitter
 
@@ -59,7 +67,7 @@ class Signature(Step[JobResult[Return_co]]):
     __hash__ = None  # type: ignore[assignment]  # its arguments may be lists
 
     def _key(self) -> tuple[Any, ...]:
-        return self.task, self.args, self.kwargs, self.is_immutable, self.asked, self._submitter
+        return self.task, self.args, self.kwargs, self.is_immutable, self.spec, self._submitter
 
     def set(self, **options: Unpack[EnqueueOptions]) -> Signature[Return_co]:
         """The same with these options (see ``EnqueueOptions``), which go before those that were
@@ -91,13 +99,13 @@ class Signature(Step[JobResult[Return_co]]):
 
     # -- applying ------------------------------------------------------------------------------------------------------
 
-    def add_to(self, plan: Plan, feed: Output) -> Output:
+    def add_to(self, plan: WorkflowPlan, previous: StepOutput) -> StepOutput:
         """See :class:`~jobify.canvas.step.Step`."""
-        request = JobRequest(self.task, self.args, self.kwargs, self.asked)
-        if feed.places or feed.is_list or feed.after:
-            fed = Feed(feed.places, feed.is_list, is_taken=not self.is_immutable, after=feed.after)
-            request = msgspec.structs.replace(request, feed=fed)
-        return Output((plan.add(request, self._submitter),))
+        request = JobRequest(self.task, self.args, self.kwargs, self.spec)
+        if previous.indexes or previous.is_list or previous.after:
+            fed = ResultInput(previous.indexes, previous.is_list, is_taken=not self.is_immutable, after=previous.after)
+            request = msgspec.structs.replace(request, result_input=fed)
+        return StepOutput((plan.add(request, self._submitter),))
 
     def delay(self, *args: Any, **kwargs: Any) -> JobResult[Return_co]:
         """Enqueue it with more arguments."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar, overload
 
-from jobify.canvas.plan import START, Output, Plan
+from jobify.canvas.plan import START, StepOutput, WorkflowPlan
 from jobify.exceptions import ConfigurationError
 from jobify.jobs.job_result import JobResult
 
@@ -25,8 +25,8 @@ class Step(ABC, Generic[Applied_co]):
         return chain(self, other)
 
     @abstractmethod
-    def add_to(self, plan: Plan, feed: Output) -> Output:
-        """Add the jobs of this step, which gets ``feed``; what it hands on."""
+    def add_to(self, plan: WorkflowPlan, previous: StepOutput) -> StepOutput:
+        """Add the jobs of this step, which gets ``previous``; what it hands on."""
 
     def apply(self) -> Applied_co:
         """Store all jobs in one transaction, and return the handle of the last one (of a group: a list of handles).
@@ -46,8 +46,8 @@ class Step(ABC, Generic[Applied_co]):
         applied: Applied_co = _handles(results, output)
         return applied
 
-    def _plan(self) -> tuple[Plan, Output]:
-        plan = Plan()
+    def _plan(self) -> tuple[WorkflowPlan, StepOutput]:
+        plan = WorkflowPlan()
         return plan, self.add_to(plan, START)
 
 
@@ -73,19 +73,19 @@ class chain(Step[Applied_co]):
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.steps))
 
-    def add_to(self, plan: Plan, feed: Output) -> Output:
+    def add_to(self, plan: WorkflowPlan, previous: StepOutput) -> StepOutput:
         """See :class:`~jobify.canvas.step.Step`."""
         for step in self.steps:
-            feed = step.add_to(plan, feed)
-        return feed
+            previous = step.add_to(plan, previous)
+        return previous
 
     def delay(self) -> Applied_co:
         """Short for :meth:`apply`."""
         return self.apply()
 
 
-def _handles(results: list[JobResult[Any]], output: Output) -> Any:
-    handles = [results[place] for place in output.places]
+def _handles(results: list[JobResult[Any]], output: StepOutput) -> Any:
+    handles = [results[index] for index in output.indexes]
     return handles if output.is_list else handles[0]
 
 

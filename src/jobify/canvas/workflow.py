@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar, overload
 
-from jobify.canvas.plan import Output, Plan
+from jobify.canvas.plan import StepOutput, WorkflowPlan
 from jobify.canvas.signature import Signature
 from jobify.canvas.step import Step, chain, steps_of
 from jobify.exceptions import ConfigurationError
@@ -50,13 +50,15 @@ class group(Step[list[JobResult[ReturnT]]]):
     def __len__(self) -> int:
         return len(self.steps)
 
-    def add_to(self, plan: Plan, feed: Output) -> Output:
+    def add_to(self, plan: WorkflowPlan, previous: StepOutput) -> StepOutput:
         """See :class:`~jobify.canvas.step.Step`."""
         if not self.steps:
-            return Output((), is_list=True, after=(*feed.places, *feed.after))
-        outputs = [step.add_to(plan, feed) for step in self.steps]
-        after = dict.fromkeys(place for output in outputs for place in output.after)
-        return Output(tuple(place for output in outputs for place in output.places), is_list=True, after=tuple(after))
+            return StepOutput((), is_list=True, after=(*previous.indexes, *previous.after))
+        outputs = [step.add_to(plan, previous) for step in self.steps]
+        after = dict.fromkeys(index for output in outputs for index in output.after)
+        return StepOutput(
+            tuple(index for output in outputs for index in output.indexes), is_list=True, after=tuple(after)
+        )
 
 
 class chord(chain[Applied_co]):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict, TypeVar
 from jobify.canvas.signature import Signature
 from jobify.exceptions import ConfigurationError, JobNotFoundError, UnknownOptionError, did_you_mean
 from jobify.jobs.job import Job
-from jobify.jobs.job_request import Call, JobRequest, calls_of, check_asked, checked_arguments, requests_of
+from jobify.jobs.job_request import Call, JobRequest, build_requests, checked_arguments, parse_calls, validate_options
 from jobify.jobs.job_result import JobResult
 from jobify.model.ids import check_text, is_storable
 from jobify.model.public_status import PublicStatus
@@ -133,7 +133,7 @@ def request(app: object, task: Any, args: Any, kwargs: Any, options: Mapping[str
     """One call of a task of ``app``, with options, which go before those that the task is configured with."""
     if isinstance(task, ConfiguredTask):
         options = {**task.options, **options}
-    return JobRequest(name_of(task, app), *checked_arguments(args, kwargs), check_asked(options))
+    return JobRequest(name_of(task, app), *checked_arguments(args, kwargs), validate_options(options))
 
 
 def many(
@@ -145,12 +145,12 @@ def many(
     elif not isinstance(task, Route | str):
         return _signatures(task, args_list, kwargs_list, options)
     name, calls = name_of(task, app), _calls(args_list, kwargs_list)
-    return requests_of(name, calls, options) if options else Calls(name, calls)
+    return build_requests(name, calls, options) if options else Calls(name, calls)
 
 
 def _calls(args_list: Iterable[Any], kwargs_list: Iterable[Any] | None) -> list[Call]:
     if kwargs_list is None:
-        return calls_of(args_list)
+        return parse_calls(args_list)
     all_args, all_kwargs = list(args_list), list(kwargs_list)
     if not all_args:
         all_args = [()] * len(all_kwargs)
@@ -173,4 +173,4 @@ def _signatures(
             raise ConfigurationError(f"{signature!r} is no task and no signature. Did you mean task.s(...)?")
     if args_list or kwargs_list or options:
         raise ConfigurationError("Signatures have arguments and options of their own: leave the others out.")
-    return [JobRequest(each.task, each.args, each.kwargs, each.asked) for each in found]
+    return [JobRequest(each.task, each.args, each.kwargs, each.spec) for each in found]

@@ -17,7 +17,7 @@ from jobify.exceptions import ConfigurationError, DuplicateJobError
 from jobify.gateway.connection import Access
 from jobify.jobs.job_request import JobRequest
 from jobify.jobs.job_result import JobResult
-from jobify.jobs.result_desk import ResultDesk
+from jobify.jobs.result_backend import ResultBackend
 from jobify.model.clock import Clock
 from jobify.model.records import NewJob
 from jobify.serializers.offload import is_large, off_loop
@@ -56,7 +56,7 @@ class Submitter:
         crew: Crew,
         targets: Targets,
         rows: Rows,
-        desk: ResultDesk,
+        desk: ResultBackend,
         config: JobifyConfiguration,
         clock: Clock,
     ) -> None:
@@ -140,18 +140,18 @@ class Submitter:
         return self._handles(drafts)
 
     def _drafts(self, requests: Sequence[JobRequest]) -> list[_Draft]:
-        is_workflow = any(request.feed is not None for request in requests)
+        is_workflow = any(request.result_input is not None for request in requests)
         drafts = []
         for request in requests:
             target = self._targets.of(request.task)
             if target.check is not None:
                 target.check(*fed_args(request), **request.kwargs)
-            if is_workflow and request.asked.unique_key is not None:
+            if is_workflow and request.spec.unique_key is not None:
                 raise ConfigurationError(
                     f"A job of {request.task!r} in a workflow has a unique_key. Others of the workflow depend on it, "
                     "so it cannot give way to another one: leave the unique_key out."
                 )
-            drafts.append(_Draft(target, request, self._rows.new_id(request.asked)))
+            drafts.append(_Draft(target, request, self._rows.new_id(request.spec)))
         return drafts
 
     async def _through(self, drafts: Sequence[_Draft], *, is_blocking: bool) -> None:
@@ -167,7 +167,7 @@ class Submitter:
                     keep = partial(self._store, drafts)
                     await self._crew.helper.call(keep) if not is_blocking else keep()
 
-            asked, now = draft.request.asked, self._clock.now()
+            asked, now = draft.request.spec, self._clock.now()
             due_at = self._rows.due_at(asked, now)
             await run_through(
                 draft.target, draft.request, draft.job_id, due_at=due_at, now=now, config=self._config, store=store
@@ -181,9 +181,9 @@ class Submitter:
         feeds: dict[tuple[int, ...], tuple[str, ...]] = {(): ()}
         """The parents of jobs that are fed by these places: one tuple, however many jobs it feeds."""
         for draft in wanted:
-            former.append(former_keys(draft.target, draft.request.asked) if draft.target.aliases else [])
-            feed = draft.request.feed
-            places = () if feed is None else (*feed.places, *feed.after) if feed.after else feed.places
+            former.append(former_keys(draft.target, draft.request.spec) if draft.target.aliases else [])
+            feed = draft.request.result_input
+            places = () if feed is None else (*feed.indexes, *feed.after) if feed.after else feed.indexes
             if places not in feeds:
                 feeds[places] = tuple(dict.fromkeys(ids[place] for place in places))
             rows.append(self._rows.row(draft.target, draft.request, draft.job_id, feeds[places]))
@@ -208,7 +208,7 @@ class Submitter:
 
 def _former_rival(storage: Storage, draft: _Draft) -> str | None:
     """The unfinished job with the unique key of this one that was stored under an earlier name of the task."""
-    found = (storage.find_unique(key) for key in former_keys(draft.target, draft.request.asked))
+    found = (storage.find_unique(key) for key in former_keys(draft.target, draft.request.spec))
     return next((id for id in found if id is not None), None)
 
 

@@ -14,7 +14,7 @@ from jobify.client.values import Coding
 from jobify.client.waiting import POLLS, Waits, check_number, limit_of
 from jobify.exceptions import JobNotFoundError
 from jobify.gateway.connection import Access
-from jobify.jobs.result_desk import Polls
+from jobify.jobs.result_backend import Polls
 from jobify.model.clock import Clock
 from jobify.model.cron import is_used_up
 from jobify.model.durations import Duration
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Desk(Reads):
-    """Serves handles; see :class:`jobify.jobs.result_desk.ResultDesk`. What only reads is inherited.
+    """Serves handles; see :class:`jobify.jobs.result_backend.ResultBackend`. What only reads is inherited.
 
     ``delete_at``: when the row of a job that is cancelled now may be deleted.
     """
@@ -51,7 +51,7 @@ class Desk(Reads):
         self._delete_at = delete_at
 
     async def read(self, look: Callable[[], T]) -> T:
-        """See :meth:`jobify.jobs.result_desk.ResultDesk.read`."""
+        """See :meth:`jobify.jobs.result_backend.ResultBackend.read`."""
         return await self._crew.reader.call(look)
 
     # -- waiting -------------------------------------------------------------------------------------------------------

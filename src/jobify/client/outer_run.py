@@ -17,7 +17,7 @@ from jobify.exceptions import ApplicationStateError
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest
-from jobify.jobs.schedule_builder import Order
+from jobify.jobs.schedule_builder import PushRequest
 from jobify.router.outer_chain import OuterCall, run_outer
 from jobify.types import Microseconds
 
@@ -40,7 +40,7 @@ async def run_through(
     is stopped does not reach it."""
     endpoint = target.endpoint
     assert endpoint is not None, "what is not known here has no middleware"
-    order = Order(target.name, fed_args(request), dict(request.kwargs), due_at if due_at > now else None)
+    order = PushRequest(target.name, fed_args(request), dict(request.kwargs), due_at if due_at > now else None)
     job: Job[Any] = Job(job_id=job_id, exec_at=due_at)
 
     async def end(context: OuterContext) -> None:

@@ -12,7 +12,7 @@ from jobify.client.views import Obstacle, QueueView, ScheduleView, Unserved, Wor
 from jobify.exceptions import ConfigurationError
 from jobify.gateway.connection import Access
 from jobify.jobs.job_result import JobResult
-from jobify.jobs.result_desk import ResultDesk
+from jobify.jobs.result_backend import ResultBackend
 from jobify.model.clock import Clock, from_datetime, to_datetime
 from jobify.model.cron import is_paused, is_stopped, rule_as_written
 from jobify.model.public_status import (
@@ -46,7 +46,7 @@ class Board:
     """Lists and counts."""
 
     def __init__(
-        self, access: Access, desk: ResultDesk, clock: Clock, zone: tzinfo, names_of: Callable[[str], Sequence[str]]
+        self, access: Access, desk: ResultBackend, clock: Clock, zone: tzinfo, names_of: Callable[[str], Sequence[str]]
     ) -> None:
         self._names_of = names_of
         """The names that jobs of a task may be stored under."""

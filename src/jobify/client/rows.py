@@ -10,7 +10,7 @@ import msgspec
 from jobify.client.targets import Target
 from jobify.client.values import Coding
 from jobify.exceptions import PayloadError
-from jobify.jobs.job_request import Asked, JobRequest
+from jobify.jobs.job_request import JobRequest, JobSpec
 from jobify.model.clock import Clock
 from jobify.model.ids import text_ids
 from jobify.model.job_options import ParentResults
@@ -54,45 +54,45 @@ class Rows:
             None, None, None, None, None, 0, 0, None, None, None,
         )  # fmt: skip
 
-    def new_id(self, asked: Asked) -> str:
+    def new_id(self, spec: JobSpec) -> str:
         """The id of a job: chosen, or made."""
-        return self._new_id() if asked.job_id is None else asked.job_id
+        return self._new_id() if spec.job_id is None else spec.job_id
 
-    def due_at(self, asked: Asked, now: Microseconds) -> Microseconds:
+    def due_at(self, spec: JobSpec, now: Microseconds) -> Microseconds:
         """When a job is to run."""
-        return asked.due_at(now, self._zone)
+        return spec.due_at(now, self._zone)
 
     def row(self, target: Target, request: JobRequest, job_id: str, parents: tuple[str, ...] = ()) -> NewJob:
-        """The row of a request; ``parents`` are the ids of the jobs that feed it or come before it, each once."""
-        asked, feed, now = request.asked, request.feed, self._clock.now()
-        due_at = self.due_at(asked, now)
-        options, types = asked.options(), target.types
-        if feed is not None and feed.is_taken:
+        """The row of a request; ``parents`` are the ids of the jobs it waits for, each once."""
+        spec, result_input, now = request.spec, request.result_input, self._clock.now()
+        due_at = self.due_at(spec, now)
+        options, types = spec.options(), target.types
+        if result_input is not None and result_input.is_taken:
             options = msgspec.structs.replace(
-                options, inputs=ParentResults(count=len(feed.places), is_list=feed.is_list)
+                options, inputs=ParentResults(count=len(result_input.indexes), is_list=result_input.is_list)
             )
             types = types.after(1)
         return NewJob(
             id=job_id,
             task=target.name,
-            queue=asked.queue or target.queue,
-            priority=target.priority if asked.priority is None else asked.priority,
+            queue=spec.queue or target.queue,
+            priority=target.priority if spec.priority is None else spec.priority,
             status=_WAITING,
             ready=due_at <= now,
             due_at=due_at,
             created_at=now,
             payload=self._payload(target, request.args, request.kwargs, types),
             rule=None,
-            offset_at=now if asked.eta is None and due_at > now else None,
+            offset_at=now if spec.eta is None and due_at > now else None,
             options=options.text(),
             origin=None,
             owner=None,
             fence=0,
             attempt=0,
             started_at=None,
-            unique_key=asked.scoped_key(target.name),
-            expires_at=asked.expires_at(now, self._zone),
-            parents=tuple(dict.fromkeys((*parents, *asked.parents))) if asked.parents else parents,
+            unique_key=spec.scoped_key(target.name),
+            expires_at=spec.expires_at(now, self._zone),
+            parents=tuple(dict.fromkeys((*parents, *spec.parents))) if spec.parents else parents,
         )
 
     def _payload(self, target: Target, args: tuple[Any, ...], kwargs: Any, types: ParameterTypes) -> Any:
@@ -104,10 +104,10 @@ class Rows:
 
 def fed_args(request: JobRequest) -> tuple[Any, ...]:
     """The positional arguments, what is to come in front of them included."""
-    is_fed = request.feed is not None and request.feed.is_taken
+    is_fed = request.result_input is not None and request.result_input.is_taken
     return (TO_COME, *request.args) if is_fed else request.args
 
 
-def former_keys(target: Target, asked: Asked) -> list[str]:
+def former_keys(target: Target, spec: JobSpec) -> list[str]:
     """The unique keys that jobs have which were stored for the same request under earlier names of the task."""
-    return asked.former_keys(target.aliases)
+    return spec.former_keys(target.aliases)

@@ -16,7 +16,7 @@ from jobify.client.job_reader import Reads
 from jobify.client.threads import Crew
 from jobify.exceptions import ApplicationStateError, ConfigurationError, WaitTimeoutError
 from jobify.jobs.current_job import lent_slot
-from jobify.jobs.result_desk import Polls
+from jobify.jobs.result_backend import Polls
 from jobify.model.durations import Duration, as_seconds, check_duration
 from jobify.model.public_status import public_status
 from jobify.model.records import JobRecord, MessageKind, MessageRecord

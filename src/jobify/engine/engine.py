@@ -54,7 +54,7 @@ from jobify.exceptions import (
 )
 from jobify.gateway.backend import Backend, Backends
 from jobify.jobs.job import Job
-from jobify.jobs.schedule_builder import Order, Scheduler
+from jobify.jobs.schedule_builder import PushRequest, Scheduler
 from jobify.model.clock import Clock
 from jobify.model.cron_rules import CronRuleCache
 from jobify.model.records import OwnerProfile, OwnerRole
@@ -313,7 +313,7 @@ class Engine:
         """Whether this is the task of a job that runs here."""
         return task is not None and any(attempt.task is task for attempt in self._attempts)
 
-    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+    def submit(self, order: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
         """Take an order; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
         return self._enqueuer.submit(order)
 

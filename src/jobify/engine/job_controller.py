@@ -13,7 +13,7 @@ from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttemp
 from jobify.exceptions import ApplicationStateError
 from jobify.gateway.backend import Backend
 from jobify.gateway.notification import ORDER
-from jobify.jobs.current_job import RUNNING
+from jobify.jobs.current_job import CURRENT
 from jobify.jobs.job import Job
 from jobify.model.clock import Clock
 from jobify.model.records import CancelResult, SummaryIds
@@ -52,13 +52,13 @@ class JobController:
         self._being_cancelled: Counter[str] = Counter()
 
     def watch(self, job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """See :class:`~jobify.jobs.job.JobDesk`."""
+        """See :class:`~jobify.jobs.job.JobBackend`."""
         if loop is not self._loop:
             raise self._wrong_loop(job, "wait for", "job.wait()")
         attempt = self._attempts.find(job.id)
         if attempt is None:
             self._events.waiter_added(job)
-        elif attempt is RUNNING.get() and attempt.task is asyncio.current_task():  # the first is the cheaper question
+        elif attempt is CURRENT.get() and attempt.task is asyncio.current_task():  # the first is the cheaper question
             raise ApplicationStateError(
                 operation=f"wait for job {job.id!r}",
                 reason="It is this very job that asks: it would wait for itself, for ever.",

@@ -50,7 +50,17 @@ from jobify.exceptions import ConfigurationError, JobTimeoutError, TaskCancelled
 from jobify.model.records import MessageKind
 from jobify.runtime.logs import get_logger
 
-__all__ = ("LEVELS", "RUNNING", "TIMED_OUT", "CurrentJob", "Running", "current_job", "is_overdue", "lent_slot", "limit")
+__all__ = (
+    "CURRENT",
+    "LEVELS",
+    "TIMED_OUT",
+    "CurrentJob",
+    "Running",
+    "current_job",
+    "is_overdue",
+    "lent_slot",
+    "set_deadline",
+)
 
 log = get_logger("jobify.jobs")
 
@@ -117,12 +127,12 @@ class Running(Protocol):
         ...
 
 
-RUNNING: Final[ContextVar[Running | None]] = ContextVar("jobify_running", default=None)
+CURRENT: Final[ContextVar[Running | None]] = ContextVar("jobify_running", default=None)
 """The attempt that this code is a part of."""
 
 if hasattr(os, "register_at_fork"):
     # The child has no event loop, no thread and no connection to carry a report; those it sees are its parent's.
-    os.register_at_fork(after_in_child=lambda: RUNNING.set(None))
+    os.register_at_fork(after_in_child=lambda: CURRENT.set(None))
 
 
 class CurrentJob:
@@ -135,7 +145,7 @@ class CurrentJob:
     __slots__ = ()
 
     def __repr__(self) -> str:
-        running = RUNNING.get()
+        running = CURRENT.get()
         return f"<current_job {'(none)' if running is None else running.id}>"
 
     @property
@@ -180,7 +190,7 @@ class CurrentJob:
         """
         if isinstance(percent, bool) or not isinstance(percent, Real) or not 0 <= percent <= 100:
             raise ConfigurationError(f"The progress of a job is a number from 0 to 100, not {percent!r}.")
-        running = RUNNING.get()
+        running = CURRENT.get()
         if running is not None:
             running.report(MessageKind.PROGRESS, float(percent))
 
@@ -198,7 +208,7 @@ class CurrentJob:
             for row in rows:
                 current_job.publish(convert(row))
         """
-        running = RUNNING.get()
+        running = CURRENT.get()
         if running is not None:
             running.report(MessageKind.VALUE, running.encode(value))
 
@@ -221,7 +231,7 @@ class CurrentJob:
             near = difflib.get_close_matches(word, LEVELS, n=1)
             advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(LEVELS)}."
             raise ConfigurationError(f"There is no log level {level!r}. {advice}")
-        running = RUNNING.get()
+        running = CURRENT.get()
         if running is None:
             log.log(LEVELS[word], "%s", shown(message))
         else:
@@ -241,14 +251,14 @@ class CurrentJob:
                 current_job.check_cancelled()
                 work(block)
         """
-        running = RUNNING.get()
+        running = CURRENT.get()
         reason = None if running is None else running.stop_reason()
         if running is not None and reason is not None:
             raise TaskCancelledError(running.id, reason)
 
     def check_timeout(self) -> None:
         """Raise JobTimeoutError if the time that this attempt has is over; for code that nothing can interrupt."""
-        running = RUNNING.get()
+        running = CURRENT.get()
         if running is not None and running.timeout is not None and is_overdue(running):
             raise JobTimeoutError(running.id, running.timeout)
 
@@ -261,7 +271,7 @@ current_job: Final = CurrentJob()
 def lent_slot() -> Iterator[None]:
     """The time in which the calling code waits for another job: if it is a job itself, its slot is free meanwhile. Else
     jobs that wait for jobs could take all the slots, and what they wait for would never begin."""
-    running = RUNNING.get()
+    running = CURRENT.get()
     if running is None:
         yield
         return
@@ -272,9 +282,9 @@ def lent_slot() -> Iterator[None]:
         running.take_back()
 
 
-def limit(timeout: float) -> None:
+def set_deadline(timeout: float) -> None:
     """For the layer that keeps the time: the attempt has ``timeout`` seconds from now on."""
-    running = RUNNING.get()
+    running = CURRENT.get()
     if running is not None:
         running.timeout, running.deadline = timeout, time.monotonic() + timeout
 
@@ -285,7 +295,7 @@ def is_overdue(running: Running) -> bool:
 
 
 def _here() -> Running:
-    running = RUNNING.get()
+    running = CURRENT.get()
     if running is None:
         raise RuntimeError(
             "There is no current job here. Use current_job in a task, and in what a task calls; a process that a task "

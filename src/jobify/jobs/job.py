@@ -20,7 +20,7 @@ from jobify.exceptions import (
     ResultNotStoredError,
     shown,
 )
-from jobify.jobs.current_job import RUNNING
+from jobify.jobs.current_job import CURRENT
 from jobify.model.clock import from_datetime, to_datetime
 from jobify.model.public_status import PublicStatus, public_status
 from jobify.model.status import TERMINAL, JobStatus
@@ -30,7 +30,7 @@ from jobify.types import UNSET, Microseconds
 if TYPE_CHECKING:
     from jobify.model.cron import CronContext
 
-__all__ = ("Job", "JobDesk")
+__all__ = ("Job", "JobBackend")
 
 ReturnT = TypeVar("ReturnT")
 
@@ -42,7 +42,7 @@ _UNSUCCESSFUL: dict[JobStatus, type[JobFailedError]] = {
 }
 
 
-class JobDesk(Protocol):
+class JobBackend(Protocol):
     """What a handle needs from the app that made it."""
 
     @property
@@ -77,8 +77,8 @@ class Job(ProcessBound, Generic[ReturnT]):
 
     __slots__ = (
         "__weakref__",
+        "_backend",
         "_cron_context",
-        "_desk",
         "_due_at",
         "_handle",
         "_is_dead",
@@ -102,7 +102,7 @@ class Job(ProcessBound, Generic[ReturnT]):
         exec_at: datetime | Microseconds,
         unregister_hook: Callable[[str], None] | None = None,
         job_status: JobStatus = JobStatus.PENDING,
-        desk: JobDesk | None = None,
+        backend: JobBackend | None = None,
     ) -> None:
         self.id = job_id
         self.status = job_status
@@ -113,7 +113,7 @@ class Job(ProcessBound, Generic[ReturnT]):
         self.context: Context | None = None
         """The context variables of the push; each attempt in this process starts from a copy of them."""
         self._due_at = exec_at if isinstance(exec_at, int) else from_datetime(exec_at, zone=UTC)
-        self._desk = desk
+        self._backend = backend
         self._unregister = unregister_hook
         self._value: Any = UNSET
         self._last_end: JobStatus | None = None
@@ -132,7 +132,7 @@ class Job(ProcessBound, Generic[ReturnT]):
     @property
     def exec_at(self) -> datetime:
         """When the job is (or was) due: an aware datetime in the app's zone."""
-        return to_datetime(self._due_at, zone=self._desk.zone if self._desk is not None else UTC)
+        return to_datetime(self._due_at, zone=self._backend.zone if self._backend is not None else UTC)
 
     @property
     def eta(self) -> datetime:
@@ -210,17 +210,17 @@ class Job(ProcessBound, Generic[ReturnT]):
         Any number of coroutines may wait, and each may be cancelled on its own. The job itself cannot wait, nor
         can another event loop than the app's: that is an :class:`ApplicationStateError`.
         """
-        if self.status in TERMINAL or (self.status is JobStatus.PENDING and self._desk is not None):
+        if self.status in TERMINAL or (self.status is JobStatus.PENDING and self._backend is not None):
             return
         loop = asyncio.get_running_loop()
-        if self._desk is not None:
-            self._desk.watch(self, loop)
+        if self._backend is not None:
+            self._backend.watch(self, loop)
         waiter: asyncio.Future[None] = loop.create_future()
         if self._waiters is None:
             self._waiters = [waiter]
         else:
             self._waiters.append(waiter)
-        running = RUNNING.get()
+        running = CURRENT.get()
         if running is not None:  # see jobify.jobs.current_job.lent_slot, which costs more
             running.lend()
         try:
@@ -251,8 +251,8 @@ class Job(ProcessBound, Generic[ReturnT]):
         if self.status in TERMINAL:
             self._require_within_reach()
             return
-        if self._desk is not None:
-            await self._desk.cancel(self, interrupt=interrupt)
+        if self._backend is not None:
+            await self._backend.cancel(self, interrupt=interrupt)
             return
         if self._handle is not None:
             self._handle.cancel()
@@ -298,7 +298,7 @@ class Job(ProcessBound, Generic[ReturnT]):
         self.status = status
         self._wake()
 
-    def leave_out(self) -> None:
+    def mark_not_scheduled(self) -> None:
         """The outer middleware is through; if it has not passed the job on, it never will run."""
         if self.status is JobStatus.PENDING:
             self._last_end = JobStatus.PENDING
@@ -313,15 +313,15 @@ class Job(ProcessBound, Generic[ReturnT]):
 
     def update(self, *, exec_at: datetime, status: JobStatus) -> None:
         """The job is planned for another time."""
-        self.move(from_datetime(exec_at, zone=UTC), status)
+        self.reschedule(from_datetime(exec_at, zone=UTC), status)
 
-    def move(self, due_at: Microseconds, status: JobStatus) -> None:
+    def reschedule(self, due_at: Microseconds, status: JobStatus) -> None:
         """:meth:`update` with a time in microseconds."""
         self._due_at = due_at
         self.status = status
 
     @property
-    def standing(self) -> tuple[object, ...]:
+    def state_key(self) -> tuple[object, ...]:
         """Differs from an earlier one if the engine has told the handle anything since."""
         context = self._cron_context
         run_count = None if context is None else context.run_count

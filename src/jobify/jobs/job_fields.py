@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from jobify.jobs.current_job import RUNNING
+from jobify.jobs.current_job import CURRENT
 from jobify.runtime.escaping import escaped
 
 __all__ = ("JobFields",)
@@ -40,7 +40,7 @@ class JobFields(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         own = vars(record)
-        if "job_id" not in own and (running := RUNNING.get()) is not None:
+        if "job_id" not in own and (running := CURRENT.get()) is not None:
             found = (running.id, running.task_name, running.queue_name, running.number)
             for name, value in zip(_FIELDS, found, strict=True):
                 own.setdefault(name, escaped(value) if isinstance(value, str) else value)

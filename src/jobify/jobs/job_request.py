@@ -24,18 +24,18 @@ from jobify.model.task_options import check_priority
 from jobify.types import Microseconds
 
 __all__ = (
-    "NOTHING_ASKED",
-    "Asked",
+    "DEFAULT_SPEC",
     "Call",
     "Dependency",
     "EnqueueOptions",
-    "Feed",
     "JobRequest",
+    "JobSpec",
+    "ResultInput",
     "Submitter",
-    "calls_of",
-    "check_asked",
+    "build_requests",
     "checked_arguments",
-    "requests_of",
+    "parse_calls",
+    "validate_options",
 )
 
 Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
@@ -72,7 +72,7 @@ class EnqueueOptions(TypedDict, total=False):
     job_id: str | None
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class JobSpec(Struct, frozen=True, kw_only=True):
     """:class:`EnqueueOptions`, checked. None: what the task says."""
 
     priority: int | None = None
@@ -84,7 +84,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     is_unique_everywhere: bool = False
     parents: tuple[str, ...] = ()
     job_id: str | None = None
-    told: JobOptions = JobOptions()
+    stored: JobOptions = JobOptions()
     """What the row says of it."""
 
     def due_at(self, now: Microseconds, zone: tzinfo) -> Microseconds:
@@ -101,7 +101,7 @@ class Asked(Struct, frozen=True, kw_only=True):
             return from_datetime(self.expires, zone=zone)
         return now + seconds(self.expires)
 
-    def in_zone(self, zone: tzinfo) -> Asked:
+    def in_zone(self, zone: tzinfo) -> JobSpec:
         """The same, without a naive datetime that depends on the zone of the app."""
         if not isinstance(self.expires, datetime):
             return self
@@ -123,21 +123,21 @@ class Asked(Struct, frozen=True, kw_only=True):
     def options(self) -> JobOptions:
         """The options of the row."""
         if self.expires is None or isinstance(self.expires, datetime):
-            return self.told
-        return msgspec.structs.replace(self.told, expires=float(self.expires))
+            return self.stored
+        return msgspec.structs.replace(self.stored, expires=float(self.expires))
 
 
-NOTHING_ASKED: Final = Asked()
+DEFAULT_SPEC: Final = JobSpec()
 
 
 _LONGEST: Final = 1e11
 """Seconds of a duration at most: three thousand years."""
 
 
-class Feed(NamedTuple):
+class ResultInput(NamedTuple):
     """What a job of a workflow waits for: jobs of the same batch, by their places in it."""
 
-    places: tuple[int, ...]
+    indexes: tuple[int, ...]
     is_list: bool
     """All their results as one list; else the result of the only one."""
     is_taken: bool
@@ -152,8 +152,8 @@ class JobRequest(Struct, frozen=True):
     task: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    asked: Asked = NOTHING_ASKED
-    feed: Feed | None = None
+    spec: JobSpec = DEFAULT_SPEC
+    result_input: ResultInput | None = None
 
 
 class Submitter(Protocol):
@@ -190,15 +190,15 @@ class Submitter(Protocol):
         ...
 
 
-def check_asked(raw: Mapping[str, Any]) -> Asked:
+def validate_options(raw: Mapping[str, Any]) -> JobSpec:
     """The options as they hold, or ConfigurationError that says what to write instead.
 
-    >>> check_asked({"priorty": 1})
+    >>> validate_options({"priorty": 1})
     Traceback (most recent call last):
     jobify.exceptions.UnknownOptionError: A job has no option 'priorty'. Did you mean 'priority'?
     """
     if not raw:
-        return NOTHING_ASKED
+        return DEFAULT_SPEC
     known = EnqueueOptions.__annotations__
     for key in raw:
         if key not in known:
@@ -206,7 +206,7 @@ def check_asked(raw: Mapping[str, Any]) -> Asked:
     given = {key: value for key, value in raw.items() if value is not None}
     if "delay" in given and "eta" in given:
         raise ConfigurationError("A job has a delay and an eta. Leave one of them out.")
-    asked = Asked(
+    spec = JobSpec(
         priority=check_priority(given["priority"], what="priority of the job") if "priority" in given else None,
         queue=check_text(given["queue"], what="queue of the job") if "queue" in given else None,
         delay=_duration(given, "delay"),
@@ -216,17 +216,17 @@ def check_asked(raw: Mapping[str, Any]) -> Asked:
         is_unique_everywhere=_is_everywhere(given.get("unique_scope", "task")),
         parents=_parents(given.get("depends_on", ())),
         job_id=check_text(given["job_id"], what="job_id") if "job_id" in given else None,
-        told=_told(given),
+        stored=_stored_options(given),
     )
-    if read_options(asked.told.text()).metadata != asked.told.metadata:
+    if read_options(spec.stored.text()).metadata != spec.stored.metadata:
         raise ConfigurationError(
             f"The metadata of the job is {given['metadata']!r}, and would read otherwise. Use texts (also as keys), "
             "finite numbers, booleans, None, lists, dicts."
         )
-    return asked
+    return spec
 
 
-def _told(given: Mapping[str, Any]) -> JobOptions:
+def _stored_options(given: Mapping[str, Any]) -> JobOptions:
     metadata = given.get("metadata")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ConfigurationError(f"The metadata of the job is {metadata!r}; it must be a dict.")
@@ -301,7 +301,7 @@ def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str
     return tuple(args), dict(kwargs or {})
 
 
-def calls_of(args_list: Any) -> list[Call]:
+def parse_calls(args_list: Any) -> list[Call]:
     """Many calls, of which only the arguments by position are given; ConfigurationError if they are none."""
     if not isinstance(args_list, Iterable):
         raise ConfigurationError(f"{args_list!r} is no list of calls. Give one tuple of arguments for each job.")
@@ -311,9 +311,9 @@ def calls_of(args_list: Any) -> list[Call]:
 _NO_KWARGS: Final[Mapping[str, Any]] = {}
 
 
-def requests_of(task: str, calls: Sequence[Call], options: Mapping[str, Any]) -> list[JobRequest]:
+def build_requests(task: str, calls: Sequence[Call], options: Mapping[str, Any]) -> list[JobRequest]:
     """Calls of one task that share their options; ConfigurationError for those that they cannot."""
-    asked = check_asked(options)
-    if asked.job_id is not None and len(calls) > 1:
-        raise ConfigurationError(f"{len(calls)} jobs cannot share the job_id {asked.job_id!r}. Leave it out.")
-    return [JobRequest(task, args, kwargs, asked) for args, kwargs in calls]
+    spec = validate_options(options)
+    if spec.job_id is not None and len(calls) > 1:
+        raise ConfigurationError(f"{len(calls)} jobs cannot share the job_id {spec.job_id!r}. Leave it out.")
+    return [JobRequest(task, args, kwargs, spec) for args, kwargs in calls]

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
 from jobify.exceptions import ApplicationStateError
-from jobify.jobs.result_desk import ResultDesk
+from jobify.jobs.result_backend import ResultBackend
 from jobify.model.cron import rule_as_written
 from jobify.model.durations import Duration
 from jobify.model.public_status import PublicStatus, public_status
@@ -33,15 +33,15 @@ class JobResult(Generic[Return_co]):
     One that was pickled knows only its id; ``app.get_job(job.id)`` makes a whole one.
     """
 
-    __slots__ = ("__weakref__", "_desk", "created", "id")
+    __slots__ = ("__weakref__", "_backend", "created", "id")
 
-    def __init__(self, job_id: str, desk: ResultDesk | None, created: bool = True) -> None:
+    def __init__(self, job_id: str, backend: ResultBackend | None, created: bool = True) -> None:
         self.id = job_id
         """Time-ordered (UUIDv7), unless somebody chose it."""
         self.created = created
         """False: nothing was stored. A job with this ``unique_key`` was there already, and this is its handle; or an
         outer middleware has stopped the new one."""
-        self._desk = desk
+        self._backend = backend
 
     def __repr__(self) -> str:
         return f"<JobResult id={self.id!r}>"
@@ -62,21 +62,21 @@ class JobResult(Generic[Return_co]):
         return self
 
     @property
-    def _here(self) -> ResultDesk:
-        if self._desk is None:
+    def _source(self) -> ResultBackend:
+        if self._backend is None:
             raise ApplicationStateError(
                 operation=f"look at job {self.id!r}",
                 reason="This handle was pickled, and knows no storage.",
                 solution="Use app.get_job(job.id).",
             )
-        return self._desk
+        return self._backend
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
     @property
     def status(self) -> PublicStatus:
         """``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up) or ``cancelled``."""
-        record = self._here.record(self.id)
+        record = self._source.record(self.id)
         return public_status(record.status, record.is_dead)
 
     @property
@@ -87,7 +87,7 @@ class JobResult(Generic[Return_co]):
     @property
     def job_status(self) -> JobStatus:
         """The status in the words of :attr:`Job.status`. One that only a newer release knows reads RUNNING."""
-        return known_status(self._here.record(self.id).status)
+        return known_status(self._source.record(self.id).status)
 
     def is_done(self) -> bool:
         """Whether the job has ended; one that failed may still be retried by a user."""
@@ -95,34 +95,34 @@ class JobResult(Generic[Return_co]):
 
     def is_cron(self) -> bool:
         """Whether the job repeats by a cron rule."""
-        return self._here.record(self.id).rule is not None
+        return self._source.record(self.id).rule is not None
 
     @property
     def cron_expression(self) -> str | None:
         """The expression of a cron job, None for a job that runs once, or if its rule cannot be read."""
-        return rule_as_written(self._here.record(self.id).rule).get("expression")
+        return rule_as_written(self._source.record(self.id).rule).get("expression")
 
     @property
     def progress(self) -> float | None:
         """How far the task says it is, 0 to 100; None if it has said nothing."""
-        return self._here.record(self.id).progress
+        return self._source.record(self.id).progress
 
     @property
     def error(self) -> str | None:
         """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end."""
-        return self._here.error(self.id)
+        return self._source.error(self.id)
 
     @property
     def errors(self) -> list[dict[str, Any]]:
         """One dict for each failed attempt, the oldest first: ``id``, ``job_id``, ``attempt`` (from 1), ``error`` (the
         traceback of the task's own frames), ``message``, ``outcome``, ``started_at`` and ``failed_at`` (ISO 8601, UTC).
         """
-        return self._here.errors(self.id)
+        return self._source.errors(self.id)
 
     @property
     def reason(self) -> str | None:
         """Why the job was cancelled: ``cancelled``, ``expired``, ``dependency … failed``; None if it was not."""
-        return self._here.reason(self.id)
+        return self._source.reason(self.id)
 
     @property
     def note(self) -> str:
@@ -130,68 +130,68 @@ class JobResult(Generic[Return_co]):
         paused``, ``waits for 2 others``, ``tries again in 5.0 s: …``, ``its worker (7154) is gone, last seen 2 m ago;
         the next worker that starts takes it up``. Empty if there is nothing to say. For people: the wording may
         change."""
-        return self._here.note(self.id)
+        return self._source.note(self.id)
 
     @property
     def dependencies(self) -> list[str]:
         """The ids of the jobs that must be complete before this one."""
-        return list(self._here.relations(self.id).parents)
+        return list(self._source.relations(self.id).parents)
 
     @property
     def dependents(self) -> list[str]:
         """The ids of the jobs that wait for this one, or did."""
-        return list(self._here.relations(self.id).children)
+        return list(self._source.relations(self.id).children)
 
     @property
     def task_name(self) -> str:
         """The task."""
-        return self._here.record(self.id).task
+        return self._source.record(self.id).task
 
     @property
     def queue_name(self) -> str:
         """The queue."""
-        return self._here.record(self.id).queue
+        return self._source.record(self.id).queue
 
     @property
     def args(self) -> list[Any]:
         """The arguments by position, in the words of JSON (a tuple is a list, a dataclass a dict, a datetime a text):
         for people. PayloadError if they cannot be read here, or went when a job in memory ended."""
-        return self._here.arguments(self.id)[0] or []
+        return self._source.arguments(self.id)[0] or []
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The arguments by name, like :attr:`args`."""
-        return self._here.arguments(self.id)[1] or {}
+        return self._source.arguments(self.id)[1] or {}
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What the job was given as ``metadata``."""
-        return self._here.metadata(self.id)
+        return self._source.metadata(self.id)
 
     @property
     def attempt(self) -> int:
         """The number of the attempt that is under way, or was the last: from 1; 0 before the first."""
-        return self._here.record(self.id).attempt
+        return self._source.record(self.id).attempt
 
     @property
     def created_at(self) -> datetime:
         """When it was enqueued, in the app's zone."""
-        return cast("datetime", self._here.moment(self._here.record(self.id).created_at))
+        return cast("datetime", self._source.moment(self._source.record(self.id).created_at))
 
     @property
     def started_at(self) -> datetime | None:
         """When its last attempt began."""
-        return self._here.moment(self._here.record(self.id).started_at)
+        return self._source.moment(self._source.record(self.id).started_at)
 
     @property
     def finished_at(self) -> datetime | None:
         """When it ended."""
-        return self._here.moment(self._here.record(self.id).finished_at)
+        return self._source.moment(self._source.record(self.id).finished_at)
 
     @property
     def eta(self) -> datetime:
         """When it is (or was) due."""
-        return cast("datetime", self._here.moment(self._here.record(self.id).due_at))
+        return cast("datetime", self._source.moment(self._source.record(self.id).due_at))
 
     @property
     def exec_at(self) -> datetime:
@@ -201,28 +201,28 @@ class JobResult(Generic[Return_co]):
     def to_dict(self) -> dict[str, Any]:
         """All fields of the job as values that JSON can say; times are ISO 8601. A result or metadata that JSON cannot
         say is shown as text."""
-        return self._here.describe(self.id)
+        return self._source.describe(self.id)
 
     def logs(self) -> list[dict[str, Any]]:
         """What the task has logged with ``current_job.log``: dicts of ``number``, ``at``, ``attempt``, ``level`` and
         ``message``, the oldest first."""
-        return self._here.logs(self.id)
+        return self._source.logs(self.id)
 
     def refresh(self) -> None:
         """Do nothing: every look is fresh. JobNotFoundError if the job is gone."""
-        self._here.record(self.id)
+        self._source.record(self.id)
 
     async def astatus(self) -> PublicStatus:
         """:attr:`status`, without blocking the event loop."""
-        return await self._here.read(lambda: self.status)
+        return await self._source.read(lambda: self.status)
 
     async def alogs(self) -> list[dict[str, Any]]:
         """:meth:`logs`, without blocking."""
-        return await self._here.read(self.logs)
+        return await self._source.read(self.logs)
 
     async def ato_dict(self) -> dict[str, Any]:
         """:meth:`to_dict`, without blocking."""
-        return await self._here.read(self.to_dict)
+        return await self._source.read(self.to_dict)
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
@@ -239,21 +239,21 @@ class JobResult(Generic[Return_co]):
         RuntimeErrors; ResultNotStoredError for a value that could not be stored; ApplicationStateError in the thread of
         the event loop that runs the app, which this would block.
         """
-        return cast("Return_co", self._here.result(self.id, timeout, (poll_interval, max_poll_interval)))
+        return cast("Return_co", self._source.result(self.id, timeout, (poll_interval, max_poll_interval)))
 
     async def aresult(
         self, timeout: Duration | None = 30.0, poll_interval: Duration = 0.05, max_poll_interval: Duration = 0.5
     ) -> Return_co:
         """:meth:`result`, in any event loop, without blocking it; times are in seconds."""
-        return cast("Return_co", await self._here.aresult(self.id, timeout, (poll_interval, max_poll_interval)))
+        return cast("Return_co", await self._source.aresult(self.id, timeout, (poll_interval, max_poll_interval)))
 
     def wait(self, timeout: Duration | None = None) -> None:
         """Return when the job has ended, however. TimeoutError after ``timeout`` seconds."""
-        self._here.wait(self.id, timeout)
+        self._source.wait(self.id, timeout)
 
     async def await_end(self, timeout: Duration | None = None) -> None:
         """:meth:`wait` for so many seconds, without blocking."""
-        await self._here.await_end(self.id, timeout)
+        await self._source.await_end(self.id, timeout)
 
     def stream(self, timeout: Duration | None = 60.0, after: int = 0) -> Iterator[Any]:
         """The values that the task publishes, each once and in order, as they come; from the first one on, whenever
@@ -262,11 +262,11 @@ class JobResult(Generic[Return_co]):
         ``timeout``: seconds to wait for the next value, then TimeoutError. ``after`` skips messages with numbers up to
         this one (values and log lines of a job are numbered together, from 1).
         """
-        return self._here.stream(self.id, timeout, after)
+        return self._source.stream(self.id, timeout, after)
 
     def astream(self, timeout: Duration | None = 60.0, after: int = 0) -> AsyncIterator[Any]:
         """:meth:`stream`, for ``async for``; ``timeout`` is in seconds."""
-        return self._here.astream(self.id, timeout, after)
+        return self._source.astream(self.id, timeout, after)
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
@@ -277,11 +277,11 @@ class JobResult(Generic[Return_co]):
         up to ``timeout`` seconds (None: as long as it takes): False if it has ended otherwise, or still runs (it stays
         told). One that has ended is left alone.
         """
-        return self._here.cancel(self.id, timeout)
+        return self._source.cancel(self.id, timeout)
 
     async def acancel(self, timeout: Duration | None = 10.0) -> bool:
         """:meth:`cancel` within so many seconds, without blocking."""
-        return await self._here.acancel(self.id, timeout)
+        return await self._source.acancel(self.id, timeout)
 
     def retry(self, *, with_dependents: bool = True) -> bool:
         """Put a ``failed`` or ``dead`` job back to waiting, with a fresh budget of attempts; its history stays. False
@@ -293,8 +293,8 @@ class JobResult(Generic[Return_co]):
             for job in app.dead_letters(task="charge"):
                 job.retry()
         """
-        return self._here.retry(self.id, with_dependents)
+        return self._source.retry(self.id, with_dependents)
 
     async def aretry(self, *, with_dependents: bool = True) -> bool:
         """:meth:`retry`, without blocking."""
-        return await self._here.aretry(self.id, with_dependents)
+        return await self._source.aretry(self.id, with_dependents)

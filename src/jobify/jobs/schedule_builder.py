@@ -1,7 +1,7 @@
-"""From a call to an order: *this task, with these arguments, then*.
+"""From a call to a request: *this task, with these arguments, then*.
 
-A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its methods say when, and hand an
-:class:`Order` to the :class:`Scheduler` that the app attached to the task.
+A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its methods say when, and hand a
+:class:`PushRequest` to the :class:`Scheduler` that the app attached to the task.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from jobify.exceptions import ConfigurationError
 from jobify.jobs.job import Job
-from jobify.jobs.job_request import Asked, Submitter
+from jobify.jobs.job_request import JobSpec, Submitter
 from jobify.model.clock import from_datetime, seconds, to_datetime
 from jobify.model.cron import Cron, as_cron
 from jobify.model.durations import Duration, as_seconds, check_duration
@@ -27,7 +27,7 @@ from jobify.runtime.coroutine_functions import coroutine_function
 from jobify.runtime.of_this_process import ProcessBound
 from jobify.types import Microseconds
 
-__all__ = ("Order", "ScheduleBuilder", "Scheduler", "TaskTracker")
+__all__ = ("PushRequest", "ScheduleBuilder", "Scheduler", "TaskTracker")
 
 ReturnT = TypeVar("ReturnT")
 
@@ -40,7 +40,7 @@ _EARLIEST = from_datetime(datetime(1, 1, 2, tzinfo=UTC), zone=UTC)
 _LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
 
 
-class Order(Struct, eq=False, gc=False):
+class PushRequest(Struct, eq=False, gc=False):
     """What a user asks for, checked, and not yet a row.
 
     Ten thousand pushes at once make ten thousand orders (and drafts, and attempts), each of which the garbage collector
@@ -60,12 +60,12 @@ class Order(Struct, eq=False, gc=False):
     is_force: bool = False
     is_delay: bool = False
     """``due_at`` is elapsed time from now, whatever becomes of the clock."""
-    asked: Asked | None = None
+    spec: JobSpec | None = None
     """Options of this job beyond those of its task; its ``job_id``, ``delay`` and ``eta`` are above."""
 
 
 class Scheduler(Protocol):
-    """Takes orders: the app, as a task sees it."""
+    """Takes requests: the app, as a task sees it."""
 
     @property
     def zone(self) -> tzinfo:
@@ -77,7 +77,7 @@ class Scheduler(Protocol):
         ...
 
     def require_started(self) -> None:
-        """ApplicationStateError unless orders are taken now."""
+        """ApplicationStateError unless requests are taken now."""
         ...
 
     @property
@@ -95,8 +95,8 @@ class Scheduler(Protocol):
         """Takes requests, whether the app is started or not."""
         ...
 
-    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
-        """Store the order and return the handle of its job.
+    def submit(self, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
+        """Store the request and return the handle of its job.
 
         When it returns, a durable job is on disk. ApplicationStateError if the app is not started, DuplicateJobError if
         the id is in use, StorageUnavailableError if nothing could be stored; in each case nothing was.
@@ -126,8 +126,8 @@ def _is_past(delay: Any) -> bool:
     return isinstance(delay, int | float) and -math.inf < delay < 0
 
 
-async def refused(error: Exception) -> Any:
-    """An order that failed at once: raises where it is awaited, as an ``async def`` would."""
+async def failed_awaitable(error: Exception) -> Any:
+    """A request that failed at once: raises where it is awaited, as an ``async def`` would."""
     raise error
 
 
@@ -141,7 +141,7 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
 
     instead = "Pass the task, or its name, and the arguments on."
 
-    __slots__ = ("_asked", "_scheduler", "args", "func_spec", "kwargs", "name", "route_options")
+    __slots__ = ("_scheduler", "_spec", "args", "func_spec", "kwargs", "name", "route_options")
 
     def __init__(
         self,
@@ -159,15 +159,15 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
         self.args = args
         self.kwargs = kwargs
         self._scheduler = scheduler
-        self._asked: Asked | None = None
+        self._spec: JobSpec | None = None
 
-    def with_options(self, asked: Asked) -> Self:
+    def with_options(self, spec: JobSpec) -> Self:
         """This builder, for jobs with these options. ConfigurationError if they say when, as the builder does."""
-        if asked.delay is not None or asked.eta is not None:
+        if spec.delay is not None or spec.eta is not None:
             raise ConfigurationError(
                 "schedule(...) says when the job runs: leave delay and eta out of configure(), or use push(...)."
             )
-        self._asked = asked.in_zone(self._scheduler.zone)
+        self._spec = spec.in_zone(self._scheduler.zone)
         return self
 
     def now(self) -> datetime:
@@ -195,7 +195,7 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
         try:
             due_at = self._after(seconds, now)
         except Exception as error:
-            return refused(error)
+            return failed_awaitable(error)
         return self._submit(due_at=due_at, job_id=job_id, is_replace=replace, is_delay=True)
 
     @coroutine_function
@@ -211,7 +211,7 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
                 raise ConfigurationError(f"at() takes a datetime, not {at!r}. For seconds from now use delay().")
             due_at = from_datetime(at, zone=self._scheduler.zone)
         except Exception as error:
-            return refused(error)
+            return failed_awaitable(error)
         return self._submit(due_at=due_at, job_id=job_id, is_replace=replace, is_force=force)
 
     @coroutine_function
@@ -224,7 +224,7 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
         try:
             rule = self._checked_rule(cron)
         except Exception as error:
-            return refused(error)
+            return failed_awaitable(error)
         return self._submit(cron=rule, job_id=job_id, is_replace=replace, is_force=force)
 
     def _checked_rule(self, cron: str | Cron) -> Cron:
@@ -259,8 +259,8 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
         is_delay: bool = False,
     ) -> _Submitted[ReturnT]:
         try:
-            if self._asked is not None:
-                job_id = self._asked_id(job_id, is_single=cron is None and not is_replace)
+            if self._spec is not None:
+                job_id = self._job_id(job_id, is_single=cron is None and not is_replace)
             if job_id is not None:
                 check_text(job_id, what="job_id")
             elif cron is not None:
@@ -268,21 +268,23 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
                     "A schedule needs a job_id, by which it is found again, after a restart too. Give it one: "
                     f"cron({cron.expression!r}, job_id='nightly')."
                 )
-            order = Order(self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force, is_delay)
-            if self._asked is not None:
-                order.asked = self._asked
-            return self._scheduler.submit(order)
+            request = PushRequest(
+                self.name, self.args, self.kwargs, due_at, cron, job_id, is_replace, is_force, is_delay
+            )
+            if self._spec is not None:
+                request.spec = self._spec
+            return self._scheduler.submit(request)
         except Exception as error:
-            return refused(error)
+            return failed_awaitable(error)
 
-    def _asked_id(self, job_id: str | None, *, is_single: bool) -> str | None:
+    def _job_id(self, job_id: str | None, *, is_single: bool) -> str | None:
         """The id of the job; ConfigurationError for options that a schedule or a replacement cannot have."""
-        asked = self._asked
-        assert asked is not None
-        given = {"unique_key": asked.unique_key, "depends_on": asked.parents or None, "expires": asked.expires}
+        spec = self._spec
+        assert spec is not None
+        given = {"unique_key": spec.unique_key, "depends_on": spec.parents or None, "expires": spec.expires}
         wrong = [name for name, value in given.items() if value is not None]
         if wrong and not is_single:
             raise ConfigurationError(
                 f"The option {wrong[0]} is for a job that runs once and replaces none. Leave it out of configure()."
             )
-        return asked.job_id if job_id is None else job_id
+        return spec.job_id if job_id is None else job_id

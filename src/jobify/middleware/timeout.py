@@ -28,7 +28,7 @@ class TimeoutMiddleware(BaseMiddleware):
 
     async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
         limit = asyncio.timeout(self.timeout)
-        current_job.limit(self.timeout)
+        current_job.set_deadline(self.timeout)
         try:
             async with limit:
                 value = await call_next(context)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jobify.exceptions import ApplicationStateError
-from jobify.jobs.current_job import RUNNING
+from jobify.jobs.current_job import CURRENT
 from jobify.jobs.schedule_builder import Scheduler
 
 __all__ = ("Binding", "ambiguous", "choose")
@@ -33,7 +33,7 @@ class Binding(NamedTuple):
 
 def choose(bindings: Sequence[Binding]) -> Binding | None:
     """The one that is meant; None if that cannot be told."""
-    running = RUNNING.get()
+    running = CURRENT.get()
     if running is not None:
         for binding in bindings:
             if binding.scheduler is running.app:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from jobify.canvas.signature import Signature
 from jobify.jobs.job import Job
-from jobify.jobs.job_request import EnqueueOptions, calls_of, check_asked, requests_of
+from jobify.jobs.job_request import EnqueueOptions, build_requests, parse_calls, validate_options
 from jobify.jobs.job_result import JobResult
-from jobify.jobs.schedule_builder import Order, ScheduleBuilder, refused
+from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder, failed_awaitable
 from jobify.runtime.coroutine_functions import coroutine_function
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
         urgent.delay("cat.png", 64)
     """
 
-    __slots__ = ("asked", "options", "task")
+    __slots__ = ("options", "spec", "task")
 
     def __init__(self, task: Route[ParamsT, Return_co], options: Mapping[str, Any]) -> None:
         self.task = task
-        self.asked = check_asked(options)
+        self.spec = validate_options(options)
         self.options: Mapping[str, Any] = {**options}
         if options.get("depends_on") is not None:
-            self.options = {**options, "depends_on": self.asked.parents}  # what is iterated once may be empty then
+            self.options = {**options, "depends_on": self.spec.parents}  # what is iterated once may be empty then
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -63,7 +63,7 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
     def schedule(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
         """:meth:`Route.schedule`, with the options. The builder says when, so ``delay`` and ``eta`` cannot be among
         them; a job that replaces another one, or a cron, has no ``unique_key``, ``depends_on`` or ``expires``."""
-        return self.task.schedule(*args, **kwargs).with_options(self.asked)
+        return self.task.schedule(*args, **kwargs).with_options(self.spec)
 
     @coroutine_function
     def push(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
@@ -75,16 +75,16 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
             scheduler, name = self.task.app_binding()
             scheduler.require_started()
             self.task.func_spec.check(*args, **kwargs)
-            asked = self.asked.in_zone(scheduler.zone)
-            is_delay = asked.delay is not None
+            spec = self.spec.in_zone(scheduler.zone)
+            is_delay = spec.delay is not None
             due_at = None
-            if is_delay or asked.eta is not None:
-                due_at = asked.due_at(scheduler.now(), scheduler.zone)
+            if is_delay or spec.eta is not None:
+                due_at = spec.due_at(scheduler.now(), scheduler.zone)
             return scheduler.submit(
-                Order(name, args, kwargs, due_at, job_id=asked.job_id, is_delay=is_delay, asked=asked)
+                PushRequest(name, args, kwargs, due_at, job_id=spec.job_id, is_delay=is_delay, spec=spec)
             )
         except Exception as error:
-            return refused(error)
+            return failed_awaitable(error)
 
     def delay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
         """:meth:`Route.delay`, with the options."""
@@ -117,12 +117,12 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
     def map(self, calls: Iterable[Sequence[Any]]) -> list[JobResult[Return_co]]:
         """:meth:`Route.map`, with the options."""
         scheduler, name = self.task.app_binding()
-        return scheduler.client.submit(requests_of(name, calls_of(calls), self.options))
+        return scheduler.client.submit(build_requests(name, parse_calls(calls), self.options))
 
     async def amap(self, calls: Iterable[Sequence[Any]]) -> list[JobResult[Return_co]]:
         """:meth:`map`, without blocking the event loop."""
         scheduler, name = self.task.app_binding()
-        return await scheduler.client.asubmit(requests_of(name, calls_of(calls), self.options))
+        return await scheduler.client.asubmit(build_requests(name, parse_calls(calls), self.options))
 
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
         """:meth:`Route.s`, with the options."""

@@ -1,4 +1,4 @@
-"""The outer chain: what a user's middleware sees of an order, and may change, before anything is stored."""
+"""The outer chain: what a user's middleware sees of a request, and may change, before anything is stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobify.config import JobifyConfiguration
 from jobify.exceptions import ApplicationStateError
 from jobify.jobs.context import OuterContext, Runnable
 from jobify.jobs.job import Job
-from jobify.jobs.schedule_builder import Order, ScheduleBuilder
+from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder
 from jobify.middleware.base import chain_outer
 from jobify.model.clock import to_datetime
 from jobify.model.cron import Cron
@@ -26,12 +26,12 @@ Store: TypeAlias = Callable[[OuterContext], Awaitable[None]]
 
 
 class OuterCall(NamedTuple):
-    """An order, looked at: what the chain around its scheduling is called with."""
+    """A resolved request: what the chain around its scheduling is called with."""
 
     endpoint: Endpoint
     job: Job[Any]
     """The handle that the caller will get."""
-    order: Order
+    request: PushRequest
     cron: Cron | None
     due_at: Microseconds
     now: Microseconds
@@ -72,8 +72,8 @@ def _take_arguments(context: OuterContext) -> None:
 
 
 def _context(call: OuterCall, config: JobifyConfiguration) -> OuterContext:
-    endpoint, order = call.endpoint, call.order
-    bound = endpoint.spec.bind(order.args, order.kwargs)
+    endpoint, request = call.endpoint, call.request
+    bound = endpoint.spec.bind(request.args, request.kwargs)
     return OuterContext(
         job=call.job,
         state=endpoint.state,
@@ -83,13 +83,13 @@ def _context(call: OuterCall, config: JobifyConfiguration) -> OuterContext:
             bound=bound,
             strategy=_not_here,
             func_spec=endpoint.spec,
-            positional=len(order.args),
+            positional=len(request.args),
         ),
         arguments=dict(bound.arguments),
         func_spec=endpoint.spec,
-        is_force=order.is_force,
+        is_force=request.is_force,
         is_persist=call.is_persist,
-        is_replace=order.is_replace,
+        is_replace=request.is_replace,
         route_options=endpoint.options,
         jobify_config=config,
         request_state=RequestState(),
@@ -100,8 +100,8 @@ def _context(call: OuterCall, config: JobifyConfiguration) -> OuterContext:
             func_spec=endpoint.spec,
             options=endpoint.options,
             scheduler=config.app,
-            args=order.args,
-            kwargs=order.kwargs,
+            args=request.args,
+            kwargs=request.kwargs,
         ),
     )
 
@@ -110,7 +110,7 @@ def _trigger(call: OuterCall, config: JobifyConfiguration) -> Triggers:
     job_id, zone = call.job.id, config.tz
     if call.cron is not None:
         return CronTrigger(job_id, call.cron, to_datetime(call.now, zone=zone), 0)
-    if call.order.due_at is None:
+    if call.request.due_at is None:
         return Push(job_id)
     return At(job_id, to_datetime(call.due_at, zone=zone))
 

@@ -15,9 +15,9 @@ from weakref import ref
 from jobify.canvas.signature import Signature
 from jobify.exceptions import TaskNotAttachedError
 from jobify.jobs.job import Job
-from jobify.jobs.job_request import EnqueueOptions, calls_of, checked_arguments, requests_of
+from jobify.jobs.job_request import EnqueueOptions, build_requests, checked_arguments, parse_calls
 from jobify.jobs.job_result import JobResult
-from jobify.jobs.schedule_builder import Order, ScheduleBuilder, Scheduler, refused
+from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder, Scheduler, failed_awaitable
 from jobify.model.signature import FuncSpec, inspect_function, is_async_callable
 from jobify.model.task_options import RouteOptions
 from jobify.router.apps import Binding, ambiguous, choose
@@ -139,9 +139,9 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         try:
             scheduler, name = self._binding or self._choose()
             self.func_spec.check(*args, **kwargs)
-            return scheduler.submit(Order(name, args, kwargs))
+            return scheduler.submit(PushRequest(name, args, kwargs))
         except Exception as error:
-            return refused(error)
+            return failed_awaitable(error)
 
     # -- for any process -----------------------------------------------------------------------------------------------
 
@@ -180,18 +180,18 @@ class Route(ABC, Generic[ParamsT, Return_co]):
 
     def map(self, calls: Iterable[Sequence[Any]], **options: Unpack[EnqueueOptions]) -> list[JobResult[Return_co]]:
         """A job for each tuple of arguments, all stored in one transaction; ``options`` hold for each of them."""
-        (scheduler, name), called = self._binding or self._choose(), calls_of(calls)
+        (scheduler, name), called = self._binding or self._choose(), parse_calls(calls)
         if options:
-            return scheduler.client.submit(requests_of(name, called, options))
+            return scheduler.client.submit(build_requests(name, called, options))
         return scheduler.client.delay_all(name, called)
 
     async def amap(
         self, calls: Iterable[Sequence[Any]], **options: Unpack[EnqueueOptions]
     ) -> list[JobResult[Return_co]]:
         """:meth:`map`, without blocking the event loop."""
-        (scheduler, name), called = self._binding or self._choose(), calls_of(calls)
+        (scheduler, name), called = self._binding or self._choose(), parse_calls(calls)
         if options:
-            return await scheduler.client.asubmit(requests_of(name, called, options))
+            return await scheduler.client.asubmit(build_requests(name, called, options))
         return await scheduler.client.adelay_all(name, called)
 
     def configure(self, **options: Unpack[EnqueueOptions]) -> ConfiguredTask[ParamsT, Return_co]:

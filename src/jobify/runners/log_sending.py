@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from jobify.jobs.current_job import RUNNING
+from jobify.jobs.current_job import CURRENT
 from jobify.runners.job_info import JobInfo
 from jobify.runners.log_channel import BARRIER, LARGEST, Levels, encode_record
 
@@ -133,7 +133,7 @@ class Forwarder(logging.Handler):
         self.handle(record)
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        running = RUNNING.get()
+        running = CURRENT.get()
         job_info = self._job_info if running is None and self._is_of_call(record) else running
         if job_info is None:
             return {}

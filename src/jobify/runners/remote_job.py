@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from jobify.exceptions import ApplicationStateError, PayloadError
-from jobify.jobs.current_job import RUNNING, TIMED_OUT, is_overdue
+from jobify.jobs.current_job import CURRENT, TIMED_OUT, is_overdue
 from jobify.model.records import MessageKind
 from jobify.runners.job_info import JobInfo
 from jobify.serializers.codec import Codec
@@ -92,11 +92,11 @@ def current_job_scope(job_info: JobInfo | None, send: Callable[[Any], object] | 
         yield
         return
     job = RemoteJob(job_info, send)
-    token = RUNNING.set(job)
+    token = CURRENT.set(job)
     try:
         yield
     finally:
-        RUNNING.reset(token)
+        CURRENT.reset(token)
         job.end()
 
 

@@ -7,7 +7,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Self
 
-from jobify.jobs.current_job import RUNNING, TIMED_OUT, Running, is_overdue
+from jobify.jobs.current_job import CURRENT, TIMED_OUT, Running, is_overdue
 from jobify.model.durations import Duration, check_duration
 from jobify.model.records import MessageKind
 
@@ -51,14 +51,14 @@ class PretendJob(Running):
     def __enter__(self) -> Self:
         if self.timeout is not None:
             self.deadline = time.monotonic() + self.timeout
-        self._token = RUNNING.set(self)
+        self._token = CURRENT.set(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
-            RUNNING.reset(self._token)
+            CURRENT.reset(self._token)
 
     def stop(self, reason: str = "cancel") -> None:
         """Tell the task to stop, as a cancel does."""

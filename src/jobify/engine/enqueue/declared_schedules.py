@@ -18,7 +18,7 @@ from jobify.engine.service import Periodic
 from jobify.exceptions import InvalidCronError
 from jobify.gateway.backend import Backend
 from jobify.jobs.context import OuterContext
-from jobify.jobs.schedule_builder import Order
+from jobify.jobs.schedule_builder import PushRequest
 from jobify.model.clock import Clock
 from jobify.model.cron import Cron, is_stopped, rule_as_written
 from jobify.model.cron_rules import CronRule, CronRuleCache
@@ -85,7 +85,7 @@ async def _sync_through_outer_chain(
     if await backend.gate.call(lambda: is_up_to_date(storage, declared.declared())):
         return
     before = next(iter(await backend.gate.call(lambda: storage.get(SummaryIds((row.id,))))), None)
-    order = Order(endpoint.name, cron.args, cron.kwargs, cron=cron, job_id=row.id, is_replace=before is not None)
+    order = PushRequest(endpoint.name, cron.args, cron.kwargs, cron=cron, job_id=row.id, is_replace=before is not None)
     job = handles.make(row.id, row.due_at, JobStatus.PENDING)
 
     async def store(context: OuterContext) -> None:

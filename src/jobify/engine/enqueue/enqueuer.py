@@ -1,4 +1,4 @@
-"""From an order to a stored job: outer middleware → encoded arguments → one insert → a handle.
+"""From a request to a stored job: outer middleware → encoded arguments → one insert → a handle.
 
 The short way: a job that is due now and finds a free slot is inserted as already claimed by this process, and starts
 when the insert is on disk. Without a free slot it is inserted as waiting, and whoever has a slot first takes it.
@@ -28,7 +28,7 @@ from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadE
 from jobify.gateway.backend import Backend, Backends
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
-from jobify.jobs.schedule_builder import Order, refused
+from jobify.jobs.schedule_builder import PushRequest, failed_awaitable
 from jobify.model.records import JobRecord, NewJob, SummaryIds
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.router.outer_chain import OuterCall, run_outer
@@ -39,7 +39,7 @@ __all__ = ("Enqueuer",)
 
 
 class Enqueuer:
-    """Takes orders for one engine."""
+    """Takes requests for one engine."""
 
     def __init__(
         self,
@@ -74,51 +74,51 @@ class Enqueuer:
             self._no_open_inserts.clear()
             await self._no_open_inserts.wait()
 
-    def submit(self, order: Order) -> Coroutine[Any, Any, Job[Any]]:
-        """Store the order; see :class:`~jobify.jobs.schedule_builder.Scheduler`.
+    def submit(self, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
+        """Store the job; see :class:`~jobify.jobs.schedule_builder.Scheduler`.
 
         A plain job is on its way when this returns. Called from another thread (for ``run_coroutine_threadsafe``), it
         begins where it is awaited.
         """
         if _get_running_loop() is not self._loop:
-            return self._submit_here(order)
+            return self._submit_here(request)
         try:
-            pending = self._pending_jobs.make(order, self)
+            pending = self._pending_jobs.make(request, self)
             if pending.endpoint.outer:
-                return self._run_outer_chain(pending, order)
-            return self._route(pending, order)
+                return self._run_outer_chain(pending, request)
+            return self._route(pending, request)
         except Exception as error:  # an async def would raise it where it is awaited, and so does this
-            return refused(error)
+            return failed_awaitable(error)
 
-    async def _submit_here(self, order: Order) -> Job[Any]:
+    async def _submit_here(self, request: PushRequest) -> Job[Any]:
         if _get_running_loop() is not self._loop:
             raise ApplicationStateError(
-                operation=f"schedule {order.name!r}",
+                operation=f"schedule {request.name!r}",
                 reason="The app runs in another event loop.",
                 solution="From another thread use asyncio.run_coroutine_threadsafe(task.push(...), loop).",
             )
-        return await self.submit(order)
+        return await self.submit(request)
 
-    def _route(self, pending: PendingJob, order: Order) -> Coroutine[Any, Any, Job[Any]]:
+    def _route(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
         if self._is_closed:
             raise _closed()
-        if order.job_id is not None and self._backends.durable is not None:
+        if request.job_id is not None and self._backends.durable is not None:
             if pending.backend is self._backends.volatile:
-                return self._enqueue_in_memory(pending, order, self._backends.durable)
-            self._require_free(order.job_id, self._backends.volatile.storage.get((order.job_id,)))
-        return self._store(pending, order)
+                return self._enqueue_in_memory(pending, request, self._backends.durable)
+            self._require_free(request.job_id, self._backends.volatile.storage.get((request.job_id,)))
+        return self._store(pending, request)
 
-    def _store(self, pending: PendingJob, order: Order) -> Coroutine[Any, Any, Job[Any]]:
-        if order.is_replace or order.asked is not None:
-            return self._replace_shielded(pending, order)
-        return self._insert(pending, order)
+    def _store(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
+        if request.is_replace or request.spec is not None:
+            return self._replace_shielded(pending, request)
+        return self._insert(pending, request)
 
-    async def _enqueue_in_memory(self, pending: PendingJob, order: Order, durable: Backend) -> Job[Any]:
+    async def _enqueue_in_memory(self, pending: PendingJob, request: PushRequest, durable: Backend) -> Job[Any]:
         """Place a job that stays in memory under an id that may be in use in the database: ids are unique in both."""
         self._require_free(
             pending.job.id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((pending.job.id,))))
         )
-        return await self._store(pending, order)
+        return await self._store(pending, request)
 
     @staticmethod
     def _require_free(job_id: str, records: Sequence[JobRecord]) -> None:
@@ -127,14 +127,16 @@ class Enqueuer:
 
     # -- storing -------------------------------------------------------------------------------------------------------
 
-    def _insert(self, pending: PendingJob, order: Order, *, is_encoded: bool = False) -> Coroutine[Any, Any, Job[Any]]:
+    def _insert(
+        self, pending: PendingJob, request: PushRequest, *, is_encoded: bool = False
+    ) -> Coroutine[Any, Any, Job[Any]]:
         """Ask for the insert; the pending gets the answer."""
         backend = pending.backend
         is_atomic = not pending.kwargs and backend.atoms.issuperset(map(type, pending.args))
         if not is_encoded:
             if not (is_atomic or backend.is_in_memory) and is_large(pending.args, pending.kwargs):
                 self._open_inserts += 1
-                return self._shield(self._insert_large(pending, order))
+                return self._shield(self._insert_large(pending, request))
             pending.encode()
         if pending.due_at <= pending.now and pending.rule is None and not self.is_draining:
             pending.job.context = context = copy_context()
@@ -147,7 +149,7 @@ class Enqueuer:
             if pending.pool is not None and not (is_atomic or is_encoded):
                 pending.copy_arguments()
             pending.future = future = PushFuture(loop=self._loop)
-            backend.gate.insert(pending, is_unseen=pending.pool is not None and order.job_id is None)
+            backend.gate.insert(pending, is_unseen=pending.pool is not None and request.job_id is None)
         except BaseException:  # nothing was stored
             self._insert_done()
             if pending.pool is not None:
@@ -155,12 +157,12 @@ class Enqueuer:
             raise
         return cast("Coroutine[Any, Any, Job[Any]]", future)  # it is one by its methods, not by its class
 
-    async def _insert_large(self, pending: PendingJob, order: Order) -> Job[Any]:
+    async def _insert_large(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
         """Encode large arguments in a thread, then go on as usual. Jobs that are pushed meanwhile may overtake it."""
         try:
             await off_loop(pending.encode)
             await off_loop(pending.copy_arguments)
-            inserted = self._insert(pending, order, is_encoded=True)
+            inserted = self._insert(pending, request, is_encoded=True)
         finally:
             self._insert_done()
         return await inserted
@@ -197,8 +199,8 @@ class Enqueuer:
 
     # -- replacing, and options of a job's own ------------------------------------------------------------------------
 
-    async def _replace_shielded(self, pending: PendingJob, order: Order) -> Job[Any]:
-        return await self._shield(self._put(pending, order))
+    async def _replace_shielded(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
+        return await self._shield(self._put(pending, request))
 
     def _shield(self, placing: Coroutine[Any, Any, Job[Any]]) -> Coroutine[Any, Any, Job[Any]]:
         """Begin, and go on to the end: a caller that is cancelled on the way leaves nothing half-done."""
@@ -208,42 +210,44 @@ class Enqueuer:
         task.add_done_callback(_retrieve_error)
         return _shielded(task)
 
-    async def _put(self, pending: PendingJob, order: Order) -> Job[Any]:
+    async def _put(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
         self._open_inserts += 1
         try:
             await off_loop(pending.encode) if is_large(pending.args, pending.kwargs) else pending.encode()
-            if order.is_replace:
-                return await self._waiting.replace(pending, is_force=order.is_force)
+            if request.is_replace:
+                return await self._waiting.replace(pending, is_force=request.is_force)
             return await self._waiting.insert(pending)
         finally:
             self._insert_done()
 
     # -- outer middleware ----------------------------------------------------------------------------------------------
 
-    async def _run_outer_chain(self, pending: PendingJob, order: Order) -> Job[Any]:
+    async def _run_outer_chain(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
         """Run the outer chain, unless it is asked for what stands there already."""
-        if order.job_id is not None:
-            storage, ids = pending.backend.storage, (order.job_id,)
-            if not order.is_replace:  # no middleware is to announce what will be refused
-                self._require_free(order.job_id, await pending.backend.gate.call(lambda: storage.get(SummaryIds(ids))))
+        if request.job_id is not None:
+            storage, ids = pending.backend.storage, (request.job_id,)
+            if not request.is_replace:  # no middleware is to announce what will be refused
+                self._require_free(
+                    request.job_id, await pending.backend.gate.call(lambda: storage.get(SummaryIds(ids)))
+                )
             asked = self._requested_row(pending)
-            if asked is not None and order.is_replace and not order.is_force:
+            if asked is not None and request.is_replace and not request.is_force:
                 record = await pending.backend.gate.call(partial(find_identical, storage, asked))
                 if record is not None:
                     return self._handles.of_record(record)
             pending.options = None if asked is None else options_with_request_digest(asked)
-        job = (self._handles.find(pending.job.id) if order.is_replace else None) or pending.job
+        job = (self._handles.find(pending.job.id) if request.is_replace else None) or pending.job
 
         async def store(context: OuterContext) -> None:
             pending.args, pending.kwargs = context.runnable.call_arguments()
-            if not (context.is_persist or order.is_replace):
+            if not (context.is_persist or request.is_replace):
                 pending.backend = self._backends.volatile
-            await self._route(pending, order)
+            await self._route(pending, request)
 
         is_persist = pending.backend.is_durable
-        call = OuterCall(pending.endpoint, job, order, order.cron, pending.due_at, pending.now, is_persist)
+        call = OuterCall(pending.endpoint, job, request, request.cron, pending.due_at, pending.now, is_persist)
         await run_outer(call, store, self._config)
-        pending.job.leave_out()
+        pending.job.mark_not_scheduled()
         return pending.job
 
     def _requested_row(self, pending: PendingJob) -> NewJob | None:

@@ -18,8 +18,8 @@ from jobify.engine.execution.slots import SlotPool
 from jobify.exceptions import ApplicationStateError, PayloadError
 from jobify.gateway.backend import Backend, Backends, not_stored
 from jobify.jobs.job import Job
-from jobify.jobs.job_request import Asked
-from jobify.jobs.schedule_builder import Order
+from jobify.jobs.job_request import JobSpec
+from jobify.jobs.schedule_builder import PushRequest
 from jobify.model.clock import Clock
 from jobify.model.cron_rules import CronRule, CronRuleCache
 from jobify.model.ids import text_ids
@@ -46,7 +46,7 @@ class PendingJob(Struct, eq=False, gc=False):
     """An order on its way to becoming a row; it gets the answer to its insert, also when nobody waits for that any
     more.
 
-    (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.Order`.)
+    (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.PushRequest`.)
     """
 
     listener: InsertListener
@@ -67,7 +67,7 @@ class PendingJob(Struct, eq=False, gc=False):
     """The context variables of the caller, for a job that starts at once."""
     future: PushFuture | None = None
     payload: Any = None
-    asked: Asked | None = None
+    asked: JobSpec | None = None
     """Options of its own; they are in :meth:`row`, and not in :meth:`values`, which are those of a plain job."""
 
     def row(self) -> NewJob:
@@ -159,10 +159,10 @@ class PendingJob(Struct, eq=False, gc=False):
             submission.set_exception(error)
 
 
-def _with_options(row: NewJob, asked: Asked) -> NewJob:
+def _with_options(row: NewJob, asked: JobSpec) -> NewJob:
     options = asked.options()
     if row.options is not None:
-        options = msgspec.structs.replace(options, asked=read_options(row.options).request_digest)
+        options = msgspec.structs.replace(options, request_digest=read_options(row.options).request_digest)
     return row._replace(
         queue=asked.queue or row.queue,
         priority=row.priority if asked.priority is None else asked.priority,
@@ -193,29 +193,29 @@ class PendingJobFactory:
         self._clock = clock
         self._new_id = text_ids(uuid_generator)
 
-    def make(self, order: Order, taker: InsertListener) -> PendingJob:
+    def make(self, request: PushRequest, taker: InsertListener) -> PendingJob:
         """The pending of an order whose arguments have been checked."""
-        endpoint = self._registry.get(order.name)
+        endpoint = self._registry.get(request.name)
         if endpoint is None:
             raise ApplicationStateError(
-                operation=f"schedule {order.name!r}",
+                operation=f"schedule {request.name!r}",
                 reason="The task was added after the app had started.",
                 solution="Register all tasks and routers before the start.",
             )
         now = self._clock.now()
         due_at, rule, offset_at = now, None, None
-        if order.cron is not None:
-            rule = self._rules.of_cron(order.cron)
+        if request.cron is not None:
+            rule = self._rules.of_cron(request.cron)
             due_at = offset_at = self._rules.first_due(rule, now=now)
-        elif order.due_at is not None:
-            due_at = order.due_at
-            offset_at = now if order.is_delay and due_at > now else None
-        job_id = order.job_id if order.job_id is not None else self._new_id()
+        elif request.due_at is not None:
+            due_at = request.due_at
+            offset_at = now if request.is_delay and due_at > now else None
+        job_id = request.job_id if request.job_id is not None else self._new_id()
         job = self._handles.make(job_id, due_at, JobStatus.PENDING)
         backend = self._backends.of(endpoint)
-        pending = PendingJob(taker, endpoint, backend, job, order.args, order.kwargs, rule, now, due_at, offset_at)
-        if order.asked is not None:
-            pending.asked = order.asked
+        pending = PendingJob(taker, endpoint, backend, job, request.args, request.kwargs, rule, now, due_at, offset_at)
+        if request.spec is not None:
+            pending.asked = request.spec
         return pending
 
 

@@ -69,7 +69,7 @@ class Waiting:
             attempt.is_replaced = True
         is_running = record is not None and record.status == JobStatus.RUNNING
         if attempt is None or attempt.is_replaced:  # else the new job is running already
-            job.move(placement.due_at, JobStatus.RUNNING if is_running else JobStatus.SCHEDULED)
+            job.reschedule(placement.due_at, JobStatus.RUNNING if is_running else JobStatus.SCHEDULED)
         if pending.rule is None:
             job.unbind_cron_context()
         else:

@@ -57,7 +57,7 @@ class ScheduleRun:
 
 class Attempt(Struct, eq=False, gc=False):
     """What the engine knows of a claimed job; ``(id, owner, fence)`` is its proof of ownership. (For ``gc=False`` see
-    :class:`~jobify.jobs.schedule_builder.Order`; the cycle with its task is opened when the task ends.)
+    :class:`~jobify.jobs.schedule_builder.PushRequest`; the cycle with its task is opened when the task ends.)
 
     ``args`` is UNSET until the payload is decoded: a job that was pushed here brings its arguments along, one that was
     claimed from the storage does not.

@@ -81,7 +81,7 @@ class ClaimHandler:
     def _examine(self, attempt: Attempt, claim: Claim, now: Microseconds) -> Refusal | None:
         """Why the attempt is not made; None: it is."""
         if attempt.job is not None:  # another process may have run it since the handle last heard of it
-            attempt.job.move(claim.due_at, JobStatus.SCHEDULED)
+            attempt.job.reschedule(claim.due_at, JobStatus.SCHEDULED)
         if claim.expires_at is not None and claim.expires_at <= max(now, claim.due_at):
             return Cancelled("expired")
         if claim.rule is None:

@@ -25,7 +25,7 @@ from jobify.engine.execution.job_log import log as jobs_log
 from jobify.engine.execution.refusals import Refusals
 from jobify.engine.execution.timers import DueTimer
 from jobify.exceptions import PayloadError
-from jobify.jobs.current_job import RUNNING
+from jobify.jobs.current_job import CURRENT
 from jobify.model.clock import SECOND, Clock, seconds
 from jobify.model.job_options import ParentResults, read_options
 from jobify.model.status import JobStatus, Outcome, Refused, Succeeded
@@ -191,7 +191,7 @@ class Executor:
 
     async def _run_attempt(self, attempt: Attempt) -> None:
         """Carry one claimed job through one attempt. Never raises for the job's own failure."""
-        RUNNING.set(attempt)
+        CURRENT.set(attempt)
         if self._has_factory:  # else it is known already
             attempt.task = asyncio.current_task()
         attempt.has_begun = True
@@ -224,7 +224,7 @@ class Executor:
                 self._refusals.suspend(attempt, attempt.call.refusal)
             outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
-        RUNNING.set(None)  # the context may be that of a handle, which would keep the attempt
+        CURRENT.set(None)  # the context may be that of a handle, which would keep the attempt
         if self._attempts.superseded:
             self._end(attempt)
         else:  # what it does for nearly every job, without the call

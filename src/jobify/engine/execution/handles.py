@@ -13,7 +13,7 @@ from weakref import ref
 
 from jobify.engine.execution.attempt import Attempt
 from jobify.exceptions import AppStoppedError
-from jobify.jobs.job import Job, JobDesk
+from jobify.jobs.job import Job, JobBackend
 from jobify.model.clock import to_datetime
 from jobify.model.cron import CronContext
 from jobify.model.cron_rules import CronRule, CronRuleCache
@@ -29,7 +29,7 @@ _FIRST_SWEEP = 1000
 class HandleRegistry:
     """Finds or makes the one handle that a job has in this process."""
 
-    def __init__(self, desk: JobDesk, rules: CronRuleCache) -> None:
+    def __init__(self, desk: JobBackend, rules: CronRuleCache) -> None:
         self._desk = desk
         self._rules = rules
         self._jobs: dict[str, ref[Job[Any]]] = {}
@@ -55,7 +55,7 @@ class HandleRegistry:
 
     def make(self, job_id: str, due_at: Microseconds, status: JobStatus) -> Job[Any]:
         """A new handle, not remembered yet."""
-        return Job(job_id=job_id, exec_at=due_at, job_status=status, desk=self._desk)
+        return Job(job_id=job_id, exec_at=due_at, job_status=status, backend=self._desk)
 
     def of_attempt(self, attempt: Attempt) -> Job[Any]:
         """The handle of a job that runs here."""
@@ -105,7 +105,7 @@ class Teller:
         if job is None:
             return
         if attempt.is_replaced:  # the handle speaks of the job that took this one's place
-            job.move(job.due_at, JobStatus.SCHEDULED)
+            job.reschedule(job.due_at, JobStatus.SCHEDULED)
             self._handles.add(job)
             return
         if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to
@@ -115,7 +115,7 @@ class Teller:
         _show_progress(job, attempt, settlement)
         _show_end(job, outcome, status, is_dead=settlement.is_dead, is_durable=attempt.backend.is_durable)
         if status not in TERMINAL and not isinstance(outcome, Released):
-            job.move(settlement.due_at, status)
+            job.reschedule(settlement.due_at, status)
             self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
 
     def keep(self, attempt: Attempt) -> None:

@@ -146,7 +146,7 @@ class RemoteJobWatcher(Service):
 
     async def _update_batch(self, jobs: list[Job[Any]]) -> float:
         ids = [job.id for job in jobs]
-        seen = [job.standing for job in jobs]
+        seen = [job.state_key for job in jobs]
         records, cost = await self._backend.read(lambda: self._read(ids))
         started = time.thread_time()
         found = {record.id: record for record in records}
@@ -154,7 +154,7 @@ class RemoteJobWatcher(Service):
             record = found.get(job.id)
             if job.is_settling or job.is_done() or self._is_hidden(job.id):
                 continue  # claimed by this process meanwhile
-            if job.standing != before:  # it has run here meanwhile, and the row may be older than that
+            if job.state_key != before:  # it has run here meanwhile, and the row may be older than that
                 self.wake()
                 continue
             if record is None:
@@ -180,7 +180,7 @@ class RemoteJobWatcher(Service):
         elif self._has_run(job, record):
             self._show_end(job, record, JobStatus.FAILED if record.failure_count else JobStatus.SUCCESS)
         if status not in TERMINAL:
-            job.move(record.due_at, status)
+            job.reschedule(record.due_at, status)
 
     def _has_run(self, job: Job[Any], record: JobRecord) -> bool:
         """Whether a schedule has come further than its handle knows; the handle learns of it."""

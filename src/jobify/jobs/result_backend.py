@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from jobify.model.durations import Duration
 from jobify.model.records import JobRecord, Relations
 
-__all__ = ("Polls", "ResultDesk")
+__all__ = ("Polls", "ResultBackend")
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ Polls = tuple[Duration, Duration]
 """Seconds until the first look that nobody has rung for, and the most that this grows to."""
 
 
-class ResultDesk(Protocol):
+class ResultBackend(Protocol):
     """What a handle needs: the storage that its job is in, and somebody who hears how it ends.
 
     All of it raises JobNotFoundError for an id that the storage does not know (any more), and StorageUnavailableError.
