@@ -93,11 +93,11 @@ class Hands:
 
     def ring(self) -> None:
         """Tell clients."""
-        assert self.storage.bell is not None
-        self.storage.bell.ring(workers=False, clients=True)
+        assert self.storage.notifier is not None
+        self.storage.notifier.notify(workers=False, clients=True)
 
     def close(self) -> None:
-        self.storage.retire(self.owner)
+        self.storage.deregister(self.owner)
         self.storage.close()
 
 

@@ -62,13 +62,13 @@ def test_a_job_that_ended_at_the_last_moment_is_not_late(place: Place) -> None:
 
 def test_a_live_worker_of_other_queues_does_not_serve_this_one(place: Place) -> None:
     owner = place.hands.storage.register(OwnerProfile(OwnerRole.WORKER, ("other",), ("add",), 1), now=1)
-    place.hands.storage.retire(place.hands.owner)
+    place.hands.storage.deregister(place.hands.owner)
     place.app.enqueue("add", (1,))
     place.app.enqueue("add", (1,), queue="other")
     (unserved,) = place.app.unserved()
     assert unserved.reason == "No worker serves the queue 'default'."
     assert [(queue.name, queue.workers) for queue in place.app.queues()] == [("default", 0), ("other", 1)]
-    place.hands.storage.retire(owner)
+    place.hands.storage.deregister(owner)
 
 
 def test_a_purge_takes_many_in_parts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,12 +99,12 @@ def test_ids_that_are_not_unique_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_bell_that_fails_does_not_fail_the_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Bell:
-        def ring(self, **whom: Any) -> None:
+    class BrokenNotifier:
+        def notify(self, **whom: Any) -> None:
             raise OSError("it is broken")
 
     class Broken(SQLiteStorage):
-        bell = Bell()  # type: ignore[assignment]
+        notifier = BrokenNotifier()  # type: ignore[assignment]
 
     app = Jobify(storage=Broken(tmp_path / "jobs.db"))
     declare(app)
@@ -121,11 +121,11 @@ def test_a_client_that_cannot_leave_in_order_lets_go(place: Place, caplog: pytes
         raise StorageUnavailableError("locked")
 
     storage = place.app.configs.storage
-    storage.retire = refuses  # type: ignore[method-assign]
+    storage.deregister = refuses  # type: ignore[method-assign]
     with caplog.at_level(logging.DEBUG):
         place.app.close()
     assert "could not leave" in caplog.text
-    del storage.retire
+    del storage.deregister
     assert job.status == "pending"
 
 

@@ -14,17 +14,17 @@ import pytest
 from jobify import Jobify
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import notifier
-from jobify.storage.sqlite.notifier import Address, DatagramBell
+from jobify.storage.sqlite.notifier import Address, DatagramNotifier
 from jobify.testing.storage_contract.given import NOW, PROFILE
 from probes import owner_rows
 from support import eventually
 
 
 @pytest.fixture
-def ours() -> DatagramBell:
+def ours() -> DatagramNotifier:
     addresses: list[Address] = []
-    ours = DatagramBell(lambda: addresses)
-    ours.listen()
+    ours = DatagramNotifier(lambda: addresses)
+    ours.bind()
     assert ours.address is not None
     addresses.append(Address(1, "worker", ours.address))
     return ours
@@ -40,7 +40,7 @@ def _send(target: str, message: bytes, times: int = 1) -> None:
                 return
 
 
-def _split(ours: DatagramBell) -> tuple[str, bytes]:
+def _split(ours: DatagramNotifier) -> tuple[str, bytes]:
     assert ours.address is not None
     name, _, secret = ours.address[1:].partition("#")
     return "\0" + name, secret.encode()
@@ -49,35 +49,35 @@ def _split(ours: DatagramBell) -> tuple[str, bytes]:
 @pytest.mark.promise("f49")
 @pytest.mark.parametrize("message", [b".", b"+", b"", b"0" * 16 + b".", b"x" * 1000])
 def test_a_ring_without_the_secret_is_not_heard(
-    ours: DatagramBell, message: bytes, monkeypatch: pytest.MonkeyPatch
+    ours: DatagramNotifier, message: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, _ = _split(ours)
     _send(name, message)
-    assert ours.answer() is False
+    assert ours.drain() is False
     ours.close()
     monkeypatch.setattr(notifier, "_filter", lambda *_: None)  # another kernel
-    ours = DatagramBell(lambda: ())
-    ours.listen()
+    ours = DatagramNotifier(lambda: ())
+    ours.bind()
     _send(_split(ours)[0], message)
-    assert ours.answer() is False
+    assert ours.drain() is False
     ours.close()
 
 
 @pytest.mark.promise("f49")
 @pytest.mark.skipif(notifier.sys.platform != "linux", reason="there is no such filter")
-def test_strangers_cannot_fill_the_queue(ours: DatagramBell) -> None:
+def test_strangers_cannot_fill_the_queue(ours: DatagramNotifier) -> None:
     name, _ = _split(ours)
     _send(name, b"." * 17, times=10_000)
-    other = DatagramBell(lambda: [Address(1, "worker", ours.address or "")])
-    other.ring(workers=True, clients=False)
-    assert ours.answer() is True
+    other = DatagramNotifier(lambda: [Address(1, "worker", ours.address or "")])
+    other.notify(workers=True, clients=False)
+    assert ours.drain() is True
     assert ours.is_flooded is False
     ours.close()
     other.close()
 
 
 @pytest.mark.promise("f49")
-def test_a_look_takes_a_bounded_number(ours: DatagramBell) -> None:
+def test_a_look_takes_a_bounded_number(ours: DatagramNotifier) -> None:
     taken = []
 
     class Endless:
@@ -91,7 +91,7 @@ def test_a_look_takes_a_bounded_number(ours: DatagramBell) -> None:
     listener, ours._socket = ours._socket, Endless()  # type: ignore[assignment]
     assert listener is not None
     listener.close()
-    assert ours.answer() is True
+    assert ours.drain() is True
     assert ours.is_flooded is True
     assert len(taken) == notifier._MOST
     ours.close()
@@ -104,7 +104,7 @@ def test_a_look_takes_a_bounded_number(ours: DatagramBell) -> None:
 )
 def test_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
-    ringing = DatagramBell(lambda: [Address(1, "worker", address)])
+    ringing = DatagramNotifier(lambda: [Address(1, "worker", address)])
     real = ringing._socket
     assert real is not None
 
@@ -116,7 +116,7 @@ def test_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monkeypatch: 
             real.close()
 
     ringing._socket = Sending()  # type: ignore[assignment]
-    ringing.ring(workers=True, clients=True, owners=[1])
+    ringing.notify(workers=True, clients=True, owners=[1])
     assert sent == []
     ringing.close()
 
@@ -125,8 +125,8 @@ def test_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monkeypatch: 
 def test_a_bell_of_an_older_release_has_no_secret() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as old:
         old.bind("\0jobify-1-0123456789abcdef")
-        ringing = DatagramBell(lambda: [Address(1, "worker", "@jobify-1-0123456789abcdef")])
-        ringing.ring(workers=True, clients=False)
+        ringing = DatagramNotifier(lambda: [Address(1, "worker", "@jobify-1-0123456789abcdef")])
+        ringing.notify(workers=True, clients=False)
         assert old.recv(32) == b"."
         ringing.close()
 
@@ -172,7 +172,7 @@ async def test_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) 
         return number
 
     async with app:
-        address = app.configs.storage._owners.bell.address  # type: ignore[attr-defined]
+        address = app.configs.storage._owners.notifier.address  # type: ignore[attr-defined]
         name, _, secret = address.partition("#")
         message = (secret if knows == "the secret" else "0" * 16).encode() + b"."
         senders = [spawn.Process(target=_flood, args=("\0" + name[1:], message, has_begun, may_end)) for _ in range(4)]
@@ -180,13 +180,13 @@ async def test_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) 
             sender.start()
         try:
             await eventually(has_begun.is_set)
-            answer = app.configs.storage.bell.answer  # type: ignore[union-attr]
+            answer = app.configs.storage.notifier.drain  # type: ignore[union-attr]
 
             def counted() -> bool:
                 looks.append(1)
                 return answer()
 
-            app.configs.storage._owners.bell.answer = counted  # type: ignore[attr-defined]
+            app.configs.storage._owners.notifier.drain = counted  # type: ignore[attr-defined]
 
             turns, end = 0, time.monotonic() + 2
             while time.monotonic() < end:

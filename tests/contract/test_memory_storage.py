@@ -69,8 +69,8 @@ def test_what_is_moved_again_and_again_does_not_pile_up(storage: MemoryStorage) 
     owner = storage.register(PROFILE, now=NOW)
     storage.insert([job("a"), job("b", due_at=NOW + SECOND)])
     for step in range(2000):
-        storage.move("a", due_at=NOW + SECOND + step, now=NOW)
-        storage.put(job("b", due_at=NOW + SECOND - step))
+        storage.reschedule("a", due_at=NOW + SECOND + step, now=NOW)
+        storage.replace(job("b", due_at=NOW + SECOND - step))
     assert len(storage._table.staged._heap) < 200
     assert storage._table.staged._stale < 200
     assert [found.id for found in claim(storage, owner, now=NOW + SECOND + 2000)] == ["b", "a"]

@@ -262,7 +262,7 @@ def test_what_cannot_be_seen_lives_while_its_heart_beats(
     seconds = [0.0]
     watch_locks_by(storage, lambda: seconds[0])
     for beat in range(30):
-        other.beat(owner, now=NOW + beat)
+        other.heartbeat(owner, now=NOW + beat)
         for _ in range(20):
             assert recover(storage) == []
             seconds[0] += HEARTBEAT / 20

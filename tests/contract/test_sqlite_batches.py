@@ -148,7 +148,7 @@ def test_a_fault_in_a_block_spoils_only_its_own_call(storage: SQLiteStorage) -> 
         with pytest.raises(OverflowError):
             storage.insert([*many, job("x", due_at=2**70)])
         with pytest.raises(OverflowError):
-            storage.record([line("a"), *[line("a")] * CHUNK, line("a", attempt=2**70)])
+            storage.add_history([line("a"), *[line("a")] * CHUNK, line("a", attempt=2**70)])
         storage.insert([job("b")])
     assert [record.id for record in storage.find(JobQuery())] == ["0000", "a", "b"]
     assert storage.attempts("a") == []

@@ -62,7 +62,7 @@ def test_synchronous_is_one_of_two_words(synchronous: Any) -> None:
 
 def test_nothing_is_touched_before_open(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "jobs.db")
-    assert storage.bell is None
+    assert storage.notifier is None
     assert repr(storage) == f"SQLiteStorage({str(tmp_path / 'jobs.db')!r})"
     assert list(tmp_path.iterdir()) == []
 
@@ -97,7 +97,7 @@ def test_memory_is_private_and_gone_after_close() -> None:
         storage.open()
         assert (storage.is_durable, storage.is_shared) == (False, False)
         storage.register(PROFILE, now=NOW)
-        assert storage.bell is None
+        assert storage.notifier is None
     first.insert([job("a")])
     assert second.find(JobQuery()) == []
     directory = Path(database_of(first).path).parent
@@ -318,7 +318,7 @@ def test_a_bad_row_stops_nothing(tmp_path: Path, change: str) -> None:
     storage = _open(tmp_path / "jobs.db")
     owner = storage.register(PROFILE, now=NOW)
     storage.insert([job("bad"), job("good")])
-    storage.record([line("bad")])
+    storage.add_history([line("bad")])
     database_of(storage).write(f"UPDATE jobs SET {change} WHERE id = 'bad'")
     database_of(storage).write("UPDATE attempts SET error = CAST(x'ff' AS TEXT)")
     assert sum(storage.count(JobQuery()).values()) == 2
@@ -330,7 +330,7 @@ def test_a_bad_row_stops_nothing(tmp_path: Path, change: str) -> None:
     storage.cancel(["bad"], reason="x", now=NOW, delete_at=None)
     storage.cancel_requests(owner)
     storage.recover(now=NOW, max_crashes=3, delete_at=None)
-    storage.retire(owner)
+    storage.deregister(owner)
     assert [record.id[0] for record in storage.find(JobQuery())] == ["b", "g"]
     storage.close()
 

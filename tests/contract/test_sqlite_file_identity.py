@@ -118,11 +118,11 @@ class Given:
         self.storage.insert([job(f"new-{number}", payload=bytes(500)) for number in range(20)])
         (self.claimed,) = claim(self.storage, self.owner, limit=1)
         with suppress(StorageUnavailableError):
-            self.on_the_spot("spot")  # the first one is refused: others may have written
+            self.insert_nonblocking("nonblocking")  # the first one is refused: others may have written
 
-    def on_the_spot(self, id: str) -> None:
-        assert self.storage.on_the_spot is not None
-        with self.storage.on_the_spot:
+    def insert_nonblocking(self, id: str) -> None:
+        assert self.storage.nonblocking is not None
+        with self.storage.nonblocking:
             self.storage.insert([job(id)])
 
     def in_a_block(self, id: str) -> None:
@@ -134,27 +134,27 @@ class Given:
         storage, now = self.storage, NOW
         return {
             "insert": lambda: storage.insert([job("x")]),
-            "insert on the spot": lambda: self.on_the_spot("x"),
+            "insert non-blocking": lambda: self.insert_nonblocking("x"),
             "insert in a block": lambda: self.in_a_block("x"),
-            "put": lambda: storage.put(job("x")),
+            "replace": lambda: storage.replace(job("x")),
             "claim": lambda: claim(storage, self.owner),
             "settle": lambda: storage.settle([end(self.owner, self.claimed)]),
             "cancel": lambda: storage.cancel(["new-3"], reason="x", now=now, delete_at=None),
             "retry": lambda: storage.retry(["new-3"], now=now),
-            "move": lambda: storage.move("new-3", due_at=now + 5, now=now),
+            "reschedule": lambda: storage.reschedule("new-3", due_at=now + 5, now=now),
             "pause": lambda: storage.pause(["new-3"]),
             "pause_queue": lambda: storage.pause_queue("q"),
             "delete": lambda: storage.delete(["new-3"], now=now, delete_at=None),
-            "record": lambda: storage.record([line(self.claimed.id)]),
-            "beat": lambda: storage.beat(self.owner, now=now),
+            "add_history": lambda: storage.add_history([line(self.claimed.id)]),
+            "heartbeat": lambda: storage.heartbeat(self.owner, now=now),
             "register": lambda: storage.register(PROFILE, now=now),
-            "retire": lambda: storage.retire(self.owner),
+            "deregister": lambda: storage.deregister(self.owner),
             "recover": lambda: storage.recover(now=now, max_crashes=3, delete_at=None),
             "purge": lambda: storage.purge(now=now, limit=5),
             "expire": lambda: storage.expire(now=now, limit=5, delete_at=None),
             "get": lambda: storage.get(["new-3"]),
             "find": lambda: storage.find(JobQuery()),
-            "changed": storage.changed,
+            "has_external_changes": storage.has_external_changes,
         }
 
 
@@ -192,9 +192,13 @@ def test_nothing_is_acknowledged_and_nothing_is_harmed(given: Given, tmp_path: P
     for name, write in given.writes().items():
         with pytest.raises(StorageUnavailableError) as caught:
             write()
-        assert isinstance(caught.value, StorageReplacedError) or name == "insert on the spot", name
+        assert isinstance(caught.value, StorageReplacedError) or name == "insert non-blocking", name
     given.storage.close()
     assert _contents(tmp_path) == after
+
+
+_NOT_REFUSED = {"get", "find", "has_external_changes", "retry", "purge", "expire", "recover", "insert non-blocking"}
+"""Reads, and writes that find nothing to do."""
 
 
 @pytest.mark.promise("f42")
@@ -205,9 +209,18 @@ def test_each_write_looks_for_itself(tmp_path: Path, attack: str) -> None:
     names.storage.close()
     for number, name in enumerate(names.writes()):
         given = Given(tmp_path / f"{number}")
-        given.storage.beat(given.owner, now=NOW)
+        given.storage.heartbeat(given.owner, now=NOW)
         ATTACKS[attack](given.path)
-        if name not in ("get", "find", "changed", "retry", "purge", "expire", "recover", "insert on the spot"):
+        if name not in (
+            "get",
+            "find",
+            "has_external_changes",
+            "retry",
+            "purge",
+            "expire",
+            "recover",
+            "insert non-blocking",
+        ):
             with pytest.raises(StorageReplacedError):
                 given.writes()[name]()
         given.storage.close()
@@ -283,8 +296,8 @@ def test_what_harms_nobody_is_no_replacement(given: Given, touch: str) -> None:
                 other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         _wait(given.storage)
         assert given.storage.insert([job(f"{touch}-{number}", payload=bytes(3000))]) == [True]
-        given.storage.beat(given.owner, now=NOW)
-        given.storage.beat(-1, now=NOW)  # writes nothing
+        given.storage.heartbeat(given.owner, now=NOW)
+        given.storage.heartbeat(-1, now=NOW)  # writes nothing
     other.close()
     assert one(given.storage, f"{touch}-19").status == "scheduled"
 
@@ -358,7 +371,7 @@ def test_a_vacuum_by_another_process_is_no_truncation(given: Given) -> None:
 def test_a_folder_that_is_gone_is_not_made_again(given: Given, attack: str) -> None:
     ATTACKS[attack](given.path)
     _wait(given.storage)
-    for write in ("beat", "register", "retire", "insert"):
+    for write in ("heartbeat", "register", "deregister", "insert"):
         with pytest.raises(StorageUnavailableError):
             given.writes()[write]()
     given.storage.close()

@@ -16,7 +16,7 @@ from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import locks, notifier
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
-from jobify.storage.sqlite.notifier import Address, DatagramBell
+from jobify.storage.sqlite.notifier import Address, DatagramNotifier
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, job, one
 
 
@@ -121,7 +121,7 @@ def test_recovery_clears_away_the_files_of_the_dead(pair: tuple[SQLiteStorage, S
     other.close()
     storage.recover(now=NOW, max_crashes=3, delete_at=None)
     assert len(os.listdir(tmp_path / "jobs.db-owners")) == 1
-    storage.retire(ours)
+    storage.deregister(ours)
     assert os.listdir(tmp_path / "jobs.db-owners") == []
 
 
@@ -131,7 +131,7 @@ def test_an_owner_that_was_taken_for_dead_goes_on(pair: tuple[SQLiteStorage, SQL
     profile = OwnerProfile(OwnerRole.CLIENT, ("a", "ü"), ("b", '"'), 7)
     owner = taken.register(profile, now=NOW)
     taken.insert([born("before", owner)])
-    other.retire(owner)
+    other.deregister(owner)
     taken.insert([born("after", owner)])
     assert taken.recover(now=NOW + 9, max_crashes=3, delete_at=None) == []
     assert [(found.id, found.is_alive, found.seen_at) for found in other.owners()] == [(owner, True, NOW + 9)]
@@ -144,23 +144,23 @@ def test_an_owner_that_was_taken_for_dead_goes_on(pair: tuple[SQLiteStorage, SQL
 # -- bells -------------------------------------------------------------------------------------------------------------
 
 
-def _drain(*bells: DatagramBell) -> None:
+def _drain(*bells: DatagramNotifier) -> None:
     for one_of_them in bells:
-        one_of_them.answer()
+        one_of_them.drain()
 
 
-def _bells(count: int) -> list[DatagramBell]:
+def _bells(count: int) -> list[DatagramNotifier]:
     """Bells that all know of each other, as storages do that have answered every arrival."""
     addresses: list[Address] = []
     found = []
     for _ in range(count):
-        one_of_them = DatagramBell(lambda: addresses)
-        one_of_them.listen()
+        one_of_them = DatagramNotifier(lambda: addresses)
+        one_of_them.bind()
         assert one_of_them.address is not None
         addresses.append(Address(len(addresses), "worker", one_of_them.address))
         found.append(one_of_them)
     for one_of_them in found:
-        one_of_them.arrive()
+        one_of_them.announce()
     _drain(*found)
     return found
 
@@ -169,42 +169,42 @@ def test_a_bell_that_is_gone_is_forgotten_and_one_that_is_full_is_not() -> None:
     first, full, gone = _bells(3)
     gone.close()
     for _ in range(5000):
-        first.ring(workers=True, clients=True)
-    assert full.answer() is True
-    first.ring(workers=True, clients=True)
-    assert full.answer() is True
-    assert gone.answer() is False
+        first.notify(workers=True, clients=True)
+    assert full.drain() is True
+    first.notify(workers=True, clients=True)
+    assert full.drain() is True
+    assert gone.drain() is False
     assert gone.fileno() == -1
     _drain(first)
     for one_of_them in (first, full, gone):
         one_of_them.close()
-        one_of_them.ring(workers=True, clients=True)
+        one_of_them.notify(workers=True, clients=True)
 
 
 def test_an_arrival_that_was_not_heard_is_noticed_by_recovery(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     storage, other = pair
     storage.register(PROFILE, now=NOW)
     other.register(PROFILE, now=NOW)
-    ours, theirs = storage.bell, other.bell
+    ours, theirs = storage.notifier, other.notifier
     assert ours is not None
     assert theirs is not None
-    ours.ring(workers=True, clients=True)
-    assert theirs.answer() is False  # the arrival waits to be answered
+    ours.notify(workers=True, clients=True)
+    assert theirs.drain() is False  # the arrival waits to be answered
     storage.recover(now=NOW, max_crashes=3, delete_at=None)
-    ours.ring(workers=True, clients=True)
-    assert theirs.answer() is True
+    ours.notify(workers=True, clients=True)
+    assert theirs.drain() is True
 
 
 def test_ringing_never_fails(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     """A database that is away when addresses are read costs that ring, and the next one looks again."""
     storage, other = pair
     storage.register(PROFILE, now=NOW)
-    ours = storage.bell
-    assert isinstance(ours, DatagramBell)
+    ours = storage.notifier
+    assert isinstance(ours, DatagramNotifier)
     other.register(PROFILE, now=NOW)
-    theirs = other.bell
+    theirs = other.notifier
     assert theirs is not None
-    assert ours.answer() is True
+    assert ours.drain() is True
     looked = []
 
     def away() -> list[Address]:
@@ -212,13 +212,13 @@ def test_ringing_never_fails(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
         raise StorageUnavailableError("away")
 
     addresses, ours._addresses = ours._addresses, away
-    ours.ring(workers=True, clients=True)
-    ours.ring(workers=True, clients=True)
+    ours.notify(workers=True, clients=True)
+    ours.notify(workers=True, clients=True)
     assert len(looked) == 2
-    assert theirs.answer() is False
+    assert theirs.drain() is False
     ours._addresses = addresses
-    ours.ring(workers=True, clients=True)
-    assert theirs.answer() is True
+    ours.notify(workers=True, clients=True)
+    assert theirs.drain() is True
 
 
 def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
@@ -232,10 +232,10 @@ def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
     assert path.parent.parent == tmp_path
     assert path.is_socket()
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    second.ring(workers=True, clients=True)
-    assert first.answer() is True
+    second.notify(workers=True, clients=True)
+    assert first.drain() is True
     for _ in range(2):
-        second.leave_behind()
+        second.after_fork_in_child()
         assert len(os.listdir(tmp_path)) == 2
     first.close()
     assert len(os.listdir(tmp_path)) == 1
@@ -251,11 +251,11 @@ def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.Mon
     storage = SQLiteStorage(tmp_path / "jobs.db")
     storage.open()
     storage.register(PROFILE, now=NOW)
-    ours = storage.bell
+    ours = storage.notifier
     assert ours is not None
     assert ours.fileno() == -1
-    ours.ring(workers=True, clients=True)
-    assert ours.answer() is False
+    ours.notify(workers=True, clients=True)
+    assert ours.drain() is False
     storage.insert([job("a")])
     assert one(storage, "a").id == "a"
     storage.close()
@@ -263,43 +263,43 @@ def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_bell_belongs_to_its_storage(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     storage, _ = pair
-    ours = storage.bell
+    ours = storage.notifier
     assert ours is not None
     assert ours.fileno() == -1  # nobody can ring who has not registered
     storage.register(PROFILE, now=NOW)
-    assert storage.bell is ours
+    assert storage.notifier is ours
     assert ours.fileno() >= 0
     storage.register(PROFILE, now=NOW)
-    assert storage.bell is ours
-    assert ours.answer() is False  # several owners of one storage do not ring each other
+    assert storage.notifier is ours
+    assert ours.drain() is False  # several owners of one storage do not ring each other
     storage.close()
-    assert storage.bell is None
+    assert storage.notifier is None
     storage.open()
     storage.register(PROFILE, now=NOW)
-    assert storage.bell is not ours
+    assert storage.notifier is not ours
 
 
 def test_a_bell_in_memory_would_be_heard_by_nobody() -> None:
     storage = SQLiteStorage(":memory:")
     storage.open()
     storage.register(PROFILE, now=NOW)
-    assert storage.bell is None
+    assert storage.notifier is None
     storage.close()
 
 
-def _numbered_bells() -> tuple[DatagramBell, dict[str, DatagramBell]]:
+def _numbered_bells() -> tuple[DatagramNotifier, dict[str, DatagramNotifier]]:
     """One that can only ring, and one of each kind: owner 1 a worker, 2 a client, 3 and 4 both in one process."""
     addresses: list[Address] = []
     bells = {}
     for owner, role in ((1, "worker"), (2, "client"), (3, "both")):
-        bells[role] = DatagramBell(lambda: addresses)
-        bells[role].listen()
+        bells[role] = DatagramNotifier(lambda: addresses)
+        bells[role].bind()
         assert bells[role].address is not None
         addresses += [
             Address(owner + number, kind, bells[role].address or "")
             for number, kind in enumerate(("worker", "client") if role == "both" else (role,))
         ]
-    return DatagramBell(lambda: addresses), bells
+    return DatagramNotifier(lambda: addresses), bells
 
 
 @pytest.mark.parametrize(
@@ -316,8 +316,8 @@ def _numbered_bells() -> tuple[DatagramBell, dict[str, DatagramBell]]:
 )
 def test_those_hear_a_ring_whom_it_concerns(how: dict[str, Any], heard: list[str]) -> None:
     ringing, bells = _numbered_bells()
-    ringing.ring(**how)
-    assert [role for role, one_of_them in bells.items() if one_of_them.answer()] == heard
+    ringing.notify(**how)
+    assert [role for role, one_of_them in bells.items() if one_of_them.drain()] == heard
     for one_of_them in (ringing, *bells.values()):
         one_of_them.close()
 
@@ -325,11 +325,11 @@ def test_those_hear_a_ring_whom_it_concerns(how: dict[str, Any], heard: list[str
 def test_nobody_is_rung_twice_by_one_ring() -> None:
     ringing, bells = _numbered_bells()
     both = bells["both"]
-    ringing.ring(workers=True, clients=True, owners=[3, 4])
+    ringing.notify(workers=True, clients=True, owners=[3, 4])
     listener = both._socket
     assert listener is not None
     assert listener.recv(32) == both._secret + b"."
-    assert both.answer() is False
+    assert both.drain() is False
     for one_of_them in (ringing, *bells.values()):
         one_of_them.close()
 
@@ -337,29 +337,29 @@ def test_nobody_is_rung_twice_by_one_ring() -> None:
 def test_who_cannot_be_rung_hears_of_newcomers_by_looking_again(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     """A web handler that only enqueues. It reads the addresses ten times a second at most, however often it rings."""
     storage, other = pair
-    ours = storage.bell
-    assert isinstance(ours, DatagramBell)
+    ours = storage.notifier
+    assert isinstance(ours, DatagramNotifier)
     elapsed, reads = [0.0], []
     ours._elapsed = lambda: elapsed[0]
     addresses = ours._addresses
     ours._addresses = lambda: reads.append(1) or addresses()  # type: ignore[func-returns-value]
-    ours.ring(workers=True, clients=False)
+    ours.notify(workers=True, clients=False)
     other.register(PROFILE, now=NOW)
-    theirs = other.bell
+    theirs = other.notifier
     assert theirs is not None
     for _ in range(100):
         elapsed[0] += 0.0005
-        ours.ring(workers=True, clients=False)
-    assert theirs.answer() is False
+        ours.notify(workers=True, clients=False)
+    assert theirs.drain() is False
     assert len(reads) == 1
     elapsed[0] += 0.06
-    ours.ring(workers=True, clients=False)
-    assert theirs.answer() is True
+    ours.notify(workers=True, clients=False)
+    assert theirs.drain() is True
     assert len(reads) == 2
-    assert ours.answer() is False
+    assert ours.drain() is False
     assert storage.owners()[0].id
     storage.close()
-    ours.ring(workers=True, clients=True)
+    ours.notify(workers=True, clients=True)
 
 
 def test_anything_may_come_out_of_the_socket() -> None:
@@ -369,6 +369,6 @@ def test_anything_may_come_out_of_the_socket() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
         for message in (b"", b"x" * 1000, b"++", b"+"):
             stranger.sendto(secret.encode() + message, "\0" + name)
-    assert ours.answer() is True
-    assert ours.answer() is False
+    assert ours.drain() is True
+    assert ours.drain() is False
     ours.close()

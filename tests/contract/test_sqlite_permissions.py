@@ -124,7 +124,7 @@ def test_many_threads_and_processes_make_it_at_once(tmp_path: Path) -> None:
         try:
             storage = SQLiteStorage(tmp_path / "jobs.db")
             storage.open()
-            storage.retire(storage.register(PROFILE, now=NOW))
+            storage.deregister(storage.register(PROFILE, now=NOW))
             storage.close()
         except BaseException as error:
             errors.append(error)

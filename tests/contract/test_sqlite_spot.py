@@ -54,8 +54,8 @@ def _generation(directory: Path) -> bytes:
 
 
 def test_with_flushes_there_is_no_such_thing(tmp_path: Path) -> None:
-    assert SQLiteStorage(tmp_path / "jobs.db").on_the_spot is None
-    assert SQLiteStorage(tmp_path / "jobs.db", synchronous="normal").on_the_spot is not None
+    assert SQLiteStorage(tmp_path / "jobs.db").nonblocking is None
+    assert SQLiteStorage(tmp_path / "jobs.db", synchronous="normal").nonblocking is not None
 
 
 def test_not_before_an_ordinary_write(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_write_that_writes_nothing_opens_nothing(storage: SQLiteStorage, tmp_p
         storage.insert([job(f"long {number}", payload=LONG)])
         number += 1
     assert (tmp_path / "jobs.db-wal").stat().st_size > 4_000_000
-    assert storage.move("nobody", due_at=NOW, now=NOW) is False
+    assert storage.reschedule("nobody", due_at=NOW, now=NOW) is False
     assert storage.delete(["nobody"], now=NOW, delete_at=None) == 0
     assert not _can(storage, "a")
     storage.insert([job("a")])

@@ -162,7 +162,7 @@ def test_the_table_goes_with_its_owner(storage: SQLiteStorage, path: Path) -> No
     assert begun is storage.begun(owner)
     assert begun is not None
     slot = begun.enter("a")
-    storage.retire(owner)
+    storage.deregister(owner)
     begun.leave(slot)
     assert os.listdir(f"{path}-owners") == []
 

@@ -91,14 +91,14 @@ def test_no_change_of_state_writes_arguments_or_results_again(storage: SQLiteSto
     found, other = claim(storage, owner)
     storage.report([report(owner, found, 50.0, MessageKind.PROGRESS)])
     storage.settle([again(owner, found), end(owner, other)])
-    storage.move("a", due_at=NOW, now=NOW)
+    storage.reschedule("a", due_at=NOW, now=NOW)
     (found,) = claim(storage, owner)
     storage.cancel(["a"], reason="no", now=NOW, delete_at=None)
     storage.settle([end(owner, found, status="failed")])
     storage.retry(["a"], now=NOW)
     (found,) = claim(storage, owner)
     assert found.payload == payload
-    storage.retire(owner)
+    storage.deregister(owner)
     owner = storage.register(PROFILE, now=NOW)
     (found,) = claim(storage, owner)
     assert written(storage) < PART
@@ -148,21 +148,21 @@ def test_a_claim_of_several_lanes_is_bounded_as_a_whole(
 @pytest.mark.promise("f57")
 def test_what_replaces_a_job_replaces_its_values(storage: SQLiteStorage, owner: int) -> None:
     first, second, third, fourth = (value(PART + n) for n in range(4))
-    storage.put(job("a", payload=first))
-    storage.put(job("a", payload=second))
+    storage.replace(job("a", payload=first))
+    storage.replace(job("a", payload=second))
     assert (one(storage, "a").payload, parts(storage)) == (second, 2)
     (found,) = claim(storage, owner)
-    assert storage.put(job("a", payload=third)) is False
-    assert storage.put(job("a", payload=fourth)) is False
+    assert storage.replace(job("a", payload=third)) is False
+    assert storage.replace(job("a", payload=fourth)) is False
     assert one(storage, "a").payload == second
     storage.settle([end(owner, found, result=value(PART))])
     assert (one(storage, "a").payload, one(storage, "a").result, parts(storage)) == (fourth, None, 2)
     (found,) = claim(storage, owner)
-    storage.put(job("a", payload=first))
+    storage.replace(job("a", payload=first))
     storage.cancel(["a"], reason="no", now=NOW, delete_at=None)
     storage.settle([again(owner, found)])
     assert (one(storage, "a").status, one(storage, "a").payload, parts(storage)) == ("cancelled", fourth, 2)
-    storage.put(job("a"))
+    storage.replace(job("a"))
     assert parts(storage) == 0
 
 
@@ -278,7 +278,7 @@ def test_a_value_that_goes_while_it_is_read_is_read_again(
 
     def replaced_first(reference: int) -> bytes:
         monkeypatch.setattr(reads, "_load", load)
-        storage.put(job("a", payload=b"new"))
+        storage.replace(job("a", payload=b"new"))
         return load(reference)
 
     monkeypatch.setattr(reads, "_load", replaced_first)
@@ -327,4 +327,4 @@ def test_a_long_history_is_read_in_pages(storage: SQLiteStorage, monkeypatch: py
     storage.insert([job("a")])
     for count in range(8):
         assert [one.attempt for one in storage.attempts("a")] == list(range(count))
-        storage.record([line("a", attempt=count)])
+        storage.add_history([line("a", attempt=count)])

@@ -113,8 +113,8 @@ class Model(RuleBasedStateMachine):
         self.owners.append(self.both("register", PROFILE, now=NOW))
 
     @rule(data=st.data())
-    def retire(self, data: st.DataObject) -> None:
-        self.both("retire", data.draw(st.sampled_from(self.owners)))
+    def deregister(self, data: st.DataObject) -> None:
+        self.both("deregister", data.draw(st.sampled_from(self.owners)))
 
     @rule(max_crashes=st.integers(1, 3), delete_at=st.none() | TIMES)
     def crash(self, max_crashes: int, delete_at: int | None) -> None:
@@ -145,8 +145,8 @@ class Model(RuleBasedStateMachine):
             self.claims.append((owner, new))
 
     @rule(new=waiting(), progress=st.none() | st.builds(Progress, st.integers(0, 9), st.integers(0, 9)))
-    def put(self, new: NewJob, progress: Progress | None) -> None:
-        self.both("put", new._replace(status="scheduled", unique_key=None, parents=()), progress)
+    def replace(self, new: NewJob, progress: Progress | None) -> None:
+        self.both("replace", new._replace(status="scheduled", unique_key=None, parents=()), progress)
 
     @rule(data=st.data(), now=TIMES, limit=st.integers(0, 3), queues=st.sampled_from([None, ("q",), ("r", "q"), ()]))
     def claim(self, data: st.DataObject, now: int, limit: int, queues: tuple[str, ...] | None) -> None:
@@ -184,8 +184,8 @@ class Model(RuleBasedStateMachine):
         )
 
     @rule(id=IDS, due_at=TIMES, now=TIMES)
-    def move(self, id: str, due_at: int, now: int) -> None:
-        self.both("move", id, due_at=due_at, now=now)
+    def reschedule(self, id: str, due_at: int, now: int) -> None:
+        self.both("reschedule", id, due_at=due_at, now=now)
 
     @rule(ids=st.lists(IDS, max_size=4), now=TIMES, delete_at=st.none() | TIMES)
     def cancel(self, ids: list[str], now: int, delete_at: int | None) -> None:
@@ -229,12 +229,12 @@ class Model(RuleBasedStateMachine):
         )
 
     @rule(owner=st.integers(1, 4), now=TIMES)
-    def beat(self, owner: int, now: int) -> None:
-        self.both("beat", owner, now=now)
+    def heartbeat(self, owner: int, now: int) -> None:
+        self.both("heartbeat", owner, now=now)
 
     @rule(ids=st.lists(IDS, max_size=4))
-    def record(self, ids: list[str]) -> None:
-        self.both("record", [line(id) for id in ids])
+    def add_history(self, ids: list[str]) -> None:
+        self.both("add_history", [line(id) for id in ids])
 
     @rule(now=TIMES)
     def purge(self, now: int) -> None:

@@ -157,7 +157,7 @@ def test_retries_are_counted_over_a_crash(tmp_path: Path) -> None:
     assert (before.status, before.attempt) == ("scheduled", 1)
     storage = durable(tmp_path)
     storage.open()
-    storage.move("fails", due_at=0, now=1)
+    storage.reschedule("fails", due_at=0, now=1)
     storage.close()
     assert go_on(tmp_path).count("failing") == 3, "one of four attempts was before the crash"
     assert row(tmp_path, "fails").attempt == 4

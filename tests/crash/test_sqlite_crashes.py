@@ -271,7 +271,7 @@ def _insert(storage: SQLiteStorage) -> None:
 
 
 def _put(storage: SQLiteStorage) -> None:
-    storage.put(job("after"))
+    storage.replace(job("after"))
 
 
 def _insert_in_a_block(storage: SQLiteStorage) -> None:
@@ -280,8 +280,8 @@ def _insert_in_a_block(storage: SQLiteStorage) -> None:
 
 
 def _insert_on_the_spot(storage: SQLiteStorage) -> None:
-    assert storage.on_the_spot is not None
-    with storage.on_the_spot:
+    assert storage.nonblocking is not None
+    with storage.nonblocking:
         storage.insert([job("after")])
 
 
@@ -319,12 +319,12 @@ def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
     """After a fork the storage is closed in the child; open, it is a process of its own, and the parent goes on."""
     code = """
     owner = storage.register(PROFILE, now=NOW)
-    bell = storage.bell
+    notifier = storage.notifier
     storage.insert([born("parents", owner)])
-    storage.changed()
+    storage.has_external_changes()
     child = os.fork()
     if child == 0:
-        assert storage.bell is None and bell.fileno() == -1
+        assert storage.notifier is None and notifier.fileno() == -1
         try:
             storage.get(["parents"])
         except ApplicationStateError as error:
@@ -343,10 +343,10 @@ def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
     storage.insert([job("meanwhile")])
     say("written")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert storage.changed() is True
+    assert storage.has_external_changes() is True
     assert [found.id for found in storage.recover(now=NOW, max_crashes=3, delete_at=None)] == ["childs"]
     assert storage.settle([end(owner, born("parents", owner))]) == [True]
-    assert bell.answer() is True
+    assert notifier.drain() is True
     say("done")
     """
     parent = _child(path, code)

@@ -195,7 +195,7 @@ def test_vacuum_is_refused_while_somebody_works(shop: Shop) -> None:
     assert answer.code == 1
     assert "--force" in answer.err
     assert shop("db", "vacuum", "--force").code == 0
-    shop.storage.retire(owner)
+    shop.storage.deregister(owner)
     assert shop("db", "vacuum").code == 0
 
 

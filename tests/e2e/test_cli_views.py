@@ -267,7 +267,7 @@ def test_other_lines_and_other_errors_are_tracebacks_of_their_own() -> None:
 def test_a_job_that_has_failed_in_one_way_shows_one_traceback(shop: Shop) -> None:
     job = shop.ended(shop.worker(), "failed")
     line = shop.storage.attempts(job)[0]
-    shop.storage.record([line._replace(attempt=number) for number in range(2, 41)])
+    shop.storage.add_history([line._replace(attempt=number) for number in range(2, 41)])
     text = shop("jobs", "show", job).out
     assert text.count("Traceback (most recent call last)") == 1
     assert "# Traceback of attempts 1-40 (40 times)" in text
@@ -281,7 +281,7 @@ def test_marks_below_a_wrapped_line_are_left_out(shop: Shop) -> None:
     job = shop.ended(shop.worker(), "failed")
     line = shop.storage.attempts(job)[0]
     frame = f'  File "shop.py", line 9, in pack\n    check({"box, " * 12})\n{" " * 10}{"^" * 50}\n    x\n    ^\n'
-    shop.storage.record([line._replace(attempt=2, traceback=f"Traceback:\n{frame}KeyError\n")])
+    shop.storage.add_history([line._replace(attempt=2, traceback=f"Traceback:\n{frame}KeyError\n")])
     for width, count in ((100, 2), (40, 1)):
         lines = on_terminal(shop.folder, width, "jobs", "show", job)
         assert sum(bool(line) and not line.strip(" ^") for line in lines) == count

@@ -99,7 +99,7 @@ def test_who_takes_it_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     other = shop.worker("pack", queues=("other",))
     assert note(shop, running).endswith("; no worker serves this queue")
     assert note(shop, cancelled).endswith("; another worker cancels it within seconds")
-    shop.storage.retire(other)
+    shop.storage.deregister(other)
     shop.worker("pack")
     assert note(shop, running).endswith("; another worker takes it up within seconds")
 
@@ -118,7 +118,7 @@ def test_a_job_that_waits_for_a_slot_or_a_retry(shop: Shop) -> None:
     owner = shop.worker()
     job = shop.add()
     assert note(shop, job) == ""
-    shop.storage.beat(owner, now=shop.now + 20 * SECOND)
+    shop.storage.heartbeat(owner, now=shop.now + 20 * SECOND)
     assert note(shop, job, later=20) == "waits for a free slot"
     later = shop.add(ready=False, due_at=shop.now + 5 * SECOND)
     (row,) = shop.storage.get([later])

@@ -363,10 +363,10 @@ async def test_whoever_waits_in_another_process_hears_of_a_report_while_the_job_
         client.open()
         with closing(client):
             client.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=0)
-            bell = client.bell
-            assert bell is not None
+            notifier = client.notifier
+            assert notifier is not None
             job = await talk.push()
-            await eventually(bell.answer)
+            await eventually(notifier.drain)
             assert progress(app, job.id) == 50
             done.set()
             await soon(job)

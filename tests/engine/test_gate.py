@@ -381,21 +381,21 @@ def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) ->
     storage, other = Watched(tmp_path), SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
     other.open()
     other.register(PROFILE, now=NOW)
-    bell = other.bell
-    assert bell is not None
+    notifier = other.notifier
+    assert notifier is not None
 
     async def story(desk: Desk) -> None:
-        bell.answer()
+        notifier.drain()
         assert await soon(desk.insert("a")) is True  # it is ours: nobody needs to know
         assert await soon(desk.settle("a")) is Settled.APPLIED
-        assert not bell.answer()
+        assert not notifier.drain()
         assert await soon(desk.insert("b", owner=None)) is True
         assert one(other, "b").status == "scheduled"
-        await eventually(bell.answer)
+        await eventually(notifier.drain)
         await eventually(lambda: desk.gate._thread.is_resting)
         assert await soon(desk.insert("c")) is True
         assert await soon(desk.settle("c", news=ORDER)) is Settled.APPLIED
-        await eventually(bell.answer)
+        await eventually(notifier.drain)
 
     _with_desk(storage, story)
     other.close()
@@ -409,11 +409,11 @@ def test_a_newcomer_is_rung(tmp_path: Path) -> None:
         assert await soon(desk.insert("a", owner=None)) is True
         other = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
         await desk.gate.call(lambda: (other.open(), other.register(PROFILE, now=NOW)))
-        assert storage.bell is not None
-        assert other.bell is not None
-        await eventually(storage.bell.answer)
+        assert storage.notifier is not None
+        assert other.notifier is not None
+        await eventually(storage.notifier.drain)
         assert await soon(desk.insert("b", owner=None)) is True
-        await eventually(other.bell.answer)
+        await eventually(other.notifier.drain)
         other.close()
 
     _with_desk(storage, story)

@@ -63,7 +63,7 @@ async def test_of_a_schedule_s_history_the_newest_thousand_lines_are_kept(
     app = new_app(clock)
 
     def tell(storage: Storage, *numbers: int) -> None:
-        storage.record([line(id, attempt=number) for number in numbers for id in ("schedule", "job")])
+        storage.add_history([line(id, attempt=number) for number in numbers for id in ("schedule", "job")])
 
     async with app:
         storage, janitor = _parts(app)

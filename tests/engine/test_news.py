@@ -11,7 +11,7 @@ import pytest
 from jobify import Jobify, JobStatus
 from jobify.gateway.notification import END, ORDER, WORK, News, all_of
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
-from jobify.storage.sqlite.notifier import DatagramBell
+from jobify.storage.sqlite.notifier import DatagramNotifier
 from jobify.testing.storage_contract.given import job as row
 from support import durable, eventually, soon
 
@@ -34,28 +34,28 @@ def test_news_add_up() -> None:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The addresses of each group of datagrams, arrivals left out."""
     found: list[list[str]] = []
-    send: Callable[[DatagramBell, bytes, Iterable[str]], None] = DatagramBell._send
+    send: Callable[[DatagramNotifier, bytes, Iterable[str]], None] = DatagramNotifier._send
 
-    def spy(bell: DatagramBell, message: bytes, bells: Iterable[str]) -> None:
+    def spy(bell: DatagramNotifier, message: bytes, bells: Iterable[str]) -> None:
         addresses = list(bells)
         if message == b"." and addresses:
             found.append(addresses)
         send(bell, message, addresses)
 
-    monkeypatch.setattr(DatagramBell, "_send", spy)
+    monkeypatch.setattr(DatagramNotifier, "_send", spy)
     return found
 
 
 @pytest.fixture
 def rings(monkeypatch: pytest.MonkeyPatch) -> list[Ring]:
     found: list[Ring] = []
-    ring = DatagramBell.ring
+    ring = DatagramNotifier.notify
 
-    def spy(bell: DatagramBell, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+    def spy(bell: DatagramNotifier, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
         found.append((workers, clients, tuple(owners)))
         ring(bell, workers=workers, clients=clients, owners=owners)
 
-    monkeypatch.setattr(DatagramBell, "ring", spy)
+    monkeypatch.setattr(DatagramNotifier, "notify", spy)
     return found
 
 
@@ -102,9 +102,9 @@ async def test_a_client_hears_of_ends(tmp_path: Path, sent: list[list[str]]) -> 
 
     async with app:
         await soon(app.wait_all())
-        assert client.bell is not None
-        await eventually(lambda: client.bell is not None and client.bell.answer())
-    client.retire(owner)
+        assert client.notifier is not None
+        await eventually(lambda: client.notifier is not None and client.notifier.drain())
+    client.deregister(owner)
     client.close()
     assert len(sent) >= 1
 

@@ -104,7 +104,7 @@ async def test_it_is_noted_later_if_it_cannot_be_now(slow: Slow, monkeypatch: py
             raise StorageUnavailableError("full")
 
         storage = slow.app.configs.storage
-        monkeypatch.setattr(storage, "record", fail)
+        monkeypatch.setattr(storage, "add_history", fail)
         job = await slow.task.adelay()
         await eventually(tried.is_set)
         assert job.errors == []

@@ -27,7 +27,7 @@ def _die_holding(directory: Path, *ids: str) -> None:
     claim(storage, dead)
     if "unwanted" in ids:
         storage.cancel(["unwanted"], reason="stop", now=NOW, delete_at=None)
-        storage.put(job("replaced"))
+        storage.replace(job("replaced"))
     storage.close()
 
 
@@ -102,7 +102,7 @@ async def test_it_looks_more_often_as_soon_as_there_are_others(tmp_path: Path) -
         owner = other.register(PROFILE, now=NOW)
         await recovery.step()
         assert recovery._interval == 0.5
-        other.retire(owner)
+        other.deregister(owner)
         await recovery.step()
         assert recovery._interval == 1.0
     other.close()

@@ -48,8 +48,8 @@ class Outside:
             self._shared.bring_up_to_date()
             value = function()
         self._shared.tell_others(self._hear)
-        if self.storage.bell is not None:
-            self.storage.bell.ring(workers=True, clients=True)
+        if self.storage.notifier is not None:
+            self.storage.notifier.notify(workers=True, clients=True)
         return value
 
     def enqueue(self, task: str, *args: Any, **fields: Any) -> str:

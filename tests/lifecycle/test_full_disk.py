@@ -40,7 +40,6 @@ async def test_a_full_disk_is_one_line_until_it_is_over(
         "claim",
         "report",
         "heartbeat",
-        "beat",
         "recover",
         "purge",
         "expire",

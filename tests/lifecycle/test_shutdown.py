@@ -296,7 +296,7 @@ async def test_a_hurry_while_the_storage_is_let_go_of_loses_nothing(
     storage = durable(tmp_path)
     app = Jobify(storage=storage)
     retiring, may_go_on = threading.Event(), threading.Event()
-    retire = storage.retire
+    retire = storage.deregister
 
     def slow(owner: int) -> None:
         retiring.set()
@@ -309,7 +309,7 @@ async def test_a_hurry_while_the_storage_is_let_go_of_loses_nothing(
 
     await app.startup()
     await work.schedule().push(job_id="one")
-    monkeypatch.setattr(storage, "retire", slow)
+    monkeypatch.setattr(storage, "deregister", slow)
     stopping = asyncio.ensure_future(app.shutdown(grace=0))
     await eventually(retiring.is_set)
     stopping.cancel()

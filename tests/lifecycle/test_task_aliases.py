@@ -182,7 +182,7 @@ async def test_a_cron_of_the_old_name_that_comes_due_is_not_run(tmp_path: Path) 
             pass
         storage = durable(tmp_path)
         storage.open()
-        storage.move("old" + SUFFIX, due_at=0, now=app.now())
+        storage.reschedule("old" + SUFFIX, due_at=0, now=app.now())
         storage.close()
         nudge(app)
         await eventually(lambda: {one.id for one in app.schedules() if one.next_at is not None} == {"new" + SUFFIX})

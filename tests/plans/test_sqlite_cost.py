@@ -113,7 +113,7 @@ def _life(storage: SQLiteStorage) -> dict[str, int]:
         "cancel": lambda: storage.cancel(["j0"], reason="x", now=NOW, delete_at=None),
         "cancel requests": lambda: storage.cancel_requests(owner),
         "settle": lambda: storage.settle([end(owner, one) for one in taken]),
-        "move nothing": lambda: storage.move("j0", due_at=NOW, now=NOW),
+        "move nothing": lambda: storage.reschedule("j0", due_at=NOW, now=NOW),
         "recover": lambda: storage.recover(now=NOW, max_crashes=3, delete_at=None),
         "find schedules": lambda: storage.find(JobQuery(is_schedule=True)),
         "get": lambda: storage.get(["j1", "j2"]),
@@ -121,7 +121,7 @@ def _life(storage: SQLiteStorage) -> dict[str, int]:
         "purge": lambda: storage.purge(now=NOW + 3600 * SECOND, limit=100),
         "trim": lambda: storage.trim(keep=1, limit=100),
         "insert again": lambda: storage.insert([job("j3"), born("j4", owner)]),
-        "retire": lambda: storage.retire(owner),
+        "deregister": lambda: storage.deregister(owner),
     }
     return {name: steps(storage, call) for name, call in calls.items()}
 
@@ -256,10 +256,10 @@ def test_nothing_to_do_is_one_read_and_no_lock(empty: SQLiteStorage) -> None:
     assert statements(empty, lambda: look(empty, owner)) == ["WITH"]
     assert statements(empty, lambda: empty.recover(now=NOW, max_crashes=3, delete_at=None)) == ["SELECT"]
     assert statements(empty, lambda: empty.cancel_requests(owner)) == ["SELECT"]
-    assert statements(empty, empty.changed) == ["PRAGMA"]
-    bell = empty.bell
-    assert bell is not None
-    assert statements(empty, lambda: bell.ring(workers=True, clients=True, owners=[owner])) == []
+    assert statements(empty, empty.has_external_changes) == ["PRAGMA"]
+    notifier = empty.notifier
+    assert notifier is not None
+    assert statements(empty, lambda: notifier.notify(workers=True, clients=True, owners=[owner])) == []
 
 
 def test_the_next_due_time_spares_a_look(empty: SQLiteStorage) -> None:

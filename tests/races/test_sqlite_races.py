@@ -76,7 +76,7 @@ def _drain(path: str, number: int) -> tuple[list[str], int]:
             assert all(storage.settle([end(owner, claim) for claim in found.claims]))
             empty_handed += not found.claims
             if not found.claims and not found.has_more:
-                storage.retire(owner)
+                storage.deregister(owner)
                 return ran, empty_handed
 
 
@@ -142,8 +142,8 @@ def test_between_pick_and_take_others_may_be_faster(tmp_path: Path, monkeypatch:
                 taken = {claim.id: claim for claim in look(other, theirs, limit=2).claims}
                 again = end(theirs, taken["again"], status="scheduled", ready=True, finished_at=None, delete_at=None)
                 other.settle([again])
-                other.move("moved", due_at=NOW - 5, now=NOW)
-                other.put(job("put", payload=b"new"))
+                other.reschedule("moved", due_at=NOW - 5, now=NOW)
+                other.replace(job("put", payload=b"new"))
                 other.delete(["deleted"], now=NOW, delete_at=None)
                 other.insert([job("new")])
                 other.cancel(["cancelled"], reason="x", now=NOW, delete_at=None)
@@ -199,7 +199,7 @@ def test_a_job_may_end_while_its_replacement_is_put(tmp_path: Path, monkeypatch:
             return transaction(database, kind)
 
         monkeypatch.setattr(type(database_of(storage)), "transaction", interfere)
-        assert storage.put(job("a", payload=b"2")) is True
+        assert storage.replace(job("a", payload=b"2")) is True
         assert (one(storage, "a").status, one(storage, "a").payload) == ("scheduled", b"2")
 
 
@@ -250,7 +250,7 @@ def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sql
             lambda: storage.insert([job("waits")]),
             lambda: storage.settle([end(owner, held)]),
             lambda: look(storage, owner),
-            lambda: storage.put(job("waits")),
+            lambda: storage.replace(job("waits")),
             lambda: storage.cancel(["waits"], reason="x", now=NOW, delete_at=None),
             lambda: storage.transaction().__enter__(),
             lambda: storage.register(PROFILE, now=NOW),
@@ -261,7 +261,7 @@ def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sql
         assert storage.find(JobQuery()) == before
         assert look(storage, owner, tasks=("nobody",)).claims == []
         assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
-        assert storage.changed() is False
+        assert storage.has_external_changes() is False
         lock.execute("COMMIT")
         assert storage.find(JobQuery()) == before
         assert storage.settle([end(owner, held)]) == [True]

@@ -200,9 +200,9 @@ class Listener:
             try:
                 with self._access.since(closings) as storage:
                     owner = self._enter(storage)
-                    bell = storage.bell
-                    if bell is not None and bell.fileno() >= 0:
-                        selector.register(bell.fileno(), selectors.EVENT_READ, bell)
+                    notifier = storage.notifier
+                    if notifier is not None and notifier.fileno() >= 0:
+                        selector.register(notifier.fileno(), selectors.EVENT_READ, notifier)
                 try:
                     self._serve(selector, closings)
                 finally:
@@ -225,7 +225,7 @@ class Listener:
         if owner is not None:
             with suppress(Closed), self._access.since(closings) as storage:  # who closes it retires the owner
                 self._access.note_owner(None)
-                storage.retire(owner)
+                storage.deregister(owner)
 
     def _serve(self, selector: selectors.BaseSelector, closings: int) -> None:
         rounds = _Rounds()
@@ -257,7 +257,7 @@ class Listener:
         for key, _ in selector.select(timeout):
             if key.data is None:
                 heard += self._access.ear.take()
-            elif key.data.answer():  # else the app has answered it, and tells
+            elif key.data.drain():  # else the app has answered it, and tells
                 heard += _NEWS
                 self._access.pass_on()
             if key.data is not None and key.data.is_flooded:

@@ -141,7 +141,7 @@ class Backend:
 
             _release_after(unfinished, on_end)
         else:
-            self.storage.retire(self.owner)
+            self.storage.deregister(self.owner)
 
     def decode_result(self, endpoint: Endpoint | None, data: Any) -> Any:
         """What a task returned, from the row; None: a task of another app. PayloadError if it cannot be read."""
@@ -194,7 +194,7 @@ def give_back_left() -> None:
         if storage.is_shared and lock.acquire(timeout=_PATIENCE):
             try:
                 storage.open()
-                storage.retire(owner)
+                storage.deregister(owner)
             except Exception as error:
                 log.warning("What still runs here is given back when this process has ended: %s", error)
             finally:

@@ -242,8 +242,8 @@ def claim_each(storage: Storage, claims: Sequence[TimedClaim]) -> list[Claimed]:
 
 def ring_bell(storage: Storage, news: News) -> None:
     """Tell other processes of ``news``."""
-    if storage.bell is not None:
-        storage.bell.ring(workers=news.workers, clients=news.clients, owners=news.owners)
+    if storage.notifier is not None:
+        storage.notifier.notify(workers=news.workers, clients=news.clients, owners=news.owners)
 
 
 def interrupted(error: BaseException) -> StorageUnavailableError:

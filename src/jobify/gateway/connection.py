@@ -109,7 +109,7 @@ class _Grip:
             self.shared = self.storage = self.owner = None
             try:
                 if owner is not None and storage is not None:
-                    storage.retire(owner)
+                    storage.deregister(owner)
             except Exception as error:  # whoever looks next finds it dead, and removes it
                 log.debug("A client could not leave in order: %s", error)
             finally:
@@ -230,9 +230,9 @@ class Access:
             return
         try:
             shared.tell_others(self.ear)
-            bell = storage.bell
-            if bell is not None:
-                bell.ring(workers=workers, clients=clients)
+            notifier = storage.notifier
+            if notifier is not None:
+                notifier.notify(workers=workers, clients=clients)
         except Exception:  # of a user's own storage: what is stored is stored
             log.exception("The bell of %r failed.", storage)
 

@@ -31,20 +31,20 @@ class Spot:
     @property
     def is_open(self) -> bool:
         """Whether it makes sense to try."""
-        return self._storage.on_the_spot is not None and monotonic() >= self._closed_until
+        return self._storage.nonblocking is not None and monotonic() >= self._closed_until
 
     @property
     def is_overheard(self) -> bool:
         """Whether anybody else wants to hear of what is written here."""
-        bell = self._storage.bell
-        return self._shared.is_divided or (bell is not None and bell.is_heard)
+        notifier = self._storage.notifier
+        return self._shared.is_divided or (notifier is not None and notifier.has_listeners)
 
     def execute(self, batch: Batch[Any]) -> bool:
         """Make the calls of ``batch``, which then has its values; False: nothing was done, a thread must see to it.
 
         An error says nothing yet. The thread makes the same call, and what it meets is the answer.
         """
-        block = self._storage.on_the_spot
+        block = self._storage.nonblocking
         if block is None or not self._shared.lock.acquire(blocking=False):
             return False
         started = monotonic()

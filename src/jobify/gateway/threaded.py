@@ -10,7 +10,7 @@ its insert before it can ask anything further of that job, and calls that overla
 
 **On the spot.** Handing a call to a thread, and its answer back, costs more than a commit that does not wait for the
 disk. So when exactly one call stands in line at the end of a turn of the event loop, the thread rests, and the storage
-declares that it can (``Storage.on_the_spot``), the call is made right there, on the event loop's thread. Whatever would
+declares that it can (``Storage.nonblocking``), the call is made right there, on the event loop's thread. Whatever would
 have to be waited for, and whatever goes wrong, is left to the thread, as if nothing had been tried.
 
 If a group fails because of one call in it, its calls are made again one by one, so that each caller gets its own error.

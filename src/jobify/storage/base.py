@@ -85,11 +85,11 @@ from jobify.model.records import (
     Settlement,
 )
 from jobify.storage.kinship import Kinship
-from jobify.storage.ownership import HEARTBEAT, BegunJobs, Bell, OwnerPort
+from jobify.storage.ownership import HEARTBEAT, BegunJobs, Notifier, OwnerPort
 from jobify.storage.timekeeping import Timekeeping
 from jobify.types import Microseconds
 
-__all__ = ("HEARTBEAT", "BegunJobs", "Bell", "Storage")
+__all__ = ("HEARTBEAT", "BegunJobs", "Notifier", "Storage")
 
 
 @runtime_checkable
@@ -127,7 +127,7 @@ class Storage(OwnerPort, Protocol):
         ...
 
     @property
-    def on_the_spot(self) -> AbstractContextManager[None] | None:
+    def nonblocking(self) -> AbstractContextManager[None] | None:
         """Blocks in which one writing call never waits, neither for a lock nor for a flush; None: there are none.
 
         Such a block may be entered on any thread, the event loop's included. Entering it, or the call inside, raises
@@ -158,7 +158,7 @@ class Storage(OwnerPort, Protocol):
         """
         ...
 
-    def put(self, job: NewJob, progress: Progress | None = None) -> bool:
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool:
         """Put a waiting job in the place of whatever has its id; True if it stands there now.
 
         If the old one is running, the new one is kept beside it and takes its place when that attempt ends, however it
@@ -201,7 +201,7 @@ class Storage(OwnerPort, Protocol):
         """
         ...
 
-    def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
+    def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         """Change when a waiting job is due; False if it is not waiting."""
         ...
 
@@ -267,7 +267,7 @@ class Storage(OwnerPort, Protocol):
         ``delete_at``."""
         ...
 
-    def record(self, attempts: Sequence[AttemptRecord]) -> None:
+    def add_history(self, attempts: Sequence[AttemptRecord]) -> None:
         """Add lines to the history of jobs; a line of a job that does not exist is dropped."""
         ...
 
@@ -344,11 +344,11 @@ class Storage(OwnerPort, Protocol):
         """The history of a job, oldest first."""
         ...
 
-    def changed(self) -> bool:
+    def has_external_changes(self) -> bool:
         """Whether another process has committed since the last call (or since ``open``). Cheap: no table is read."""
         ...
 
     @property
-    def bell(self) -> Bell | None:
+    def notifier(self) -> Notifier | None:
         """The bell of this process, once the storage is open; None where nobody else could ring."""
         ...

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from jobify.exceptions import JobLostError
 from jobify.model.status import JobStatus
 
-__all__ = ("DELETED", "EXPIRED", "SNOOZED", "Cause", "because_of", "is_snoozed", "lost_for_good", "snoozed")
+__all__ = ("DELETED", "EXPIRED", "SNOOZED", "Cause", "because_of", "crash_limit_reached", "is_snoozed", "snoozed")
 
 EXPIRED: Final = "expired"
 """It waited longer than it was allowed to."""
@@ -70,7 +70,7 @@ def _shortened(error: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
-def lost_for_good(id: str, crashes: int) -> str:
+def crash_limit_reached(id: str, crashes: int) -> str:
     """The reason of a job that took so many processes down, and gets no other one."""
     return f"{JobLostError.__name__}: {JobLostError(id, crashes)}"
 

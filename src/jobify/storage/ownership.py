@@ -14,27 +14,27 @@ from jobify.model.records import OwnerProfile, OwnerRecord, Recovered
 from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 
-__all__ = ("HEARTBEAT", "BegunJobs", "Bell", "OwnerPort")
+__all__ = ("HEARTBEAT", "BegunJobs", "Notifier", "OwnerPort")
 
 HEARTBEAT: Final = 10.0
 """Seconds between two calls of ``beat`` by an owner that lives."""
 
 
-class Bell(Protocol):
+class Notifier(Protocol):
     """How processes on one database wake each other.
 
     Losing a ring costs latency, never a job.
     """
 
     @property
-    def is_heard(self) -> bool:
+    def has_listeners(self) -> bool:
         """Whether another process may be listening; if not, a ring is not needed.
 
         Reads no file and no row.
         """
         ...
 
-    def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+    def notify(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
         """Tell other processes to look again. Never blocks.
 
         All workers (there is work, or a cancel or a pause was requested), all clients (jobs have ended), and these
@@ -50,7 +50,7 @@ class Bell(Protocol):
         """
         ...
 
-    def answer(self) -> bool:
+    def drain(self) -> bool:
         """Take rings that have arrived off the descriptor; whether there were any.
 
         Takes a bounded number and never blocks. A newcomer rings, too; from when that is answered, :meth:`ring` reaches
@@ -90,7 +90,7 @@ class OwnerPort(Protocol):
         """
         ...
 
-    def beat(self, owner: int, *, now: Microseconds) -> None:
+    def heartbeat(self, owner: int, *, now: Microseconds) -> None:
         """Record that an owner was seen; called every :data:`HEARTBEAT` seconds.
 
         For the list of workers, and the last proof of life of an owner of which nothing else is known. A power cut may
@@ -98,7 +98,7 @@ class OwnerPort(Protocol):
         """
         ...
 
-    def retire(self, owner: int) -> None:
+    def deregister(self, owner: int) -> None:
         """Remove an owner; an unknown one is no error.
 
         Jobs it still holds are given back as ``recover`` gives them, but no crash is counted and no line written; of

@@ -87,7 +87,7 @@ def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: b
             _require_no_children(storage, job.id)
         progress = _progress(record) if have_same_start(record.rule, job.rule) else _NO_PROGRESS
         job = _keep_due_time(job, record)
-        storage.put(job, progress)
+        storage.replace(job, progress)
         return ReplaceResult(record, False, progress, job.due_at)
 
 
@@ -130,7 +130,7 @@ def _upsert_schedule(storage: Storage, declared: DeclaredSchedule) -> JobRecord 
     progress = _progress(record)
     if is_stopped(record):
         progress = progress._replace(failure_count=0)
-    storage.put(_keep_due_time(job, record), progress)
+    storage.replace(_keep_due_time(job, record), progress)
     return record
 
 
@@ -145,7 +145,7 @@ def _adopt_former(storage: Storage, declared: DeclaredSchedule, record: JobRecor
     if record is None or record.status == JobStatus.CANCELLED:
         storage.insert((job,))
         _continue_former(storage, job, former, _progress(former))
-        storage.record([line._replace(job_id=job.id) for line in storage.attempts(former.id)])
+        storage.add_history([line._replace(job_id=job.id) for line in storage.attempts(former.id)])
     elif record.status == JobStatus.SCHEDULED and former.due_at > record.due_at:  # a release before this one ran since
         _continue_former(storage, job, former, _progress(record))
     storage.delete(declared.former, now=job.created_at, delete_at=None)
@@ -156,7 +156,7 @@ def _continue_former(storage: Storage, job: NewJob, former: JobRecord, progress:
     """Put ``job`` in its place with the progress and at the due time that the ``former`` one had."""
     if is_stopped(former):
         progress = progress._replace(failure_count=0)
-    storage.put(_keep_due_time(job, former), progress)
+    storage.replace(_keep_due_time(job, former), progress)
     if former.blockers and former.status == JobStatus.SCHEDULED:
         storage.pause((job.id,))
 

@@ -24,7 +24,7 @@ async def record_now(attempt: Attempt, outcome: Outcome, now: Microseconds) -> N
     line = attempt_record(attempt, outcome, now=now)
     storage = attempt.backend.storage
     try:
-        await attempt.backend.gate.call(lambda: storage.record((line,)))
+        await attempt.backend.gate.call(lambda: storage.add_history((line,)))
         attempt.is_recorded = True
     except Exception as error:
         message = "The timeout of job %s is not stored yet: %s"

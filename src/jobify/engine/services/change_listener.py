@@ -35,14 +35,14 @@ class ChangeListener(Periodic):
         self._resting: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        bell = self._backend.storage.bell
-        if bell is not None and bell.fileno() >= 0:
+        notifier = self._backend.storage.notifier
+        if notifier is not None and notifier.fileno() >= 0:
             try:
-                asyncio.get_running_loop().add_reader(bell.fileno(), self._on_readable)
+                asyncio.get_running_loop().add_reader(notifier.fileno(), self._on_readable)
             except NotImplementedError:  # a loop that cannot watch descriptors (Windows' proactor)
                 pass
             else:
-                self._fileno, self._interval = bell.fileno(), _POLL_WITH_BELL
+                self._fileno, self._interval = notifier.fileno(), _POLL_WITH_BELL
         await super().start()
 
     async def stop(self) -> None:
@@ -55,12 +55,12 @@ class ChangeListener(Periodic):
         await super().stop()
 
     def _on_readable(self) -> None:
-        bell = self._backend.storage.bell
-        if bell is None:
+        notifier = self._backend.storage.notifier
+        if notifier is None:
             return
-        if bell.answer():
+        if notifier.drain():
             self._notify()
-        if bell.is_flooded:
+        if notifier.is_flooded:
             self._pause_listening()
         else:
             self._rest = 0.0
@@ -79,7 +79,7 @@ class ChangeListener(Periodic):
             self._notify()
 
     async def step(self) -> None:
-        if await self._backend.gate.tend(self._backend.storage.changed):
+        if await self._backend.gate.tend(self._backend.storage.has_external_changes):
             self._notify()
 
     def _notify(self) -> None:

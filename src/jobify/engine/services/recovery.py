@@ -120,4 +120,4 @@ class Heartbeat(Periodic):
 
     async def step(self) -> None:
         storage, owner = self._backend.storage, self._backend.owner
-        await self._backend.gate.tend(lambda: storage.beat(owner, now=self._clock.now()))
+        await self._backend.gate.tend(lambda: storage.heartbeat(owner, now=self._clock.now()))

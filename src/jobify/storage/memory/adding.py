@@ -15,10 +15,10 @@ from jobify.storage.memory.needs import make_room, make_room_if_needed
 from jobify.storage.memory.parking import unparked
 from jobify.storage.memory.rows import RUNNING, SUCCESS, PendingCancel, Row
 from jobify.storage.memory.table import Table
-from jobify.storage.memory.ties import Barrier, Gate, Link, Tie
+from jobify.storage.memory.ties import Barrier, Edge, Gate, Link
 from jobify.types import Microseconds
 
-__all__ = ("insert", "put", "retry")
+__all__ = ("insert", "replace", "retry")
 
 
 def insert(table: Table, jobs: Dependencies, seqs: Iterator[int], batch: Sequence[NewJob]) -> list[bool]:
@@ -46,17 +46,17 @@ def insert(table: Table, jobs: Dependencies, seqs: Iterator[int], batch: Sequenc
         _Insertion(table, jobs, free).add_all(seqs)
     else:
         for job in free:
-            jobs.keep(rows.new(next(seqs), job))
+            jobs.upsert(rows.new(next(seqs), job))
     return is_free
 
 
 class _Group(NamedTuple):
     """Parents, for all jobs of the call that wait for just them."""
 
-    ties: tuple[Tie, ...]
+    ties: tuple[Edge, ...]
     waits: frozenset[int]
     """The seqs of those that have not ended; empty if one has failed."""
-    failed: tuple[PendingCancel, Tie] | None
+    failed: tuple[PendingCancel, Edge] | None
     """How the jobs end at once, and for which one, because a parent has failed."""
     gate: Gate | None
     """Between them and the jobs; None: each holds each."""
@@ -81,7 +81,7 @@ class _Insertion:
         for job in self._batch:
             row = rows.new(next(seqs), job)
             group = self._group(job) if job.parents else None
-            self._jobs.keep(row if group is None else self._bound(row, group))
+            self._jobs.upsert(row if group is None else self._bound(row, group))
             if job.id in self._known:  # from now on the id means another job
                 self._groups.clear()
             self._known[job.id] = job.id
@@ -96,7 +96,7 @@ class _Insertion:
         parents = [self._parent(job, id) for id in names]
         failed = next((number for number, parent in enumerate(parents) if _has_failed(parent)), None)
         waits = frozenset(parent.seq for parent in parents if failed is None and not rows.has_ended(parent))
-        ties = tuple(rows.tie_of(parent)._replace(id=id) for id, parent in zip(names, parents, strict=True))
+        ties = tuple(rows.edge_of(parent)._replace(id=id) for id, parent in zip(names, parents, strict=True))
         reason = None if failed is None else self._reason(names[failed], parents[failed])
         if len(parents) < 2 or self._sharing[job.parents] < 2:
             return _Group(ties, waits, reason, None)
@@ -117,11 +117,11 @@ class _Insertion:
 
     def _link(self, parent: Row, link: Link, *, is_open: bool) -> None:
         waiters = (*parent.waiters, link) if is_open else parent.waiters
-        self._table.keep(parent._replace(children=(*parent.children, link), waiters=waiters))
+        self._table.upsert(parent._replace(children=(*parent.children, link), waiters=waiters))
 
     def _bound(self, row: Row, group: _Group) -> Row:
         """A row as its parents leave it; those are told of it."""
-        tie, blockers = rows.tie_of(row), len(group.waits)
+        tie, blockers = rows.edge_of(row), len(group.waits)
         if group.gate is not None:
             group.gate.behind.append(tie)
             blockers = min(blockers, 1)
@@ -136,7 +136,7 @@ class _Insertion:
         how, cause = group.failed
         return rows.cancelled(row, how._replace(at=row.record.created_at))._replace(cause=cause)
 
-    def _reason(self, id: str, parent: Row) -> tuple[PendingCancel, Tie]:
+    def _reason(self, id: str, parent: Row) -> tuple[PendingCancel, Edge]:
         tie, cause = cause_of(parent, self._table)
         return PendingCancel(because_of(id, cause), 0, parent.record.delete_at), tie
 
@@ -145,7 +145,7 @@ def _has_failed(row: Row) -> bool:
     return rows.has_ended(row) and row.record.status != SUCCESS
 
 
-def put(table: Table, seqs: Iterator[int], job: NewJob, progress: Progress) -> bool:
+def replace(table: Table, seqs: Iterator[int], job: NewJob, progress: Progress) -> bool:
     """Whether it stands in its place now."""
     if job.parents or job.unique_key is not None:
         raise ValueError(
@@ -154,12 +154,12 @@ def put(table: Table, seqs: Iterator[int], job: NewJob, progress: Progress) -> b
     make_room_if_needed(table, job)
     old = table.find(job.id)
     if old is None:
-        table.keep(rows.new(next(seqs), job, progress))
+        table.upsert(rows.new(next(seqs), job, progress))
     elif old.record.status == RUNNING:
-        table.keep(old._replace(record=old.record._replace(has_successor=True), successor=(job, progress)))
+        table.upsert(old._replace(record=old.record._replace(has_successor=True), successor=(job, progress)))
         return False
     else:
-        table.keep(rows.replaced(old, job, progress))
+        table.upsert(rows.replaced(old, job, progress))
     return True
 
 
@@ -167,12 +167,12 @@ def retry(table: Table, id: str, now: Microseconds) -> bool:
     """Whether it waits again."""
     row = table.find(id)
     if row is not None and row.record.parking is not None:
-        table.keep(unparked(row, now))
+        table.upsert(unparked(row, now))
         return True
     if row is None or not rows.can_be_retried(row):
         return False
     key = row.record.unique_key
     if key is not None and table.holder(key) is not None:
         return False
-    table.keep(rows.retried(row, now))
+    table.upsert(rows.retried(row, now))
     return True

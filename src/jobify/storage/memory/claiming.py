@@ -59,7 +59,7 @@ def _claim_apart(table: Table, request: ClaimRequest, now: Microseconds) -> list
         some = [row for row, known in waiting if known.death == first.death and row.record.task in lane.tasks]
         for row in some[: min(lane.limit, group_size(first.company) - len(claims))]:
             row = rows.claimed(row, request._replace(ahead=0), now)
-            table.keep(row)
+            table.upsert(row)
             claims.append(rows.claim_of(row.record))
     return claims
 
@@ -76,7 +76,7 @@ def _apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[tuple
         and _waits_apart(row, now)
         and row.record.task in tasks
         and (request.queues is None or row.record.queue in request.queues)
-        and row.record.queue not in table.beside.paused_queues
+        and row.record.queue not in table.side.paused_queues
     ]
     return sorted(found, key=lambda pair: (pair[1].death, pair[0].seq))
 
@@ -93,7 +93,7 @@ def _promote(table: Table, due_by: Microseconds) -> None:
         row = table.staged.first()
         if row is None or row.record.due_at > due_by:
             return
-        table.keep(row._replace(record=row.record._replace(ready=True)))
+        table.upsert(row._replace(record=row.record._replace(ready=True)))
 
 
 def _claim_lane(table: Table, lane: TaskSlots, request: ClaimRequest, now: Microseconds) -> tuple[list[Claim], bool]:
@@ -107,7 +107,7 @@ def _claim_lane(table: Table, lane: TaskSlots, request: ClaimRequest, now: Micro
         row = queue.first()
         assert row is not None
         row = rows.claimed(row, request, now)
-        table.keep(row)
+        table.upsert(row)
         claims.append(rows.claim_of(row.record))
         if queue.first() is None:
             heapq.heappop(heads)

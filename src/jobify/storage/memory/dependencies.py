@@ -16,7 +16,7 @@ from jobify.storage.memory import rows
 from jobify.storage.memory.needs import is_needed
 from jobify.storage.memory.rows import SCHEDULED, SUCCESS, PendingCancel, Row
 from jobify.storage.memory.table import Table
-from jobify.storage.memory.ties import Barrier, Gate, Link, Tie, ties_of
+from jobify.storage.memory.ties import Barrier, Edge, Gate, Link, edges_of
 from jobify.storage.weight import NO_ARGUMENTS, weigh, weigh_call
 from jobify.types import Microseconds
 
@@ -26,17 +26,17 @@ __all__ = ("Dependencies", "cause_of")
 class _Fall(NamedTuple):
     """How those end that depend on a job that has."""
 
-    tie: Tie
+    tie: Edge
     cause: Cause
     at: Microseconds
     delete_at: Microseconds | None
 
 
-def cause_of(row: Row, table: Table) -> tuple[Tie, Cause | None]:
+def cause_of(row: Row, table: Table) -> tuple[Edge, Cause | None]:
     """What a job is cancelled for that depends on this one, which has ended without success."""
     if row.cause is None:
-        return rows.tie_of(row), _cause(row)
-    root = table.tied(row.cause)
+        return rows.edge_of(row), _cause(row)
+    root = table.linked(row.cause)
     return row.cause, None if root is None else _cause(root)
 
 
@@ -57,15 +57,15 @@ class Dependencies:
         """Of rows that have ended, the oldest first; some may be gone."""
         self._weight = 0
 
-    def keep(self, row: Row) -> bool:
+    def upsert(self, row: Row) -> bool:
         """Put ``row`` in the place of whatever has its id; whether that changed others, which waited for its end."""
         if row.waiters and rows.has_ended(row):
             return self.end([row])
         if rows.has_ended(row):
-            self._table.keep(self._weighed(row))
+            self._table.upsert(self._weighed(row))
             self._forget_oldest(looks=2)
         else:
-            self._table.keep(row)
+            self._table.upsert(row)
         return False
 
     def _weighed(self, row: Row) -> Row:
@@ -87,7 +87,7 @@ class Dependencies:
         """Leave the place of ``row`` empty. Those that waited for its end wait in vain."""
         if row.waiters:
             cause = _cause(row)._replace(status=DELETED, error=None)
-            self._fall(row.waiters, row.record.id, _Fall(rows.tie_of(row), cause, now, delete_at))
+            self._fall(row.waiters, row.record.id, _Fall(rows.edge_of(row), cause, now, delete_at))
             row = row._replace(waiters=())
         self._table.remove(row)
 
@@ -96,7 +96,7 @@ class Dependencies:
         that changed any."""
         ended = list(at_once)
         for row in ended:
-            self._table.keep(self._weighed(row._replace(waiters=())))
+            self._table.upsert(self._weighed(row._replace(waiters=())))
         fallen, is_news = 0, False
         for row in ended:
             if not row.waiters:
@@ -104,7 +104,7 @@ class Dependencies:
             if row.record.status == SUCCESS:
                 is_news = self._unblock(row) or is_news
                 continue
-            tie = rows.tie_of(row)
+            tie = rows.edge_of(row)
             job = row.record
             number = self._fall(row.waiters, job.id, _Fall(tie, _cause(row), _end_of(row), job.delete_at))
             fallen, is_news = fallen + number, is_news or number > 0
@@ -121,12 +121,12 @@ class Dependencies:
             for child in self._waiting((link,)):
                 after = rows.unblocked(child, at)
                 is_news = is_news or after.record.blockers == 0
-                self._table.keep(after)
+                self._table.upsert(after)
         return is_news
 
     def _count_down(self, gate: Gate, at: Microseconds) -> Microseconds | None:
         """One parent less; when the last one has ended, if that is all."""
-        before = self._table.beside.barriers.get(gate)
+        before = self._table.side.barriers.get(gate)
         if before is None:  # another parent has failed
             return None
         barrier = Barrier(before.waiting - 1, max(before.ended_at, at))
@@ -135,10 +135,10 @@ class Dependencies:
 
     def set_barrier(self, gate: Gate, barrier: Barrier | None) -> None:
         """Say how a gate stands; None: nobody waits behind it."""
-        barriers = {other: how for other, how in self._table.beside.barriers.items() if other is not gate}
+        barriers = {other: how for other, how in self._table.side.barriers.items() if other is not gate}
         if barrier is not None:
             barriers[gate] = barrier
-        self._table.beside = self._table.beside._replace(barriers=barriers)
+        self._table.side = self._table.side._replace(barriers=barriers)
 
     def _fall(self, waiters: Iterable[Link], parent: str, fall: _Fall) -> int:
         """Cancel all that waits for a job with this id, and all that waits for those, the nearest first; how many."""
@@ -152,14 +152,14 @@ class Dependencies:
             for child in self._waiting(links):
                 count += 1
                 after = rows.cancelled(child, why)._replace(waiters=(), cause=fall.tie)
-                self._table.keep(self._weighed(after))
+                self._table.upsert(self._weighed(after))
                 if child.waiters:
                     falling.append((child.record.id, child.waiters))
         return count
 
     def _waiting(self, links: Iterable[Link]) -> Iterator[Row]:
-        for tie in ties_of(links):
-            child = self._table.tied(tie)
+        for tie in edges_of(links):
+            child = self._table.linked(tie)
             if child is not None and child.record.status == SCHEDULED:
                 yield child
 

@@ -29,7 +29,7 @@ def cancel(table: Table, jobs: Dependencies, ids: Iterable[str], how: PendingCan
             met[id] = CancelResult.CANCELLED
         elif row.record.status == RUNNING:
             record = row.record._replace(is_cancel_requested=True, has_successor=False)
-            table.keep(row._replace(record=record, cancel=how, successor=None))
+            table.upsert(row._replace(record=record, cancel=how, successor=None))
             met[id] = CancelResult.REQUESTED
         else:
             met[id] = CancelResult.ENDED
@@ -100,11 +100,11 @@ def trim(table: Table, *, keep: int, limit: int) -> int:
     for row in table.schedules():
         excess = min(len(row.history) - keep, left)
         if excess > 0:
-            table.keep(row._replace(history=row.history[excess:]))
+            table.upsert(row._replace(history=row.history[excess:]))
             left -= excess
     for row in table.schedules():
         excess = min(len(row.messages) - max(keep, 1), left)
         if excess > 0:
-            table.keep(row._replace(messages=row.messages[excess:]))
+            table.upsert(row._replace(messages=row.messages[excess:]))
             left -= excess
     return limit - left

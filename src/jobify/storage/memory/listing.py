@@ -11,7 +11,7 @@ from typing import Any
 from jobify.model.records import CountKey, JobQuery, JobRecord, Relations
 from jobify.storage.memory.needs import Find
 from jobify.storage.memory.rows import RUNNING, Row
-from jobify.storage.memory.ties import Barrier, Gate, ties_of
+from jobify.storage.memory.ties import Barrier, Gate, edges_of
 
 __all__ = ("matches", "page", "relations", "shown", "tally")
 
@@ -26,7 +26,7 @@ def shown(row: Row, barriers: Mapping[Gate, Barrier]) -> JobRecord:
 def relations(row: Row, find: Find) -> Relations:
     """What a job depends on and what depends on it, by the ids that they have now."""
     parents = ((tie, find(tie.seq)) for tie in row.parents)
-    children = ((tie, find(tie.seq)) for tie in sorted(ties_of(row.children)))
+    children = ((tie, find(tie.seq)) for tie in sorted(edges_of(row.children)))
     return Relations(
         tuple(tie.id if parent is None else parent.record.id for tie, parent in parents),
         tuple(child.record.id for tie, child in children if child is not None and child.version == tie.version),

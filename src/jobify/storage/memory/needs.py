@@ -11,7 +11,7 @@ from jobify.model.status import JobStatus
 from jobify.storage.memory import rows
 from jobify.storage.memory.rows import SUCCESS, Row
 from jobify.storage.memory.table import Table
-from jobify.storage.memory.ties import Gate, Tie, ties_of
+from jobify.storage.memory.ties import Edge, Gate, edges_of
 from jobify.storage.needs import aside_id, parents_before, spared
 
 __all__ = ("is_needed", "make_room", "make_room_if_needed", "without_needed")
@@ -26,11 +26,11 @@ def is_needed(row: Row, find: Find) -> bool:
     """Whether a job that depends on this ended one may still run."""
     if row.record.status not in _DONE:
         return False
-    children = (_tied(tie, find) for tie in ties_of(row.children))
+    children = (_tied(tie, find) for tie in edges_of(row.children))
     return any(child is not None and _wants(child, find) for child in children)
 
 
-def _tied(tie: Tie, find: Find) -> Row | None:
+def _tied(tie: Edge, find: Find) -> Row | None:
     row = find(tie.seq)
     return row if row is not None and row.version == tie.version else None
 
@@ -83,7 +83,7 @@ def _needs(found: Iterable[Row], find: Find) -> list[tuple[int, int]]:
         if row.record.status not in _DONE:
             continue
         for link in row.children:
-            if isinstance(link, Tie):
+            if isinstance(link, Edge):
                 needs += [(row.seq, link.seq)] if (child := _tied(link, find)) and _wants(child, find) else []
                 continue
             if link not in gates:
@@ -100,5 +100,5 @@ def _set_aside(table: Table, row: Row, now: int) -> str:
     delete_at = now if row.record.delete_at is None else min(now, row.record.delete_at)
     table.remove(row)
     history = tuple(line._replace(job_id=name) for line in row.history)
-    table.keep(row._replace(record=row.record._replace(id=name, delete_at=delete_at), history=history))
+    table.upsert(row._replace(record=row.record._replace(id=name, delete_at=delete_at), history=history))
     return name

@@ -18,42 +18,42 @@ from jobify.storage.suspicion import Company, Death, is_disproved, is_verdict_du
 from jobify.types import Microseconds
 
 __all__ = (
-    "beat",
     "close",
-    "depart",
-    "enter",
+    "deregister",
+    "heartbeat",
     "judge_held",
     "leave",
+    "recover_dead",
+    "register",
     "release",
-    "take_from_the_dead",
-    "take_from_the_departed",
+    "release_departed",
 )
 
 _DEATHS: Final = 1000
 """How many are remembered."""
 
 
-def enter(table: Table, id: int, profile: OwnerProfile, now: Microseconds) -> None:
+def register(table: Table, id: int, profile: OwnerProfile, now: Microseconds) -> None:
     """One owner more."""
     owner = OwnerRecord(id, socket.gethostname(), os.getpid(), now, now, profile, True)
     _keep(table, (*_all(table), owner))
 
 
-def beat(table: Table, id: int, now: Microseconds) -> None:
+def heartbeat(table: Table, id: int, now: Microseconds) -> None:
     """It was seen."""
     _keep(table, (owner._replace(seen_at=now) if owner.id == id else owner for owner in _all(table)))
 
 
 def close(table: Table) -> None:
     """Mark every owner dead, except those that leave and whose threads still run."""
-    leaving = table.beside.leaving
+    leaving = table.side.leaving
     _keep(table, (owner._replace(is_alive=owner.is_alive and owner.id in leaving) for owner in _all(table)))
 
 
-def depart(table: Table, id: int) -> None:
+def leave(table: Table, id: int) -> None:
     """An owner leaves, and keeps what it holds."""
-    if id in table.beside.owners:
-        table.beside = table.beside._replace(leaving=table.beside.leaving | {id})
+    if id in table.side.owners:
+        table.side = table.side._replace(leaving=table.side.leaving | {id})
 
 
 def release(table: Table, id: int) -> None:
@@ -61,20 +61,20 @@ def release(table: Table, id: int) -> None:
     _keep(table, (owner._replace(is_alive=owner.is_alive and owner.id != id) for owner in _all(table)))
 
 
-def leave(table: Table, jobs: Dependencies, id: int) -> None:
+def deregister(table: Table, jobs: Dependencies, id: int) -> None:
     """One owner less; what it holds is given back."""
-    has_left = id in table.beside.leaving
+    has_left = id in table.side.leaving
     for row in table.held_by(id):
-        jobs.keep(rows.given_back(rows.uncounted(row) if has_left else row))
+        jobs.upsert(rows.given_back(rows.uncounted(row) if has_left else row))
     _keep(table, (owner for owner in _all(table) if owner.id != id))
 
 
-def take_from_the_dead(
+def recover_dead(
     table: Table, jobs: Dependencies, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
 ) -> list[Death]:
     """Only the living stay, and what the others held is given back, or has crashed too often. Nothing here outlives a
     process, so beginnings are not recorded: all that an owner held counts as begun."""
-    dead = [owner for owner in _all(table) if not owner.is_alive and owner.id not in table.beside.leaving]
+    dead = [owner for owner in _all(table) if not owner.is_alive and owner.id not in table.side.leaving]
     processes = [list(owners) for _, owners in groupby(sorted(dead, key=_process_of), key=_process_of)]
     processes = [owners for owners in processes if _is_of_interest(table, owners)]
     found = [_found(table, owners, now) for owners in processes]
@@ -86,7 +86,7 @@ def take_from_the_dead(
             row = table.find(job.id)
             assert row is not None
             row = _recovered(row, company, now=now, max_crashes=max_crashes, delete_at=delete_at)
-            jobs.keep(row)
+            jobs.upsert(row)
             after.append(job._replace(status=row.record.status))
         found[number] = death._replace(jobs=tuple(after))
     _keep(table, (owner for owner in _all(table) if owner.is_alive))
@@ -99,7 +99,7 @@ def judge_held(
     table: Table, jobs: Dependencies, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
 ) -> list[Recovered]:
     """End those that are held if their last crash stands, or have them tried again; those that have ended."""
-    unexplained, died_at = _unexplained(table), {death.id: death.at for death in table.beside.deaths}
+    unexplained, died_at = _unexplained(table), {death.id: death.at for death in table.side.deaths}
     ended = []
     for row in [row for row in table.suspects() if _is_held(row)]:
         job, suspicion = row.record, row.suspicion
@@ -108,11 +108,11 @@ def judge_held(
         if at is not None and not is_verdict_due(at, now):
             continue
         if at is None or is_disproved(at, suspicion.seen, unexplained):
-            jobs.keep(rows.tried_again(row, crashes=max(job.crashes - 1, 0)))
+            jobs.upsert(rows.tried_again(row, crashes=max(job.crashes - 1, 0)))
         elif job.crashes < max_crashes:
-            jobs.keep(rows.tried_again(row, crashes=job.crashes))
+            jobs.upsert(rows.tried_again(row, crashes=job.crashes))
         else:
-            jobs.keep(rows.quarantined(row, now=now, delete_at=delete_at))
+            jobs.upsert(rows.quarantined(row, now=now, delete_at=delete_at))
             ended.append(Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin))
     return ended
 
@@ -125,16 +125,16 @@ def _is_held(row: Row) -> bool:
 
 def _unexplained(table: Table) -> dict[int, Microseconds]:
     """The deaths that no trial explains, with their times."""
-    return {death.id: death.at for death in table.beside.deaths if not death.is_trial}
+    return {death.id: death.at for death in table.side.deaths if not death.is_trial}
 
 
-def take_from_the_departed(table: Table, jobs: Dependencies, *, now: Microseconds) -> list[Recovered]:
+def release_departed(table: Table, jobs: Dependencies, *, now: Microseconds) -> list[Recovered]:
     """What owners held that had left and have let go is given back: neither an attempt nor a crash."""
     recovered = []
-    for owner in [owner for owner in _all(table) if not owner.is_alive and owner.id in table.beside.leaving]:
+    for owner in [owner for owner in _all(table) if not owner.is_alive and owner.id in table.side.leaving]:
         for row in table.held_by(owner.id):
             after = rows.given_back(rows.released(row, now))
-            jobs.keep(after)
+            jobs.upsert(after)
             job = row.record
             recovered.append(Recovered(job.id, job.task, after.record.status, job.origin, is_crash=False))
         _keep(table, (other for other in _all(table) if other.id != owner.id))
@@ -155,7 +155,7 @@ def _found(table: Table, owners: Iterable[OwnerRecord], now: Microseconds) -> De
     held = sorted((row for owner in owners for row in table.held_by(owner.id)), key=lambda row: row.seq)
     process = next(iter(owners))
     death = Death(
-        id=table.beside.deaths[-1].id + 1 if table.beside.deaths else 1,
+        id=table.side.deaths[-1].id + 1 if table.side.deaths else 1,
         at=now,
         host=process.host,
         pid=process.pid,
@@ -163,8 +163,8 @@ def _found(table: Table, owners: Iterable[OwnerRecord], now: Microseconds) -> De
         is_trial=bool(held) and all(rows.runs_apart(row) for row in held),
         jobs=tuple(_lost(row.record) for row in held),
     )
-    deaths = (*table.beside.deaths, death._replace(jobs=()))[-_DEATHS:]
-    table.beside = table.beside._replace(deaths=deaths)
+    deaths = (*table.side.deaths, death._replace(jobs=()))[-_DEATHS:]
+    table.side = table.side._replace(deaths=deaths)
     return death
 
 
@@ -186,9 +186,9 @@ def _process_of(owner: OwnerRecord) -> tuple[str, int]:
 
 
 def _all(table: Table) -> Iterable[OwnerRecord]:
-    return table.beside.owners.values()
+    return table.side.owners.values()
 
 
 def _keep(table: Table, owners: Iterable[OwnerRecord]) -> None:
     kept = {owner.id: owner for owner in owners}
-    table.beside = table.beside._replace(owners=kept, leaving=table.beside.leaving & kept.keys())
+    table.side = table.side._replace(owners=kept, leaving=table.side.leaving & kept.keys())

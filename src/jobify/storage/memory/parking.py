@@ -24,7 +24,7 @@ def claim_parked(table: Table, request: ClaimRequest, now: Microseconds) -> Clai
         has_more = has_more or len(some) >= lane.limit > 0
         for row in some[: lane.limit]:
             row = _claimed(row, request, now)
-            table.keep(row)
+            table.upsert(row)
             claims.append(rows.claim_of(row.record))
     return Claimed(claims, has_more, None)
 
@@ -37,7 +37,7 @@ def _fits(table: Table, row: Row, request: ClaimRequest, now: Microseconds) -> b
         and job.blockers == 1
         and (job.ready or job.due_at <= now)
         and (request.queues is None or job.queue in request.queues)
-        and job.queue not in table.beside.paused_queues
+        and job.queue not in table.side.paused_queues
     )
 
 

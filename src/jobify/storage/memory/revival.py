@@ -8,7 +8,7 @@ from jobify.storage.memory import rows
 from jobify.storage.memory.dependencies import Dependencies, cause_of
 from jobify.storage.memory.rows import Row
 from jobify.storage.memory.table import Table
-from jobify.storage.memory.ties import Barrier, Gate, Link, Tie, ties_of
+from jobify.storage.memory.ties import Barrier, Edge, Gate, Link, edges_of
 from jobify.storage.revival import Known, plan
 from jobify.types import Microseconds
 
@@ -29,32 +29,32 @@ def revive(table: Table, jobs: Dependencies, ids: Iterable[str], *, now: Microse
     revival = plan(candidates, edges, known, _refused(table, fallen))
     links: dict[int, Gate] = {number: gate for gate, number in gates.items()}
     for seq, blockers in revival.blockers.items():
-        table.keep(rows.revived(fallen[seq], now, blockers))
+        table.upsert(rows.revived(fallen[seq], now, blockers))
     for number, waiting in revival.waiting.items():
         jobs.set_barrier(links[number], Barrier(waiting))
     for parent, child in revival.opened:
         if parent > 0:
-            _reopen(table, parent, links[child] if child < 0 else rows.tie_of(fallen[child]))
+            _reopen(table, parent, links[child] if child < 0 else rows.edge_of(fallen[child]))
     for seq, how in revival.fallen.items():
         row = fallen[seq]
         root = table.numbered(how.root)
-        cause = row.cause if root is None else rows.tie_of(root)
-        table.keep(row._replace(record=row.record._replace(error=how.reason), cause=cause))
+        cause = row.cause if root is None else rows.edge_of(root)
+        table.upsert(row._replace(record=row.record._replace(error=how.reason), cause=cause))
 
 
 def _fallen_with(table: Table, root: Row) -> Iterable[Row]:
     """What was cancelled for a job, directly or through others."""
-    cause, waiting, seen = rows.tie_of(root), [root], {root.seq}
+    cause, waiting, seen = rows.edge_of(root), [root], {root.seq}
     while waiting:
-        for tie in ties_of(waiting.pop().children):
-            child = table.tied(tie)
+        for tie in edges_of(waiting.pop().children):
+            child = table.linked(tie)
             if child is not None and child.seq not in seen and _fell_with(child, cause):
                 seen.add(child.seq)
                 waiting.append(child)
                 yield child
 
 
-def _fell_with(row: Row, cause: Tie) -> bool:
+def _fell_with(row: Row, cause: Edge) -> bool:
     return row.cause is not None and row.cause[:2] == cause[:2]
 
 
@@ -94,4 +94,4 @@ def _refused(table: Table, fallen: Mapping[int, Row]) -> list[int]:
 def _reopen(table: Table, parent: int, link: Link) -> None:
     row = table.numbered(parent)
     if row is not None and link not in row.waiters:
-        table.keep(row._replace(waiters=(*row.waiters, link)))
+        table.upsert(row._replace(waiters=(*row.waiters, link)))

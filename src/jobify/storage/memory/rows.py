@@ -16,9 +16,9 @@ from jobify.model.records import (
     Settlement,
 )
 from jobify.model.status import FAILURES, TERMINAL, Event, JobStatus, Lost
-from jobify.storage.end_reasons import EXPIRED, is_snoozed, lost_for_good
+from jobify.storage.end_reasons import EXPIRED, crash_limit_reached, is_snoozed
 from jobify.storage.memory.settling import settled_record
-from jobify.storage.memory.ties import Gate, Link, Tie
+from jobify.storage.memory.ties import Edge, Gate, Link
 from jobify.storage.parking import merged
 from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
 from jobify.types import Microseconds
@@ -34,6 +34,7 @@ __all__ = (
     "cancelled",
     "claim_of",
     "claimed",
+    "edge_of",
     "expired",
     "given_back",
     "has_ended",
@@ -50,9 +51,8 @@ __all__ = (
     "runs_apart",
     "settled",
     "suspected",
-    "tie_of",
-    "told",
     "unblocked",
+    "with_history",
 )
 
 SCHEDULED, RUNNING, SUCCESS = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value, JobStatus.SUCCESS.value
@@ -81,7 +81,7 @@ class Row(NamedTuple):
     is_paused: bool = False
     history: tuple[AttemptRecord, ...] = ()
     messages: tuple[MessageRecord, ...] = ()
-    parents: tuple[Tie, ...] = ()
+    parents: tuple[Edge, ...] = ()
     gate: Gate | None = None
     """The barrier between the parents and this job, if there is one."""
     children: tuple[Link, ...] = ()
@@ -93,7 +93,7 @@ class Row(NamedTuple):
     """The code that its call did not fit."""
     successor: tuple[NewJob, Progress] | None = None
     cancel: PendingCancel | None = None
-    cause: Tie | None = None
+    cause: Edge | None = None
     """What it was cancelled for: a job that ended, or was deleted, and took this one with it."""
 
 
@@ -107,9 +107,9 @@ def holds(row: Row, unique_key: str) -> bool:
     return row.record.unique_key == unique_key and not has_ended(row)
 
 
-def tie_of(row: Row) -> Tie:
+def edge_of(row: Row) -> Edge:
     """How others know this job."""
-    return Tie(row.seq, row.version, row.record.id)
+    return Edge(row.seq, row.version, row.record.id)
 
 
 def can_be_retried(row: Row) -> bool:
@@ -190,7 +190,7 @@ def claim_of(job: JobRecord) -> Claim:
 
 def settled(row: Row, settlement: Settlement) -> Row:
     """A running job whose attempt has ended: what is pending for it comes first."""
-    row = told(row, settlement.history)
+    row = with_history(row, settlement.history)
     if row.record.blockers:
         row = _no_longer_blocked(row, settlement)
     if row.successor is not None:
@@ -233,7 +233,7 @@ def given_back(row: Row) -> Row:
 
 def released(row: Row, now: Microseconds) -> Row:
     """A running job whose owner has left, before it is given back: the attempt is not counted, and a line says so."""
-    return uncounted(told(row, (_line(row.record, Event.RELEASED, None, now),)))
+    return uncounted(with_history(row, (_line(row.record, Event.RELEASED, None, now),)))
 
 
 def uncounted(row: Row) -> Row:
@@ -244,7 +244,7 @@ def uncounted(row: Row) -> Row:
 def lost(row: Row, verdict: Verdict, now: Microseconds) -> Row:
     """A running job that had begun and whose owner is dead, before it is given back: a line that says so, and what it
     is suspected of."""
-    return _changed(told(row, (_line(row.record, Event.LOST, Lost().reason, now),)), crashes=verdict.crashes)
+    return _changed(with_history(row, (_line(row.record, Event.LOST, Lost().reason, now),)), crashes=verdict.crashes)
 
 
 def _line(job: JobRecord, event: Event, error: str | None, now: Microseconds) -> AttemptRecord:
@@ -276,7 +276,7 @@ def tried_again(row: Row, *, crashes: int) -> Row:
 def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
     """A job that took too many processes down."""
     delete_at = delete_at if row.record.rule is None else None
-    reason = lost_for_good(row.record.id, row.record.crashes)
+    reason = crash_limit_reached(row.record.id, row.record.crashes)
     row = _ended(row, _FAILED, reason, finished_at=now, delete_at=delete_at)
     return _changed(row, is_dead=True)
 
@@ -339,7 +339,7 @@ def resumed(row: Row, now: Microseconds) -> Row:
     return unblocked(row, now)._replace(is_paused=False)
 
 
-def told(row: Row, lines: tuple[AttemptRecord, ...]) -> Row:
+def with_history(row: Row, lines: tuple[AttemptRecord, ...]) -> Row:
     """A job with more history."""
     return row._replace(history=(*row.history, *lines)) if lines else row
 

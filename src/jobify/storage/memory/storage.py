@@ -28,7 +28,7 @@ from jobify.model.records import (
     Settled,
     Settlement,
 )
-from jobify.storage.base import BegunJobs, Bell
+from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
 from jobify.storage.memory import adding, claiming, ending, listing, owning, revival, rows
 from jobify.storage.memory.dependencies import Dependencies
@@ -79,7 +79,7 @@ class MemoryStorage:
             yield
 
     @property
-    def on_the_spot(self) -> None:
+    def nonblocking(self) -> None:
         return None
 
     @property
@@ -91,29 +91,29 @@ class MemoryStorage:
     def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         owner = next(self._owner_ids)
         with self._table as table:
-            owning.enter(table, owner, profile, now)
+            owning.register(table, owner, profile, now)
         return owner
 
-    def beat(self, owner: int, *, now: Microseconds) -> None:
+    def heartbeat(self, owner: int, *, now: Microseconds) -> None:
         with self._table as table:
-            owning.beat(table, owner, now)
+            owning.heartbeat(table, owner, now)
 
-    def retire(self, owner: int) -> None:
+    def deregister(self, owner: int) -> None:
         with self._table as table:
-            owning.leave(table, self._jobs, owner)
+            owning.deregister(table, self._jobs, owner)
 
     def leave(self, owner: int) -> Callable[[], None]:
         with self._table as table:
-            owning.depart(table, owner)
+            owning.leave(table, owner)
         return partial(self._release, owner)
 
     def _release(self, owner: int) -> None:
         with self._table as table:
-            if owner in table.beside.leaving:
+            if owner in table.side.leaving:
                 owning.release(table, owner)
 
     def owners(self) -> list[OwnerRecord]:
-        return list(self._table.committed_beside().owners.values())
+        return list(self._table.committed_side().owners.values())
 
     def begun(self, owner: int) -> BegunJobs | None:
         return None
@@ -127,8 +127,8 @@ class MemoryStorage:
         on_death: Callable[[Death], object] | None = None,
     ) -> list[Recovered]:
         with self._table as table:
-            released = owning.take_from_the_departed(table, self._jobs, now=now)
-            deaths = owning.take_from_the_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            released = owning.release_departed(table, self._jobs, now=now)
+            deaths = owning.recover_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
             judged = owning.judge_held(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
         if on_death is not None:
             for death in deaths:
@@ -141,9 +141,9 @@ class MemoryStorage:
         with self._table as table:
             return adding.insert(table, self._jobs, self._seqs, jobs)
 
-    def put(self, job: NewJob, progress: Progress | None = None) -> bool:
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool:
         with self._table as table:
-            return adding.put(table, self._seqs, job, progress or rows.NO_PROGRESS)
+            return adding.replace(table, self._seqs, job, progress or rows.NO_PROGRESS)
 
     def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool = True) -> list[bool]:
         with self._table as table:
@@ -157,12 +157,12 @@ class MemoryStorage:
         with self._table as table:
             return claiming.claim(table, request, now)
 
-    def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
+    def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         with self._table as table:
             row = table.find(id)
             if row is None or row.record.status != SCHEDULED:
                 return False
-            table.keep(rows.moved(row, due_at=due_at, now=now))
+            table.upsert(rows.moved(row, due_at=due_at, now=now))
             return True
 
     def pause(self, ids: Sequence[str]) -> list[bool]:
@@ -174,7 +174,7 @@ class MemoryStorage:
         if row is None or row.record.rule is None or rows.has_ended(row):
             return False
         if not row.is_paused:
-            self._table.keep(rows.paused(row))
+            self._table.upsert(rows.paused(row))
         return True
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
@@ -186,18 +186,18 @@ class MemoryStorage:
         row = self._table.find(id)
         if row is None or not row.is_paused:
             return False
-        self._table.keep(rows.resumed(row, now))
+        self._table.upsert(rows.resumed(row, now))
         return True
 
     def pause_queue(self, queue: str) -> None:
-        self._pause_queues(self._table.beside.paused_queues | {queue})
+        self._pause_queues(self._table.side.paused_queues | {queue})
 
     def resume_queue(self, queue: str) -> None:
-        self._pause_queues(self._table.beside.paused_queues - {queue})
+        self._pause_queues(self._table.side.paused_queues - {queue})
 
     def _pause_queues(self, queues: frozenset[str]) -> None:
         with self._table as table:
-            table.beside = table.beside._replace(paused_queues=queues)
+            table.side = table.side._replace(paused_queues=queues)
 
     # -- jobs that run -------------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class MemoryStorage:
         row = self._held(settlement.id, settlement.owner, settlement.fence)
         if row is None:
             return Settled.REFUSED
-        is_news = self._jobs.keep(rows.settled(row, settlement))
+        is_news = self._jobs.upsert(rows.settled(row, settlement))
         return Settled.CASCADED if is_news or row.successor is not None else Settled.APPLIED
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
@@ -220,7 +220,7 @@ class MemoryStorage:
         row = self._held(report.job_id, report.owner, report.fence)
         if row is None:
             return False
-        self._table.keep(reported(row, report))
+        self._table.upsert(reported(row, report))
         return True
 
     def _held(self, id: str, owner: int, fence: int) -> Row | None:
@@ -230,12 +230,12 @@ class MemoryStorage:
             return None
         return row
 
-    def record(self, attempts: Sequence[AttemptRecord]) -> None:
+    def add_history(self, attempts: Sequence[AttemptRecord]) -> None:
         with self._table as table:
             for line in attempts:
                 row = table.find(line.job_id)
                 if row is not None:
-                    table.keep(rows.told(row, (line,)))
+                    table.upsert(rows.with_history(row, (line,)))
 
     def cancel_requests(self, owner: int) -> list[str]:
         return [row.record.id for row in self._table.held_by(owner) if row.cancel is not None]
@@ -268,7 +268,7 @@ class MemoryStorage:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:
-        barriers = self._table.committed_beside().barriers
+        barriers = self._table.committed_side().barriers
         found = self._table.committed(dict.fromkeys(ids))
         return [row.record if row.gate is None else listing.shown(row, barriers) for row in found]
 
@@ -279,7 +279,7 @@ class MemoryStorage:
         return listing.tally(self._matching(query))
 
     def _matching(self, query: JobQuery) -> Iterator[JobRecord]:
-        barriers = self._table.committed_beside().barriers
+        barriers = self._table.committed_side().barriers
         return (listing.shown(row, barriers) for row in self._table.committed() if listing.matches(row.record, query))
 
     def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
@@ -308,14 +308,14 @@ class MemoryStorage:
         return [message for row in rows for message in messages_after(row, after, limit, kind)]
 
     def paused_queues(self) -> list[str]:
-        return sorted(self._table.committed_beside().paused_queues)
+        return sorted(self._table.committed_side().paused_queues)
 
     def attempts(self, id: str) -> list[AttemptRecord]:
         return [line for row in self._table.committed((id,)) for line in row.history]
 
-    def changed(self) -> bool:
+    def has_external_changes(self) -> bool:
         return False
 
     @property
-    def bell(self) -> Bell | None:
+    def notifier(self) -> Notifier | None:
         return None

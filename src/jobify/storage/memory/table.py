@@ -20,11 +20,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobify.model.records import JobRecord, OwnerRecord
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row, has_ended, holds
-from jobify.storage.memory.ties import Barrier, Gate, Tie
+from jobify.storage.memory.ties import Barrier, Edge, Gate
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import ClockState
 
-__all__ = ("Beside", "Queue", "Table")
+__all__ = ("Queue", "SideTables", "Table")
 
 Entry: TypeAlias = tuple[Any, ...]
 """Of a queue: what it is ordered by, a number of its own (so that two entries never compare their rows), the row."""
@@ -48,7 +48,7 @@ def _by_expiry(row: Row) -> Entry:
     return (row.record.expires_at, row.seq, next(_numbers), row)
 
 
-class Beside(NamedTuple):
+class SideTables(NamedTuple):
     """What there is beside rows. Never changed in place, so that a transaction need only remember the old one."""
 
     owners: Mapping[int, OwnerRecord] = {}
@@ -121,7 +121,7 @@ class Table:
         """Rows that wait for the janitor."""
         self.ended: OrderedDict[str, None] = OrderedDict()
         """The ids of rows that have ended, in the order in which they did."""
-        self.beside = Beside()
+        self.side = SideTables()
         self._ready: dict[tuple[str, str], Queue] = {}
         self._rows: dict[str, Row] = {}
         self._schedules: dict[str, None] = {}
@@ -134,7 +134,7 @@ class Table:
         self._lock = threading.RLock()
         self._before_call: dict[str, Row | None] = {}
         self._before_block: dict[str, Row | None] | None = None
-        self._beside_before_block = self._beside_before_call = self.beside
+        self._beside_before_block = self._beside_before_call = self.side
         self._block_thread: int | None = None
 
     # -- transactions --------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class Table:
         """Around every call that writes: all of it, or none."""
         self._lock.acquire()
         self._before_call = {}
-        self._beside_before_call = self.beside
+        self._beside_before_call = self.side
         return self
 
     def __exit__(
@@ -151,7 +151,7 @@ class Table:
     ) -> None:
         if kind is not None:
             self._restore(self._before_call)
-            self.beside = self._beside_before_call
+            self.side = self._beside_before_call
         elif self._before_block is not None:
             for id, row in self._before_call.items():
                 self._before_block.setdefault(id, row)
@@ -163,13 +163,13 @@ class Table:
         if self._before_block is not None:
             raise RuntimeError("A transaction is open already; they do not nest.")
         self._before_block, self._block_thread = {}, threading.get_ident()
-        self._beside_before_block = self.beside
+        self._beside_before_block = self.side
         try:
             yield
         except BaseException:
             with self._lock:
                 self._restore(self._before_block)
-                self.beside = self._beside_before_block
+                self.side = self._beside_before_block
             raise
         finally:
             self._before_block = self._block_thread = None
@@ -192,7 +192,7 @@ class Table:
         """The row with this number, if it depends on others or they on it, as the writing thread sees it."""
         return self._rows.get(self._numbered.get(seq, ""))
 
-    def tied(self, tie: Tie) -> Row | None:
+    def linked(self, tie: Edge) -> Row | None:
         """The job that is meant, if it is still there."""
         row = self.numbered(tie.seq)
         return row if row is not None and row.version == tie.version else None
@@ -229,10 +229,10 @@ class Table:
                 return self.numbered
             return {row.seq: row for row in self.committed()}.get
 
-    def committed_beside(self) -> Beside:
+    def committed_side(self) -> SideTables:
         """What there is beside rows, as the calling thread may see it."""
         with self._lock:
-            return self._beside_before_block if self._is_apart() else self.beside
+            return self._beside_before_block if self._is_apart() else self.side
 
     def holder(self, unique_key: str) -> str | None:
         """The id of the row that has this key, as the calling thread may see it."""
@@ -243,7 +243,7 @@ class Table:
 
     def ready(self, tasks: tuple[str, ...], queues: tuple[str, ...] | None) -> list[Queue]:
         """The queues of rows of these tasks that may run now."""
-        paused = self.beside.paused_queues
+        paused = self.side.paused_queues
         return [
             found
             for (queue, task), found in self._ready.items()
@@ -256,7 +256,7 @@ class Table:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def keep(self, row: Row) -> None:
+    def upsert(self, row: Row) -> None:
         """Put ``row`` in the place of whatever has its id."""
         self._put(row.record.id, row)
 
@@ -268,7 +268,7 @@ class Table:
         """What has ended is suspected of nothing."""
         for row in self.suspects():
             if has_ended(row):
-                self.keep(row._replace(suspicion=None))
+                self.upsert(row._replace(suspicion=None))
 
     def _put(self, id: str, row: Row | None) -> None:
         old = self._rows.pop(id, None)

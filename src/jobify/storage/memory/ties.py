@@ -7,10 +7,10 @@ from typing import NamedTuple, TypeAlias
 
 from jobify.types import Microseconds
 
-__all__ = ("Barrier", "Gate", "Link", "Tie", "ties_of")
+__all__ = ("Barrier", "Edge", "Gate", "Link", "edges_of")
 
 
-class Tie(NamedTuple):
+class Edge(NamedTuple):
     """A job, as another one knows it."""
 
     seq: int
@@ -30,10 +30,10 @@ class Gate:
     __slots__ = ("behind",)
 
     def __init__(self) -> None:
-        self.behind: list[Tie] = []
+        self.behind: list[Edge] = []
 
 
-Link: TypeAlias = Tie | Gate
+Link: TypeAlias = Edge | Gate
 """What a parent holds: a child, or a barrier with children behind it."""
 
 
@@ -46,7 +46,7 @@ class Barrier(NamedTuple):
     """When the last of those that have ended did."""
 
 
-def ties_of(links: Iterable[Link]) -> Iterator[Tie]:
+def edges_of(links: Iterable[Link]) -> Iterator[Edge]:
     """The children that these links lead to."""
     for link in links:
         if isinstance(link, Gate):

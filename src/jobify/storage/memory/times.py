@@ -24,18 +24,18 @@ class Times:
         self._table = table
 
     def clock_state(self) -> ClockState:
-        return self._table.committed_beside().clock
+        return self._table.committed_side().clock
 
     def keep_clock_state(self, state: ClockState) -> None:
         with self._table as table:
-            table.beside = table.beside._replace(clock=state)
+            table.side = table.side._replace(clock=state)
 
     def shift(self, change: Microseconds, *, since: Microseconds, now: Microseconds) -> None:
         with self._table as table:
             for row in table.committed():
                 shifted = _shifted(row, change, since, now)
                 if shifted is not row:
-                    table.keep(shifted)
+                    table.upsert(shifted)
 
     def waiting_schedules(self, *, due_after: Microseconds, after: str, limit: int) -> list[WaitingSchedule]:
         found = (_schedule(row.record) for row in self._table.committed())
@@ -55,7 +55,7 @@ class Times:
             rows = table.committed()
             mended = [*_mended_delays(rows, now, until, limit), *_mended_retention(rows, now, until, limit)]
             for row in mended:
-                table.keep(row)
+                table.upsert(row)
         return len(mended)
 
     def keep_ended(self, ends: WrongEnds, *, limit: int) -> int:
@@ -63,7 +63,7 @@ class Times:
             found = list(islice((row for row in table.committed() if _would_be_deleted(row.record, ends)), limit))
             for row in found:
                 assert row.record.delete_at is not None
-                table.keep(_changed(row, delete_at=row.record.delete_at + ends.change))
+                table.upsert(_changed(row, delete_at=row.record.delete_at + ends.change))
         return len(found)
 
 
@@ -130,7 +130,7 @@ def _reschedule(table: Table, move: Moved, now: Microseconds) -> bool:
     if row is None or row.record.status != SCHEDULED or row.record.fence != move.fence:
         return False
     ready = move.due_at <= now
-    table.keep(_changed(row, due_at=move.due_at, offset_at=move.offset_at, ready=ready, fence=move.fence + 1))
+    table.upsert(_changed(row, due_at=move.due_at, offset_at=move.offset_at, ready=ready, fence=move.fence + 1))
     return True
 
 

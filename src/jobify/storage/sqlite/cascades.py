@@ -21,12 +21,12 @@ from typing import NamedTuple
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import DELETED, Cause, because_of
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_of_ids, write_ids
-from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.ids import rows_for, write_for
+from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.statements import chunks, row_values, sql
 from jobify.types import Microseconds
 
-__all__ = ("forget_parents", "let_go", "spread", "spread_deletion")
+__all__ = ("_unkeep_parents", "forget_parents", "propagate_deletion", "propagate_end")
 
 _SUCCESS, _RUNNING = JobStatus.SUCCESS.value, JobStatus.RUNNING.value
 _ENDED = frozenset(status.value for status in TERMINAL)
@@ -46,7 +46,7 @@ class _Linked(NamedTuple):
     has_kept: int
 
 
-class _Fall(NamedTuple):
+class _Cause(NamedTuple):
     """How those end that depend on a job that has."""
 
     seq: int
@@ -55,7 +55,7 @@ class _Fall(NamedTuple):
     delete_at: Microseconds | None
 
 
-class _Doomed(NamedTuple):
+class _Dependent(NamedTuple):
     """A job that cannot run any more, because of this parent; or a barrier that will not open."""
 
     seq: int
@@ -64,88 +64,88 @@ class _Doomed(NamedTuple):
     parent_id: str | None
 
 
-def spread(database: Database, ids: Iterable[str]) -> set[str]:
+def propagate_end(database: Database, ids: Iterable[str]) -> set[str]:
     """See to what depends on those of these jobs that have ended. Returns the ids of those whose end changed others."""
     ended = [job for job in _linked(database, list(ids)) if job.status in _ENDED]
-    let_go(database, [job.seq for job in ended if job.has_kept])
+    _unkeep_parents(database, [job.seq for job in ended if job.has_kept])
     parents = [job for job in ended if job.has_dependents]
     freeing = _unblock(database, [job.seq for job in parents if job.status == _SUCCESS])
     changed = {job.id for job in parents if job.seq in freeing}
     for job in parents:
         if job.status != _SUCCESS:
             cause = Cause(job.id, job.task, job.status, job.error)
-            if _cancel_dependents(database, _Fall(job.seq, cause, job.finished_at, job.delete_at)):
+            if _cancel_dependents(database, _Cause(job.seq, cause, job.finished_at, job.delete_at)):
                 changed.add(job.id)
     return changed
 
 
-def spread_deletion(
+def propagate_deletion(
     database: Database, ids: Iterable[str], *, now: Microseconds, delete_at: Microseconds | None
 ) -> None:
     """These jobs are about to be deleted, if they do not run; some of them while others wait for them."""
     for job in _linked(database, list(ids)):
         if job.has_dependents and job.status != _RUNNING:
             cause = Cause(job.id, job.task, DELETED, None)
-            _cancel_dependents(database, _Fall(job.seq, cause, now, delete_at))
+            _cancel_dependents(database, _Cause(job.seq, cause, now, delete_at))
 
 
 def forget_parents(database: Database, ids: Sequence[str]) -> None:
     """These jobs make room for others of the same ids, which depend on nothing, and with which nothing fell."""
-    let_go(database, [job.seq for job in _linked(database, ids) if job.has_kept])
-    write_ids(database, "forget_parents", ids)
-    write_ids(database, "forget_fallen", ids)
+    _unkeep_parents(database, [job.seq for job in _linked(database, ids) if job.has_kept])
+    write_for(database, "forget_parents", ids)
+    write_for(database, "forget_fallen", ids)
 
 
 def _linked(database: Database, ids: Sequence[str]) -> list[_Linked]:
-    return [_Linked._make(row) for row in rows_of_ids(database, "linked", ids)]
+    return [_Linked._make(row) for row in rows_for(database, "linked", ids)]
 
 
 def _unblock(database: Database, parents: Sequence[int]) -> set[int]:
     """These have succeeded; those of them on which one depends that waits for nothing else any more."""
-    write_ids(database, "count_down", parents)
-    barriers = rows_of_ids(database, "opened", parents)
+    write_for(database, "count_down", parents)
+    barriers = rows_for(database, "opened", parents)
     opened = [*parents, *barriers]
-    write_ids(database, "unblock", opened)
+    write_for(database, "unblock", opened)
     freeing = {number for some in chunks(opened) for number in _freeing(database, some)}
     if barriers:
-        freeing.update(rows_of_ids(database, "before_barriers", [one for one in barriers if one in freeing]))
-    _close(database, opened)
+        freeing.update(rows_for(database, "before_barriers", [one for one in barriers if one in freeing]))
+    _resolve_edges(database, opened)
     return freeing
 
 
 def _freeing(database: Database, numbers: Sequence[int]) -> list[int]:
     size, values = row_values([(number,) for number in numbers])
-    return listed(database.row(sql("freeing", rows=size), values)[0])
+    return decode_rows(database.row(sql("freeing", rows=size), values)[0])
 
 
-def _cancel_dependents(database: Database, fall: _Fall) -> bool:
+def _cancel_dependents(database: Database, fall: _Cause) -> bool:
     """Cancel all that depends on a job; whether that was anything."""
-    _, *rows = listed(database.row(sql("doomed"), (fall.seq,))[0])
-    doomed = [_Doomed._make(row) for row in rows]
+    _, *rows = decode_rows(database.row(sql("doomed"), (fall.seq,))[0])
+    doomed = [_Dependent._make(row) for row in rows]
     barriers = {job.seq: job for job in doomed if job.seq < 0}
     jobs = [_cancelled(job, barriers, fall) for job in doomed if job.seq > 0]
     for some in chunks(jobs):
         size, values = row_values(some)
         database.write(sql("cancel_dependents", rows=size), values)
     seqs = [job.seq for job in doomed]
-    let_go(database, seqs)
-    _close(database, [fall.seq, *seqs])
+    _unkeep_parents(database, seqs)
+    _resolve_edges(database, [fall.seq, *seqs])
     return bool(jobs)
 
 
-def _cancelled(job: _Doomed, barriers: Mapping[int, _Doomed], fall: _Fall) -> tuple[object, ...]:
+def _cancelled(job: _Dependent, barriers: Mapping[int, _Dependent], fall: _Cause) -> tuple[object, ...]:
     """The parameters of ``cancel_dependents``."""
     parent = job.parent_id if job.parent is None or job.parent > 0 else barriers[job.parent].parent_id
     reason = because_of(parent or "", fall.cause)
     return job.seq, reason, fall.at, "" if fall.delete_at is None else fall.delete_at, fall.seq
 
 
-def _close(database: Database, parents: Sequence[int]) -> None:
-    write_ids(database, "close_dependencies", parents)
-    write_ids(database, "unmark_parents", parents)
+def _resolve_edges(database: Database, parents: Sequence[int]) -> None:
+    write_for(database, "close_dependencies", parents)
+    write_for(database, "unmark_parents", parents)
 
 
-def let_go(database: Database, heirs: Sequence[int]) -> None:
+def _unkeep_parents(database: Database, heirs: Sequence[int]) -> None:
     """Let the janitor look again at what it has left for the sake of these, or of what fell with them."""
-    write_ids(database, "let_go", heirs)
-    write_ids(database, "unmark_heirs", heirs)
+    write_for(database, "let_go", heirs)
+    write_for(database, "unmark_heirs", heirs)

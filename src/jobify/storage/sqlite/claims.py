@@ -26,7 +26,7 @@ from jobify.model.status import ClaimScope
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.parked import claim_parked
-from jobify.storage.sqlite.rows import UnreadableError, claims_of, listed
+from jobify.storage.sqlite.rows import UnreadableError, claims_of, decode_rows
 from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
 from jobify.storage.sqlite.suspects import Suspects
 from jobify.storage.sqlite.values import MissingValueError, bounded, load_value
@@ -227,7 +227,7 @@ class Claims:
             return [claim for _, claim in rows]
         if changed == 0:
             return []
-        ours = set(listed(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
+        ours = set(decode_rows(self._database.row(sql("taken", rows=size), [*values, owner])[0]))
         return [claim for seq, claim in rows if seq in ours]
 
 

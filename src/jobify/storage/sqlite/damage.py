@@ -16,9 +16,9 @@ from contextlib import suppress
 from jobify.exceptions import StorageError, StorageUnavailableError
 from jobify.model.clock import SECOND
 from jobify.runtime.logs import get_logger
-from jobify.storage.sqlite.cascades import spread
+from jobify.storage.sqlite.cascades import propagate_end
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of, listed
+from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of, decode_rows
 from jobify.storage.sqlite.statements import id_values, sql
 from jobify.types import Microseconds
 
@@ -104,7 +104,7 @@ class Damage:
             """,
             [*tasks, *(queues or ()), limit],
         )[0]
-        found = self._read_each(listed(numbers), now)
+        found = self._read_each(decode_rows(numbers), now)
         self.is_suspected = bool(found.rows or self.rows)
         (aside,) = self._database.row(sql("aside"))
         return found, self._first_due(), aside
@@ -129,7 +129,7 @@ class Damage:
         """Stage what is due, one row at a time. What is left afterwards cannot be staged."""
         with self._database.atomic():
             for is_last in (False, True):
-                for seq in listed(self._database.row(sql("staged"), (due_by, limit + len(self.rows)))[0]):
+                for seq in decode_rows(self._database.row(sql("staged"), (due_by, limit + len(self.rows)))[0]):
                     why = "" if seq in self.rows else self._stage(seq)
                     if why or (is_last and seq not in self.rows):
                         self.set_aside(seq, why or "it is not what an index says of it", now)
@@ -163,7 +163,7 @@ class Damage:
                 is_parked = (
                     self._database.write(sql("park"), (f"The row is damaged: {why.rstrip('.')}.", now, seq)) == 1
                 )
-                spread(self._database, [id])
+                propagate_end(self._database, [id])
         except DAMAGE as error:
             if not is_damage(error):
                 raise

@@ -37,7 +37,7 @@ from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
 from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, checkpoint, close, connect, version_without_waiting
-from jobify.storage.sqlite.errors import insist
+from jobify.storage.sqlite.errors import retry_while_locked
 from jobify.storage.sqlite.file_identity import FileIdentity
 
 __all__ = ("Database",)
@@ -67,7 +67,7 @@ class Database:
         self._connects = 0
         self._block_thread: int | None = None
         self._spot_thread: int | None = None
-        self._spots_left, self._spot_version = 0, _UNKNOWN
+        self._nonblocking_budget, self._spot_version = 0, _UNKNOWN
         self._is_acknowledged = False
         self._changes = 0
         self._identity = FileIdentity(path, given or path, lambda: checkpoint(self._writer))
@@ -90,7 +90,7 @@ class Database:
         self.is_open = True
         try:
             prepare(self)
-            self._insist(self._identify)
+            self._retry_while_locked(self._identify)
         except BaseException:
             self.close()
             raise
@@ -120,7 +120,7 @@ class Database:
     def _disconnect(self) -> None:
         connections = (self._reader, self._writer)
         self._reader = self._writer = None
-        self._spots_left, self._spot_version, self._changes = 0, _UNKNOWN, 0
+        self._nonblocking_budget, self._spot_version, self._changes = 0, _UNKNOWN, 0
         close(connections, self._identity)
 
     def _connect(self, setting: str) -> sqlite3.Connection:
@@ -134,19 +134,19 @@ class Database:
 
     # -- forks ---------------------------------------------------------------------------------------------------------
 
-    def hold_still(self) -> None:
+    def before_fork(self) -> None:
         """Before a fork: wait until nothing is at work, and disconnect."""
         self._writing.acquire()
         self._reading.acquire()
         if self._block_thread is None:
             self._disconnect()
 
-    def go_on(self) -> None:
+    def after_fork_in_parent(self) -> None:
         """After a fork, in the parent."""
         self._reading.release()
         self._writing.release()
 
-    def leave(self) -> None:
+    def after_fork_in_child(self) -> None:
         """After a fork, in the child: this is not open here."""
         if self._writer is not None:
             _taken_along[self.path] = [self._writer, self._reader]
@@ -159,7 +159,7 @@ class Database:
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run a statement on the writing connection; by itself it is a transaction."""
-        return self._insist(partial(self._write, statement, parameters))
+        return self._retry_while_locked(partial(self._write, statement, parameters))
 
     def write(self, statement: str, parameters: Sequence[Any] = (), *, is_acknowledged: bool = True) -> int:
         """Run a statement that inserts, updates or deletes; how many rows. ``is_acknowledged``: callers rely on it."""
@@ -187,13 +187,13 @@ class Database:
 
     def row(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """The only row of a query on the writing connection, which sees its own transaction."""
-        return self._insist(partial(self._write_and_fetch, statement, parameters))
+        return self._retry_while_locked(partial(self._write_and_fetch, statement, parameters))
 
     def read(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """The only row of a query, from any thread. Sees what is committed; a block's own thread sees its block."""
         if self._block_thread == threading.get_ident():
             return self.row(statement, parameters)
-        return self._insist(partial(self._read, statement, parameters))
+        return self._retry_while_locked(partial(self._read, statement, parameters))
 
     def data_version(self) -> tuple[int, int]:
         """Differs from an earlier one if another connection has committed since; perhaps after a fork, too."""
@@ -223,13 +223,13 @@ class Database:
             self._identity.before_read()
             return self._reader.execute(statement, parameters).fetchone()
 
-    def _insist(self, step: Callable[[], T]) -> T:
+    def _retry_while_locked(self, step: Callable[[], T]) -> T:
         """Take a step, again and again while another connection has the file locked; on the spot only once."""
         try:
             return step()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             timeout = 0.0 if self._spot_thread == threading.get_ident() else self._timeout
-            return insist(step, error, path=self.path, timeout=timeout, look=self._identity.look)
+            return retry_while_locked(step, error, path=self.path, timeout=timeout, look=self._identity.look)
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class Database:
         """A block of statements, all or none. The write lock is taken at once, so that what is read stays true."""
         if self._block_thread is not None:
             raise RuntimeError("A transaction is open already; they do not nest.")
-        writing = self._insist(partial(self._begin, kind))
+        writing = self._retry_while_locked(partial(self._begin, kind))
         try:
             yield
             self.execute("COMMIT")
@@ -296,29 +296,29 @@ class Database:
                 return
             self._identity.after_write()
             if self._writer.total_changes != self._changes:  # else nothing was written, and the log may have to begin
-                self._spots_left = _MAX_SPOTS
+                self._nonblocking_budget = _MAX_SPOTS
             if self._identity.log_size > LONG_LOG:
                 self._identity.look()
-                self._spots_left, self._changes = 0, self._writer.total_changes
+                self._nonblocking_budget, self._changes = 0, self._writer.total_changes
                 checkpoint(self._writer)
 
     # -- on the spot ---------------------------------------------------------------------------------------------------
 
-    def enter_spot(self) -> None:
+    def begin_nonblocking(self) -> None:
         """From here, no statement of this thread waits for anything. See :class:`~jobify.storage.sqlite.spot.Spot`."""
-        if not self._spots_left or not self._writing.acquire(blocking=False):
+        if not self._nonblocking_budget or not self._writing.acquire(blocking=False):
             raise StorageUnavailableError(_NOT_NOW)
         self._spot_thread = threading.get_ident()
         self._is_acknowledged = False
         try:
-            if self._writer is None or self._block_thread is not None or self._has_company(self._writer):
+            if self._writer is None or self._block_thread is not None or self._others_committed(self._writer):
                 raise StorageUnavailableError(_NOT_NOW)
         except BaseException:
-            self.leave_spot()
+            self.end_nonblocking()
             raise
-        self._spots_left -= 1
+        self._nonblocking_budget -= 1
 
-    def leave_spot(self, *, has_written: bool = False) -> None:
+    def end_nonblocking(self, *, has_written: bool = False) -> None:
         """Statements of this thread may take their time again. StorageReplacedError: what was written is in no file."""
         self._spot_thread = None
         try:
@@ -327,10 +327,10 @@ class Database:
         finally:
             self._writing.release()
 
-    def _has_company(self, writer: sqlite3.Connection) -> bool:
+    def _others_committed(self, writer: sqlite3.Connection) -> bool:
         """Whether anybody else has committed since this was asked last: they may have made a checkpoint, too."""
         self._identity.before_write()
         before, self._spot_version = self._spot_version, version_without_waiting(writer)
         if before != self._spot_version:
-            self._spots_left = 0
+            self._nonblocking_budget = 0
         return before != self._spot_version

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobify.storage.sqlite.cascades import forget_parents
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import write_ids
+from jobify.storage.sqlite.ids import write_for
 from jobify.storage.sqlite.statements import sql
 
 __all__ = ("drop_cancels", "end_cancelled", "replace_with_successors")
@@ -15,7 +15,7 @@ __all__ = ("drop_cancels", "end_cancelled", "replace_with_successors")
 def replace_with_successors(database: Database, ids: Sequence[str]) -> None:
     """Put the pending replacements of these jobs in their places."""
     forget_parents(database, ids)
-    write_ids(database, "become_successor", ids)
+    write_for(database, "become_successor", ids)
     if ids:
         database.write(sql("tidy_successors"))
         database.write(sql("tidy_cancels"))  # the cancel was of the job that was replaced
@@ -23,13 +23,13 @@ def replace_with_successors(database: Database, ids: Sequence[str]) -> None:
 
 def end_cancelled(database: Database, ids: Sequence[str]) -> None:
     """End these jobs as the pending cancels say."""
-    write_ids(database, "become_cancelled", ids)
+    write_for(database, "become_cancelled", ids)
     if ids:
         database.write(sql("tidy_cancels"))
 
 
 def drop_cancels(database: Database, ids: Sequence[str]) -> None:
     """Forget the pending cancels of these jobs: they end before they could be cancelled."""
-    write_ids(database, "drop_cancel", ids)
+    write_for(database, "drop_cancel", ids)
     if ids:
         database.write(sql("tidy_cancels"))

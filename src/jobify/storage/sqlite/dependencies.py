@@ -15,17 +15,17 @@ from jobify.model.records import NewJob
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import Cause, because_of
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_of_ids, write_ids
+from jobify.storage.sqlite.ids import rows_for, write_for
 from jobify.storage.sqlite.statements import chunks, row_values, sql
 from jobify.types import Microseconds
 
-__all__ = ("Standing", "connect", "standing_of", "standings")
+__all__ = ("ParentState", "add_edges", "parent_state", "parent_states")
 
 _SUCCESS, _CANCELLED = JobStatus.SUCCESS.value, JobStatus.CANCELLED.value
 _FAILED = frozenset(status.value for status in TERMINAL) - {_SUCCESS}
 
 
-class Standing(NamedTuple):
+class ParentState(NamedTuple):
     """What became of a job that others want to depend on."""
 
     seq: int
@@ -45,29 +45,29 @@ class Standing(NamedTuple):
         return self.seq, Cause(id, self.task, self.status, self.error)
 
 
-def standings(database: Database, jobs: Sequence[NewJob]) -> dict[str, Standing]:
+def parent_states(database: Database, jobs: Sequence[NewJob]) -> dict[str, ParentState]:
     """How the parents of these jobs stand, those that exist."""
     parents = list(dict.fromkeys(parent for parents in _distinct(jobs) for parent in parents))
-    return {id: standing_of(standing) for id, *standing in rows_of_ids(database, "standings", parents)}
+    return {id: parent_state(standing) for id, *standing in rows_for(database, "standings", parents)}
 
 
-def standing_of(columns: Sequence[Any]) -> Standing:
+def parent_state(columns: Sequence[Any]) -> ParentState:
     """A row of ``standings``, without its id."""
     cause = None if columns[7] is None else Cause._make(columns[7:])
-    return Standing._make((*columns[:5], bool(columns[5]), columns[6], cause))
+    return ParentState._make((*columns[:5], bool(columns[5]), columns[6], cause))
 
 
 def _distinct(jobs: Sequence[NewJob]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(job.parents for job in jobs if job.parents))
 
 
-def connect(database: Database, jobs: Sequence[NewJob], known: dict[str, Standing]) -> None:
+def add_edges(database: Database, jobs: Sequence[NewJob], known: dict[str, ParentState]) -> None:
     """Let these jobs, which have just been added, wait for their parents; ``known`` says how those stood before.
 
     In the order of the jobs, because one may depend on those before it, be they new under an old id.
     """
-    numbers = dict(rows_of_ids(database, "numbers", [job.id for job in jobs]))
-    links = _Links(database, numbers, known, Counter(job.parents for job in jobs if len(job.parents) > 1))
+    numbers = dict(rows_for(database, "numbers", [job.id for job in jobs]))
+    links = _EdgeBatch(database, numbers, known, Counter(job.parents for job in jobs if len(job.parents) > 1))
     for job in jobs:
         known[job.id] = links.add(job)
     links.write()
@@ -80,19 +80,19 @@ class _Group(NamedTuple):
     """The parents by their ids at this time."""
     opened: frozenset[int]
     """Those that have not ended; nobody waits if one has failed."""
-    failed: tuple[str, Standing] | None
+    failed: tuple[str, ParentState] | None
     barrier: int | None
     """Its number in dependencies; None: each job depends on each parent."""
 
 
-class _Links:
+class _EdgeBatch:
     """What is to be written for jobs with parents; collected first, so that it is a few statements for any number."""
 
     def __init__(
         self,
         database: Database,
         numbers: Mapping[str, int],
-        known: dict[str, Standing],
+        known: dict[str, ParentState],
         sharing: Mapping[tuple[str, ...], int],
     ) -> None:
         self._database = database
@@ -107,7 +107,7 @@ class _Links:
         self._cancelled: list[tuple[Any, ...]] = []
         self._parents: dict[int, None] = {}
 
-    def add(self, job: NewJob) -> Standing:
+    def add(self, job: NewJob) -> ParentState:
         """One more job; how it stands."""
         seq = self._numbers[job.id]
         group = self._group(job) if job.parents else None
@@ -115,10 +115,10 @@ class _Links:
             self._groups.clear()
             self._used.clear()
         if group is None:
-            return Standing(seq, job.task, job.status, None, None, job.rule is not None)
+            return ParentState(seq, job.task, job.status, None, None, job.rule is not None)
         self._depend(seq, group)
         if group.failed is None:
-            return Standing(seq, job.task, job.status, None, None, job.rule is not None)
+            return ParentState(seq, job.task, job.status, None, None, job.rule is not None)
         return self._cancel(job, seq, *group.failed)
 
     def _group(self, job: NewJob) -> _Group:
@@ -154,12 +154,12 @@ class _Links:
         if blockers:
             self._blockers.append((seq, blockers))
 
-    def _cancel(self, job: NewJob, seq: int, id: str, parent: Standing) -> Standing:
+    def _cancel(self, job: NewJob, seq: int, id: str, parent: ParentState) -> ParentState:
         cause_seq, cause = parent.root(id)
         reason = because_of(id, cause)
         delete_at = "" if parent.delete_at is None else parent.delete_at
         self._cancelled.append((seq, reason, job.created_at, delete_at, cause_seq))
-        return Standing(seq, job.task, _CANCELLED, reason, parent.delete_at, False, cause_seq, cause)
+        return ParentState(seq, job.task, _CANCELLED, reason, parent.delete_at, False, cause_seq, cause)
 
     def write(self) -> None:
         for statement, lines in (
@@ -170,10 +170,10 @@ class _Links:
             for some in chunks(lines):
                 rows, values = row_values(some)
                 self._database.write(sql(statement, rows=rows), values)
-        write_ids(self._database, "mark_parents", list(self._parents))
+        write_for(self._database, "mark_parents", list(self._parents))
 
 
-def _checked(job: NewJob, parent: str, known: Mapping[str, Standing]) -> Standing:
+def _checked(job: NewJob, parent: str, known: Mapping[str, ParentState]) -> ParentState:
     standing = known.get(parent)
     if standing is None or parent == job.id:
         raise UnknownDependencyError(job.id, parent)

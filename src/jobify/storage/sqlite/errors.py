@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from jobify.exceptions import StorageCorruptError, StorageError, StorageUnavailableError
 from jobify.model.transient import descriptor_shortage
 
-__all__ = ("ClaimLost", "explain", "explained", "insist", "raise_claim_lost")
+__all__ = ("ClaimLost", "explain", "explained", "raise_claim_lost", "retry_while_locked")
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def insist(
+def retry_while_locked(
     step: Callable[[], T],
     error: sqlite3.Error | UnicodeDecodeError,
     *,

@@ -16,7 +16,7 @@ from jobify.model.records import JobQuery
 from jobify.model.status import ACTIVE, TERMINAL, JobStatus
 from jobify.storage.sqlite.statements import id_values, sql
 
-__all__ = ("Crowd", "crowd_of", "filters_of", "page_of")
+__all__ = ("IndexScope", "filters_of", "index_scope", "page_of")
 
 _RUNNING = frozenset({JobStatus.RUNNING.value})
 _ENDED = frozenset(status.value for status in TERMINAL)
@@ -25,7 +25,7 @@ _UNSUCCESSFUL = _ENDED - {JobStatus.SUCCESS.value}
 _LARGEST = 2**63 - 1
 
 
-class Crowd(Enum):
+class IndexScope(Enum):
     """Jobs that have an index of their own."""
 
     ANY = auto()
@@ -37,16 +37,16 @@ class Crowd(Enum):
     """They have ended, and a million successes lie between them."""
 
 
-def crowd_of(query: JobQuery) -> Crowd:
+def index_scope(query: JobQuery) -> IndexScope:
     """The smallest crowd in which everything is that the query asks for. (Schedules have an index beside these.)"""
     statuses = frozenset(query.statuses or ())
     if query.owner is not None:
-        return Crowd.RUNNING
+        return IndexScope.RUNNING
     if not statuses or query.is_schedule is True:
-        return Crowd.ANY
+        return IndexScope.ANY
     if statuses <= _LIVE:
-        return Crowd.RUNNING if statuses == _RUNNING else Crowd.LIVE
-    return Crowd.UNSUCCESSFUL if statuses <= _UNSUCCESSFUL else Crowd.ANY
+        return IndexScope.RUNNING if statuses == _RUNNING else IndexScope.LIVE
+    return IndexScope.UNSUCCESSFUL if statuses <= _UNSUCCESSFUL else IndexScope.ANY
 
 
 def page_of(query: JobQuery) -> tuple[str, list[Any]]:

@@ -10,7 +10,7 @@ import os
 import weakref
 from typing import Protocol
 
-__all__ = ("Forkable", "watch")
+__all__ = ("Forkable", "register")
 
 
 class Forkable(Protocol):
@@ -33,7 +33,7 @@ _watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _resting: list[Forkable] = []
 
 
-def watch(forkable: Forkable) -> None:
+def register(forkable: Forkable) -> None:
     """Tell ``forkable`` of every fork, as long as it exists."""
     _watched.add(forkable)
 

@@ -24,7 +24,7 @@ from jobify.storage.sqlite.errors import explain
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import owners_in
-from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
 from jobify.storage.sqlite.statements import sql
 from jobify.types import Microseconds
@@ -108,9 +108,9 @@ def _read(path: str, mode: str, *, now: Microseconds, timeout: float, queues: Se
     return Vitals(
         owners=owners_in(owners, liveness.is_alive),
         oldest=min(waiting, key=lambda job: job.due_at, default=None),
-        stopped=[StoppedSchedule._make(row) for row in listed(stopped)],
-        paused=listed(paused),
-        parked=[_parked_call(*row) for row in listed(parked)],
+        stopped=[StoppedSchedule._make(row) for row in decode_rows(stopped)],
+        paused=decode_rows(paused),
+        parked=[_parked_call(*row) for row in decode_rows(parked)],
     )
 
 

@@ -10,16 +10,16 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from jobify.model.records import AttemptRecord, CancelResult, Expired, NewJob, Progress, Settled, Settlement
 from jobify.model.status import JobStatus
 from jobify.storage.end_reasons import EXPIRED
-from jobify.storage.sqlite.cascades import forget_parents, spread, spread_deletion
+from jobify.storage.sqlite.cascades import forget_parents, propagate_deletion, propagate_end
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.deferred import drop_cancels, end_cancelled, replace_with_successors
-from jobify.storage.sqlite.dependencies import connect, standings
+from jobify.storage.sqlite.dependencies import add_edges, parent_states
 from jobify.storage.sqlite.errors import ClaimLost
-from jobify.storage.sqlite.ids import rows_of_ids, write_ids
+from jobify.storage.sqlite.ids import rows_for, write_for
 from jobify.storage.sqlite.needs import make_room, set_aside_needed, without_needed
 from jobify.storage.sqlite.parked import park, unpark
 from jobify.storage.sqlite.revival import revive
-from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.statements import (
     CHUNK,
     Rows,
@@ -80,14 +80,14 @@ class Jobs:
 
     def _insert_special(self, jobs: Sequence[NewJob]) -> list[bool]:
         """Insert jobs some of which have parents, or large arguments."""
-        known = standings(self._database, jobs)  # before any of them makes room
+        known = parent_states(self._database, jobs)  # before any of them makes room
         is_added = self._insert_free([_without_large_payload(job) for job in jobs])
         for job, added in zip(jobs, is_added, strict=True):
             if added and len(job.payload) > LARGE:
                 reference = store_value(self._database, job.payload)
                 self._database.write(sql("refer_to_payload"), (reference, job.id))
         if any(job.parents for job in jobs):
-            connect(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
+            add_edges(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
         return is_added
 
     def _insert_free(self, jobs: Sequence[NewJob]) -> list[bool]:
@@ -108,15 +108,15 @@ class Jobs:
 
     def _taken(self, name: str, words: Sequence[str]) -> set[str]:
         """Those of ``words`` that belong to jobs which have not ended."""
-        return set(rows_of_ids(self._database, name, words))
+        return set(rows_for(self._database, name, words))
 
     def _write_ids(self, name: str, ids: Sequence[str]) -> int:
         """Run statement ``name`` for jobs, any number; how many rows it changed."""
-        return write_ids(self._database, name, ids)
+        return write_for(self._database, name, ids)
 
     # -- put, move -----------------------------------------------------------------------------------------------------
 
-    def put(self, job: NewJob, progress: Progress | None) -> bool:
+    def replace(self, job: NewJob, progress: Progress | None) -> bool:
         if job.parents or job.unique_key is not None:
             raise ValueError(
                 f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
@@ -133,7 +133,7 @@ class Jobs:
             self._database.write(sql("await_end"), (job.id,))
         return False
 
-    def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
+    def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         return self._database.write(sql("move"), (due_at, due_at, now, id)) == 1
 
     # -- settle --------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Jobs:
             return
         with self._database.atomic():
             self._write_batch("settle", settlement_values, settlements, if_plain=_IF_PLAIN)
-            self.record(history)
+            self.add_history(history)
 
     def _settle_held(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Settle those whose claim holds, each as what is pending for its job wants it."""
@@ -169,13 +169,13 @@ class Jobs:
         holds = [first[_claim_of(s)] == number and _claim_of(s) in pending for number, s in enumerate(settlements)]
         held = [(s, pending[_claim_of(s)]) for s, is_held in zip(settlements, holds, strict=True) if is_held]
         replaced = [s.id for s, its in held if its.has_successor]
-        self.record(_history([s for s, _ in held]))
+        self.add_history(_history([s for s, _ in held]))
         self._write_ids("drop_results", [s.id for s, its in held if its.has_large_result])
         remaining = self._without_special(held, replaced)
         self._settle_each(remaining)
         self._end_waiting(held)
         park(self._database, remaining)
-        changed = {*replaced, *spread(self._database, [s.id for s, its in held if its.is_linked])}
+        changed = {*replaced, *propagate_end(self._database, [s.id for s, its in held if its.is_linked])}
         return [_met(s, is_held, changed) for s, is_held in zip(settlements, holds, strict=True)]
 
     def _settle_each(self, settlements: Sequence[Settlement]) -> None:
@@ -211,7 +211,7 @@ class Jobs:
         found: dict[_Claim, _Pending] = {}
         for piece in chunks(claims):
             rows, values = row_values(piece)
-            for id, owner, fence, *pending in listed(self._database.row(sql("held", rows=rows), values)[0]):
+            for id, owner, fence, *pending in decode_rows(self._database.row(sql("held", rows=rows), values)[0]):
                 found[id, owner, fence] = _Pending._make(pending)
         return found
 
@@ -224,10 +224,10 @@ class Jobs:
         with self._database.atomic():
             for some in chunks(ids):
                 size, values = id_values(some)
-                for id, status in listed(self._database.row(sql("statuses", ids=size), values)[0]):
+                for id, status in decode_rows(self._database.row(sql("statuses", ids=size), values)[0]):
                     met.setdefault(id, _CANCELS.get(status, CancelResult.ENDED))
                 self._cancel(size, values, (reason, now, delete_at), set(met.values()))
-            spread(self._database, [id for id, result in met.items() if result is CancelResult.CANCELLED])
+            propagate_end(self._database, [id for id, result in met.items() if result is CancelResult.CANCELLED])
         return [met.get(id, CancelResult.MISSING) for id in ids]
 
     def _cancel(self, size: int, ids: list[str], how: tuple[str, int, int | None], met: set[CancelResult]) -> None:
@@ -240,7 +240,7 @@ class Jobs:
             write(sql("tidy_successors"))
 
     def cancel_requests(self, owner: int) -> list[str]:
-        return listed(self._database.row(sql("cancel_requests"), (owner,))[0])
+        return decode_rows(self._database.row(sql("cancel_requests"), (owner,))[0])
 
     def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
         if not self._expired(now, limit):  # without a lock
@@ -248,12 +248,12 @@ class Jobs:
         with self._database.atomic():
             expired = self._expired(now, limit)
             ids = [job.id for job in expired]
-            write_ids(self._database, "cancel_waiting", ids, before=[EXPIRED, now, delete_at])
-            spread(self._database, ids)
+            write_for(self._database, "cancel_waiting", ids, before=[EXPIRED, now, delete_at])
+            propagate_end(self._database, ids)
         return expired
 
     def _expired(self, now: Microseconds, limit: int) -> list[Expired]:
-        return [Expired._make(row) for row in listed(self._database.row(sql("expired"), (now, limit))[0])]
+        return [Expired._make(row) for row in decode_rows(self._database.row(sql("expired"), (now, limit))[0])]
 
     def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool) -> list[bool]:
         with self._database.atomic():
@@ -267,10 +267,10 @@ class Jobs:
     def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
         with self._database.atomic():
             unneeded = without_needed(self._database, ids)
-            spread_deletion(self._database, unneeded, now=now, delete_at=delete_at)
+            propagate_deletion(self._database, unneeded, now=now, delete_at=delete_at)
             return self._write_ids("delete", unneeded)
 
-    def record(self, attempts: Sequence[AttemptRecord]) -> None:
+    def add_history(self, attempts: Sequence[AttemptRecord]) -> None:
         self._write_batch("record", attempt_values, attempts)
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
@@ -291,12 +291,12 @@ class Jobs:
             return 0, False
         self._write_ids("keep", list(wanted))
         heirs = list(wanted.values())
-        write_ids(self._database, "mark_heirs", heirs)
-        write_ids(self._database, "mark_roots", heirs)
+        write_for(self._database, "mark_heirs", heirs)
+        write_for(self._database, "mark_roots", heirs)
         number -= len(wanted)
         if self._database.write(sql("purge_messages"), (now, number, LARGE, _LARGE_MESSAGES)) == _LARGE_MESSAGES:
             return 0, True
-        parts = listed(self._database.row(sql("outdated_parts"), (now, number))[0])
+        parts = decode_rows(self._database.row(sql("outdated_parts"), (now, number))[0])
         bounded = sum(1 for total in accumulate(parts) if total <= _PARTS) or min(number, 1)
         return self._database.write(sql("purge"), (now, bounded)), bounded == number
 
@@ -304,7 +304,7 @@ class Jobs:
         """Of the first jobs that may be deleted, at most ``limit``: how many there are, and which of them must stay for
         the sake of another job."""
         number, wanted = self._database.row(sql("outdated"), (now, limit))
-        return number, dict(listed(wanted))
+        return number, dict(decode_rows(wanted))
 
     def trim(self, *, keep: int, limit: int) -> int:
         with self._database.atomic():

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from jobify.model.records import NewJob
 from jobify.storage.needs import ASIDE, aside_id, parents_before, spared
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_of_ids, write_ids
-from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.ids import rows_for, write_for
+from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.statements import sql
 from jobify.types import Microseconds
 
@@ -25,7 +25,7 @@ def make_room(database: Database, jobs: Sequence[NewJob]) -> None:
     """Let ended jobs give their ids to these. Those stay, under other ids, that are needed, or that another one of
     ``jobs`` depends on that comes first."""
     set_aside_needed(database, jobs)
-    write_ids(database, "delete_ended", [job.id for job in jobs])
+    write_for(database, "delete_ended", [job.id for job in jobs])
 
 
 def set_aside_needed(database: Database, jobs: Sequence[NewJob]) -> None:
@@ -40,7 +40,7 @@ def _needed(database: Database, ids: Sequence[str], wanted: Collection[str]) -> 
     needs = _needs(database, ids)
     if not needs and not wanted:
         return {}
-    ended = dict(rows_of_ids(database, "ended", ids))
+    ended = dict(rows_for(database, "ended", ids))
     kept = {seq for seq, id in ended.items() if id in wanted}
     kept |= spared(needs, ended.keys() - kept)
     return {seq: ended[seq] for seq in sorted(kept)}
@@ -51,21 +51,21 @@ def without_needed(database: Database, ids: Sequence[str]) -> Sequence[str]:
     needs = _needs(database, ids)
     if not needs:
         return ids
-    victims = dict(rows_of_ids(database, "deletable", ids))
+    victims = dict(rows_for(database, "deletable", ids))
     kept = {victims[seq] for seq in spared(needs, victims.keys())}
     return [id for id in ids if id not in kept]
 
 
 def _needs(database: Database, ids: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs: a job among these that has ended, and one that wants it. See :func:`~jobify.storage.needs.spared`."""
-    needs = [(needed, wanting) for needed, wanting in rows_of_ids(database, "needs", ids)]
+    needs = [(needed, wanting) for needed, wanting in rows_for(database, "needs", ids)]
     barriers = {wanting for _, wanting in needs if wanting < 0}
-    return needs + [(before, behind) for before, behind in rows_of_ids(database, "needs_of_barriers", sorted(barriers))]
+    return needs + [(before, behind) for before, behind in rows_for(database, "needs_of_barriers", sorted(barriers))]
 
 
 def _set_aside(database: Database, seq: int, id: str, now: Microseconds) -> None:
     """Give a job another id, and leave it to the janitor."""
-    taken = listed(database.row(sql("names_like"), (id, ASIDE, id, _AFTER_ASIDE))[0])
+    taken = decode_rows(database.row(sql("names_like"), (id, ASIDE, id, _AFTER_ASIDE))[0])
     name = aside_id(id, set(taken).__contains__)
     database.write(sql("set_aside"), (name, now, now, seq))
     database.write(sql("move_attempts"), (name, id))

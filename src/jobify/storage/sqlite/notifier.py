@@ -46,11 +46,11 @@ from typing import Final, NamedTuple
 from jobify.exceptions import StorageError
 from jobify.model.records import OwnerRole
 
-__all__ = ("Address", "DatagramBell")
+__all__ = ("Address", "DatagramNotifier")
 
 _RING: Final = b"."
 _ARRIVAL: Final = b"+"
-_FRESH: Final = 0.1
+_PEER_TTL: Final = 0.1
 """Seconds for which who hears of no arrivals trusts the addresses that it has read."""
 _MOST: Final = 64
 """Datagrams that one look takes."""
@@ -70,7 +70,7 @@ class Address(NamedTuple):
     bell: str
 
 
-class DatagramBell:
+class DatagramNotifier:
     """The bell of one storage. ``addresses()`` reads those of all owners, this one's included."""
 
     def __init__(
@@ -92,7 +92,7 @@ class DatagramBell:
             self._socket = socket.socket(_AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
 
-    def listen(self) -> None:
+    def bind(self) -> None:
         """Get an address, if there is none yet."""
         if self._socket is None or self.address is not None:
             return
@@ -115,12 +115,12 @@ class DatagramBell:
         return -1 if self._socket is None or self.address is None else self._socket.fileno()
 
     @property
-    def is_heard(self) -> bool:
+    def has_listeners(self) -> bool:
         return self._read_at is None or bool(self._by_owner)
 
     # -- ringing -------------------------------------------------------------------------------------------------------
 
-    def ring(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+    def notify(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
         if not self._is_fresh():
             self._look_around()
         if workers:
@@ -130,12 +130,12 @@ class DatagramBell:
             meant.update((self._by_owner[owner], None) for owner in owners if owner in self._by_owner)
             self._send(_RING, [bell for bell in meant if not workers or bell not in self._workers])
 
-    def arrive(self) -> None:
+    def announce(self) -> None:
         """Ring everybody, and tell them that there is one more to ring."""
         self._look_around()
         self._send(_ARRIVAL, dict.fromkeys(self._by_owner.values()))
 
-    def answer(self) -> bool:
+    def drain(self) -> bool:
         heard, taken = False, 0
         while self._socket is not None and self.address is not None and taken < _MOST:
             try:
@@ -164,7 +164,7 @@ class DatagramBell:
 
     # -- who is there --------------------------------------------------------------------------------------------------
 
-    def know(self, addresses: Iterable[Address]) -> None:
+    def set_peers(self, addresses: Iterable[Address]) -> None:
         """Remember the addresses of all owners."""
         others = [one for one in addresses if one.bell != self.address]
         self._by_owner = {one.owner: one.bell for one in others}
@@ -179,13 +179,13 @@ class DatagramBell:
     def _is_fresh(self) -> bool:
         if self._read_at is None:
             return False
-        return self.address is not None or self._elapsed() - self._read_at < _FRESH
+        return self.address is not None or self._elapsed() - self._read_at < _PEER_TTL
 
     def _look_around(self) -> None:
         now = self._elapsed()
         self._read_at = now  # before they are read: an arrival that is heard meanwhile is not forgotten
         try:
-            self.know(self._addresses())
+            self.set_peers(self._addresses())
         except StorageError:  # ringing never fails; the next one looks again
             self._read_at = None
 
@@ -194,11 +194,11 @@ class DatagramBell:
     def close(self) -> None:
         """Be silent from now on."""
         address = self.address
-        self.leave_behind()
+        self.after_fork_in_child()
         if address is not None:
             _remove(address)
 
-    def leave_behind(self) -> None:
+    def after_fork_in_child(self) -> None:
         """In a child process: close the copy of the parent's socket, and leave its address alone."""
         listener, self._socket, self.address = self._socket, None, None
         if listener is not None:

@@ -18,17 +18,17 @@ from jobify.storage.sqlite.begun import BegunTable, read_begun
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
-from jobify.storage.sqlite.notifier import Address, DatagramBell
+from jobify.storage.sqlite.notifier import Address, DatagramNotifier
 from jobify.storage.sqlite.recovery import (
     CrashLimits,
     DeadProcess,
-    give_back,
-    give_back_released,
-    held_back,
+    held_suspects,
     judge_held,
-    take_from_dead,
+    recover_dead,
+    release_departed,
+    release_owners,
 )
-from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
@@ -61,7 +61,7 @@ class _Owner(NamedTuple):
         return OwnerProfile(OwnerRole(self.role), queues, tuple(self.tasks), self.concurrency)
 
 
-class _Own(NamedTuple):
+class _LocalOwner(NamedTuple):
     """An owner of this process."""
 
     lock: str
@@ -75,46 +75,46 @@ class Owners:
         self._database = database
         self._locks = locks
         self._liveness = Liveness(locks, database.path)
-        self._own: dict[int, _Own] = {}
+        self._own: dict[int, _LocalOwner] = {}
         self._begun: dict[int, BegunTable] = {}
         self._is_lock_missing = False
-        self.bell: DatagramBell | None = None
+        self.notifier: DatagramNotifier | None = None
 
     # -- entering and leaving ------------------------------------------------------------------------------------------
 
-    def hang_bell(self) -> None:
+    def open_notifier(self) -> None:
         """From now on others can be rung; who registers can be rung, too."""
-        self.bell = DatagramBell(self._addresses)
+        self.notifier = DatagramNotifier(self._addresses)
 
     def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         """Enter. The lock is held before the row can be seen, so nobody can take this owner for dead."""
-        if self.bell is not None:
-            self.bell.listen()
-        owner = self._enter(None, profile, now=now)
-        if self.bell is not None:
-            self.bell.arrive()
+        if self.notifier is not None:
+            self.notifier.bind()
+        owner = self._register(None, profile, now=now)
+        if self.notifier is not None:
+            self.notifier.announce()
         return owner
 
-    def _enter(self, owner: int | None, profile: OwnerProfile, *, now: Microseconds) -> int:
+    def _register(self, owner: int | None, profile: OwnerProfile, *, now: Microseconds) -> int:
         """Enter as ``owner``, or with a new id."""
         lock = self._hold()
         try:
-            entered = self._write_row(owner, _Own(lock, profile), now=now)
+            entered = self._write_row(owner, _LocalOwner(lock, profile), now=now)
         except BaseException:
             self._locks.release(lock)
             raise
-        self._own[entered] = _Own(lock, profile)
+        self._own[entered] = _LocalOwner(lock, profile)
         return entered
 
-    def _write_row(self, owner: int | None, own: _Own, *, now: Microseconds) -> int:
-        address = None if self.bell is None else self.bell.address
+    def _write_row(self, owner: int | None, own: _LocalOwner, *, now: Microseconds) -> int:
+        address = None if self.notifier is None else self.notifier.address
         written, evidence = _written(own.profile), self._liveness.evidence(own.lock)
         row = (owner, socket.gethostname(), os.getpid(), now, now, *written, own.lock, address, evidence)
         entered = self._database.add(sql("register"), row)
         assert entered is not None
         return entered
 
-    def beat(self, owner: int, *, now: Microseconds) -> None:
+    def heartbeat(self, owner: int, *, now: Microseconds) -> None:
         self._database.write_unflushed(sql("beat"), (now, owner))
 
     def _hold(self) -> str:
@@ -128,13 +128,13 @@ class Owners:
                 "database must be writable."
             ) from error
 
-    def retire(self, owner: int) -> None:
+    def deregister(self, owner: int) -> None:
         """Leave: jobs go back, then the row goes, then the lock."""
         own = self._own.get(owner)
         left = None if own is not None else next((row for row in self._rows() if row.id == owner), None)
         has_left = left is not None and bool(left.is_leaving)
         with self._database.atomic():
-            give_back(self._database, (owner,), is_uncounted=has_left)
+            release_owners(self._database, (owner,), is_uncounted=has_left)
             self._remove((owner,))
         self._close_begun(owner)
         self._own.pop(owner, None)
@@ -168,25 +168,25 @@ class Owners:
         if table is not None:
             table.close()
 
-    def leave_all(self) -> None:
+    def close(self) -> None:
         """Let go of locks and bell, as a process that dies does."""
         self._own.clear()
         for owner in list(self._begun):
             self._close_begun(owner)
         self._locks.release_all()
-        if self.bell is not None:
-            self.bell.close()
-            self.bell = None
+        if self.notifier is not None:
+            self.notifier.close()
+            self.notifier = None
 
-    def leave_behind(self) -> None:
+    def after_fork_in_child(self) -> None:
         """In a child process: none of them is this process's."""
         self._own.clear()
         for owner in list(self._begun):
             self._close_begun(owner)
         self._locks.leave_behind()
-        if self.bell is not None:
-            self.bell.leave_behind()
-            self.bell = None
+        if self.notifier is not None:
+            self.notifier.after_fork_in_child()
+            self.notifier = None
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class Owners:
         return _rows_of(self._database.read(sql("owners"))[0])
 
     def _addresses(self) -> list[Address]:
-        return [Address._make(row) for row in listed(self._database.read(sql("addresses"))[0])]
+        return [Address._make(row) for row in decode_rows(self._database.read(sql("addresses"))[0])]
 
     # -- recovering ----------------------------------------------------------------------------------------------------
 
@@ -220,8 +220,8 @@ class Owners:
         """
         owners, has_held = self._database.read(sql("owners"))
         rows = _rows_of(owners)
-        if self.bell is not None:
-            self.bell.know(Address(row.id, row.role, row.bell) for row in rows if row.bell is not None)
+        if self.notifier is not None:
+            self.notifier.set_peers(Address(row.id, row.role, row.bell) for row in rows if row.bell is not None)
         self._keep_own({row.id: row.lock for row in rows}, now=now)
         self._liveness.forget_all_but({row.id for row in rows})
         dead = [row for row in rows if row.id not in self._own and not self._liveness.is_alive(row)]
@@ -229,7 +229,7 @@ class Owners:
         recovered: list[Recovered] = []
         for some in chunks(sorted(dead, key=_process_of)):
             with self._database.atomic():
-                released, deaths = self._bury(some, limits)
+                released, deaths = self._recover_owners(some, limits)
             for row in some:
                 self._locks.release(row.lock)
             recovered += released
@@ -237,22 +237,22 @@ class Owners:
                 recovered += death.jobs
                 if on_death is not None:
                     on_death(death)
-        if has_held and any(job.is_due(now) for job in held_back(self._database.read)):
+        if has_held and any(job.is_due(now) for job in held_suspects(self._database.read)):
             with self._database.atomic():
                 recovered += judge_held(self._database, limits)
         return recovered
 
-    def _bury(self, dead: Sequence[_Owner], limits: CrashLimits) -> tuple[list[Recovered], list[Death]]:
+    def _recover_owners(self, dead: Sequence[_Owner], limits: CrashLimits) -> tuple[list[Recovered], list[Death]]:
         """Take the jobs of these owners, and remove them: what those held that had left, and the deaths of the others.
 
         What another process has been faster with is not taken again.
         """
         left = self._still_there([row.id for row in dead])
         leaving = [row.id for row in dead if row.is_leaving]
-        released = give_back_released(self._database, leaving, now=limits.now) if leaving else []
+        released = release_departed(self._database, leaving, now=limits.now) if leaving else []
         lost = [row for row in dead if row.id in left and not row.is_leaving]
         processes = [self._dead_process(*process, list(rows)) for process, rows in groupby(lost, key=_process_of)]
-        deaths = take_from_dead(self._database, processes, limits) if processes else []
+        deaths = recover_dead(self._database, processes, limits) if processes else []
         self._remove([row.id for row in dead])
         return released, deaths
 
@@ -262,17 +262,17 @@ class Owners:
 
     def _still_there(self, owners: Sequence[int]) -> set[int]:
         size, ids = id_values(owners)
-        return set(listed(self._database.row(sql("known_owners", ids=size), ids)[0]))
+        return set(decode_rows(self._database.row(sql("known_owners", ids=size), ids)[0]))
 
     def _keep_own(self, locks: Mapping[int, str], *, now: Microseconds) -> None:
         """See that others find the owners of this process, and their lock files. ``locks`` are those in the rows."""
         for owner, own in list(self._own.items()):
             if owner not in locks:
-                self._reenter(owner, now=now)
+                self._reregister(owner, now=now)
             elif locks[owner] != own.lock or not self._locks.is_intact(own.lock):
                 self._renew_lock(owner, own)
 
-    def _renew_lock(self, owner: int, own: _Own) -> None:
+    def _renew_lock(self, owner: int, own: _LocalOwner) -> None:
         """The lock file is gone, or is not the one in the row. Until there is another one, this process is recognised
         by its id and its heartbeat."""
         try:
@@ -286,7 +286,7 @@ class Owners:
         except BaseException:
             self._locks.release(lock)
             raise
-        self._own[owner] = _Own(lock, own.profile)
+        self._own[owner] = _LocalOwner(lock, own.profile)
         if owner in self._begun:
             self._renew_begun(owner, lock)
         self._locks.release(own.lock)
@@ -303,7 +303,7 @@ class Owners:
         text = f"A lock file of this process in %r is gone {message} Nothing but Jobify should change that directory."
         log.log(level, text, f"{self._database.path}-owners", *arguments)
 
-    def _reenter(self, owner: int, *, now: Microseconds) -> None:
+    def _reregister(self, owner: int, *, now: Microseconds) -> None:
         """An owner of this process was taken for dead, in spite of all proofs. It goes on under its id.
 
         What it held has gone to others and its outcomes will be refused. But what it has claimed since then would
@@ -311,7 +311,7 @@ class Owners:
         """
         own = self._own[owner]
         try:
-            self._enter(owner, own.profile, now=now)
+            self._register(owner, own.profile, now=now)
         except StorageUnavailableError:
             self._write_row(owner, own, now=now)  # without a lock file: there is other proof
         else:
@@ -331,7 +331,7 @@ def owners_in(answer: bytes, is_alive: Callable[[_Owner], bool]) -> list[OwnerRe
 
 
 def _rows_of(answer: bytes) -> list[_Owner]:
-    return [_Owner._make(row) for row in listed(answer)]
+    return [_Owner._make(row) for row in decode_rows(answer)]
 
 
 def _process_of(row: _Owner) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from jobify.model.records import Claimed, ClaimRequest, Settlement, TaskSlots
 from jobify.storage.parking import merged, parking_of, text_of
 from jobify.storage.sqlite.aside import pick_aside, with_arguments
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_of_ids, write_ids
+from jobify.storage.sqlite.ids import rows_for, write_for
 from jobify.storage.sqlite.rows import Picked
 from jobify.storage.sqlite.statements import sql
 from jobify.storage.sqlite.values import bounded
@@ -20,7 +20,7 @@ __all__ = ("claim_parked", "park", "unpark")
 def park(database: Database, settlements: Sequence[Settlement]) -> None:
     """Park the jobs that these settlements, which were applied in this transaction, want parked."""
     parkings = {settled.id: settled.parking for settled in settlements if settled.parking is not None}
-    before = {id: parking_of(text).codes for id, text in rows_of_ids(database, "parked_before", list(parkings))}
+    before = {id: parking_of(text).codes for id, text in rows_for(database, "parked_before", list(parkings))}
     for id, parking in parkings.items():
         database.write(sql("park_call"), (text_of(merged(parking, before.get(id, ()))), id))
 
@@ -39,7 +39,7 @@ def claim_parked(database: Database, request: ClaimRequest, *, now: Microseconds
         picked = Picked([row for page, _ in found for row in page.rows], {})
         for page, _ in found:
             picked.references.update(page.references)
-        write_ids(database, "take_parked", [seq for seq, _ in picked.rows], before=[request.owner, now])
+        write_for(database, "take_parked", [seq for seq, _ in picked.rows], before=[request.owner, now])
         claims = with_arguments(database, picked)
     return Claimed(claims, any(has_more for _, has_more in found), None)
 

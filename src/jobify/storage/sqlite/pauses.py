@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_of_ids, write_ids
+from jobify.storage.sqlite.ids import rows_for, write_for
 from jobify.storage.sqlite.statements import sql
 from jobify.types import Microseconds
 
@@ -27,8 +27,8 @@ class Pauses:
     def _change(self, ids: Sequence[str], which: str, statement: str, how: list[int]) -> list[bool]:
         """Change those of the jobs for which ``which`` asks; for each job, whether it is one of them."""
         with self._database.atomic():
-            found = set(rows_of_ids(self._database, which, list(dict.fromkeys(ids))))
-            write_ids(self._database, statement, list(found), before=how)
+            found = set(rows_for(self._database, which, list(dict.fromkeys(ids))))
+            write_for(self._database, statement, list(found), before=how)
         return [id in found for id in ids]
 
     def pause_queue(self, queue: str) -> None:

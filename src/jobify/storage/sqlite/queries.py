@@ -22,8 +22,8 @@ from jobify.model.records import (
 )
 from jobify.storage.kinship import Kinship, Relative
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.filters import Crowd, crowd_of, filters_of, page_of
-from jobify.storage.sqlite.rows import Found, listed, messages_of, records_of
+from jobify.storage.sqlite.filters import IndexScope, filters_of, index_scope, page_of
+from jobify.storage.sqlite.rows import Found, decode_rows, messages_of, records_of
 from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.storage.sqlite.values import MissingValueError, load_value
 from jobify.types import Microseconds
@@ -76,12 +76,12 @@ class Reads:
             return self._get(ids[:half], wanted) + self._get(ids[half:], wanted)
 
     def find(self, query: JobQuery) -> list[JobRecord]:
-        if crowd_of(query) is Crowd.UNSUCCESSFUL and len(query.statuses or ()) > 1:
+        if index_scope(query) is IndexScope.UNSUCCESSFUL and len(query.statuses or ()) > 1:
             return self._find_each(query)
         filters, values = page_of(query)
         order = "id DESC" if query.is_newest_first else "id"
         wanted = _ALL if query.has_values else _Wanted(payloads=False, results=False)
-        statement = sql(_FINDERS[crowd_of(query)], filters=filters, order=order)
+        statement = sql(_FINDERS[index_scope(query)], filters=filters, order=order)
         try:
             return self._records(statement, [*values, max(query.limit, 0)], wanted)
         except sqlite3.DataError:
@@ -128,7 +128,7 @@ class Reads:
 
     def count(self, query: JobQuery) -> Mapping[CountKey, int]:
         filters, values = filters_of(query)
-        name = _COUNTERS[crowd_of(query)]
+        name = _COUNTERS[index_scope(query)]
         return self._counted(sql(name, filters=filters), values * 4 if name == "count_live" else values)
 
     def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
@@ -136,14 +136,14 @@ class Reads:
 
     def _counted(self, statement: str, values: list[Any]) -> Mapping[CountKey, int]:
         counts: Counter[CountKey] = Counter()
-        for task, queue, status, is_dead, number in listed(self._database.read(statement, values)[0]):
+        for task, queue, status, is_dead, number in decode_rows(self._database.read(statement, values)[0]):
             counts[CountKey(task, queue, status, bool(is_dead))] += number
         return counts
 
     def attempts(self, id: str) -> list[AttemptRecord]:
         found: list[AttemptRecord] = []
         while True:
-            page = listed(self._database.read(sql("attempts"), (id, _LINES, len(found)))[0])
+            page = decode_rows(self._database.read(sql("attempts"), (id, _LINES, len(found)))[0])
             found += [AttemptRecord._make(row) for row in page]
             if len(page) < _LINES:
                 return found
@@ -159,18 +159,18 @@ class Reads:
         has been read."""
         size = _FIRST_SIZES
         while True:
-            sizes = listed(self._database.read(sql("message_sizes"), (*wanted, min(size, limit)))[0])
+            sizes = decode_rows(self._database.read(sql("message_sizes"), (*wanted, min(size, limit)))[0])
             count = sum(1 for total in accumulate(sizes) if total <= _PAGE_BYTES)
             if count < len(sizes) or len(sizes) < size or size >= limit:
                 return count or min(len(sizes), 1)
             size *= 4
 
     def relations(self, id: str) -> Relations:
-        parents, children = map(listed, self._database.read(sql("relations"), (id,)))
+        parents, children = map(decode_rows, self._database.read(sql("relations"), (id,)))
         return Relations(tuple(parents), tuple(children))
 
     def kinship(self, id: str, *, limit: int) -> Kinship:
-        nodes = listed(self._database.read(sql("kin"), (id, limit + 1))[0])
+        nodes = decode_rows(self._database.read(sql("kin"), (id, limit + 1))[0])
         near = frozenset(nodes[:limit])
         jobs = [Relative._make(row) for row in self._rows("relatives", sorted(node for node in near if node > 0))]
         there = {job.number for job in jobs} | {node for node in near if node < 0}
@@ -183,11 +183,11 @@ class Reads:
         found: list[list[Any]] = []
         for some in chunks(numbers):
             size, values = id_values(some)
-            found += listed(self._database.read(sql(name, ids=size), values)[0])
+            found += decode_rows(self._database.read(sql(name, ids=size), values)[0])
         return found
 
     def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
-        links = listed(self._database.read(sql("parents"), (id,))[0])
+        links = decode_rows(self._database.read(sql("parents"), (id,))[0])
         found: dict[int, JobRecord] = {}
         for some in chunks([number for number, _ in links]):
             found.update(self._numbered(some))
@@ -204,23 +204,23 @@ class Reads:
             half = len(numbers) // 2
             return self._numbered(numbers[:half]) | self._numbered(numbers[half:])
         records = _with_values(records_of(*answer), _Wanted(payloads=False), self._load_what_is_left)
-        return dict(zip(listed(seqs), records, strict=True))
+        return dict(zip(decode_rows(seqs), records, strict=True))
 
     def paused_queues(self) -> list[str]:
-        return listed(self._database.read(sql("paused_queues"))[0])
+        return decode_rows(self._database.read(sql("paused_queues"))[0])
 
 
 _FINDERS = {
-    Crowd.ANY: "find",
-    Crowd.LIVE: "find_live",
-    Crowd.RUNNING: "find_running",
-    Crowd.UNSUCCESSFUL: "find_unsuccessful",
+    IndexScope.ANY: "find",
+    IndexScope.LIVE: "find_live",
+    IndexScope.RUNNING: "find_running",
+    IndexScope.UNSUCCESSFUL: "find_unsuccessful",
 }
 _COUNTERS = {
-    Crowd.ANY: "count",
-    Crowd.LIVE: "count_live",
-    Crowd.RUNNING: "count_running",
-    Crowd.UNSUCCESSFUL: "count_unsuccessful",
+    IndexScope.ANY: "count",
+    IndexScope.LIVE: "count_live",
+    IndexScope.RUNNING: "count_running",
+    IndexScope.UNSUCCESSFUL: "count_unsuccessful",
 }
 """The statements that answer with the least reading."""
 

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from jobify.model.records import Recovered
 from jobify.model.status import JobStatus, Lost
-from jobify.storage.end_reasons import lost_for_good
+from jobify.storage.end_reasons import crash_limit_reached
 from jobify.storage.sqlite.begun import key_of
-from jobify.storage.sqlite.cascades import spread
+from jobify.storage.sqlite.cascades import propagate_end
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.deferred import end_cancelled, replace_with_successors
-from jobify.storage.sqlite.ids import write_ids
-from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.ids import write_for
+from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
 from jobify.storage.suspicion import (
     RESTLESS,
@@ -32,7 +32,15 @@ from jobify.storage.suspicion import (
 )
 from jobify.types import Microseconds
 
-__all__ = ("CrashLimits", "DeadProcess", "give_back", "give_back_released", "held_back", "judge_held", "take_from_dead")
+__all__ = (
+    "CrashLimits",
+    "DeadProcess",
+    "held_suspects",
+    "judge_held",
+    "recover_dead",
+    "release_departed",
+    "release_owners",
+)
 
 
 class DeadProcess(NamedTuple):
@@ -54,7 +62,7 @@ class CrashLimits(NamedTuple):
     delete_at: Microseconds | None
 
 
-class _Held(NamedTuple):
+class _HeldJob(NamedTuple):
     """A job that an owner holds."""
 
     seq: int
@@ -80,7 +88,7 @@ class _Held(NamedTuple):
         return Recovered(self.id, self.task, status.value, self.origin, attempt=self.attempt if has_begun else 0)
 
 
-class HeldBack(NamedTuple):
+class HeldSuspect(NamedTuple):
     """A job that waits for its verdict."""
 
     seq: int
@@ -106,14 +114,14 @@ class _Death(NamedTuple):
     """The seqs of those of its jobs that had begun."""
 
 
-def give_back(database: Database, owners: Sequence[int], *, is_uncounted: bool = False) -> list[Recovered]:
+def release_owners(database: Database, owners: Sequence[int], *, is_uncounted: bool = False) -> list[Recovered]:
     """These owners leave, or have left: what they hold waits again; ``is_uncounted``: without a lost attempt."""
     held = _held(database, owners)
     recovered = [job.recovered(is_condemned=False) for job in held]
     replace_with_successors(database, [job.id for job in held if job.has_successor])
     cancelled = [job.id for job in recovered if job.status == JobStatus.CANCELLED]
     end_cancelled(database, cancelled)
-    spread(database, cancelled)
+    propagate_end(database, cancelled)
     if is_uncounted:
         size, ids = id_values(owners)
         database.write(sql("uncount_attempt", ids=size), ids)
@@ -121,14 +129,14 @@ def give_back(database: Database, owners: Sequence[int], *, is_uncounted: bool =
     return recovered
 
 
-def give_back_released(database: Database, owners: Sequence[int], *, now: Microseconds) -> list[Recovered]:
+def release_departed(database: Database, owners: Sequence[int], *, now: Microseconds) -> list[Recovered]:
     """Give back what owners held that had left, and whose threads are at their end: neither an attempt nor a crash."""
     size, ids = id_values(owners)
     database.write(sql("record_released", ids=size), [now, *ids])
-    return [job._replace(is_crash=False) for job in give_back(database, owners, is_uncounted=True)]
+    return [job._replace(is_crash=False) for job in release_owners(database, owners, is_uncounted=True)]
 
 
-def take_from_dead(database: Database, processes: Sequence[DeadProcess], limits: CrashLimits) -> list[Death]:
+def recover_dead(database: Database, processes: Sequence[DeadProcess], limits: CrashLimits) -> list[Death]:
     """Take what dead processes hold; their deaths."""
     owners = [owner for process in processes for owner in process.begun]
     held = _held(database, owners)
@@ -140,15 +148,15 @@ def take_from_dead(database: Database, processes: Sequence[DeadProcess], limits:
     recovered = {
         job.seq: job.recovered(is_condemned=job.seq in condemned, has_begun=job.seq in verdicts) for job in held
     }
-    write_ids(database, "record_lost", list(verdicts), before=[Lost().reason, limits.now])
-    write_ids(database, "uncount_unbegun", [job.seq for job in held if job.seq not in verdicts])
-    write_ids(database, "count_crash", [job.seq for job in held if _has_crashed(job, verdicts)])
+    write_for(database, "record_lost", list(verdicts), before=[Lost().reason, limits.now])
+    write_for(database, "uncount_unbegun", [job.seq for job in held if job.seq not in verdicts])
+    write_for(database, "count_crash", [job.seq for job in held if _has_crashed(job, verdicts)])
     replace_with_successors(database, [job.id for job in held if job.has_successor])
     end_cancelled(database, [job.id for job in recovered.values() if job.status == JobStatus.CANCELLED])
     for job in held:
         if recovered[job.seq].status == JobStatus.FAILED:
             _quarantine(database, job.id, verdicts[job.seq].crashes, limits)
-    spread(database, [job.id for job in recovered.values() if job.status != JobStatus.SCHEDULED])
+    propagate_end(database, [job.id for job in recovered.values() if job.status != JobStatus.SCHEDULED])
     waiting = [job for job in held if recovered[job.seq].status == JobStatus.SCHEDULED and not job.has_successor]
     _suspect(database, waiting, verdicts)
     _return(database, owners)
@@ -156,11 +164,11 @@ def take_from_dead(database: Database, processes: Sequence[DeadProcess], limits:
     return [_told(process, death, held, recovered, limits) for process, death in zip(processes, deaths, strict=True)]
 
 
-def _held(database: Database, owners: Sequence[int]) -> list[_Held]:
+def _held(database: Database, owners: Sequence[int]) -> list[_HeldJob]:
     """In the order of insertion."""
     size, ids = id_values(owners)
-    rows = listed(database.row(sql("lost", ids=size), ids)[0])
-    return [_Held._make([*row[:10], _suspicion_of(row[10:])]) for row in sorted(rows)]
+    rows = decode_rows(database.row(sql("lost", ids=size), ids)[0])
+    return [_HeldJob._make([*row[:10], _suspicion_of(row[10:])]) for row in sorted(rows)]
 
 
 def _suspicion_of(columns: Sequence[Any]) -> Suspicion | None:
@@ -168,10 +176,10 @@ def _suspicion_of(columns: Sequence[Any]) -> Suspicion | None:
     return None if attempt is None else Suspicion(attempt, deaths, tuple(seen), company, bool(is_apart), bool(is_held))
 
 
-def _write_death(database: Database, process: DeadProcess, held: Iterable[_Held], now: Microseconds) -> _Death:
+def _write_death(database: Database, process: DeadProcess, held: Iterable[_HeldJob], now: Microseconds) -> _Death:
     size = 0
-    theirs: list[_Held] = []
-    begun: list[_Held] = []
+    theirs: list[_HeldJob] = []
+    begun: list[_HeldJob] = []
     for owner, keys in process.begun.items():
         its = [job for job in held if job.owner == owner]
         known = None if keys is None else frozenset(keys)
@@ -188,7 +196,7 @@ def _write_death(database: Database, process: DeadProcess, held: Iterable[_Held]
 
 
 def _verdicts(
-    database: Database, held: Iterable[_Held], deaths: Sequence[_Death], limits: CrashLimits
+    database: Database, held: Iterable[_HeldJob], deaths: Sequence[_Death], limits: CrashLimits
 ) -> dict[int, Verdict]:
     """The verdicts on those jobs that had begun, by seq."""
     unexplained = _unexplained(database, limits.now, limits.now)
@@ -209,39 +217,39 @@ def _verdicts(
 def _unexplained(database: Database, first: Microseconds, last: Microseconds) -> dict[int, Microseconds]:
     """The deaths around these times that no trial explains, with their times."""
     (text,) = database.row(sql("unexplained"), (first - RESTLESS, last + RESTLESS))
-    return dict(listed(text))
+    return dict(decode_rows(text))
 
 
 def judge_held(database: Database, limits: CrashLimits) -> list[Recovered]:
     """End those that are held if their last crash stands, or have them tried again; those that have ended."""
-    due = [job for job in held_back(database.row) if job.is_due(limits.now)]
+    due = [job for job in held_suspects(database.row) if job.is_due(limits.now)]
     died_at = [job.died_at for job in due if job.died_at is not None]
     unexplained = _unexplained(database, min(died_at), max(died_at)) if died_at else {}
     disproved = {job.seq for job in due if job.died_at is None or is_disproved(job.died_at, job.seen, unexplained)}
     condemned = [job for job in due if job.seq not in disproved and job.crashes >= limits.max_crashes]
     ended = {job.seq for job in condemned}
-    write_ids(database, "uncount_crash", list(disproved))
-    write_ids(database, "try_again", [job.seq for job in due if job.seq not in ended])
+    write_for(database, "uncount_crash", list(disproved))
+    write_for(database, "try_again", [job.seq for job in due if job.seq not in ended])
     for job in condemned:
         _quarantine(database, job.id, job.crashes, limits)
-    spread(database, [job.id for job in condemned])
+    propagate_end(database, [job.id for job in condemned])
     return [Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin) for job in condemned]
 
 
-def held_back(row: Callable[[str], Any]) -> list[HeldBack]:
+def held_suspects(row: Callable[[str], Any]) -> list[HeldSuspect]:
     """The jobs that wait for their verdict; ``row`` runs a statement."""
-    return [HeldBack._make(columns) for columns in listed(row(sql("held_suspects"))[0])]
+    return [HeldSuspect._make(columns) for columns in decode_rows(row(sql("held_suspects"))[0])]
 
 
 def _quarantine(database: Database, id: str, crashes: int, limits: CrashLimits) -> None:
-    database.write(sql("quarantine"), (lost_for_good(id, crashes), limits.now, limits.delete_at, id))
+    database.write(sql("quarantine"), (crash_limit_reached(id, crashes), limits.now, limits.delete_at, id))
 
 
-def _has_crashed(job: _Held, verdicts: Mapping[int, Verdict]) -> bool:
+def _has_crashed(job: _HeldJob, verdicts: Mapping[int, Verdict]) -> bool:
     return job.seq in verdicts and verdicts[job.seq].crashes > job.crashes
 
 
-def _suspect(database: Database, jobs: Sequence[_Held], verdicts: Mapping[int, Verdict]) -> None:
+def _suspect(database: Database, jobs: Sequence[_HeldJob], verdicts: Mapping[int, Verdict]) -> None:
     """Write down what is known of these from now on, and let those run apart of which that is too much."""
     suspects = [(job, verdicts[job.seq].suspicion) for job in jobs if job.seq in verdicts]
     rows = [
@@ -260,7 +268,7 @@ def _suspect(database: Database, jobs: Sequence[_Held], verdicts: Mapping[int, V
     for some in chunks(rows):
         size, values = row_values(some)
         database.write(sql("suspect", rows=size), values)
-    write_ids(database, "set_apart", [job.seq for job, known in suspects if known.is_apart and not job.is_on_trial])
+    write_for(database, "set_apart", [job.seq for job, known in suspects if known.is_apart and not job.is_on_trial])
 
 
 def _return(database: Database, owners: Sequence[int]) -> None:
@@ -269,7 +277,11 @@ def _return(database: Database, owners: Sequence[int]) -> None:
 
 
 def _told(
-    process: DeadProcess, death: _Death, held: Iterable[_Held], recovered: Mapping[int, Recovered], limits: CrashLimits
+    process: DeadProcess,
+    death: _Death,
+    held: Iterable[_HeldJob],
+    recovered: Mapping[int, Recovered],
+    limits: CrashLimits,
 ) -> Death:
     jobs = tuple(recovered[job.seq] for job in held if job.owner in process.begun)
     return Death(death.id, limits.now, process.host, process.pid, death.size, death.is_trial, jobs)

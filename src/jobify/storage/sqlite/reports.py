@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jobify.model.records import MessageKind, Report
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.statements import chunks, row_values, sql
 
 __all__ = ("Reports",)
@@ -43,7 +43,7 @@ class Reports:
 
     def _tellers(self, claims: dict[_Claim, None]) -> dict[_Claim, _Teller]:
         rows, values = row_values(list(claims))
-        found = listed(self._database.row(sql("reporting", rows=rows), values)[0])
+        found = decode_rows(self._database.row(sql("reporting", rows=rows), values)[0])
         return {(id, owner, fence): _Teller(*rest) for id, owner, fence, *rest in found}
 
     def _write(self, statement: str, lines: Sequence[tuple[Any, ...]]) -> None:

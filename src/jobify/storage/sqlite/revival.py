@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jobify.storage.revival import Known, Revival, plan
-from jobify.storage.sqlite.cascades import let_go
+from jobify.storage.sqlite.cascades import _unkeep_parents
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.dependencies import standing_of
-from jobify.storage.sqlite.ids import rows_of_ids, write_ids
+from jobify.storage.sqlite.dependencies import parent_state
+from jobify.storage.sqlite.ids import rows_for, write_for
 from jobify.storage.sqlite.statements import chunks, row_values, sql
 from jobify.types import Microseconds
 
@@ -19,7 +19,7 @@ __all__ = ("revive",)
 
 def revive(database: Database, ids: Sequence[str], *, now: Microseconds) -> None:
     """Let those wait again that were cancelled for jobs with these ids, which wait again."""
-    fallen = sorted(rows_of_ids(database, "fallen", ids))
+    fallen = sorted(rows_for(database, "fallen", ids))
     if not fallen:
         return
     candidates = {seq: id for seq, id, _ in fallen}
@@ -27,8 +27,8 @@ def revive(database: Database, ids: Sequence[str], *, now: Microseconds) -> None
     parents = {parent for parent, _ in edges if parent > 0 and parent not in candidates}
     known = {
         standing.seq: Known(id, standing.status, *standing.root(id))
-        for id, *columns in rows_of_ids(database, "standings_numbered", sorted(parents))
-        for standing in (standing_of(columns),)
+        for id, *columns in rows_for(database, "standings_numbered", sorted(parents))
+        for standing in (parent_state(columns),)
     }
     refused = _refused(database, [(seq, key) for seq, _, key in fallen if key is not None])
     _write(database, plan(candidates, edges, known, refused), now)
@@ -36,14 +36,14 @@ def revive(database: Database, ids: Sequence[str], *, now: Microseconds) -> None
 
 def _edges(database: Database, candidates: Iterable[int]) -> list[tuple[int, int]]:
     """The dependencies of these, and those of the barriers before them."""
-    edges = [(parent, child) for parent, child in rows_of_ids(database, "before", list(candidates))]
+    edges = [(parent, child) for parent, child in rows_for(database, "before", list(candidates))]
     barriers = sorted({parent for parent, _ in edges if parent < 0})
-    return edges + [(parent, child) for parent, child in rows_of_ids(database, "before", barriers)]
+    return edges + [(parent, child) for parent, child in rows_for(database, "before", barriers)]
 
 
 def _refused(database: Database, keys: Sequence[tuple[int, str]]) -> list[int]:
     """Of these jobs with their unique keys, those that cannot have them."""
-    taken = set(rows_of_ids(database, "keys_taken", [key for _, key in keys]))
+    taken = set(rows_for(database, "keys_taken", [key for _, key in keys]))
     refused = []
     for seq, key in keys:
         if key in taken:
@@ -56,9 +56,9 @@ def _write(database: Database, revival: Revival, now: Microseconds) -> None:
     _write_rows(database, "revive", [(seq, blockers, now) for seq, blockers in revival.blockers.items()])
     _write_rows(database, "close_barriers", [(-number, count) for number, count in revival.waiting.items()])
     _write_rows(database, "reopen", revival.opened)
-    write_ids(database, "mark_parents", sorted({parent for parent, _ in revival.opened if parent > 0}))
+    write_for(database, "mark_parents", sorted({parent for parent, _ in revival.opened if parent > 0}))
     _write_rows(database, "fall", [(seq, how.root, how.reason) for seq, how in revival.fallen.items()])
-    let_go(database, list(revival.fallen))
+    _unkeep_parents(database, list(revival.fallen))
 
 
 def _write_rows(database: Database, name: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -10,7 +10,7 @@ from jobify.exceptions import StorageCorruptError
 from jobify.model.records import Claim, JobRecord, MessageKind, MessageRecord
 from jobify.storage.parking import parking_of
 
-__all__ = ("Found", "Picked", "UnreadableError", "claims_of", "listed", "messages_of", "records_of")
+__all__ = ("Found", "Picked", "UnreadableError", "claims_of", "decode_rows", "messages_of", "records_of")
 
 _PAYLOAD, _RESULT, _PROGRESS, _PARKED = 8, 19, 30, 32
 _BOOLEANS = (5, 24, 25, 28, 31)
@@ -45,7 +45,7 @@ class Picked(NamedTuple):
     """The number of a row → the reference to its arguments, where these are not in the row: empty in the claim."""
 
 
-def listed(text: bytes) -> list[Any]:
+def decode_rows(text: bytes) -> list[Any]:
     """The rows in the JSON of an answer.
 
     A text that somebody wrote by hand and that is not UTF-8 is read with replacement characters: one bad row must not
@@ -87,7 +87,7 @@ def records_of(text: bytes, payloads: bytes | None, results: bytes | None) -> Fo
     records: list[JobRecord] = []
     references: list[tuple[int, int | None, int | None]] = []
     start = result_start = 0
-    for row in listed(text):
+    for row in decode_rows(text):
         end = start + row[_PAYLOAD]
         row[_PAYLOAD] = (payloads or b"")[start:end]
         start = end
@@ -113,7 +113,7 @@ def messages_of(text: bytes, data: bytes | None) -> list[MessageRecord]:
     """The answer of ``messages``."""
     messages = []
     start = 0
-    for number, kind, attempt, at, length, level, is_text in listed(text):
+    for number, kind, attempt, at, length, level, is_text in decode_rows(text):
         piece = (data or b"")[start : start + length]
         start += length
         what = piece.decode("utf-8", errors="replace") if is_text else piece

@@ -27,7 +27,7 @@ class Spot:
         self._database = database
 
     def __enter__(self) -> None:
-        self._database.enter_spot()
+        self._database.begin_nonblocking()
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._database.leave_spot(has_written=kind is None)
+        self._database.end_nonblocking(has_written=kind is None)

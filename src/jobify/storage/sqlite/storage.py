@@ -54,7 +54,7 @@ from jobify.model.records import (
     Settlement,
 )
 from jobify.runtime.folder import absolute
-from jobify.storage.base import BegunJobs, Bell
+from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
 from jobify.storage.location import check_is_path
 from jobify.storage.sqlite import fork
@@ -145,13 +145,13 @@ class SQLiteStorage:
         path = self._locate()
         refuse_orphaned_log(path)
         self._connect(path)
-        fork.watch(self)  # from now on: a child that is forked meanwhile must not take this for open
+        fork.register(self)  # from now on: a child that is forked meanwhile must not take this for open
         try:
             create_database(self._database.path, self.mode)
             self._database.open(prepare)
             self._data_version = self._database.data_version()
             if self.is_shared:
-                self._owners.hang_bell()
+                self._owners.open_notifier()
         except BaseException:
             self.close()
             raise
@@ -169,7 +169,7 @@ class SQLiteStorage:
         return os.path.join(directory, "private.db")
 
     def close(self) -> None:
-        self._owners.leave_all()
+        self._owners.close()
         self._database.close()
         if self._remove_temporary is not None:
             self._remove_temporary()
@@ -188,14 +188,14 @@ class SQLiteStorage:
 
     def before_fork(self) -> None:
         self._resting = self._database  # another thread may open this meanwhile, and puts another one in its place
-        self._resting.hold_still()
+        self._resting.before_fork()
 
     def after_fork_in_parent(self) -> None:
-        self._resting.go_on()
+        self._resting.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
-        self._owners.leave_behind()
-        self._database.leave()
+        self._owners.after_fork_in_child()
+        self._database.after_fork_in_child()
         if self._remove_temporary is not None:
             self._remove_temporary.detach()  # it is the parent's
             self._remove_temporary = None
@@ -204,7 +204,7 @@ class SQLiteStorage:
         return self._database.transaction()
 
     @property
-    def on_the_spot(self) -> AbstractContextManager[None] | None:
+    def nonblocking(self) -> AbstractContextManager[None] | None:
         return self._spot
 
     @property
@@ -216,11 +216,11 @@ class SQLiteStorage:
     def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         return self._owners.register(profile, now=now)
 
-    def beat(self, owner: int, *, now: Microseconds) -> None:
-        self._owners.beat(owner, now=now)
+    def heartbeat(self, owner: int, *, now: Microseconds) -> None:
+        self._owners.heartbeat(owner, now=now)
 
-    def retire(self, owner: int) -> None:
-        self._owners.retire(owner)
+    def deregister(self, owner: int) -> None:
+        self._owners.deregister(owner)
 
     def leave(self, owner: int) -> Callable[[], None]:
         return self._owners.leave(owner)
@@ -246,8 +246,8 @@ class SQLiteStorage:
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         return self._jobs.insert(jobs)
 
-    def put(self, job: NewJob, progress: Progress | None = None) -> bool:
-        return self._jobs.put(job, progress)
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool:
+        return self._jobs.replace(job, progress)
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         return self._claims.claim(request, now=now)
@@ -255,8 +255,8 @@ class SQLiteStorage:
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         return self._jobs.settle(settlements)
 
-    def move(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
-        return self._jobs.move(id, due_at=due_at, now=now)
+    def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
+        return self._jobs.reschedule(id, due_at=due_at, now=now)
 
     def cancel(
         self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
@@ -290,8 +290,8 @@ class SQLiteStorage:
     def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
         return self._jobs.delete(ids, now=now, delete_at=delete_at)
 
-    def record(self, attempts: Sequence[AttemptRecord]) -> None:
-        self._jobs.record(attempts)
+    def add_history(self, attempts: Sequence[AttemptRecord]) -> None:
+        self._jobs.add_history(attempts)
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
         return self._jobs.purge(now=now, limit=limit)
@@ -334,13 +334,13 @@ class SQLiteStorage:
     def attempts(self, id: str) -> list[AttemptRecord]:
         return self._reads.attempts(id)
 
-    def changed(self) -> bool:
+    def has_external_changes(self) -> bool:
         before, self._data_version = self._data_version, self._database.data_version()
         return before != self._data_version
 
     @property
-    def bell(self) -> Bell | None:
-        return self._owners.bell
+    def notifier(self) -> Notifier | None:
+        return self._owners.notifier
 
 
 def _checked_path(database: str | os.PathLike[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jobify.model.records import Claim, ClaimRequest
 from jobify.storage.sqlite.aside import conditions, pick_aside, with_arguments
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import write_ids
+from jobify.storage.sqlite.ids import write_for
 from jobify.storage.sqlite.rows import Picked
 from jobify.storage.sqlite.statements import sql
 from jobify.storage.sqlite.values import bounded
@@ -41,7 +41,7 @@ class Suspects:
                 found_here = pick_aside(self._database, "pick_apart", request.queues, lane, (death, now), limit)
                 picked.rows.extend(bounded(*found_here))
                 picked.references.update(found_here.references)
-            write_ids(self._database, "take_apart", [seq for seq, _ in picked.rows], before=[request.owner, now])
+            write_for(self._database, "take_apart", [seq for seq, _ in picked.rows], before=[request.owner, now])
             return with_arguments(self._database, picked)
 
     def _next(self, request: ClaimRequest, now: Microseconds) -> tuple[int, int] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_of_ids
-from jobify.storage.sqlite.rows import listed
+from jobify.storage.sqlite.ids import rows_for
+from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.statements import chunks, row_values, sql
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.types import Microseconds
@@ -21,7 +21,7 @@ class Times:
         self._database = database
 
     def clock_state(self) -> ClockState:
-        return ClockState(*listed(self._database.read(sql("clock_state"))[0]))
+        return ClockState(*decode_rows(self._database.read(sql("clock_state"))[0]))
 
     def keep_clock_state(self, state: ClockState) -> None:
         self._database.write(sql("keep_clock_state"), state)
@@ -33,11 +33,11 @@ class Times:
             self._database.write(sql("shift_successors"), (change, change, since, now))
 
     def waiting_schedules(self, *, due_after: Microseconds, after: str, limit: int) -> list[WaitingSchedule]:
-        rows = listed(self._database.read(sql("waiting_schedules"), (due_after, after, limit))[0])
+        rows = decode_rows(self._database.read(sql("waiting_schedules"), (due_after, after, limit))[0])
         return [WaitingSchedule(*row) for row in rows]
 
     def schedules(self, ids: Sequence[str]) -> list[WaitingSchedule]:
-        return [WaitingSchedule(*row) for row in rows_of_ids(self._database, "schedules", ids)]
+        return [WaitingSchedule(*row) for row in rows_for(self._database, "schedules", ids)]
 
     def reschedule(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
         changed = 0

@@ -49,7 +49,7 @@ def _cancel_while_it_runs(storage: Storage, owner: int) -> object:
 def _retire(storage: Storage, owner: int) -> None:
     claim(storage, owner)
     storage.cancel(["a"], reason="stop", now=NOW + SECOND, delete_at=NOW + 9)
-    storage.retire(owner)
+    storage.deregister(owner)
 
 
 BAD_ENDS: dict[str, tuple[str, End]] = {

@@ -87,7 +87,7 @@ class DependencyContract(StorageCase):
     def test_a_blocked_job_may_be_moved(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([after("b", "a")])
-        assert storage.move("b", due_at=NOW + 2 * SECOND, now=NOW) is True
+        assert storage.reschedule("b", due_at=NOW + 2 * SECOND, now=NOW) is True
         storage.settle([end(owner, parent)])
         assert claim(storage, owner, now=NOW + SECOND) == []
         assert [found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)] == ["b"]
@@ -197,13 +197,13 @@ class DependencyContract(StorageCase):
     def test_a_replaced_parent_is_waited_for(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([after("b", "a")])
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         assert storage.settle([end(owner, parent, status="failed")]) == [Settled.CASCADED]
         assert (one(storage, "b").status, one(storage, "b").blockers) == ("scheduled", 1)
         (parent,) = claim(storage, owner)
-        storage.put(job("a", payload=b"3"))
-        storage.retire(owner)
-        storage.put(job("a", payload=b"4"))
+        storage.replace(job("a", payload=b"3"))
+        storage.deregister(owner)
+        storage.replace(job("a", payload=b"4"))
         other = storage.register(PROFILE, now=NOW)
         (parent,) = claim(storage, other)
         assert parent.payload == b"4"
@@ -215,7 +215,7 @@ class DependencyContract(StorageCase):
     ) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([after("b", "a")])
-        assert storage.put(job("b", payload=b"2")) is True
+        assert storage.replace(job("b", payload=b"2")) is True
         assert (one(storage, "b").blockers, storage.relations("b").parents) == (0, ())
         (child,) = claim(storage, owner)
         assert storage.settle([end(owner, parent, status="failed")]) == [Settled.APPLIED]
@@ -226,7 +226,7 @@ class DependencyContract(StorageCase):
         storage.insert([job("a"), born("b", owner)])
         for id in ("b", "new"):
             with pytest.raises(ValueError, match=id):
-                storage.put(after(id, "a"))
+                storage.replace(after(id, "a"))
         assert one(storage, "b").has_successor is False
         assert storage.get(["new"]) == []
 

@@ -56,7 +56,7 @@ class EndContract(StorageCase):
 
     def test_a_cancel_drops_the_pending_replacement(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         storage.cancel(["a"], reason="stop", now=NOW, delete_at=None)
         assert one(storage, "a").has_successor is False
         storage.settle([end(owner, found, status="cancelled", result=None)])
@@ -103,27 +103,27 @@ class EndContract(StorageCase):
     def test_record_adds_lines_in_order(self, storage: Storage) -> None:
         storage.insert([job("a"), job("b")])
         bare = line("a", error=None, traceback=None, started_at=None, owner=None, outcome="skipped")
-        storage.record([line("a"), line("b"), bare])
-        storage.record([])
-        storage.record([line("a", attempt=3)])
+        storage.add_history([line("a"), line("b"), bare])
+        storage.add_history([])
+        storage.add_history([line("a", attempt=3)])
         assert storage.attempts("a") == [line("a"), bare, line("a", attempt=3)]
         assert storage.attempts("b") == [line("b")]
 
     def test_a_line_keeps_the_code_of_the_run(self, storage: Storage, owner: int) -> None:
         storage.settle([end(owner, claimed(storage, owner, "a"), history=(line("a", code="1f"),))])
-        storage.record([line("a", code="2e"), line("a")])
+        storage.add_history([line("a", code="2e"), line("a")])
         assert [found.code for found in storage.attempts("a")] == ["1f", "2e", None]
 
     def test_a_line_without_a_job_is_dropped(self, storage: Storage) -> None:
         storage.insert([job("a")])
-        storage.record([line("missing"), line("a")])
+        storage.add_history([line("missing"), line("a")])
         assert storage.attempts("missing") == []
         assert storage.attempts("a") == [line("a")]
 
     def test_a_long_history(self, storage: Storage) -> None:
         storage.insert([job("a")])
         lines = [line("a", attempt=number, traceback="x" * 100) for number in range(1300)]
-        storage.record(lines)
+        storage.add_history(lines)
         assert storage.attempts("a") == lines
 
     # -- purge ---------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class EndContract(StorageCase):
         for id in ("inserted", "put"):
             storage.settle([end(owner, claimed(storage, owner, id), delete_at=NOW)])
         storage.insert([job("inserted")])
-        storage.put(job("put"))
+        storage.replace(job("put"))
         assert storage.purge(now=NOW + SECOND, limit=100) == 0
         assert len(claim(storage, owner)) == 2
 
@@ -160,17 +160,17 @@ class EndContract(StorageCase):
             [job("b", rule="{}"), job("a", rule="{}"), born("c", owner, rule="{}"), job("silent", rule="{}")]
         )
         for attempt in range(5):
-            storage.record([line(id, attempt=attempt) for id, count in told.items() if attempt < count])
+            storage.add_history([line(id, attempt=attempt) for id, count in told.items() if attempt < count])
         assert storage.trim(keep=2, limit=100) == 4
         kept = {id: [found.attempt for found in storage.attempts(id)] for id in told}
         assert kept == {"a": [3, 4], "b": [1, 2], "c": [0, 1], "silent": []}
         assert storage.trim(keep=2, limit=100) == 0
-        storage.record([line("a", attempt=5)])
+        storage.add_history([line("a", attempt=5)])
         assert [found.attempt for found in storage.attempts("a")] == [3, 4, 5]
 
     def test_trim_leaves_the_history_of_other_jobs_alone(self, storage: Storage, owner: int) -> None:
         storage.insert([job("waits"), born("runs", owner)])
-        storage.record([line(id, attempt=attempt) for attempt in range(3) for id in ("waits", "runs")])
+        storage.add_history([line(id, attempt=attempt) for attempt in range(3) for id in ("waits", "runs")])
         assert storage.trim(keep=1, limit=100) == 0
         assert (len(storage.attempts("waits")), len(storage.attempts("runs"))) == (3, 3)
 
@@ -182,7 +182,7 @@ class EndContract(StorageCase):
 
     def test_trim_takes_small_steps_and_the_oldest_lines_first(self, storage: Storage) -> None:
         storage.insert([job("a", rule="{}")])
-        storage.record([line("a", attempt=attempt) for attempt in range(25)])
+        storage.add_history([line("a", attempt=attempt) for attempt in range(25)])
         assert storage.trim(keep=3, limit=0) == 0
         assert storage.trim(keep=3, limit=10) == 10
         assert [found.attempt for found in storage.attempts("a")] == list(range(10, 25))
@@ -193,7 +193,7 @@ class EndContract(StorageCase):
         talks, once = claimed(storage, owner, "talks", rule="{}"), claimed(storage, owner, "once")
         for found in (talks, once):
             storage.report([report(owner, found, b"%d" % number, MessageKind.VALUE) for number in range(1, 6)])
-        storage.record([line("talks", attempt=attempt) for attempt in range(3)])
+        storage.add_history([line("talks", attempt=attempt) for attempt in range(3)])
         assert [storage.trim(keep=2, limit=3) for _ in range(3)] == [3, 1, 0]
         assert [message.number for message in storage.messages("talks", after=0, limit=9)] == [4, 5]
         assert [message.number for message in storage.messages("talks", after=4, limit=9)] == [5]
@@ -209,6 +209,6 @@ class EndContract(StorageCase):
 
     def test_trim_steps_through_several_schedules(self, storage: Storage) -> None:
         storage.insert([job("a", rule="{}"), job("b", rule="{}")])
-        storage.record([line(id, attempt=attempt) for attempt in range(6) for id in ("a", "b")])
+        storage.add_history([line(id, attempt=attempt) for attempt in range(6) for id in ("a", "b")])
         assert [storage.trim(keep=1, limit=4) for _ in range(4)] == [4, 4, 2, 0]
         assert [[found.attempt for found in storage.attempts(id)] for id in ("a", "b")] == [[5], [5]]

@@ -56,11 +56,11 @@ class ExpiryContract(StorageCase):
 
     def test_a_replacement_has_an_expiry_of_its_own(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a", expires_at=NOW)
-        storage.put(job("a", expires_at=NOW + 5))
+        storage.replace(job("a", expires_at=NOW + 5))
         storage.settle([again(owner, found)])
         assert one(storage, "a").expires_at == NOW + 5
         assert storage.expire(now=NOW + 4, limit=9, delete_at=None) == []
-        storage.put(job("a"))
+        storage.replace(job("a"))
         assert storage.expire(now=NOW + 5, limit=9, delete_at=None) == []
 
     def test_what_is_blocked_or_paused_expires_too(self, storage: Storage, owner: int) -> None:

@@ -144,7 +144,7 @@ def claimed(storage: Storage, owner: int, id: str, **fields: Any) -> Claim:
 
 def made_on_the_spot(storage: Storage, write: Callable[[], object]) -> bool:
     """Whether ``write`` could be made without waiting; if not, nothing was changed."""
-    block = storage.on_the_spot
+    block = storage.nonblocking
     if block is None:
         return False
     try:

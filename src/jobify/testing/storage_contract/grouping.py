@@ -61,7 +61,7 @@ class GroupContract(StorageCase):
         if not is_first:
             _settle(storage, owner, good)
         if how == "deleted":
-            storage.retire(owner)
+            storage.deregister(owner)
             assert storage.delete([bad], now=NOW, delete_at=None) == 1
         else:
             assert _settle(storage, owner, bad, status=how) == Settled.CASCADED

@@ -53,7 +53,7 @@ class ListContract(StorageCase):
     def test_when_it_was_created_is_not_in_its_id(self, storage: Storage) -> None:
         storage.insert([job("b", created_at=NOW + 1), job("a", created_at=NOW + 2), job("c", created_at=NOW)])
         assert _ids(storage, created_after=NOW + 1) == "ab"
-        storage.put(job("c", created_at=NOW + 3))
+        storage.replace(job("c", created_at=NOW + 3))
         assert (_ids(storage, created_after=NOW + 2), _ids(storage, created_before=NOW + 2)) == ("ac", "b")
 
     @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class NeedContract(StorageCase):
         _given(storage, owner)
         NEEDS[why](storage, owner)
         new = job("a", payload=b"2", due_at=NOW + SECOND)
-        assert storage.insert([new]) == [True] if write == "insert" else storage.put(new)
+        assert storage.insert([new]) == [True] if write == "insert" else storage.replace(new)
         assert (one(storage, "a").status, storage.attempts("a"), storage.messages("a", after=0, limit=9)) == (
             "scheduled",
             [],
@@ -200,7 +200,7 @@ class NeedContract(StorageCase):
 
     def test_a_replacement_is_what_the_others_wait_for(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a")])
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         storage.settle([end(owner, born("a", owner), result=b"old")])
         (found,) = claim(storage, owner)
         storage.settle([end(owner, found, result=b"new")])

@@ -59,7 +59,7 @@ class OwnerContract(StorageCase):
         assert (owners[second].pid, owners[second].started_at) == (os.getpid(), NOW + 1)
         assert owners[first].host
         assert all(owner.is_alive for owner in owners.values())
-        storage.retire(first)
+        storage.deregister(first)
         assert [owner.id for owner in storage.owners()] == [second]
 
     def test_owner_ids_are_never_used_twice(self, storage: Storage) -> None:
@@ -68,7 +68,7 @@ class OwnerContract(StorageCase):
             owner = storage.register(PROFILE, now=NOW)
             assert owner not in seen
             seen.add(owner)
-            storage.retire(owner)
+            storage.deregister(owner)
 
     def test_an_owner_that_is_not_retired_is_dead_after_close(self, storage: Storage, owner: int) -> None:
         _crash(storage)
@@ -78,7 +78,7 @@ class OwnerContract(StorageCase):
         other = storage.register(PROFILE, now=NOW)
         found = claimed(storage, owner, "a")
         storage.insert([born("b", other)])
-        storage.retire(owner)
+        storage.deregister(owner)
         record = one(storage, "a")
         assert (record.status, record.owner, record.attempt, record.crashes) == ("scheduled", None, 1, 0)
         assert storage.attempts("a") == []
@@ -89,7 +89,7 @@ class OwnerContract(StorageCase):
 
     def test_what_is_given_back_is_due(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner, due_at=NOW + SECOND, ready=False)])
-        storage.retire(owner)
+        storage.deregister(owner)
         assert [found.id for found in claim(storage, storage.register(PROFILE, now=NOW))] == ["a"]
         _crash(storage)
         storage.recover(now=NOW, max_crashes=3, delete_at=None)
@@ -97,17 +97,17 @@ class OwnerContract(StorageCase):
 
     def test_retire_sees_to_what_is_pending(self, storage: Storage, owner: int) -> None:
         storage.insert([born("replaced", owner), born("cancelled", owner)])
-        storage.put(job("replaced", payload=b"2"))
+        storage.replace(job("replaced", payload=b"2"))
         storage.cancel(["cancelled"], reason="stop", now=NOW + 1, delete_at=NOW + 2)
-        storage.retire(owner)
+        storage.deregister(owner)
         assert (one(storage, "replaced").status, one(storage, "replaced").payload) == ("scheduled", b"2")
         record = one(storage, "cancelled")
         assert (record.status, record.error, record.finished_at) == ("cancelled", "stop", NOW + 1)
 
     def test_retire_of_nobody(self, storage: Storage, owner: int) -> None:
-        storage.retire(owner + 1)
-        storage.retire(owner)
-        storage.retire(owner)
+        storage.deregister(owner + 1)
+        storage.deregister(owner)
+        storage.deregister(owner)
         assert storage.owners() == []
 
     # -- leave ---------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class OwnerContract(StorageCase):
     def test_what_is_pending_holds_when_an_owner_has_left(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "ended")
         storage.insert([born("replaced", owner), born("cancelled", owner)])
-        storage.put(job("replaced", payload=b"2"))
+        storage.replace(job("replaced", payload=b"2"))
         storage.cancel(["cancelled"], reason="stop", now=NOW + 1, delete_at=NOW + 2)
         release = storage.leave(owner)
         assert storage.settle([end(owner, found)]) == [Settled.APPLIED], "what ends before the release is an outcome"
@@ -159,7 +159,7 @@ class OwnerContract(StorageCase):
     def test_an_owner_that_has_left_is_retired(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner)])
         release = storage.leave(owner)
-        storage.retire(owner)
+        storage.deregister(owner)
         assert (one(storage, "a").status, one(storage, "a").attempt) == ("scheduled", 0)
         assert (storage.owners(), storage.attempts("a")) == ([], [])
         release()
@@ -242,7 +242,7 @@ class OwnerContract(StorageCase):
 
     def test_a_replaced_job_becomes_its_replacement(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner)])
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         _crash(storage)
         (recovered,) = storage.recover(now=NOW, max_crashes=1, delete_at=None)
         assert recovered.status == "scheduled"
@@ -265,7 +265,7 @@ class OwnerContract(StorageCase):
     def test_many_jobs_of_several_dead_owners(self, storage: Storage) -> None:
         owners = [storage.register(PROFILE, now=NOW) for _ in range(3)]
         storage.insert([born(f"{number:04}", owners[number % 3]) for number in range(1300)])
-        storage.record([line("0001")])
+        storage.add_history([line("0001")])
         _crash(storage)
         alive = storage.register(PROFILE, now=NOW)
         storage.insert([born("alive", alive)])

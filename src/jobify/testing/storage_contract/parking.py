@@ -200,7 +200,7 @@ class ParkContract(StorageCase):
 
     def test_it_can_be_moved(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a")
-        assert storage.move("a", due_at=NOW + SECOND, now=NOW)
+        assert storage.reschedule("a", due_at=NOW + SECOND, now=NOW)
         assert _ids(_take(storage, owner)) == []
         assert _ids(_take(storage, owner, now=NOW + SECOND)) == ["a"]
 
@@ -211,7 +211,7 @@ class ParkContract(StorageCase):
         taken = {found.id: found for found in _take(storage, owner).claims}
         storage.settle([_parked(owner, taken["waits"], "new")])
         for id in taken:
-            storage.put(job(id, rule=rule))
+            storage.replace(job(id, rule=rule))
         storage.settle([end(owner, taken["runs"])])
         claims = claim(storage, owner)
         assert sorted(found.id for found in claims) == ["runs", "waits"]
@@ -220,7 +220,7 @@ class ParkContract(StorageCase):
 
     def test_what_is_pending_comes_first(self, storage: Storage, owner: int) -> None:
         found = {id: claimed(storage, owner, id) for id in ("replaced", "cancelled", "deleted")}
-        storage.put(job("replaced"))
+        storage.replace(job("replaced"))
         storage.cancel(["cancelled"], reason="x", now=NOW, delete_at=None)
         late = found["deleted"]._replace(fence=9)
         settled = storage.settle([_parked(owner, each) for each in (found["replaced"], found["cancelled"], late)])
@@ -241,7 +241,7 @@ class ParkContract(StorageCase):
     def test_what_is_given_back_is_not_parked(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a")
         _take(storage, owner)
-        storage.retire(owner)
+        storage.deregister(owner)
         assert (one(storage, "a").status, one(storage, "a").blockers) == ("scheduled", 0)
         assert one(storage, "a").parking is None
 

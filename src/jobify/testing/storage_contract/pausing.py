@@ -100,7 +100,7 @@ class PauseContract(StorageCase):
         storage.insert([job("waits", rule="{}"), born("runs", owner, rule="{}")])
         storage.pause(["waits", "runs"])
         for id in ("waits", "runs"):
-            storage.put(job(id, rule="{1}"))
+            storage.replace(job(id, rule="{1}"))
         storage.settle([end(owner, born("runs", owner))])
         assert [one(storage, id).blockers for id in ("waits", "runs")] == [1, 1]
         assert claim(storage, owner) == []
@@ -111,7 +111,7 @@ class PauseContract(StorageCase):
         storage.insert([job("waits", rule="{}"), born("runs", owner, rule="{}")])
         storage.pause(["waits", "runs"])
         for id in ("waits", "runs"):
-            storage.put(job(id))
+            storage.replace(job(id))
         storage.settle([end(owner, born("runs", owner))])
         assert sorted(found.id for found in claim(storage, owner)) == ["runs", "waits"]
 

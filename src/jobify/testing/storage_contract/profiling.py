@@ -29,17 +29,17 @@ class ProfileContract(StorageCase):
 
     def test_a_beat_is_noted(self, storage: Storage, owner: int) -> None:
         other = storage.register(PROFILE, now=NOW)
-        storage.beat(owner, now=NOW + SECOND)
+        storage.heartbeat(owner, now=NOW + SECOND)
         seen = {found.id: (found.started_at, found.seen_at) for found in storage.owners()}
         assert seen == {owner: (NOW, NOW + SECOND), other: (NOW, NOW)}
 
     def test_a_beat_keeps_nobody_alive(self, storage: Storage, owner: int) -> None:
         storage.close()
         storage.open()
-        storage.beat(owner, now=NOW + SECOND)
+        storage.heartbeat(owner, now=NOW + SECOND)
         assert [found.is_alive for found in storage.owners()] == [False]
 
     def test_a_beat_of_nobody(self, storage: Storage, owner: int) -> None:
-        storage.retire(owner)
-        storage.beat(owner, now=NOW)
+        storage.deregister(owner)
+        storage.heartbeat(owner, now=NOW)
         assert storage.owners() == []

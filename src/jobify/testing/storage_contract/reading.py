@@ -101,11 +101,11 @@ class ReadContract(StorageCase):
 
     def test_no_history(self, storage: Storage) -> None:
         storage.insert([job("a"), job("b")])
-        storage.record([line("b")])
+        storage.add_history([line("b")])
         assert storage.attempts("a") == []
         assert storage.attempts("missing") == []
 
     def test_what_was_done_here_is_no_change_by_others(self, storage: Storage, owner: int) -> None:
-        storage.changed()
+        storage.has_external_changes()
         _fill(storage, owner)
-        assert storage.changed() is False
+        assert storage.has_external_changes() is False

@@ -95,7 +95,7 @@ class RelationContract(StorageCase):
         leave: dict[str, Callable[[], Any]] = {
             "cancelled": lambda: storage.cancel(["c"], reason="x", now=NOW, delete_at=None),
             "deleted": lambda: storage.delete(["c"], now=NOW, delete_at=None),
-            "replaced": lambda: storage.put(job("c")),
+            "replaced": lambda: storage.replace(job("c")),
         }
         leave[how]()
         assert storage.purge(now=NOW, limit=9) == 1

@@ -235,7 +235,7 @@ class ReviveContract(StorageCase):
     def test_nor_for_one_in_whose_place_another_was_put(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a")])
         _fail(storage, owner)
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         (found,) = claim(storage, owner)
         storage.settle([end(owner, found, status="failed")])
         storage.retry(["a"], now=NOW)

@@ -179,7 +179,7 @@ class SettleContract(StorageCase):
     def test_a_replacement_that_came_after_the_cancel_stands(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         storage.cancel(["a"], reason="enough", now=NOW, delete_at=None)
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         assert storage.settle([again(owner, found)]) == [Settled.CASCADED]
         record = one(storage, "a")
         assert (record.status, record.payload, record.is_cancel_requested) == ("scheduled", b"2", False)
@@ -189,7 +189,7 @@ class SettleContract(StorageCase):
 
     def test_all_kinds_in_one_call(self, storage: Storage, owner: int) -> None:
         claims = {id: claimed(storage, owner, id) for id in ("plain", "replaced", "cancelled", "ended", "lost")}
-        storage.put(job("replaced", payload=b"2"))
+        storage.replace(job("replaced", payload=b"2"))
         storage.cancel(["cancelled", "ended"], reason="enough", now=NOW, delete_at=None)
         storage.settle([end(owner, claims["lost"])])
         how = {"plain": again, "replaced": end, "cancelled": again, "ended": end, "lost": again}

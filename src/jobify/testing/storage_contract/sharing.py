@@ -143,7 +143,7 @@ class SharedStorageContract(StorageCase):
 
     def test_a_replacement_from_elsewhere_waits_for_the_end(self, storage: Storage, other: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
-        assert other.put(job("a", payload=b"2")) is False
+        assert other.replace(job("a", payload=b"2")) is False
         assert storage.settle([end(owner, found)]) == [Settled.CASCADED]
         assert [found.payload for found in claim(other, other.register(PROFILE, now=NOW))] == [b"2"]
 
@@ -154,7 +154,7 @@ class SharedStorageContract(StorageCase):
         def count_up(mine: Storage) -> None:
             for _ in range(50):
                 with mine.transaction():
-                    mine.put(job("a", priority=one(mine, "a").priority + 1))
+                    mine.replace(job("a", priority=one(mine, "a").priority + 1))
 
         _at_once(lambda: count_up(storage), lambda: count_up(other))
         assert one(storage, "a").priority == 100
@@ -162,44 +162,44 @@ class SharedStorageContract(StorageCase):
     # -- wake-ups ------------------------------------------------------------------------------------------------------
 
     def test_changed_says_that_somebody_else_has_committed(self, storage: Storage, other: Storage) -> None:
-        storage.changed()
-        assert storage.changed() is False
+        storage.has_external_changes()
+        assert storage.has_external_changes() is False
         other.insert([job("a")])
-        assert storage.changed() is True
-        assert storage.changed() is False
+        assert storage.has_external_changes() is True
+        assert storage.has_external_changes() is False
         storage.insert([job("b")])
-        assert storage.changed() is False
+        assert storage.has_external_changes() is False
 
     def test_a_bell_is_heard_by_all_others(self, storage: Storage, other: Storage, tmp_path: Path) -> None:
         third = self.new_storage(tmp_path)
         third.open()
-        bells = []
+        notifiers = []
         for one_of_them in (storage, other, third):
             one_of_them.register(PROFILE, now=NOW)
-            bells.append(one_of_them.bell)
-        first, second, last = (bell for bell in bells if bell is not None)
-        for bell in (first, second, last):
-            bell.answer()
-        second.ring(workers=True, clients=True)
+            notifiers.append(one_of_them.notifier)
+        first, second, last = (one for one in notifiers if one is not None)
+        for notifier in (first, second, last):
+            notifier.drain()
+        second.notify(workers=True, clients=True)
         assert self._is_readable(first.fileno())
-        assert [bell.answer() for bell in (first, second, last)] == [True, False, True]
-        assert [bell.answer() for bell in (first, second, last)] == [False, False, False]
+        assert [one.drain() for one in (first, second, last)] == [True, False, True]
+        assert [one.drain() for one in (first, second, last)] == [False, False, False]
         third.close()
-        first.ring(workers=True, clients=True)
-        second.ring(workers=True, clients=True)
-        assert [bell.answer() for bell in (first, second, last)] == [True, True, False]
+        first.notify(workers=True, clients=True)
+        second.notify(workers=True, clients=True)
+        assert [one.drain() for one in (first, second, last)] == [True, True, False]
 
     def test_ringing_never_blocks(self, storage: Storage, other: Storage) -> None:
         storage.register(PROFILE, now=NOW)
         other.register(PROFILE, now=NOW)
-        ours, theirs = storage.bell, other.bell
+        ours, theirs = storage.notifier, other.notifier
         assert ours is not None
         assert theirs is not None
-        assert ours.answer() is True  # somebody has arrived: whoever hears that rings there, too
+        assert ours.drain() is True  # somebody has arrived: whoever hears that rings there, too
         for _ in range(10_000):
-            ours.ring(workers=True, clients=True)
-        assert theirs.answer() is True
-        assert theirs.answer() is False
+            ours.notify(workers=True, clients=True)
+        assert theirs.drain() is True
+        assert theirs.drain() is False
 
     @staticmethod
     def _is_readable(fileno: int) -> bool:

@@ -181,7 +181,7 @@ class SuspectContract(StorageCase):
         assert (one(storage, "a").status, one(storage, "a").is_apart) == ("scheduled", True)
         (found,) = ask(storage, owner, ClaimScope.APART).claims
         assert (found.id, found.attempt) == ("a", 3)
-        storage.retire(owner)
+        storage.deregister(owner)
         owner = storage.register(PROFILE, now=NOW)
         assert (one(storage, "a").status, one(storage, "a").is_apart) == ("scheduled", True)
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
@@ -236,9 +236,9 @@ class SuspectContract(StorageCase):
 
     def test_a_replacement_is_no_suspect(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         ask(storage, owner, ClaimScope.APART)
-        storage.put(job("b", payload=b"2"))
+        storage.replace(job("b", payload=b"2"))
         die(storage)
         for id in "ab":
             assert (one(storage, id).is_apart, one(storage, id).blockers, one(storage, id).crashes) == (False, 0, 0)
@@ -274,7 +274,7 @@ class SuspectContract(StorageCase):
 
     def test_a_suspect_waits_for_its_time(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
-        assert storage.move("a", due_at=NOW + SECOND, now=NOW)
+        assert storage.reschedule("a", due_at=NOW + SECOND, now=NOW)
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["b"]
         assert ids_of(ask(storage, owner, ClaimScope.APART, now=NOW + SECOND)) == ["a"]
 

@@ -120,7 +120,7 @@ class TimekeepingContract(StorageCase):
 
     def test_a_delay_that_waits_for_the_end_of_a_run_moves_along(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
-        storage.put(job("a", due_at=LATER, offset_at=NOW), Progress(0, 0))
+        storage.replace(job("a", due_at=LATER, offset_at=NOW), Progress(0, 0))
         storage.times.shift(HOUR, since=NOW + HOUR, now=NOW + HOUR)
         storage.settle([end(owner, found)])
         assert (one(storage, "a").due_at, one(storage, "a").offset_at) == (LATER + HOUR, NOW + HOUR)

@@ -55,20 +55,20 @@ def _everything(storage: Storage) -> object:
 
 WRITES: dict[str, Callable[[Storage, int], Any]] = {
     "insert": lambda storage, owner: storage.insert([job("new"), job("waits"), job("ended")]),
-    "put": lambda storage, owner: storage.put(job("waits", payload=b"2")),
-    "put on a running job": lambda storage, owner: storage.put(job("runs", payload=b"2")),
+    "replace": lambda storage, owner: storage.replace(job("waits", payload=b"2")),
+    "put on a running job": lambda storage, owner: storage.replace(job("runs", payload=b"2")),
     "claim": lambda storage, owner: claim(storage, owner, now=NOW + 5),
     "settle": lambda storage, owner: storage.settle([end(owner, born("runs", owner), history=(line("runs"),))]),
     "settle what is replaced": lambda storage, owner: storage.settle([end(owner, born("replaced", owner))]),
     "settle what is cancelled": lambda storage, owner: storage.settle([again(owner, born("cancelled", owner))]),
-    "move": lambda storage, owner: storage.move("waits", due_at=NOW + 9, now=NOW),
+    "reschedule": lambda storage, owner: storage.reschedule("waits", due_at=NOW + 9, now=NOW),
     "cancel": lambda storage, owner: storage.cancel(["waits", "replaced"], reason="x", now=NOW, delete_at=NOW),
     "delete": lambda storage, owner: storage.delete(["waits", "ended"], now=NOW, delete_at=None),
-    "record": lambda storage, owner: storage.record([line("waits")]),
+    "add_history": lambda storage, owner: storage.add_history([line("waits")]),
     "purge": lambda storage, owner: storage.purge(now=NOW + 10**9, limit=10),
     "trim": lambda storage, owner: storage.trim(keep=1, limit=10),
     "register": lambda storage, owner: storage.register(PROFILE, now=NOW),
-    "beat": lambda storage, owner: storage.beat(owner, now=NOW + 5),
+    "heartbeat": lambda storage, owner: storage.heartbeat(owner, now=NOW + 5),
     "settle what others wait for": lambda storage, owner: storage.settle(
         [end(owner, born("runs", owner), status="failed")]
     ),
@@ -88,10 +88,10 @@ def _fill(storage: Storage, owner: int) -> None:
     storage.insert([job("waits"), job("later", due_at=NOW + 5, rule="{}"), job("paused", rule="{}")])
     storage.pause(["paused"])
     storage.pause_queue("quiet")
-    storage.record([line("later"), line("later", attempt=2)])
+    storage.add_history([line("later"), line("later", attempt=2)])
     storage.insert([born(id, owner) for id in ("runs", "replaced", "cancelled")])
     storage.insert([after("child", "runs", expires_at=NOW + 7), after("grandchild", "child")])
-    storage.put(job("replaced", payload=b"2"))
+    storage.replace(job("replaced", payload=b"2"))
     storage.cancel(["cancelled"], reason="stop", now=NOW, delete_at=None)
 
 
@@ -157,7 +157,7 @@ class TransactionContract(StorageCase):
             assert one(storage, "a").status == "scheduled"
             assert storage.count(JobQuery()) == {CountKey("task", "default", "scheduled", False): 1}
             assert [record.id for record in storage.find(JobQuery())] == ["a"]
-            storage.record([line("a")])
+            storage.add_history([line("a")])
             assert storage.attempts("a") == [line("a")]
 
     def test_other_threads_see_what_is_committed(self, storage: Storage, owner: int) -> None:
@@ -166,7 +166,7 @@ class TransactionContract(StorageCase):
         with storage.transaction():
             storage.insert([job("new")])
             storage.delete(["waits"], now=NOW, delete_at=None)
-            storage.record([line("later")])
+            storage.add_history([line("later")])
             storage.insert([job("key", unique_key="k")])
             storage.pause_queue("mail")
             storage.register(PROFILE, now=NOW)

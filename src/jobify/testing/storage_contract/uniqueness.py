@@ -44,7 +44,7 @@ WAYS_OUT: dict[str, Callable[[Storage, int], object]] = {
     "cancelled": lambda storage, owner: storage.cancel(["a"], reason="x", now=NOW, delete_at=None),
     "expired": lambda storage, owner: storage.expire(now=NOW, limit=1, delete_at=None),
     "deleted": lambda storage, owner: storage.delete(["a"], now=NOW, delete_at=None),
-    "put": lambda storage, owner: storage.put(job("a")),
+    "replace": lambda storage, owner: storage.replace(job("a")),
     "its parent failed": lambda storage, owner: storage.cancel(["parent"], reason="x", now=NOW, delete_at=None),
 }
 """How a job that waits may let go of its key."""
@@ -112,7 +112,7 @@ class UniqueContract(StorageCase):
 
     def test_a_replacement_lets_go(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a", unique_key="k")
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         assert storage.insert([_keyed("b")]) == [False], "the old one still runs"
         storage.settle([end(owner, found)])
         assert one(storage, "a").unique_key is None
@@ -122,7 +122,7 @@ class UniqueContract(StorageCase):
         storage.insert([born("a", owner)])
         for id in ("a", "new"):
             with pytest.raises(ValueError, match=id):
-                storage.put(_keyed(id))
+                storage.replace(_keyed(id))
         assert (one(storage, "a").has_successor, storage.get(["new"])) == (False, [])
 
     def test_the_death_of_an_owner_lets_go_only_where_it_ends_the_job(self, storage: Storage, owner: int) -> None:

@@ -151,7 +151,7 @@ class WriteContract(StorageCase):
     # -- put -----------------------------------------------------------------------------------------------------------
 
     def test_put_where_nothing_is(self, storage: Storage) -> None:
-        assert storage.put(job("a", rule="{}", offset_at=NOW), Progress(3, 1)) is True
+        assert storage.replace(job("a", rule="{}", offset_at=NOW), Progress(3, 1)) is True
         record = one(storage, "a")
         assert _asked(record) == job("a", rule="{}", offset_at=NOW)
         assert (record.run_count, record.failure_count) == (3, 1)
@@ -161,7 +161,7 @@ class WriteContract(StorageCase):
         old = claimed(storage, owner, "a", priority=1, rule="old", origin=owner)
         storage.settle([end(owner, old, status=status, run_count=5, failure_count=2, error="x", history=(line("a"),))])
         new = job("a", task="other", queue="q", payload=b"new", due_at=NOW + SECOND)
-        assert storage.put(new) is True
+        assert storage.replace(new) is True
         record = one(storage, "a")
         assert _asked(record)._replace(fence=0) == new
         assert _beyond(record) == _NOTHING_YET
@@ -170,12 +170,12 @@ class WriteContract(StorageCase):
 
     def test_put_keeps_the_place_in_the_order(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a"), job("b")])
-        storage.put(job("a"))
+        storage.replace(job("a"))
         assert [found.id for found in claim(storage, owner)] == ["a", "b"]
 
     def test_put_waits_for_the_end_of_a_running_job(self, storage: Storage, owner: int) -> None:
         old = claimed(storage, owner, "a")
-        assert storage.put(job("a", payload=b"2"), Progress(1, 0)) is False
+        assert storage.replace(job("a", payload=b"2"), Progress(1, 0)) is False
         record = one(storage, "a")
         assert (record.status, record.payload, record.has_successor) == ("running", old.payload, True)
         assert claim(storage, owner) == []
@@ -191,7 +191,7 @@ class WriteContract(StorageCase):
     @pytest.mark.parametrize("how", [end, again])
     def test_a_replacement_comes_however_the_attempt_ends(self, storage: Storage, owner: int, how: object) -> None:
         old = claimed(storage, owner, "a")
-        storage.put(job("a", payload=b"2"))
+        storage.replace(job("a", payload=b"2"))
         settlement = end(owner, old, status="failed") if how is end else again(owner, old)
         assert storage.settle([settlement]) == [Settled.CASCADED]
         assert (one(storage, "a").payload, one(storage, "a").status) == (b"2", "scheduled")
@@ -199,7 +199,7 @@ class WriteContract(StorageCase):
 
     def test_a_second_put_supersedes_the_first(self, storage: Storage, owner: int) -> None:
         old = claimed(storage, owner, "a")
-        assert [storage.put(job("a", payload=payload)) for payload in (b"2", b"3")] == [False, False]
+        assert [storage.replace(job("a", payload=payload)) for payload in (b"2", b"3")] == [False, False]
         storage.settle([end(owner, old)])
         (found,) = claim(storage, owner)
         assert found.payload == b"3"
@@ -208,7 +208,7 @@ class WriteContract(StorageCase):
 
     def test_a_replacement_that_has_become_due_meanwhile_is_claimed(self, storage: Storage, owner: int) -> None:
         old = claimed(storage, owner, "a")
-        storage.put(job("a", due_at=NOW + SECOND))
+        storage.replace(job("a", due_at=NOW + SECOND))
         storage.settle([end(owner, old)])
         assert claim(storage, owner, now=NOW) == []
         assert [found.id for found in claim(storage, owner, now=NOW + SECOND)] == ["a"]
@@ -218,12 +218,12 @@ class WriteContract(StorageCase):
     def test_move_a_waiting_job_away_and_back(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a", offset_at=NOW)])
         before = one(storage, "a")
-        assert storage.move("a", due_at=NOW + SECOND, now=NOW) is True
+        assert storage.reschedule("a", due_at=NOW + SECOND, now=NOW) is True
         assert claim(storage, owner) == []
         after = one(storage, "a")
         assert after.fence > before.fence
         assert after._replace(fence=before.fence) == before._replace(due_at=NOW + SECOND, ready=False)
-        assert storage.move("a", due_at=NOW - SECOND, now=NOW) is True
+        assert storage.reschedule("a", due_at=NOW - SECOND, now=NOW) is True
         assert [found.due_at for found in claim(storage, owner)] == [NOW - SECOND]
 
     def test_move_only_what_waits(self, storage: Storage, owner: int) -> None:
@@ -231,5 +231,5 @@ class WriteContract(StorageCase):
         storage.settle([end(owner, claimed(storage, owner, "ended"))])
         before = storage.find(JobQuery())
         for id in ("runs", "hibernates", "ended", "missing"):
-            assert storage.move(id, due_at=NOW, now=NOW) is False
+            assert storage.reschedule(id, due_at=NOW, now=NOW) is False
         assert storage.find(JobQuery()) == before
