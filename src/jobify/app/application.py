@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from jobify.app.lifecycle import Life
-from jobify.app.lifespan import Exits, enter_lifespans
+from jobify.app.lifecycle import Lifecycle
+from jobify.app.lifespan import CleanupStack, enter_lifespans
 from jobify.app.plugins import Plugin, Plugins
 from jobify.app.validation import (
     checked_clock,
@@ -148,7 +148,9 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         self._is_memory_only = storage is False
         self._clock = checked_clock(clock)
         self._client = client = _client(self, codec)
-        self._life = Life(self.configs, build=self._build_engine, on_end=self._forget_memory, release=client.release)
+        self._lifecycle = Lifecycle(
+            self.configs, build=self._build_engine, on_end=self._forget_memory, release=client.release
+        )
 
     instead = "Import it from its module there."
 
@@ -157,7 +159,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
     @property
     def _engine(self) -> Engine | None:
-        return self._life.engine
+        return self._lifecycle.engine
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -178,17 +180,17 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
         If any of it fails, what was started is stopped again and the error is raised.
         """
-        await self._life.start(self._begin)
+        await self._lifecycle.start(self._begin)
 
-    async def _begin(self, engine: Engine, exits: Exits) -> None:
+    async def _begin(self, engine: Engine, cleanup: CleanupStack) -> None:
         share_state(self)
-        exits.push(engine.close)
+        cleanup.push(engine.close)
         await engine.open()
         for plugin in self._all_plugins():
             await plugin.startup(self)
-            exits.push(plugin.shutdown)
+            cleanup.push(plugin.shutdown)
         self.configs.app_started = True
-        await enter_lifespans(self, exits)
+        await enter_lifespans(self, cleanup)
         await engine.start()
 
     async def shutdown(self, *, grace: Duration | None = None) -> None:
@@ -200,7 +202,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         fails: the first error is raised at the end. Cancelled, this grants no more grace and still stops in order.
         """
         grace = self.configs.limits.grace or 0.0 if grace is None else check_duration(grace, what="grace")
-        await self._life.stop(grace)
+        await self._lifecycle.stop(grace)
 
     def _build_engine(self) -> Engine:
         configs = self.configs
@@ -251,7 +253,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         """
         if timeout is not None:
             timeout = check_duration(timeout, what="timeout of wait_all()")
-        await self._life.wait_all(timeout)
+        await self._lifecycle.wait_all(timeout)
 
     # -- the scheduler that tasks submit to ----------------------------------------------------------------------------
 
@@ -277,11 +279,11 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
     def require_started(self) -> None:
         """See :class:`~jobify.jobs.schedule_builder.Scheduler`."""
-        self._life.require("schedule a job")
+        self._lifecycle.require("schedule a job")
 
     def submit(self, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
         """Take a request; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
-        return self._life.require("schedule a job").submit(request)
+        return self._lifecycle.require("schedule a job").submit(request)
 
     # -- configuration -------------------------------------------------------------------------------------------------
 

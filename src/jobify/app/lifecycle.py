@@ -1,4 +1,4 @@
-"""The life of an app: an engine, from a start to a stop. One of both at a time, and any number of times."""
+"""Starting and stopping an app, any number of times: one engine from each start to its stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
 
-from jobify.app.lifespan import Exits, Turns
+from jobify.app.lifespan import CleanupStack, LifecycleLock
 from jobify.config import JobifyConfiguration
 from jobify.engine.engine import Engine
 from jobify.exceptions import ApplicationStateError, StorageLostError, WaitTimeoutError
@@ -16,19 +16,22 @@ from jobify.runtime.logs import get_logger
 from jobify.runtime.signals import SignalCatcher
 from jobify.runtime.spawn import spawn
 
-__all__ = ("Life",)
+__all__ = ("Lifecycle",)
 
 log = get_logger("jobify")
 
 Release: TypeAlias = Callable[[], Awaitable[None]]
-"""Closes what the app's client holds open. Awaited last when the app stops."""
+"""Closes the connections of the app's client. Awaited last when the app stops."""
 
-Begin: TypeAlias = Callable[[Engine, Exits], Awaitable[None]]
-"""Starts an engine and all around it, and pushes how each is ended."""
+Begin: TypeAlias = Callable[[Engine, CleanupStack], Awaitable[None]]
+"""Starts an engine, plugins and lifespans, and pushes the cleanup of each."""
 
 
-class Life:
-    """``build`` makes the engine of a life, ``on_end`` is called when that is over, after ``release``."""
+class Lifecycle:
+    """Owns the engine of a started app.
+
+    ``build`` makes the engine at each start; ``on_end`` is called when it has stopped, after ``release``.
+    """
 
     def __init__(
         self, config: JobifyConfiguration, *, build: Callable[[], Engine], on_end: Callable[[], None], release: Release
@@ -38,23 +41,23 @@ class Life:
         self._build = build
         self._on_end = on_end
         self.engine: Engine | None = None
-        """None: the app is not started."""
-        self._exits = Exits()
-        self._turns = Turns()
+        """None while the app is not started."""
+        self._cleanup = CleanupStack()
+        self._lock = LifecycleLock()
         self._signals = SignalCatcher()
         self._unsaved = 0
 
     @property
     def unsaved(self) -> int:
-        """How many attempts of this life, or of the last one, have ended of which the storage knows nothing."""
+        """The number of ended attempts whose outcome is not stored, since this start or, after a stop, the last one."""
         return self._unsaved if self.engine is None else self.engine.unsaved()
 
     async def until_lost(self) -> StorageLostError | None:
-        """Why the storage of the app that runs cannot be used any more, when that is so."""
+        """Wait until the storage cannot be used any more, and return the reason. None if the app is not started."""
         return None if self.engine is None else await asyncio.shield(self.engine.lost)
 
     def require(self, operation: str) -> Engine:
-        """The engine; ApplicationStateError if there is none, or it takes no more orders."""
+        """The engine. ApplicationStateError if the app is not started, or is being stopped."""
         if self.engine is None or not self._config.app_started:
             raise ApplicationStateError(
                 operation=operation,
@@ -65,33 +68,33 @@ class Life:
 
     async def start(self, begin: Begin) -> None:
         """See :meth:`jobify.Jobify.startup`."""
-        async with self._turns.turn():
+        async with self._lock.hold():
             self._forget_closed_loop()
             if self.engine is not None:
                 _require_own_loop(self.engine, "start the app", "startup()")
                 return
-            engine, exits = self.engine, self._exits = self._build(), Exits()
-            exits.push(self._release)
+            engine, cleanup = self.engine, self._cleanup = self._build(), CleanupStack()
+            cleanup.push(self._release)
             guard_loop(engine.loop)
             try:
-                await begin(engine, exits)
+                await begin(engine, cleanup)
             except BaseException as error:
                 try:
-                    await self._end(engine, exits, 0.0)
+                    await self._end(engine, cleanup, 0.0)
                 except BaseException as another:
-                    log.warning("Undoing a start that failed has failed, too: %r", another)
+                    log.warning("The cleanup after a failed start has failed, too: %r", another)
                 raise error
 
     async def stop(self, grace: float) -> None:
         """See :meth:`jobify.Jobify.shutdown`."""
         if self.engine is not None:
-            solution = "Set an event for whoever started the app, or send the process a SIGTERM."
+            solution = "Set an event that the code that started the app waits for, or send the process a SIGTERM."
             _refuse_jobs(self.engine, "shut the app down", "the shutdown would wait for the job.", solution)
-        async with self._turns.turn():
+        async with self._lock.hold():
             self._forget_closed_loop()
             if self.engine is not None:
                 _require_own_loop(self.engine, "shut the app down", "shutdown()")
-                await self._end(self.engine, self._exits, grace)
+                await self._end(self.engine, self._cleanup, grace)
 
     async def wait_all(self, timeout: float | None) -> None:
         """See :meth:`jobify.Jobify.wait_all`."""
@@ -113,14 +116,14 @@ class Life:
             limit = timeout or 0.0
             raise WaitTimeoutError(f"There are still jobs to wait for after {limit:g} seconds.", timeout=limit)
 
-    async def _end(self, engine: Engine, exits: Exits, grace: float) -> None:
-        exits.push(partial(self._drain, engine, grace))
+    async def _end(self, engine: Engine, cleanup: CleanupStack, grace: float) -> None:
+        cleanup.push(partial(self._drain, engine, grace))
         try:
-            await exits.leave()
+            await cleanup.run()
         finally:
             self._forget()
             if self._signals.deliver():
-                await asyncio.sleep(0)  # a signal that cancels this task does so here, not at some later time or never
+                await asyncio.sleep(0)  # so that a signal that cancels this task does it here and now
 
     async def _drain(self, engine: Engine, grace: float) -> None:
         try:
@@ -130,7 +133,7 @@ class Life:
             self._config.app_started = False
 
     def _forget_closed_loop(self) -> None:
-        """Let go of a life whose event loop was closed without a shutdown: none of it can be stopped in order."""
+        """Abandon an engine whose event loop was closed without a shutdown: it cannot be stopped in order any more."""
         if self.engine is not None and self.engine.loop.is_closed():
             log.warning("The app was not shut down before its event loop was closed; what it ran is lost.")
             self.engine.abandon()
@@ -155,7 +158,7 @@ def _require_own_loop(engine: Engine, operation: str, call: str) -> None:
 
 
 def _refuse_jobs(engine: Engine, operation: str, consequence: str, solution: str) -> None:
-    """ApplicationStateError if it is a job that asks for what comes after the end of all jobs."""
+    """ApplicationStateError if the caller is a job, because ``operation`` waits for the end of all jobs."""
     if engine.is_job(asyncio.current_task()):
         reason = f"A job cannot do that: {consequence}"
         raise ApplicationStateError(operation=operation, reason=reason, solution=solution)

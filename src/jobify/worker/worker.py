@@ -212,7 +212,7 @@ class Worker:
     def _exit_code(self) -> int:
         if self._loss is not None:
             return ExitCode.REPLACED if isinstance(self._loss, StorageReplacedError) else ExitCode.FAILED
-        if self._app._life.unsaved:
+        if self._app._lifecycle.unsaved:
             return ExitCode.NOT_STORED
         return 128 + self._signal if self._signal else ExitCode.DONE
 
@@ -220,7 +220,7 @@ class Worker:
         """Return when this worker is told to stop, or its database cannot be used any more."""
         is_over = False
         while not is_over:
-            lost = spawn(self._app._life.until_lost())
+            lost = spawn(self._app._lifecycle.until_lost())
             ends: list[asyncio.Task[Any]] = [spawn(self._stop_requested.wait()), lost]
             try:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -261,19 +261,19 @@ class Worker:
             stopping.cancel()  # no more grace
             await asyncio.wait([stopping], timeout=_FORCED_CLEANUP_TIMEOUT)
         if not stopping.done():
-            life = self._app._life
-            is_running_jobs = life.engine is not None and life.engine.is_running_jobs()
+            lifecycle = self._app._lifecycle
+            is_running_jobs = lifecycle.engine is not None and lifecycle.engine.is_running_jobs()
             stopping.cancel()  # nor waiting: what is still in threads is given back
             await asyncio.wait([stopping], timeout=_CLEANUP_TIMEOUT)
-            if life.unsaved:
-                log.error("The process ends. %s", _unsaved(life.unsaved))
-            if is_running_jobs or not life.unsaved:
+            if lifecycle.unsaved:
+                log.error("The process ends. %s", _unsaved(lifecycle.unsaved))
+            if is_running_jobs or not lifecycle.unsaved:
                 log.warning("The process ends under the threads that are still at work; their jobs run again.")
             _exit_process(self._exit_code())
         self._log_shutdown_error(stopping)
         code = self._exit_code()
         if code == ExitCode.NOT_STORED:
-            log.error("Stopped. %s", _unsaved(self._app._life.unsaved))
+            log.error("Stopped. %s", _unsaved(self._app._lifecycle.unsaved))
         else:
             log.info("Stopped.")
         return code
