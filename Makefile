@@ -58,7 +58,7 @@ fmt: $(DEV)  ## format the code and apply the safe fixes
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-demo: $(DEMO)  ## index this folder, kill the process half-way, and watch it finish
+demo: $(DEMO)  ## index this folder, kill the worker half-way, and watch another one finish
 	@$(BIN)/python examples/demo.py
 
 docs: $(DEV)  ## build the documentation site into build/docs, strictly: a broken link, anchor or orphan fails

@@ -1,4 +1,4 @@
-"""`make demo` keeps its promise: a killed indexer finishes, and the demo would notice if it did not."""
+"""`make demo` keeps its promise: a worker that is killed loses nothing, and the demo would notice if it did not."""
 
 from __future__ import annotations
 
@@ -45,19 +45,21 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("demo")
 
 
-def test_the_demo_recovers_every_file(folder: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / "demo.py"), str(folder), "--pace", "0.05"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert "all 7 files accounted for" in done.stdout, done.stdout + done.stderr
+def test_the_demo_recovers_every_job(folder: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(EXAMPLES / "demo.py"),
+        str(folder),
+        "--state",
+        str(tmp_path / "state"),
+        "--seconds",
+        "1",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+    assert "each of the 7 files has one job" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
-
-
-def test_the_indexer_alone_needs_no_crash(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / "indexer.py"), str(folder)]
-    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
-    assert "7 of 7 files pushed as new jobs" in first.stdout, first.stdout + first.stderr
-    assert "0 of 7 files pushed as new jobs" in again.stdout, again.stdout + again.stderr
+    assert "Look at it: jobify jobs list --database" in done.stdout
+    assert "Try next:" in done.stdout
 
 
 def test_the_account_is_clean_when_all_went_well(demo: ModuleType) -> None:
@@ -67,26 +69,29 @@ def test_the_account_is_clean_when_all_went_well(demo: ModuleType) -> None:
 def test_the_account_names_what_is_missing(demo: ModuleType) -> None:
     story = _story(demo)
     del story.jobs["/p/a.md"]
-    assert list(story.problems()) == ["a.md never finished"]
+    assert list(story.problems()) == ["/p/a.md has no job"]
 
 
-def test_the_account_names_what_was_pushed_twice(demo: ModuleType) -> None:
+def test_the_account_names_what_did_not_end_and_what_was_lost_twice(demo: ModuleType) -> None:
     story = _story(demo)
-    story.jobs["/p/a.md"].pushes = 2
-    assert list(story.problems()) == ["a.md was pushed 2 times"]
+    story.jobs["/p/a.md"] = demo.Record("prose", "pending", 3, ("lost", "lost"))
+    assert list(story.problems()) == ["/p/a.md is pending", "/p/a.md was lost 2 times, but only one worker died"]
 
 
 def test_the_account_names_a_life_that_did_not_end(demo: ModuleType) -> None:
-    story = _story(demo, second=None)
-    assert list(story.problems()) == ["the second life ended with None"]
+    assert list(_story(demo, second=None).problems()) == ["the second worker ended with None"]
+
+
+def test_the_table_adds_up(demo: ModuleType) -> None:
+    jobs = _story(demo).jobs.values()
+    assert demo.row_of("prose", "event loop", jobs) == ("prose", "event loop", 1, 1, 2, 0, 1)
+    assert demo.row_of("announce", "event loop", jobs) == ("announce", "event loop", 1, 1, 3, 2, 0)
 
 
 def _story(demo: ModuleType, second: int | None = 0) -> Any:
-    """A crash that ended well: one file finished before it, and the other jobs after it."""
+    """A crash that ended well: one file was lost and run again."""
     jobs = {
-        "/p/a.md": demo.History("index_prose", pushes=1, starts=[(1, 1.0)], facts={}),
-        demo.ANNOUNCE: demo.History("announce", starts=[(1, 1.0), (1, 2.0), (2, 6.0)], failures=2, facts={}),
-        demo.REPORT: demo.History("report", starts=[(2, 6.0)], facts={}),
+        "/p/a.md": demo.Record("prose", "complete", 2, ("lost",)),
+        "announce": demo.Record("announce", "complete", 3, ("retry at", "retry at")),
     }
-    first = demo.Life(KILLED, ended_at=5.0, seconds=4.0)
-    return demo.Story(["/p/a.md"], Path("/p"), first, demo.Life(second, ended_at=9.0, seconds=4.0), jobs)
+    return demo.Story(["/p/a.md"], KILLED, second, 2.0, 3, jobs)
