@@ -66,7 +66,7 @@ INTERNAL: Final = {
     ),
     *("root", "chain_head", "chain_tail", "attach", "detach", "mount", "bindings", "bound_to", "builder", "name_in"),
     *("app_binding", "with_options", "bind_handle", "bind_cron_context", "unbind_cron_context", "set_result"),
-    *("set_exception", "leave_out", "end", "update", "move", "standing", "due_at", "has_waiters"),
+    *("set_exception", "mark_not_scheduled", "end", "has_waiters", "update", "reschedule", "state_key", "due_at"),
 }
 """Members that the library itself uses, and that no page shows."""
 
