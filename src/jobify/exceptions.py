@@ -7,15 +7,15 @@
         ├── ApplicationStateError(RuntimeError)      the app is not in the state that the call needs
         ├── ConfigurationError(ValueError)           an option, a name or a rule that cannot work
         │   ├── InvalidCronError                     a cron expression, with the field that is wrong
-        │   ├── UnknownOptionError(TypeError)        an option or a filter that there is not
-        │   └── RouterError(RuntimeError)            routers that cannot be put together
+        │   ├── UnknownOptionError(TypeError)        an unknown option or filter
+        │   └── RouterError(RuntimeError)            routers that cannot be combined
         ├── RouteAlreadyRegisteredError              two tasks with one name
         ├── TaskNotAttachedError(RuntimeError)       a task of a router that no app includes
         ├── DuplicateJobError(RuntimeError)          the job id is in use
         ├── JobNotCompletedError                     no result yet
         ├── JobNotFoundError(LookupError)            no job has this id (any more)
         ├── UnknownDependencyError(ValueError)       a job was to wait for one that does not exist
-        ├── JobFailedError                           there is an outcome, and it is not a value
+        ├── JobFailedError                           the job ended without a value
         │   ├── TaskFailedError(RuntimeError)                a JobResult's job: failed
         │   │   └── MaxRetriesExceededError                  ... dead: the retries are used up
         │   └── JobUnsuccessfulError(JobNotCompletedError)   ended without ever having a result to give
@@ -23,19 +23,19 @@
         │       ├── JobCancelledError                        status CANCELLED
         │       │   └── TaskCancelledError(RuntimeError)     a JobResult's job, or the running one: cancelled
         │       └── JobPermanentlyFailedError                status PERMANENTLY_FAILED
-        ├── WaitTimeoutError(TimeoutError)           a caller has waited long enough; the job goes on
+        ├── WaitTimeoutError(TimeoutError)           a wait timed out; the job goes on
         ├── JobTimeoutError(TimeoutError)            raised inside an attempt that ran out of time
         ├── AppStoppedError                          the app was shut down before the job had ended
         ├── JobLostError                             the process that ran the job died
         ├── ProcessDiedError                         the child process that ran a PROCESS task died
         │   └── ProcessStartError                    ... before it could run anything
-        ├── RemoteError                              an exception of a child process that could not be brought over
+        ├── RemoteError                              an exception that could not be sent from a child process
         ├── TaskExitError                            a task raised SystemExit or the like
-        ├── NoRetriesLeftError                       a task asked for a retry, and there is none left
+        ├── NoRetriesLeftError                       a task raised Retry, and no retry is left
         ├── NoResultError                            raise it in a task to fail without further retries
         ├── PayloadError(ValueError)                 arguments or a result that cannot be encoded or decoded
         ├── ResultNotStoredError                     the job succeeded, its value was not kept
-        └── StorageError                             the database
+        └── StorageError                             an operation of the database failed
             ├── StorageUnavailableError              locked, full, out of reach: the same call may work later
             │   └── StorageLostError                 ... not before the app is started again
             │       ├── StorageEndedError            ... the thread that writes cannot go on
@@ -48,17 +48,7 @@ Data is in attributes; the last sentence of a message says what to do.
 
 from __future__ import annotations
 
-from jobify.base_error import BaseJobifyError
-from jobify.runtime.errortools import did_you_mean, shown
-from jobify.storage_errors import (
-    StorageCorruptError,
-    StorageEndedError,
-    StorageError,
-    StorageLostError,
-    StorageReplacedError,
-    StorageUnavailableError,
-    StorageVersionError,
-)
+from jobify.runtime.errortools import by_content, did_you_mean, shown
 
 __all__ = (
     "AppStoppedError",
@@ -105,6 +95,12 @@ __all__ = (
 )
 
 
+class BaseJobifyError(Exception):
+    """The root of the tree: ``except BaseJobifyError`` catches everything that Jobify raises on purpose."""
+
+    __reduce__ = by_content
+
+
 class ApplicationStateError(BaseJobifyError, RuntimeError):
     """The app is not in the state that the operation needs.
 
@@ -136,11 +132,11 @@ class InvalidCronError(ConfigurationError):
 
 
 class UnknownOptionError(ConfigurationError, TypeError):
-    """An option that there is not; like any unexpected argument by name, also a TypeError."""
+    """An unknown option. Also a TypeError, as for any unexpected keyword argument."""
 
 
 class RouterError(ConfigurationError, RuntimeError):
-    """Routers that cannot be put together: one that includes itself, or belongs elsewhere."""
+    """Routers that cannot be combined: one includes itself, or is part of another tree."""
 
 
 class RouteAlreadyRegisteredError(BaseJobifyError):
@@ -177,14 +173,14 @@ class DuplicateJobError(BaseJobifyError, RuntimeError):
 
 
 class JobNotCompletedError(BaseJobifyError):
-    """The result was asked for before there was one."""
+    """The result was read before the job had ended."""
 
     def __init__(self, msg: str = "The job has not ended yet. Use `await job`, or `await job.wait()` first.") -> None:
         super().__init__(msg)
 
 
 class JobNotFoundError(BaseJobifyError, LookupError):
-    """There is no job with this ``job_id`` in the database: it never was, or its retention is over."""
+    """No job in the database has this ``job_id``: it was never enqueued, or was deleted after its retention."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -205,8 +201,8 @@ class UnknownDependencyError(BaseJobifyError, ValueError):
 class JobFailedError(BaseJobifyError):
     """The job ended without a value.
 
-    ``reason`` is what the original exception says; that exception itself is the ``__cause__``, and the message names
-    its type (``kind``), too.
+    ``reason`` is the message of the original exception, and ``kind`` the name of its type. The exception itself is the
+    ``__cause__``.
     """
 
     verb = "failed"
@@ -215,21 +211,24 @@ class JobFailedError(BaseJobifyError):
         self.job_id = job_id
         self.reason = reason
         self.kind = kind
-        said = ": ".join(filter(None, (kind, reason)))
-        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {said}")
+        details = ": ".join(filter(None, (kind, reason)))
+        Exception.__init__(self, f"Job {job_id!r} {self.verb}: {details}")
 
 
 class _NoValueError(JobFailedError, RuntimeError):
-    """The job of a :class:`~jobify.JobResult` has no value to give. ``error_type`` is the name of what its task raised
-    last, ``traceback`` the text of the task's own frames; None where there is none."""
+    """The job of a :class:`~jobify.JobResult` ended without a value.
+
+    ``error_type`` is the type name of the last exception of its task, ``traceback`` the text of the task's own frames.
+    None means that there is none.
+    """
 
     def __init__(
         self, job_id: str, reason: str, *, error_type: str | None = None, traceback: str | None = None
     ) -> None:
         self.job_id, self.reason, self.traceback = job_id, reason, traceback
         self.kind = self.error_type = error_type
-        said = "." if self.verb.endswith(reason) else f": {reason}"  # no "was cancelled: cancelled"
-        Exception.__init__(self, f"Job {job_id!r} {self.verb}{said}")
+        details = "." if self.verb.endswith(reason) else f": {reason}"  # no "was cancelled: cancelled"
+        Exception.__init__(self, f"Job {job_id!r} {self.verb}{details}")
 
 
 class TaskFailedError(_NoValueError):
@@ -243,7 +242,7 @@ class MaxRetriesExceededError(TaskFailedError):
 
 
 class JobUnsuccessfulError(JobFailedError, JobNotCompletedError):
-    """The job ended in a state in which no result can ever come.
+    """The job ended in a state that never has a result.
 
     Both a :class:`JobFailedError` (there is an outcome) and a :class:`JobNotCompletedError` (there is no result).
     """
@@ -264,9 +263,9 @@ class JobCancelledError(JobUnsuccessfulError):
 
 
 class TaskCancelledError(_NoValueError, JobCancelledError):
-    """The job was cancelled; ``reason`` says by what. An error in it is that of an attempt before.
+    """The job was cancelled; ``reason`` says by what. ``error_type`` and ``traceback`` are those of an earlier attempt.
 
-    Inside a task, ``current_job.check_cancelled()`` raises it: let it pass, and the job ends cancelled.
+    Inside a task, ``current_job.check_cancelled()`` raises it: do not catch it, so that the job ends cancelled.
     """
 
 
@@ -277,9 +276,9 @@ class JobPermanentlyFailedError(JobUnsuccessfulError):
 
 
 class WaitTimeoutError(BaseJobifyError, TimeoutError):
-    """A caller waited for ``timeout`` seconds, and what it waits for has not come. The job is not affected: wait again.
+    """A wait of ``timeout`` seconds ended before the job did. The job is not affected: wait again.
 
-    Also a :class:`TimeoutError`. ``job_id`` is None where all jobs were waited for.
+    Also a :class:`TimeoutError`. ``job_id`` is None if all jobs were waited for.
     """
 
     def __init__(self, message: str, *, timeout: float, job_id: str | None = None) -> None:
@@ -308,7 +307,7 @@ class AppStoppedError(BaseJobifyError):
 
 
 class JobLostError(BaseJobifyError):
-    """The processes that ran this job died, ``crashes`` times: it is not tried again."""
+    """The processes that ran this job died, ``crashes`` times, so it is not tried again."""
 
     def __init__(self, job_id: str, crashes: int) -> None:
         self.job_id, self.crashes = job_id, crashes
@@ -333,11 +332,11 @@ class ProcessDiedError(BaseJobifyError):
 
 
 class ProcessStartError(ProcessDiedError):
-    """The child process could not get ready to run tasks; ``reason`` says what it met."""
+    """The child process could not get ready to run tasks; ``reason`` says why."""
 
 
 class RemoteError(BaseJobifyError):
-    """What a task raised in a child process, where the exception itself could not be brought over.
+    """Stands for an exception that could not be sent from a child process.
 
     ``type_name``, ``message`` and ``bases`` (its classes) are the original's; the ``__cause__`` is its traceback.
     """
@@ -351,9 +350,10 @@ class RemoteError(BaseJobifyError):
 
 
 class TaskExitError(BaseJobifyError):
-    """A task raised what is no ``Exception``: SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError.
+    """A task raised SystemExit, KeyboardInterrupt, GeneratorExit or CancelledError, which are no ``Exception``.
 
-    It fails the attempt like any other error and never ends the process that ran it. The original is the ``__cause__``.
+    It fails the attempt like any other error, and never ends the process that ran it. The original is the
+    ``__cause__``.
     """
 
 
@@ -366,8 +366,8 @@ class NoRetriesLeftError(BaseJobifyError):
 
     def __init__(self, reason: str, attempt: int, *, has_retries: bool) -> None:
         self.reason, self.attempt = reason, attempt
-        advice = f"none is left after attempt {attempt}." if has_retries else "has none. Give it some: retry=3."
-        super().__init__(f"The task asked for a retry ({reason}), and {advice}")
+        advice = f"and no retry is left after attempt {attempt}." if has_retries else "but has no retries: set retry=3."
+        super().__init__(f"The task raised Retry ({reason}), {advice}")
 
 
 class PayloadError(BaseJobifyError, ValueError):
@@ -375,8 +375,61 @@ class PayloadError(BaseJobifyError, ValueError):
 
 
 class ResultNotStoredError(BaseJobifyError):
-    """The job succeeded, but its value could not be encoded (``reason``) and is gone with the process that ran it."""
+    """The job succeeded, but its value could not be encoded (``reason``), so it is lost."""
 
     def __init__(self, job_id: str, reason: str) -> None:
         self.job_id, self.reason = job_id, reason
         super().__init__(f"Job {job_id!r} succeeded, but its result was not stored: {reason}")
+
+
+class StorageError(BaseJobifyError):
+    """An operation of the database failed. The driver's own exception is the ``__cause__``."""
+
+
+class StorageUnavailableError(StorageError):
+    """Locked for too long, full, or out of reach: nothing was changed, and the same call may work later."""
+
+
+class StorageLostError(StorageUnavailableError):
+    """Nothing can be stored until the app is started again."""
+
+
+class StorageEndedError(StorageLostError):
+    """The thread of the storage has ended after several errors in a row, the last of which is the ``__cause__``."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"The storage's thread has ended, so nothing can be stored: {error!r}. Start the app again.")
+        self.__cause__ = error
+
+
+class StorageReplacedError(StorageLostError):
+    """The database at ``path`` was deleted, moved, replaced or truncated; ``difference`` says how.
+
+    The storage does not use it until it is closed and opened again, so that the file that is there now is not harmed.
+    """
+
+    def __init__(self, path: str, difference: str) -> None:
+        self.path, self.difference = path, difference
+        super().__init__(
+            f"The database {path!r} was deleted or replaced while this process used it: it {difference}. Nothing more "
+            "is read from it or written to it. Start the process again when the right file is there."
+        )
+
+
+class StorageCorruptError(StorageError):
+    """The database at ``path`` is damaged, or is no database; ``damage`` says what is wrong.
+
+    ``path`` is None if it is not known here.
+    """
+
+    def __init__(self, path: str | None, damage: str) -> None:
+        self.path, self.damage = path, damage
+        name = "" if path is None else f" {path!r}"
+        super().__init__(
+            f"The database{name} is damaged, or is no database: {damage}. Stop the processes that use it and look at "
+            "it with `jobify db check`; then restore a backup, or save what can be read with `sqlite3 FILE .recover`."
+        )
+
+
+class StorageVersionError(StorageError):
+    """The database was written by a newer release of Jobify, or by something else. It was not touched."""

@@ -81,7 +81,7 @@ async def test_what_ends_a_job_is_said_in_the_message() -> None:
         late, cancelled = await wait.push(), await wait.schedule().delay(60)
         await cancelled.cancel()
         assert cancelled.status is JobStatus.CANCELLED
-        with pytest.raises(JobCancelledError, match="was cancelled: somebody has asked for it"):
+        with pytest.raises(JobCancelledError, match="was cancelled: a cancel was requested"):
             cancelled.result()
         with pytest.raises(JobTimedOutError, match=r"timed out: JobTimeoutError: .* 0\.01 seconds"):
             await soon(late)

@@ -28,6 +28,8 @@ TOLD_MORE = {
 }
 """Who takes more than seven parameters."""
 
+LONG_FILES = {"exceptions.py": "the tree of errors: drawn at the top, and defined below in that order"}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -70,7 +72,7 @@ def parameters(node: Function) -> int:
 
 def test_a_file_has_an_end() -> None:
     lines = {name: path.read_text(encoding="utf-8").count("\n") for name, path in modules().items()}
-    assert {name: count for name, count in lines.items() if count > FILE} == {}
+    assert {name for name, count in lines.items() if count > FILE} == set(LONG_FILES)
 
 
 def test_a_class_has_an_end() -> None:

@@ -74,7 +74,7 @@ async def test_a_retry_that_is_not_left_ends_the_job_with_its_reason(app: Jobify
         failure = caught.value.__cause__
         assert type(failure) is NoRetriesLeftError
         assert failure.reason == "ConnectionError: the shop is closed"
-        text = "The task asked for a retry (ConnectionError: the shop is closed), and none is left after attempt 2."
+        text = "The task raised Retry (ConnectionError: the shop is closed), and no retry is left after attempt 2."
         assert job.error == f"NoRetriesLeftError: {text}"
         found = await app.aget_job(job.id)
         errors = await asyncio.to_thread(lambda: found.errors)

@@ -91,7 +91,7 @@ REASONS: dict[Any, str | None] = {
 def test_the_reason_is_the_message_or_what_led_here(make: Any) -> None:
     signal = raised(make)
     assert signal.reason == REASONS[make]
-    assert str(named(signal)) == (REASONS[make] or "asked for by the task")
+    assert str(named(signal)) == (REASONS[make] or "requested by the task")
 
 
 @pytest.mark.parametrize("make", REASONS, ids=lambda make: make.__name__)

@@ -198,7 +198,7 @@ class Job(ProcessBound, Generic[ReturnT]):
             case None | JobStatus.PENDING:
                 raise JobNotCompletedError
             case JobStatus.CANCELLED if self.exception is None:
-                raise JobCancelledError(self.id, "somebody has asked for it.")
+                raise JobCancelledError(self.id, "a cancel was requested.")
             case ended:
                 raise _UNSUCCESSFUL[ended](self.id, *_reason(self.exception)) from self.exception
 

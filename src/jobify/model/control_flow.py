@@ -31,7 +31,7 @@ __all__ = ("SIGNALS", "Retry", "Snooze", "named", "signal_of")
 
 _LONGEST: Final = 1e9
 """Seconds of a delay at most: thirty years, which any calendar can still add to a date."""
-_UNSAID: Final = "asked for by the task"
+_UNSAID: Final = "requested by the task"
 
 
 class _Signal(Exception):

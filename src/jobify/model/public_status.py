@@ -92,7 +92,7 @@ def status_filter(words: Sequence[str]) -> StatusFilter:
         kinds = {None}
     if len(kinds) > 1:
         word, other = ("failed", "dead") if False in kinds else ("dead", "failed")
-        raise ConfigurationError(f"Jobs that are {word!r} are asked for alone, or with {other!r}. Ask twice.")
+        raise ConfigurationError(f"The status {word!r} is filtered for alone, or with {other!r}. Make two queries.")
     return StatusFilter(tuple(dict.fromkeys(status for one in rows for status in one.statuses)), kinds.pop())
 
 
