@@ -63,6 +63,7 @@ demo: $(DEMO)  ## index this folder, kill the worker half-way, and watch another
 
 docs: $(DEV)  ## build the documentation site into build/docs, strictly: a broken link, anchor or orphan fails
 	@$(BIN)/zensical build --clean --strict
+	@cp llms.txt build/docs/
 	@$(BIN)/python -m pytest tests/docs/test_site.py
 
 docs-serve: $(DEV)  ## show the site at http://127.0.0.1:8000 while you write

@@ -5,6 +5,7 @@ Links and anchors are checked by the strict build. Orphans are not, and neither 
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -107,3 +108,9 @@ def test_the_site_can_be_read_from_the_disk() -> None:
     settings = config()
     assert settings["use_directory_urls"] is False
     assert settings["theme"]["font"] is False
+
+
+def test_the_list_for_language_models_names_every_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    written = (ROOT / "llms.txt").read_text(encoding="utf-8")
+    assert written == importlib.import_module("llms").text(), "Run: python tools/llms.py"
