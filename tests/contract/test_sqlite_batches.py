@@ -38,7 +38,7 @@ def test_the_words_in_the_statements_are_those_of_the_vocabulary() -> None:
 def test_the_same_statement_is_the_same_text() -> None:
     assert sql("insert", rows=(4, 19)) is sql("insert", rows=(4, 19))
     assert sql("delete", ids=2).count("?") == 2
-    assert sql("tidy_cancels").count("{") == 0
+    assert sql("delete_orphaned_cancels").count("{") == 0
 
 
 @given(st.integers(1, CHUNK))

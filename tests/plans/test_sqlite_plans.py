@@ -27,22 +27,22 @@ FIELDS: dict[str, Any] = {
 }
 WIDTHS = {
     "settle": 16,
-    "record": 10,
+    "add_history": 10,
     "take": 2,
     "taken": 2,
-    "held": 3,
-    "depend": 4,
+    "valid_claims": 3,
+    "add_edges": 4,
     "block": 2,
     "cancel_dependents": 5,
     "freeing": 1,
     "revive": 3,
     "close_barriers": 2,
     "reopen": 2,
-    "fall": 3,
+    "change_cause": 3,
     "reporting": 3,
     "progress": 2,
     "publish": 7,
-    "suspect": 8,
+    "add_suspects": 8,
 }
 OTHERS = {
     "next_apart": {"in_queues": "AND jobs.queue IN (?, ?)"},
@@ -68,7 +68,7 @@ SCANS = {
     "count_unsuccessful": ["SCAN jobs USING INDEX jobs_unsuccessful"],
     # The first entry of an index.
     "pick": ["SCAN jobs USING INDEX jobs_ready", "SCAN jobs USING INDEX jobs_parked"],
-    "aside": ["SCAN jobs USING INDEX jobs_parked"],
+    "passed_over": ["SCAN jobs USING INDEX jobs_parked"],
     # All parked calls, which are few.
     "parked_calls": ["SCAN jobs USING INDEX jobs_parked"],
     # All schedules, which are few.
@@ -105,7 +105,7 @@ def _plan(connection: sqlite3.Connection, name: str, **fields: Any) -> list[str]
     return [detail.replace("COVERING INDEX", "INDEX") for *_, detail in rows]
 
 
-NAMES = sorted(set(statements._STATEMENTS) - {"record_columns", "claim_columns", "has_metadata", "wanting"})
+NAMES = sorted(set(statements._STATEMENTS) - {"record_columns", "claim_columns", "has_metadata", "needing"})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,7 +127,7 @@ def test_what_belongs_to_jobs_is_searched_not_scanned(connection: sqlite3.Connec
         "pick",
         "promote",
         "purge",
-        "outdated",
+        "purgeable",
         "expired",
         "trim",
         "trim_messages",
@@ -159,8 +159,8 @@ def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Conne
     [
         ("promote", "jobs_staged"),
         ("purge", "jobs_outdated"),
-        ("outdated", "jobs_outdated"),
-        ("outdated", "dependencies_of_parent"),
+        ("purgeable", "jobs_outdated"),
+        ("purgeable", "dependencies_of_parent"),
         ("count_purgeable", "jobs_outdated"),
         ("count_purgeable", "dependencies_of_parent"),
         ("expired", "jobs_expiring"),
@@ -169,29 +169,29 @@ def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Conne
         ("retry", "jobs_unique"),
         ("unblock", "dependencies_of_parent"),
         ("freeing", "dependencies_of_parent"),
-        ("doomed", "dependencies_of_parent"),
-        ("doomed", "dependencies_of_child"),
+        ("dependents", "dependencies_of_parent"),
+        ("dependents", "dependencies_of_child"),
         ("close_dependencies", "dependencies_of_parent"),
-        ("let_go", "dependencies_of_child"),
+        ("unkeep", "dependencies_of_child"),
         ("forget_parents", "dependencies_of_child"),
-        ("forget_fallen", "jobs_fallen"),
-        ("fallen", "jobs_fallen"),
-        ("let_go", "jobs_fallen"),
+        ("forget_cause", "jobs_fallen"),
+        ("cancelled_for", "jobs_fallen"),
+        ("unkeep", "jobs_fallen"),
         ("needs", "dependencies_of_parent"),
         ("parents", "dependencies_of_child"),
         ("relations", "dependencies_of_parent"),
         ("relations", "dependencies_of_child"),
         ("reporting", "sqlite_autoindex_jobs_1"),
         ("cancel_requests", "jobs_cancelling"),
-        ("lost", "jobs_running"),
-        ("give_back", "jobs_running"),
+        ("held_by_owners", "jobs_running"),
+        ("release", "jobs_running"),
         ("next_apart", "suspects_apart"),
         ("pick_apart", "suspects_apart"),
         ("pick", "suspects_apart"),
         ("attempts", "attempts_of_job"),
         ("trim", "attempts_of_job"),
         ("settle", "sqlite_autoindex_jobs_1"),
-        ("held", "sqlite_autoindex_jobs_1"),
+        ("valid_claims", "sqlite_autoindex_jobs_1"),
         ("get", "sqlite_autoindex_jobs_1"),
     ],
 )

@@ -95,7 +95,7 @@ class Timekeeping(Protocol):
         """Those of these jobs that are schedules and wait, in any order."""
         ...
 
-    def reschedule(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
+    def move_schedules(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
         """Give waiting schedules new times; returns how many were changed.
 
         A schedule that has changed since it was seen is left as it is.

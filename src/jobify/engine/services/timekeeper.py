@@ -265,7 +265,7 @@ class Timekeeper(Periodic):
     async def _move(self, moves: list[Moved], now: Microseconds) -> None:
         if moves:
             times = self._backend.storage.times
-            self._moved_ones += await self._backend.gate.tend(partial(times.reschedule, moves, now=now))
+            self._moved_ones += await self._backend.gate.tend(partial(times.move_schedules, moves, now=now))
 
     # -- what a wrong clock has left behind ----------------------------------------------------------------------------
 

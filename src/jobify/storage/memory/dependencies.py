@@ -23,7 +23,7 @@ from jobify.types import Microseconds
 __all__ = ("Dependencies", "cause_of")
 
 
-class _Fall(NamedTuple):
+class _Cause(NamedTuple):
     """How those end that depend on a job that has."""
 
     tie: Edge
@@ -87,7 +87,7 @@ class Dependencies:
         """Leave the place of ``row`` empty. Those that waited for its end wait in vain."""
         if row.waiters:
             cause = _cause(row)._replace(status=DELETED, error=None)
-            self._fall(row.waiters, row.record.id, _Fall(rows.edge_of(row), cause, now, delete_at))
+            self._fall(row.waiters, row.record.id, _Cause(rows.edge_of(row), cause, now, delete_at))
             row = row._replace(waiters=())
         self._table.remove(row)
 
@@ -106,7 +106,7 @@ class Dependencies:
                 continue
             tie = rows.edge_of(row)
             job = row.record
-            number = self._fall(row.waiters, job.id, _Fall(tie, _cause(row), _end_of(row), job.delete_at))
+            number = self._fall(row.waiters, job.id, _Cause(tie, _cause(row), _end_of(row), job.delete_at))
             fallen, is_news = fallen + number, is_news or number > 0
         self._forget_oldest(looks=2 * (len(ended) + fallen))
         return is_news
@@ -140,7 +140,7 @@ class Dependencies:
             barriers[gate] = barrier
         self._table.side = self._table.side._replace(barriers=barriers)
 
-    def _fall(self, waiters: Iterable[Link], parent: str, fall: _Fall) -> int:
+    def _fall(self, waiters: Iterable[Link], parent: str, fall: _Cause) -> int:
         """Cancel all that waits for a job with this id, and all that waits for those, the nearest first; how many."""
         count = 0
         falling = deque([(parent, tuple(waiters))])

@@ -46,7 +46,7 @@ class Times:
         found = (_schedule(row.record) for row in self._table.committed(dict.fromkeys(ids)))
         return [schedule for schedule in found if schedule is not None]
 
-    def reschedule(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
+    def move_schedules(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
         with self._table as table:
             return sum(_reschedule(table, move, now) for move in moves)
 

@@ -93,7 +93,7 @@ def forget_parents(database: Database, ids: Sequence[str]) -> None:
     """These jobs make room for others of the same ids, which depend on nothing, and with which nothing fell."""
     _unkeep_parents(database, [job.seq for job in _linked(database, ids) if job.has_kept])
     write_for(database, "forget_parents", ids)
-    write_for(database, "forget_fallen", ids)
+    write_for(database, "forget_cause", ids)
 
 
 def _linked(database: Database, ids: Sequence[str]) -> list[_Linked]:
@@ -103,12 +103,12 @@ def _linked(database: Database, ids: Sequence[str]) -> list[_Linked]:
 def _unblock(database: Database, parents: Sequence[int]) -> set[int]:
     """These have succeeded; those of them on which one depends that waits for nothing else any more."""
     write_for(database, "count_down", parents)
-    barriers = rows_for(database, "opened", parents)
+    barriers = rows_for(database, "opened_barriers", parents)
     opened = [*parents, *barriers]
     write_for(database, "unblock", opened)
     freeing = {number for some in chunks(opened) for number in _freeing(database, some)}
     if barriers:
-        freeing.update(rows_for(database, "before_barriers", [one for one in barriers if one in freeing]))
+        freeing.update(rows_for(database, "parents_of_barriers", [one for one in barriers if one in freeing]))
     _resolve_edges(database, opened)
     return freeing
 
@@ -120,7 +120,7 @@ def _freeing(database: Database, numbers: Sequence[int]) -> list[int]:
 
 def _cancel_dependents(database: Database, fall: _Cause) -> bool:
     """Cancel all that depends on a job; whether that was anything."""
-    _, *rows = decode_rows(database.row(sql("doomed"), (fall.seq,))[0])
+    _, *rows = decode_rows(database.row(sql("dependents"), (fall.seq,))[0])
     doomed = [_Dependent._make(row) for row in rows]
     barriers = {job.seq: job for job in doomed if job.seq < 0}
     jobs = [_cancelled(job, barriers, fall) for job in doomed if job.seq > 0]
@@ -147,5 +147,5 @@ def _resolve_edges(database: Database, parents: Sequence[int]) -> None:
 
 def _unkeep_parents(database: Database, heirs: Sequence[int]) -> None:
     """Let the janitor look again at what it has left for the sake of these, or of what fell with them."""
-    write_for(database, "let_go", heirs)
-    write_for(database, "unmark_heirs", heirs)
+    write_for(database, "unkeep", heirs)
+    write_for(database, "unmark_children_of_kept", heirs)

@@ -97,7 +97,7 @@ class Claims:
             ours = {claim.id for claim in taken}
             for seq, claim in page.rows:
                 if claim.id not in ours:
-                    self._damage.set_aside(seq, "it is not what an index says of it", now)
+                    self._damage.exclude(seq, "it is not what an index says of it", now)
             return page, self._answer(page, taken, due_by, now)
 
     def _answer(self, page: _Page, taken: list[Claim], due_by: Microseconds, now: Microseconds) -> Claimed:
@@ -118,7 +118,7 @@ class Claims:
                 try:
                     claim = claim._replace(payload=load_value(self._database, page.references[seq]))
                 except MissingValueError:
-                    self._damage.set_aside(seq, "its arguments are not complete", now)
+                    self._damage.exclude(seq, "its arguments are not complete", now)
                     continue
             complete.append(claim)
         return complete
@@ -187,7 +187,7 @@ class Claims:
         """Those of these tasks. The index, which was asked for no others, does not say what the rest says."""
         for seq, claim in rows:
             if claim.task not in tasks:
-                self._damage.set_aside(seq, "it is not what an index says of it", now)
+                self._damage.exclude(seq, "it is not what an index says of it", now)
         return [row for row in rows if row[1].task in tasks]
 
     # -- taking --------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class Claims:
                     raise  # all of them: it is no row that is damaged, but the database
                 faults[row[0]] = error
         for seq, fault in faults.items():
-            self._damage.set_aside(seq, str(fault), now)
+            self._damage.exclude(seq, str(fault), now)
         return taken
 
     def _take_all(self, request: ClaimRequest, rows: _Rows, now: Microseconds) -> list[Claim]:

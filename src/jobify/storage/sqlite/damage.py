@@ -57,11 +57,11 @@ class Damage:
         self._reported: set[int] = set()
         self._looked_at: Microseconds | None = None
 
-    def set_aside(self, seq: int, why: str, now: Microseconds) -> None:
+    def exclude(self, seq: int, why: str, now: Microseconds) -> None:
         """Keep a row from being claimed again."""
         id = self._id(seq)
         self.is_found = True
-        if not self._park(seq, id, why, now):
+        if not self._mark_failed(seq, id, why, now):
             if len(self.rows) == _MOST:
                 raise StorageError(f"The database {self._database.path!r} is damaged: {why}. Restore a backup.")
             self.rows.add(seq)
@@ -106,7 +106,7 @@ class Damage:
         )[0]
         found = self._read_each(decode_rows(numbers), now)
         self.is_suspected = bool(found.rows or self.rows)
-        (aside,) = self._database.row(sql("aside"))
+        (aside,) = self._database.row(sql("passed_over"))
         return found, self._first_due(), aside
 
     def _read_each(self, numbers: Sequence[int], now: Microseconds) -> Picked:
@@ -119,7 +119,7 @@ class Damage:
             except (*DAMAGE, UnreadableError) as error:
                 if not is_damage(error):
                     raise
-                self.set_aside(seq, str(error), now)
+                self.exclude(seq, str(error), now)
             else:
                 found.rows.extend(rows)
                 found.references.update(references)
@@ -132,7 +132,7 @@ class Damage:
                 for seq in decode_rows(self._database.row(sql("staged"), (due_by, limit + len(self.rows)))[0]):
                     why = "" if seq in self.rows else self._stage(seq)
                     if why or (is_last and seq not in self.rows):
-                        self.set_aside(seq, why or "it is not what an index says of it", now)
+                        self.exclude(seq, why or "it is not what an index says of it", now)
 
     def _stage(self, seq: int) -> str:
         """What has kept a row from being staged, if anything has."""
@@ -156,12 +156,13 @@ class Damage:
             return "" if id is None else id.decode("utf-8", errors="replace")
         return ""
 
-    def _park(self, seq: int, id: str, why: str, now: Microseconds) -> bool:
+    def _mark_failed(self, seq: int, id: str, why: str, now: Microseconds) -> bool:
         """Whether the row says now that it has failed, and why."""
         try:
             with self._database.atomic():
                 is_parked = (
-                    self._database.write(sql("park"), (f"The row is damaged: {why.rstrip('.')}.", now, seq)) == 1
+                    self._database.write(sql("fail_damaged"), (f"The row is damaged: {why.rstrip('.')}.", now, seq))
+                    == 1
                 )
                 propagate_end(self._database, [id])
         except DAMAGE as error:

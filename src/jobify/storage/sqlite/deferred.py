@@ -17,19 +17,19 @@ def replace_with_successors(database: Database, ids: Sequence[str]) -> None:
     forget_parents(database, ids)
     write_for(database, "become_successor", ids)
     if ids:
-        database.write(sql("tidy_successors"))
-        database.write(sql("tidy_cancels"))  # the cancel was of the job that was replaced
+        database.write(sql("delete_orphaned_successors"))
+        database.write(sql("delete_orphaned_cancels"))  # the cancel was of the job that was replaced
 
 
 def end_cancelled(database: Database, ids: Sequence[str]) -> None:
     """End these jobs as the pending cancels say."""
     write_for(database, "become_cancelled", ids)
     if ids:
-        database.write(sql("tidy_cancels"))
+        database.write(sql("delete_orphaned_cancels"))
 
 
 def drop_cancels(database: Database, ids: Sequence[str]) -> None:
     """Forget the pending cancels of these jobs: they end before they could be cancelled."""
     write_for(database, "drop_cancel", ids)
     if ids:
-        database.write(sql("tidy_cancels"))
+        database.write(sql("delete_orphaned_cancels"))

@@ -48,7 +48,7 @@ class ParentState(NamedTuple):
 def parent_states(database: Database, jobs: Sequence[NewJob]) -> dict[str, ParentState]:
     """How the parents of these jobs stand, those that exist."""
     parents = list(dict.fromkeys(parent for parents in _distinct(jobs) for parent in parents))
-    return {id: parent_state(standing) for id, *standing in rows_for(database, "standings", parents)}
+    return {id: parent_state(standing) for id, *standing in rows_for(database, "parent_states", parents)}
 
 
 def parent_state(columns: Sequence[Any]) -> ParentState:
@@ -66,7 +66,7 @@ def add_edges(database: Database, jobs: Sequence[NewJob], known: dict[str, Paren
 
     In the order of the jobs, because one may depend on those before it, be they new under an old id.
     """
-    numbers = dict(rows_for(database, "numbers", [job.id for job in jobs]))
+    numbers = dict(rows_for(database, "seqs", [job.id for job in jobs]))
     links = _EdgeBatch(database, numbers, known, Counter(job.parents for job in jobs if len(job.parents) > 1))
     for job in jobs:
         known[job.id] = links.add(job)
@@ -163,7 +163,7 @@ class _EdgeBatch:
 
     def write(self) -> None:
         for statement, lines in (
-            ("depend", self._dependencies),
+            ("add_edges", self._dependencies),
             ("block", self._blockers),
             ("cancel_dependents", self._cancelled),
         ):

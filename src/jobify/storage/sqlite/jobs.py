@@ -125,16 +125,16 @@ class Jobs:
             reference = store_value(self._database, job.payload) if len(job.payload) > LARGE else None
             set_aside_needed(self._database, [job])
             row = (*_successor_row(_without_large_payload(job), progress or Progress(0, 0)), reference)
-            if self._database.write(sql("put"), row):
+            if self._database.write(sql("replace"), row):
                 forget_parents(self._database, [job.id])
                 return True
             self._database.write(sql("drop_successor"), (job.id,))
             self._database.write(sql("successor"), row)
-            self._database.write(sql("await_end"), (job.id,))
+            self._database.write(sql("mark_successor"), (job.id,))
         return False
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
-        return self._database.write(sql("move"), (due_at, due_at, now, id)) == 1
+        return self._database.write(sql("reschedule"), (due_at, due_at, now, id)) == 1
 
     # -- settle --------------------------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class Jobs:
 
     def _end_waiting(self, held: Sequence[tuple[Settlement, _Pending]]) -> None:
         """What has ended waits for nothing. What runs apart does so no more, unless it was given back unfinished."""
-        self._write_ids("end_waiting", [s.id for s, its in held if its.blockers and s.status != JobStatus.SCHEDULED])
+        self._write_ids("clear_blockers", [s.id for s, its in held if its.blockers and s.status != JobStatus.SCHEDULED])
         acquitted = [s.id for s, its in held if its.runs_apart and not is_unfinished(s, its.attempt, its.run_count)]
         self._write_ids("acquit", acquitted)
         self._write_ids("forget_suspects", acquitted)
@@ -211,7 +211,9 @@ class Jobs:
         found: dict[_Claim, _Pending] = {}
         for piece in chunks(claims):
             rows, values = row_values(piece)
-            for id, owner, fence, *pending in decode_rows(self._database.row(sql("held", rows=rows), values)[0]):
+            for id, owner, fence, *pending in decode_rows(
+                self._database.row(sql("valid_claims", rows=rows), values)[0]
+            ):
                 found[id, owner, fence] = _Pending._make(pending)
         return found
 
@@ -237,7 +239,7 @@ class Jobs:
         if CancelResult.REQUESTED in met:
             write(sql("request_cancel", ids=size), [*how, *ids])
             write(sql("mark_cancel", ids=size), ids)
-            write(sql("tidy_successors"))
+            write(sql("delete_orphaned_successors"))
 
     def cancel_requests(self, owner: int) -> list[str]:
         return decode_rows(self._database.row(sql("cancel_requests"), (owner,))[0])
@@ -271,10 +273,10 @@ class Jobs:
             return self._write_ids("delete", unneeded)
 
     def add_history(self, attempts: Sequence[AttemptRecord]) -> None:
-        self._write_batch("record", attempt_values, attempts)
+        self._write_batch("add_history", attempt_values, attempts)
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
-        if self._outdated(now, 1) == (0, {}):  # without a lock
+        if self._purgeable(now, 1) == (0, {}):  # without a lock
             return 0
         deleted, has_more = 0, True
         while has_more and deleted < limit:
@@ -286,24 +288,24 @@ class Jobs:
     def _purge_some(self, now: Microseconds, limit: int) -> tuple[int, bool]:
         """Delete some of the jobs that may be deleted, not too many bytes of them at once; how many, and whether to go
         on in this call."""
-        number, wanted = self._outdated(now, limit)
+        number, wanted = self._purgeable(now, limit)
         if number == 0:
             return 0, False
-        self._write_ids("keep", list(wanted))
+        self._write_ids("keep_for_child", list(wanted))
         heirs = list(wanted.values())
-        write_for(self._database, "mark_heirs", heirs)
-        write_for(self._database, "mark_roots", heirs)
+        write_for(self._database, "mark_children_of_kept", heirs)
+        write_for(self._database, "mark_causes_of_kept", heirs)
         number -= len(wanted)
         if self._database.write(sql("purge_messages"), (now, number, LARGE, _LARGE_MESSAGES)) == _LARGE_MESSAGES:
             return 0, True
-        parts = decode_rows(self._database.row(sql("outdated_parts"), (now, number))[0])
+        parts = decode_rows(self._database.row(sql("purgeable_parts"), (now, number))[0])
         bounded = sum(1 for total in accumulate(parts) if total <= _PARTS) or min(number, 1)
         return self._database.write(sql("purge"), (now, bounded)), bounded == number
 
-    def _outdated(self, now: Microseconds, limit: int) -> tuple[int, dict[str, int]]:
+    def _purgeable(self, now: Microseconds, limit: int) -> tuple[int, dict[str, int]]:
         """Of the first jobs that may be deleted, at most ``limit``: how many there are, and which of them must stay for
         the sake of another job."""
-        number, wanted = self._database.row(sql("outdated"), (now, limit))
+        number, wanted = self._database.row(sql("purgeable"), (now, limit))
         return number, dict(decode_rows(wanted))
 
     def trim(self, *, keep: int, limit: int) -> int:

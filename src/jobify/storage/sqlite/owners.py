@@ -115,7 +115,7 @@ class Owners:
         return entered
 
     def heartbeat(self, owner: int, *, now: Microseconds) -> None:
-        self._database.write_unflushed(sql("beat"), (now, owner))
+        self._database.write_unflushed(sql("heartbeat"), (now, owner))
 
     def _hold(self) -> str:
         try:
@@ -319,7 +319,7 @@ class Owners:
 
     def _remove(self, owners: Sequence[int]) -> None:
         size, ids = id_values(owners)
-        self._database.write(sql("retire", ids=size), ids)
+        self._database.write(sql("deregister", ids=size), ids)
 
 
 def owners_in(answer: bytes, is_alive: Callable[[_Owner], bool]) -> list[OwnerRecord]:

@@ -22,7 +22,7 @@ def park(database: Database, settlements: Sequence[Settlement]) -> None:
     parkings = {settled.id: settled.parking for settled in settlements if settled.parking is not None}
     before = {id: parking_of(text).codes for id, text in rows_for(database, "parked_before", list(parkings))}
     for id, parking in parkings.items():
-        database.write(sql("park_call"), (text_of(merged(parking, before.get(id, ()))), id))
+        database.write(sql("park"), (text_of(merged(parking, before.get(id, ()))), id))
 
 
 def unpark(database: Database, ids: Sequence[str], others: Sequence[bool], *, now: Microseconds) -> list[bool]:

@@ -28,7 +28,7 @@ from jobify.storage.sqlite.statements import chunks, id_values, sql
 from jobify.storage.sqlite.values import MissingValueError, load_value
 from jobify.types import Microseconds
 
-__all__ = ("Reads",)
+__all__ = ("Queries",)
 
 
 _TRIES = 3
@@ -52,7 +52,7 @@ class _Wanted(NamedTuple):
 _ALL = _Wanted()
 
 
-class Reads:
+class Queries:
     """The reading calls of :class:`jobify.storage.base.Storage`, owners apart."""
 
     def __init__(self, database: Database) -> None:
@@ -174,7 +174,7 @@ class Reads:
         near = frozenset(nodes[:limit])
         jobs = [Relative._make(row) for row in self._rows("relatives", sorted(node for node in near if node > 0))]
         there = {job.number for job in jobs} | {node for node in near if node < 0}
-        edges = [(parent, child) for parent, child in self._rows("before", sorted(near)) if parent in there]
+        edges = [(parent, child) for parent, child in self._rows("edges_into", sorted(near)) if parent in there]
         whole = tuple(job._replace(is_dead=bool(job.is_dead)) for job in sorted(jobs))
         return Kinship(whole, tuple(edges), len(nodes) <= limit)
 
@@ -197,7 +197,7 @@ class Reads:
         """The rows with these numbers, with their results and without large arguments."""
         size, values = id_values(numbers)
         try:
-            *answer, seqs = self._database.read(sql("get_numbered", ids=size), values)
+            *answer, seqs = self._database.read(sql("get_by_seq", ids=size), values)
         except sqlite3.DataError:  # as in _get
             if len(numbers) == 1:
                 raise

@@ -1,5 +1,5 @@
 -- Every statement of the SQLite storage, by name. {braces} are filled in by statements.py: {rows} is a list of rows of
--- placeholders for VALUES, {ids}, {tasks} and {queues} are lists of placeholders, {record} and {wanting} are the statements
+-- placeholders for VALUES, {ids}, {tasks} and {queues} are lists of placeholders, {record} and {needing} are the statements
 -- of those names. Words of JobStatus are written out, because the planner uses a partial index only for a word that it can read.
 --
 -- Answers are one row. A step of a statement gives up the interpreter's lock, and with a busy event loop it takes
@@ -62,7 +62,7 @@ WHERE unique_key IN ({ids}) AND unique_key IS NOT NULL
 DELETE FROM jobs
 WHERE id IN ({ids}) AND status IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
--- name: wanting
+-- name: needing
 -- A condition on a job (child): it may still need what it depends on. It has not ended, or may be tried again, by itself or
 -- with the job that it was cancelled for.
 (
@@ -77,14 +77,14 @@ WHERE id IN ({ids}) AND status IN ('success', 'failed', 'timeout', 'cancelled', 
 SELECT CAST(json_group_array(json_array(parents.seq, dependencies.child)) AS BLOB)
 FROM jobs AS parents CROSS JOIN dependencies ON dependencies.parent = parents.seq
 WHERE parents.id IN ({ids}) AND parents.status IN ('success', 'cancelled') AND (
-    dependencies.child < 0 OR EXISTS (SELECT 1 FROM jobs AS child WHERE child.seq = dependencies.child AND {wanting})
+    dependencies.child < 0 OR EXISTS (SELECT 1 FROM jobs AS child WHERE child.seq = dependencies.child AND {needing})
 )
 
 -- name: needs_of_barriers
 -- The jobs behind these barriers that want what is before them.
 SELECT CAST(json_group_array(json_array(dependencies.parent, child.seq)) AS BLOB)
 FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
-WHERE dependencies.parent IN ({ids}) AND {wanting}
+WHERE dependencies.parent IN ({ids}) AND {needing}
 
 -- name: ended
 SELECT CAST(json_group_array(json_array(seq, id)) AS BLOB) FROM jobs
@@ -107,7 +107,7 @@ UPDATE attempts SET job_id = ? WHERE job_id = ?
 -- name: move_messages
 UPDATE messages SET job_id = ? WHERE job_id = ?
 
--- name: put
+-- name: replace
 -- Parameters as in successor. Nothing happens if the job is running: then the row count is 0. A schedule that waits stays
 -- paused if it is, under any rule.
 INSERT INTO jobs (
@@ -138,10 +138,10 @@ INSERT INTO successors (
 )
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
--- name: await_end
+-- name: mark_successor
 UPDATE jobs SET has_successor = 1 WHERE id = ? AND status = 'running'
 
--- name: move
+-- name: reschedule
 -- Parameters: due_at twice, now, id.
 UPDATE jobs SET due_at = ?, ready = ? <= ?, fence = fence + 1 WHERE id = ? AND status = 'scheduled'
 
@@ -165,43 +165,43 @@ UPDATE jobs SET
     is_parked = 0, parked = NULL, blockers = blockers - 1, ready = 1, due_at = ?, fence = fence + 1, error = NULL
 WHERE id = ? AND is_parked = 1
 
--- name: outdated
+-- name: purgeable
 -- How many of the first jobs that the janitor may delete there are, and which of them must stay for another one's sake:
 -- with one job that wants them. What is behind a barrier is looked for once, not for each job before it.
 WITH
-outdated AS MATERIALIZED (
+purgeable AS MATERIALIZED (
     SELECT seq, id, status FROM jobs
     WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
 ),
 behind AS MATERIALIZED (
     SELECT barrier, (
         SELECT child.seq FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
-        WHERE dependencies.parent = barrier AND {wanting}
+        WHERE dependencies.parent = barrier AND {needing}
         LIMIT 1
-    ) AS heir
+    ) AS blocking_child
     FROM (
         SELECT DISTINCT dependencies.child AS barrier
-        FROM outdated CROSS JOIN dependencies ON dependencies.parent = outdated.seq
+        FROM purgeable CROSS JOIN dependencies ON dependencies.parent = purgeable.seq
         WHERE dependencies.child < 0
     )
 )
-SELECT count(*), CAST(json_group_array(json_array(id, heir)) FILTER (WHERE heir IS NOT NULL) AS BLOB) FROM (
+SELECT count(*), CAST(json_group_array(json_array(id, blocking_child)) FILTER (WHERE blocking_child IS NOT NULL) AS BLOB) FROM (
     SELECT id, CASE WHEN status IN ('success', 'cancelled') THEN ifnull(
         (
             SELECT child.seq FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
-            WHERE dependencies.parent = outdated.seq AND {wanting}
+            WHERE dependencies.parent = purgeable.seq AND {needing}
             LIMIT 1
         ),
         (
-            SELECT behind.heir FROM dependencies CROSS JOIN behind ON behind.barrier = dependencies.child
-            WHERE dependencies.parent = outdated.seq AND dependencies.child < 0 AND behind.heir IS NOT NULL
+            SELECT behind.blocking_child FROM dependencies CROSS JOIN behind ON behind.barrier = dependencies.child
+            WHERE dependencies.parent = purgeable.seq AND dependencies.child < 0 AND behind.blocking_child IS NOT NULL
             LIMIT 1
         )
-    ) END AS heir
-    FROM outdated
+    ) END AS blocking_child
+    FROM purgeable
 )
 
--- name: outdated_parts
+-- name: purgeable_parts
 -- How many parts the large values of each of the first jobs have that the janitor may delete.
 SELECT CAST(json_group_array(ifnull(payload_ref & 1048575, 0) + ifnull(result_ref & 1048575, 0)) AS BLOB) FROM (
     SELECT payload_ref, result_ref FROM jobs
@@ -213,19 +213,19 @@ SELECT CAST(json_group_array(ifnull(payload_ref & 1048575, 0) + ifnull(result_re
 DELETE FROM messages WHERE (job_id, number) IN (
     SELECT messages.job_id, messages.number FROM (
         SELECT id FROM jobs WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? ORDER BY delete_at, seq LIMIT ?
-    ) AS outdated
-    CROSS JOIN messages ON messages.job_id = outdated.id
+    ) AS purgeable
+    CROSS JOIN messages ON messages.job_id = purgeable.id
     WHERE length(messages.data) > ? LIMIT ?
 )
 
--- name: keep
+-- name: keep_for_child
 UPDATE jobs SET is_kept = 1 WHERE id IN ({ids})
 
--- name: mark_heirs
+-- name: mark_children_of_kept
 UPDATE jobs SET has_kept = 1 WHERE seq IN ({ids}) AND has_kept = 0
 
--- name: mark_roots
--- What the heirs were cancelled for: the end of that ends their need, too.
+-- name: mark_causes_of_kept
+-- What the children were cancelled for: the end of that ends their need, too.
 UPDATE jobs SET has_kept = 1 WHERE has_kept = 0 AND seq IN (
     SELECT child.cause FROM jobs AS child WHERE child.seq IN ({ids}) AND child.cause IS NOT NULL
 )
@@ -263,7 +263,7 @@ DELETE FROM messages WHERE (job_id, number) IN (
     LIMIT ?
 )
 
--- name: record
+-- name: add_history
 -- Without its job a line would never be deleted.
 INSERT INTO attempts (job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner, code)
 SELECT
@@ -284,7 +284,7 @@ CAST(json_group_array(json_array(
 )) AS BLOB),
 CAST(group_concat(jobs.payload, '') AS BLOB)
 
--- name: aside
+-- name: passed_over
 -- What ordinary claims pass over: 1, there are jobs that run apart; 2, parked calls; 3, both.
 SELECT EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1 AND is_held = 0) + 2 * EXISTS (SELECT 1 FROM jobs WHERE is_parked = 1)
 
@@ -298,7 +298,7 @@ UPDATE jobs SET ready = 1 WHERE seq IN (
 -- The first jobs of one lane. pairs: every queue and task that has a ready job, found by one jump of the index each, so
 -- that jobs nobody here can run cost nothing, however many. merged: the ready jobs of all pairs of the lane in their
 -- common order; the recursion is a priority queue that holds one job of each pair and, for each job it hands out, jumps
--- to the next one of that pair. The cost is that of the pairs plus that of the jobs wanted. What comes next is asked one
+-- to the next one of that pair. The cost is that of the pairs plus that of the jobs wanted. What comes next is target one
 -- column at a time, because a comparison of rows of values, (a, b) > (?, ?), uses the index for its first column only.
 -- pairs only rise: else a row that is not what the index says of it would be found without end.
 WITH RECURSIVE
@@ -339,7 +339,7 @@ merged (seq, queue, task, priority, due_at) AS (
 SELECT
     {claim},
     (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0),
-    ({aside})
+    ({passed_over})
 FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
 
 -- name: picked
@@ -364,7 +364,7 @@ SELECT min(due_at) FROM (
     ORDER BY due_at LIMIT 1
 )
 
--- name: park
+-- name: fail_damaged
 -- What cannot be claimed ends, with the reason, and is kept.
 UPDATE jobs SET
     status = 'failed', owner = NULL, error = ?, finished_at = ?, delete_at = NULL, result = NULL, result_ref = NULL,
@@ -423,7 +423,7 @@ UPDATE jobs SET
     status = 'running', ready = 1, owner = ?, started_at = ?, fence = fence + 1, attempt = attempt + 1
 WHERE seq IN ({ids})
 
--- name: suspect
+-- name: add_suspects
 INSERT OR REPLACE INTO suspects (job, attempt, deaths, seen, death, company, is_apart, is_held)
 SELECT column1, column2, column3, column4, column5, column6, column7, column8 FROM (VALUES {rows}) WHERE column1 <> 0
 
@@ -437,11 +437,11 @@ UPDATE jobs SET blockers = blockers - 1 WHERE id IN ({ids}) AND status = 'schedu
 -- name: forget_suspects
 DELETE FROM suspects WHERE job IN (SELECT seq FROM jobs WHERE id IN ({ids}))
 
--- name: tidy_suspects
+-- name: delete_orphaned_suspects
 DELETE FROM suspects
 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.seq = suspects.job AND jobs.status IN ('scheduled', 'running'))
 
--- name: death
+-- name: add_death
 INSERT INTO deaths (at, host, pid, held, begun, is_trial) VALUES (?, ?, ?, ?, ?, ?)
 
 -- name: unexplained
@@ -467,7 +467,7 @@ UPDATE suspects SET is_held = 0 WHERE job IN ({ids})
 -- name: uncount_crash
 UPDATE jobs SET crashes = crashes - 1 WHERE seq IN ({ids}) AND crashes > 0
 
--- name: tidy_deaths
+-- name: delete_old_deaths
 -- The newest thousand stay.
 DELETE FROM deaths WHERE id <= ? - 1000
 
@@ -499,7 +499,7 @@ WHERE seq IN ({ids})
 SELECT CAST(json_group_array(json_array(id, parked)) AS BLOB) FROM jobs
 WHERE id IN ({ids}) AND parked IS NOT NULL
 
--- name: park_call
+-- name: park
 UPDATE jobs SET is_parked = 1, parked = ?, blockers = blockers + 1
 WHERE id = ? AND status = 'scheduled' AND is_parked = 0
 
@@ -526,7 +526,7 @@ WHERE jobs.seq = CASE WHEN v.column14 <> 0 THEN ifnull(
     claim_lost()
 ) END
 
--- name: held
+-- name: valid_claims
 -- Of these claims (id, owner, fence), those that hold, with what is pending for them.
 SELECT CAST(json_group_array(json_array(
     held.id, held.owner, held.fence, held.has_successor, held.has_cancel, held.has_dependents OR held.has_kept,
@@ -560,11 +560,11 @@ UPDATE jobs SET
 FROM cancels AS c
 WHERE c.id = jobs.id AND jobs.id IN ({ids}) AND jobs.has_cancel = 1
 
--- name: tidy_successors
+-- name: delete_orphaned_successors
 DELETE FROM successors
 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = successors.id AND jobs.has_successor = 1)
 
--- name: tidy_cancels
+-- name: delete_orphaned_cancels
 DELETE FROM cancels WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = cancels.id AND jobs.has_cancel = 1)
 
 
@@ -598,7 +598,7 @@ SELECT CAST(json_group_array(json_array(id, task, origin, queue, attempt)) AS BL
 
 -- Jobs that depend on others ------------------------------------------------------------------------------------------
 
--- name: standings
+-- name: parent_states
 -- What became of these jobs, if anything, and what they were cancelled for.
 SELECT CAST(json_group_array(json_array(
     jobs.id, jobs.seq, jobs.task, jobs.status, jobs.error, jobs.delete_at, jobs.rule IS NOT NULL,
@@ -606,7 +606,7 @@ SELECT CAST(json_group_array(json_array(
 )) AS BLOB) FROM jobs LEFT JOIN jobs AS other ON other.seq = jobs.cause
 WHERE jobs.id IN ({ids})
 
--- name: standings_numbered
+-- name: parent_states_by_seq
 -- The same, by number.
 SELECT CAST(json_group_array(json_array(
     jobs.id, jobs.seq, jobs.task, jobs.status, jobs.error, jobs.delete_at, jobs.rule IS NOT NULL,
@@ -614,10 +614,10 @@ SELECT CAST(json_group_array(json_array(
 )) AS BLOB) FROM jobs LEFT JOIN jobs AS other ON other.seq = jobs.cause
 WHERE jobs.seq IN ({ids})
 
--- name: numbers
+-- name: seqs
 SELECT CAST(json_group_array(json_array(id, seq)) AS BLOB) FROM jobs WHERE id IN ({ids})
 
--- name: depend
+-- name: add_edges
 INSERT INTO dependencies (parent, parent_id, child, is_open)
 SELECT column1, column2, column3, column4 FROM (VALUES {rows}) WHERE column1 <> 0
 
@@ -648,7 +648,7 @@ FROM (
 ) AS ended
 WHERE barriers.seq = -ended.child
 
--- name: opened
+-- name: opened_barriers
 -- The barriers behind these jobs that wait for nothing any more.
 SELECT CAST(json_group_array(barrier) AS BLOB) FROM (
     SELECT DISTINCT dependencies.child AS barrier
@@ -682,26 +682,26 @@ WHERE EXISTS (
         AND child.status = 'scheduled' AND child.blockers = 0
 )
 
--- name: before_barriers
+-- name: parents_of_barriers
 SELECT CAST(json_group_array(parent) AS BLOB) FROM dependencies WHERE child IN ({ids}) AND is_open = 1
 
--- name: doomed
+-- name: dependents
 -- What depends on a job, directly or not, nearest first, with the parent that is the reason: the first of those that
 -- fall. UNION: each comes once, however many ways lead to it. Barriers are passed. The job itself comes first of all.
-WITH RECURSIVE doomed (seq) AS (
+WITH RECURSIVE dependents (seq) AS (
     SELECT ?
     UNION
-    SELECT dependencies.child FROM doomed
-    CROSS JOIN dependencies ON dependencies.parent = doomed.seq AND dependencies.is_open = 1
+    SELECT dependencies.child FROM dependents
+    CROSS JOIN dependencies ON dependencies.parent = dependents.seq AND dependencies.is_open = 1
     WHERE dependencies.child < 0
         OR EXISTS (SELECT 1 FROM jobs AS child WHERE child.seq = dependencies.child AND child.status = 'scheduled')
 )
-SELECT CAST(json_group_array(json_array(doomed.seq, jobs.id, reason.parent, reason.parent_id)) AS BLOB)
-FROM doomed
-LEFT JOIN jobs ON jobs.seq = doomed.seq
+SELECT CAST(json_group_array(json_array(dependents.seq, jobs.id, reason.parent, reason.parent_id)) AS BLOB)
+FROM dependents
+LEFT JOIN jobs ON jobs.seq = dependents.seq
 LEFT JOIN dependencies AS reason ON reason.seq = (
     SELECT min(dependencies.seq) FROM dependencies
-    WHERE child = doomed.seq AND is_open = 1 AND parent IN (SELECT seq FROM doomed)
+    WHERE child = dependents.seq AND is_open = 1 AND parent IN (SELECT seq FROM dependents)
 )
 
 -- name: cancel_dependents
@@ -717,7 +717,7 @@ UPDATE dependencies SET is_open = 0 WHERE parent IN ({ids}) AND is_open = 1
 -- name: unmark_parents
 UPDATE jobs SET has_dependents = 0 WHERE seq IN ({ids}) AND has_dependents = 1
 
--- name: let_go
+-- name: unkeep
 -- What the janitor left for the sake of these jobs, or of what fell with them, it may look at again.
 WITH RECURSIVE
 ended (seq) AS (SELECT seq FROM jobs WHERE seq IN ({ids}) AND has_kept = 1),
@@ -733,16 +733,16 @@ before (node) AS (
 )
 UPDATE jobs SET is_kept = 0 WHERE is_kept = 1 AND seq IN (SELECT node FROM before)
 
--- name: unmark_heirs
+-- name: unmark_children_of_kept
 UPDATE jobs SET has_kept = 0 WHERE seq IN ({ids}) AND has_kept = 1
 
--- name: fallen
+-- name: cancelled_for
 -- What was cancelled for these jobs.
 SELECT CAST(json_group_array(json_array(child.seq, child.id, child.unique_key)) AS BLOB)
 FROM jobs AS other CROSS JOIN jobs AS child ON child.cause = other.seq AND child.cause IS NOT NULL
 WHERE other.id IN ({ids}) AND child.status = 'cancelled'
 
--- name: before
+-- name: edges_into
 -- The dependencies of jobs and barriers.
 SELECT CAST(json_group_array(json_array(parent, child)) AS BLOB) FROM dependencies WHERE child IN ({ids})
 
@@ -762,11 +762,11 @@ UPDATE barriers SET waiting = v.column2 FROM (VALUES {rows}) AS v WHERE v.column
 UPDATE dependencies SET is_open = 1 FROM (VALUES {rows}) AS v
 WHERE v.column1 <> 0 AND dependencies.child = v.column2 AND dependencies.parent = v.column1
 
--- name: fall
+-- name: change_cause
 UPDATE jobs SET cause = v.column2, error = v.column3 FROM (VALUES {rows}) AS v
 WHERE v.column1 <> 0 AND jobs.seq = v.column1
 
--- name: forget_fallen
+-- name: forget_cause
 -- These jobs are others now: what was cancelled for them stays so.
 UPDATE jobs SET cause = NULL WHERE cause IN (SELECT seq FROM jobs WHERE id IN ({ids}))
 
@@ -784,7 +784,7 @@ WHERE id IN ({ids}) AND rule IS NOT NULL
 -- name: pause
 UPDATE jobs SET is_paused = 1, blockers = blockers + 1 WHERE id IN ({ids}) AND is_paused = 0
 
--- name: end_waiting
+-- name: clear_blockers
 UPDATE jobs SET is_paused = 0, blockers = 0
 WHERE id IN ({ids}) AND blockers > 0
     AND status IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
@@ -877,7 +877,7 @@ FROM (
 INSERT INTO owners (id, host, pid, started_at, seen_at, role, queues, tasks, concurrency, lock, bell, process)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
--- name: beat
+-- name: heartbeat
 UPDATE owners SET seen_at = ? WHERE id = ?
 
 -- name: renew_lock
@@ -898,10 +898,10 @@ SELECT CAST(json_group_array(json_array(id, role, bell)) AS BLOB) FROM owners WH
 -- name: known_owners
 SELECT CAST(json_group_array(id) AS BLOB) FROM owners WHERE id IN ({ids})
 
--- name: retire
+-- name: deregister
 DELETE FROM owners WHERE id IN ({ids})
 
--- name: lost
+-- name: held_by_owners
 -- What these owners hold, with what is known of it as a suspect.
 SELECT CAST(json_group_array(json_array(
     seq, id, task, origin, owner, jobs.attempt, crashes, has_successor, has_cancel, blockers > is_paused,
@@ -935,7 +935,7 @@ UPDATE jobs SET
     result = NULL, result_ref = NULL, is_dead = 1, blockers = 0, is_paused = 0
 WHERE id = ?
 
--- name: give_back
+-- name: release
 UPDATE jobs SET status = 'scheduled', ready = 1, owner = NULL
 WHERE status = 'running' AND owner IN ({ids})
 
@@ -1019,7 +1019,7 @@ WITH wanted (barrier) AS MATERIALIZED (
     CROSS JOIN dependencies ON dependencies.parent = jobs.seq
     WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at <= ? AND dependencies.child < 0 AND EXISTS (
         SELECT 1 FROM dependencies AS behind CROSS JOIN jobs AS child ON child.seq = behind.child
-        WHERE behind.parent = dependencies.child AND {wanting}
+        WHERE behind.parent = dependencies.child AND {needing}
     )
 )
 SELECT CAST(json_group_array(json_array(task, queue, status, is_dead, number)) AS BLOB)
@@ -1029,7 +1029,7 @@ FROM (
         status IN ('success', 'cancelled') AND (
             EXISTS (
                 SELECT 1 FROM dependencies CROSS JOIN jobs AS child ON child.seq = dependencies.child
-                WHERE dependencies.parent = jobs.seq AND {wanting}
+                WHERE dependencies.parent = jobs.seq AND {needing}
             )
             OR EXISTS (
                 SELECT 1 FROM dependencies
@@ -1073,15 +1073,15 @@ WHERE unique_key = ? AND unique_key IS NOT NULL
 -- One look each: parents, then children. A job has one barrier before it, or none. A parent that was set aside is named by
 -- the id that it has now, one that is gone by the one that it had.
 WITH
-asked (seq) AS MATERIALIZED (SELECT seq FROM jobs WHERE id = ?),
+target (seq) AS MATERIALIZED (SELECT seq FROM jobs WHERE id = ?),
 ahead (node) AS (
-    SELECT seq FROM asked
-    UNION ALL SELECT dependencies.parent FROM asked CROSS JOIN dependencies ON dependencies.child = asked.seq
+    SELECT seq FROM target
+    UNION ALL SELECT dependencies.parent FROM target CROSS JOIN dependencies ON dependencies.child = target.seq
     WHERE dependencies.parent < 0
 ),
 behind (node) AS (
-    SELECT seq FROM asked
-    UNION ALL SELECT dependencies.child FROM asked CROSS JOIN dependencies ON dependencies.parent = asked.seq
+    SELECT seq FROM target
+    UNION ALL SELECT dependencies.child FROM target CROSS JOIN dependencies ON dependencies.parent = target.seq
     WHERE dependencies.child < 0
 )
 SELECT
@@ -1100,10 +1100,10 @@ SELECT
 -- name: parents
 -- The rows that a job is bound to, with the ids that they had when it was added.
 WITH
-asked (seq) AS MATERIALIZED (SELECT seq FROM jobs WHERE id = ?),
+target (seq) AS MATERIALIZED (SELECT seq FROM jobs WHERE id = ?),
 ahead (node) AS (
-    SELECT seq FROM asked
-    UNION ALL SELECT dependencies.parent FROM asked CROSS JOIN dependencies ON dependencies.child = asked.seq
+    SELECT seq FROM target
+    UNION ALL SELECT dependencies.parent FROM target CROSS JOIN dependencies ON dependencies.child = target.seq
     WHERE dependencies.parent < 0
 )
 SELECT CAST(json_group_array(json_array(parent, parent_id)) AS BLOB) FROM (
@@ -1127,7 +1127,7 @@ SELECT CAST(json_group_array(node) AS BLOB) FROM kin
 SELECT CAST(json_group_array(json_array(seq, id, task, status, is_dead, substr(error, 1, 300))) AS BLOB)
 FROM jobs WHERE seq IN ({ids})
 
--- name: get_numbered
+-- name: get_by_seq
 SELECT {record}, CAST(json_group_array(seq) AS BLOB) FROM jobs WHERE seq IN ({ids})
 
 -- name: attempts
@@ -1187,7 +1187,7 @@ SELECT CAST(json_group_array(json_array(id, fence, rule, due_at, offset_at, star
 SELECT CAST(json_group_array(json_array(id, fence, rule, due_at, offset_at, started_at, attempt)) AS BLOB) FROM jobs
 WHERE id IN ({ids}) AND rule IS NOT NULL AND status = 'scheduled'
 
--- name: reschedule
+-- name: move_schedules
 -- Only what is still as it was seen, by its fence.
 UPDATE jobs SET due_at = v.column3, offset_at = v.column4, ready = v.column3 <= ?, fence = jobs.fence + 1
 FROM (VALUES {rows}) AS v

@@ -125,7 +125,7 @@ def release_owners(database: Database, owners: Sequence[int], *, is_uncounted: b
     if is_uncounted:
         size, ids = id_values(owners)
         database.write(sql("uncount_attempt", ids=size), ids)
-    _return(database, owners)
+    _release(database, owners)
     return recovered
 
 
@@ -159,15 +159,17 @@ def recover_dead(database: Database, processes: Sequence[DeadProcess], limits: C
     propagate_end(database, [job.id for job in recovered.values() if job.status != JobStatus.SCHEDULED])
     waiting = [job for job in held if recovered[job.seq].status == JobStatus.SCHEDULED and not job.has_successor]
     _suspect(database, waiting, verdicts)
-    _return(database, owners)
-    database.write(sql("tidy_suspects"))
-    return [_told(process, death, held, recovered, limits) for process, death in zip(processes, deaths, strict=True)]
+    _release(database, owners)
+    database.write(sql("delete_orphaned_suspects"))
+    return [
+        _death_of(process, death, held, recovered, limits) for process, death in zip(processes, deaths, strict=True)
+    ]
 
 
 def _held(database: Database, owners: Sequence[int]) -> list[_HeldJob]:
     """In the order of insertion."""
     size, ids = id_values(owners)
-    rows = decode_rows(database.row(sql("lost", ids=size), ids)[0])
+    rows = decode_rows(database.row(sql("held_by_owners", ids=size), ids)[0])
     return [_HeldJob._make([*row[:10], _suspicion_of(row[10:])]) for row in sorted(rows)]
 
 
@@ -189,9 +191,9 @@ def _write_death(database: Database, process: DeadProcess, held: Iterable[_HeldJ
         begun += its_begun
     is_trial = size == len(begun) > 0 and all(job.is_on_trial for job in begun)
     row = (now, process.host, process.pid, len(theirs), size, is_trial)
-    death = database.execute(sql("death"), row).lastrowid
+    death = database.execute(sql("add_death"), row).lastrowid
     assert death is not None
-    database.write(sql("tidy_deaths"), (death,))
+    database.write(sql("delete_old_deaths"), (death,))
     return _Death(death, size, is_trial, frozenset(job.seq for job in begun))
 
 
@@ -267,16 +269,16 @@ def _suspect(database: Database, jobs: Sequence[_HeldJob], verdicts: Mapping[int
     ]
     for some in chunks(rows):
         size, values = row_values(some)
-        database.write(sql("suspect", rows=size), values)
+        database.write(sql("add_suspects", rows=size), values)
     write_for(database, "set_apart", [job.seq for job, known in suspects if known.is_apart and not job.is_on_trial])
 
 
-def _return(database: Database, owners: Sequence[int]) -> None:
+def _release(database: Database, owners: Sequence[int]) -> None:
     size, ids = id_values(owners)
-    database.write(sql("give_back", ids=size), ids)
+    database.write(sql("release", ids=size), ids)
 
 
-def _told(
+def _death_of(
     process: DeadProcess,
     death: _Death,
     held: Iterable[_HeldJob],

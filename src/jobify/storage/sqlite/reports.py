@@ -15,7 +15,7 @@ __all__ = ("Reports",)
 _Claim = tuple[str, int, int]
 
 
-class _Teller(NamedTuple):
+class _Reporter(NamedTuple):
     """A job whose claim holds."""
 
     attempt: int
@@ -33,7 +33,7 @@ class Reports:
             return [taken for some in chunks(reports) for taken in self._take(some)]
 
     def _take(self, reports: Sequence[Report]) -> list[bool]:
-        tellers = self._tellers({_claim_of(report): None for report in reports})
+        tellers = self._reporters({_claim_of(report): None for report in reports})
         is_taken = [_claim_of(report) in tellers for report in reports]
         taken = [report for report, is_one in zip(reports, is_taken, strict=True) if is_one]
         progress = {report.job_id: report.data for report in taken if report.kind is MessageKind.PROGRESS}
@@ -41,10 +41,10 @@ class Reports:
         self._write("publish", _numbered([one for one in taken if one.kind is not MessageKind.PROGRESS], tellers))
         return is_taken
 
-    def _tellers(self, claims: dict[_Claim, None]) -> dict[_Claim, _Teller]:
+    def _reporters(self, claims: dict[_Claim, None]) -> dict[_Claim, _Reporter]:
         rows, values = row_values(list(claims))
         found = decode_rows(self._database.row(sql("reporting", rows=rows), values)[0])
-        return {(id, owner, fence): _Teller(*rest) for id, owner, fence, *rest in found}
+        return {(id, owner, fence): _Reporter(*rest) for id, owner, fence, *rest in found}
 
     def _write(self, statement: str, lines: Sequence[tuple[Any, ...]]) -> None:
         if lines:
@@ -56,7 +56,7 @@ def _claim_of(report: Report) -> _Claim:
     return report.job_id, report.owner, report.fence
 
 
-def _numbered(reports: Sequence[Report], tellers: dict[_Claim, _Teller]) -> list[tuple[Any, ...]]:
+def _numbered(reports: Sequence[Report], tellers: dict[_Claim, _Reporter]) -> list[tuple[Any, ...]]:
     """The parameters of ``publish``: each message has the number after that of its job's last one."""
     numbers = {id: teller.last_number for (id, _, _), teller in tellers.items()}
     lines = []

@@ -19,7 +19,7 @@ __all__ = ("revive",)
 
 def revive(database: Database, ids: Sequence[str], *, now: Microseconds) -> None:
     """Let those wait again that were cancelled for jobs with these ids, which wait again."""
-    fallen = sorted(rows_for(database, "fallen", ids))
+    fallen = sorted(rows_for(database, "cancelled_for", ids))
     if not fallen:
         return
     candidates = {seq: id for seq, id, _ in fallen}
@@ -27,7 +27,7 @@ def revive(database: Database, ids: Sequence[str], *, now: Microseconds) -> None
     parents = {parent for parent, _ in edges if parent > 0 and parent not in candidates}
     known = {
         standing.seq: Known(id, standing.status, *standing.root(id))
-        for id, *columns in rows_for(database, "standings_numbered", sorted(parents))
+        for id, *columns in rows_for(database, "parent_states_by_seq", sorted(parents))
         for standing in (parent_state(columns),)
     }
     refused = _refused(database, [(seq, key) for seq, _, key in fallen if key is not None])
@@ -36,9 +36,9 @@ def revive(database: Database, ids: Sequence[str], *, now: Microseconds) -> None
 
 def _edges(database: Database, candidates: Iterable[int]) -> list[tuple[int, int]]:
     """The dependencies of these, and those of the barriers before them."""
-    edges = [(parent, child) for parent, child in rows_for(database, "before", list(candidates))]
+    edges = [(parent, child) for parent, child in rows_for(database, "edges_into", list(candidates))]
     barriers = sorted({parent for parent, _ in edges if parent < 0})
-    return edges + [(parent, child) for parent, child in rows_for(database, "before", barriers)]
+    return edges + [(parent, child) for parent, child in rows_for(database, "edges_into", barriers)]
 
 
 def _refused(database: Database, keys: Sequence[tuple[int, str]]) -> list[int]:
@@ -57,7 +57,7 @@ def _write(database: Database, revival: Revival, now: Microseconds) -> None:
     _write_rows(database, "close_barriers", [(-number, count) for number, count in revival.waiting.items()])
     _write_rows(database, "reopen", revival.opened)
     write_for(database, "mark_parents", sorted({parent for parent, _ in revival.opened if parent > 0}))
-    _write_rows(database, "fall", [(seq, how.root, how.reason) for seq, how in revival.fallen.items()])
+    _write_rows(database, "change_cause", [(seq, how.root, how.reason) for seq, how in revival.fallen.items()])
     _unkeep_parents(database, list(revival.fallen))
 
 

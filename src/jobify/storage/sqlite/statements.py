@@ -44,7 +44,7 @@ def _load() -> dict[str, str]:
     source = Path(__file__).with_name("queries.sql").read_text(encoding="utf-8")
     _, *parts = _NAME.split(source)
     found = {name: _without_comments(text) for name, text in zip(parts[::2], parts[1::2], strict=True)}
-    return {name: text.replace("{wanting}", found["wanting"]) for name, text in found.items()}
+    return {name: text.replace("{needing}", found["needing"]) for name, text in found.items()}
 
 
 def _without_comments(text: str) -> str:
@@ -65,7 +65,7 @@ def sql(name: str, **fields: Rows | int | str) -> str:
     if not fields:
         return text
     filled = {field: _fill(value) for field, value in fields.items()}
-    shared = {"record": "record_columns", "claim": "claim_columns", "aside": "aside"}
+    shared = {"record": "record_columns", "claim": "claim_columns", "passed_over": "passed_over"}
     return text.format(**filled, **{field: _STATEMENTS[name] for field, name in shared.items()})
 
 

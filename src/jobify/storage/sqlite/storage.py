@@ -66,7 +66,7 @@ from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
 from jobify.storage.sqlite.pauses import Pauses
 from jobify.storage.sqlite.permissions import create_database
-from jobify.storage.sqlite.queries import Reads
+from jobify.storage.sqlite.queries import Queries
 from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
 from jobify.storage.sqlite.spot import Spot
@@ -131,7 +131,7 @@ class SQLiteStorage:
         """Put the parts together, for the file at ``path``."""
         given = self.database if self.is_durable else None
         self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous, given=given)
-        self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Reads(database)
+        self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
         self._pauses, self._reports, self._times = Pauses(database), Reports(database), Times(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._spot = Spot(database) if self.synchronous == "normal" else None

@@ -39,12 +39,12 @@ class Times:
     def schedules(self, ids: Sequence[str]) -> list[WaitingSchedule]:
         return [WaitingSchedule(*row) for row in rows_for(self._database, "schedules", ids)]
 
-    def reschedule(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
+    def move_schedules(self, moves: Sequence[Moved], *, now: Microseconds) -> int:
         changed = 0
         with self._database.atomic():
             for some in chunks(moves):
                 size, values = row_values(some)
-                changed += self._database.write(sql("reschedule", rows=size), [now, *values])
+                changed += self._database.write(sql("move_schedules", rows=size), [now, *values])
         return changed
 
     def mend(self, *, now: Microseconds, until: Microseconds, limit: int) -> int:

@@ -148,12 +148,12 @@ class TimekeepingContract(StorageCase):
             Moved("runs", 1, LATER, LATER),
             Moved("missing", 0, NOW, NOW),
         ]
-        assert storage.times.reschedule(moves, now=NOW) == 1
+        assert storage.times.move_schedules(moves, now=NOW) == 1
         row = one(storage, "a")
         assert (row.due_at, row.offset_at, row.ready, row.fence) == (NOW, NOW, True, 1)
         assert [found.id for found in claim(storage, owner)] == ["a"]
         assert one(storage, "b").due_at == LATER
-        assert storage.times.reschedule([], now=NOW) == 0
+        assert storage.times.move_schedules([], now=NOW) == 0
 
     # -- what a wrong clock has left behind ----------------------------------------------------------------------------
 
