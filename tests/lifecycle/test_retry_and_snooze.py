@@ -91,7 +91,7 @@ async def test_a_task_without_retries_has_none_to_ask_for(app: Jobify, log: str)
         await job.wait()
         assert job.public_status == "failed"
         assert job.error is not None
-        assert job.error.endswith("and has none. Give it some: retry=3.")
+        assert job.error.endswith("but has no retries: set retry=3.")
 
 
 async def test_the_retries_of_the_job_come_before_those_of_the_task(app: Jobify, log: str) -> None:

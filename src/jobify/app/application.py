@@ -149,7 +149,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         self._clock = checked_clock(clock)
         self._client = client = _client(self, codec)
         self._lifecycle = Lifecycle(
-            self.configs, build=self._build_engine, on_end=self._forget_memory, release=client.release
+            self.configs, self._build_engine, on_end=self._forget_memory, release=client.release
         )
 
     instead = "Import it from its module there."

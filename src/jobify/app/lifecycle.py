@@ -34,7 +34,7 @@ class Lifecycle:
     """
 
     def __init__(
-        self, config: JobifyConfiguration, *, build: Callable[[], Engine], on_end: Callable[[], None], release: Release
+        self, config: JobifyConfiguration, build: Callable[[], Engine], *, on_end: Callable[[], None], release: Release
     ) -> None:
         self._config = config
         self._release = release
