@@ -148,9 +148,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         self._is_memory_only = storage is False
         self._clock = checked_clock(clock)
         self._client = client = _client(self, codec)
-        self._lifecycle = Lifecycle(
-            self.configs, self._build_engine, on_end=self._forget_memory, release=client.release
-        )
+        self._lifecycle = Lifecycle(self.configs, self._build_engine, on_end=self._drop_memory, release=client.release)
 
     instead = "Import it from its module there."
 
@@ -227,7 +225,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
             Backend(memory_storage(), self._codec, self._clock, in_memory=True, is_temporary=True),
         )
 
-    def _forget_memory(self) -> None:
+    def _drop_memory(self) -> None:
         """What is in memory ends with the life that it belonged to; what is enqueued from now on waits for the next."""
         if self._is_memory_only:
             self.configs.storage = memory_storage()
