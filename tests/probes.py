@@ -79,24 +79,24 @@ def client_of(app: Jobify) -> Any:
     return app._client
 
 
-def access_of(app: Jobify) -> Any:
+def connection_of(app: Jobify) -> Any:
     """How a client reaches its storage."""
-    return client_of(app)._access
+    return client_of(app)._connection
 
 
 def shared_of(app: Jobify) -> Any:
     """The storage of a client, as it shares it with other users in the process."""
-    return access_of(app)._grip.shared
+    return connection_of(app)._state.shared
 
 
 def record_of(app: Jobify, id: str) -> Any:
     """The stored row of a job."""
-    return client_of(app).desk.record(id)
+    return client_of(app).operations.record(id)
 
 
 def waiters_of(app: Jobify) -> Any:
     """What waits in a client for the end of jobs."""
-    return client_of(app)._crew.listener._waiters
+    return client_of(app)._threads.listener._waiters
 
 
 # -- a database --------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.model.public_status import public_status
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
-from probes import access_of, client_of, record_of
+from probes import client_of, connection_of, record_of
 from support import durable, eventually, run
 
 
@@ -57,7 +57,7 @@ def test_a_result_that_cannot_be_read_says_so(place: Place, stored: bytes | None
 def test_a_job_that_ended_at_the_last_moment_is_not_late(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     place.hands.succeed(place.hands.claim())
-    assert client_of(place.app).desk._waits._last_look(job.id, 1.0).status == "success"
+    assert client_of(place.app).operations._waiter._check_once_more(job.id, 1.0).status == "success"
 
 
 def test_a_live_worker_of_other_queues_does_not_serve_this_one(place: Place) -> None:
@@ -156,9 +156,9 @@ async def test_an_answer_that_nobody_waits_for_is_dropped(place: Place) -> None:
 
 
 def test_a_storage_that_is_closed_while_somebody_is_about_to_use_it_is_opened_again(place: Place) -> None:
-    access = access_of(place.app)
+    connection = connection_of(place.app)
     place.app.enqueue("add", (1,))
-    shared = access._grip.shared
+    shared = connection._state.shared
     assert shared is not None
     lock = shared.lock
 
@@ -167,7 +167,7 @@ def test_a_storage_that_is_closed_while_somebody_is_about_to_use_it_is_opened_ag
 
         def acquire(self) -> bool:
             shared.lock = lock
-            other = threading.Thread(target=access.close)
+            other = threading.Thread(target=connection.close)
             other.start()
             other.join(20)
             return lock.acquire()
@@ -177,14 +177,14 @@ def test_a_storage_that_is_closed_while_somebody_is_about_to_use_it_is_opened_ag
 
     shared.lock = Closing()  # type: ignore[assignment]
     place.app.enqueue("add", (2,))
-    assert (access.closings, access.is_open) == (1, True)
+    assert (connection.generation, connection.is_open) == (1, True)
     assert place.app.stats()["pending"] == 2
 
 
 def test_nobody_is_rung_for_by_a_client_that_is_closed(place: Place) -> None:
-    access_of(place.app).ring(workers=True)
-    access_of(place.app).pass_on()
-    assert access_of(place.app).ear.take() == b""
+    connection_of(place.app).notify(workers=True)
+    connection_of(place.app).forward()
+    assert connection_of(place.app).local.take() == b""
 
 
 # -- outer middleware --------------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from jobify import Jobify
-from jobify.client.completion_listener import Listener
+from jobify.client.completion_listener import CompletionListener
 from jobify.exceptions import StorageUnavailableError
 from jobify.gateway import call_thread
-from jobify.gateway.call_thread import Helper
+from jobify.gateway.call_thread import CallThread
 from support import durable, eventually, soon
 
 
@@ -88,7 +88,7 @@ async def test_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, echo = build(tmp_path)
-    monkeypatch.setattr(call_thread, "PATIENCE", 0.01)
+    monkeypatch.setattr(call_thread, "THREAD_TIMEOUT", 0.01)
     refusal = Refusal(monkeypatch, "jobify-client")
 
     with pytest.raises(StorageUnavailableError, match="RLIMIT_NPROC"):
@@ -110,7 +110,7 @@ async def test_an_error_in_the_thread_of_a_client_is_answered(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(Helper, name, fail)
+        patched.setattr(CallThread, name, fail)
         with pytest.raises(StorageUnavailableError, match="injected"):
             await soon(echo.adelay(1))
     assert (await soon(echo.adelay(2))).status == "pending"
@@ -118,7 +118,7 @@ async def test_an_error_in_the_thread_of_a_client_is_answered(
 
 
 @pytest.mark.promise("f54")
-@pytest.mark.parametrize("name", ["_dismiss", "_listen", "_serve", "_look"])
+@pytest.mark.parametrize("name", ["_fail_stale", "_listen", "_serve", "_check"])
 async def test_an_error_in_the_thread_that_listens_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -129,7 +129,7 @@ async def test_an_error_in_the_thread_that_listens_is_told(
 
     handle = echo.delay(1)
     with monkeypatch.context() as patched:
-        patched.setattr(Listener, name, fail)
+        patched.setattr(CompletionListener, name, fail)
         with pytest.raises(StorageUnavailableError, match="injected"):
             await soon(handle.aresult(timeout=30))
     async with app:

@@ -12,9 +12,9 @@ from hands import NEVER, Place, Waits, has_waited
 
 from jobify import Jobify
 from jobify.exceptions import ApplicationStateError
-from jobify.gateway.connection import Access, Closed
+from jobify.gateway.connection import Closed, StorageConnection
 from jobify.storage import SQLiteStorage
-from probes import access_of, waiters_of
+from probes import connection_of, waiters_of
 from support import eventually
 
 
@@ -73,14 +73,14 @@ def test_a_wait_after_the_app_was_closed_is_rung_again(place: Place) -> None:
 
 
 def test_a_storage_that_was_closed_is_not_opened_for_what_began_before(place: Place) -> None:
-    access: Access = access_of(place.app)
-    closings = access.closings
+    connection: StorageConnection = connection_of(place.app)
+    generation = connection.generation
     place.app.stats()
-    with access.since(closings) as storage:
-        assert storage is access.look(closings)
+    with connection.if_generation(generation) as storage:
+        assert storage is connection.reader(generation)
     place.app.close()
     with pytest.raises(Closed):
-        access.look(closings)
+        connection.reader(generation)
     place.app.stats()
-    with pytest.raises(Closed), access.since(closings):
+    with pytest.raises(Closed), connection.if_generation(generation):
         pass

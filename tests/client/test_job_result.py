@@ -15,7 +15,7 @@ from elsewhere import World, until
 
 import jobify
 from jobify import Cron, Jobify, JobResult, SmartRetry, group
-from jobify.client.job_reader import Reads
+from jobify.client.job_reader import JobReader
 from jobify.exceptions import (
     ApplicationStateError,
     BaseJobifyError,
@@ -301,7 +301,7 @@ def test_a_timeout_needs_no_reason(world: World, app: Jobify, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise StorageUnavailableError("not now")
 
-    monkeypatch.setattr("jobify.client.job_reader.Reads.note", fail)
+    monkeypatch.setattr("jobify.client.job_reader.JobReader.note", fail)
     with pytest.raises(WaitTimeoutError, match=r"is still pending after 0\.01 seconds\.$"):
         app.enqueue("hold").result(timeout=0.01)
 
@@ -374,7 +374,7 @@ def test_an_unknown_id_is_not_found(app: Jobify) -> None:
     app.enqueue("add", (1,))
     with pytest.raises(JobNotFoundError, match="no job 'gone'"):
         app.get_job("gone")
-    gone = JobResult("gone", client_of(app).desk)
+    gone = JobResult("gone", client_of(app).operations)
     for look in (
         lambda: gone.status,
         lambda: gone.errors,
@@ -510,13 +510,13 @@ def test_async_code_looks_without_blocking_its_event_loop(
     with world.running(declare):
         until(job.is_done)
     threads: set[int] = set()
-    original = Reads.record
+    original = JobReader.record
 
-    def record(self: Reads, job_id: str) -> JobRecord:
+    def record(self: JobReader, job_id: str) -> JobRecord:
         threads.add(threading.get_ident())
         return original(self, job_id)
 
-    monkeypatch.setattr(Reads, "record", record)
+    monkeypatch.setattr(JobReader, "record", record)
 
     async def main() -> list[object]:
         return [await job.astatus(), await job.alogs()]

@@ -65,8 +65,8 @@ def test_enqueuing_leaves_no_owner_and_no_thread_behind(place: Place) -> None:
 
 
 def test_nobody_is_left_when_nobody_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion_listener, "LINGER", 0.001)
-    monkeypatch.setattr(call_thread, "LINGER", 0.001)
+    monkeypatch.setattr(completion_listener, "IDLE_TIMEOUT", 0.001)
+    monkeypatch.setattr(call_thread, "IDLE_TIMEOUT", 0.001)
     before = set(threading.enumerate())
     job = place.app.enqueue("add", (1,))
     for _ in range(3):  # it begins again, too

@@ -10,7 +10,7 @@ import pytest
 from documents import ROOT
 
 import jobify
-from jobify.client.wait_reasons import OBSTACLES
+from jobify.client.wait_reasons import UNSERVED_NOTES
 from jobify.exceptions import ConfigurationError, JobTimeoutError, RemoteError
 from jobify.jobs.job import Job
 from jobify.jobs.job_result import JobResult
@@ -73,7 +73,7 @@ def test_every_outcome_is_listed() -> None:
 
 def test_every_obstacle_is_listed() -> None:
     notes = [words(row[0])[0] for row in table("Why a job does not run")]
-    assert set(OBSTACLES.values()) <= set(notes)
+    assert set(UNSERVED_NOTES.values()) <= set(notes)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_jobs_that_change_between_the_look_and_the_order_are_left_alone(shop: Sh
     failed = [shop.ended(owner, "failed") for _ in range(3)]
     running, waiting = shop.running(owner), shop.add()
     app = Jobify(storage=SQLiteStorage(shop.database))
-    orders = client_of(app).orders
+    orders = client_of(app).admin
     shop.storage.retry([failed[1]], now=shop.now)
     assert orders.delete(failed, lambda job: job.status == "failed") == 2
     assert words(shop) == {failed[1]: "pending", running: "running", waiting: "pending"}

@@ -297,7 +297,7 @@ def test_logs_are_shown_from_the_first_or_from_the_last_few(shop: Shop) -> None:
 def test_the_newest_messages_are_found_without_reading_all(shop: Shop, count: int) -> None:
     job = reporting(shop, count)
     app = Jobify(storage=shop.storage)
-    handles = client_of(app).desk
+    handles = client_of(app).operations
     assert handles.last_message_number(job) == count
     assert [message.number for message in handles.newest_messages(job, 3)] == [*range(max(1, count - 2), count + 1)]
 

@@ -45,9 +45,9 @@ class Outside:
     def use(self, function: Callable[[], T]) -> T:
         """Make a call, and tell everybody."""
         with self._shared.lock:
-            self._shared.bring_up_to_date()
+            self._shared.flush_deferred()
             value = function()
-        self._shared.tell_others(self._hear)
+        self._shared.notify_others(self._hear)
         if self.storage.notifier is not None:
             self.storage.notifier.notify(workers=True, clients=True)
         return value
@@ -89,7 +89,7 @@ class Outside:
 
     def use_silently(self, function: Callable[[], T]) -> T:
         with self._shared.lock:
-            self._shared.bring_up_to_date()
+            self._shared.flush_deferred()
             return function()
 
     async def until(self, job_id: str, status: str) -> JobRecord:

@@ -19,8 +19,8 @@ from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.executor import Executor
 from jobify.engine.execution.handles import HandleRegistry, Teller
 from jobify.engine.execution.timers import DueTimer
-from jobify.gateway.inline import DirectGate
-from jobify.gateway.threaded import ThreadGate
+from jobify.gateway.inline import InlineGateway
+from jobify.gateway.threaded import ThreadedGateway
 from probes import dispatchers_of, slots_of
 from support import durable, eventually, nudge, soon
 
@@ -101,12 +101,12 @@ STEPS = [
     (Completer, "_settle"),
     (Completer, "_write"),
     (Teller, "update"),
-    (ThreadGate, "insert"),
-    (ThreadGate, "claim"),
-    (ThreadGate, "settle"),
-    (DirectGate, "insert"),
-    (DirectGate, "claim"),
-    (DirectGate, "settle"),
+    (ThreadedGateway, "insert"),
+    (ThreadedGateway, "claim"),
+    (ThreadedGateway, "settle"),
+    (InlineGateway, "insert"),
+    (InlineGateway, "claim"),
+    (InlineGateway, "settle"),
 ]
 
 

@@ -20,7 +20,7 @@ from jobify.exceptions import ApplicationStateError
 from jobify.storage import SQLiteStorage
 from jobify.storage.base import Storage
 from jobify.storage.memory import MemoryStorage
-from probes import access_of, waiters_of
+from probes import connection_of, waiters_of
 from support import PATIENCE, durable, eventually, run
 
 pytestmark = pytest.mark.promise("f37")
@@ -247,7 +247,7 @@ async def test_callers_that_wait_go_on_and_leave_nothing(tmp_path: Path) -> None
         await eventually(lambda: waiters_of(app))
     async with other:
         await eventually(lambda: not waiting.is_alive())
-    await eventually(lambda: threads() <= running and not access_of(app).is_open)
+    await eventually(lambda: threads() <= running and not connection_of(app).is_open)
     assert answers == [8]
     app.close()
 
@@ -262,7 +262,7 @@ async def test_a_cancelled_caller_that_waited_longer_than_the_app_leaves_nothing
     waiting.cancel()
     with suppress(asyncio.CancelledError):
         await waiting
-    await eventually(lambda: threads() <= running and not access_of(app).is_open)
+    await eventually(lambda: threads() <= running and not connection_of(app).is_open)
 
 
 async def test_what_is_used_after_the_block_is_closed_by_close(tmp_path: Path) -> None:

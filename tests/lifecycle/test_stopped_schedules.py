@@ -203,7 +203,7 @@ def test_a_schedule_that_had_all_its_runs_is_not_revived(tmp_path: Path, cron: C
         view = shop.view(app)
         assert (view.status, view.is_stopped) == ("failed" if fails else "complete", False)
         assert not app.resume_schedule(ID)
-        assert client_of(app).orders.retry([ID]) == [False], "no filter that matches it revives it"
+        assert client_of(app).admin.retry([ID]) == [False], "no filter that matches it revives it"
         if cron.max_runs == 1:
             assert not app.get_job(ID).retry()
 

@@ -13,7 +13,7 @@ from jobify import Cron, Jobify, JobRouter, RunMode
 from jobify.exceptions import ConfigurationError, RouteAlreadyRegisteredError
 from jobify.router.router import aliases_below
 from jobify.testing.clock import FakeClock
-from probes import access_of
+from probes import connection_of
 from support import durable, eventually, nudge
 
 pytestmark = pytest.mark.promise("f34")
@@ -113,7 +113,7 @@ async def test_a_declared_cron_goes_on_under_the_new_name(tmp_path: Path) -> Non
     async with app:
         clock.advance(3600)
         await eventually(lambda: app.schedules()[0].run_count == 1)
-        history = len(access_of(app).look().attempts("old" + SUFFIX))
+        history = len(connection_of(app).reader().attempts("old" + SUFFIX))
         app.pause_schedule("old" + SUFFIX)
     clock.advance(1800)
     app, _ = release(tmp_path, "new", runs, cron=rule, clock=clock, aliases=("old",))
@@ -122,7 +122,7 @@ async def test_a_declared_cron_goes_on_under_the_new_name(tmp_path: Path) -> Non
         assert (schedule.id, schedule.task_name) == ("new" + SUFFIX, "new")
         assert (schedule.run_count, schedule.is_paused) == (1, True)
         assert schedule.next_at == datetime(2030, 6, 1, 2, 0, tzinfo=UTC)
-        assert len(access_of(app).look().attempts("new" + SUFFIX)) == history > 0
+        assert len(connection_of(app).reader().attempts("new" + SUFFIX)) == history > 0
         app.resume_schedule(schedule.id)
         clock.advance(1800)
         await eventually(lambda: runs[1:] == [("new", 0)])

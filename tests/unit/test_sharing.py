@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobify.gateway.sharing import Shared, share
+from jobify.gateway.sharing import SharedStorage, share
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
@@ -43,7 +43,7 @@ def test_who_comes_while_the_last_user_closes_the_storage_finds_it_open(tmp_path
     storage = SlowToClose(tmp_path / "jobs.db")
     shared = share(storage)
     shared.open(first)
-    found: list[Shared] = []
+    found: list[SharedStorage] = []
 
     def come() -> None:
         found.append(share(storage))
@@ -62,7 +62,7 @@ def test_who_comes_while_the_last_user_closes_the_storage_finds_it_open(tmp_path
         thread.join(PATIENCE)
         assert not thread.is_alive()
     assert storage.find(JobQuery()) == []
-    assert not shared.is_divided
+    assert not shared.has_other_users
     shared.close(second)
 
 
@@ -76,7 +76,7 @@ def test_a_holder_from_before_a_close_has_the_same_lock_as_everybody_after_it(tm
     late.open(second)
     early.open(first)
     assert early is late
-    assert late.is_divided
+    assert late.has_other_users
     early.close(first)
     assert storage.find(JobQuery()) == []  # it is open for the other one
     late.close(second)

@@ -298,7 +298,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
     def _require_open(self, operation: str) -> None:
         if self._engine is not None:
             raise frozen(operation)
-        self._client.targets.forget()
+        self._client.tasks.forget()
 
     def _scheduler_for_routes(self) -> Scheduler:
         return self

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from jobify.cli.wait_reasons import queue_note
-from jobify.client.job_view import outline
+from jobify.client.job_view import row_to_dict
 from jobify.model.clock import iso
 from jobify.model.cron import is_paused, is_stopped, rule_as_written
 from jobify.model.job_options import metadata_of
@@ -23,7 +23,7 @@ __all__ = ("attempt_document", "job_document", "queue_document", "schedule_docum
 
 def job_document(job: JobRecord, cluster: ClusterState) -> dict[str, Any]:
     """What there is to know about a job from its row, in the words of ``JobResult.to_dict()``."""
-    return {**outline(job, metadata=metadata_of(job.options)), "note": cluster.note(job)}
+    return {**row_to_dict(job, metadata=metadata_of(job.options)), "note": cluster.note(job)}
 
 
 def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:

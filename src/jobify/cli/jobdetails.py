@@ -12,7 +12,7 @@ from jobify.cli.tracebacks import folded
 from jobify.cli.wait_reasons import ClusterState, read_cluster_state
 from jobify.cli.workflow import draw, summary, workflow_document
 from jobify.client.clauses import plain_call, plain_value
-from jobify.client.endings import error_of, errors_of, reason_of
+from jobify.client.endings import cancel_reason, error_of, errors_of
 from jobify.model.clock import SECOND, iso
 from jobify.model.job_options import metadata_of
 from jobify.model.public_status import public_status
@@ -181,7 +181,7 @@ def _is_too_long(text: str) -> bool:
 
 def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
     job, now = details.job, details.cluster.now
-    note, error, reason = details.cluster.note(job), error_of(job, details.attempts), reason_of(job)
+    note, error, reason = details.cluster.note(job), error_of(job, details.attempts), cancel_reason(job)
     begun, ended = job.started_at, job.finished_at
     return [
         ("id", job.id),

@@ -16,9 +16,9 @@ from jobify.cli.output import print_note
 
 if TYPE_CHECKING:
     from jobify.app.application import Jobify
-    from jobify.client.admin import Orders
-    from jobify.client.job_operations import Desk as Handles
-    from jobify.client.queries import Board
+    from jobify.client.admin import Admin
+    from jobify.client.job_operations import JobOperations as Handles
+    from jobify.client.queries import Queries
     from jobify.storage.base import Storage
 
 __all__ = ("Session", "open_session")
@@ -28,8 +28,8 @@ class Session(NamedTuple):
     """An app, and the parts of its client: for tables, which show rows, and for orders about many jobs."""
 
     app: Jobify
-    queries: Board
-    admin: Orders
+    queries: Queries
+    admin: Admin
     operations: Handles
     database: str
     """Where the jobs are: an absolute path, or what the storage says of itself."""
@@ -59,7 +59,7 @@ def open_session(name: str | None, database: str | None = None, *, may_be_missin
         app.configs.storage = _empty_storage()
     client = client_of(app)
     try:
-        yield Session(app, client.board, client.orders, client.desk, location_of(storage))
+        yield Session(app, client.queries, client.admin, client.operations, location_of(storage))
     finally:
         app.close()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobify.client.views import Obstacle
-from jobify.client.wait_reasons import OBSTACLES, ClusterState, stopped_note
+from jobify.client.views import UnservedReason
+from jobify.client.wait_reasons import UNSERVED_NOTES, ClusterState, stopped_note
 
 if TYPE_CHECKING:
     from jobify.cli.session import Session
@@ -24,5 +24,5 @@ def queue_note(queue: QueueView) -> str:
     if queue.is_paused:
         return "paused"
     if queue.problem:
-        return OBSTACLES[Obstacle.QUEUE_UNSERVED]
+        return UNSERVED_NOTES[UnservedReason.QUEUE_UNSERVED]
     return f"no worker knows {', '.join(queue.unknown_tasks)}" if queue.unknown_tasks and queue.workers else ""

@@ -8,9 +8,9 @@ from itertools import islice
 from typing import TypeAlias
 
 from jobify.client.arguments import Filters
-from jobify.client.queries import Board
+from jobify.client.queries import Queries
 from jobify.exceptions import ConfigurationError, JobNotFoundError
-from jobify.gateway.connection import Access
+from jobify.gateway.connection import StorageConnection
 from jobify.model.clock import Clock
 from jobify.model.cron import is_paused, is_stopped
 from jobify.model.ids import check_text, text_ids
@@ -19,26 +19,26 @@ from jobify.model.status import JobStatus
 from jobify.storage.base import Storage
 from jobify.types import Microseconds, UUIDGenerator
 
-__all__ = ("Orders",)
+__all__ = ("Admin",)
 
 Matches: TypeAlias = Callable[[JobRecord], bool]
 
 _BATCH = 500
 
 
-class Orders:
+class Admin:
     """Writes in the caller's thread."""
 
     def __init__(
         self,
-        access: Access,
-        board: Board,
+        connection: StorageConnection,
+        board: Queries,
         clock: Clock,
         new_id: UUIDGenerator,
         delete_at: Callable[[Microseconds], Microseconds | None],
     ) -> None:
-        self._access = access
-        self._board = board
+        self._connection = connection
+        self._queries = board
         self._clock = clock
         self._new_id = text_ids(new_id)
         self._delete_at = delete_at
@@ -46,38 +46,38 @@ class Orders:
     def pause_queue(self, queue: str) -> None:
         """Let nobody take jobs of this queue."""
         name = check_text(queue, what="queue")
-        with self._access as storage:
+        with self._connection as storage:
             storage.pause_queue(name)
-        self._access.ring(workers=True)
+        self._connection.notify(workers=True)
 
     def resume_queue(self, queue: str) -> None:
         """Undo :meth:`pause_queue`."""
         name = check_text(queue, what="queue")
-        with self._access as storage:
+        with self._connection as storage:
             storage.resume_queue(name)
-        self._access.ring(workers=True)
+        self._connection.notify(workers=True)
 
     def pause_schedule(self, job_id: str) -> bool:
         """Let it rest; whether it is a schedule that has not ended."""
-        with self._access as storage:
+        with self._connection as storage:
             (is_done,) = storage.pause((job_id,))
-        self._access.ring(workers=True)
+        self._connection.notify(workers=True)
         return is_done
 
     def resume_schedule(self, job_id: str) -> bool:
         """Undo :meth:`pause_schedule`, or revive a schedule that was stopped, or try one that is parked; whether it was
         any of these."""
         now = self._clock.now()
-        with self._access as storage, storage.transaction():
+        with self._connection as storage, storage.transaction():
             record = next(iter(storage.get(SummaryIds((job_id,)))), None)
             is_revived = record is not None and _can_be_retried(record)
             (is_done,) = storage.retry((job_id,), now=now) if is_revived else storage.resume((job_id,), now=now)
-        self._access.ring(workers=True)
+        self._connection.notify(workers=True)
         return is_done
 
     def run_now(self, job_id: str) -> str:
         """Enqueue one job like those of a schedule, at once; its id. The rule goes on as it would have."""
-        with self._access as storage:
+        with self._connection as storage:
             record = next(iter(storage.get((job_id,))), None)
             if record is None:
                 raise JobNotFoundError(job_id)
@@ -85,7 +85,7 @@ class Orders:
                 raise ConfigurationError(f"Job {job_id!r} is no schedule. For a job that has failed there is retry().")
             row = self._like(record)
             storage.insert((row,))
-        self._access.ring(workers=True)
+        self._connection.notify(workers=True)
         return row.id
 
     def _like(self, record: JobRecord) -> NewJob:
@@ -110,7 +110,7 @@ class Orders:
         while deleted and len(ids) > _BATCH:  # what was only needed by a later one
             deleted = self._delete(ids, still, with_dependents)
             total += deleted
-        self._access.ring(workers=True, clients=True)
+        self._connection.notify(workers=True, clients=True)
         return total
 
     def _delete(self, ids: Sequence[str], still: Matches | None, with_dependents: bool) -> int:
@@ -132,7 +132,7 @@ class Orders:
             meant = [id for id in dict.fromkeys(some) if id not in ended]
             done = storage.retry(meant, now=self._clock.now(), with_dependents=with_dependents) if meant else ()
             answers = dict(zip(meant, done, strict=True))
-        self._access.ring(workers=True)
+        self._connection.notify(workers=True)
         return [answers.get(id, False) for id in some]
 
     def cancel(
@@ -144,7 +144,7 @@ class Orders:
             now = self._clock.now()
             answers = storage.cancel(some, reason="cancelled", now=now, delete_at=self._delete_at(now)) if some else []
             met = dict(zip(some, answers, strict=True))
-        self._access.ring(workers=True, clients=True)
+        self._connection.notify(workers=True, clients=True)
         return met
 
     @contextmanager
@@ -153,7 +153,7 @@ class Orders:
     ) -> Iterator[tuple[Storage, Sequence[str]]]:
         """The storage, and the jobs that are meant: those that ``still`` holds for, and all that depends on them. Both
         are asked in the transaction that changes them."""
-        with self._access as storage:
+        with self._connection as storage:
             if still is None and not with_dependents:
                 yield storage, ids
                 return
@@ -171,7 +171,7 @@ class Orders:
         return total
 
     def _purge_matching(self, filters: Filters) -> int:
-        deleted, ids = 0, (record.id for record in self._board.all_ended(filters))
+        deleted, ids = 0, (record.id for record in self._queries.all_ended(filters))
         while batch := list(islice(ids, _BATCH)):
             deleted += self.delete(batch)
         return deleted
@@ -184,7 +184,7 @@ class Orders:
         return total
 
     def _purge_some(self) -> int:
-        with self._access as storage:
+        with self._connection as storage:
             return storage.purge(now=self._clock.now(), limit=_BATCH)
 
 

@@ -25,9 +25,9 @@ __all__ = (
     "filters_of",
     "id_of",
     "ids_of",
-    "many",
     "name_of",
-    "request",
+    "parse_batch",
+    "parse_request",
 )
 
 T = TypeVar("T")
@@ -129,14 +129,14 @@ def _some(raw: Mapping[str, Any], key: str, checked: Callable[[Any], str]) -> tu
     return tuple(map(checked, value))
 
 
-def request(app: object, task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:
+def parse_request(app: object, task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> JobRequest:
     """One call of a task of ``app``, with options, which go before those that the task is configured with."""
     if isinstance(task, ConfiguredTask):
         options = {**task.options, **options}
     return JobRequest(name_of(task, app), *checked_arguments(args, kwargs), validate_options(options))
 
 
-def many(
+def parse_batch(
     app: object, task: Any, args_list: Iterable[Any], kwargs_list: Iterable[Any] | None, options: Mapping[str, Any]
 ) -> Calls | list[JobRequest]:
     """Many calls: of one task, or signatures."""

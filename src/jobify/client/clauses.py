@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from jobify.client.values import plain
+from jobify.client.values import json_safe
 from jobify.serializers.tagging.untagged import untagged
 from jobify.storage.weight import NO_ARGUMENTS
 
@@ -30,7 +30,7 @@ def plain_call(payload: Any) -> PlainCall:
     if payload is NO_ARGUMENTS:  # they went when the job ended
         return PlainCall()
     if isinstance(payload, tuple):  # in memory
-        return PlainCall(plain(list(payload[0])), plain(dict(payload[1])))
+        return PlainCall(json_safe(list(payload[0])), json_safe(dict(payload[1])))
     match plain_value(payload):
         case [list(args), dict(kwargs)]:
             return PlainCall(args, kwargs)

@@ -10,14 +10,14 @@ from datetime import tzinfo
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobify.client.enqueuer import Submitter, insert_rows
-from jobify.client.job_operations import Desk
-from jobify.client.rows import Rows
-from jobify.client.targets import Targets
-from jobify.client.threads import Crew
-from jobify.client.values import Coding
+from jobify.client.enqueuer import ClientEnqueuer, insert_rows
+from jobify.client.job_operations import JobOperations
+from jobify.client.rows import RowBuilder
+from jobify.client.targets import TaskResolver
+from jobify.client.threads import ClientThreads
+from jobify.client.values import ValueCodec
 from jobify.config import JobifyConfiguration
-from jobify.gateway.connection import Access
+from jobify.gateway.connection import StorageConnection
 from jobify.model.clock import Clock
 from jobify.router.registry import Registry
 from jobify.runtime.logs import get_logger
@@ -25,8 +25,8 @@ from jobify.serializers.codec import Codec
 from jobify.storage.base import Storage
 
 if TYPE_CHECKING:
-    from jobify.client.admin import Orders
-    from jobify.client.queries import Board
+    from jobify.client.admin import Admin
+    from jobify.client.queries import Queries
 
 __all__ = ("Client",)
 
@@ -58,26 +58,26 @@ class Client:
 
         zone: tzinfo = config.tz
         delete_at = config.limits.retention.cancelled_until
-        self.targets = targets = Targets(build, lambda: config.storage.is_durable)
-        coding = Coding(codec, current, targets.result_type)
-        self._access = access = Access(current)
-        self._crew = crew = Crew(access, clock, partial(insert_rows, access))
-        config.is_awaited = crew.is_awaited
-        self.desk = desk = Desk(
-            access,
-            coding,
+        self.tasks = tasks = TaskResolver(build, lambda: config.storage.is_durable)
+        values = ValueCodec(codec, current, tasks.result_type)
+        self._connection = connection = StorageConnection(current)
+        self._threads = threads = ClientThreads(connection, clock, partial(insert_rows, connection))
+        config.is_awaited = threads.is_awaited
+        self.operations = operations = JobOperations(
+            connection,
+            values,
             zone,
-            crew=crew,
+            threads=threads,
             runs_here=runs_here,
             clock=clock,
             delete_at=delete_at,
         )
-        self.submitter = Submitter(
-            access=access,
-            crew=crew,
-            targets=targets,
-            rows=Rows(coding, config.uuid_generator, clock, zone),
-            desk=desk,
+        self.enqueuer = ClientEnqueuer(
+            connection=connection,
+            threads=threads,
+            tasks=tasks,
+            rows=RowBuilder(values, config.uuid_generator, clock, zone),
+            operations=operations,
             config=config,
             clock=clock,
         )
@@ -86,32 +86,32 @@ class Client:
         self._delete_at = delete_at
 
     @cached_property
-    def board(self) -> Board:
+    def queries(self) -> Queries:
         """Lists and counts."""
-        from jobify.client.queries import Board  # of no use to most processes
+        from jobify.client.queries import Queries  # of no use to most processes
 
-        return Board(self._access, self.desk, self._clock, self._config.tz, self.targets.names)
+        return Queries(self._connection, self.operations, self._clock, self._config.tz, self.tasks.names)
 
     @cached_property
-    def orders(self) -> Orders:
+    def admin(self) -> Admin:
         """Orders for queues, schedules and ended jobs."""
-        from jobify.client.admin import Orders
+        from jobify.client.admin import Admin
 
-        return Orders(self._access, self.board, self._clock, self._config.uuid_generator, self._delete_at)
+        return Admin(self._connection, self.queries, self._clock, self._config.uuid_generator, self._delete_at)
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """What ``function`` gives, called without blocking the event loop."""
-        return await self._crew.helper.call(partial(function, *args, **kwargs))
+        return await self._threads.writer.call(partial(function, *args, **kwargs))
 
     async def read(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """:meth:`call`, for what only reads: it waits for no write."""
-        return await self._crew.reader.call(partial(function, *args, **kwargs))
+        return await self._threads.reader.call(partial(function, *args, **kwargs))
 
     def close(self) -> None:
         """Close the storage and end the threads; the next use opens it again. Callers that wait get an error."""
-        self._crew.end_calls(_JOIN_TIMEOUT)  # before the storage closes, because a queued call would open it again
-        self._access.close()
-        self._crew.end_listening(_JOIN_TIMEOUT)
+        self._threads.end_calls(_JOIN_TIMEOUT)  # before the storage closes, because a queued call would open it again
+        self._connection.close()
+        self._threads.end_listening(_JOIN_TIMEOUT)
 
     async def release(self) -> None:
         """Close the storage and end the threads; callers that wait go on to wait, and open it again.
@@ -119,7 +119,7 @@ class Client:
         The work is done in a thread, because closing a database waits for its writers. A cancelled caller waits for it
         all the same, and is cancelled then.
         """
-        if self._crew.is_idle and not self._access.is_open:
+        if self._threads.is_idle and not self._connection.is_open:
             return
         done = asyncio.get_running_loop().create_future()
         thread = threading.Thread(target=self._release, args=(done,), name="jobify-release", daemon=True)
@@ -140,9 +140,9 @@ class Client:
 
     def _release(self, done: asyncio.Future[None]) -> None:
         try:
-            self._crew.end_calls(_JOIN_TIMEOUT)
-            self._access.release()
-            self._crew.end_listening(_JOIN_TIMEOUT)
+            self._threads.end_calls(_JOIN_TIMEOUT)
+            self._connection.release()
+            self._threads.end_listening(_JOIN_TIMEOUT)
         except Exception:  # of a user's own storage
             log.exception("The client could not close the storage.")
         finally:

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from jobify.exceptions import ApplicationStateError, JobNotFoundError, StorageError, StorageUnavailableError
-from jobify.gateway.call_thread import LINGER
-from jobify.gateway.connection import NEWS as _NEWS
-from jobify.gateway.connection import Access, Closed
+from jobify.gateway.call_thread import IDLE_TIMEOUT
+from jobify.gateway.connection import CHANGED, Closed, StorageConnection
 from jobify.model.clock import Clock
 from jobify.model.records import JobRecord, OwnerProfile, OwnerRole, SummaryIds
 from jobify.model.status import TERMINAL
@@ -29,7 +28,7 @@ from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 from jobify.storage.base import Storage
 
-__all__ = ("Listener", "Pace", "Waiter")
+__all__ = ("CompletionListener", "PollInterval", "Waiter")
 
 log = get_logger("jobify.client")
 
@@ -48,7 +47,7 @@ _FLOOD_REST = 0.05
 _PROFILE = OwnerProfile(OwnerRole.CLIENT, queues=(), tasks=(), concurrency=0)
 
 
-class Pace:
+class PollInterval:
     """How long to go without a look, should nobody ring: ``first`` seconds, growing to ``longest``."""
 
     __slots__ = ("_longest", "interval")
@@ -66,24 +65,29 @@ class Waiter:
     """Somebody who wants to know how a job ends; ``tell`` is called in the listener's thread, with the row or with an
     error. A follower is told at every news, with None."""
 
-    __slots__ = ("closings", "is_follower", "job_id", "pace", "tell")
+    __slots__ = ("generation", "is_follower", "job_id", "notify", "pace")
 
     def __init__(
-        self, job_id: str, pace: Pace, tell: Callable[[JobRecord | Exception | None], object], *, is_follower: bool
+        self,
+        job_id: str,
+        pace: PollInterval,
+        notify: Callable[[JobRecord | Exception | None], object],
+        *,
+        is_follower: bool,
     ) -> None:
         self.job_id = job_id
         self.pace = pace
-        self.tell = tell
+        self.notify = notify
         self.is_follower = is_follower
-        self.closings = 0
+        self.generation = 0
         """How often the storage had been closed when the wait began."""
 
 
-class Listener:
+class CompletionListener:
     """Wakes those who wait."""
 
-    def __init__(self, access: Access, clock: Clock) -> None:
-        self._access = access
+    def __init__(self, connection: StorageConnection, clock: Clock) -> None:
+        self._connection = connection
         self._clock = clock
         self._lock = threading.Lock()
         self._waiters: set[Waiter] = set()
@@ -97,19 +101,19 @@ class Listener:
     def watching(self, waiter: Waiter) -> Iterator[None]:
         """Tell ``waiter`` while the block runs; also if the job has ended already."""
         with self._lock:
-            waiter.closings = self._access.closings
+            waiter.generation = self._connection.generation
             self._waiters.add(waiter)
             self._new.append(waiter)
         try:
             self.ensure()
-            self._access.ear.nudge()
+            self._connection.local.wake()
             yield
         finally:
             with self._lock:
                 self._waiters.discard(waiter)
                 is_over = self._is_ending and not self._waiters
             if is_over:
-                self._access.ear.nudge()
+                self._connection.local.wake()
 
     @property
     def is_running(self) -> bool:
@@ -120,7 +124,7 @@ class Listener:
         """End the thread and wait for that; where callers still wait, it ends with the last of them."""
         with self._lock:
             thread, self._is_ending = self._thread, self._is_running
-        self._access.ear.nudge()
+        self._connection.local.wake()
         if thread is None or thread is threading.current_thread():
             return
         deadline = time.monotonic() + timeout
@@ -130,7 +134,7 @@ class Listener:
     def _has_lasting_waiters(self) -> bool:
         """Whether callers wait who were not dismissed."""
         with self._lock:
-            return any(waiter.closings >= self._access.dismissals for waiter in self._waiters)
+            return any(waiter.generation >= self._connection.stale_before for waiter in self._waiters)
 
     def ensure(self) -> bool:
         """Whether the thread runs; starts it if it does not. False: the system has no thread, ask again."""
@@ -156,15 +160,15 @@ class Listener:
         except BaseException as error:  # the thread ends; the next one that waits starts another
             with self._lock:
                 self._is_running = self._is_ending = False
-            self._tell_all(StorageUnavailableError(f"The thread of the client that listens failed: {error!r}."))
+            self._fail_all(StorageUnavailableError(f"The thread of the client that listens failed: {error!r}."))
 
     def _run_while_needed(self) -> None:
         while True:
-            closings = self._access.closings
-            self._dismiss(self._access.dismissals)
+            generation = self._connection.generation
+            self._fail_stale(self._connection.stale_before)
             try:
                 if self._waiters:
-                    self._listen(closings)
+                    self._listen(generation)
             except Closed:
                 pass  # whoever waited then is told at once
             except Exception as error:
@@ -172,7 +176,7 @@ class Listener:
             else:
                 self._failures.succeeded(self)
             if self._is_ending and not self._waiters:
-                self._access.release()
+                self._connection.release()
             with self._lock:
                 if not self._waiters:
                     self._is_running = self._is_ending = False
@@ -182,33 +186,33 @@ class Listener:
         """Where the system refuses something, try again; else the storage is away, and those who wait must know."""
         refusal = refusal_of(error) or descriptor_shortage()
         if refusal is None:
-            self._tell_all(error)
+            self._fail_all(error)
         else:
             self._failures.failed(self, "A client that waits cannot listen yet: %s", refusal)
             time.sleep(_RETRY)
 
-    def _dismiss(self, dismissals: int) -> None:
+    def _fail_stale(self, stale_before: int) -> None:
         """Tell those who waited when the app was closed."""
-        for waiter in self._roll_call()[0]:
-            if waiter.closings < dismissals:
-                self._tell(waiter, _closed(waiter.job_id))
+        for waiter in self._snapshot()[0]:
+            if waiter.generation < stale_before:
+                self._resolve(waiter, _closed(waiter.job_id))
 
-    def _listen(self, closings: int) -> None:
+    def _listen(self, generation: int) -> None:
         """Become an owner, wake people until nobody waits any more, and leave."""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._access.ear.open(), selectors.EVENT_READ)
+            selector.register(self._connection.local.open(), selectors.EVENT_READ)
             try:
-                with self._access.since(closings) as storage:
+                with self._connection.if_generation(generation) as storage:
                     owner = self._enter(storage)
                     notifier = storage.notifier
                     if notifier is not None and notifier.fileno() >= 0:
                         selector.register(notifier.fileno(), selectors.EVENT_READ, notifier)
                 try:
-                    self._serve(selector, closings)
+                    self._serve(selector, generation)
                 finally:
-                    self._leave(owner, closings)
+                    self._leave(owner, generation)
             finally:
-                self._access.ear.close()
+                self._connection.local.close()
 
     def _enter(self, storage: Storage) -> int | None:
         if not storage.is_shared:
@@ -218,79 +222,80 @@ class Listener:
         except StorageError as error:  # read-only, or locked: nobody rings, so it polls
             log.debug("Nobody can ring this process: %s", error)
             return None
-        self._access.note_owner(owner)
+        self._connection.set_owner(owner)
         return owner
 
-    def _leave(self, owner: int | None, closings: int) -> None:
+    def _leave(self, owner: int | None, generation: int) -> None:
         if owner is not None:
-            with suppress(Closed), self._access.since(closings) as storage:  # who closes it retires the owner
-                self._access.note_owner(None)
+            with suppress(Closed), self._connection.if_generation(generation) as storage:  # a close does it
+                self._connection.set_owner(None)
                 storage.deregister(owner)
 
-    def _serve(self, selector: selectors.BaseSelector, closings: int) -> None:
-        rounds = _Rounds()
-        while self._access.closings == closings:
-            waiters, new = self._roll_call()
+    def _serve(self, selector: selectors.BaseSelector, generation: int) -> None:
+        rounds = _PollSchedule()
+        while self._connection.generation == generation:
+            waiters, new = self._snapshot()
             if waiters and time.monotonic() >= rounds.due_at:
                 started = time.thread_time()  # a busy process makes looks slow, and not costly
-                self._look(waiters, closings)
-                rounds.end(waiters, time.thread_time() - started)
+                self._check(waiters, generation)
+                rounds.finished(waiters, time.thread_time() - started)
             elif new:
-                self._look(new, closings)
-                rounds.hurry(new)
-            linger = 0.0 if self._is_ending else LINGER
-            heard = self._hear(selector, rounds.patience if waiters else linger)
-            if _NEWS in heard:
-                rounds.news()
+                self._check(new, generation)
+                rounds.add(new)
+            linger = 0.0 if self._is_ending else IDLE_TIMEOUT
+            heard = self._wait(selector, rounds.remaining if waiters else linger)
+            if CHANGED in heard:
+                rounds.soon()
             elif not (waiters or self._waiters) and (self._is_ending or not heard):
                 return
 
-    def _roll_call(self) -> tuple[list[Waiter], list[Waiter]]:
+    def _snapshot(self) -> tuple[list[Waiter], list[Waiter]]:
         """All who wait, and those among them who have just come."""
         with self._lock:
             new, self._new = self._new, []
             return list(self._waiters), [waiter for waiter in new if waiter in self._waiters]
 
-    def _hear(self, selector: selectors.BaseSelector, timeout: float) -> bytes:
+    def _wait(self, selector: selectors.BaseSelector, timeout: float) -> bytes:
         """What is heard within ``timeout`` seconds: news, somebody who is new, nothing."""
         heard = b""
         for key, _ in selector.select(timeout):
             if key.data is None:
-                heard += self._access.ear.take()
+                heard += self._connection.local.take()
             elif key.data.drain():  # else the app has answered it, and tells
-                heard += _NEWS
-                self._access.pass_on()
+                heard += CHANGED
+                self._connection.forward()
             if key.data is not None and key.data.is_flooded:
                 time.sleep(_FLOOD_REST)
         return heard
 
-    def _look(self, waiters: Sequence[Waiter], closings: int) -> None:
+    def _check(self, waiters: Sequence[Waiter], generation: int) -> None:
         """Tell those whose jobs have ended, and all followers."""
         for waiter in waiters:
             if waiter.is_follower:
-                waiter.tell(None)
+                waiter.notify(None)
         others = [waiter for waiter in waiters if not waiter.is_follower]
         for start in range(0, len(others), _BATCH):
             some = others[start : start + _BATCH]
             ids = list({waiter.job_id for waiter in some})
             found = {
-                record.id: record for record in self._access.look(closings).get(SummaryIds(ids, with_results=True))
+                record.id: record
+                for record in self._connection.reader(generation).get(SummaryIds(ids, with_results=True))
             }
             for waiter in some:
                 record = found.get(waiter.job_id)
                 if record is None:
-                    self._tell(waiter, JobNotFoundError(waiter.job_id))
+                    self._resolve(waiter, JobNotFoundError(waiter.job_id))
                 elif record.status in TERMINAL:
-                    self._tell(waiter, record)
+                    self._resolve(waiter, record)
 
-    def _tell(self, waiter: Waiter, found: JobRecord | Exception) -> None:
+    def _resolve(self, waiter: Waiter, found: JobRecord | Exception) -> None:
         with self._lock:
             self._waiters.discard(waiter)
-        waiter.tell(found)
+        waiter.notify(found)
 
-    def _tell_all(self, error: Exception) -> None:
-        for waiter in self._roll_call()[0]:
-            self._tell(waiter, error)
+    def _fail_all(self, error: Exception) -> None:
+        for waiter in self._snapshot()[0]:
+            self._resolve(waiter, error)
 
 
 def _closed(job_id: str) -> ApplicationStateError:
@@ -301,7 +306,7 @@ def _closed(job_id: str) -> ApplicationStateError:
     )
 
 
-class _Rounds:
+class _PollSchedule:
     """When to look at everything again."""
 
     def __init__(self) -> None:
@@ -309,11 +314,11 @@ class _Rounds:
         self._rested_at = 0.0
 
     @property
-    def patience(self) -> float:
+    def remaining(self) -> float:
         """Seconds until then."""
         return max(0.0, self.due_at - time.monotonic())
 
-    def end(self, waiters: Sequence[Waiter], cost: float) -> None:
+    def finished(self, waiters: Sequence[Waiter], cost: float) -> None:
         """A look is over, and took ``cost`` seconds of the processor."""
         now = time.monotonic()
         for waiter in waiters:
@@ -321,11 +326,11 @@ class _Rounds:
         self._rested_at = now + min(cost * _REST, max(_LONGEST_REST, cost))
         self.due_at = max(self._rested_at, now + min(waiter.pace.interval for waiter in waiters))
 
-    def hurry(self, new: Sequence[Waiter]) -> None:
+    def add(self, new: Sequence[Waiter]) -> None:
         """There are some who may want it sooner."""
         soonest = time.monotonic() + min(waiter.pace.interval for waiter in new)
         self.due_at = max(self._rested_at, min(self.due_at, soonest))
 
-    def news(self) -> None:
+    def soon(self) -> None:
         """As soon as it has rested."""
         self.due_at = self._rested_at

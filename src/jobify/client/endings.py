@@ -17,7 +17,7 @@ from jobify.model.records import AttemptRecord, JobRecord
 from jobify.model.status import Event, JobStatus
 from jobify.storage.end_reasons import is_snoozed
 
-__all__ = ("error_of", "errors_of", "failure_of", "reason_of", "row_error")
+__all__ = ("cancel_reason", "error_of", "errors_of", "failure_of", "row_error")
 
 _FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
 """The outcomes of attempts that failed."""
@@ -74,7 +74,7 @@ def error_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> str | None
     return failed[-1].error if failed else None
 
 
-def reason_of(record: JobRecord) -> str | None:
+def cancel_reason(record: JobRecord) -> str | None:
     """Why a job was cancelled (``cancelled``, ``expired``, ``dependency <id> failed``), None if it was not."""
     return (record.error or "cancelled") if record.status == JobStatus.CANCELLED else None
 
@@ -84,7 +84,7 @@ def failure_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> Exceptio
     word = public_status(record.status, record.is_dead)
     if word in _KINDS:
         error = error_of(record, attempts)
-        reason = reason_of(record) or error or _NO_REASON
+        reason = cancel_reason(record) or error or _NO_REASON
         failed = _failed(attempts)
         error_type = None if error is None else error.partition(":")[0]
         traceback = failed[-1].traceback if failed else None

@@ -8,13 +8,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from jobify.client.outer_run import run_through, run_to_its_end
-from jobify.client.rows import Rows, fed_args, former_keys
-from jobify.client.targets import Target, Targets
-from jobify.client.threads import Crew
+from jobify.client.outer_run import run_outer_chain, run_sync
+from jobify.client.rows import RowBuilder, args_with_placeholder, former_keys
+from jobify.client.targets import ResolvedTask, TaskResolver
+from jobify.client.threads import ClientThreads
 from jobify.config import JobifyConfiguration
 from jobify.exceptions import ConfigurationError, DuplicateJobError
-from jobify.gateway.connection import Access
+from jobify.gateway.connection import StorageConnection
 from jobify.jobs.job_request import JobRequest
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.result_backend import ResultBackend
@@ -23,13 +23,13 @@ from jobify.model.records import NewJob
 from jobify.serializers.offload import is_large, off_loop
 from jobify.storage.base import Storage
 
-__all__ = ("Submitter", "insert_rows")
+__all__ = ("ClientEnqueuer", "insert_rows")
 
 
-class _Draft(Struct):
+class _PendingJob(Struct):
     """A request on its way to becoming a row."""
 
-    target: Target
+    task: ResolvedTask
     request: JobRequest
     job_id: str
     is_wanted: bool = True
@@ -38,33 +38,33 @@ class _Draft(Struct):
     """Set when it is stored, or was refused for another one's sake."""
 
 
-def insert_rows(access: Access, rows: Sequence[NewJob]) -> list[bool]:
+def insert_rows(connection: StorageConnection, rows: Sequence[NewJob]) -> list[bool]:
     """Store rows, and tell the workers."""
-    with access as storage:
+    with connection as storage:
         added = storage.insert(rows)
-    access.ring(workers=True)
+    connection.notify(workers=True)
     return added
 
 
-class Submitter:
+class ClientEnqueuer:
     """See :class:`jobify.jobs.job_request.Submitter`."""
 
     def __init__(
         self,
         *,
-        access: Access,
-        crew: Crew,
-        targets: Targets,
-        rows: Rows,
-        desk: ResultBackend,
+        connection: StorageConnection,
+        threads: ClientThreads,
+        tasks: TaskResolver,
+        rows: RowBuilder,
+        operations: ResultBackend,
         config: JobifyConfiguration,
         clock: Clock,
     ) -> None:
-        self._access = access
-        self._crew = crew
-        self._targets = targets
+        self._connection = connection
+        self._threads = threads
+        self._tasks = tasks
         self._rows = rows
-        self._desk = desk
+        self._operations = operations
         self._config = config
         self._clock = clock
 
@@ -72,108 +72,108 @@ class Submitter:
 
     def delay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
         """Store one job."""
-        target = self._targets.of(task)
-        if target.has_outer:
+        resolved = self._tasks.of(task)
+        if resolved.has_outer:
             return self.submit((JobRequest(task, args, kwargs),))[0]
-        row = self._rows.plain(target, args, kwargs)
-        return self._handle(row, insert_rows(self._access, (row,))[0])
+        row = self._rows.plain(resolved, args, kwargs)
+        return self._handle(row, insert_rows(self._connection, (row,))[0])
 
     async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
         """Store one job, in a transaction that it shares with whoever else calls now."""
-        target = self._targets.of(task)
-        if target.has_outer:
+        resolved = self._tasks.of(task)
+        if resolved.has_outer:
             return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
         if is_large(args, kwargs):
-            row = await off_loop(partial(self._rows.plain, target, args, kwargs))
+            row = await off_loop(partial(self._rows.plain, resolved, args, kwargs))
         else:
-            row = self._rows.plain(target, args, kwargs)
-        return self._handle(row, await self._crew.helper.insert(row))
+            row = self._rows.plain(resolved, args, kwargs)
+        return self._handle(row, await self._threads.writer.insert(row))
 
     def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
         """Store a job for each call, in one transaction."""
-        target, plain = self._targets.of(task), self._rows.plain
-        if target.has_outer:
+        resolved, plain = self._tasks.of(task), self._rows.plain
+        if resolved.has_outer:
             return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
-        rows = [plain(target, args, kwargs) for args, kwargs in calls]
+        rows = [plain(resolved, args, kwargs) for args, kwargs in calls]
         if not rows:
             return []
-        with self._access as storage, storage.transaction():
+        with self._connection as storage, storage.transaction():
             for row, is_added in zip(rows, storage.insert(rows), strict=True):
                 if not is_added:
                     raise DuplicateJobError(row.id, can_replace=False)
-        self._access.ring(workers=True)
-        desk = self._desk
+        self._connection.notify(workers=True)
+        desk = self._operations
         return [JobResult(row.id, desk) for row in rows]
 
     async def adelay_all(
         self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
     ) -> list[JobResult[Any]]:
         """:meth:`delay_all`, without blocking."""
-        if self._targets.of(task).has_outer:
+        if self._tasks.of(task).has_outer:
             return await self.asubmit([JobRequest(task, args, kwargs) for args, kwargs in calls])
-        return await self._crew.helper.call(partial(self.delay_all, task, calls))
+        return await self._threads.writer.call(partial(self.delay_all, task, calls))
 
     def _handle(self, row: NewJob, is_added: bool) -> JobResult[Any]:
         if not is_added:  # the app's uuid_generator has made an id that is in use
             raise DuplicateJobError(row.id, can_replace=False)
-        return JobResult(row.id, self._desk)
+        return JobResult(row.id, self._operations)
 
     # -- with options --------------------------------------------------------------------------------------------------
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch."""
-        drafts = self._drafts(requests)
-        if any(draft.target.has_outer for draft in drafts):
-            run_to_its_end(partial(self._through, drafts, is_blocking=True))
+        drafts = self._pending(requests)
+        if any(draft.task.has_outer for draft in drafts):
+            run_sync(partial(self._run_outer_chains, drafts, is_blocking=True))
         if len(drafts) != 1 or drafts[0].result is None:
             self._store(drafts)
         return self._handles(drafts)
 
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch, without blocking."""
-        helper = self._crew.helper
-        drafts = self._drafts(requests)
-        if any(draft.target.has_outer for draft in drafts):
-            await self._through(drafts, is_blocking=False)
+        helper = self._threads.writer
+        drafts = self._pending(requests)
+        if any(draft.task.has_outer for draft in drafts):
+            await self._run_outer_chains(drafts, is_blocking=False)
         if len(drafts) != 1 or drafts[0].result is None:
             await helper.call(partial(self._store, drafts))
         return self._handles(drafts)
 
-    def _drafts(self, requests: Sequence[JobRequest]) -> list[_Draft]:
+    def _pending(self, requests: Sequence[JobRequest]) -> list[_PendingJob]:
         is_workflow = any(request.result_input is not None for request in requests)
         drafts = []
         for request in requests:
-            target = self._targets.of(request.task)
-            if target.check is not None:
-                target.check(*fed_args(request), **request.kwargs)
+            task = self._tasks.of(request.task)
+            if task.check is not None:
+                task.check(*args_with_placeholder(request), **request.kwargs)
             if is_workflow and request.spec.unique_key is not None:
                 raise ConfigurationError(
                     f"A job of {request.task!r} in a workflow has a unique_key. Others of the workflow depend on it, "
                     "so it cannot give way to another one: leave the unique_key out."
                 )
-            drafts.append(_Draft(target, request, self._rows.new_id(request.spec)))
+            drafts.append(_PendingJob(task, request, self._rows.new_id(request.spec)))
         return drafts
 
-    async def _through(self, drafts: Sequence[_Draft], *, is_blocking: bool) -> None:
+    async def _run_outer_chains(self, drafts: Sequence[_PendingJob], *, is_blocking: bool) -> None:
         """Run the outer chains. A single job is stored at the end of its chain; those of a batch when all are over."""
         for draft in drafts:
-            if not draft.target.has_outer:
+            if not draft.task.has_outer:
                 continue
             draft.is_wanted = False
 
-            async def store(request: JobRequest, draft: _Draft = draft) -> None:
+            async def store(request: JobRequest, draft: _PendingJob = draft) -> None:
                 draft.request, draft.is_wanted = request, True
                 if len(drafts) == 1:
                     keep = partial(self._store, drafts)
-                    await self._crew.helper.call(keep) if not is_blocking else keep()
+                    await self._threads.writer.call(keep) if not is_blocking else keep()
 
             asked, now = draft.request.spec, self._clock.now()
             due_at = self._rows.due_at(asked, now)
-            await run_through(
-                draft.target, draft.request, draft.job_id, due_at=due_at, now=now, config=self._config, store=store
+            await run_outer_chain(
+                draft.task, draft.request, draft.job_id, due_at=due_at, now=now, config=self._config, store=store
             )
 
-    def _store(self, drafts: Sequence[_Draft]) -> None:
+    def _store(self, drafts: Sequence[_PendingJob]) -> None:
         wanted = [draft for draft in drafts if draft.is_wanted]
         ids = [draft.job_id for draft in drafts]
         rows = []
@@ -181,38 +181,38 @@ class Submitter:
         feeds: dict[tuple[int, ...], tuple[str, ...]] = {(): ()}
         """The parents of jobs that are fed by these places: one tuple, however many jobs it feeds."""
         for draft in wanted:
-            former.append(former_keys(draft.target, draft.request.spec) if draft.target.aliases else [])
+            former.append(former_keys(draft.task, draft.request.spec) if draft.task.aliases else [])
             feed = draft.request.result_input
             places = () if feed is None else (*feed.indexes, *feed.after) if feed.after else feed.indexes
             if places not in feeds:
                 feeds[places] = tuple(dict.fromkeys(ids[place] for place in places))
-            rows.append(self._rows.row(draft.target, draft.request, draft.job_id, feeds[places]))
+            rows.append(self._rows.row(draft.task, draft.request, draft.job_id, feeds[places]))
         if not rows:
             return
         rivals: list[str | None] = [None] * len(rows)
-        with self._access as storage, storage.transaction():
-            if any(draft.target.aliases for draft in wanted):
+        with self._connection as storage, storage.transaction():
+            if any(draft.task.aliases for draft in wanted):
                 rivals = [_former_rival(storage, draft) for draft in wanted]
                 rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
             added = storage.insert(rows)
-            ids = [_standing(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
-        self._access.ring(workers=True)
+            ids = [_id_of(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
+        self._connection.notify(workers=True)
         stored = iter(zip(ids, added, strict=True))
         for draft, rival in zip(wanted, rivals, strict=True):
             job_id, is_added = next(stored) if rival is None else (rival, False)
-            draft.result = JobResult(job_id, self._desk, is_added)
+            draft.result = JobResult(job_id, self._operations, is_added)
 
-    def _handles(self, drafts: Sequence[_Draft]) -> list[JobResult[Any]]:
-        return [draft.result or JobResult(draft.job_id, self._desk, created=False) for draft in drafts]
+    def _handles(self, drafts: Sequence[_PendingJob]) -> list[JobResult[Any]]:
+        return [draft.result or JobResult(draft.job_id, self._operations, created=False) for draft in drafts]
 
 
-def _former_rival(storage: Storage, draft: _Draft) -> str | None:
+def _former_rival(storage: Storage, draft: _PendingJob) -> str | None:
     """The unfinished job with the unique key of this one that was stored under an earlier name of the task."""
-    found = (storage.find_unique(key) for key in former_keys(draft.target, draft.request.spec))
+    found = (storage.find_unique(key) for key in former_keys(draft.task, draft.request.spec))
     return next((id for id in found if id is not None), None)
 
 
-def _standing(storage: Storage, row: NewJob, is_added: bool) -> str:
+def _id_of(storage: Storage, row: NewJob, is_added: bool) -> str:
     """The id of the job that stands for ``row``: itself, or the unfinished one with its unique key.
 
     Asked inside the transaction of the insert: that one cannot end meanwhile.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
 from jobify.canvas.signature import Signature
-from jobify.client.arguments import Calls, many, request
+from jobify.client.arguments import Calls, parse_batch, parse_request
 from jobify.exceptions import ConfigurationError
 from jobify.jobs.job_request import EnqueueOptions, Submitter
 from jobify.jobs.job_result import JobResult
@@ -34,7 +34,7 @@ class Enqueuing(Router):
     @property
     def client(self) -> Submitter:
         """What tasks submit to."""
-        return self._client.submitter
+        return self._client.enqueuer
 
     def task_for(self, task: Route[ParamsT, ReturnT]) -> Route[ParamsT, ReturnT]:
         """The task as it is in this app, for a task of a router that is included in several apps. ::
@@ -73,7 +73,7 @@ class Enqueuing(Router):
         When this returns the job is on disk. ConfigurationError, TypeError or PayloadError if it cannot be, and
         DuplicateJobError if its ``job_id`` is in use; StorageUnavailableError if nothing could be stored.
         """
-        return self.client.submit((request(self, task, args, kwargs, options),))[0]
+        return self.client.submit((parse_request(self, task, args, kwargs, options),))[0]
 
     @overload
     async def aenqueue(
@@ -95,7 +95,7 @@ class Enqueuing(Router):
         self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> JobResult[Any]:
         """:meth:`enqueue`, without blocking the event loop."""
-        return (await self.client.asubmit((request(self, task, args, kwargs, options),)))[0]
+        return (await self.client.asubmit((parse_request(self, task, args, kwargs, options),)))[0]
 
     @overload
     def enqueue_many(
@@ -129,7 +129,7 @@ class Enqueuing(Router):
 
             app.enqueue_many(resize, [(name,) for name in names], priority=5)
         """
-        asked = many(self, task, args_list, kwargs_list, options)
+        asked = parse_batch(self, task, args_list, kwargs_list, options)
         if isinstance(asked, Calls):
             return self.client.delay_all(asked.task, asked.calls)
         return self.client.submit(asked)
@@ -160,7 +160,7 @@ class Enqueuing(Router):
         **options: Any,
     ) -> list[JobResult[Any]]:
         """:meth:`enqueue_many`, without blocking the event loop."""
-        asked = many(self, task, args_list, kwargs_list, options)
+        asked = parse_batch(self, task, args_list, kwargs_list, options)
         if isinstance(asked, Calls):
             return await self.client.adelay_all(asked.task, asked.calls)
         return await self.client.asubmit(asked)

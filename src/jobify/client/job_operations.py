@@ -8,12 +8,12 @@ from datetime import tzinfo
 from functools import partial
 from typing import Any, TypeVar
 
-from jobify.client.job_reader import Reads
-from jobify.client.threads import Crew
-from jobify.client.values import Coding
-from jobify.client.waiting import POLLS, Waits, check_number, limit_of
+from jobify.client.job_reader import JobReader
+from jobify.client.threads import ClientThreads
+from jobify.client.values import ValueCodec
+from jobify.client.waiting import POLLS, JobWaiter, check_number, limit_of
 from jobify.exceptions import JobNotFoundError
-from jobify.gateway.connection import Access
+from jobify.gateway.connection import StorageConnection
 from jobify.jobs.result_backend import Polls
 from jobify.model.clock import Clock
 from jobify.model.cron import is_used_up
@@ -23,12 +23,12 @@ from jobify.model.status import JobStatus
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.types import Microseconds
 
-__all__ = ("Desk",)
+__all__ = ("JobOperations",)
 
 T = TypeVar("T")
 
 
-class Desk(Reads):
+class JobOperations(JobReader):
     """Serves handles; see :class:`jobify.jobs.result_backend.ResultBackend`. What only reads is inherited.
 
     ``delete_at``: when the row of a job that is cancelled now may be deleted.
@@ -36,54 +36,54 @@ class Desk(Reads):
 
     def __init__(
         self,
-        access: Access,
-        coding: Coding,
+        connection: StorageConnection,
+        values: ValueCodec,
         zone: tzinfo,
         *,
-        crew: Crew,
+        threads: ClientThreads,
         runs_here: Callable[[], bool],
         clock: Clock,
         delete_at: Callable[[Microseconds], Microseconds | None],
     ) -> None:
-        super().__init__(access, coding, zone, clock)
-        self._crew = crew
-        self._waits = Waits(self, crew, runs_here)
+        super().__init__(connection, values, zone, clock)
+        self._threads = threads
+        self._waiter = JobWaiter(self, threads, runs_here)
         self._delete_at = delete_at
 
     async def read(self, look: Callable[[], T]) -> T:
         """See :meth:`jobify.jobs.result_backend.ResultBackend.read`."""
-        return await self._crew.reader.call(look)
+        return await self._threads.reader.call(look)
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
     def result(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
         """See :meth:`jobify.JobResult.result`."""
-        return self.outcome(self._waits.end(job_id, timeout, polls, "await job.aresult()"))
+        return self.outcome(self._waiter.end(job_id, timeout, polls, "await job.aresult()"))
 
     async def aresult(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
         """See :meth:`jobify.JobResult.aresult`."""
-        record = await self._waits.aend(job_id, timeout, polls)
+        record = await self._waiter.aend(job_id, timeout, polls)
         if isinstance(record.result, bytes) and len(record.result) > LARGE_BYTES:
             return await off_loop(partial(self.outcome, record))
         if record.status == JobStatus.SUCCESS:  # all there is to know is here
             return self.outcome(record)
-        return await self._crew.reader.call(partial(self.outcome, record))
+        return await self._threads.reader.call(partial(self.outcome, record))
 
     def wait(self, job_id: str, timeout: Duration | None) -> None:
         """See :meth:`jobify.JobResult.wait`."""
-        self._waits.end(job_id, timeout, POLLS, "await job.await_end()")
+        self._waiter.end(job_id, timeout, POLLS, "await job.await_end()")
 
     async def await_end(self, job_id: str, timeout: Duration | None) -> None:
         """See :meth:`jobify.JobResult.await_end`."""
-        await self._waits.aend(job_id, timeout, POLLS)
+        await self._waiter.aend(job_id, timeout, POLLS)
 
     def stream(self, job_id: str, timeout: Duration | None, after: int) -> Iterator[Any]:
         """See :meth:`jobify.JobResult.stream`."""
-        return self._waits.stream(job_id, timeout, check_number(after))
+        return self._waiter.stream(job_id, timeout, check_number(after))
 
     def astream(self, job_id: str, timeout: Duration | None, after: int) -> AsyncIterator[Any]:
         """See :meth:`jobify.JobResult.astream`."""
-        return self._waits.astream(job_id, timeout, check_number(after))
+        return self._waiter.astream(job_id, timeout, check_number(after))
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
@@ -91,19 +91,19 @@ class Desk(Reads):
         """See :meth:`jobify.JobResult.cancel`."""
         limit_of(timeout)
         if self.record(job_id).status == JobStatus.RUNNING:
-            self._waits.refuse_to_block(f"cancel job {job_id!r}", "await job.acancel()")
+            self._waiter.refuse_to_block(f"cancel job {job_id!r}", "await job.acancel()")
         if self._has_to_stop(job_id):
             with suppress(TimeoutError):
-                self._waits.end(job_id, timeout, POLLS, "await job.acancel()")
+                self._waiter.end(job_id, timeout, POLLS, "await job.acancel()")
         return self._is_cancelled(job_id)
 
     async def acancel(self, job_id: str, timeout: Duration | None) -> bool:
         """See :meth:`jobify.JobResult.acancel`."""
         limit_of(timeout)
-        if await self._crew.helper.call(partial(self._has_to_stop, job_id)):
+        if await self._threads.writer.call(partial(self._has_to_stop, job_id)):
             with suppress(TimeoutError):
-                await self._waits.aend(job_id, timeout, POLLS)
-        return await self._crew.reader.call(partial(self._is_cancelled, job_id))
+                await self._waiter.aend(job_id, timeout, POLLS)
+        return await self._threads.reader.call(partial(self._is_cancelled, job_id))
 
     def _has_to_stop(self, job_id: str) -> bool:
         """Cancel the row; whether its job runs, and was told to stop."""
@@ -115,9 +115,9 @@ class Desk(Reads):
     def request_cancel(self, job_ids: Sequence[str]) -> list[CancelResult]:
         """Cancel what waits, and tell what runs to stop, without waiting for it; what became of each."""
         now = self._clock.now()
-        with self._access as storage:
+        with self._connection as storage:
             met = storage.cancel(job_ids, reason="cancelled", now=now, delete_at=self._delete_at(now))
-        self._access.ring(workers=True, clients=True)
+        self._connection.notify(workers=True, clients=True)
         return met
 
     def _is_cancelled(self, job_id: str) -> bool:
@@ -127,12 +127,12 @@ class Desk(Reads):
         """See :meth:`jobify.JobResult.retry`."""
         if is_used_up(self.record(job_id)):
             return False  # it would end again without a run
-        with self._access as storage:
+        with self._connection as storage:
             (is_done,) = storage.retry((job_id,), now=self._clock.now(), with_dependents=with_dependents)
         if is_done:
-            self._access.ring(workers=True)
+            self._connection.notify(workers=True)
         return is_done
 
     async def aretry(self, job_id: str, with_dependents: bool = True) -> bool:
         """See :meth:`jobify.JobResult.aretry`."""
-        return await self._crew.helper.call(partial(self.retry, job_id, with_dependents))
+        return await self._threads.writer.call(partial(self.retry, job_id, with_dependents))

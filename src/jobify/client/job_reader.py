@@ -7,11 +7,11 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from jobify.client.clauses import PlainCall, plain_call
-from jobify.client.endings import error_of, errors_of, failure_of, reason_of, row_error
-from jobify.client.job_view import log_lines, portrait
-from jobify.client.values import Coding
+from jobify.client.endings import cancel_reason, error_of, errors_of, failure_of, row_error
+from jobify.client.job_view import job_to_dict, log_lines
+from jobify.client.values import ValueCodec
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
-from jobify.gateway.connection import Access
+from jobify.gateway.connection import StorageConnection
 from jobify.model.clock import Clock, to_datetime
 from jobify.model.job_options import metadata_of
 from jobify.model.records import AttemptRecord, JobRecord, MessageKind, MessageRecord, Relations, SummaryIds
@@ -20,54 +20,54 @@ from jobify.storage.kinship import Kinship
 from jobify.storage.weight import NO_ARGUMENTS
 from jobify.types import Microseconds
 
-__all__ = ("Reads",)
+__all__ = ("JobReader",)
 
 _PAGE = 500
 _MOST_RELATIVES = 10_000
 """Jobs of a workflow that are told of."""
 
 
-class Reads:
+class JobReader:
     """Reads from the storage in the caller's thread; that waits for no writer. JobNotFoundError for unknown ids."""
 
-    def __init__(self, access: Access, coding: Coding, zone: tzinfo, clock: Clock) -> None:
-        self._access = access
-        self._coding = coding
+    def __init__(self, connection: StorageConnection, values: ValueCodec, zone: tzinfo, clock: Clock) -> None:
+        self._connection = connection
+        self._values = values
         self._zone = zone
         self._clock = clock
 
     def record(self, job_id: str) -> JobRecord:
         """The row, without large arguments or a large result: one select by primary key."""
-        return _only(self._access.look().get(SummaryIds((job_id,))), job_id)
+        return _only(self._connection.reader().get(SummaryIds((job_id,))), job_id)
 
     def ended_record(self, job_id: str) -> JobRecord:
         """:meth:`record`, with the result."""
-        return _only(self._access.look().get(SummaryIds((job_id,), with_results=True)), job_id)
+        return _only(self._connection.reader().get(SummaryIds((job_id,), with_results=True)), job_id)
 
     def whole_record(self, job_id: str) -> JobRecord:
         """:meth:`record`, with arguments and result."""
-        return _only(self._access.look().get((job_id,)), job_id)
+        return _only(self._connection.reader().get((job_id,)), job_id)
 
     def attempts(self, job_id: str) -> list[AttemptRecord]:
         """The history, the oldest line first."""
-        return self._access.look().attempts(job_id)
+        return self._connection.reader().attempts(job_id)
 
     def relations(self, job_id: str) -> Relations:
         """Parents and children."""
         self.record(job_id)
-        return self._access.look().relations(job_id)
+        return self._connection.reader().relations(job_id)
 
     def kinship(self, job_id: str) -> Kinship:
         """The workflow that the job belongs to, as far as it is not huge."""
-        return self._access.look().kinship(job_id, limit=_MOST_RELATIVES)
+        return self._connection.reader().kinship(job_id, limit=_MOST_RELATIVES)
 
     def messages(self, job_id: str, after: int, kind: MessageKind | None = None) -> list[MessageRecord]:
         """A page of what the job has published after message number ``after``, of one kind or of any."""
-        return self._access.look().messages(job_id, after=after, limit=_PAGE, kind=kind)
+        return self._connection.reader().messages(job_id, after=after, limit=_PAGE, kind=kind)
 
     def last_message_number(self, job_id: str) -> int:
         """The number of the newest message; 0: there is none. Reads some of them, however many there are."""
-        storage = self._access.look()
+        storage = self._connection.reader()
 
         def has_later(number: int) -> bool:
             return bool(storage.messages(job_id, after=number, limit=1))
@@ -97,7 +97,7 @@ class Reads:
 
     def published(self, message: MessageRecord) -> Any:
         """The value in a message."""
-        return self._coding.published(message.data)
+        return self._values.published(message.data)
 
     def moment(self, at: Microseconds | None) -> datetime | None:
         """A time of a row, in the app's zone."""
@@ -116,7 +116,7 @@ class Reads:
 
     def reason(self, job_id: str) -> str | None:
         """See :attr:`jobify.JobResult.reason`."""
-        return reason_of(self.record(job_id))
+        return cancel_reason(self.record(job_id))
 
     def note(self, job_id: str) -> str:
         """See :attr:`jobify.JobResult.note`."""
@@ -125,7 +125,7 @@ class Reads:
     def _note(self, record: JobRecord) -> str:
         from jobify.client.wait_reasons import explain, read_cluster_state  # of no use to most processes
 
-        storage = self._access.look()
+        storage = self._connection.reader()
         return explain(storage, read_cluster_state(storage, now=self._clock.now(), zone=self._zone), record)
 
     def metadata(self, job_id: str) -> dict[str, Any]:
@@ -144,9 +144,9 @@ class Reads:
             result = self.value(record) if record.status == JobStatus.SUCCESS else None
         except ResultNotStoredError as error:
             result = str(error)
-        relations = self._access.look().relations(job_id)
+        relations = self._connection.reader().relations(job_id)
         note, metadata = self._note(record), metadata_of(record.options)
-        return portrait(record, attempts, relations, metadata=metadata, call=call, result=result, note=note)
+        return job_to_dict(record, attempts, relations, metadata=metadata, call=call, result=result, note=note)
 
     def arguments(self, job_id: str) -> PlainCall:
         """See :attr:`jobify.JobResult.args`."""
@@ -159,7 +159,7 @@ class Reads:
             return call
         if record.payload is NO_ARGUMENTS:
             raise PayloadError(f"Job {record.id!r} has ended in memory, where arguments are not kept.")
-        return PlainCall(*self._coding.plain_call(record.payload))
+        return PlainCall(*self._values.plain_call(record.payload))
 
     def logs(self, job_id: str) -> list[dict[str, Any]]:
         """See :meth:`jobify.JobResult.logs`."""
@@ -181,7 +181,7 @@ class Reads:
         if record.result is None:
             raise ResultNotStoredError(record.id, "there is none in the database.")
         try:
-            return self._coding.result(record.task, record.result)
+            return self._values.result(record.task, record.result)
         except PayloadError as error:
             raise ResultNotStoredError(record.id, f"it cannot be read here. {error}") from error
 

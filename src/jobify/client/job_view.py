@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobify.client.clauses import PlainCall, plain_call
-from jobify.client.endings import error_of, errors_of, reason_of
-from jobify.client.values import plain
+from jobify.client.endings import cancel_reason, error_of, errors_of
+from jobify.client.values import json_safe
 from jobify.model.clock import iso
 from jobify.model.cron import rule_as_written
 from jobify.model.public_status import public_status
 from jobify.model.records import AttemptRecord, JobRecord, MessageRecord, Parking, Relations
 from jobify.model.status import known_status
 
-__all__ = ("log_lines", "outline", "portrait")
+__all__ = ("job_to_dict", "log_lines", "row_to_dict")
 
 
-def portrait(
+def job_to_dict(
     record: JobRecord,
     attempts: Sequence[AttemptRecord],
     relations: Relations,
@@ -29,17 +29,17 @@ def portrait(
 ) -> dict[str, Any]:
     """All that there is to say of a job."""
     return {
-        **outline(record, metadata=metadata, call=call),
+        **row_to_dict(record, metadata=metadata, call=call),
         "note": note,
         "error": error_of(record, attempts),
         "errors": errors_of(attempts),
-        "result": plain(result),
+        "result": json_safe(result),
         "dependencies": list(relations.parents),
         "dependents": list(relations.children),
     }
 
 
-def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall | None = None) -> dict[str, Any]:
+def row_to_dict(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall | None = None) -> dict[str, Any]:
     """What a job's row alone says of it. ``call``: its arguments, where the row does not say them in JSON."""
     call = plain_call(record.payload) if call is None else call
     word, expression = public_status(record.status, record.is_dead), rule_as_written(record.rule).get("expression")
@@ -54,7 +54,7 @@ def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall |
         "job_status": known_status(record.status).value,
         "progress": record.progress,
         "error": error_of(record, ()),
-        "reason": reason_of(record),
+        "reason": cancel_reason(record),
         "attempt": record.attempt,
         "retry_count": max(record.attempt - 1, 0),
         "crashes": record.crashes,
@@ -68,7 +68,7 @@ def outline(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall |
         "args": call.args,
         "kwargs": call.kwargs,
         "unique_key": record.unique_key,
-        "metadata": plain(dict(metadata)),
+        "metadata": json_safe(dict(metadata)),
         "cron": expression,
         "cron_expression": expression,
         "run_count": record.run_count,

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from jobify.client.rows import TO_COME, fed_args
-from jobify.client.targets import Target
+from jobify.client.rows import PLACEHOLDER, args_with_placeholder
+from jobify.client.targets import ResolvedTask
 from jobify.config import JobifyConfiguration
 from jobify.exceptions import ApplicationStateError
 from jobify.jobs.context import OuterContext
@@ -21,13 +21,13 @@ from jobify.jobs.schedule_builder import PushRequest
 from jobify.router.outer_chain import OuterCall, run_outer
 from jobify.types import Microseconds
 
-__all__ = ("run_through", "run_to_its_end")
+__all__ = ("run_outer_chain", "run_sync")
 
 T = TypeVar("T")
 
 
-async def run_through(
-    target: Target,
+async def run_outer_chain(
+    task: ResolvedTask,
     request: JobRequest,
     job_id: str,
     *,
@@ -38,15 +38,16 @@ async def run_through(
 ) -> None:
     """Run the outer chain of the task around ``store``, which gets the request as the chain has left it. A chain that
     is stopped does not reach it."""
-    endpoint = target.endpoint
+    endpoint = task.endpoint
     assert endpoint is not None, "what is not known here has no middleware"
-    order = PushRequest(target.name, fed_args(request), dict(request.kwargs), due_at if due_at > now else None)
+    args, kwargs = args_with_placeholder(request), dict(request.kwargs)
+    order = PushRequest(task.name, args, kwargs, due_at if due_at > now else None)
     job: Job[Any] = Job(job_id=job_id, exec_at=due_at)
 
     async def end(context: OuterContext) -> None:
         if not context.is_persist:
             raise ApplicationStateError(
-                operation=f"keep a job of {target.name!r} in memory",
+                operation=f"keep a job of {task.name!r} in memory",
                 reason="It is enqueued for whichever process runs it.",
                 solution="Have the outer middleware leave is_persist alone, or use push().",
             )
@@ -56,14 +57,14 @@ async def run_through(
 
 
 def _changed(request: JobRequest, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobRequest:
-    if fed_args(request) is not request.args:
-        if not args or args[0] is not TO_COME:
-            raise TypeError(f"an outer middleware has replaced {TO_COME!r}, the first argument of {request.task}()")
+    if args_with_placeholder(request) is not request.args:
+        if not args or args[0] is not PLACEHOLDER:
+            raise TypeError(f"an outer middleware has replaced {PLACEHOLDER!r}, the first argument of {request.task}()")
         args = args[1:]
     return msgspec.structs.replace(request, args=args, kwargs=kwargs)
 
 
-def run_to_its_end(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_sync(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """What ``main`` gives, from sync code: in an event loop of its own; in a thread of its own, if this one's event
     loop is running."""
     try:

@@ -40,7 +40,7 @@ class Preview:
 
     def preview(self) -> dict[str, int]:
         """How many ended jobs may be deleted by now, by the six words. The janitor of any worker does it."""
-        return self._client.board.purgeable()
+        return self._client.queries.purgeable()
 
     async def apreview(self) -> dict[str, int]:
         """:meth:`preview`, without blocking the event loop."""
@@ -65,7 +65,7 @@ class Producer(Enqueuing):
 
     def get_job(self, job_id: str) -> JobResult[Any]:
         """The handle of any job in the database; JobNotFoundError if there is none with this id."""
-        return JobResult(self._client.desk.record(id_of(job_id)).id, self._client.desk)
+        return JobResult(self._client.operations.record(id_of(job_id)).id, self._client.operations)
 
     async def aget_job(self, job_id: str) -> JobResult[Any]:
         """:meth:`get_job`, without blocking the event loop."""
@@ -81,7 +81,7 @@ class Producer(Enqueuing):
         jobs by an index (but ``"complete"``, which is most of them); the other filters read what they leave out: where
         hardly any job matches, 0.4 seconds per million jobs, with ``metadata`` 0.8.
         """
-        return self._client.board.jobs(
+        return self._client.queries.jobs(
             filters_of(filters, self),
             limit=limit,
             after=None if after is None else id_of(after),
@@ -96,7 +96,7 @@ class Producer(Enqueuing):
 
     def stats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
         """How many jobs there are: of all, of a task, in a queue. Each of the six words is there."""
-        return self._client.board.stats(filters_of({"task": task, "queue": queue}, self))
+        return self._client.queries.stats(filters_of({"task": task, "queue": queue}, self))
 
     async def astats(self, task: AnyTask | None = None, queue: str | None = None) -> dict[str, int]:
         """:meth:`stats`, without blocking the event loop."""
@@ -107,7 +107,7 @@ class Producer(Enqueuing):
     ) -> list[JobResult[Any]]:
         """Jobs that are ``failed`` or ``dead``, the newest first. Their ``retry()`` puts them back."""
         filters = filters_of({"task": task, "queue": queue}, self)
-        return self._client.board.dead_letters(filters, limit=limit, after=None if after is None else id_of(after))
+        return self._client.queries.dead_letters(filters, limit=limit, after=None if after is None else id_of(after))
 
     async def adead_letters(
         self, task: AnyTask | None = None, queue: str | None = None, *, limit: int = 100, after: AnyJob | None = None
@@ -119,7 +119,7 @@ class Producer(Enqueuing):
         """Remove jobs that are not running, with result and history; how many. What waits for one of them that had not
         ended is cancelled. A job stays whose result another one needs, or will if it is tried again, unless that one is
         among ``jobs``, too."""
-        return self._client.orders.delete(ids_of(jobs))
+        return self._client.admin.delete(ids_of(jobs))
 
     async def adelete_jobs(self, jobs: AnyJob | Iterable[AnyJob]) -> int:
         """:meth:`delete_jobs`, without blocking the event loop."""
@@ -128,7 +128,7 @@ class Producer(Enqueuing):
     def purge_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """Remove ended jobs that match all ``filters``, in small batches; how many. Those stay whose results are
         needed by jobs that have not ended, or that failed and may be tried again."""
-        return self._client.orders.purge(filters_of(filters, self))
+        return self._client.admin.purge(filters_of(filters, self))
 
     async def apurge_jobs(self, **filters: Unpack[JobFilters]) -> int:
         """:meth:`purge_jobs`, without blocking the event loop."""
@@ -143,7 +143,7 @@ class Producer(Enqueuing):
 
     def queues(self) -> list[QueueView]:
         """The queues that have jobs, are paused, or are named by a worker; ``problem`` of one that nobody serves."""
-        return self._client.board.queues()
+        return self._client.queries.queues()
 
     async def aqueues(self) -> list[QueueView]:
         """:meth:`queues`, without blocking the event loop."""
@@ -151,7 +151,7 @@ class Producer(Enqueuing):
 
     def pause_queue(self, queue: str) -> None:
         """Let no worker take jobs of this queue, until :meth:`resume_queue`. What runs goes on."""
-        return self._client.orders.pause_queue(queue)
+        return self._client.admin.pause_queue(queue)
 
     async def apause_queue(self, queue: str) -> None:
         """:meth:`pause_queue`, without blocking the event loop."""
@@ -159,7 +159,7 @@ class Producer(Enqueuing):
 
     def resume_queue(self, queue: str) -> None:
         """Undo :meth:`pause_queue`."""
-        return self._client.orders.resume_queue(queue)
+        return self._client.admin.resume_queue(queue)
 
     async def aresume_queue(self, queue: str) -> None:
         """:meth:`resume_queue`, without blocking the event loop."""
@@ -167,7 +167,7 @@ class Producer(Enqueuing):
 
     def workers(self) -> list[WorkerView]:
         """The processes that claim jobs or wait for their ends, and what they run."""
-        return self._client.board.workers()
+        return self._client.queries.workers()
 
     async def aworkers(self) -> list[WorkerView]:
         """:meth:`workers`, without blocking the event loop."""
@@ -175,7 +175,7 @@ class Producer(Enqueuing):
 
     def unserved(self) -> list[Unserved]:
         """Jobs that wait although they could run: no live worker serves their queue, or knows their task."""
-        return self._client.board.unserved()
+        return self._client.queries.unserved()
 
     async def aunserved(self) -> list[Unserved]:
         """:meth:`unserved`, without blocking the event loop."""
@@ -183,7 +183,7 @@ class Producer(Enqueuing):
 
     def schedules(self) -> list[ScheduleView]:
         """All jobs with a cron rule."""
-        return self._client.board.schedules()
+        return self._client.queries.schedules()
 
     async def aschedules(self) -> list[ScheduleView]:
         """:meth:`schedules`, without blocking the event loop."""
@@ -192,7 +192,7 @@ class Producer(Enqueuing):
     def pause_schedule(self, job: AnyJob) -> bool:
         """Let a schedule rest until :meth:`resume_schedule`; False if it is none, or has ended. A run that is under way
         goes on."""
-        return self._client.orders.pause_schedule(id_of(job))
+        return self._client.admin.pause_schedule(id_of(job))
 
     async def apause_schedule(self, job: AnyJob) -> bool:
         """:meth:`pause_schedule`, without blocking the event loop."""
@@ -202,7 +202,7 @@ class Producer(Enqueuing):
         """Undo :meth:`pause_schedule`, or revive a schedule that was stopped by its failures (``is_stopped`` of
         :meth:`schedules`): its failures count from 0 again. False if it was neither paused nor stopped. Due times that
         passed meanwhile are missed runs, and its misfire policy says what becomes of them."""
-        return self._client.orders.resume_schedule(id_of(job))
+        return self._client.admin.resume_schedule(id_of(job))
 
     async def aresume_schedule(self, job: AnyJob) -> bool:
         """:meth:`resume_schedule`, without blocking the event loop."""
@@ -211,7 +211,7 @@ class Producer(Enqueuing):
     def run_schedule_now(self, job: AnyJob) -> JobResult[Any]:
         """Enqueue one job with the task and the arguments of a schedule, beside it: its rule goes on as it would have,
         and its runs are not counted."""
-        return JobResult(self._client.orders.run_now(id_of(job)), self._client.desk)
+        return JobResult(self._client.admin.run_now(id_of(job)), self._client.operations)
 
     async def arun_schedule_now(self, job: AnyJob) -> JobResult[Any]:
         """:meth:`run_schedule_now`, without blocking the event loop."""

@@ -8,9 +8,17 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from jobify.client.arguments import Filters
-from jobify.client.views import Obstacle, QueueView, ScheduleView, Unserved, WorkerView, obstacle, worker_view
+from jobify.client.views import (
+    QueueView,
+    ScheduleView,
+    Unserved,
+    UnservedReason,
+    WorkerView,
+    unserved_reason,
+    worker_view,
+)
 from jobify.exceptions import ConfigurationError
-from jobify.gateway.connection import Access
+from jobify.gateway.connection import StorageConnection
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.result_backend import ResultBackend
 from jobify.model.clock import Clock, from_datetime, to_datetime
@@ -28,30 +36,35 @@ from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import is_snoozed
 from jobify.types import Microseconds
 
-__all__ = ("Board",)
+__all__ = ("Queries",)
 
 _PAGE = 1000
 _RUNNING = JobQuery(statuses=(JobStatus.RUNNING.value,), has_values=False)
 _MOST = 2**31
 _WAITING = (JobStatus.SCHEDULED.value,)
 _REASONS = {
-    Obstacle.NO_WORKER: "No worker is running.",
-    Obstacle.QUEUE_UNSERVED: "No worker serves the queue {queue!r}.",
-    Obstacle.TASK_UNKNOWN: "No worker that serves the queue {queue!r} knows the task {task!r}.",
-    Obstacle.TASK_ELSEWHERE: "No worker that serves the queue {queue!r} knows the task {task!r}.",
+    UnservedReason.NO_WORKER: "No worker is running.",
+    UnservedReason.QUEUE_UNSERVED: "No worker serves the queue {queue!r}.",
+    UnservedReason.TASK_UNKNOWN: "No worker that serves the queue {queue!r} knows the task {task!r}.",
+    UnservedReason.TASK_ELSEWHERE: "No worker that serves the queue {queue!r} knows the task {task!r}.",
 }
 
 
-class Board:
+class Queries:
     """Lists and counts."""
 
     def __init__(
-        self, access: Access, desk: ResultBackend, clock: Clock, zone: tzinfo, names_of: Callable[[str], Sequence[str]]
+        self,
+        connection: StorageConnection,
+        operations: ResultBackend,
+        clock: Clock,
+        zone: tzinfo,
+        names_of: Callable[[str], Sequence[str]],
     ) -> None:
         self._names_of = names_of
         """The names that jobs of a task may be stored under."""
-        self._access = access
-        self._desk = desk
+        self._connection = connection
+        self._operations = operations
         self._clock = clock
         self._zone = zone
 
@@ -62,14 +75,14 @@ class Board:
     ) -> list[JobResult[Any]]:
         """A page of jobs, in order of id, which is that of time."""
         found = self.find(filters, limit=limit, after=after, is_newest_first=is_newest_first)
-        return [JobResult(record.id, self._desk) for record in found]
+        return [JobResult(record.id, self._operations) for record in found]
 
     def find(
         self, filters: Filters, *, limit: int, after: str | None = None, is_newest_first: bool = True
     ) -> list[JobRecord]:
         """:meth:`jobs`, as rows."""
         query = self._query(filters)._replace(limit=_count(limit), after_id=after, is_newest_first=is_newest_first)
-        return self._access.look().find(query)
+        return self._connection.reader().find(query)
 
     def dead_letters(self, filters: Filters, *, limit: int, after: str | None = None) -> list[JobResult[Any]]:
         """Jobs that failed or are dead, the newest first."""
@@ -81,11 +94,11 @@ class Board:
 
     def counts(self, filters: Filters) -> Mapping[CountKey, int]:
         """How many jobs there are, by task, queue and status."""
-        return self._access.look().count(self._query(filters))
+        return self._connection.reader().count(self._query(filters))
 
     def purgeable(self) -> dict[str, int]:
         """How many ended jobs may be deleted by now, by the six words."""
-        return counts_by_status(self._access.look().count_purgeable(now=self._clock.now()))
+        return counts_by_status(self._connection.reader().count_purgeable(now=self._clock.now()))
 
     def count_ended(self, filters: Filters) -> int:
         """How many ended jobs match."""
@@ -98,7 +111,7 @@ class Board:
     def _all(self, query: JobQuery) -> Iterator[JobRecord]:
         """All rows that match, page by page."""
         query = query._replace(limit=_PAGE)
-        while page := self._access.look().find(query):
+        while page := self._connection.reader().find(query):
             yield from page
             query = query._replace(after_id=page[-1].id)
 
@@ -135,19 +148,21 @@ class Board:
         running: defaultdict[int | None, list[str]] = defaultdict(list)
         for job in self._all(_RUNNING):
             running[job.owner].append(job.id)
-        return [worker_view(owner, running[owner.id], self._zone) for owner in self._access.look().owners()]
+        return [worker_view(owner, running[owner.id], self._zone) for owner in self._connection.reader().owners()]
 
     def _processes(self) -> list[WorkerView]:
         """:meth:`workers`, without what they run."""
-        return [worker_view(owner, (), self._zone) for owner in self._access.look().owners()]
+        return [worker_view(owner, (), self._zone) for owner in self._connection.reader().owners()]
 
     def queues(self) -> list[QueueView]:
         """Every queue that has jobs, is paused, or is named by a worker; by name."""
-        storage, workers = self._access.look(), self._processes()
+        storage, workers = self._connection.reader(), self._processes()
         counts = storage.count(JobQuery())
         by_queue = counts_by_name(counts, "queue")
         waiting = {(key.queue, key.task) for key in counts if key.status in _WAITING}
-        unknown = [(queue, task) for queue, task in sorted(waiting) if obstacle(task, queue, workers) is not None]
+        unknown = [
+            (queue, task) for queue, task in sorted(waiting) if unserved_reason(task, queue, workers) is not None
+        ]
         paused = self.paused_queues()
         named = {queue for worker in workers for queue in worker.queues or () if worker.is_alive}
         return [
@@ -163,17 +178,17 @@ class Board:
 
     def paused_queues(self) -> frozenset[str]:
         """The queues whose jobs nobody takes."""
-        return frozenset(self._access.look().paused_queues())
+        return frozenset(self._connection.reader().paused_queues())
 
     def unserved(self) -> list[Unserved]:
         """Jobs that wait for a worker that nobody has started, by task and queue."""
-        storage, workers = self._access.look(), self._processes()
+        storage, workers = self._connection.reader(), self._processes()
         waiting: Counter[tuple[str, str]] = Counter()
         for key, count in storage.count(JobQuery(statuses=_WAITING)).items():
             waiting[key.task, key.queue] += count
         found = []
         for (task, queue), count in sorted(waiting.items()):
-            missing = obstacle(task, queue, workers)
+            missing = unserved_reason(task, queue, workers)
             if missing is not None:
                 found.append(Unserved(task, queue, count, _REASONS[missing].format(task=task, queue=queue)))
         return found

@@ -11,11 +11,11 @@ from jobify.model.task_options import DEFAULT_QUEUE
 from jobify.router.registry import Endpoint, Registry
 from jobify.serializers.codec import UNTYPED, ParameterTypes
 
-__all__ = ("Target", "Targets")
+__all__ = ("ResolvedTask", "TaskResolver")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ResolvedTask:
     """A task that jobs are enqueued for; its ``endpoint`` is None where its code is not in this process."""
 
     name: str
@@ -31,13 +31,13 @@ class Target:
     has_outer: bool = False
 
 
-class Targets:
+class TaskResolver:
     """Finds tasks. ``build()`` resolves those of the app, ``is_durable()`` says whether its storage outlives it."""
 
     def __init__(self, build: Callable[[], Registry], is_durable: Callable[[], bool]) -> None:
         self._build = build
         self._is_durable = is_durable
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[str, ResolvedTask] = {}
         self._registry: Registry | None = None
 
     def forget(self) -> None:
@@ -45,44 +45,44 @@ class Targets:
         self._registry = None
         self._targets = {}
 
-    def of(self, name: str) -> Target:
+    def of(self, name: str) -> ResolvedTask:
         """The task of this name. ConfigurationError if its jobs cannot be enqueued."""
-        target = self._targets.get(name)
-        if target is None:
-            target = self._targets[name] = self._resolve(name)
-        return target
+        task = self._targets.get(name)
+        if task is None:
+            task = self._targets[name] = self._resolve(name)
+        return task
 
     def result_type(self, name: str) -> Any:
         """The annotation of what the task returns; Any where it is not known."""
         return self.known(name).result_type
 
-    def known(self, name: str) -> Target:
+    def known(self, name: str) -> ResolvedTask:
         """:meth:`of`, for looking only."""
         endpoint = self._all().get(name)
-        return Target(name) if endpoint is None else _target(endpoint)
+        return ResolvedTask(name) if endpoint is None else _target(endpoint)
 
     def names(self, name: str) -> tuple[str, ...]:
         """The names that jobs of the task may be stored under."""
-        target = self.known(name)
-        return (target.name, *target.aliases)
+        task = self.known(name)
+        return (task.name, *task.aliases)
 
     def _all(self) -> Registry:
         if self._registry is None:
             self._registry = self._build()
         return self._registry
 
-    def _resolve(self, name: str) -> Target:
-        target = self.known(name)
-        if target.endpoint is not None and not target.endpoint.is_durable and self._is_durable():
+    def _resolve(self, name: str) -> ResolvedTask:
+        task = self.known(name)
+        if task.endpoint is not None and not task.endpoint.is_durable and self._is_durable():
             raise ConfigurationError(
                 f"Task {name!r} is durable=False: its jobs live in the memory of the app that pushes them, and nobody "
                 "else would find them. Use push() or schedule(), or remove durable=False."
             )
-        return target
+        return task
 
 
-def _target(endpoint: Endpoint) -> Target:
-    return Target(
+def _target(endpoint: Endpoint) -> ResolvedTask:
+    return ResolvedTask(
         name=endpoint.name,
         queue=endpoint.options.get("queue", DEFAULT_QUEUE),
         priority=endpoint.options.get("priority", 0),

@@ -11,35 +11,37 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from jobify.client.completion_listener import Listener
-from jobify.gateway.call_thread import Helper
-from jobify.gateway.connection import Access
+from jobify.client.completion_listener import CompletionListener
+from jobify.gateway.call_thread import CallThread
+from jobify.gateway.connection import StorageConnection
 from jobify.model.clock import Clock
 from jobify.model.records import NewJob
 
-__all__ = ("Crew",)
+__all__ = ("ClientThreads",)
 
 _JUST_NOW: Final = 5.0
 """Seconds."""
 _REMEMBERED: Final = 1000
 
 
-class Crew:
-    """Helper, reader and listener of this process. Each starts its thread when it is needed first."""
+class ClientThreads:
+    """CallThread, reader and listener of this process. Each starts its thread when it is needed first."""
 
-    def __init__(self, access: Access, clock: Clock, insert: Callable[[Sequence[NewJob]], list[bool]]) -> None:
-        self._access = access
+    def __init__(
+        self, connection: StorageConnection, clock: Clock, insert: Callable[[Sequence[NewJob]], list[bool]]
+    ) -> None:
+        self._connection = connection
         self._clock = clock
         self._insert = insert
-        self._engage()
+        self._create()
 
-    def _engage(self) -> None:
+    def _create(self) -> None:
         self._pid = os.getpid()
-        self._helper = Helper(self._insert)
-        self._reader = Helper(self._insert)
-        self._listener = Listener(self._access, self._clock)
+        self._writer = CallThread(self._insert)
+        self._reader = CallThread(self._insert)
+        self._listener = CompletionListener(self._connection, self._clock)
         self._awaited: Counter[str] = Counter()
-        self._told: dict[str, float] = {}
+        self._notified: dict[str, float] = {}
         """When callers were last told of an end; the youngest. The storage tells faster than the engine logs."""
         self._guard = threading.Lock()
 
@@ -47,7 +49,7 @@ class Crew:
     def is_idle(self) -> bool:
         """Whether no thread of this process is left."""
         return self._pid != os.getpid() or not (
-            self._helper.is_running or self._reader.is_running or self._listener.is_running
+            self._writer.is_running or self._reader.is_running or self._listener.is_running
         )
 
     @contextmanager
@@ -59,10 +61,10 @@ class Crew:
         try:
             yield
             with guard:
-                self._told.pop(job_id, None)
-                self._told[job_id] = time.monotonic()
-                if len(self._told) > _REMEMBERED:
-                    del self._told[next(iter(self._told))]
+                self._notified.pop(job_id, None)
+                self._notified[job_id] = time.monotonic()
+                if len(self._notified) > _REMEMBERED:
+                    del self._notified[next(iter(self._notified))]
         finally:
             with guard:
                 awaited[job_id] -= 1
@@ -74,12 +76,12 @@ class Crew:
         thread."""
         if self._pid != os.getpid():
             return False
-        return job_id in self._awaited or self._told.get(job_id, -math.inf) > time.monotonic() - _JUST_NOW
+        return job_id in self._awaited or self._notified.get(job_id, -math.inf) > time.monotonic() - _JUST_NOW
 
     def end_calls(self, timeout: float) -> None:
         """End the threads that make calls, after those that they have."""
         if self._pid == os.getpid():
-            self._helper.end(timeout)
+            self._writer.end(timeout)
             self._reader.end(timeout)
 
     def end_listening(self, timeout: float) -> None:
@@ -88,22 +90,22 @@ class Crew:
             self._listener.end(timeout)
 
     @property
-    def reader(self) -> Helper:
+    def reader(self) -> CallThread:
         """For async callers who only read: in another thread, because a write may wait for a locked file."""
         if self._pid != os.getpid():
-            self._engage()
+            self._create()
         return self._reader
 
     @property
-    def helper(self) -> Helper:
+    def writer(self) -> CallThread:
         """For async callers who write."""
         if self._pid != os.getpid():
-            self._engage()
-        return self._helper
+            self._create()
+        return self._writer
 
     @property
-    def listener(self) -> Listener:
+    def listener(self) -> CompletionListener:
         """For those who wait."""
         if self._pid != os.getpid():
-            self._engage()
+            self._create()
         return self._listener

@@ -11,12 +11,12 @@ from jobify.serializers.codec import Codec, ParameterTypes
 from jobify.serializers.passthrough import ObjectCodec
 from jobify.storage.base import Storage
 
-__all__ = ("Coding", "plain")
+__all__ = ("ValueCodec", "json_safe")
 
 _OBJECTS = ObjectCodec()
 
 
-class Coding:
+class ValueCodec:
     """Writes and reads arguments, results and published values, as the engine of the same app does.
 
     What is kept in memory never leaves the process: it stays the objects it is.
@@ -39,7 +39,7 @@ class Coding:
     def plain_call(self, stored: Any) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call in JSON's words; PayloadError if they cannot be read here."""
         args, kwargs = (_OBJECTS if self.is_in_memory else self._codec).decode_call(stored)
-        return plain(list(args)), plain(kwargs)
+        return json_safe(list(args)), json_safe(kwargs)
 
     def result(self, task: str, stored: Any) -> Any:
         """What ``task`` has returned; PayloadError if it cannot be restored."""
@@ -50,7 +50,7 @@ class Coding:
         return stored if self.is_in_memory else self._codec.decode_result(stored)
 
 
-def plain(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """``value`` in JSON's words; what JSON cannot say, as text."""
     try:
         return msgspec.json.decode(msgspec.json.encode(value))

@@ -11,7 +11,7 @@ from jobify.model.clock import to_datetime
 from jobify.model.public_status import PublicStatus
 from jobify.model.records import OwnerRecord
 
-__all__ = ("Obstacle", "QueueView", "ScheduleView", "Unserved", "WorkerView", "obstacle", "worker_view")
+__all__ = ("QueueView", "ScheduleView", "Unserved", "UnservedReason", "WorkerView", "unserved_reason", "worker_view")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Unserved:
     reason: str
 
 
-class Obstacle(Enum):
+class UnservedReason(Enum):
     """Why no worker takes a job that could run."""
 
     NO_WORKER = auto()
@@ -130,14 +130,14 @@ class Obstacle(Enum):
     """Workers know the task, but none of them serves the queue."""
 
 
-def obstacle(task: str, queue: str, workers: Sequence[WorkerView]) -> Obstacle | None:
+def unserved_reason(task: str, queue: str, workers: Sequence[WorkerView]) -> UnservedReason | None:
     """What keeps jobs of this task in this queue from being taken; None if a worker takes them."""
     working = [worker for worker in workers if worker.is_at_work]
     knowing = [worker for worker in working if task in worker.tasks]
     if any(worker.serves(queue) for worker in knowing):
         return None
     if not working:
-        return Obstacle.NO_WORKER
+        return UnservedReason.NO_WORKER
     if not any(worker.serves(queue) for worker in working):
-        return Obstacle.QUEUE_UNSERVED
-    return Obstacle.TASK_ELSEWHERE if knowing else Obstacle.TASK_UNKNOWN
+        return UnservedReason.QUEUE_UNSERVED
+    return UnservedReason.TASK_ELSEWHERE if knowing else UnservedReason.TASK_UNKNOWN

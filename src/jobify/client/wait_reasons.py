@@ -13,7 +13,7 @@ from datetime import UTC, tzinfo
 from typing import Final, NamedTuple
 
 from jobify.client.moments import how_long, until
-from jobify.client.views import Obstacle, WorkerView, obstacle, worker_view
+from jobify.client.views import UnservedReason, WorkerView, unserved_reason, worker_view
 from jobify.model.clock import SECOND, from_datetime
 from jobify.model.cron import is_stopped
 from jobify.model.records import JobRecord, SummaryIds
@@ -23,13 +23,13 @@ from jobify.storage.end_reasons import is_snoozed
 from jobify.storage.ownership import HEARTBEAT
 from jobify.types import Microseconds
 
-__all__ = ("OBSTACLES", "ClusterState", "explain", "read_cluster_state", "stopped_note")
+__all__ = ("UNSERVED_NOTES", "ClusterState", "explain", "read_cluster_state", "stopped_note")
 
-OBSTACLES: Final = {
-    Obstacle.NO_WORKER: "no worker runs",
-    Obstacle.QUEUE_UNSERVED: "no worker serves this queue",
-    Obstacle.TASK_UNKNOWN: "no worker knows this task",
-    Obstacle.TASK_ELSEWHERE: "no worker of this queue knows this task",
+UNSERVED_NOTES: Final = {
+    UnservedReason.NO_WORKER: "no worker runs",
+    UnservedReason.QUEUE_UNSERVED: "no worker serves this queue",
+    UnservedReason.TASK_UNKNOWN: "no worker knows this task",
+    UnservedReason.TASK_ELSEWHERE: "no worker of this queue knows this task",
 }
 
 _SILENT: Final = 3 * HEARTBEAT
@@ -55,8 +55,8 @@ class ClusterState(NamedTuple):
         """What keeps any job of this task in this queue from being taken; None: nothing does."""
         if queue in self.paused:
             return "the queue is paused"
-        missing = obstacle(task, queue, self.processes)
-        return None if missing is None else OBSTACLES[missing]
+        missing = unserved_reason(task, queue, self.processes)
+        return None if missing is None else UNSERVED_NOTES[missing]
 
     def note(self, job: JobRecord) -> str:
         """What there is to say about a job in a few words; empty: nothing."""

@@ -11,9 +11,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
-from jobify.client.completion_listener import Pace, Waiter
-from jobify.client.job_reader import Reads
-from jobify.client.threads import Crew
+from jobify.client.completion_listener import PollInterval, Waiter
+from jobify.client.job_reader import JobReader
+from jobify.client.threads import ClientThreads
 from jobify.exceptions import ApplicationStateError, ConfigurationError, WaitTimeoutError
 from jobify.jobs.current_job import lent_slot
 from jobify.jobs.result_backend import Polls
@@ -23,7 +23,7 @@ from jobify.model.records import JobRecord, MessageKind, MessageRecord
 from jobify.model.status import TERMINAL
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 
-__all__ = ("POLLS", "Waits", "check_number", "limit_of")
+__all__ = ("POLLS", "JobWaiter", "check_number", "limit_of")
 
 POLLS: Polls = (0.05, 0.5)
 
@@ -40,12 +40,12 @@ class _Page(NamedTuple):
     is_last: bool
 
 
-class Waits:
+class JobWaiter:
     """Waits for ends and for messages. ``runs_here()``: whether this is the thread of the loop that runs the app."""
 
-    def __init__(self, reads: Reads, crew: Crew, runs_here: Callable[[], bool]) -> None:
-        self._reads = reads
-        self._crew = crew
+    def __init__(self, reads: JobReader, threads: ClientThreads, runs_here: Callable[[], bool]) -> None:
+        self._reader = reads
+        self._threads = threads
         self._runs_here = runs_here
 
     def refuse_to_block(self, operation: str, instead: str) -> None:
@@ -61,46 +61,46 @@ class Waits:
 
     def end(self, job_id: str, timeout: Duration | None, polls: Polls, instead: str) -> JobRecord:
         """Block until the job has ended; its row. TimeoutError names its status."""
-        with self._crew.awaiting(job_id):
+        with self._threads.awaiting(job_id):
             return self._end(job_id, timeout, polls, instead)
 
     def _end(self, job_id: str, timeout: Duration | None, polls: Polls, instead: str) -> JobRecord:
         pace, limit = _pace(polls), limit_of(timeout)
-        record = self._reads.ended_record(job_id)
+        record = self._reader.ended_record(job_id)
         if record.status in TERMINAL:
             return record
         self.refuse_to_block(f"wait for job {job_id!r}", instead)
         answers: SimpleQueue[Any] = SimpleQueue()
-        with lent_slot(), self._crew.listener.watching(Waiter(job_id, pace, answers.put, is_follower=False)):
+        with lent_slot(), self._threads.listener.watching(Waiter(job_id, pace, answers.put, is_follower=False)):
             try:
                 return _row(self._next(answers, _Deadline(limit)))
             except Empty:
                 pass
-        return self._last_look(job_id, timeout)
+        return self._check_once_more(job_id, timeout)
 
     async def aend(self, job_id: str, timeout: Duration | None, polls: Polls) -> JobRecord:
         """:meth:`end`, awaitable."""
-        with self._crew.awaiting(job_id):
+        with self._threads.awaiting(job_id):
             return await self._aend(job_id, timeout, polls)
 
     async def _aend(self, job_id: str, timeout: Duration | None, polls: Polls) -> JobRecord:
         pace, limit = _pace(polls), limit_of(timeout)
-        record = await self._crew.reader.call(lambda: self._reads.ended_record(job_id))
+        record = await self._threads.reader.call(lambda: self._reader.ended_record(job_id))
         if record.status in TERMINAL:
             return record
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        waiter = Waiter(job_id, pace, _Teller(answer), is_follower=False)
-        with lent_slot(), self._crew.listener.watching(waiter), suppress(TimeoutError):
+        waiter = Waiter(job_id, pace, _FutureSink(answer), is_follower=False)
+        with lent_slot(), self._threads.listener.watching(waiter), suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                await self._until_heard()
+                await self._listener_started()
                 await asyncio.wait([answer])
         if answer.done():
             return _row(answer.result())
-        return await self._crew.reader.call(lambda: self._last_look(job_id, timeout))
+        return await self._threads.reader.call(lambda: self._check_once_more(job_id, timeout))
 
     def _next(self, answers: SimpleQueue[Any], deadline: _Deadline) -> Any:
         """The next answer of the listener; Empty when the time is over."""
-        while not self._crew.listener.ensure():  # the system has no thread for it just now
+        while not self._threads.listener.ensure():  # the system has no thread for it just now
             rest = deadline.rest()
             with suppress(Empty):
                 return answers.get(timeout=_RETRY if rest is None else min(rest, _RETRY))
@@ -108,24 +108,24 @@ class Waits:
                 raise Empty
         return answers.get(timeout=deadline.rest())
 
-    async def _until_heard(self) -> None:
+    async def _listener_started(self) -> None:
         """Return when the listener has a thread."""
-        while not self._crew.listener.ensure():  # noqa: ASYNC110  there is no event: the system does not tell
+        while not self._threads.listener.ensure():  # noqa: ASYNC110  there is no event: the system does not tell
             await asyncio.sleep(_RETRY)
 
-    def _last_look(self, job_id: str, timeout: Duration | None) -> JobRecord:
-        record = self._reads.ended_record(job_id)
+    def _check_once_more(self, job_id: str, timeout: Duration | None) -> JobRecord:
+        record = self._reader.ended_record(job_id)
         if record.status in TERMINAL:
             return record
         word = public_status(record.status, record.is_dead)
         limit: float = as_seconds(timeout)
-        message = f"Job {job_id!r} is still {word} after {limit:g} seconds{self._because(job_id)}."
+        message = f"Job {job_id!r} is still {word} after {limit:g} seconds{self._reason(job_id)}."
         raise WaitTimeoutError(message, timeout=limit, job_id=job_id)
 
-    def _because(self, job_id: str) -> str:
+    def _reason(self, job_id: str) -> str:
         """What keeps the job from ending, as the end of a sentence; empty if nothing is known."""
         try:
-            note = self._reads.note(job_id)
+            note = self._reader.note(job_id)
         except Exception:  # the storage is away just now: that the time is over is the news
             return ""
         return f": {note.rstrip('.')}" if note else ""
@@ -140,7 +140,7 @@ class Waits:
             for message in page.messages:
                 after = message.number
                 if message.kind == MessageKind.VALUE:
-                    yield self._reads.published(message)
+                    yield self._reader.published(message)
 
     async def astream(self, job_id: str, timeout: Duration | None, after: int) -> AsyncIterator[Any]:
         """:meth:`stream`, awaitable."""
@@ -154,13 +154,13 @@ class Waits:
 
     async def _published(self, message: MessageRecord) -> Any:
         if isinstance(message.data, bytes) and len(message.data) > LARGE_BYTES:
-            return await off_loop(lambda: self._reads.published(message))
-        return self._reads.published(message)
+            return await off_loop(lambda: self._reader.published(message))
+        return self._reader.published(message)
 
     def _peek(self, job_id: str, after: int) -> _Page:
         """In this order: what was published before the end is there when the end is seen."""
-        has_ended = self._reads.record(job_id).status in TERMINAL
-        messages = self._reads.messages(job_id, after)
+        has_ended = self._reader.record(job_id).status in TERMINAL
+        messages = self._reader.messages(job_id, after)
         return _Page(messages, has_ended and not messages)
 
     def _page(self, job_id: str, timeout: Duration | None, after: int) -> _Page:
@@ -172,7 +172,7 @@ class Waits:
         answers: SimpleQueue[Any] = SimpleQueue()
         deadline = _Deadline(limit)
         waiter = Waiter(job_id, _pace(POLLS), answers.put, is_follower=True)
-        with lent_slot(), self._crew.listener.watching(waiter):
+        with lent_slot(), self._threads.listener.watching(waiter):
             while not (page.messages or page.is_last):
                 try:
                     _check(self._next(answers, deadline))
@@ -182,16 +182,16 @@ class Waits:
         return page
 
     async def _apage(self, job_id: str, timeout: Duration | None, after: int) -> _Page:
-        reader = self._crew.reader
+        reader = self._threads.reader
         page = await reader.call(lambda: self._peek(job_id, after))
         if page.messages or page.is_last:
             return page
         answers: asyncio.Queue[Any] = asyncio.Queue()
-        waiter = Waiter(job_id, _pace(POLLS), _Filler(answers), is_follower=True)
-        with lent_slot(), self._crew.listener.watching(waiter):
+        waiter = Waiter(job_id, _pace(POLLS), _QueueSink(answers), is_follower=True)
+        with lent_slot(), self._threads.listener.watching(waiter):
             try:
                 async with asyncio.timeout(limit_of(timeout)):
-                    await self._until_heard()
+                    await self._listener_started()
                     while not (page.messages or page.is_last):
                         _check(await answers.get())
                         page = await reader.call(lambda: self._peek(job_id, after))
@@ -202,7 +202,7 @@ class Waits:
     def _silent(self, job_id: str, timeout: Duration | None) -> WaitTimeoutError:
         limit: float = as_seconds(timeout)
         message = (
-            f"Job {job_id!r} has published nothing for {limit:g} seconds, and has not ended{self._because(job_id)}."
+            f"Job {job_id!r} has published nothing for {limit:g} seconds, and has not ended{self._reason(job_id)}."
         )
         return WaitTimeoutError(message, timeout=limit, job_id=job_id)
 
@@ -217,7 +217,7 @@ class _Deadline:
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
 
-class _Teller:
+class _FutureSink:
     """Hands what the listener has found to a future of any event loop."""
 
     def __init__(self, answer: asyncio.Future[Any]) -> None:
@@ -232,7 +232,7 @@ class _Teller:
             self._answer.set_result(found)
 
 
-class _Filler:
+class _QueueSink:
     """Hands it to a queue of the running event loop, again and again."""
 
     def __init__(self, answers: asyncio.Queue[Any]) -> None:
@@ -255,9 +255,9 @@ def _check(found: Any) -> None:
         raise found
 
 
-def _pace(polls: Polls) -> Pace:
+def _pace(polls: Polls) -> PollInterval:
     first = check_duration(polls[0], what="poll_interval", allow_zero=False)
-    return Pace(first, check_duration(polls[1], what="max_poll_interval", allow_zero=False))
+    return PollInterval(first, check_duration(polls[1], what="max_poll_interval", allow_zero=False))
 
 
 def limit_of(timeout: Duration | None) -> float | None:

@@ -62,7 +62,7 @@ class ActiveJobs:
     async def has_active_async(self) -> bool:
         """:meth:`has_active`, asked by the storages' threads."""
         for backend in self._backends:
-            if await backend.gate.tend(partial(backend.storage.find, self._any_active())):
+            if await backend.gate.call(partial(backend.storage.find, self._any_active()), flush=False):
                 return True
         return False
 

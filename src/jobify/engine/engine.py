@@ -159,7 +159,7 @@ class Engine:
     def _served_by(self, backend: Backend) -> list[Endpoint]:
         """The tasks whose jobs may be in this storage: in memory, those of any task for which an outer middleware has
         chosen that."""
-        is_any = backend is self._backends.volatile
+        is_any = backend is self._backends.memory
         return [each for each in endpoints_of(self._registry) if is_any or self._backends.of(each) is backend]
 
     async def start(self) -> None:
@@ -338,7 +338,7 @@ class Engine:
     # -- what the parts tell each other --------------------------------------------------------------------------------
 
     def _is_stored(self, job_id: str) -> bool:
-        return self._backends.durable is not None and not self._backends.volatile.storage.get((job_id,))
+        return self._backends.durable is not None and not self._backends.memory.storage.get((job_id,))
 
     def _is_hidden(self, backend: Backend, job_id: str) -> bool:
         """Whether the handle of a job is none of the business of whoever watches ``backend``: it runs here, or it is in
@@ -347,5 +347,5 @@ class Engine:
             return True
         if self._backends.durable is None:
             return False
-        is_in_memory = any(record.status not in TERMINAL for record in self._backends.volatile.storage.get((job_id,)))
-        return is_in_memory is not (backend is self._backends.volatile)
+        is_in_memory = any(record.status not in TERMINAL for record in self._backends.memory.storage.get((job_id,)))
+        return is_in_memory is not (backend is self._backends.memory)

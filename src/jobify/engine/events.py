@@ -70,10 +70,10 @@ class EngineEvents:
 
     def attend(self, backend: Backend) -> None:
         """Hear what the gate of ``backend`` says from now on."""
-        backend.gate.on_news = partial(self.local_change, backend)
-        backend.gate.on_end = self.storage_lost
+        backend.gate.on_local_change = partial(self.local_change, backend)
+        backend.gate.on_lost = self.storage_lost
 
     def local_change(self, backend: Backend) -> None:
         """Another user of the same storage object has written something."""
-        backend.queues.doubt()
+        backend.queues.invalidate()
         self.storage_changed()

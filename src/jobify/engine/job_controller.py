@@ -12,7 +12,7 @@ from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts
 from jobify.exceptions import ApplicationStateError
 from jobify.gateway.backend import Backend
-from jobify.gateway.notification import ORDER
+from jobify.gateway.notification import STATE_CHANGED
 from jobify.jobs.current_job import CURRENT
 from jobify.jobs.job import Job
 from jobify.model.clock import Clock
@@ -137,7 +137,7 @@ class JobController:
             if not interrupt and await self._is_running(backend, job.id):
                 return False  # elsewhere: there is no way to ask for the end of a schedule only
             cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=delete_at)
-            (met,) = await backend.gate.call(cancel, news=ORDER)
+            (met,) = await backend.gate.call(cancel, audience=STATE_CHANGED)
             if met is CancelResult.CANCELLED:
                 job.end(JobStatus.CANCELLED)
                 self._events.jobs_changed.set()

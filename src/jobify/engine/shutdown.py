@@ -20,7 +20,7 @@ from typing import Any
 from jobify.engine.execution.attempt import Attempt, Interruption
 from jobify.engine.execution.settlement import build_settlement
 from jobify.gateway.backend import Backend
-from jobify.gateway.notification import ORDER
+from jobify.gateway.notification import STATE_CHANGED
 from jobify.model.clock import Clock
 from jobify.model.records import Settlement
 from jobify.model.retention import Retention
@@ -82,7 +82,7 @@ async def _release_unfinished(
     now = clock.now()
     settlements = [_released(attempt, retention, now) for attempt in attempts if attempt.backend is backend]
     if settlements:
-        await backend.gate.call(lambda: backend.storage.settle(settlements), news=ORDER)
+        await backend.gate.call(lambda: backend.storage.settle(settlements), audience=STATE_CHANGED)
 
 
 def _released(attempt: Attempt, retention: Retention, now: Microseconds) -> Settlement:

@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from jobify.exceptions import PayloadError, StorageLostError
-from jobify.gateway.gateway import Gate
-from jobify.gateway.inline import DirectGate
-from jobify.gateway.queues import Queues
+from jobify.gateway.gateway import StorageGateway
+from jobify.gateway.inline import InlineGateway
+from jobify.gateway.queues import OpenQueues
 from jobify.gateway.read_thread import ReadThread
 from jobify.gateway.reports import Reporter
 from jobify.gateway.sharing import share
-from jobify.gateway.threaded import ThreadGate
+from jobify.gateway.threaded import ThreadedGateway
 from jobify.model.clock import Clock
 from jobify.model.records import OwnerProfile
 from jobify.router.registry import Endpoint
@@ -28,11 +28,11 @@ from jobify.serializers.offload import SMALL
 from jobify.serializers.passthrough import ObjectCodec
 from jobify.storage.base import BegunJobs, Storage
 
-__all__ = ("Backend", "Backends", "give_back_left", "not_stored")
+__all__ = ("Backend", "Backends", "payload_error", "release_lingering_owners")
 
 log = get_logger("jobify.engine")
 
-_PATIENCE: Final = 2.0
+_LOCK_TIMEOUT: Final = 2.0
 """Seconds to wait for a thread that uses the storage, at the end of the process."""
 
 T = TypeVar("T")
@@ -57,7 +57,9 @@ class Backend:
     ) -> None:
         self.storage = storage
         self.is_durable = storage.is_durable
-        self.gate: Gate = DirectGate(storage, is_temporary=is_temporary) if in_memory else ThreadGate(storage)
+        self.gate: StorageGateway = (
+            InlineGateway(storage, is_temporary=is_temporary) if in_memory else ThreadedGateway(storage)
+        )
         self.owner = 0
         self.begun: BegunJobs | None = None
         """Where this process notes which jobs have begun, if the storage has such a place."""
@@ -67,7 +69,7 @@ class Backend:
         """Where all write that the storage is unavailable."""
         self.reporter = Reporter(self.gate, clock, self.failures)
         self._reads, self._long_reads = ReadThread(), ReadThread()
-        self.queues = Queues(None if in_memory else queues)
+        self.queues = OpenQueues(None if in_memory else queues)
         self.is_in_memory = in_memory
         self.codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
         self._clock = clock
@@ -81,8 +83,8 @@ class Backend:
         self.reporter.start()
         await self.gate.start()
         try:
-            doubts = self.queues.doubts
-            self.queues.know(await self.gate.call(partial(self._enter, profile)), doubts=doubts)
+            doubts = self.queues.version
+            self.queues.update(await self.gate.call(partial(self._enter, profile)), doubts=doubts)
         except BaseException:
             await self.gate.stop()
             raise
@@ -100,7 +102,7 @@ class Backend:
         :meth:`jobify.storage.base.Storage.leave`.
         """
         try:
-            await self.gate.tend(partial(self._leave, unfinished))
+            await self.gate.call(partial(self._leave, unfinished), flush=False)
         except StorageLostError:
             pass  # it was said why; its jobs are those of a process that is gone
         finally:
@@ -116,13 +118,13 @@ class Backend:
     async def read(self, function: Callable[[], T]) -> T:
         """Run what only reads from the storage. It waits for no write; rows that are held back stay so."""
         if self.is_in_memory:
-            return await self.gate.tend(function)
-        return await self._reads.call(function, self.gate.tend)
+            return await self.gate.call(function, flush=False)
+        return await self._reads.call(function, partial(self.gate.call, flush=False))
 
     async def read_long(self, function: Callable[[], T]) -> T:
         """:meth:`read`, for what takes so long that no other read should wait for it. The end of this backend
         interrupts it."""
-        return await self._long_reads.call(function, self.gate.tend)
+        return await self._long_reads.call(function, partial(self.gate.call, flush=False))
 
     def abandon(self, unfinished: Collection[Future[Any]]) -> None:
         """:meth:`stop`, after the event loop was closed without it."""
@@ -132,11 +134,11 @@ class Backend:
     def _leave(self, unfinished: Collection[Future[Any]]) -> None:
         if unfinished:
             left = (self.storage, self.owner)
-            _left.append(left)
+            _lingering.append(left)
             release = self.storage.leave(self.owner)
 
             def on_end() -> None:
-                _left.remove(left)
+                _lingering.remove(left)
                 release()
 
             _release_after(unfinished, on_end)
@@ -161,17 +163,17 @@ class Backends(NamedTuple):
     """The storages of an engine: one that is durable, unless the app is in memory only, and one in memory."""
 
     durable: Backend | None
-    volatile: Backend
+    memory: Backend
 
     def of(self, endpoint: Endpoint) -> Backend:
         """Where the jobs of a task live."""
-        return self.durable if self.durable is not None and endpoint.is_durable else self.volatile
+        return self.durable if self.durable is not None and endpoint.is_durable else self.memory
 
     def all(self) -> list[Backend]:
-        return [self.volatile] if self.durable is None else [self.durable, self.volatile]
+        return [self.memory] if self.durable is None else [self.durable, self.memory]
 
 
-def not_stored(endpoint: Endpoint, error: PayloadError) -> PayloadError:
+def payload_error(endpoint: Endpoint, error: PayloadError) -> PayloadError:
     """``error``, in the words of whoever asked for the job."""
     return PayloadError(
         f"Cannot store a job of task {endpoint.name!r}: {error} "
@@ -179,19 +181,19 @@ def not_stored(endpoint: Endpoint, error: PayloadError) -> PayloadError:
     )
 
 
-_left: list[tuple[Storage, int]] = []
+_lingering: list[tuple[Storage, int]] = []
 """Owners that have left, and whose functions still run in this process."""
 
 
-def give_back_left() -> None:
+def release_lingering_owners() -> None:
     """Give back what owners that have left still hold: the last act of a process that ends under its threads.
 
     To be called when nothing but the end of the process follows: those functions run until then. What cannot be given
     back now is recovered by other processes, with the same outcome.
     """
-    for storage, owner in _left:
+    for storage, owner in _lingering:
         lock = share(storage).lock
-        if storage.is_shared and lock.acquire(timeout=_PATIENCE):
+        if storage.is_shared and lock.acquire(timeout=_LOCK_TIMEOUT):
             try:
                 storage.open()
                 storage.deregister(owner)
@@ -208,8 +210,8 @@ def _release_after(unfinished: Collection[Future[Any]], release: Callable[[], No
     def on_done(future: Future[Any]) -> None:
         with lock:
             left.discard(future)
-            is_last = not left
-        if is_last:
+            no_peers = not left
+        if no_peers:
             release()
 
     if not left:

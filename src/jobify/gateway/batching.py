@@ -1,8 +1,8 @@
 """Calls of one storage method that wait in line, and are made together.
 
 A :class:`Line` is filled on the event loop's thread and emptied on the storage's. It needs no lock: a deque's append
-and popleft are atomic, and the answer is appended after the question, so whoever sees as many answers sees the
-questions, too.
+and popleft are atomic, and the answer is appended after the item, so whoever sees as many answers sees the
+items, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
-from jobify.gateway.notification import News
+from jobify.gateway.notification import Audience
 from jobify.model.records import Claimed, ClaimRequest, Report
 from jobify.model.transient import as_unavailable
 from jobify.runtime.logs import get_logger
@@ -23,47 +23,47 @@ from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
 __all__ = (
-    "Answer",
     "Batch",
-    "Line",
+    "BatchQueue",
+    "Callback",
     "TimedClaim",
-    "answer_of",
+    "as_result",
     "call_each",
     "claim_each",
-    "closed",
     "deliver",
     "execute_together",
+    "fail_pending",
+    "gateway_closed",
     "interrupted",
-    "refuse_unanswered",
+    "notify_processes",
     "report_all",
     "resolve",
-    "ring_bell",
 )
 
-QuestionT = TypeVar("QuestionT")
+ItemT = TypeVar("ItemT")
 log = get_logger("jobify.storage")
 
 TimedClaim: TypeAlias = tuple[ClaimRequest, Callable[[], Microseconds]]
 
-Answer: TypeAlias = Callable[[Any], None]
+Callback: TypeAlias = Callable[[Any], None]
 """Gets the value of a call, or its exception as a value. Called on the event loop, and must not raise."""
 
 
-class Line(Generic[QuestionT]):
+class BatchQueue(Generic[ItemT]):
     """Questions for one method, which takes many at once, and who wants the answers."""
 
-    __slots__ = ("_answers", "_limit", "_method", "_questions", "_refusal", "is_open")
+    __slots__ = ("_callbacks", "_items", "_limit", "_method", "_refusal", "is_open")
 
-    def __init__(self, method: Callable[[Sequence[QuestionT]], Sequence[Any]], limit: int) -> None:
+    def __init__(self, method: Callable[[Sequence[ItemT]], Sequence[Any]], limit: int) -> None:
         self._method = method
         self._limit = limit
-        self._questions: deque[QuestionT] = deque()
-        self._answers: deque[Answer] = deque()
+        self._items: deque[ItemT] = deque()
+        self._callbacks: deque[Callback] = deque()
         self._refusal: Exception | None = None
         self.is_open = True
 
     def reopen(self) -> None:
-        """Take questions again."""
+        """Take items again."""
         self._refusal, self.is_open = None, True
 
     def close(self, refusal: Exception) -> None:
@@ -71,97 +71,97 @@ class Line(Generic[QuestionT]):
         if self._refusal is None:
             self._refusal, self.is_open = refusal, False
 
-    def ask(self, question: QuestionT, answer: Answer) -> None:
+    def put(self, item: ItemT, callback: Callback) -> None:
         """Stand in line; a line that is closed answers at once, with an error."""
         if self._refusal is not None:
-            answer(self._refusal)
+            callback(self._refusal)
             return
-        self._questions.append(question)
-        self._answers.append(answer)
+        self._items.append(item)
+        self._callbacks.append(callback)
 
     @property
     def is_empty(self) -> bool:
-        """Whether no question waits."""
-        return not self._answers
+        """Whether no item waits."""
+        return not self._callbacks
 
-    def execute(self, questions: Sequence[QuestionT]) -> Sequence[Any]:
+    def execute(self, items: Sequence[ItemT]) -> Sequence[Any]:
         """Make the call at once, past the line."""
-        return self._method(questions)
+        return self._method(items)
 
-    def alone(self, question: QuestionT, answer: Answer) -> Batch[QuestionT]:
+    def single(self, item: ItemT, callback: Callback) -> Batch[ItemT]:
         """A batch of one, past the line."""
-        return Batch(self._method, [question], [answer])
+        return Batch(self._method, [item], [callback])
 
-    def take(self, taken: list[Batch[Any]]) -> Batch[QuestionT] | None:
+    def take(self, taken: list[Batch[Any]]) -> Batch[ItemT] | None:
         """The calls at the front of the line, None if it is empty. Their batch is in ``taken`` before any is out of
         the line, so that an error on the way loses none."""
-        count = min(len(self._answers), self._limit)
+        count = min(len(self._callbacks), self._limit)
         if not count:
             return None
-        batch: Batch[QuestionT] = Batch(self._method, [], [])
+        batch: Batch[ItemT] = Batch(self._method, [], [])
         taken.append(batch)
-        batch.fill(self._questions, self._answers, count)
+        batch.fill(self._items, self._callbacks, count)
         return batch
 
 
-class Batch(Generic[QuestionT]):
+class Batch(Generic[ItemT]):
     """Questions that are answered together."""
 
-    __slots__ = ("_answers", "_method", "questions", "values")
+    __slots__ = ("_callbacks", "_method", "items", "values")
 
     def __init__(
         self,
-        method: Callable[[Sequence[QuestionT]], Sequence[Any]],
-        questions: list[QuestionT],
-        answers: list[Answer],
+        method: Callable[[Sequence[ItemT]], Sequence[Any]],
+        items: list[ItemT],
+        callbacks: list[Callback],
     ) -> None:
-        self.questions = questions
+        self.items = items
         self._method = method
-        self._answers = answers
+        self._callbacks = callbacks
         self.values: Sequence[Any] = ()
         """The answers, once there are any."""
 
     def __len__(self) -> int:
-        return len(self.questions)
+        return len(self.items)
 
-    def fill(self, questions: deque[QuestionT], answers: deque[Answer], count: int) -> None:
+    def fill(self, items: deque[ItemT], callbacks: deque[Callback], count: int) -> None:
         """Take so many from the front."""
-        self.questions += [questions.popleft() for _ in range(count)]
-        self._answers += [answers.popleft() for _ in range(count)]
+        self.items += [items.popleft() for _ in range(count)]
+        self._callbacks += [callbacks.popleft() for _ in range(count)]
 
     @property
-    def is_answered(self) -> bool:
-        return len(self.values) == len(self.questions)
+    def is_done(self) -> bool:
+        return len(self.values) == len(self.items)
 
     def execute(self) -> None:
         """Make the call; what it raises is raised."""
-        if self.questions:
-            self.values = self._method(self.questions)
+        if self.items:
+            self.values = self._method(self.items)
 
-    def execute_apart(self) -> None:
-        """Make one call for each question; what one of them raises is its answer."""
-        self.values = [self._execute_one(question) for question in self.questions]
+    def execute_each(self) -> None:
+        """Make one call for each item; what one of them raises is its answer."""
+        self.values = [self._execute_one(item) for item in self.items]
 
-    def _execute_one(self, question: QuestionT) -> Any:
+    def _execute_one(self, item: ItemT) -> Any:
         try:
-            return self._method([question])[0]
+            return self._method([item])[0]
         except Exception as error:
-            return answer_of(error)
+            return as_result(error)
 
-    def refuse(self, error: Exception) -> None:
-        """Answer every question with ``error``."""
-        self.values = [error] * len(self.questions)
+    def fail(self, error: Exception) -> None:
+        """Answer every item with ``error``."""
+        self.values = [error] * len(self.items)
 
     def deliver(self) -> None:
         """Give the answers to those who want them."""
-        for answer, value in zip(self._answers, self.values, strict=True):
+        for callback, value in zip(self._callbacks, self.values, strict=True):
             try:
-                answer(value)
+                callback(value)
             except Exception:  # it must not: but the others must get theirs
                 log.exception("An answer of the storage could not be handled.")
 
 
-def answer_of(error: Exception) -> Exception:
+def as_result(error: Exception) -> Exception:
     """``error`` of a call, as its answer: where the system has refused a descriptor or the like, that the storage is
     unavailable for now. Lack of memory stays what it is: it may be the call itself that needs too much."""
     if isinstance(error, OSError):
@@ -178,7 +178,7 @@ def _attempt(function: Callable[[], Any]) -> Any:
     try:
         return function()
     except Exception as error:
-        return answer_of(error)
+        return as_result(error)
 
 
 def deliver(batches: list[Batch[Any]]) -> None:
@@ -197,7 +197,7 @@ def resolve(future: asyncio.Future[Any], value: Any) -> None:
         future.set_result(value)
 
 
-def closed() -> ApplicationStateError:
+def gateway_closed() -> ApplicationStateError:
     """The answer to what is asked after a stop."""
     return ApplicationStateError(
         operation="use the storage", reason="The app was shut down.", solution="Do it inside `async with app:`."
@@ -212,21 +212,21 @@ def execute_together(storage: Storage, batches: list[Batch[Any]]) -> None:
                 batch.execute()
     except (StorageUnavailableError, OSError) as error:
         for batch in batches:
-            batch.refuse(answer_of(error))
+            batch.fail(as_result(error))
     except Exception:  # one of the calls is at fault: find out which
         for batch in batches:
-            batch.execute_apart()
+            batch.execute_each()
     except BaseException:  # nothing was changed
         for batch in batches:
             batch.values = ()
         raise
 
 
-def refuse_unanswered(batches: list[Batch[Any]], error: Exception) -> None:
+def fail_pending(batches: list[Batch[Any]], error: Exception) -> None:
     """Answer with ``error`` what has no answer yet."""
     for batch in batches:
-        if not batch.is_answered:
-            batch.refuse(error)
+        if not batch.is_done:
+            batch.fail(error)
 
 
 def report_all(storage: Storage, groups: Sequence[Sequence[Report]]) -> list[list[bool]]:
@@ -240,10 +240,10 @@ def claim_each(storage: Storage, claims: Sequence[TimedClaim]) -> list[Claimed]:
     return [storage.claim(request, now=now()) for request, now in claims]
 
 
-def ring_bell(storage: Storage, news: News) -> None:
-    """Tell other processes of ``news``."""
+def notify_processes(storage: Storage, audience: Audience) -> None:
+    """Notify other processes of a change."""
     if storage.notifier is not None:
-        storage.notifier.notify(workers=news.workers, clients=news.clients, owners=news.owners)
+        storage.notifier.notify(workers=audience.workers, clients=audience.clients, owners=audience.owners)
 
 
 def interrupted(error: BaseException) -> StorageUnavailableError:

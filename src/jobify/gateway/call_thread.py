@@ -1,6 +1,6 @@
 """A thread for async callers, so that no event loop waits for a disk.
 
-It begins with the first call and ends when there has been none for a while, or when :meth:`Helper.end` is called. All
+It starts with the first call and ends after a while without calls, or when :meth:`CallThread.end` is called. All
 inserts that arrive while a transaction runs share the next one.
 """
 
@@ -19,14 +19,14 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import NewJob
 from jobify.model.transient import as_unavailable
 
-__all__ = ("LINGER", "PATIENCE", "Helper")
+__all__ = ("IDLE_TIMEOUT", "THREAD_TIMEOUT", "CallThread")
 
 T = TypeVar("T")
 
-LINGER = 10.0
+IDLE_TIMEOUT = 10.0
 """Seconds that a thread of the client waits for more to do before it ends."""
 
-PATIENCE = 30.0
+THREAD_TIMEOUT = 30.0
 """Seconds for which a call waits for a thread that the system refuses."""
 
 _RETRY = 0.1
@@ -41,7 +41,7 @@ class _Task(NamedTuple):
     answer: asyncio.Future[Any]
 
 
-class Helper:
+class CallThread:
     """Makes calls in its own thread. ``insert`` stores a batch of rows: for each, whether it was added."""
 
     def __init__(self, insert: Callable[[Sequence[NewJob]], list[bool]]) -> None:
@@ -69,13 +69,13 @@ class Helper:
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """What ``function`` gives, called in the thread. Cancelling the future does not take the call back."""
-        return self._ask(function)
+        return self._put(function)
 
     def insert(self, row: NewJob) -> asyncio.Future[bool]:
         """Add one job, in a transaction that it may share; whether it was added."""
-        return self._ask(row)
+        return self._put(row)
 
-    def _ask(self, call: Any) -> asyncio.Future[Any]:
+    def _put(self, call: Any) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         with self._arrival:
@@ -83,7 +83,7 @@ class Helper:
             is_running = self._is_running
             self._arrival.notify()
         if not is_running:
-            self._start(loop, time.monotonic() + PATIENCE)
+            self._start(loop, time.monotonic() + THREAD_TIMEOUT)
         return answer
 
     def _start(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
@@ -102,11 +102,11 @@ class Helper:
         except (RuntimeError, MemoryError) as error:
             refusal = as_unavailable(error, "The client has no thread for this call")
             if refusal is None or time.monotonic() >= deadline:
-                self._refuse(refusal or error)
+                self._fail_all(refusal or error)
             else:
                 loop.call_later(_RETRY, self._start, loop, deadline)
 
-    def _refuse(self, error: BaseException) -> None:
+    def _fail_all(self, error: BaseException) -> None:
         """Answer everything that waits with ``error``."""
         with self._arrival:
             tasks, self._tasks = list(self._tasks), deque()
@@ -133,7 +133,7 @@ class Helper:
         """Wait for calls; False if there was none for a while, and the thread is to end."""
         with self._arrival:
             if not (self._tasks or self._is_ending):
-                self._arrival.wait(LINGER)
+                self._arrival.wait(IDLE_TIMEOUT)
             if not self._tasks:
                 self._is_running = self._is_ending = False
                 return False

@@ -3,7 +3,7 @@
 Any thread may use it, one at a time; so may an app that starts and stops on the same storage object meanwhile (see
 ``storage.sharing``). It is closed when the app object is gone, at the end of the interpreter, or on demand, and opened
 again by the next use; in a forked child, too, for a fork takes nothing along. What began before it was closed is no
-next use: whoever goes on for longer than a call remembers ``closings``, and names it.
+next use: whoever goes on for longer than a call remembers ``generation``, and names it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from jobify.gateway.sharing import Shared, share
+from jobify.gateway.sharing import SharedStorage, share
 from jobify.runtime.logs import get_logger
 from jobify.storage.base import Storage
 from jobify.storage.location import location_of
 
-__all__ = ("NEWS", "Access", "Closed", "Ear")
+__all__ = ("CHANGED", "Closed", "LocalNotifier", "StorageConnection")
 
-NEWS, _NUDGE = b".", b"+"
+CHANGED, _WAKE = b".", b"+"
 
 log = get_logger("jobify.client")
 
@@ -32,7 +32,7 @@ class Closed(Exception):
     """The storage was closed since then, and maybe opened again."""
 
 
-class Ear:
+class LocalNotifier:
     """Hears that other users of the storage object have news. Deaf, and then free of charge, until it is opened."""
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class Ear:
     def __call__(self) -> None:
         """There are news; from any thread."""
         if self._ends is not None:
-            self._send(NEWS)
+            self._send(CHANGED)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """There are none, but somebody is new."""
-        self._send(_NUDGE)
+        self._send(_WAKE)
 
     def _send(self, byte: bytes) -> None:
         ends = self._ends
@@ -75,33 +75,33 @@ class Ear:
             end.close()
 
 
-class _Grip:
+class _State:
     """What must be let go of. Apart from :class:`Access`, so that letting go does not keep that alive."""
 
-    def __init__(self, ear: Ear) -> None:
-        self.ear = ear
-        self.shared: Shared | None = None
+    def __init__(self, local: LocalNotifier) -> None:
+        self.local = local
+        self.shared: SharedStorage | None = None
         self.storage: Storage | None = None
         self.owner: int | None = None
         """This process, as one that waits for the ends of jobs."""
-        self.closings = 0
-        self.dismissals = 0
+        self.generation = 0
+        self.stale_before = 0
         """How often it had been closed when those who waited were last told to give up."""
 
     def close(self) -> None:
         """Let go on demand, or for good."""
-        self.dismissals = self.closings + 1
+        self.stale_before = self.generation + 1
         self.release()
 
     def release(self) -> None:
         """Close the storage; those who wait open it again."""
-        self.closings += 1
+        self.generation += 1
         self.let_go()
-        self.ear.nudge()
+        self.local.wake()
 
     def let_go(self) -> None:
         shared = self.shared
-        if shared is None or shared.is_left_behind:
+        if shared is None or shared.is_pre_fork:
             self.shared = self.storage = self.owner = None  # an owner is the parent's, too
             return
         with shared.lock:  # whoever uses it now ends first
@@ -113,10 +113,10 @@ class _Grip:
             except Exception as error:  # whoever looks next finds it dead, and removes it
                 log.debug("A client could not leave in order: %s", error)
             finally:
-                shared.close(self.ear)
+                shared.close(self.local)
 
 
-class Access:
+class StorageConnection:
     """One app's way to its storage; ``current()`` is the storage at any time. A context manager: the storage, locked.
 
     ::
@@ -127,58 +127,58 @@ class Access:
     """
 
     def __init__(self, current: Callable[[], Storage]) -> None:
-        self.ear = Ear()
+        self.local = LocalNotifier()
         self._current = current
-        self._grip = _Grip(self.ear)
+        self._state = _State(self.local)
         self._opening = threading.Lock()
         self._is_located = False
         """The log says already where the database is."""
         self._pid = os.getpid()
-        weakref.finalize(self, self._grip.close)
+        weakref.finalize(self, self._state.close)
 
     @property
-    def closings(self) -> int:
+    def generation(self) -> int:
         """How often it was closed."""
-        return self._grip.closings
+        return self._state.generation
 
     @property
-    def dismissals(self) -> int:
+    def stale_before(self) -> int:
         """How often it had been closed at the last :meth:`close`."""
-        return self._grip.dismissals
+        return self._state.stale_before
 
     @property
     def is_open(self) -> bool:
         """Whether this process holds the storage open by it."""
-        shared = self._grip.shared
-        return shared is not None and not shared.is_left_behind
+        shared = self._state.shared
+        return shared is not None and not shared.is_pre_fork
 
     def __enter__(self) -> Storage:
         return self._enter(None)
 
     @contextmanager
-    def since(self, closings: int) -> Iterator[Storage]:
+    def if_generation(self, generation: int) -> Iterator[Storage]:
         """The storage, locked, if it was not closed since it had been so many times; else Closed: it is not opened."""
-        storage = self._enter(closings)
+        storage = self._enter(generation)
         try:
             yield storage
         finally:
             self._leave()
 
-    def _enter(self, closings: int | None) -> Storage:
-        grip, storage = self._grip, self._current()
-        shared = grip.shared
-        if shared is None or grip.storage is not storage or shared.is_left_behind:
-            shared = self._open(storage, closings)
+    def _enter(self, generation: int | None) -> Storage:
+        state, storage = self._state, self._current()
+        shared = state.shared
+        if shared is None or state.storage is not storage or shared.is_pre_fork:
+            shared = self._open(storage, generation)
         shared.lock.acquire()
-        if grip.shared is not shared or closings not in (None, grip.closings):  # closed at this very moment
+        if state.shared is not shared or generation not in (None, state.generation):  # closed at this very moment
             shared.lock.release()
-            self._check(closings)
-            return self._enter(closings)
-        shared.bring_up_to_date()
+            self._check(generation)
+            return self._enter(generation)
+        shared.flush_deferred()
         return storage
 
-    def _check(self, closings: int | None) -> None:
-        if closings not in (None, self._grip.closings):
+    def _check(self, generation: int | None) -> None:
+        if generation not in (None, self._state.generation):
             raise Closed
 
     def __exit__(
@@ -187,68 +187,68 @@ class Access:
         self._leave()
 
     def _leave(self) -> None:
-        shared = self._grip.shared
+        shared = self._state.shared
         assert shared is not None
         shared.lock.release()
 
-    def look(self, closings: int | None = None) -> Storage:
+    def reader(self, generation: int | None = None) -> Storage:
         """The storage, open and up to date, for its reading methods: those need no lock, and wait for no writer.
-        ``closings``: see :meth:`since`."""
-        grip, storage = self._grip, self._current()
-        shared = grip.shared
-        if shared is None or grip.storage is not storage or shared.is_left_behind:
-            shared = self._open(storage, closings)
-        if shared.may_hold_rows:
-            storage = self._enter(closings)
+        ``generation``: see :meth:`since`."""
+        state, storage = self._state, self._current()
+        shared = state.shared
+        if shared is None or state.storage is not storage or shared.is_pre_fork:
+            shared = self._open(storage, generation)
+        if shared.may_defer_rows:
+            storage = self._enter(generation)
             self._leave()
         else:
-            self._check(closings)
+            self._check(generation)
         return storage
 
-    def _open(self, storage: Storage, closings: int | None) -> Shared:
+    def _open(self, storage: Storage, generation: int | None) -> SharedStorage:
         if self._pid != os.getpid():  # the thread that holds the lock may be one of the parent's, and so is the ear
             self._opening, self._pid = threading.Lock(), os.getpid()
-            self.ear.close()
+            self.local.close()
         with self._opening:
-            self._check(closings)
-            grip = self._grip
-            if grip.shared is not None and grip.storage is storage and not grip.shared.is_left_behind:
-                return grip.shared  # another thread was faster
-            grip.let_go()
+            self._check(generation)
+            state = self._state
+            if state.shared is not None and state.storage is storage and not state.shared.is_pre_fork:
+                return state.shared  # another thread was faster
+            state.let_go()
             if not self._is_located:
                 self._is_located = True
                 log.info("Jobs are read and written in database %s.", location_of(storage))
             shared = share(storage)
-            shared.open(self.ear)
-            grip.shared, grip.storage = shared, storage
+            shared.open(self.local)
+            state.shared, state.storage = shared, storage
             return shared
 
-    def ring(self, *, workers: bool = False, clients: bool = False) -> None:
+    def notify(self, *, workers: bool = False, clients: bool = False) -> None:
         """After a commit: tell everybody whom it concerns, in this process and in others. Never fails."""
-        shared, storage = self._grip.shared, self._grip.storage
+        shared, storage = self._state.shared, self._state.storage
         if shared is None or storage is None:
             return
         try:
-            shared.tell_others(self.ear)
+            shared.notify_others(self.local)
             notifier = storage.notifier
             if notifier is not None:
                 notifier.notify(workers=workers, clients=clients)
         except Exception:  # of a user's own storage: what is stored is stored
             log.exception("The bell of %r failed.", storage)
 
-    def pass_on(self) -> None:
+    def forward(self) -> None:
         """Somebody outside this process has rung: tell the others in it."""
-        if self._grip.shared is not None:
-            self._grip.shared.tell_others(self.ear)
+        if self._state.shared is not None:
+            self._state.shared.notify_others(self.local)
 
-    def note_owner(self, owner: int | None) -> None:
+    def set_owner(self, owner: int | None) -> None:
         """Remember an owner that is to be retired when the storage is let go of."""
-        self._grip.owner = owner
+        self._state.owner = owner
 
     def close(self) -> None:
         """Let go of the storage; the next use opens it again. Callers that wait are told to give up."""
-        self._grip.close()
+        self._state.close()
 
     def release(self) -> None:
         """Close the storage; the next use opens it again, and callers that wait are such a use."""
-        self._grip.release()
+        self._state.release()

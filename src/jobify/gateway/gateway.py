@@ -1,8 +1,9 @@
-"""What the engine sees of a storage: a gate.
+"""The awaitable interface to a storage.
 
-A storage is blocking code without an event loop, and a :class:`Gate` is the awaitable way to it. That of a storage that
-blocks is :class:`~jobify.gateway.threaded.ThreadGate`, that of memory :class:`~jobify.gateway.inline.DirectGate`. A
-gate belongs to the event loop that has started it. Answers come on that loop; calls that overlap in time have no order.
+A storage is blocking code without an event loop. A :class:`StorageGateway` makes it awaitable:
+:class:`~jobify.gateway.threaded.ThreadedGateway` for a storage that blocks,
+:class:`~jobify.gateway.inline.InlineGateway` for memory. A gateway belongs to the event loop that has started it.
+Results are delivered on that loop; calls that overlap in time have no order.
 """
 
 from __future__ import annotations
@@ -12,39 +13,39 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from jobify.exceptions import StorageLostError
-from jobify.gateway.batching import Answer
-from jobify.gateway.notification import News
+from jobify.gateway.batching import Callback
+from jobify.gateway.notification import Audience
 from jobify.jobs.job import Job
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settlement
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
-__all__ = ("Gate", "Insertion")
+__all__ = ("InsertRequest", "StorageGateway")
 
 T = TypeVar("T")
 
 
-class Gate(Protocol):
-    """What the engine sees of a storage."""
+class StorageGateway(Protocol):
+    """A storage, as the engine uses it."""
 
     storage: Storage
-    on_news: Callable[[], None]
-    """Called on the event loop when another user of the same storage object has written what concerns others."""
+    on_local_change: Callable[[], None]
+    """Called on the event loop when another user of the same storage object has written something that concerns other
+    processes."""
 
-    on_end: Callable[[StorageLostError], None]
-    """Called on the event loop when the storage cannot be used any more: every later question is answered with this
-    error."""
+    on_lost: Callable[[StorageLostError], None]
+    """Called on the event loop when the storage can no longer be used: every later call fails with this error."""
 
-    def tell_others(self) -> None:
-        """Tell the other users of the same storage object that there are news."""
+    def notify_local(self) -> None:
+        """Notify the other users of the same storage object of a change."""
         ...
 
     async def start(self) -> None:
-        """Open the storage. The gate then belongs to the running event loop, until it is stopped."""
+        """Open the storage. The gateway then belongs to the running event loop, until it is stopped."""
         ...
 
     async def stop(self) -> None:
-        """Finish what was asked, close the storage. Later questions are answered with an error."""
+        """Finish the calls made so far and close the storage. Later calls fail."""
         ...
 
     def abandon(self, last: Callable[[], None] | None = None) -> None:
@@ -52,53 +53,54 @@ class Gate(Protocol):
         without resolving any future."""
         ...
 
-    def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
-        """Ask for :meth:`Storage.insert` of one job. ``is_unseen``: it is claimed at birth, and its id was made for it,
-        so nobody else looks for it."""
+    def insert(self, insertion: InsertRequest, *, deferrable: bool) -> None:
+        """Call :meth:`Storage.insert` for one job. ``deferrable``: the job is inserted already claimed and its id was
+        generated for it, so that no other process can look for its row."""
         ...
 
-    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
-        """Ask for :meth:`Storage.settle` of one attempt. ``news``: who is to be told; of what the end does to other
-        jobs everybody is. ``is_last``: none of its like is at work here, so it will hardly get company."""
+    def settle(
+        self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False
+    ) -> None:
+        """Call :meth:`Storage.settle` for one attempt. ``audience``: which processes to notify; if the end changes
+        other jobs, all are. ``no_peers``: no other job of the task runs here, so waiting for a batch is pointless."""
         ...
 
-    def report(self, reports: Sequence[Report], answer: Answer) -> None:
-        """Ask for :meth:`Storage.report` of what one job has to say: all of it is written, or none."""
+    def report(self, reports: Sequence[Report], callback: Callback) -> None:
+        """Call :meth:`Storage.report` for the reports of one job: all of them are written, or none."""
         ...
 
     def claim(
         self, request: ClaimRequest, *, now: Callable[[], Microseconds]
     ) -> asyncio.Future[Claimed] | Coroutine[Any, Any, Claimed]:
-        """:meth:`Storage.claim`. ``now`` is called when it is made, on the thread that makes it."""
+        """Call :meth:`Storage.claim`. ``now`` is called when the claim is made, on the thread that makes it."""
         ...
 
-    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
-        """Run any other use of the storage; one that writes is atomic by itself or opens a transaction. ``news``: who
-        is to be told of it."""
+    async def call(self, function: Callable[[], T], *, audience: Audience | None = None, flush: bool = True) -> T:
+        """Make any other call; one that writes is atomic by itself or opens a transaction.
+
+        ``audience``: which processes to notify. ``flush=False``: the call concerns only jobs that wait or were claimed,
+        so rows whose insert was deferred stay deferred.
+        """
         ...
 
-    async def tend(self, function: Callable[[], T]) -> T:
-        """:meth:`call`, for what concerns only jobs that wait, or were claimed: rows that are held back stay so."""
-        ...
-
-    def spread(self, news: News) -> None:
-        """Tell of what was written by an earlier call."""
+    def notify(self, audience: Audience) -> None:
+        """Notify processes of what an earlier call has written."""
         ...
 
 
-class Insertion(Protocol):
-    """A job to be inserted. Called with the answer."""
+class InsertRequest(Protocol):
+    """A job to insert. It is called with the result."""
 
     payload: Any
-    """Its arguments, as they are stored."""
+    """The arguments, as they are stored."""
 
     @property
     def job(self) -> Job[Any]:
-        """Its handle."""
+        """The handle of the job."""
         ...
 
     def row(self) -> NewJob:
-        """What is to be inserted."""
+        """The row to insert."""
         ...
 
     def values(self) -> tuple[Any, ...]:

@@ -16,9 +16,9 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from jobify.exceptions import StorageLostError
-from jobify.gateway.batching import Answer
-from jobify.gateway.gateway import Insertion
-from jobify.gateway.notification import News
+from jobify.gateway.batching import Callback
+from jobify.gateway.gateway import InsertRequest
+from jobify.gateway.notification import Audience
 from jobify.gateway.sharing import share
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.model.status import JobStatus
@@ -26,7 +26,7 @@ from jobify.storage.base import Storage
 from jobify.storage.weight import NO_ARGUMENTS, WEIGHTLESS, weigh, weigh_call
 from jobify.types import Microseconds
 
-__all__ = ("DirectGate",)
+__all__ = ("InlineGateway",)
 
 T = TypeVar("T")
 
@@ -38,19 +38,19 @@ _FINAL: Final = frozenset({JobStatus.SUCCESS.value, JobStatus.CANCELLED.value})
 """What cannot be retried, so that the arguments are of no more use."""
 
 
-class DirectGate:
-    """See the module, and :class:`~jobify.gateway.gateway.Gate`."""
+class InlineGateway:
+    """See the module, and :class:`~jobify.gateway.gateway.StorageGateway`."""
 
     def __init__(self, storage: Storage, *, is_temporary: bool) -> None:
         self.storage = storage
         self._is_temporary = is_temporary
         """Nobody can look any more once this gate is closed."""
-        self.on_news: Callable[[], None] = _nothing
-        self.on_end: Callable[[StorageLostError], None] = lambda _: None  # a storage in memory has no thread to lose
+        self.on_local_change: Callable[[], None] = _ignore
+        self.on_lost: Callable[[StorageLostError], None] = lambda _: None  # a storage in memory has no thread to lose
         self._shared = share(storage)
         self._lock = self._shared.lock
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._unborn: dict[str, Insertion] = {}
+        self._deferred: dict[str, InsertRequest] = {}
         self._ended: deque[tuple[Any, ...]] = deque(maxlen=_KEPT)
         """Fields of rows. Plain tuples of plain values are out of the garbage collector's sight, named ones are not."""
         self._ends: deque[tuple[Any, ...]] = deque(maxlen=_KEPT)
@@ -63,7 +63,7 @@ class DirectGate:
         self._loop = asyncio.get_running_loop()
         self._shared = share(self.storage)
         self._lock = self._shared.lock
-        self._shared.open(self._hear, give_rows=self._give_rows)
+        self._shared.open(self._on_local_change, flush_hook=self._flush_deferred)
 
     async def stop(self) -> None:
         self.abandon()
@@ -71,91 +71,90 @@ class DirectGate:
     def abandon(self, last: Callable[[], None] | None = None) -> None:
         with self._lock:
             if not self._is_temporary:
-                self._give_rows()
+                self._flush_deferred()
                 if last is not None:
                     last()
-            self._shared.close(self._hear)
+            self._shared.close(self._on_local_change)
 
-    def tell_others(self) -> None:
-        if self._shared.is_divided:
-            self._shared.tell_others(self._hear)
+    def notify_local(self) -> None:
+        if self._shared.has_other_users:
+            self._shared.notify_others(self._on_local_change)
 
-    def _hear(self) -> None:
+    def _on_local_change(self) -> None:
         """On any thread: another user of the storage object has news."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the event loop was closed
-                self._loop.call_soon_threadsafe(lambda: self.on_news())
+                self._loop.call_soon_threadsafe(lambda: self.on_local_change())
 
     # -- using the storage ---------------------------------------------------------------------------------------------
 
-    def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
-        if is_unseen:
+    def insert(self, insertion: InsertRequest, *, deferrable: bool) -> None:
+        if deferrable:
             with self._lock:
-                self._unborn[insertion.job.id] = insertion
+                self._deferred[insertion.job.id] = insertion
             added = True
         else:
             with self._lock:
-                self._give_rows()
+                self._flush_deferred()
                 (added,) = self.storage.insert((insertion.row(),))
-            self.tell_others()
+            self.notify_local()
         insertion(added)
 
-    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
+    def settle(
+        self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False
+    ) -> None:
         with self._lock:
-            unborn = self._unborn.pop(settlement.id, None)
-            if unborn is not None and settlement.finished_at is not None:
+            request = self._deferred.pop(settlement.id, None)
+            if request is not None and settlement.finished_at is not None:
                 weight = 0
                 if settlement.status in _FINAL:
-                    unborn.payload = NO_ARGUMENTS
+                    request.payload = NO_ARGUMENTS
                 else:
-                    weight = weigh_call(unborn.payload)
+                    weight = weigh_call(request.payload)
                 result: Any = settlement.result  # as it is, in a tuple
                 if type(result) is not tuple or len(result) != 1 or type(result[0]) not in WEIGHTLESS:
                     weight += weigh(result)
-                self._ended.append(unborn.values())
+                self._ended.append(request.values())
                 self._ends.append(tuple(settlement))
                 if weight:
                     self._weight += weight
                     if self._weight > _KEPT_BYTES:  # the storage keeps what it can
-                        self._give_rows()
+                        self._flush_deferred()
                 settled = _APPLIED
             else:
-                if unborn is not None:
-                    self.storage.insert((unborn.row(),))
+                if request is not None:
+                    self.storage.insert((request.row(),))
                 (settled,) = self.storage.settle((settlement,))
-        if self._shared.is_divided:
-            self.tell_others()
-        answer(settled)
+        if self._shared.has_other_users:
+            self.notify_local()
+        callback(settled)
 
-    def report(self, reports: Sequence[Report], answer: Answer) -> None:
+    def report(self, reports: Sequence[Report], callback: Callback) -> None:
         with self._lock:
-            unborn = self._unborn.pop(reports[0].job_id, None)
-            if unborn is not None:  # whoever follows a job finds it
-                self.storage.insert((unborn.row(),))
+            request = self._deferred.pop(reports[0].job_id, None)
+            if request is not None:  # whoever follows a job finds it
+                self.storage.insert((request.row(),))
             held = self.storage.report(reports)
-        self.tell_others()
-        answer(held)
+        self.notify_local()
+        callback(held)
 
     async def claim(self, request: ClaimRequest, *, now: Callable[[], Microseconds]) -> Claimed:
         with self._lock:
             return self.storage.claim(request, now=now())
 
-    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
+    async def call(self, function: Callable[[], T], *, audience: Audience | None = None, flush: bool = True) -> T:
         with self._lock:
-            self._shared.bring_up_to_date()
+            if flush:
+                self._shared.flush_deferred()
             value = function()
-        if news is not None:
-            self.tell_others()
+        if audience is not None:
+            self.notify_local()
         return value
 
-    async def tend(self, function: Callable[[], T]) -> T:
-        with self._lock:
-            return function()
+    def notify(self, audience: Audience) -> None:
+        self.notify_local()
 
-    def spread(self, news: News) -> None:
-        self.tell_others()
-
-    def _give_rows(self) -> None:
+    def _flush_deferred(self) -> None:
         """With the lock held: what was held back becomes rows."""
         if self._ended:
             ended, ends = self._ended, self._ends
@@ -163,10 +162,10 @@ class DirectGate:
             self._weight = 0
             self.storage.insert([NewJob(*fields) for fields in ended])
             self.storage.settle([Settlement(*fields) for fields in ends])
-        if self._unborn:
-            self.storage.insert([unborn.row() for unborn in self._unborn.values()])
-            self._unborn.clear()
+        if self._deferred:
+            self.storage.insert([request.row() for request in self._deferred.values()])
+            self._deferred.clear()
 
 
-def _nothing() -> None:
+def _ignore() -> None:
     """Nobody wants to hear of news."""

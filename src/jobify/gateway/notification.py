@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-__all__ = ("END", "ORDER", "REPORT", "WORK", "News", "all_of")
+__all__ = ("JOB_ENDED", "NEW_WORK", "PROGRESS", "STATE_CHANGED", "Audience", "merge")
 
 
-class News(NamedTuple):
+class Audience(NamedTuple):
     """Whom to tell."""
 
     workers: bool = False
@@ -20,26 +20,26 @@ class News(NamedTuple):
     owners: tuple[int, ...] = ()
 
     @classmethod
-    def of_end(cls, origin: int | None, *, here: int) -> News:
+    def of_end(cls, origin: int | None, *, here: int) -> Audience:
         """A job has ended that ``origin`` had enqueued, or a run of a schedule, in the process ``here``."""
-        return END if origin is None or origin == here else cls(clients=True, owners=(origin,))
+        return JOB_ENDED if origin is None or origin == here else cls(clients=True, owners=(origin,))
 
 
-WORK: Final = News(workers=True)
+NEW_WORK: Final = Audience(workers=True)
 """There is work that anybody may take."""
-END: Final = News(clients=True)
+JOB_ENDED: Final = Audience(clients=True)
 """A job of this process's own has ended, or one that a client enqueued."""
-REPORT: Final = News(clients=True)
+PROGRESS: Final = Audience(clients=True)
 """A running job has said something."""
-ORDER: Final = News(workers=True, clients=True)
+STATE_CHANGED: Final = Audience(workers=True, clients=True)
 """Something was cancelled, replaced or paused; or what ended has moved other jobs."""
 
 
-def all_of(news: Iterable[News]) -> News:
+def merge(news: Iterable[Audience]) -> Audience:
     """Everybody who is concerned by any of it."""
     workers = clients = False
     owners: set[int] = set()
     for each in set(news):
         workers, clients = workers or each.workers, clients or each.clients
         owners.update(each.owners)
-    return News(workers, clients, tuple(owners))
+    return Audience(workers, clients, tuple(owners))

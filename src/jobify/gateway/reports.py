@@ -32,26 +32,26 @@ from jobify.exceptions import (
     StorageUnavailableError,
     TaskCancelledError,
 )
-from jobify.gateway.gateway import Gate
+from jobify.gateway.gateway import StorageGateway
 from jobify.jobs.current_job import LEVELS, Running
 from jobify.model.clock import Clock
 from jobify.model.records import MessageKind, Report
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import Lines, get_logger
 
-__all__ = ("Reporter", "Voice")
+__all__ = ("ReportStream", "Reporter")
 
 log = get_logger("jobify.engine")
 jobs_log = get_logger("jobify.jobs")
 
 _GROUP: Final = 100
 """Reports of one job in one transaction at most."""
-_COMFORT: Final = 512 * 1024
+_HIGH_WATER: Final = 512 * 1024
 _LIMIT: Final = 8 * 1024 * 1024
 """Bytes that are not stored yet."""
 _ENVELOPE: Final = 512
 """Bytes that a report takes beside its data."""
-_LOOK_AGAIN: Final = 0.05
+_POLL: Final = 0.05
 """Seconds after which a thread that is held up looks whether it was told to stop."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
@@ -59,7 +59,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 class Reporter:
     """Where the attempts on one storage get their voices."""
 
-    def __init__(self, gate: Gate, clock: Clock, failures: FailureLog | None = None) -> None:
+    def __init__(self, gate: StorageGateway, clock: Clock, failures: FailureLog | None = None) -> None:
         self.gate = gate
         self.failures = failures or FailureLog(log, "The storage works again")
         self.clock = clock
@@ -76,22 +76,22 @@ class Reporter:
         """Whether the calling thread is the one that must not be held up."""
         return threading.get_ident() == self._thread
 
-    def give_voice(self, attempt: Speaker, owner: int, fence: int) -> Voice:
+    def stream_of(self, attempt: Reportable, owner: int, fence: int) -> ReportStream:
         """The voice of an attempt; a new one at the first call, whichever of its threads makes it."""
         assert self._loop is not None
         with self._guard:
             if attempt.reports is None:
-                attempt.reports = Voice(self, self._loop, attempt.id, owner, fence)
+                attempt.reports = ReportStream(self, self._loop, attempt.id, owner, fence)
             return attempt.reports
 
 
-class Speaker(Running, Protocol):
+class Reportable(Running, Protocol):
     """An attempt that may have a voice."""
 
-    reports: Voice | None
+    reports: ReportStream | None
 
 
-class Voice:
+class ReportStream:
     """What one attempt has to say. Speaks on the event loop; may be told from any thread."""
 
     def __init__(
@@ -122,7 +122,7 @@ class Voice:
 
     # -- being told ----------------------------------------------------------------------------------------------------
 
-    def say(self, running: Running, kind: MessageKind, data: Any, level: str | None) -> None:
+    def add(self, running: Running, kind: MessageKind, data: Any, level: str | None) -> None:
         """Take a report of ``running``, whose voice it is.
 
         TaskCancelledError in a thread that is held up and told to stop; ApplicationStateError on the event loop for a
@@ -130,27 +130,27 @@ class Voice:
         """
         report = Report(self._job_id, self._owner, self._fence, kind, self._reporter.clock.now(), data, level)
         if kind is MessageKind.LOG:
-            _tell_watchers(running, data, level or "info")
+            _log_locally(running, data, level or "info")
         is_on_loop = self._reporter.is_on_loop()
         with self._change:
             if kind is not MessageKind.PROGRESS and not self._has_room(running, report, is_on_loop=is_on_loop):
                 return
             if self._is_over:
                 return
-            self._keep(report)
+            self._append(report)
             if self._is_busy:
                 return
             self._is_busy = True
         if is_on_loop:
-            self._speak()
+            self._flush()
         else:
             with suppress(RuntimeError):  # the event loop was closed: nobody is left to tell
-                self._loop.call_soon_threadsafe(self._speak)
+                self._loop.call_soon_threadsafe(self._flush)
 
-    def room(self) -> Awaitable[None] | None:
+    def wait_for_room(self) -> Awaitable[None] | None:
         """What to await before the next report is taken, for whoever passes them on; None: nothing."""
         with self._change:
-            if self._weight < _COMFORT or self._is_over:
+            if self._weight < _HIGH_WATER or self._is_over:
                 return None
             if self._room is None or self._room.done():
                 self._room = self._loop.create_future()
@@ -169,11 +169,11 @@ class Voice:
         self._is_closed = True
         self._then = None
         self._reporter.failures.forget(self)
-        self._forget()
+        self._discard()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _keep(self, report: Report) -> None:
+    def _append(self, report: Report) -> None:
         if report.kind is MessageKind.PROGRESS:
             self._progress = report
         else:
@@ -184,8 +184,8 @@ class Voice:
         """Whether to keep a line, after having waited for it where that is possible."""
         if is_on_loop:
             return self._weight < _LIMIT or self._refuse(report)
-        while self._weight >= _COMFORT and not self._is_over:
-            self._change.wait(_LOOK_AGAIN)
+        while self._weight >= _HIGH_WATER and not self._is_over:
+            self._change.wait(_POLL)
             reason = running.stop_reason()
             if reason is not None:
                 raise TaskCancelledError(self._job_id, reason)
@@ -206,13 +206,13 @@ class Voice:
 
     # -- speaking: on the event loop -----------------------------------------------------------------------------------
 
-    def _speak(self) -> None:
+    def _flush(self) -> None:
         with self._change:
             group = self._take()
             self._is_busy = bool(group)
             then = None if group else self._then
         if group:
-            self._reporter.gate.report(group, lambda answer: self._hear(group, answer))
+            self._reporter.gate.report(group, lambda answer: self._on_stored(group, answer))
         elif then is not None:
             self._then = None
             then()
@@ -225,20 +225,20 @@ class Voice:
         self._singles = max(0, self._singles - 1)
         return group + [self._lines.popleft() for _ in range(min(room, len(self._lines)))]
 
-    def _hear(self, group: list[Report], answer: Sequence[bool] | Exception) -> None:
+    def _on_stored(self, group: list[Report], answer: Sequence[bool] | Exception) -> None:
         """The storage has answered."""
         if self._is_closed:
             return
         if isinstance(answer, StorageLostError):
-            self._forget()  # nothing can be stored any more, the outcome included
-            self._loop.call_soon(self._speak)
+            self._discard()  # nothing can be stored any more, the outcome included
+            self._loop.call_soon(self._flush)
             return
         if isinstance(answer, StorageUnavailableError):
             self._put_back(group)
-            self._speak_later(answer)
+            self._retry_later(answer)
             return
         if isinstance(answer, ApplicationStateError) or (not isinstance(answer, Exception) and not all(answer)):
-            self._forget()  # the storage is closed, or the job was taken from here: the outcome will be refused, too
+            self._discard()  # the storage is closed, or the job was taken from here: the outcome will be refused, too
         elif isinstance(answer, Exception) and len(group) > 1:
             self._put_back(group)
             self._singles = len(group)
@@ -247,13 +247,13 @@ class Voice:
                 log.error("A report of job %s cannot be stored and is lost: %r", self._job_id, answer)
             self._pause = _FIRST_PAUSE
             self._reporter.failures.succeeded(self)
-            self._lighten(sum(map(_weight, group)))
-        self._loop.call_soon(self._speak)
+            self._release(sum(map(_weight, group)))
+        self._loop.call_soon(self._flush)
 
-    def _speak_later(self, error: StorageUnavailableError) -> None:
+    def _retry_later(self, error: StorageUnavailableError) -> None:
         message = "What job %s reports is not stored, trying again in %.2g s: %s"
         self._reporter.failures.failed(self, message, self._job_id, self._pause, error)
-        self._timer = self._loop.call_later(self._pause, self._speak)
+        self._timer = self._loop.call_later(self._pause, self._flush)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def _put_back(self, group: list[Report]) -> None:
@@ -264,18 +264,18 @@ class Voice:
                 elif self._progress is None:
                     self._progress = report
 
-    def _forget(self) -> None:
+    def _discard(self) -> None:
         with self._change:
             self._is_over = True
             self._progress = None
             self._lines.clear()
-        self._lighten(self._weight)
+        self._release(self._weight)
 
-    def _lighten(self, weight: int) -> None:
+    def _release(self, weight: int) -> None:
         """So much less waits: let those go on that were held up."""
         with self._change:
             self._weight -= weight
-            if self._weight >= _COMFORT:
+            if self._weight >= _HIGH_WATER:
                 return
             self._change.notify_all()
             room, self._room = self._room, None
@@ -290,7 +290,7 @@ def _weight(report: Report) -> int:
     return _ENVELOPE + (len(report.data) if isinstance(report.data, bytes | str) else 0)
 
 
-def _tell_watchers(running: Running, line: str, level: str) -> None:
+def _log_locally(running: Running, line: str, level: str) -> None:
     """Whoever watches the process sees the line, too."""
     if jobs_log.isEnabledFor(LEVELS[level]):
         extra = {

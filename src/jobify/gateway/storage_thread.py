@@ -43,12 +43,12 @@ class StorageThread:
         self._serve = serve
         self._on_error = on_error
         self._on_end = on_end
-        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._wakeups: SimpleQueue[None] = SimpleQueue()
         self._is_ending = False
         self._failures = 0
         self._log = FailureLog(log, "The storage's thread works again")
-        self.is_resting = False
-        self.is_signalled = False
+        self.is_idle = False
+        self.is_woken = False
         self._thread = threading.Thread(target=self._run, name="jobify-storage", daemon=True)
 
     def start(self) -> None:
@@ -58,17 +58,17 @@ class StorageThread:
         except (RuntimeError, MemoryError) as error:
             raise as_unavailable(error, "The thread of the storage cannot start") or error from None
 
-    def signal(self) -> None:
+    def wake(self) -> None:
         """There is something to serve."""
         # The thread lowers the flag before it serves: what is there when the flag is found raised is still served.
-        if not self.is_signalled:
-            self.is_signalled = True
-            self._tokens.put(None)
+        if not self.is_woken:
+            self.is_woken = True
+            self._wakeups.put(None)
 
     def end(self, *, wait: bool) -> None:
         """End when everything is served; ``wait`` for it."""
         self._is_ending = True
-        self._tokens.put(None)
+        self._wakeups.put(None)
         if wait:
             self._thread.join()
 
@@ -86,14 +86,14 @@ class StorageThread:
                 failure = error
                 self._failures += 1
         assert failure is not None
-        self.is_resting = False
+        self.is_idle = False
         self._on_end(failure)
 
     def _work(self) -> None:
-        self.is_resting = True
+        self.is_idle = True
         while True:
-            self._tokens.get()
-            self.is_resting = self.is_signalled = False  # in this order: one of them says that there is work
+            self._wakeups.get()
+            self.is_idle = self.is_woken = False  # in this order: one of them says that there is work
             while self._serve():
                 pass
             if self._failures:
@@ -101,12 +101,12 @@ class StorageThread:
                 self._log.succeeded(self)
             if self._is_ending:
                 return
-            self.is_resting = True
+            self.is_idle = True
 
     def _recover(self, error: BaseException) -> None:
         """Hand ``error`` to those whose calls were being made, and go on after a pause."""
-        self.is_resting = False
-        self._tokens.put(None)  # the one that was taken may not be served
+        self.is_idle = False
+        self._wakeups.put(None)  # the one that was taken may not be served
         self._log.failed(self, "The storage's thread failed, and goes on: %r", error, error=error)
         self._on_error(error)
         time.sleep(min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE))

@@ -28,24 +28,24 @@ from typing import Any, NamedTuple, TypeVar
 
 from jobify.exceptions import StorageEndedError, StorageError, StorageLostError
 from jobify.gateway.batching import (
-    Answer,
     Batch,
-    Line,
+    BatchQueue,
+    Callback,
     TimedClaim,
     call_each,
     claim_each,
-    closed,
     deliver,
     execute_together,
+    fail_pending,
+    gateway_closed,
     interrupted,
-    refuse_unanswered,
+    notify_processes,
     report_all,
     resolve,
-    ring_bell,
 )
-from jobify.gateway.gateway import Insertion
-from jobify.gateway.nonblocking import Spot
-from jobify.gateway.notification import ORDER, REPORT, WORK, News, all_of
+from jobify.gateway.gateway import InsertRequest
+from jobify.gateway.nonblocking import NonblockingWriter
+from jobify.gateway.notification import NEW_WORK, PROGRESS, STATE_CHANGED, Audience, merge
 from jobify.gateway.sharing import share
 from jobify.gateway.storage_thread import StorageThread
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
@@ -53,7 +53,7 @@ from jobify.runtime.logs import get_logger
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
-__all__ = ("ThreadGate",)
+__all__ = ("ThreadedGateway",)
 
 T = TypeVar("T")
 log = get_logger("jobify.storage")
@@ -65,30 +65,30 @@ _MAX_GROUP = 1000
 """Jobs in one transaction at most: a bound on how long the first of them waits for the last."""
 
 
-class ThreadGate:
-    """See the module, and :class:`~jobify.gateway.gateway.Gate`."""
+class ThreadedGateway:
+    """See the module, and :class:`~jobify.gateway.gateway.StorageGateway`."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.on_news: Callable[[], None] = _nobody
-        self.on_end: Callable[[StorageLostError], None] = _nobody
+        self.on_local_change: Callable[[], None] = _ignore
+        self.on_lost: Callable[[StorageLostError], None] = _ignore
         self._shared = share(storage)
-        self._inserts: Line[NewJob] = Line(storage.insert, _MAX_GROUP)
-        self._reports: Line[Sequence[Report]] = Line(partial(report_all, storage), _MAX_GROUP)
-        self._settlements: Line[Settlement] = Line(storage.settle, _MAX_GROUP)
-        self._claims: Line[TimedClaim] = Line(partial(claim_each, storage), _MAX_GROUP)
-        self._large: Line[_Single] = Line(_write_large, 1)
-        self._calls: Line[Callable[[], Any]] = Line(call_each, _MAX_GROUP)
-        self._closing: Line[Callable[[], Any]] = Line(call_each, 1)
+        self._inserts: BatchQueue[NewJob] = BatchQueue(storage.insert, _MAX_GROUP)
+        self._reports: BatchQueue[Sequence[Report]] = BatchQueue(partial(report_all, storage), _MAX_GROUP)
+        self._settlements: BatchQueue[Settlement] = BatchQueue(storage.settle, _MAX_GROUP)
+        self._claims: BatchQueue[TimedClaim] = BatchQueue(partial(claim_each, storage), _MAX_GROUP)
+        self._large: BatchQueue[_HeldCall] = BatchQueue(_write_large, 1)
+        self._calls: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, _MAX_GROUP)
+        self._closing: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, 1)
         small = (self._inserts, self._reports, self._settlements, self._claims)
-        self._served: tuple[Line[Any], ...] = (*small, self._large, self._calls)
-        self._lines: tuple[Line[Any], ...] = (*self._served, self._closing)
-        self._news: deque[News] = deque()
+        self._served: tuple[BatchQueue[Any], ...] = (*small, self._large, self._calls)
+        self._queues: tuple[BatchQueue[Any], ...] = (*self._served, self._closing)
+        self._audiences: deque[Audience] = deque()
         self._taken: list[Batch[Any]] = []
         """What the thread has taken out of the lines and not answered yet."""
-        self._single: _Single | None = None
-        self._has_turn = False
-        self._spot = Spot(storage, self._shared)
+        self._held: _HeldCall | None = None
+        self._flush_scheduled = False
+        self._nonblocking = NonblockingWriter(storage, self._shared)
         self._thread: StorageThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: StorageEndedError | None = None
@@ -97,18 +97,18 @@ class ThreadGate:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._has_turn = False
+        self._flush_scheduled = False
         self._ended = None
         self._taken.clear()
         thread = StorageThread(self._serve, on_error=self._on_error, on_end=self._on_end)
         thread.start()
         self._thread = thread
         self._shared = share(self.storage)
-        self._spot = Spot(self.storage, self._shared)
-        for line in self._lines:
-            line.reopen()
+        self._nonblocking = NonblockingWriter(self.storage, self._shared)
+        for queue in self._queues:
+            queue.reopen()
         try:
-            await self.call(partial(self._shared.open, self._hear))
+            await self.call(partial(self._shared.open, self._on_local_change))
         except BaseException:
             await self.stop()
             raise
@@ -118,178 +118,179 @@ class ThreadGate:
         if thread is None:
             return
         if self._ended is not None:
-            self._shared.close(self._hear)
+            self._shared.close(self._on_local_change)
             return
-        closing = self._ask(self._closing, partial(self._shared.close, self._hear))
-        thread.signal()
-        for line in self._lines:
-            line.close(closed())
+        closing = self._put(self._closing, partial(self._shared.close, self._on_local_change))
+        thread.wake()
+        for queue in self._queues:
+            queue.close(gateway_closed())
         try:
             await asyncio.shield(closing)
         except StorageError:
-            self._shared.close(self._hear)  # the thread could not
+            self._shared.close(self._on_local_change)  # the thread could not
         finally:
             thread.end(wait=closing.done())  # if this was cancelled, the thread ends by itself once it has closed
 
     def abandon(self, last: Callable[[], None] | None = None) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._line_up()
+            self._enqueue_held()
             if last is not None:
-                self._calls.ask(last, _nobody)
-            self._closing.ask(partial(self._shared.close, self._hear), _nobody)
+                self._calls.put(last, _ignore)
+            self._closing.put(partial(self._shared.close, self._on_local_change), _ignore)
             thread.end(wait=True)
 
-    def insert(self, insertion: Insertion, *, is_unseen: bool) -> None:
+    def insert(self, insertion: InsertRequest, *, deferrable: bool) -> None:
         job = insertion.row()
-        news = WORK if job.owner is None else None
+        audience = NEW_WORK if job.owner is None else None
         if len(job.payload) > _SMALL:
-            self._ask_large(_Single(self._inserts, job, insertion, news))
+            self._enqueue_large(_HeldCall(self._inserts, job, insertion, audience))
         else:
-            self._ask_singly(self._inserts, job, insertion, news, is_small=True, is_last=False)
+            self._hold(self._inserts, job, insertion, audience, is_small=True, no_peers=False)
 
-    def settle(self, settlement: Settlement, answer: Answer, *, news: News | None, is_last: bool = False) -> None:
+    def settle(
+        self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False
+    ) -> None:
         if settlement.result is not None and len(settlement.result) > _SMALL:
-            self._ask_large(_Single(self._settlements, settlement, answer, news))
+            self._enqueue_large(_HeldCall(self._settlements, settlement, callback, audience))
         else:
             is_small = not settlement.history
-            self._ask_singly(self._settlements, settlement, answer, news, is_small=is_small, is_last=is_last)
+            self._hold(self._settlements, settlement, callback, audience, is_small=is_small, no_peers=no_peers)
 
-    def report(self, reports: Sequence[Report], answer: Answer) -> None:
-        self._line_up()
-        self._reports.ask(reports, answer)
+    def report(self, reports: Sequence[Report], callback: Callback) -> None:
+        self._enqueue_held()
+        self._reports.put(reports, callback)
         self._signal()
 
     def claim(self, request: ClaimRequest, *, now: Callable[[], Microseconds]) -> asyncio.Future[Claimed]:
-        return self._ask(self._claims, (request, now))
+        return self._put(self._claims, (request, now))
 
-    async def call(self, function: Callable[[], T], *, news: News | None = None) -> T:
-        answered = self._ask(self._calls, function)
-        if news is not None:
-            self.spread(news)
+    async def call(self, function: Callable[[], T], *, audience: Audience | None = None, flush: bool = True) -> T:
+        answered = self._put(self._calls, function)
+        if audience is not None:
+            self.notify(audience)
         value: T = await answered
         return value
 
-    async def tend(self, function: Callable[[], T]) -> T:
-        return await self.call(function)
-
-    def spread(self, news: News) -> None:
-        self._news.append(news)
+    def notify(self, audience: Audience) -> None:
+        self._audiences.append(audience)
         self._signal()
 
-    def tell_others(self) -> None:
-        self._shared.tell_others(self._hear)
+    def notify_local(self) -> None:
+        self._shared.notify_others(self._on_local_change)
 
-    def _hear(self) -> None:
+    def _on_local_change(self) -> None:
         """On any thread: another user of the storage object has news."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the event loop was closed
-                self._loop.call_soon_threadsafe(lambda: self.on_news())
+                self._loop.call_soon_threadsafe(lambda: self.on_local_change())
 
-    def _ask_large(self, single: _Single) -> None:
+    def _enqueue_large(self, single: _HeldCall) -> None:
         """Ask what takes long to write. Its news are told when it is written."""
-        self._line_up()
-        self._large.ask(single, single.answer)
+        self._enqueue_held()
+        self._large.put(single, single.callback)
         self._signal()
 
-    def _ask_singly(
-        self, line: Line[Any], question: Any, answer: Answer, news: News | None, *, is_small: bool, is_last: bool
+    def _hold(
+        self,
+        queue: BatchQueue[Any],
+        item: Any,
+        callback: Callback,
+        audience: Audience | None,
+        *,
+        is_small: bool,
+        no_peers: bool,
     ) -> None:
         """Ask what may be made on the spot: at the end of this turn of the loop, should it still be the only one."""
         thread = self._thread
-        if (
-            self._has_turn
-            or thread is None
-            or thread.is_signalled
-            or not (thread.is_resting and is_small and self._spot.is_open)
-        ):
-            if self._single is not None:
-                self._line_up()
-            self._stand_in_line(line, question, answer, news)
-        elif is_last:
-            self._make(_Single(line, question, answer, news))
+        is_idle = thread is not None and thread.is_idle and not thread.is_woken
+        if self._flush_scheduled or not (is_idle and is_small and self._nonblocking.is_open):
+            self._enqueue_held()
+            self._enqueue(queue, item, callback, audience)
+        elif no_peers:
+            self._write_now(_HeldCall(queue, item, callback, audience))
         else:
             assert self._loop is not None
-            self._single, self._has_turn = _Single(line, question, answer, news), True
-            self._loop.call_soon(self._end_turn)
+            self._held, self._flush_scheduled = _HeldCall(queue, item, callback, audience), True
+            self._loop.call_soon(self._flush)
 
-    def _end_turn(self) -> None:
-        self._has_turn = False
-        single, self._single = self._single, None
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        single, self._held = self._held, None
         if single is not None:
-            self._make(single)
+            self._write_now(single)
 
-    def _make(self, single: _Single) -> None:
+    def _write_now(self, single: _HeldCall) -> None:
         """Make a call on the spot, if that can be done now."""
-        batch = single.line.alone(single.question, single.answer)
-        if not (single.line.is_open and self._spot.execute(batch)):
-            self._stand_in_line(*single)
+        batch = single.queue.single(single.item, single.callback)
+        if not (single.queue.is_open and self._nonblocking.execute(batch)):
+            self._enqueue(*single)
             return
-        if self._spot.is_overheard:
-            for news in filter(None, (single.news, _cascade(batch))):
-                self.spread(news)
+        if self._nonblocking.has_listeners:
+            for audience in filter(None, (single.audience, _cascade(batch))):
+                self.notify(audience)
         batch.deliver()
 
-    def _line_up(self) -> None:
+    def _enqueue_held(self) -> None:
         """The single call of this turn has got company: it stands in line, before what comes now."""
-        single, self._single = self._single, None
+        single, self._held = self._held, None
         if single is not None:
-            self._stand_in_line(*single)
+            self._enqueue(*single)
 
-    def _stand_in_line(self, line: Line[Any], question: Any, answer: Answer, news: News | None) -> None:
-        line.ask(question, answer)
-        if news is not None:  # appended last: when the thread finds it, what is news is written or in line
-            self._news.append(news)
+    def _enqueue(self, queue: BatchQueue[Any], item: Any, callback: Callback, audience: Audience | None) -> None:
+        queue.put(item, callback)
+        if audience is not None:  # appended last: when the thread finds it, what is news is written or in line
+            self._audiences.append(audience)
         thread = self._thread
-        if thread is not None and not thread.is_signalled:  # signal() asks it, too, but is called for every job
-            thread.signal()
+        if thread is not None and not thread.is_woken:  # signal() asks it, too, but is called for every job
+            thread.wake()
 
-    def _ask(self, line: Line[Any], question: Any) -> asyncio.Future[Any]:
+    def _put(self, queue: BatchQueue[Any], item: Any) -> asyncio.Future[Any]:
         assert self._loop is not None
-        self._line_up()
+        self._enqueue_held()
         answered: asyncio.Future[Any] = self._loop.create_future()
-        line.ask(question, partial(resolve, answered))
+        queue.put(item, partial(resolve, answered))
         self._signal()
         return answered
 
     def _signal(self) -> None:
         if self._thread is not None:
-            self._thread.signal()
+            self._thread.wake()
 
     # -- on the storage's thread ---------------------------------------------------------------------------------------
 
     def _serve(self) -> bool:
         """Make the calls that stand in line, but of large writes only one; whether some were left."""
         if self._taken:
-            self._hand_over()  # an error kept it from being answered
+            self._deliver()  # an error kept it from being answered
         is_full = self._serve_small()
         large = self._large.take(self._taken)
         if large is None:
             return self._close_if_asked() or is_full
         with self._shared.lock:
             execute_together(self.storage, [large])
-        news = [news for news in (*(single.news for single in large.questions), _cascade(large)) if news is not None]
-        if news:
-            self._ring(all_of(news))
-        self._hand_over()
+        audiences = list(filter(None, (*(held.audience for held in large.items), _cascade(large))))
+        if audiences:
+            self._notify(merge(audiences))
+        self._deliver()
         return True
 
     def _close_if_asked(self) -> bool:
         """Close the storage, after everything else that was asked; whether there is something to do at once."""
         if self._closing.is_empty:
             return False
-        if any(not line.is_empty for line in self._served):
+        if any(not queue.is_empty for queue in self._served):
             return True  # asked before the close, and after this round had passed its line
         closing = self._closing.take(self._taken)
         assert closing is not None
         with self._shared.lock:
             closing.execute()
-        self._hand_over()
+        self._deliver()
         return True
 
     def _serve_small(self) -> bool:
         """Make the calls that share a transaction; whether a line was too long to be served at once."""
-        news = [self._news.popleft() for _ in range(len(self._news))]
+        audiences = [self._audiences.popleft() for _ in range(len(self._audiences))]
         taken = self._taken
         self._inserts.take(taken)
         reports, settlements = self._reports.take(taken), self._settlements.take(taken)
@@ -302,24 +303,24 @@ class ThreadGate:
                 calls.execute()
         cascade = None if settlements is None else _cascade(settlements)
         if cascade is not None:
-            news.append(cascade)
+            audiences.append(cascade)
         if reports is not None:
-            news.append(REPORT)
-        if news:
-            self._ring(all_of(news))
+            audiences.append(PROGRESS)
+        if audiences:
+            self._notify(merge(audiences))
         is_full = any(len(batch) == _MAX_GROUP for batch in taken)
         if taken:
-            self._hand_over()
+            self._deliver()
         return is_full
 
-    def _ring(self, news: News) -> None:
+    def _notify(self, audience: Audience) -> None:
         try:
-            self.tell_others()
-            ring_bell(self.storage, news)
+            self.notify_local()
+            notify_processes(self.storage, audience)
         except Exception:  # of a user's own storage: what is committed must still be answered
             log.exception("The bell of %r failed.", self.storage)
 
-    def _hand_over(self) -> None:
+    def _deliver(self) -> None:
         """Have what was taken answered."""
         assert self._loop is not None
         try:
@@ -330,39 +331,39 @@ class ThreadGate:
 
     def _on_error(self, error: BaseException) -> None:
         """What was taken and has no answer yet gets this one."""
-        refuse_unanswered(self._taken, interrupted(error))
-        self._hand_over()
+        fail_pending(self._taken, interrupted(error))
+        self._deliver()
 
     def _on_end(self, error: BaseException) -> None:
         """The thread cannot go on: everything that waits, and everything that is asked from now on, gets an error."""
         self._ended = ended = StorageEndedError(error)
-        for line in self._lines:
-            line.close(ended)
-            while line.take(self._taken):
+        for queue in self._queues:
+            queue.close(ended)
+            while queue.take(self._taken):
                 pass
-        refuse_unanswered(self._taken, ended)
-        self._hand_over()
+        fail_pending(self._taken, ended)
+        self._deliver()
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.on_end, ended)
+            self._loop.call_soon_threadsafe(self.on_lost, ended)
 
 
-class _Single(NamedTuple):
+class _HeldCall(NamedTuple):
     """A call by itself."""
 
-    line: Line[Any]
-    question: Any
-    answer: Answer
-    news: News | None
+    queue: BatchQueue[Any]
+    item: Any
+    callback: Callback
+    audience: Audience | None
 
 
-def _write_large(singles: Sequence[_Single]) -> list[Any]:
-    return [single.line.execute([single.question])[0] for single in singles]
+def _write_large(singles: Sequence[_HeldCall]) -> list[Any]:
+    return [single.queue.execute([single.item])[0] for single in singles]
 
 
-def _cascade(batch: Batch[Any]) -> News | None:
+def _cascade(batch: Batch[Any]) -> Audience | None:
     """Whom it concerns that settlements have moved other jobs, if they have."""
-    return ORDER if Settled.CASCADED in batch.values else None
+    return STATE_CHANGED if Settled.CASCADED in batch.values else None
 
 
-def _nobody(*_: Any) -> None:
+def _ignore(*_: Any) -> None:
     """Takes news and answers that nothing waits for."""

@@ -5,7 +5,7 @@ atomic step; everything the engine promises rests on the sentences below. ``jobi
 every one of them, for any storage, a user's own included.
 
 **Plain and synchronous.** A storage is ordinary blocking code; one transaction per call. It never sees an event loop.
-:class:`jobify.gateway.threaded.ThreadGate` gives it a thread of its own, makes it awaitable, and lets all calls that
+:class:`jobify.gateway.threaded.ThreadedGateway` gives it a thread, makes it awaitable, and lets all calls that
 arrive while one transaction runs share the next one (*group commit*). So a storage must accept batches and need not be
 asynchronous.
 
@@ -17,7 +17,7 @@ transaction is open in another one; they see what is committed.
 not know what they mean; arguments and results are encoded before they get here. One that ``is_in_memory`` keeps any
 object, uncopied, and is asked to: nothing is encoded for it. It is called on an event loop's thread, too, so none of
 its calls may wait for anything; and an engine may hold its jobs back until somebody asks for them
-(:class:`jobify.gateway.inline.DirectGate`). So it is neither durable nor shared.
+(:class:`jobify.gateway.inline.InlineGateway`). So it is neither durable nor shared.
 
 **Time.** Every question that depends on the time takes ``now``. A storage has no clock.
 

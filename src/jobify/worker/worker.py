@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from jobify.app.validation import checked_renewal
 from jobify.exceptions import ConfigurationError, StorageLostError, StorageReplacedError
-from jobify.gateway.backend import give_back_left
+from jobify.gateway.backend import release_lingering_owners
 from jobify.model.durations import Duration, as_seconds
 from jobify.runtime.cpus import available_cpus
 from jobify.runtime.fork import install_handler
@@ -304,5 +304,5 @@ def _exit_process(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-    give_back_left()  # last: from here on another process may run these jobs
+    release_lingering_owners()  # last: from here on another process may run these jobs
     os._exit(code)

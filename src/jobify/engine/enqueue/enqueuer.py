@@ -103,9 +103,9 @@ class Enqueuer:
         if self._is_closed:
             raise _closed()
         if request.job_id is not None and self._backends.durable is not None:
-            if pending.backend is self._backends.volatile:
+            if pending.backend is self._backends.memory:
                 return self._enqueue_in_memory(pending, request, self._backends.durable)
-            self._require_free(request.job_id, self._backends.volatile.storage.get((request.job_id,)))
+            self._require_free(request.job_id, self._backends.memory.storage.get((request.job_id,)))
         return self._store(pending, request)
 
     def _store(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
@@ -142,14 +142,14 @@ class Enqueuer:
             pending.job.context = context = copy_context()
             pool = self._pools[pending.endpoint.slot_mode]
             queues = backend.queues
-            if (queues.is_plain or queues.is_open(pending.endpoint.queue)) and pool.take():
+            if (queues.all_open or queues.is_open(pending.endpoint.queue)) and pool.take():
                 pending.pool, pending.context = pool, context
         self._open_inserts += 1
         try:
             if pending.pool is not None and not (is_atomic or is_encoded):
                 pending.copy_arguments()
             pending.future = future = PushFuture(loop=self._loop)
-            backend.gate.insert(pending, is_unseen=pending.pool is not None and request.job_id is None)
+            backend.gate.insert(pending, deferrable=pending.pool is not None and request.job_id is None)
         except BaseException:  # nothing was stored
             self._insert_done()
             if pending.pool is not None:
@@ -241,7 +241,7 @@ class Enqueuer:
         async def store(context: OuterContext) -> None:
             pending.args, pending.kwargs = context.runnable.call_arguments()
             if not (context.is_persist or request.is_replace):
-                pending.backend = self._backends.volatile
+                pending.backend = self._backends.memory
             await self._route(pending, request)
 
         is_persist = pending.backend.is_durable

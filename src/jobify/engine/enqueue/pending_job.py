@@ -16,7 +16,7 @@ from jobify.engine.execution.attempt import Attempt
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.slots import SlotPool
 from jobify.exceptions import ApplicationStateError, PayloadError
-from jobify.gateway.backend import Backend, Backends, not_stored
+from jobify.gateway.backend import Backend, Backends, payload_error
 from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobSpec
 from jobify.jobs.schedule_builder import PushRequest
@@ -109,7 +109,7 @@ class PendingJob(Struct, eq=False, gc=False):
         try:
             self.payload = self.backend.codec.encode_call(self.args, self.kwargs, self.endpoint.types)
         except PayloadError as error:
-            raise not_stored(self.endpoint, error) from error
+            raise payload_error(self.endpoint, error) from error
 
     def copy_arguments(self) -> None:
         """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
@@ -119,7 +119,7 @@ class PendingJob(Struct, eq=False, gc=False):
         try:
             self.args, self.kwargs = self.backend.codec.decode_call(self.payload, self.endpoint.types)
         except PayloadError as error:
-            raise not_stored(self.endpoint, error) from error
+            raise payload_error(self.endpoint, error) from error
 
     def claim(self) -> Claim:
         """The claim of a job that was claimed at birth."""

@@ -10,7 +10,7 @@ from jobify.engine.enqueue.replacement import ReplaceResult, insert, replace
 from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import RunningAttempts
 from jobify.engine.execution.handles import HandleRegistry
-from jobify.gateway.notification import ORDER, WORK
+from jobify.gateway.notification import NEW_WORK, STATE_CHANGED
 from jobify.jobs.job import Job
 from jobify.model.status import JobStatus
 from jobify.router.registry import Registry
@@ -40,7 +40,7 @@ class Waiting:
         """Insert a job with options; the handle of it, or of the job that has its unique key."""
         former_keys = () if pending.asked is None else pending.asked.former_keys(pending.endpoint.aliases)
         place = partial(insert, pending.backend.storage, pending.row(), former_keys)
-        other = await pending.backend.gate.call(place, news=WORK)
+        other = await pending.backend.gate.call(place, audience=NEW_WORK)
         if other is not None:
             return self._handles.of_record(other)
         pending.job.status = JobStatus.SCHEDULED
@@ -53,7 +53,7 @@ class Waiting:
         See :func:`jobify.engine.enqueue.replacement.replace`.
         """
         place = partial(replace, pending.backend.storage, pending.row(), known=self._registry, is_force=is_force)
-        pending.job = self._show(pending, await pending.backend.gate.call(place, news=ORDER))
+        pending.job = self._show(pending, await pending.backend.gate.call(place, audience=STATE_CHANGED))
         return pending.job
 
     def _show(self, pending: PendingJob, placement: ReplaceResult) -> Job[Any]:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from jobify.engine.execution.slots import SlotPool
 from jobify.gateway.backend import Backend
-from jobify.gateway.reports import Voice
+from jobify.gateway.reports import ReportStream
 from jobify.jobs.current_job import TIMED_OUT, is_overdue
 from jobify.jobs.job import Job
 from jobify.model.cron import Cron
@@ -81,7 +81,7 @@ class Attempt(Struct, eq=False, gc=False):
     args: Any = UNSET
     kwargs: dict[str, Any] = {}
     run: ScheduleRun | None = None
-    reports: Voice | None = None
+    reports: ReportStream | None = None
     """What it has reported; None: nothing yet."""
     timeout: float | None = None
     deadline: float | None = None
@@ -191,8 +191,8 @@ class Attempt(Struct, eq=False, gc=False):
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
         """Pass a report on. What outlives the attempt (a thread, a task) has nothing to say any more."""
         if not self.is_over:
-            voice = self.reports or self.backend.reporter.give_voice(self, self.backend.owner, self.fence)
-            voice.say(self, kind, data, level)
+            reports = self.reports or self.backend.reporter.stream_of(self, self.backend.owner, self.fence)
+            reports.add(self, kind, data, level)
 
     def on_child_message(self, message: tuple[MessageKind | None, Any, str | None]) -> Awaitable[None] | None:
         """Pass on what its child process reports; what to await before the next one is taken."""
@@ -201,7 +201,7 @@ class Attempt(Struct, eq=False, gc=False):
             self._lend_slot() if data else self._take_slot_back()
         else:
             self.report(kind, data, level)
-        return None if self.reports is None else self.reports.room()
+        return None if self.reports is None else self.reports.wait_for_room()
 
     # -- its slot ------------------------------------------------------------------------------------------------------
 

@@ -37,8 +37,8 @@ from jobify.exceptions import (
     StorageUnavailableError,
     shown,
 )
-from jobify.gateway.notification import END
-from jobify.gateway.reports import Voice
+from jobify.gateway.notification import JOB_ENDED
+from jobify.gateway.reports import ReportStream
 from jobify.model.clock import Clock
 from jobify.model.misfire import Plan
 from jobify.model.records import Claim, Settled, Settlement
@@ -259,9 +259,9 @@ class Completer:
             settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
         self._write(attempt, outcome, settlement, _FIRST_PAUSE)
 
-    def _waits_for(self, attempt: Attempt, voice: Voice, outcome: Outcome, now: Microseconds) -> bool:
+    def _waits_for(self, attempt: Attempt, reports: ReportStream, outcome: Outcome, now: Microseconds) -> bool:
         """Whether what the attempt has reported is still to be stored; the outcome follows it."""
-        is_waiting = voice.finish(partial(self._settle_retrying, attempt, outcome, now))
+        is_waiting = reports.finish(partial(self._settle_retrying, attempt, outcome, now))
         if is_waiting:
             self._unsaved[id(attempt)] = (attempt, StorageUnavailableError("What it has reported is not stored yet."))
         else:
@@ -270,11 +270,10 @@ class Completer:
 
     def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
         backend = attempt.backend
-        is_plain = type(outcome) is Succeeded and attempt.origin == backend.owner
+        is_own_success = type(outcome) is Succeeded and attempt.origin == backend.owner
+        audience = JOB_ENDED if is_own_success else audience_of(attempt, outcome)
         answer = partial(self._on_answer, attempt, outcome, settlement, pause)
-        backend.gate.settle(
-            settlement, answer, news=END if is_plain else audience_of(attempt, outcome), is_last=attempt.pool.is_idle
-        )
+        backend.gate.settle(settlement, answer, audience=audience, no_peers=attempt.pool.is_idle)
 
     def _on_answer(
         self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception

@@ -58,7 +58,7 @@ class ReleasedClaims:
 
     def _write(self, backend: Backend, settlement: Settlement, pause: float) -> None:
         try:
-            backend.gate.settle(settlement, partial(self._on_answer, backend, settlement, pause), news=None)
+            backend.gate.settle(settlement, partial(self._on_answer, backend, settlement, pause), audience=None)
         except Exception as error:
             self._on_answer(backend, settlement, pause, error)
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from jobify.engine.execution.attempt import Attempt, ScheduleRun
 from jobify.exceptions import ProcessDiedError, ResultNotStoredError, shown
-from jobify.gateway.notification import ORDER, WORK, News
+from jobify.gateway.notification import NEW_WORK, STATE_CHANGED, Audience
 from jobify.model.clock import SECOND, seconds, to_datetime
 from jobify.model.misfire import Missed, Plan, plan_after, reckoned_from
 from jobify.model.records import AttemptRecord, Claim, Parking, Settlement
@@ -165,19 +165,19 @@ def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microse
     )
 
 
-def audience_of(attempt: Attempt, outcome: Outcome) -> News | None:
+def audience_of(attempt: Attempt, outcome: Outcome) -> Audience | None:
     """Who beside this process wants to know how the attempt ended."""
     if type(outcome) is Succeeded:
-        return News.of_end(attempt.origin, here=attempt.backend.owner)
+        return Audience.of_end(attempt.origin, here=attempt.backend.owner)
     match outcome:
         case RetryAt() | Refused() | Snoozed() | Lost() | Skipped():
             return None
         case Released() | Unfit():
-            return WORK
+            return NEW_WORK
         case Cancelled():  # whoever has cancelled it waits to hear of it, and may be anybody
-            return ORDER
+            return STATE_CHANGED
         case _:
-            return News.of_end(attempt.origin, here=attempt.backend.owner)
+            return Audience.of_end(attempt.origin, here=attempt.backend.owner)
 
 
 def truncated(settlement: Settlement, error: Exception) -> Settlement:

@@ -79,9 +79,9 @@ class ChangeListener(Periodic):
             self._notify()
 
     async def step(self) -> None:
-        if await self._backend.gate.tend(self._backend.storage.has_external_changes):
+        if await self._backend.gate.call(self._backend.storage.has_external_changes, flush=False):
             self._notify()
 
     def _notify(self) -> None:
         self._on_change()
-        self._backend.gate.tell_others()
+        self._backend.gate.notify_local()

@@ -40,9 +40,9 @@ class CommandListener(Service):
 
     async def step(self) -> None:
         """One look."""
-        doubts = self._backend.queues.doubts
-        unwanted, paused = await self._backend.gate.tend(self._ask)
-        self._backend.queues.know(paused, doubts=doubts)
+        doubts = self._backend.queues.version
+        unwanted, paused = await self._backend.gate.call(self._ask, flush=False)
+        self._backend.queues.update(paused, doubts=doubts)
         for job_id in unwanted:
             attempt = self._attempts.find(job_id)
             if attempt is not None and not attempt.is_last:  # else it was wanted without an interruption

@@ -10,7 +10,7 @@ from jobify.engine.execution.job_log import JobLog
 from jobify.engine.service import Periodic
 from jobify.engine.services.timekeeper import Timekeeper, judge_clock
 from jobify.gateway.backend import Backend
-from jobify.gateway.notification import News
+from jobify.gateway.notification import Audience
 from jobify.model.clock import seconds, to_datetime
 from jobify.model.records import Expired
 from jobify.model.retention import Retention
@@ -66,7 +66,7 @@ class Janitor(Periodic):
     async def _trusted_now(self) -> Microseconds | None:
         """The time by which jobs may be deleted; None while the clock may be wrong."""
         await self._timekeeper.catch_up()
-        return await self._backend.gate.tend(self._check_clock)
+        return await self._backend.gate.call(self._check_clock, flush=False)
 
     def _check_clock(self) -> Microseconds | None:
         storage = self._backend.storage
@@ -90,7 +90,7 @@ class Janitor(Periodic):
 
     async def _repeat(self, delete: Callable[[], int], *, full: int) -> None:
         """Delete as long as a batch deletes ``full`` rows or more; between two batches other calls have their turn."""
-        while await self._backend.gate.tend(delete) >= full:  # noqa: ASYNC110  the sleep gives way to other calls
+        while await self._backend.gate.call(delete, flush=False) >= full:  # noqa: ASYNC110  the sleep lets others in
             await asyncio.sleep(0)  # because a storage in memory answers without a turn of the event loop
 
 
@@ -114,9 +114,9 @@ class Expiry(Periodic):
 
     async def step(self) -> None:
         await self._timekeeper.catch_up()
-        while expired := await self._backend.gate.tend(self._expire):
+        while expired := await self._backend.gate.call(self._expire, flush=False):
             origins = {job.origin for job in expired} - {None, self._backend.owner}
-            self._backend.gate.spread(News(clients=True, owners=tuple(filter(None, origins))))
+            self._backend.gate.notify(Audience(clients=True, owners=tuple(filter(None, origins))))
             self._job_log.expired(expired)
             self._on_expired()
             if len(expired) < _BATCH:

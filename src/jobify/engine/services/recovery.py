@@ -14,7 +14,7 @@ from jobify.config import Limits
 from jobify.engine.execution.job_log import JobLog
 from jobify.engine.service import Periodic
 from jobify.gateway.backend import Backend
-from jobify.gateway.notification import ORDER
+from jobify.gateway.notification import STATE_CHANGED
 from jobify.model.clock import Clock
 from jobify.model.records import JobRecord, Recovered, SummaryIds
 from jobify.model.status import JobStatus
@@ -48,14 +48,14 @@ class Recovery(Periodic):
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        recovered, deaths, records, owners = await self._backend.gate.tend(self._recover)
+        recovered, deaths, records, owners = await self._backend.gate.call(self._recover, flush=False)
         self._interval = _INTERVAL if owners > 1 else _ALONE
         for death in deaths:
             self._report_death(death)
         for job in recovered:
             self._report(job, records.get(job.id))
         if recovered:
-            self._backend.gate.spread(ORDER)
+            self._backend.gate.notify(STATE_CHANGED)
             self._on_recovered()
 
     def _recover(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], int]:
@@ -120,4 +120,4 @@ class Heartbeat(Periodic):
 
     async def step(self) -> None:
         storage, owner = self._backend.storage, self._backend.owner
-        await self._backend.gate.tend(lambda: storage.heartbeat(owner, now=self._clock.now()))
+        await self._backend.gate.call(lambda: storage.heartbeat(owner, now=self._clock.now()), flush=False)

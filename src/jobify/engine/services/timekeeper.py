@@ -120,7 +120,7 @@ class Timekeeper(Periodic):
     async def begin(self) -> None:
         """What a start owes: mend what a wrong clock has left behind, before anything is claimed. It looks at fewer
         times than the later rounds, so as to take no longer the more jobs wait."""
-        self._known_changes = await self._backend.gate.tend(self._changes)
+        self._known_changes = await self._backend.gate.call(self._changes, flush=False)
         await self._search(_FARTHEST_AT_START)
 
     async def step(self) -> None:
@@ -129,7 +129,7 @@ class Timekeeper(Periodic):
         self._rounds += 1
         if self._rounds % _ROUNDS_PER_SEARCH == 0:
             # A change that others have applied, and that is not one here after a minute, is no change of this clock.
-            self._known_changes = await self._backend.gate.tend(self._changes)
+            self._known_changes = await self._backend.gate.call(self._changes, flush=False)
             await self._search(_FARTHEST)
 
     async def catch_up(self) -> None:
@@ -146,7 +146,7 @@ class Timekeeper(Periodic):
             )  # fmt: skip
             # Kept as they are now: another part of this process looks at the clock meanwhile.
             ahead, looked_at = self._ahead + change, self._looked_at
-            shifted_at = await self._backend.gate.tend(partial(self._shift, change, ahead, looked_at))
+            shifted_at = await self._backend.gate.call(partial(self._shift, change, ahead, looked_at), flush=False)
             self._ahead, self._looked_at = ahead, shifted_at  # by the next change, it is known what was written since
             self._note_wrong_ends(change, shifted_at)
             self._recent.append((shifted_at, change))
@@ -203,7 +203,7 @@ class Timekeeper(Periodic):
         while self._wrong_ends:
             ends = self._wrong_ends[-1]
             keep = partial(self._backend.storage.times.keep_ended, ends, limit=_PAGE)
-            if await self._backend.gate.tend(keep) < _PAGE:
+            if await self._backend.gate.call(keep, flush=False) < _PAGE:
                 self._wrong_ends.remove(ends)
             await asyncio.sleep(0)  # a storage in memory answers without letting go of the loop
 
@@ -218,7 +218,9 @@ class Timekeeper(Periodic):
     async def _bring_back_page(self, after: str) -> str | None:
         """Bring back those of a page of schedules that are due too late; after which id to go on, None: at the end."""
         times, now = self._backend.storage.times, self._clock.now()
-        page = await self._backend.gate.tend(partial(times.waiting_schedules, due_after=now, after=after, limit=_PAGE))
+        page = await self._backend.gate.call(
+            partial(times.waiting_schedules, due_after=now, after=after, limit=_PAGE), flush=False
+        )
         now = self._clock.now()  # by an earlier one, what was just written by a clock that was set forward looks late
         await self._move(self._late_ones(page, now), now)
         return page[-1].id if len(page) == _PAGE else None
@@ -254,7 +256,7 @@ class Timekeeper(Periodic):
         for start in range(0, len(ids), _PAGE):
             some = ids[start : start + _PAGE]
             now = self._clock.now()
-            page = await self._backend.gate.tend(partial(self._backend.storage.times.schedules, some))
+            page = await self._backend.gate.call(partial(self._backend.storage.times.schedules, some), flush=False)
             moves = [
                 Moved(schedule.id, schedule.fence, before[schedule.id], before[schedule.id])
                 for schedule in page
@@ -265,7 +267,8 @@ class Timekeeper(Periodic):
     async def _move(self, moves: list[Moved], now: Microseconds) -> None:
         if moves:
             times = self._backend.storage.times
-            self._moved_ones += await self._backend.gate.tend(partial(times.move_schedules, moves, now=now))
+            move = partial(times.move_schedules, moves, now=now)
+            self._moved_ones += await self._backend.gate.call(move, flush=False)
 
     # -- what a wrong clock has left behind ----------------------------------------------------------------------------
 
@@ -285,7 +288,7 @@ class Timekeeper(Periodic):
 
     async def _mend(self, now: Microseconds, farthest: int) -> int:
         mend = self._backend.storage.times.mend
-        return await self._backend.gate.tend(partial(mend, now=now, until=now + SET_BACK, limit=farthest))
+        return await self._backend.gate.call(partial(mend, now=now, until=now + SET_BACK, limit=farthest), flush=False)
 
 
 def brought_back(schedule: WaitingSchedule, rule: CronRule, *, now: Microseconds) -> Moved | None:

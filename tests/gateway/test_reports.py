@@ -13,7 +13,7 @@ import pytest
 
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError, TaskCancelledError
 from jobify.gateway import reports
-from jobify.gateway.reports import Reporter, Voice
+from jobify.gateway.reports import Reporter, ReportStream
 from jobify.model.records import MessageKind, Report
 from jobify.testing.clock import FakeClock
 from support import eventually
@@ -64,7 +64,7 @@ class Attempt:
     metadata: ClassVar[dict[str, Any]] = {}
     timeout: float | None = None
     deadline: float | None = None
-    voice: Voice | None = None
+    reports: ReportStream | None = None
     reason: str | None = None
 
     def __init__(self, gate: Any) -> None:
@@ -78,7 +78,7 @@ class Attempt:
         return value
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
-        self._reporter.give_voice(self, 7, 3).say(self, kind, data, level)
+        self._reporter.stream_of(self, 7, 3).add(self, kind, data, level)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for ten reports in comfort, and for twenty at all."""
-    monkeypatch.setattr(reports, "_COMFORT", 10 * reports._ENVELOPE)
+    monkeypatch.setattr(reports, "_HIGH_WATER", 10 * reports._ENVELOPE)
     monkeypatch.setattr(reports, "_LIMIT", 20 * reports._ENVELOPE)
 
 
@@ -133,8 +133,8 @@ async def test_finish_calls_back_when_all_is_stored_and_takes_nothing_more() -> 
     done: list[str] = []
     attempt.report(VALUE, 1)
     attempt.report(VALUE, 2)
-    assert attempt.voice is not None
-    assert attempt.voice.finish(lambda: done.append("done"))
+    assert attempt.reports is not None
+    assert attempt.reports.finish(lambda: done.append("done"))
     attempt.report(VALUE, "too late")
     gate.accept()
     await eventually(lambda: gate.waiting == [[2]])
@@ -142,7 +142,7 @@ async def test_finish_calls_back_when_all_is_stored_and_takes_nothing_more() -> 
     gate.accept()
     await eventually(lambda: done == ["done"])
     assert gate.stored == [1, 2]
-    assert not attempt.voice.finish(lambda: done.append("again"))
+    assert not attempt.reports.finish(lambda: done.append("again"))
 
 
 @pytest.mark.usefixtures("impatient")
@@ -191,8 +191,8 @@ async def test_a_claim_that_is_lost_ends_the_voice(answer: Any) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert gate.asked == []
-    assert attempt.voice is not None
-    assert not attempt.voice.finish(nothing)
+    assert attempt.reports is not None
+    assert not attempt.reports.finish(nothing)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -203,18 +203,18 @@ async def test_a_closed_voice_asks_no_more() -> None:
     attempt.report(VALUE, 1)
     attempt.report(VALUE, 2)
     gate.answer(StorageUnavailableError("away"))
-    assert attempt.voice is not None
-    assert attempt.voice.finish(lambda: done.append("done"))
-    attempt.voice.close()
-    assert attempt.voice._timer is not None
-    assert attempt.voice._timer.cancelled()
+    assert attempt.reports is not None
+    assert attempt.reports.finish(lambda: done.append("done"))
+    attempt.reports.close()
+    assert attempt.reports._timer is not None
+    assert attempt.reports._timer.cancelled()
 
     other = Attempt(gate)
     other.report(VALUE, 3)
-    assert other.voice is not None
-    other.voice.close()
+    assert other.reports is not None
+    other.reports.close()
     gate.answer(StorageUnavailableError("still away"))
-    assert other.voice._timer is None
+    assert other.reports._timer is None
     assert done == []
 
 
@@ -249,7 +249,7 @@ async def test_a_thread_that_says_too_much_is_held_up() -> None:
     gate = Gate()
     attempt = Attempt(gate)
     talking = asyncio.create_task(asyncio.to_thread(talk, attempt))
-    await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reports._COMFORT)
+    await eventually(lambda: attempt.reports is not None and attempt.reports._weight == reports._HIGH_WATER)
     while not talking.done():
         if gate.asked:
             gate.accept()
@@ -266,12 +266,12 @@ async def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_atte
 
     tasks = [asyncio.create_task(asyncio.to_thread(talk, attempt)) for attempt in (stopped, over)]
     for attempt in (stopped, over):
-        await eventually(lambda: attempt.voice is not None and attempt.voice._weight == reports._COMFORT)
+        await eventually(lambda: attempt.reports is not None and attempt.reports._weight == reports._HIGH_WATER)
     stopped.reason = "shutdown"
     with pytest.raises(TaskCancelledError, match="shutdown"):
         await tasks[0]
-    assert over.voice is not None
-    over.voice.finish(nothing)
+    assert over.reports is not None
+    over.reports.finish(nothing)
     await tasks[1]
 
 
@@ -280,16 +280,16 @@ async def test_whoever_passes_reports_on_is_told_when_there_is_room() -> None:
     gate = Gate()
     attempt = Attempt(gate)
     attempt.report(VALUE, 0)
-    assert attempt.voice is not None
-    assert attempt.voice.room() is None
+    assert attempt.reports is not None
+    assert attempt.reports.wait_for_room() is None
     for number in range(1, 10):
         attempt.report(VALUE, number)
-    room = attempt.voice.room()
+    room = attempt.reports.wait_for_room()
     assert room is not None
-    assert attempt.voice.room() is room
+    assert attempt.reports.wait_for_room() is room
     gate.accept()
     await room
-    assert attempt.voice.room() is None
+    assert attempt.reports.wait_for_room() is None
 
 
 async def test_several_threads_get_one_voice() -> None:
@@ -315,7 +315,7 @@ async def test_a_report_after_the_event_loop_has_ended_is_nobodys() -> None:
     thread = threading.Thread(target=attempt.report, args=(VALUE, 1))
     thread.start()
     thread.join(20)
-    assert attempt.voice is not None
+    assert attempt.reports is not None
 
 
 async def test_log_lines_are_seen_by_whoever_watches_the_process(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,8 +15,8 @@ import pytest
 from jobify import Job
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.gateway import nonblocking
-from jobify.gateway.notification import ORDER, News
-from jobify.gateway.threaded import ThreadGate
+from jobify.gateway.notification import STATE_CHANGED, Audience
+from jobify.gateway.threaded import ThreadedGateway
 from jobify.model.records import NewJob, Settled, Settlement
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, born, end, job, line, one
@@ -59,7 +59,7 @@ def _here() -> str:
     return HERE if thread is threading.main_thread() else thread.name
 
 
-class Insertion:
+class _Request:
     """A job, and who wants the answer."""
 
     def __init__(self, new: NewJob, answer: Callable[[Any], None]) -> None:
@@ -74,51 +74,51 @@ class Insertion:
         self._answer(answer)
 
 
-class Desk:
+class Calls:
     """Asks a gate, and has the answers."""
 
-    def __init__(self, gate: ThreadGate, owner: int) -> None:
+    def __init__(self, gate: ThreadedGateway, owner: int) -> None:
         self.gate = gate
         self.owner = owner
 
     def insert(self, id: str, **fields: Any) -> asyncio.Future[Any]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         new = born(id, self.owner, **fields) if "owner" not in fields else job(id, **fields)
-        self.gate.insert(Insertion(new, answered.set_result), is_unseen=True)
+        self.gate.insert(_Request(new, answered.set_result), deferrable=True)
         return answered
 
-    def settle(self, id: str, *, news: News | None = None, **fields: Any) -> asyncio.Future[Any]:
+    def settle(self, id: str, *, audience: Audience | None = None, **fields: Any) -> asyncio.Future[Any]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         settlement = end(self.owner, born(id, self.owner), **fields)
-        self.gate.settle(settlement, answered.set_result, news=news)
+        self.gate.settle(settlement, answered.set_result, audience=audience)
         return answered
 
 
-def _with_desk(storage: Watched, story: Callable[[Desk], Coroutine[Any, Any, None]]) -> None:
+def _with_calls(storage: Watched, story: Callable[[Calls], Coroutine[Any, Any, None]]) -> None:
     """Tell a story that begins with a storage that has been written, and a thread that rests."""
 
     async def main() -> None:
-        gate = ThreadGate(storage)
+        gate = ThreadedGateway(storage)
         await gate.start()
         try:
-            desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
-            await _come_to_rest(desk)
+            calls = Calls(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+            await _come_to_rest(calls)
             storage.calls.clear()
-            await story(desk)
+            await story(calls)
         finally:
             await gate.stop()
 
     run(main())
 
 
-async def _come_to_rest(desk: Desk) -> None:
+async def _come_to_rest(calls: Calls) -> None:
     """Until the last call was made on the spot: what has to go before that has gone."""
-    storage = desk.gate.storage
+    storage = calls.gate.storage
     assert isinstance(storage, Watched)
     number = 0
     while not storage.calls or storage.calls[-1] != (HERE, 1):
-        await eventually(lambda: desk.gate._thread.is_resting)
-        assert await soon(desk.insert(f"warm-up {number}")) is True
+        await eventually(lambda: calls.gate._thread.is_idle)
+        assert await soon(calls.insert(f"warm-up {number}")) is True
         number += 1
         assert number < 10
 
@@ -129,25 +129,25 @@ async def _come_to_rest(desk: Desk) -> None:
 def test_a_call_by_itself_is_made_on_the_spot(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
-    async def story(desk: Desk) -> None:
-        assert await soon(desk.insert("a")) is True
-        assert await soon(desk.settle("a")) is Settled.APPLIED
+    async def story(calls: Calls) -> None:
+        assert await soon(calls.insert("a")) is True
+        assert await soon(calls.settle("a")) is Settled.APPLIED
         assert storage.calls == [(HERE, 1), (HERE, 1)]
         assert one(storage, "a").status == "success"
-        assert await soon(desk.settle("a")) is Settled.REFUSED
+        assert await soon(calls.settle("a")) is Settled.REFUSED
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 async def test_with_flushes_every_call_is_made_by_the_thread(tmp_path: Path) -> None:
     storage = Watched(tmp_path, synchronous="full")
 
-    gate = ThreadGate(storage)
+    gate = ThreadedGateway(storage)
     await gate.start()
-    desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+    calls = Calls(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
     for number in range(20):
-        assert await soon(desk.insert(f"{number}")) is True
-        assert await soon(desk.settle(f"{number}")) is Settled.APPLIED
+        assert await soon(calls.insert(f"{number}")) is True
+        assert await soon(calls.settle(f"{number}")) is Settled.APPLIED
     assert set(storage.calls) == {(THERE, 1)}
     await gate.stop()
 
@@ -155,37 +155,37 @@ async def test_with_flushes_every_call_is_made_by_the_thread(tmp_path: Path) -> 
 def test_calls_of_one_turn_share_a_commit_in_the_thread(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
-    async def story(desk: Desk) -> None:
-        answers = [desk.insert(f"{number}") for number in range(500)]
+    async def story(calls: Calls) -> None:
+        answers = [calls.insert(f"{number}") for number in range(500)]
         assert await soon(asyncio.gather(*answers)) == [True] * 500
         assert {where for where, _ in storage.calls} == {THERE}
         assert sum(count for _, count in storage.calls) == 500
         assert len(storage.calls) < 250
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_what_is_long_is_left_to_the_thread(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
-    async def story(desk: Desk) -> None:
-        assert await soon(desk.insert("a", payload=bytes(100_000))) is True
-        assert await soon(desk.settle("a", result=bytes(100_000))) is Settled.APPLIED
+    async def story(calls: Calls) -> None:
+        assert await soon(calls.insert("a", payload=bytes(100_000))) is True
+        assert await soon(calls.settle("a", result=bytes(100_000))) is Settled.APPLIED
         assert storage.calls == [(THERE, 1), (THERE, 1)]
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_a_history_is_left_to_the_thread(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
-    async def story(desk: Desk) -> None:
-        assert await soon(desk.insert("a")) is True
-        assert await soon(desk.settle("a", history=(line("a"),))) is Settled.APPLIED
+    async def story(calls: Calls) -> None:
+        assert await soon(calls.insert("a")) is True
+        assert await soon(calls.settle("a", history=(line("a"),))) is Settled.APPLIED
         assert storage.calls == [(HERE, 1), (THERE, 1)]
         assert storage.attempts("a") == [line("a")]
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 # -- order -------------------------------------------------------------------------------------------------------------
@@ -195,27 +195,27 @@ def test_what_is_asked_after_an_insert_sees_it(tmp_path: Path) -> None:
     """Also in the same turn, and before the answer."""
     storage = Watched(tmp_path)
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         for number in range(100):
             id = f"{number}"
-            inserted = desk.insert(id)
-            (found,) = await soon(desk.gate.call(lambda id=id: storage.get([id])))  # type: ignore[misc]
+            inserted = calls.insert(id)
+            (found,) = await soon(calls.gate.call(lambda id=id: storage.get([id])))  # type: ignore[misc]
             assert found.id == id
             assert await soon(inserted) is True
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_a_stop_in_the_same_turn_answers_first(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
-    async def story(desk: Desk) -> None:
-        inserted = desk.insert("a")
-        await soon(desk.gate.stop())
+    async def story(calls: Calls) -> None:
+        inserted = calls.insert("a")
+        await soon(calls.gate.stop())
         assert await soon(inserted) is True
-        assert isinstance(await soon(desk.insert("b")), ApplicationStateError)
+        assert isinstance(await soon(calls.insert("b")), ApplicationStateError)
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
     storage.open()
     assert [found.id for found in storage.get(["a", "b"])] == ["a"]
     storage.close()
@@ -223,13 +223,13 @@ def test_a_stop_in_the_same_turn_answers_first(tmp_path: Path) -> None:
 
 async def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
-    gate = ThreadGate(storage)
+    gate = ThreadedGateway(storage)
     answers: list[Any] = []
 
     await gate.start()
-    desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
-    await _come_to_rest(desk)
-    gate.insert(Insertion(born("a", desk.owner), answers.append), is_unseen=True)
+    calls = Calls(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+    await _come_to_rest(calls)
+    gate.insert(_Request(born("a", calls.owner), answers.append), deferrable=True)
     gate.abandon()
     storage.open()
     assert one(storage, "a").status == "running"
@@ -242,31 +242,31 @@ async def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Pat
 def test_a_locked_file_is_the_threads_affair(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        inserted = desk.insert("a")
+        inserted = calls.insert("a")
         await eventually(lambda: (THERE, 1) in storage.calls)
         assert not inserted.done()  # and the loop turns
         other.execute("ROLLBACK")
         other.close()
         assert await soon(inserted) is True
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_a_file_that_stays_locked_is_an_error_as_ever(tmp_path: Path) -> None:
     storage = Watched(tmp_path, timeout=0.05)
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        assert isinstance(await soon(desk.insert("a")), StorageUnavailableError)
+        assert isinstance(await soon(calls.insert("a")), StorageUnavailableError)
         other.execute("ROLLBACK")
         other.close()
-        assert await soon(desk.insert("a")) is True
+        assert await soon(calls.insert("a")) is True
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_an_error_on_the_spot_says_nothing_yet(tmp_path: Path) -> None:
@@ -276,12 +276,12 @@ def test_an_error_on_the_spot_says_nothing_yet(tmp_path: Path) -> None:
         if where == HERE:
             raise OSError("no")
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         storage.before_call = fail_here
-        assert await soon(desk.insert("a")) is True
+        assert await soon(calls.insert("a")) is True
         assert storage.calls == [(HERE, 1), (THERE, 1)]
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_an_error_that_stays_is_the_answer(tmp_path: Path) -> None:
@@ -291,13 +291,13 @@ def test_an_error_that_stays_is_the_answer(tmp_path: Path) -> None:
     def fail(where: str) -> None:
         raise error
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         storage.before_call = fail
-        assert await soon(desk.insert("a")) is error
+        assert await soon(calls.insert("a")) is error
         storage.before_call = lambda where: None
-        assert await soon(desk.insert("a")) is True
+        assert await soon(calls.insert("a")) is True
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> None:
@@ -309,14 +309,14 @@ def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> Non
         def __exit__(self, *error: object) -> None:
             raise ValueError("no")
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         real = storage._spot
         storage._spot = Broken()  # type: ignore[assignment]
-        assert await soon(desk.settle("nobody's")) is Settled.REFUSED
+        assert await soon(calls.settle("nobody's")) is Settled.REFUSED
         storage._spot = real
-        assert await soon(desk.insert("b")) is True
+        assert await soon(calls.insert("b")) is True
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_another_app_with_the_same_storage_is_not_waited_for(tmp_path: Path) -> None:
@@ -329,12 +329,12 @@ def test_another_app_with_the_same_storage_is_not_waited_for(tmp_path: Path) -> 
             is_held.set()
             assert go_on.wait(20)
 
-    async def story(desk: Desk) -> None:
-        other = ThreadGate(storage)
+    async def story(calls: Calls) -> None:
+        other = ThreadedGateway(storage)
         await other.start()
         holding = asyncio.ensure_future(other.call(hold))
         await eventually(is_held.is_set)
-        inserted = desk.insert("a")
+        inserted = calls.insert("a")
         for _ in range(5):
             await asyncio.sleep(0)
         assert not inserted.done()
@@ -342,9 +342,9 @@ def test_another_app_with_the_same_storage_is_not_waited_for(tmp_path: Path) -> 
         assert await soon(inserted) is True
         await soon(holding)
         await other.stop()
-        assert await soon(desk.insert("b")) is True
+        assert await soon(calls.insert("b")) is True
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_after_a_call_that_took_long_the_thread_has_it_for_a_while(
@@ -359,19 +359,19 @@ def test_after_a_call_that_took_long_the_thread_has_it_for_a_while(
         nonlocal now
         now += 0.5
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         nonlocal now
         storage.before_call = pass_time
-        assert await soon(desk.insert("a")) is True
+        assert await soon(calls.insert("a")) is True
         storage.before_call = lambda where: None
-        assert await soon(desk.insert("b")) is True
+        assert await soon(calls.insert("b")) is True
         assert storage.calls == [(HERE, 1), (THERE, 1)]
         now += 60
-        await eventually(lambda: desk.gate._thread.is_resting)
-        assert await soon(desk.insert("c")) is True
+        await eventually(lambda: calls.gate._thread.is_idle)
+        assert await soon(calls.insert("c")) is True
         assert storage.calls[-1] == (HERE, 1)
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 # -- news --------------------------------------------------------------------------------------------------------------
@@ -384,20 +384,20 @@ def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) ->
     notifier = other.notifier
     assert notifier is not None
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         notifier.drain()
-        assert await soon(desk.insert("a")) is True  # it is ours: nobody needs to know
-        assert await soon(desk.settle("a")) is Settled.APPLIED
+        assert await soon(calls.insert("a")) is True  # it is ours: nobody needs to know
+        assert await soon(calls.settle("a")) is Settled.APPLIED
         assert not notifier.drain()
-        assert await soon(desk.insert("b", owner=None)) is True
+        assert await soon(calls.insert("b", owner=None)) is True
         assert one(other, "b").status == "scheduled"
         await eventually(notifier.drain)
-        await eventually(lambda: desk.gate._thread.is_resting)
-        assert await soon(desk.insert("c")) is True
-        assert await soon(desk.settle("c", news=ORDER)) is Settled.APPLIED
+        await eventually(lambda: calls.gate._thread.is_idle)
+        assert await soon(calls.insert("c")) is True
+        assert await soon(calls.settle("c", audience=STATE_CHANGED)) is Settled.APPLIED
         await eventually(notifier.drain)
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
     other.close()
 
 
@@ -405,34 +405,34 @@ def test_a_newcomer_is_rung(tmp_path: Path) -> None:
     """Whoever has been alone rings nobody, until somebody comes."""
     storage = Watched(tmp_path)
 
-    async def story(desk: Desk) -> None:
-        assert await soon(desk.insert("a", owner=None)) is True
+    async def story(calls: Calls) -> None:
+        assert await soon(calls.insert("a", owner=None)) is True
         other = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-        await desk.gate.call(lambda: (other.open(), other.register(PROFILE, now=NOW)))
+        await calls.gate.call(lambda: (other.open(), other.register(PROFILE, now=NOW)))
         assert storage.notifier is not None
         assert other.notifier is not None
         await eventually(storage.notifier.drain)
-        assert await soon(desk.insert("b", owner=None)) is True
+        assert await soon(calls.insert("b", owner=None)) is True
         await eventually(other.notifier.drain)
         other.close()
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 def test_another_app_with_the_same_storage_hears_of_it(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
     heard: list[str] = []
 
-    async def story(desk: Desk) -> None:
-        other = ThreadGate(storage)
-        other.on_news = lambda: heard.append("news")
+    async def story(calls: Calls) -> None:
+        other = ThreadedGateway(storage)
+        other.on_local_change = lambda: heard.append("news")
         await other.start()
         heard.clear()
-        assert await soon(desk.insert("a", owner=None)) is True
+        assert await soon(calls.insert("a", owner=None)) is True
         await eventually(lambda: heard)
         await other.stop()
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 # -- all of it at once -------------------------------------------------------------------------------------------------
@@ -450,13 +450,13 @@ def test_calls_alone_and_together_and_a_file_that_is_locked_now_and_then(tmp_pat
                 other.execute("UPDATE owners SET pid = pid")
         other.close()
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         disturbing = threading.Thread(target=disturb)
         disturbing.start()
         try:
-            await soon(asyncio.gather(*(_live(desk, f"{number}", number % 4) for number in range(400))))
+            await soon(asyncio.gather(*(_live(calls, f"{number}", number % 4) for number in range(400))))
             for number in range(400, 800):
-                await soon(_live(desk, f"{number}", number % 3))
+                await soon(_live(calls, f"{number}", number % 3))
         finally:
             is_over.set()
             disturbing.join()
@@ -465,14 +465,14 @@ def test_calls_alone_and_together_and_a_file_that_is_locked_now_and_then(tmp_pat
             found = storage.get([f"{number}" for number in range(start, start + 400)])
             assert [record.status for record in found] == ["success"] * 400
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
-async def _live(desk: Desk, id: str, pauses: int) -> None:
-    assert await desk.insert(id) is True
+async def _live(calls: Calls, id: str, pauses: int) -> None:
+    assert await calls.insert(id) is True
     for _ in range(pauses):
         await asyncio.sleep(0)
-    assert await desk.settle(id) is Settled.APPLIED
+    assert await calls.settle(id) is Settled.APPLIED
 
 
 @contextmanager
@@ -495,20 +495,25 @@ def test_what_is_small_is_written_before_what_is_large(tmp_path: Path) -> None:
     def keep(id: str) -> Callable[[asyncio.Future[Any]], None]:
         return lambda _: ends.append(id)
 
-    async def story(desk: Desk) -> None:
+    async def story(calls: Calls) -> None:
         asked: list[asyncio.Future[Any]] = []
         for id, fields in (("a", {"payload": large}), ("b", {"payload": large}), ("c", {}), ("d", {})):
-            asked.append(desk.insert(id, **fields))
+            asked.append(calls.insert(id, **fields))
             asked[-1].add_done_callback(keep(id))
         assert await soon(asyncio.gather(*asked)) == [True] * 4
         assert sorted(ends[:2]) == ["c", "d"]
         assert storage.calls == [(THERE, 2), (THERE, 1), (THERE, 1)]
         storage.calls.clear()
-        settled = [desk.settle("a", result=large), desk.settle("b"), desk.settle("c", result=large), desk.settle("d")]
+        settled = [
+            calls.settle("a", result=large),
+            calls.settle("b"),
+            calls.settle("c", result=large),
+            calls.settle("d"),
+        ]
         assert await soon(asyncio.gather(*settled)) == [Settled.APPLIED] * 4
         assert storage.calls == [(THERE, 2), (THERE, 1), (THERE, 1)]
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 @pytest.mark.promise("f57")
@@ -516,22 +521,22 @@ def test_the_news_of_a_large_job_are_told_when_it_is_written(tmp_path: Path, mon
     storage = Watched(tmp_path)
     rung: list[list[str]] = []
 
-    async def story(desk: Desk) -> None:
-        monkeypatch.setattr(desk.gate, "_ring", lambda news: rung.append([one.id for one in storage.get(["a"])]))
-        assert await soon(desk.insert("a", payload=bytes(100_000), owner=None, status="scheduled"))
+    async def story(calls: Calls) -> None:
+        monkeypatch.setattr(calls.gate, "_notify", lambda audience: rung.append([one.id for one in storage.get(["a"])]))
+        assert await soon(calls.insert("a", payload=bytes(100_000), owner=None, status="scheduled"))
         assert rung == [["a"]]
 
-    _with_desk(storage, story)
+    _with_calls(storage, story)
 
 
 @pytest.mark.promise("f57")
 async def test_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
-    gate = ThreadGate(storage)
+    gate = ThreadedGateway(storage)
     await gate.start()
-    desk = Desk(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
-    asked = [desk.insert(id, payload=bytes(100_000)) for id in "abc"]
+    calls = Calls(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+    asked = [calls.insert(id, payload=bytes(100_000)) for id in "abc"]
     await gate.stop()
     assert await soon(asyncio.gather(*asked)) == [True] * 3
 
@@ -544,7 +549,7 @@ async def test_what_was_asked_before_the_close_is_done_before_it(
     storage = Watched(tmp_path)
     done: list[str] = []
 
-    gate = ThreadGate(storage)
+    gate = ThreadedGateway(storage)
     await gate.start()
     serve_small = gate._serve_small
 
@@ -552,8 +557,8 @@ async def test_what_was_asked_before_the_close_is_done_before_it(
         is_full = serve_small()
         if not done:
             done.append("asked")
-            gate._calls.ask(lambda: done.append("called"), lambda answer: None)
-            gate._closing.ask(lambda: done.append("closed"), lambda answer: None)
+            gate._calls.put(lambda: done.append("called"), lambda answer: None)
+            gate._closing.put(lambda: done.append("closed"), lambda answer: None)
         return is_full
 
     monkeypatch.setattr(gate, "_serve_small", serve_and_be_late)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify, JobStatus
-from jobify.gateway.notification import END, ORDER, WORK, News, all_of
+from jobify.gateway.notification import JOB_ENDED, NEW_WORK, STATE_CHANGED, Audience, merge
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage.sqlite.notifier import DatagramNotifier
 from jobify.testing.storage_contract.given import job as row
@@ -19,15 +19,15 @@ Ring = tuple[bool, bool, tuple[int, ...]]
 
 
 def test_an_end_is_for_whoever_enqueued_the_job() -> None:
-    assert News.of_end(None, here=1) is END
-    assert News.of_end(1, here=1) is END
-    assert News.of_end(2, here=1) == News(clients=True, owners=(2,))
+    assert Audience.of_end(None, here=1) is JOB_ENDED
+    assert Audience.of_end(1, here=1) is JOB_ENDED
+    assert Audience.of_end(2, here=1) == Audience(clients=True, owners=(2,))
 
 
 def test_news_add_up() -> None:
-    assert all_of([END, END]) == News(clients=True)
-    assert all_of([WORK, News(owners=(2,)), News(owners=(3, 2))]) == News(workers=True, owners=(2, 3))
-    assert all_of([ORDER, END]) == News(workers=True, clients=True)
+    assert merge([JOB_ENDED, JOB_ENDED]) == Audience(clients=True)
+    assert merge([NEW_WORK, Audience(owners=(2,)), Audience(owners=(3, 2))]) == Audience(workers=True, owners=(2, 3))
+    assert merge([STATE_CHANGED, JOB_ENDED]) == Audience(workers=True, clients=True)
 
 
 @pytest.fixture

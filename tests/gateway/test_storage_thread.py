@@ -14,8 +14,8 @@ import pytest
 from jobify import Jobify
 from jobify.exceptions import StorageEndedError, StorageUnavailableError
 from jobify.gateway import storage_thread
-from jobify.gateway.batching import Batch, Line
-from jobify.gateway.threaded import ThreadGate
+from jobify.gateway.batching import Batch, BatchQueue
+from jobify.gateway.threaded import ThreadedGateway
 from jobify.storage import SQLiteStorage
 from probes import database_of
 from support import durable, eventually, soon
@@ -23,13 +23,13 @@ from support import durable, eventually, soon
 pytestmark = pytest.mark.promise("f54")
 
 STEPS = [
-    (Line, "take"),
+    (BatchQueue, "take"),
     (Batch, "fill"),
     (Batch, "execute"),
-    (ThreadGate, "_serve"),
-    (ThreadGate, "_serve_small"),
-    (ThreadGate, "_ring"),
-    (ThreadGate, "_hand_over"),
+    (ThreadedGateway, "_serve"),
+    (ThreadedGateway, "_serve_small"),
+    (ThreadedGateway, "_notify"),
+    (ThreadedGateway, "_deliver"),
     (SQLiteStorage, "insert"),
     (SQLiteStorage, "settle"),
     (SQLiteStorage, "claim"),
@@ -110,7 +110,7 @@ async def test_a_thread_that_cannot_go_on_stops_the_app(
 ) -> None:
     monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
     fault = Fault(MemoryError("injected"))
-    fault.put_into(monkeypatch, ThreadGate, "_serve")
+    fault.put_into(monkeypatch, ThreadedGateway, "_serve")
 
     app, echo = build(tmp_path)
     before = storage_threads()
@@ -135,7 +135,7 @@ async def test_a_running_job_ends_although_the_thread_has_ended(
 ) -> None:
     monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
     fault = Fault(MemoryError("injected"))
-    fault.put_into(monkeypatch, ThreadGate, "_serve")
+    fault.put_into(monkeypatch, ThreadedGateway, "_serve")
     app = Jobify(storage=durable(tmp_path))
     go = asyncio.Event()
 
