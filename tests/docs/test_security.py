@@ -10,12 +10,12 @@ from documents import ROOT, prose
 PAGE = ROOT / "docs" / "guides" / "security.md"
 MARK = re.compile(r"^- \*\*(S\d+)\*\* ", re.MULTILINE)
 
-LIVENESS = "contract/test_owner_liveness.py"
-BELL = "contract/test_bell_strangers.py"
-MODES = "contract/test_sqlite_permissions.py"
-TRUST = "unit/test_serializers_trust.py"
-TERMINAL = "e2e/test_cli_escaping.py"
-LOGS = "unit/test_logs.py"
+LIVENESS = "storage/test_owner_liveness.py"
+BELL = "storage/test_bell_strangers.py"
+MODES = "storage/test_sqlite_permissions.py"
+TRUST = "serializers/test_serializers_trust.py"
+TERMINAL = "cli/test_cli_escaping.py"
+LOGS = "runtime/test_logs.py"
 ROWS = "crash/test_app_bad_rows.py"
 TESTS = {
     "S1": [
@@ -53,7 +53,7 @@ TESTS = {
         f"{BELL}::test_a_look_takes_a_bounded_number",
         f"{BELL}::test_a_flood_does_not_stop_the_event_loop",
     ],
-    "S11": ["contract/test_sqlite_owners.py::test_anything_may_come_out_of_the_socket"],
+    "S11": ["storage/test_sqlite_owners.py::test_anything_may_come_out_of_the_socket"],
     "S12": [f"{BELL}::test_what_is_no_address_of_a_bell_is_not_sent_to"],
     "S13": ["lifecycle/test_unknown_tasks.py::test_jobs_of_unknown_tasks_are_kept_and_reported"],
     "S14": [
@@ -72,8 +72,8 @@ TESTS = {
     "S17": [f"{TRUST}::test_the_exceptions_of_a_stored_retry_are_found_and_not_imported"],
     "S18": [f"{ROWS}::test_arguments_that_cannot_be_read", f"{ROWS}::test_words_that_mean_nothing"],
     "S19": [f"{LIVENESS}::test_a_name_in_a_row_leads_to_no_other_file"],
-    "S20": ["unit/test_serializers_trust.py::test_a_child_process_is_told_by_the_app_what_to_run"],
-    "S21": ["unit/test_serializers_plain.py::test_pickle_warns_and_restores_nearly_everything"],
+    "S20": ["serializers/test_serializers_trust.py::test_a_child_process_is_told_by_the_app_what_to_run"],
+    "S21": ["serializers/test_serializers_plain.py::test_pickle_warns_and_restores_nearly_everything"],
     "S22": [
         f"{TERMINAL}::test_no_command_lets_them_through",
         f"{TERMINAL}::test_the_screen_of_top",

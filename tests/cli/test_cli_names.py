@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from cli_shop import Shop
 
 FIRST, SECOND_ID = "0199aaaa-0000-7000-8000-000000000001", "0199aaaa-0000-7000-8000-000000000002"

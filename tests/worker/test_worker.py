@@ -8,9 +8,9 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from workers import CRON_TASK, PROCESS_TASK, Make, is_alive, wait_for
 
 from jobify.model.records import JobQuery
+from workers import CRON_TASK, PROCESS_TASK, Make, is_alive, wait_for
 
 SECOND = 1_000_000
 KINDS = ["hold_on_loop", "hold_in_thread", "hold_in_process"]

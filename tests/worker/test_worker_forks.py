@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 
 import pytest
-from workers import Make
 
 from support import MEASURED
+from workers import Make
 
 FORKS = """
     import multiprocessing, signal, sys

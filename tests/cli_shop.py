@@ -203,3 +203,10 @@ def open_shop(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     finally:
         shop.storage.close()
         sys.modules.pop("shop", None)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shop]:
+    """A database with an app, and the command line that looks at it."""
+    with open_shop(tmp_path, monkeypatch, capsys) as opened:
+        yield opened

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cli_shop import RULE, SECOND, Shop
 
+from cli_shop import RULE, SECOND, Shop
 from jobify import Jobify
 from jobify.cli.columns import Column
 from jobify.cli.layout import lay_out, wrapped

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from cli_shop import Shop
 
 BROKEN = "import os\n\n\ndef key():\n    return os.environ['SURELY_NOT_SET']\n\n\nkey()\n"

@@ -7,14 +7,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from cli_shop import Shop
-from workers import Make, Site, wait_for
 
+from cli_shop import Shop
 from jobify import Jobify
 from jobify.cli.reloading import SourceFiles
 from jobify.cli.worker import WorkerArgs, _parsed
 from jobify.exceptions import ConfigurationError
 from jobify.worker.worker import prepare
+from workers import Make, Site, wait_for
 
 SHOW_LIMITS = """
     @app.task(name="limits")

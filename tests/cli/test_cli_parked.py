@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from cli_shop import SECOND, Shop
 
+from cli_shop import SECOND, Shop
 from probes import database_of
 
 pytestmark = pytest.mark.promise("f34")

@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from workers import CRON_TASK, Make, Site, is_alive, wait_for
 
 from jobify.storage import SQLiteStorage
 from jobify.worker.exit_codes import ExitCode
+from workers import CRON_TASK, Make, Site, is_alive, wait_for
 
 ENDS = ("", "-wal", "-shm")
 IMPATIENT_APP = """

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_shop import SECOND, Shop
 
 import jobify.cli.choice
+from cli_shop import SECOND, Shop
 from jobify import Jobify
 from jobify.client.producer import client_of
 from jobify.storage import SQLiteStorage

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_shop import SECOND, Shop
-from workers import Make, wait_for
 
+from cli_shop import SECOND, Shop
 from jobify import Jobify
 from jobify.cli.screen import draw
 from jobify.cli.snapshot import Snapshot
 from jobify.client.wait_reasons import ClusterState, read_cluster_state
 from jobify.model.records import OwnerProfile, OwnerRole
 from support import durable
+from workers import Make, wait_for
 
 pytestmark = pytest.mark.promise("f10")
 

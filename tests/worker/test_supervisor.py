@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from workers import Command, Make, Site, is_alive, wait_for
 
 

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from jobify import Jobify
 from jobify.model.records import AttemptRecord, JobRecord
@@ -226,3 +228,17 @@ class Command:
     def interrupt_group(self, number: signal.Signals = signal.SIGINT) -> None:
         """What a terminal does at Ctrl-C."""
         os.killpg(self.pid, number)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Make]:
+    """Makes a folder with an app and a database; ends what was started there."""
+    made: list[Site] = []
+
+    def make(*code: str) -> Site:
+        made.append(Site(tmp_path, *code))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

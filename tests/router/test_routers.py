@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checklist_tasks import process_id, report
 
+from checklist_tasks import process_id, report
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, RunMode, State
 from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError
 from jobify.middleware import BaseMiddleware, BaseOuterMiddleware, CallNext, CallNextOuter

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from cli_shop import SECOND, TRACEBACK, Shop
 
+from cli_shop import SECOND, TRACEBACK, Shop
 from jobify import Jobify
 from jobify.model.records import MessageKind, Report
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_shop import SECOND, Shop
-from workers import PATIENCE, Make, wait_for
 
+from cli_shop import SECOND, Shop
 from jobify import Jobify
 from jobify.client.producer import client_of
 from jobify.model.records import MessageKind, Report
 from jobify.worker.exit_codes import ExitCode
+from workers import PATIENCE, Make, wait_for
 
 APP = """
 from datetime import datetime

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_shop import SECOND, Shop
-from workers import Make
 
+from cli_shop import SECOND, Shop
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.health import read_vitals
+from workers import Make
 
 RULE = '{"expression": "*/5 * * * *", "zone": "UTC"}'
 

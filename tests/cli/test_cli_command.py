@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_shop import Shop
 
 import jobify.cli.output
+from cli_shop import Shop
 from jobify.cli.main import cli
 from jobify.worker.exit_codes import ExitCode
 

@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+
 from workers import Make, wait_for
 
 pytestmark = pytest.mark.promise("f9")

@@ -10,8 +10,8 @@ from typing import Any
 import click
 import pytest
 import typer
-from cli_shop import Shop
 
+from cli_shop import Shop
 from jobify.cli import output
 from jobify.cli.errors import CommandError, print_error
 from jobify.cli.main import cli

@@ -6,8 +6,8 @@ import os
 import signal
 
 import pytest
-from cli_shop import RULE, SECOND, Shop
 
+from cli_shop import RULE, SECOND, Shop
 from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
+
 from cli_shop import Shop
 from workers import wait_for
 

@@ -10,8 +10,8 @@ import sys
 from contextlib import closing
 
 import pytest
-from cli_shop import RULE, SECOND, Shop
 
+from cli_shop import RULE, SECOND, Shop
 from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.schema import migrations
