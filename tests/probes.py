@@ -43,7 +43,12 @@ def events_of(app: Jobify) -> Any:
 
 def dispatchers_of(app: Jobify) -> dict[Any, Any]:
     """What claims jobs, for each storage."""
-    return events_of(app).dispatchers
+    return engine_of(app).dispatchers
+
+
+def timekeepers_of(app: Jobify) -> dict[Any, Any]:
+    """What watches the clock, for each storage."""
+    return engine_of(app).timekeepers
 
 
 def attempts_of(app: Jobify) -> Any:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from jobify import Jobify, RunMode
+from jobify.engine.enqueue.enqueuer import Enqueuer
 from jobify.engine.enqueue.pending_job import PendingJob
-from jobify.engine.enqueue.waiting import Waiting
 from jobify.engine.execution.attempt import Attempt
 from jobify.engine.execution.claim_handler import ClaimHandler
-from jobify.engine.execution.completer import Completer
+from jobify.engine.execution.completer import PendingOutcome
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import HandleRegistry, Teller
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.timers import DueTimer
 from jobify.gateway.inline import InlineGateway
 from jobify.gateway.threaded import ThreadedGateway
@@ -92,15 +92,15 @@ STEPS = [
     (PendingJob, "row"),
     (PendingJob, "copy_arguments"),
     (PendingJob, "attempt"),
-    (Waiting, "add"),
+    (Enqueuer, "_on_waiting"),
     (Attempt, "of_claim"),
     (HandleRegistry, "find"),
     (ClaimHandler, "_examine"),
     (DueTimer, "call_at"),
     (Executor, "_perform"),
-    (Completer, "_settle"),
-    (Completer, "_write"),
-    (Teller, "update"),
+    (PendingOutcome, "_settle"),
+    (PendingOutcome, "write"),
+    (HandleRegistry, "update"),
     (ThreadedGateway, "insert"),
     (ThreadedGateway, "claim"),
     (ThreadedGateway, "settle"),

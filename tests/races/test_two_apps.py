@@ -15,7 +15,7 @@ from jobify import INJECT, Cron, Job, Jobify, JobStatus, SmartRetry
 from jobify.exceptions import DuplicateJobError, JobFailedError, RemoteError
 from jobify.model.records import JobQuery
 from jobify.testing.clock import FakeClock
-from probes import dispatchers_of
+from probes import events_of
 from support import durable, eventually, nudge, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -162,7 +162,7 @@ async def test_a_handle_learns_how_its_job_ended_elsewhere(tmp_path: Path) -> No
     async with fleet, pusher:
         blocking = await work.push("blocks the only slot")
         await eventually(lambda: blocking.status is JobStatus.RUNNING)
-        dispatchers_of(pusher).clear()  # from here on it takes nothing
+        events_of(pusher).on_job_due.clear()  # from here on it takes nothing
         good = await work.schedule([1, "two"]).delay(0.03)
         bad = await work.schedule("bad", fails=True).delay(0.03)
         assert await soon(good) == [1, "two"]

@@ -2,12 +2,12 @@
 
 ::
 
-    order ─▶ enqueuer ─▶ storage ─▶ dispatcher ─▶ claim handler ─▶ executor ─▶ runner
-                │ (short way)                                   ▲  │
-                └───────────────────────────────────────────────┘  └─▶ completer ─▶ storage, handle
+    push ─▶ enqueuer ─▶ storage ─▶ dispatcher ─▶ claim handler ─▶ executor ─▶ runner
+               │ (fast path)                                         ▲  │
+               └─────────────────────────────────────────────────────┘  └─▶ completer ─▶ storage, handle
 
-``open`` connects the storages; then the app runs its plugins and lifespans; ``start`` takes up work. ``drain`` ends the
-work; then come the app's lifespans and plugins, in reverse; ``close`` lets go of the storages.
+``open`` connects the storages; then the app runs its plugins and lifespans; ``start`` begins to claim jobs. ``drain``
+ends the work; then come the app's lifespans and plugins, in reverse; ``close`` closes the storages.
 """
 
 from __future__ import annotations
@@ -23,24 +23,21 @@ from jobify.engine.active_jobs import ActiveJobs
 from jobify.engine.enqueue.declared_schedules import FormerDeclarations, sync_declared_schedules
 from jobify.engine.enqueue.enqueuer import Enqueuer
 from jobify.engine.enqueue.pending_job import PendingJobFactory
-from jobify.engine.enqueue.waiting import Waiting
 from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Interruption, RunningAttempts
-from jobify.engine.execution.claim_handler import ClaimHandler
+from jobify.engine.execution.claim_handler import ClaimHandler, ReleasedClaims
 from jobify.engine.execution.completer import Completer
-from jobify.engine.execution.contexts import Contexts
 from jobify.engine.execution.dispatcher import Dispatcher
-from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import HandleRegistry, Teller
+from jobify.engine.execution.executor import Executor, build_context
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_log import JobLog
+from jobify.engine.execution.outcome import AppCode
 from jobify.engine.execution.slots import SlotPools
 from jobify.engine.execution.trials import Trials
-from jobify.engine.execution.unfit import AppCode
 from jobify.engine.job_controller import JobController
 from jobify.engine.service import Service, ServiceRestarts
 from jobify.engine.services.change_listener import ChangeListener
 from jobify.engine.services.command_listener import CommandListener
-from jobify.engine.services.lost_storage import end_handles
 from jobify.engine.services.maintenance import Expiry, Janitor
 from jobify.engine.services.recovery import Heartbeat, Recovery
 from jobify.engine.services.remote_watcher import RemoteJobWatcher
@@ -70,9 +67,9 @@ __all__ = ("Engine",)
 log = get_logger("jobify.engine")
 
 _NUDGE = 5.0
-"""Seconds between two reminders to jobs that a shutdown waits for."""
-_LOOK_AGAIN = 1.0
-"""Seconds after which ``wait_all`` looks again, should nobody have told it of a change."""
+"""Seconds after which a shutdown interrupts the jobs again that it waits for, and logs them."""
+_RECHECK = 1.0
+"""Seconds after which ``wait_all`` checks the storages again, in case that an event was missed."""
 
 
 class Engine:
@@ -96,56 +93,51 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self._opened: list[Backend] = []
         self._services: list[Service] = []
-        self._restarts = ServiceRestarts(self._services)
+        self.dispatchers: dict[Backend, Dispatcher] = {}
+        self.timekeepers: dict[Backend, Timekeeper] = {}
         self._skip_grace = asyncio.Event()
+        self._restarts = restarts = ServiceRestarts(self._services)
         self._rules = rules = CronRuleCache(config.tz, config.cron_factory)
         self._pools = pools = SlotPools({mode: runner.slots for mode, runner in runners.items()})
         self._attempts = attempts = RunningAttempts()
         self._events = events = EngineEvents()
+        self._controller = controller = JobController(self._opened, attempts, events, config, clock)
+        self._handles = handles = HandleRegistry(controller, rules)
         app_code = AppCode(registry, config)
         for backend in backends.all():
             backend.app_code = app_code
-        controller = JobController(backends=self._opened, attempts=attempts, events=events, config=config, clock=clock)
-        self._handles = handles = HandleRegistry(controller, rules)
-        job_log = JobLog(config, registry)
-        teller, limits = Teller(handles), config.limits
-        self._completer = completer = Completer(
-            teller=teller, job_log=job_log, attempts=attempts, events=events, limits=limits, clock=clock
-        )
-        contexts = Contexts(handles, scheduler, config)
+        self._completer = Completer(handles, JobLog(config, registry), attempts, events, config.limits, clock)
+        self._released = ReleasedClaims(events, clock)
         self._executor = executor = Executor(
-            registry, runners, attempts, completer, contexts, clock=clock, is_torn_down=self._restarts.is_torn_down
-        )
-        self._restarts.relaunch = executor.relaunch
-        pending_jobs = PendingJobFactory(
-            registry, backends, handles, rules, clock=clock, uuid_generator=config.uuid_generator
-        )
-        waiting = Waiting(registry, handles, attempts, events)
-        self._enqueuer = Enqueuer(pending_jobs, backends, handles, pools, waiting, config=config, executor=executor)
-        self._claim_handler = ClaimHandler(
             registry,
-            handles,
-            rules,
-            completer,
-            is_unwanted=controller.is_being_cancelled,
-            executor=executor,
+            runners,
+            self._completer,
+            pools,
+            partial(build_context, handles, scheduler, config),
             clock=clock,
+            loop_is_closing=restarts.is_loop_closing,
         )
-        self.lost, self.unsaved, self.is_running_jobs = events.lost, completer.unsaved, attempts.is_busy
-        self.lost.add_done_callback(partial(end_handles, handles, attempts, self._is_stored))
-        self._trials = Trials(pools, completer.idle, config.limits.on_trial)
+        restarts.relaunch = executor.relaunch
+        pending_jobs = PendingJobFactory(registry, backends, handles, rules, clock, config.uuid_generator)
+        self._enqueuer = Enqueuer(pending_jobs, pools, attempts, events, executor, self._released, config)
+        self._trials = Trials(pools, self._completer.idle, config.limits.on_trial)
         self.active_jobs = ActiveJobs(registry, self._opened, attempts, handles)
+        self.lost, self.unsaved, self.is_running_jobs = events.lost, self._completer.count_unsaved, attempts.is_busy
+        self.lost.add_done_callback(self._on_lost)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect the storages, make the runners ready: what is pushed from now on may run."""
+        """Connect the storages and start the runners: jobs that are pushed from now on may run."""
         announce(self._config, self._registry, self._runners)
         for backend in self._backends.all():
             await backend.start(self._profile(backend))
-            self._events.attend(backend)
+            backend.gate.on_local_change, backend.gate.on_lost = (
+                partial(self._events.local_change, backend),
+                self._events.storage_lost,
+            )
             self._opened.append(backend)
-        if self._backends.durable is not None:  # where this process notes what begins, also jobs in memory
+        if self._backends.durable is not None:  # it records which jobs begin here, also those in memory
             self._attempts.begun = self._backends.durable.begun
         for runner in self._runners.values():
             await runner.start()
@@ -157,13 +149,12 @@ class Engine:
         return OwnerProfile(OwnerRole.WORKER, backend.queues.served, tasks, self._config.limits.concurrency)
 
     def _served_by(self, backend: Backend) -> list[Endpoint]:
-        """The tasks whose jobs may be in this storage: in memory, those of any task for which an outer middleware has
-        chosen that."""
+        """The tasks whose jobs may be in this storage: in memory those of any, as an outer middleware chooses."""
         is_any = backend is self._backends.memory
         return [each for each in endpoints_of(self._registry) if is_any or self._backends.of(each) is backend]
 
     async def start(self) -> None:
-        """Take up work: recover what died, bring declared crons in line, then dispatch."""
+        """Begin to claim jobs: recover those of dead processes, sync declared crons, then dispatch."""
         for backend in self._opened:
             services = self._services_of(backend)
             for service in services:
@@ -173,35 +164,39 @@ class Engine:
             await sync_declared_schedules(
                 backend, endpoints, rules=self._rules, handles=self._handles, config=self._config, clock=self._clock
             )
-            await self._events.timekeepers[backend].begin()
+            await self.timekeepers[backend].begin()
         for service in self._services:
             self._restarts.watch(service)
             await service.start()
 
     def _services_of(self, backend: Backend) -> list[Service]:
-        """What looks after a storage. One in memory has nobody outside this process to be heard or outlived."""
+        """The services of a storage, subscribed to events. A storage in memory needs none for other processes."""
         events, clock, limits = self._events, self._clock, self._config.limits
-        watcher = RemoteJobWatcher(backend, self._handles, self._registry, partial(self._is_hidden, backend), clock)
-        obedience = CommandListener(backend, self._attempts)
-        timekeeper = Timekeeper(backend, self._rules, clock, on_changed=events.storage_changed)
-        dispatcher = Dispatcher(
-            backend,
-            self._pools,
-            self._served_by(backend),
-            admit=self._claim_handler.handle,
-            timekeeper=timekeeper,
-            returns=self._completer.returns,
-            trials=self._trials,
+        handles, completer, changed = self._handles, self._completer, events.storage_changed
+        claim_handler = ClaimHandler(
+            self._registry,
+            completer,
+            self._rules,
+            self._released,
+            is_being_cancelled=self._controller.is_being_cancelled,
+            executor=self._executor,
+            clock=clock,
         )
-        events.watchers.append(watcher)
-        events.obediences.append(obedience)
-        events.dispatchers[backend] = dispatcher
-        events.timekeepers[backend] = timekeeper
+        timekeeper = Timekeeper(backend, self._rules, clock, on_changed=changed)
+        dispatcher = Dispatcher(
+            backend, self._pools, self._served_by(backend), claim_handler, trials=self._trials, timekeeper=timekeeper
+        )
+        watcher = RemoteJobWatcher(backend, handles, self._registry, partial(self._is_hidden, backend), clock)
+        commands = CommandListener(backend, self._attempts)
+        self.dispatchers[backend], self.timekeepers[backend] = dispatcher, timekeeper
+        events.on_job_due[backend] = dispatcher.job_due
+        events.on_waiter_added.append(watcher.watch_now)
+        events.on_storage_changed += (dispatcher.wake, watcher.wake, commands.wake)
         services: list[Service] = [
             watcher,
-            obedience,
+            commands,
             timekeeper,
-            Expiry(backend, limits.retention, timekeeper, self._completer.job_log, on_expired=events.storage_changed),
+            Expiry(backend, limits.retention, timekeeper, completer.job_log, on_expired=changed),
             Heartbeat(backend, clock),
             StoppedSchedules(backend, self._registry),
             Janitor(backend, timekeeper),
@@ -209,22 +204,17 @@ class Engine:
             dispatcher,
         ]
         if backend is self._backends.durable:
-            recovery = Recovery(backend, limits, clock, self._completer.job_log, events.storage_changed)
-            services = [
-                recovery,
-                ChangeListener(backend, events.storage_changed),
-                *services,
-                UnknownTasks(backend, self._registry),
-            ]
-        elif len(backend.storage.owners()) > 1:  # an earlier life of an app has left jobs in threads
-            services.append(Recovery(backend, limits, clock, self._completer.job_log, events.storage_changed))
+            recovery = Recovery(backend, limits, clock, completer.job_log, changed)
+            services = [recovery, ChangeListener(backend, changed), *services, UnknownTasks(backend, self._registry)]
+        elif len(backend.storage.owners()) > 1:  # an earlier life of the app has left jobs in threads
+            services.append(Recovery(backend, limits, clock, completer.job_log, changed))
         return services
 
     async def drain(self, grace: float) -> None:
-        """Start nothing more; let running jobs finish for ``grace`` seconds, then interrupt them and wait for them.
+        """Start no more jobs; give running jobs ``grace`` seconds to finish, then interrupt them and wait for them.
 
-        What they push meanwhile is stored and runs at the next start. Threads cannot be interrupted: they are waited
-        for. A caller that is cancelled grants no more grace, and still waits; cancelled once more, it does not.
+        What they push meanwhile is stored and runs at the next start. Threads cannot be interrupted, so they are waited
+        for. A cancel of the caller ends the grace period; a second one ends the waiting.
         """
         draining = spawn(self._drain(grace))
         try:
@@ -236,16 +226,16 @@ class Engine:
 
     async def _drain(self, grace: float) -> None:
         self._enqueuer.is_draining = True
-        for dispatcher in self._events.dispatchers.values():
+        for dispatcher in self.dispatchers.values():
             await dispatcher.stop()
         await self._wait_for_jobs(grace)
         await self._interrupt_all()
         await self._wait_for_threads()
         await self._completer.drain()
         await self._enqueuer.close()
-        await self._executor.idle()  # what was asked for just before the end is given back, unbegun
+        await self._executor.idle()  # jobs that were pushed just before the end are released, unbegun
         await self._completer.drain()
-        self._completer.lost.report()
+        self._completer.report_lost()
         for job in self._handles:
             if not job.is_done():
                 job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=self._is_stored(job.id)))
@@ -269,15 +259,14 @@ class Engine:
                 log.warning("The shutdown still waits for %d jobs: %s.", len(running), ", ".join(names))
 
     async def _wait_for_threads(self) -> None:
-        """Wait for what still runs of jobs that are over: it may use what the lifespans are about to close."""
+        """Wait for threads whose jobs are over, because they may use what the lifespans are about to close."""
         while overruns := list(self._attempts.lingering):
             _, left = await asyncio.wait(overruns, timeout=_NUDGE)
             if left:
                 log.warning("The shutdown still waits for threads whose jobs are over: %d.", len(left))
 
     async def close(self) -> None:
-        """Stop the services, let go of runners and storages. Every step is taken, whatever fails; the first error is
-        raised at the end."""
+        """Stop services, runners and storages. Each step is taken, whatever fails; then the first error is raised."""
         errors: list[BaseException] = []
         steps = [self._config.hooks.idle, *(service.stop for service in reversed(self._services))]
         steps += [runner.stop for runner in self._runners.values()]
@@ -286,36 +275,36 @@ class Engine:
             try:
                 await step()
             except BaseException as error:  # one part that cannot stop must not keep the others running
-                if not isinstance(error, asyncio.CancelledError):  # whoever was in a hurry knows
+                if not isinstance(error, asyncio.CancelledError):  # the caller knows that it has cancelled
                     log.warning("A part of the engine failed to stop: %r", error)
                 errors.append(error)
         self._executor.close()
         self._completer.close()
         self._services.clear()
         self._opened.clear()
-        self._events.dispatchers.clear()
+        self.dispatchers.clear()
         if errors:
             raise errors[0]
 
     async def _leave(self, backend: Backend) -> None:
-        """Let go of a storage; of jobs that still run after a drain that was cancelled twice, when they are over."""
+        """Close a storage; for jobs that still run after a drain that was cancelled twice, when they have ended."""
         await leave(backend, self._attempts, unstoppable(self._runners), self._config.limits.retention, self._clock)
 
     def abandon(self) -> None:
-        """Let go of the storages of an engine whose event loop was closed without a stop."""
+        """Close the storages of an engine whose event loop was closed without a stop."""
         self._executor.close()
         for backend in self._opened:
             backend.abandon(unstoppable(self._runners).values())
 
-    # -- what users ask ------------------------------------------------------------------------------------------------
+    # -- the app's calls -----------------------------------------------------------------------------------------------
 
     def is_job(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether this is the task of a job that runs here."""
         return task is not None and any(attempt.task is task for attempt in self._attempts)
 
-    def submit(self, order: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
-        """Take an order; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
-        return self._enqueuer.submit(order)
+    def submit(self, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
+        """Store a job; see :class:`~jobify.jobs.schedule_builder.Scheduler`."""
+        return self._enqueuer.submit(request)
 
     async def wait_all(self) -> None:
         """Return when no job of this app's tasks is waiting or running, here or elsewhere."""
@@ -332,17 +321,30 @@ class Engine:
                 failures = self._opened[0].failures
                 failures.warn(self, "Waiting for all jobs goes on, although the storage does not answer: %s", error)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN):
+                async with asyncio.timeout(_RECHECK):
                     await self._events.jobs_changed.wait()
 
-    # -- what the parts tell each other --------------------------------------------------------------------------------
+    # -- helpers of the parts ------------------------------------------------------------------------------------------
+
+    def _on_lost(self, lost: asyncio.Future[StorageLostError]) -> None:
+        """The database was deleted or replaced: log it once, and end the handles of its jobs.
+
+        The services of the storage end with the same error, so nothing is claimed any more. The handles of jobs that
+        run here end with their attempts.
+        """
+        if lost.cancelled():
+            return
+        error = lost.result()
+        log.error("%s No more jobs are claimed, and pushing one raises this error.", error)
+        for job in self._handles:
+            if not job.is_done() and self._attempts.find(job.id) is None and self._is_stored(job.id):
+                job.end(JobStatus.CANCELLED, error)
 
     def _is_stored(self, job_id: str) -> bool:
         return self._backends.durable is not None and not self._backends.memory.storage.get((job_id,))
 
     def _is_hidden(self, backend: Backend, job_id: str) -> bool:
-        """Whether the handle of a job is none of the business of whoever watches ``backend``: it runs here, or it is in
-        the other storage."""
+        """Whether the watcher of ``backend`` must not touch a handle: its job runs here, or is in the other storage."""
         if self._attempts.find(job_id) is not None:
             return True
         if self._backends.durable is None:

@@ -34,7 +34,6 @@ class JobController:
 
     def __init__(
         self,
-        *,
         backends: list[Backend],
         attempts: RunningAttempts,
         events: EngineEvents,

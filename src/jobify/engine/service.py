@@ -162,7 +162,7 @@ class ServiceRestarts:
         """Restart ``service`` when it is cancelled."""
         service.on_cancelled = self._on_cancelled
 
-    def is_torn_down(self) -> bool:
+    def is_loop_closing(self) -> bool:
         """Whether the event loop is ending before the app was stopped.
 
         Where the loop ends in an unknown way, that is assumed once the task that has started the app is over; until the

@@ -64,7 +64,7 @@ class Backend:
         self.begun: BegunJobs | None = None
         """Where this process notes which jobs have begun, if the storage has such a place."""
         self.app_code: Callable[[], str] = str
-        """The fingerprint of the code that runs the jobs (:class:`~jobify.engine.execution.unfit.AppCode`)."""
+        """The fingerprint of the code that runs the jobs (:class:`~jobify.engine.execution.outcome.AppCode`)."""
         self.failures = FailureLog(log, "The storage works again")
         """Where all write that the storage is unavailable."""
         self.reporter = Reporter(self.gate, clock, self.failures)

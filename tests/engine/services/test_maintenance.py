@@ -13,7 +13,7 @@ from jobify.engine.services.maintenance import Janitor
 from jobify.storage import Storage
 from jobify.testing.clock import FakeClock
 from jobify.testing.storage_contract.given import PROFILE, born, end, job, line
-from probes import backends_of, events_of, services_of
+from probes import backends_of, services_of, timekeepers_of
 from support import durable
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ def new_app(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[FakeClo
 def _parts(app: Jobify) -> tuple[Storage, Janitor]:
     """The storage of an app that runs, and a janitor of it that has done nothing yet."""
     backend = backends_of(app)[0]
-    return backend.storage, Janitor(backend, events_of(app).timekeepers[backend])
+    return backend.storage, Janitor(backend, timekeepers_of(app)[backend])
 
 
 async def test_every_storage_has_a_janitor(new_app: Callable[[FakeClock], Jobify]) -> None:

@@ -1,10 +1,11 @@
-"""From a request to a stored job: outer middleware → encoded arguments → one insert → a handle.
+"""From a push to a stored job: resolve → check → outer middleware → encode → insert → handle.
 
-The short way: a job that is due now and finds a free slot is inserted as already claimed by this process, and starts
-when the insert is on disk. Without a free slot it is inserted as waiting, and whoever has a slot first takes it.
+The fast path: a job that is due now and finds a free slot is inserted already claimed by this process, and starts when
+the insert is on disk (:meth:`Enqueuer.on_inserted`). Without a free slot it is inserted as waiting, and the first
+process with a free slot claims it.
 
-If the caller is cancelled while the insert is under way the job is stored and runs all the same: what was asked for may
-already be on disk, and a job that is claimed must have somebody who runs it.
+If the caller is cancelled during the insert the job is stored and runs all the same, because the insert may already be
+on disk, and a claimed job must run.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ from typing import Any, cast
 
 from jobify.config import JobifyConfiguration
 from jobify.engine.enqueue.pending_job import PendingJob, PendingJobFactory, PushFuture
-from jobify.engine.enqueue.replacement import find_identical, options_with_request_digest
-from jobify.engine.enqueue.waiting import Waiting
-from jobify.engine.execution.attempt import Interruption
+from jobify.engine.enqueue.replacement import (
+    ReplaceResult,
+    find_identical,
+    insert,
+    options_with_request_digest,
+    replace,
+)
+from jobify.engine.events import EngineEvents
+from jobify.engine.execution.attempt import Interruption, RunningAttempts
+from jobify.engine.execution.claim_handler import ReleasedClaims
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.slots import SlotPools
 from jobify.exceptions import ApplicationStateError, DuplicateJobError, PayloadError
-from jobify.gateway.backend import Backend, Backends
+from jobify.gateway.backend import Backend
+from jobify.gateway.notification import NEW_WORK, STATE_CHANGED
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
 from jobify.jobs.schedule_builder import PushRequest, failed_awaitable
@@ -39,46 +47,50 @@ __all__ = ("Enqueuer",)
 
 
 class Enqueuer:
-    """Takes requests for one engine."""
+    """Stores the jobs that this process pushes, and launches those that are inserted already claimed."""
 
     def __init__(
         self,
         pending_jobs: PendingJobFactory,
-        backends: Backends,
-        handles: HandleRegistry,
         pools: SlotPools,
-        waiting: Waiting,
-        *,
-        config: JobifyConfiguration,
+        attempts: RunningAttempts,
+        events: EngineEvents,
         executor: Executor,
+        released: ReleasedClaims,
+        config: JobifyConfiguration,
     ) -> None:
         self._pending_jobs = pending_jobs
-        self._backends = backends
-        self._handles = handles
+        self._registry = pending_jobs.registry
+        self._backends = pending_jobs.backends
+        self._handles = pending_jobs.handles
         self._pools = pools
-        self._waiting = waiting
-        self._config = config
+        self._attempts = attempts
+        self._events = events
         self._executor = executor
+        self._released = released
+        self._config = config
         self._loop = asyncio.get_running_loop()
         self.is_draining = False
-        """Store what is asked for, start nothing."""
+        """Store jobs, start none."""
         self._is_closed = False
         self._open_inserts = 0
-        self._shielded_tasks: set[asyncio.Task[Job[Any]]] = set()
         self._no_open_inserts = asyncio.Event()
+        self._shielded_tasks: set[asyncio.Task[Job[Any]]] = set()
 
     async def close(self) -> None:
-        """Refuse what is asked from now on, and return when everything that was asked before is answered."""
+        """Refuse further pushes, and return when the earlier ones are stored, or have failed."""
         self._is_closed = True
         while self._open_inserts:
             self._no_open_inserts.clear()
             await self._no_open_inserts.wait()
 
-    def submit(self, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
-        """Store the job; see :class:`~jobify.jobs.schedule_builder.Scheduler`.
+    # -- resolve and check ---------------------------------------------------------------------------------------------
 
-        A plain job is on its way when this returns. Called from another thread (for ``run_coroutine_threadsafe``), it
-        begins where it is awaited.
+    def submit(self, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
+        """Store the requested job; see :class:`~jobify.jobs.schedule_builder.Scheduler`.
+
+        The insert of a plain job is under way when this returns. Called from another thread (for
+        ``run_coroutine_threadsafe``), it begins where it is awaited.
         """
         if _get_running_loop() is not self._loop:
             return self._submit_here(request)
@@ -100,37 +112,79 @@ class Enqueuer:
         return await self.submit(request)
 
     def _route(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
+        """Check that the id is free in both storages, then store the job in its own."""
         if self._is_closed:
-            raise _closed()
+            raise ApplicationStateError(
+                operation="schedule a job",
+                reason="The app is shutting down.",
+                solution="Do it before the end of `async with app:`.",
+            )
         if request.job_id is not None and self._backends.durable is not None:
             if pending.backend is self._backends.memory:
                 return self._enqueue_in_memory(pending, request, self._backends.durable)
             self._require_free(request.job_id, self._backends.memory.storage.get((request.job_id,)))
         return self._store(pending, request)
 
+    async def _enqueue_in_memory(self, pending: PendingJob, request: PushRequest, durable: Backend) -> Job[Any]:
+        """Store a job that stays in memory, under an id that may be in use in the database."""
+        id = pending.job.id
+        self._require_free(id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((id,)))))
+        return await self._store(pending, request)
+
     def _store(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
         if request.is_replace or request.spec is not None:
             return self._replace_shielded(pending, request)
         return self._insert(pending, request)
-
-    async def _enqueue_in_memory(self, pending: PendingJob, request: PushRequest, durable: Backend) -> Job[Any]:
-        """Place a job that stays in memory under an id that may be in use in the database: ids are unique in both."""
-        self._require_free(
-            pending.job.id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((pending.job.id,))))
-        )
-        return await self._store(pending, request)
 
     @staticmethod
     def _require_free(job_id: str, records: Sequence[JobRecord]) -> None:
         if any(record.status not in TERMINAL for record in records):
             raise DuplicateJobError(job_id)
 
-    # -- storing -------------------------------------------------------------------------------------------------------
+    # -- outer middleware ----------------------------------------------------------------------------------------------
+
+    async def _run_outer_chain(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
+        """Run the outer chain around the rest of the way, unless an identical job is stored already."""
+        if request.job_id is not None:
+            storage, ids = pending.backend.storage, (request.job_id,)
+            if not request.is_replace:  # because no middleware may announce what will be refused
+                self._require_free(
+                    request.job_id, await pending.backend.gate.call(lambda: storage.get(SummaryIds(ids)))
+                )
+            requested = self._requested_row(pending)
+            if requested is not None and request.is_replace and not request.is_force:
+                record = await pending.backend.gate.call(partial(find_identical, storage, requested))
+                if record is not None:
+                    return self._handles.of_record(record)
+            pending.options = None if requested is None else options_with_request_digest(requested)
+        job = (self._handles.find(pending.job.id) if request.is_replace else None) or pending.job
+
+        async def store(context: OuterContext) -> None:
+            pending.args, pending.kwargs = context.runnable.call_arguments()
+            if not (context.is_persist or request.is_replace):
+                pending.backend = self._backends.memory
+            await self._route(pending, request)
+
+        is_persist = pending.backend.is_durable
+        call = OuterCall(pending.endpoint, job, request, request.cron, pending.due_at, pending.now, is_persist)
+        await run_outer(call, store, self._config)
+        pending.job.mark_not_scheduled()
+        return pending.job
+
+    def _requested_row(self, pending: PendingJob) -> NewJob | None:
+        """The row that the user requests; None if it cannot be encoded before the middleware has changed it."""
+        try:
+            pending.payload = pending.backend.codec.encode_call(pending.args, pending.kwargs, pending.endpoint.types)
+            return pending.row()
+        except PayloadError:
+            return None
+
+    # -- encode and insert ---------------------------------------------------------------------------------------------
 
     def _insert(
         self, pending: PendingJob, request: PushRequest, *, is_encoded: bool = False
     ) -> Coroutine[Any, Any, Job[Any]]:
-        """Ask for the insert; the pending gets the answer."""
+        """Encode the arguments, take a slot if there is one, and begin the insert; :meth:`on_inserted` ends it."""
         backend = pending.backend
         is_atomic = not pending.kwargs and backend.atoms.issuperset(map(type, pending.args))
         if not is_encoded:
@@ -168,8 +222,8 @@ class Enqueuer:
         return await inserted
 
     def on_inserted(self, pending: PendingJob, answer: bool | Exception) -> Exception | None:
-        """Act on the answer to an insert; the error that its caller is to get, if it failed."""
-        self._open_inserts -= 1
+        """From *stored* to *runs*: launch a job that is claimed already. Return the error of an insert that failed."""
+        self._open_inserts -= 1  # _insert_done(), without the call
         if self._is_closed and not self._open_inserts:
             self._no_open_inserts.set()
         if answer is not True:
@@ -178,100 +232,90 @@ class Enqueuer:
             return DuplicateJobError(pending.job.id) if answer is False else answer
         pending.job.status = JobStatus.SCHEDULED
         if pending.pool is None:
-            self._waiting.add(pending)
+            self._on_waiting(pending)
             return None
         try:
             attempt = pending.attempt(pending.pool)
-        except Exception as error:  # it is stored, and runs when it is claimed once more
+        except Exception as error:  # it is stored, and runs when it is claimed again
             pending.pool.release()
-            self._executor.released.release_failed(pending.backend, pending.claim(), error)
+            self._released.release_failed(pending.backend, pending.claim(), error)
             self._handles.add(pending.job)
             return None
-        if self.is_draining:  # it was asked for before: it is given back unbegun, and runs at the next start
+        if self.is_draining:  # pushed before the shutdown: it is released unbegun, and runs at the next start
             attempt.interruption = Interruption.SHUTDOWN
         self._executor.launch(attempt)
         return None
+
+    def _on_waiting(self, pending: PendingJob) -> None:
+        """A job was stored that waits for its due time, or for a slot."""
+        if pending.rule is not None:
+            self._handles.attach_schedule(pending.job, pending.rule, 0, 0)
+        self._handles.add(pending.job)
+        self._events.job_due(pending.backend, pending.due_at)
 
     def _insert_done(self) -> None:
         self._open_inserts -= 1
         if self._is_closed and not self._open_inserts:
             self._no_open_inserts.set()
 
-    # -- replacing, and options of a job's own ------------------------------------------------------------------------
+    # -- replace, and options of a single job --------------------------------------------------------------------------
 
     async def _replace_shielded(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
-        return await self._shield(self._put(pending, request))
+        return await self._shield(self._replace(pending, request))
 
-    def _shield(self, placing: Coroutine[Any, Any, Job[Any]]) -> Coroutine[Any, Any, Job[Any]]:
-        """Begin, and go on to the end: a caller that is cancelled on the way leaves nothing half-done."""
-        task = spawn(placing)
+    def _shield(self, storing: Coroutine[Any, Any, Job[Any]]) -> Coroutine[Any, Any, Job[Any]]:
+        """Run to the end even if the caller is cancelled, so that nothing is left half-done."""
+        task = spawn(storing)
         self._shielded_tasks.add(task)
         task.add_done_callback(self._shielded_tasks.discard)
         task.add_done_callback(_retrieve_error)
         return _shielded(task)
 
-    async def _put(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
+    async def _replace(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
+        """Put the job in the place of the one with its id, or insert it unless its unique key is in use."""
         self._open_inserts += 1
         try:
             await off_loop(pending.encode) if is_large(pending.args, pending.kwargs) else pending.encode()
+            storage, call = pending.backend.storage, pending.backend.gate.call
             if request.is_replace:
-                return await self._waiting.replace(pending, is_force=request.is_force)
-            return await self._waiting.insert(pending)
+                put = partial(replace, storage, pending.row(), known=self._registry, is_force=request.is_force)
+                return self._on_replaced(pending, await call(put, audience=STATE_CHANGED))
+            former_keys = () if pending.spec is None else pending.spec.former_keys(pending.endpoint.aliases)
+            other = await call(partial(insert, storage, pending.row(), former_keys), audience=NEW_WORK)
+            if other is not None:
+                return self._handles.of_record(other)
+            pending.job.status = JobStatus.SCHEDULED
+            self._on_waiting(pending)
+            return pending.job
         finally:
             self._insert_done()
 
-    # -- outer middleware ----------------------------------------------------------------------------------------------
-
-    async def _run_outer_chain(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
-        """Run the outer chain, unless it is asked for what stands there already."""
-        if request.job_id is not None:
-            storage, ids = pending.backend.storage, (request.job_id,)
-            if not request.is_replace:  # no middleware is to announce what will be refused
-                self._require_free(
-                    request.job_id, await pending.backend.gate.call(lambda: storage.get(SummaryIds(ids)))
-                )
-            asked = self._requested_row(pending)
-            if asked is not None and request.is_replace and not request.is_force:
-                record = await pending.backend.gate.call(partial(find_identical, storage, asked))
-                if record is not None:
-                    return self._handles.of_record(record)
-            pending.options = None if asked is None else options_with_request_digest(asked)
-        job = (self._handles.find(pending.job.id) if request.is_replace else None) or pending.job
-
-        async def store(context: OuterContext) -> None:
-            pending.args, pending.kwargs = context.runnable.call_arguments()
-            if not (context.is_persist or request.is_replace):
-                pending.backend = self._backends.memory
-            await self._route(pending, request)
-
-        is_persist = pending.backend.is_durable
-        call = OuterCall(pending.endpoint, job, request, request.cron, pending.due_at, pending.now, is_persist)
-        await run_outer(call, store, self._config)
-        pending.job.mark_not_scheduled()
-        return pending.job
-
-    def _requested_row(self, pending: PendingJob) -> NewJob | None:
-        """The row of what the user asks for; None if it cannot be encoded before the middleware has seen to it."""
-        try:
-            pending.payload = pending.backend.codec.encode_call(pending.args, pending.kwargs, pending.endpoint.types)
-            return pending.row()
-        except PayloadError:
-            return None
+    def _on_replaced(self, pending: PendingJob, result: ReplaceResult) -> Job[Any]:
+        """The handle that the user already has, brought up to date; or the new one."""
+        attempt, record = self._attempts.find(pending.job.id), result.record
+        held = self._handles.find(pending.job.id) or (attempt.job if attempt is not None else None)
+        job = pending.job = held if held is not None and not held.is_done() else pending.job
+        if result.is_unchanged and record is not None:  # the stored job stays
+            return self._handles.of_record(record)
+        if attempt is not None and record is not None and attempt.owns(record):  # the new one follows this attempt
+            attempt.is_replaced = True
+        if attempt is None or attempt.is_replaced:  # else the new job runs here already
+            is_running = record is not None and record.status == JobStatus.RUNNING
+            job.reschedule(result.due_at, JobStatus.RUNNING if is_running else JobStatus.SCHEDULED)
+        if pending.rule is None:
+            job.unbind_cron_context()
+        else:
+            self._handles.attach_schedule(job, pending.rule, *result.progress)
+        self._handles.add(job)
+        self._events.job_due(pending.backend, result.due_at)
+        return job
 
 
-def _closed() -> ApplicationStateError:
-    return ApplicationStateError(
-        operation="schedule a job",
-        reason="The app is shutting down.",
-        solution="Do it before the end of `async with app:`.",
-    )
+async def _shielded(storing: asyncio.Task[Job[Any]]) -> Job[Any]:
+    return await asyncio.shield(storing)
 
 
-async def _shielded(placing: asyncio.Task[Job[Any]]) -> Job[Any]:
-    return await asyncio.shield(placing)
-
-
-def _retrieve_error(placing: asyncio.Task[Job[Any]]) -> None:
-    """The error is the caller's. Should the caller be gone, nobody is to be told that nobody has looked at it."""
-    if not placing.cancelled():
-        placing.exception()
+def _retrieve_error(storing: asyncio.Task[Job[Any]]) -> None:
+    """Retrieve the error, which the caller gets. If the caller is gone, asyncio must not report it as unretrieved."""
+    if not storing.cancelled():
+        storing.exception()

@@ -67,16 +67,16 @@ class PendingJob(Struct, eq=False, gc=False):
     """The context variables of the caller, for a job that starts at once."""
     future: PushFuture | None = None
     payload: Any = None
-    asked: JobSpec | None = None
+    spec: JobSpec | None = None
     """Options of its own; they are in :meth:`row`, and not in :meth:`values`, which are those of a plain job."""
 
     def row(self) -> NewJob:
         """The pending as a row: claimed by this process, or waiting."""
         row = NewJob(*self.values())
-        return row if self.asked is None else _with_options(row, self.asked)
+        return row if self.spec is None else _with_options(row, self.spec)
 
     def values(self) -> tuple[Any, ...]:
-        """The fields of :meth:`row`, in order."""
+        """The fields of :meth:`row`, in request."""
         endpoint, owner, rule, now = self.endpoint, self.backend.owner, self.rule, self.now
         if self.pool is None:
             status, is_ready, claimed_by, count, started_at = _SCHEDULED, self.due_at <= now, None, 0, None
@@ -159,17 +159,17 @@ class PendingJob(Struct, eq=False, gc=False):
             submission.set_exception(error)
 
 
-def _with_options(row: NewJob, asked: JobSpec) -> NewJob:
-    options = asked.options()
+def _with_options(row: NewJob, spec: JobSpec) -> NewJob:
+    options = spec.options()
     if row.options is not None:
         options = msgspec.structs.replace(options, request_digest=read_options(row.options).request_digest)
     return row._replace(
-        queue=asked.queue or row.queue,
-        priority=row.priority if asked.priority is None else asked.priority,
+        queue=spec.queue or row.queue,
+        priority=row.priority if spec.priority is None else spec.priority,
         options=options.text(),
-        unique_key=asked.scoped_key(row.task),
-        expires_at=asked.expires_at(row.created_at, UTC),
-        parents=asked.parents,
+        unique_key=spec.scoped_key(row.task),
+        expires_at=spec.expires_at(row.created_at, UTC),
+        parents=spec.parents,
     )
 
 
@@ -182,20 +182,19 @@ class PendingJobFactory:
         backends: Backends,
         handles: HandleRegistry,
         rules: CronRuleCache,
-        *,
         clock: Clock,
         uuid_generator: UUIDGenerator,
     ) -> None:
-        self._registry = registry
-        self._backends = backends
-        self._handles = handles
+        self.registry = registry
+        self.backends = backends
+        self.handles = handles
         self._rules = rules
         self._clock = clock
         self._new_id = text_ids(uuid_generator)
 
     def make(self, request: PushRequest, taker: InsertListener) -> PendingJob:
         """The pending of an order whose arguments have been checked."""
-        endpoint = self._registry.get(request.name)
+        endpoint = self.registry.get(request.name)
         if endpoint is None:
             raise ApplicationStateError(
                 operation=f"schedule {request.name!r}",
@@ -211,11 +210,11 @@ class PendingJobFactory:
             due_at = request.due_at
             offset_at = now if request.is_delay and due_at > now else None
         job_id = request.job_id if request.job_id is not None else self._new_id()
-        job = self._handles.make(job_id, due_at, JobStatus.PENDING)
-        backend = self._backends.of(endpoint)
+        job = self.handles.make(job_id, due_at, JobStatus.PENDING)
+        backend = self.backends.of(endpoint)
         pending = PendingJob(taker, endpoint, backend, job, request.args, request.kwargs, rule, now, due_at, offset_at)
         if request.spec is not None:
-            pending.asked = request.spec
+            pending.spec = request.spec
         return pending
 
 
@@ -243,14 +242,14 @@ class PushFuture(PlainPushFuture):
     """A job that is being stored; await it for the handle.
 
     The insert is under way when the caller gets this, so ``gather`` needs no task of its own to carry it: with ten
-    thousand pushes at once that is a third of the whole price. Where a coroutine is asked for (``create_task``, a task
+    thousand pushes at once that is a third of the whole price. Where a coroutine is spec for (``create_task``, a task
     group) this one answers to the methods of a coroutine, and so ``push`` can be used like any ``async def``.
 
     asyncio refuses some objects for being a coroutine (``wait``) and others for not being one (``create_task``). So
     this is both until the first question whether it is a future, which ``ensure_future`` and ``gather`` ask: from then
     on it is a future only, as the task would be that they make of a coroutine.
 
-    Cancelling it, or the task that awaits it, does not take back what was asked for: the job is stored and runs.
+    Cancelling it, or the task that awaits it, does not take back what was spec for: the job is stored and runs.
     """
 
     __slots__ = ()

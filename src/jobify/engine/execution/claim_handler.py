@@ -1,55 +1,74 @@
-"""From a claim to an attempt: which handle it has, and for a schedule, which due time it stands for."""
+"""From a claim to an attempt: its handle, and for a schedule, the due time that it stands for.
+
+A claim that no attempt is made of is released: it is due a little later, and not counted. Between a claim and its
+attempt the code is short and should not fail. If it does (no memory, a defect) the row must not stay claimed by a
+process that does not run it, so it is written as it was before the claim. The write is tried again while the storage
+does not take it; at a shutdown the storage takes back whatever this process still holds.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TypeAlias
+from functools import partial
+from typing import Any, Final, TypeAlias
 
+from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Attempt, ScheduleRun
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.executor import Executor
-from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.slots import SlotPool
+from jobify.exceptions import shown
 from jobify.gateway.backend import Backend
-from jobify.model.clock import Clock
+from jobify.model.clock import Clock, seconds
 from jobify.model.cron_rules import CronRuleCache
 from jobify.model.misfire import Plan, plan
-from jobify.model.records import Claim
-from jobify.model.status import Cancelled, Failed, JobStatus
+from jobify.model.records import Claim, Settled, Settlement
+from jobify.model.status import Cancelled, Event, Failed, JobStatus, next_status
 from jobify.model.zones import CronUnavailableError
 from jobify.router.registry import Registry
+from jobify.runtime.failure_log import FailureLog
+from jobify.runtime.logs import get_logger
 from jobify.types import Microseconds
 
-__all__ = ("ClaimHandler",)
+__all__ = ("ClaimHandler", "ReleasedClaims")
+
+log = get_logger("jobify.engine")
+
+_DUE_IN: Final = 1.0
+"""Seconds until a released job is due again: long enough that a defect does not keep the process busy."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_RELEASED: Final = next_status(JobStatus.RUNNING, Event.RELEASED).value
 
 Refusal: TypeAlias = Cancelled | Failed | Plan | CronUnavailableError
 """Why a claimed job does not begin."""
 
 
 class ClaimHandler:
-    """Turns claims into attempts and launches them."""
+    """Makes attempts of claims, and launches them."""
 
     def __init__(
         self,
         registry: Registry,
-        handles: HandleRegistry,
-        rules: CronRuleCache,
         completer: Completer,
+        rules: CronRuleCache,
+        released: ReleasedClaims,
         *,
-        is_unwanted: Callable[[str], bool],
+        is_being_cancelled: Callable[[str], bool],
         executor: Executor,
         clock: Clock,
     ) -> None:
         self._registry = registry
-        self._handles = handles
+        self._handles = completer.handles
         self._rules = rules
         self._completer = completer
-        self._is_being_cancelled = is_unwanted
+        self._is_being_cancelled = is_being_cancelled
         self._executor = executor
+        self.released = released
         self._clock = clock
 
     def handle(self, backend: Backend, claim: Claim, lane: SlotPool) -> None:
-        """Start what was claimed; its slot is held already. Never raises: what cannot begin gives both back."""
+        """Start what was claimed; its slot is held already. Never raises: if it cannot begin, both are released."""
         try:
             attempt = Attempt.of_claim(
                 claim,
@@ -66,7 +85,7 @@ class ClaimHandler:
                 refusal = self._examine(attempt, claim, now)
         except Exception as error:
             lane.release()
-            self._executor.released.release_failed(backend, claim, error)
+            self.released.release_failed(backend, claim, error)
             return
         if refusal is None:
             self._executor.launch_when_due(attempt)
@@ -79,8 +98,8 @@ class ClaimHandler:
             self._completer.complete(attempt, refusal, now)
 
     def _examine(self, attempt: Attempt, claim: Claim, now: Microseconds) -> Refusal | None:
-        """Why the attempt is not made; None: it is."""
-        if attempt.job is not None:  # another process may have run it since the handle last heard of it
+        """Why the attempt is not made. None means that it is."""
+        if attempt.job is not None:  # another process may have run it since the handle was last updated
             attempt.job.reschedule(claim.due_at, JobStatus.SCHEDULED)
         if claim.expires_at is not None and claim.expires_at <= max(now, claim.due_at):
             return Cancelled("expired")
@@ -98,8 +117,7 @@ class ClaimHandler:
             return Failed(error, is_dead=True)
 
     def _start_schedule_run(self, attempt: Attempt, claim: Claim, text: str) -> Plan | None:
-        """What is skipped instead of the run, if it does not take place: due times that were missed are subject to the
-        rule's misfire policy."""
+        """Apply the misfire policy of the rule to missed due times. A plan is returned if the run does not happen."""
         rule = self._rules.of_text(text)
         run = attempt.run = ScheduleRun(
             rule,
@@ -118,3 +136,61 @@ class ClaimHandler:
         run.offset_at = decision.run_at
         run.skipped = decision.skipped
         return None
+
+
+class ReleasedClaims:
+    """Releases claims of which no attempt was made."""
+
+    def __init__(self, events: EngineEvents, clock: Clock) -> None:
+        self._events = events
+        self._clock = clock
+        self._failures = FailureLog(log, "")
+
+    def release_failed(self, backend: Backend, claim: Claim, error: BaseException) -> None:
+        """Release ``claim``, whose attempt could not be made because of ``error``. Never raises; frees no slot."""
+        message = "Job %s (%s) cannot begin and is released: %r"
+        self._failures.warn(self, message, claim.id, claim.task, error)
+        settlement = _released(backend, claim, due_at=self._clock.now() + seconds(_DUE_IN))
+        self._write(
+            backend,
+            settlement._replace(ready=False, error=f"could not begin: {type(error).__name__}: {shown(error)}"),
+            _FIRST_PAUSE,
+        )
+
+    def release(self, backend: Backend, claim: Claim) -> None:
+        """Release ``claim`` as it was, to be run later. Never raises; frees no slot."""
+        self._write(backend, _released(backend, claim, due_at=claim.due_at), _FIRST_PAUSE)
+
+    def _write(self, backend: Backend, settlement: Settlement, pause: float) -> None:
+        try:
+            backend.gate.settle(settlement, partial(self._on_answer, backend, settlement, pause), audience=None)
+        except Exception as error:
+            self._on_answer(backend, settlement, pause, error)
+
+    def _on_answer(self, backend: Backend, settlement: Settlement, pause: float, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            longer = min(pause * 2, _LONGEST_PAUSE)
+            asyncio.get_running_loop().call_later(pause, self._write, backend, settlement, longer)
+        elif answer is not Settled.REFUSED:
+            self._events.job_due(backend, settlement.due_at)
+
+
+def _released(backend: Backend, claim: Claim, *, due_at: Microseconds) -> Settlement:
+    return Settlement(
+        status=_RELEASED,
+        ready=True,
+        due_at=due_at,
+        offset_at=claim.due_at if claim.rule is not None and claim.offset_at is None else claim.offset_at,
+        attempt=max(0, claim.attempt - 1),
+        run_count=claim.run_count,
+        failure_count=claim.failure_count,
+        result=None,
+        error=None,
+        finished_at=None,
+        delete_at=None,
+        is_dead=False,
+        is_lost=False,
+        id=claim.id,
+        owner=backend.owner,
+        fence=claim.fence,
+    )

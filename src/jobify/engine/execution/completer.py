@@ -1,7 +1,7 @@
-"""Outcomes → storage → handles. Grouped with whatever else is written, and retried while the storage is unavailable.
+"""Outcomes → storage → handles. Grouped with other writes, and retried while the storage is unavailable.
 
-An attempt that has ended is noted here by a plain call: there is no await at which a cancel could make it forget. Its
-handle is told when the outcome is stored, so that whoever has seen a result will still find it after a power cut.
+The end of an attempt is recorded here by a plain call: there is no await at which a cancel could lose it. The handle is
+updated after the outcome is stored, so that a result that was seen survives a power cut.
 
 Two things end the retries: a database that was replaced, and a shutdown that has waited for half a minute. Such an
 outcome counts as lost: its handle gets the error, and the job runs again.
@@ -13,17 +13,18 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+from msgspec import Struct
 
 from jobify.config import Limits
 from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts, ScheduleRun
-from jobify.engine.execution.handles import Teller
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_log import JobLog
-from jobify.engine.execution.outcome import Encoded, classify, encode, encode_apart, takes_long
-from jobify.engine.execution.outcome_records import LostOutcomes, record_now
-from jobify.engine.execution.returns import ReleasedClaims
+from jobify.engine.execution.outcome import Encoded, classify, encode, encode_in_thread, takes_long
 from jobify.engine.execution.settlement import (
+    attempt_record,
     audience_of,
     build_settlement,
     park_settlement,
@@ -38,11 +39,9 @@ from jobify.exceptions import (
     shown,
 )
 from jobify.gateway.notification import JOB_ENDED
-from jobify.gateway.reports import ReportStream
 from jobify.model.clock import Clock
 from jobify.model.misfire import Plan
 from jobify.model.records import Claim, Settled, Settlement
-from jobify.model.retention import Retention
 from jobify.model.status import (
     Cancelled,
     Failed,
@@ -66,15 +65,17 @@ from jobify.runtime.spawn import spawn_lasting
 from jobify.serializers.offload import SMALL
 from jobify.types import UNSET, Microseconds
 
-__all__ = ("Completer",)
+__all__ = ("Completer", "PendingOutcome")
 
 log = get_logger("jobify.engine")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
-_LOOK_AGAIN = 1.0
+_RECHECK: Final = 1.0
 _CASCADED = Settled.CASCADED
-_PATIENCE = 30.0
+_PATIENCE: Final = 30.0
 """Seconds that a shutdown gives a storage that does not answer."""
+_NAMED: Final = 5
+"""Jobs whose ids the log line of lost outcomes names."""
 
 
 class Completer:
@@ -82,253 +83,219 @@ class Completer:
 
     def __init__(
         self,
-        teller: Teller,
+        handles: HandleRegistry,
         job_log: JobLog,
         attempts: RunningAttempts,
         events: EngineEvents,
         limits: Limits,
         clock: Clock,
     ) -> None:
-        self._teller = teller
+        self.handles = handles
         self.job_log = job_log
-        self.returns = ReleasedClaims(events, clock)
-        self._attempts = attempts
-        self._events = events
-        self._retention = limits.retention
-        self._refusals = FailureLog(log, "")
+        self.attempts = attempts
+        self.events = events
+        self.retention = limits.retention
+        self.unsaved: dict[int, tuple[Attempt, Exception]] = {}
+        """The outcomes that the storage did not take at the last try, by the id of their attempt."""
         self._max_crashes = limits.max_crashes
         self._clock = clock
+        self._refusals = FailureLog(log, "")
         self._open = 0
-        self._unsaved: dict[int, tuple[Attempt, Exception]] = {}
-        """The outcomes among them that the storage did not take at the last try."""
-        self._has_given_up = False
-        self._is_closed = False
-        self.lost = LostOutcomes()
+        """How many outcomes are not stored yet."""
         self._is_idle = asyncio.Event()
         self._is_idle.set()
+        self._has_given_up = False
+        self._is_closed = False
+        self._lost: list[str] = []
+        """The jobs whose outcomes no storage has taken; they run again."""
+        self._last_error: Exception | None = None
 
-    def unsaved(self) -> int:
-        """How many outcomes the storage has not taken: those that are lost, and those that it refused so far."""
-        return len(self.lost) + len(self._unsaved)
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def count_unsaved(self) -> int:
+        """How many outcomes the storage has not taken: the lost ones, and those that it refused so far."""
+        return len(self._lost) + len(self.unsaved)
 
     async def idle(self) -> None:
-        """Return when every outcome noted so far is stored."""
+        """Return when every outcome recorded so far is stored."""
         await self._is_idle.wait()
 
     async def drain(self) -> None:
-        """:meth:`idle`, for a shutdown: what the storage does not take in half a minute is given up and runs again."""
+        """Return when every outcome is stored, or given up after half a minute in which the storage took none."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + _PATIENCE
         while self._open:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN):
+                async with asyncio.timeout(_RECHECK):
                     await self._is_idle.wait()
-            if clock() >= deadline and self._open == len(self._unsaved):
-                self._give_up()
+            if clock() >= deadline and self._open == len(self.unsaved):
+                self._has_given_up = True
+                for attempt, error in list(self.unsaved.values()):
+                    self.lose(attempt, error)
+                self.unsaved.clear()
+
+    def report_lost(self) -> None:
+        """Log the lost outcomes, in one line."""
+        if self._lost:
+            some = ", ".join(self._lost[:_NAMED]) + (", ..." if len(self._lost) > _NAMED else "")
+            message = (
+                "The outcomes of %d jobs could not be stored, and are lost (%s); the jobs run again. Last error: %s"
+            )
+            log.error(message, len(self._lost), some, self._last_error)
 
     def close(self) -> None:
         """The storage is closed: an outcome that comes now is lost, and its job runs again."""
         self._is_closed = True
 
-    def _give_up(self) -> None:
-        self._has_given_up = True
-        for attempt, error in list(self._unsaved.values()):
-            self._lose(attempt, error)
-        self._unsaved.clear()
-
-    def _lose(self, attempt: Attempt, error: Exception) -> None:
-        """End the attempt without an outcome: a success that no storage holds is not reported."""
-        self.lost.add(attempt.id, error)
-        if attempt.job is not None:
-            attempt.job.end(JobStatus.CANCELLED, error)
-        self._untrack(attempt)
+    # -- the end of an attempt -----------------------------------------------------------------------------------------
 
     def decide(self, attempt: Attempt, value: Any, error: BaseException | None, now: Microseconds) -> Outcome:
-        """How an attempt that comes to this end has ended. Never raises, or nobody would settle it."""
+        """The outcome of an attempt that comes to this end. Never raises, because the job would not be settled."""
         try:
             return classify(attempt, value, error, now=now, max_crashes=self._max_crashes)
-        except Exception as problem:  # of the user's code, such as a policy of retries
-            log.error(
-                "Whether job %s is to be tried again cannot be told.\n%s", attempt.id, Lines(own_traceback(problem))
-            )
+        except Exception as problem:  # of the user's code, such as a retry policy
+            message = "The retry policy of job %s raised an error; the job fails.\n%s"
+            log.error(message, attempt.id, Lines(own_traceback(problem)))
             return Failed(problem)
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
-        """An attempt has ended. Its slot is free at once, unless its thread goes on. Never raises."""
+        """Store the outcome of an attempt. Its slot is free at once, unless its thread still runs. Never raises."""
         self._track(attempt)
         if attempt.call is not None and attempt.call.is_running:
             self._wait_for_thread(attempt, attempt.call, outcome, is_tried_again=_is_tried_again(attempt, outcome))
         else:
             if attempt.waits:
                 attempt.free_slot()
-            else:  # what free_slot() does for nearly every job, without the call
+            else:  # free_slot() for nearly every job, without the call
                 attempt.has_slot = False
                 attempt.pool.release()
             if not (
                 type(outcome) is Succeeded and type(outcome.value) in SMALL and self._settle_fast(attempt, outcome, now)
             ):
-                self._settle_retrying(attempt, outcome, now)
+                PendingOutcome(self, attempt, outcome, now).settle()
 
     def _settle_fast(self, attempt: Attempt, outcome: Succeeded, now: Microseconds) -> bool:
-        """:meth:`_settle` of nearly every job, in one call instead of six: a success with a small value. Whether it
-        was one; anything out of the ordinary is left to the long way."""
+        """Fast path of :meth:`PendingOutcome.settle` for nearly every job: a success with a small value, in one call
+        instead of six. Return False for anything else."""
         if attempt.reports is not None or attempt.run is not None:
             return False
-        backend = attempt.backend
         try:
-            result = backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type)
-            settlement = build_settlement(attempt, outcome, result, now=now, retention=self._retention)
-        except Exception:  # the long way says so, and tries again
+            result = attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type)
+            settlement = build_settlement(attempt, outcome, result, now=now, retention=self.retention)
+        except Exception:  # the usual path logs it, and tries again
             return False
-        self._write(attempt, outcome, settlement, _FIRST_PAUSE)
+        PendingOutcome(self, attempt, outcome, now, settlement).write()
         return True
 
-    def _wait_for_thread(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
-        """The attempt is over, its function is not: a thread cannot be stopped. It keeps its slot until it returns.
-
-        Two attempts of one job never overlap: the row is given free for the next one when this one is really over.
-        """
-        if attempt.endpoint.run_mode is RunMode.THREAD:  # a child process is just being killed
-            log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
-        if not is_tried_again:
-            self._settle_retrying(attempt, outcome, self._clock.now())
-
-        def note(task: asyncio.Task[None]) -> Callable[[], bool]:
-            self._attempts.lingering[task] = attempt if is_tried_again else None
-            task.add_done_callback(self._attempts.lingering.pop)
-            return lambda: attempt.has_slot
-
-        spawn_lasting(partial(self._finish_lingering, attempt, call, outcome, is_tried_again=is_tried_again), note)
-
-    async def _finish_lingering(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
-        """Wait for the end of the function. Cancelled along with all tasks of the loop, it begins again."""
-        is_late = is_tried_again and isinstance(outcome, RetryAt | TimedOut) and not attempt.is_recorded
-        if is_late and attempt.endpoint.run_mode is RunMode.THREAD:
-            await record_now(attempt, outcome, self._clock.now())
-        await call.ended()
-        attempt.free_slot()
-        if not is_tried_again:  # its end is stored
-            self._attempts.release_begun(attempt)
-        if is_tried_again:
-            outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
-            self._settle_retrying(attempt, outcome, self._clock.now())
-
     def skip(self, attempt: Attempt, run: ScheduleRun, decision: Plan) -> None:
-        """A claimed schedule does not run: its misfire policy passes the due time over."""
-        self._track(attempt)
-        attempt.free_slot()
-        settlement = skip_settlement(attempt, run, decision, now=self._clock.now())
-        self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
+        """Store that a claimed schedule does not run, because its misfire policy skips the due time."""
+        self._write_unstarted(attempt, skip_settlement(attempt, run, decision, now=self._clock.now()))
 
     def park(self, attempt: Attempt, claim: Claim, reason: str) -> None:
         """Release a claimed schedule that this process cannot read, for a process that can. No attempt is counted."""
         self.job_log.parked(attempt, reason)
+        self._write_unstarted(attempt, park_settlement(attempt, claim, reason, now=self._clock.now()))
+
+    def _write_unstarted(self, attempt: Attempt, settlement: Settlement) -> None:
         self._track(attempt)
         attempt.free_slot()
-        settlement = park_settlement(attempt, claim, reason, now=self._clock.now())
-        self._write(attempt, Skipped(), settlement, _FIRST_PAUSE)
+        PendingOutcome(self, attempt, Skipped(), 0, settlement).write()
 
-    def _settle_retrying(
-        self,
-        attempt: Attempt,
-        outcome: Outcome,
-        now: Microseconds,
-        encoded: Encoded | None = None,
-        pause: float = _FIRST_PAUSE,
-    ) -> None:
-        """:meth:`_settle`, again and again until it succeeds: an outcome is not lost to an error on the way."""
+    # -- threads that outlive their attempt ----------------------------------------------------------------------------
+
+    def _wait_for_thread(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
+        """Settle an attempt whose function still runs, because a thread cannot be stopped. It keeps its slot meanwhile.
+
+        Two attempts of one job never overlap: if the job runs again, its row is released when the function returns.
+        """
+        if attempt.endpoint.run_mode is RunMode.THREAD:  # a child process is just being killed
+            log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
+        if not is_tried_again:
+            PendingOutcome(self, attempt, outcome, self._clock.now()).settle()
+
+        def register(task: asyncio.Task[None]) -> Callable[[], bool]:
+            self.attempts.lingering[task] = attempt if is_tried_again else None
+            task.add_done_callback(self.attempts.lingering.pop)
+            return lambda: attempt.has_slot
+
+        spawn_lasting(partial(self._finish_lingering, attempt, call, outcome, is_tried_again), register)
+
+    async def _finish_lingering(self, attempt: Attempt, call: Call, outcome: Outcome, is_tried_again: bool) -> None:
+        """Wait for the end of the function. Starts again if it is cancelled along with all tasks of the loop."""
+        is_late = is_tried_again and isinstance(outcome, RetryAt | TimedOut) and not attempt.is_recorded
+        if is_late and attempt.endpoint.run_mode is RunMode.THREAD:
+            await self._record_now(attempt, outcome)
+        await call.ended()
+        attempt.free_slot()
+        if is_tried_again:
+            outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
+            PendingOutcome(self, attempt, outcome, self._clock.now()).settle()
+        else:  # its end is stored
+            self.attempts.release_begun(attempt)
+
+    async def _record_now(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Write the history line of an attempt before its settlement, because its thread may take long to return.
+
+        If that fails, the line is written with the settlement.
+        """
+        backend, line = attempt.backend, attempt_record(attempt, outcome, now=self._clock.now())
         try:
-            self._settle(attempt, outcome, now, encoded)
-        except Exception as error:  # no memory, or a defect
-            attempt.backend.failures.failed(self, "The outcome of job %s is not written yet: %r", attempt.id, error)
-            self._unsaved[id(attempt)] = (attempt, error)
-            longer = min(pause * 2, _LONGEST_PAUSE)
-            asyncio.get_running_loop().call_later(pause, self._settle_retrying, attempt, outcome, now, encoded, longer)
+            await backend.gate.call(lambda: backend.storage.add_history((line,)))
+            attempt.is_recorded = True
+        except Exception as error:
+            backend.failures.warn("timeouts", "The timeout of job %s is not stored yet: %s", attempt.id, error)
 
-    def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds, encoded: Encoded | None) -> None:
-        if encoded is None:
-            if attempt.reports is not None and self._waits_for(attempt, attempt.reports, outcome, now):
-                return
-            if type(outcome) is Succeeded and takes_long(attempt, outcome.value):
-                encode_apart(attempt, outcome, partial(self._settle_retrying, attempt, outcome, now))
-                return
-            encoded = encode(attempt, outcome)
-        result, problem = encoded
-        settlement, outcome = _settlement(attempt, outcome, result, now, self._retention)
-        if problem is not None:
-            settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
-        self._write(attempt, outcome, settlement, _FIRST_PAUSE)
+    # -- the answer of the storage -------------------------------------------------------------------------------------
 
-    def _waits_for(self, attempt: Attempt, reports: ReportStream, outcome: Outcome, now: Microseconds) -> bool:
-        """Whether what the attempt has reported is still to be stored; the outcome follows it."""
-        is_waiting = reports.finish(partial(self._settle_retrying, attempt, outcome, now))
-        if is_waiting:
-            self._unsaved[id(attempt)] = (attempt, StorageUnavailableError("What it has reported is not stored yet."))
-        else:
-            self._unsaved.pop(id(attempt), None)
-        return is_waiting
+    def on_stored(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, settled: Settled) -> None:
+        """The outcome is stored: log it, update the handle, and have the dispatcher expect what comes next."""
+        if type(outcome) is not Succeeded or attempt.is_logged:
+            self.job_log.ended(attempt, outcome, settlement)
+        try:
+            self.handles.update(attempt, outcome, settlement)
+        except Exception as error:  # no memory, or a defect: the watcher updates the handle from the row
+            log.error("The handle of job %s was not updated: %r", attempt.id, error)
+            if attempt.job is not None:
+                self.handles.add(attempt.job)
+            self.events.storage_changed()
+        if attempt.is_replaced or settled is _CASCADED:
+            self.events.storage_changed()
+        elif settlement.finished_at is None and settlement.parking is None:
+            self.events.job_due(attempt.backend, settlement.due_at)
+        self.events.jobs_changed.set()
+        self.untrack(attempt)
 
-    def _write(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float) -> None:
-        backend = attempt.backend
-        is_own_success = type(outcome) is Succeeded and attempt.origin == backend.owner
-        audience = JOB_ENDED if is_own_success else audience_of(attempt, outcome)
-        answer = partial(self._on_answer, attempt, outcome, settlement, pause)
-        backend.gate.settle(settlement, answer, audience=audience, no_peers=attempt.pool.is_idle)
-
-    def _on_answer(
-        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, answer: Settled | Exception
-    ) -> None:
-        if isinstance(answer, Exception):
-            self._on_error(attempt, outcome, settlement, pause, answer)
-        elif answer:
-            if type(outcome) is not Succeeded or attempt.is_logged:
-                self.job_log.ended(attempt, outcome, settlement)
-            try:
-                self._teller.update(attempt, outcome, settlement)
-            except Exception as error:
-                # No memory, or a defect: the watcher reads from the row what the handle was not told.
-                log.error("The handle of job %s was not updated: %r", attempt.id, error)
-                self._teller.keep(attempt)
-                self._events.storage_changed()
-            self._events.settled(attempt, settlement)
-            if answer is _CASCADED:
-                self._events.storage_changed()
-            self._untrack(attempt)
-        else:
-            self._on_refused(attempt)
-
-    def _on_error(
-        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, error: Exception
-    ) -> None:
-        if isinstance(error, StorageLostError):
-            self._lose(attempt, error)
-            self._events.storage_lost(error)
-        elif self._is_closed and not self._has_given_up:
-            log.warning("Job %s ended after its app had stopped; it runs again.", attempt.id)
-            self._lose(attempt, error)
-        elif not self._has_given_up:
-            self._retry(attempt, outcome, settlement, pause, error)
-
-    def _on_refused(self, attempt: Attempt) -> None:
-        """The claim did not hold: the row was deleted, or taken from this process. The row tells how the job ends."""
+    def on_refused(self, attempt: Attempt) -> None:
+        """The claim no longer holds: the row was deleted, or taken from this process. The row says how the job ends."""
         message = "Job %s was taken from this process while it ran; its outcome is refused."
         self._refusals.warn(self, message, attempt.id)
-        if attempt.id not in self._attempts.running:  # else it came back, and its handle speaks of the later attempt
-            self._teller.release(attempt)
-        self._untrack(attempt)
-        self._events.storage_changed()
+        if attempt.id not in self.attempts.running:  # else it came back, and its handle belongs to the later attempt
+            self.handles.release(attempt)
+        self.untrack(attempt)
+        self.events.storage_changed()
 
-    def _retry(
-        self, attempt: Attempt, outcome: Outcome, settlement: Settlement, pause: float, error: Exception
-    ) -> None:
-        message = "The outcome of job %s is not stored yet, trying again in %.2g s: %s"
-        attempt.backend.failures.failed(self, message, attempt.id, pause, error)
-        self._unsaved[id(attempt)] = (attempt, error)
-        is_transient = isinstance(error, BaseJobifyError) or (refusal_of(error) and pause < _LONGEST_PAUSE)
-        if not is_transient:  # it is about what is written, not about the storage or the system
-            settlement = truncated(settlement, error)
-        longer = min(pause * 2, _LONGEST_PAUSE)
-        asyncio.get_running_loop().call_later(pause, self._write, attempt, outcome, settlement, longer)
+    def is_final(self, attempt: Attempt, error: Exception) -> bool:
+        """Handle an error that ends the retries; return False for any other error."""
+        if isinstance(error, StorageLostError):
+            self.lose(attempt, error)
+            self.events.storage_lost(error)
+        elif self._has_given_up:
+            pass
+        elif self._is_closed:
+            log.warning("Job %s ended after its app had stopped; it runs again.", attempt.id)
+            self.lose(attempt, error)
+        else:
+            return False
+        return True
+
+    def lose(self, attempt: Attempt, error: Exception) -> None:
+        """End the attempt without an outcome: a success that no storage holds is not reported."""
+        log.debug("The outcome of job %s is lost.", attempt.id)
+        self._lost.append(attempt.id)
+        self._last_error = error
+        if attempt.job is not None:
+            attempt.job.end(JobStatus.CANCELLED, error)
+        self.untrack(attempt)
 
     def _track(self, attempt: Attempt) -> None:
         if attempt.job is not None:
@@ -337,36 +304,126 @@ class Completer:
             self._is_idle.clear()
         self._open += 1
 
-    def _untrack(self, attempt: Attempt) -> None:
+    def untrack(self, attempt: Attempt) -> None:
+        """The attempt is settled, or lost."""
         # The frames of an error's traceback lead to the attempt, and the handle leads to the error. Attempts are out of
         # the garbage collector's sight, so a circle through one would stay for ever.
         if attempt.job is not None:
             attempt.job.is_settling = False
         attempt.job, attempt.args, attempt.kwargs = None, UNSET, {}
         if attempt.slot is not None and (attempt.call is None or not attempt.call.is_running):
-            self._attempts.release_begun(attempt)
+            self.attempts.release_begun(attempt)
         if attempt.reports is not None:
             attempt.reports.close()
-        if self._unsaved:
-            self._unsaved.pop(id(attempt), None)
-            if not self._unsaved and not self._has_given_up:
+        if self.unsaved:
+            self.unsaved.pop(id(attempt), None)
+            if not self.unsaved and not self._has_given_up:
                 attempt.backend.failures.succeeded(self)
         self._open -= 1
         if not self._open:
             self._is_idle.set()
 
 
+class PendingOutcome(Struct, eq=False, gc=False):
+    """The outcome of an attempt on its way to the storage: reports → encoded result → settlement → write → answer.
+
+    (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.PushRequest`.)
+    """
+
+    completer: Completer
+    attempt: Attempt
+    outcome: Outcome
+    ended_at: Microseconds
+    settlement: Settlement | None = None
+    pause: float = _FIRST_PAUSE
+    """Seconds until the next try."""
+
+    def settle(self, encoded: Encoded | None = None) -> None:
+        """Build the settlement and write it; try again until that succeeds, so that no error loses the outcome."""
+        try:
+            self._settle(encoded)
+        except Exception as error:  # no memory, or a defect
+            attempt = self.attempt
+            failures = attempt.backend.failures
+            failures.failed(self.completer, "The outcome of job %s is not written yet: %r", attempt.id, error)
+            self._try_again(error, partial(self.settle, encoded))
+
+    def _settle(self, encoded: Encoded | None) -> None:
+        attempt, outcome = self.attempt, self.outcome
+        if encoded is None:
+            if self._waits_for_reports():
+                return
+            if type(outcome) is Succeeded and takes_long(attempt, outcome.value):
+                encode_in_thread(attempt, outcome, self.settle)
+                return
+            encoded = encode(attempt, outcome)
+        result, problem = encoded
+        settlement = self._build_settlement(result)
+        if problem is not None:
+            settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
+        self.settlement, self.pause = settlement, _FIRST_PAUSE
+        self.write()
+
+    def _waits_for_reports(self) -> bool:
+        """Whether what the attempt has reported is not stored yet; the outcome follows it."""
+        attempt, unsaved = self.attempt, self.completer.unsaved
+        if attempt.reports is None:
+            return False
+        if attempt.reports.finish(self.settle):
+            unsaved[id(attempt)] = (attempt, StorageUnavailableError("What it has reported is not stored yet."))
+            return True
+        unsaved.pop(id(attempt), None)
+        return False
+
+    def _build_settlement(self, result: bytes | None) -> Settlement:
+        attempt, now, retention = self.attempt, self.ended_at, self.completer.retention
+        try:
+            return build_settlement(attempt, self.outcome, result, now=now, retention=retention)
+        except Exception as error:  # of a user's cron parser, called for the next run: there is none
+            message = "The schedule %s ends, because its cron parser raised an error for the next run.\n%s"
+            log.error(message, attempt.id, Lines(own_traceback(error)))
+            attempt.run, self.outcome = None, Failed(error)
+            return build_settlement(attempt, self.outcome, None, now=now, retention=retention)
+
+    def write(self) -> None:
+        """Write the settlement."""
+        attempt, outcome = self.attempt, self.outcome
+        backend = attempt.backend
+        is_plain = type(outcome) is Succeeded and attempt.origin == backend.owner
+        assert self.settlement is not None
+        backend.gate.settle(
+            self.settlement,
+            self.on_answer,
+            audience=JOB_ENDED if is_plain else audience_of(attempt, outcome),
+            no_peers=attempt.pool.is_idle,
+        )
+
+    def on_answer(self, answer: Settled | Exception) -> None:
+        """Take the answer of the storage."""
+        if isinstance(answer, Exception):
+            if not self.completer.is_final(self.attempt, answer):
+                self._retry(answer)
+        elif answer:
+            assert self.settlement is not None
+            self.completer.on_stored(self.attempt, self.outcome, self.settlement, answer)
+        else:
+            self.completer.on_refused(self.attempt)
+
+    def _retry(self, error: Exception) -> None:
+        attempt = self.attempt
+        message = "The outcome of job %s is not stored yet, trying again in %.2g s: %s"
+        attempt.backend.failures.failed(self.completer, message, attempt.id, self.pause, error)
+        is_transient = isinstance(error, BaseJobifyError) or (refusal_of(error) and self.pause < _LONGEST_PAUSE)
+        if not is_transient and self.settlement is not None:  # it is about what is written, not about the storage
+            self.settlement = truncated(self.settlement, error)
+        self._try_again(error, self.write)
+
+    def _try_again(self, error: Exception, step: Callable[[], None]) -> None:
+        self.completer.unsaved[id(self.attempt)] = (self.attempt, error)
+        pause, self.pause = self.pause, min(self.pause * 2, _LONGEST_PAUSE)
+        asyncio.get_running_loop().call_later(pause, step)
+
+
 def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
     """Whether another attempt under this id waits for the end of this one."""
     return isinstance(outcome, RetryAt | Released | Refused | Snoozed) or attempt.run is not None or attempt.is_replaced
-
-
-def _settlement(
-    attempt: Attempt, outcome: Outcome, result: bytes | None, now: Microseconds, retention: Retention
-) -> tuple[Settlement, Outcome]:
-    try:
-        return build_settlement(attempt, outcome, result, now=now, retention=retention), outcome
-    except Exception as error:  # of a user's cron parser, asked for the next run: there is none
-        log.error("The schedule %s ends: its next run cannot be found.\n%s", attempt.id, Lines(own_traceback(error)))
-        attempt.run, outcome = None, Failed(error)
-        return build_settlement(attempt, outcome, None, now=now, retention=retention), outcome

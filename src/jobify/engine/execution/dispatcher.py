@@ -15,11 +15,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
 
+from jobify.engine.execution.claim_handler import ClaimHandler
 from jobify.engine.execution.slots import SlotPool, SlotPools
 from jobify.engine.execution.trials import Trials
-from jobify.engine.execution.unfit import ParkedPolling
 from jobify.engine.service import Service
 from jobify.engine.services.timekeeper import Timekeeper
 from jobify.gateway.backend import Backend
@@ -55,20 +54,10 @@ _PATIENCE = 300
 
 _SHORTEST_REST = 0.01
 
-
-class ClaimReturns(Protocol):
-    """Takes claims that no attempt is made of."""
-
-    def release_failed(self, backend: Backend, claim: Claim, error: BaseException) -> None:
-        """It could not begin."""
-        ...
-
-    def release(self, backend: Backend, claim: Claim) -> None:
-        """It is better begun later."""
-        ...
-
-
-HandleClaim = Callable[[Backend, Claim, SlotPool], None]
+_PARKED_PAUSE = 1.0
+"""Seconds between two claims of parked calls, if the first found none and the storage has changed meanwhile."""
+_LONG_PARKED_PAUSE = 5.0
+"""The same, if the storage has not changed."""
 
 
 class Dispatcher(Service):
@@ -81,17 +70,15 @@ class Dispatcher(Service):
         backend: Backend,
         pools: SlotPools,
         endpoints: Sequence[Endpoint],
+        claim_handler: ClaimHandler,
         *,
-        admit: HandleClaim,
-        returns: ClaimReturns,
         trials: Trials,
         timekeeper: Timekeeper,
     ) -> None:
         super().__init__()
         self._backend = backend
         self._pools = pools
-        self._handle_claim = admit
-        self._returns = returns
+        self._claim_handler = claim_handler
         self._trials = trials
         self._timekeeper = timekeeper
         self._tasks = {
@@ -169,10 +156,10 @@ class Dispatcher(Service):
     def _begin_apart(self, claim: Claim) -> None:
         slots = self._pools[self._mode_of[claim.task]]
         slots.take_closed()
-        self._handle_claim(self._backend, claim, slots)
+        self._claim_handler.handle(self._backend, claim, slots)
 
     def _release(self, claim: Claim) -> None:
-        self._returns.release(self._backend, claim)
+        self._claim_handler.released.release(self._backend, claim)
 
     async def _claim(self, scope: ClaimScope) -> bool:
         if self._timekeeper.has_changed():
@@ -269,10 +256,12 @@ class Dispatcher(Service):
         for claim in claims:
             mode = self._mode_of.get(claim.task)
             if mode is None:
-                self._returns.release_failed(self._backend, claim, LookupError(f"this app has no task {claim.task!r}"))
+                self._claim_handler.released.release_failed(
+                    self._backend, claim, LookupError(f"this app has no task {claim.task!r}")
+                )
                 continue
             left[mode] -= 1
-            self._handle_claim(self._backend, claim, self._pools[mode])
+            self._claim_handler.handle(self._backend, claim, self._pools[mode])
         for slots, _ in reserved:
             if left[slots.mode]:
                 slots.release(left[slots.mode])
@@ -297,3 +286,44 @@ class Dispatcher(Service):
 def _release(reserved: list[tuple[SlotPool, int]]) -> None:
     for slots, limit in reserved:
         slots.release(limit)
+
+
+class ParkedPolling:
+    """When a dispatcher asks for parked calls: not with each claim, because those that are left do not fit its code."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self.is_any = False
+        """Whether there are parked calls at all. (A plain attribute, because every claim asks for it.)"""
+        self._asked_at = self._not_before = -_LONG_PARKED_PAUSE
+        self._timer: asyncio.TimerHandle | None = None
+
+    def storage_changed(self) -> None:
+        """The storage has changed: the next look may come earlier."""
+        self._not_before = min(self._not_before, self._asked_at + _PARKED_PAUSE)
+
+    def update(self, is_any: bool) -> None:
+        """What a claim of ordinary jobs has answered."""
+        self.is_any = is_any
+        self.close()
+        if is_any and (wait := self._not_before - self._now()) > 0:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._wake)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to ask, if there are any."""
+        return self._now() >= self._not_before
+
+    def answered(self, *, was_in_vain: bool) -> None:
+        """Parked calls were asked for."""
+        self._asked_at = self._now()
+        self._not_before = self._asked_at + (_LONG_PARKED_PAUSE if was_in_vain else 0)
+
+    def close(self) -> None:
+        """Cancel the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -2,10 +2,10 @@
 
 ::
 
-    launch → _carry: begin → perform (chain → runner → function) → outcome → completer
+    launch → _run_attempt: begin → perform (middleware → runner → function) → outcome → completer
 
-The function runs in a task of its own, which is what a cancel or a shutdown interrupts. When the function has ended the
-rest is plain calls: nothing between the end of a task and the note of its outcome can be cancelled.
+The function runs in a task of its own, which a cancel or a shutdown interrupts. Its end is followed by plain calls
+only: between the end of the function and the record of its outcome nothing can be cancelled.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from functools import partial
 from logging import DEBUG
 from typing import Any, Final
 
-from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts
+from jobify.config import JobifyConfiguration
+from jobify.engine.execution.arguments import decode_arguments, fetch_parent_results
+from jobify.engine.execution.attempt import Attempt, Interruption
 from jobify.engine.execution.completer import Completer
-from jobify.engine.execution.contexts import Contexts
-from jobify.engine.execution.inputs import fetch_parent_results
+from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_log import log as jobs_log
-from jobify.engine.execution.refusals import Refusals
+from jobify.engine.execution.slots import SlotPools
 from jobify.engine.execution.timers import DueTimer
-from jobify.exceptions import PayloadError
+from jobify.jobs.context import JobContext, Runnable, RunStrategy
 from jobify.jobs.current_job import CURRENT
+from jobify.jobs.schedule_builder import ScheduleBuilder, Scheduler
 from jobify.model.clock import SECOND, Clock, seconds
 from jobify.model.job_options import ParentResults, read_options
+from jobify.model.state import RequestState
 from jobify.model.status import JobStatus, Outcome, Refused, Succeeded
 from jobify.model.task_options import RunMode
 from jobify.model.transient import refusal_of
@@ -40,40 +43,38 @@ from jobify.runtime.spawn import spawn
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 from jobify.types import UNSET, Microseconds
 
-__all__ = ("Executor",)
+__all__ = ("Executor", "build_context")
 
 log = get_logger("jobify.engine")
 
 _PROCESS: Final = RunMode.PROCESS
-
-_NAME = "jobify job"
 _LONGEST_AHEAD: Final[Microseconds] = SECOND
 """A claimed job is due within some milliseconds, unless the clock is set back between the claim and its answer."""
 
 
 class Executor:
-    """Runs attempts. Knows which are running."""
+    """Runs attempts."""
 
     def __init__(
         self,
         registry: Registry,
         runners: dict[RunMode, Runner],
-        attempts: RunningAttempts,
         completer: Completer,
-        contexts: Contexts,
+        pools: SlotPools,
+        new_context: Callable[[Attempt, RunStrategy], JobContext],
         *,
         clock: Clock,
-        is_torn_down: Callable[[], bool],
+        loop_is_closing: Callable[[], bool],
     ) -> None:
         self._registry = registry
         self._runners = runners
         self._completer = completer
-        self.released = completer.returns
-        self._contexts = contexts
+        self._pools = pools
+        self._new_context = new_context
         self._clock = clock
-        self._loop_is_closing = is_torn_down
-        self._attempts = attempts
-        self._by_id = attempts.running
+        self._loop_is_closing = loop_is_closing
+        self._attempts = completer.attempts
+        self._by_id = self._attempts.running
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._due_timer = DueTimer(clock)
@@ -81,7 +82,6 @@ class Executor:
         self._make_task = _task_maker(self._loop)
         self._has_factory = self._loop.get_task_factory() is not None
         self._is_factory_reported = False
-        self._refusals = Refusals()
         self._forks = forks.count
 
     async def idle(self) -> None:
@@ -102,20 +102,22 @@ class Executor:
         elif attempt.number > 1 or may_run_again:  # the only attempt needs no copy
             context = context.copy()
         if self._has_factory:
-            # A factory may run the first step at once. Here that would be inside of whatever has launched the attempt,
-            # and an attempt that pushes a job would nest; from a turn of the loop of its own it cannot.
+            # A factory may run the first step at once. Here that would be inside the code that launches the attempt,
+            # and an attempt that pushes a job would nest; in a turn of the loop of its own it cannot.
             self._loop.call_soon(self._start, attempt, context)
             return
-        carrying = self._run_attempt(attempt)
+        running = self._run_attempt(attempt)
         try:
-            attempt.task = self._make_task(carrying, context=context)
+            attempt.task = self._make_task(running, context=context)
         except Exception as error:
-            carrying.close()
+            running.close()
             self._start_directly(attempt, context, error)
 
     def _must_wait(self, attempt: Attempt, latest: Attempt) -> bool:
-        """Whether the attempt begins later, because an earlier one of its job still runs in this process: the job was
-        taken from it (its lock file was deleted, the process stood still), and came back."""
+        """Whether the attempt begins later, because an earlier one of its job still runs in this process.
+
+        The job was taken from this process (its lock file was deleted, or it was stopped for long), and came back.
+        """
         if latest is not attempt:
             if attempt in self._attempts.superseded:
                 return False  # it was claimed ahead of its time, and superseded since
@@ -134,11 +136,11 @@ class Executor:
 
     def _start(self, attempt: Attempt, context: Context) -> None:
         """Start an attempt through the task factory of the event loop."""
-        carrying = self._run_attempt(attempt)
+        running = self._run_attempt(attempt)
         try:
-            task = self._make_task(carrying, context=context)
+            task = self._make_task(running, context=context)
         except Exception as error:
-            carrying.close()
+            running.close()
             self._start_directly(attempt, context, error)
         else:
             if not attempt.has_begun:
@@ -156,7 +158,7 @@ class Executor:
         except Exception as problem:  # no memory for it
             self._end(attempt)
             reason = refusal_of(problem) or repr(problem)
-            self._refusals.suspend(attempt, reason)
+            self._pools.suspend(attempt.pool, reason)
             now = self._clock.now()
             self._completer.complete(attempt, Refused(reason, now + seconds(attempt.pool.pause)), now)
 
@@ -177,7 +179,7 @@ class Executor:
             return
         self._is_idle.clear()
         if self._by_id.setdefault(attempt.id, attempt) is not attempt:
-            self.launch(attempt)  # which waits for the earlier attempt
+            self.launch(attempt)  # which has it wait for the earlier attempt
             return
         start = partial(self.launch, attempt)
         try:
@@ -186,13 +188,13 @@ class Executor:
             self._loop.call_later(max(0.0, (attempt.due_at - self._clock.now()) / SECOND), start)
 
     def close(self) -> None:
-        """No attempt is going to start any more."""
+        """Start no more attempts."""
         self._due_timer.close()
 
     async def _run_attempt(self, attempt: Attempt) -> None:
-        """Carry one claimed job through one attempt. Never raises for the job's own failure."""
+        """Run one claimed job once, to its outcome. Never raises for the job's own failure."""
         CURRENT.set(attempt)
-        if self._has_factory:  # else it is known already
+        if self._has_factory:  # without one it is set already
             attempt.task = asyncio.current_task()
         attempt.has_begun = True
         begun = self._attempts.begun
@@ -217,17 +219,17 @@ class Executor:
             end_fork(error)
         now = self._clock.now()
         outcome: Outcome
-        if error is None and attempt.interruption is None and attempt.call is None:  # what decide() would come to
+        if error is None and attempt.interruption is None and attempt.call is None:  # decide() would return the same
             outcome = Succeeded(value)
         else:
             if attempt.call is not None and attempt.call.refusal is not None:
-                self._refusals.suspend(attempt, attempt.call.refusal)
+                self._pools.suspend(attempt.pool, attempt.call.refusal)
             outcome = self._completer.decide(attempt, value, error, now)
         attempt.is_over = True
-        CURRENT.set(None)  # the context may be that of a handle, which would keep the attempt
+        CURRENT.set(None)  # the context may belong to a handle, which would keep the attempt alive
         if self._attempts.superseded:
             self._end(attempt)
-        else:  # what it does for nearly every job, without the call
+        else:  # _end() for nearly every job, without the call
             del self._by_id[attempt.id]
             attempt.task = None
             if not self._by_id:
@@ -240,12 +242,12 @@ class Executor:
             self._launch_successor(attempt, self._attempts.superseded.pop(attempt))
         else:
             del self._by_id[attempt.id]
-        attempt.task = None  # of no more use; without it a job in flight is four objects fewer
+        attempt.task = None  # not needed any more, and four objects fewer for a job in flight
         if not self._by_id:
             self._is_idle.set()
 
     def _launch_successor(self, attempt: Attempt, following: Attempt) -> None:
-        """Begin the attempt that waited for the end of this one: at once, or when its thread is at its end, too."""
+        """Launch the attempt that waited for the end of this one: at once, or when its thread has ended, too."""
         if attempt.call is not None and attempt.call.is_running:
             waiting = spawn(attempt.call.ended())
             waiting.add_done_callback(lambda _: self.launch(following))
@@ -253,7 +255,7 @@ class Executor:
             self._loop.call_soon(self.launch, following)
 
     def _perform(self, attempt: Attempt) -> Awaitable[Any]:
-        """The attempt as something to await, with as little around the function as it needs."""
+        """The awaitable of the attempt, with as few layers around the function as it needs."""
         if attempt.options is not None:
             options = read_options(attempt.options)
             attempt.endpoint = attempt.endpoint.for_job(options)
@@ -262,8 +264,8 @@ class Executor:
         if attempt.args is UNSET:
             if isinstance(attempt.payload, bytes) and len(attempt.payload) > LARGE_BYTES:
                 return self._perform_large(attempt)
-            attempt.args, attempt.kwargs = _decode_arguments(attempt)
-        if attempt.endpoint.is_bare and attempt.pool.trial is None:  # what _begin() does for most jobs, without calls
+            attempt.args, attempt.kwargs = decode_arguments(attempt)
+        if attempt.endpoint.is_bare and attempt.pool.trial is None:  # _begin() for most jobs, without calls
             if attempt.job is not None:
                 attempt.job.status = JobStatus.RUNNING
             running: Awaitable[Any] = attempt.endpoint.func(*attempt.args, **attempt.kwargs)
@@ -271,13 +273,13 @@ class Executor:
         return self._begin(attempt)
 
     async def _perform_large(self, attempt: Attempt) -> Any:
-        """:meth:`_perform`, of a job whose arguments take long to decode."""
-        attempt.args, attempt.kwargs = await off_loop(partial(_decode_arguments, attempt))
+        """:meth:`_perform`, for a job whose arguments take long to decode."""
+        attempt.args, attempt.kwargs = await off_loop(partial(decode_arguments, attempt))
         return await self._begin(attempt)
 
     async def _perform_on(self, attempt: Attempt, inputs: ParentResults) -> Any:
-        """:meth:`_perform`, of a job whose first argument comes from other jobs."""
-        attempt.args, attempt.kwargs = _decode_arguments(
+        """:meth:`_perform`, for a job whose first argument comes from other jobs."""
+        attempt.args, attempt.kwargs = decode_arguments(
             attempt, await fetch_parent_results(attempt, inputs, self._registry)
         )
         return await self._begin(attempt)
@@ -286,19 +288,19 @@ class Executor:
         if attempt.job is not None:
             attempt.job.status = JobStatus.RUNNING
         if attempt.endpoint.call is not None:
-            return attempt.endpoint.call(self._contexts.of(attempt, partial(self._run_contained, attempt)))
+            return attempt.endpoint.call(self._new_context(attempt, partial(self._run_contained, attempt)))
         return self._run(attempt, attempt.args, attempt.kwargs)
 
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         endpoint = attempt.endpoint
         if endpoint.run_mode is RunMode.MAIN:
             if attempt.pool.trial is not None:
-                self._refusals.recover(attempt.pool)
+                self._pools.recover(attempt.pool)
             running: Awaitable[Any] = endpoint.func(*args, **kwargs)
             return running
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
         if attempt.pool.trial is not None:
-            call.on_begin = partial(self._refusals.recover, attempt.pool)
+            call.on_begin = partial(self._pools.recover, attempt.pool)
         attempt.runner = runner = self._runners[endpoint.run_mode]
         if endpoint.run_mode is RunMode.PROCESS:
             return self._run_in_process(attempt, call)
@@ -322,18 +324,17 @@ class Executor:
             end_fork(error)
 
     async def _run_in_process(self, attempt: Attempt, call: Call) -> Any:
-        """In a process that is told which job it carries out, and may report on it."""
+        """Run the call in a child process, which gets the facts of its job and may report on it."""
         call.job_info = job_info_of(attempt, attempt.backend.serializer)
         call.on_message = attempt.on_child_message
         try:
             return await self._runners[RunMode.PROCESS].run(call)
         finally:
-            call.on_message = None  # the garbage collector does not see circles through an attempt
+            call.on_message = None  # because the garbage collector does not see cycles through an attempt
 
 
 def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
-    """``loop.create_task``, or where no factory has a say in it, the same without its ceremony: a third of its
-    price."""
+    """``loop.create_task``, or without a factory the task's constructor, at a third of the cost."""
     if loop.get_task_factory() is not None:
         return partial(_through_factory, loop)
     return partial(asyncio.Task, loop=loop, name="jobify job")
@@ -358,15 +359,37 @@ def _through_factory(
     return task
 
 
-def _decode_arguments(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """``inputs`` and the stored arguments; PayloadError if these cannot be read, or do not fit."""
-    args, kwargs = attempt.backend.codec.decode_call(attempt.payload, attempt.endpoint.types.after(len(inputs)))
-    args = (*inputs, *args)
-    try:
-        attempt.endpoint.spec.check(*args, **kwargs)
-    except TypeError as error:
-        raise PayloadError(
-            f"The stored arguments of job {attempt.id!r} do not fit task {attempt.endpoint.name!r} as it is now: "
-            f"{error}"
-        ) from error
-    return args, kwargs
+def build_context(
+    handles: HandleRegistry,
+    scheduler: Scheduler,
+    config: JobifyConfiguration,
+    attempt: Attempt,
+    strategy: RunStrategy,
+) -> JobContext:
+    """The context of middleware, exception handlers and INJECT parameters; ``strategy`` runs the task's function."""
+    endpoint = attempt.endpoint
+    job = handles.of_attempt(attempt)
+    job.status = JobStatus.RUNNING
+    return JobContext(
+        job=job,
+        state=endpoint.state,
+        runnable=Runnable(
+            name=endpoint.name,
+            bound=endpoint.spec.bind(attempt.args, attempt.kwargs),
+            strategy=strategy,
+            func_spec=endpoint.spec,
+            positional=len(attempt.args),
+        ),
+        request_state=RequestState(),
+        route_options=endpoint.options,
+        jobify_config=config,
+        schedule_builder=ScheduleBuilder(
+            name=endpoint.name,
+            func_spec=endpoint.spec,
+            options=endpoint.options,
+            scheduler=scheduler,
+            args=attempt.args,
+            kwargs=attempt.kwargs,
+        ),
+        app=config.app,
+    )

@@ -1,7 +1,7 @@
-"""The handles that users hold, by job id.
+"""The handles that users hold, by job id, and what they learn when an attempt is over.
 
-A handle is remembered as long as its user (or a running attempt) holds it, and no longer: a million scheduled jobs
-whose handles were dropped cost nothing.
+The registry refers to handles weakly: as long as a user or a running attempt holds one, it is found here. A million
+scheduled jobs whose handles were dropped cost nothing.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from jobify.model.records import JobRecord, Settlement
 from jobify.model.status import TERMINAL, Cancelled, Failed, JobStatus, Outcome, Released, Succeeded, TimedOut
 from jobify.types import Microseconds
 
-__all__ = ("HandleRegistry", "Teller")
+__all__ = ("HandleRegistry",)
 
 _FIRST_SWEEP = 1000
 
 
 class HandleRegistry:
-    """Finds or makes the one handle that a job has in this process."""
+    """The one handle that each job has in this process."""
 
     def __init__(self, desk: JobBackend, rules: CronRuleCache) -> None:
         self._desk = desk
@@ -39,15 +39,15 @@ class HandleRegistry:
         return iter([job for job in (held() for held in self._jobs.values()) if job is not None])
 
     def find(self, job_id: str) -> Job[Any] | None:
-        """The handle of an unfinished job, if somebody holds it. (An id may be used again when its job has ended.)"""
+        """The handle of an unfinished job, if one is held. (An id may be used again when its job has ended.)"""
         held = self._jobs.get(job_id)
         job = None if held is None else held()
         return None if job is None or job.is_done() else job
 
     def add(self, job: Job[Any]) -> None:
         """Remember a handle."""
-        # Not a WeakValueDictionary: it makes a Python object and a callback per job, at four times the price. What is
-        # gone is swept out when the number of entries has doubled.
+        # Not a WeakValueDictionary, because that makes a Python object and a callback per job, at four times the cost.
+        # Dead references are removed when the number of entries has doubled.
         self._jobs[job.id] = ref(job)
         if len(self._jobs) >= self._sweep_at:
             self._jobs = {job.id: ref(job) for job in self if not job.is_done()}
@@ -74,13 +74,13 @@ class HandleRegistry:
         job = self.find(record.id)
         if job is None:
             job = self.make(record.id, record.due_at, JobStatus(record.status))
-            if record.rule is not None and self._rules.read(record.rule) is not None:  # else it shows when it is due
+            if record.rule is not None and self._rules.read(record.rule) is not None:  # else it gets one when it is due
                 self.attach_schedule(job, self._rules.of_text(record.rule), record.run_count, record.failure_count)
             self.add(job)
         return job
 
     def attach_schedule(self, job: Job[Any], rule: CronRule, run_count: int, failure_count: int) -> None:
-        """Make ``job`` the handle of a schedule that is this far."""
+        """Make ``job`` the handle of a schedule with this progress."""
         job.bind_cron_context(
             CronContext(
                 cron=rule.cron,
@@ -92,23 +92,18 @@ class HandleRegistry:
             )
         )
 
-
-class Teller:
-    """Brings handles up to date with what this process has stored."""
-
-    def __init__(self, handles: HandleRegistry) -> None:
-        self._handles = handles
+    # -- what the end of an attempt means for its handle --------------------------------------------------------------
 
     def update(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
-        """The settlement is stored: the handle, if there is one, learns of it."""
-        job = attempt.job if attempt.job is not None else self._handles.find(attempt.id)
+        """Bring the handle, if there is one, to the state that was just stored; never call it before."""
+        job = attempt.job if attempt.job is not None else self.find(attempt.id)
         if job is None:
             return
-        if attempt.is_replaced:  # the handle speaks of the job that took this one's place
+        if attempt.is_replaced:  # the handle belongs to the job that has replaced this one
             job.reschedule(job.due_at, JobStatus.SCHEDULED)
-            self._handles.add(job)
+            self.add(job)
             return
-        if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to
+        if attempt.run is None and type(outcome) is Succeeded:  # nearly every job
             job.set_result(outcome.value, status=JobStatus.SUCCESS)
             return
         status = JobStatus(settlement.status)
@@ -116,17 +111,12 @@ class Teller:
         _show_end(job, outcome, status, is_dead=settlement.is_dead, is_durable=attempt.backend.is_durable)
         if status not in TERMINAL and not isinstance(outcome, Released):
             job.reschedule(settlement.due_at, status)
-            self._handles.add(job)  # whoever claims it next, here or elsewhere, ends with this handle
-
-    def keep(self, attempt: Attempt) -> None:
-        """The row says how the job ended: the handle, if there is one, learns of it from there."""
-        if attempt.job is not None:
-            self._handles.add(attempt.job)
+            self.add(job)  # the next attempt, here or elsewhere, ends this handle
 
     def release(self, attempt: Attempt) -> None:
-        """The job was taken from this process: others know how it goes on, if there are any."""
+        """Leave the handle of a job that was taken from this process to the watcher, if other processes can run it."""
         if attempt.job is not None and attempt.backend.storage.is_shared:
-            self._handles.add(attempt.job)
+            self.add(attempt.job)
         elif attempt.job is not None:
             attempt.job.end(JobStatus.CANCELLED)
 
@@ -149,7 +139,7 @@ def _show_end(job: Job[Any], outcome: Outcome, status: JobStatus, *, is_dead: bo
             job.set_exception(error, status=status if has_ended else JobStatus.TIMEOUT, is_dead=is_dead)
         case Cancelled():
             job.end(JobStatus.CANCELLED)
-        case Released():  # the row waits for the next start; this process will not tell how it ended
+        case Released():  # the row waits for the next start, so this process never learns its end
             job.end(JobStatus.CANCELLED, AppStoppedError(is_stored=is_durable))
         case _ if has_ended:
             job.end(status)

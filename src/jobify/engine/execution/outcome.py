@@ -1,14 +1,28 @@
-"""How an attempt ended: from a value, an error or an interruption to an outcome. Pure: the time is given, too."""
+"""How an attempt ended: from a value, an error or an interruption to an outcome, and its result as bytes.
+
+A stored call may not fit the code of this process, because a release has renamed, moved or removed what it names. Such
+a job must not fail: nothing of it has run, and other code can run it, that of the release before or of the next one. So
+it is parked with the reason and waits; see *Parked calls* in :mod:`jobify.storage.base`. The exception is a job that
+this process has pushed itself: its call was made for no other code, so it fails, and its caller gets the reason.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
+from secrets import token_hex
 from typing import Any, Final, TypeAlias
 
+from jobify.config import JobifyConfiguration
 from jobify.engine.execution.attempt import Attempt, Interruption
-from jobify.engine.execution.unfit import unfit_of
-from jobify.exceptions import JobTimeoutError, NoRetriesLeftError, PayloadError, ProcessDiedError, shown
+from jobify.exceptions import (
+    JobTimeoutError,
+    NoRetriesLeftError,
+    PayloadError,
+    ProcessDiedError,
+    ResultNotStoredError,
+    shown,
+)
 from jobify.model.clock import seconds
 from jobify.model.control_flow import Retry, Snooze, named, signal_of
 from jobify.model.retry import SmartRetry, applies_to, should_retry
@@ -23,19 +37,23 @@ from jobify.model.status import (
     Snoozed,
     Succeeded,
     TimedOut,
+    Unfit,
 )
+from jobify.router.registry import Registry, endpoints_of
 from jobify.runners.base import contained
+from jobify.runtime.app_code import app_code
 from jobify.runtime.errortools import described
 from jobify.runtime.logs import get_logger
+from jobify.serializers.extended_json import ExtendedJSONSerializer
 from jobify.serializers.offload import SMALL, in_thread, is_large
 from jobify.types import Microseconds
 
-__all__ = ("Encoded", "classify", "encode", "encode_apart", "takes_long")
+__all__ = ("AppCode", "Encoded", "classify", "encode", "encode_in_thread", "takes_long")
 
 log = get_logger("jobify.engine")
 
 _LONGEST_WAIT: Final = 1e9
-"""Seconds until a retry at most: thirty years, which any calendar can still add to a date."""
+"""Seconds until a retry at most: thirty years, which can still be added to any date."""
 
 
 def classify(
@@ -43,11 +61,11 @@ def classify(
 ) -> Outcome:
     """How the attempt ended.
 
-    A user's cancel wins over whatever the task made of it. A shutdown gives the job back, unless the task finished all
-    the same, or has put the job off. A stored call that does not fit the code is no failure. What is no Exception
+    A user's cancel wins over whatever the task made of it. A shutdown releases the job, unless the task finished all
+    the same, or has put the job off. A stored call that does not fit the code is no failure. Anything but an Exception
     (SystemExit, a CancelledError without a request) is the task's own failure, as a TaskExitError. The death of a child
     process is treated as that of a whole one: whatever the retry policy, the job runs again at once, unless this is the
-    crash number ``max_crashes``.
+    crash number ``max_crashes``. Pure: the time is an argument.
     """
     if attempt.call is not None and attempt.call.refusal is not None and attempt.interruption is None:
         return Refused(attempt.call.refusal, now + seconds(attempt.pool.pause))  # whatever middleware made of it
@@ -86,7 +104,7 @@ def _wait(retry: SmartRetry, attempt: Attempt) -> Microseconds:
 
 
 def _retry_requested(attempt: Attempt, signal: Retry, now: Microseconds) -> Outcome:
-    """The end of an attempt whose task has raised ``Retry``: which errors its policy retries does not matter."""
+    """The end of an attempt whose task has raised ``Retry``, whichever errors its policy retries."""
     retry = _policy(attempt)
     if retry is not None and attempt.number <= retry.retries:
         return RetryAt(signal, now + (_wait(retry, attempt) if signal.delay is None else seconds(signal.delay)))
@@ -97,8 +115,56 @@ def _retry_requested(attempt: Attempt, signal: Retry, now: Microseconds) -> Outc
     return Failed(error.with_traceback(signal.__traceback__), is_dead=has_retries)
 
 
+def unfit_of(attempt: Attempt, error: BaseException) -> Unfit | None:
+    """The outcome of an attempt whose call does not fit this code; None if it fits, or if the job fails for it."""
+    if attempt.interruption is not None or attempt.origin == attempt.backend.owner:
+        return None
+    reason = None if attempt.call is None else attempt.call.misfit
+    if reason is None and not attempt.is_readable and _is_about_a_value(error):
+        reason = str(error)
+    return None if reason is None else Unfit(reason, attempt.backend.app_code())
+
+
+def _is_about_a_value(error: BaseException) -> bool:
+    """Whether a stored value exists but cannot be read here: the arguments, or a result that is one of them."""
+    return isinstance(error, PayloadError) or (
+        isinstance(error, ResultNotStoredError) and isinstance(error.__cause__, PayloadError)
+    )
+
+
+class AppCode:
+    """The fingerprint of the app's code, made at its first use, because most processes never need it.
+
+    If it cannot be made (an object of the user's raises an error when it is inspected) each process gets another one,
+    so that each tries parked calls once.
+    """
+
+    def __init__(self, registry: Registry, config: JobifyConfiguration) -> None:
+        self._registry = registry
+        self._config = config
+
+    def __call__(self) -> str:
+        return self._code
+
+    @cached_property
+    def _code(self) -> str:
+        config = self._config
+        kinds = (type(config.serializer), type(config.dumper), type(config.loader))
+        settings = [f"{kind.__module__}:{kind.__qualname__}" for kind in kinds]
+        serializer = config.serializer
+        types = serializer.known_types() if isinstance(serializer, ExtendedJSONSerializer) else []
+        types += config.renamed_types.items()
+        try:
+            return app_code([(each.name, each.func) for each in endpoints_of(self._registry)], types, settings)
+        except Exception as error:
+            log.warning("The code of the app has no fingerprint, because it cannot be inspected: %r", error)
+            return token_hex(16)
+
+
+# -- results as bytes --------------------------------------------------------------------------------------------------
+
 Encoded: TypeAlias = tuple[bytes | None, str | None]
-"""What to store of a result, and what kept it from being encoded."""
+"""The result as it is stored, and why it could not be encoded."""
 
 
 def takes_long(attempt: Attempt, value: Any) -> bool:
@@ -106,13 +172,13 @@ def takes_long(attempt: Attempt, value: Any) -> bool:
     return not (type(value) in SMALL or attempt.backend.is_in_memory) and is_large((value,))
 
 
-def encode_apart(attempt: Attempt, outcome: Outcome, go_on: Callable[[Encoded], None]) -> None:
+def encode_in_thread(attempt: Attempt, outcome: Outcome, go_on: Callable[[Encoded], None]) -> None:
     """:func:`encode` in a thread, which calls ``go_on`` on the event loop."""
 
-    def tell(encoded: Encoded | None, error: BaseException | None) -> None:
+    def finish(encoded: Encoded | None, error: BaseException | None) -> None:
         go_on(encoded or (None, f"{type(error).__name__}: {shown(error)}"))
 
-    in_thread(partial(encode, attempt, outcome), tell)
+    in_thread(partial(encode, attempt, outcome), finish)
 
 
 def encode(attempt: Attempt, outcome: Outcome) -> Encoded:
@@ -121,6 +187,6 @@ def encode(attempt: Attempt, outcome: Outcome) -> Encoded:
         return None, None
     try:
         return attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type), None
-    except Exception as error:  # PayloadError; and whatever a user's serializer or its values make of it
+    except Exception as error:  # PayloadError, or any error of a user's serializer or values
         log.warning("The result of job %s is not stored: %s", attempt.id, shown(error))
         return None, str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {shown(error)}"

@@ -1,15 +1,15 @@
 """Slots: how many jobs run at once in this process, per run mode.
 
-Each run mode is a lane with a number of slots. A push that finds a free slot takes it and runs at once; the
-dispatcher claims as many jobs as there are free slots. The event loop's lane can be overdrawn by pushes: whoever
-pushes ten thousand jobs at once wants them to run at once, while a backlog of ten thousand must not. Whoever releases
-a slot rings those who wait for one.
+Each run mode has a pool of slots. A push that finds a free slot takes it and runs at once; the dispatcher claims as
+many jobs as there are free slots. Pushes can overdraw the pool of the event loop, because an app that pushes ten
+thousand jobs at once wants them to run at once, while a backlog of ten thousand must not. Each release of a slot wakes
+the dispatchers that wait for one.
 
-When the system refuses what the jobs of a lane need (a process, a thread), the lane is suspended: for a tenth of a
+When the system refuses what the jobs of a pool need (a process, a thread), the pool is suspended: for a tenth of a
 second at first, for a second at most, it gives no slot, so that jobs wait in the storage, where other processes can
-take them. Then one job is tried. If it begins, the lane is as before; if it is refused, too, it is suspended again.
+take them. Then one job is tried. If it begins, the pool is as before; if it is refused, too, it is suspended again.
 
-While jobs run apart (``trials``) all lanes are closed: neither a push nor a claim takes a slot.
+While jobs run apart (``trials``) all pools are closed: neither a push nor a claim takes a slot.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from math import inf
 from typing import Final
 
 from jobify.model.task_options import RunMode
+from jobify.runtime.failure_log import FailureLog
+from jobify.runtime.logs import get_logger
 
 __all__ = ("SlotPool", "SlotPools")
+
+log = get_logger("jobify.engine")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _MEMORY = 5.0
 """Seconds after a refusal for which the next one counts as its continuation."""
 
 _OVERDRAFT = 9
-"""The overdraft of the event loop's lane, as a multiple of its slots."""
-
-
+"""The overdraft of the event loop's pool, as a multiple of its slots."""
 _CLOSED: Final = 1 << 40
-"""What the count of free slots is lowered by while a lane is closed, so that taking one asks nothing more."""
+"""Subtracted from the count of free slots while a pool is closed, so that taking a slot needs no further check."""
 
 
 class SlotPool:
-    """The slots of one lane."""
+    """The slots of one run mode."""
 
     __slots__ = (
         "_capacity",
@@ -59,8 +61,8 @@ class SlotPool:
         self._usual_overdraft: float = -overdraft
         self._is_suspended = self._is_closed = False
         self.trial: int | None = None
-        """How many jobs may be tried; None: the lane is as usual. Else the next job that begins is to be reported with
-        :meth:`recover`. (A plain attribute, because every job asks for it.)"""
+        """How many jobs may be tried after a suspension; the next one that begins must be reported with
+        :meth:`recover`. None means that the pool is as usual. (A plain attribute, because every job reads it.)"""
         self._refused_at = -inf
         self.pause = _FIRST_PAUSE
         """Seconds of the last suspension."""
@@ -79,7 +81,7 @@ class SlotPool:
         return False
 
     def take_up_to(self, limit: int) -> int:
-        """Take as many slots as there are for claims, ``limit`` at most; the overdraft is not for them."""
+        """Take as many slots as are free for claims, ``limit`` at most; claims cannot overdraw."""
         taken = max(0, min(self.free, limit))
         if self.trial is not None:
             taken = min(taken, self.trial)
@@ -88,10 +90,10 @@ class SlotPool:
         return taken
 
     def release(self, count: int = 1) -> None:
-        """Give slots back."""
+        """Release slots."""
         self.free += count
         if self.trial is not None and not self._is_suspended:
-            self.trial = 1  # whatever has ended without a word
+            self.trial = 1  # an attempt that ended without a report counts as tried
         if self._waiting:
             self._wake()
 
@@ -100,7 +102,7 @@ class SlotPool:
         self.free -= 1
 
     def when_free(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` once, when the next slot of this lane is released."""
+        """Call ``wake`` once, when the next slot is released."""
         self._waiting[wake] = None
 
     def _wake(self) -> None:
@@ -112,15 +114,15 @@ class SlotPool:
 
     @property
     def taken(self) -> int:
-        """How many slots are taken, whether the lane is closed or not."""
+        """How many slots are taken, whether the pool is closed or not."""
         return self._capacity - self.free - (_CLOSED if self._is_closed else 0)
 
     def take_closed(self) -> None:
-        """Take a slot of a closed lane."""
+        """Take a slot of a closed pool."""
         self.free -= 1
 
     def close(self) -> None:
-        """Give no slot until the lane is opened."""
+        """Give no slot until :meth:`open`."""
         if not self._is_closed:
             self._is_closed = True
             self.free -= _CLOSED
@@ -135,7 +137,7 @@ class SlotPool:
     # -- what the system refuses ---------------------------------------------------------------------------------------
 
     def suspend(self) -> None:
-        """The system has refused what a job of this lane needs. To be called on the event loop."""
+        """Give no slot for a while, because the system has refused what a job of this pool needs. Event loop only."""
         if self._is_suspended:
             return
         loop = asyncio.get_running_loop()
@@ -151,15 +153,16 @@ class SlotPool:
             self._wake()
 
     def recover(self) -> None:
-        """A job that was tried has begun."""
+        """Give slots as usual, because a job that was tried has begun."""
         self._is_suspended, self.trial, self._overdraft = False, None, self._usual_overdraft
         self._wake()
 
 
 class SlotPools:
-    """The lanes of one process."""
+    """The pools of one process."""
 
     def __init__(self, capacities: dict[RunMode, int]) -> None:
+        self._log = FailureLog(log, "Jobs that could not begin do so again")
         self._pools = {
             mode: SlotPool(mode, capacity, _OVERDRAFT * capacity if mode is RunMode.MAIN else 0)
             for mode, capacity in capacities.items()
@@ -169,7 +172,7 @@ class SlotPools:
         return self._pools[mode]
 
     def close(self) -> None:
-        """Give no slots until the lanes are opened."""
+        """Give no slots until :meth:`open`."""
         for slots in self._pools.values():
             slots.close()
 
@@ -177,6 +180,17 @@ class SlotPools:
         """Give slots again."""
         for slots in self._pools.values():
             slots.open()
+
+    def suspend(self, pool: SlotPool, refusal: str) -> None:
+        """:meth:`SlotPool.suspend`, with one line of log a minute."""
+        pool.suspend()
+        kind = "in the event loop" if pool.mode is RunMode.MAIN else f"in a {pool.mode.value}"
+        self._log.failed(pool.mode, "Jobs that run %s cannot begin, and wait: %s.", kind, refusal.rstrip("."))
+
+    def recover(self, pool: SlotPool) -> None:
+        """:meth:`SlotPool.recover`, with a line of log."""
+        pool.recover()
+        self._log.succeeded(pool.mode)
 
     @property
     def taken(self) -> int:

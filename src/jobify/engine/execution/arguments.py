@@ -1,8 +1,9 @@
-"""Results of other jobs that become arguments: fetched when the attempt begins, by every attempt anew.
+"""The arguments of an attempt: decoded from the row, with results of other jobs in front.
 
-The parents have succeeded, or the job would not have been claimed. The job is bound to their rows, not to their ids,
-and these rows are kept as long as it may run, also when it is tried again. So what is missing here was never stored, or
-was deleted by an earlier release: no later attempt would find it either.
+Results of other jobs are fetched by each attempt when it begins. The parents have succeeded, or the job would not have
+been claimed. The job is bound to their rows, not to their ids, and these rows are kept as long as it may run, also when
+it is tried again. So a missing result was never stored, or was deleted by an earlier release: no later attempt would
+find it either.
 """
 
 from __future__ import annotations
@@ -21,19 +22,32 @@ from jobify.router.registry import Registry
 from jobify.runtime.logs import get_logger
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 
-__all__ = ("fetch_parent_results",)
+__all__ = ("decode_arguments", "fetch_parent_results")
 
 log = get_logger("jobify.engine")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
-
 Found: TypeAlias = tuple[str, JobRecord | None]
-"""The id by which a job was asked for, and its row."""
+"""The id of a parent, and its row."""
+
+
+def decode_arguments(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``inputs`` and the stored arguments; PayloadError if they cannot be read, or do not fit the task."""
+    args, kwargs = attempt.backend.codec.decode_call(attempt.payload, attempt.endpoint.types.after(len(inputs)))
+    args = (*inputs, *args)
+    try:
+        attempt.endpoint.spec.check(*args, **kwargs)
+    except TypeError as error:
+        raise PayloadError(
+            f"The stored arguments of job {attempt.id!r} do not fit task {attempt.endpoint.name!r} as it is now: "
+            f"{error}"
+        ) from error
+    return args, kwargs
 
 
 async def fetch_parent_results(attempt: Attempt, inputs: ParentResults, registry: Registry) -> Any:
-    """The value that becomes the first argument. ResultNotStoredError if one of the results cannot be had."""
+    """The value that becomes the first argument; ResultNotStoredError if a result is missing or cannot be read."""
     found = _wanted(inputs, await _parents(attempt)) if inputs.count or inputs.parents else ()
     decode = partial(_values, attempt, found, registry)
     size = sum(len(record.result) for _, record in found if record and isinstance(record.result, bytes))
@@ -42,13 +56,13 @@ async def fetch_parent_results(attempt: Attempt, inputs: ParentResults, registry
 
 
 async def _parents(attempt: Attempt) -> Sequence[Found]:
-    """The jobs that this one is bound to; while the storage is away, it waits: it is not its fault."""
+    """The parents of the job. Waits while the storage is unavailable, because the job is not at fault."""
     storage, pause = attempt.backend.storage, _FIRST_PAUSE
     while True:
         try:
             return await attempt.backend.gate.call(lambda: storage.parents(attempt.id))
         except StorageUnavailableError as error:
-            message = "Job %s waits for the results that it was promised: %s"
+            message = "Job %s waits for the results of its parents: %s"
             attempt.backend.failures.warn("inputs", message, attempt.id, error)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
