@@ -360,11 +360,7 @@ def _through_factory(
 
 
 def build_context(
-    handles: HandleRegistry,
-    scheduler: Scheduler,
-    config: JobifyConfiguration,
-    attempt: Attempt,
-    strategy: RunStrategy,
+    handles: HandleRegistry, scheduler: Scheduler, config: JobifyConfiguration, attempt: Attempt, strategy: RunStrategy
 ) -> JobContext:
     """The context of middleware, exception handlers and INJECT parameters; ``strategy`` runs the task's function."""
     endpoint = attempt.endpoint
