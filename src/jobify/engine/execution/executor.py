@@ -302,9 +302,7 @@ class Executor:
         if attempt.pool.trial is not None:
             call.on_begin = partial(self._pools.recover, attempt.pool)
         attempt.runner = runner = self._runners[endpoint.run_mode]
-        if endpoint.run_mode is RunMode.PROCESS:
-            return self._run_in_process(attempt, call)
-        return runner.run(call)
+        return self._run_in_process(attempt, call) if endpoint.run_mode is _PROCESS else runner.run(call)
 
     async def _run_contained(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """:meth:`_run` inside middleware and exception handlers, which see the same error in every run mode."""
