@@ -257,7 +257,7 @@ def exit_codes(_: str) -> str:
     }
     rows = [(f"`{code.value}`", " ".join(str(said[code.name]).replace("``", "`").split())) for code in ExitCode]
     rows.append(
-        ("128 + signal", "A worker that was told twice and stopped at once: 130 after Ctrl-C, 143 after SIGTERM.")
+        ("128 + signal", "A worker that a second signal has stopped at once: 130 after Ctrl-C, 143 after SIGTERM.")
     )
     return table(("exit code", "meaning"), rows)
 

@@ -100,6 +100,9 @@ def run_command(folder: Path, text: str, pattern: str) -> tuple[int, str]:
         process.wait()
         return 0, ""
     words = shlex.split(text, comments=True)
+    if words[0] == "export":
+        os.environ.update([words[1].split("=", 1)])
+        return 0, ""
     pid, terminal = pty.fork()
     if pid == 0:
         if words[0] == "jobify" and not set(text) & set("|;><&"):
