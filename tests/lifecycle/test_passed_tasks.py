@@ -65,7 +65,7 @@ def test_what_has_no_name_is_not_pickled() -> None:
     ]
     for task in unnamed:
         for refused in (task, [task], task.push):
-            with pytest.raises(pickle.PicklingError, match=r"at no name in the module .* app\.enqueue\(name"):
+            with pytest.raises(pickle.PicklingError, match=r"has no name in the module .* app\.enqueue\(name"):
                 pickle.dumps(refused)
 
 

@@ -8,14 +8,14 @@
     group(fetch.s(url) for url in urls).apply()                  # all at once
     chord(group(fetch.s(url) for url in urls), merge.s()).apply()  # merge gets the list of their results
 
-``apply`` stores all jobs in one transaction and returns; nobody has to stay and watch. A job waits for those before it
-as any job does for its ``depends_on``: if one of them fails or is cancelled, what comes after it is cancelled.
+``apply`` stores all jobs in one transaction and returns; no process has to stay for the workflow to go on. A job waits
+for those before it as any job does for its ``depends_on``: if one of them fails or is cancelled, what comes after it is
+cancelled.
 
 =============  ===========================================================
-``step``       what workflows are made of, and steps one after the other
+``step``       the base of all parts, the batch that they become, and chains
 ``signature``  one call of a task, as a value: the smallest step
-``workflow``   steps beside each other
-``plan``       a workflow as a batch of requests
+``workflow``   groups and chords
 =============  ===========================================================
 """
 

@@ -1,4 +1,4 @@
-"""One call of a task, as a value: to be kept, changed, put into a workflow, and applied."""
+"""One call of a task as a value, to be changed, put into a workflow, and applied."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, NoReturn, TypeVar, Unpack
 
 import msgspec
 
-from jobify.canvas.plan import StepOutput, WorkflowPlan
-from jobify.canvas.step import Step
+from jobify.canvas.step import Step, StepOutput, WorkflowPlan
 from jobify.jobs.job_request import (
     DEFAULT_SPEC,
     EnqueueOptions,
@@ -30,8 +29,8 @@ Return_co = TypeVar("Return_co", covariant=True)
 class Signature(Step[JobResult[Return_co]]):
     """``task.s(...)``: this task, with these arguments.
 
-    In a chain the result of the step before comes first, in front of the arguments; ``task.si(...)`` takes none, and
-    only waits. Immutable: what changes one gives another one. ::
+    In a chain, the result of the previous step is passed as the first argument, before the others; ``task.si(...)``
+    takes no result, and only waits. A signature does not change: its methods return new ones. ::
 
         step = add.s(1).set(priority=5, queue="math")
         step.delay(2)        # add(1, 2)
@@ -70,12 +69,14 @@ class Signature(Step[JobResult[Return_co]]):
         return self.task, self.args, self.kwargs, self.is_immutable, self.spec, self._submitter
 
     def set(self, **options: Unpack[EnqueueOptions]) -> Signature[Return_co]:
-        """The same with these options (see ``EnqueueOptions``), which go before those that were
-        set earlier. ConfigurationError for one that cannot be."""
+        """A signature with these options (see ``EnqueueOptions``), which override earlier ones.
+
+        ConfigurationError for an unknown option or an invalid value.
+        """
         return self._with(self.args, self.kwargs, {**self._options, **options})
 
     def clone(self, *args: Any, **kwargs: Any) -> Signature[Return_co]:
-        """The same with more arguments: these come after those that are there."""
+        """A signature with more arguments, which come after the present ones."""
         return self._with((*self.args, *args), {**self.kwargs, **kwargs}, self._options)
 
     def _with(

@@ -1,21 +1,58 @@
-"""The parts of a workflow, and parts one after the other."""
+"""The base of all parts of a workflow, the batch of requests that they become, and chains.
+
+Steps are added to a batch in order, so that each comes after those it waits for. A step gets the output of the previous
+one: the indexes in the batch of the jobs whose results it takes. It returns its own output for the next one. An empty
+group has no job that could wait, so it returns the jobs before it as those to wait for, and an empty list of results.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
-from jobify.canvas.plan import START, StepOutput, WorkflowPlan
 from jobify.exceptions import ConfigurationError
+from jobify.jobs.job_request import JobRequest, Submitter
 from jobify.jobs.job_result import JobResult
 
-__all__ = ("Step", "chain", "steps_of")
+__all__ = ("Step", "StepOutput", "WorkflowPlan", "chain", "steps_of")
 
 
 Applied_co = TypeVar("Applied_co", covariant=True)
-"""What ``apply()`` returns: a JobResult, or a list of them where a group comes last."""
+"""What ``apply()`` returns: a JobResult, or a list of them if a group comes last."""
 OtherT = TypeVar("OtherT")
+
+
+class StepOutput(NamedTuple):
+    """The jobs of the batch whose results a step passes to the next one."""
+
+    indexes: tuple[int, ...]
+    is_list: bool = False
+    """Whether the results are passed as one list. If not, there is one result, or (at the start) none."""
+    after: tuple[int, ...] = ()
+    """Jobs that the next step only waits for, because an empty group follows them."""
+
+
+START = StepOutput(())
+
+
+class WorkflowPlan:
+    """The batch of requests that a workflow becomes."""
+
+    def __init__(self) -> None:
+        self.requests: list[JobRequest] = []
+        self.submitter: Submitter | None = None
+
+    def add(self, request: JobRequest, submitter: Submitter) -> int:
+        """Add a job and return its index. ConfigurationError if it belongs to another app than the others."""
+        if self.submitter is not None and submitter is not self.submitter:
+            raise ConfigurationError(
+                f"The task {request.task!r} belongs to another app than the steps before it. A workflow is stored in "
+                "one transaction: enqueue the jobs of another app separately."
+            )
+        self.submitter = submitter
+        self.requests.append(request)
+        return len(self.requests) - 1
 
 
 class Step(ABC, Generic[Applied_co]):
@@ -26,12 +63,12 @@ class Step(ABC, Generic[Applied_co]):
 
     @abstractmethod
     def add_to(self, plan: WorkflowPlan, previous: StepOutput) -> StepOutput:
-        """Add the jobs of this step, which gets ``previous``; what it hands on."""
+        """Add the jobs of this step to ``plan``; the output. ``previous`` is the output of the step before."""
 
     def apply(self) -> Applied_co:
         """Store all jobs in one transaction, and return the handle of the last one (of a group: a list of handles).
 
-        Waits for no job. What is wrong with any step is raised here, and nothing is stored then: TypeError,
+        Waits for no job. If any step is wrong, the error is raised here and nothing is stored: TypeError,
         ConfigurationError, PayloadError, StorageUnavailableError.
         """
         plan, output = self._plan()
@@ -52,13 +89,13 @@ class Step(ABC, Generic[Applied_co]):
 
 
 class chain(Step[Applied_co]):
-    """Steps one after the other; each gets the result of the one before it as its first argument.
+    """Run steps in sequence; each gets the result of the one before it as its first argument.
 
-    After a group comes a chord: the next step gets the list of the group's results. A group after a step: each of its
-    members gets that step's result. ``a.s() | b.s()`` is the same as ``chain(a.s(), b.s())``.
+    A step after a group gets the list of the group's results. Each member of a group after a step gets that step's
+    result. ``a.s() | b.s()`` is the same as ``chain(a.s(), b.s())``.
 
-    ``apply()`` returns the handle of the last job; where a group comes last, the list of its handles. Type checkers
-    know its type: that of the last step.
+    ``apply()`` returns the handle of the last job, or the list of handles if a group comes last. Type checkers know
+    which.
     """
 
     @overload
@@ -90,7 +127,7 @@ def _handles(results: list[JobResult[Any]], output: StepOutput) -> Any:
 
 
 def steps_of(given: tuple[Any, ...], what: str) -> tuple[Step[Any], ...]:
-    """``(a, b)``, or the parts of the one iterable that was given."""
+    """The steps in ``(a, b)``, or in the only iterable that was given."""
     parts: Iterable[Any] = given
     if len(given) == 1 and not isinstance(given[0], Step):
         parts = given[0]
@@ -104,5 +141,5 @@ def steps_of(given: tuple[Any, ...], what: str) -> tuple[Step[Any], ...]:
 
 
 def _flat(steps: tuple[Step[Any], ...]) -> tuple[Step[Any], ...]:
-    """A chain of chains is one chain, however long it has grown by ``|``."""
+    """Flatten nested chains, which ``|`` makes."""
     return tuple(part for step in steps for part in (step.steps if isinstance(step, chain) else (step,)))

@@ -1,13 +1,12 @@
-"""Steps beside each other: groups, what makes them, and what collects their results."""
+"""Groups, functions that make groups, and chords that collect their results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar, overload
 
-from jobify.canvas.plan import StepOutput, WorkflowPlan
 from jobify.canvas.signature import Signature
-from jobify.canvas.step import Step, chain, steps_of
+from jobify.canvas.step import Step, StepOutput, WorkflowPlan, chain, steps_of
 from jobify.exceptions import ConfigurationError
 from jobify.jobs.job_result import JobResult
 
@@ -20,15 +19,15 @@ Applied_co = TypeVar("Applied_co", covariant=True)
 
 
 class _Task(Protocol[Return_co]):
-    """A task, as far as it is needed here."""
+    """The part of a task that is needed here."""
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[Return_co]: ...
 
 
 class group(Step[list[JobResult[ReturnT]]]):
-    """Steps beside each other. ``apply()`` returns the list of their handles, in order.
+    """Run steps in parallel. ``apply()`` returns the list of their handles, in order.
 
-    A group of nothing has the result ``[]``. What comes after it waits for what comes before it all the same.
+    An empty group has the result ``[]``. What comes after it still waits for what comes before it.
     """
 
     @overload
@@ -62,7 +61,7 @@ class group(Step[list[JobResult[ReturnT]]]):
 
 
 class chord(chain[Applied_co]):
-    """A group, and then a step that gets the list of its results, in the order of the group.
+    """Run a group, then a step that gets the list of its results, in the order of the group.
 
     ``apply()`` returns the handle of that last step.
     """
@@ -76,7 +75,7 @@ class chord(chain[Applied_co]):
 
 
 def chunks(task: _Task[ReturnT], items: Iterable[Any], chunk_size: int) -> group[ReturnT]:
-    """A group of jobs that each get a list of ``chunk_size`` items (the last one gets what is left).
+    """A group of jobs that each get a list of ``chunk_size`` items (the last one gets the rest).
 
     >>> len(list(range(0, 10, 4)))  # chunks(task, range(10), 4) makes 3 jobs
     3

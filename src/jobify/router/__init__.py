@@ -1,8 +1,8 @@
 """Where tasks are declared: routes, and the routers that group them.
 
-A :class:`Route` is a registered function. It stays callable as before, and knows how to be scheduled: it holds a
-``Scheduler`` to submit orders to, which is attached when its router is included in an app. A
-router is a tree of routers with routes; the app is the root of the tree.
+A :class:`Route` is a registered function. It can still be called as before, and can be scheduled: it holds a
+``Scheduler`` to submit requests to, which is attached when its router is included in an app. Routers form a tree; the
+app is its root.
 """
 
 from jobify.router.configured import ConfiguredTask

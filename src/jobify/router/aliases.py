@@ -1,19 +1,22 @@
-"""Earlier names of tasks: which stored name means which task.
+"""Earlier names of tasks: the task that each stored name means.
 
-A task keeps the jobs that are stored under a name which it had before, when that name is among its ``aliases``. An
-alias is read like a name: with the prefixes of its router in front of it. It also means the name as it stands, for a
-task that was moved into the router since; unless another task claims that name.
+A task keeps the jobs that were stored under an earlier name of it if that name is among its ``aliases``. An alias is
+read like a name, with the prefixes of its router in front. It also means the name without prefixes, for a task that was
+moved into the router later, unless another task claims that name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobify.exceptions import RouteAlreadyRegisteredError
 
-__all__ = ("NamedTask", "resolve_aliases")
+if TYPE_CHECKING:
+    from jobify.router.router import Router
+
+__all__ = ("NamedTask", "aliases_below", "resolve_aliases")
 
 
 class NamedTask(NamedTuple):
@@ -25,7 +28,7 @@ class NamedTask(NamedTuple):
 
 
 def resolve_aliases(tasks: Iterable[NamedTask]) -> dict[str, str]:
-    """The name of the task by each stored name that is an alias of it.
+    """Map each stored name that is an alias to the name of its task.
 
     RouteAlreadyRegisteredError if an alias is the name, or an alias, of another task.
     """
@@ -49,8 +52,24 @@ def resolve_aliases(tasks: Iterable[NamedTask]) -> dict[str, str]:
     return found
 
 
+def aliases_below(router: Router) -> dict[str, str]:
+    """Map each earlier name of the tasks of ``router`` and its sub-routers to the final name of the task.
+
+    RouteAlreadyRegisteredError if two tasks claim an earlier name.
+    """
+    return resolve_aliases(
+        NamedTask(
+            owner.full_name(key),
+            aliases := route.options.get("aliases", ()),
+            [owner.full_name(alias) for alias in aliases],
+        )
+        for owner in router.chain_tail
+        for key, route in owner._routes.items()
+    )
+
+
 def _conflict(alias: str, task: str, other: str | None) -> RouteAlreadyRegisteredError:
-    """``other`` is the task that has the alias, too; None: a task has it for its name."""
+    """The error. ``other`` is the other task with this alias; None means that the alias is the name of a task."""
     both = f"the tasks {task!r} and {other!r}" if other is not None else f"the task {task!r}, too"
     return RouteAlreadyRegisteredError(
         alias,

@@ -1,14 +1,14 @@
-"""Which app is meant by a task whose router is included in several apps.
+"""Choosing the app of a call, for a task whose router is included in several apps.
 
 An app factory (``create_app()``) includes the same module-level routers in every app that it makes, so the task that a
 module holds, and that its code pushes, belongs to each of them. The app is chosen at each call:
 
 1. in a job, the app that runs the job;
 2. the app that runs in this event loop, or else the only one that runs in this process;
-3. where none runs, the only app that there is. Apps that nothing refers to any more do not count: tests make many.
+3. if none runs, the only app that exists. Apps without references do not count, because tests make many.
 
-Everything else is an error that names the apps. It is not resolved by a guess such as *the newest app*, which is what
-Celery's ``shared_task`` does: a job in the wrong database is lost in silence.
+Everything else is an error that names the apps. There is no guess such as *the newest app*, which is what Celery's
+``shared_task`` takes, because a job in the wrong database would be lost without any sign.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Binding(NamedTuple):
 
 
 def choose(bindings: Sequence[Binding]) -> Binding | None:
-    """The one that is meant; None if that cannot be told."""
+    """The binding of the app to use. None means that it is ambiguous."""
     running = CURRENT.get()
     if running is not None:
         for binding in bindings:

@@ -22,9 +22,9 @@ Return_co = TypeVar("Return_co", covariant=True)
 
 
 class ConfiguredTask(Generic[ParamsT, Return_co]):
-    """The same task, whose jobs are enqueued with these options (see :class:`~jobify.jobs.job_request.EnqueueOptions`).
+    """A task whose jobs are enqueued with these options (see :class:`~jobify.jobs.job_request.EnqueueOptions`).
 
-    Its arguments are checked as those of the task are. Immutable; :meth:`configure` gives another one. ::
+    Its arguments are checked like those of the task. It does not change; :meth:`configure` returns a new one. ::
 
         urgent = resize.configure(queue="images", priority=9)
         urgent.delay("cat.png", 64)
@@ -37,7 +37,7 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
         self.spec = validate_options(options)
         self.options: Mapping[str, Any] = {**options}
         if options.get("depends_on") is not None:
-            self.options = {**options, "depends_on": self.spec.parents}  # what is iterated once may be empty then
+            self.options = {**options, "depends_on": self.spec.parents}  # an iterator would be empty at the second use
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -57,7 +57,7 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
         return self.task.func
 
     def configure(self, **options: Unpack[EnqueueOptions]) -> ConfiguredTask[ParamsT, Return_co]:
-        """The same with these options, which go before those that are there."""
+        """A task with these options, which override the present ones."""
         return ConfiguredTask(self.task, {**self.options, **options})
 
     def schedule(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
@@ -100,7 +100,7 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[EnqueueOptions],
     ) -> JobResult[Return_co]:
-        """:meth:`Route.apply_async`, with these options before those that are there."""
+        """:meth:`Route.apply_async`, with these options, which override the present ones."""
         merged: Any = {**self.options, **options}
         return self.task.apply_async(args, kwargs, **merged)
 

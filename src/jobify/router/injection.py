@@ -1,6 +1,6 @@
 """Filling in ``INJECT`` parameters by their annotation.
 
-An annotation counts by its type, or by its last name where it exists only for type checkers (``if TYPE_CHECKING:``)
+An annotation is matched by its type, or by its last name if it exists only for type checkers (``if TYPE_CHECKING:``)
 and cannot be resolved.
 """
 
@@ -33,9 +33,9 @@ _FIELDS_BY_NAME = {kind.__name__: field for kind, field in _FIELDS.items()}
 
 
 def inject(context: JobContext) -> None:
-    """Put what the function's ``INJECT`` parameters ask for into the bound arguments of ``context.runnable``.
+    """Fill the function's ``INJECT`` parameters in the bound arguments of ``context.runnable``.
 
-    What the caller passed for such a parameter is replaced. ConfigurationError if there is nothing of its type.
+    A value that the caller passed for such a parameter is replaced. ConfigurationError if nothing has its type.
     """
     runnable = context.runnable
     for name, hint in runnable.func_spec.inject_params.items():
@@ -81,7 +81,7 @@ def _names(app: Any) -> list[str]:
 def check_injectable(spec: FuncSpec[Any], *, app: Any = None, may_be_app: Callable[[type], bool] | None = None) -> None:
     """ConfigurationError if an ``INJECT`` parameter has a type that no job has.
 
-    With ``app``, this is decided. Without it, a type passes that ``may_be_app`` says an app can have, and a name that
+    With ``app``, the check is complete. Without it, a type that ``may_be_app`` accepts passes, and so does a name that
     cannot be resolved.
     """
     for name, hint in spec.inject_params.items():

@@ -1,11 +1,11 @@
-"""A router in several places: what stands for it in each of them.
+"""Mounts: the copies of a router that is included in several apps.
 
-The first place that a router is included in takes the router itself. In any other place a *mount* stands for it: a
-router with the same tasks, middleware and handlers, a state of its own, and its own place in the tree. When a router
-gets its second place, a mount takes over the first one, too. From then on the router itself belongs to no app: it is
-the declaration, which holds its mounts weakly, so that an app that is out of use does not live on in it.
+The first app that includes a router gets the router itself. Every other app gets a *mount*: a router with the same
+tasks, middleware and handlers, and with its own state and place in the tree. When a router is included for the second
+time, a mount replaces it in the first app, too. From then on the router belongs to no app. It is the declaration, and
+refers to its mounts weakly, so that it does not keep an unused app alive.
 
-A task of the declaration finds the task that is meant among those that stand for it: :mod:`jobify.router.apps`.
+A task of the declaration chooses among the tasks of its mounts: :mod:`jobify.router.apps`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ("check_place", "give_up_app", "mount", "own_values")
 
 
 def check_place(place: Router, router: JobRouter) -> None:
-    """RouterError if ``router`` cannot be included there: an app has a router, and each of its tasks, once."""
+    """RouterError if ``router`` cannot be included in ``place``: an app has each router, and each task, once."""
     added = {id(origin(node)) for node in router.chain_tail}
     if any(id(origin(node)) in added for node in place.chain_head):
         raise RouterError(f"Circular include: {router!r} already contains {place!r}.")
@@ -38,19 +38,19 @@ def check_place(place: Router, router: JobRouter) -> None:
 
 
 def origin(node: Router) -> Router:
-    """The router that the user has made."""
+    """The router that the user made."""
     while node._origin is not None:
         node = node._origin
     return node
 
 
 def own_values(state: State) -> dict[str, Any]:
-    """What was put into this state itself, and not into one above it."""
+    """The values of this state itself, without those of its parents."""
     return dict(state.data.maps[0] if isinstance(state.data, ChainMap) else state.data)
 
 
 def mount(router: JobRouter, *, states: dict[int, State] | None = None) -> JobRouter:
-    """What stands for ``router`` in one more place, with new states and with nothing of the app that it is in."""
+    """A mount of ``router`` for one more app, with new states and without references to its present app."""
     states = {} if states is None else states
     node = _double(router)
     node.state = states.setdefault(id(router.state), State(_declared(router)))
@@ -63,7 +63,7 @@ def mount(router: JobRouter, *, states: dict[int, State] | None = None) -> JobRo
 
 
 def give_up_app(router: JobRouter) -> None:
-    """Let mounts take the place of ``router``, and of all that is in the same place with it, in the app that has it."""
+    """Replace ``router``, with the whole subtree that it is in, by mounts in the app that includes it."""
     *_, app = router.chain_head
     top = next((node for node in router.chain_head if node._parent is app), None)
     if app._scheduler_for_routes() is None or top is None or top not in app._sub_routers:
@@ -75,7 +75,7 @@ def give_up_app(router: JobRouter) -> None:
 
 
 def _take_over(router: Any, states: dict[int, State]) -> JobRouter:
-    """What goes on as ``router`` in its app; the router itself begins anew, as it was declared."""
+    """The mount that replaces ``router`` in its app. The router itself is reset to its declared state."""
     node = _double(router)
     node._sub_routers = [_take_over(below, states) for below in router._sub_routers]
     for below in node._sub_routers:
@@ -104,5 +104,5 @@ def _declared(router: JobRouter) -> dict[str, Any]:
 
 
 def _layer(layer: Any) -> Any:
-    """The layer for one more app. One that is started and stopped with its app cannot serve two: it is copied."""
+    """The layer for one more app. A plugin is copied, because it is started and stopped with one app."""
     return copy(layer) if hasattr(layer, "startup") and hasattr(layer, "shutdown") else layer

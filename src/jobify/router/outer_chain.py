@@ -1,4 +1,4 @@
-"""The outer chain: what a user's middleware sees of a request, and may change, before anything is stored."""
+"""Running the outer middleware of a task around the storing of a job."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from jobify.types import Microseconds
 __all__ = ("OuterCall", "Store", "run_outer")
 
 Store: TypeAlias = Callable[[OuterContext], Awaitable[None]]
-"""Stores the job, with the arguments that the ``runnable`` of the context is bound to."""
+"""Stores the job with the arguments that ``context.runnable`` is bound to."""
 
 
 class OuterCall(NamedTuple):
-    """A resolved request: what the chain around its scheduling is called with."""
+    """A resolved request, from which the context of the outer chain is built."""
 
     endpoint: Endpoint
     job: Job[Any]
-    """The handle that the caller will get."""
+    """The handle that the caller gets."""
     request: PushRequest
     cron: Cron | None
     due_at: Microseconds
@@ -39,7 +39,7 @@ class OuterCall(NamedTuple):
 
 
 async def run_outer(call: OuterCall, store: Store, config: JobifyConfiguration) -> None:
-    """Run the outer middleware of the task around ``store``, which is reached once at most."""
+    """Run the outer middleware of the task around ``store``, which is called at most once."""
     context = _context(call, config)
     is_stored = False
 
@@ -60,7 +60,7 @@ async def run_outer(call: OuterCall, store: Store, config: JobifyConfiguration) 
 
 
 def _take_arguments(context: OuterContext) -> None:
-    """Bind the function to what the middleware made of the arguments; TypeError if they do not fit it."""
+    """Bind the function to the arguments as the middleware left them; TypeError if they do not fit it."""
     bound, spec = context.runnable.bound, context.func_spec
     for name in context.arguments:
         if name not in spec.signature.parameters:

@@ -1,6 +1,7 @@
-"""The tasks of an app, resolved: for each route, everything that holds for it from the root of the tree down.
+"""The resolved tasks of an app: each with the options, middleware and handlers that apply to it.
 
-Built once, when the app starts (its configuration is frozen from then on), so that running a job looks nothing up.
+Built once when the app starts, because its configuration is frozen from then on. Running a job needs no further
+resolution.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from jobify.model.signature import FuncSpec, is_async_callable
 from jobify.model.state import State
 from jobify.model.task_options import DEFAULT_QUEUE, RouteOptions, RunMode, resolve_run_mode
 from jobify.router import JobRouter, Route, Router
+from jobify.router.aliases import aliases_below
 from jobify.router.injection import check_injectable, inject
 from jobify.router.route import lasting_name
-from jobify.router.router import aliases_below
 from jobify.runners.function_address import Address, process_address
 from jobify.runtime.code_fingerprint import code_fingerprint
 from jobify.serializers.codec import ParameterTypes, parameter_types
@@ -40,7 +41,7 @@ DECLARED_SUFFIX = "__jobify_cron_definition"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One task, ready to run."""
+    """A resolved task."""
 
     name: str
     app: Router
@@ -51,49 +52,48 @@ class Endpoint:
     options: RouteOptions
     run_mode: RunMode
     slot_mode: RunMode
-    """Whose slots its attempts hold. Those that wait in a queue of the app's own hold the event loop's: a thread that
-    waits is of no use to anybody, and only what is in that queue can be put in order."""
+    """The run mode whose slots its attempts hold. With a QueueMiddleware it is the event loop's, because a thread that
+    only waits in the queue would be wasted, and only jobs in the queue can be sorted by it."""
     is_durable: bool
     retry: SmartRetry | None
     cron: Cron | None
     state: State
     types: ParameterTypes
     address: Address | None
-    """Where a child process finds the function; None for tasks that do not run in one."""
+    """Where a child process finds the function; None if the task does not run in one."""
     queue: str
     priority: int
     result_ttl: float | None
-    """Seconds that a success is kept; None: as the app says."""
+    """Seconds that a success is kept. None means the retention of the app."""
     layers: tuple[BaseMiddleware, ...]
-    """What is around every attempt, from outside in, but for the timeout."""
+    """The middleware around every attempt, the outermost first, without the timeout."""
     call: CallNext | None
-    """The chain around the function; None when there is nothing around it and nothing to inject."""
+    """The chain around the function. None means that there is no layer and nothing to inject."""
     outer: tuple[BaseOuterMiddleware, ...]
     hooks: tuple[Hooks, ...] = ()
-    """Those of its routers, from the nearest up; without the app's."""
+    """The hooks of its routers, the nearest first, without those of the app."""
     aliases: tuple[str, ...] = ()
-    """Earlier names that jobs of the task may be stored under."""
+    """Earlier names under which jobs of the task may be stored."""
     renamed_types: Mapping[str, type] = field(default_factory=dict)
-    """Classes by earlier names that stored options may say."""
+    """Classes by their earlier names, which stored options may contain."""
     is_bare: bool = field(init=False)
-    """An attempt on the event loop is a call of the function, and nothing else."""
+    """Whether an attempt only calls the function, on the event loop."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_bare", self.call is None and self.run_mode is RunMode.MAIN)
 
     def fingerprint(self) -> str | None:
-        """Changes with the code of the task, and with its timeout, its retries or its run mode; None if that cannot be
-        told."""
+        """A digest of the code of the task, its timeout, its retries and its run mode. None if there is none."""
         retry = None if self.retry is None else [_name_or_text(value) for value in self.retry]
         definition = repr((self.options.get("timeout"), retry, self.run_mode.value))
         try:
             return code_fingerprint(self.func, definition)
-        except Exception:  # raised by an object of the user's that was looked at
+        except Exception:  # raised by an object of the user's
             return None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that jobs of the task may be stored under."""
+        """The names under which jobs of the task may be stored."""
         return (self.name, *self.aliases)
 
     @property
@@ -107,7 +107,7 @@ class Endpoint:
         return tuple(alias + DECLARED_SUFFIX for alias in self.aliases)
 
     def for_job(self, own: JobOptions) -> Endpoint:
-        """The task as it is for one job that was given options of its own; PayloadError if they cannot be read."""
+        """The task with the options of one job applied; PayloadError if they cannot be read."""
         changed: dict[str, Any] = {}
         if own.metadata is not None:
             changed["metadata"] = {**(self.options.get("metadata") or {}), **own.metadata}
@@ -128,7 +128,7 @@ class Endpoint:
 
 
 Registry: TypeAlias = dict[str, Endpoint]
-"""Endpoints by each name that a job of the task may be stored under: its name, and its aliases."""
+"""Endpoints by every name under which jobs of the task may be stored: its name and its aliases."""
 
 
 def build_registry(root: Router, renamed_types: Mapping[str, type] | None = None) -> Registry:
@@ -143,14 +143,14 @@ def build_registry(root: Router, renamed_types: Mapping[str, type] | None = None
 
 
 def endpoints_of(registry: Registry) -> list[Endpoint]:
-    """The tasks of a registry, each once."""
+    """The endpoints of a registry, each once."""
     return [endpoint for name, endpoint in registry.items() if name == endpoint.name]
 
 
 def share_state(router: Router) -> None:
-    """Let the routers below see the state of those above, live.
+    """Make the states of routers visible in those of their sub-routers, live.
 
-    What is missing in a state is looked up in its parent's; what is set stays where it was set.
+    A key that is missing in a state is looked up in the parent's; a value is set in the state itself.
     """
     for below in router.sub_routers:
         below.keep_declared_state()
@@ -166,7 +166,7 @@ def _maps(state: State) -> list[Any]:
 
 
 def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_factory: CronFactory) -> None:
-    """Refuse a task that ``app`` cannot run: ConfigurationError. ``is_durable``: whether the app's storage is."""
+    """ConfigurationError if ``app`` cannot run the task. ``is_durable`` says whether the app's storage is."""
     options, name = route.options, route.name
     if inspect.isgeneratorfunction(route.func) or inspect.isasyncgenfunction(route.func):
         raise ConfigurationError(

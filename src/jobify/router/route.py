@@ -1,4 +1,4 @@
-"""A registered task."""
+"""A registered task, and what its callers do with it: call it, push it, enqueue it, schedule it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from abc import ABC
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pickle import PicklingError
-from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 from weakref import ref
 
 from jobify.canvas.signature import Signature
@@ -25,7 +25,7 @@ from jobify.router.configured import ConfiguredTask
 from jobify.runtime.coroutine_functions import coroutine_function, mark_async_callable
 from jobify.runtime.importable import name_of
 
-__all__ = ("NodeRoute", "RootRoute", "Route", "lasting_name")
+__all__ = ("NodeRoute", "RootRoute", "Route", "TaskDecorator", "lasting_name")
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
@@ -33,11 +33,11 @@ Return_co = TypeVar("Return_co", covariant=True)
 
 
 class Route(ABC, Generic[ParamsT, Return_co]):
-    """A registered task. Call it as the plain function it was; ``push`` and ``schedule`` make jobs of it.
+    """A registered task. A call runs the function; ``push``, ``delay`` and ``schedule`` make jobs.
 
-    Subclass :class:`RootRoute` or :class:`NodeRoute` and give the class to an app or a router as its ``route_class`` to
-    change what tasks can do. ``options`` are checked and complete when the route is made; ``name`` is final once its
-    router is included in an app.
+    To extend tasks, subclass :class:`RootRoute` or :class:`NodeRoute` and give the class to an app or a router as its
+    ``route_class``. ``options`` are checked and complete when the route is made; ``name`` is final once its router is
+    included in an app.
     """
 
     def __init__(self, *, name: str, func: Callable[ParamsT, Any], options: RouteOptions) -> None:
@@ -46,9 +46,9 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self.options = options
         self.func_spec: FuncSpec[Any] = inspect_function(func, name=name)
         self._binding: Binding | None = None
-        """The app that it belongs to; None: to none, or to several."""
+        """The only app that it belongs to. None means no app, or several."""
         self._mounts: list[ref[Self]] = []
-        """What stands for it in each of several apps; the apps hold them."""
+        """Its mounts in several apps, which the apps own."""
         functools.update_wrapper(self, func, updated=())
         if is_async_callable(func):
             mark_async_callable(self, func)
@@ -62,11 +62,11 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return f"<{type(self).__name__} {self.name!r}>"
 
     def __reduce__(self) -> str:
-        """Pickled by its name, as a function is: what unpickles is the task at that name."""
+        """Pickle by name, as for a function: unpickling gives the task of that name."""
         return global_name(self)
 
     def __copy__(self) -> Self:
-        """A task is one of a kind, as a function is: its copy is itself."""
+        """The task itself, as for a function."""
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -89,21 +89,21 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self._binding = None
 
     def mount(self) -> Self:
-        """What stands for this task in one more app, of which it is to be made a task. The app has to hold it."""
+        """A mount of this task for one more app, which has to own it and to attach it."""
         mounted = object.__new__(type(self))
         vars(mounted).update(vars(self), _binding=None, _mounts=[])
         self._mounts = [*(mount for mount in self._mounts if mount() is not None), ref(mounted)]
         return mounted
 
     def bindings(self) -> list[Binding]:
-        """The apps that it belongs to."""
+        """The apps that the task belongs to."""
         if self._binding is not None:
             return [self._binding]
         mounts = [mount() for mount in self._mounts]
         return [binding for mounted in mounts if mounted is not None for binding in mounted.bindings()]
 
     def bound_to(self, app: object) -> Self | None:
-        """The task in this app; None if it does not belong to it."""
+        """The task, or its mount, in this app. None if it does not belong to it."""
         if self._binding is not None:
             return self if self._binding.scheduler is app else None
         mounts = (mount() for mount in self._mounts)
@@ -111,10 +111,10 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return next((mounted for mounted in found if mounted is not None), None)
 
     def schedule(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
-        """These arguments, at a time that the builder's methods say.
+        """Prepare a job with these arguments; the methods of the builder say when it runs.
 
-        TypeError if they do not fit the function; :class:`~jobify.exceptions.ApplicationStateError` if the app is not
-        started.
+        TypeError if the arguments do not fit the function; :class:`~jobify.exceptions.ApplicationStateError` if the app
+        is not started.
         """
         scheduler, _ = self._binding or self._choose()
         scheduler.require_started()
@@ -122,7 +122,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return self.builder(args, kwargs)
 
     def builder(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ScheduleBuilder[Return_co]:
-        """What :meth:`schedule` gives, for arguments that fit; the app need not be started yet."""
+        """The builder of :meth:`schedule`, for checked arguments and an app that may not be started yet."""
         scheduler, name = self._binding or self._choose()
         return ScheduleBuilder(
             name=name,
@@ -135,7 +135,12 @@ class Route(ABC, Generic[ParamsT, Return_co]):
 
     @coroutine_function
     def push(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
-        """Run the task at once with these arguments: short for ``schedule(...).push()``."""
+        """Run the task now with these arguments: short for ``schedule(...).push()``.
+
+        When the await returns, a durable job is on disk. TypeError if the arguments do not fit the function,
+        ApplicationStateError if the app is not started, PayloadError if the arguments cannot be stored,
+        StorageUnavailableError if the storage is; in each case nothing was stored.
+        """
         try:
             scheduler, name = self._binding or self._choose()
             self.func_spec.check(*args, **kwargs)
@@ -143,13 +148,14 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         except Exception as error:
             return failed_awaitable(error)
 
-    # -- for any process -----------------------------------------------------------------------------------------------
+    # -- from any process ----------------------------------------------------------------------------------------------
 
     def delay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
-        """Enqueue a job with these arguments, from any process or thread, whether or not an app runs here.
+        """Enqueue a job with these arguments, from any process or thread. No app needs to run here.
 
-        When this returns the job is on disk; any worker that knows the task may run it. TypeError if the arguments do
-        not fit the function, PayloadError if they cannot be stored, StorageUnavailableError if nothing could be.
+        When this returns, the job is on disk, and any worker that knows the task may run it. TypeError if the arguments
+        do not fit the function, PayloadError if they cannot be stored, StorageUnavailableError if the storage cannot be
+        written to; in each case nothing was stored.
         """
         scheduler, name = self._binding or self._choose()
         return scheduler.client.delay(name, args, kwargs)
@@ -165,8 +171,12 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[EnqueueOptions],
     ) -> JobResult[Return_co]:
-        """:meth:`delay`, with options: see ``EnqueueOptions``. A plain call, in spite of its
-        name. ConfigurationError for an option that cannot be, DuplicateJobError if ``job_id`` is in use."""
+        """:meth:`delay` with options: see ``EnqueueOptions``. It blocks until the job is stored, despite its name.
+
+        ConfigurationError for an invalid option, DuplicateJobError if ``job_id`` is in use. ::
+
+            resize.apply_async(("cat.png", 64), queue="images", delay=5)
+        """
         return self._signature(args, kwargs, options).apply()
 
     async def aapply_async(
@@ -179,7 +189,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return await self._signature(args, kwargs, options).aapply()
 
     def map(self, calls: Iterable[Sequence[Any]], **options: Unpack[EnqueueOptions]) -> list[JobResult[Return_co]]:
-        """A job for each tuple of arguments, all stored in one transaction; ``options`` hold for each of them."""
+        """Enqueue a job for each tuple of arguments, in one transaction; ``options`` apply to each of them."""
         (scheduler, name), called = self._binding or self._choose(), parse_calls(calls)
         if options:
             return scheduler.client.submit(build_requests(name, called, options))
@@ -197,20 +207,23 @@ class Route(ABC, Generic[ParamsT, Return_co]):
     def configure(self, **options: Unpack[EnqueueOptions]) -> ConfiguredTask[ParamsT, Return_co]:
         """This task with options: ``task.configure(queue="images", delay=5).delay("cat.png", 64)``.
 
-        Every way to enqueue it takes them (``delay``, ``push``, ``schedule``, ``map``, ``s``), and its arguments are
-        checked by type checkers, which those of :meth:`apply_async` are not. UnknownOptionError names the option that
-        may have been meant.
+        The options apply to every way to enqueue it (``delay``, ``push``, ``schedule``, ``map``, ``s``). Type checkers
+        check the arguments of the task, unlike those of :meth:`apply_async`. UnknownOptionError suggests the option
+        that may be meant.
         """
         return ConfiguredTask(self, options)
 
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[Return_co]:
-        """A call of the task as a value, for workflows (see :mod:`jobify.canvas`). In a chain the result of the step
-        before comes in front of ``args``; whether all of it fits is seen when the workflow is applied."""
+        """A call of the task as a value, for workflows (see :mod:`jobify.canvas`).
+
+        In a chain, the result of the previous step is passed before ``args``. The arguments are checked when the
+        workflow is applied.
+        """
         scheduler, name = self._binding or self._choose()
         return Signature(name, args, kwargs, scheduler.client)
 
     def si(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Signature[Return_co]:
-        """:meth:`s`, but the result of the step before is not taken: it is only waited for."""
+        """:meth:`s` without the result of the previous step: the job only waits for that step."""
         scheduler, name = self._binding or self._choose()
         return Signature(name, args, kwargs, scheduler.client, is_immutable=True)
 
@@ -222,26 +235,28 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return Signature(name, args, kwargs, scheduler.client, options=options)
 
     def name_in(self, app: object) -> str:
-        """The name that its jobs carry in ``app``, or else in the app that it belongs to; TaskNotAttachedError if
-        there is none."""
+        """The name of its jobs in ``app``, or else in the app that it belongs to.
+
+        TaskNotAttachedError if it belongs to no app.
+        """
         for binding in self.bindings():
             if binding.scheduler is app:
                 return binding.name
         return (self._binding or self._choose()).name
 
     def app_binding(self) -> Binding:
-        """The app that a call goes to; RuntimeError if there is none, ApplicationStateError if that cannot be told."""
+        """The app of a call. TaskNotAttachedError if there is none, ApplicationStateError if it is ambiguous."""
         return self._binding or self._choose()
 
     def _choose(self) -> Binding:
-        """Which of several apps is meant; see :mod:`jobify.router.apps`."""
+        """The app of a call among several; see :mod:`jobify.router.apps`."""
         bindings = self.bindings()
         if not bindings:
             raise TaskNotAttachedError(self.name)
         chosen = choose(bindings)
         if chosen is None:
             del bindings
-            gc.collect()  # an app is part of reference cycles, so one that is out of use may still be there
+            gc.collect()  # because an unused app may still exist: apps are part of reference cycles
             bindings = self.bindings()
             chosen = choose(bindings)
         if chosen is None:
@@ -257,8 +272,19 @@ class NodeRoute(Route[ParamsT, ReturnT]):
     """A task declared on a router."""
 
 
+class TaskDecorator:
+    """The type of ``@router.task(...)``: keeps the parameters and the return type of the decorated function."""
+
+    @overload
+    def __call__(self, func: Callable[ParamsT, Coroutine[Any, Any, ReturnT]], /) -> Route[ParamsT, ReturnT]: ...
+    @overload
+    def __call__(self, func: Callable[ParamsT, ReturnT], /) -> Route[ParamsT, ReturnT]: ...
+    def __call__(self, func: Any, /) -> Any:
+        raise NotImplementedError
+
+
 def global_name(route: Route[..., Any]) -> str:
-    """The name that leads to ``route`` in the module of its function; PicklingError if there is none."""
+    """The name of ``route`` in the module of its function; PicklingError if it has none there."""
     module = sys.modules.get(route.__module__)
     qualname = getattr(route, "__qualname__", "")
     found: Any = module
@@ -273,16 +299,16 @@ def global_name(route: Route[..., Any]) -> str:
         if value is route:
             return name
     raise PicklingError(
-        f"Task {route.name!r} cannot be pickled: it is at no name in the module {route.__module__!r}, where another "
-        "process would look for it. Define it at the top level of a module and keep it under its own name, or pass the "
+        f"Task {route.name!r} cannot be pickled: it has no name in the module {route.__module__!r}, by which another "
+        "process could find it. Define it at the top level of a module and keep it under its own name, or pass the "
         "name of the task on and use app.enqueue(name, ...)."
     )
 
 
 def lasting_name(func: Callable[..., Any]) -> str | None:
-    """``module:qualname``; the same whether a module is run (``python -m``) or imported.
+    """``module:qualname``, the same whether a module is run (``python -m``) or imported.
 
-    None for what has no name of its own: a lambda, a partial, a callable object.
+    None for a lambda, a partial or a callable object, which have no name of their own.
     """
     if not (inspect.isroutine(func) or inspect.isclass(func)) or "<lambda>" in func.__qualname__:
         return None

@@ -1,4 +1,4 @@
-"""The tree of routers, and how it names and admits tasks."""
+"""The tree of routers: registering tasks, naming them, and including routers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
 from jobify.model.hooks import Hooks, TakesHooks
 from jobify.model.state import State
 from jobify.model.task_options import RouteOptions, check_options
-from jobify.router.aliases import NamedTask, resolve_aliases
-from jobify.router.decorator import TaskDecorator
+from jobify.router.aliases import aliases_below
 from jobify.router.injection import check_injectable
 from jobify.router.mounts import check_place, give_up_app, mount, own_values
-from jobify.router.route import NodeRoute, Route, lasting_name
+from jobify.router.route import NodeRoute, Route, TaskDecorator, lasting_name
 from jobify.router.validation import (
     checked_function,
     checked_handlers,
@@ -31,14 +30,14 @@ from jobify.router.validation import (
 )
 from jobify.types import ExceptionHandler, Lifespan, MappingExceptionHandlers
 
-__all__ = ("JobRouter", "Router", "aliases_below", "frozen")
+__all__ = ("JobRouter", "Router", "frozen")
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
 
 
 class Router:
-    """A node of the tree: routes, sub-routers, and what applies to all of them."""
+    """A node of the tree: tasks, sub-routers, and the middleware and handlers that apply to them."""
 
     def __init__(
         self,
@@ -62,11 +61,11 @@ class Router:
         self._sub_routers: list[JobRouter] = []
         self._parent: Router | None = None
         self._origin: Router | None = None
-        """The router that this one stands for, in one of several apps; None: it was made by the user."""
+        """The router that this one is a mount of. None means that the user made it."""
         self._mounts: list[ref[JobRouter]] = []
-        """What stands for this one in each place but the first; their parents hold them."""
+        """The mounts of this router, which their parents own."""
         self._declared_state: dict[str, Any] | None = None
-        """What was in the state before the first app started."""
+        """The values of the state before the first app started."""
 
     # -- the tree ------------------------------------------------------------------------------------------------------
 
@@ -94,7 +93,7 @@ class Router:
 
     @property
     def chain_tail(self) -> Iterator[Router]:
-        """This router and those below it, each before what it includes."""
+        """This router and those below it, each before its sub-routers."""
         yield self
         for router in self._sub_routers:
             yield from router.chain_tail
@@ -105,7 +104,7 @@ class Router:
         return (route for _, route in self.walk())
 
     def walk(self) -> Iterator[tuple[Router, Route[..., Any]]]:
-        """Every task from here down, with the router that declares it."""
+        """Every task of this router and of those below it, with the router that declares it."""
         for router in self.chain_tail:
             for route in router._routes.values():
                 yield router, route
@@ -114,26 +113,27 @@ class Router:
         """Add all tasks of ``router``, with its prefix in front of their names.
 
         A router can be included in any number of apps, and in routers of these. Each app then has its own states, and
-        its own routers in ``sub_routers``, which stand for the one that was included; what is added to that one later
-        is added to all. RouterError if it is in this app already, or is this router or one above it.
+        its own routers in ``sub_routers``: mounts of the included one. What is added to the included router later is
+        added to all mounts. All tasks are added, or none: RouterError if the router is in this app already, or is this
+        router or one above it; RouteAlreadyRegisteredError if a task name is taken.
         """
         if not isinstance(router, JobRouter):
             raise ConfigurationError(f"include_router() takes a JobRouter, not {router!r}.")
         if router is self:
             raise RouterError(f"A router cannot include itself: {router!r}.")
         self._require_open("include a router")
-        for place in (self, *self._all_mounts()):
-            check_place(place, router)
+        for node in (self, *self._all_mounts()):
+            check_place(node, router)
         included: list[JobRouter] = []
         try:
-            included.extend(place._include(router) for place in (self, *self._all_mounts()))
+            included.extend(node._include(router) for node in (self, *self._all_mounts()))
         except BaseException:
             for node in included:
                 node._leave()
             raise
 
     def _include(self, router: JobRouter) -> JobRouter:
-        """Include it here; what stands for it."""
+        """Include ``router`` in this node only; the router itself, or its mount."""
         if router._parent is None and not any(node._all_mounts() for node in router.chain_tail):
             node = router
         else:
@@ -156,7 +156,7 @@ class Router:
             route.detach()
 
     def include_routers(self, *routers: JobRouter) -> None:
-        """:meth:`include_router`, for several."""
+        """:meth:`include_router` for several routers, one after the other."""
         if not routers:
             raise ConfigurationError("At least one router must be provided.")
         for router in routers:
@@ -179,72 +179,77 @@ class Router:
     def task(self, func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Register a function as a task: ``@app.task``, ``@app.task(retry=3)`` or ``app.task(func, name="x")``.
 
-        Options that cannot work are refused here, with ConfigurationError; a name that is taken with
-        RouteAlreadyRegisteredError.
+        ConfigurationError for invalid options, RouteAlreadyRegisteredError if the name is taken. ::
+
+            @app.task(queue="mail", retry=3, timeout=30)
+            async def send(to: str) -> None: ...
         """
         if func is None:
             return functools.partial(self.add_route, **options)
         return self.add_route(func, **options)
 
     def add_route(self, func: Callable[..., Any], /, **options: Any) -> Route[..., Any]:
-        """What ``task`` does, without the decorator. A Route registers its function once more."""
+        """:meth:`task` without the decorator. Given a Route, it registers the function of that task once more."""
         self._require_open("register a task")
         func = checked_function(func.func if isinstance(func, Route) else func)
         name = options.get("name") or lasting_name(func) or f"unnamed-{uuid4().hex}"
         checked = check_options(options, task=name)
         route = self.route_class(name=name, func=func, options=checked)
-        self._admit(route)
+        self._register(route)
         return route
 
     def remove_route(self, name: str) -> None:
-        """Forget a task of this router. Its stored jobs stay, and wait for an app that has it."""
+        """Remove a task of this router. Its stored jobs stay, and wait for an app that has the task.
+
+        ConfigurationError if there is no such task.
+        """
         self._require_open("remove a task")
         for key, route in self._routes.items():
             if name in (key, route.name):
-                for place in (self, *self._all_mounts()):
-                    if (removed := place._routes.pop(key, None)) is not None:
+                for node in (self, *self._all_mounts()):
+                    if (removed := node._routes.pop(key, None)) is not None:
                         removed.detach()
                 return
         raise ConfigurationError(f"There is no task {name!r} on {self!r}.")
 
     def add_middleware(self, middleware: BaseMiddleware) -> None:
-        """Add a layer around every attempt, inside the ones that are there."""
+        """Add a layer around every attempt, inside the present layers."""
         self._require_open("add middleware")
-        for place in (self, *self._all_mounts()):
-            place.middleware.append(checked_layer(middleware))
+        for node in (self, *self._all_mounts()):
+            node.middleware.append(checked_layer(middleware))
 
     def add_outer_middleware(self, middleware: BaseOuterMiddleware) -> None:
-        """Add a layer around the scheduling of every job, inside the ones that are there."""
+        """Add a layer around the scheduling of every job, inside the present layers."""
         self._require_open("add outer middleware")
-        for place in (self, *self._all_mounts()):
-            place.outer_middleware.append(checked_layer(middleware))
+        for node in (self, *self._all_mounts()):
+            node.outer_middleware.append(checked_layer(middleware))
 
     def add_exception_handler(self, kind: type[Exception], handler: ExceptionHandler) -> None:
-        """Handle exceptions of this type (and its subtypes) of all tasks of this router."""
+        """Add a handler of exceptions of type ``kind``, and of its subtypes, for all tasks of this router."""
         self._require_open("add an exception handler")
-        for place in (self, *self._all_mounts()):
-            place.exception_handlers |= checked_handlers({kind: handler}, f"the {type(self).__name__}")
+        for node in (self, *self._all_mounts()):
+            node.exception_handlers |= checked_handlers({kind: handler}, f"the {type(self).__name__}")
 
-    # -- naming and admitting ------------------------------------------------------------------------------------------
+    # -- naming and attaching ------------------------------------------------------------------------------------------
 
     def full_name(self, name: str) -> str:
-        """``name`` with the prefixes from the root down to here in front of it: ``outer.inner:name``."""
+        """``name`` with the prefixes of this router and of those above it: ``outer.inner:name``."""
         prefixes = [router.prefix for router in self.chain_head if router.prefix]
         return f"{'.'.join(reversed(prefixes))}:{name}" if prefixes else name
 
-    def _admit(self, route: Route[..., Any]) -> None:
-        """Take a new route in, under a name that is free in the whole tree; and in each tree that this router is in."""
-        key, admitted = route.name, []
+    def _register(self, route: Route[..., Any]) -> None:
+        """Register a new route here and in all mounts, or, if its name is taken in any of their trees, nowhere."""
+        key, registered = route.name, []
         try:
-            for place in (self, *self._all_mounts()):
-                place._admit_here(key, route if place is self else route.mount())
-                admitted.append(place)
+            for node in (self, *self._all_mounts()):
+                node._register_here(key, route if node is self else route.mount())
+                registered.append(node)
         except BaseException:
-            for place in admitted:
-                place._routes.pop(key).detach()
+            for node in registered:
+                node._routes.pop(key).detach()
             raise
 
-    def _admit_here(self, key: str, route: Route[..., Any]) -> None:
+    def _register_here(self, key: str, route: Route[..., Any]) -> None:
         if key in self._routes:
             raise RouteAlreadyRegisteredError(key)
         check_injectable(route.func_spec, may_be_app=_may_be_app)
@@ -263,7 +268,7 @@ class Router:
             route.attach(scheduler, name=final)
 
     def _adopt(self, router: Router) -> None:
-        """Attach the routes of a newly included router, if this tree has an app at its root."""
+        """Attach the routes of a newly included router, if the root of this tree is an app."""
         scheduler = self._scheduler_for_routes()
         if scheduler is None:
             return
@@ -286,19 +291,19 @@ class Router:
     # -- in several apps -----------------------------------------------------------------------------------------------
 
     def keep_declared_state(self) -> None:
-        """Remember what is in the state: with that, the router begins in every other app."""
+        """Remember the present values of the state, with which every later mount starts."""
         if self._declared_state is None:
             self._declared_state = own_values(self.state)
 
     def _all_mounts(self) -> list[JobRouter]:
-        """What stands for this router, and for what stands for it."""
+        """The mounts of this router, and the mounts of these."""
         mounts = [node for node in (mounted() for mounted in self._mounts) if node is not None]
         return [each for node in mounts if node._parent is not None for each in (node, *node._all_mounts())]
 
-    # -- what the root knows -------------------------------------------------------------------------------------------
+    # -- delegated to the root -----------------------------------------------------------------------------------------
 
     def _require_open(self, operation: str) -> None:
-        """ApplicationStateError once the app runs."""
+        """ApplicationStateError if an app of this router is started."""
         if self._parent is not None:
             self._parent._require_open(operation)
         for node in self._all_mounts():
@@ -308,7 +313,7 @@ class Router:
         return None if self._parent is None else self._parent._scheduler_for_routes()
 
     def _check_route(self, route: Route[..., Any]) -> None:
-        """Refuse, where it is written, what the root cannot run."""
+        """ConfigurationError if the root cannot run the task."""
         if self._parent is not None:
             self._parent._check_route(route)
 
@@ -325,12 +330,12 @@ class JobRouter(TakesHooks, Router):
 
         app.include_router(mail)       # the task is named "mail:<module>:send"
 
-    What it is given holds for its own tasks and for those of the routers that it includes. ``lifespan`` gets the
-    router. Its ``state`` is what its tasks see; what is missing there is looked up in the states above, live, while
-    what a task sets stays in this one.
+    Middleware, handlers and hooks apply to its own tasks and to those of the routers that it includes. ``lifespan`` is
+    called with the router. Its tasks see its ``state``: a missing key is looked up in the states above, live, and a
+    value that a task sets stays in this one.
 
-    A router can be included in several apps (see :meth:`Router.include_router`); which one ``send.push`` means is said
-    in :mod:`jobify.router.apps`.
+    A router can be included in several apps (see :meth:`Router.include_router`). :mod:`jobify.router.apps` says which
+    of them ``send.push`` uses.
     """
 
     def __init__(
@@ -360,27 +365,13 @@ class JobRouter(TakesHooks, Router):
 
 
 def _may_be_app(kind: type) -> bool:
-    """Whether an app can be of this type: a router does not know which app it will be included in."""
+    """Whether an app can be of this type. A router does not know in which app it will be included."""
     is_app = issubclass(kind, Router) and not issubclass(kind, JobRouter)
     return is_app or getattr(kind, "_is_protocol", False) is True
 
 
-def aliases_below(router: Router) -> dict[str, str]:
-    """The final name of the task by each earlier name of it, of all tasks from this router down;
-    RouteAlreadyRegisteredError if two tasks claim one."""
-    return resolve_aliases(
-        NamedTask(
-            owner.full_name(key),
-            aliases := route.options.get("aliases", ()),
-            [owner.full_name(alias) for alias in aliases],
-        )
-        for owner in router.chain_tail
-        for key, route in owner._routes.items()
-    )
-
-
 def frozen(operation: str) -> ApplicationStateError:
-    """The error of changing an app that runs."""
+    """The error for changing a started app."""
     return ApplicationStateError(
         operation=operation,
         reason="The app is already running and configuration is frozen.",
