@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from jobify.engine.execution.attempt import Attempt, Interruption
+from jobify.engine.execution.attempt import Attempt, Interruption, Phase
 from jobify.engine.execution.settlement import build_settlement
 from jobify.gateway.backend import Backend
 from jobify.gateway.notification import STATE_CHANGED
@@ -63,7 +63,7 @@ def _still_running(attempts: Iterable[Attempt], calls: Mapping[Call, Future[Any]
         if attempt.call is not None:
             future = calls.get(attempt.call)
         else:
-            future = _end_of(attempt.task) if attempt.has_begun and attempt.task is not None else None
+            future = _end_of(attempt.task) if attempt.phase is not Phase.LAUNCHED and attempt.task is not None else None
         if future is not None and not future.done():
             running[attempt] = future
     return running

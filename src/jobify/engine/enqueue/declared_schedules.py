@@ -1,4 +1,4 @@
-"""Crons that are declared in code: at a start, the database is brought in line with it."""
+"""Sync crons that are declared in code to the database, at each start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ("FormerDeclarations", "sync_declared_schedules")
 log = get_logger("jobify.engine")
 
 _INTERVAL = 2.0
-"""Seconds between two looks for schedules that a release before this one has declared."""
+"""Seconds between two checks for schedules that an older release has declared."""
 
 
 class _Declaration(NamedTuple):
@@ -57,7 +57,7 @@ async def sync_declared_schedules(
     config: JobifyConfiguration,
     clock: Clock,
 ) -> None:
-    """Store the declared crons of ``endpoints``, and remove those that are declared no longer.
+    """Store the declared crons of ``endpoints``, and delete those that are no longer declared.
 
     Outer middleware runs for those that are new or changed.
     """
@@ -79,7 +79,7 @@ async def sync_declared_schedules(
 async def _sync_through_outer_chain(
     backend: Backend, declared: _Declaration, handles: HandleRegistry, config: JobifyConfiguration
 ) -> None:
-    """Store one declared cron as its outer middleware wants it."""
+    """Store one declared cron through its outer middleware."""
     endpoint, cron, rule, row = declared
     storage = backend.storage
     if await backend.gate.call(lambda: is_up_to_date(storage, declared.declared())):
@@ -107,8 +107,7 @@ def _declared_ids(endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def _report(before: list[JobRecord], declarations: list[_Declaration]) -> None:
-    """Log which stopped crons run again, and of which the zone changes: two apps that declare one task in different
-    zones take turns at it."""
+    """Log the stopped crons that run again, and changes of zone: two apps may declare one task in different zones."""
     rules = {declared.row.id: declared.rule.text for declared in declarations}
     for record in before:
         if is_stopped(record):
@@ -135,7 +134,7 @@ def _declarations(
         try:
             due_at = rules.first_due(rule, now=now)
         except InvalidCronError as error:
-            # Its last date is past: it was right once, and must not keep the app from starting.
+            # Its last date is past: it was valid once, and must not keep the app from starting.
             log.warning("The cron of task %s runs no more: %s", endpoint.name, error)
             continue
         yield _Declaration(endpoint, endpoint.cron, rule, _row(backend, endpoint, endpoint.cron, rule, due_at, now))
@@ -160,8 +159,10 @@ def _row(
 
 
 class FormerDeclarations(Periodic):
-    """Removes crons that were declared under earlier names of tasks: what ran at the start of this process, and what a
-    worker of an older release declares while both are at work. Without it both would run."""
+    """Deletes crons that were declared under earlier names of tasks, so that no task runs by two schedules.
+
+    They were running at the start of this process, or a worker of an older release declares them while both run.
+    """
 
     def __init__(self, backend: Backend, endpoints: list[Endpoint], clock: Clock) -> None:
         super().__init__(_INTERVAL)

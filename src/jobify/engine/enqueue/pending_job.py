@@ -1,4 +1,4 @@
-"""An order on its way to becoming a row."""
+"""A job between its push and its stored row, and the future that the push returns."""
 
 from __future__ import annotations
 
@@ -35,16 +35,15 @@ _SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
 
 
 class InsertListener(Protocol):
-    """Who acts on the answer to an insert."""
+    """Acts on the result of an insert."""
 
     def on_inserted(self, pending: PendingJob, answer: bool | Exception) -> Exception | None:
-        """What the caller of the order is to get: an error, or None for the handle."""
+        """Take the result; return the error that the caller gets, or None for the handle."""
         ...
 
 
 class PendingJob(Struct, eq=False, gc=False):
-    """An order on its way to becoming a row; it gets the answer to its insert, also when nobody waits for that any
-    more.
+    """A job between its push and its row. It takes the result of its insert even if its caller was cancelled.
 
     (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.PushRequest`.)
     """
@@ -59,24 +58,24 @@ class PendingJob(Struct, eq=False, gc=False):
     now: Microseconds
     due_at: Microseconds
     offset_at: Microseconds | None = None
-    """The due time by the rule, of a schedule; the time that a delay is counted from."""
+    """For a schedule the due time by its rule; for a delay the time that it is counted from."""
     pool: SlotPool | None = None
-    """The lane that a slot is held in: the job is claimed by this process at birth."""
+    """Where a slot is held: the job is inserted already claimed by this process. None means that it waits."""
     options: str | None = None
     context: Context | None = None
-    """The context variables of the caller, for a job that starts at once."""
+    """The caller's context variables, for a job that starts at once."""
     future: PushFuture | None = None
     payload: Any = None
     spec: JobSpec | None = None
-    """Options of its own; they are in :meth:`row`, and not in :meth:`values`, which are those of a plain job."""
+    """Options of this job alone. They are in :meth:`row`, not in :meth:`values`, which serve plain jobs only."""
 
     def row(self) -> NewJob:
-        """The pending as a row: claimed by this process, or waiting."""
+        """The row to insert: already claimed by this process, or waiting."""
         row = NewJob(*self.values())
         return row if self.spec is None else _with_options(row, self.spec)
 
     def values(self) -> tuple[Any, ...]:
-        """The fields of :meth:`row`, in request."""
+        """The fields of :meth:`row`, in order."""
         endpoint, owner, rule, now = self.endpoint, self.backend.owner, self.rule, self.now
         if self.pool is None:
             status, is_ready, claimed_by, count, started_at = _SCHEDULED, self.due_at <= now, None, 0, None
@@ -105,15 +104,15 @@ class PendingJob(Struct, eq=False, gc=False):
         )
 
     def encode(self) -> None:
-        """Make the payload; PayloadError says that nothing was stored."""
+        """Encode the arguments; PayloadError says that nothing was stored."""
         try:
             self.payload = self.backend.codec.encode_call(self.args, self.kwargs, self.endpoint.types)
         except PayloadError as error:
             raise payload_error(self.endpoint, error) from error
 
     def copy_arguments(self) -> None:
-        """Have the first attempt see what was stored, as every later one does, whatever the caller does to its lists
-        and dicts meanwhile."""
+        """Decode the encoded arguments, so that the first attempt sees what every later one does, whatever the
+        caller does to its lists and dicts meanwhile."""
         if self.backend.frozen.issuperset(map(type, chain(self.args, self.kwargs.values()))):
             return
         try:
@@ -122,19 +121,19 @@ class PendingJob(Struct, eq=False, gc=False):
             raise payload_error(self.endpoint, error) from error
 
     def claim(self) -> Claim:
-        """The claim of a job that was claimed at birth."""
+        """The claim of a job that was inserted already claimed."""
         row = self.row()
         return Claim(
             row.id, row.task, row.queue, row.priority, row.due_at, row.created_at, row.payload, None, None, row.options,
             row.origin, 1, 1, 0, 0, 0, None,
         )  # fmt: skip
 
-    def attempt(self, lane: SlotPool) -> Attempt:
-        """The first attempt of a job that was claimed at birth."""
+    def attempt(self, pool: SlotPool) -> Attempt:
+        """The first attempt of a job that was inserted already claimed."""
         return Attempt(
             self.backend,
             self.endpoint,
-            lane,
+            pool,
             self.job.id,
             self.due_at,
             self.job,
@@ -148,15 +147,15 @@ class PendingJob(Struct, eq=False, gc=False):
     def __call__(self, answer: bool | Exception) -> None:
         try:
             error = self.listener.on_inserted(self, answer)
-        except Exception as problem:  # it must not, and its caller must have an answer
+        except Exception as problem:  # it must not raise, but the caller must get an answer in any case
             error = problem
-        submission, self.future = self.future, None
-        if submission is None or submission.done():
+        future, self.future = self.future, None
+        if future is None or future.done():
             return  # its caller was cancelled, and the job is stored all the same
         if error is None:
-            submission.set_result(self.job)
+            future.set_result(self.job)
         else:
-            submission.set_exception(error)
+            future.set_exception(error)
 
 
 def _with_options(row: NewJob, spec: JobSpec) -> NewJob:
@@ -174,7 +173,7 @@ def _with_options(row: NewJob, spec: JobSpec) -> NewJob:
 
 
 class PendingJobFactory:
-    """Makes drafts of orders."""
+    """Resolves push requests: to a task, a storage, an id, a due time."""
 
     def __init__(
         self,
@@ -192,8 +191,8 @@ class PendingJobFactory:
         self._clock = clock
         self._new_id = text_ids(uuid_generator)
 
-    def make(self, request: PushRequest, taker: InsertListener) -> PendingJob:
-        """The pending of an order whose arguments have been checked."""
+    def make(self, request: PushRequest, listener: InsertListener) -> PendingJob:
+        """The pending job of a request whose arguments have been checked."""
         endpoint = self.registry.get(request.name)
         if endpoint is None:
             raise ApplicationStateError(
@@ -212,7 +211,9 @@ class PendingJobFactory:
         job_id = request.job_id if request.job_id is not None else self._new_id()
         job = self.handles.make(job_id, due_at, JobStatus.PENDING)
         backend = self.backends.of(endpoint)
-        pending = PendingJob(taker, endpoint, backend, job, request.args, request.kwargs, rule, now, due_at, offset_at)
+        pending = PendingJob(
+            listener, endpoint, backend, job, request.args, request.kwargs, rule, now, due_at, offset_at
+        )
         if request.spec is not None:
             pending.spec = request.spec
         return pending
@@ -228,28 +229,28 @@ _blocking: Any = vars(asyncio.Future)["_asyncio_future_blocking"]
 
 
 class PlainPushFuture(_JobFuture):
-    """A :class:`PushFuture` that is used as a future."""
+    """A :class:`PushFuture` after its first use as a future."""
 
     __slots__ = ("_steps",)
 
     _steps: Generator[Any, None, Job[Any]]
 
     def close(self) -> None:
-        """End the awaiting, if it has begun; the job is stored all the same."""
+        """End the await, if it has begun; the job is stored all the same."""
 
 
 class PushFuture(PlainPushFuture):
     """A job that is being stored; await it for the handle.
 
-    The insert is under way when the caller gets this, so ``gather`` needs no task of its own to carry it: with ten
-    thousand pushes at once that is a third of the whole price. Where a coroutine is spec for (``create_task``, a task
-    group) this one answers to the methods of a coroutine, and so ``push`` can be used like any ``async def``.
+    The insert is under way when the caller gets this, so ``gather`` needs no task for it: with ten thousand pushes at
+    once that saves a third of the time. It also has the methods of a coroutine, for ``create_task`` and task groups, so
+    ``push`` can be used like any ``async def``.
 
     asyncio refuses some objects for being a coroutine (``wait``) and others for not being one (``create_task``). So
-    this is both until the first question whether it is a future, which ``ensure_future`` and ``gather`` ask: from then
-    on it is a future only, as the task would be that they make of a coroutine.
+    this is both, until the first check whether it is a future, by ``ensure_future`` or ``gather``: from then on it is a
+    future only, like the task that they make of a coroutine.
 
-    Cancelling it, or the task that awaits it, does not take back what was spec for: the job is stored and runs.
+    Cancelling it, or the task that awaits it, does not undo the push: the job is stored and runs.
     """
 
     __slots__ = ()
@@ -267,7 +268,7 @@ class PushFuture(PlainPushFuture):
         return self._begun().send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Let ``error`` out where this is awaited."""
+        """Raise ``error`` where this is awaited."""
         return self._begun().throw(*error)
 
     def _begun(self) -> Generator[Any, None, Job[Any]]:

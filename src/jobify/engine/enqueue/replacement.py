@@ -1,7 +1,7 @@
-"""Putting a job where there may be one already: ``replace=True``, and crons that are declared in code.
+"""Store a job under an id that may be in use: ``replace=True``, unique keys, and crons that are declared in code.
 
-Both read, decide and write in one transaction on the storage's thread, so that any number of processes that start at
-once, or replace at once, agree on one row.
+Each function reads, decides and writes in one transaction on the storage's thread, so that any number of processes that
+start or replace at once agree on one row.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = (
 
 
 class ReplaceResult(NamedTuple):
-    """What stands under the id now. ``record`` is what stood there before; None: nothing, or a job that had ended."""
+    """What is stored under the id now. ``record`` is the earlier row; None means none, or a job that had ended."""
 
     record: JobRecord | None
     is_unchanged: bool
@@ -46,15 +46,17 @@ class DeclaredSchedule(NamedTuple):
     fingerprint: Callable[[], str | None]
     """See :meth:`jobify.router.registry.Endpoint.fingerprint`."""
     former: tuple[str, ...] = ()
-    """The ids that it had under earlier names of its task."""
+    """The ids of the schedule under earlier names of its task."""
 
 
 _NO_PROGRESS = Progress(0, 0)
 
 
 def insert(storage: Storage, job: NewJob, former_keys: Sequence[str]) -> JobRecord | None:
-    """Insert ``job``; or the unfinished job that has its unique key, or had it under an earlier name of its task.
-    DuplicateJobError if its id is in use."""
+    """Insert ``job``, or return the unfinished job that has its unique key, also under an earlier name of its task.
+
+    DuplicateJobError if its id is in use.
+    """
     with storage.transaction():
         other = next(filter(None, map(storage.find_unique, former_keys)), None)
         if other is None:
@@ -67,11 +69,11 @@ def insert(storage: Storage, job: NewJob, former_keys: Sequence[str]) -> JobReco
 
 
 def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: bool) -> ReplaceResult:
-    """Put ``job`` in the place of an unfinished one with its id, or insert it.
+    """Replace the unfinished job that has the id of ``job``, or insert it.
 
     The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it
     replaces, unless the start date changes. A job of a task that is not ``known`` here belongs to another app:
-    DuplicateJobError. A schedule cannot take the place of a job that others wait for, because it has no end:
+    DuplicateJobError. A schedule cannot replace a job that others wait for, because it has no end:
     UnknownDependencyError.
     """
     with storage.transaction():
@@ -98,12 +100,12 @@ def _require_no_children(storage: Storage, id: str) -> None:
 
 
 def upsert_schedules(storage: Storage, schedules: Sequence[DeclaredSchedule]) -> list[JobRecord]:
-    """Make the schedules that the code declares those of the database; the rows that were changed, as they were.
+    """Bring the stored schedules in line with those that the code declares; return the rows before their change.
 
-    Code is the truth about the rule, the database about the progress: an unchanged schedule goes on where it was,
-    also when it has ended by its rule (``max_runs``, a last date); a changed one keeps its counts. One that was stopped
-    by its failures is revived by another rule or other code. One that a user cancelled starts over. One
-    whose task was renamed goes on where the one of the earlier name is, which is removed.
+    The code decides the rule, the database the progress. An unchanged schedule goes on where it was, also when it has
+    ended by its rule (``max_runs``, a last date); a changed one keeps its counts. One that was stopped by its failures
+    is revived by another rule or other code. One that a user cancelled starts over. One whose task was renamed goes on
+    where the schedule of the earlier name was, which is deleted.
     """
     with storage.transaction():
         changed = [_upsert_schedule(storage, declared) for declared in schedules]
@@ -111,14 +113,14 @@ def upsert_schedules(storage: Storage, schedules: Sequence[DeclaredSchedule]) ->
 
 
 def is_up_to_date(storage: Storage, declared: DeclaredSchedule) -> bool:
-    """Whether ``declare`` would leave everything as it is."""
+    """Whether :func:`upsert_schedules` would change nothing."""
     if declared.former and storage.get(declared.former):
         return False
     return not _differs(storage, _record(storage, declared.row.id), declared)
 
 
 def _upsert_schedule(storage: Storage, declared: DeclaredSchedule) -> JobRecord | None:
-    """Store one; the row that it changes, as it was."""
+    """Insert or update one schedule; return the row before the change, None if it was inserted or is up to date."""
     job, record = declared.row, _record(storage, declared.row.id)
     if declared.former and _adopt_former(storage, declared, record):
         record = _record(storage, job.id)
@@ -135,8 +137,10 @@ def _upsert_schedule(storage: Storage, declared: DeclaredSchedule) -> JobRecord 
 
 
 def _adopt_former(storage: Storage, declared: DeclaredSchedule, record: JobRecord | None) -> bool:
-    """Let a schedule go on where those of earlier names are: progress, due time, pause and history. They are removed;
-    one that runs is, when its run has ended. False: there are none."""
+    """Continue the schedules of earlier names: progress, due time, pause and history. False if there are none.
+
+    They are deleted; one that runs is deleted when its run has ended.
+    """
     job = declared.row
     found = [former for former in storage.get(declared.former) if former.status != JobStatus.CANCELLED]
     if not found:
@@ -146,14 +150,14 @@ def _adopt_former(storage: Storage, declared: DeclaredSchedule, record: JobRecor
         storage.insert((job,))
         _continue_former(storage, job, former, _progress(former))
         storage.add_history([line._replace(job_id=job.id) for line in storage.attempts(former.id)])
-    elif record.status == JobStatus.SCHEDULED and former.due_at > record.due_at:  # a release before this one ran since
+    elif record.status == JobStatus.SCHEDULED and former.due_at > record.due_at:  # an older release has run since
         _continue_former(storage, job, former, _progress(record))
     storage.delete(declared.former, now=job.created_at, delete_at=None)
     return True
 
 
 def _continue_former(storage: Storage, job: NewJob, former: JobRecord, progress: Progress) -> None:
-    """Put ``job`` in its place with the progress and at the due time that the ``former`` one had."""
+    """Replace ``job`` by itself with the progress and the due time of the ``former`` one."""
     if is_stopped(former):
         progress = progress._replace(failure_count=0)
     storage.replace(_keep_due_time(job, former), progress)
@@ -162,12 +166,12 @@ def _continue_former(storage: Storage, job: NewJob, former: JobRecord, progress:
 
 
 def _progress(record: JobRecord) -> Progress:
-    """How far a schedule is, once the run that is under way is over."""
+    """The progress of a schedule after its current run, if there is one."""
     return Progress(record.run_count + (record.status == JobStatus.RUNNING), record.failure_count)
 
 
 def _keep_due_time(job: NewJob, record: JobRecord) -> NewJob:
-    """``job`` with the due time of ``record``, if that is the same by both rules: it may be one that was missed."""
+    """``job`` with the due time of ``record``, which may be a missed one, if both rules give the same times."""
     is_waiting = record.status == JobStatus.SCHEDULED and record.attempt == 0 and record.offset_at is not None
     if not is_waiting or not have_same_times(record.rule, job.rule):
         return job
@@ -183,22 +187,24 @@ def _differs(storage: Storage, record: JobRecord | None, declared: DeclaredSched
 
 
 def _has_other_code(storage: Storage, declared: DeclaredSchedule) -> bool:
-    """Whether the task is another one than that whose failures stopped the schedule. Where that cannot be told it is
-    the same one: a start of unchanged code must not revive what was stopped."""
+    """Whether the code of the task has changed since its failures stopped the schedule.
+
+    Where that is unknown it has not, because a start of unchanged code must not revive a stopped schedule.
+    """
     noted = [line.code for line in storage.attempts(declared.row.id) if line.code is not None]
     return bool(noted) and declared.fingerprint() not in (noted[-1], None)
 
 
 def find_identical(storage: Storage, job: NewJob) -> JobRecord | None:
-    """The unfinished job that ``replace`` would leave as it is; None if it would put ``job`` there."""
+    """The unfinished job that :func:`replace` would leave unchanged; None if it would store ``job``."""
     record = _unfinished(storage, job.id)
     return record if record is not None and _is_same(record, job) else None
 
 
 def options_with_request_digest(job: NewJob) -> str | None:
-    """The options of a row whose arguments an outer middleware may change: they tell what ``job`` asked for.
+    """The options of a row whose arguments an outer middleware may change: a digest of the requested arguments.
 
-    So the same order is known to be the same, though what is stored is something else. None if that cannot be told.
+    By it an identical request is recognized, although other arguments are stored. None if there is no digest.
     """
     return JobOptions(request_digest=_digest(job.payload)).text()
 
@@ -229,21 +235,21 @@ def _is_same_request(record: JobRecord, job: NewJob) -> bool:
 
 
 def _request_digest(row: NewJob | JobRecord) -> str | None:
-    """A digest of the arguments that a user asked for, before any outer middleware; None if there cannot be one."""
+    """A digest of the arguments that the user requested, before any outer middleware; None if there is none."""
     try:
         asked = read_options(row.options).request_digest
-    except PayloadError:  # somebody else's words
+    except PayloadError:  # not written by this release
         asked = None
     return asked or _digest(row.payload)
 
 
 def _digest(payload: Any) -> str | None:
-    if not isinstance(payload, bytes):  # what stays in memory is not encoded; a pickle is only compared, never read
+    if not isinstance(payload, bytes):  # in memory it is not encoded; the pickle is only compared, never read
         try:
-            import pickle  # of no use to most apps
+            import pickle  # most apps do not need it
 
             payload = pickle.dumps(payload)
-        except Exception:  # whatever an object of the user's raises when it is pickled
+        except Exception:  # of any kind: an object of the user's cannot be pickled
             return None
     from hashlib import blake2b
 

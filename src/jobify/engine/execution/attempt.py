@@ -1,4 +1,4 @@
-"""One try of a job, while it is in the hands of this process."""
+"""An attempt: one run of a claimed job in this process, and the attempts that run here."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from jobify.runners.base import Call, Runner
 from jobify.storage.ownership import BegunJobs
 from jobify.types import UNSET, Microseconds
 
-__all__ = ("Attempt", "Interruption", "RunningAttempts", "ScheduleRun")
+__all__ = ("Attempt", "Interruption", "Phase", "RunningAttempts", "ScheduleRun")
 
 
 class Interruption(Enum):
-    """Why a running attempt was told to stop."""
+    """Why a running attempt has to stop."""
 
     CANCEL = "cancel"
     SHUTDOWN = "shutdown"
@@ -39,8 +39,18 @@ class Interruption(Enum):
     """The job was taken from this process, and came back: a later attempt waits for the end of this one."""
 
 
+class Phase(Enum):
+    """Where an attempt is in its life."""
+
+    LAUNCHED = "launched"
+    """It has a slot, and nothing of it has run: it waits for its task's first step, or for its due time."""
+    RUNNING = "running"
+    OVER = "over"
+    """Its outcome is decided. A thread may still run."""
+
+
 class ScheduleRun:
-    """A schedule's part of an attempt: the rule, the due time it stands for, and the progress before it."""
+    """One run of a schedule: the rule, the due time that the run stands for, and the progress before it."""
 
     __slots__ = ("cron", "failure_count", "next_due", "offset_at", "rule", "run_count", "skipped")
 
@@ -52,72 +62,82 @@ class ScheduleRun:
         self.run_count = run_count
         self.failure_count = failure_count
         self.skipped: Missed | None = None
-        """Due times that this run stands for, or that were passed over before it."""
+        """The missed due times that this run stands for, or that were skipped before it."""
 
 
 class Attempt(Struct, eq=False, gc=False):
-    """What the engine knows of a claimed job; ``(id, owner, fence)`` is its proof of ownership. (For ``gc=False`` see
-    :class:`~jobify.jobs.schedule_builder.PushRequest`; the cycle with its task is opened when the task ends.)
+    """One run of a claimed job in this process: launched → running → over. ``(id, owner, fence)`` proves the claim.
 
-    ``args`` is UNSET until the payload is decoded: a job that was pushed here brings its arguments along, one that was
-    claimed from the storage does not.
+    (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.PushRequest`; the cycle with its task is opened when the
+    task ends.)
     """
 
+    # What runs, and where
     backend: Backend
     endpoint: Endpoint
+    """The task; with the options of this job once these are read."""
     pool: SlotPool
     id: str
     due_at: Microseconds
     job: Job[Any] | None
+    """The handle, if one is held."""
+    phase: Phase = Phase.LAUNCHED
+
+    # The claim. The defaults are those of a job that this process has inserted already claimed
     fence: int = 1
     number: int = 1
     crashes: int = 0
     """How many attempts before this one have taken their process down."""
     queue: str = "default"
     origin: int | None = None
+    """The process that has pushed the job."""
     payload: Any = None
     options: str | None = None
-    """What the job was told beyond its task; ``endpoint`` is the task as it is for this job once these are read."""
-    args: Any = UNSET
-    kwargs: dict[str, Any] = {}
+    """The options of this job alone, as they are stored."""
     run: ScheduleRun | None = None
-    reports: ReportStream | None = None
-    """What it has reported; None: nothing yet."""
+
+    # The call
+    args: Any = UNSET
+    """UNSET until the payload is decoded. A job that was pushed here brings its arguments along."""
+    kwargs: dict[str, Any] = {}
+    context: Context | None = None
+    """The context variables that the attempt starts from, as a copy. None means those of the dispatcher."""
+    task: asyncio.Task[None] | None = None
+    call: Call | None = None
+    """The function at work in a thread or a process."""
+    runner: Runner | None = None
+    """The runner of ``call``."""
+    started_at: Microseconds = 0
     timeout: float | None = None
     deadline: float | None = None
     """See :class:`~jobify.jobs.current_job.Running`."""
-    call: Call | None = None
-    """The function at work in a thread or a process."""
-    context: Context | None = None
-    """The context variables that the attempt starts from, as a copy; None: those of the dispatcher."""
-    task: asyncio.Task[None] | None = None
-    started_at: Microseconds = 0
-    has_begun: bool = False
-    is_logged: bool = False
-    """Its begin was logged, so its success is logged, too."""
-    slot: int | None = None
-    """Where it is noted that it has begun; see :meth:`~jobify.storage.ownership.BegunJobs.enter`."""
-    is_over: bool = False
+    reports: ReportStream | None = None
+    """What it has reported. None means nothing yet."""
+
+    # How it is stopped, and what follows
     interruption: Interruption | None = None
     is_replaced: bool = False
-    """Another job stands behind this id by now; it begins when this attempt is over."""
+    """Another job has this id by now; it begins when this attempt is over."""
     is_last: bool = False
-    """A schedule was cancelled without interrupting this run."""
-    runner: Runner | None = None
-    """What carries ``call``, if the function takes room there: a thread, a process."""
+    """The schedule was cancelled without interrupting this run."""
+
+    # What it holds, and what is written of it
+    has_slot: bool = True
     waits: int = 0
     """How many waits for other jobs are under way in it: while there are any, its slot is lent."""
-    has_slot: bool = True
-    """Its slot was not given back yet."""
+    slot: int | None = None
+    """Where its begin is recorded; see :meth:`~jobify.storage.ownership.BegunJobs.enter`."""
+    is_logged: bool = False
+    """Its begin was logged, so its success is logged, too."""
     is_recorded: bool = False
-    """The history tells already how it ended."""
+    """The history says already how it ended."""
 
     @classmethod
     def of_claim(
-        cls, claim: Claim, *, backend: Backend, endpoint: Endpoint, lane: SlotPool, job: Job[Any] | None
+        cls, claim: Claim, *, backend: Backend, endpoint: Endpoint, pool: SlotPool, job: Job[Any] | None
     ) -> Attempt:
-        """The attempt that a claim stands for."""
-        attempt = cls(backend, endpoint, lane, claim.id, claim.due_at, job)
+        """The attempt of a claim."""
+        attempt = cls(backend, endpoint, pool, claim.id, claim.due_at, job)
         attempt.fence = claim.fence
         attempt.number = claim.attempt
         attempt.crashes = claim.crashes
@@ -139,21 +159,20 @@ class Attempt(Struct, eq=False, gc=False):
         return self.id == self.endpoint.name + DECLARED_SUFFIX
 
     def owns(self, record: JobRecord) -> bool:
-        """Whether ``record`` is the job as this attempt has claimed it, and not one that came later under its id."""
+        """Whether ``record`` is the claim of this attempt, and not a later one, or a later job with its id."""
         return (record.status, record.owner, record.fence) == (JobStatus.RUNNING, self.backend.owner, self.fence)
 
     def interrupt(self, why: Interruption) -> None:
-        """Tell the attempt to stop; the first reason given is the one that counts, but a user's cancel beats a
-        shutdown."""
+        """Stop the attempt. The first reason counts, except that a user's cancel wins over a shutdown."""
         if self.interruption is None or why is Interruption.CANCEL:
             self.interruption = why
         if self.call is not None:
             self.call.stop.set()
             if why is not Interruption.CANCEL and self.endpoint.run_mode is RunMode.THREAD and self.call.is_running:
                 return  # a thread cannot be stopped: its result is waited for, and counts
-        # A task that is cancelled before its first step never runs any of its code, so nobody would settle the job:
-        # an attempt that has not begun looks at ``interruption`` when it begins.
-        if self.task is not None and self.has_begun:
+        # A task that is cancelled before its first step runs none of its code, so the job would not be settled: an
+        # attempt that has not begun checks ``interruption`` when it begins.
+        if self.task is not None and self.phase is Phase.RUNNING:
             self.task.cancel()
 
     # -- what current_job shows of it (Running) ------------------------------------------------------------------------
@@ -175,7 +194,7 @@ class Attempt(Struct, eq=False, gc=False):
         return dict(self.endpoint.options.get("metadata") or {})
 
     def stop_reason(self) -> str | None:
-        """Why it was told to stop."""
+        """Why the attempt has to stop; None means that it has not."""
         if self.interruption is Interruption.TAKEN:
             return "shutdown"
         if self.interruption is not None:
@@ -189,13 +208,13 @@ class Attempt(Struct, eq=False, gc=False):
         return self.backend.encode_value(value)
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
-        """Pass a report on. What outlives the attempt (a thread, a task) has nothing to say any more."""
-        if not self.is_over:
+        """Pass a report on. Reports of a thread or a task that outlives the attempt are dropped."""
+        if self.phase is not Phase.OVER:
             reports = self.reports or self.backend.reporter.stream_of(self, self.backend.owner, self.fence)
             reports.add(self, kind, data, level)
 
     def on_child_message(self, message: tuple[MessageKind | None, Any, str | None]) -> Awaitable[None] | None:
-        """Pass on what its child process reports; what to await before the next one is taken."""
+        """Pass on a report of its child process; return what to await before the next one is read."""
         kind, data, level = message
         if kind is None:
             self._lend_slot() if data else self._take_slot_back()
@@ -217,7 +236,7 @@ class Attempt(Struct, eq=False, gc=False):
         task, call = self.task, self.call
         loop = task.get_loop() if task is not None else None if call is None else call.loop
         if loop is None:
-            return  # over, and nothing of it runs any more that holds a slot
+            return  # it is over, and none of its code holds a slot any more
         if asyncio._get_running_loop() is loop:
             step()
         else:
@@ -239,7 +258,7 @@ class Attempt(Struct, eq=False, gc=False):
                 self.runner.extend(-1)
 
     def free_slot(self) -> None:
-        """The slot is for others from now on; it is free already if it is lent."""
+        """Release the slot, unless it is lent and so free already."""
         self.has_slot = False
         if self.waits == 0:
             self.pool.release()
@@ -248,19 +267,19 @@ class Attempt(Struct, eq=False, gc=False):
 
 
 class RunningAttempts:
-    """Who runs here: kept by the executor and the completer, asked by everybody."""
+    """The attempts that run in this process. The executor and the completer keep it up to date."""
 
     def __init__(self) -> None:
         self.running: dict[str, Attempt] = {}
-        """By job id, from their launch to their end: of the attempts of one job, the latest."""
+        """By job id, from launch to end: the latest attempt of each job."""
         self.superseded: dict[Attempt, Attempt] = {}
-        """Those whose job was taken from this process and came back to it, each with the attempt that waits for its
-        end: two attempts of one job do not overlap."""
+        """Attempts whose job was taken from this process and came back, each with the attempt that waits for its end,
+        because two attempts of one job do not overlap."""
         self.lingering: dict[asyncio.Task[None], Attempt | None] = {}
-        """Those that are over while their thread goes on, by who waits for that; None if the job has been given
-        away."""
+        """Attempts that are over while their thread still runs, by the task that waits for it; None if the job is
+        settled already."""
         self.begun: BegunJobs | None = None
-        """Where attempts are noted that have begun, from their begin until their end is stored."""
+        """Where the attempts that have begun are recorded, until their end is stored."""
 
     def __iter__(self) -> Iterator[Attempt]:
         yield from list(self.running.values())
@@ -268,11 +287,11 @@ class RunningAttempts:
         yield from [attempt for attempt in self.lingering.values() if attempt is not None]
 
     def lingering_of(self, job_id: str) -> asyncio.Task[None] | None:
-        """What waits for the thread of an attempt of this job that is over."""
+        """The task that waits for the thread of an attempt of this job that is over."""
         return next((task for task, over in self.lingering.items() if over is not None and over.id == job_id), None)
 
     def release_begun(self, attempt: Attempt) -> None:
-        """Note that an attempt is over which had begun: its end is stored, and its thread does not go on."""
+        """Remove the record of an attempt that had begun: its end is stored, and its thread has ended."""
         begun, slot = self.begun, attempt.slot
         if begun is not None and slot is not None:
             attempt.slot = None
@@ -283,7 +302,7 @@ class RunningAttempts:
         return bool(self.running or self.superseded or self.lingering)
 
     def find(self, job_id: str) -> Attempt | None:
-        """The attempt of a job that is in the hands of this process: running, or over while its thread goes on."""
+        """The attempt of a job that runs here, or is over while its thread still runs."""
         running = self.running.get(job_id)
         if running is not None or not self.lingering:
             return running

@@ -67,14 +67,14 @@ class ClaimHandler:
         self.released = released
         self._clock = clock
 
-    def handle(self, backend: Backend, claim: Claim, lane: SlotPool) -> None:
+    def handle(self, backend: Backend, claim: Claim, pool: SlotPool) -> None:
         """Start what was claimed; its slot is held already. Never raises: if it cannot begin, both are released."""
         try:
             attempt = Attempt.of_claim(
                 claim,
                 backend=backend,
                 endpoint=self._registry[claim.task],
-                lane=lane,
+                pool=pool,
                 job=self._handles.find(claim.id),
             )
             now = self._clock.now()
@@ -84,7 +84,7 @@ class ClaimHandler:
             elif claim.rule is not None or claim.expires_at is not None or attempt.job is not None:
                 refusal = self._examine(attempt, claim, now)
         except Exception as error:
-            lane.release()
+            pool.release()
             self.released.release_failed(backend, claim, error)
             return
         if refusal is None:

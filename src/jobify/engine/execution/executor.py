@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from jobify.config import JobifyConfiguration
 from jobify.engine.execution.arguments import decode_arguments, fetch_parent_results
-from jobify.engine.execution.attempt import Attempt, Interruption
+from jobify.engine.execution.attempt import Attempt, Interruption, Phase
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_log import log as jobs_log
@@ -48,6 +48,7 @@ __all__ = ("Executor", "build_context")
 log = get_logger("jobify.engine")
 
 _PROCESS: Final = RunMode.PROCESS
+_LAUNCHED, _RUNNING, _OVER = Phase
 _LONGEST_AHEAD: Final[Microseconds] = SECOND
 """A claimed job is due within some milliseconds, unless the clock is set back between the claim and its answer."""
 
@@ -143,12 +144,12 @@ class Executor:
             running.close()
             self._start_directly(attempt, context, error)
         else:
-            if not attempt.has_begun:
+            if attempt.phase is _LAUNCHED:
                 attempt.task = task
 
     def _start_directly(self, attempt: Attempt, context: Context, error: Exception) -> None:
         """Start an attempt for which no task was made the usual way, because of ``error``."""
-        if attempt.has_begun:
+        if attempt.phase is not _LAUNCHED:
             return  # the factory has run it, and then failed
         if self._has_factory and not self._is_factory_reported:
             self._is_factory_reported = True
@@ -165,7 +166,7 @@ class Executor:
     def relaunch(self) -> None:
         """Start the attempts again whose tasks were cancelled before their first step: nothing of them has run."""
         for attempt in list(self._by_id.values()):
-            if not attempt.has_begun and attempt.task is not None and attempt.task.done():
+            if attempt.phase is _LAUNCHED and attempt.task is not None and attempt.task.done():
                 self.launch(attempt)
 
     def launch_when_due(self, attempt: Attempt) -> None:
@@ -196,7 +197,7 @@ class Executor:
         CURRENT.set(attempt)
         if self._has_factory:  # without one it is set already
             attempt.task = asyncio.current_task()
-        attempt.has_begun = True
+        attempt.phase = _RUNNING
         begun = self._attempts.begun
         if begun is not None:
             attempt.slot = begun.enter(attempt.id)
@@ -225,7 +226,7 @@ class Executor:
             if attempt.call is not None and attempt.call.refusal is not None:
                 self._pools.suspend(attempt.pool, attempt.call.refusal)
             outcome = self._completer.decide(attempt, value, error, now)
-        attempt.is_over = True
+        attempt.phase = _OVER
         CURRENT.set(None)  # the context may belong to a handle, which would keep the attempt alive
         if self._attempts.superseded:
             self._end(attempt)
