@@ -13,7 +13,7 @@ import pytest
 
 from jobify import Jobify
 from jobify.client import completion_listener
-from jobify.client.completion_listener import Pace, Waiter
+from jobify.client.completion_listener import PollInterval, Waiter
 from jobify.engine.services.remote_watcher import RemoteJobWatcher
 from probes import backends_of
 from support import durable, eventually, soon
@@ -112,11 +112,11 @@ async def _through(task: Any, number: int) -> None:
 
 
 def test_a_look_of_the_listener_is_followed_by_a_bounded_rest() -> None:
-    rounds = completion_listener._Rounds()
-    waiters = [Waiter("job", Pace(0.05, 0.5), print, is_follower=False)]
-    rounds.end(waiters, 0.3)
-    rounds.news()
-    assert rounds.patience <= 0.5
-    rounds.end(waiters, 3.0)
-    rounds.news()
-    assert 0.5 < rounds.patience <= 3.0
+    rounds = completion_listener._PollSchedule()
+    waiters = [Waiter("job", PollInterval(0.05, 0.5), print, is_follower=False)]
+    rounds.finished(waiters, 0.3)
+    rounds.soon()
+    assert rounds.remaining <= 0.5
+    rounds.finished(waiters, 3.0)
+    rounds.soon()
+    assert 0.5 < rounds.remaining <= 3.0
