@@ -1,4 +1,7 @@
-"""claim: whose turn it is."""
+"""Claims: which jobs an owner gets.
+
+Ordinary ones, groups of suspects that run apart, and parked calls that did not fit other code.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,7 @@ from typing import Final
 
 from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
-from jobify.storage.memory import rows
-from jobify.storage.memory.parking import claim_parked
+from jobify.storage.memory import transitions
 from jobify.storage.memory.rows import SCHEDULED, Row
 from jobify.storage.memory.table import Table
 from jobify.storage.suspicion import Suspicion, group_size
@@ -26,7 +28,7 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
         claims = _claim_apart(table, request, now)
         return Claimed(claims, False, None, bool(_apart(table, request, now)))
     if request.scope is ClaimScope.PARKED:
-        return claim_parked(table, request, now)
+        return _claim_parked(table, request, now)
     claimed = _claim_ordinary(table, request, now)
     if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
         claimed = claimed._replace(claims=_claim_apart(table, request, now))
@@ -58,9 +60,9 @@ def _claim_apart(table: Table, request: ClaimRequest, now: Microseconds) -> list
     for lane in request.slots:
         some = [row for row, known in waiting if known.death == first.death and row.record.task in lane.tasks]
         for row in some[: min(lane.limit, group_size(first.company) - len(claims))]:
-            row = rows.claimed(row, request._replace(ahead=0), now)
+            row = transitions.claimed(row, request._replace(ahead=0), now)
             table.upsert(row)
-            claims.append(rows.claim_of(row.record))
+            claims.append(transitions.claim_of(row.record))
     return claims
 
 
@@ -106,11 +108,46 @@ def _claim_lane(table: Table, lane: TaskSlots, request: ClaimRequest, now: Micro
         queue = heads[0][1]
         row = queue.first()
         assert row is not None
-        row = rows.claimed(row, request, now)
+        row = transitions.claimed(row, request, now)
         table.upsert(row)
-        claims.append(rows.claim_of(row.record))
+        claims.append(transitions.claim_of(row.record))
         if queue.first() is None:
             heapq.heappop(heads)
         else:
             heapq.heapreplace(heads, (queue.head, queue))
     return claims, bool(heads)
+
+
+def _claim_parked(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
+    """Take calls that did not fit other code."""
+    claims: list[Claim] = []
+    has_more = False
+    waiting = sorted(
+        (row for row in table.parked() if _fits_code(table, row, request, now)),
+        key=lambda row: (-row.record.priority, row.record.due_at, row.seq),
+    )
+    for lane in request.slots:
+        some = [row for row in waiting if row.record.task in lane.tasks]
+        has_more = has_more or len(some) >= lane.limit > 0
+        for row in some[: lane.limit]:
+            row = _unparked_and_claimed(row, request, now)
+            table.upsert(row)
+            claims.append(transitions.claim_of(row.record))
+    return Claimed(claims, has_more, None)
+
+
+def _fits_code(table: Table, row: Row, request: ClaimRequest, now: Microseconds) -> bool:
+    """Whether it waits for nothing but other code, which may be that of the request."""
+    job = row.record
+    return (
+        request.code not in row.codes
+        and job.blockers == 1
+        and (job.ready or job.due_at <= now)
+        and (request.queues is None or job.queue in request.queues)
+        and job.queue not in table.side.paused_queues
+    )
+
+
+def _unparked_and_claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
+    record = row.record._replace(parking=None, blockers=row.record.blockers - 1)
+    return transitions.claimed(row._replace(record=record), request._replace(ahead=0), now)

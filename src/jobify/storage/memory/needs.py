@@ -8,10 +8,8 @@ from typing import TypeAlias
 
 from jobify.model.records import NewJob
 from jobify.model.status import JobStatus
-from jobify.storage.memory import rows
-from jobify.storage.memory.rows import SUCCESS, Row
+from jobify.storage.memory.rows import SUCCESS, Edge, Gate, Row, edges_of, has_ended
 from jobify.storage.memory.table import Table
-from jobify.storage.memory.ties import Edge, Gate, edges_of
 from jobify.storage.needs import aside_id, parents_before, spared
 
 __all__ = ("is_needed", "make_room", "make_room_if_needed", "without_needed")
@@ -26,13 +24,13 @@ def is_needed(row: Row, find: Find) -> bool:
     """Whether a job that depends on this ended one may still run."""
     if row.record.status not in _DONE:
         return False
-    children = (_tied(tie, find) for tie in edges_of(row.children))
+    children = (_linked(edge, find) for edge in edges_of(row.children))
     return any(child is not None and _wants(child, find) for child in children)
 
 
-def _tied(tie: Edge, find: Find) -> Row | None:
-    row = find(tie.seq)
-    return row if row is not None and row.version == tie.version else None
+def _linked(edge: Edge, find: Find) -> Row | None:
+    row = find(edge.seq)
+    return row if row is not None and row.version == edge.version else None
 
 
 def _wants(child: Row, find: Find) -> bool:
@@ -41,7 +39,7 @@ def _wants(child: Row, find: Find) -> bool:
         return True
     if child.record.status == SUCCESS or child.cause is None:
         return False
-    root = _tied(child.cause, find)
+    root = _linked(child.cause, find)
     return root is not None and root.record.status not in _DONE
 
 
@@ -49,7 +47,7 @@ def make_room(table: Table, jobs: Sequence[NewJob]) -> Mapping[str, str]:
     """Let ended jobs give their ids to these; the new ids of those that stay, because they are needed, or because
     another one of ``jobs`` that comes first depends on them."""
     wanted = parents_before(jobs)
-    ended = {row.seq: row for job in jobs if (row := table.find(job.id)) is not None and rows.has_ended(row)}
+    ended = {row.seq: row for job in jobs if (row := table.find(job.id)) is not None and has_ended(row)}
     if not ended:
         return {}
     kept = {seq for seq, row in ended.items() if row.record.id in wanted}
@@ -64,7 +62,7 @@ def make_room(table: Table, jobs: Sequence[NewJob]) -> Mapping[str, str]:
 def make_room_if_needed(table: Table, job: NewJob) -> None:
     """Give another id to the ended job that has the id of this one, if it is needed."""
     old = table.find(job.id)
-    if old is not None and rows.has_ended(old) and is_needed(old, table.numbered):
+    if old is not None and has_ended(old) and is_needed(old, table.numbered):
         _set_aside(table, old, job.created_at)
 
 
@@ -84,11 +82,11 @@ def _needs(found: Iterable[Row], find: Find) -> list[tuple[int, int]]:
             continue
         for link in row.children:
             if isinstance(link, Edge):
-                needs += [(row.seq, link.seq)] if (child := _tied(link, find)) and _wants(child, find) else []
+                needs += [(row.seq, link.seq)] if (child := _linked(link, find)) and _wants(child, find) else []
                 continue
             if link not in gates:
                 gates[link] = -len(gates) - 1
-                behind = ((tie.seq, _tied(tie, find)) for tie in link.behind)
+                behind = ((edge.seq, _linked(edge, find)) for edge in link.behind)
                 needs += [(gates[link], seq) for seq, child in behind if child is not None and _wants(child, find)]
             needs.append((row.seq, gates[link]))
     return needs

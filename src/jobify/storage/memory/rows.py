@@ -1,65 +1,86 @@
-"""A job's row, and what each event makes of it: functions from row to row, and nothing else."""
+"""A job as memory keeps it: its row, and the edges to the jobs that it is connected with.
+
+A row is an immutable value. :mod:`~jobify.storage.memory.transitions` says what each event makes of one.
+
+Edges name a job by number and version, so that another job with the same id is not meant.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
-from jobify.model.records import (
-    AttemptRecord,
-    Claim,
-    ClaimRequest,
-    JobRecord,
-    MessageRecord,
-    NewJob,
-    Parking,
-    Progress,
-    Settlement,
-)
-from jobify.model.status import FAILURES, TERMINAL, Event, JobStatus, Lost
-from jobify.storage.end_reasons import EXPIRED, crash_limit_reached, is_snoozed
-from jobify.storage.memory.settling import settled_record
-from jobify.storage.memory.ties import Edge, Gate, Link
-from jobify.storage.parking import merged
-from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
+from jobify.model.records import AttemptRecord, JobRecord, MessageRecord, NewJob, Progress
+from jobify.model.status import FAILURES, TERMINAL, JobStatus
+from jobify.storage.suspicion import Suspicion
 from jobify.types import Microseconds
 
 __all__ = (
-    "NO_PROGRESS",
+    "ENDED",
     "RUNNING",
     "SCHEDULED",
     "SUCCESS",
+    "Barrier",
+    "Edge",
+    "Gate",
+    "Link",
     "PendingCancel",
     "Row",
     "can_be_retried",
-    "cancelled",
-    "claim_of",
-    "claimed",
     "edge_of",
-    "expired",
-    "given_back",
+    "edges_of",
     "has_ended",
     "holds",
-    "lost",
-    "moved",
-    "new",
-    "paused",
-    "quarantined",
-    "replaced",
-    "resumed",
-    "retried",
-    "revived",
     "runs_apart",
-    "settled",
-    "suspected",
-    "unblocked",
-    "with_history",
 )
 
 SCHEDULED, RUNNING, SUCCESS = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value, JobStatus.SUCCESS.value
-_CANCELLED, _FAILED = JobStatus.CANCELLED.value, JobStatus.FAILED.value
-_ENDED = frozenset(status.value for status in TERMINAL)
+ENDED = frozenset(status.value for status in TERMINAL)
 
-NO_PROGRESS = Progress(0, 0)
+
+class Edge(NamedTuple):
+    """A job, as another one knows it."""
+
+    seq: int
+    version: int
+    """What was put in the place of a child, or of a cause, is another job; what was put in that of a parent is waited
+    for as that was."""
+    id: str
+    """The id that it had."""
+
+
+class Gate:
+    """A barrier: all behind it wait for all of the same parents, each of which holds the gate instead of so many edges.
+
+    ``behind`` grows while the call goes on that makes it, and never after. How far it is open says :class:`Barrier`.
+    """
+
+    __slots__ = ("behind",)
+
+    def __init__(self) -> None:
+        self.behind: list[Edge] = []
+
+
+Link: TypeAlias = Edge | Gate
+"""What a parent holds: a child, or a barrier with children behind it."""
+
+
+class Barrier(NamedTuple):
+    """How a gate stands."""
+
+    waiting: int
+    """How many of the parents have not succeeded yet."""
+    ended_at: Microseconds = 0
+    """When the last of those that have ended did."""
+
+
+def edges_of(links: Iterable[Link]) -> Iterator[Edge]:
+    """The children that these links lead to."""
+    for link in links:
+        if isinstance(link, Gate):
+            yield from link.behind
+        else:
+            yield link
 
 
 class PendingCancel(NamedTuple):
@@ -99,7 +120,7 @@ class Row(NamedTuple):
 
 def has_ended(row: Row) -> bool:
     """Whether it makes room for a new job. A status that is not known has not ended."""
-    return row.record.status in _ENDED
+    return row.record.status in ENDED
 
 
 def holds(row: Row, unique_key: str) -> bool:
@@ -117,248 +138,6 @@ def can_be_retried(row: Row) -> bool:
     return row.record.status in FAILURES
 
 
-def new(seq: int, job: NewJob, progress: Progress = NO_PROGRESS) -> Row:
-    """A job that was not there before; what its parents mean to it is not looked at yet."""
-    record = JobRecord(
-        *job[:17], None, None, None, None,
-        *progress, 0, False, False, job.unique_key, job.expires_at, False, 0, None, False,
-    )  # fmt: skip
-    return Row(seq, record)
-
-
-def replaced(row: Row, job: NewJob, progress: Progress) -> Row:
-    """Another job in the same place, so its fence is another one. What the place has said and who waits for it stays;
-    so does a pause, of a schedule."""
-    is_paused = row.is_paused and job.rule is not None
-    record = new(row.seq, job, progress).record._replace(fence=row.record.fence + 1, blockers=int(is_paused))
-    return row._replace(
-        record=record,
-        version=row.version + 1,
-        is_paused=is_paused,
-        parents=(),
-        gate=None,
-        codes=(),
-        successor=None,
-        cancel=None,
-        cause=None,
-    )
-
-
-def moved(row: Row, *, due_at: Microseconds, now: Microseconds) -> Row:
-    """A waiting job with another due time."""
-    return _changed(row, due_at=due_at, ready=due_at <= now, fence=row.record.fence + 1)
-
-
-def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
-    """A waiting job that runs from now on, or from its due time if that comes within the request's ``ahead``."""
-    job, owner = row.record, request.owner
-    started_at = job.due_at if now < job.due_at <= now + request.ahead else now
-    return _changed(
-        row,
-        status=RUNNING,
-        ready=True,
-        owner=owner,
-        fence=job.fence + 1,
-        attempt=job.attempt + 1,
-        started_at=started_at,
-    )
-
-
-def claim_of(job: JobRecord) -> Claim:
-    """What the owner of a running job learns of it."""
-    return Claim(
-        job.id,
-        job.task,
-        job.queue,
-        job.priority,
-        job.due_at,
-        job.created_at,
-        job.payload,
-        job.rule,
-        job.offset_at,
-        job.options,
-        job.origin,
-        job.fence,
-        job.attempt,
-        job.run_count,
-        job.failure_count,
-        job.crashes,
-        job.expires_at,
-        job.rule is not None and is_snoozed(job.error),
-    )
-
-
-def settled(row: Row, settlement: Settlement) -> Row:
-    """A running job whose attempt has ended: what is pending for it comes first."""
-    row = with_history(row, settlement.history)
-    if row.record.blockers:
-        row = _no_longer_blocked(row, settlement)
-    if row.successor is not None:
-        return replaced(row, *row.successor)
-    if row.cancel is not None and settlement.status == SCHEDULED:
-        return cancelled(row, row.cancel)
-    row = Row(row.seq, settled_record(row.record, settlement), *row[2:12])  # what was pending is no more
-    return row if settlement.parking is None else _parked(row, settlement.parking)
-
-
-def _parked(row: Row, parking: Parking) -> Row:
-    """A job that waits for code that its call fits."""
-    parking = merged(parking, row.codes)
-    return _changed(row, parking=parking, blockers=row.record.blockers + 1)._replace(codes=parking.codes)
-
-
-def _no_longer_blocked(row: Row, settlement: Settlement) -> Row:
-    """A paused schedule, or a job that runs apart, whose attempt has ended."""
-    job = row.record
-    if runs_apart(row) and not is_unfinished(settlement, job.attempt, job.run_count):
-        row = _changed(row, blockers=job.blockers - 1, is_apart=False)._replace(suspicion=None)
-    if settlement.status in _ENDED and row.successor is None:
-        row = _changed(row, blockers=0)._replace(is_paused=False)
-    return row
-
-
 def runs_apart(row: Row) -> bool:
     """Whether it is on trial, or waits to be: any other blocker but a pause and a parking is gone when a job runs."""
     return row.record.blockers > row.is_paused + (row.record.parking is not None)
-
-
-def given_back(row: Row) -> Row:
-    """A running job whose owner will not say how it ended."""
-    if row.successor is not None:
-        return replaced(row, *row.successor)
-    if row.cancel is not None:
-        return cancelled(row, row.cancel)
-    return _changed(row, status=SCHEDULED, ready=True, owner=None)
-
-
-def released(row: Row, now: Microseconds) -> Row:
-    """A running job whose owner has left, before it is given back: the attempt is not counted, and a line says so."""
-    return uncounted(with_history(row, (_line(row.record, Event.RELEASED, None, now),)))
-
-
-def uncounted(row: Row) -> Row:
-    """Without the attempt that is under way."""
-    return _changed(row, attempt=max(row.record.attempt - 1, 0))
-
-
-def lost(row: Row, verdict: Verdict, now: Microseconds) -> Row:
-    """A running job that had begun and whose owner is dead, before it is given back: a line that says so, and what it
-    is suspected of."""
-    return _changed(with_history(row, (_line(row.record, Event.LOST, Lost().reason, now),)), crashes=verdict.crashes)
-
-
-def _line(job: JobRecord, event: Event, error: str | None, now: Microseconds) -> AttemptRecord:
-    return AttemptRecord(
-        job_id=job.id,
-        attempt=job.attempt,
-        due_at=job.due_at,
-        outcome=event.value,
-        error=error,
-        traceback=None,
-        started_at=job.started_at,
-        finished_at=now,
-        owner=job.owner,
-    )
-
-
-def suspected(row: Row, suspicion: Suspicion) -> Row:
-    """A running job that is to be given back, and of which so much is known from now on."""
-    blockers = row.record.blockers + (suspicion.is_apart and not runs_apart(row))
-    return _changed(row, blockers=blockers, is_apart=suspicion.is_apart)._replace(suspicion=suspicion)
-
-
-def tried_again(row: Row, *, crashes: int) -> Row:
-    """A job that was held and runs apart once more."""
-    assert row.suspicion is not None
-    return _changed(row, crashes=crashes)._replace(suspicion=row.suspicion._replace(is_held=False))
-
-
-def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
-    """A job that took too many processes down."""
-    delete_at = delete_at if row.record.rule is None else None
-    reason = crash_limit_reached(row.record.id, row.record.crashes)
-    row = _ended(row, _FAILED, reason, finished_at=now, delete_at=delete_at)
-    return _changed(row, is_dead=True)
-
-
-def cancelled(row: Row, cancel: PendingCancel) -> Row:
-    """A job that ends as ``cancel`` says."""
-    return _ended(row, _CANCELLED, cancel.reason, finished_at=cancel.at, delete_at=cancel.delete_at)
-
-
-def expired(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
-    """A job that waited too long."""
-    return cancelled(row, PendingCancel(EXPIRED, now, delete_at))
-
-
-def retried(row: Row, now: Microseconds) -> Row:
-    """A job that has ended badly and gets another chance."""
-    return _changed(
-        row._replace(codes=()),
-        status=SCHEDULED,
-        ready=True,
-        due_at=now,
-        fence=row.record.fence + 1,
-        attempt=0,
-        started_at=None,
-        finished_at=None,
-        delete_at=None,
-        result=None,
-        error=None,
-        failure_count=0,
-        crashes=0,
-        expires_at=None,
-        is_dead=False,
-        progress=None,
-        is_apart=False,
-    )
-
-
-def revived(row: Row, now: Microseconds, blockers: int) -> Row:
-    """A job that was cancelled for one that gets another chance, and waits as before. It has never run."""
-    job, due_at = row.record, row.record.due_at
-    record = retried(row, now).record._replace(
-        due_at=due_at, ready=job.ready or due_at <= now, failure_count=job.failure_count, blockers=blockers
-    )
-    return row._replace(record=record, cause=None)
-
-
-def unblocked(row: Row, now: Microseconds) -> Row:
-    """A waiting job that waits for one thing less. If its time has come, it need not wait for a claim to see that."""
-    job = row.record
-    return _changed(row, blockers=job.blockers - 1, ready=job.ready or job.due_at <= now)
-
-
-def paused(row: Row) -> Row:
-    """A schedule that waits until it is resumed."""
-    return _changed(row, blockers=row.record.blockers + 1)._replace(is_paused=True)
-
-
-def resumed(row: Row, now: Microseconds) -> Row:
-    """A schedule that was paused, and is not any more."""
-    return unblocked(row, now)._replace(is_paused=False)
-
-
-def with_history(row: Row, lines: tuple[AttemptRecord, ...]) -> Row:
-    """A job with more history."""
-    return row._replace(history=(*row.history, *lines)) if lines else row
-
-
-def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, delete_at: Microseconds | None) -> Row:
-    return _changed(
-        row._replace(cancel=None, is_paused=False),
-        status=status,
-        owner=None,
-        result=None,
-        error=error,
-        finished_at=finished_at,
-        delete_at=delete_at,
-        is_cancel_requested=False,
-        blockers=0,
-        is_apart=False,
-        parking=None,
-    )
-
-
-def _changed(row: Row, **fields: Any) -> Row:
-    return row._replace(record=row.record._replace(**fields))

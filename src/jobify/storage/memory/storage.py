@@ -30,11 +30,9 @@ from jobify.model.records import (
 )
 from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
-from jobify.storage.memory import adding, claiming, ending, listing, owning, revival, rows
-from jobify.storage.memory.dependencies import Dependencies
-from jobify.storage.memory.kinship import kinship
-from jobify.storage.memory.messages import messages_after, reported
-from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row
+from jobify.storage.memory import claiming, operations, owners, queries, transitions
+from jobify.storage.memory.dependencies import Dependencies, revive
+from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row, has_ended
 from jobify.storage.memory.table import Table
 from jobify.storage.memory.times import Times
 from jobify.storage.suspicion import Death
@@ -71,7 +69,7 @@ class MemoryStorage:
 
     def close(self) -> None:
         with self._table as table:
-            owning.close(table)
+            owners.close(table)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -91,26 +89,26 @@ class MemoryStorage:
     def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         owner = next(self._owner_ids)
         with self._table as table:
-            owning.register(table, owner, profile, now)
+            owners.register(table, owner, profile, now)
         return owner
 
     def heartbeat(self, owner: int, *, now: Microseconds) -> None:
         with self._table as table:
-            owning.heartbeat(table, owner, now)
+            owners.heartbeat(table, owner, now)
 
     def deregister(self, owner: int) -> None:
         with self._table as table:
-            owning.deregister(table, self._jobs, owner)
+            owners.deregister(table, self._jobs, owner)
 
     def leave(self, owner: int) -> Callable[[], None]:
         with self._table as table:
-            owning.leave(table, owner)
+            owners.leave(table, owner)
         return partial(self._release, owner)
 
     def _release(self, owner: int) -> None:
         with self._table as table:
             if owner in table.side.leaving:
-                owning.release(table, owner)
+                owners.release(table, owner)
 
     def owners(self) -> list[OwnerRecord]:
         return list(self._table.committed_side().owners.values())
@@ -127,9 +125,9 @@ class MemoryStorage:
         on_death: Callable[[Death], object] | None = None,
     ) -> list[Recovered]:
         with self._table as table:
-            released = owning.release_departed(table, self._jobs, now=now)
-            deaths = owning.recover_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
-            judged = owning.judge_held(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            released = owners.release_departed(table, self._jobs, now=now)
+            deaths = owners.recover_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            judged = owners.judge_held(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
         if on_death is not None:
             for death in deaths:
                 on_death(death)
@@ -139,18 +137,18 @@ class MemoryStorage:
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         with self._table as table:
-            return adding.insert(table, self._jobs, self._seqs, jobs)
+            return operations.insert(table, self._jobs, self._seqs, jobs)
 
     def replace(self, job: NewJob, progress: Progress | None = None) -> bool:
         with self._table as table:
-            return adding.replace(table, self._seqs, job, progress or rows.NO_PROGRESS)
+            return operations.replace(table, self._seqs, job, progress or transitions.NO_PROGRESS)
 
     def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool = True) -> list[bool]:
         with self._table as table:
-            answers = [adding.retry(table, id, now) for id in ids]
+            answers = [operations.retry(table, id, now) for id in ids]
             if with_dependents:
                 done = [id for id, is_done in zip(ids, answers, strict=True) if is_done]
-                revival.revive(table, self._jobs, done, now=now)
+                revive(table, self._jobs, done, now=now)
             return answers
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
@@ -162,7 +160,7 @@ class MemoryStorage:
             row = table.find(id)
             if row is None or row.record.status != SCHEDULED:
                 return False
-            table.upsert(rows.moved(row, due_at=due_at, now=now))
+            table.upsert(transitions.rescheduled(row, due_at=due_at, now=now))
             return True
 
     def pause(self, ids: Sequence[str]) -> list[bool]:
@@ -171,10 +169,10 @@ class MemoryStorage:
 
     def _pause(self, id: str) -> bool:
         row = self._table.find(id)
-        if row is None or row.record.rule is None or rows.has_ended(row):
+        if row is None or row.record.rule is None or has_ended(row):
             return False
         if not row.is_paused:
-            self._table.upsert(rows.paused(row))
+            self._table.upsert(transitions.paused(row))
         return True
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
@@ -186,7 +184,7 @@ class MemoryStorage:
         row = self._table.find(id)
         if row is None or not row.is_paused:
             return False
-        self._table.upsert(rows.resumed(row, now))
+        self._table.upsert(transitions.resumed(row, now))
         return True
 
     def pause_queue(self, queue: str) -> None:
@@ -209,8 +207,8 @@ class MemoryStorage:
         row = self._held(settlement.id, settlement.owner, settlement.fence)
         if row is None:
             return Settled.REFUSED
-        is_news = self._jobs.upsert(rows.settled(row, settlement))
-        return Settled.CASCADED if is_news or row.successor is not None else Settled.APPLIED
+        has_effect = self._jobs.upsert(transitions.settled(row, settlement))
+        return Settled.CASCADED if has_effect or row.successor is not None else Settled.APPLIED
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
         with self._table:
@@ -220,7 +218,7 @@ class MemoryStorage:
         row = self._held(report.job_id, report.owner, report.fence)
         if row is None:
             return False
-        self._table.upsert(reported(row, report))
+        self._table.upsert(transitions.reported(row, report))
         return True
 
     def _held(self, id: str, owner: int, fence: int) -> Row | None:
@@ -235,7 +233,7 @@ class MemoryStorage:
             for line in attempts:
                 row = table.find(line.job_id)
                 if row is not None:
-                    table.upsert(rows.with_history(row, (line,)))
+                    table.upsert(transitions.with_history(row, (line,)))
 
     def cancel_requests(self, owner: int) -> list[str]:
         return [row.record.id for row in self._table.held_by(owner) if row.cancel is not None]
@@ -246,66 +244,66 @@ class MemoryStorage:
         self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
     ) -> list[CancelResult]:
         with self._table as table:
-            met = ending.cancel(table, self._jobs, ids, PendingCancel(reason, now, delete_at))
+            met = operations.cancel(table, self._jobs, ids, PendingCancel(reason, now, delete_at))
         return [met[id] for id in ids]
 
     def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
         with self._table as table:
-            return ending.expire(table, self._jobs, now=now, limit=limit, delete_at=delete_at)
+            return operations.expire(table, self._jobs, now=now, limit=limit, delete_at=delete_at)
 
     def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
         with self._table as table:
-            return ending.delete(table, self._jobs, ids, now=now, delete_at=delete_at)
+            return operations.delete(table, self._jobs, ids, now=now, delete_at=delete_at)
 
     def purge(self, *, now: Microseconds, limit: int) -> int:
         with self._table as table:
-            return ending.purge(table, now=now, limit=limit)
+            return operations.purge(table, now=now, limit=limit)
 
     def trim(self, *, keep: int, limit: int) -> int:
         with self._table as table:
-            return ending.trim(table, keep=keep, limit=limit)
+            return operations.trim(table, keep=keep, limit=limit)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:
         barriers = self._table.committed_side().barriers
         found = self._table.committed(dict.fromkeys(ids))
-        return [row.record if row.gate is None else listing.shown(row, barriers) for row in found]
+        return [row.record if row.gate is None else queries.shown(row, barriers) for row in found]
 
     def find(self, query: JobQuery) -> list[JobRecord]:
-        return listing.page(self._matching(query), query)
+        return queries.page(self._matching(query), query)
 
     def count(self, query: JobQuery) -> Mapping[CountKey, int]:
-        return listing.tally(self._matching(query))
+        return queries.tally(self._matching(query))
 
     def _matching(self, query: JobQuery) -> Iterator[JobRecord]:
         barriers = self._table.committed_side().barriers
-        return (listing.shown(row, barriers) for row in self._table.committed() if listing.matches(row.record, query))
+        return (queries.shown(row, barriers) for row in self._table.committed() if queries.matches(row.record, query))
 
     def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
-        return ending.count_purgeable(self._table, now)
+        return queries.count_purgeable(self._table, now)
 
     def find_unique(self, key: str) -> str | None:
         return self._table.holder(key)
 
     def relations(self, id: str) -> Relations:
         for row in self._table.committed((id,)):
-            return listing.relations(row, self._table.committed_finder())
+            return queries.relations(row, self._table.committed_finder())
         return Relations((), ())
 
     def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
         find = self._table.committed_finder()
-        found = [(tie, find(tie.seq)) for row in self._table.committed((id,)) for tie in row.parents]
-        return [(tie.id, None if parent is None else parent.record) for tie, parent in found]
+        found = [(edge, find(edge.seq)) for row in self._table.committed((id,)) for edge in row.parents]
+        return [(edge.id, None if parent is None else parent.record) for edge, parent in found]
 
     def kinship(self, id: str, *, limit: int) -> Kinship:
         for row in self._table.committed((id,)):
-            return kinship(row, self._table.committed_finder(), limit)
+            return queries.kinship(row, self._table.committed_finder(), limit)
         return Kinship((), (), True)
 
     def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
         rows = self._table.committed((id,))
-        return [message for row in rows for message in messages_after(row, after, limit, kind)]
+        return [message for row in rows for message in queries.messages_after(row, after, limit, kind)]
 
     def paused_queues(self) -> list[str]:
         return sorted(self._table.committed_side().paused_queues)

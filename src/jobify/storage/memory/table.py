@@ -19,8 +19,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 from jobify.model.records import JobRecord, OwnerRecord
-from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row, has_ended, holds
-from jobify.storage.memory.ties import Barrier, Edge, Gate
+from jobify.storage.memory.rows import RUNNING, SCHEDULED, Barrier, Edge, Gate, Row, has_ended, holds
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import ClockState
 
@@ -192,10 +191,10 @@ class Table:
         """The row with this number, if it depends on others or they on it, as the writing thread sees it."""
         return self._rows.get(self._numbered.get(seq, ""))
 
-    def linked(self, tie: Edge) -> Row | None:
+    def linked(self, edge: Edge) -> Row | None:
         """The job that is meant, if it is still there."""
-        row = self.numbered(tie.seq)
-        return row if row is not None and row.version == tie.version else None
+        row = self.numbered(edge.seq)
+        return row if row is not None and row.version == edge.version else None
 
     def held_by(self, owner: int) -> list[Row]:
         """The rows that ``owner`` runs."""

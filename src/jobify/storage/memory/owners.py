@@ -10,9 +10,9 @@ from typing import Final
 
 from jobify.model.records import JobRecord, OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.model.status import JobStatus
-from jobify.storage.memory import rows
+from jobify.storage.memory import transitions
 from jobify.storage.memory.dependencies import Dependencies
-from jobify.storage.memory.rows import Row
+from jobify.storage.memory.rows import SCHEDULED, Row, runs_apart
 from jobify.storage.memory.table import Table
 from jobify.storage.suspicion import Company, Death, is_disproved, is_verdict_due, judged
 from jobify.types import Microseconds
@@ -65,7 +65,7 @@ def deregister(table: Table, jobs: Dependencies, id: int) -> None:
     """One owner less; what it holds is given back."""
     has_left = id in table.side.leaving
     for row in table.held_by(id):
-        jobs.upsert(rows.given_back(rows.uncounted(row) if has_left else row))
+        jobs.upsert(transitions.released(transitions.uncounted(row) if has_left else row))
     _keep(table, (owner for owner in _all(table) if owner.id != id))
 
 
@@ -108,19 +108,19 @@ def judge_held(
         if at is not None and not is_verdict_due(at, now):
             continue
         if at is None or is_disproved(at, suspicion.seen, unexplained):
-            jobs.upsert(rows.tried_again(row, crashes=max(job.crashes - 1, 0)))
+            jobs.upsert(transitions.tried_again(row, crashes=max(job.crashes - 1, 0)))
         elif job.crashes < max_crashes:
-            jobs.upsert(rows.tried_again(row, crashes=job.crashes))
+            jobs.upsert(transitions.tried_again(row, crashes=job.crashes))
         else:
-            jobs.upsert(rows.quarantined(row, now=now, delete_at=delete_at))
+            jobs.upsert(transitions.quarantined(row, now=now, delete_at=delete_at))
             ended.append(Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin))
     return ended
 
 
 def _is_held(row: Row) -> bool:
     """Whether it waits for its verdict."""
-    is_suspect = row.suspicion is not None and row.suspicion.is_held and row.record.status == rows.SCHEDULED
-    return is_suspect and row.record.attempt > 0 and rows.runs_apart(row)
+    is_suspect = row.suspicion is not None and row.suspicion.is_held and row.record.status == SCHEDULED
+    return is_suspect and row.record.attempt > 0 and runs_apart(row)
 
 
 def _unexplained(table: Table) -> dict[int, Microseconds]:
@@ -133,7 +133,7 @@ def release_departed(table: Table, jobs: Dependencies, *, now: Microseconds) -> 
     recovered = []
     for owner in [owner for owner in _all(table) if not owner.is_alive and owner.id in table.side.leaving]:
         for row in table.held_by(owner.id):
-            after = rows.given_back(rows.released(row, now))
+            after = transitions.released(transitions.released_uncounted(row, now))
             jobs.upsert(after)
             job = row.record
             recovered.append(Recovered(job.id, job.task, after.record.status, job.origin, is_crash=False))
@@ -160,7 +160,7 @@ def _found(table: Table, owners: Iterable[OwnerRecord], now: Microseconds) -> De
         host=process.host,
         pid=process.pid,
         begun=len(held),
-        is_trial=bool(held) and all(rows.runs_apart(row) for row in held),
+        is_trial=bool(held) and all(runs_apart(row) for row in held),
         jobs=tuple(_lost(row.record) for row in held),
     )
     deaths = (*table.side.deaths, death._replace(jobs=()))[-_DEATHS:]
@@ -173,12 +173,12 @@ def _recovered(
 ) -> Row:
     job = row.record
     verdict = judged(company, row.suspicion, attempt=job.attempt, crashes=job.crashes, max_crashes=max_crashes)
-    row = rows.lost(row, verdict, now)
+    row = transitions.lost(row, verdict, now)
     if row.successor is not None or row.cancel is not None:
-        return rows.given_back(row)
+        return transitions.released(row)
     if verdict.is_condemned:
-        return rows.quarantined(row, now=now, delete_at=delete_at)
-    return rows.given_back(rows.suspected(row, verdict.suspicion))
+        return transitions.quarantined(row, now=now, delete_at=delete_at)
+    return transitions.released(transitions.suspected(row, verdict.suspicion))
 
 
 def _process_of(owner: OwnerRecord) -> tuple[str, int]:
