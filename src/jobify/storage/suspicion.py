@@ -20,6 +20,7 @@ another reason meanwhile.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from enum import Enum, auto
 from math import isqrt
 from typing import Final, NamedTuple
 
@@ -32,13 +33,15 @@ __all__ = (
     "RESTLESS",
     "Company",
     "Death",
+    "HeldCrash",
+    "HeldVerdict",
     "Suspicion",
     "Verdict",
     "deaths_allowed",
     "group_size",
-    "is_disproved",
     "is_unfinished",
     "is_verdict_due",
+    "judge_held",
     "judged",
 )
 
@@ -151,12 +154,46 @@ def is_verdict_due(died_at: Microseconds, now: Microseconds) -> bool:
     return abs(now - died_at) > CALM
 
 
-def is_disproved(died_at: Microseconds, seen: Collection[int], unexplained: Mapping[int, Microseconds]) -> bool:
-    """Whether processes died for another reason when a job that is held died last, shortly before or after.
+class HeldCrash(NamedTuple):
+    """The last crash of a job that is held."""
 
-    ``seen`` are the deaths that it was a suspect of.
+    crashes: int
+    died_at: Microseconds | None
+    """When its process died; None means that this is not known any more."""
+    seen: Collection[int]
+    """The ids of the deaths that the job was a suspect of."""
+
+
+class HeldVerdict(Enum):
+    """What becomes of a job that is held."""
+
+    PENDING = auto()
+    """It stays held: other processes may still die."""
+    DISPROVED = auto()
+    """The crash does not count, and the job is tried again: processes died for another reason then, too."""
+    SPARED = auto()
+    """The crash counts, and the job is tried again: meanwhile more crashes are allowed."""
+    CONDEMNED = auto()
+    """The crash counts, and the job ends."""
+
+
+def judge_held(
+    crash: HeldCrash, unexplained: Mapping[int, Microseconds], *, max_crashes: int, now: Microseconds
+) -> HeldVerdict:
+    """Decide about a job that is held. ``unexplained`` are the deaths around that time that no trial explains.
+
+    >>> judge_held(HeldCrash(3, 0, (1,)), {1: 0}, max_crashes=3, now=CALM + 1).name
+    'CONDEMNED'
+    >>> judge_held(HeldCrash(3, 0, (1,)), {1: 0, 2: CALM}, max_crashes=3, now=CALM + 1).name
+    'DISPROVED'
     """
-    return not deaths_around(unexplained, died_at, CALM) <= set(seen)
+    if crash.died_at is None:
+        return HeldVerdict.DISPROVED
+    if not is_verdict_due(crash.died_at, now):
+        return HeldVerdict.PENDING
+    if not deaths_around(unexplained, crash.died_at, CALM) <= set(crash.seen):
+        return HeldVerdict.DISPROVED
+    return HeldVerdict.CONDEMNED if crash.crashes >= max_crashes else HeldVerdict.SPARED
 
 
 def is_unfinished(settlement: Settlement, attempt: int, run_count: int) -> bool:

@@ -14,14 +14,14 @@ from jobify.storage.memory import transitions
 from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.rows import SCHEDULED, Row, runs_apart
 from jobify.storage.memory.table import Table
-from jobify.storage.suspicion import Company, Death, is_disproved, is_verdict_due, judged
+from jobify.storage.suspicion import Company, Death, HeldCrash, HeldVerdict, Suspicion, judge_held, judged
 from jobify.types import Microseconds
 
 __all__ = (
     "close",
     "deregister",
+    "end_held",
     "heartbeat",
-    "judge_held",
     "leave",
     "recover_dead",
     "register",
@@ -95,32 +95,32 @@ def recover_dead(
     return found
 
 
-def judge_held(
+def end_held(
     table: Table, jobs: Dependencies, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
 ) -> list[Recovered]:
     """End those that are held if their last crash stands, or have them tried again; those that have ended."""
     unexplained, died_at = _unexplained(table), {death.id: death.at for death in table.side.deaths}
     ended = []
-    for row in [row for row in table.suspects() if _is_held(row)]:
-        job, suspicion = row.record, row.suspicion
-        assert suspicion is not None
-        at = died_at.get(suspicion.death)
-        if at is not None and not is_verdict_due(at, now):
+    for row, suspicion in [(row, row.suspicion) for row in table.suspects()]:
+        if suspicion is None or not _is_held(row, suspicion):
             continue
-        if at is None or is_disproved(at, suspicion.seen, unexplained):
+        job = row.record
+        crash = HeldCrash(job.crashes, died_at.get(suspicion.death), suspicion.seen)
+        verdict = judge_held(crash, unexplained, max_crashes=max_crashes, now=now)
+        if verdict is HeldVerdict.DISPROVED:
             jobs.upsert(transitions.tried_again(row, crashes=max(job.crashes - 1, 0)))
-        elif job.crashes < max_crashes:
+        elif verdict is HeldVerdict.SPARED:
             jobs.upsert(transitions.tried_again(row, crashes=job.crashes))
-        else:
+        elif verdict is HeldVerdict.CONDEMNED:
             jobs.upsert(transitions.quarantined(row, now=now, delete_at=delete_at))
             ended.append(Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin))
     return ended
 
 
-def _is_held(row: Row) -> bool:
-    """Whether it waits for its verdict."""
-    is_suspect = row.suspicion is not None and row.suspicion.is_held and row.record.status == SCHEDULED
-    return is_suspect and row.record.attempt > 0 and runs_apart(row)
+def _is_held(row: Row, suspicion: Suspicion) -> bool:
+    """Whether the job waits for its verdict. With another attempt than the one that was lost, it is another run."""
+    is_current = suspicion.is_held and suspicion.attempt == row.record.attempt
+    return is_current and row.record.status == SCHEDULED and runs_apart(row)
 
 
 def _unexplained(table: Table) -> dict[int, Microseconds]:

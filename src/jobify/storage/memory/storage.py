@@ -127,7 +127,7 @@ class MemoryStorage:
         with self._table as table:
             released = owners.release_departed(table, self._jobs, now=now)
             deaths = owners.recover_dead(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
-            judged = owners.judge_held(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
+            judged = owners.end_held(table, self._jobs, now=now, max_crashes=max_crashes, delete_at=delete_at)
         if on_death is not None:
             for death in deaths:
                 on_death(death)

@@ -22,8 +22,8 @@ from jobify.storage.sqlite.notifier import Address, DatagramNotifier
 from jobify.storage.sqlite.recovery import (
     CrashLimits,
     DeadProcess,
+    end_held,
     held_suspects,
-    judge_held,
     recover_dead,
     release_departed,
     release_owners,
@@ -239,7 +239,7 @@ class Owners:
                     on_death(death)
         if has_held and any(job.is_due(now) for job in held_suspects(self._database.read)):
             with self._database.atomic():
-                recovered += judge_held(self._database, limits)
+                recovered += end_held(self._database, limits)
         return recovered
 
     def _recover_owners(self, dead: Sequence[_Owner], limits: CrashLimits) -> tuple[list[Recovered], list[Death]]:

@@ -7,6 +7,7 @@ Called inside a transaction.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,10 +25,12 @@ from jobify.storage.suspicion import (
     RESTLESS,
     Company,
     Death,
+    HeldCrash,
+    HeldVerdict,
     Suspicion,
     Verdict,
-    is_disproved,
     is_verdict_due,
+    judge_held,
     judged,
 )
 from jobify.types import Microseconds
@@ -35,8 +38,8 @@ from jobify.types import Microseconds
 __all__ = (
     "CrashLimits",
     "DeadProcess",
+    "end_held",
     "held_suspects",
-    "judge_held",
     "recover_dead",
     "release_departed",
     "release_owners",
@@ -95,13 +98,11 @@ class HeldSuspect(NamedTuple):
     id: str
     task: str
     origin: int | None
-    crashes: int
-    died_at: Microseconds | None
-    seen: list[int]
+    crash: HeldCrash
 
     def is_due(self, now: Microseconds) -> bool:
         """Whether it has waited long enough."""
-        return self.died_at is None or is_verdict_due(self.died_at, now)
+        return self.crash.died_at is None or is_verdict_due(self.crash.died_at, now)
 
 
 class _Death(NamedTuple):
@@ -222,25 +223,28 @@ def _unexplained(database: Database, first: Microseconds, last: Microseconds) ->
     return dict(decode_rows(text))
 
 
-def judge_held(database: Database, limits: CrashLimits) -> list[Recovered]:
+def end_held(database: Database, limits: CrashLimits) -> list[Recovered]:
     """End those that are held if their last crash stands, or have them tried again; those that have ended."""
-    due = [job for job in held_suspects(database.row) if job.is_due(limits.now)]
-    died_at = [job.died_at for job in due if job.died_at is not None]
+    held = held_suspects(database.row)
+    died_at = [job.crash.died_at for job in held if job.crash.died_at is not None]
     unexplained = _unexplained(database, min(died_at), max(died_at)) if died_at else {}
-    disproved = {job.seq for job in due if job.died_at is None or is_disproved(job.died_at, job.seen, unexplained)}
-    condemned = [job for job in due if job.seq not in disproved and job.crashes >= limits.max_crashes]
-    ended = {job.seq for job in condemned}
-    write_for(database, "uncount_crash", list(disproved))
-    write_for(database, "try_again", [job.seq for job in due if job.seq not in ended])
+    by_verdict = defaultdict[HeldVerdict, list[HeldSuspect]](list)
+    for job in held:
+        by_verdict[judge_held(job.crash, unexplained, max_crashes=limits.max_crashes, now=limits.now)].append(job)
+    disproved = [job.seq for job in by_verdict[HeldVerdict.DISPROVED]]
+    condemned = by_verdict[HeldVerdict.CONDEMNED]
+    write_for(database, "uncount_crash", disproved)
+    write_for(database, "try_again", [*disproved, *(job.seq for job in by_verdict[HeldVerdict.SPARED])])
     for job in condemned:
-        _quarantine(database, job.id, job.crashes, limits)
+        _quarantine(database, job.id, job.crash.crashes, limits)
     propagate_end(database, [job.id for job in condemned])
     return [Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin) for job in condemned]
 
 
 def held_suspects(row: Callable[[str], Any]) -> list[HeldSuspect]:
     """The jobs that wait for their verdict; ``row`` runs a statement."""
-    return [HeldSuspect._make(columns) for columns in decode_rows(row(sql("held_suspects"))[0])]
+    found = decode_rows(row(sql("held_suspects"))[0])
+    return [HeldSuspect._make((*columns[:4], HeldCrash._make(columns[4:]))) for columns in found]
 
 
 def _quarantine(database: Database, id: str, crashes: int, limits: CrashLimits) -> None:

@@ -7,7 +7,7 @@ from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import CALM, RESTLESS
 from jobify.testing.storage_contract.dying import ask, die, ids_of, suspects
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, StorageCase, job, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, StorageCase, again, claim, job, one
 from jobify.types import Microseconds
 
 __all__ = ("DoubtContract",)
@@ -104,6 +104,21 @@ class DoubtContract(StorageCase):
         storage.insert([job("parent"), job("a", parents=("parent",))])
         assert storage.recover(now=now + CALM + 1, max_crashes=3, delete_at=None) == []
         assert (one(storage, "a").status, one(storage, "a").blockers) == ("scheduled", 1)
+
+    def test_a_replacement_is_never_judged_whatever_attempt_it_is_in(self, storage: Storage) -> None:
+        """The attempts count from 0 again, and come to the number of the attempt that was lost."""
+        _, now = _held(storage)
+        owner, lost = storage.register(PROFILE, now=NOW), one(storage, "a").attempt
+        storage.replace(job("a", rule="{}"))
+        for attempt in range(lost + 1):
+            row = one(storage, "a")
+            assert (row.status, row.attempt, row.crashes, row.is_apart) == ("scheduled", attempt, 0, False)
+            storage.pause(["a"])
+            assert storage.recover(now=now + 9 * CALM, max_crashes=3, delete_at=None) == []
+            storage.resume(["a"], now=NOW)
+            assert storage.recover(now=now + 9 * CALM, max_crashes=3, delete_at=None) == []
+            (found,) = claim(storage, owner)
+            storage.settle([again(owner, found, ready=True, due_at=NOW)])
 
     def test_dependents_of_a_job_that_is_held_end_with_it(self, storage: Storage) -> None:
         _, now = _held(storage)
