@@ -12,8 +12,8 @@ import pytest
 from jobify import Jobify
 from jobify.client.completion_listener import CompletionListener
 from jobify.exceptions import StorageUnavailableError
-from jobify.gateway import call_thread
-from jobify.gateway.call_thread import CallThread
+from jobify.gateway import threads
+from jobify.gateway.threads import CallThread
 from support import durable, eventually, soon
 
 
@@ -88,7 +88,7 @@ async def test_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, echo = build(tmp_path)
-    monkeypatch.setattr(call_thread, "THREAD_TIMEOUT", 0.01)
+    monkeypatch.setattr(threads, "THREAD_TIMEOUT", 0.01)
     refusal = Refusal(monkeypatch, "jobify-client")
 
     with pytest.raises(StorageUnavailableError, match="RLIMIT_NPROC"):
@@ -100,7 +100,7 @@ async def test_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
 
 @pytest.mark.promise("f54")
 @pytest.mark.parametrize("error", [MemoryError("injected"), SystemExit("injected")], ids=["memory", "exit"])
-@pytest.mark.parametrize("name", ["_wait", "_take", "_serve", "_insert"])
+@pytest.mark.parametrize("name", ["_wait", "_serve"])
 async def test_an_error_in_the_thread_of_a_client_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:

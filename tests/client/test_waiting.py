@@ -16,7 +16,7 @@ from hands import NEVER, Place, Waits, declare, has_waited
 from jobify import Jobify
 from jobify.client import completion_listener
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
-from jobify.gateway import call_thread
+from jobify.gateway import threads
 from jobify.model.records import (
     JobRecord,
     OwnerProfile,
@@ -66,7 +66,7 @@ def test_enqueuing_leaves_no_owner_and_no_thread_behind(place: Place) -> None:
 
 def test_nobody_is_left_when_nobody_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion_listener, "IDLE_TIMEOUT", 0.001)
-    monkeypatch.setattr(call_thread, "IDLE_TIMEOUT", 0.001)
+    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.001)
     before = set(threading.enumerate())
     job = place.app.enqueue("add", (1,))
     for _ in range(3):  # it begins again, too

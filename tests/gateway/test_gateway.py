@@ -117,7 +117,7 @@ async def _come_to_rest(calls: Calls) -> None:
     assert isinstance(storage, Watched)
     number = 0
     while not storage.calls or storage.calls[-1] != (HERE, 1):
-        await eventually(lambda: calls.gate._thread.is_idle)
+        await eventually(lambda: calls.gate._thread.wakeup.is_idle)
         assert await soon(calls.insert(f"warm-up {number}")) is True
         number += 1
         assert number < 10
@@ -367,7 +367,7 @@ def test_after_a_call_that_took_long_the_thread_has_it_for_a_while(
         assert await soon(calls.insert("b")) is True
         assert storage.calls == [(HERE, 1), (THERE, 1)]
         now += 60
-        await eventually(lambda: calls.gate._thread.is_idle)
+        await eventually(lambda: calls.gate._thread.wakeup.is_idle)
         assert await soon(calls.insert("c")) is True
         assert storage.calls[-1] == (HERE, 1)
 
@@ -392,7 +392,7 @@ def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) ->
         assert await soon(calls.insert("b", owner=None)) is True
         assert one(other, "b").status == "scheduled"
         await eventually(notifier.drain)
-        await eventually(lambda: calls.gate._thread.is_idle)
+        await eventually(lambda: calls.gate._thread.wakeup.is_idle)
         assert await soon(calls.insert("c")) is True
         assert await soon(calls.settle("c", audience=STATE_CHANGED)) is Settled.APPLIED
         await eventually(notifier.drain)

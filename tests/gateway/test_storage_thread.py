@@ -13,7 +13,7 @@ import pytest
 
 from jobify import Jobify
 from jobify.exceptions import StorageEndedError, StorageUnavailableError
-from jobify.gateway import storage_thread
+from jobify.gateway import threads
 from jobify.gateway.batching import Batch, BatchQueue
 from jobify.gateway.threaded import ThreadedGateway
 from jobify.storage import SQLiteStorage
@@ -108,7 +108,7 @@ async def test_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_o
 async def test_a_thread_that_cannot_go_on_stops_the_app(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(threads, "_LONGEST_PAUSE", 0.01)
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, ThreadedGateway, "_serve")
 
@@ -133,7 +133,7 @@ async def test_a_thread_that_cannot_go_on_stops_the_app(
 async def test_a_running_job_ends_although_the_thread_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_thread, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(threads, "_LONGEST_PAUSE", 0.01)
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, ThreadedGateway, "_serve")
     app = Jobify(storage=durable(tmp_path))

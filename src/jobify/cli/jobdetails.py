@@ -11,8 +11,7 @@ from jobify.cli.time_format import how_long, stamp, until
 from jobify.cli.tracebacks import folded
 from jobify.cli.wait_reasons import ClusterState, read_cluster_state
 from jobify.cli.workflow import draw, summary, workflow_document
-from jobify.client.clauses import plain_call, plain_value
-from jobify.client.endings import cancel_reason, error_of, errors_of
+from jobify.client.job_view import cancel_reason, error_of, errors_of, plain_call, plain_value
 from jobify.model.clock import SECOND, iso
 from jobify.model.job_options import metadata_of
 from jobify.model.public_status import public_status

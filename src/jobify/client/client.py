@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobify.client.enqueuer import ClientEnqueuer, insert_rows
 from jobify.client.job_operations import JobOperations
-from jobify.client.rows import RowBuilder
-from jobify.client.targets import TaskResolver
+from jobify.client.row_builder import RowBuilder, TaskResolver
 from jobify.client.threads import ClientThreads
 from jobify.client.values import ValueCodec
 from jobify.config import JobifyConfiguration

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from jobify.exceptions import ApplicationStateError, JobNotFoundError, StorageError, StorageUnavailableError
-from jobify.gateway.call_thread import IDLE_TIMEOUT
 from jobify.gateway.connection import CHANGED, Closed, StorageConnection
+from jobify.gateway.threads import IDLE_TIMEOUT
 from jobify.model.clock import Clock
 from jobify.model.records import JobRecord, OwnerProfile, OwnerRole, SummaryIds
 from jobify.model.status import TERMINAL

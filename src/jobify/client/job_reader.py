@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
-from jobify.client.clauses import PlainCall, plain_call
-from jobify.client.endings import cancel_reason, error_of, errors_of, failure_of, row_error
-from jobify.client.job_view import job_to_dict, log_lines
+from jobify.client.job_view import (
+    PlainCall,
+    cancel_reason,
+    error_of,
+    errors_of,
+    failure_of,
+    job_to_dict,
+    log_lines,
+    plain_call,
+    row_error,
+)
 from jobify.client.values import ValueCodec
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
 from jobify.gateway.connection import StorageConnection

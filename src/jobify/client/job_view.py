@@ -1,20 +1,149 @@
-"""A job as plain values, for JSON."""
+"""Stored jobs as plain values: arguments, errors, and the JSON document of a job."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from jobify.client.clauses import PlainCall, plain_call
-from jobify.client.endings import cancel_reason, error_of, errors_of
 from jobify.client.values import json_safe
+from jobify.exceptions import (
+    MaxRetriesExceededError,
+    ResultNotStoredError,
+    TaskCancelledError,
+    TaskFailedError,
+)
 from jobify.model.clock import iso
 from jobify.model.cron import rule_as_written
 from jobify.model.public_status import public_status
 from jobify.model.records import AttemptRecord, JobRecord, MessageRecord, Parking, Relations
-from jobify.model.status import known_status
+from jobify.model.status import Event, JobStatus, known_status
+from jobify.serializers.tagging.untagged import untagged
+from jobify.storage.end_reasons import is_snoozed
+from jobify.storage.weight import NO_ARGUMENTS
 
-__all__ = ("job_to_dict", "log_lines", "row_to_dict")
+__all__ = (
+    "PlainCall",
+    "cancel_reason",
+    "error_of",
+    "errors_of",
+    "failure_of",
+    "job_to_dict",
+    "log_lines",
+    "plain_call",
+    "plain_value",
+    "row_error",
+    "row_to_dict",
+)
+
+
+class PlainCall(NamedTuple):
+    """Arguments in the words of JSON. None: they are not here, or were not written as JSON."""
+
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+
+
+def plain_call(payload: Any) -> PlainCall:
+    """The arguments in a row. Nothing of the app is looked up or run: bytes that are not JSON are not read.
+
+    >>> plain_call(b'[[1,{"$":"tuple","v":[2]}],{"to":"ann"}]')
+    PlainCall(args=[1, [2]], kwargs={'to': 'ann'})
+    >>> plain_call(b"pickled")
+    PlainCall(args=None, kwargs=None)
+    """
+    if payload is NO_ARGUMENTS:  # they went when the job ended
+        return PlainCall()
+    if isinstance(payload, tuple):  # in memory
+        return PlainCall(json_safe(list(payload[0])), json_safe(dict(payload[1])))
+    match plain_value(payload):
+        case [list(args), dict(kwargs)]:
+            return PlainCall(args, kwargs)
+        case _:
+            return PlainCall()
+
+
+def plain_value(data: bytes) -> Any:
+    """A stored value in the words of JSON; None for bytes that are not JSON."""
+    try:
+        return untagged(json.loads(data))
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+_FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
+"""The outcomes of attempts that failed."""
+_NO_ERROR: Final = frozenset({JobStatus.SUCCESS.value, JobStatus.CANCELLED.value})
+_NO_REASON: Final = "no reason was recorded"
+_KINDS: Final = {
+    "failed": TaskFailedError,
+    "dead": MaxRetriesExceededError,
+    "cancelled": TaskCancelledError,
+}
+"""What is raised for an end without a value."""
+
+
+def _failed(attempts: Iterable[AttemptRecord]) -> list[AttemptRecord]:
+    return [attempt for attempt in attempts if attempt.outcome in _FAILED]
+
+
+def errors_of(attempts: Sequence[AttemptRecord]) -> list[dict[str, Any]]:
+    """One dict for each failed attempt, the oldest first."""
+    return [_error(number, line) for number, line in enumerate(attempts, 1) if line.outcome in _FAILED]
+
+
+def _error(number: int, line: AttemptRecord) -> dict[str, Any]:
+    return {
+        "id": f"{line.job_id}:{number}",
+        "job_id": line.job_id,
+        "attempt": line.attempt,
+        "error": (line.traceback or line.error or _NO_REASON).rstrip(),
+        "message": line.error or _NO_REASON,
+        "outcome": line.outcome,
+        "started_at": iso(line.started_at),
+        "failed_at": iso(line.finished_at),
+    }
+
+
+def row_error(record: JobRecord) -> str | None:
+    """The error that a row tells of; None if it tells of none, or why the job was cancelled or put off."""
+    if record.status in _NO_ERROR or is_snoozed(record.error):
+        return None
+    return record.error
+
+
+def error_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> str | None:
+    """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end.
+
+    ``attempts`` is the history; it is looked at where the row does not say: the error of a cancelled job is that of
+    its last failed attempt, and so is that of one which was put back or put off. The row of a schedule tells of its
+    last run.
+    """
+    is_told = record.rule is not None and record.status != JobStatus.CANCELLED
+    if record.status == JobStatus.SUCCESS or is_told or row_error(record) is not None:
+        return row_error(record)
+    failed = _failed(attempts)
+    return failed[-1].error if failed else None
+
+
+def cancel_reason(record: JobRecord) -> str | None:
+    """Why a job was cancelled (``cancelled``, ``expired``, ``dependency <id> failed``), None if it was not."""
+    return (record.error or "cancelled") if record.status == JobStatus.CANCELLED else None
+
+
+def failure_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> Exception | None:
+    """What ``result()`` raises for an ended job; None if it succeeded with a value that can be had."""
+    word = public_status(record.status, record.is_dead)
+    if word in _KINDS:
+        error = error_of(record, attempts)
+        reason = cancel_reason(record) or error or _NO_REASON
+        failed = _failed(attempts)
+        error_type = None if error is None else error.partition(":")[0]
+        traceback = failed[-1].traceback if failed else None
+        return _KINDS[word](record.id, reason, error_type=error_type, traceback=traceback)
+    if record.error is not None:
+        return ResultNotStoredError(record.id, record.error.removeprefix(f"{ResultNotStoredError.__name__}: "))
+    return None
 
 
 def job_to_dict(

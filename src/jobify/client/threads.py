@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from jobify.client.completion_listener import CompletionListener
-from jobify.gateway.call_thread import CallThread
 from jobify.gateway.connection import StorageConnection
+from jobify.gateway.threads import CallThread
 from jobify.model.clock import Clock
 from jobify.model.records import NewJob
 

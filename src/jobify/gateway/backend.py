@@ -1,19 +1,17 @@
-"""One storage, as the engine uses it: the gate to it, this process's owner id in it, and how values are written for
-it."""
+"""One storage, as the engine uses it: its gateway, the owner id of this process, open queues and the codec."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from jobify.exceptions import PayloadError, StorageLostError
 from jobify.gateway.gateway import StorageGateway
 from jobify.gateway.inline import InlineGateway
-from jobify.gateway.queues import OpenQueues
-from jobify.gateway.read_thread import ReadThread
 from jobify.gateway.reports import Reporter
 from jobify.gateway.sharing import share
 from jobify.gateway.threaded import ThreadedGateway
@@ -28,14 +26,77 @@ from jobify.serializers.offload import SMALL
 from jobify.serializers.passthrough import ObjectCodec
 from jobify.storage.base import BegunJobs, Storage
 
-__all__ = ("Backend", "Backends", "payload_error", "release_lingering_owners")
+__all__ = (
+    "Backend",
+    "Backends",
+    "OpenQueues",
+    "ReadThread",
+    "payload_error",
+    "release_lingering_owners",
+)
+
+
+T = TypeVar("T")
+
+
+class ReadThread:
+    """Calls functions that read from a storage, one after the other."""
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def call(self, function: Callable[[], T], otherwise: Callable[[Callable[[], T]], Awaitable[T]]) -> T:
+        """What ``function`` gives; called by ``otherwise`` where the system has no thread left."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobify-reads")
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._executor, function)
+        except RuntimeError:
+            return await otherwise(function)
+        return await reading
+
+    def close(self) -> None:
+        """End the thread. A call that is under way ends first; the closed storage interrupts it."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+
+
+class OpenQueues:
+    """The queues that are served, less those that are known to be paused."""
+
+    __slots__ = ("_is_sure", "_paused", "all_open", "served", "version")
+
+    def __init__(self, served: tuple[str, ...] | None) -> None:
+        self.served = served
+        """None: every queue."""
+        self._paused: frozenset[str] = frozenset()
+        self._is_sure = False
+        self.all_open = False
+        """All queues are open for sure, as is nearly always the case."""
+        self.version = 0
+        """How often there was a doubt; whoever asks the storage what is paused remembers it."""
+
+    def is_open(self, queue: str) -> bool:
+        """Whether a job of ``queue`` may start without a claim; False if that is not known for sure."""
+        return self._is_sure and queue not in self._paused and (self.served is None or queue in self.served)
+
+    def invalidate(self) -> None:
+        """Somebody in this process has written something, a pause perhaps."""
+        self.version += 1
+        self._is_sure = self.all_open = False
+
+    def update(self, paused: Iterable[str], *, doubts: int) -> None:
+        """What the storage says, when it was asked after so many doubts."""
+        self._paused = frozenset(paused)
+        self._is_sure = doubts == self.version
+        self.all_open = self._is_sure and not self._paused and self.served is None
+
 
 log = get_logger("jobify.engine")
 
 _LOCK_TIMEOUT: Final = 2.0
 """Seconds to wait for a thread that uses the storage, at the end of the process."""
-
-T = TypeVar("T")
 
 
 class Backend:

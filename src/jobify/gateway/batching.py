@@ -1,15 +1,17 @@
-"""Calls of one storage method that wait in line, and are made together.
+"""Queues of calls to a storage that are made together, in one transaction.
 
-A :class:`Line` is filled on the event loop's thread and emptied on the storage's. It needs no lock: a deque's append
-and popleft are atomic, and the answer is appended after the item, so whoever sees as many answers sees the
-items, too.
+A :class:`BatchQueue` is filled by callers on event loops and emptied by the thread that makes the calls. It needs no
+lock between the two: appending to a deque and popping from it are atomic, and a callback is appended after its item, so
+a consumer that counts the callbacks finds as many items. Several producers need a lock among themselves.
+
+The results go back to the event loops: :func:`deliver` is called there, for all calls of a round at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -46,100 +48,122 @@ log = get_logger("jobify.storage")
 TimedClaim: TypeAlias = tuple[ClaimRequest, Callable[[], Microseconds]]
 
 Callback: TypeAlias = Callable[[Any], None]
-"""Gets the value of a call, or its exception as a value. Called on the event loop, and must not raise."""
+"""Gets the value of a call, or its exception as a value. Called on the event loop; must not raise."""
 
 
 class BatchQueue(Generic[ItemT]):
-    """Questions for one method, which takes many at once, and who wants the answers."""
+    """Calls of one method that takes many items at once, each with its callback.
 
-    __slots__ = ("_callbacks", "_items", "_limit", "_method", "_refusal", "is_open")
+    A batch has at most ``limit`` items; with ``weigh`` it also ends after the item with which it weighs more than
+    ``max_weight``.
+    """
 
-    def __init__(self, method: Callable[[Sequence[ItemT]], Sequence[Any]], limit: int) -> None:
+    __slots__ = ("_callbacks", "_error", "_items", "_limit", "_max_weight", "_method", "_weigh", "is_open")
+
+    def __init__(
+        self,
+        method: Callable[[Sequence[ItemT]], Sequence[Any]],
+        limit: int,
+        *,
+        weigh: Callable[[ItemT], int] | None = None,
+        max_weight: int = 0,
+    ) -> None:
         self._method = method
         self._limit = limit
+        self._weigh = weigh
+        self._max_weight = max_weight
         self._items: deque[ItemT] = deque()
         self._callbacks: deque[Callback] = deque()
-        self._refusal: Exception | None = None
+        self._error: Exception | None = None
         self.is_open = True
 
     def reopen(self) -> None:
-        """Take items again."""
-        self._refusal, self.is_open = None, True
+        """Take calls again."""
+        self._error, self.is_open = None, True
 
-    def close(self, refusal: Exception) -> None:
-        """Answer whatever is asked from now on with ``refusal``."""
-        if self._refusal is None:
-            self._refusal, self.is_open = refusal, False
+    def close(self, error: Exception) -> None:
+        """Fail later calls with ``error``."""
+        if self._error is None:
+            self._error, self.is_open = error, False
 
     def put(self, item: ItemT, callback: Callback) -> None:
-        """Stand in line; a line that is closed answers at once, with an error."""
-        if self._refusal is not None:
-            callback(self._refusal)
+        """Enqueue a call; a closed queue fails it at once."""
+        if self._error is not None:
+            callback(self._error)
             return
         self._items.append(item)
         self._callbacks.append(callback)
 
     @property
     def is_empty(self) -> bool:
-        """Whether no item waits."""
+        """Whether no call waits."""
         return not self._callbacks
 
     def execute(self, items: Sequence[ItemT]) -> Sequence[Any]:
-        """Make the call at once, past the line."""
+        """Make a call at once, ahead of the queue."""
         return self._method(items)
 
     def single(self, item: ItemT, callback: Callback) -> Batch[ItemT]:
-        """A batch of one, past the line."""
+        """A batch of one, ahead of the queue."""
         return Batch(self._method, [item], [callback])
 
     def take(self, taken: list[Batch[Any]]) -> Batch[ItemT] | None:
-        """The calls at the front of the line, None if it is empty. Their batch is in ``taken`` before any is out of
-        the line, so that an error on the way loses none."""
+        """Take the next calls; None: there are none. The batch is in ``taken`` before any call leaves the queue, so
+        that an error in between loses none."""
         count = min(len(self._callbacks), self._limit)
         if not count:
             return None
+        if self._weigh is not None:
+            count = self._fitting(count, self._weigh)
         batch: Batch[ItemT] = Batch(self._method, [], [])
         taken.append(batch)
         batch.fill(self._items, self._callbacks, count)
         return batch
 
+    def _fitting(self, count: int, weigh: Callable[[ItemT], int]) -> int:
+        """How many of the next ``count`` items make a batch."""
+        weight = 0
+        for number, item in enumerate(islice(self._items, count), 1):
+            weight += weigh(item)
+            if weight > self._max_weight:
+                return number
+        return count
+
 
 class Batch(Generic[ItemT]):
-    """Questions that are answered together."""
+    """Calls that are made together."""
 
     __slots__ = ("_callbacks", "_method", "items", "values")
 
     def __init__(
-        self,
-        method: Callable[[Sequence[ItemT]], Sequence[Any]],
-        items: list[ItemT],
-        callbacks: list[Callback],
+        self, method: Callable[[Sequence[ItemT]], Sequence[Any]], items: list[ItemT], callbacks: list[Callback]
     ) -> None:
         self.items = items
         self._method = method
         self._callbacks = callbacks
         self.values: Sequence[Any] = ()
-        """The answers, once there are any."""
+        """The results, once the calls were made."""
 
     def __len__(self) -> int:
         return len(self.items)
 
     def fill(self, items: deque[ItemT], callbacks: deque[Callback], count: int) -> None:
-        """Take so many from the front."""
+        """Take ``count`` calls from the front of the queue."""
         self.items += [items.popleft() for _ in range(count)]
         self._callbacks += [callbacks.popleft() for _ in range(count)]
 
     @property
     def is_done(self) -> bool:
+        """Whether each call has its result."""
         return len(self.values) == len(self.items)
 
     def execute(self) -> None:
-        """Make the call; what it raises is raised."""
+        """Make all calls at once; an exception is raised."""
         if self.items:
             self.values = self._method(self.items)
 
     def execute_each(self) -> None:
-        """Make one call for each item; what one of them raises is its answer."""
+        """Make the calls one by one; an exception is the result of its call."""
         self.values = [self._execute_one(item) for item in self.items]
 
     def _execute_one(self, item: ItemT) -> Any:
@@ -149,28 +173,35 @@ class Batch(Generic[ItemT]):
             return as_result(error)
 
     def fail(self, error: Exception) -> None:
-        """Answer every item with ``error``."""
+        """Make ``error`` the result of every call."""
         self.values = [error] * len(self.items)
 
+    def results(self) -> Iterator[tuple[Callback, Any]]:
+        """Each callback with the result of its call."""
+        return zip(self._callbacks, self.values, strict=True)
+
     def deliver(self) -> None:
-        """Give the answers to those who want them."""
+        """Call the callbacks."""
         for callback, value in zip(self._callbacks, self.values, strict=True):
             try:
                 callback(value)
-            except Exception:  # it must not: but the others must get theirs
-                log.exception("An answer of the storage could not be handled.")
+            except Exception:  # a defect of one callback must not keep the others from their results
+                log.exception("A callback of the storage failed.")
 
 
 def as_result(error: Exception) -> Exception:
-    """``error`` of a call, as its answer: where the system has refused a descriptor or the like, that the storage is
-    unavailable for now. Lack of memory stays what it is: it may be the call itself that needs too much."""
+    """``error`` as the result of a call.
+
+    If the system has refused a descriptor or another resource, the storage is unavailable for now. A MemoryError stays
+    what it is, because the call itself may need too much.
+    """
     if isinstance(error, OSError):
         return as_unavailable(error, "The storage cannot be used for now") or error
     return error
 
 
 def call_each(functions: Sequence[Callable[[], Any]]) -> list[Any]:
-    """These have nothing in common: the error of one is its own."""
+    """Call functions that have nothing in common: the error of one is its own."""
     return [_attempt(function) for function in functions]
 
 
@@ -182,7 +213,7 @@ def _attempt(function: Callable[[], Any]) -> Any:
 
 
 def deliver(batches: list[Batch[Any]]) -> None:
-    """Give their answers to those who want them."""
+    """Call the callbacks of all batches. Runs on their event loop."""
     for batch in batches:
         batch.deliver()
 
@@ -198,14 +229,14 @@ def resolve(future: asyncio.Future[Any], value: Any) -> None:
 
 
 def gateway_closed() -> ApplicationStateError:
-    """The answer to what is asked after a stop."""
+    """The error of calls after a stop."""
     return ApplicationStateError(
         operation="use the storage", reason="The app was shut down.", solution="Do it inside `async with app:`."
     )
 
 
 def execute_together(storage: Storage, batches: list[Batch[Any]]) -> None:
-    """Make the calls of all batches in one transaction; one by one if a call spoils it."""
+    """Make the calls of all batches in one transaction; one by one if one of them fails."""
     try:
         with storage.transaction() if len(batches) > 1 else nullcontext():  # one call is atomic by itself
             for batch in batches:
@@ -223,14 +254,14 @@ def execute_together(storage: Storage, batches: list[Batch[Any]]) -> None:
 
 
 def fail_pending(batches: list[Batch[Any]], error: Exception) -> None:
-    """Answer with ``error`` what has no answer yet."""
+    """Fail the calls that have no result yet with ``error``."""
     for batch in batches:
         if not batch.is_done:
             batch.fail(error)
 
 
 def report_all(storage: Storage, groups: Sequence[Sequence[Report]]) -> list[list[bool]]:
-    """Report what several jobs have to say; whether each claim held, by group."""
+    """Store the reports of several jobs; for each group, whether each claim held."""
     held = iter(storage.report([report for group in groups for report in group]))
     return [list(islice(held, len(group))) for group in groups]
 
@@ -246,8 +277,8 @@ def notify_processes(storage: Storage, audience: Audience) -> None:
         storage.notifier.notify(workers=audience.workers, clients=audience.clients, owners=audience.owners)
 
 
-def interrupted(error: BaseException) -> StorageUnavailableError:
-    """What those get whose calls were being made when the storage's thread failed with ``error``."""
-    unavailable = StorageUnavailableError(f"The storage's thread failed before it could answer: {error!r}.")
+def interrupted(error: BaseException, thread: str = "The storage's thread") -> StorageUnavailableError:
+    """The result of calls that were under way when the thread failed with ``error``."""
+    unavailable = StorageUnavailableError(f"{thread} failed before it could answer: {error!r}.")
     unavailable.__cause__ = error
     return unavailable

@@ -1,17 +1,16 @@
-"""The gate of a storage that blocks: a thread of its own, and group commit.
+"""The gateway of a storage that blocks: a thread of its own, and group commit.
 
-All inserts, settlements and claims that arrive while a transaction runs share the next one, so that under load the
-price of a commit (a flush to the disk) is paid once for hundreds of jobs, and without load a call does not wait for
-company.
+All inserts, settlements and claims that arrive while a transaction runs share the next one. Under load the price of a
+commit (a flush to the disk) is paid once for hundreds of jobs; without load a call does not wait for others.
 
-What is large is written alone, one after the other, and what is small goes first each time. Within a group the order
-is: inserts, reports, settlements, claims, then everything else one by one. That is a legal order: a caller learns of
-its insert before it can ask anything further of that job, and calls that overlap in time have no order anyway.
+Large values are written alone, one after the other, and small ones go first each time. Within a group the order is:
+inserts, reports, settlements, claims, then everything else one by one. That order is legal because a caller learns of
+its insert before it can make another call for that job, and calls that overlap in time have no order anyway.
 
-**On the spot.** Handing a call to a thread, and its answer back, costs more than a commit that does not wait for the
-disk. So when exactly one call stands in line at the end of a turn of the event loop, the thread rests, and the storage
-declares that it can (``Storage.nonblocking``), the call is made right there, on the event loop's thread. Whatever would
-have to be waited for, and whatever goes wrong, is left to the thread, as if nothing had been tried.
+**Non-blocking writes.** Handing a call to a thread, and its result back, costs more than a commit that does not wait
+for the disk. So if a turn of the event loop makes exactly one call, the thread is idle, and the storage supports it
+(``Storage.nonblocking``), the call is made at the end of the turn, on the event loop's thread. If it would wait
+for something, or fails, the thread makes it, as if nothing had been tried.
 
 If a group fails because of one call in it, its calls are made again one by one, so that each caller gets its own error.
 If the storage is unavailable all of them get that error, and nothing was changed.
@@ -47,7 +46,7 @@ from jobify.gateway.gateway import InsertRequest
 from jobify.gateway.nonblocking import NonblockingWriter
 from jobify.gateway.notification import NEW_WORK, PROGRESS, STATE_CHANGED, Audience, merge
 from jobify.gateway.sharing import share
-from jobify.gateway.storage_thread import StorageThread
+from jobify.gateway.threads import StorageThread
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
 from jobify.runtime.logs import get_logger
 from jobify.storage.base import Storage
@@ -59,10 +58,10 @@ T = TypeVar("T")
 log = get_logger("jobify.storage")
 
 _SMALL = 65_536
-"""Bytes that may be written on the spot, or share a transaction: more would keep others for too long."""
+"""Bytes that may be written without blocking, or share a transaction: more would delay other calls for too long."""
 
 _MAX_GROUP = 1000
-"""Jobs in one transaction at most: a bound on how long the first of them waits for the last."""
+"""Jobs in one transaction: a bound on how long the first of them waits for the last."""
 
 
 class ThreadedGateway:
@@ -77,7 +76,7 @@ class ThreadedGateway:
         self._reports: BatchQueue[Sequence[Report]] = BatchQueue(partial(report_all, storage), _MAX_GROUP)
         self._settlements: BatchQueue[Settlement] = BatchQueue(storage.settle, _MAX_GROUP)
         self._claims: BatchQueue[TimedClaim] = BatchQueue(partial(claim_each, storage), _MAX_GROUP)
-        self._large: BatchQueue[_HeldCall] = BatchQueue(_write_large, 1)
+        self._large: BatchQueue[_Call] = BatchQueue(_write_large, 1)
         self._calls: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, _MAX_GROUP)
         self._closing: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, 1)
         small = (self._inserts, self._reports, self._settlements, self._claims)
@@ -85,9 +84,8 @@ class ThreadedGateway:
         self._queues: tuple[BatchQueue[Any], ...] = (*self._served, self._closing)
         self._audiences: deque[Audience] = deque()
         self._taken: list[Batch[Any]] = []
-        """What the thread has taken out of the lines and not answered yet."""
-        self._held: _HeldCall | None = None
-        self._flush_scheduled = False
+        """Calls that the thread has taken from the queues, and not delivered yet."""
+        self._turn = _Turn()
         self._nonblocking = NonblockingWriter(storage, self._shared)
         self._thread: StorageThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,7 +95,7 @@ class ThreadedGateway:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._flush_scheduled = False
+        self._turn = _Turn()
         self._ended = None
         self._taken.clear()
         thread = StorageThread(self._serve, on_error=self._on_error, on_end=self._on_end)
@@ -121,7 +119,7 @@ class ThreadedGateway:
             self._shared.close(self._on_local_change)
             return
         closing = self._put(self._closing, partial(self._shared.close, self._on_local_change))
-        thread.wake()
+        thread.wakeup.send()
         for queue in self._queues:
             queue.close(gateway_closed())
         try:
@@ -144,23 +142,22 @@ class ThreadedGateway:
         job = insertion.row()
         audience = NEW_WORK if job.owner is None else None
         if len(job.payload) > _SMALL:
-            self._enqueue_large(_HeldCall(self._inserts, job, insertion, audience))
+            self._enqueue_large(_Call(self._inserts, job, insertion, audience))
         else:
-            self._hold(self._inserts, job, insertion, audience, is_small=True, no_peers=False)
+            self._hold(self._inserts, job, insertion, audience, small=True, alone=False)
 
     def settle(
         self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False
     ) -> None:
         if settlement.result is not None and len(settlement.result) > _SMALL:
-            self._enqueue_large(_HeldCall(self._settlements, settlement, callback, audience))
+            self._enqueue_large(_Call(self._settlements, settlement, callback, audience))
         else:
-            is_small = not settlement.history
-            self._hold(self._settlements, settlement, callback, audience, is_small=is_small, no_peers=no_peers)
+            self._hold(self._settlements, settlement, callback, audience, small=not settlement.history, alone=no_peers)
 
     def report(self, reports: Sequence[Report], callback: Callback) -> None:
         self._enqueue_held()
         self._reports.put(reports, callback)
-        self._signal()
+        self._wake()
 
     def claim(self, request: ClaimRequest, *, now: Callable[[], Microseconds]) -> asyncio.Future[Claimed]:
         return self._put(self._claims, (request, now))
@@ -174,113 +171,107 @@ class ThreadedGateway:
 
     def notify(self, audience: Audience) -> None:
         self._audiences.append(audience)
-        self._signal()
+        self._wake()
 
     def notify_local(self) -> None:
         self._shared.notify_others(self._on_local_change)
 
     def _on_local_change(self) -> None:
-        """On any thread: another user of the storage object has news."""
+        """On any thread: another user of the storage object has written something."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the event loop was closed
                 self._loop.call_soon_threadsafe(lambda: self.on_local_change())
 
-    def _enqueue_large(self, single: _HeldCall) -> None:
-        """Ask what takes long to write. Its news are told when it is written."""
+    def _enqueue_large(self, call: _Call) -> None:
+        """Enqueue a call that takes long. Its audience is notified once it is written."""
         self._enqueue_held()
-        self._large.put(single, single.callback)
-        self._signal()
+        self._large.put(call, call.callback)
+        self._wake()
 
     def _hold(
-        self,
-        queue: BatchQueue[Any],
-        item: Any,
-        callback: Callback,
-        audience: Audience | None,
-        *,
-        is_small: bool,
-        no_peers: bool,
+        self, queue: BatchQueue[Any], item: Any, callback: Callback, audience: Audience | None, small: bool, alone: bool
     ) -> None:
-        """Ask what may be made on the spot: at the end of this turn of the loop, should it still be the only one."""
-        thread = self._thread
-        is_idle = thread is not None and thread.is_idle and not thread.is_woken
-        if self._flush_scheduled or not (is_idle and is_small and self._nonblocking.is_open):
-            self._enqueue_held()
+        """Make a call at the end of this turn of the loop if it is the only one; ``alone``: do not wait for others."""
+        turn, thread = self._turn, self._thread
+        is_idle = thread is not None and thread.wakeup.is_idle and not thread.wakeup.is_sent
+        if turn.is_flush_scheduled or not (is_idle and small and self._nonblocking.is_open):
+            if turn.held is not None:
+                self._enqueue_held()
             self._enqueue(queue, item, callback, audience)
-        elif no_peers:
-            self._write_now(_HeldCall(queue, item, callback, audience))
+        elif alone:
+            self._write_now(_Call(queue, item, callback, audience))
         else:
             assert self._loop is not None
-            self._held, self._flush_scheduled = _HeldCall(queue, item, callback, audience), True
-            self._loop.call_soon(self._flush)
+            turn.held, turn.is_flush_scheduled = _Call(queue, item, callback, audience), True
+            self._loop.call_soon(self._flush, turn)
 
-    def _flush(self) -> None:
-        self._flush_scheduled = False
-        single, self._held = self._held, None
-        if single is not None:
-            self._write_now(single)
+    def _flush(self, turn: _Turn) -> None:
+        turn.is_flush_scheduled = False
+        call, turn.held = turn.held, None
+        if call is not None:
+            self._write_now(call)
 
-    def _write_now(self, single: _HeldCall) -> None:
-        """Make a call on the spot, if that can be done now."""
-        batch = single.queue.single(single.item, single.callback)
-        if not (single.queue.is_open and self._nonblocking.execute(batch)):
-            self._enqueue(*single)
+    def _write_now(self, call: _Call) -> None:
+        """Make a call on the event loop's thread, if that does not block."""
+        batch = call.queue.single(call.item, call.callback)
+        if not (call.queue.is_open and self._nonblocking.execute(batch)):
+            self._enqueue(*call)
             return
         if self._nonblocking.has_listeners:
-            for audience in filter(None, (single.audience, _cascade(batch))):
+            for audience in filter(None, (call.audience, _cascade(batch))):
                 self.notify(audience)
         batch.deliver()
 
     def _enqueue_held(self) -> None:
-        """The single call of this turn has got company: it stands in line, before what comes now."""
-        single, self._held = self._held, None
-        if single is not None:
-            self._enqueue(*single)
+        """Enqueue the held call, before the one that comes now: it is no longer the only one."""
+        call, self._turn.held = self._turn.held, None
+        if call is not None:
+            self._enqueue(*call)
 
     def _enqueue(self, queue: BatchQueue[Any], item: Any, callback: Callback, audience: Audience | None) -> None:
         queue.put(item, callback)
-        if audience is not None:  # appended last: when the thread finds it, what is news is written or in line
+        if audience is not None:  # appended last: when the thread finds it, the call was made or is in the queue
             self._audiences.append(audience)
         thread = self._thread
-        if thread is not None and not thread.is_woken:  # signal() asks it, too, but is called for every job
-            thread.wake()
+        if thread is not None and not thread.wakeup.is_sent:  # send() checks it, too; this saves a call per job
+            thread.wakeup.send()
 
     def _put(self, queue: BatchQueue[Any], item: Any) -> asyncio.Future[Any]:
         assert self._loop is not None
         self._enqueue_held()
-        answered: asyncio.Future[Any] = self._loop.create_future()
-        queue.put(item, partial(resolve, answered))
-        self._signal()
-        return answered
+        future: asyncio.Future[Any] = self._loop.create_future()
+        queue.put(item, partial(resolve, future))
+        self._wake()
+        return future
 
-    def _signal(self) -> None:
+    def _wake(self) -> None:
         if self._thread is not None:
-            self._thread.wake()
+            self._thread.wakeup.send()
 
     # -- on the storage's thread ---------------------------------------------------------------------------------------
 
     def _serve(self) -> bool:
-        """Make the calls that stand in line, but of large writes only one; whether some were left."""
+        """Make the calls in the queues, but only one large write; whether some are left."""
         if self._taken:
-            self._deliver()  # an error kept it from being answered
+            self._deliver()  # an error has prevented it
         is_full = self._serve_small()
         large = self._large.take(self._taken)
         if large is None:
-            return self._close_if_asked() or is_full
+            return self._close_if_requested() or is_full
         with self._shared.lock:
             execute_together(self.storage, [large])
-        audiences = list(filter(None, (*(held.audience for held in large.items), _cascade(large))))
+        audiences = list(filter(None, (*(call.audience for call in large.items), _cascade(large))))
         if audiences:
             self._notify(merge(audiences))
         self._deliver()
         return True
 
-    def _close_if_asked(self) -> bool:
-        """Close the storage, after everything else that was asked; whether there is something to do at once."""
+    def _close_if_requested(self) -> bool:
+        """Close the storage, after all earlier calls; whether there is something to do at once."""
         if self._closing.is_empty:
             return False
         if any(not queue.is_empty for queue in self._served):
-            return True  # asked before the close, and after this round had passed its line
+            return True  # enqueued before the close, and after this round had passed its queue
         closing = self._closing.take(self._taken)
         assert closing is not None
         with self._shared.lock:
@@ -289,7 +280,7 @@ class ThreadedGateway:
         return True
 
     def _serve_small(self) -> bool:
-        """Make the calls that share a transaction; whether a line was too long to be served at once."""
+        """Make the calls that share a transaction; whether a queue was too long to be served at once."""
         audiences = [self._audiences.popleft() for _ in range(len(self._audiences))]
         taken = self._taken
         self._inserts.take(taken)
@@ -317,25 +308,25 @@ class ThreadedGateway:
         try:
             self.notify_local()
             notify_processes(self.storage, audience)
-        except Exception:  # of a user's own storage: what is committed must still be answered
-            log.exception("The bell of %r failed.", self.storage)
+        except Exception:  # of a user's own storage: what is committed must still be delivered
+            log.exception("Notifying other processes failed (%r).", self.storage)
 
     def _deliver(self) -> None:
-        """Have what was taken answered."""
+        """Deliver the results of the calls that were taken, on the event loop."""
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(deliver, self._taken[:])
         except RuntimeError:
-            log.debug("The event loop was closed before the app was shut down: no answer reaches anything.")
+            log.debug("The event loop was closed before the app was shut down: results are dropped.")
         self._taken.clear()
 
     def _on_error(self, error: BaseException) -> None:
-        """What was taken and has no answer yet gets this one."""
+        """Fail the calls that were taken and have no result yet."""
         fail_pending(self._taken, interrupted(error))
         self._deliver()
 
     def _on_end(self, error: BaseException) -> None:
-        """The thread cannot go on: everything that waits, and everything that is asked from now on, gets an error."""
+        """The thread cannot go on: fail the calls that wait, and all later ones."""
         self._ended = ended = StorageEndedError(error)
         for queue in self._queues:
             queue.close(ended)
@@ -347,8 +338,8 @@ class ThreadedGateway:
             self._loop.call_soon_threadsafe(self.on_lost, ended)
 
 
-class _HeldCall(NamedTuple):
-    """A call by itself."""
+class _Call(NamedTuple):
+    """A call that may be made by itself."""
 
     queue: BatchQueue[Any]
     item: Any
@@ -356,14 +347,29 @@ class _HeldCall(NamedTuple):
     audience: Audience | None
 
 
-def _write_large(singles: Sequence[_HeldCall]) -> list[Any]:
-    return [single.queue.execute([single.item])[0] for single in singles]
+class _Turn:
+    """What the calls of a turn of the event loop have come to: idle → held → flushed.
+
+    *Idle*: no call yet, no flush scheduled. *Held*: the first call waits for the end of the turn, where a flush is
+    scheduled. *Shared*: a second call has come, and both are in the queues; the flush finds none held. Only the event
+    loop's thread uses it.
+    """
+
+    __slots__ = ("held", "is_flush_scheduled")
+
+    def __init__(self) -> None:
+        self.held: _Call | None = None
+        self.is_flush_scheduled = False
+
+
+def _write_large(calls: Sequence[_Call]) -> list[Any]:
+    return [call.queue.execute([call.item])[0] for call in calls]
 
 
 def _cascade(batch: Batch[Any]) -> Audience | None:
-    """Whom it concerns that settlements have moved other jobs, if they have."""
+    """Which processes to notify because settlements have changed other jobs; None: they have not."""
     return STATE_CHANGED if Settled.CASCADED in batch.values else None
 
 
 def _ignore(*_: Any) -> None:
-    """Takes news and answers that nothing waits for."""
+    """Takes notifications and results that nothing waits for."""
