@@ -76,7 +76,7 @@ def test_a_process_pool_runs_a_task_as_the_function_it_is(method: str) -> None:
         assert pool.submit(double, 21).result(60) == 42
         assert list(pool.map(Tools.outer, [1, 2])) == [2, 3]
         assert pool.submit(call, double, 4).result(60) == (8, "passed_tasks:double")
-        with pytest.raises(pickle.PicklingError, match="at no name"):
+        with pytest.raises(pickle.PicklingError, match="has no name"):
             pool.submit(Jobify(storage=False).task(lambda: None)).result(60)
 
 

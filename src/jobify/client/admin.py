@@ -11,11 +11,11 @@ from jobify.client.arguments import Filters
 from jobify.client.queries import Queries
 from jobify.exceptions import ConfigurationError, JobNotFoundError
 from jobify.gateway.connection import StorageConnection
+from jobify.jobs.row_builder import run_of_schedule
 from jobify.model.clock import Clock
 from jobify.model.cron import is_paused, is_stopped
 from jobify.model.ids import check_text, text_ids
-from jobify.model.records import CancelResult, JobRecord, NewJob, SummaryIds
-from jobify.model.status import JobStatus
+from jobify.model.records import CancelResult, JobRecord, SummaryIds
 from jobify.storage.base import Storage
 from jobify.types import Microseconds, UUIDGenerator
 
@@ -83,25 +83,10 @@ class Admin:
                 raise JobNotFoundError(job_id)
             if record.rule is None:
                 raise ConfigurationError(f"Job {job_id!r} is no schedule. For a job that has failed there is retry().")
-            row = self._like(record)
+            row = run_of_schedule(record, self._new_id(), self._clock.now())
             storage.insert((row,))
         self._connection.notify(workers=True)
         return row.id
-
-    def _like(self, record: JobRecord) -> NewJob:
-        now = self._clock.now()
-        return NewJob(
-            id=self._new_id(),
-            task=record.task,
-            queue=record.queue,
-            priority=record.priority,
-            status=JobStatus.SCHEDULED.value,
-            ready=True,
-            due_at=now,
-            created_at=now,
-            payload=record.payload,
-            options=record.options,
-        )
 
     def delete(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = False) -> int:
         """Remove jobs that are not running, with all that belongs to them; how many. What depends on one that had not

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobify.client.enqueuer import ClientEnqueuer, insert_rows
 from jobify.client.job_operations import JobOperations
-from jobify.client.row_builder import RowBuilder, TaskResolver
+from jobify.client.task_resolver import TaskResolver
 from jobify.client.threads import ClientThreads
 from jobify.client.values import ValueCodec
 from jobify.config import JobifyConfiguration
 from jobify.gateway.connection import StorageConnection
+from jobify.jobs.row_builder import RowBuilder
 from jobify.model.clock import Clock
 from jobify.router.registry import Registry
 from jobify.runtime.logs import get_logger
@@ -75,7 +76,7 @@ class Client:
             connection=connection,
             threads=threads,
             tasks=tasks,
-            rows=RowBuilder(values, config.uuid_generator, clock, zone),
+            rows=RowBuilder(values.call, config.uuid_generator, clock, zone),
             operations=operations,
             config=config,
             clock=clock,

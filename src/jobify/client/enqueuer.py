@@ -12,14 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from jobify.client.row_builder import (
-    PLACEHOLDER,
-    ResolvedTask,
-    RowBuilder,
-    TaskResolver,
-    args_with_placeholder,
-    former_keys,
-)
+from jobify.client.task_resolver import ResolvedTask, TaskResolver
 from jobify.client.threads import ClientThreads
 from jobify.config import JobifyConfiguration
 from jobify.exceptions import ApplicationStateError, ConfigurationError, DuplicateJobError
@@ -29,6 +22,7 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.result_backend import ResultBackend
+from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
 from jobify.jobs.schedule_builder import PushRequest
 from jobify.model.clock import Clock
 from jobify.model.records import NewJob
@@ -200,7 +194,7 @@ class ClientEnqueuer:
         feeds: dict[tuple[int, ...], tuple[str, ...]] = {(): ()}
         """The parents of jobs that are fed by these places: one tuple, however many jobs it feeds."""
         for draft in wanted:
-            former.append(former_keys(draft.task, draft.request.spec) if draft.task.aliases else [])
+            former.append(draft.request.spec.former_keys(draft.task.aliases) if draft.task.aliases else [])
             feed = draft.request.result_input
             places = () if feed is None else (*feed.indexes, *feed.after) if feed.after else feed.indexes
             if places not in feeds:
@@ -227,7 +221,7 @@ class ClientEnqueuer:
 
 def _former_rival(storage: Storage, draft: _PendingJob) -> str | None:
     """The unfinished job with the unique key of this one that was stored under an earlier name of the task."""
-    found = (storage.find_unique(key) for key in former_keys(draft.task, draft.request.spec))
+    found = (storage.find_unique(key) for key in draft.request.spec.former_keys(draft.task.aliases))
     return next((id for id in found if id is not None), None)
 
 

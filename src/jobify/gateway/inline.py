@@ -20,7 +20,8 @@ from jobify.gateway.batching import Callback
 from jobify.gateway.gateway import InsertRequest
 from jobify.gateway.notification import Audience
 from jobify.gateway.sharing import share
-from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
+from jobify.jobs.row_builder import pushed_rows
+from jobify.model.records import Claimed, ClaimRequest, Report, Settled, Settlement
 from jobify.model.status import JobStatus
 from jobify.storage.base import Storage
 from jobify.storage.weight import NO_ARGUMENTS, WEIGHTLESS, weigh, weigh_call
@@ -160,7 +161,7 @@ class InlineGateway:
             ended, ends = self._ended, self._ends
             self._ended, self._ends = deque(maxlen=_KEPT), deque(maxlen=_KEPT)
             self._weight = 0
-            self.storage.insert([NewJob(*fields) for fields in ended])
+            self.storage.insert(pushed_rows(ended))
             self.storage.settle([Settlement(*fields) for fields in ends])
         if self._deferred:
             self.storage.insert([request.row() for request in self._deferred.values()])

@@ -18,6 +18,7 @@ from jobify.engine.service import Periodic
 from jobify.exceptions import InvalidCronError
 from jobify.gateway.backend import Backend
 from jobify.jobs.context import OuterContext
+from jobify.jobs.row_builder import schedule_row
 from jobify.jobs.schedule_builder import PushRequest
 from jobify.model.clock import Clock
 from jobify.model.cron import Cron, is_stopped, rule_as_written
@@ -27,7 +28,6 @@ from jobify.model.status import JobStatus
 from jobify.router.outer_chain import OuterCall, run_outer
 from jobify.router.registry import Endpoint
 from jobify.runtime.logs import get_logger
-from jobify.types import Microseconds
 
 __all__ = ("FormerDeclarations", "sync_declared_schedules")
 
@@ -137,25 +137,9 @@ def _declarations(
             # Its last date is past: it was valid once, and must not keep the app from starting.
             log.warning("The cron of task %s runs no more: %s", endpoint.name, error)
             continue
-        yield _Declaration(endpoint, endpoint.cron, rule, _row(backend, endpoint, endpoint.cron, rule, due_at, now))
-
-
-def _row(
-    backend: Backend, endpoint: Endpoint, cron: Cron, rule: CronRule, due_at: Microseconds, now: Microseconds
-) -> NewJob:
-    return NewJob(
-        id=endpoint.declared_id,
-        task=endpoint.name,
-        queue=endpoint.queue,
-        priority=endpoint.priority,
-        status=JobStatus.SCHEDULED.value,
-        ready=due_at <= now,
-        due_at=due_at,
-        created_at=now,
-        payload=backend.codec.encode_call(cron.args, cron.kwargs, endpoint.types),
-        rule=rule.text,
-        offset_at=due_at,
-    )
+        payload = backend.codec.encode_call(endpoint.cron.args, endpoint.cron.kwargs, endpoint.types)
+        row = schedule_row(endpoint, endpoint.declared_id, payload, rule.text, due_at, now)
+        yield _Declaration(endpoint, endpoint.cron, rule, row)
 
 
 class FormerDeclarations(Periodic):

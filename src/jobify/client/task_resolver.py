@@ -1,0 +1,95 @@
+"""Tasks by name: what the client needs to know to enqueue jobs of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jobify.exceptions import ConfigurationError
+from jobify.model.task_options import DEFAULT_QUEUE
+from jobify.router.registry import Endpoint, Registry
+from jobify.serializers.codec import UNTYPED, ParameterTypes
+
+__all__ = ("ResolvedTask", "TaskResolver")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTask:
+    """A task that jobs are enqueued for; its ``endpoint`` is None where its code is not in this process."""
+
+    name: str
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    check: Callable[..., object] | None = None
+    """Takes the arguments of a call and raises TypeError if they do not fit; None: they are checked where it runs."""
+    types: ParameterTypes = UNTYPED
+    result_type: Any = Any
+    endpoint: Endpoint | None = None
+    aliases: tuple[str, ...] = ()
+    """Earlier names that jobs of the task may be stored under."""
+    has_outer: bool = False
+
+
+class TaskResolver:
+    """Finds tasks. ``build()`` resolves those of the app, ``is_durable()`` says whether its storage outlives it."""
+
+    def __init__(self, build: Callable[[], Registry], is_durable: Callable[[], bool]) -> None:
+        self._build = build
+        self._is_durable = is_durable
+        self._targets: dict[str, ResolvedTask] = {}
+        self._registry: Registry | None = None
+
+    def forget(self) -> None:
+        """The app's configuration is about to change."""
+        self._registry = None
+        self._targets = {}
+
+    def of(self, name: str) -> ResolvedTask:
+        """The task of this name. ConfigurationError if its jobs cannot be enqueued."""
+        task = self._targets.get(name)
+        if task is None:
+            task = self._targets[name] = self._resolve(name)
+        return task
+
+    def result_type(self, name: str) -> Any:
+        """The annotation of what the task returns; Any where it is not known."""
+        return self.known(name).result_type
+
+    def known(self, name: str) -> ResolvedTask:
+        """:meth:`of`, for looking only."""
+        endpoint = self._all().get(name)
+        return ResolvedTask(name) if endpoint is None else _target(endpoint)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """The names that jobs of the task may be stored under."""
+        task = self.known(name)
+        return (task.name, *task.aliases)
+
+    def _all(self) -> Registry:
+        if self._registry is None:
+            self._registry = self._build()
+        return self._registry
+
+    def _resolve(self, name: str) -> ResolvedTask:
+        task = self.known(name)
+        if task.endpoint is not None and not task.endpoint.is_durable and self._is_durable():
+            raise ConfigurationError(
+                f"Task {name!r} is durable=False: its jobs live in the memory of the app that pushes them, and nobody "
+                "else would find them. Use push() or schedule(), or remove durable=False."
+            )
+        return task
+
+
+def _target(endpoint: Endpoint) -> ResolvedTask:
+    return ResolvedTask(
+        name=endpoint.name,
+        queue=endpoint.options.get("queue", DEFAULT_QUEUE),
+        priority=endpoint.options.get("priority", 0),
+        check=endpoint.spec.check,
+        types=endpoint.types,
+        result_type=endpoint.spec.result_type,
+        endpoint=endpoint,
+        aliases=endpoint.aliases,
+        has_outer=bool(endpoint.outer),
+    )

@@ -1,0 +1,219 @@
+"""From a request to a row: the only module that makes a :class:`NewJob`.
+
+==========================  =============================================================================
+:class:`RowBuilder`         of a call from any process (``delay``, ``apply_async``, a workflow)
+:func:`pushed_row`          of a push in the app's process, waiting or inserted already claimed
+:func:`schedule_row`        of a cron that is declared with a task
+:func:`run_of_schedule`     of one more run of a schedule, out of turn
+==========================  =============================================================================
+
+Nothing is stored here. What cannot be stored is refused: PayloadError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, tzinfo
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+
+from jobify.exceptions import PayloadError
+from jobify.jobs.job_request import JobRequest, JobSpec
+from jobify.model.clock import Clock
+from jobify.model.ids import text_ids
+from jobify.model.job_options import ParentResults, read_options
+from jobify.model.records import JobRecord, NewJob
+from jobify.model.status import JobStatus
+from jobify.serializers.codec import ParameterTypes
+from jobify.types import Microseconds, UUIDGenerator
+
+__all__ = (
+    "PLACEHOLDER",
+    "RowBuilder",
+    "args_with_placeholder",
+    "pushed_row",
+    "pushed_rows",
+    "run_of_schedule",
+    "schedule_row",
+)
+
+_SCHEDULED: Final = JobStatus.SCHEDULED.value
+
+Encode: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any], ParameterTypes], Any]
+"""Makes the payload of a call; PayloadError if the arguments cannot be restored from it."""
+
+
+class _Placeholder:
+    """Stands for the result of another job among the arguments, until there is one."""
+
+    def __repr__(self) -> str:
+        return "<the result of the job before>"
+
+
+PLACEHOLDER: Final[Any] = _Placeholder()
+
+
+def args_with_placeholder(request: JobRequest) -> tuple[Any, ...]:
+    """The positional arguments of a request, including the result of another job that comes before them."""
+    is_fed = request.result_input is not None and request.result_input.is_taken
+    return (PLACEHOLDER, *request.args) if is_fed else request.args
+
+
+class RowTask(Protocol):
+    """The part of a task that its rows contain."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def queue(self) -> str: ...
+
+    @property
+    def priority(self) -> int: ...
+
+
+class CalledTask(RowTask, Protocol):
+    """A task as the client knows it."""
+
+    @property
+    def check(self) -> Callable[..., object] | None:
+        """Raises TypeError for arguments that do not fit. None means that the code of the task is not here."""
+        ...
+
+    @property
+    def types(self) -> ParameterTypes: ...
+
+
+class RowBuilder:
+    """Makes the rows of calls from any process. ``zone`` is that of naive datetimes."""
+
+    def __init__(self, encode: Encode, new_id: UUIDGenerator, clock: Clock, zone: tzinfo) -> None:
+        self._encode = encode
+        self._new_id = text_ids(new_id)
+        self._clock = clock
+        self._zone = zone
+
+    def plain(self, task: CalledTask, args: tuple[Any, ...], kwargs: Any) -> NewJob:
+        """A job without options, due now, with the queue and priority of its task."""
+        if task.check is not None:
+            task.check(*args, **kwargs)
+        now = self._clock.now()
+        payload = self._payload(task, args, kwargs, task.types)
+        return NewJob(
+            self._new_id(), task.name, task.queue, task.priority, _SCHEDULED, True, now, now, payload,
+            None, None, None, None, None, 0, 0, None, None, None,
+        )  # fmt: skip
+
+    def row(self, task: CalledTask, request: JobRequest, job_id: str, parents: tuple[str, ...] = ()) -> NewJob:
+        """A job with options; ``parents`` are the ids of the jobs of its workflow that it waits for, each once."""
+        spec, result_input, now = request.spec, request.result_input, self._clock.now()
+        due_at = spec.due_at(now, self._zone)
+        options, types = spec.options(), task.types
+        if result_input is not None and result_input.is_taken:
+            inputs = ParentResults(count=len(result_input.indexes), is_list=result_input.is_list)
+            options = msgspec.structs.replace(options, inputs=inputs)
+            types = types.after(1)
+        return NewJob(
+            id=job_id,
+            task=task.name,
+            queue=spec.queue or task.queue,
+            priority=task.priority if spec.priority is None else spec.priority,
+            status=_SCHEDULED,
+            ready=due_at <= now,
+            due_at=due_at,
+            created_at=now,
+            payload=self._payload(task, request.args, request.kwargs, types),
+            offset_at=now if spec.eta is None and due_at > now else None,
+            options=options.text(),
+            unique_key=spec.scoped_key(task.name),
+            expires_at=spec.expires_at(now, self._zone),
+            parents=tuple(dict.fromkeys((*parents, *spec.parents))) if spec.parents else parents,
+        )
+
+    def new_id(self, spec: JobSpec) -> str:
+        """The id of a job: the chosen one, or a new one."""
+        return self._new_id() if spec.job_id is None else spec.job_id
+
+    def due_at(self, spec: JobSpec, now: Microseconds) -> Microseconds:
+        """When a job with these options is due."""
+        return spec.due_at(now, self._zone)
+
+    def _payload(self, task: CalledTask, args: tuple[Any, ...], kwargs: Any, types: ParameterTypes) -> Any:
+        try:
+            return self._encode(args, kwargs, types)
+        except PayloadError as error:
+            raise PayloadError(f"Cannot store a job of task {task.name!r}: {error} Nothing was stored.") from error
+
+
+class PushedJob(Protocol):
+    """A push on its way to the storage."""
+
+    @property
+    def spec(self) -> JobSpec | None:
+        """Its own options. None means those of its task."""
+        ...
+
+    def values(self) -> tuple[Any, ...]:
+        """The fields of its row, in order, without its own options."""
+        ...
+
+
+def pushed_row(job: PushedJob) -> NewJob:
+    """The row of a push: waiting, or claimed by this process."""
+    row = NewJob(*job.values())
+    return row if job.spec is None else _with_spec(row, job.spec)
+
+
+def pushed_rows(values: Iterable[tuple[Any, ...]]) -> list[NewJob]:
+    """The rows of pushes without options of their own, by their values."""
+    return [NewJob(*fields) for fields in values]
+
+
+def _with_spec(row: NewJob, spec: JobSpec) -> NewJob:
+    options = spec.options()
+    if row.options is not None:
+        options = msgspec.structs.replace(options, request_digest=read_options(row.options).request_digest)
+    return row._replace(
+        queue=spec.queue or row.queue,
+        priority=row.priority if spec.priority is None else spec.priority,
+        options=options.text(),
+        unique_key=spec.scoped_key(row.task),
+        expires_at=spec.expires_at(row.created_at, UTC),
+        parents=spec.parents,
+    )
+
+
+def schedule_row(
+    task: RowTask, job_id: str, payload: Any, rule: str, due_at: Microseconds, now: Microseconds
+) -> NewJob:
+    """The row of a declared cron, whose next run is due at ``due_at``."""
+    return NewJob(
+        id=job_id,
+        task=task.name,
+        queue=task.queue,
+        priority=task.priority,
+        status=_SCHEDULED,
+        ready=due_at <= now,
+        due_at=due_at,
+        created_at=now,
+        payload=payload,
+        rule=rule,
+        offset_at=due_at,
+    )
+
+
+def run_of_schedule(schedule: JobRecord, job_id: str, now: Microseconds) -> NewJob:
+    """The row of a plain job like the runs of ``schedule``, due now."""
+    return NewJob(
+        id=job_id,
+        task=schedule.task,
+        queue=schedule.queue,
+        priority=schedule.priority,
+        status=_SCHEDULED,
+        ready=True,
+        due_at=now,
+        created_at=now,
+        payload=schedule.payload,
+        options=schedule.options,
+    )
