@@ -24,7 +24,7 @@ METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical
 UNSAFE = [*map(chr, (*range(1, 32), *range(127, 160))), *"\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ufeff"]
 HOSTILE = "a" + "".join(UNSAFE) + "\x1b]0;title\x07\x1b[2J\r\nFORGED\tz"
 SPECIFIER = re.compile(r"%[-+0-9.,]*([srdgf%])")
-PASSED_ON = {("failurelog", "message"), ("storage.sqlite.owners", "text"), ("engine.service", "message")}
+PASSED_ON = {("runtime.failure_log", "message"), ("storage.sqlite.owners", "text"), ("engine.service", "message")}
 """Templates that are variables: each gets constants only."""
 
 
