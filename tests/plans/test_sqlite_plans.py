@@ -11,8 +11,8 @@ import pytest
 
 from jobify.model.records import JobQuery
 from jobify.storage.sqlite import statements
-from jobify.storage.sqlite.filters import filters_of, page_of
-from jobify.storage.sqlite.jobs import _IF_PLAIN
+from jobify.storage.sqlite.queries import filters_of, page_of
+from jobify.storage.sqlite.settlements import IF_PLAIN
 from jobify.storage.sqlite.schema import migrations
 from jobify.storage.sqlite.statements import sql
 
@@ -23,7 +23,7 @@ FIELDS: dict[str, Any] = {
     "in_queues": "AND pairs.queue IN (?, ?)",
     "filters": "1",
     "order": "id",
-    "if_plain": _IF_PLAIN,
+    "if_plain": IF_PLAIN,
 }
 WIDTHS = {
     "settle": 16,

@@ -202,7 +202,7 @@ def test_a_check_of_a_damaged_database_finds_it(tmp_path: Path, damage: str) -> 
 
 @pytest.mark.promise("f53")
 def test_an_answer_that_cannot_be_read(tmp_path: Path) -> None:
-    from jobify.storage.sqlite.rows import decode_rows
+    from jobify.storage.sqlite.statements import decode_rows
 
     with pytest.raises(StorageCorruptError, match="an answer cannot be read"):
         decode_rows(b"[1e999999999, \xff")

@@ -25,10 +25,9 @@ from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.parked import claim_parked
-from jobify.storage.sqlite.rows import UnreadableError, claims_of, decode_rows
-from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
-from jobify.storage.sqlite.suspects import Suspects
+from jobify.storage.sqlite.rows import UnreadableError, claims_of
+from jobify.storage.sqlite.special_claims import Suspects, claim_parked
+from jobify.storage.sqlite.statements import chunks, decode_rows, id_values, row_values, sql
 from jobify.storage.sqlite.values import MissingValueError, bounded, load_value
 from jobify.types import Microseconds
 

@@ -16,10 +16,10 @@ from contextlib import suppress
 from jobify.exceptions import StorageError, StorageUnavailableError
 from jobify.model.clock import SECOND
 from jobify.runtime.logs import get_logger
-from jobify.storage.sqlite.cascades import propagate_end
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of, decode_rows
-from jobify.storage.sqlite.statements import id_values, sql
+from jobify.storage.sqlite.dependencies import propagate_end
+from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of
+from jobify.storage.sqlite.statements import decode_rows, id_values, sql
 from jobify.types import Microseconds
 
 __all__ = ("DAMAGE", "Damage", "damaged_rows", "is_damage")

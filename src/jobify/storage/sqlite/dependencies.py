@@ -1,28 +1,50 @@
-"""Jobs that depend on others, as they are added. What the ends of those others do is in ``cascades``.
+"""Jobs that depend on others: added as edges, and what the end of a parent does to its dependents.
 
-Jobs of one call that wait for all of the same parents share a *barrier*, so that a group after a group costs as many
-dependencies as both have members, and not their product.
+**Barriers.** Jobs of one call that wait for all of the same parents share a *barrier*, so that a group after a group
+costs as many dependencies as both have members, and not their product. Barriers have negative numbers. Parents count
+theirs down; the last one opens it, and then it is as good as a parent that has succeeded.
+
+**Ends.** What ends jobs passes their ids to :func:`propagate_end`, in the same transaction. A job without dependents
+costs one look at its row; the settlement of a plain one does not even come here. There is no recursion and there are
+no levels, because a chain may be thousands of jobs long and a group as many wide: all that is cancelled with a job is
+found by one recursive query, and cancelled by a statement for each chunk. ``cause`` names the job that a row was
+cancelled for.
+
+**Two marks.** ``has_dependents``: a dependency on the job may be open. ``has_kept``: ``purge`` has kept one of its
+parents for its sake, and may consider that one again when this job ends.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobify.exceptions import UnknownDependencyError
 from jobify.model.records import NewJob
 from jobify.model.status import TERMINAL, JobStatus
-from jobify.storage.end_reasons import Cause, because_of
+from jobify.storage.end_reasons import DELETED, Cause, because_of
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_for, write_for
-from jobify.storage.sqlite.statements import chunks, row_values, sql
+from jobify.storage.sqlite.statements import chunks, decode_rows, row_values, rows_for, sql, write_for
 from jobify.types import Microseconds
 
-__all__ = ("ParentState", "add_edges", "parent_state", "parent_states")
+__all__ = (
+    "ParentState",
+    "add_edges",
+    "forget_parents",
+    "parent_state",
+    "parent_states",
+    "propagate_deletion",
+    "propagate_end",
+    "unkeep_parents",
+)
 
-_SUCCESS, _CANCELLED = JobStatus.SUCCESS.value, JobStatus.CANCELLED.value
-_FAILED = frozenset(status.value for status in TERMINAL) - {_SUCCESS}
+_SUCCESS, _CANCELLED, _RUNNING = JobStatus.SUCCESS.value, JobStatus.CANCELLED.value, JobStatus.RUNNING.value
+_ENDED = frozenset(status.value for status in TERMINAL)
+_UNSUCCESSFUL = _ENDED - {_SUCCESS}
+
+
+# -- edges -------------------------------------------------------------------------------------------------------------
 
 
 class ParentState(NamedTuple):
@@ -130,7 +152,7 @@ class _EdgeBatch:
 
     def _new_group(self, job: NewJob) -> _Group:
         parents = {id: _checked(job, id, self._known) for id in job.parents}
-        failed = next(((id, parent) for id, parent in parents.items() if parent.status in _FAILED), None)
+        failed = next(((id, parent) for id, parent in parents.items() if parent.status in _UNSUCCESSFUL), None)
         opened = [] if failed else [parent.seq for parent in parents.values() if parent.status != _SUCCESS]
         waited = {id: parent.seq for id, parent in parents.items()}
         self._parents.update(dict.fromkeys(opened))
@@ -180,3 +202,131 @@ def _checked(job: NewJob, parent: str, known: Mapping[str, ParentState]) -> Pare
     if standing.is_schedule:
         raise UnknownDependencyError(job.id, parent, "which is a schedule and has no end")
     return standing
+
+
+# -- ends --------------------------------------------------------------------------------------------------------------
+
+
+class _Linked(NamedTuple):
+    """A job whose end concerns others."""
+
+    seq: int
+    id: str
+    task: str
+    status: str
+    error: str | None
+    finished_at: Microseconds | None
+    delete_at: Microseconds | None
+    has_dependents: int
+    has_kept: int
+
+
+class _Cancellation(NamedTuple):
+    """How the dependents of a job end that has ended without success."""
+
+    seq: int
+    cause: Cause
+    at: Microseconds | None
+    delete_at: Microseconds | None
+
+
+class _Dependent(NamedTuple):
+    """A job that cannot run any more, because of this parent; or a barrier that will not open."""
+
+    seq: int
+    id: str | None
+    parent: int | None
+    parent_id: str | None
+
+
+def propagate_end(database: Database, ids: Iterable[str]) -> set[str]:
+    """See to what depends on those of these jobs that have ended. Returns the ids of those whose end changed others."""
+    ended = [job for job in _linked(database, list(ids)) if job.status in _ENDED]
+    unkeep_parents(database, [job.seq for job in ended if job.has_kept])
+    parents = [job for job in ended if job.has_dependents]
+    freeing = _unblock(database, [job.seq for job in parents if job.status == _SUCCESS])
+    changed = {job.id for job in parents if job.seq in freeing}
+    for job in parents:
+        if job.status != _SUCCESS:
+            cause = Cause(job.id, job.task, job.status, job.error)
+            if _cancel_dependents(database, _Cancellation(job.seq, cause, job.finished_at, job.delete_at)):
+                changed.add(job.id)
+    return changed
+
+
+def propagate_deletion(
+    database: Database, ids: Iterable[str], *, now: Microseconds, delete_at: Microseconds | None
+) -> None:
+    """These jobs are about to be deleted, if they do not run; some of them while others wait for them."""
+    for job in _linked(database, list(ids)):
+        if job.has_dependents and job.status != _RUNNING:
+            cause = Cause(job.id, job.task, DELETED, None)
+            _cancel_dependents(database, _Cancellation(job.seq, cause, now, delete_at))
+
+
+def forget_parents(database: Database, ids: Sequence[str]) -> None:
+    """These jobs make room for others of the same ids, which depend on nothing, and with which nothing fell."""
+    unkeep_parents(database, [job.seq for job in _linked(database, ids) if job.has_kept])
+    write_for(database, "forget_parents", ids)
+    write_for(database, "forget_cause", ids)
+
+
+def _linked(database: Database, ids: Sequence[str]) -> list[_Linked]:
+    return [_Linked._make(row) for row in rows_for(database, "linked", ids)]
+
+
+def _unblock(database: Database, parents: Sequence[int]) -> set[int]:
+    """These have succeeded; those of them on which one depends that waits for nothing else any more."""
+    write_for(database, "count_down", parents)
+    barriers = rows_for(database, "opened_barriers", parents)
+    opened = [*parents, *barriers]
+    write_for(database, "unblock", opened)
+    freeing = {number for some in chunks(opened) for number in _freeing(database, some)}
+    if barriers:
+        freeing.update(rows_for(database, "parents_of_barriers", [one for one in barriers if one in freeing]))
+    _resolve_edges(database, opened)
+    return freeing
+
+
+def _freeing(database: Database, numbers: Sequence[int]) -> list[int]:
+    size, values = row_values([(number,) for number in numbers])
+    return decode_rows(database.row(sql("freeing", rows=size), values)[0])
+
+
+def _cancel_dependents(database: Database, cancellation: _Cancellation) -> bool:
+    """Cancel all that depends on a job; whether that was anything."""
+    _, *rows = decode_rows(database.row(sql("dependents"), (cancellation.seq,))[0])
+    dependents = [_Dependent._make(row) for row in rows]
+    barriers = {job.seq: job for job in dependents if job.seq < 0}
+    jobs = [_cancelled(job, barriers, cancellation) for job in dependents if job.seq > 0]
+    for some in chunks(jobs):
+        size, values = row_values(some)
+        database.write(sql("cancel_dependents", rows=size), values)
+    seqs = [job.seq for job in dependents]
+    unkeep_parents(database, seqs)
+    _resolve_edges(database, [cancellation.seq, *seqs])
+    return bool(jobs)
+
+
+def _cancelled(job: _Dependent, barriers: Mapping[int, _Dependent], cancellation: _Cancellation) -> tuple[object, ...]:
+    """The parameters of ``cancel_dependents``."""
+    parent = job.parent_id if job.parent is None or job.parent > 0 else barriers[job.parent].parent_id
+    reason = because_of(parent or "", cancellation.cause)
+    return (
+        job.seq,
+        reason,
+        cancellation.at,
+        "" if cancellation.delete_at is None else cancellation.delete_at,
+        cancellation.seq,
+    )
+
+
+def _resolve_edges(database: Database, parents: Sequence[int]) -> None:
+    write_for(database, "close_dependencies", parents)
+    write_for(database, "unmark_parents", parents)
+
+
+def unkeep_parents(database: Database, heirs: Sequence[int]) -> None:
+    """Let the janitor look again at what it has left for the sake of these, or of what fell with them."""
+    write_for(database, "unkeep", heirs)
+    write_for(database, "unmark_children_of_kept", heirs)

@@ -24,9 +24,8 @@ from jobify.storage.sqlite.errors import explain
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import owners_in
-from jobify.storage.sqlite.rows import decode_rows
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
-from jobify.storage.sqlite.statements import sql
+from jobify.storage.sqlite.statements import decode_rows, sql
 from jobify.types import Microseconds
 
 __all__ = ("ParkedCall", "StoppedSchedule", "Vitals", "WaitingJob", "read_vitals")

@@ -11,9 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from jobify.model.records import NewJob
 from jobify.storage.needs import ASIDE, aside_id, parents_before, spared
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_for, write_for
-from jobify.storage.sqlite.rows import decode_rows
-from jobify.storage.sqlite.statements import sql
+from jobify.storage.sqlite.statements import decode_rows, rows_for, sql, write_for
 from jobify.types import Microseconds
 
 __all__ = ("make_room", "set_aside_needed", "without_needed")

@@ -28,8 +28,7 @@ from jobify.storage.sqlite.recovery import (
     release_departed,
     release_owners,
 )
-from jobify.storage.sqlite.rows import decode_rows
-from jobify.storage.sqlite.statements import chunks, id_values, sql
+from jobify.storage.sqlite.statements import chunks, decode_rows, id_values, sql
 from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 

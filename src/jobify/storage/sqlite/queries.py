@@ -1,4 +1,9 @@
-"""Questions, asked on the reading connection, from any thread. What a query asks for in SQL is in ``filters``."""
+"""Reading, from any thread, on the reading connection.
+
+A query of jobs is answered from the smallest index that holds all that it asks for (:class:`IndexScope`). Within that
+index, rows are read in order of id until the page is full, so a filter by task, queue or metadata costs a look at each
+row that it does not want.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -20,11 +26,11 @@ from jobify.model.records import (
     Relations,
     SummaryIds,
 )
+from jobify.model.status import ACTIVE, TERMINAL, JobStatus
 from jobify.storage.kinship import Kinship, Relative
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.filters import IndexScope, filters_of, index_scope, page_of
-from jobify.storage.sqlite.rows import Found, decode_rows, messages_of, records_of
-from jobify.storage.sqlite.statements import chunks, id_values, sql
+from jobify.storage.sqlite.rows import Found, messages_of, records_of
+from jobify.storage.sqlite.statements import chunks, decode_rows, id_values, sql
 from jobify.storage.sqlite.values import MissingValueError, load_value
 from jobify.types import Microseconds
 
@@ -210,6 +216,106 @@ class Queries:
         return decode_rows(self._database.read(sql("paused_queues"))[0])
 
 
+def _with_values(found: Found, wanted: _Wanted, load: Callable[[int], bytes]) -> list[JobRecord]:
+    for index, payload_ref, result_ref in found.references:
+        record = found.records[index]
+        if payload_ref is not None and wanted.payloads:
+            record = record._replace(payload=load(payload_ref))
+        if result_ref is not None and record.result is not None and wanted.results:
+            record = record._replace(result=load(result_ref))
+        found.records[index] = record
+    return found.records
+
+
+# -- filters -----------------------------------------------------------------------------------------------------------
+
+
+_RUNNING = frozenset({JobStatus.RUNNING.value})
+
+
+_ENDED = frozenset(status.value for status in TERMINAL)
+
+
+_LIVE = frozenset(ACTIVE)
+
+
+_UNSUCCESSFUL = _ENDED - {JobStatus.SUCCESS.value}
+
+
+_LARGEST = 2**63 - 1
+
+
+class IndexScope(Enum):
+    """Jobs that have an index of their own."""
+
+    ANY = auto()
+    LIVE = auto()
+    """They have not ended: a million others lie between them."""
+    RUNNING = auto()
+    """A million waiting ones lie between them."""
+    UNSUCCESSFUL = auto()
+    """They have ended, and a million successes lie between them."""
+
+
+def index_scope(query: JobQuery) -> IndexScope:
+    """The smallest crowd in which everything is that the query asks for. (Schedules have an index beside these.)"""
+    statuses = frozenset(query.statuses or ())
+    if query.owner is not None:
+        return IndexScope.RUNNING
+    if not statuses or query.is_schedule is True:
+        return IndexScope.ANY
+    if statuses <= _LIVE:
+        return IndexScope.RUNNING if statuses == _RUNNING else IndexScope.LIVE
+    return IndexScope.UNSUCCESSFUL if statuses <= _UNSUCCESSFUL else IndexScope.ANY
+
+
+def page_of(query: JobQuery) -> tuple[str, list[Any]]:
+    """The condition for one page, with its parameters."""
+    filters, values = filters_of(query)
+    if query.after_id is None:
+        return filters, values
+    return f"{filters} AND id {'<' if query.is_newest_first else '>'} ?", [*values, query.after_id]
+
+
+def filters_of(query: JobQuery) -> tuple[str, list[Any]]:
+    """The condition for everything but paging, with its parameters."""
+    conditions, values = ["1"], []
+    for column, words in (("status", query.statuses), ("task", query.tasks), ("queue", query.queues)):
+        if words is not None:
+            size, padded = id_values(words)
+            conditions.append(f"{column} IN ({', '.join('?' * size)})")
+            values += padded
+    if query.is_schedule is not None:
+        conditions.append("rule IS NOT NULL" if query.is_schedule else "rule IS NULL")
+    for condition, value in (
+        ("is_dead = ?", query.is_dead),
+        ("owner = ?", query.owner),
+        ("created_at >= ?", query.created_after),
+        ("created_at < ?", query.created_before),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    for key, wanted in query.metadata:
+        conditions.append(sql("has_metadata"))
+        values += (key, *_as_json(wanted))
+    return " AND ".join(conditions), values
+
+
+def _as_json(value: str | int | float | bool | None) -> tuple[str, str, Any]:
+    """The types of JSON that can be equal to ``value``, and its value in SQL. A number may be written either way."""
+    match value:
+        case None:
+            return "null", "null", None
+        case bool():
+            word = "true" if value else "false"
+            return word, word, value
+        case str():
+            return "text", "text", value
+        case _:
+            return "integer", "real", value if -_LARGEST <= value <= _LARGEST else float(value)
+
+
 _FINDERS = {
     IndexScope.ANY: "find",
     IndexScope.LIVE: "find_live",
@@ -223,14 +329,3 @@ _COUNTERS = {
     IndexScope.UNSUCCESSFUL: "count_unsuccessful",
 }
 """The statements that answer with the least reading."""
-
-
-def _with_values(found: Found, wanted: _Wanted, load: Callable[[int], bytes]) -> list[JobRecord]:
-    for index, payload_ref, result_ref in found.references:
-        record = found.records[index]
-        if payload_ref is not None and wanted.payloads:
-            record = record._replace(payload=load(payload_ref))
-        if result_ref is not None and record.result is not None and wanted.results:
-            record = record._replace(result=load(result_ref))
-        found.records[index] = record
-    return found.records

@@ -15,12 +15,10 @@ from jobify.model.records import Recovered
 from jobify.model.status import JobStatus, Lost
 from jobify.storage.end_reasons import crash_limit_reached
 from jobify.storage.sqlite.begun import key_of
-from jobify.storage.sqlite.cascades import propagate_end
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.deferred import end_cancelled, replace_with_successors
-from jobify.storage.sqlite.ids import write_for
-from jobify.storage.sqlite.rows import decode_rows
-from jobify.storage.sqlite.statements import chunks, id_values, row_values, sql
+from jobify.storage.sqlite.dependencies import propagate_end
+from jobify.storage.sqlite.settlements import end_cancelled, replace_with_successors
+from jobify.storage.sqlite.statements import chunks, decode_rows, id_values, row_values, sql, write_for
 from jobify.storage.suspicion import (
     RESTLESS,
     Company,

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from jobify.model.records import MessageKind, Report
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import decode_rows
-from jobify.storage.sqlite.statements import chunks, row_values, sql
+from jobify.storage.sqlite.statements import chunks, decode_rows, row_values, sql
 
 __all__ = ("Reports",)
 

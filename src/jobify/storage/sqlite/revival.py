@@ -7,11 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jobify.storage.revival import Known, Revival, plan
-from jobify.storage.sqlite.cascades import _unkeep_parents
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.dependencies import parent_state
-from jobify.storage.sqlite.ids import rows_for, write_for
-from jobify.storage.sqlite.statements import chunks, row_values, sql
+from jobify.storage.sqlite.dependencies import parent_state, unkeep_parents
+from jobify.storage.sqlite.statements import chunks, row_values, rows_for, sql, write_for
 from jobify.types import Microseconds
 
 __all__ = ("revive",)
@@ -58,7 +56,7 @@ def _write(database: Database, revival: Revival, now: Microseconds) -> None:
     _write_rows(database, "reopen", revival.opened)
     write_for(database, "mark_parents", sorted({parent for parent, _ in revival.opened if parent > 0}))
     _write_rows(database, "change_cause", [(seq, how.root, how.reason) for seq, how in revival.fallen.items()])
-    _unkeep_parents(database, list(revival.fallen))
+    unkeep_parents(database, list(revival.fallen))
 
 
 def _write_rows(database: Database, name: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from jobify.exceptions import StorageCorruptError
 from jobify.model.records import Claim, JobRecord, MessageKind, MessageRecord
 from jobify.storage.parking import parking_of
+from jobify.storage.sqlite.statements import decode_rows
 
 __all__ = ("Found", "Picked", "UnreadableError", "claims_of", "decode_rows", "messages_of", "records_of")
 
@@ -43,22 +43,6 @@ class Picked(NamedTuple):
     """The number of each row, and the claim on it."""
     references: dict[int, int]
     """The number of a row → the reference to its arguments, where these are not in the row: empty in the claim."""
-
-
-def decode_rows(text: bytes) -> list[Any]:
-    """The rows in the JSON of an answer.
-
-    A text that somebody wrote by hand and that is not UTF-8 is read with replacement characters: one bad row must not
-    keep the others from being read.
-    """
-    try:
-        rows: list[Any] = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        try:
-            rows = msgspec.json.decode(text.decode("utf-8", errors="replace"))
-        except msgspec.DecodeError as error:
-            raise StorageCorruptError(None, f"an answer cannot be read ({error})") from error
-    return rows
 
 
 def claims_of(text: bytes, payloads: bytes | None) -> Picked:

@@ -7,13 +7,17 @@ what stands for NULL, and for what pads a batch to a round number of rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import msgspec
+
+from jobify.exceptions import StorageCorruptError
 from jobify.model.records import AttemptRecord, NewJob, Settlement
+from jobify.storage.sqlite.database import Database
 
 __all__ = (
     "CHUNK",
@@ -21,17 +25,25 @@ __all__ = (
     "Values",
     "attempt_values",
     "chunks",
+    "decode_rows",
     "id_values",
     "job_values",
     "row_values",
+    "rows_for",
     "settlement_values",
     "sql",
+    "write_batch",
+    "write_for",
+    "write_rows",
 )
 
 T = TypeVar("T")
 Values: TypeAlias = list[Any]
 Rows: TypeAlias = tuple[int, int]
 """How many rows of placeholders, and how many placeholders in each."""
+
+ValuesOf: TypeAlias = Callable[[Sequence[T]], tuple[Rows, Values]]
+"""Makes the rows and parameters of a statement from a batch."""
 
 CHUNK = 512
 """Rows in one statement at most. A power of two; twice as many gain nothing, and cost a megabyte of prepared
@@ -215,3 +227,66 @@ def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:
 def row_values(rows: Sequence[tuple[Any, ...]]) -> tuple[Rows, Values]:
     """Rows and parameters of a statement that takes ``rows`` as they are: at least one, at most a chunk."""
     return _padded(list(chain.from_iterable(rows)), len(rows), len(rows[0]))
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+def decode_rows(text: bytes) -> list[Any]:
+    """The rows in the JSON of an answer.
+
+    A text that somebody wrote by hand and that is not UTF-8 is read with replacement characters: one bad row must not
+    keep the others from being read.
+    """
+    try:
+        rows: list[Any] = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            rows = msgspec.json.decode(text.decode("utf-8", errors="replace"))
+        except msgspec.DecodeError as error:
+            raise StorageCorruptError(None, f"an answer cannot be read ({error})") from error
+    return rows
+
+
+def write_for(database: Database, name: str, ids: Sequence[Any], *, before: Sequence[Any] = ()) -> int:
+    """Run statement ``name``, whose parameters are ``before`` and then the ids; how many rows it changed."""
+    changed = 0
+    for some in chunks(ids):
+        size, values = id_values(some)
+        changed += database.write(sql(name, ids=size), [*before, *values])
+    return changed
+
+
+def rows_for(database: Database, name: str, ids: Sequence[Any]) -> list[Any]:
+    """What statement ``name`` answers, on the writing connection."""
+    found = []
+    for some in chunks(ids):
+        size, values = id_values(some)
+        found += decode_rows(database.row(sql(name, ids=size), values)[0])
+    return found
+
+
+def write_batch(
+    database: Database,
+    name: str,
+    values_of: ValuesOf[T],
+    batch: Sequence[T],
+    *,
+    is_acknowledged: bool = True,
+    **fields: str,
+) -> None:
+    """Run statement ``name`` for a batch: all of it, or none. If it is not too long, that is one statement."""
+    if len(batch) > CHUNK:
+        with database.atomic():
+            for piece in chunks(batch):
+                write_batch(database, name, values_of, piece, is_acknowledged=is_acknowledged, **fields)
+    elif batch:
+        rows, values = values_of(batch)
+        database.write(sql(name, rows=rows, **fields), values, is_acknowledged=is_acknowledged)
+
+
+def write_rows(database: Database, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Run statement ``name`` for rows of values, any number. Called inside a transaction."""
+    for some in chunks(rows):
+        size, values = row_values(some)
+        database.write(sql(name, rows=size), values)

@@ -1,24 +1,24 @@
 """Jobs in one SQLite file: the parts of this package behind the port.
 
-=================  =======================================================================================
-``database``       two connections, transactions, waiting for a locked file; ``spot`` not waiting for it;
-                   ``file_identity`` whether the files are those that were opened; ``descriptors`` theirs
-``schema``         whose file it is, migrations
-``queries.sql``    every statement; ``statements`` fills them in, ``rows`` reads their answers
-``claims``         pick, then take; ``suspects`` groups of jobs that run apart
-``jobs``           insert, replace, settle, cancel, retry, delete; ``pending`` what waits for an end
-``dependencies``   jobs that wait for others; ``cascades`` what an end does to those, ``needs`` which are needed,
-                   ``revival`` which come back with one that is tried again
-``pauses``         of schedules and queues
-``reports``        progress, values, log lines
-``values``         large arguments and results, beside their rows
-``times``          what a change of the clock means to rows
-``reads``          get, find, count; ``filters`` a query in SQL
-``owners``         processes; ``liveness`` tells who lives, by ``locks``, ``process`` and heartbeat; ``bell`` wakes,
-                   ``forks`` parts parent and child, ``begun`` knows which jobs had begun; ``recovery`` what becomes
-                   of the jobs of the dead
-``permissions``    modes of the file and of what belongs to it
-=================  =======================================================================================
+=====================  ===================================================================================
+``database``           transactions, statements, waiting for a locked file; ``connection`` the two connections and
+                       the write-ahead log; ``file_identity`` whether the files are those that were opened;
+                       ``descriptors`` theirs
+``schema``             whose file it is, migrations
+``queries.sql``        every statement; ``statements`` fills them in, ``rows`` reads their answers
+``claims``             pick, then take; ``special_claims`` suspects that run apart, and parked calls
+``jobs``               insert, replace, cancel, expire, retry, pause, delete, purge
+``settlements``        the ends of attempts, and what waits for the end of a running job
+``dependencies``       jobs that wait for others, and what an end does to those; ``needs`` which are needed,
+                       ``revival`` which come back with one that is tried again
+``reports``            progress, values, log lines
+``values``             large arguments and results, beside their rows
+``times``              what a change of the clock means to rows
+``queries``            get, find, count
+``owners``             processes; ``liveness`` says who lives, by ``locks``, ``process`` and heartbeat; ``notifier``
+                       wakes others, ``begun`` knows which jobs had begun; ``recovery`` takes the jobs of the dead
+``permissions``        modes of the file and of what belongs to it
+=====================  ===================================================================================
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ from jobify.storage.sqlite.file_identity import refuse_orphaned_log
 from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
-from jobify.storage.sqlite.pauses import Pauses
 from jobify.storage.sqlite.permissions import create_database
 from jobify.storage.sqlite.queries import Queries
 from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
+from jobify.storage.sqlite.settlements import Settlements
 from jobify.storage.sqlite.spot import Spot
 from jobify.storage.sqlite.times import Times
 from jobify.storage.suspicion import Death
@@ -132,7 +132,7 @@ class SQLiteStorage:
         given = self.database if self.is_durable else None
         self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous, given=given)
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
-        self._pauses, self._reports, self._times = Pauses(database), Reports(database), Times(database)
+        self._settlements, self._reports, self._times = Settlements(database), Reports(database), Times(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._spot = Spot(database) if self.synchronous == "normal" else None
         self._data_version = (0, 0)
@@ -253,7 +253,7 @@ class SQLiteStorage:
         return self._claims.claim(request, now=now)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        return self._jobs.settle(settlements)
+        return self._settlements.settle(settlements)
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         return self._jobs.reschedule(id, due_at=due_at, now=now)
@@ -273,16 +273,16 @@ class SQLiteStorage:
         return self._jobs.retry(ids, now=now, with_dependents=with_dependents)
 
     def pause(self, ids: Sequence[str]) -> list[bool]:
-        return self._pauses.pause(ids)
+        return self._jobs.pause(ids)
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
-        return self._pauses.resume(ids, now=now)
+        return self._jobs.resume(ids, now=now)
 
     def pause_queue(self, queue: str) -> None:
-        self._pauses.pause_queue(queue)
+        self._jobs.pause_queue(queue)
 
     def resume_queue(self, queue: str) -> None:
-        self._pauses.resume_queue(queue)
+        self._jobs.resume_queue(queue)
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
         return self._reports.report(reports)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.ids import rows_for
-from jobify.storage.sqlite.rows import decode_rows
-from jobify.storage.sqlite.statements import chunks, row_values, sql
+from jobify.storage.sqlite.statements import chunks, decode_rows, row_values, rows_for, sql
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.types import Microseconds
 
