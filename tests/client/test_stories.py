@@ -117,10 +117,10 @@ async def test_it_can_be_awaited(world: World, app: Jobify) -> None:
 def test_a_job_is_picked_up_because_it_was_rung_for(world: World, app: Jobify, monkeypatch: pytest.MonkeyPatch) -> None:
     never = 1000.0
     for module, name in (
-        (change_listener, "_POLL_WITH_BELL"),
-        (change_listener, "_POLL_WITHOUT_BELL"),
+        (change_listener, "_POLL_WITH_NOTIFIER"),
+        (change_listener, "_POLL_WITHOUT_NOTIFIER"),
         (dispatcher, "_RECHECK"),
-        (dispatcher, "_LOOK_AGAIN"),
+        (dispatcher, "_LONGEST_SLEEP"),
     ):
         monkeypatch.setattr(module, name, never)
     with world.running(declare):

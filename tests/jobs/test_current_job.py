@@ -256,7 +256,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(reports, "_LONGEST_PAUSE", 0.005)
     monkeypatch.setattr(completer, "_PATIENCE", 0.05)
-    monkeypatch.setattr(completer, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(completer, "_RECHECK", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,4 +1,4 @@
-"""Which jobs are there? What runs here is known; the rest is asked of the storages."""
+"""The unfinished jobs of an app: those that run here, and those in the storages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAGE = 1000
 class ActiveJobs:
     """The unfinished jobs of an app's tasks.
 
-    The plain methods read from the storage in the caller's thread; reading waits for no writer.
+    The plain methods read from the storage in the caller's thread; a read waits for no writer.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ActiveJobs:
         self._handles = handles
 
     def find(self, job_id: str) -> Job[Any] | None:
-        """The handle of a job that is waiting or running, None for any other id."""
+        """The handle of a job that is waiting or running; None for any other id."""
         attempt = self._attempts.find(job_id)
         if attempt is not None:
             return self._handles.of_attempt(attempt)
@@ -60,7 +60,7 @@ class ActiveJobs:
         return any(self._attempts) or any(backend.storage.find(self._any_active()) for backend in self._backends)
 
     async def has_active_async(self) -> bool:
-        """:meth:`has_active`, asked by the storages' threads."""
+        """:meth:`has_active`, read on the storages' threads."""
         for backend in self._backends:
             if await backend.gate.call(partial(backend.storage.find, self._any_active()), flush=False):
                 return True

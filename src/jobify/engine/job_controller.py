@@ -1,4 +1,4 @@
-"""What a handle can ask for: to be cancelled, and to be told how its job ends."""
+"""Cancel jobs, and wait for their end, on behalf of handles."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ("JobController",)
 log = get_logger("jobify.engine")
 
 _PATIENCE = 10.0
-"""Seconds that a cancel waits for a running job to stop, before it returns and leaves it at that."""
+"""Seconds that a cancel waits for a running job to stop before it returns."""
 
 
 class JobController:
-    """Serves the handles of one engine."""
+    """The methods of handles that need the engine."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class JobController:
         attempt = self._attempts.find(job.id)
         if attempt is None:
             self._events.waiter_added(job)
-        elif attempt is CURRENT.get() and attempt.task is asyncio.current_task():  # the first is the cheaper question
+        elif attempt is CURRENT.get() and attempt.task is asyncio.current_task():  # the first check is cheaper
             raise ApplicationStateError(
                 operation=f"wait for job {job.id!r}",
-                reason="It is this very job that asks: it would wait for itself, for ever.",
+                reason="The call comes from the job itself, which would wait for itself for ever.",
                 solution="Return from the task to end it.",
             )
 
@@ -73,10 +73,10 @@ class JobController:
             await self._cancel(job, interrupt)
         finally:
             self._being_cancelled[job.id] -= 1
-            self._being_cancelled += Counter()  # forgets what is at zero
+            self._being_cancelled += Counter()  # removes counts of zero
 
     def is_being_cancelled(self, job_id: str) -> bool:
-        """Whether somebody here is just cancelling this job: one that is claimed meanwhile does not begin."""
+        """Whether a caller here is just cancelling this job, so that it must not begin if it is claimed meanwhile."""
         return job_id in self._being_cancelled
 
     def _wrong_loop(self, job: Job[Any], operation: str, call: str) -> ApplicationStateError:
@@ -108,20 +108,20 @@ class JobController:
             await self._wait(job)
 
     async def _let_finish(self, job: Job[Any], attempt: Attempt) -> None:
-        """The attempt goes on. What would come after it does not; of a schedule that is the next run."""
+        """Let the attempt finish, but not what would follow it, such as the next run of a schedule."""
         if attempt.run is not None or attempt.is_replaced:
             attempt.is_last, attempt.is_replaced = True, False
             await self._cancel_shielded(job, interrupt=True)
 
     async def _cancel_shielded(self, job: Job[Any], interrupt: bool) -> bool:
-        """:meth:`_cancel_stored`, to its end: should the caller be cancelled, row and handle still agree."""
+        """:meth:`_cancel_stored`, to its end even if the caller is cancelled, so that row and handle agree."""
         cancelling = spawn(self._cancel_stored(job, interrupt))
         self._cancels.add(cancelling)
         cancelling.add_done_callback(self._cancels.discard)
         return await asyncio.shield(cancelling)
 
     async def _cancel_stored(self, job: Job[Any], interrupt: bool) -> bool:
-        """Cancel the row; whether its end is still to come, or to be heard of."""
+        """Cancel the row; return whether the job has yet to end, or its end has yet to be read."""
         now = self._clock.now()
         if not self._backends:
             raise ApplicationStateError(
@@ -134,7 +134,7 @@ class JobController:
         for backend in self._backends:
             storage = backend.storage
             if not interrupt and await self._is_running(backend, job.id):
-                return False  # elsewhere: there is no way to ask for the end of a schedule only
+                return False  # elsewhere: a request to end only the schedule does not exist
             cancel = partial(storage.cancel, (job.id,), reason="cancelled", now=now, delete_at=delete_at)
             (met,) = await backend.gate.call(cancel, audience=STATE_CHANGED)
             if met is CancelResult.CANCELLED:
@@ -143,7 +143,7 @@ class JobController:
                 return False
             mets.add(met)
         if mets == {CancelResult.MISSING} and job.status is not JobStatus.PENDING:
-            job.end(JobStatus.CANCELLED)  # somebody has deleted it
+            job.end(JobStatus.CANCELLED)  # its row was deleted
         return mets != {CancelResult.MISSING}
 
     async def _is_running(self, backend: Backend, job_id: str) -> bool:
@@ -155,4 +155,4 @@ class JobController:
             async with asyncio.timeout(_PATIENCE):
                 await job.wait()
         except TimeoutError:
-            log.warning("Job %s was told to stop %g seconds ago and still runs.", job.id, _PATIENCE)
+            log.warning("Job %s was cancelled %g seconds ago and still runs.", job.id, _PATIENCE)

@@ -1,13 +1,11 @@
-"""Leave a storage without waiting for jobs that still run.
+"""Close a storage without waiting for jobs that still run: the last step of a shutdown that was cancelled twice.
 
-The last step of a shutdown that was cancelled twice.
+A thread cannot be stopped, and a coroutine may refuse to stop. What still runs then stays with the owner of this
+process: its row is marked as leaving, and its lock outlives the storage. The lock is dropped when the last of those
+functions has returned, or with the process; then recovery releases the jobs, and counts neither an attempt nor a crash.
+So two attempts of one job never overlap, however long the process lives on.
 
-A thread cannot be stopped, and a coroutine may refuse to be. What still runs then stays with this process's owner: its
-row is marked as leaving, and its lock outlives the storage. The lock is dropped when the last of those functions has
-returned, or with the process; then recovery gives the jobs back, with neither an attempt nor a crash counted. So two
-attempts of one job never overlap, however long the process lives on.
-
-Everything else that is still claimed here (it has not begun, or its child process was killed) is given back at once.
+Everything else that is still claimed here (it has not begun, or its child process was killed) is released at once.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ __all__ = ("leave", "unstoppable")
 
 
 def unstoppable(runners: Mapping[RunMode, Runner]) -> dict[Call, Future[Any]]:
-    """The calls that no runner could stop, each with what is done when it is over."""
+    """The calls that no runner could stop, each with a future that is done at its end."""
     return {call: future for runner in runners.values() for call, future in runner.unfinished().items()}
 
 
@@ -44,7 +42,7 @@ async def leave(
     retention: Retention,
     clock: Clock,
 ) -> None:
-    """Let go of a storage: at once, or for what still runs when that is over."""
+    """Close a storage: at once, or for the jobs that still run when these have ended."""
     attempts = list(attempts)
     running = _still_running(attempts, calls)
     try:
@@ -56,7 +54,7 @@ async def leave(
 
 
 def _still_running(attempts: Iterable[Attempt], calls: Mapping[Call, Future[Any]]) -> dict[Attempt, Future[Any]]:
-    """The attempts whose code may still run, and what is done when it does not any more. ``calls``: those that no
+    """The attempts whose code may still run, each with a future that is done at its end. ``calls``: those that no
     runner could stop."""
     running: dict[Attempt, Future[Any]] = {}
     for attempt in attempts:
@@ -78,7 +76,7 @@ def _end_of(task: asyncio.Task[None]) -> Future[None]:
 async def _release_unfinished(
     backend: Backend, attempts: Iterable[Attempt], retention: Retention, clock: Clock
 ) -> None:
-    """Give back attempts of which nothing runs; whatever comes of them later is refused."""
+    """Release attempts of which nothing runs; a later outcome of theirs is refused."""
     now = clock.now()
     settlements = [_released(attempt, retention, now) for attempt in attempts if attempt.backend is backend]
     if settlements:

@@ -75,7 +75,7 @@ async def test_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
         rests.append(seconds)
         await rest(self, seconds)
 
-    monkeypatch.setattr(RemoteJobWatcher, "_rest", note)
+    monkeypatch.setattr(RemoteJobWatcher, "_pause", note)
 
     async with app:
         storage = backends_of(app)[0].storage

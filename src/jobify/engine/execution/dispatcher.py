@@ -1,12 +1,12 @@
-"""Free slots → claim → executor.
+"""Free slots → claim → claim handler → executor.
 
-One dispatcher per storage. It asks for jobs when there may be some (a ring, a job that was stored without a slot, the
-due time that the last claim named, a slot that became free while more was waiting) and only for as many as there are
-free slots: back-pressure is that nobody asks. Future jobs cost nothing here: the storage knows when the next one is
-due, so the dispatcher holds a single time, however many jobs wait.
+There is one dispatcher per storage. It claims when there may be jobs (a wake-up, a job that was stored without a slot,
+the due time that the last claim named, a slot that became free while more jobs were waiting), and only as many as there
+are free slots: without a free slot there is no claim. Future jobs cost nothing here: the storage knows when the next
+one is due, so the dispatcher holds a single time, however many jobs wait.
 
-A claim also learns whether jobs wait to run apart; then comes their turn (``trials``), and after each such group that
-of ordinary jobs. So it learns of parked calls, which it asks for now and then.
+A claim also says whether jobs wait to run apart; they run next (``trials``), and ordinary jobs after each such group.
+It says likewise whether there are parked calls, which are claimed now and then.
 """
 
 from __future__ import annotations
@@ -36,23 +36,22 @@ __all__ = ("Dispatcher",)
 log = get_logger("jobify.engine")
 
 _MAX_CLAIM = 256
-"""Jobs per lane in one claim at most, so that one process does not take the work of all."""
+"""Jobs per pool in one claim at most, so that one process does not take the work of all."""
 
 _LOOKAHEAD = 0.02
-"""Seconds that a job is claimed ahead of its due time, to be started on the dot: a claim takes a moment, and with many
-timers one claim serves all that are due within the next half of this."""
+"""Seconds that a job is claimed ahead of its due time, to be started at the due time: a claim takes a moment, and with
+many timers one claim serves all jobs that are due within the next half of this."""
 
 _RECHECK = 1.0
-"""Seconds after which a sleeping dispatcher looks at the wall clock again: it may have jumped, or the machine slept."""
+"""Seconds after which a sleeping dispatcher reads the wall clock again: it may have jumped, or the machine slept."""
 
-_LOOK_AGAIN = 5.0
-"""Seconds after which it asks the storage although nothing is expected: a ring that was lost costs no more than
-that."""
+_LONGEST_SLEEP = 5.0
+"""Seconds after which it claims although nothing is expected: the cost of a lost wake-up."""
 
-_PATIENCE = 300
-"""Claims in a row that may find nothing and still be made at once: each stages a thousand jobs, if it stages any."""
+_MOST_EMPTY_CLAIMS = 300
+"""Claims in a row that may find nothing without a pause, because each may stage a thousand jobs first."""
 
-_SHORTEST_REST = 0.01
+_SHORTEST_PAUSE = 0.01
 
 _PARKED_PAUSE = 1.0
 """Seconds between two claims of parked calls, if the first found none and the storage has changed meanwhile."""
@@ -91,30 +90,30 @@ class Dispatcher(Service):
         self._claim_wanted = True
         self._next_due_at: Microseconds | None = None
         self._empty_claims = 0
-        """Claims in a row that have found nothing although there is said to be more."""
+        """Claims in a row that have found nothing although the storage says that there is more."""
         self._open_claim: asyncio.Future[Claimed] | None = None
-        """A claim that is not answered yet."""
+        """The claim that is under way."""
         self._has_suspects = False
         self._parked = ParkedPolling(self.wake)
 
-    # -- what others tell it -------------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """There may be work: look now."""
+        """Claim now, because there may be work."""
         if self._parked.is_any:
             self._parked.storage_changed()
         self._claim_wanted = True
         self._wakeup.set()
 
     def job_due(self, due_at: Microseconds) -> None:
-        """A job that is due at this time was stored."""
+        """A job was stored that is due at this time."""
         if self._next_due_at is None or due_at < self._next_due_at:
             self._next_due_at = due_at
-            self._wakeup.set()  # for another sleep, not for a claim: unless it is due
+            self._wakeup.set()  # to sleep until then, not to claim, unless it is due
             if due_at <= self._timekeeper.now() + seconds(_LOOKAHEAD):
                 self._claim_wanted = True
 
-    # -- the duty ------------------------------------------------------------------------------------------------------
+    # -- the loop ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         self._wakeup = asyncio.Event()
@@ -122,27 +121,29 @@ class Dispatcher(Service):
         while True:
             await self._sleep()
             while await self.step():
-                await self._rest()
+                await self._pause()
             self.succeed()
 
-    async def _rest(self) -> None:
-        """Between two claims: nothing but courtesy, because a storage in memory answers without letting go of the loop;
-        unless the storage has promised more again and again, and given nothing."""
-        if self._empty_claims < _PATIENCE:
+    async def _pause(self) -> None:
+        """Give way between two claims, because a storage in memory answers without a turn of the event loop.
+
+        Pause if the storage has said again and again that there is more, and given nothing.
+        """
+        if self._empty_claims < _MOST_EMPTY_CLAIMS:
             await asyncio.sleep(0)
             return
-        if self._empty_claims == _PATIENCE:
+        if self._empty_claims == _MOST_EMPTY_CLAIMS:
             log.warning(
                 "%d claims in a row have found nothing although jobs are due. Claims slow down.", self._empty_claims
             )
-        await asyncio.sleep(min(_SHORTEST_REST * (self._empty_claims - _PATIENCE + 1), self._LONGEST_PAUSE))
+        await asyncio.sleep(min(_SHORTEST_PAUSE * (self._empty_claims - _MOST_EMPTY_CLAIMS + 1), self._LONGEST_PAUSE))
 
     async def step(self) -> bool:
-        """One claim, and one group of jobs that run apart, if any do; whether another claim makes sense at once."""
+        """Claim once, and run one group of jobs apart, if any have to; return whether to claim again at once."""
         parked = self._parked
         has_more = parked.is_any and parked.is_due and await self._claim(ClaimScope.PARKED)  # while there are slots
         has_more = await self._claim(ClaimScope.ORDINARY) or has_more
-        if parked.is_any and parked.is_due:  # which the last claim may have told
+        if parked.is_any and parked.is_due:  # as the last claim may have said
             has_more = await self._claim(ClaimScope.PARKED) or has_more
         if not self._has_suspects or self._trials.is_resting:
             return has_more
@@ -166,25 +167,25 @@ class Dispatcher(Service):
             await self._timekeeper.catch_up()  # what is due by a clock that was just set, need not be due
         if scope is ClaimScope.ORDINARY:
             self._claim_wanted = False
-            # Forgotten before the claim, not after it: a job stored meanwhile is not in the answer. Forgotten also if
-            # there is no claim: with all slots taken it is a free slot that wakes us up, not a due time, which may be
-            # past.
+            # Reset before the claim, not after it, because a job that is stored meanwhile is not in the answer. Reset
+            # also if there is no claim: with all slots taken the next wake-up is a free slot, not a due time, which may
+            # be past.
             self._next_due_at = None
         reserved = self._reserve()
         if not reserved:
             return False
         try:
-            self._open_claim = asking = self._request_reserved(reserved, scope)
+            self._open_claim = claim = self._request_reserved(reserved, scope)
         except BaseException:
             _release(reserved)
             raise
-        # The answer is acted upon by a callback: whatever becomes of this task, no claim and no slot is lost.
+        # A callback takes the answer, so that no claim and no slot is lost if this task is cancelled.
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        asking.add_done_callback(partial(self._on_claimed, reserved, answered, scope))
+        claim.add_done_callback(partial(self._on_claimed, reserved, answered, scope))
         return await answered
 
     async def stop(self) -> None:
-        """End, and return when the last claim is answered, too."""
+        """Stop, and return when the last claim is answered, too."""
         await super().stop()
         self._parked.close()
         if self._open_claim is not None:
@@ -195,11 +196,11 @@ class Dispatcher(Service):
         reserved: list[tuple[SlotPool, int]],
         answered: asyncio.Future[bool],
         scope: ClaimScope,
-        asked: asyncio.Future[Claimed],
+        claim: asyncio.Future[Claimed],
     ) -> None:
         self._open_claim = None
         try:
-            has_more = self._on_answer(asked, reserved, scope)
+            has_more = self._on_answer(claim, reserved, scope)
         except Exception as error:
             if not answered.done():
                 answered.set_exception(error)
@@ -208,15 +209,15 @@ class Dispatcher(Service):
                 answered.set_result(has_more)
 
     def _on_answer(
-        self, asked: asyncio.Future[Claimed], reserved: list[tuple[SlotPool, int]], scope: ClaimScope
+        self, claim: asyncio.Future[Claimed], reserved: list[tuple[SlotPool, int]], scope: ClaimScope
     ) -> bool:
-        """Act on the answer to a claim: whether to claim again at once. Raises its error, when the slots are free."""
-        if asked.cancelled() or asked.exception() is not None:
+        """Take the answer to a claim; return whether to claim again at once. An error frees the slots and is raised."""
+        if claim.cancelled() or claim.exception() is not None:
             _release(reserved)
-            return asked.cancelled() or asked.result().has_more  # result() raises what went wrong
-        claimed = asked.result()
+            return claim.cancelled() or claim.result().has_more  # result() raises the error
+        claimed = claim.result()
         if scope is ClaimScope.PARKED:
-            self._parked.answered(was_in_vain=not claimed.claims)
+            self._parked.on_claimed(found_none=not claimed.claims)
             self._start(claimed.claims, reserved)
             return claimed.has_more
         if claimed.next_due_at is not None:
@@ -235,12 +236,12 @@ class Dispatcher(Service):
     def _request(self, slots: tuple[TaskSlots, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
         ahead, code = seconds(_LOOKAHEAD), self._backend.app_code() if scope is ClaimScope.PARKED else ""
         request = ClaimRequest(self._backend.owner, slots, self._backend.queues.served, ahead, scope, code)
-        asked = self._backend.gate.claim(request, now=self._timekeeper.due_until)
-        return asked if isinstance(asked, asyncio.Future) else spawn(asked)
+        claim = self._backend.gate.claim(request, now=self._timekeeper.due_until)
+        return claim if isinstance(claim, asyncio.Future) else spawn(claim)
 
     def _reserve(self) -> list[tuple[SlotPool, int]]:
-        """Take the free slots of all lanes that have tasks, before the claim: a push must not take them meanwhile. A
-        lane without one rings when it has."""
+        """Take the free slots of all pools that have tasks before the claim, so that no push takes them meanwhile. A
+        pool without one wakes the dispatcher when it has."""
         reserved = []
         for mode in self._modes:
             slots = self._pools[mode]
@@ -267,11 +268,11 @@ class Dispatcher(Service):
                 slots.release(left[slots.mode])
 
     async def _sleep(self) -> None:
-        """Until somebody rings or the next job is due, by the wall clock."""
+        """Sleep until a wake-up, or until the next job is due by the wall clock."""
         clock = asyncio.get_running_loop().time
         last_claim = clock()
         while not self._claim_wanted:
-            left = last_claim + _LOOK_AGAIN - clock()
+            left = last_claim + _LONGEST_SLEEP - clock()
             if self._next_due_at is not None:
                 due_in = (self._next_due_at - self._timekeeper.now()) / SECOND
                 left = min(left, max(due_in - _LOOKAHEAD, last_claim + _LOOKAHEAD / 2 - clock()))
@@ -289,21 +290,21 @@ def _release(reserved: list[tuple[SlotPool, int]]) -> None:
 
 
 class ParkedPolling:
-    """When a dispatcher asks for parked calls: not with each claim, because those that are left do not fit its code."""
+    """When a dispatcher claims parked calls: not each time, because those that remain do not fit its code."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self.is_any = False
-        """Whether there are parked calls at all. (A plain attribute, because every claim asks for it.)"""
-        self._asked_at = self._not_before = -_LONG_PARKED_PAUSE
+        """Whether there are parked calls at all. (A plain attribute, because every claim reads it.)"""
+        self._claimed_at = self._not_before = -_LONG_PARKED_PAUSE
         self._timer: asyncio.TimerHandle | None = None
 
     def storage_changed(self) -> None:
-        """The storage has changed: the next look may come earlier."""
-        self._not_before = min(self._not_before, self._asked_at + _PARKED_PAUSE)
+        """The storage has changed: the next claim may come earlier."""
+        self._not_before = min(self._not_before, self._claimed_at + _PARKED_PAUSE)
 
     def update(self, is_any: bool) -> None:
-        """What a claim of ordinary jobs has answered."""
+        """Take what a claim of ordinary jobs has said of them."""
         self.is_any = is_any
         self.close()
         if is_any and (wait := self._not_before - self._now()) > 0:
@@ -311,13 +312,13 @@ class ParkedPolling:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to ask, if there are any."""
+        """Whether it is time to claim them, if there are any."""
         return self._now() >= self._not_before
 
-    def answered(self, *, was_in_vain: bool) -> None:
-        """Parked calls were asked for."""
-        self._asked_at = self._now()
-        self._not_before = self._asked_at + (_LONG_PARKED_PAUSE if was_in_vain else 0)
+    def on_claimed(self, *, found_none: bool) -> None:
+        """Parked calls were claimed."""
+        self._claimed_at = self._now()
+        self._not_before = self._claimed_at + (_LONG_PARKED_PAUSE if found_none else 0)
 
     def close(self) -> None:
         """Cancel the timer."""

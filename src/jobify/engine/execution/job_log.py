@@ -1,8 +1,8 @@
-"""What the log and the hooks of the app hear of jobs: begins, ends, retries, deaths.
+"""Log lines and hook calls for jobs: begin, end, retry, death.
 
 Everything goes to the logger ``jobify.jobs``, with the attributes ``job_id``, ``task``, ``queue`` and ``attempt`` on
-each record; never with an argument of a job. A failure has one line, in the process that stored it, at the level that
-its reader needs: ERROR for what ended by an error, WARNING for what is tried again and for what a caller awaits.
+each record; never with an argument of a job. A failure has one line, in the process that has stored it: at ERROR if it
+ends the job, at WARNING if the job runs again or a caller awaits it.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ class JobLog:
         self._parked: set[str] = set()
 
     def began(self, attempt: Attempt) -> None:
-        """An attempt begins. To be called where DEBUG is enabled."""
+        """An attempt begins. Call it only if DEBUG is enabled."""
         _write(
             attempt, logging.DEBUG, "Job %s (%s) begins attempt %d.", attempt.id, attempt.endpoint.name, attempt.number
         )
 
     def ended(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
-        """The end of an attempt is stored; its handle does not know yet."""
+        """The outcome of an attempt is stored; its handle is updated next."""
         try:
             self._ended(attempt, outcome, settlement)
         except Exception as problem:  # no memory, or a defect: the end of the job is stored all the same
-            write(log, logging.ERROR, "How job %s ended cannot be logged: %r", attempt.id, problem)
+            write(log, logging.ERROR, "The end of job %s cannot be logged: %r", attempt.id, problem)
 
     def _ended(self, attempt: Attempt, outcome: Outcome, settlement: Settlement) -> None:
         job = (attempt.id, attempt.endpoint.name)
@@ -103,7 +103,7 @@ class JobLog:
                 )
                 _write(attempt, logging.WARNING, message, *job, _sentence(reason), attempt.id)
             case Released():
-                _write(attempt, logging.DEBUG, "Job %s (%s) was given back unfinished.", *job)
+                _write(attempt, logging.DEBUG, "Job %s (%s) was released unfinished.", *job)
             case _:
                 pass
 
@@ -113,7 +113,7 @@ class JobLog:
         _write(attempt, logging.INFO, message, attempt.id, attempt.endpoint.name, until, reason or "no reason is given")
 
     def _retried(self, attempt: Attempt, error: Exception, at: int, settlement: Settlement) -> None:
-        if settlement.finished_at is not None:  # it was told to be the last one
+        if settlement.finished_at is not None:  # the schedule was cancelled during this run
             self._failed(attempt, error, settlement)
             return
         ended_at = settlement.history[0].finished_at if settlement.history else settlement.offset_at
@@ -171,24 +171,24 @@ class JobLog:
 
     # -- jobs of other processes ---------------------------------------------------------------------------------------
 
-    def tells_of_retries(self, task: str) -> bool:
-        """Whether :meth:`lost` has an effect. From any thread."""
+    def has_retry_hooks(self, task: str) -> bool:
+        """Whether :meth:`lost` calls a hook for this task. Thread-safe."""
         return any(hooks.has_retry for hooks in (*self._hooks_of(task), self._hooks))
 
     def condemned(self, job: JobRecord, crashes: int) -> None:
-        """A job has taken so many processes down that it does not run again."""
+        """A job has taken too many processes down, and does not run again."""
         message = "Job %s (%s) took %d processes down and failed."
         write(log, logging.ERROR, message, job.id, job.task, crashes, **_fields_of(job, job.attempt))
         self._call_for(job, job.attempt, JobLostError(job.id, crashes), is_dead=True)
 
     def lost(self, job: JobRecord, attempt: int, *, now: int) -> None:
-        """The process that ran this attempt has died, and the job runs again. The log has one line for all jobs of
-        the process; it is not written here."""
+        """The process of this attempt has died, and the job runs again. Only hooks are called here, because the log has
+        one line for all jobs of the process."""
         retry_at = to_datetime(max(job.due_at, now))
         self._call_for(job, attempt, ProcessDiedError(None, Lost().reason), retry_at=retry_at)
 
     def cancelled_with_process(self, job: JobRecord) -> None:
-        """A job that was to be cancelled, and whose process has died."""
+        """A job has ended by a cancel request, because its process has died."""
         message = "Job %s (%s) was cancelled; its process has died."
         write(log, logging.INFO, message, job.id, job.task, **_fields_of(job, job.attempt))
 
@@ -208,15 +208,15 @@ class JobLog:
         self._hooks.call(failure, self._hooks_of(job.task))
 
     def expired(self, jobs: Sequence[Expired]) -> None:
-        """These jobs have waited longer than they were allowed to, and are cancelled."""
+        """These jobs have waited too long, and are cancelled."""
         if log.isEnabledFor(logging.INFO):
             for job in jobs:
                 extra = _extra(job.id, job.task, job.queue, job.attempt)
                 write(log, logging.INFO, _EXPIRED, job.id, job.task, **extra)
 
     def parked(self, attempt: Attempt, reason: str) -> None:
-        """A schedule waits for a process that can read it. Written once for each reason: it comes back every few
-        seconds."""
+        """A schedule waits for a process that can read it. Logged once for each reason, because it is claimed again
+        every few seconds."""
         if reason in self._parked:
             return
         self._parked.add(reason)
@@ -224,7 +224,7 @@ class JobLog:
 
 
 def _line_of(error: BaseException) -> str:
-    return describe_error(Failed(error)) or type(error).__name__  # type: ignore[arg-type]  # it asks for its text only
+    return describe_error(Failed(error)) or type(error).__name__  # type: ignore[arg-type]  # only its text is read
 
 
 def _sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the end of an attempt makes of its job's row. Pure: everything it needs is given, the time included."""
+"""The row of a job after an attempt, by the outcome. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = (
 
 _LONGEST_TRACEBACK = 100_000
 _PARKED_FOR = 5.0
-"""Seconds until a schedule that this process cannot read is offered again, to whichever process is first."""
+"""Seconds until a schedule that this process cannot read is due again, for any process."""
 
 _EVENTS: Final[dict[type[Any], Event]] = {
     Succeeded: Event.SUCCEEDED,
@@ -64,7 +64,7 @@ _SUCCESS: Final = next_status(JobStatus.RUNNING, Event.SUCCEEDED).value
 
 
 class _Transition(NamedTuple):
-    """What the row says from here on."""
+    """The event, and the fields of the row that follow from it."""
 
     event: Event
     due_at: Microseconds
@@ -78,12 +78,12 @@ class _Transition(NamedTuple):
 def build_settlement(
     attempt: Attempt, outcome: Outcome, result: Any, *, now: Microseconds, retention: Retention
 ) -> Settlement:
-    """The row that ``outcome`` makes of the job. An ended row may be deleted when its window of ``retention`` is over.
+    """The row after ``outcome``. An ended row may be deleted when its window of ``retention`` is over.
 
-    Two kinds are kept for good: a declared schedule that ended by its own rule, or a restart would take it for a new
-    one; and a job that could not be read, for somebody to look at.
+    Two kinds are kept for good: a declared schedule that ended by its own rule, because a restart would take it for a
+    new one; and a job that could not be read, so that its cause can be found.
     """
-    if attempt.run is None and type(outcome) is Succeeded:  # what nearly every job comes to, on the hot path
+    if attempt.run is None and type(outcome) is Succeeded:  # nearly every job, on the hot path
         window = retention.complete if attempt.endpoint.result_ttl is None else attempt.endpoint.result_ttl
         delete_at = None if window is None else now + round(window * SECOND)
         return Settlement(
@@ -119,7 +119,7 @@ def build_settlement(
 
 
 def skip_settlement(attempt: Attempt, run: ScheduleRun, decision: Plan, *, now: Microseconds) -> Settlement:
-    """The row of a schedule whose due time is passed over: it waits for the next one, or has none left and is done."""
+    """The row of a schedule whose due time is skipped: it waits for the next one, or has ended if there is none."""
     event = Event.LAST_RUN if decision.run_at is None else Event.NEXT_RUN
     due_at = run.offset_at if decision.run_at is None else decision.run_at
     return Settlement(
@@ -144,7 +144,7 @@ def skip_settlement(attempt: Attempt, run: ScheduleRun, decision: Plan, *, now: 
 
 
 def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microseconds) -> Settlement:
-    """The row of a schedule that this process cannot read: it waits as it did, with the reason, and comes back soon."""
+    """The row of a schedule that this process cannot read: it waits as before, with the reason, and is due soon."""
     return Settlement(
         status=next_status(JobStatus.RUNNING, Event.RELEASED).value,
         ready=False,
@@ -166,7 +166,7 @@ def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microse
 
 
 def audience_of(attempt: Attempt, outcome: Outcome) -> Audience | None:
-    """Who beside this process wants to know how the attempt ended."""
+    """The other processes to notify of the end of the attempt."""
     if type(outcome) is Succeeded:
         return Audience.of_end(attempt.origin, here=attempt.backend.owner)
     match outcome:
@@ -174,14 +174,14 @@ def audience_of(attempt: Attempt, outcome: Outcome) -> Audience | None:
             return None
         case Released() | Unfit():
             return NEW_WORK
-        case Cancelled():  # whoever has cancelled it waits to hear of it, and may be anybody
+        case Cancelled():  # the caller that has cancelled it waits, and may be in any process
             return STATE_CHANGED
         case _:
             return Audience.of_end(attempt.origin, here=attempt.backend.owner)
 
 
 def truncated(settlement: Settlement, error: Exception) -> Settlement:
-    """The same end with less about it: whatever cannot be written, the job has ended and must not run again."""
+    """The same end with less data: even if its result cannot be written, the job has ended and must not run again."""
     if settlement.result is not None:
         return settlement._replace(result=None, error=f"{ResultNotStoredError.__name__}: {shown(error)}")
     return settlement._replace(
@@ -190,8 +190,7 @@ def truncated(settlement: Settlement, error: Exception) -> Settlement:
 
 
 def describe_error(outcome: Outcome) -> str | None:
-    """``Type: message`` of what went wrong (``Type``, as Python has it, where there is no message), None if nothing
-    did."""
+    """``Type: message`` of the error, or ``Type`` if it has no message. None means that there was no error."""
     match outcome:
         case RetryAt(error) | Failed(error) | TimedOut(error):
             return described(error)
@@ -204,7 +203,7 @@ def describe_error(outcome: Outcome) -> str | None:
 
 
 def attempt_record(attempt: Attempt, outcome: Outcome, *, now: Microseconds) -> AttemptRecord:
-    """The history line for an attempt that ended ``now``."""
+    """The history line of an attempt that ended ``now``."""
     return AttemptRecord(
         job_id=attempt.id,
         attempt=attempt.number,
@@ -220,7 +219,7 @@ def attempt_record(attempt: Attempt, outcome: Outcome, *, now: Microseconds) -> 
 
 
 def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> AttemptRecord:
-    """The history line for due times that a misfire policy passed over."""
+    """The history line of due times that a misfire policy has skipped."""
     count = f"{missed.count}" if missed.is_exact else f"more than {missed.count}"
     until = "" if missed.first == missed.last else f" to {to_datetime(missed.last).isoformat()}"
     return AttemptRecord(
@@ -237,7 +236,7 @@ def skip_record(attempt: Attempt, missed: Missed, *, now: Microseconds) -> Attem
 
 
 def _stops_schedule(attempt: Attempt, outcome: Outcome) -> bool:
-    """Whether this is a failure too many in a row."""
+    """Whether this failure in a row is the last one that the schedule allows."""
     run = attempt.run
     return isinstance(outcome, Failed | TimedOut) and run is not None and _is_last_failure(run)
 
@@ -261,7 +260,7 @@ def _delete_at(
     if attempt.is_declared and status is not JobStatus.CANCELLED:
         return None
     if isinstance(outcome, Failed) and not (attempt.is_readable or isinstance(outcome.error, ResultNotStoredError)):
-        return None  # an input that is missing is nothing to look at: the row says all that there is
+        return None  # a missing result of another job needs no inspection: the row says it all
     own = attempt.endpoint.result_ttl
     if status is JobStatus.SUCCESS and own is not None:
         return now + seconds(own)
@@ -278,7 +277,7 @@ def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Transition:
 
 def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Transition:
     match outcome:
-        case RetryAt(at=at):  # elapsed time: it says from when it was counted
+        case RetryAt(at=at):  # an elapsed time: ``now`` is what it is counted from
             return _Transition(Event.RETRY, at, now, attempt.number)
         case Released() | Unfit():
             return _Transition(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number - 1)
@@ -289,7 +288,7 @@ def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Tran
 
 
 def _next_of_schedule(run: ScheduleRun, attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Transition:
-    """A run that is over counts; its schedule goes on unless its rule says that this was the last one."""
+    """Count a run that is over; the schedule goes on unless this was the last run by its rule."""
     same_run = _next_of_job(attempt, outcome, now)._replace(
         offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
     )
@@ -316,10 +315,10 @@ def _next_of_schedule(run: ScheduleRun, attempt: Attempt, outcome: Outcome, now:
 def _history(
     attempt: Attempt, outcome: Outcome, following: _Transition, now: Microseconds
 ) -> tuple[AttemptRecord, ...]:
-    """Lines for what did not simply succeed, and for every run of a schedule; less what was noted already."""
+    """History lines: of everything but a plain success, and of every run of a schedule, unless recorded already."""
     if attempt.run is None and isinstance(outcome, Succeeded):
         return ()
-    is_left_out = attempt.is_recorded or isinstance(outcome, Snoozed)  # which may be any number of times
+    is_left_out = attempt.is_recorded or isinstance(outcome, Snoozed)  # which may happen any number of times
     lines = [] if is_left_out else [attempt_record(attempt, outcome, now=now)]
     before = None if attempt.run is None else attempt.run.skipped
     skips = [skip_record(attempt, missed, now=now) for missed in (before, following.skipped) if missed is not None]

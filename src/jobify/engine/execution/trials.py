@@ -1,11 +1,11 @@
-"""Run jobs apart from all others that a process may have died of.
+"""Run jobs that a process may have died of apart from all others.
 
-A trial: close the lanes, claim a group, let finish what still runs here, run the group, open the lanes. The group is
-claimed first, so that other processes do not drain for the same jobs. What cannot drain in time gives the group back
-and tries again later, with more patience; after some minutes the group begins all the same.
+A trial: close the pools, claim a group, let the running jobs finish, run the group, open the pools. The group is
+claimed first, so that other processes do not drain for the same jobs. If the running jobs do not finish in time, the
+group is released and tried again later, with more patience; after some minutes the group begins all the same.
 
-No other job begins meanwhile, of whichever storage. That is bounded: a group that has lived for a minute is left to
-itself. ``docs/design/01-suspects.md`` has the reasons.
+No other job begins meanwhile, of any storage. That is bounded: after a minute a group no longer keeps others waiting.
+``docs/design/01-suspects.md`` has the reasons.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ("Trials",)
 
 _FIRST_PATIENCE: Final = 1.0
 _MOST_PATIENCE: Final = 27.0
-"""Seconds that running jobs have to finish before a trial: at first, and after several times in vain."""
+"""Seconds that running jobs have to finish before a trial: at first, and after several failures."""
 _REST: Final = 2.0
-"""After a time in vain ordinary work goes on for so many times its length."""
+"""After a failure ordinary work goes on for this many times the patience."""
 _DEADLINE: Final = 300.0
-"""Seconds after the first time in vain from which a group begins beside what still runs."""
+"""Seconds after the first failure from which a group begins beside the jobs that still run."""
 _LONGEST: Final = 60.0
 """Seconds that a trial keeps other jobs from running at most."""
 
@@ -40,12 +40,12 @@ class Trials:
         self._all_settled = all_settled
         self._on_trial = on_trial
         self._patience = _FIRST_PATIENCE
-        self._in_vain_since: float | None = None
+        self._failing_since: float | None = None
         self._not_before = 0.0
 
     @property
     def is_resting(self) -> bool:
-        """Whether running jobs were in the way a moment ago."""
+        """Whether the last trial failed a moment ago, because running jobs did not finish."""
         return asyncio.get_running_loop().time() < self._not_before
 
     async def run(
@@ -55,10 +55,10 @@ class Trials:
         release: Callable[[Claim], None],
         wake: Callable[[], None],
     ) -> bool:
-        """Run one group; whether there was one.
+        """Run one group; return whether there was one.
 
-        ``claim`` asks for it, ``begin`` starts an attempt, ``release`` gives a claim back; ``wake`` is called when it
-        makes sense to try again, if this was in vain.
+        ``claim`` claims it, ``begin`` starts an attempt, ``release`` releases a claim; ``wake`` is called when it is
+        time to try again, if running jobs did not finish.
         """
         self._pools.close()
         try:
@@ -74,7 +74,7 @@ class Trials:
                 _each(release, claims)
                 self._rest(wake)
                 return False
-            self._in_vain_since, self._patience = None, _FIRST_PATIENCE
+            self._failing_since, self._patience = None, _FIRST_PATIENCE
             await self._try(claims, begin)
             return True
         finally:
@@ -83,25 +83,25 @@ class Trials:
     async def _claim(
         self, claim: Callable[[], asyncio.Future[Claimed]], release: Callable[[Claim], None]
     ) -> Sequence[Claim]:
-        asked = claim()
+        answer = claim()
         try:
-            await asyncio.wait([asked])
+            await asyncio.wait([answer])
         except BaseException:
-            asked.add_done_callback(lambda asked: _each(release, _claims_of(asked)))
+            answer.add_done_callback(lambda answer: _each(release, _claims_of(answer)))
             raise
-        return asked.result().claims
+        return answer.result().claims
 
     async def _try(self, claims: Sequence[Claim], begin: Callable[[Claim], None]) -> None:
-        left = self._pools.taken  # nothing, unless it was waited for in vain
-        self._tell(True)
+        left = self._pools.taken  # zero, unless running jobs did not finish
+        self._notify(True)
         try:
             _each(begin, claims)
             await self._drain(_LONGEST, left)
         finally:
-            self._tell(False)
+            self._notify(False)
 
     async def _drain(self, patience: float, left: int = 0) -> bool:
-        """Wait until no more than ``left`` jobs run here, and all ends are stored; whether that was so in time."""
+        """Wait until at most ``left`` jobs run here and all outcomes are stored; return False at a timeout."""
         try:
             async with asyncio.timeout(patience):
                 await self._pools.drained(left)
@@ -112,9 +112,9 @@ class Trials:
 
     def _is_overdue(self) -> bool:
         now = asyncio.get_running_loop().time()
-        if self._in_vain_since is None:
-            self._in_vain_since = now
-        return now - self._in_vain_since >= _DEADLINE
+        if self._failing_since is None:
+            self._failing_since = now
+        return now - self._failing_since >= _DEADLINE
 
     def _rest(self, wake: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -123,13 +123,13 @@ class Trials:
         self._not_before = loop.time() + pause
         loop.call_later(pause, wake)
 
-    def _tell(self, is_on: bool) -> None:
+    def _notify(self, is_on: bool) -> None:
         if self._on_trial is not None:
             self._on_trial(is_on)
 
 
-def _claims_of(asked: asyncio.Future[Claimed]) -> Sequence[Claim]:
-    return () if asked.cancelled() or asked.exception() is not None else asked.result().claims
+def _claims_of(answer: asyncio.Future[Claimed]) -> Sequence[Claim]:
+    return () if answer.cancelled() or answer.exception() is not None else answer.result().claims
 
 
 def _each(act: Callable[[Claim], object], claims: Sequence[Claim]) -> None:

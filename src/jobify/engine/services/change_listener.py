@@ -1,9 +1,8 @@
-"""Other processes on the same database: hearing them.
+"""Notice what other processes have written to the same database.
 
-A process rings the bells of the others after it has committed something that concerns them: work that anyone may
-take, the end of a job that another process asked for, a cancel. Whoever hears a bell looks. Because a ring may be
-lost (and does not exist on every platform), everybody also asks now and then whether somebody else has committed,
-which reads no table.
+A process notifies the others after it has committed something that concerns them: work that any process may claim, the
+end of a job that another process has pushed, a cancel. A notification may be lost, and not every platform has them. So
+each process also checks from time to time whether another one has committed, which reads no table.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ from jobify.gateway.backend import Backend
 
 __all__ = ("ChangeListener",)
 
-_POLL_WITH_BELL = 1.0
-_POLL_WITHOUT_BELL = 0.1
-"""Seconds between two questions whether another process has committed."""
-_FIRST_REST, _LONGEST_REST = 0.01, 0.5
-"""Seconds for which a bell that is rung without end is not listened to; they double as long as that goes on."""
+_POLL_WITH_NOTIFIER = 1.0
+_POLL_WITHOUT_NOTIFIER = 0.1
+"""Seconds between two checks whether another process has committed."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+"""Seconds for which a flooded notifier is not read; they double as long as the flood goes on."""
 
 
 class ChangeListener(Periodic):
-    """Calls ``look`` when another process may have changed something."""
+    """Calls ``on_change`` when another process may have changed something."""
 
-    def __init__(self, backend: Backend, look: Callable[[], None]) -> None:
-        super().__init__(_POLL_WITHOUT_BELL)
+    def __init__(self, backend: Backend, on_change: Callable[[], None]) -> None:
+        super().__init__(_POLL_WITHOUT_NOTIFIER)
         self._backend = backend
-        self._on_change = look
+        self._on_change = on_change
         self._fileno = -1
-        self._rest = 0.0
-        self._resting: asyncio.TimerHandle | None = None
+        self._pause = 0.0
+        self._paused: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         notifier = self._backend.storage.notifier
@@ -42,16 +41,16 @@ class ChangeListener(Periodic):
             except NotImplementedError:  # a loop that cannot watch descriptors (Windows' proactor)
                 pass
             else:
-                self._fileno, self._interval = notifier.fileno(), _POLL_WITH_BELL
+                self._fileno, self._interval = notifier.fileno(), _POLL_WITH_NOTIFIER
         await super().start()
 
     async def stop(self) -> None:
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
         if self._fileno >= 0:
             asyncio.get_running_loop().remove_reader(self._fileno)
-            self._fileno, self._interval = -1, _POLL_WITHOUT_BELL
+            self._fileno, self._interval = -1, _POLL_WITHOUT_NOTIFIER
         await super().stop()
 
     def _on_readable(self) -> None:
@@ -63,17 +62,17 @@ class ChangeListener(Periodic):
         if notifier.is_flooded:
             self._pause_listening()
         else:
-            self._rest = 0.0
+            self._pause = 0.0
 
     def _pause_listening(self) -> None:
-        """Keep the event loop free from a sender that never stops; what there is to do is looked for all the same."""
+        """Keep the event loop free from a sender that never stops. Changes are noticed all the same, a little later."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._fileno)
-        self._rest = min(max(self._rest * 2, _FIRST_REST), _LONGEST_REST)
-        self._resting = loop.call_later(self._rest, self._resume_listening)
+        self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._paused = loop.call_later(self._pause, self._resume_listening)
 
     def _resume_listening(self) -> None:
-        self._resting = None
+        self._paused = None
         if self._fileno >= 0:
             asyncio.get_running_loop().add_reader(self._fileno, self._on_readable)
             self._notify()

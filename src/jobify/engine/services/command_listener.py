@@ -1,5 +1,4 @@
-"""Orders that came from elsewhere: whoever runs a job that is to be cancelled interrupts it; and which queues are
-paused."""
+"""Apply cancel requests and queue pauses that other processes have stored."""
 
 from __future__ import annotations
 
@@ -12,42 +11,43 @@ from jobify.gateway.backend import Backend
 
 __all__ = ("CommandListener",)
 
-_COURTESY: Final = 0.002
-"""Seconds from a ring to a look. Most rings are about work, which is so claimed first; and many rings are one look."""
+_DELAY: Final = 0.002
+"""Seconds from a wake-up to the check, because most wake-ups are about work, which is claimed first, and several
+wake-ups share one check."""
 
 
 class CommandListener(Service):
-    """Brings this process in line with what others want; looks when it is woken up."""
+    """Checks for cancel requests and paused queues at each wake-up."""
 
     def __init__(self, backend: Backend, attempts: RunningAttempts) -> None:
         super().__init__()
         self._backend = backend
         self._attempts = attempts
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     def wake(self) -> None:
-        """There may be an order."""
-        self._bell.set()
+        """There may be a request."""
+        self._wakeup.set()
 
     async def run(self) -> None:
-        self._bell.set()  # a look that failed may have missed one
+        self._wakeup.set()  # because a check that failed may have missed a request
         while True:
-            await self._bell.wait()
-            await asyncio.sleep(_COURTESY)
-            self._bell.clear()
+            await self._wakeup.wait()
+            await asyncio.sleep(_DELAY)
+            self._wakeup.clear()
             await self.step()
             self.succeed()
 
     async def step(self) -> None:
-        """One look."""
-        doubts = self._backend.queues.version
-        unwanted, paused = await self._backend.gate.call(self._ask, flush=False)
-        self._backend.queues.update(paused, doubts=doubts)
-        for job_id in unwanted:
+        """Check once."""
+        version = self._backend.queues.version
+        cancelled, paused = await self._backend.gate.call(self._read, flush=False)
+        self._backend.queues.update(paused, doubts=version)
+        for job_id in cancelled:
             attempt = self._attempts.find(job_id)
-            if attempt is not None and not attempt.is_last:  # else it was wanted without an interruption
+            if attempt is not None and not attempt.is_last:  # else this run of a schedule is to finish
                 attempt.interrupt(Interruption.CANCEL)
 
-    def _ask(self) -> tuple[list[str], list[str]]:
+    def _read(self) -> tuple[list[str], list[str]]:
         storage = self._backend.storage
         return storage.cancel_requests(self._backend.owner), storage.paused_queues()

@@ -74,7 +74,7 @@ class Recovery(Periodic):
 
     def _needs_row(self, job: Recovered) -> bool:
         """Whether the job ends, or a hook is called for it."""
-        return job.status != JobStatus.SCHEDULED or (job.attempt > 0 and self._job_log.tells_of_retries(job.task))
+        return job.status != JobStatus.SCHEDULED or (job.attempt > 0 and self._job_log.has_retry_hooks(job.task))
 
     def _report_death(self, death: Death) -> None:
         """Log one line for all jobs that a dead process held."""

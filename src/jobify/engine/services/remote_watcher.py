@@ -1,13 +1,14 @@
-"""Handles of jobs that other processes run: how did they end?
+"""Update the handles of jobs that other processes run.
 
-Nothing is polled for: a look is taken when another process has rung or has committed (see ``wakeups``). When a caller
-begins to wait for a job, that job alone is looked at, at once. The time between two looks grows with the processor time
-that a look takes, so that ten thousand handles do not eat a core; but it stays below a second, and the time that a look
-waits for its turn does not count: a busy process learns of an end as soon as an idle one. Looks wait for no write.
+There is no polling: a round reads rows when another process has committed or notified (see ``change_listener``). When a
+caller begins to wait for a job, the row of that job alone is read at once. The time between two rounds grows with the
+processor time of a round, so that ten thousand handles do not take a core; but it stays below a second, and the time
+that a read waits for its turn does not count: a busy process learns of an end as soon as an idle one. Reads wait for no
+write.
 
-A look takes in every handle that somebody waits for or whose job is due. The others can only change if somebody
-cancels or replaces their jobs: after news they are looked at in turn, a batch with each look, so that whoever polls
-the status of one sees it within a second while there are a few thousand.
+A round reads every handle that has a waiter or whose job is due. The others change only if their jobs are cancelled or
+replaced: after a change they are read in turn, one batch per round, so that a caller that polls the status of one sees
+it within a second while there are a few thousand.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ log = get_logger("jobify.engine")
 
 _KNOWN = frozenset(JobStatus)
 
-_REST = 10
-"""A look is followed by a rest of this many times the processor time that it took."""
+_PAUSE_FACTOR = 10
+"""A round is followed by a pause of this many times the processor time that it took."""
 
-_LONGEST_REST = 0.5
-"""Seconds; a look that takes longer itself is followed by a rest of its own length."""
+_LONGEST_PAUSE = 0.5
+"""Seconds; a round that takes longer itself is followed by a pause of its own length."""
 
-_LOOK_AGAIN = 5.0
-"""Seconds after which a look is taken although nobody has rung: a ring that was lost costs no more than that."""
+_RECHECK = 5.0
+"""Seconds after which a round starts without a wake-up: the cost of a lost notification."""
 
 _BATCH = 500
 
@@ -68,10 +69,10 @@ class RemoteJobWatcher(Service):
         self._wakeup = asyncio.Event()
         self._arrival = asyncio.Event()
         self._added: list[Job[Any]] = []
-        """The handles that callers have begun to wait for since the last look."""
+        """The handles that callers have begun to wait for since the last round."""
         self._has_changes = False
-        self._unseen: list[str] = []
-        """The handles of jobs that are not due, as far as they were not looked at since the last news."""
+        self._unread: list[str] = []
+        """The handles of jobs that are not due and were not read since the last change."""
 
     def wake(self) -> None:
         """Jobs of other processes may have ended."""
@@ -85,24 +86,24 @@ class RemoteJobWatcher(Service):
         self._wakeup.set()
 
     async def run(self) -> None:
-        self.wake()  # a look that failed may have missed something
+        self.wake()  # because a round that failed may have missed something
         clock = asyncio.get_running_loop().time
-        looks_again_at = clock()
+        next_round_at = clock()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(looks_again_at):
+                async with asyncio.timeout_at(next_round_at):
                     await self._wakeup.wait()
             self._wakeup.clear()
-            if self._has_changes or self._unseen or clock() >= looks_again_at:
+            if self._has_changes or self._unread or clock() >= next_round_at:
                 cost = await self.step()
                 self.succeed()
-                looks_again_at = clock() + _LOOK_AGAIN
-                await self._rest(min(cost * _REST, max(_LONGEST_REST, cost)))
+                next_round_at = clock() + _RECHECK
+                await self._pause(min(cost * _PAUSE_FACTOR, max(_LONGEST_PAUSE, cost)))
             else:
                 await self._update_added()
 
-    async def _rest(self, seconds: float) -> None:
-        """Look at nothing for so long but at what callers begin to wait for."""
+    async def _pause(self, seconds: float) -> None:
+        """Read nothing for so long but the jobs that callers begin to wait for."""
         clock = asyncio.get_running_loop().time
         end = clock() + seconds
         while (left := end - clock()) > 0:
@@ -119,12 +120,12 @@ class RemoteJobWatcher(Service):
         await self._update([job for job in jobs if not job.is_done()])
 
     async def step(self) -> float:
-        """One look at all handles that may have changed; the processor time that it took, in seconds."""
+        """Update all handles that may have changed; return the processor time that it took, in seconds."""
         self._added.clear()
         now = self._clock.now()
         waiting = [job for job in self._handles if not job.is_done() and (job.has_waiters or job.due_at <= now)]
-        cost = await self._update((*waiting, *self._next_unseen(now)))
-        if self._unseen:
+        cost = await self._update((*waiting, *self._next_unread(now)))
+        if self._unread:
             self._wakeup.set()
         return cost
 
@@ -135,13 +136,13 @@ class RemoteJobWatcher(Service):
             cost += await self._update_batch(watched[start : start + _BATCH])
         return cost
 
-    def _next_unseen(self, now: Microseconds) -> list[Job[Any]]:
-        """Some of the handles that nobody waits for, in turn."""
-        if self._has_changes and not self._unseen:
+    def _next_unread(self, now: Microseconds) -> list[Job[Any]]:
+        """The next handles without a waiter, in turn."""
+        if self._has_changes and not self._unread:
             self._has_changes = False
-            self._unseen = [job.id for job in self._handles if job.due_at > now and not job.is_done()]
-        found = [self._handles.find(job_id) for job_id in self._unseen[-_BATCH:]]
-        del self._unseen[-_BATCH:]
+            self._unread = [job.id for job in self._handles if job.due_at > now and not job.is_done()]
+        found = [self._handles.find(job_id) for job_id in self._unread[-_BATCH:]]
+        del self._unread[-_BATCH:]
         return [job for job in found if job is not None and job.due_at > now and not job.has_waiters]
 
     async def _update_batch(self, jobs: list[Job[Any]]) -> float:
@@ -154,7 +155,7 @@ class RemoteJobWatcher(Service):
             record = found.get(job.id)
             if job.is_settling or job.is_done() or self._is_hidden(job.id):
                 continue  # claimed by this process meanwhile
-            if job.state_key != before:  # it has run here meanwhile, and the row may be older than that
+            if job.state_key != before:  # it has run here meanwhile, and the row may be older
                 self.wake()
                 continue
             if record is None:
@@ -164,14 +165,14 @@ class RemoteJobWatcher(Service):
         return cost + time.thread_time() - started
 
     def _read(self, ids: Sequence[str]) -> tuple[list[JobRecord], float]:
-        """The rows, and the processor time that reading them took."""
+        """The rows, and the processor time of reading them."""
         started = time.thread_time()
         records = self._backend.storage.get(SummaryIds(ids, with_results=True))
         return records, time.thread_time() - started
 
     def _apply(self, job: Job[Any], record: JobRecord) -> None:
         if record.status not in _KNOWN:
-            return  # a newer release knows what it means
+            return  # a status of a newer release
         status = JobStatus(record.status)
         if status is JobStatus.CANCELLED:
             job.end(status)
@@ -183,7 +184,7 @@ class RemoteJobWatcher(Service):
             job.reschedule(record.due_at, status)
 
     def _has_run(self, job: Job[Any], record: JobRecord) -> bool:
-        """Whether a schedule has come further than its handle knows; the handle learns of it."""
+        """Update the progress of a schedule; return whether it has run since the last update."""
         context = job.cron_context
         if context is None or record.run_count == context.run_count:
             return False
