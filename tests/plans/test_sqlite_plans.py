@@ -12,8 +12,8 @@ import pytest
 from jobify.model.records import JobQuery
 from jobify.storage.sqlite import statements
 from jobify.storage.sqlite.queries import filters_of, page_of
-from jobify.storage.sqlite.settlements import IF_PLAIN
 from jobify.storage.sqlite.schema import migrations
+from jobify.storage.sqlite.settlements import IF_PLAIN
 from jobify.storage.sqlite.statements import sql
 
 FIELDS: dict[str, Any] = {
