@@ -66,11 +66,23 @@ def log_calls() -> Iterator[LogCall]:
             if node.func.attr not in METHODS or not isinstance(owner, ast.Name) or owner.id not in loggers:
                 continue
             template = node.args[node.func.attr == "log"]
+            if isinstance(template, ast.Name):
+                template = written_before(tree, template) or template
             if isinstance(template, ast.Constant):
                 yield LogCall(module_of(path), owner.id, node.lineno, template.value)
             else:
                 assert isinstance(template, ast.Name), f"{path}:{node.lineno}: the template is no constant"
                 assert (module_of(path), template.id) in PASSED_ON, f"{path}:{node.lineno}"
+
+
+def written_before(tree: ast.Module, use: ast.Name) -> ast.Constant | None:
+    """The constant that a variable holds which was written in the statement before."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=use.id)], value=ast.Constant() as value):
+                if node.end_lineno == use.lineno - 1:
+                    return value
+    return None
 
 
 CALLS = list(log_calls())

@@ -138,12 +138,10 @@ class Completer:
         """Log the lost outcomes, in one line."""
         if self._lost:
             some = ", ".join(self._lost[:_NAMED]) + (", ..." if len(self._lost) > _NAMED else "")
-            log.error(
-                "The outcomes of %d jobs could not be stored, and are lost (%s); the jobs run again. Last error: %s",
-                len(self._lost),
-                some,
-                self._last_error,
+            message = (
+                "The outcomes of %d jobs could not be stored, and are lost (%s); the jobs run again. Last error: %s"
             )
+            log.error(message, len(self._lost), some, self._last_error)
 
     def close(self) -> None:
         """The storage is closed: an outcome that comes now is lost, and its job runs again."""
@@ -156,11 +154,8 @@ class Completer:
         try:
             return classify(attempt, value, error, now=now, max_crashes=self._max_crashes)
         except Exception as problem:  # of the user's code, such as a retry policy
-            log.error(
-                "The retry policy of job %s raised an error; the job fails.\n%s",
-                attempt.id,
-                Lines(own_traceback(problem)),
-            )
+            message = "The retry policy of job %s raised an error; the job fails.\n%s"
+            log.error(message, attempt.id, Lines(own_traceback(problem)))
             return Failed(problem)
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
