@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import jobify.cli.choice
+import jobify.cli.jobs.selection
 from cli_shop import SECOND, Shop
 from jobify import Jobify
 from jobify.client.producer import client_of
@@ -24,7 +24,7 @@ def words(shop: Shop) -> dict[str, str]:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three jobs in a transaction."""
-    monkeypatch.setattr(jobify.cli.choice, "_BATCH", 3)
+    monkeypatch.setattr(jobify.cli.jobs.selection, "_BATCH", 3)
 
 
 # -- which -------------------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def test_delete_takes_what_has_ended_unless_another_status_is_asked_for(shop: Sh
         (["delete", "--status", "running", "--yes"], "choose from pending, complete"),
         (["retry", "--yes"], "Give ids, or filters"),
         (["retry", "some-id", "--status", "dead"], "Give ids or filters, not both"),
-        (["delete", "--since", "yesterday", "--yes"], "is no time"),
+        (["delete", "--since", "yesterday", "--yes"], "is not a time"),
         (["cancel", "--status", "weird", "--yes"], "weird"),
     ],
 )
@@ -223,7 +223,7 @@ def test_running_jobs_are_told_and_waited_for(shop: Shop) -> None:
     running = shop.running(shop.worker())
     answer = shop("jobs", "cancel", "--status", "running", "--yes", "--wait", "0")
     assert (answer.code, answer.out) == (1, "0\tcancelled\n")
-    assert "1 job told to stop, but still running" in answer.err
+    assert "1 job still running, although cancellation is requested" in answer.err
     assert shop.storage.get([running])[0].is_cancel_requested
 
 

@@ -131,7 +131,7 @@ def test_json_becomes_what_the_task_expects(shop: Shop, options: str) -> None:
         assert asyncio.run(main()) == ["Order", "Box", "Color", "Order", "int", "dict"]
         answer = shop("enqueue", "pack", "--app", "typed:app", "--args", '[{"id": "x"}]')
         assert answer.code == 2
-        assert "The argument 'order' cannot be made into the Order that the task expects" in answer.err
+        assert "The argument 'order' cannot be converted to the Order that the task expects" in answer.err
     finally:
         sys.modules.pop("typed", None)
 
@@ -161,12 +161,12 @@ def test_a_unique_key_that_is_in_use_stores_nothing(studio: Shop) -> None:
         (["images:resize", "--args", "cat.png"], 2, "--args 'cat.png' is not JSON"),
         (["images:resize", "--args", '"cat.png"'], 2, "is not a JSON list"),
         (["images:resize", "--kwargs", "[1]"], 2, "is not a JSON object"),
-        (["nightly", "--delay", "soon"], 2, "is no duration"),
-        (["nightly", "--delay", "-5"], 2, "is no duration"),
-        (["nightly", "--delay", "nan"], 2, "is no duration"),
-        (["nightly", "--at", "noon"], 2, "is no time"),
+        (["nightly", "--delay", "soon"], 2, "is not a duration"),
+        (["nightly", "--delay", "-5"], 2, "is not a duration"),
+        (["nightly", "--delay", "nan"], 2, "is not a duration"),
+        (["nightly", "--at", "noon"], 2, "is not a time"),
         (["nightly", "--at", "2100-01-01", "--delay", "5"], 2, "Leave one of them out"),
-        (["nightly", "--metadata", "user"], 2, "is no pair"),
+        (["nightly", "--metadata", "user"], 2, "is not a pair"),
         (["nightly", "--depends-on", "nobody"], 1, "nobody"),
     ],
 )
@@ -185,7 +185,7 @@ def test_with_the_database_alone_nothing_is_checked_and_that_is_said(
     answer = studio("enqueue", "images:resize", "--args", '["a", "b", "c"]', "--database", "shop.db")
     job = row(studio, answer)
     assert (job.task, job.queue) == ("images:resize", "default")
-    assert "nothing checks the name of the task and its arguments" in answer.err
+    assert "the name of the task and its arguments are not checked" in answer.err
     assert "The job waits, because no worker runs." in answer.err
     studio.worker("wrap")
     assert "because no worker knows this task" in studio("enqueue", "pack", "--database", "shop.db").err
@@ -342,7 +342,7 @@ def test_what_is_followed_ends_with_ctrl_c(shop: Shop, monkeypatch: pytest.Monke
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobify.cli.following.time.sleep", interrupted)
+    monkeypatch.setattr("jobify.cli.jobs.listing.time.sleep", interrupted)
     answer = shop("jobs", "logs", "-f", job)
     assert (answer.code, answer.out.count("line 1"), answer.err) == (0, 1, "")
 

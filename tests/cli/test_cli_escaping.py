@@ -101,12 +101,13 @@ def test_json_still_says_the_same(shop: Shop) -> None:
 
 
 def test_the_screen_of_top(shop: Shop) -> None:
-    from jobify.cli.screen import draw
+    from jobify.cli.options import Source
     from jobify.cli.session import open_session
-    from jobify.cli.snapshot import take_snapshot
+    from jobify.cli.top.screen import draw
+    from jobify.cli.top.snapshot import take_snapshot
 
     fill(shop)
-    with open_session("shop:app") as desk:
+    with open_session(Source("shop:app")) as desk:
         lines = draw(take_snapshot(desk), [1.0], name="shop" + NASTY, width=400, height=60)
     assert any("title" in line.plain for line in lines)
     assert all(line.plain.isprintable() for line in lines)

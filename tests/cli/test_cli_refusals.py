@@ -19,7 +19,7 @@ def test_a_schedule_that_is_not_there_is_told_from_one_that_refuses(shop: Shop, 
     assert answer.code == 3
     assert "reprt: there is no such schedule. Did you mean 'report'?" in answer.err
     assert "Did you mean" not in shop("schedules", verb, "zzzzz").err
-    assert "it is a job, and no schedule" in shop("schedules", verb, shop.add()).err
+    assert "it is a job, not a schedule" in shop("schedules", verb, shop.add()).err
 
 
 @pytest.mark.promise("f7")
@@ -85,5 +85,5 @@ def test_orders_to_a_job_whose_worker_is_gone_say_so(shop: Shop) -> None:
     assert f"{job} has not ended within 100 ms: it is running, its worker (" in waited.err
     cancelled = shop("jobs", "cancel", job, "--wait", "0")
     assert cancelled.code == 1
-    assert f"{job}: it is told to stop: its worker (" in cancelled.err
+    assert f"{job}: cancellation is requested: its worker (" in cancelled.err
     assert "the next worker that starts cancels it" in cancelled.err

@@ -19,9 +19,9 @@ import pytest
 
 from cli_shop import RULE, SECOND, Shop
 from jobify import Jobify
-from jobify.cli.columns import Column
+from jobify.cli.jobs.details import folded
 from jobify.cli.layout import lay_out, wrapped
-from jobify.cli.tracebacks import folded
+from jobify.cli.output import Column
 from jobify.exceptions import PayloadError
 from jobify.model.records import AttemptRecord, ClaimRequest, MessageKind, Report, Settlement, TaskSlots
 from jobify.serializers import ExtendedJSONSerializer

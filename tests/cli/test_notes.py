@@ -13,8 +13,8 @@ import pytest
 
 from cli_shop import SECOND, Shop
 from jobify import Jobify
-from jobify.cli.screen import draw
-from jobify.cli.snapshot import Snapshot
+from jobify.cli.top.screen import draw
+from jobify.cli.top.snapshot import Snapshot
 from jobify.client.wait_reasons import ClusterState, read_cluster_state
 from jobify.model.records import OwnerProfile, OwnerRole
 from support import durable

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobify.cli.screen import draw
-from jobify.cli.snapshot import Snapshot, Throughput
+from jobify.cli.top.screen import draw
+from jobify.cli.top.snapshot import Snapshot, Throughput
 from jobify.client.views import QueueView, WorkerView
 from jobify.client.wait_reasons import ClusterState
 from jobify.model.clock import to_datetime
@@ -86,7 +86,7 @@ def test_a_small_terminal_keeps_the_head() -> None:
 
 def test_a_job_that_is_asked_to_stop_says_so() -> None:
     shown = snapshot(running=0)._replace(running=[job(1, progress=None, is_cancel_requested=True)])
-    assert "asked to stop" in text(shown)
+    assert "cancellation requested" in text(shown)
 
 
 @pytest.mark.promise("f7")
@@ -120,10 +120,10 @@ def test_a_narrow_terminal_shows_errors_in_whole_and_every_count() -> None:
 
 def test_what_is_wrong_with_a_job_stands_below_it_where_there_is_no_room() -> None:
     gone = snapshot(running=0)._replace(running=[job(1, is_cancel_requested=True)])
-    (line,) = [line for line in text(gone, width=100).splitlines() if "asked to stop" in line]
+    (line,) = [line for line in text(gone, width=100).splitlines() if "cancellation requested" in line]
     assert line.startswith("pack")
     lines = text(gone, width=30).splitlines()
-    assert lines[lines.index("  asked to stop") - 1].startswith("pack")
+    assert lines[lines.index("  cancellation requested") - 1].startswith("pack")
 
 
 def test_throughput_is_what_ended_between_two_looks() -> None:

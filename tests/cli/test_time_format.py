@@ -25,7 +25,7 @@ def test_a_duration(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "h", "-2h", "2 hours", "1e3s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(CommandError, match="no duration"):
+    with pytest.raises(CommandError, match="not a duration"):
         duration(text)
 
 

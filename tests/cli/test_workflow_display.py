@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobify.cli.workflow import draw, summary, workflow_document
+from jobify.cli.jobs.workflow import draw, summary, workflow_document
 from jobify.storage.kinship import Kinship, Relative
 
 STATES: dict[str, tuple[str, bool]] = {

@@ -20,11 +20,11 @@ TOLD_MORE = {
     "app/application.py:Jobify.__init__": "the published constructor",
     "serializers/cbor.py:CBORSerializer.__init__": "the published constructor: the options of cbor2",
     "serializers/msgpack.py:MsgpackSerializer.__init__": "the published constructor: the options of msgpack",
-    "cli/jobs.py:list_jobs": "a command: its parameters are its options",
-    "cli/jobs.py:purge_jobs": "a command: its parameters are its options",
-    "cli/enqueuing.py:enqueue": "a command: its parameters are its options",
-    "cli/health.py:health": "a command: its parameters are its options",
-    "cli/worker_command.py:worker": "a command: its parameters are its options",
+    "cli/commands/jobs.py:list_jobs": "a command: its parameters are its options",
+    "cli/commands/jobs.py:purge_jobs": "a command: its parameters are its options",
+    "cli/commands/enqueue.py:enqueue": "a command: its parameters are its options",
+    "cli/commands/health.py:health": "a command: its parameters are its options",
+    "cli/commands/worker.py:worker": "a command: its parameters are its options",
 }
 """Who takes more than seven parameters."""
 

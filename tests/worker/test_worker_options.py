@@ -10,9 +10,9 @@ import pytest
 
 from cli_shop import Shop
 from jobify import Jobify
-from jobify.cli.reloading import SourceFiles
 from jobify.cli.worker import WorkerArgs, _parsed
 from jobify.exceptions import ConfigurationError
+from jobify.worker.reloader import SourceFiles
 from jobify.worker.worker import prepare
 from workers import Make, Site, wait_for
 

@@ -1,6 +1,7 @@
-"""From ``package.module:app`` to the app, with an answer for everything that can be wrong with that text.
+"""Load the app that ``package.module:app`` names, or open a database without its app (``--database``).
 
-The name may also be that of a factory: a function without required parameters that returns the app.
+The name may also be that of a factory: a function without required parameters that returns the app. Everything that can
+be wrong with such a name has an error message of its own.
 """
 
 from __future__ import annotations
@@ -19,24 +20,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from jobify.cli.environment import APP, APP_DIR
 from jobify.cli.errors import CommandError
-from jobify.cli.options import APP, APP_DIR
 from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from jobify.app.application import Jobify
+    from jobify.cli.options import Source
+    from jobify.storage.sqlite import SQLiteStorage
 
-__all__ = ("load_app", "load_app_or_advise", "load_app_quietly")
+__all__ = ("app_without_code", "load_app", "load_app_or_advise", "load_app_quietly", "sqlite_storage")
 
 _DATABASE_HINT = "The jobs can be seen without the app's code: --database PATH."
 
 
 def load_app(path: str | None) -> Jobify:
-    """The app at ``path`` (``module:name``; the name is ``app`` if none is given), or at the one that the environment
-    names; or what the factory there returns. The current folder can be imported from, or the one that the environment
-    names.
+    """The app that ``path`` names (``module:name``; the default name is ``app``), or what the factory there returns.
 
-    CommandError (usage) says what is not there; CommandError (failed) says what importing the module raised.
+    None means the path in the environment. Modules are also looked up in the current folder, or in the folder that the
+    environment names. CommandError (usage) says what does not exist; CommandError (failed) says what the import raised.
     """
     path = path or os.environ.get(APP)
     if not path:
@@ -49,14 +51,16 @@ def load_app(path: str | None) -> Jobify:
 
 
 def load_app_quietly(path: str | None) -> Jobify:
-    """:func:`load_app`, for a command whose standard output is its answer: what the module prints, too, goes to
-    standard error."""
+    """Load the app, and send what its module prints to standard error.
+
+    Standard output is for the result of the command.
+    """
     with redirect_stdout(sys.stderr):
         return load_app(path)
 
 
 def load_app_or_advise(path: str | None) -> Jobify:
-    """:func:`load_app_quietly`, for a command that has the option ``--database``: an error names it."""
+    """:func:`load_app_quietly` for a command with the option ``--database``, which its errors then mention."""
     try:
         return load_app_quietly(path)
     except CommandError as error:
@@ -101,15 +105,18 @@ def _import(path: str, name: str) -> ModuleType:
 
 
 def _user_line(error: BaseException) -> str:
-    """The user's line that led to the error: the last one that is not of this package, of Python or of an installed
-    package, if there is such a line; of a module that cannot be compiled, its line."""
+    """The last line of the user's code in the traceback.
+
+    Lines of this package, of Python and of installed packages count only if there is no other. For a module that cannot
+    be compiled it is the line of the syntax error.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_short(error.filename)}:{error.lineno}"
     frames = list(reversed(traceback.extract_tb(error.__traceback__)))
     ours, installed = (str(Path(__file__).parents[1]), "<frozen "), tuple(sysconfig.get_paths().values())
     others = [frame for frame in frames if not frame.filename.startswith(ours)] or frames[:1]
     where = next((frame for frame in others if not frame.filename.startswith(installed)), others[0])
-    line = "" if not where.line or where.line.startswith("raise ") else f": {where.line}"  # that repeats the error
+    line = "" if not where.line or where.line.startswith("raise ") else f": {where.line}"  # a raise repeats the error
     return f"{_short(where.filename)}:{where.lineno}{line}"
 
 
@@ -120,7 +127,7 @@ def _short(path: str) -> str:
 
 
 def _message_of(error: Exception) -> object:
-    return error.msg if isinstance(error, SyntaxError) else error  # whose text repeats the place
+    return error.msg if isinstance(error, SyntaxError) else error  # str() of a SyntaxError repeats the place
 
 
 def _checked(path: str, module: ModuleType, name: str) -> Jobify:
@@ -142,13 +149,13 @@ def _checked(path: str, module: ModuleType, name: str) -> Jobify:
 
 
 def _is_factory(found: Any, kind: type[Jobify]) -> bool:
-    """Whether this is to be called. A task is callable, too, and must not be: that would do its work."""
+    """Whether to call it for the app. A task is callable as well, but calling it would run it."""
     is_app_class = inspect.isclass(found) and issubclass(found, kind)
     return inspect.isroutine(found) or isinstance(found, functools.partial) or is_app_class
 
 
 def _call_factory(path: str, factory: Callable[[], Any]) -> Any:
-    """What the factory returns."""
+    """Call the factory; CommandError if it takes arguments, is async or raises."""
     from jobify.model.signature import is_async_callable
 
     if is_async_callable(factory):
@@ -162,7 +169,7 @@ def _call_factory(path: str, factory: Callable[[], Any]) -> Any:
     except TypeError as error:
         message = f"{path!r} cannot be called without arguments ({error}), as a factory is. Give them defaults."
         raise CommandError(message, ExitCode.USAGE) from error
-    except ValueError:  # some of what is written in C does not tell
+    except ValueError:  # some functions that are written in C have no signature
         pass
     try:
         return factory()
@@ -181,3 +188,54 @@ def _suggestion(module: ModuleType, name: str, kind: type[Jobify]) -> str:
     apps += [each for each in ("create_app", "make_app") if inspect.isfunction(vars(module).get(each))]
     likely = difflib.get_close_matches(name, apps, n=1, cutoff=0.4) or apps[:1]
     return f" Did you mean {module.__name__}:{likely[0]}?" if likely else " It holds no Jobify at all."
+
+
+# -- databases ---------------------------------------------------------------------------------------------------------
+
+
+def app_without_code(source: Source) -> Jobify:
+    """An app without tasks on the file of ``--database``.
+
+    It has the defaults of an app: times are shown in UTC, and the default retention applies to jobs that are cancelled
+    or deleted here. CommandError if there is no such file or if it is not a database of Jobify: reading creates none.
+    """
+    from jobify.app.application import Jobify
+    from jobify.storage.sqlite import maintenance
+
+    storage = sqlite_storage(source)
+    if not maintenance.is_ours(storage.database):
+        raise CommandError(f"{storage.database!r} is not a database of Jobify.", ExitCode.USAGE)
+    return Jobify(storage=storage)
+
+
+def sqlite_storage(source: Source, *, may_be_missing: bool = False) -> SQLiteStorage:
+    """The storage of ``--database`` or of the app, whatever its file holds.
+
+    CommandError if it has no file, or if the file of ``--database`` does not exist, unless it ``may_be_missing``.
+    """
+    from jobify.storage.sqlite import SQLiteStorage
+
+    if not source.database:
+        storage = load_app_or_advise(source.app).configs.storage
+        if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
+            raise CommandError(f"This app has no database file; its storage is {storage!r}.")
+        return storage
+    storage = _storage_at(source.database)
+    if not (may_be_missing or Path(storage.database).is_file()):
+        raise CommandError(
+            f"There is no database file {storage.database!r}, and --database creates none. Is the path right? A "
+            "relative path is looked up in the current folder."
+        )
+    return storage
+
+
+def _storage_at(database: str) -> SQLiteStorage:
+    """The storage at a path or a URL. CommandError for one without a file."""
+    from jobify.app.validation import checked_storage
+    from jobify.storage.sqlite import SQLiteStorage
+
+    storage = checked_storage(database)
+    assert isinstance(storage, SQLiteStorage)
+    if not storage.is_durable:
+        raise CommandError(f"--database {database} names no file: that database ends with its process.", ExitCode.USAGE)
+    return storage

@@ -1,12 +1,13 @@
-"""Rows as JSON documents: the keys that scripts may rely on. Times are ISO 8601 in UTC, durations seconds."""
+"""Rows as JSON documents, with the keys that scripts may rely on. Times are ISO 8601 in UTC, durations seconds."""
 
 from __future__ import annotations
 
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from jobify.cli.wait_reasons import queue_note
 from jobify.client.job_view import row_to_dict
+from jobify.client.views import UnservedReason
+from jobify.client.wait_reasons import UNSERVED_NOTES
 from jobify.model.clock import iso
 from jobify.model.cron import is_paused, is_stopped, rule_as_written
 from jobify.model.job_options import metadata_of
@@ -14,20 +15,20 @@ from jobify.model.public_status import public_status
 from jobify.storage.end_reasons import is_snoozed
 
 if TYPE_CHECKING:
-    from jobify.cli.wait_reasons import ClusterState
     from jobify.client.views import QueueView, WorkerView
+    from jobify.client.wait_reasons import ClusterState
     from jobify.model.records import AttemptRecord, JobRecord
 
-__all__ = ("attempt_document", "job_document", "queue_document", "schedule_document", "worker_document")
+__all__ = ("attempt_document", "job_document", "queue_document", "queue_note", "schedule_document", "worker_document")
 
 
 def job_document(job: JobRecord, cluster: ClusterState) -> dict[str, Any]:
-    """What there is to know about a job from its row, in the words of ``JobResult.to_dict()``."""
+    """The document of a job, from its row. The keys are those of ``JobResult.to_dict()``."""
     return {**row_to_dict(job, metadata=metadata_of(job.options)), "note": cluster.note(job)}
 
 
 def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:
-    """A line of a job's history."""
+    """The document of one attempt."""
     return {
         "attempt": attempt.attempt,
         "outcome": attempt.outcome,
@@ -40,7 +41,7 @@ def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:
 
 
 def schedule_document(job: JobRecord, cluster: ClusterState) -> dict[str, Any]:
-    """What there is to know about a schedule."""
+    """The document of a schedule."""
     rule = rule_as_written(job.rule)
     return {
         "id": job.id,
@@ -60,7 +61,7 @@ def schedule_document(job: JobRecord, cluster: ClusterState) -> dict[str, Any]:
 
 
 def queue_document(queue: QueueView) -> dict[str, Any]:
-    """What there is to know about a queue: what is in it, by word; what keeps it from being served."""
+    """The document of a queue: jobs by status, workers, and why it is not served."""
     return {
         "name": queue.name,
         **queue.counts,
@@ -70,8 +71,17 @@ def queue_document(queue: QueueView) -> dict[str, Any]:
     }
 
 
+def queue_note(queue: QueueView) -> str:
+    """Why the jobs of a queue wait, in a few words; empty if nothing keeps them from being served."""
+    if queue.is_paused:
+        return "paused"
+    if queue.problem:
+        return UNSERVED_NOTES[UnservedReason.QUEUE_UNSERVED]
+    return f"no worker knows {', '.join(queue.unknown_tasks)}" if queue.unknown_tasks and queue.workers else ""
+
+
 def worker_document(worker: WorkerView) -> dict[str, Any]:
-    """What there is to know about a process."""
+    """The document of a process."""
     return {
         "id": worker.id,
         "role": worker.role,

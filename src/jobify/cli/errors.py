@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final
 
+from jobify.cli.environment import DEBUG
 from jobify.runtime.escaping import escaped
 from jobify.worker.exit_codes import ExitCode
 
-__all__ = ("DEBUG", "CommandError", "print_error")
-
-DEBUG: Final = "JOBIFY_DEBUG"
-"""The environment variable that asks for tracebacks."""
+__all__ = ("CommandError", "print_error")
 
 
 class CommandError(Exception):
-    """The command cannot do what it was asked for; the message is for whoever typed it."""
+    """The command cannot do what was requested; the message says why, and what to do."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
@@ -24,7 +21,7 @@ class CommandError(Exception):
 
 
 def print_error(error: Exception) -> int:
-    """Say what is wrong; the exit code."""
+    """Print what is wrong; returns the exit code."""
     if os.environ.get(DEBUG):
         import traceback
 
@@ -34,10 +31,10 @@ def print_error(error: Exception) -> int:
 
         kind = "" if isinstance(error, CommandError | BaseJobifyError) else f"{type(error).__name__}: "
         print(f"jobify: {kind}{escaped(' '.join(shown(error).split()))}", file=sys.stderr)
-    return _code_of(error)
+    return _exit_code(error)
 
 
-def _code_of(error: Exception) -> int:
+def _exit_code(error: Exception) -> int:
     from jobify.exceptions import ConfigurationError, JobNotFoundError, StorageReplacedError
 
     if isinstance(error, CommandError):

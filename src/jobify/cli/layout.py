@@ -1,9 +1,8 @@
-"""Tables on terminals of any width. Pure: columns, cells and a width in, lines out.
+"""The layout of tables on terminals of any width, without side effects.
 
-What people look for is mostly in the free text of a row, such as an error. So a table is only one as long as its free
-text can be read. Where there is too little room beside the other cells, it gets lines of its own below them, as many as
-its beginning needs; where these do not fit into a line, either, a row is a block: its first cell, the others, and the
-free text.
+The free text of a row, such as an error, is mostly what matters. So it must stay readable. If there is too little room
+beside the other cells, it gets lines of its own below them. If the other cells do not fit into a line either, the row
+is a block: its first cell, the others, and the free text.
 
 ::
 
@@ -27,7 +26,7 @@ from typing import Final, NamedTuple, TypeAlias
 from rich.cells import cell_len, get_character_cell_size
 from rich.text import Text
 
-from jobify.cli.columns import STATUS_STYLES, Column
+from jobify.cli.output import STATUS_STYLES, Column
 
 __all__ = ("lay_out", "wrapped")
 
@@ -35,16 +34,16 @@ Cells: TypeAlias = Sequence[str]
 
 _GAP: Final = 2
 _MIN_TEXT: Final = 40
-"""Characters of free text that can be read beside the rest of the row."""
+"""Characters of free text that must fit beside the rest of the row."""
 _MAX_TEXT: Final = 150
-"""Characters of free text that are shown where it has lines of its own."""
+"""Characters of free text that are shown on lines of its own."""
 _MAX_LINES: Final = 4
 _MIN_COLUMN: Final = 12
 _FAILURES: Final = frozenset({"failed", "dead"})
 
 
 class _Shown(NamedTuple):
-    """A column that is shown: which, and how wide."""
+    """A column that is shown, with its width."""
 
     number: int
     column: Column
@@ -52,7 +51,7 @@ class _Shown(NamedTuple):
 
 
 def lay_out(columns: Sequence[Column], rows: Sequence[Cells], width: int) -> list[Text]:
-    """The lines of a table of at least one row. No line is wider, except for what must not be cut."""
+    """The lines of a table with at least one row. Only columns that are never truncated may be wider."""
     free = next((number for number, column in enumerate(columns) if column.is_rest), None)
     places = [_place(number, column, rows, width) for number, column in enumerate(columns) if number != free]
     shown = [place for place in places if width >= place.column.from_width]
@@ -131,8 +130,7 @@ def _below(row: Cells, columns: Sequence[Column], free: int | None, width: int) 
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """The beginning of a text in lines of so many columns, broken at spaces where there are any. The last one may be
-    wider."""
+    """The beginning of a text in lines of ``width`` columns, broken at spaces if possible. The last may be wider."""
     lines: list[str] = []
     most = min(_MAX_LINES, -(-_MAX_TEXT // max(1, width)))
     while len(lines) < most - 1 and cell_len(text) > width:
@@ -156,7 +154,7 @@ def _fitting(text: str, width: int) -> int:
 def _block(
     places: Sequence[_Shown], row: Cells, columns: Sequence[Column], free: int | None, width: int
 ) -> Iterator[Text]:
-    """The first cell is not cut, because it is what a command wants to be told."""
+    """A row as a block. The first cell is not truncated, because it is the id that commands need."""
     yield Text(row[places[0].number], style="bold")
     line = Text("  ")
     for place in places[1:]:

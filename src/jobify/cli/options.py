@@ -1,21 +1,19 @@
-"""The options that several commands have."""
+"""The options that several commands share, and how a command gets them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Annotated, Any, Concatenate, Final, NamedTuple, ParamSpec, TypeAlias
+from typing import Annotated, Any, Concatenate, NamedTuple, ParamSpec, TypeAlias
 
 import typer
 from typer.core import TyperGroup
 
+from jobify.cli.environment import APP, APP_DIR, DATABASE
+
 __all__ = (
-    "APP",
-    "APP_DIR",
-    "DATABASE",
     "App",
     "AppDir",
     "Database",
@@ -27,18 +25,12 @@ __all__ = (
     "Task",
     "Until",
     "Yes",
-    "environment",
     "for_code",
     "for_jobs",
     "new_group",
 )
 
 P = ParamSpec("P")
-
-APP: Final = "JOBIFY_APP"
-DATABASE: Final = "JOBIFY_DATABASE"
-APP_DIR: Final = "JOBIFY_APP_DIR"
-"""The environment variables that hold where no option does."""
 
 App: TypeAlias = Annotated[
     str | None,
@@ -88,7 +80,7 @@ Until: TypeAlias = Annotated[str | None, typer.Option("--until", metavar="TIME",
 
 
 class Source(NamedTuple):
-    """Where a command finds the jobs, as typed: an app, or a database without one."""
+    """Where a command finds the jobs: an app, or a database without its app."""
 
     app: str | None = None
     database: str | None = None
@@ -97,7 +89,7 @@ class Source(NamedTuple):
 def for_jobs(command: Callable[Concatenate[Source, P], None]) -> Callable[..., None]:
     """Give a command the options ``--app``, ``--database`` and ``--app-dir``; it is called with a :class:`Source`.
 
-    An option of the command holds before the environment; ``--database`` before ``--app``.
+    An option takes precedence over the environment, and ``--database`` over ``--app``.
     """
 
     def source_of(app: str | None, database: str | None) -> Source:
@@ -107,8 +99,10 @@ def for_jobs(command: Callable[Concatenate[Source, P], None]) -> Callable[..., N
 
 
 def for_code(command: Callable[Concatenate[str | None, P], None]) -> Callable[..., None]:
-    """Give a command that cannot do without the app's code the options ``--app`` and ``--app-dir``; it is called with
-    the name of the app."""
+    """Give a command that needs the code of the app the options ``--app`` and ``--app-dir``.
+
+    It is called with the name of the app.
+    """
     return _with_options(command, lambda app: app, {"app": App})
 
 
@@ -126,7 +120,7 @@ def _with_options(command: Callable[..., None], combine: Callable[..., object], 
             os.environ[APP_DIR] = app_dir
         command(combine(*found), **given)
 
-    # The options come where typer looks for them, before --json, which is the last one of most commands.
+    # In the help these options stand before --json, which is the last one of most commands.
     place = len(own) - (own[-1:] != [] and own[-1].name == "as_json")
     call: Any = run
     call.__signature__ = signature(command).replace(
@@ -134,20 +128,6 @@ def _with_options(command: Callable[..., None], combine: Callable[..., object], 
     )
     call.__annotations__ = {each.name: each.annotation for each in (*own, *options)}
     return run
-
-
-@contextmanager
-def environment() -> Iterator[None]:
-    """Take back what a command has put into these variables."""
-    before = {name: os.environ.get(name) for name in (APP, DATABASE, APP_DIR)}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 class _ListsByDefault(TyperGroup):
@@ -159,7 +139,7 @@ class _ListsByDefault(TyperGroup):
 
 
 def new_group(text: str, *, lists_by_default: bool = False) -> typer.Typer:
-    """A group of commands, or the whole command: plain help, which needs no rich and is there at once."""
+    """A group of commands, or the whole command. Plain help, because it needs no rich and starts fast."""
     return typer.Typer(
         cls=_ListsByDefault if lists_by_default else None,
         help=f"{text} Without a command: list." if lists_by_default else text,

@@ -1,20 +1,20 @@
-"""Answers, shown: a table on a terminal, lines with tabs in a pipe, one JSON document for a script.
+"""Print results: a table on a terminal, lines with tabs in a pipe, one JSON document for a script.
 
-In a pipe there is nothing that a program would have to take off again: no colours, no frames, nothing cut short. rich
-is imported for a terminal only. What jobs have said reaches a terminal as text: an escape sequence in the message of an
-error must not move its cursor, or worse.
+A pipe gets no colours, no frames and no truncated text. rich is imported for a terminal only. Text from jobs is
+escaped, because a control sequence in the message of an error must not act on the terminal.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from jobify.cli.columns import STATUS_STYLES, Column, Row
+from jobify.cli.errors import CommandError
 from jobify.runtime.escaping import escaped, escaped_json
+from jobify.worker.exit_codes import ExitCode
 
 __all__ = (
     "STATUS_STYLES",
@@ -30,55 +30,86 @@ __all__ = (
     "print_note",
     "print_record",
     "print_table",
+    "report_problems",
     "result_printer",
     "terminal_width",
 )
 
+STATUS_STYLES: Final[Mapping[str, str]] = {
+    "pending": "cyan",
+    "running": "bold blue",
+    "complete": "green",
+    "failed": "red",
+    "dead": "bold red",
+    "cancelled": "yellow",
+}
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    name: str
+    from_width: int = 0
+    """A terminal that is narrower than this omits the column, unless there is room for it."""
+    is_number: bool = False
+    style: str = ""
+    is_kept: bool = False
+    """Never truncated."""
+    is_rest: bool = False
+    """Free text, at most one column per table: it gets the width that the others leave, or lines of its own."""
+
+
+Row: TypeAlias = Sequence[object]
+"""The cells of one line of a table."""
+
 PrintResult: TypeAlias = Callable[[str, str], None]
-"""Tells the id of something, and what became of it."""
+"""Prints the id of an object and its new status."""
 
 
 def is_terminal() -> bool:
-    """Whether people look at what is printed."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def print_document(document: object) -> None:
-    """One JSON document."""
+    """Print a JSON document."""
     print(escaped_json(json.dumps(document, ensure_ascii=False, indent=2 if is_terminal() else None, default=str)))
 
 
 def print_record(document: object) -> None:
-    """One JSON document on one line."""
+    """Print a JSON document on one line."""
     print(escaped_json(json.dumps(document, ensure_ascii=False, default=str)))
 
 
 @contextmanager
 def result_printer(what: str, as_json: bool, *, key: str = "id") -> Iterator[PrintResult]:
-    """A function to tell what became of each of the things that a command was given: a line for each, at once; or one
-    JSON document, ``{what: [{key: …, "status": …}]}``, at the end, even if that is an error."""
+    """A function that prints the new status of each object that a command changes.
+
+    It prints a line at once; or, as JSON, one document ``{what: [{key: …, "status": …}]}`` at the end, also when the
+    command ends with an error.
+    """
     rows: list[dict[str, str]] = []
 
-    def answer(id: str, status: str) -> None:
+    def print_result(id: str, status: str) -> None:
         if as_json:
             rows.append({key: id, "status": status})
         else:
             print_cells(id, status)
 
     try:
-        yield answer
+        yield print_result
     finally:
         if as_json:
             print_document({what: rows})
 
 
 def print_cells(*cells: object) -> None:
-    """A line of cells with tabs between them."""
+    """Print cells with tabs between them."""
     print("\t".join(map(plain, cells)))
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Row], *, nothing: str) -> None:
-    """A table; on a terminal the sentence ``nothing`` in the place of an empty one."""
+    """Print a table; for an empty one a terminal gets the sentence ``nothing``."""
     listed = list(rows)
     if not is_terminal():
         print("\t".join(column.name.lower() for column in columns))
@@ -95,8 +126,10 @@ def print_table(columns: Sequence[Column], rows: Iterable[Row], *, nothing: str)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one a line; a value that is None or empty is left out. On a terminal a value that does not fit
-    beside its name stands below it."""
+    """Print names and values, one pair per line, without those whose value is None or empty.
+
+    On a terminal, a value that does not fit beside its name stands below it.
+    """
     known = [(name, plain(value)) for name, value in facts if value is not None and value != ""]
     wide = max((len(name) for name, _ in known), default=0)
     for name, value in known:
@@ -120,7 +153,7 @@ def _print_fact(name: str, value: str, wide: int) -> None:
 
 
 def print_line(text: str = "", style: str = "") -> None:
-    """A line, or a text of several, in a style if somebody looks."""
+    """Print a text of one or more lines, on a terminal in this style."""
     shown = _printable(text)
     if is_terminal() and shown:
         from rich.text import Text
@@ -131,8 +164,16 @@ def print_line(text: str = "", style: str = "") -> None:
 
 
 def print_note(text: str) -> None:
-    """A line for people, beside the answer: on standard error."""
+    """Print a line for the user to standard error, because standard output is for the result."""
     print(plain(text), file=sys.stderr)
+
+
+def report_problems(problems: Sequence[str], code: ExitCode = ExitCode.FAILED) -> None:
+    """Print what could not be done, after the results. CommandError with the last problem, if there is one."""
+    for problem in problems[:-1]:
+        print_note(problem)
+    if problems:
+        raise CommandError(problems[-1], code)
 
 
 def _printable(value: object) -> str:
@@ -140,12 +181,12 @@ def _printable(value: object) -> str:
 
 
 def plain(value: object) -> str:
-    """A value as a text on one line, and one cell: a message may have line ends and tabs in it."""
+    """A value as the text of one cell on one line, because a message may hold line ends and tabs."""
     return escaped(" ".join(_printable(value).replace("\t", " ").splitlines()))
 
 
 def terminal_width() -> int:
-    """Columns of the terminal."""
+    """The width of the terminal in columns."""
     from rich.console import Console
 
     return Console().width

@@ -1,4 +1,4 @@
-"""Times as people write and read them in a terminal."""
+"""Times and durations as text on the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def duration(text: str) -> float:
     """
     found = _AGO.fullmatch(text.strip())
     if found is None:
-        raise CommandError(f"{text!r} is no duration. Write 90s, 15m, 2h, 7d or 2w.", ExitCode.USAGE)
+        raise CommandError(f"{text!r} is not a duration. Write 90s, 15m, 2h, 7d or 2w.", ExitCode.USAGE)
     return float(found["number"]) * _UNITS[found["unit"]]
 
 
@@ -44,7 +44,7 @@ def seconds_of(text: str) -> float:
 
 
 def moment(text: str, *, now: Microseconds, zone: tzinfo) -> Microseconds:
-    """A time: a duration before now, or an ISO date or datetime (naive: in ``zone``).
+    """A time: a duration before now, or an ISO date or datetime. A naive one is in ``zone``.
 
     >>> from datetime import UTC
     >>> moment("2h", now=7_200_000_000, zone=UTC), moment("1970-01-01T00:00:01", now=0, zone=UTC)
@@ -56,7 +56,7 @@ def moment(text: str, *, now: Microseconds, zone: tzinfo) -> Microseconds:
         return from_datetime(datetime.fromisoformat(text.strip()), zone=zone)
     except ValueError:
         raise CommandError(
-            f"{text!r} is no time. Write 2h or 7d (before now), 2026-01-31 or 2026-01-31T12:00.", ExitCode.USAGE
+            f"{text!r} is not a time. Write 2h or 7d (before now), 2026-01-31 or 2026-01-31T12:00.", ExitCode.USAGE
         ) from None
 
 
@@ -66,7 +66,7 @@ def ago(moment: datetime, *, now: Microseconds) -> str:
 
 
 def stamp(at: Microseconds | None, *, zone: tzinfo, is_short: bool = False) -> str:
-    """A time in ``zone``, to the second; ``is_short``: without the year and the zone. Empty if there is none."""
+    """A time in ``zone`` with seconds; ``is_short`` omits the year and the zone. Empty for None."""
     if at is None:
         return ""
     return to_datetime(at, zone=zone).strftime("%m-%d %H:%M:%S" if is_short else "%Y-%m-%d %H:%M:%S %Z")

@@ -1,4 +1,4 @@
-"""``jobify health``: does everything work that somebody has to be woken for if it does not?"""
+"""``jobify health``: check what an operator must know at once: the database, workers, waiting jobs, schedules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ("health",)
 
 
 class _Check(StrEnum):
-    """What is looked at."""
+    """The parts that are checked."""
 
     DATABASE = "database"
     WORKERS = "workers"
@@ -27,7 +27,7 @@ class _Check(StrEnum):
 
 
 class _Limits(NamedTuple):
-    """What is still healthy."""
+    """The limits of what is healthy."""
 
     workers: int
     waiting: float
@@ -38,24 +38,22 @@ class _Limits(NamedTuple):
 _NAMES: Final = ", ".join(_Check)
 
 _MinWorkers: TypeAlias = Annotated[
-    int, typer.Option("--min-workers", metavar="N", min=0, help="At least so many workers are alive.")
+    int, typer.Option("--min-workers", metavar="N", min=0, help="At least N workers are alive.")
 ]
 _MaxWait: TypeAlias = Annotated[
     str,
-    typer.Option("--max-wait", metavar="DURATION", help="No job is due for longer: 90 (seconds), 5m. [default: 5m]"),
+    typer.Option("--max-wait", metavar="DURATION", help="No due job waits longer: 90 (seconds), 5m. [default: 5m]"),
 ]
 _MaxStopped: TypeAlias = Annotated[
     int,
-    typer.Option(
-        "--max-dead-schedules", metavar="N", min=0, help="At most so many schedules have stopped by failures."
-    ),
+    typer.Option("--max-dead-schedules", metavar="N", min=0, help="At most N schedules have stopped after failures."),
 ]
 _Only: TypeAlias = Annotated[
     list[_Check] | None,
-    typer.Option("--only", metavar="CHECK", help=f"Only this counts: {_NAMES}; may be repeated.", show_default=False),
+    typer.Option("--only", metavar="CHECK", help=f"Check only this: {_NAMES}; may be repeated.", show_default=False),
 ]
 _Timeout: TypeAlias = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="For the look at the database.")
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="For reading the database.")
 ]
 
 
@@ -70,10 +68,10 @@ def health(
     timeout: _Timeout = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Look at the database, the workers, the oldest waiting job and the schedules: exit code 0 if all is well, else 1.
+    """Check the database, the workers, the oldest waiting job and the schedules. Exit code 0 means healthy, 1 not.
 
-    For probes: quick with --database, it writes nothing, and waits for no lock for long. --queue: only jobs of this
-    queue, and workers that serve it.
+    For probes: it is fast with --database, writes nothing, and does not wait long for a lock. --queue checks only jobs
+    of this queue, and workers that serve it.
 
     Example: jobify health --database jobs.db --min-workers 2 --max-wait 10m
     """
@@ -94,13 +92,13 @@ def health(
 
 
 def _examine(source: Source, limits: _Limits, timeout: float) -> tuple[str, dict[str, Any], list[tuple[_Check, str]]]:
-    """The path of the database, what there is to know, and what is wrong."""
-    from jobify.cli.database_app import database_path
+    """The path of the database, the document, and the problems."""
+    from jobify.cli.app_loader import sqlite_storage
     from jobify.exceptions import StorageError, shown
     from jobify.model.clock import SystemClock
     from jobify.storage.sqlite.health import read_vitals
 
-    path, now = database_path(source), SystemClock().now()
+    path, now = sqlite_storage(source, may_be_missing=True).database, SystemClock().now()
     try:
         vitals = read_vitals(path, now=now, timeout=timeout, queues=limits.queues)
     except StorageError as error:
@@ -146,7 +144,7 @@ def _processes(vitals: Vitals) -> list[dict[str, Any]]:
 
 
 def _alive(vitals: Vitals, limits: _Limits) -> int:
-    """How many workers live that serve one of the queues."""
+    """The number of living workers that serve one of the queues."""
     return sum(
         owner.is_alive
         and owner.profile.role.value == "worker"
@@ -180,7 +178,7 @@ def _problems(vitals: Vitals, now: Microseconds, limits: _Limits) -> list[tuple[
 
 
 def _parked_for_long(vitals: Vitals, now: Microseconds, limits: _Limits) -> Iterator[str]:
-    """Calls that have waited for other code for longer than a release takes."""
+    """Calls that are parked for other code for longer than a release takes."""
     from jobify.cli.time_format import how_long
     from jobify.model.clock import SECOND
 

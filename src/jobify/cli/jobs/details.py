@@ -1,16 +1,19 @@
-"""``jobify jobs show``: everything that is known about one job."""
+"""``jobify jobs show``: one job in full, as a JSON document or as text for a terminal.
+
+A job that has failed twenty times has mostly failed in one way, so equal tracebacks of its attempts are shown once.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobify.cli.documents import attempt_document, job_document
+from jobify.cli.jobs.workflow import draw, summary, workflow_document
 from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table, terminal_width
 from jobify.cli.time_format import how_long, stamp, until
-from jobify.cli.tracebacks import folded
-from jobify.cli.wait_reasons import ClusterState, read_cluster_state
-from jobify.cli.workflow import draw, summary, workflow_document
 from jobify.client.job_view import cancel_reason, error_of, errors_of, plain_call, plain_value
 from jobify.model.clock import SECOND, iso
 from jobify.model.job_options import metadata_of
@@ -19,26 +22,25 @@ from jobify.model.records import AttemptRecord, JobRecord, MessageRecord
 from jobify.model.status import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import tzinfo
 
     from jobify.cli.session import Session
+    from jobify.client.wait_reasons import ClusterState
     from jobify.model.records import Relations
     from jobify.storage.kinship import Kinship
 
-__all__ = ("Details", "message_document", "message_line", "print_job", "read_details")
-
+__all__ = ("Details", "Folded", "folded", "message_document", "message_line", "print_job", "read_details")
 
 _MAX_CHARACTERS: Final = 1000
 """Characters of a value on a terminal."""
 _IDS: Final = 4
-"""Ids of parents and dependents on a terminal; the workflow draws the others."""
+"""Ids of parents and dependents on a terminal; the drawing of the workflow shows the others."""
 _MAX_ATTEMPTS: Final = 20
-"""Lines of the history on a terminal."""
+"""Attempts that a terminal shows."""
 
 
 class Details(NamedTuple):
-    """A job, and what belongs to it."""
+    """A job with its attempts, relatives and messages."""
 
     job: JobRecord
     cluster: ClusterState
@@ -48,17 +50,17 @@ class Details(NamedTuple):
     messages: list[MessageRecord]
     """The newest ones."""
     message_count: int
-    """How many it has published, also those that were deleted since."""
+    """How many it has published, including those that were deleted since."""
     worker: str | None
 
     @property
     def result(self) -> Any:
-        """In the words of JSON, or its size if it is not JSON."""
+        """As JSON, or its size if it is not JSON."""
         stored = self.job.result
         return None if stored is None else value_or_size(stored)
 
     def document(self) -> dict[str, Any]:
-        """For a script."""
+        """The JSON document."""
         return {
             **job_document(self.job, self.cluster),
             "error": error_of(self.job, self.attempts),
@@ -76,12 +78,12 @@ class Details(NamedTuple):
 
 
 def read_details(session: Session, id: str, *, messages: int) -> Details:
-    """All about the job with this id, and so many of its messages; JobNotFoundError if there is none."""
+    """Read the job with this id and its newest ``messages``. JobNotFoundError if there is none."""
     job = session.operations.whole_record(id)
     holder = next((one for one in session.app.workers() if one.id == job.owner), None)
     return Details(
         job=job,
-        cluster=read_cluster_state(session),
+        cluster=session.cluster_state(),
         attempts=session.operations.attempts(id),
         relations=session.operations.relations(id),
         kinship=session.operations.kinship(id),
@@ -92,9 +94,9 @@ def read_details(session: Session, id: str, *, messages: int) -> Details:
 
 
 def text_or_size(data: bytes) -> str:
-    """What a serializer wrote, for people: the text that it is, or its size.
+    """The serialized value as text if it is printable, or else its size.
 
-    It is not decoded: that may run code of the app (pickle), and may fail where its classes are gone.
+    It is not decoded, because that may run code of the app (pickle) and fails where its classes do not exist.
     """
     try:
         text = data.decode()
@@ -104,13 +106,13 @@ def text_or_size(data: bytes) -> str:
 
 
 def value_or_size(data: bytes) -> Any:
-    """What a serializer wrote, in the words of JSON, or its size if that is not JSON."""
+    """The serialized value as plain JSON, or its size if it is not JSON."""
     value = plain_value(data)
     return text_or_size(data) if value is None and data != b"null" else value
 
 
 def message_document(message: MessageRecord) -> dict[str, Any]:
-    """A message for scripts."""
+    """The document of a message."""
     return {
         "number": message.number,
         "kind": message.kind.value,
@@ -122,7 +124,7 @@ def message_document(message: MessageRecord) -> dict[str, Any]:
 
 
 def message_line(message: MessageRecord, zone: tzinfo) -> str:
-    """A message for people."""
+    """A message as one line of text."""
     level = message.level or message.kind.value
     return f"{stamp(message.at, zone=zone, is_short=True)}  {level:<8} {_data(message)}"
 
@@ -131,11 +133,11 @@ def _data(message: MessageRecord) -> str:
     return text_or_size(message.data) if isinstance(message.data, bytes) else str(message.data)
 
 
-# -- for people --------------------------------------------------------------------------------------------------------
+# -- as text -----------------------------------------------------------------------------------------------------------
 
 
 def print_job(details: Details, zone: tzinfo) -> None:
-    """The job, its attempts, what it has published; the tracebacks at the end."""
+    """Print the job, its workflow, attempts and messages, and the tracebacks at the end."""
     print_facts(_facts(details, zone))
     if len(details.kinship.jobs) > 1:
         _print_heading(f"Workflow ({summary(details.kinship)})")
@@ -155,7 +157,7 @@ def print_job(details: Details, zone: tzinfo) -> None:
 
 
 def _without_wide_marks(traceback: str) -> str:
-    """A traceback without the marks (``^^^^``) below lines that are wrapped: they would point to anything."""
+    """A traceback without the marks (``^^^^``) below lines that the terminal wraps, where they would mislead."""
     if not is_terminal():
         return traceback
     width = terminal_width()
@@ -170,7 +172,7 @@ def _first_of(ids: Sequence[str]) -> str:
 
 
 def _cut(text: str) -> str:
-    """A text that is long is cut where people look; a pipe gets all of it."""
+    """Truncate a long text for a terminal; a pipe gets all of it."""
     return f"{text[:_MAX_CHARACTERS]}… ({len(text)} characters, --json has all)" if _is_too_long(text) else text
 
 
@@ -217,7 +219,7 @@ def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
 
 
 def _arguments(job: JobRecord) -> str:
-    """As they stand in a call."""
+    """The arguments as they are written in a call."""
     call = plain_call(job.payload)
     if call.args is None or call.kwargs is None:
         return text_or_size(job.payload)
@@ -234,7 +236,7 @@ def _print_heading(title: str) -> None:
 
 
 def _errors(attempts: list[AttemptRecord]) -> list[str | None]:
-    """The error of each attempt; on a terminal, one that stands there already is not repeated."""
+    """The error of each attempt. A terminal shows a repeated error as a reference to the first one."""
     if not is_terminal():
         return [attempt.error for attempt in attempts]
     first: dict[str, int] = {}
@@ -242,7 +244,7 @@ def _errors(attempts: list[AttemptRecord]) -> list[str | None]:
     for attempt in attempts:
         error = attempt.error
         if error in first:
-            is_other_run = first[error] == attempt.attempt  # those of a schedule begin with 1 each
+            is_other_run = first[error] == attempt.attempt  # each run of a schedule begins with attempt 1
             error = "the same" if is_other_run else f"same as attempt {first[error]}"
         elif error:
             first[error] = attempt.attempt
@@ -272,3 +274,66 @@ def _print_attempts(attempts: list[AttemptRecord], zone: tzinfo) -> None:
     if earlier:
         print_line(f"… {earlier} earlier ones, --json has all", "dim")
     print_table(columns, rows, nothing="")
+
+
+# -- tracebacks --------------------------------------------------------------------------------------------------------
+
+_MAX_RANGES: Final = 4
+"""Ranges of attempts that a title lists."""
+_NUMBERS: Final = re.compile(r"0x[0-9a-fA-F]+|\d+")
+
+
+class Folded(NamedTuple):
+    """A traceback and the attempts that ended with it."""
+
+    text: str
+    """The traceback of the newest attempt."""
+    attempts: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        if len(self.attempts) == 1:
+            return f"Traceback of attempt {self.attempts[0]}"
+        count = len(self.attempts)
+        if len(list(_runs(self.attempts))) > _MAX_RANGES:  # of a schedule: each of its runs begins with attempt 1
+            return f"Traceback of {count} attempts"
+        return f"Traceback of attempts {_ranges(self.attempts)} ({count} times)"
+
+
+def folded(attempts: Iterable[AttemptRecord]) -> list[Folded]:
+    """The different tracebacks, in the order of their last occurrence.
+
+    Two are equal if only numbers in their messages differ (an address, a duration); line numbers of frames do count.
+    """
+    found: dict[str, Folded] = {}
+    for attempt in attempts:
+        if attempt.traceback:
+            key = _without_numbers(attempt.traceback)
+            before = found.pop(key, None)
+            numbers = () if before is None else before.attempts
+            found[key] = Folded(attempt.traceback.rstrip(), (*numbers, attempt.attempt))
+    return list(found.values())
+
+
+def _without_numbers(traceback: str) -> str:
+    lines = traceback.rstrip().splitlines()
+    return "\n".join(line if line.startswith("  ") else _NUMBERS.sub("#", line) for line in lines)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """
+    >>> _ranges([1, 2, 3, 5, 1])
+    '1-3, 5, 1'
+    """
+    return ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in _runs(numbers))
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number == last + 1:
+            last = number
+        else:
+            yield first, last
+            first = last = number
+    yield first, last

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from jobify.cli.session import Session
-    from jobify.cli.wait_reasons import ClusterState
+    from jobify.client.wait_reasons import ClusterState
     from jobify.model.records import JobRecord
 
 __all__ = ("schedules",)
@@ -33,10 +33,9 @@ def list_schedules(source: Source, as_json: Json = False) -> None:
     from jobify.cli.documents import schedule_document
     from jobify.cli.output import print_document
     from jobify.cli.session import open_session
-    from jobify.cli.wait_reasons import read_cluster_state
 
-    with open_session(*source, may_be_missing=True) as session:
-        found, cluster, zone = list(session.queries.schedule_records()), read_cluster_state(session), session.app.zone
+    with open_session(source, may_be_missing=True) as session:
+        found, cluster, zone = list(session.queries.schedule_records()), session.cluster_state(), session.app.zone
     if as_json:
         print_document({"schedules": [schedule_document(job, cluster) for job in found]})
         return
@@ -79,21 +78,20 @@ def _print_schedules(found: Sequence[JobRecord], cluster: ClusterState, zone: tz
 @schedules.command("pause")
 @for_jobs
 def pause(source: Source, ids: Schedules, as_json: Json = False) -> None:
-    """Start no more runs of these schedules. A run that is under way goes on."""
+    """Start no more runs of these schedules. A current run goes on."""
     from jobify.cli.session import open_session
 
-    with open_session(*source) as session:
+    with open_session(source) as session:
         _change(session, ids, session.app.pause_schedule, "paused", as_json=as_json)
 
 
 @schedules.command("resume")
 @for_jobs
 def resume(source: Source, ids: Schedules, as_json: Json = False) -> None:
-    """Undo pause, or revive a schedule that was stopped by its failures. What was missed meanwhile is run or skipped as
-    its misfire policy says."""
+    """Undo pause, or revive a schedule that its failures have stopped. The misfire policy decides about missed runs."""
     from jobify.cli.session import open_session
 
-    with open_session(*source) as session:
+    with open_session(source) as session:
         _change(session, ids, session.app.resume_schedule, "resumed", as_json=as_json)
 
 
@@ -106,43 +104,41 @@ def run_now(
     ],
     as_json: Json = False,
 ) -> None:
-    """Run a schedule's task once, as a job of its own; the schedule goes on as if nothing had happened."""
+    """Run the task of a schedule once, as a job of its own. The schedule is not affected."""
     from jobify.cli.errors import CommandError
-    from jobify.cli.lookup import schedule_id
     from jobify.cli.output import result_printer
-    from jobify.cli.session import open_session
+    from jobify.cli.session import open_session, schedule_id
     from jobify.exceptions import ConfigurationError
     from jobify.worker.exit_codes import ExitCode
 
-    with open_session(*source) as session:
+    with open_session(source) as session:
         try:
             job = session.app.run_schedule_now(schedule_id(session, id))
         except ConfigurationError as error:
             raise CommandError(str(error), ExitCode.NOT_FOUND) from error
-    with result_printer("jobs", as_json) as tell:
-        tell(job.id, "pending")
+    with result_printer("jobs", as_json) as print_result:
+        print_result(job.id, "pending")
 
 
-def _change(session: Session, texts: list[str], order: Callable[[str], bool], done: str, *, as_json: bool) -> None:
-    """Give an order to each of the schedules, then complain about those that did not take it."""
-    from jobify.cli.actions import report_problems
-    from jobify.cli.lookup import find_all, schedule_id
-    from jobify.cli.output import result_printer
+def _change(session: Session, texts: list[str], change: Callable[[str], bool], done: str, *, as_json: bool) -> None:
+    """Change each of the schedules, then report those that could not be changed."""
+    from jobify.cli.output import report_problems, result_printer
+    from jobify.cli.session import find_all, schedule_id
     from jobify.worker.exit_codes import ExitCode
 
     found = find_all(texts, partial(schedule_id, session), partial(_unknown, session))
     problems = [*found.problems]
-    with result_printer("schedules", as_json) as tell:
+    with result_printer("schedules", as_json) as print_result:
         for id in found.ids:
-            if order(id):
-                tell(id, done)
+            if change(id):
+                print_result(id, done)
             else:
                 problems.append(f"{id}: {_why_not_changed(session, id, done)}")
     report_problems(problems, ExitCode.NOT_FOUND if len(problems) > len(found.problems) else found.code)
 
 
 def _unknown(session: Session, text: str) -> str:
-    """What there is to say about a name that is of no schedule."""
+    """The message about a text that names no schedule."""
     from jobify.runtime.errortools import closest
 
     known = {name for job in session.queries.schedule_records() for name in (job.id, job.task)}
@@ -151,13 +147,13 @@ def _unknown(session: Session, text: str) -> str:
 
 
 def _why_not_changed(session: Session, id: str, done: str) -> str:
-    """Why a schedule did not take an order."""
+    """Why a schedule could not be paused or resumed."""
     from jobify.client.wait_reasons import stopped_note
     from jobify.model.public_status import public_status
 
     record = session.operations.record(id)
     if record.rule is None:
-        return "it is a job, and no schedule"
+        return "it is a job, not a schedule"
     if stopped := stopped_note(record, time.time_ns() // 1000):
         return f"it is {stopped}. `jobify schedules resume` revives it"
     if record.finished_at is not None:

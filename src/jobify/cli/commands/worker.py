@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from jobify.cli.options import APP, APP_DIR, for_code
+from jobify.cli.environment import APP, APP_DIR
+from jobify.cli.options import for_code
 
 if TYPE_CHECKING:
     from jobify.cli.worker import WorkerArgs
@@ -131,8 +132,8 @@ def _supervise(args: WorkerArgs, processes: int) -> int:
 
 
 def _reload(args: WorkerArgs, processes: int) -> int:
-    from jobify.cli.reloading import Reloader, SourceFiles
     from jobify.cli.worker import log_to_stderr
+    from jobify.worker.reloader import Reloader, SourceFiles
 
     log_to_stderr(args.log_level)
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # compiled code is known by the second, and files change faster

@@ -1,7 +1,7 @@
-"""The screen of ``jobify top``: lines for a terminal of any size. Pure: a snapshot and a size in, lines out.
+"""The screen of ``jobify top``: lines for a terminal of any size, made from a snapshot without side effects.
 
-The head comes first, whatever the size; then queues, workers and running jobs share what is left. A section that needs
-less than its share leaves the rest to the others, and one that is cut says how much is missing.
+The head is always shown. Queues, workers and running jobs share the remaining lines: a section that needs less than its
+share leaves the rest to the others, and one that is cut says how many lines are missing.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
-from jobify.cli.columns import Column
+from jobify.cli.documents import queue_note
 from jobify.cli.layout import lay_out, wrapped
-from jobify.cli.output import STATUS_STYLES
-from jobify.cli.snapshot import Snapshot
+from jobify.cli.output import STATUS_STYLES, Column
 from jobify.cli.time_format import how_long
-from jobify.cli.wait_reasons import queue_note, stopped_note
+from jobify.cli.top.snapshot import Snapshot
+from jobify.client.wait_reasons import stopped_note
 from jobify.model.clock import SECOND, to_datetime
 from jobify.model.public_status import PublicStatus
 from jobify.model.records import JobRecord
@@ -31,11 +31,11 @@ _BAR: Final = 20
 
 
 _WORDS: Final[tuple[PublicStatus, ...]] = ("pending", "running", "failed", "dead")
-"""What is counted of a queue."""
+"""The statuses that are counted for a queue."""
 _NARROW: Final = 60
-"""Columns below which queues have no table."""
+"""A terminal with fewer columns has no table of queues."""
 _MAX_STOPPED: Final = 3
-"""Stopped schedules that have a line of their own."""
+"""Stopped schedules that are shown."""
 _MIN_HEIGHT: Final = 4
 """Lines of a section that is cut: an empty one, the heading, a line, and how many are missing."""
 
@@ -48,7 +48,7 @@ class _Section(NamedTuple):
 
     @property
     def height(self) -> int:
-        """With an empty line above it."""
+        """Its lines, with an empty one above it."""
         return 2 + max(1, len(self.lines))
 
 
@@ -67,12 +67,12 @@ def draw(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int, h
 
 
 def _most_important(sections: list[_Section], count: int) -> list[_Section]:
-    """Where there is no room for all: queues, then running jobs."""
+    """The sections for which there is room: queues first, then running jobs."""
     return sections[:1] if count <= 1 else [sections[0], sections[2]] if count == 2 else sections
 
 
 def _divide(wanted: Sequence[int], room: int) -> list[int]:
-    """Divide ``room`` lines: nobody gets more than wanted, and what one leaves the later ones may have."""
+    """Divide ``room`` lines. A section that wants less than its share leaves the rest to later ones."""
     given = []
     for number, want in enumerate(wanted):
         later = sum(min(other, max(_MIN_HEIGHT, room // len(wanted))) for other in wanted[number + 1 :])
@@ -113,7 +113,7 @@ def _totals(snapshot: Snapshot, width: int) -> list[Text]:
 
 
 def _stopped(snapshot: Snapshot, width: int) -> list[Text]:
-    """Each schedule that is stopped, with its error; where there are many, the last ones."""
+    """The schedules that were stopped last, with their errors."""
     shown = snapshot.stopped[:_MAX_STOPPED]
     notes = [escaped(f"schedule {job.id} is {stopped_note(job, snapshot.now)}").replace("\n", " ") for job in shown]
     lines = [Text(line, style="red") for note in notes for line in wrapped(note, width)]
@@ -135,7 +135,7 @@ def _queues(snapshot: Snapshot, width: int) -> _Section:
 
 
 def _narrow_queues(snapshot: Snapshot, width: int) -> _Section:
-    """What is not zero, line by line."""
+    """The counts that are not zero, line by line."""
     columns = (
         Column("QUEUE"),
         *(Column(word.upper(), is_number=True) for word in _WORDS),
@@ -200,13 +200,13 @@ def _running_lines(job: JobRecord, snapshot: Snapshot, wide: int, bar: int, widt
         line.append(f"{job.progress:>5.0f}% ")
     trouble = escaped(snapshot.cluster.trouble(job))
     style = "red" if trouble else "yellow"
-    trouble = trouble or ("asked to stop" if job.is_cancel_requested else "")
+    trouble = trouble or ("cancellation requested" if job.is_cancel_requested else "")
     below = _beside(line, trouble, style, width)
     return [line.append(f"  {escaped(job.id)}", style="dim") if has_id else line, *below]
 
 
 def _beside(line: Text, note: str, style: str, width: int) -> list[Text]:
-    """Append a note to ``line``; where it does not fit there, the lines below it that say it."""
+    """Append a note to ``line``; if it does not fit, return the lines for it below."""
     if note and line.cell_len + cell_len(note) + 2 > width:
         return [Text(f"  {part}", style=style) for part in wrapped(note, width - 2)]
     line.append(f"  {note}" if note else "", style=style)

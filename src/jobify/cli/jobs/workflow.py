@@ -1,7 +1,7 @@
-"""The workflow of a job, as a tree and as a document.
+"""Draw the workflow of a job as a tree, or describe it as a document.
 
-What depends on one job only hangs below it. What comes after several hangs beside them, below the job that all of them
-come from; so each job is drawn once::
+A job that depends on a single job is drawn below it. A job that depends on several is drawn beside them, below their
+nearest common ancestor. So each job is drawn once::
 
       load                  complete   01a0…
       ├─ pack × 999  1 running, 998 complete
@@ -17,20 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
 
-from jobify.cli.columns import STATUS_STYLES
-from jobify.cli.output import plain
+from jobify.cli.output import STATUS_STYLES, plain
 from jobify.model.public_status import PUBLIC_STATUSES, public_status
 from jobify.storage.kinship import Kinship, Relative
 
 __all__ = ("TreeLine", "draw", "summary", "workflow_document")
 
 _FOLD_ABOVE: Final = 5
-"""So many jobs beside each other that are alike are drawn one by one."""
+"""More equal jobs than this beside each other are drawn as one line."""
 _MAX_INDENT: Final = 8
-"""Levels that are indented; what is deeper stands below each other."""
+"""Levels that are indented; deeper jobs are not indented further."""
 _MAX_LINES: Final = 60
 _CONTEXT: Final = 10
-"""Lines that are drawn in any case at the beginning, at the end, and around the job that was asked for."""
+"""Lines that are always drawn at the beginning, at the end, and around the marked job."""
 _FAILURES: Final = frozenset({"failed", "dead"})
 
 
@@ -42,30 +41,30 @@ class TreeLine(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """A line before it has a width."""
+    """A line without padding."""
 
     branch: str
     name: str
-    """What it is: a job, many that are alike, or a gap."""
+    """The label of a job, of several equal jobs, or of a gap."""
     job: Relative | None
     counts: Mapping[str, int]
 
 
 class _Tree:
-    """Jobs by the one from which all ways lead to them."""
+    """Each job with its nearest common ancestor (its dominator) as the parent."""
 
     def __init__(self, kinship: Kinship) -> None:
         self.jobs = {job.number: job for job in kinship.jobs}
         self.parent: dict[int, int] = {}
-        """0: it begins the workflow."""
+        """0 means a root of the workflow."""
         self.level: dict[int, int] = {0: 0}
-        """The longest way to it."""
+        """The length of the longest path to it."""
         self.children = defaultdict[int, list[int]](list)
         before = defaultdict[int, list[int]](list)
         for parent, child in kinship.edges:
             before[child].append(parent)
         self.waits = {job: sum(len(before[parent]) if parent < 0 else 1 for parent in before[job]) for job in self.jobs}
-        """For how many others each job waits."""
+        """The number of jobs that each job waits for."""
         for node in _in_order(self.jobs, before):
             parents = before[node] or [0]
             self.parent[node] = self._common(parents)
@@ -74,7 +73,7 @@ class _Tree:
             self.children[self._above(number)].append(number)
 
     def _common(self, parents: Sequence[int]) -> int:
-        """The nearest node that all ways lead through. Parents come before their children, so this ends."""
+        """The nearest node on all paths to ``parents``. Parents come before their children, so the search ends."""
         reached = set(parents)
         deepest_first = [(-self.level[node], node) for node in reached]
         heapify(deepest_first)
@@ -88,14 +87,14 @@ class _Tree:
         return reached.pop()
 
     def _above(self, number: int) -> int:
-        """The job below which this one hangs; 0: none."""
+        """The job below which this one is drawn; 0 means none."""
         node = self.parent[number]
         while node < 0:
             node = self.parent[node]
         return node
 
     def path_to(self, number: int) -> set[int]:
-        """A job, and all above it."""
+        """A job and all jobs above it."""
         path = set()
         while number:
             path.add(number)
@@ -103,7 +102,7 @@ class _Tree:
         return path
 
     def below(self, numbers: Iterable[int]) -> Iterator[Relative]:
-        """These jobs, and all that hangs below them."""
+        """These jobs and all jobs below them."""
         waiting = list(numbers)
         while waiting:
             number = waiting.pop()
@@ -111,13 +110,13 @@ class _Tree:
             waiting += self.children[number]
 
     def name(self, number: int, times: int = 1) -> str:
-        """What to call a job, or so many that are alike."""
+        """The label of a job, or of ``times`` equal jobs."""
         name = plain(self.jobs[number].task)
         name = f"{name} × {times}" if times > 1 else name
         return f"{name} (after {self.waits[number]})" if self.waits[number] > 1 else name
 
     def shapes(self) -> dict[int, int]:
-        """A number for each job that is the same for those below which the same hangs."""
+        """A number for each job; jobs with equal subtrees have the same number."""
         known: dict[tuple[Any, ...], int] = {}
         shapes: dict[int, int] = {}
         for number in sorted(self.jobs, reverse=True):
@@ -128,7 +127,7 @@ class _Tree:
 
 
 def _in_order(jobs: Iterable[int], before: Mapping[int, Sequence[int]]) -> Iterator[int]:
-    """Jobs and barriers, each after those before it."""
+    """Jobs and barriers in topological order."""
     done = {0}
     for job in sorted(jobs):
         for node in (*before.get(job, ()), job):
@@ -137,20 +136,20 @@ def _in_order(jobs: Iterable[int], before: Mapping[int, Sequence[int]]) -> Itera
                 yield node
 
 
-def draw(kinship: Kinship, asked: str, *, width: int | None) -> list[TreeLine]:
-    """The lines of the tree; None: of any width. The job that was asked for is marked."""
+def draw(kinship: Kinship, marked_id: str, *, width: int | None) -> list[TreeLine]:
+    """The lines of the tree, with the job ``marked_id`` marked. A width of None means any."""
     tree = _Tree(kinship)
-    marked = next(job.number for job in kinship.jobs if job.id == asked)
+    marked = next(job.number for job in kinship.jobs if job.id == marked_id)
     entries = _gathered(list(_entries(tree, tree.path_to(marked))), marked)
     columns = [max((len(cell) for cell in cells), default=0) for cells in zip(*map(_cells, entries), strict=True)]
-    lines = [_line(entry, columns, is_asked=_is(entry, marked), width=width) for entry in entries]
+    lines = [_line(entry, columns, is_marked=_is(entry, marked), width=width) for entry in entries]
     if not kinship.is_whole:
         lines.append(TreeLine(f"  … and more: these are the nearest {len(kinship.jobs)} jobs", "dim"))
     return lines
 
 
 def _entries(tree: _Tree, path: set[int]) -> Iterator[_Entry]:
-    """All lines, those of many that are alike folded, but for what leads to the job that was asked for."""
+    """All lines. Equal jobs are folded into one line, except on the path to the marked job."""
     shapes = tree.shapes()
     waiting = list(reversed(_folded(tree, 0, "", shapes, path)))
     while waiting:
@@ -163,7 +162,7 @@ def _entries(tree: _Tree, path: set[int]) -> Iterator[_Entry]:
 def _folded(
     tree: _Tree, above: int, indent: str, shapes: Mapping[int, int], path: set[int]
 ) -> list[tuple[_Entry, int | None, str]]:
-    """What hangs below a job: the lines, which job each is of, and what comes before the lines below that one."""
+    """The lines below a job; for each, its job and the indentation of the lines below it."""
     alike = defaultdict[tuple[int, bool, bool], list[int]](list)
     for number in tree.children[above]:
         alike[shapes[number], number in path, _word(tree.jobs[number]) in _FAILURES].append(number)
@@ -194,7 +193,7 @@ def _many(tree: _Tree, branch: str, group: Sequence[int]) -> _Entry:
 
 
 def _gathered(entries: list[_Entry], marked: int) -> list[_Entry]:
-    """The lines, without those in the middle if they are too many."""
+    """The lines; if there are too many, those far from the marked job are summarized."""
     if len(entries) <= _MAX_LINES:
         return entries
     place = next(number for number, entry in enumerate(entries) if _is(entry, marked))
@@ -228,21 +227,21 @@ def _is(entry: _Entry, number: int) -> bool:
 
 
 def _cells(entry: _Entry) -> tuple[str, str]:
-    """What stands in columns of one width."""
+    """The cells that are padded to the width of their columns."""
     if entry.job is None:
         return "", ""
     return f"{entry.branch}{entry.name}", _word(entry.job)
 
 
-def _line(entry: _Entry, columns: Sequence[int], *, is_asked: bool, width: int | None) -> TreeLine:
-    mark = "▶ " if is_asked else "  "
+def _line(entry: _Entry, columns: Sequence[int], *, is_marked: bool, width: int | None) -> TreeLine:
+    mark = "▶ " if is_marked else "  "
     if entry.job is None:
         return TreeLine(_cut(f"{mark}{entry.branch}{entry.name}  {_counted(entry.counts)}", width), "dim")
     name, word = (f"{cell:<{wide}}" for cell, wide in zip(_cells(entry), columns, strict=True))
     error = entry.job.error if word.strip() in _FAILURES and entry.job.error else ""
     text = f"{mark}{name}  {word}  {plain(entry.job.id)}  {plain(error)}".rstrip()
     style = STATUS_STYLES.get(word.strip(), "")
-    return TreeLine(_cut(text, width), f"bold {style}".strip() if is_asked else style)
+    return TreeLine(_cut(text, width), f"bold {style}".strip() if is_marked else style)
 
 
 def _cut(text: str, width: int | None) -> str:
@@ -259,12 +258,12 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def summary(kinship: Kinship) -> str:
-    """How many jobs there are, and how they stand."""
+    """The number of jobs, and the number by status."""
     return f"{len(kinship.jobs)} jobs: {_counted(Counter(map(_word, kinship.jobs)))}"
 
 
 def workflow_document(kinship: Kinship) -> dict[str, Any] | None:
-    """The workflow for scripts; None if the job stands alone. All ``children`` wait for all of the ``parents``."""
+    """The document of the workflow; None for a single job. All ``children`` wait for all ``parents``."""
     if len(kinship.jobs) < 2:
         return None
     ids = {job.number: job.id for job in kinship.jobs}

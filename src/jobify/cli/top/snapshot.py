@@ -1,4 +1,4 @@
-"""What ``jobify top`` shows, gathered in one go; and how much is done per second, from one look to the next."""
+"""What ``jobify top`` shows: all jobs at one moment, and the throughput between two of these snapshots."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobify.cli.wait_reasons import ClusterState, read_cluster_state
 from jobify.client.arguments import Filters
 from jobify.client.views import QueueView, WorkerView
+from jobify.client.wait_reasons import ClusterState
 from jobify.model.clock import SECOND
 from jobify.model.cron import is_stopped
 from jobify.model.public_status import ENDS, PUBLIC_STATUSES
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 __all__ = ("Snapshot", "Throughput", "take_snapshot")
 
 _MAX_JOBS: Final = 200
-"""No terminal has more lines for them."""
+"""More than any terminal has lines."""
 _MAX_SAMPLES: Final = 120
-"""Looks that the history of the throughput goes back."""
+"""Snapshots in the history of the throughput."""
 
 
 class Snapshot(NamedTuple):
-    """An app's jobs at one moment."""
+    """The jobs of an app at one moment."""
 
     cluster: ClusterState
     queues: Sequence[QueueView]
     running: Sequence[JobRecord]
-    """The ones that have run for longest, first."""
+    """Those that have run the longest come first."""
     runs: int
-    """Runs of schedules so far: their jobs do not end with a run."""
+    """Runs of schedules so far. They are counted apart, because a schedule does not end with a run."""
     stopped: Sequence[JobRecord] = ()
-    """Schedules that run no more until they are revived, the last stopped one first."""
+    """Schedules that failures have stopped, the most recent first."""
 
     @property
     def now(self) -> Microseconds:
@@ -49,23 +49,22 @@ class Snapshot(NamedTuple):
 
     @property
     def totals(self) -> dict[str, int]:
-        """How many jobs there are, by word."""
+        """The number of jobs by status."""
         return {word: sum(queue.counts[word] for queue in self.queues) for word in PUBLIC_STATUSES}
 
 
 class Throughput:
-    """How many jobs, and runs of schedules, end per second. What is deleted meanwhile looks like less that has ended:
-    then it is 0."""
+    """Jobs and runs of schedules that end per second. A deletion lowers the count; the rate is then 0."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[Microseconds, int]] = deque(maxlen=_MAX_SAMPLES)
 
     def record(self, snapshot: Snapshot) -> None:
-        """Remember a look."""
+        """Add a snapshot to the history."""
         self._samples.append((snapshot.now, snapshot.runs + sum(snapshot.totals[word] for word in ENDS)))
 
     def rates(self) -> list[float]:
-        """Jobs per second between each look and the one before, the oldest first."""
+        """Jobs per second between each snapshot and the previous one, the oldest first."""
         return [
             max(0, later - earlier) * SECOND / max(at - before, 1)
             for (before, earlier), (at, later) in pairwise(self._samples)
@@ -73,8 +72,8 @@ class Throughput:
 
 
 def take_snapshot(session: Session) -> Snapshot:
-    """Look at everything."""
-    cluster = read_cluster_state(session)
+    """Read queues, workers, running jobs and schedules."""
+    cluster = session.cluster_state()
     running = session.queries.find(Filters(statuses=("running",)), limit=_MAX_JOBS, is_newest_first=False)
     schedules = list(session.queries.schedule_records())
     stopped = sorted(filter(is_stopped, schedules), key=lambda job: -(job.finished_at or 0))

@@ -1,4 +1,4 @@
-"""``jobify top``: the loop around :mod:`.screen`, and the terminal that it borrows."""
+"""``jobify top``: the loop that reads, draws and waits for a key, and the mode of the terminal."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 __all__ = ("top",)
 
 _KEY_INTERVAL: Final = 0.2
-"""Seconds between two looks at the keyboard and at the size of the terminal."""
+"""Seconds between two checks of the keyboard and of the size of the terminal."""
 _SHARE: Final = 5
-"""A pause is at least so many times as long as gathering took: looking must not become the work."""
+"""A pause is at least this many times as long as the snapshot took, so that top causes little load."""
 
 
 @for_jobs
 def top(
     source: Source,
-    every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Between two looks.")] = 1.0,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Time between two refreshes.")
+    ] = 1.0,
 ) -> None:
     """Watch queues, workers and running jobs. q or Ctrl-C ends it."""
     import sys
@@ -36,7 +38,7 @@ def top(
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError("top needs a terminal. For a script: jobify stats --json", ExitCode.USAGE)
-    with open_session(*source) as session, _raw_terminal():
+    with open_session(source) as session, _raw_terminal():
         try:
             _watch(session, every)
         except KeyboardInterrupt:
@@ -47,8 +49,8 @@ def _watch(session: Session, every: float) -> None:
     from rich.console import Console, Group
     from rich.live import Live
 
-    from jobify.cli.screen import draw
-    from jobify.cli.snapshot import Throughput, take_snapshot
+    from jobify.cli.top.screen import draw
+    from jobify.cli.top.snapshot import Throughput, take_snapshot
 
     console, throughput = Console(), Throughput()
     name = repr(session.app.configs.storage)
@@ -67,19 +69,19 @@ def _watch(session: Session, every: float) -> None:
                     return
 
 
-def _read_key(patience: float) -> str:
-    """The key that was pressed within so many seconds; empty: none."""
+def _read_key(timeout: float) -> str:
+    """The key that is pressed within ``timeout`` seconds; empty if there is none."""
     import os
     import select
     import sys
 
-    readable, _, _ = select.select([sys.stdin], [], [], patience)
+    readable, _, _ = select.select([sys.stdin], [], [], timeout)
     return os.read(sys.stdin.fileno(), 1).decode("ascii", "replace") if readable else ""
 
 
 @contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Keys come one by one and are not shown; afterwards, also after a SIGTERM, everything is as it was."""
+    """Read keys one by one without echo. The mode is restored at the end, also after SIGTERM."""
     import signal
     import sys
     import termios

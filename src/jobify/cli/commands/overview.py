@@ -1,4 +1,4 @@
-"""``jobify workers`` and ``jobify stats``: who is there, and how many jobs there are."""
+"""``jobify workers``, ``stats`` and ``tasks``: the processes, the number of jobs, and the tasks."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from jobify.cli.options import Json, Queue, Source, Task, for_jobs
 
 if TYPE_CHECKING:
     from jobify.client.views import WorkerView
+    from jobify.router.registry import Endpoint
     from jobify.types import Microseconds
 
-__all__ = ("stats", "workers")
+__all__ = ("stats", "tasks", "workers")
 
 
 @for_jobs
 def workers(
     source: Source,
-    everybody: Annotated[
-        bool, typer.Option("--all", help="Also processes that only wait for jobs, and dead ones not yet buried.")
+    all_processes: Annotated[
+        bool,
+        typer.Option("--all", help="Also processes that only wait for jobs, and dead ones that are not removed yet."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the workers: what they serve, what they run."""
+    """List the workers with their queues, tasks and running jobs."""
     from jobify.cli.documents import worker_document
     from jobify.cli.output import print_document, print_note
     from jobify.cli.session import open_session
 
-    with open_session(*source, may_be_missing=True) as session:
-        found = [worker for worker in session.app.workers() if everybody or worker.is_at_work]
+    with open_session(source, may_be_missing=True) as session:
+        found = [worker for worker in session.app.workers() if all_processes or worker.is_at_work]
         now, database = session.app.now(), session.database
     if as_json:
         print_document({"database": database, "workers": [worker_document(worker) for worker in found]})
         return
     print_note(f"Database: {database}")
-    _print_workers(found, now, has_others=everybody)
+    _print_workers(found, now, has_others=all_processes)
 
 
 def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others: bool) -> None:
@@ -64,7 +66,7 @@ def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others
             one.role if one.is_alive else "dead",
             "all" if one.queues is None else ", ".join(one.queues),
             len(one.tasks),
-            f"{one.concurrency} async",  # threads and processes have their own
+            f"{one.concurrency} async",  # threads and processes have slots of their own
             len(one.jobs),
             ago(one.started_at, now=now),
             ago(one.seen_at, now=now),
@@ -80,22 +82,22 @@ def stats(
     task: Task = None,
     queue: Queue = None,
     by: Annotated[str, typer.Option("--by", help="Break down by queue or by task.", metavar="queue|task")] = "queue",
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="With --watch.")] = 2.0,
     as_json: Json = False,
 ) -> None:
     """Count jobs by status."""
-    from jobify.cli.filters import Filters
+    from jobify.cli.jobs.selection import Filters
     from jobify.cli.output import print_document
     from jobify.cli.session import open_session
     from jobify.model.public_status import counts_by_name, counts_by_status
 
     part = _breakdown(by)
-    with open_session(*source, may_be_missing=not watch) as session:
-        asked = Filters(task=task, queue=queue).read(session.app)
+    with open_session(source, may_be_missing=not watch) as session:
+        filters = Filters(task=task, queue=queue).read(session.app)
 
         def show() -> None:
-            counts = session.queries.counts(asked)
+            counts = session.queries.counts(filters)
             totals, parts = counts_by_status(counts), counts_by_name(counts, part)
             if as_json:
                 print_document({**totals, f"by_{by}": parts})
@@ -112,7 +114,7 @@ def _repeat(show: Callable[[], None], every: float) -> None:
     with suppress(KeyboardInterrupt):
         while True:
             show()
-            sys.stdout.flush()  # whoever reads a pipe waits for it
+            sys.stdout.flush()  # the reader of a pipe must get it at once
             time.sleep(every)
 
 
@@ -138,3 +140,72 @@ def _print_counts(totals: dict[str, int], parts: dict[str, dict[str, int]], by: 
         (name, *(counts[word] for word in PUBLIC_STATUSES)) for name, counts in parts.items()
     ]
     print_table(columns, [*rows, ("(all)", *(totals[word] for word in PUBLIC_STATUSES))], nothing="")
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+@for_jobs
+def tasks(source: Source, as_json: Json = False) -> None:
+    """List the tasks of the app: queue, where they run, cron, retries, timeout.
+
+    With --database: the tasks that living workers know.
+
+    Example: jobify tasks --app shop.tasks:app
+    """
+    from jobify.cli.app_loader import load_app_or_advise
+    from jobify.cli.output import Column, print_document, print_table
+    from jobify.cli.session import open_session
+    from jobify.router.registry import build_registry
+
+    if source.database:
+        with open_session(source) as session:
+            found = _known_to([worker for worker in session.app.workers() if worker.is_at_work])
+    else:
+        registry = build_registry(load_app_or_advise(source.app))
+        endpoints = {endpoint.name: endpoint for endpoint in registry.values()}  # an alias has the same endpoint
+        found = [_document(endpoints[name]) for name in sorted(endpoints)]
+    if as_json:
+        print_document({"tasks": found})
+        return
+    if source.database:
+        columns: tuple[Column, ...] = (Column("TASK", is_kept=True), Column("WORKERS", is_number=True))
+        keys: tuple[str, ...] = ("name", "workers")
+    else:
+        columns = (
+            Column("TASK", is_kept=True),
+            Column("QUEUE"),
+            Column("RUNS IN"),
+            Column("CRON"),
+            Column("RETRIES", is_number=True, from_width=90),
+            Column("TIMEOUT", is_number=True, from_width=90),
+            Column("ALIASES", from_width=100),
+        )
+        keys = ("name", "queue", "run_mode", "cron", "retries", "timeout", "aliases")
+    rows = [tuple(_cell(task[key]) for key in keys) for task in found]
+    nothing = "No worker runs that knows a task." if source.database else "The app has no tasks."
+    print_table(columns, rows, nothing=nothing)
+
+
+def _known_to(workers: Sequence[WorkerView]) -> list[dict[str, Any]]:
+    names = sorted({task for worker in workers for task in worker.tasks})
+    return [{"name": name, "workers": sum(name in worker.tasks for worker in workers)} for name in names]
+
+
+def _document(endpoint: Endpoint) -> dict[str, Any]:
+    """The document of a task."""
+    return {
+        "name": endpoint.name,
+        "queue": endpoint.queue,
+        "priority": endpoint.priority,
+        "run_mode": endpoint.run_mode.value,
+        "cron": None if endpoint.cron is None else endpoint.cron.expression,
+        "retries": 0 if endpoint.retry is None else endpoint.retry.retries,
+        "timeout": endpoint.options.get("timeout"),
+        "durable": endpoint.is_durable,
+        "aliases": list(endpoint.aliases),
+    }
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(value) if isinstance(value, list) else value

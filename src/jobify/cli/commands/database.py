@@ -20,11 +20,12 @@ database = new_group("Migrate, check, back up and vacuum the database.")
 @database.command("migrate")
 @for_jobs
 def migrate(source: Source, as_json: Json = False) -> None:
-    """Make the database, or bring its schema up to date. A start of the app does the same."""
+    """Create the database, or migrate its schema to this release. A start of the app does the same."""
+    from jobify.cli.app_loader import sqlite_storage
     from jobify.cli.output import print_cells, print_document
     from jobify.storage.sqlite.maintenance import schema_version
 
-    storage = _sqlite(source)
+    storage = sqlite_storage(source)
     before = schema_version(storage.database)
     storage.open()
     storage.close()
@@ -39,15 +40,16 @@ def migrate(source: Source, as_json: Json = False) -> None:
 @database.command("check")
 @for_jobs
 def check(source: Source, as_json: Json = False) -> None:
-    """Read the whole database: is it undamaged, which version is it, what is in it? Changes nothing.
+    """Read the whole database: its integrity, its version, its content. Changes nothing.
 
-    Exit code 1 if it is damaged, not a database of Jobify, or of a newer release.
+    Exit code 1 if it is damaged, if it is not a database of Jobify, or if a newer release wrote it.
     """
+    from jobify.cli.app_loader import sqlite_storage
     from jobify.cli.errors import CommandError
     from jobify.cli.output import print_document
     from jobify.storage.sqlite import maintenance
 
-    health = maintenance.check(_sqlite(source).database)
+    health = maintenance.check(sqlite_storage(source).database)
     if as_json:
         print_document({**health._asdict(), "problems": list(health.problems), "is_well": health.is_well})
     else:
@@ -77,7 +79,7 @@ def _print_health(health: Health) -> None:
             ("attempts kept", health.attempts),
             ("size", _megabytes(health.size)),
             ("write-ahead log", _megabytes(health.log_size)),
-            ("to be regained by a vacuum", _megabytes(health.free)),
+            ("freed by a vacuum", _megabytes(health.free)),
         ]
     )
     for problem in health.problems:
@@ -89,17 +91,18 @@ def _print_health(health: Health) -> None:
 def backup(
     source: Source,
     destination: Annotated[str, typer.Argument(metavar="DST", help="The file of the copy.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Although DST exists: it is replaced at once.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace DST, atomically, if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy the database while it is used: all that is committed by now, into one file, checked and flushed to the disk.
+    """Copy the database while it is in use: all committed data, into one file that is checked and flushed to the disk.
 
-    The copy is there as a whole or not at all. To restore it, stop the processes, delete FILE-wal and FILE-shm, and put
-    the copy in the place of FILE.
+    The copy is complete or it does not exist. To restore it, stop the processes, delete FILE-wal and FILE-shm, and
+    replace FILE by the copy.
     """
+    from jobify.cli.app_loader import sqlite_storage
     from jobify.cli.output import print_cells, print_document
 
-    made = _sqlite(source).backup(destination, overwrite=force)
+    made = sqlite_storage(source).backup(destination, overwrite=force)
     if as_json:
         print_document(made._asdict())
     else:
@@ -110,20 +113,21 @@ def backup(
 @for_jobs
 def vacuum(
     source: Source,
-    force: Annotated[bool, typer.Option("--force", help="Although processes use it: they wait meanwhile.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also while processes use it; they wait.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Give back the room of deleted jobs. Refused while workers are alive: they would wait for it to end."""
+    """Release the disk space of deleted jobs. Refused while workers are alive, because they would wait for it."""
+    from jobify.cli.app_loader import sqlite_storage
     from jobify.cli.errors import CommandError
     from jobify.cli.output import print_cells, print_document
     from jobify.storage.sqlite import maintenance
 
-    storage = _sqlite(source)
+    storage = sqlite_storage(source)
     before = maintenance.check(storage.database)
     if not before.is_well:
         raise CommandError(f"The database {before.path!r} is not well: {_diagnosis(before)}")
     if not force:
-        _require_rest(storage)
+        _require_no_users(storage)
     maintenance.vacuum(storage.database, timeout=storage.timeout)
     after = maintenance.check(storage.database)
     if as_json:
@@ -132,7 +136,7 @@ def vacuum(
         print_cells(before.path, _megabytes(before.size), _megabytes(after.size))
 
 
-def _require_rest(storage: SQLiteStorage) -> None:
+def _require_no_users(storage: SQLiteStorage) -> None:
     from jobify.cli.errors import CommandError
 
     storage.open()
@@ -145,20 +149,6 @@ def _require_rest(storage: SQLiteStorage) -> None:
             f"Processes use {storage.database!r} ({', '.join(alive)}), and would wait for the vacuum. Stop them first, "
             "or add --force."
         )
-
-
-def _sqlite(source: Source) -> SQLiteStorage:
-    from jobify.cli.app_loader import load_app_or_advise
-    from jobify.cli.database_app import database_file
-    from jobify.cli.errors import CommandError
-    from jobify.storage.sqlite import SQLiteStorage
-
-    if source.database:
-        return database_file(source.database)
-    storage = load_app_or_advise(source.app).configs.storage
-    if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
-        raise CommandError(f"This app has no database file; its storage is {storage!r}.")
-    return storage
 
 
 def _megabytes(size: int) -> str:

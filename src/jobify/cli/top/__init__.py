@@ -1,0 +1,1 @@
+"""``jobify top``: a screen that shows queues, workers and running jobs, and refreshes."""
