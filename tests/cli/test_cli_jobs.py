@@ -123,7 +123,7 @@ def test_a_job_says_what_it_waits_for(shop: Shop) -> None:
     assert note(shop, parent) == "the queue is paused"
     running = shop.running(owner, queue="other")
     shop.storage.cancel([running], reason="cancelled", now=shop.now, delete_at=None)
-    assert note(shop, running) == "asked to stop"
+    assert note(shop, running) == "cancellation requested"
 
 
 # -- one job -----------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class ClusterState(NamedTuple):
     def note(self, job: JobRecord) -> str:
         """What there is to say about a job in a few words; empty: nothing."""
         if job.status == JobStatus.RUNNING:
-            asked = "asked to stop" if job.is_cancel_requested else ""
+            asked = "cancellation requested" if job.is_cancel_requested else ""
             return self.trouble(job) or asked or ("" if job.progress is None else f"{job.progress:g} %")
         if job.status != JobStatus.SCHEDULED:
             return stopped_note(job, self.now) or job.error or ""
