@@ -1,1 +1,1 @@
-"""A job from its request to its result, as the user handles it."""
+"""A job from its request to its result, as users handle it."""

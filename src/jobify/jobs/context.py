@@ -1,4 +1,4 @@
-"""What a task, a middleware and an exception handler are told about the job at hand."""
+"""The contexts that tasks, middleware and exception handlers get."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ ReturnT = TypeVar("ReturnT")
 
 
 class RunStrategy(Protocol):
-    """How a task's function is called: on the loop, in a thread, in a process."""
+    """Calls the function of a task: on the event loop, in a thread or in a process."""
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Awaitable[Any]: ...
 
 
 class Runnable(Generic[ReturnT]):
-    """A task's function with the arguments of one job; ``await runnable()`` runs it.
+    """The function of a task with the arguments of one job; ``await runnable()`` runs it.
 
-    A middleware may change ``bound.arguments`` before it calls on; ``origin_arguments`` are what the job was given.
+    A middleware may change ``bound.arguments`` before it calls ``call_next``; ``origin_arguments`` are the job's.
     """
 
     __slots__ = ("_positional", "bound", "func_spec", "name", "origin_arguments", "strategy")
@@ -50,22 +50,22 @@ class Runnable(Generic[ReturnT]):
         self.func_spec = func_spec
         self.origin_arguments = dict(bound.arguments)
         self._positional = positional
-        """How many arguments the caller gave by position."""
+        """The number of arguments that the caller passed by position."""
 
     async def __call__(self) -> Any:
         args, kwargs = self.call_arguments()
         return await self.strategy(args, kwargs)
 
     def call_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """``bound.arguments`` as a call: by position what the caller gave by position, the rest by name.
+        """``bound.arguments`` as a call: positional where the caller passed them by position, the rest by name.
 
-        ``bound.args`` would give by position whatever can be. That does not fit functions whose signature was rewritten
-        by a library that takes parameters of its own out of it.
+        ``bound.args`` would pass every argument by position that can be. That does not fit functions whose signature
+        was rewritten by a library that removes its own parameters from it.
         """
         args, kwargs = self.bound.args, self.bound.kwargs
         parameters = list(self.bound.signature.parameters.values())[: len(args)]
         if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-            return args, kwargs  # what comes before *args cannot be named
+            return args, kwargs  # parameters before *args cannot be passed by name
         only = sum(parameter.kind is parameter.POSITIONAL_ONLY for parameter in parameters)
         kept = max(self._positional, only)
         named = {parameter.name: value for parameter, value in zip(parameters[kept:], args[kept:], strict=True)}
@@ -76,7 +76,7 @@ class Runnable(Generic[ReturnT]):
 
 
 class JobContext(NamedTuple):
-    """One attempt of a job, as seen from inside: ``ctx: JobContext = INJECT``."""
+    """The context of one attempt: ``ctx: JobContext = INJECT``."""
 
     job: Job[Any]
     state: State
@@ -90,10 +90,10 @@ class JobContext(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class OuterContext:
-    """A job on its way to being scheduled.
+    """The context of a job that is being scheduled.
 
-    What a middleware changes in ``arguments`` (by parameter name) is what is stored and run. A new job for which it
-    sets ``is_persist`` to False stays in memory.
+    ``arguments``, by parameter name, are stored and run as the middleware leaves them. A new job for which it sets
+    ``is_persist`` to False stays in memory.
     """
 
     job: Job[Any]
@@ -109,10 +109,10 @@ class OuterContext:
     jobify_config: JobifyConfiguration
     request_state: RequestState
     persist_job_hook: Callable[..., Awaitable[None]]
-    """Stores the job with ``arguments``; called by the end of the chain. Calling it again does nothing. Needs no
-    arguments, and accepts those that older releases wanted."""
+    """Stores the job with ``arguments``; called at the end of the chain. A second call does nothing. Takes no
+    arguments; those of older releases are ignored."""
     schedule_hook: Callable[[], asyncio.Handle]
-    """Hands the stored job to the engine."""
+    """Passes the stored job to the engine."""
     schedule_builder: ScheduleBuilder[Any]
 
     @property

@@ -1,4 +1,4 @@
-"""What a task can ask and say about the job that it carries out: ``current_job``.
+"""``current_job``: what a task can read and report about its own job.
 
 ::
 
@@ -12,27 +12,28 @@
             current_job.update_progress(100 * done / len(paths))
 
 **Where it works.** A context variable holds the attempt that is under way. The executor sets it in the context of the
-attempt's own task, before anything of the user's runs, and takes it away at the end. So everything in the attempt sees
-it: the function, in the event loop, in a thread or in a child process; middleware and exception handlers; tasks and
-threads that these start (``create_task``, ``asyncio.to_thread``; a bare ``threading.Thread`` has an empty context, as
-always). A job that a job pushes begins in a copy of its pusher's context, and overwrites the variable there first of
-all: it sees itself. A process that a task forks is not the job, and starts without it.
+attempt's own task, before any code of the user runs, and resets it at the end. So all code of the attempt sees it: the
+function, on the event loop, in a thread or in a child process; middleware and exception handlers; tasks and threads
+that these start (``create_task``, ``asyncio.to_thread``; a bare ``threading.Thread`` has an empty context, as always).
+A job that is pushed by a job starts in a copy of that context, and overwrites the variable first, so that it sees
+itself. A process that a task forks is not the job, and starts without it.
 
-**Where there is no job,** a task is an ordinary function: a test may call it. What it says is
-dropped (a log line still goes to the logger) and nothing tells it to stop; what it asks (``id``, ``attempt`` and the
-rest) has no answer, and raises RuntimeError. :class:`jobify.testing.pretending.PretendJob` gives it one.
+**Without a job,** a task is an ordinary function, which a test may call. Reports are dropped (a log line still goes to
+the logger), and checks pass. The attributes (``id``, ``attempt`` and the rest) raise RuntimeError.
+:class:`jobify.testing.pretending.PretendJob` provides a job.
 
-**What it costs.** Setting a variable that holds what exists anyway; nothing is made for a job that does not ask.
+**Cost.** One context variable is set to an object that exists anyway; a job that does not use ``current_job`` pays
+nothing else.
 
-**Who carries it.** :class:`Running` is all that this module knows of an attempt. In the app's process it is the
+**Implementations.** :class:`Running` is the part of an attempt that this module uses. In the app's process it is the
 engine's attempt; in a child process it is :class:`jobify.runners.remote_job.RemoteJob`, which sends the reports to the
-parent. In a process of a ``processpool_executor`` of the user's own there is no way back: there the job can be asked,
-and sees its timeout, but a report is refused with an ApplicationStateError.
+parent. A process of a user's ``processpool_executor`` has no channel to the app: the job's attributes and its timeout
+are known there, but a report raises ApplicationStateError.
 
-**When a report is stored.** No call waits for the disk. Reports leave in order, in groups, and are stored before the
-outcome is: nobody sees the job complete without its last values. After the end of the attempt (threads and tasks may
-outlive it) they are dropped. :mod:`jobify.gateway.reports` says how many may be under way, and who waits when these are
-too many.
+**When a report is stored.** No call waits for the disk. Reports are stored in order, in groups, and before the outcome,
+so that no reader sees the job complete without its last values. After the end of the attempt (threads and tasks may
+outlive it) they are dropped. :mod:`jobify.gateway.reports` says how many may wait to be stored, and what is slowed down
+when there are more.
 """
 
 from __future__ import annotations
@@ -71,11 +72,11 @@ LEVELS: Final = {
     "error": logging.ERROR,
     "critical": logging.CRITICAL,
 }
-"""The levels of a job's log, and what the standard library calls them."""
+"""The levels of a job's log, with their values in the standard library."""
 
 
 TIMED_OUT: Final = "timeout"
-"""The reason to stop that is the attempt's own time."""
+"""The stop reason of an attempt whose own time is over."""
 
 
 class Running(Protocol):
@@ -85,14 +86,14 @@ class Running(Protocol):
     number: int
     """From 1."""
     timeout: float | None
-    """Seconds that the attempt may take; None: as long as it likes."""
+    """Seconds that the attempt may take. None means no limit."""
     deadline: float | None
-    """When they are over, on :func:`time.monotonic`. (asyncio's timeouts use this clock, too, and it is the same in all
-    processes of a machine.)"""
+    """When the timeout is reached, by :func:`time.monotonic`. (asyncio's timeouts use this clock, too, and it is the
+    same in all processes of a machine.)"""
 
     @property
     def app(self) -> object:
-        """The app whose job it is; None in another process than the app's."""
+        """The app of the job. None in a process other than the app's."""
         ...
 
     @property
@@ -103,42 +104,42 @@ class Running(Protocol):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """A copy."""
+        """A copy of the metadata of the task and the job."""
         ...
 
     def stop_reason(self) -> str | None:
-        """Why the attempt was told to stop; None: it was not."""
+        """Why the attempt has to stop. None means that it may go on."""
         ...
 
     def encode(self, value: Any) -> Any:
-        """``value`` as a report carries it; PayloadError."""
+        """``value`` as it is stored in a report; PayloadError if it cannot be encoded."""
         ...
 
     def lend(self) -> None:
-        """Let other jobs have the slot of this one while it waits for one of them."""
+        """Lend the slot of this job to other jobs while it waits for one of them."""
         ...
 
     def take_back(self) -> None:
-        """The wait is over. The slot counts as taken again, also if others have filled it."""
+        """Take the slot back after the wait. It counts as taken again even if another job holds it."""
         ...
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
-        """Take a report. Never blocks an event loop; may hold up a thread that says too much."""
+        """Accept a report. Never blocks an event loop; may slow down a thread that reports too much."""
         ...
 
 
 CURRENT: Final[ContextVar[Running | None]] = ContextVar("jobify_running", default=None)
-"""The attempt that this code is a part of."""
+"""The attempt that the running code is part of."""
 
 if hasattr(os, "register_at_fork"):
-    # The child has no event loop, no thread and no connection to carry a report; those it sees are its parent's.
+    # The child has no event loop, thread or connection of its own to send a report.
     os.register_at_fork(after_in_child=lambda: CURRENT.set(None))
 
 
 class CurrentJob:
-    """The job that the calling code carries out: see :data:`current_job`, its only instance.
+    """The job that the calling code belongs to: see :data:`current_job`, the only instance.
 
-    All calls are plain calls, return at once and may be made from any thread. Outside of a job, reports and checks do
+    All methods are synchronous, return at once and may be called from any thread. Outside a job, reports and checks do
     nothing, and the attributes raise RuntimeError.
     """
 
@@ -155,12 +156,12 @@ class CurrentJob:
 
     @property
     def task_name(self) -> str:
-        """The name of its task."""
+        """The name of the task."""
         return _here().task_name
 
     @property
     def queue_name(self) -> str:
-        """The queue that it came from."""
+        """The queue of the job."""
         return _here().queue_name
 
     @property
@@ -170,19 +171,21 @@ class CurrentJob:
 
     @property
     def retry_count(self) -> int:
-        """How many attempts came before this one."""
+        """The number of earlier attempts."""
         return _here().number - 1
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the task and whoever enqueued the job have noted about it, as a copy. In a child process without what
-        pickle does not know."""
+        """The metadata of the task, updated with that of the job, as a copy.
+
+        In a child process without the values that cannot be pickled.
+        """
         return _here().metadata
 
     def update_progress(self, percent: float) -> None:
-        """Say how far the job is, from 0 to 100. Of several that follow one another quickly, the last one is stored.
+        """Report the progress of the job, from 0 to 100. Of several calls in quick succession, the last one is stored.
 
-        ConfigurationError (a ValueError) if it is no such number.
+        ConfigurationError (a ValueError) for anything else.
 
         ::
 
@@ -195,13 +198,13 @@ class CurrentJob:
             running.report(MessageKind.PROGRESS, float(percent))
 
     def publish(self, value: Any) -> None:
-        """Hand out a part of the result, for whoever follows the job. All values are kept, in order.
+        """Publish a partial result to the readers of ``JobResult.stream()``. All values are kept, in order.
 
-        The app's serializer encodes the value here and now: PayloadError if it cannot, and what is done to the value
-        afterwards is not seen. (Without a database the value is handed on as it is.)
+        The app's serializer encodes the value before this returns: PayloadError if it cannot, and later changes of the
+        value have no effect. (Without a database, the value is passed on as it is.)
 
-        What cannot be stored as fast as it is said piles up, but only so far: a thread or a child process is slowed
-        down then; on an event loop, which must not be, ApplicationStateError.
+        Values that are published faster than they can be stored are buffered up to a limit. At the limit, a thread or
+        a child process is slowed down; on an event loop, which must not block, ApplicationStateError is raised.
 
         ::
 
@@ -213,12 +216,11 @@ class CurrentJob:
             running.report(MessageKind.VALUE, running.encode(value))
 
     def log(self, message: object, level: str = "info") -> None:
-        """Add a line to the job's log: debug, info, warning, error or critical, in letters of any size
-        (ConfigurationError, a ValueError, for anything else).
+        """Add a line to the log of the job. ``level`` is debug, info, warning, error or critical, in any case.
 
-        The line goes to the logger ``jobify.jobs`` of :mod:`logging` as well, so that whoever watches a worker sees it,
-        with ``job_id``, ``task``, ``queue`` and ``attempt`` on the record; in the app's process, also for a task in a
-        child.
+        The line also goes to the logger ``jobify.jobs`` of :mod:`logging`, so that it appears in the output of a
+        worker, with ``job_id``, ``task``, ``queue`` and ``attempt`` on the record. For a task in a child process, that
+        is the app's process. ConfigurationError (a ValueError) for another level.
 
         ::
 
@@ -238,12 +240,11 @@ class CurrentJob:
             running.report(MessageKind.LOG, shown(message), word)
 
     def check_cancelled(self) -> None:
-        """Raise TaskCancelledError if the job was told to stop: by a cancel, a shutdown or its timeout.
+        """Raise TaskCancelledError if the job has to stop, because of a cancel, a shutdown or its timeout.
 
-        A thread cannot be stopped from outside; one that asks this now and then ends early. Let the exception pass. The
-        job ends as it was going to: cancelled after a cancel; after a shutdown it is given back and runs again.
-        Exception handlers do not get it. A coroutine is interrupted, and a child process is killed, so that these
-        hardly ever have to ask.
+        A thread cannot be stopped from outside, but one that calls this from time to time ends early. Do not catch the
+        exception; exception handlers do not get it either. After a cancel, the job ends cancelled; after a shutdown, it
+        is released and runs again. A coroutine is interrupted, and a child process is killed, so these seldom need it.
 
         ::
 
@@ -257,20 +258,22 @@ class CurrentJob:
             raise TaskCancelledError(running.id, reason)
 
     def check_timeout(self) -> None:
-        """Raise JobTimeoutError if the time that this attempt has is over; for code that nothing can interrupt."""
+        """Raise JobTimeoutError if the timeout of this attempt is over; for code that cannot be interrupted."""
         running = CURRENT.get()
         if running is not None and running.timeout is not None and is_overdue(running):
             raise JobTimeoutError(running.id, running.timeout)
 
 
 current_job: Final = CurrentJob()
-"""The job that the calling code carries out."""
+"""The job that the calling code belongs to."""
 
 
 @contextmanager
 def lent_slot() -> Iterator[None]:
-    """The time in which the calling code waits for another job: if it is a job itself, its slot is free meanwhile. Else
-    jobs that wait for jobs could take all the slots, and what they wait for would never begin."""
+    """Lend the slot of the calling job while it waits for another job; does nothing outside a job.
+
+    Without it, jobs that wait for jobs could take all slots, so that the jobs they wait for would never begin.
+    """
     running = CURRENT.get()
     if running is None:
         yield
@@ -283,7 +286,7 @@ def lent_slot() -> Iterator[None]:
 
 
 def set_deadline(timeout: float) -> None:
-    """For the layer that keeps the time: the attempt has ``timeout`` seconds from now on."""
+    """Set the timeout of the current attempt to ``timeout`` seconds from now. Called by the timeout middleware."""
     running = CURRENT.get()
     if running is not None:
         running.timeout, running.deadline = timeout, time.monotonic() + timeout

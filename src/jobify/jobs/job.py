@@ -1,4 +1,4 @@
-"""The handle of a job: what its user holds to watch it, wait for it, cancel it and fetch its result."""
+"""The handle of a job in the app's process: watch it, wait for it, cancel it and get its result."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ _UNSUCCESSFUL: dict[JobStatus, type[JobFailedError]] = {
 
 
 class JobBackend(Protocol):
-    """What a handle needs from the app that made it."""
+    """The operations that a handle delegates to the engine."""
 
     @property
     def zone(self) -> tzinfo:
-        """The zone that ``exec_at`` is shown in."""
+        """The zone of ``exec_at``."""
         ...
 
     async def cancel(self, job: Job[Any], *, interrupt: bool) -> None:
-        """Cancel the handle's job wherever it is."""
+        """Cancel the job in any process."""
         ...
 
     def watch(self, job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """Somebody in ``loop`` is about to wait for this job: if it is run elsewhere, look how it ends.
+        """Prepare a wait in ``loop``: if another process runs the job, start to observe it.
 
-        ApplicationStateError if it is the job that would wait for itself, or somebody in another event loop, whom
-        nobody would wake up.
+        ApplicationStateError if the job would wait for itself, or if ``loop`` is not the event loop of the app, because
+        the waiter would not be woken up.
         """
         ...
 
@@ -66,11 +66,14 @@ class JobBackend(Protocol):
 class Job(ProcessBound, Generic[ReturnT]):
     """A scheduled, running or ended job.
 
-    You do not create one: ``push``, ``delay``, ``at`` and ``cron`` return it. Await it for the result, or
-    ``await job.wait()`` and look at ``status``.
+    ``push``, ``delay``, ``at`` and ``cron`` return it. Await it for the result, or ``await job.wait()`` and read
+    ``status``. ::
 
-    A cron job's handle lives as long as its schedule. ``wait()`` returns when the current or next run ends, and
-    ``result()`` and ``exception`` speak of the last run that ended.
+        job = await add.push(1, 2)      # on disk when this returns
+        await job                       # 3, or the error of the task as the cause of a JobFailedError
+
+    The handle of a cron job lives as long as its schedule. ``wait()`` returns when the current or next run ends, and
+    ``result()`` and ``exception`` are those of the last run that ended.
 
     Handles belong to the event loop of their app; they are not thread-safe.
     """
@@ -108,10 +111,10 @@ class Job(ProcessBound, Generic[ReturnT]):
         self.status = job_status
         self.exception: Exception | None = None
         self.is_settling = False
-        """An attempt has ended here, and its outcome is on its way to the storage: it tells more than the row will."""
+        """Whether an attempt has ended here and its outcome is being stored. The handle is ahead of the row then."""
         self.storage = storage
         self.context: Context | None = None
-        """The context variables of the push; each attempt in this process starts from a copy of them."""
+        """The context variables of the push. Each attempt in this process runs in a copy of them."""
         self._due_at = exec_at if isinstance(exec_at, int) else from_datetime(exec_at, zone=UTC)
         self._backend = backend
         self._unregister = unregister_hook
@@ -127,28 +130,28 @@ class Job(ProcessBound, Generic[ReturnT]):
         cron = "" if self._cron_context is None else f", cron={self.cron_expression!r}"
         return f"<Job id={self.id!r}, status={self.status.value!r}, exec_at={self.exec_at.isoformat()!r}{cron}>"
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     @property
     def exec_at(self) -> datetime:
-        """When the job is (or was) due: an aware datetime in the app's zone."""
+        """The time when the job is (or was) due: an aware datetime in the app's zone."""
         return to_datetime(self._due_at, zone=self._backend.zone if self._backend is not None else UTC)
 
     @property
     def eta(self) -> datetime:
-        """:attr:`exec_at`, by the name that it also has at a :class:`JobResult`."""
+        """:attr:`exec_at`, under the name that :class:`JobResult` has, too."""
         return self.exec_at
 
     @property
     def job_status(self) -> JobStatus:
-        """:attr:`status`, by the name that it also has at a :class:`JobResult`."""
+        """:attr:`status`, under the name that :class:`JobResult` has, too."""
         return self.status
 
     @property
     def public_status(self) -> PublicStatus:
-        """The status in the words of :attr:`JobResult.status`: ``pending``, ``running``, ``complete``, ``failed``,
-        ``dead`` (its retries are used up) or ``cancelled``."""
-        # The slot is filled by failures only, so that no other job pays for it.
+        """The status as :attr:`JobResult.status`: ``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its
+        retries are used up) or ``cancelled``."""
+        # Only failures set the slot, so that other jobs do not pay for it.
         return public_status(self.status, getattr(self, "_is_dead", False))
 
     @property
@@ -161,12 +164,12 @@ class Job(ProcessBound, Generic[ReturnT]):
 
     @property
     def cron_expression(self) -> str | None:
-        """The expression of a cron job, None for a job that runs once."""
+        """The expression of a cron job. None for a job that runs once."""
         return None if self._cron_context is None else self._cron_context.cron.expression
 
     @property
     def cron_context(self) -> CronContext[ReturnT] | None:
-        """Rule and progress of a cron job, None for a job that runs once."""
+        """The rule and the progress of a cron job. None for a job that runs once."""
         return self._cron_context
 
     def is_cron(self) -> bool:
@@ -174,19 +177,19 @@ class Job(ProcessBound, Generic[ReturnT]):
         return self._cron_context is not None
 
     def is_done(self) -> bool:
-        """Whether the job has ended and can not run again, or was left out by an outer middleware and never will."""
+        """Whether the job has ended for good, or will never run because an outer middleware did not schedule it."""
         return self.status in TERMINAL or (self.status is JobStatus.PENDING and self._last_end is JobStatus.PENDING)
 
     def is_reschedulable(self) -> bool:
-        """Whether a further run may be planned: False once cancelled or permanently failed."""
+        """Whether another run may be scheduled: False once the job is cancelled or permanently failed."""
         return self.status not in (JobStatus.PERMANENTLY_FAILED, JobStatus.CANCELLED)
 
     def result(self) -> ReturnT:
-        """What the task returned (a cron job: in its last run).
+        """The return value of the task (of a cron job: of its last run).
 
-        Raises :class:`JobNotCompletedError` while there is no outcome, :class:`JobFailedError` (with the task's own
-        exception as ``__cause__``) when it failed, and a subclass of both when it timed out, was cancelled or was
-        stopped for good. :class:`ResultNotStoredError` if it succeeded elsewhere with a value that could not be stored.
+        :class:`JobNotCompletedError` while there is no outcome; :class:`JobFailedError` (with the task's own exception
+        as ``__cause__``) if the job failed; a subclass of both if it timed out, was cancelled or was stopped for good.
+        :class:`ResultNotStoredError` if it succeeded in another process with a value that could not be stored.
         """
         match self._last_end:
             case JobStatus.SUCCESS:
@@ -207,8 +210,8 @@ class Job(ProcessBound, Generic[ReturnT]):
     async def wait(self) -> None:
         """Return when the job has ended (a cron job: when its current or next run has). Never raises the task's error.
 
-        Any number of coroutines may wait, and each may be cancelled on its own. The job itself cannot wait, nor
-        can another event loop than the app's: that is an :class:`ApplicationStateError`.
+        Any number of coroutines may wait, and each may be cancelled on its own. :class:`ApplicationStateError` if the
+        job itself waits, or a coroutine in another event loop than the app's.
         """
         if self.status in TERMINAL or (self.status is JobStatus.PENDING and self._backend is not None):
             return
@@ -221,11 +224,11 @@ class Job(ProcessBound, Generic[ReturnT]):
         else:
             self._waiters.append(waiter)
         running = CURRENT.get()
-        if running is not None:  # see jobify.jobs.current_job.lent_slot, which costs more
+        if running is not None:  # lent_slot() of jobify.jobs.current_job, inlined because it costs less
             running.lend()
         try:
             await waiter
-        except BaseException:  # it was cancelled: nobody is to wake it up
+        except BaseException:  # cancelled: it must not be woken up any more
             if self._waiters is not None and waiter in self._waiters:
                 self._waiters.remove(waiter)
             raise
@@ -239,14 +242,14 @@ class Job(ProcessBound, Generic[ReturnT]):
         return self.result()
 
     async def cancel(self, *, interrupt: bool = True) -> None:
-        """Cancel the job, wherever it is.
+        """Cancel the job, in any process.
 
-        Waiting: it will not run. Running: it is interrupted, and this returns when it has stopped (an async task gets
-        CancelledError, a process is killed, a thread is told to stop and its result discarded);
-        ``interrupt=False`` leaves a running attempt alone. Ended: nothing happens. A cron job gets no further run.
+        A waiting job will not run. A running one is interrupted, and this returns when it has stopped: an async task
+        gets CancelledError, a process is killed, a thread is requested to stop and its result is discarded.
+        ``interrupt=False`` lets a running attempt finish. An ended job is not changed. A cron job gets no further run.
 
-        A shutdown leaves a handle CANCELLED while its durable job waits for the next start: that job is out of this
-        handle's reach, and :class:`ApplicationStateError` says how to cancel it.
+        After a shutdown, the handle of an unfinished durable job is CANCELLED although the job waits for the next
+        start. It cannot be cancelled by this handle: :class:`ApplicationStateError` says how to do it.
         """
         if self.status in TERMINAL:
             self._require_within_reach()
@@ -268,22 +271,22 @@ class Job(ProcessBound, Generic[ReturnT]):
                 solution=f"Start the app, and there: await app.find_job({self.id!r}).cancel().",
             )
 
-    # -- what the engine tells the handle ------------------------------------------------------------------------------
+    # -- updates by the engine -----------------------------------------------------------------------------------------
 
     def bind_handle(self, handle: asyncio.Handle) -> None:
-        """Remember the event-loop handle that will start the job."""
+        """Set the event-loop handle that will start the job."""
         self._handle = handle
 
     def bind_cron_context(self, ctx: CronContext[ReturnT]) -> None:
-        """Make this the handle of a cron job."""
+        """Turn this into the handle of a cron job."""
         self._cron_context = ctx
 
     def unbind_cron_context(self) -> None:
-        """Make this the handle of a job that runs once: its schedule was replaced by a single time."""
+        """Turn this into the handle of a job that runs once, because its schedule was replaced by a single time."""
         self._cron_context = None
 
     def set_result(self, val: ReturnT, *, status: JobStatus) -> None:
-        """A run succeeded."""
+        """Note that a run succeeded, and wake the waiters."""
         self._value = val
         self.exception = None
         self._last_end = JobStatus.SUCCESS
@@ -291,7 +294,7 @@ class Job(ProcessBound, Generic[ReturnT]):
         self._wake()
 
     def set_exception(self, exc: Exception | None, *, status: JobStatus, is_dead: bool = False) -> None:
-        """A run ended without a value. ``is_dead``: there were retries, and they are used up."""
+        """Note that a run failed, and wake the waiters. ``is_dead`` says that its retries are used up."""
         self.exception = exc
         self._is_dead = is_dead
         self._last_end = status
@@ -299,12 +302,12 @@ class Job(ProcessBound, Generic[ReturnT]):
         self._wake()
 
     def mark_not_scheduled(self) -> None:
-        """The outer middleware is through; if it has not passed the job on, it never will run."""
+        """Note that the outer middleware has returned. If it did not schedule the job, the job never runs."""
         if self.status is JobStatus.PENDING:
             self._last_end = JobStatus.PENDING
 
     def end(self, status: JobStatus, exc: Exception | None = None) -> None:
-        """The job ended outside a run of its own: cancelled, stopped, or out of runs."""
+        """Note that the job ended outside a run: cancelled, stopped, or without further runs."""
         if status is not JobStatus.SUCCESS:
             self.exception = exc if exc is not None else self.exception
             self._last_end = status
@@ -312,7 +315,7 @@ class Job(ProcessBound, Generic[ReturnT]):
         self._wake()
 
     def update(self, *, exec_at: datetime, status: JobStatus) -> None:
-        """The job is planned for another time."""
+        """Note that the job is due at another time."""
         self.reschedule(from_datetime(exec_at, zone=UTC), status)
 
     def reschedule(self, due_at: Microseconds, status: JobStatus) -> None:
@@ -322,19 +325,19 @@ class Job(ProcessBound, Generic[ReturnT]):
 
     @property
     def state_key(self) -> tuple[object, ...]:
-        """Differs from an earlier one if the engine has told the handle anything since."""
+        """A value that changes whenever the engine updates the handle."""
         context = self._cron_context
         run_count = None if context is None else context.run_count
         return self.status, self._due_at, self._last_end, run_count, id(self.exception)
 
     @property
     def due_at(self) -> Microseconds:
-        """``exec_at`` in microseconds since the epoch."""
+        """:attr:`exec_at` in microseconds since the epoch, UTC."""
         return self._due_at
 
     @property
     def has_waiters(self) -> bool:
-        """Whether anybody waits for this handle right now."""
+        """Whether a coroutine waits for this handle."""
         return bool(self._waiters)
 
     def _wake(self) -> None:
@@ -346,7 +349,7 @@ class Job(ProcessBound, Generic[ReturnT]):
 
 
 def _reason(error: BaseException | None) -> tuple[str, str | None]:
-    """What an exception says, and its type."""
+    """The message of an exception, and the name of its type."""
     match error:
         case None:
             return "no reason was recorded", None

@@ -1,8 +1,8 @@
 """The fields of the running job, for the records of every logger.
 
-What a task logs with a logger of its own has no way to say which job it was: the same code runs for many at once. The
-job is known by the context of the code that logs, in the event loop and in threads; records of child processes arrive
-with its fields.
+A record of a task's own logger does not name the job, because the same code runs for many jobs at once. The job is
+known from the context of the code that logs, on the event loop and in threads; records of child processes arrive with
+its fields.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _FIELDS: Final = ("job_id", "task", "queue", "attempt")
 
 
 class JobFields(logging.Filter):
-    """A filter that tells each record which job logs it.
+    """A logging filter that adds the fields of the current job to each record.
 
-    The attributes are ``job_id``, ``task``, ``queue`` and ``attempt``. A record that is about a job and says so keeps
-    its own. One that belongs to no job gets ``default``, so that a format may name the fields. Add the filter to a
-    handler, because one on a logger does not see the records of other loggers; with a QueueHandler to that one, because
-    the job is known by the context of the code that logs. No record is dropped.
+    The attributes are ``job_id``, ``task``, ``queue`` and ``attempt``. A record that has them already keeps them. One
+    outside a job gets ``default``, so that a format may name the fields. Add the filter to a handler, because a filter
+    of a logger does not see the records of other loggers. With a QueueHandler, add it to that one, because the job is
+    known from the context of the code that logs. No record is dropped.
 
     ::
 

@@ -1,4 +1,4 @@
-"""The handle of a job from any process: fresh from the storage at every look, sync and async."""
+"""The handle of a job from any process, sync and async. Every read goes to the storage."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ Return_co = TypeVar("Return_co", covariant=True)
 
 
 class JobResult(Generic[Return_co]):
-    """A job that was enqueued, from wherever you look at it.
+    """A job that was enqueued, as seen from any process.
 
-    You do not create one: ``delay``, ``apply_async``, ``enqueue`` and the canvas return it, and ``app.get_job(id)``
-    finds it again. ::
+    ``delay``, ``apply_async``, ``enqueue`` and workflows return it, and ``app.get_job(id)`` finds it again. ::
 
         job = add.delay(1, 2)           # on disk when this returns; a worker may be anywhere
         job.status                      # "pending", then "running", then "complete"
         job.result(timeout=10)          # 3
 
-    Everything but ``id`` and ``created`` is read from the storage each time; what is gone there (its retention is
-    over, or it never was) raises JobNotFoundError. Handles are equal when their ids are, and may be used in any thread.
-    One that was pickled knows only its id; ``app.get_job(job.id)`` makes a whole one.
+    Everything but ``id`` and ``created`` is read from the storage each time: JobNotFoundError if the job is not there
+    (any more, because its retention is over), StorageUnavailableError if the storage cannot be read. Handles are equal
+    if their ids are equal, and may be used in any thread. A pickled handle has only its id; ``app.get_job(job.id)``
+    gives a complete one.
     """
 
     __slots__ = ("__weakref__", "_backend", "created", "id")
 
     def __init__(self, job_id: str, backend: ResultBackend | None, created: bool = True) -> None:
         self.id = job_id
-        """Time-ordered (UUIDv7), unless somebody chose it."""
+        """A time-ordered UUID (UUIDv7), unless the caller chose another id."""
         self.created = created
-        """False: nothing was stored. A job with this ``unique_key`` was there already, and this is its handle; or an
-        outer middleware has stopped the new one."""
+        """False if nothing was stored: this is the handle of an unfinished job with the same ``unique_key``, or an
+        outer middleware did not schedule the new one."""
         self._backend = backend
 
     def __repr__(self) -> str:
@@ -65,13 +65,13 @@ class JobResult(Generic[Return_co]):
     def _source(self) -> ResultBackend:
         if self._backend is None:
             raise ApplicationStateError(
-                operation=f"look at job {self.id!r}",
-                reason="This handle was pickled, and knows no storage.",
+                operation=f"read job {self.id!r}",
+                reason="This handle was pickled, so it has no storage.",
                 solution="Use app.get_job(job.id).",
             )
         return self._backend
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     @property
     def status(self) -> PublicStatus:
@@ -81,16 +81,16 @@ class JobResult(Generic[Return_co]):
 
     @property
     def public_status(self) -> PublicStatus:
-        """:attr:`status`, by the name that it also has at a :class:`Job`."""
+        """:attr:`status`, under the name that :class:`Job` has, too."""
         return self.status
 
     @property
     def job_status(self) -> JobStatus:
-        """The status in the words of :attr:`Job.status`. One that only a newer release knows reads RUNNING."""
+        """The status as :attr:`Job.status`. A status that only a newer release knows reads RUNNING."""
         return known_status(self._source.record(self.id).status)
 
     def is_done(self) -> bool:
-        """Whether the job has ended; one that failed may still be retried by a user."""
+        """Whether the job has ended. A user may still retry one that failed."""
         return self.job_status in TERMINAL
 
     def is_cron(self) -> bool:
@@ -99,17 +99,17 @@ class JobResult(Generic[Return_co]):
 
     @property
     def cron_expression(self) -> str | None:
-        """The expression of a cron job, None for a job that runs once, or if its rule cannot be read."""
+        """The expression of a cron job. None for a job that runs once, or if its rule cannot be read."""
         return rule_as_written(self._source.record(self.id).rule).get("expression")
 
     @property
     def progress(self) -> float | None:
-        """How far the task says it is, 0 to 100; None if it has said nothing."""
+        """The progress that the task reported, 0 to 100. None if it reported none."""
         return self._source.record(self.id).progress
 
     @property
     def error(self) -> str | None:
-        """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end."""
+        """``Type: message`` of the last failure. None if the job has not failed, or succeeded later."""
         return self._source.error(self.id)
 
     @property
@@ -121,12 +121,12 @@ class JobResult(Generic[Return_co]):
 
     @property
     def reason(self) -> str | None:
-        """Why the job was cancelled: ``cancelled``, ``expired``, ``dependency … failed``; None if it was not."""
+        """Why the job was cancelled: ``cancelled``, ``expired``, ``dependency … failed``. None if it was not."""
         return self._source.reason(self.id)
 
     @property
     def note(self) -> str:
-        """Why the job does not run, or not any more, in a few words: ``no worker serves this queue``, ``the queue is
+        """Why the job does not run (any more), in a few words: ``no worker serves this queue``, ``the queue is
         paused``, ``waits for 2 others``, ``tries again in 5.0 s: …``, ``its worker (7154) is gone, last seen 2 m ago;
         the next worker that starts takes it up``. Empty if there is nothing to say. For people: the wording may
         change."""
@@ -154,62 +154,67 @@ class JobResult(Generic[Return_co]):
 
     @property
     def args(self) -> list[Any]:
-        """The arguments by position, in the words of JSON (a tuple is a list, a dataclass a dict, a datetime a text):
-        for people. PayloadError if they cannot be read here, or went when a job in memory ended."""
+        """The positional arguments as JSON values, for display.
+
+        A tuple is a list, a dataclass a dict, a datetime a text. PayloadError if they cannot be read here, or were
+        dropped when a job in memory ended.
+        """
         return self._source.arguments(self.id)[0] or []
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The arguments by name, like :attr:`args`."""
+        """The keyword arguments, like :attr:`args`."""
         return self._source.arguments(self.id)[1] or {}
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the job was given as ``metadata``."""
+        """The ``metadata`` of the job."""
         return self._source.metadata(self.id)
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt that is under way, or was the last: from 1; 0 before the first."""
+        """The number of the current or last attempt, from 1; 0 before the first."""
         return self._source.record(self.id).attempt
 
     @property
     def created_at(self) -> datetime:
-        """When it was enqueued, in the app's zone."""
+        """The time when the job was enqueued, in the app's zone."""
         return cast("datetime", self._source.moment(self._source.record(self.id).created_at))
 
     @property
     def started_at(self) -> datetime | None:
-        """When its last attempt began."""
+        """The time when the last attempt began, in the app's zone. None before the first."""
         return self._source.moment(self._source.record(self.id).started_at)
 
     @property
     def finished_at(self) -> datetime | None:
-        """When it ended."""
+        """The time when the job ended, in the app's zone. None before that."""
         return self._source.moment(self._source.record(self.id).finished_at)
 
     @property
     def eta(self) -> datetime:
-        """When it is (or was) due."""
+        """The time when the job is (or was) due, in the app's zone."""
         return cast("datetime", self._source.moment(self._source.record(self.id).due_at))
 
     @property
     def exec_at(self) -> datetime:
-        """:attr:`eta`, by the name that it also has at a :class:`Job`."""
+        """:attr:`eta`, under the name that :class:`Job` has, too."""
         return self.eta
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields of the job as values that JSON can say; times are ISO 8601. A result or metadata that JSON cannot
-        say is shown as text."""
+        """All fields of the job as JSON values; times are ISO 8601.
+
+        A result or metadata that is no JSON value is shown as text.
+        """
         return self._source.describe(self.id)
 
     def logs(self) -> list[dict[str, Any]]:
-        """What the task has logged with ``current_job.log``: dicts of ``number``, ``at``, ``attempt``, ``level`` and
-        ``message``, the oldest first."""
+        """The lines of ``current_job.log``, the oldest first: dicts of ``number``, ``at``, ``attempt``, ``level`` and
+        ``message``."""
         return self._source.logs(self.id)
 
     def refresh(self) -> None:
-        """Do nothing: every look is fresh. JobNotFoundError if the job is gone."""
+        """Only check that the job exists, because every read is fresh. JobNotFoundError if it does not."""
         self._source.record(self.id)
 
     async def astatus(self) -> PublicStatus:
@@ -231,64 +236,69 @@ class JobResult(Generic[Return_co]):
     ) -> Return_co:
         """Wait for the job to end, and return what its task returned.
 
-        The answer is pushed. Should a signal be lost it is found by looking: ``poll_interval`` seconds after the last
-        look, growing to ``max_poll_interval``. Durations are seconds or timedeltas; a ``timeout`` of None: for ever.
+        The process that ends the job notifies this one. In case a notification is lost, the storage is also polled,
+        first after ``poll_interval`` seconds, then at longer intervals up to ``max_poll_interval``. Durations are
+        seconds or timedeltas; a ``timeout`` of None waits for ever.
 
-        Raises TimeoutError that names the status and says why the job does not run (:attr:`note`);
-        :class:`TaskFailedError`, :class:`MaxRetriesExceededError` (dead) or :class:`TaskCancelledError`, which are
-        RuntimeErrors; ResultNotStoredError for a value that could not be stored; ApplicationStateError in the thread of
-        the event loop that runs the app, which this would block.
+        :class:`WaitTimeoutError` (a TimeoutError) with the status and the :attr:`note`; :class:`TaskFailedError`,
+        :class:`MaxRetriesExceededError` (dead) or :class:`TaskCancelledError`, which are RuntimeErrors;
+        ResultNotStoredError if the value could not be stored; ApplicationStateError in the thread of the app's event
+        loop, which this would block.
         """
         return cast("Return_co", self._source.result(self.id, timeout, (poll_interval, max_poll_interval)))
 
     async def aresult(
         self, timeout: Duration | None = 30.0, poll_interval: Duration = 0.05, max_poll_interval: Duration = 0.5
     ) -> Return_co:
-        """:meth:`result`, in any event loop, without blocking it; times are in seconds."""
+        """:meth:`result`, without blocking, in any event loop. Durations are seconds or timedeltas."""
         return cast("Return_co", await self._source.aresult(self.id, timeout, (poll_interval, max_poll_interval)))
 
     def wait(self, timeout: Duration | None = None) -> None:
-        """Return when the job has ended, however. TimeoutError after ``timeout`` seconds."""
+        """Return when the job has ended, in any way. WaitTimeoutError after ``timeout`` seconds."""
         self._source.wait(self.id, timeout)
 
     async def await_end(self, timeout: Duration | None = None) -> None:
-        """:meth:`wait` for so many seconds, without blocking."""
+        """:meth:`wait` for at most ``timeout`` seconds, without blocking."""
         await self._source.await_end(self.id, timeout)
 
     def stream(self, timeout: Duration | None = 60.0, after: int = 0) -> Iterator[Any]:
-        """The values that the task publishes, each once and in order, as they come; from the first one on, whenever
-        you begin. It ends when the job has ended and all were delivered.
+        """Yield the values that the task publishes, each once and in order, from the first one on.
 
-        ``timeout``: seconds to wait for the next value, then TimeoutError. ``after`` skips messages with numbers up to
-        this one (values and log lines of a job are numbered together, from 1).
+        The iterator ends when the job has ended and all values were delivered. ``timeout`` is the number of seconds to
+        wait for the next value, then WaitTimeoutError. ``after`` skips messages with numbers up to this one (values and
+        log lines of a job are numbered together, from 1). ::
+
+            for value in thumbnails.delay(paths).stream():
+                show(value)
         """
         return self._source.stream(self.id, timeout, after)
 
     def astream(self, timeout: Duration | None = 60.0, after: int = 0) -> AsyncIterator[Any]:
-        """:meth:`stream`, for ``async for``; ``timeout`` is in seconds."""
+        """:meth:`stream` for ``async for``; ``timeout`` is in seconds."""
         return self._source.astream(self.id, timeout, after)
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
     def cancel(self, timeout: Duration | None = 10.0) -> bool:
-        """Cancel the job; True if it reads ``cancelled`` now.
+        """Cancel the job. Returns whether its status is ``cancelled`` now.
 
-        A waiting job is cancelled at once, with all that depend on it. A running one is told to stop, and waited for
-        up to ``timeout`` seconds (None: as long as it takes): False if it has ended otherwise, or still runs (it stays
-        told). One that has ended is left alone.
+        A waiting job is cancelled at once, together with all jobs that depend on it, in one transaction. A running one
+        is requested to stop, and waited for up to ``timeout`` seconds (None: without limit). The result is False if it
+        ended otherwise, or still runs; the request stays. An ended job is not changed.
         """
         return self._source.cancel(self.id, timeout)
 
     async def acancel(self, timeout: Duration | None = 10.0) -> bool:
-        """:meth:`cancel` within so many seconds, without blocking."""
+        """:meth:`cancel` within ``timeout`` seconds, without blocking."""
         return await self._source.acancel(self.id, timeout)
 
     def retry(self, *, with_dependents: bool = True) -> bool:
-        """Put a ``failed`` or ``dead`` job back to waiting, with a fresh budget of attempts; its history stays. False
-        if it is neither, if it is a schedule that has had all its runs, or while another job has its unique key.
+        """Make a ``failed`` or ``dead`` job wait for a run again, with all its attempts; its history stays.
 
-        In the same transaction all that was cancelled because of it waits again, directly or through other jobs, so the
-        workflow goes on; ``with_dependents=False`` leaves that cancelled. ::
+        Returns False, and changes nothing, if the job has another status, if it is a schedule that has had all its
+        runs, or while another job has its unique key. In the same transaction, the jobs that were cancelled because of
+        its failure, directly or through other jobs, wait again, so that the workflow goes on;
+        ``with_dependents=False`` leaves them cancelled. ::
 
             for job in app.dead_letters(task="charge"):
                 job.retry()

@@ -1,4 +1,4 @@
-"""What the handle of a job from any process asks for."""
+"""The operations that a :class:`~jobify.jobs.job_result.JobResult` delegates to the client."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ("Polls", "ResultBackend")
 T = TypeVar("T")
 
 Polls = tuple[Duration, Duration]
-"""Seconds until the first look that nobody has rung for, and the most that this grows to."""
+"""The first polling interval and the longest one, in seconds or as timedeltas."""
 
 
 class ResultBackend(Protocol):
-    """What a handle needs: the storage that its job is in, and somebody who hears how it ends.
+    """Reads a job, waits for it and changes it.
 
-    All of it raises JobNotFoundError for an id that the storage does not know (any more), and StorageUnavailableError.
+    Every method raises JobNotFoundError if the storage has no job with this id (any more), and StorageUnavailableError.
     """
 
     def record(self, job_id: str) -> JobRecord:
@@ -28,7 +28,7 @@ class ResultBackend(Protocol):
         ...
 
     def relations(self, job_id: str) -> Relations:
-        """What the job depends on, and what depends on it."""
+        """The ids of the jobs that it depends on, and of those that depend on it."""
         ...
 
     def error(self, job_id: str) -> str | None:
@@ -40,19 +40,19 @@ class ResultBackend(Protocol):
         ...
 
     def reason(self, job_id: str) -> str | None:
-        """Why the job was cancelled."""
+        """Why the job was cancelled. None if it was not."""
         ...
 
     def note(self, job_id: str) -> str:
-        """Why the job does not run, or not any more."""
+        """Why the job does not run, in a few words."""
         ...
 
     def metadata(self, job_id: str) -> dict[str, Any]:
-        """What the job was given as metadata."""
+        """The metadata of the job."""
         ...
 
     def arguments(self, job_id: str) -> tuple[list[Any] | None, dict[str, Any] | None]:
-        """The arguments of the job, by position and by name, in the words of JSON."""
+        """The positional and the keyword arguments of the job, as JSON values."""
         ...
 
     def moment(self, at: int | None) -> datetime | None:
@@ -60,19 +60,19 @@ class ResultBackend(Protocol):
         ...
 
     def describe(self, job_id: str) -> dict[str, Any]:
-        """All of it as plain values."""
+        """All fields of the job, as JSON values."""
         ...
 
     def logs(self, job_id: str) -> list[dict[str, Any]]:
         """The log lines of the job, the oldest first."""
         ...
 
-    async def read(self, look: Callable[[], T]) -> T:
-        """What ``look`` gives, which is called in a thread that may wait."""
+    async def read(self, function: Callable[[], T]) -> T:
+        """Call ``function`` in a thread that may block."""
         ...
 
     def result(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
-        """Wait for the end of the job; its value, or the error that says what happened."""
+        """Wait for the end of the job, and return its value or raise its error."""
         ...
 
     async def aresult(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
@@ -80,7 +80,7 @@ class ResultBackend(Protocol):
         ...
 
     def wait(self, job_id: str, timeout: Duration | None) -> None:
-        """Wait for the end of the job; TimeoutError."""
+        """Wait for the end of the job; WaitTimeoutError after ``timeout`` seconds."""
         ...
 
     async def await_end(self, job_id: str, timeout: Duration | None) -> None:
@@ -88,7 +88,7 @@ class ResultBackend(Protocol):
         ...
 
     def cancel(self, job_id: str, timeout: Duration | None) -> bool:
-        """Cancel the job; whether it is cancelled."""
+        """Cancel the job. Returns whether it is cancelled."""
         ...
 
     async def acancel(self, job_id: str, timeout: Duration | None) -> bool:
@@ -96,7 +96,7 @@ class ResultBackend(Protocol):
         ...
 
     def retry(self, job_id: str, with_dependents: bool) -> bool:
-        """Put a failed job back to waiting; whether that was done."""
+        """Make a failed job wait for a run again. Returns whether that was done."""
         ...
 
     async def aretry(self, job_id: str, with_dependents: bool) -> bool:
@@ -104,7 +104,7 @@ class ResultBackend(Protocol):
         ...
 
     def stream(self, job_id: str, timeout: Duration | None, after: int) -> Iterator[Any]:
-        """What the job publishes, as it does."""
+        """Yield the values that the job publishes, as they arrive."""
         ...
 
     def astream(self, job_id: str, timeout: Duration | None, after: int) -> AsyncIterator[Any]:
