@@ -1,7 +1,7 @@
-"""Cron rules between their three shapes: the user's ``Cron``, the text in a row, and a function that finds due times.
+"""Cron rules in three forms: the user's ``Cron``, the text in a row, and a function that finds due times.
 
-A stored rule names its zone and its parser, and goes by these in every process. The zone and the ``cron_factory`` of
-the app are those of the rules that it writes, and of old rows that name none.
+A stored rule names its zone and its parser, which apply in every process. The zone and the ``cron_factory`` of the app
+apply to the rules that it writes, and to old rows that name none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CACHED = 1024
 
 
 class CronRule(NamedTuple):
-    """A rule that can be asked for due times."""
+    """A rule that finds due times."""
 
     cron: Cron
     parser: CronParser
@@ -42,7 +42,7 @@ class CronRule(NamedTuple):
 
 
 class CronRuleCache:
-    """Reads rules in their zones, with their parsers. Rules are few and asked often, so they are remembered."""
+    """Parses rules, with their own zones and parsers. Rules are few and used often, so they are cached."""
 
     def __init__(self, zone: tzinfo, factory: CronFactory) -> None:
         self._zone = zone
@@ -57,8 +57,8 @@ class CronRuleCache:
         return self.of_text(rule_to_json(cron, self._zone_name, self._parser_name), cron)
 
     def of_text(self, text: str, cron: Cron | None = None) -> CronRule:
-        """The rule in a row; PayloadError or InvalidCronError if it cannot be read, CronUnavailableError if it needs
-        what this process does not have."""
+        """The rule in a row; PayloadError or InvalidCronError if it cannot be read, CronUnavailableError if it needs a
+        zone or a parser that this process does not have."""
         rule = self._read.get(text)
         if rule is None:
             zone = zone_of_rule(text) or self._zone
@@ -71,7 +71,7 @@ class CronRuleCache:
         return rule
 
     def _factory_of(self, text: str) -> CronFactory:
-        """The ``cron_factory`` that a stored rule names. Nothing is imported because a row names it."""
+        """The ``cron_factory`` that a stored rule names. A name in a row never causes an import."""
         name = rule_as_written(text).get("parser", self._parser_name)
         factory = self._factories.get(name) if isinstance(name, str) else None
         if factory is None:
@@ -82,7 +82,7 @@ class CronRuleCache:
         return factory
 
     def read(self, text: str) -> Cron | None:
-        """The ``Cron`` in a row, None if it cannot be read."""
+        """The ``Cron`` in a row; None if it cannot be read."""
         try:
             return self.of_text(text).cron
         except (PayloadError, InvalidCronError):

@@ -230,17 +230,17 @@ def _is_same(record: JobRecord, job: NewJob) -> bool:
 def _is_same_request(record: JobRecord, job: NewJob) -> bool:
     if record.options is None and job.options is None:
         return record.payload == job.payload
-    asked = _request_digest(record)
-    return asked is not None and asked == _request_digest(job)
+    digest = _request_digest(record)
+    return digest is not None and digest == _request_digest(job)
 
 
 def _request_digest(row: NewJob | JobRecord) -> str | None:
     """A digest of the arguments that the user requested, before any outer middleware; None if there is none."""
     try:
-        asked = read_options(row.options).request_digest
+        digest = read_options(row.options).request_digest
     except PayloadError:  # not written by this release
-        asked = None
-    return asked or _digest(row.payload)
+        digest = None
+    return digest or _digest(row.payload)
 
 
 def _digest(payload: Any) -> str | None:

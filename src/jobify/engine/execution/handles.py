@@ -29,8 +29,8 @@ _FIRST_SWEEP = 1000
 class HandleRegistry:
     """The one handle that each job has in this process."""
 
-    def __init__(self, desk: JobBackend, rules: CronRuleCache) -> None:
-        self._desk = desk
+    def __init__(self, controller: JobBackend, rules: CronRuleCache) -> None:
+        self._controller = controller
         self._rules = rules
         self._jobs: dict[str, ref[Job[Any]]] = {}
         self._sweep_at = _FIRST_SWEEP
@@ -55,7 +55,7 @@ class HandleRegistry:
 
     def make(self, job_id: str, due_at: Microseconds, status: JobStatus) -> Job[Any]:
         """A new handle, not remembered yet."""
-        return Job(job_id=job_id, exec_at=due_at, job_status=status, backend=self._desk)
+        return Job(job_id=job_id, exec_at=due_at, job_status=status, backend=self._controller)
 
     def of_attempt(self, attempt: Attempt) -> Job[Any]:
         """The handle of a job that runs here."""
@@ -87,7 +87,7 @@ class HandleRegistry:
                 cron_parser=rule.parser,
                 failure_count=failure_count,
                 job=job,
-                offset=to_datetime(job.due_at, zone=self._desk.zone),
+                offset=to_datetime(job.due_at, zone=self._controller.zone),
                 run_count=run_count,
             )
         )
