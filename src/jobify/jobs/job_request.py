@@ -1,6 +1,6 @@
-"""What a job can be told when it is enqueued, checked where it is written; and who takes such requests.
+"""Requests to enqueue jobs, and the options of one job, checked where they are written.
 
-(What a *task* can be told is in ``options``, what a row says of it in ``joboptions``.)
+The options of a *task* are in :mod:`jobify.model.task_options`, those in a row in :mod:`jobify.model.job_options`.
 """
 
 from __future__ import annotations
@@ -39,22 +39,24 @@ __all__ = (
 )
 
 Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
-"""A job to wait for: its id, or a handle of it."""
+"""A job to wait for: its id or a handle."""
 
 Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
-"""Arguments by position, and by name."""
+"""The positional and the keyword arguments of one job."""
 
 
 class EnqueueOptions(TypedDict, total=False):
-    """The options of one job, as they are given to ``apply_async``, ``enqueue`` and ``Signature.set``. None: not given.
+    """The options of one job, for ``apply_async``, ``enqueue``, ``configure`` and ``Signature.set``.
 
-    Durations are in seconds, or timedeltas. ``delay`` is from now, ``eta`` a point in time (a naive one is read in the
-    app's zone). ``queue``, ``priority``, ``retry`` and ``timeout`` (of an attempt) go before those of the task,
-    ``metadata`` is added to the task's. While a job with the same ``unique_key`` (of the same task, or of all with
-    ``unique_scope="all"``) has not ended, that one is returned and nothing is stored. The job waits until all it
-    ``depends_on`` are complete; if one of them ends otherwise, it is cancelled. One that has not begun when it
-    ``expires`` (a time, or a duration from now) is cancelled. ``result_ttl``: how long it is kept after a success.
-    ``job_id`` is yours to choose, and must not be in use.
+    None means that an option is not given. Durations are seconds or timedeltas. ``delay`` counts from now, ``eta`` is a
+    point in time (a naive one is read in the app's zone). ``queue``, ``priority``, ``retry`` and ``timeout`` (of an
+    attempt) override those of the task; ``metadata`` is merged into that of the task. While a job with the same
+    ``unique_key`` (of the same task, or of all tasks with ``unique_scope="all"``) has not ended, its handle is returned
+    and nothing is stored. The job waits until all jobs that it ``depends_on`` are complete; if one of them ends
+    otherwise, it is cancelled. It is also cancelled if it has not begun when it ``expires`` (a time, or a duration from
+    now). ``result_ttl`` is how long it is kept after a success. ``job_id`` must not be in use. ::
+
+        charge.apply_async((order.id,), queue="payments", unique_key=order.id, expires=timedelta(hours=1))
     """
 
     priority: int | None
@@ -73,7 +75,7 @@ class EnqueueOptions(TypedDict, total=False):
 
 
 class JobSpec(Struct, frozen=True, kw_only=True):
-    """:class:`EnqueueOptions`, checked. None: what the task says."""
+    """Checked :class:`EnqueueOptions`. None means the option of the task."""
 
     priority: int | None = None
     queue: str | None = None
@@ -85,16 +87,16 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     parents: tuple[str, ...] = ()
     job_id: str | None = None
     stored: JobOptions = JobOptions()
-    """What the row says of it."""
+    """The options that are stored in the ``options`` of the row."""
 
     def due_at(self, now: Microseconds, zone: tzinfo) -> Microseconds:
-        """When the job is to run."""
+        """When the job is due."""
         if self.eta is not None:
             return from_datetime(self.eta, zone=zone)
         return now + seconds(self.delay or 0.0)
 
     def expires_at(self, now: Microseconds, zone: tzinfo) -> Microseconds | None:
-        """When the job is cancelled unless it has begun; None: never."""
+        """When the job is cancelled unless it has begun. None means never."""
         if self.expires is None:
             return None
         if isinstance(self.expires, datetime):
@@ -102,26 +104,26 @@ class JobSpec(Struct, frozen=True, kw_only=True):
         return now + seconds(self.expires)
 
     def in_zone(self, zone: tzinfo) -> JobSpec:
-        """The same, without a naive datetime that depends on the zone of the app."""
+        """This spec with a naive ``expires`` made aware in the zone of the app."""
         if not isinstance(self.expires, datetime):
             return self
         expires = to_datetime(from_datetime(self.expires, zone=zone), zone=UTC)
         return msgspec.structs.replace(self, expires=expires)
 
     def scoped_key(self, task: str) -> str | None:
-        """The unique key, as the row of a job of this task has it."""
+        """The unique key as it is stored for a job of this task."""
         if self.unique_key is None:
             return None
         return f"all::{self.unique_key}" if self.is_unique_everywhere else f"task:{task}:{self.unique_key}"
 
     def former_keys(self, aliases: Iterable[str]) -> list[str]:
-        """The unique keys that jobs have which were stored for the same request under these earlier names of a task."""
+        """The unique keys of jobs that were stored for the same request under earlier names of the task."""
         if self.unique_key is None or self.is_unique_everywhere:
             return []
         return [f"task:{alias}:{self.unique_key}" for alias in aliases]
 
     def options(self) -> JobOptions:
-        """The options of the row."""
+        """The options to store in the row."""
         if self.expires is None or isinstance(self.expires, datetime):
             return self.stored
         return msgspec.structs.replace(self.stored, expires=float(self.expires))
@@ -135,19 +137,19 @@ _LONGEST: Final = 1e11
 
 
 class ResultInput(NamedTuple):
-    """What a job of a workflow waits for: jobs of the same batch, by their places in it."""
+    """The jobs of the same batch that a job of a workflow waits for, by their indexes."""
 
     indexes: tuple[int, ...]
     is_list: bool
-    """All their results as one list; else the result of the only one."""
+    """Whether their results are passed as one list. If not, there is only one."""
     is_taken: bool
-    """The results become the first argument. Else they are only waited for."""
+    """Whether the results become the first argument. If not, the job only waits for them."""
     after: tuple[int, ...] = ()
-    """Jobs that are only waited for in any case."""
+    """Further jobs that the job only waits for."""
 
 
 class JobRequest(Struct, frozen=True):
-    """One job, as it is asked for."""
+    """The request for one job."""
 
     task: str
     args: tuple[Any, ...]
@@ -157,18 +159,18 @@ class JobRequest(Struct, frozen=True):
 
 
 class Submitter(Protocol):
-    """Takes requests, with or without a running app: the client, as a task sees it.
+    """Enqueues jobs, with or without a running app: the part of the client that tasks use.
 
-    When a call returns, its jobs are stored, all of them in one transaction. ConfigurationError, TypeError or
-    PayloadError if what is asked for cannot be, StorageUnavailableError if nothing could be stored: then nothing was.
+    When a call returns, its jobs are stored, all in one transaction. ConfigurationError, TypeError or PayloadError for
+    an invalid request, StorageUnavailableError if the storage cannot be written to; nothing is stored then.
     """
 
     def delay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
-        """One job without any options: the short way."""
+        """Enqueue one job without options: the fast path."""
         ...
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
-        """The jobs of a batch; a request may be fed by those before it."""
+        """Enqueue a batch, in which a request may use the results of earlier ones."""
         ...
 
     async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
@@ -176,7 +178,7 @@ class Submitter(Protocol):
         ...
 
     def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
-        """Many jobs of one task, without options."""
+        """Enqueue many jobs of one task, without options."""
         ...
 
     async def adelay_all(
@@ -191,7 +193,7 @@ class Submitter(Protocol):
 
 
 def validate_options(raw: Mapping[str, Any]) -> JobSpec:
-    """The options as they hold, or ConfigurationError that says what to write instead.
+    """Check the options of a job. ConfigurationError says what to write instead.
 
     >>> validate_options({"priorty": 1})
     Traceback (most recent call last):
@@ -220,7 +222,7 @@ def validate_options(raw: Mapping[str, Any]) -> JobSpec:
     )
     if read_options(spec.stored.text()).metadata != spec.stored.metadata:
         raise ConfigurationError(
-            f"The metadata of the job is {given['metadata']!r}, and would read otherwise. Use texts (also as keys), "
+            f"The metadata of the job is {given['metadata']!r}, which JSON would change. Use texts (also as keys), "
             "finite numbers, booleans, None, lists, dicts."
         )
     return spec
@@ -291,7 +293,10 @@ def _id_of(job: Any) -> str:
 
 
 def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call that are given as values, None for none; ConfigurationError if they cannot be."""
+    """The arguments of a call that are given as a tuple and a dict. None means none.
+
+    ConfigurationError if they are something else.
+    """
     if args is None:
         args = ()
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
@@ -302,7 +307,7 @@ def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str
 
 
 def parse_calls(args_list: Any) -> list[Call]:
-    """Many calls, of which only the arguments by position are given; ConfigurationError if they are none."""
+    """Read a list of calls with positional arguments only; ConfigurationError if it is none."""
     if not isinstance(args_list, Iterable):
         raise ConfigurationError(f"{args_list!r} is no list of calls. Give one tuple of arguments for each job.")
     return [(args, _NO_KWARGS) if type(args) is tuple else checked_arguments(args, None) for args in args_list]
@@ -312,7 +317,10 @@ _NO_KWARGS: Final[Mapping[str, Any]] = {}
 
 
 def build_requests(task: str, calls: Sequence[Call], options: Mapping[str, Any]) -> list[JobRequest]:
-    """Calls of one task that share their options; ConfigurationError for those that they cannot."""
+    """The requests of many calls of one task with the same options.
+
+    ConfigurationError for options that several jobs cannot share.
+    """
     spec = validate_options(options)
     if spec.job_id is not None and len(calls) > 1:
         raise ConfigurationError(f"{len(calls)} jobs cannot share the job_id {spec.job_id!r}. Leave it out.")

@@ -1,6 +1,6 @@
-"""From a call to a request: *this task, with these arguments, then*.
+"""Scheduling a call of a task in the app's process: now, after a delay, at a time, or by a cron rule.
 
-A :class:`ScheduleBuilder` knows a task and the arguments of one call. Its methods say when, and hand a
+A :class:`ScheduleBuilder` holds a task and the arguments of one call. Its methods add the time, and submit a
 :class:`PushRequest` to the :class:`Scheduler` that the app attached to the task.
 """
 
@@ -32,20 +32,20 @@ __all__ = ("PushRequest", "ScheduleBuilder", "Scheduler", "TaskTracker")
 ReturnT = TypeVar("ReturnT")
 
 _Submitted: TypeAlias = Coroutine[Any, Any, Job[ReturnT]]
-"""The methods of a builder are awaited. They are plain functions that hand out the scheduler's own coroutine: a push is
-made ten thousand times a second, and each coroutine around another one costs. What they refuse is raised where the
-result is awaited, as by any coroutine function."""
+"""What the methods of a builder return, to be awaited. They are plain functions that return the coroutine of the
+scheduler, because there may be ten thousand pushes a second, and a coroutine around another one costs time. Their
+errors are raised where the result is awaited, as with any coroutine function."""
 
 _EARLIEST = from_datetime(datetime(1, 1, 2, tzinfo=UTC), zone=UTC)
 _LATEST = from_datetime(datetime(9999, 1, 1, tzinfo=UTC), zone=UTC)
 
 
 class PushRequest(Struct, eq=False, gc=False):
-    """What a user asks for, checked, and not yet a row.
+    """A checked request to schedule a job.
 
-    Ten thousand pushes at once make ten thousand orders (and drafts, and attempts), each of which the garbage collector
-    would visit time and again. None of them can be part of a reference cycle for longer than its job is under way, so
-    they are kept out of its sight, which takes a tenth off the price of a push.
+    Ten thousand pushes at once make ten thousand requests (and pending jobs, and attempts), which the garbage collector
+    would visit again and again. None of them is part of a reference cycle for longer than its job runs, so they are
+    excluded from garbage collection (``gc=False``), which makes a push about a tenth cheaper.
     """
 
     name: str
@@ -53,19 +53,19 @@ class PushRequest(Struct, eq=False, gc=False):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     due_at: Microseconds | None = None
-    """None: at once."""
+    """None means now."""
     cron: Cron | None = None
     job_id: str | None = None
     is_replace: bool = False
     is_force: bool = False
     is_delay: bool = False
-    """``due_at`` is elapsed time from now, whatever becomes of the clock."""
+    """Whether ``due_at`` is elapsed time from now, also if the clock is set."""
     spec: JobSpec | None = None
-    """Options of this job beyond those of its task; its ``job_id``, ``delay`` and ``eta`` are above."""
+    """The job's own options. None means those of its task. Its ``job_id``, ``delay`` and ``eta`` are above."""
 
 
 class Scheduler(Protocol):
-    """Takes requests: the app, as a task sees it."""
+    """Schedules jobs: the part of the app that tasks use."""
 
     @property
     def zone(self) -> tzinfo:
@@ -77,39 +77,40 @@ class Scheduler(Protocol):
         ...
 
     def require_started(self) -> None:
-        """ApplicationStateError unless requests are taken now."""
+        """ApplicationStateError if the app is not started, or is being stopped."""
         ...
 
     @property
     def loop(self) -> AbstractEventLoop | None:
-        """The event loop that the app runs in; None: it is not started."""
+        """The event loop of the app. None means that it is not started."""
         ...
 
     @property
     def description(self) -> str:
-        """The app, for an error message: what tells it from other apps."""
+        """A description of the app for error messages, which distinguishes it from other apps."""
         ...
 
     @property
     def client(self) -> Submitter:
-        """Takes requests, whether the app is started or not."""
+        """Enqueues jobs whether the app is started or not."""
         ...
 
     def submit(self, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
-        """Store the request and return the handle of its job.
+        """Store the job of ``request`` and return its handle.
 
-        When it returns, a durable job is on disk. ApplicationStateError if the app is not started, DuplicateJobError if
-        the id is in use, StorageUnavailableError if nothing could be stored; in each case nothing was.
+        When the await returns, a durable job is on disk. ApplicationStateError if the app is not started,
+        DuplicateJobError if the id is in use, StorageUnavailableError if the storage cannot be written to; in each case
+        nothing was stored.
         """
         ...
 
 
 @runtime_checkable
 class TaskTracker(Protocol):
-    """Knows the jobs that have not ended: the app, as code sees it that only looks on."""
+    """Finds the jobs that have not ended: the part of the app that observers use."""
 
     def find_job(self, id_: str) -> Job[Any] | None:
-        """The handle of a waiting or running job, None if there is none with this id."""
+        """The handle of a waiting or running job. None if there is none with this id."""
         ...
 
     def get_active_jobs(self) -> list[Job[Any]]:
@@ -117,24 +118,26 @@ class TaskTracker(Protocol):
         ...
 
     async def wait_all(self, timeout: Duration | None = None) -> None:
-        """Return when there is none left; TimeoutError after ``timeout`` seconds."""
+        """Return when there is no such job; WaitTimeoutError after ``timeout`` seconds."""
         ...
 
 
 def _is_past(delay: Any) -> bool:
-    """Whether it is a number of seconds that says: some time ago. What was computed from a clock may come to that."""
+    """Whether ``delay`` is a finite negative number, as may result from computing with a clock."""
     return isinstance(delay, int | float) and -math.inf < delay < 0
 
 
 async def failed_awaitable(error: Exception) -> Any:
-    """A request that failed at once: raises where it is awaited, as an ``async def`` would."""
+    """A coroutine that raises ``error`` where it is awaited, as an ``async def`` would."""
     raise error
 
 
 class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
-    """One call of a task, waiting to be told when.
+    """One call of a task, to be scheduled by one of its methods.
 
-    ::
+    When the await of a method returns, a durable job is on disk. ApplicationStateError if the app is not started,
+    ConfigurationError for an invalid time or option, DuplicateJobError if ``job_id`` is in use, StorageUnavailableError
+    if the storage cannot be written to; in each case nothing was stored. ::
 
         job = await report.schedule("daily").delay(60)
     """
@@ -162,7 +165,7 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
         self._spec: JobSpec | None = None
 
     def with_options(self, spec: JobSpec) -> Self:
-        """This builder, for jobs with these options. ConfigurationError if they say when, as the builder does."""
+        """This builder, for jobs with these options. ConfigurationError for ``delay`` or ``eta`` among them."""
         if spec.delay is not None or spec.eta is not None:
             raise ConfigurationError(
                 "schedule(...) says when the job runs: leave delay and eta out of configure(), or use push(...)."
@@ -176,9 +179,9 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
 
     @coroutine_function
     def push(self, *, job_id: str | None = None, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
-        """Run the task at once, here if a slot is free. Returns when the job is stored, not when it has run.
+        """Run the task now, in this process if a slot is free. Returns when the job is stored, not when it has run.
 
-        ``job_id`` must not be in use in this database, unless ``replace``: then this job takes its place.
+        ``job_id`` must not be in use in this database, unless ``replace`` is true, which replaces that job.
         ``force`` runs the outer middleware even if nothing would change.
         """
         return self._submit(job_id=job_id, is_replace=replace, is_force=force)
@@ -187,10 +190,10 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
     def delay(
         self, seconds: Duration, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
     ) -> _Submitted[ReturnT]:
-        """Run the task after ``seconds`` (or a timedelta) of elapsed time, counted from ``now``: whatever the clocks of
-        the zone do, and also when the clock is set while an app or a worker runs.
+        """Run the task after ``seconds`` (or a timedelta) of elapsed time, counted from ``now``.
 
-        0 is at once, and so is a negative delay: its time is past. One that is infinite or NaN is a ValueError.
+        Elapsed time does not depend on the clocks of the zone, nor on the clock being set while an app or a worker
+        runs. 0 or a negative delay is now. ConfigurationError (a ValueError) if it is infinite or NaN.
         """
         try:
             due_at = self._after(seconds, now)
@@ -202,9 +205,9 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
     def at(
         self, at: datetime, *, job_id: str | None = None, replace: bool = False, force: bool = False
     ) -> _Submitted[ReturnT]:
-        """Run the task at a point in time; one in the past is at once. A naive ``at`` is read in the app's zone.
+        """Run the task at a point in time, or now if it is past. A naive ``at`` is read in the app's zone.
 
-        With ``replace``, a job that has the same id, time and arguments is left as it is, unless ``force``.
+        With ``replace``, a job that has the same id, time and arguments is not changed, unless ``force`` is true.
         """
         try:
             if not isinstance(at, datetime):
@@ -216,10 +219,10 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
 
     @coroutine_function
     def cron(self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
-        """Run the task again and again, by a cron rule in the app's zone. The handle is that of the whole schedule.
+        """Run the task repeatedly, by a cron rule in the app's zone. The handle is that of the whole schedule.
 
-        With ``replace``, the old schedule's progress is kept, unless its ``start_date`` changes; a schedule with the
-        same rule and arguments is left as it is, unless ``force``.
+        With ``replace``, the progress of the old schedule is kept unless its ``start_date`` changes; a schedule with
+        the same rule and arguments is not changed, unless ``force`` is true.
         """
         try:
             rule = self._checked_rule(cron)
