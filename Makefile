@@ -19,17 +19,24 @@ DEV := $(VENV)/.dev
 DEMO := $(VENV)/.demo
 PEER_READY := $(PEER_VENV)/.ready
 
+# What `make test` says of itself when it starts, so that a long run is not taken for a hang.
+TEST_MINUTES := 10 to 12
 TYPED := src examples bench tools
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help test lint fmt demo docs docs-serve bench chaos clean lint-ruff lint-mypy lint-basedpyright lint-imports
+.PHONY: help check test lint fmt demo docs docs-serve bench chaos clean lint-ruff lint-mypy lint-basedpyright lint-imports
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
+check: $(DEV)  ## run the quick linters and the fast tests: for the inner loop (under 40 seconds)
+	@$(MAKE) lint-ruff lint-imports
+	@$(BIN)/python -m pytest -m fast --numprocesses=2 --dist=worksteal
+
 test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, tests with branch coverage
+	@echo "All linters and all tests: usually $(TEST_MINUTES) minutes on two cores. The inner loop: make check"
 	@lint=0; $(MAKE) lint || lint=$$?; \
 	$(BIN)/python -m pytest --cov --numprocesses=2 --dist=worksteal || exit $$?; \
 	exit $$lint

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -19,6 +20,34 @@ settings.load_profile("unhurried")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+TESTS = Path(__file__).parent
+FAST_FOLDERS = {
+    "app", "checklist", "crontab", "engine", "gateway", "jobs", "middleware", "model", "router", "runtime",
+    "serializers", "storage", "typeadapter",
+}  # fmt: skip
+"""Where a test is fast unless it is marked as slow. Elsewhere all are slow: they start programs, or wait for much."""
+
+
+def folder_of(path: Path) -> str:
+    """The folder of tests that a path is in; empty for what lies beside the folders."""
+    parts = path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
+    return parts[0] if parts and (TESTS / parts[0]).is_dir() else ""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read slow tests when the fast ones are asked for."""
+    folder = folder_of(collection_path)
+    return True if config.option.markexpr == "fast" and folder and folder not in FAST_FOLDERS else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test as fast or slow."""
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            item.add_marker("fast" if folder_of(item.path) in FAST_FOLDERS else "slow")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -69,6 +69,7 @@ def imported() -> set[str]:
     return run(main())
 
 
+@pytest.mark.slow
 def test_it_imports_jobify(imported: set[str]) -> None:
     assert {"jobify", "jobify.router"} <= imported
 
@@ -88,6 +89,7 @@ def test_names_are_where_the_type_checkers_see_them() -> None:
     assert [name for name in jobify.__all__ if getattr(jobify, name, None) is None] == []
 
 
+@pytest.mark.slow
 def test_modules_are_attributes_and_anything_else_is_not() -> None:
     program = "import jobify; jobify.storage.SQLiteStorage; assert jobify.Jobber is jobify.Jobify; print(dir(jobify))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
@@ -97,6 +99,7 @@ def test_modules_are_attributes_and_anything_else_is_not() -> None:
             getattr(jobify, name)
 
 
+@pytest.mark.slow
 def test_a_process_task_finds_its_runner(imported: set[str]) -> None:
     """What is left out is imported when an app with such a task starts."""
     program = """

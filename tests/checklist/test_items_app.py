@@ -326,6 +326,7 @@ def test_threadpool_executor() -> None:
         assert pool.submit(lambda: 1).result() == 1, "a pool that was given is not shut down"
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-22")
 def test_processpool_executor() -> None:
     import multiprocessing

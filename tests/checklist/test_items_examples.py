@@ -49,6 +49,7 @@ def test_no_block_is_overlooked(document: str) -> None:
     assert count == len(blocks(document, "program")) + len(blocks(document, "snippet")) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-116")
 def test_quick_example(tmp_path: Path) -> None:
     (program,) = blocks("job_handle.md", "program")
@@ -92,6 +93,7 @@ async def test_the_snippet_for_failures(capsys: pytest.CaptureFixture[str]) -> N
     assert re.match("job failed: .*broken", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-117")
 def test_jobber(tmp_path: Path) -> None:
     (program,) = blocks("jobber_handle.md", "program")
@@ -136,6 +138,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-118")
 def test_all_options(tmp_path: Path) -> None:
     program = blocks("task_options.md", "program")[0]
@@ -144,6 +147,7 @@ def test_all_options(tmp_path: Path) -> None:
     assert result == "None"
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-118")
 def test_naive_start_date(tmp_path: Path) -> None:
     preamble = "from datetime import datetime\nfrom jobify import Jobify\napp = Jobify()\n"

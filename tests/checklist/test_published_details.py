@@ -20,6 +20,7 @@ def refuse(text: str) -> None:
     raise ValueError(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_mode", [RunMode.THREAD, RunMode.PROCESS])
 async def test_the_reason_of_a_failure_is_what_its_exception_says(run_mode: RunMode) -> None:
     app = Jobify(storage=False)

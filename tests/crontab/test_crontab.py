@@ -196,6 +196,7 @@ def numbers(low: int, high: int) -> st.SearchStrategy[str]:
     return st.lists(st.one_of(span, st.tuples(span, step).map("/".join)), min_size=1, max_size=4).map(",".join)
 
 
+@pytest.mark.slow
 @given(second=numbers(0, 59), minute=numbers(0, 59), hour=numbers(0, 23), month=numbers(1, 12))
 def test_any_field_is_read_as_a_plain_walk_would(second: str, minute: str, hour: str, month: str) -> None:
     pattern = parse(f"{second} {minute} {hour} 1 {month} * *")
@@ -219,6 +220,7 @@ _in_week = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(
     in_month=st.lists(_in_month, min_size=1, max_size=3).map(",".join),
     in_week=st.lists(_in_week, min_size=1, max_size=3).map(",".join),

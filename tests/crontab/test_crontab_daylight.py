@@ -110,6 +110,7 @@ def test_the_zone_changes_where_the_table_says(change: str) -> None:
     assert before != after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_runs_are_those_of_a_ticking_clock(change: str, expression: str) -> None:
@@ -118,6 +119,7 @@ def test_runs_are_those_of_a_ticking_clock(change: str, expression: str) -> None
     assert runs_between(create_crontab(expression), ticks[0].at, ticks[-1].at + MINUTE, zone) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_answer_does_not_depend_on_where_one_asks(change: str, expression: str) -> None:
@@ -154,6 +156,7 @@ _hours = st.one_of(
 _days = st.sampled_from(["* * *", "* * SUN", "*/2 * *", "29 * *", "L * *", "25 * SUN", "8 * 7", "* * FRI-MON"])
 
 
+@pytest.mark.slow
 @given(minute=_minutes, hour=_hours, days=_days, change=st.sampled_from(list(CHANGES)))
 def test_any_expression_runs_as_a_ticking_clock_says(minute: str, hour: str, days: str, change: str) -> None:
     expression = f"{minute} {hour} {days}"

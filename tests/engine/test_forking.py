@@ -146,6 +146,7 @@ def program(folder: Path, code: str) -> Program:
     return Program(folder, textwrap.dedent(HEADER) + textwrap.dedent(code), is_measured=False)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f16")
 @pytest.mark.parametrize("mode", ["thread", "process"])
 def test_forks_of_a_task_have_default_signal_handling(mode: str, tmp_path: Path) -> None:
@@ -173,6 +174,7 @@ def test_forks_of_a_task_have_default_signal_handling(mode: str, tmp_path: Path)
     assert program(tmp_path, code).finish().splitlines() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f16")
 def test_forks_under_wait_all_have_default_signal_handling(tmp_path: Path) -> None:
     code = """
@@ -192,6 +194,7 @@ def test_forks_under_wait_all_have_default_signal_handling(tmp_path: Path) -> No
     assert program(tmp_path, code).finish().splitlines() == ["(True, True, True, True)", "{-15}", "{-2}"]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f16")
 @pytest.mark.parametrize("runner", ["asyncio", "uvloop"])
 def test_a_signal_to_a_fork_does_not_reach_the_event_loop_of_its_parent(runner: str, tmp_path: Path) -> None:
@@ -218,6 +221,7 @@ def test_a_signal_to_a_fork_does_not_reach_the_event_loop_of_its_parent(runner: 
     assert program(tmp_path, code).finish().splitlines() == ["{-15} []", "['SIGTERM']"]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f16")
 def test_handlers_that_the_user_sets_stay_in_forks(tmp_path: Path) -> None:
     code = """
@@ -242,6 +246,7 @@ def test_handlers_that_the_user_sets_stay_in_forks(tmp_path: Path) -> None:
     assert program(tmp_path, code).finish().splitlines() == ["{78}", "True"]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f17")
 @pytest.mark.parametrize("mode", ["thread", "process"])
 def test_a_fork_that_leaves_its_task_is_not_the_job(mode: str, tmp_path: Path) -> None:
@@ -269,6 +274,7 @@ def test_a_fork_that_leaves_its_task_is_not_the_job(mode: str, tmp_path: Path) -
     assert "a message" in err
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f17")
 @pytest.mark.parametrize("options", ["", "timeout=50, exception_handlers={Exception: handle}"])
 def test_a_fork_of_an_async_task_ends_with_it(options: str, tmp_path: Path) -> None:

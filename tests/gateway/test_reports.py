@@ -244,6 +244,7 @@ def talk(attempt: Attempt) -> None:
         attempt.report(VALUE, number)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow")
 async def test_a_thread_that_says_too_much_is_held_up() -> None:
     gate = Gate()
@@ -259,6 +260,7 @@ async def test_a_thread_that_says_too_much_is_held_up() -> None:
     assert gate.largest <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow")
 async def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_attempt_is_over() -> None:
     gate = Gate()

@@ -55,6 +55,7 @@ def progress(app: Jobify, job_id: str) -> float | None:
 # -- what a job sees of itself -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @modes
 async def test_a_job_sees_itself(storage: Any, mode: RunMode) -> None:
     app = Jobify(storage=storage)
@@ -155,6 +156,7 @@ async def test_middleware_and_exception_handlers_are_part_of_the_job(storage: An
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @modes
 async def test_all_that_is_published_is_there_in_order_when_the_job_is_complete(storage: Any, mode: RunMode) -> None:
     app = Jobify(storage=storage)

@@ -139,6 +139,7 @@ def test_counting_is_exact_up_to_its_limit() -> None:
 policies = st.one_of(st.sampled_from([ALL, SKIP, ONCE]), st.integers(0, 4000).map(grace))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     policy=policies,

@@ -79,6 +79,7 @@ async def test_without_a_database_nothing_needs_a_name() -> None:
         assert await (await task.push(1)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.promise("rule-1", "x18")
 def test_one_program_gives_the_same_name_run_or_imported(tmp_path: Path) -> None:
     package = tmp_path / "shop"

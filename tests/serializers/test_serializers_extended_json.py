@@ -113,11 +113,13 @@ ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(ANYTHING)
 def test_any_nesting_is_restored(value: Any) -> None:
     require_same(value, restored(value), "")
 
 
+@pytest.mark.slow
 @given(ANYTHING)
 def test_the_stored_form_is_json(value: Any) -> None:
     json.loads(SERIALIZER.dumpb(value))

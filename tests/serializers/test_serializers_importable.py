@@ -57,6 +57,7 @@ def run(cwd: Path, *command: str, data: bytes = b"") -> bytes:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "module"), [(("-m", "shop.tasks"), "shop.tasks"), (("tasks.py",), "tasks"), (("-m", "tasks"), "tasks")]
 )

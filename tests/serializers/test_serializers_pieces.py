@@ -74,6 +74,7 @@ def _small_pieces() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 @given(value=VALUES)
 def test_pieces_make_up_the_whole(library: str, value: Any) -> None:
@@ -86,6 +87,7 @@ def test_pieces_make_up_the_whole(library: str, value: Any) -> None:
         assert _outcome(lambda: decode_in_pieces(spaced, decode)) == _outcome(lambda: decode(spaced))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 @given(value=VALUES, data=st.data())
 def test_damage_is_reported_as_in_one_piece(library: str, value: Any, data: st.DataObject) -> None:
@@ -97,6 +99,7 @@ def test_damage_is_reported_as_in_one_piece(library: str, value: Any, data: st.D
         assert _outcome(lambda: decode_in_pieces(bytes(damaged), decode)) == _outcome(lambda: decode(bytes(damaged)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", SERIALIZERS)
 @pytest.mark.parametrize("name", LARGE)
 def test_large_values_come_back_equal(form: str, name: str) -> None:
@@ -128,6 +131,7 @@ def test_no_call_gets_more_than_a_piece(name: str) -> None:
     assert 0 < longest < BOUND
 
 
+@pytest.mark.slow
 def test_values_that_are_no_json_are_large_too() -> None:
     serializer = ExtendedJSONSerializer()
     value = {"pairs": [(number, {number}) for number in range(20_000)], "$": 1}

@@ -59,6 +59,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serializer", FORMATS, ids=name)
 @given(PLAIN)
 def test_plain_data_is_restored(serializer: Serializer, value: Any) -> None:

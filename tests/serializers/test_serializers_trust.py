@@ -363,6 +363,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [["program.py"], ["-c", "import program, asyncio; asyncio.run(program.main())"]])
 def test_types_of_the_app_and_of_its_main_module_are_found(tmp_path: Path, reader: list[str]) -> None:
     """In a thread, in a child process, in a later process, and where the program is imported under its name."""
@@ -420,6 +421,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_child_process_is_told_by_the_app_what_to_run(trap: Path, tmp_path: Path) -> None:
     """The name in a row is looked up among registered tasks; a child imports the module of the function found."""
     (tmp_path / "program.py").write_text(CHILD_PROGRAM)

@@ -158,6 +158,7 @@ def _flood(target: str, message: bytes, has_begun: Event, may_end: Event) -> Non
             has_begun.set()
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f49")
 @pytest.mark.parametrize("knows", ["nothing", "the secret"])
 async def test_a_flood_does_not_stop_the_event_loop(tmp_path: Path, knows: str) -> None:

@@ -108,6 +108,7 @@ def test_the_newest_ended_jobs_are_kept_with_what_belongs_to_them() -> None:
     assert (storage.messages("d", after=0, limit=9), one(storage, "waits").status) == ([], "scheduled")
 
 
+@pytest.mark.slow
 def test_ten_thousand_are_kept_if_nothing_else_is_said() -> None:
     storage = MemoryStorage()
     owner = storage.register(PROFILE, now=NOW)

@@ -152,6 +152,7 @@ def a_socket(path: Path) -> None:
 ATTACKS = [delete_file, delete_folder, replace_folder, empty_file, copy_folder, pipe, directory, link, a_socket]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f3", "f51")
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_missing_or_false_lock_file_is_no_proof_of_death(
@@ -167,6 +168,7 @@ def test_a_missing_or_false_lock_file_is_no_proof_of_death(
     assert storage.owners() == []
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f3")
 @pytest.mark.parametrize("attack", [delete_file, delete_folder, empty_file, copy_folder, pipe, link])
 def test_an_owner_makes_its_lock_again(
@@ -215,6 +217,7 @@ def test_the_lock_of_a_database_that_is_restored_under_a_living_owner_is_put_rig
     assert lock_of(storage, owner).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f3")
 def test_a_process_that_its_parent_has_not_waited_for_is_dead(storage: SQLiteStorage, other: OtherProcess) -> None:
     delete_file(lock_of(storage, other.owner))
@@ -225,6 +228,7 @@ def test_a_process_that_its_parent_has_not_waited_for_is_dead(storage: SQLiteSto
     assert [job.id for job in found] == ["job"]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f3")
 def test_a_process_that_stands_still_lives(storage: SQLiteStorage, other: OtherProcess) -> None:
     delete_folder(lock_of(storage, other.owner))
@@ -235,6 +239,7 @@ def test_a_process_that_stands_still_lives(storage: SQLiteStorage, other: OtherP
     other.program.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f3")
 def test_a_process_id_that_is_used_again_is_another_process(storage: SQLiteStorage, other: OtherProcess) -> None:
     delete_file(lock_of(storage, other.owner))
@@ -334,6 +339,7 @@ def test_an_owner_of_an_older_release_is_known_by_its_lock(storage: SQLiteStorag
     assert [job.id for job in recover(storage)] == ["job"]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f51")
 @pytest.mark.parametrize("written", ["", "a b", "a b c d e", "- - -", "x/y 1:1 1:1", "\0 \n \t", "//1 0:0 0:0"])
 def test_evidence_that_was_written_by_hand_proves_nothing(
@@ -344,6 +350,7 @@ def test_evidence_that_was_written_by_hand_proves_nothing(
     assert storage.owners()[0].is_alive
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f51")
 @pytest.mark.parametrize(
     "name", ["../jobs.db", "../../etc/passwd", "/etc/passwd", "a", "", "1-00", ".", "1-" + "0" * 15 + "\n"]
@@ -364,6 +371,7 @@ def test_a_name_in_a_row_leads_to_no_other_file(
 # -- locks of others ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f51")
 @pytest.mark.parametrize("kind", [fcntl.LOCK_SH, fcntl.LOCK_EX])
 def test_a_lock_of_a_reader_does_not_delay_recovery(storage: SQLiteStorage, other: OtherProcess, kind: int) -> None:
@@ -502,6 +510,7 @@ def test_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storage: S
     child.join()
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f44")
 def test_the_death_of_a_process_that_was_leaving_is_no_crash(storage: SQLiteStorage, other: OtherProcess) -> None:
     database_of(storage).write("UPDATE owners SET is_leaving = 1")

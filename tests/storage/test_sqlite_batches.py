@@ -41,6 +41,7 @@ def test_the_same_statement_is_the_same_text() -> None:
     assert sql("delete_orphaned_cancels").count("{") == 0
 
 
+@pytest.mark.slow
 @given(st.integers(1, CHUNK))
 def test_a_batch_is_padded_to_a_power_of_two(count: int) -> None:
     for (rows, width), values in (
@@ -74,6 +75,7 @@ numbers = st.sampled_from([0, 1, -1, 2**63 - 1, -(2**63)]) | st.integers(-5, 5)
 blobs = st.sampled_from([b"", b"\0", b"0"]) | st.binary(max_size=3)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.builds(

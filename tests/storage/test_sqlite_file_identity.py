@@ -201,6 +201,7 @@ _NOT_REFUSED = {"get", "find", "has_external_changes", "retry", "purge", "expire
 """Reads, and writes that find nothing to do."""
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f42")
 @pytest.mark.parametrize("attack", ["rm all", "rm file", "rm log", "mv backup here", "restore", "> log"])
 def test_each_write_looks_for_itself(tmp_path: Path, attack: str) -> None:
@@ -302,6 +303,7 @@ def test_what_harms_nobody_is_no_replacement(given: Given, touch: str) -> None:
     assert one(given.storage, f"{touch}-19").status == "scheduled"
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f42")
 def test_the_look_knows_a_checkpoint_from_an_overwrite(given: Given) -> None:
     """Hundreds of checkpoints by another process are no replacement."""
@@ -397,6 +399,7 @@ def test_a_symlink_that_is_switched(tmp_path: Path) -> None:
     storage.close()
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f43")
 @pytest.mark.parametrize("ends", [("",), ("-shm",), ALL])
 def test_a_task_copies_the_database(given: Given, ends: tuple[str, ...]) -> None:

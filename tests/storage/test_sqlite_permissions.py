@@ -112,6 +112,7 @@ def test_what_cannot_be_made_is_explained_by_the_open(tmp_path: Path) -> None:
     assert _modes(tmp_path)["jobs.db"] == 0o600
 
 
+@pytest.mark.slow
 def test_many_threads_and_processes_make_it_at_once(tmp_path: Path) -> None:
     program = (
         "import sys; from jobify.storage import SQLiteStorage; s = SQLiteStorage(sys.argv[1]); s.open(); s.close()"

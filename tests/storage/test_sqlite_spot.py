@@ -143,6 +143,7 @@ def test_after_a_fork_the_parent_begins_with_an_ordinary_write(storage: SQLiteSt
 # -- what it does ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_log_is_neither_copied_nor_begun_anew_on_the_spot(tmp_path: Path) -> None:
     """Those are the two moments at which there is a flush. The log stays bounded all the same."""
     storage, file, log = _open(tmp_path), tmp_path / "jobs.db", tmp_path / "jobs.db-wal"
@@ -163,6 +164,7 @@ def test_the_log_is_neither_copied_nor_begun_anew_on_the_spot(tmp_path: Path) ->
     storage.close()
 
 
+@pytest.mark.slow
 def test_a_long_log_is_copied_by_ordinary_writes(tmp_path: Path) -> None:
     storage, log = _open(tmp_path), tmp_path / "jobs.db-wal"
     for number in range(500):

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -29,6 +30,8 @@ from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, again, born, end, job, line
+
+pytestmark = pytest.mark.slow
 
 IDS = st.sampled_from(["a", "b", "c", "d", "é\0'"])
 TASKS = st.sampled_from(["x", "y", "z"])
