@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import pty
 import re
 import runpy
@@ -32,8 +34,8 @@ background: list[tuple[subprocess.Popen[bytes], Path]] = []
 
 
 def main() -> None:
-    load()
     steps = json.load(sys.stdin)
+    load(any(step["kind"] == "command" for step in steps))
     try:
         results = [run(step) for step in steps]
     finally:
@@ -45,11 +47,9 @@ def main() -> None:
     json.dump(results, sys.stdout)
 
 
-def load() -> None:
+def load(has_commands: bool) -> None:
     """Import what nearly every fork needs: an app that has run a job has imported most of it."""
-    import typer  # noqa: F401
-
-    from jobify import Jobify
+    from jobify import Jobify, SQLiteStorage
 
     async def greet() -> None: ...
 
@@ -58,10 +58,17 @@ def load() -> None:
         task = app.task(greet)
         async with app:
             await (await task.push())
-
-    from jobify.storage import SQLiteStorage
+            await (await task.adelay()).aresult()
+            await app.astats()
 
     asyncio.run(once())
+    if has_commands:
+        from pydantic import BaseModel, TypeAdapter  # noqa: F401 - the commands import them
+
+        import jobify.cli
+
+        for module in pkgutil.walk_packages(jobify.cli.__path__, "jobify.cli."):
+            importlib.import_module(module.name)
 
 
 def run(step: dict[str, Any]) -> dict[str, Any]:
