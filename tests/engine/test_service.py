@@ -1,4 +1,4 @@
-"""Services that look now and then."""
+"""Periodic services."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ INTERVALS = (0.1, 0.5, 1.0, 30.0)
 
 
 @given(now=st.floats(0, 1e7), interval=st.sampled_from(INTERVALS))
-def test_the_next_look_is_in_one_interval_at_most(now: float, interval: float) -> None:
+def test_the_next_round_is_in_one_interval_at_most(now: float, interval: float) -> None:
     assert 0 < until_next(interval, now) <= interval
 
 
 @given(now=st.floats(0, 1e7), share=st.sampled_from((2, 5, 10)))
 def test_those_of_one_process_share_their_wake_ups(now: float, share: int) -> None:
-    """What looks more often does so at each moment at which the others do, too."""
+    """A shorter interval includes the wake-ups of its multiples."""
     together = now + until_next(1.0, now)
     apart = until_next(1.0 / share, together - 0.05 / share)
     assert math.isclose(apart, 0.05 / share, abs_tol=1e-6)

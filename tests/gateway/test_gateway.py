@@ -70,7 +70,7 @@ class _Request:
     def row(self) -> NewJob:
         return self._new
 
-    def __call__(self, answer: Any) -> None:
+    def on_result(self, answer: Any) -> None:
         self._answer(answer)
 
 

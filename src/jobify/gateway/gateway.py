@@ -89,7 +89,7 @@ class StorageGateway(Protocol):
 
 
 class InsertRequest(Protocol):
-    """A job to insert. It is called with the result."""
+    """A job to insert."""
 
     payload: Any
     """The arguments, as they are stored."""
@@ -107,4 +107,6 @@ class InsertRequest(Protocol):
         """The fields of :meth:`row`, in order."""
         ...
 
-    def __call__(self, answer: Any) -> None: ...
+    def on_result(self, answer: Any) -> None:
+        """Take the answer of the storage. Called on the event loop; must not raise."""
+        ...

@@ -99,7 +99,7 @@ class InlineGateway:
                 self._flush_deferred()
                 (added,) = self.storage.insert((insertion.row(),))
             self.notify_local()
-        insertion(added)
+        insertion.on_result(added)
 
     def settle(
         self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False

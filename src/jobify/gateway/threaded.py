@@ -142,9 +142,9 @@ class ThreadedGateway:
         job = insertion.row()
         audience = NEW_WORK if job.owner is None else None
         if len(job.payload) > _SMALL:
-            self._enqueue_large(_Call(self._inserts, job, insertion, audience))
+            self._enqueue_large(_Call(self._inserts, job, insertion.on_result, audience))
         else:
-            self._hold(self._inserts, job, insertion, audience, small=True, alone=False)
+            self._hold(self._inserts, job, insertion.on_result, audience, small=True, alone=False)
 
     def settle(
         self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False

@@ -20,7 +20,7 @@ LATE = NOON + timedelta(hours=1)
 
 
 class Bench:
-    """An app with a task that says what it was called with, and ends when it is told to."""
+    """An app with a task that says what it was called with, and ends on demand."""
 
     def __init__(self, storage: Any) -> None:
         self.clock = FakeClock(NOON)
@@ -314,7 +314,7 @@ async def test_the_new_cron_is_not_late_because_the_old_one_was_seldom(bench: Be
         await bench.task.schedule("new").cron("* * * * *", job_id="it", replace=True)
         bench.let_go("old")
         await eventually(lambda: job.status is JobStatus.SCHEDULED)
-        bench.clock.advance(60)  # nobody else is to wake it up
+        bench.clock.advance(60)  # no other process may wake it up
         await soon(job.wait())
         assert bench.begun == ["old", "new"]
 

@@ -31,8 +31,8 @@ def attempt(number: int, retry: SmartRetry | None, *, is_readable: bool = True, 
         retry=retry, name="task", result_ttl=options.pop("result_ttl", None), fingerprint=lambda: "the code"
     )
     backend: Any = SimpleNamespace(owner=1, app_code=lambda: "the code")
-    lane: Any = None
-    made = Attempt(backend, endpoint, lane, "it", 0, None, number=number, **options)
+    pool: Any = None
+    made = Attempt(backend, endpoint, pool, "it", 0, None, number=number, **options)
     if is_readable:
         made.args = ()
     return made
@@ -143,7 +143,7 @@ def test_a_cancelled_job_has_a_window_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("own", "window"), [(None, 1), (60.0, 60), (0.0, 0)])
-def test_a_success_is_kept_as_long_as_its_job_was_told(own: float | None, window: int) -> None:
+def test_a_success_is_kept_for_its_own_result_ttl(own: float | None, window: int) -> None:
     tried = attempt(1, None, result_ttl=own)
     outcome = classify(tried, 5, None, now=NOW, max_crashes=3)
     assert build_settlement(tried, outcome, b"5", now=NOW, retention=RETENTION).delete_at == NOW + window * SECOND

@@ -28,7 +28,7 @@ class NoKernelTimer:
 
 @pytest.fixture(params=["kernel", "loop", "deaf loop"])
 def any_timer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What there may be to wait with: the kernel, or where it has no timer, or the loop cannot hear it, the loop."""
+    """What there may be to wait with: the kernel, or where it has no timer, or the loop cannot watch it, the loop."""
     if request.param == "loop":
         monkeypatch.setattr(timers, "TimerFd", NoKernelTimer)
     if request.param == "deaf loop":
@@ -55,13 +55,13 @@ class Calls:
 @pytest.mark.usefixtures("any_timer")
 async def test_functions_are_called_in_the_order_of_their_due_times_and_never_before() -> None:
     clock = SystemClock()
-    calls, bell = Calls(clock), DueTimer(clock)
+    calls, timer = Calls(clock), DueTimer(clock)
     now = clock.now()
     for name, after in (("c", 30), ("a", 5), ("d", 30), ("b", 10), ("past", -1)):
         due_at = now + after * MILLISECOND
-        bell.call_at(due_at, lambda name=name, due_at=due_at: calls(name, due_at))
+        timer.call_at(due_at, lambda name=name, due_at=due_at: calls(name, due_at))
     await eventually(lambda: len(calls.names) == 5)
-    bell.close()
+    timer.close()
     assert calls.names == ["past", "a", "b", "c", "d"]
     assert min(calls.late) >= 0
 
@@ -69,11 +69,11 @@ async def test_functions_are_called_in_the_order_of_their_due_times_and_never_be
 @pytest.mark.usefixtures("any_timer")
 async def test_a_closed_alarm_calls_nothing_and_a_second_close_does_nothing() -> None:
     clock, calls = SystemClock(), list[str]()
-    bell, other = DueTimer(clock), DueTimer(clock)
-    bell.close()
-    bell.call_at(clock.now() + 5 * MILLISECOND, lambda: calls.append("closed"))
-    bell.close()
-    bell.close()
+    timer, other = DueTimer(clock), DueTimer(clock)
+    timer.close()
+    timer.call_at(clock.now() + 5 * MILLISECOND, lambda: calls.append("closed"))
+    timer.close()
+    timer.close()
     other.call_at(clock.now() + 10 * MILLISECOND, lambda: calls.append("open"))
     await eventually(lambda: calls)
     other.close()
@@ -82,47 +82,47 @@ async def test_a_closed_alarm_calls_nothing_and_a_second_close_does_nothing() ->
 
 async def test_one_that_raises_does_not_keep_the_others_from_being_called(caplog: pytest.LogCaptureFixture) -> None:
     clock, calls = SystemClock(), list[str]()
-    bell = DueTimer(clock)
-    bell.call_at(clock.now() + MILLISECOND, lambda: 1 // 0)
-    bell.call_at(clock.now() + MILLISECOND, lambda: calls.append("next"))
+    timer = DueTimer(clock)
+    timer.call_at(clock.now() + MILLISECOND, lambda: 1 // 0)
+    timer.call_at(clock.now() + MILLISECOND, lambda: calls.append("next"))
     await eventually(lambda: calls)
-    bell.close()
+    timer.close()
     assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_wall_clock_that_is_being_slowed_down_is_waited_for() -> None:
     clock, calls = FakeClock(START), list[Microseconds]()
-    bell, due_at = DueTimer(clock), clock.now() + MILLISECOND
-    bell.call_at(due_at, lambda: calls.append(clock.now()))
-    rung = time.monotonic() + 0.01
-    await eventually(lambda: time.monotonic() > rung)
+    timer, due_at = DueTimer(clock), clock.now() + MILLISECOND
+    timer.call_at(due_at, lambda: calls.append(clock.now()))
+    waited_until = time.monotonic() + 0.01
+    await eventually(lambda: time.monotonic() > waited_until)
     assert calls == []
     clock.advance(0.001)
     await eventually(lambda: calls)
-    bell.close()
+    timer.close()
     assert calls == [due_at]
 
 
 async def test_a_wall_clock_that_was_set_back_holds_nothing_up() -> None:
     clock, calls = FakeClock(START), list[Microseconds]()
-    bell = DueTimer(clock)
-    bell.call_at(clock.now() + MILLISECOND, lambda: calls.append(clock.now()))
+    timer = DueTimer(clock)
+    timer.call_at(clock.now() + MILLISECOND, lambda: calls.append(clock.now()))
     clock.set(START.replace(year=2029))
     await eventually(lambda: calls)
-    bell.close()
+    timer.close()
 
 
 async def test_an_alarm_may_be_closed_after_its_loop() -> None:
     clock = SystemClock()
-    bell = DueTimer(clock)
-    bell.call_at(clock.now() + 60_000 * MILLISECOND, lambda: None)
-    bell.close()
+    timer = DueTimer(clock)
+    timer.call_at(clock.now() + 60_000 * MILLISECOND, lambda: None)
+    timer.close()
 
 
 # -- the kernel's ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_kernel_timer_rings_once_for_each_time_that_it_is_set() -> None:
+async def test_a_kernel_timer_fires_once_for_each_time_that_it_is_set() -> None:
     timer = TimerFd()
     assert not timer.acknowledge()
     for delay in (0.0, -1.0, 0.001):

@@ -37,10 +37,10 @@ def _suspect(directory: Path, ids: list[str]) -> SQLiteStorage:
 class Stage:
     """An app, and who runs in it at which time."""
 
-    def __init__(self, directory: Path, told: list[bool] | None = None) -> None:
+    def __init__(self, directory: Path, phases: list[bool] | None = None) -> None:
         self.app = app = Jobify(storage=durable(directory), concurrency=10)
-        if told is not None:
-            app.configs.limits = replace(app.configs.limits, on_trial=told.append)
+        if phases is not None:
+            app.configs.limits = replace(app.configs.limits, on_trial=phases.append)
         self.running: set[str] = set()
         self.seen: list[frozenset[str]] = []
         self.gate = asyncio.Event()
@@ -78,8 +78,8 @@ class Stage:
 
 async def test_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> None:
     _suspect(tmp_path, SUSPECTS).close()
-    told: list[bool] = []
-    stage = Stage(tmp_path, told)
+    phases: list[bool] = []
+    stage = Stage(tmp_path, phases)
 
     async with stage.app:
         pushed = [await stage.ordinary.push(f"ordinary-{number}") for number in range(10)]
@@ -91,7 +91,7 @@ async def test_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> 
         assert slots_of(stage.app).taken == 0
     with_suspects = [names for names in stage.seen if names & set(SUSPECTS)]
     assert sorted(map(len, with_suspects)) == [1] * 5
-    assert told == [True, False] * 5
+    assert phases == [True, False] * 5
 
 
 async def test_an_endless_job_does_not_keep_others_from_running(

@@ -70,11 +70,11 @@ def test_a_job_that_is_condemned_is_an_error(tmp_path: Path, caplog: pytest.LogC
 
 
 @pytest.mark.promise("f6")
-async def test_a_doubted_last_crash_is_not_told_as_a_retry(tmp_path: Path) -> None:
+async def test_a_doubted_last_crash_is_not_reported_as_a_retry(tmp_path: Path) -> None:
     """A verdict follows within seconds: the job ends, or it runs again. Until then neither is known."""
     app = Jobify(storage=durable(tmp_path), max_crashes=3)
-    told: list[JobFailure] = []
-    app.on_retry(told.append)
+    reported: list[JobFailure] = []
+    app.on_retry(reported.append)
 
     async with app:
         recovery = service_of(app, Recovery)
@@ -85,12 +85,12 @@ async def test_a_doubted_last_crash_is_not_told_as_a_retry(tmp_path: Path) -> No
         storage.close()
         recovered = Recovered("a", "task", "scheduled", None, attempt=3)
         recovery._report(recovered, row._replace(crashes=3))
-        assert told == []
+        assert reported == []
         recovery._report(recovered, row._replace(crashes=2))
-        assert [failure.attempt for failure in told] == [3]
+        assert [failure.attempt for failure in reported] == [3]
 
 
-async def test_it_looks_more_often_as_soon_as_there_are_others(tmp_path: Path) -> None:
+async def test_it_checks_more_often_as_soon_as_there_are_others(tmp_path: Path) -> None:
     other = durable(tmp_path)
     other.open()
     app = Jobify(storage=durable(tmp_path))

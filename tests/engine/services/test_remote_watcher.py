@@ -65,15 +65,15 @@ def _task(app: Jobify) -> Any:
     return route
 
 
-async def test_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
+async def test_a_read_that_waits_for_its_turn_makes_no_pause_longer(
     app: Jobify, other: Jobify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rests: list[float] = []
-    rest = RemoteJobWatcher._rest
+    pauses: list[float] = []
+    pause = RemoteJobWatcher._pause
 
     async def note(self: RemoteJobWatcher, seconds: float) -> None:
-        rests.append(seconds)
-        await rest(self, seconds)
+        pauses.append(seconds)
+        await pause(self, seconds)
 
     monkeypatch.setattr(RemoteJobWatcher, "_pause", note)
 
@@ -91,8 +91,8 @@ async def test_time_that_a_look_waits_for_its_turn_makes_no_rest_longer(
         monkeypatch.setattr(storage, "get", slow_get)
         assert await asyncio.to_thread(other.get_job(job.id).cancel)
         await soon(waiting)
-        await eventually(lambda: len(rests) > 1)
-    assert max(rests) < 1
+        await eventually(lambda: len(pauses) > 1)
+    assert max(pauses) < 1
 
 
 async def test_a_burst_of_ends_that_others_have_caused(app: Jobify) -> None:
@@ -111,7 +111,7 @@ async def _through(task: Any, number: int) -> None:
     assert await (await task.push(number)) == number
 
 
-def test_a_look_of_the_listener_is_followed_by_a_bounded_rest() -> None:
+def test_a_round_of_the_listener_is_followed_by_a_bounded_pause() -> None:
     rounds = completion_listener._PollSchedule()
     waiters = [Waiter("job", PollInterval(0.05, 0.5), print, is_follower=False)]
     rounds.finished(waiters, 0.3)

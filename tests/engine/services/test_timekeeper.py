@@ -152,7 +152,7 @@ def test_a_clock_is_trusted_if_it_is_near_what_is_known(state: ClockState, since
 
 
 class Hands:
-    """Clocks that a test sets; each look at one takes so long."""
+    """Clocks that a test sets; each reading takes so long."""
 
     def __init__(self) -> None:
         self.wall, self.elapsed, self.takes = NOW, 0.0, 0.0
@@ -167,8 +167,8 @@ class Hands:
 
 
 def keeper(clock: Any) -> Timekeeper:
-    nobody: Any = SimpleNamespace()
-    return Timekeeper(nobody, nobody, clock, lambda: None)
+    unused: Any = SimpleNamespace()
+    return Timekeeper(unused, unused, clock, lambda: None)
 
 
 @pytest.mark.promise("f29")
@@ -193,7 +193,7 @@ def test_a_clock_that_is_slewed_is_followed() -> None:
 
 
 @pytest.mark.promise("f29")
-def test_a_process_that_was_stopped_between_two_looks_sees_no_change() -> None:
+def test_a_process_that_was_stopped_between_two_readings_sees_no_change() -> None:
     clock = Hands()
     timekeeper = keeper(clock)
     clock.takes = 3600.0

@@ -140,7 +140,8 @@ class PendingJob(Struct, eq=False, gc=False):
             context=self.context,
         )
 
-    def __call__(self, answer: bool | Exception) -> None:
+    def on_result(self, answer: bool | Exception) -> None:
+        """Take the answer of the storage to the insert, and pass the handle or an error to the caller."""
         try:
             error = self.listener.on_inserted(self, answer)
         except Exception as problem:  # it must not raise, but the caller must get an answer in any case

@@ -1,4 +1,4 @@
-"""What the engine does not ask its storage: looks that could find nothing new."""
+"""Reads that the engine does not make, because they could find nothing new."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Counting(SQLiteStorage):
         return super().claim(request, now=now)
 
 
-async def test_jobs_of_the_future_make_nobody_claim(tmp_path: Path) -> None:
-    """The dispatcher sleeps until the first of them is due, also when it hears of others while it asks."""
+async def test_future_jobs_cause_no_claims(tmp_path: Path) -> None:
+    """The dispatcher sleeps until the first of them is due, also if others are stored during its claim."""
     storage = Counting(tmp_path / "jobs.db", synchronous="normal")
     app = Jobify(storage=storage)
 
@@ -41,8 +41,10 @@ async def test_jobs_of_the_future_make_nobody_claim(tmp_path: Path) -> None:
         await soon(ran)  # and it is not late for what is due before all of them
 
 
-async def test_waiting_for_a_job_that_runs_here_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watcher looks how jobs end elsewhere."""
+async def test_waiting_for_a_job_that_runs_here_wakes_no_watcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watcher reads how jobs end elsewhere."""
     wakes: list[RemoteJobWatcher] = []
     monkeypatch.setattr(RemoteJobWatcher, "watch_now", lambda self, job: wakes.append(self))
     app = Jobify(storage=durable(tmp_path))
