@@ -124,7 +124,7 @@ def test_a_client_that_cannot_leave_in_order_lets_go(place: Place, caplog: pytes
     storage.deregister = refuses  # type: ignore[method-assign]
     with caplog.at_level(logging.DEBUG):
         place.app.close()
-    assert "could not leave" in caplog.text
+    assert "could not deregister" in caplog.text
     del storage.deregister
     assert job.status == "pending"
 

@@ -74,13 +74,13 @@ def test_a_wait_after_the_app_was_closed_is_rung_again(place: Place) -> None:
 
 def test_a_storage_that_was_closed_is_not_opened_for_what_began_before(place: Place) -> None:
     connection: StorageConnection = connection_of(place.app)
-    generation = connection.generation
+    subscription = connection.subscribe()
     place.app.stats()
-    with connection.if_generation(generation) as storage:
-        assert storage is connection.reader(generation)
+    with subscription.locked() as storage:
+        assert storage is subscription.reader()
     place.app.close()
     with pytest.raises(Closed):
-        connection.reader(generation)
+        subscription.reader()
     place.app.stats()
-    with pytest.raises(Closed), connection.if_generation(generation):
+    with pytest.raises(Closed), subscription.locked():
         pass

@@ -1,12 +1,13 @@
-"""Hearing how jobs end: one thread, for everybody in this process who waits.
+"""Learning how jobs end: one thread for all waiters of this process.
 
-It begins with the first one who waits and ends some time after the last. While it is there, this process is an owner
-with a bell: workers ring when jobs have ended. So an answer is pushed, within a millisecond. A ring may be lost, and a
-user's own storage may have no bell: so it also looks without being rung, at the intervals that those who wait ask for,
-and keeps a processor busy for a tenth of the time, or with tens of thousands of waiters for half of it.
+The thread starts with the first waiter and ends some time after the last. While it runs, this process is an owner with
+a notifier, and workers notify it when jobs have ended, so that a result arrives within a millisecond. A notification
+may be lost, and a user's own storage may have no notifier. So the thread also polls, at the intervals that the waiters
+ask for, and keeps a processor busy for a tenth of the time, or with tens of thousands of waiters for half of it.
 
-When the app is closed (``Access.close``), those who wait are told, and nothing is opened again for them. When only the
-storage is closed, because the app stops (``Access.release``), it is opened again as long as callers wait.
+When the app is closed (``StorageConnection.close``), the waiters get an error, and nothing is opened again for them.
+When only the storage is closed, because the app stops (``StorageConnection.release``), the thread opens it again as
+long as callers wait.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from jobify.exceptions import ApplicationStateError, JobNotFoundError, StorageError, StorageUnavailableError
-from jobify.gateway.connection import CHANGED, Closed, StorageConnection
+from jobify.gateway.connection import CHANGED, Closed, StorageConnection, Subscription
 from jobify.gateway.threads import IDLE_TIMEOUT
 from jobify.model.clock import Clock
 from jobify.model.records import JobRecord, OwnerProfile, OwnerRole, SummaryIds
@@ -34,21 +35,21 @@ log = get_logger("jobify.client")
 
 _BATCH = 500
 _REST = 10
-"""A look is followed by a rest of this many times the processor time that it took."""
+"""A poll is followed by a rest of this many times the processor time that it took."""
 _LONGEST_REST = 0.5
-"""Seconds; a look that takes longer itself is followed by a rest of its own length."""
+"""Seconds; a poll that takes longer is followed by a rest of its own length."""
 _GROWTH = 1.5
 _JOIN_INTERVAL = 0.05
-"""Seconds after which the end of the thread is awaited no longer if callers have begun to wait meanwhile."""
+"""Seconds after which to give up joining the thread if callers have begun to wait meanwhile."""
 _RETRY = 0.2
-"""Seconds until something is tried again that the system has refused."""
+"""Seconds until the next attempt at something that the system has refused."""
 _FLOOD_REST = 0.05
-"""Seconds for which nothing is heard after a bell was rung without end."""
+"""Seconds to ignore notifications after a flood of them."""
 _PROFILE = OwnerProfile(OwnerRole.CLIENT, queues=(), tasks=(), concurrency=0)
 
 
 class PollInterval:
-    """How long to go without a look, should nobody ring: ``first`` seconds, growing to ``longest``."""
+    """Seconds between two polls if no notification comes: ``first``, growing to ``longest``."""
 
     __slots__ = ("_longest", "interval")
 
@@ -57,13 +58,13 @@ class PollInterval:
         self._longest = max(first, longest)
 
     def slow_down(self) -> None:
-        """A look was in vain."""
+        """A poll has found nothing."""
         self.interval = min(self.interval * _GROWTH, self._longest)
 
 
 class Waiter:
-    """Somebody who wants to know how a job ends; ``tell`` is called in the listener's thread, with the row or with an
-    error. A follower is told at every news, with None."""
+    """A caller that waits for the end of a job. ``notify`` is called in the listener's thread, with the row or with an
+    error; for a follower after every change, with None."""
 
     __slots__ = ("generation", "is_follower", "job_id", "notify", "pace")
 
@@ -80,11 +81,11 @@ class Waiter:
         self.notify = notify
         self.is_follower = is_follower
         self.generation = 0
-        """How often the storage had been closed when the wait began."""
+        """The generation of the connection in which the wait began."""
 
 
 class CompletionListener:
-    """Wakes those who wait."""
+    """Notifies waiters."""
 
     def __init__(self, connection: StorageConnection, clock: Clock) -> None:
         self._connection = connection
@@ -99,7 +100,7 @@ class CompletionListener:
 
     @contextmanager
     def watching(self, waiter: Waiter) -> Iterator[None]:
-        """Tell ``waiter`` while the block runs; also if the job has ended already."""
+        """Notify ``waiter`` while the block runs; also if the job has already ended."""
         with self._lock:
             waiter.generation = self._connection.generation
             self._waiters.add(waiter)
@@ -121,7 +122,7 @@ class CompletionListener:
         return self._is_running
 
     def end(self, timeout: float) -> None:
-        """End the thread and wait for that; where callers still wait, it ends with the last of them."""
+        """End the thread and wait for that; if callers still wait, it ends with the last of them."""
         with self._lock:
             thread, self._is_ending = self._thread, self._is_running
         self._connection.local.wake()
@@ -132,12 +133,12 @@ class CompletionListener:
             thread.join(_JOIN_INTERVAL)
 
     def _has_lasting_waiters(self) -> bool:
-        """Whether callers wait who were not dismissed."""
+        """Whether callers wait that were not told to give up."""
         with self._lock:
             return any(waiter.generation >= self._connection.stale_before for waiter in self._waiters)
 
     def ensure(self) -> bool:
-        """Whether the thread runs; starts it if it does not. False: the system has no thread, ask again."""
+        """Start the thread if it does not run; whether it runs. False: the system has no thread, try again."""
         with self._lock:
             if not self._is_running:
                 self._is_running = True
@@ -157,20 +158,20 @@ class CompletionListener:
     def _run(self) -> None:
         try:
             self._run_while_needed()
-        except BaseException as error:  # the thread ends; the next one that waits starts another
+        except BaseException as error:  # the thread ends; the next waiter starts another
             with self._lock:
                 self._is_running = self._is_ending = False
             self._fail_all(StorageUnavailableError(f"The thread of the client that listens failed: {error!r}."))
 
     def _run_while_needed(self) -> None:
         while True:
-            generation = self._connection.generation
+            subscription = self._connection.subscribe()
             self._fail_stale(self._connection.stale_before)
             try:
                 if self._waiters:
-                    self._listen(generation)
+                    self._listen(subscription)
             except Closed:
-                pass  # whoever waited then is told at once
+                pass  # the next round fails the waiters that are stale
             except Exception as error:
                 self._on_error(error)
             else:
@@ -183,7 +184,7 @@ class CompletionListener:
                     return
 
     def _on_error(self, error: Exception) -> None:
-        """Where the system refuses something, try again; else the storage is away, and those who wait must know."""
+        """Try again if the system refuses something; otherwise fail the waiters: the storage is unavailable."""
         refusal = refusal_of(error) or descriptor_shortage()
         if refusal is None:
             self._fail_all(error)
@@ -192,25 +193,25 @@ class CompletionListener:
             time.sleep(_RETRY)
 
     def _fail_stale(self, stale_before: int) -> None:
-        """Tell those who waited when the app was closed."""
+        """Fail the waiters of before the app was closed."""
         for waiter in self._snapshot()[0]:
             if waiter.generation < stale_before:
                 self._resolve(waiter, _closed(waiter.job_id))
 
-    def _listen(self, generation: int) -> None:
-        """Become an owner, wake people until nobody waits any more, and leave."""
+    def _listen(self, subscription: Subscription) -> None:
+        """Register as an owner, notify waiters until there are none, and deregister."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._connection.local.open(), selectors.EVENT_READ)
             try:
-                with self._connection.if_generation(generation) as storage:
+                with subscription.locked() as storage:
                     owner = self._enter(storage)
                     notifier = storage.notifier
                     if notifier is not None and notifier.fileno() >= 0:
                         selector.register(notifier.fileno(), selectors.EVENT_READ, notifier)
                 try:
-                    self._serve(selector, generation)
+                    self._serve(selector, subscription)
                 finally:
-                    self._leave(owner, generation)
+                    self._leave(owner, subscription)
             finally:
                 self._connection.local.close()
 
@@ -219,69 +220,66 @@ class CompletionListener:
             return None
         try:
             owner = storage.register(_PROFILE, now=self._clock.now())
-        except StorageError as error:  # read-only, or locked: nobody rings, so it polls
-            log.debug("Nobody can ring this process: %s", error)
+        except StorageError as error:  # read-only, or locked: no notification comes, so it polls
+            log.debug("Workers cannot notify this process, so it polls: %s", error)
             return None
         self._connection.set_owner(owner)
         return owner
 
-    def _leave(self, owner: int | None, generation: int) -> None:
+    def _leave(self, owner: int | None, subscription: Subscription) -> None:
         if owner is not None:
-            with suppress(Closed), self._connection.if_generation(generation) as storage:  # a close does it
+            with suppress(Closed), subscription.locked() as storage:  # a close deregisters the owner itself
                 self._connection.set_owner(None)
                 storage.deregister(owner)
 
-    def _serve(self, selector: selectors.BaseSelector, generation: int) -> None:
-        rounds = _PollSchedule()
-        while self._connection.generation == generation:
+    def _serve(self, selector: selectors.BaseSelector, subscription: Subscription) -> None:
+        schedule = _PollSchedule()
+        while subscription.is_current:
             waiters, new = self._snapshot()
-            if waiters and time.monotonic() >= rounds.due_at:
-                started = time.thread_time()  # a busy process makes looks slow, and not costly
-                self._check(waiters, generation)
-                rounds.finished(waiters, time.thread_time() - started)
+            if waiters and time.monotonic() >= schedule.due_at:
+                started = time.thread_time()  # of the processor: on a busy machine a poll takes longer, but not more
+                self._check(waiters, subscription)
+                schedule.polled(waiters, time.thread_time() - started)
             elif new:
-                self._check(new, generation)
-                rounds.add(new)
-            linger = 0.0 if self._is_ending else IDLE_TIMEOUT
-            heard = self._wait(selector, rounds.remaining if waiters else linger)
-            if CHANGED in heard:
-                rounds.soon()
-            elif not (waiters or self._waiters) and (self._is_ending or not heard):
+                self._check(new, subscription)
+                schedule.add(new)
+            idle_timeout = 0.0 if self._is_ending else IDLE_TIMEOUT
+            received = self._wait(selector, schedule.remaining if waiters else idle_timeout)
+            if CHANGED in received:
+                schedule.advance()
+            elif not (waiters or self._waiters) and (self._is_ending or not received):
                 return
 
     def _snapshot(self) -> tuple[list[Waiter], list[Waiter]]:
-        """All who wait, and those among them who have just come."""
+        """All waiters, and those among them that are new."""
         with self._lock:
             new, self._new = self._new, []
             return list(self._waiters), [waiter for waiter in new if waiter in self._waiters]
 
     def _wait(self, selector: selectors.BaseSelector, timeout: float) -> bytes:
-        """What is heard within ``timeout`` seconds: news, somebody who is new, nothing."""
-        heard = b""
+        """What was received within ``timeout`` seconds: changes, wake-ups, or nothing."""
+        received = b""
         for key, _ in selector.select(timeout):
             if key.data is None:
-                heard += self._connection.local.take()
-            elif key.data.drain():  # else the app has answered it, and tells
-                heard += CHANGED
+                received += self._connection.local.take()
+            elif key.data.drain():  # False: the app has drained the notifier, and notifies this process
+                received += CHANGED
                 self._connection.forward()
             if key.data is not None and key.data.is_flooded:
                 time.sleep(_FLOOD_REST)
-        return heard
+        return received
 
-    def _check(self, waiters: Sequence[Waiter], generation: int) -> None:
-        """Tell those whose jobs have ended, and all followers."""
+    def _check(self, waiters: Sequence[Waiter], subscription: Subscription) -> None:
+        """Notify the waiters whose jobs have ended, and all followers."""
         for waiter in waiters:
             if waiter.is_follower:
                 waiter.notify(None)
         others = [waiter for waiter in waiters if not waiter.is_follower]
         for start in range(0, len(others), _BATCH):
-            some = others[start : start + _BATCH]
-            ids = list({waiter.job_id for waiter in some})
-            found = {
-                record.id: record
-                for record in self._connection.reader(generation).get(SummaryIds(ids, with_results=True))
-            }
-            for waiter in some:
+            batch = others[start : start + _BATCH]
+            ids = list({waiter.job_id for waiter in batch})
+            found = {record.id: record for record in subscription.reader().get(SummaryIds(ids, with_results=True))}
+            for waiter in batch:
                 record = found.get(waiter.job_id)
                 if record is None:
                     self._resolve(waiter, JobNotFoundError(waiter.job_id))
@@ -307,7 +305,7 @@ def _closed(job_id: str) -> ApplicationStateError:
 
 
 class _PollSchedule:
-    """When to look at everything again."""
+    """When to poll for all waiters next."""
 
     def __init__(self) -> None:
         self.due_at = 0.0
@@ -318,8 +316,8 @@ class _PollSchedule:
         """Seconds until then."""
         return max(0.0, self.due_at - time.monotonic())
 
-    def finished(self, waiters: Sequence[Waiter], cost: float) -> None:
-        """A look is over, and took ``cost`` seconds of the processor."""
+    def polled(self, waiters: Sequence[Waiter], cost: float) -> None:
+        """A poll has taken ``cost`` seconds of the processor."""
         now = time.monotonic()
         for waiter in waiters:
             waiter.pace.slow_down()
@@ -327,10 +325,10 @@ class _PollSchedule:
         self.due_at = max(self._rested_at, now + min(waiter.pace.interval for waiter in waiters))
 
     def add(self, new: Sequence[Waiter]) -> None:
-        """There are some who may want it sooner."""
+        """Poll early enough for new waiters."""
         soonest = time.monotonic() + min(waiter.pace.interval for waiter in new)
         self.due_at = max(self._rested_at, min(self.due_at, soonest))
 
-    def soon(self) -> None:
-        """As soon as it has rested."""
+    def advance(self) -> None:
+        """Poll as soon as the rest is over, because of a notification."""
         self.due_at = self._rested_at

@@ -30,9 +30,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
+from weakref import WeakSet
 
-__all__ = ("arm", "call", "end_fork", "forks", "guard_loop", "install_handler", "release_loop")
+__all__ = ("arm", "call", "end_fork", "forks", "guard_loop", "install_handler", "release_loop", "renew_in_child")
 
 ReturnT = TypeVar("ReturnT")
 
@@ -140,9 +141,28 @@ class _Forks:
         """Differs from what it was in the parent."""
 
 
+class ForkAware(Protocol):
+    """An object that must not be used in a fork as it was in the parent: it holds locks, threads or descriptors."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew. Locks may be held by threads that the fork does not have."""
+        ...
+
+
 forks: Final = _Forks()
+_renewed: WeakSet[ForkAware] = WeakSet()
 _loops: dict[int, AbstractEventLoop] = {}
 _masks = threading.local()
+
+
+def renew_in_child(owner: ForkAware) -> None:
+    """Call ``after_fork_in_child`` of ``owner`` in every fork of this process, as long as the object lives."""
+    _renewed.add(owner)
+
+
+def _renew() -> None:
+    for owner in list(_renewed):
+        owner.after_fork_in_child()
 
 
 def _before(hook: int) -> None:
@@ -231,6 +251,8 @@ def arm() -> None:
     _last_hook = hook
 
 
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_renew)
 _last_hook = 0
 _is_armed_for_apps = False
 arm()
