@@ -1,8 +1,8 @@
 """A durable job scheduler and task queue: one decorator, one SQLite file, no broker.
 
-Every class that the pages name is here: the app and its handles, options, errors, storages, middleware, serializers and
-converters, and the types that annotations need. Each is imported when it is first asked for. The rest has one address
-each: :mod:`jobify.router` (``Route`` and its kin), :mod:`jobify.crontab`, :mod:`jobify.testing`.
+All public classes are here: the app and its handles, options, errors, storages, middleware, serializers and
+converters, and the types that annotations need. Each is imported when it is first used. A few more have addresses of
+their own: :mod:`jobify.router` (``Route`` and its subclasses), :mod:`jobify.crontab`, :mod:`jobify.testing`.
 
 >>> from jobify import Jobify
 >>> app = Jobify(storage=False)
@@ -218,8 +218,8 @@ _HOMES: Final = {
     "UUIDGenerator": "jobify.types",
     "Jobber": "jobify.app.application",
 }
-"""Where each name is from. It is imported when it is asked for, so that what needs little of this package (the help of
-the command line, say) does not wait for the rest."""
+"""The module of each name. It is imported at the first use, so that code that needs little of this package (such as the
+help of the command line) does not wait for the rest."""
 
 __all__ = (
     "INJECT",

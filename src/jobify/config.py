@@ -1,4 +1,4 @@
-"""What an app was built with, as tasks and middleware see it: ``context.jobify_config``."""
+"""The configuration of an app, which tasks and middleware see as ``context.jobify_config``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ("JobifyConfiguration", "Limits", "WorkerPools")
 
 @dataclass(slots=True)
 class WorkerPools:
-    """The user's own pools; None where the app makes one."""
+    """The pools that the user provides. None means that the app makes one."""
 
     threadpool: ThreadPoolExecutor | None = None
     processpool: ProcessPoolExecutor | None = None
@@ -40,30 +40,30 @@ class Limits:
     """Bounds of an app, all with working defaults."""
 
     concurrency: int = 1000
-    """Async jobs that run at once in this process."""
+    """The number of async jobs that run at once in this process."""
     grace: float | None = None
     """Seconds that a shutdown lets running jobs finish before it cancels them. None: 0, and 30 in a worker."""
     retention: Retention = field(default_factory=Retention)
     """How long ended jobs are kept."""
     max_crashes: int = 3
-    """Processes that a job may take down before it ends FAILED."""
+    """The number of processes that a job may take down before it ends FAILED."""
     threads: int | None = None
-    """Threads of the app's own pool; None: as many as suit the machine."""
+    """Threads of the app's own pool. None means a number that suits the machine."""
     processes: int | None = None
-    """Child processes of the app's own pool; None: as many as there are processors for this process."""
+    """Child processes of the app's own pool. None means the number of CPUs of this process."""
     max_tasks_per_child: int | None = None
-    """Tasks that a child process runs before it is replaced; None: any number."""
+    """Tasks that a child process runs before it is replaced. None means any number."""
     max_memory_per_child: int | None = None
-    """Bytes of resident memory above which a child process is replaced after a task; None: any."""
+    """Bytes of resident memory above which a child process is replaced after a task. None means no limit."""
     are_children_checked: bool = False
-    """A start fails, before anything is claimed, if no child process can be started or one does not find its tasks."""
+    """Whether a start fails, before it claims a job, if no child process can start or one does not find its tasks."""
     on_trial: Callable[[bool], None] | None = None
-    """Told when jobs begin to run apart, and when they have ended: one of them may end the process."""
+    """Called with True when suspect jobs begin to run apart, because they may end the process, and with False after."""
     on_starting: Callable[[Any], None] | None = None
-    """Called with a ``StartReport`` in the place of the line of log that says it."""
+    """Called with a ``StartReport`` instead of logging it."""
     queues: tuple[str, ...] | None = None
-    """The queues that this process serves; None: every queue. Jobs in memory are of no use to others, and are served
-    whatever their queue."""
+    """The queues that this process serves. None means every queue. Jobs in memory are always served, because no other
+    process can run them."""
 
 
 def _never(_: str) -> bool:
@@ -72,7 +72,7 @@ def _never(_: str) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class JobifyConfiguration:
-    """The parts of an app."""
+    """The configuration of an app: its parts and limits."""
 
     app: Any
     tz: tzinfo
@@ -88,7 +88,7 @@ class JobifyConfiguration:
     hooks: Hooks = field(default_factory=Hooks)
     renamed_types: Mapping[str, type] = field(default_factory=dict)
     is_awaited: Callable[[str], bool] = _never
-    """Whether a ``JobResult`` of this process waits for the job with this id. From any thread."""
+    """Whether a ``JobResult`` of this process waits for the job with this id. Called from any thread."""
     app_started: bool = False
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class JobifyConfiguration:
 
 
 def _check_pool(option: str, pool: Any, kind: str, *, other: str) -> None:
-    """The kinds are told apart by name: to import the class of processes would bring multiprocessing along."""
+    """Compare classes by name, because importing the class of processes would import multiprocessing."""
     kinds = {base.__name__ for base in type(pool).__mro__}
     if pool is not None and (not isinstance(pool, Executor) or other in kinds):
         raise ConfigurationError(

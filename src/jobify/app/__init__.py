@@ -1,1 +1,1 @@
-"""The app: what a user declares, starts and closes."""
+"""The app: declared by users, started, and shut down."""

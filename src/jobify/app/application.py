@@ -1,4 +1,4 @@
-"""The app: what users create, declare tasks on, and start."""
+"""The app: users create it, declare tasks on it, and start it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from jobify.typeadapter import Dumper, Loader
 from jobify.types import UNSET, Lifespan, LoopFactory, MappingExceptionHandlers, Microseconds, UUIDGenerator
 
 if TYPE_CHECKING:
-    from concurrent.futures import ProcessPoolExecutor  # at run time it would bring multiprocessing along
+    from concurrent.futures import ProcessPoolExecutor  # at run time it would import multiprocessing
 
     from jobify.client.client import Client
 
@@ -61,7 +61,7 @@ __all__ = ("Jobify",)
 
 
 class Jobify(ProcessBound, TakesHooks, Producer):
-    """A scheduler and its tasks.
+    """An app: tasks, and the scheduler that runs them.
 
     ::
 
@@ -78,13 +78,13 @@ class Jobify(ProcessBound, TakesHooks, Producer):
     ``storage``: a :class:`~jobify.storage.Storage`, the path of an SQLite file, or its URL (``sqlite:///jobs.db``,
     relative as with SQLAlchemy); the default is SQLite in ``jobify.db``; ``False`` keeps everything in memory.
     ``tz``: the zone of naive datetimes and of the cron rules that this app writes (UTC), a ZoneInfo or a fixed
-    offset. ``concurrency``: async jobs at once. ``grace``: seconds that a shutdown lets running jobs finish.
-    ``retention``: how long ended jobs are kept, a ``Retention``; ``result_ttl`` is short for
-    its window of successes (a day). ``max_crashes``: processes that a job may take down before it fails for good.
-    ``max_tasks_per_child``, ``max_memory_per_child``: after so many tasks, or with more than so many bytes of memory
-    after a task, a child process is replaced.
+    offset. ``concurrency``: the number of async jobs that run at once. ``grace``: how long a shutdown lets running jobs
+    finish. ``retention``: how long ended jobs are kept, a ``Retention``; ``result_ttl`` is short for its window of
+    successes (a day). ``max_crashes``: the number of processes that a job may take down before it fails for good.
+    ``max_tasks_per_child``, ``max_memory_per_child``: a child process is replaced after this number of tasks, or when
+    it has more than this number of bytes of memory after a task.
 
-    Durations are seconds, or timedeltas.
+    Durations are seconds or timedeltas. ConfigurationError for an invalid option.
 
     An app may be started again after a shutdown, also in another event loop.
     """
@@ -159,7 +159,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
     def _engine(self) -> Engine | None:
         return self._lifecycle.engine
 
-    # -- life ----------------------------------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         await self.startup()
@@ -174,9 +174,9 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         await self.shutdown()
 
     async def startup(self) -> None:
-        """Open the storage, run the lifespans and plugins, take up work. Starting a started app does nothing.
+        """Open the storage, start plugins, enter lifespans, and begin to run jobs. Does nothing in a started app.
 
-        If any of it fails, what was started is stopped again and the error is raised.
+        If a step fails, the steps before it are undone and the error is raised: StorageUnavailableError, for example.
         """
         await self._lifecycle.start(self._begin)
 
@@ -192,12 +192,14 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         await engine.start()
 
     async def shutdown(self, *, grace: Duration | None = None) -> None:
-        """Stop, in order: start nothing more; let running jobs finish for ``grace`` seconds (default: the app's), then
-        cancel them and wait for them; leave lifespans, in reverse; stop plugins; close the storage.
+        """Stop the app in order, and let running jobs finish for up to ``grace`` seconds (default: the app's).
 
-        Durable jobs that did not finish are given back and run at the next start, without a lost attempt. Stopping an
-        app that is not started does nothing; one that is being stopped is waited for. All steps are taken, whatever
-        fails: the first error is raised at the end. Cancelled, this grants no more grace and still stops in order.
+        The steps: start no more jobs; wait for running jobs, then cancel the rest and wait for them; leave lifespans,
+        in reverse; stop plugins; close the storage. All steps are taken even if one fails; the first error is raised at
+        the end. If this coroutine is cancelled, the grace ends, and the steps are still taken.
+
+        Durable jobs that did not finish are released and run at the next start, and the attempt is not counted. Does
+        nothing if the app is not started; waits if it is being stopped already.
         """
         grace = self.configs.limits.grace or 0.0 if grace is None else check_duration(grace, what="grace")
         await self._lifecycle.stop(grace)
@@ -226,14 +228,14 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         )
 
     def _drop_memory(self) -> None:
-        """What is in memory ends with the life that it belonged to; what is enqueued from now on waits for the next."""
+        """Use a new storage in memory from now on, so that jobs enqueued after a stop wait for the next start."""
         if self._is_memory_only:
             self.configs.storage = memory_storage()
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
     def find_job(self, id_: str) -> Job[Any] | None:
-        """The handle of a waiting or running job, None if there is none with this id."""
+        """The handle of a waiting or running job. None if there is none with this id."""
         if self._engine is None or not (isinstance(id_, str) and is_storable(id_)):
             return None
         return self._engine.active_jobs.find(id_)
@@ -243,17 +245,17 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         return [] if self._engine is None else self._engine.active_jobs.active()
 
     async def wait_all(self, timeout: Duration | None = None) -> None:
-        """Return when no job of this app's tasks is waiting or running; TimeoutError after ``timeout`` seconds.
+        """Return when no job of this app's tasks is waiting or running; WaitTimeoutError after ``timeout`` seconds.
 
-        A ``timeout`` of 0 looks once. An app that is not started has no job to wait for; a job cannot wait for all,
-        as it is one of them. An endless cron makes this wait for ever. SIGINT and SIGTERM end the wait: it returns, the
-        app can be shut down in order, and the signal is delivered after that.
+        A ``timeout`` of 0 checks once. Returns at once if the app is not started. ApplicationStateError inside a job,
+        because it would wait for itself. A cron without an end makes this wait for ever. SIGINT and SIGTERM end the
+        wait: it returns, the app can be shut down in order, and the signal is delivered after that.
         """
         if timeout is not None:
             timeout = check_duration(timeout, what="timeout of wait_all()")
         await self._lifecycle.wait_all(timeout)
 
-    # -- the scheduler that tasks submit to ----------------------------------------------------------------------------
+    # -- the scheduler of the tasks ------------------------------------------------------------------------------------
 
     @property
     def zone(self) -> tzinfo:
@@ -262,7 +264,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that the app runs in; None: it is not started."""
+        """The event loop of the app. None means that it is not started."""
         return None if self._engine is None or self._engine.loop.is_closed() else self._engine.loop
 
     @property
@@ -291,7 +293,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         self.plugins.add(plug)
 
     def _all_plugins(self) -> Plugins:
-        """The registered ones, then the middleware that are plugins, from the app down."""
+        """The registered plugins, then the middleware that are plugins, those of the app first."""
         layers = (layer for router in self.chain_tail for layer in (*router.middleware, *router.outer_middleware))
         return Plugins([*self.plugins, *(layer for layer in layers if isinstance(layer, Plugin))])
 
@@ -313,7 +315,7 @@ def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, 
         RunMode.THREAD: ThreadRunner(slots=configs.limits.threads, executor=configs.worker_pools.threadpool),
     }
     if any(endpoint.run_mode is RunMode.PROCESS for endpoint in registry.values()):
-        # Imported when needed: it brings multiprocessing along, a tenth of the time to import jobify.
+        # Imported when needed, because multiprocessing takes a tenth of the time to import jobify.
         from jobify.runners.childprocess import Renewal
         from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
 
@@ -326,7 +328,7 @@ def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, 
 
 
 def _client(app: Jobify, codec: Codec) -> Client:
-    from jobify.client.client import Client  # for those who only declare tasks, a tenth of the time to import jobify
+    from jobify.client.client import Client  # imported here: a tenth of the time to import jobify
 
     return Client(
         app.configs,
@@ -338,7 +340,7 @@ def _client(app: Jobify, codec: Codec) -> Client:
 
 
 def _runs_here(engine: Engine | None) -> bool:
-    """Whether this thread is the one of the engine's event loop."""
+    """Whether this is the thread of the engine's event loop."""
     try:
         return engine is not None and asyncio.get_running_loop() is engine.loop
     except RuntimeError:

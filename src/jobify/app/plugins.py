@@ -1,4 +1,4 @@
-"""What an extension implements to start and stop with an app."""
+"""Plugins: extensions that start and stop with an app."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ __all__ = ("Plugin", "Plugins")
 
 @runtime_checkable
 class Plugin(Protocol):
-    """Started before the lifespans, in order of registration; stopped after them, in reverse.
+    """An extension that is started before the lifespans, in order of registration, and stopped after them, in reverse.
 
-    A middleware that has these two methods is a plugin by itself, and need not be registered as one.
+    A middleware that has these two methods is a plugin, and need not be registered as one. ::
+
+        class Metrics:
+            async def startup(self, app: Jobify) -> None:
+                self.server = await serve(port=9000)
+
+            async def shutdown(self) -> None:
+                await self.server.close()
+
+        app = Jobify(plugins=[Metrics()])
     """
 
     async def startup(self, app: Any) -> None:
-        """The app is starting; no job runs yet."""
+        """Called when the app starts, before any job runs. An error aborts the start."""
         ...
 
     async def shutdown(self) -> None:
-        """The app is stopping; no job runs any more."""
+        """Called when the app stops, after the last job."""
         ...
 
 
 class Plugins(MutableSet[Plugin]):
-    """A set that keeps the order of registration, and tells its members apart by identity: a plugin need not be
-    hashable, and two that compare equal are still two."""
+    """An ordered set of plugins by identity: they need not be hashable, and equal ones are different members."""
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self._by_identity: dict[int, Plugin] = {}
@@ -50,7 +58,7 @@ class Plugins(MutableSet[Plugin]):
         return f"{{{', '.join(map(repr, self))}}}"
 
     def add(self, value: Plugin) -> None:
-        """Register a plugin; once is enough. ConfigurationError if it is none."""
+        """Register a plugin; a second time does nothing. ConfigurationError if it is none."""
         if isinstance(value, type):
             raise ConfigurationError(f"A plugin is an object, not a class. Did you mean {value.__name__}()?")
         if not isinstance(value, Plugin):
@@ -58,5 +66,5 @@ class Plugins(MutableSet[Plugin]):
         self._by_identity[id(value)] = value
 
     def discard(self, value: Plugin) -> None:
-        """Forget a plugin, if it is here."""
+        """Remove a plugin, if it is registered."""
         self._by_identity.pop(id(value), None)

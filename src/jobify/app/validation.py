@@ -1,4 +1,4 @@
-"""What an app is given, checked where it is written: ConfigurationError for what cannot be."""
+"""Checks of the arguments of an app. ConfigurationError for an invalid one."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = (
 )
 
 _LEAST_MEMORY: Final = 1024 * 1024
-"""Less is a mistake of the unit: an interpreter alone has ten times as much."""
+"""A smaller limit must be a mistake of the unit: an interpreter alone has ten times as much."""
 
 
 def checked_zone(tz: Any) -> tzinfo:
-    """The zone, UTC if there is none. Rules are stored with its name, so it must have one."""
+    """The zone, UTC by default. It must have a name, because rules are stored with it."""
     zone: tzinfo = ZoneInfo("UTC") if tz is None else tz
     zone_name(zone)
     return zone
 
 
 def checked_storage(storage: Any) -> Storage:
-    """The storage: the default one, one in memory, or what was given."""
+    """The storage: the given one, one in memory, or the default SQLite file."""
     import jobify.storage.memory  # noqa: F401  every app has one beside its own, and a start is not to wait for modules
 
     if storage is False:
@@ -71,8 +71,10 @@ def memory_storage() -> Storage:
 
 
 def _is_storage(storage: Any) -> bool:
-    """Whether it has all that the port asks for, also if it passes every name on to another storage. (Since Python 3.12
-    ``isinstance`` sees only what the class defines.)"""
+    """Whether ``value`` has all members of the port, also if it delegates them to another storage.
+
+    (Since Python 3.12 ``isinstance`` sees only what the class defines.)
+    """
     names = {name for part in getmro(Storage) if part.__module__.startswith("jobify.") for name in _members(part)}
     return not isinstance(storage, type) and all(hasattr(storage, name) for name in names)
 
@@ -82,8 +84,10 @@ def _members(protocol: type) -> list[str]:
 
 
 def _path_of(storage: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """The path of the database, if it was given as a path or as a URL: ``sqlite:///jobs.db`` is relative,
-    ``sqlite:////var/lib/jobs.db`` absolute, as SQLAlchemy reads them."""
+    """The path of the database, given as a path or a URL. None if it is neither.
+
+    ``sqlite:///jobs.db`` is relative, ``sqlite:////var/lib/jobs.db`` absolute, as with SQLAlchemy.
+    """
     if storage == "memory":
         raise ConfigurationError("storage is 'memory', which names a file. Write storage=False for memory only.")
     scheme, separator, rest = str(storage).partition("://")
@@ -115,7 +119,7 @@ def checked_retention(retention: Any, result_ttl: Duration | None) -> Retention:
 
 
 def checked_limits(concurrency: int, grace: Duration | None, max_crashes: int, retention: Retention) -> Limits:
-    """The numbers, in one value."""
+    """The limits of the app as one value."""
     for name, value in (("concurrency", concurrency), ("max_crashes", max_crashes)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1.")
@@ -128,7 +132,7 @@ def checked_limits(concurrency: int, grace: Duration | None, max_crashes: int, r
 
 
 def checked_renewal(limits: Limits, max_tasks: int | None, max_memory: int | None, executor: object) -> Limits:
-    """``limits``, with when child processes are replaced."""
+    """``limits`` with those at which child processes are replaced."""
     given: dict[str, Any] = {"max_tasks_per_child": max_tasks, "max_memory_per_child": max_memory}
     for name, least in (("max_tasks_per_child", 1), ("max_memory_per_child", _LEAST_MEMORY)):
         value = given[name]
@@ -146,7 +150,7 @@ def checked_renewal(limits: Limits, max_tasks: int | None, max_memory: int | Non
 
 
 def checked_clock(clock: Any) -> Clock:
-    """The clock, the machine's if there is none."""
+    """The clock, by default that of the machine."""
     if clock is None:
         return SystemClock()
     if isinstance(clock, type) or not (callable(getattr(clock, "now", None)) and hasattr(clock, "monotonic")):

@@ -1,10 +1,10 @@
 """Hooks: functions of an app or a router that are called when jobs fail.
 
-A log line is for people, a hook is for programs: an alert, a metric, a row of one's own. The process that knows of the
-failure calls it, after the outcome is stored, so a job that looks its own outcome up finds it.
+A log line is for people, a hook is for programs: for an alert, a metric, or a row of one's own. The process that learns
+of the failure calls it after the outcome is stored, so that the hook can read the outcome.
 
-A hook is called at least once for what it is registered for while that process lives: one that dies between the
-commit and the call does not call it, and no other process does.
+A hook is called at least once for each failure, as long as that process lives. If it dies between the commit and the
+call, the hook is not called, in no other process either.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ log = get_logger("jobify.hooks")
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
 _PATIENCE: Final = 5.0
-"""Seconds that a shutdown waits for hooks that are still running."""
+"""Seconds that a shutdown waits for running hooks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailure:
-    """A job whose attempt failed, as hooks see it."""
+    """A failed attempt of a job, which hooks get."""
 
     id: str
     """The id of the job, or of the schedule whose run failed."""
     task: str
     queue: str
     attempt: int
-    """The attempt that failed, from 1."""
+    """The number of the failed attempt, from 1."""
     error: BaseException
-    """What the task raised; a JobTimeoutError; a ProcessDiedError, if the process that ran the job died; or a
-    JobLostError, if too many have."""
+    """The exception of the task; a JobTimeoutError; a ProcessDiedError if the process that ran the job died; or a
+    JobLostError if too many processes died."""
     is_schedule: bool = False
-    """The job is a run of a schedule."""
+    """Whether the job is a run of a schedule."""
     is_dead: bool = False
-    """The job will not run again without a user's help: its retries are used up, it took down too many processes, or
-    its schedule has failed too often in a row."""
+    """Whether the job runs again only if a user retries it: its retries are used up, it took down too many processes,
+    or its schedule failed too often in a row."""
     retry_at: datetime | None = None
-    """When the next attempt is due; None: there is none."""
+    """When the next attempt is due. None if there is none."""
 
 
 class Hooks:
@@ -79,21 +79,23 @@ class Hooks:
         return not (self._failure or self._retry or self._dead)
 
     def call(self, failure: JobFailure, nearer: Iterable[Hooks] = ()) -> None:
-        """Call what is registered for ``failure``: by the routers ``nearer`` to the task, then here; each in order of
-        registration. On the event loop; never raises."""
+        """Call the hooks for ``failure``: those of the routers ``nearer`` to the task, then those registered here.
+
+        Each in order of registration, on the event loop. Never raises.
+        """
         for hooks in (*nearer, self):
             for function in hooks.chosen(failure):
                 self._call_one(function, failure)
 
     def chosen(self, failure: JobFailure) -> list[Callable[[JobFailure], Any]]:
-        """What is registered here for ``failure``."""
+        """The hooks that are registered here for ``failure``."""
         if failure.retry_at is not None:
             return [*self._retry]
         return [*self._failure, *(self._dead if failure.is_dead else ())]
 
     @property
     def has_retry(self) -> bool:
-        """Whether retries are of interest."""
+        """Whether a hook for retries is registered."""
         return bool(self._retry)
 
     def _call_one(self, function: Callable[[JobFailure], Any], failure: JobFailure) -> None:
@@ -103,11 +105,13 @@ class Hooks:
                 task = spawn(_awaited(answer, function, failure), name="jobify hook")
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
-        except BaseException as error:  # SystemExit and CancelledError included: the caller is a part of the engine
+        except (
+            BaseException
+        ) as error:  # including SystemExit and CancelledError, because the caller is part of the engine
             _report(function, failure, error)
 
     async def idle(self) -> None:
-        """Return when no hook runs, after some seconds at the latest."""
+        """Wait for running hooks, and cancel them after some seconds."""
         if self._running:
             _, left = await asyncio.wait(self._running, timeout=_PATIENCE)
             for task in left:
@@ -116,17 +120,17 @@ class Hooks:
 
 
 class TakesHooks:
-    """The decorators of an app, for all its jobs, and of a router, for those of its tasks and of the routers that it
-    includes."""
+    """The hook decorators of an app, for all its jobs, and of a router, for those of its tasks and sub-routers."""
 
     hooks: Hooks
 
     def on_failure(self, function: HookT) -> HookT:
-        """Call ``function`` with a :class:`JobFailure` when a job has failed for good, or a run of a schedule has.
+        """Call ``function`` with a :class:`JobFailure` when a job, or a run of a schedule, has failed for good.
 
-        A plain function is called on the event loop and must be quick; an async one runs beside it. What it raises is
-        logged, and changes nothing. Several hooks are called in the order of their registration; those of the router
-        of the task before those of the routers above it, and of the app.
+        A plain function is called on the event loop and must be quick; an async one runs in a task of its own. An error
+        in it is logged, and has no other effect. Hooks are called in the order of their registration; those of the
+        task's router before those of the routers above it and of the app. ConfigurationError if ``function`` does not
+        take one argument.
 
         ::
 
@@ -137,13 +141,17 @@ class TakesHooks:
         return self.hooks.on_failure(function)
 
     def on_retry(self, function: HookT) -> HookT:
-        """:meth:`on_failure`, for an attempt that failed and is followed by another one, at ``failure.retry_at``. That
-        includes an attempt that lost its process."""
+        """:meth:`on_failure` for an attempt that failed and is retried at ``failure.retry_at``.
+
+        That includes an attempt whose process died.
+        """
         return self.hooks.on_retry(function)
 
     def on_dead(self, function: HookT) -> HookT:
-        """:meth:`on_failure`, only for jobs and schedules that are dead: see :attr:`JobFailure.is_dead`. The hooks of
-        ``on_failure`` are called first."""
+        """:meth:`on_failure` for dead jobs and schedules only: see :attr:`JobFailure.is_dead`.
+
+        The hooks of ``on_failure`` are called first.
+        """
         return self.hooks.on_dead(function)
 
 
@@ -157,7 +165,7 @@ def _add(hooks: list[Callable[[JobFailure], Any]], function: HookT) -> HookT:
 def _takes_one(function: Callable[..., Any]) -> bool:
     try:
         inspect.signature(function).bind(None)
-    except ValueError:  # a builtin that does not tell
+    except ValueError:  # a builtin without a signature
         return True
     except TypeError:
         return False

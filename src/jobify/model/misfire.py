@@ -1,17 +1,17 @@
-"""What happens to due times that were missed.
+"""Policies for missed due times.
 
-A due time is *missed* when it lies in the past by more than a tolerance and its run has not begun: no process was up,
-or the run before it took longer than the period. A policy says which of the missed still run::
+A due time is *missed* if it is past by more than a tolerance and its run has not begun, because no process was up or
+the previous run took longer than the period. A policy says which missed due times still run::
 
     due times    ─┬────┬────┬────┬────┬─▶      now is behind the fourth; the first four were missed
                   1    2    3    4  ^ 5
     ALL           1    2    3    4    5        one after the other
-    ONCE                         4    5        one run, due at the last of them, stands for all
+    ONCE                         4    5        one run, due at the last of them, for all
     SKIP                              5
     GRACE(d)                3    4    5        those that are at most d old, as with ALL
 
-:func:`plan` is pure, and so is what it needs: the time and a function that finds the next due time. A schedule
-remembers one due time and nothing else, so a plan that is made again after a crash is the same plan or a later one.
+:func:`plan` is a pure function of the time and a function that finds the next due time. A schedule stores only one due
+time, so a plan that is made again after a crash is the same plan or a later one.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ __all__ = (
 )
 
 TOLERANCE: Final[Microseconds] = 1_000_000
-"""A run that begins at most a second after its due time is on time."""
+"""A run that begins at most one second after its due time is on time."""
 
 SET_BACK: Final[Microseconds] = 10_000_000
-"""A clock that is set back by at most ten seconds, as a time server does, repeats no run."""
+"""A clock that is set back by at most ten seconds, as by a time server, repeats no run."""
 
 COUNTED: Final = 100
-"""So many missed due times are counted one by one; an every-second cron that was down for a year has 31 million."""
+"""The most missed due times that are counted one by one, because an every-second cron has 31 million in a year."""
 
 NextDue: TypeAlias = Callable[[Microseconds], Microseconds | None]
-"""The first due time strictly after the given time, or None when there is none any more. Must ascend."""
+"""The first due time strictly after the given time. None if there is none. Must be increasing."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -57,7 +57,7 @@ class _Grace(NamedTuple):
 
 
 class GracePolicy(_Grace):
-    """Run what was missed by no more than ``value``; see :meth:`MisfirePolicy.GRACE`.
+    """Run due times that were missed by at most ``value``; see :meth:`MisfirePolicy.GRACE`.
 
     Raises:
         ConfigurationError: ``value`` is negative or no timedelta.
@@ -79,15 +79,15 @@ class MisfirePolicy(StrEnum):
     """Which missed due times of a cron job still run. A job's default is ONCE."""
 
     ALL = "all"
-    """Each of them, in order, one after the other."""
+    """All of them, in order, one after the other."""
     SKIP = "skip"
-    """None; wait for the next due time."""
+    """None of them; wait for the next due time."""
     ONCE = "once"
-    """One run, at once, for all of them together."""
+    """One run for all of them, now."""
 
     @staticmethod
     def GRACE(value: timedelta) -> GracePolicy:
-        """Those not older than ``value``, in order; older ones are skipped."""
+        """Those that are at most ``value`` old, in order; older ones are skipped."""
         return GracePolicy(value)
 
 
@@ -95,7 +95,7 @@ class MisfirePolicy(StrEnum):
 class Missed:
     """Due times that will not run: ``count`` of them from ``first`` to ``last``.
 
-    ``is_exact`` is False where counting stopped early: there are more than ``count``, and the ends are still right.
+    ``is_exact`` is False if counting stopped early: there are more than ``count``, and both ends are still right.
     """
 
     count: int
@@ -106,7 +106,7 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The due time to run next, which may be past (run it now), or None when there is none; and what is left out."""
+    """The next due time to run, and the skipped ones. ``run_at`` may be past (run now); None means that there is none."""
 
     run_at: Microseconds | None
     skipped: Missed | None = None
@@ -120,9 +120,9 @@ def plan(
     next_due: NextDue,
     tolerance: Microseconds = TOLERANCE,
 ) -> Plan:
-    """Decide about ``due``, the first due time that has not run: run it, or move on to which?
+    """Decide whether ``due``, the first due time that has not run, runs, or which later one does.
 
-    Due times in ``plan.skipped`` never run. If ``plan.run_at`` is not after ``now``, it is to run at once.
+    Due times in ``plan.skipped`` never run. If ``plan.run_at`` is not after ``now``, it runs now.
 
     >>> every_minute = lambda at: at // 60_000_000 * 60_000_000 + 60_000_000
     >>> plan(MisfirePolicy.SKIP, 60_000_000, now=200_000_000, next_due=every_minute)
@@ -138,21 +138,20 @@ def plan(
 
 
 def plan_after(policy: MisfirePolicy | GracePolicy, ran: Microseconds, *, now: Microseconds, next_due: NextDue) -> Plan:
-    """Decide what follows the run that was due at ``ran`` and has just ended.
+    """Decide which due time follows the run that was due at ``ran`` and has just ended.
 
-    There is no tolerance here: a due time that passed while the job ran was missed, however short ago, so that SKIP
-    always waits for a due time that is still to come.
+    There is no tolerance here: a due time that passed during the run was missed, so that SKIP always waits for a due
+    time in the future.
     """
     due = next_due(ran)
     return Plan(None) if due is None else plan(policy, due, now=now, next_due=next_due, tolerance=0)
 
 
 def reckoned_from(ran: Microseconds, *, now: Microseconds) -> Microseconds:
-    """From when the due time after a run at ``ran`` is to be found: from then, unless the clock was set back since.
+    """The time after which to find the next due time: ``ran``, or ``now`` if the clock was set back since that run.
 
-    A run that lies in the future ran under another clock. What follows it would come at its time by that clock, which
-    may be in years. If it is no more than :data:`SET_BACK` ahead, waiting for it is better than to run once more; else
-    the schedule goes on from ``now``.
+    A run in the future ran under another clock, and the next due time after it may be years ahead. If it is at most
+    :data:`SET_BACK` ahead, waiting is better than running once more; else the schedule goes on from ``now``.
     """
     return ran if ran - now <= SET_BACK else now
 
@@ -175,7 +174,7 @@ def _oldest_to_run(
 
 
 def _missed(first: Microseconds, *, before: Microseconds, next_due: NextDue) -> Missed:
-    """The due times from ``first`` on that are earlier than ``before``; ``first`` is one of them."""
+    """The due times from ``first`` (included) that are earlier than ``before``."""
     last = first
     for count in range(1, COUNTED + 1):
         due = next_due(last)
@@ -186,7 +185,7 @@ def _missed(first: Microseconds, *, before: Microseconds, next_due: NextDue) -> 
 
 
 def _last_due(due: Microseconds, *, until: Microseconds, next_due: NextDue) -> Microseconds:
-    """The last due time not after ``until``, given one, by bisection: 50 questions for a year, whatever the period."""
+    """The last due time not after ``until``, by bisection from ``due``: 50 calls for a year, for any period."""
     end = until
     while due < end:
         middle = (due + end) // 2

@@ -1,4 +1,4 @@
-"""Processes that use a storage, as engine, client and storage exchange them; see :mod:`jobify.model.records`."""
+"""Records of the processes that use a storage; see :mod:`jobify.model.records`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ("OwnerProfile", "OwnerRecord", "OwnerRole")
 
 
 class OwnerRole(StrEnum):
-    """Why a process is in the list of owners."""
+    """What a process does with the storage."""
 
     WORKER = "worker"
     """It claims jobs: a worker, or an app that is started."""
@@ -20,23 +20,23 @@ class OwnerRole(StrEnum):
 
 
 class OwnerProfile(NamedTuple):
-    """What an owner says of itself when it enters."""
+    """What an owner registers about itself."""
 
     role: OwnerRole
     queues: tuple[str, ...] | None
-    """The queues that it serves; None: every queue."""
+    """The queues that it serves. None means every queue."""
     tasks: tuple[str, ...]
     concurrency: int
 
 
 class OwnerRecord(NamedTuple):
-    """A process that claims, or only waits."""
+    """A process that is registered as an owner."""
 
     id: int
     host: str
     pid: int
     started_at: Microseconds
     seen_at: Microseconds
-    """Its last heartbeat. For people: whether it lives is ``is_alive``."""
+    """Its last heartbeat, for display. ``is_alive`` says whether the process lives."""
     profile: OwnerProfile
     is_alive: bool

@@ -1,4 +1,4 @@
-"""The rows that engine, client and storage exchange: plain values, no behaviour, no defaults that hide a decision.
+"""The rows that engine, client and storage exchange: values without behaviour.
 
 The field order of :class:`NewJob`, :class:`Settlement` and :class:`AttemptRecord` is also the parameter order of the
 statements that write them, so that a batch of records *is* a batch of rows and nothing is copied on the hot path.
@@ -44,10 +44,11 @@ __all__ = (
 
 
 class NewJob(NamedTuple):
-    """A job as it is asked for.
+    """The row of a new job.
 
-    Either waiting (``status`` scheduled, ``owner``, ``fence`` and ``attempt`` at their defaults) or claimed at birth
-    by the process that pushes it (``status`` running, its owner id, ``fence`` and ``attempt`` 1, ``started_at`` given).
+    It is either waiting (``status`` scheduled, ``owner``, ``fence`` and ``attempt`` at their defaults) or inserted
+    already claimed by the process that pushes it (``status`` running, its owner id, ``fence`` and ``attempt`` 1,
+    ``started_at`` given).
     """
 
     id: str
@@ -56,40 +57,41 @@ class NewJob(NamedTuple):
     priority: int
     status: str
     ready: bool
-    """Already due: ``due_at`` is not after the time of the insert. Waiting rows that are not ready yet are staged."""
+    """Whether ``due_at`` is not after the time of the insert. Waiting rows that are not ready yet are staged."""
     due_at: Microseconds
     created_at: Microseconds
     payload: bytes
     """The encoded arguments. Storages keep it as it is."""
     rule: str | None = None
-    """The schedule's rule as JSON, None for a job that runs once."""
+    """The schedule's rule as JSON. None for a job that runs once."""
     offset_at: Microseconds | None = None
-    """The due time by the rule of this run (a retry is due later). Of a plain job: what its delay is counted from."""
+    """Of a schedule: the due time of this run by the rule (a retry is due later). Of a plain job: the time from which
+    its delay is counted."""
     options: str | None = None
-    """Per-job options as JSON, None where the task's own options hold."""
+    """The job's own options as JSON. None means those of its task."""
     origin: int | None = None
-    """The owner id of the process that asked for it; its handle wants to know how the job ended."""
+    """The owner id of the process that pushed it, which is notified of the end."""
     owner: int | None = None
     fence: int = 0
     attempt: int = 0
     started_at: Microseconds | None = None
     unique_key: str | None = None
-    """While a job with this key has not ended, no other one with it can be added. Scoped by whoever makes it."""
+    """While a job with this key has not ended, no other one with it can be inserted. The key contains its scope."""
     expires_at: Microseconds | None = None
-    """When a job that still waits is cancelled (``expire``); None: never."""
+    """When a job that still waits is cancelled (``expire``). None means never."""
     parents: tuple[str, ...] = ()
-    """Not a column: the ids of the jobs that must succeed first. They may stand earlier in the same insert."""
+    """Not a column: the ids of the jobs that must succeed first. They may come earlier in the same insert."""
 
 
 class Progress(NamedTuple):
-    """How far a schedule has come; kept when its rule changes."""
+    """The progress of a schedule, which is kept when its rule changes."""
 
     run_count: int
     failure_count: int
 
 
 class TaskSlots(NamedTuple):
-    """Tasks that share slots, and how many of those are free."""
+    """Tasks that share slots, and the number of free slots."""
 
     tasks: tuple[str, ...]
     limit: int
@@ -99,12 +101,12 @@ class ClaimRequest(NamedTuple):
     owner: int
     slots: tuple[TaskSlots, ...]
     queues: tuple[str, ...] | None = None
-    """Only these queues; None is every queue."""
+    """Only these queues. None means every queue."""
     ahead: Microseconds = 0
-    """Jobs that are due within so long from now are taken, too, to be started on the dot."""
+    """Jobs that are due within this time are claimed, too, so that they start at the due time."""
     scope: ClaimScope = ClaimScope.ANY
     code: str = ""
-    """Of scope ``PARKED``: the code of the claimant. Calls that did not fit it are not taken."""
+    """With the scope ``PARKED``: the code of the claimant. Calls that did not fit it are not claimed."""
 
 
 class Claim(NamedTuple):
@@ -128,7 +130,7 @@ class Claim(NamedTuple):
     failure_count: int
     crashes: int
     expires_at: Microseconds | None
-    is_snoozed: bool = False  # of a schedule: its task has put this run off
+    is_snoozed: bool = False  # of a schedule: its task has postponed this run
 
 
 class Claimed(NamedTuple):
@@ -136,13 +138,13 @@ class Claimed(NamedTuple):
 
     claims: list[Claim]
     has_more: bool
-    """Whether eligible jobs may be left: ask again as soon as a slot is free, at once if one still is."""
+    """Whether eligible jobs may be left. If so, claim again as soon as a slot is free."""
     next_due_at: Microseconds | None
-    """When the earliest job that was not considered is due; None: nothing waits. Past only while ``has_more``."""
+    """When the earliest job that was not considered is due. None if there is none. Past only if ``has_more``."""
     has_suspects: bool = False
     """Whether jobs that this request could take wait to run apart."""
     has_parked: bool = False
-    """Whether any call is parked, of whichever task: ask for it with the scope ``PARKED``."""
+    """Whether any call is parked, of any task. It is claimed with the scope ``PARKED``."""
 
 
 class AttemptRecord(NamedTuple):
@@ -167,33 +169,33 @@ class Parking(NamedTuple):
     """Why a waiting job is parked: its stored call did not fit the code of the processes that have tried it."""
 
     reason: str
-    """Of the last one."""
+    """The reason of the last process."""
     at: Microseconds
     codes: tuple[str, ...]
-    """The fingerprints of the code that it did not fit (:mod:`jobify.runtime.app_code`), the newest last."""
+    """The fingerprints of the code that the call did not fit (:mod:`jobify.runtime.app_code`), the newest last."""
 
 
 class Settlement(NamedTuple):
-    """What the end of an attempt makes of its job. Applied only if ``(id, owner, fence)`` is still the claim."""
+    """The new state of a job after an attempt. Applied only if ``(id, owner, fence)`` is still the claim."""
 
     status: str
     ready: bool
     due_at: Microseconds
     offset_at: Microseconds | None
     attempt: int
-    """What the row counts from here: the number of the attempt that ended, or less where it does not count."""
+    """The attempts to count: the number of the ended attempt, or one less if it does not count."""
     run_count: int
     failure_count: int
     result: bytes | None
     error: str | None
     finished_at: Microseconds | None
-    """Set exactly when the status is an end."""
+    """Set if and only if the status is terminal."""
     delete_at: Microseconds | None
-    """When the janitor may delete the row; None: never."""
+    """When the row may be deleted. None means never."""
     is_dead: bool
-    """It failed, and its retries are used up (or its schedule was stopped): what a queue calls *dead*."""
+    """Whether it failed and its retries are used up, or its schedule was stopped: the public status *dead*."""
     is_lost: bool
-    """The attempt took a process down: one crash more, unless the row begins to count anew (``attempt`` is 0)."""
+    """Whether the attempt took a process down: one more crash, unless the row counts from 0 again (``attempt`` is 0)."""
     id: str
     owner: int
     fence: int
@@ -204,7 +206,7 @@ class Settlement(NamedTuple):
 
 
 class JobRecord(NamedTuple):
-    """A whole row, as ``get`` and ``find`` return it. ``ready`` says something only while the job waits."""
+    """A whole row, as ``get`` and ``find`` return it. ``ready`` has a meaning only while the job waits."""
 
     id: str
     task: str
@@ -236,14 +238,14 @@ class JobRecord(NamedTuple):
     expires_at: Microseconds | None
     is_dead: bool
     blockers: int
-    """What it waits for beside the time: parents that have not ended, a pause, other code. While this is not 0 it is
-    not eligible, due or not."""
+    """The number of things that it waits for besides the time: parents that have not ended, a pause, other code. It is
+    not eligible while this is not 0."""
     progress: float | None
-    """What its task has reported last, 0 to 100."""
+    """The last progress that its task reported, 0 to 100."""
     is_apart: bool
-    """It was a suspect of several deaths, and waits to run apart from other jobs, or does; one of ``blockers``."""
+    """Whether it is a suspect of several deaths and waits to run, or runs, apart from other jobs; one of ``blockers``."""
     parking: Parking | None = None
-    """It waits for code that its call fits; one of ``blockers``."""
+    """Set while it waits for code that its call fits; one of ``blockers``."""
 
 
 class SummaryIds(tuple[str, ...]):
@@ -266,22 +268,22 @@ class JobQuery(NamedTuple):
     is_schedule: bool | None = None
     is_dead: bool | None = None
     owner: int | None = None
-    """Only what this owner runs."""
+    """Only jobs that this owner runs."""
     created_after: Microseconds | None = None
     created_before: Microseconds | None = None
     """Only jobs created at the first time or later, and before the second one."""
     metadata: tuple[tuple[str, str | int | float | bool | None], ...] = ()
-    """Pairs that ``options["metadata"]`` has, each equal in JSON."""
+    """Pairs that ``options["metadata"]`` must have, compared as JSON values."""
     is_newest_first: bool = False
     after_id: str | None = None
-    """Keyset paging: only ids that come after this one, in the order asked for."""
+    """Keyset paging: only ids after this one, in the order of the query."""
     limit: int = 100
     has_values: bool = True
-    """False: large arguments and results may be left out: empty."""
+    """If False, large arguments and results may be left out (empty)."""
 
 
 class CountKey(NamedTuple):
-    """What ``count`` counts by."""
+    """A group of ``count``."""
 
     task: str
     queue: str
@@ -290,7 +292,7 @@ class CountKey(NamedTuple):
 
 
 class Settled(IntEnum):
-    """What a settlement met. False where nothing was changed."""
+    """The result of a settlement. False if nothing was changed."""
 
     REFUSED = 0
     """The claim did not hold."""
@@ -300,7 +302,7 @@ class Settled(IntEnum):
 
 
 class Expired(NamedTuple):
-    """A job that waited too long, and is cancelled."""
+    """A job that expired and was cancelled."""
 
     id: str
     task: str
@@ -310,25 +312,25 @@ class Expired(NamedTuple):
 
 
 class Relations(NamedTuple):
-    """What a job depends on, and what depends on it: ids, in order of insertion."""
+    """The ids of the jobs that a job depends on, and of those that depend on it, in order of insertion."""
 
     parents: tuple[str, ...]
     children: tuple[str, ...]
 
 
 class MessageKind(StrEnum):
-    """What a running job may report."""
+    """The kinds of reports of a running job."""
 
     PROGRESS = "progress"
-    """How far it is, 0 to 100: kept in the row."""
+    """The progress, 0 to 100, which is kept in the row."""
     VALUE = "value"
-    """A part of the result, for whoever follows the job."""
+    """A partial result for the readers of the job's stream."""
     LOG = "log"
-    """A line for people."""
+    """A log line."""
 
 
 class Report(NamedTuple):
-    """What a running job has to say. Taken only if ``(job_id, owner, fence)`` is still the claim."""
+    """A report of a running job. Stored only if ``(job_id, owner, fence)`` is still the claim."""
 
     job_id: str
     owner: int
@@ -336,9 +338,9 @@ class Report(NamedTuple):
     kind: MessageKind
     at: Microseconds
     data: Any
-    """The percentage, as a float; the encoded value, as bytes; the line, as a text. (In memory a value is itself.)"""
+    """The percentage as a float, the encoded value as bytes, or the line as a text. (In memory, the value itself.)"""
     level: str | None = None
-    """Of a log line: debug, info, warning, error."""
+    """The level of a log line: debug, info, warning, error or critical."""
 
 
 class MessageRecord(NamedTuple):
@@ -354,7 +356,7 @@ class MessageRecord(NamedTuple):
 
 
 class CancelResult(StrEnum):
-    """What a cancel met."""
+    """The result of a cancel."""
 
     CANCELLED = "cancelled"
     """It was waiting, and is cancelled now."""
@@ -372,9 +374,9 @@ class Recovered(NamedTuple):
     id: str
     task: str
     status: str
-    """scheduled: it (or its replacement) runs again. failed: ``max_crashes``. cancelled: that was asked for."""
+    """scheduled: it (or its replacement) runs again. failed: ``max_crashes``. cancelled: a cancel was requested."""
     origin: int | None
     is_crash: bool = True
-    """False: its owner had left before (``Storage.leave``); no attempt and no crash were counted."""
+    """False if its owner had left before (``Storage.leave``): no attempt and no crash was counted."""
     attempt: int = 0
-    """The attempt that was lost; 0: none."""
+    """The number of the lost attempt, 0 if there is none."""
