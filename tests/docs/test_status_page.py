@@ -103,7 +103,7 @@ def test_a_word_of_the_other_vocabulary_is_recognised() -> None:
         ("timeout", "'failed' or 'dead'"),
         ("permanently_failed", "'failed' or 'dead'"),
     ):
-        with pytest.raises(ConfigurationError, match=f"a word of Job.status; write {advice}"):
+        with pytest.raises(ConfigurationError, match=f"a value of Job.status; write {advice}"):
             status_filter([other])
     with pytest.raises(ConfigurationError, match="Did you mean 'complete'"):
         status_filter(["completed"])

@@ -27,6 +27,6 @@ def test_every_status_is_reached_and_every_event_leads_somewhere() -> None:
 
 def test_nothing_leaves_an_ended_state() -> None:
     assert not [before for before, _ in TRANSITIONS if before in TERMINAL]
-    with pytest.raises(ValueError, match="a job that is success cannot meet the event 'claim'"):
+    with pytest.raises(ValueError, match="the event 'claim' cannot happen to a job that is success"):
         next_status(JobStatus.SUCCESS, Event.CLAIM)
     assert next_status(JobStatus.RUNNING, Event.RETRY) is JobStatus.SCHEDULED

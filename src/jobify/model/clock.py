@@ -1,9 +1,8 @@
-"""Time is an argument.
+"""Clocks, and conversions of times.
 
-Nothing in Jobify reads the time on its own: what needs it is given a :class:`Clock`, and what is asked with a time
-takes ``now``. A point in time is an ``int`` of microseconds since 1970-01-01 UTC (:data:`Microseconds`), so that it
-is exact, sorts in every database and knows no zone; ``datetime`` appears only where a user sees it. A duration is a
-``float`` of seconds.
+Time is an argument: nothing in Jobify reads the time by itself, but is given a :class:`Clock` or takes ``now``. A point
+in time is an ``int`` of microseconds since 1970-01-01 UTC (:data:`Microseconds`), so that it is exact, sorts in every
+database and has no zone; ``datetime`` appears only where a user sees it. A duration is a ``float`` of seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SECOND: Microseconds = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_DAY, _LAST_DAY = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
-"""Far enough from the ends of the calendar to be shown in any zone."""
+"""Near the ends of the calendar, but in range in every zone."""
 
 
 def _elapsed_clock() -> Callable[[], float]:
@@ -43,19 +42,19 @@ _elapsed = _elapsed_clock()
 
 
 class Clock(Protocol):
-    """Where the time comes from."""
+    """A source of time."""
 
     def now(self) -> Microseconds:
         """The wall clock: microseconds since the epoch, UTC. May jump, in either direction."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never jumps. For durations, and to tell that the wall clock was set."""
+        """Seconds from an arbitrary start; never jumps. For durations, and to notice that the wall clock was set."""
         ...
 
 
 class SystemClock:
-    """The machine's clocks. Elapsed time goes on while the machine sleeps, where the system can tell."""
+    """The machine's clocks. Elapsed time includes the sleep of the machine, where the system supports that."""
 
     __slots__ = ()
 
@@ -67,7 +66,7 @@ class SystemClock:
 
 
 def seconds(duration: float) -> Microseconds:
-    """A duration in seconds, as microseconds."""
+    """Convert a duration from seconds to microseconds."""
     return round(duration * SECOND)
 
 
@@ -79,7 +78,7 @@ def from_datetime(moment: datetime, *, zone: tzinfo) -> Microseconds:
 
 
 def to_datetime(at: Microseconds, *, zone: tzinfo = UTC) -> datetime:
-    """``at`` as an aware datetime in ``zone``; what no calendar reaches (a damaged row may) is its nearest end."""
+    """``at`` as an aware datetime in ``zone``, limited to the range of the calendar (for damaged rows)."""
     try:
         return (_EPOCH + timedelta(microseconds=at)).astimezone(zone)
     except OverflowError:
@@ -87,5 +86,5 @@ def to_datetime(at: Microseconds, *, zone: tzinfo = UTC) -> datetime:
 
 
 def iso(at: Microseconds | None) -> str | None:
-    """``at`` for a program: ISO 8601 in UTC."""
+    """``at`` in ISO 8601, in UTC."""
     return None if at is None else to_datetime(at).isoformat()

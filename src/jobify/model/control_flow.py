@@ -1,4 +1,4 @@
-"""``raise Retry(...)`` and ``raise Snooze(...)``: what a task asks for instead of returning.
+"""``raise Retry(...)`` and ``raise Snooze(...)``: a task requests another attempt instead of returning.
 
 ::
 
@@ -12,9 +12,9 @@
         if answer.status == 202:
             raise Snooze(timedelta(minutes=5), "the report is not ready")  # this one does not
 
-Neither is an error: exception handlers and retry policies do not see them. Middleware does, as it sees every exception,
-and lets them pass. A task may raise them anywhere, in every run mode; so may middleware and exception handlers. An
-exception group asks for what its members ask for, if nothing else is in it.
+Neither is an error: exception handlers and retry policies do not see them. Middleware does, like every exception, and
+should let them pass. A task may raise them anywhere, in every run mode; so may middleware and exception handlers. An
+exception group that contains nothing else requests what its members request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jobify.runtime.untrusted_exceptions import cause_of, context_of
 __all__ = ("SIGNALS", "Retry", "Snooze", "named", "signal_of")
 
 _LONGEST: Final = 1e9
-"""Seconds of a delay at most: thirty years, which any calendar can still add to a date."""
+"""The longest delay in seconds: thirty years, which can be added to any date."""
 _UNSAID: Final = "requested by the task"
 
 
@@ -57,7 +57,7 @@ class _Signal(Exception):
         return None if cause is None else described(cause)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By content, and with the reason: the cause may not travel."""
+        """Pickle by content and with the reason, because the cause may not be picklable."""
         return restored, (type(self), self.args, {**self.__dict__, "message": self.reason or ""})
 
 
@@ -65,16 +65,16 @@ class Retry(_Signal):
     """End this attempt and make another one after ``delay``. Raise it in a task.
 
     ``delay``
-        Seconds, or a timedelta. None: what the retry policy of the task says.
+        Seconds, or a timedelta. None means the delay of the task's retry policy.
     ``message``, ``cause``
         Why, for the log and the history of the job; ``raise Retry(...) from error`` says the cause, too.
 
-    The attempt counts: there are as many retries as ``retry=`` of the task, or of the job, allows. Which errors that
-    policy retries does not matter here. When no retries are left, the job ends with a
+    The attempt counts against the number of retries in ``retry=`` of the task or the job. The errors that this policy
+    includes or excludes do not matter here. When no retries are left, the job ends with a
     :class:`~jobify.exceptions.NoRetriesLeftError`, which names the reason. Hooks of ``on_retry`` get the exception.
 
-    ConfigurationError (a ValueError) where it is made, if the delay is negative, not finite, longer than thirty years
-    or no duration.
+    The constructor raises ConfigurationError (a ValueError) if the delay is negative, not finite, longer than thirty
+    years or no duration.
 
     ::
 
@@ -89,19 +89,19 @@ class Retry(_Signal):
 
 
 class Snooze(_Signal):
-    """Put the job off: it waits for ``delay`` and runs again, as if this attempt had not been. Raise it in a task.
+    """Postpone the job: it runs again after ``delay``, and this attempt does not count. Raise it in a task.
 
     ``delay``
         Seconds, or a timedelta.
     ``message``, ``cause``
         Why, for the log and the note of the job; ``raise Snooze(...) from error`` says the cause, too.
 
-    The attempt does not count, there is no line of history, and no hook is called. A job may do so any number of times;
-    it ends when it expires (``expires=``), is cancelled, or does something else. A run of a schedule stays the same
-    run, however late it is then.
+    The attempt leaves no line in the history, and no hook is called. A job may snooze any number of times, until it
+    expires (``expires=``), is cancelled, or ends in another way. A run of a schedule stays the same run, even if it is
+    late.
 
-    ConfigurationError (a ValueError) where it is made, if the delay is negative, not finite, longer than thirty years
-    or no duration.
+    The constructor raises ConfigurationError (a ValueError) if the delay is negative, not finite, longer than thirty
+    years or no duration.
 
     ::
 
@@ -118,9 +118,9 @@ SignalT = TypeVar("SignalT", Retry, Snooze)
 
 
 def signal_of(error: BaseException) -> Retry | Snooze | None:
-    """What ``error`` asks for; None if it is an error like any other.
+    """The request in ``error``. None if it is an ordinary error.
 
-    Of several in a group, a Retry comes before a Snooze, and the longest delay before others.
+    Of several in a group, a Retry goes before a Snooze, and the longest delay before others.
     """
     if isinstance(error, SIGNALS):
         return error
@@ -131,8 +131,11 @@ def signal_of(error: BaseException) -> Retry | Snooze | None:
 
 
 def named(signal: SignalT) -> SignalT:
-    """``signal`` with its reason as its text, for the log and the history. The text is stored, and not made when it is
-    asked for: so the exception brings no code along (:mod:`jobify.runtime.untrusted_exceptions`)."""
+    """``signal`` with its reason as its text, for the log and the history.
+
+    The text is an attribute instead of a ``__str__`` method, so that the exception needs no code of its own to be shown
+    (:mod:`jobify.runtime.untrusted_exceptions`).
+    """
     reason = signal.reason
     if reason is not None:
         signal.args = (reason,)

@@ -1,4 +1,4 @@
-"""A cron rule: what a user writes, how it is stored, and when it is first due.
+"""Cron rules: the user's ``Cron``, its stored form, and its first due time.
 
 What the expression means is :mod:`jobify.crontab`'s, what becomes of missed due times :mod:`jobify.model.misfire`'s.
 """
@@ -51,28 +51,28 @@ INFINITY: Final = -1
 _logger = get_logger("jobify.cron")
 _MICROSECOND: Final = timedelta(microseconds=1)
 _OUR_PARSER: Final = "jobify:create_crontab"
-"""The name of the default parser. No function has it for its name, which has no colon."""
+"""The name of the default parser. No function has this name, because of the colon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Cron:
-    """A rule for a job that runs again and again.
+    """A rule for a job that runs repeatedly.
 
     ``expression``
-        See :mod:`jobify.crontab`. It is read by the app's ``cron_factory`` where the rule is used, not here. A stored
-        rule names its zone and its parser, and goes on by these in whichever process runs it.
+        See :mod:`jobify.crontab`. The app's ``cron_factory`` parses it where the rule is used, not here. A stored rule
+        names its zone and its parser, which every process that runs it uses.
     ``max_runs``
-        After so many runs the schedule is done, for good; -1 is no limit.
+        The schedule ends after this number of runs; -1 is no limit.
     ``max_failures``
-        After so many failed runs in a row the schedule is stopped as PERMANENTLY_FAILED; 1 stops at the first. It is
-        revived by ``app.resume_schedule()``, and at a start by another rule or by other code of its task.
+        The schedule is stopped as PERMANENTLY_FAILED after this number of failed runs in a row; 1 stops at the first.
+        ``app.resume_schedule()`` revives it, and so does a start with another rule or with other code of its task.
     ``misfire_policy``
-        Which due times still run after they were missed; see :mod:`jobify.model.misfire`.
+        Which missed due times still run; see :mod:`jobify.model.misfire`.
     ``start_date``
-        The first run is exactly then, if that is still to come; later ones follow the expression. A naive one is read
-        in the app's zone.
+        The time of the first run, if it is in the future; later runs follow the expression. A naive one is read in the
+        app's zone.
     ``args``, ``kwargs``
-        What a task that is declared with this rule is called with.
+        The arguments of a task that is declared with this rule.
 
     Two equal rules mean an unchanged schedule.
 
@@ -80,7 +80,7 @@ class Cron:
     10
 
     Raises:
-        ConfigurationError: a ValueError. A limit, the policy or the date cannot be.
+        ConfigurationError: (a ValueError) a limit, the policy or the date is invalid.
     """
 
     expression: str = field(kw_only=False)
@@ -108,11 +108,11 @@ class Cron:
 
 
 class CronContext(Generic[ReturnT]):
-    """What a cron job's handle knows about its schedule.
+    """The schedule of a cron job's handle.
 
     ``cron`` is the rule and ``cron_parser`` its parsed expression; ``run_count`` counts the runs so far and
-    ``failure_count`` the failures since the last success; ``offset`` is the time that the next run is reckoned from.
-    ``job`` is the handle; its class lives in a higher layer, hence the wide type.
+    ``failure_count`` the failures since the last success; ``offset`` is the time after which the next run is due.
+    ``job`` is the handle; its type is Any because its class belongs to a higher layer.
     """
 
     __slots__ = ("cron", "cron_parser", "failure_count", "job", "offset", "run_count")
@@ -135,7 +135,7 @@ class CronContext(Generic[ReturnT]):
         self.run_count = run_count
 
     def is_failure_allowed_by_limit(self) -> bool:
-        """Whether there may be another run after the failures in a row so far."""
+        """Whether the failures in a row so far allow another run."""
         return self.failure_count < self.cron.max_failures
 
     def is_run_exceeded_by_limit(self) -> bool:
@@ -144,15 +144,15 @@ class CronContext(Generic[ReturnT]):
 
 
 def as_cron(value: str | Cron) -> Cron:
-    """Read the option ``cron=``: a rule as it is, an expression as a rule with the defaults."""
+    """The rule of the option ``cron=``: a Cron as it is, an expression as a Cron with the defaults."""
     return value if isinstance(value, Cron) else Cron(value)
 
 
 def parse_cron(cron: str | Cron, factory: CronFactory) -> CronParser:
-    """Read the expression with the app's ``cron_factory``. Called where a rule is written, so that it fails there.
+    """Parse the expression with the app's ``cron_factory``. Called where a rule is written, so that it fails there.
 
     Raises:
-        InvalidCronError: the factory refused it, whichever exception it has for that, or what it made is no parser.
+        InvalidCronError: the factory raised any exception, or returned no parser.
     """
     expression = as_cron(cron).expression
     try:
@@ -167,7 +167,7 @@ def parse_cron(cron: str | Cron, factory: CronFactory) -> CronParser:
 
 
 def parser_name(factory: CronFactory) -> str:
-    """The name that a ``cron_factory`` is stored by: that of the function or class, without its module.
+    """The stored name of a ``cron_factory``: that of the function or class, without its module.
 
     The module may have another name in another process (``__main__``), and may be renamed by a deploy.
     """
@@ -180,10 +180,10 @@ def parser_name(factory: CronFactory) -> str:
 
 
 def due_times(parser: CronParser, zone: tzinfo) -> NextDue:
-    """``parser`` as a function from point in time to point in time, asked on the clock of ``zone``.
+    """``parser`` as a function from a point in time to the next due time, in ``zone``.
 
-    A user's parser may say that nothing follows with None, StopIteration or a ValueError; the last is logged. One whose
-    answer is not after the question would have the job run without end, and is refused with a ConfigurationError.
+    A user's parser may signal the end with None, StopIteration or a ValueError; the last is logged. ConfigurationError
+    if its result is not after the given time, because the job would run endlessly.
     """
 
     def next_due(at: Microseconds) -> Microseconds | None:
@@ -198,16 +198,16 @@ def due_times(parser: CronParser, zone: tzinfo) -> NextDue:
             return None
         due = from_datetime(found, zone=zone)
         if due <= at:
-            raise ConfigurationError(f"{parser!r} answered {found}, which is not after the time it was asked for.")
+            raise ConfigurationError(f"{parser!r} returned {found}, which is not after the given time.")
         return due
 
     return next_due
 
 
 def first_due(cron: Cron, *, now: Microseconds, zone: tzinfo, next_due: NextDue) -> Microseconds | None:
-    """When a schedule without progress runs first: at its start date, if that is to come, or else by the expression.
+    """The first due time of a schedule without progress: its start date if in the future, else by the expression.
 
-    None when there is no such time.
+    None if there is no such time.
     """
     if cron.start_date is not None:
         start = from_datetime(cron.start_date, zone=zone)
@@ -217,7 +217,7 @@ def first_due(cron: Cron, *, now: Microseconds, zone: tzinfo, next_due: NextDue)
 
 
 def rule_to_json(cron: Cron, zone_name: str, parser: str = _OUR_PARSER) -> str:
-    """The rule as text for the database, with the names of its zone and its parser; the arguments are stored elsewhere.
+    """The rule as text for the database, with the names of its zone and its parser, without the arguments.
 
     Equal rules give equal texts. A naive start date is stored as the point in time that it names in the zone.
     """
@@ -242,7 +242,8 @@ def rule_from_json(text: str, *, zone: tzinfo | None = None) -> Cron:
     A rule that names no zone is read in ``zone``.
 
     Raises:
-        PayloadError: the text is no such rule; CronUnavailableError, this system does not know its zone.
+        PayloadError: the text is no such rule.
+        CronUnavailableError: this system does not know its zone.
     """
     zone = zone_of_rule(text) or zone
     try:
@@ -266,7 +267,7 @@ def zone_of_rule(text: str) -> tzinfo | None:
 
 
 def rule_as_written(text: str | None) -> dict[str, Any]:
-    """What a stored rule says, to be shown: also one of a newer release. Empty if there is none, or it is damaged."""
+    """A stored rule as a dict for display, also of a newer release. Empty if there is none, or it is damaged."""
     try:
         rule = json.loads(text or "{}")
     except ValueError:
@@ -277,7 +278,7 @@ def rule_as_written(text: str | None) -> dict[str, Any]:
 def is_stopped(record: JobRecord) -> bool:
     """Whether a job is a schedule that was stopped, by ``max_failures`` or because it could not be run.
 
-    False for one that has ended by its own rule: it has had all its runs.
+    False for one that has ended by its own rule, after all its runs.
     """
     if record.rule is None or public_status(record.status, record.is_dead) != "dead":
         return False
@@ -291,13 +292,15 @@ def is_used_up(record: JobRecord) -> bool:
 
 
 def is_paused(record: JobRecord) -> bool:
-    """Whether a job is a schedule that waits for ``resume``. One that waits to run apart, or is parked, is blocked,
-    too."""
+    """Whether a job is a schedule that waits for ``resume``.
+
+    (One that waits to run apart, or is parked, has blockers, too.)
+    """
     return record.rule is not None and record.blockers > record.is_apart + (record.parking is not None)
 
 
 def have_same_rule(one: str | None, other: str | None) -> bool:
-    """Whether two stored rules are the same one. A zone or parser that one of them does not name is no difference."""
+    """Whether two stored rules are the same. A zone or parser that one of them does not name is no difference."""
     a, b = rule_as_written(one), rule_as_written(other)
     if not a or not b:
         return one == other
@@ -305,7 +308,7 @@ def have_same_rule(one: str | None, other: str | None) -> bool:
 
 
 def have_same_times(one: str | None, other: str | None) -> bool:
-    """Whether two stored rules name the same due times; a rule that is missing or cannot be read names none."""
+    """Whether two stored rules have the same due times. False if one is missing or cannot be read."""
     a, b = rule_as_written(one), rule_as_written(other)
     return _agree(_with_origin(a, b), _with_origin(b, a), "expression", "zone", "parser", "start_date")
 
@@ -316,7 +319,7 @@ def have_same_start(one: str | None, other: str | None) -> bool:
 
 
 def _with_origin(rule: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """``rule``, with the zone and the parser of ``other`` where it names none: rules of old files do not."""
+    """``rule`` with the zone and the parser of ``other`` if it names none, as in old files."""
     return {**{name: other.get(name) for name in ("zone", "parser")}, **rule}
 
 

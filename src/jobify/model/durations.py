@@ -1,6 +1,6 @@
-"""Durations, as users write them: a number of seconds, or a ``timedelta``. One checker for all of them.
+"""Durations as users write them: a number of seconds, or a ``timedelta``.
 
-Only the command line takes numbers alone. Inside, a duration is a float of seconds.
+The command line takes numbers only. Internally a duration is a float of seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Duration: TypeAlias = float | timedelta
 
 
 def as_seconds(value: Any) -> Any:
-    """The seconds of a timedelta; anything else as it is.
+    """The seconds of a timedelta; other values unchanged.
 
     >>> as_seconds(timedelta(minutes=1)), as_seconds(5)
     (60.0, 5)

@@ -1,8 +1,8 @@
 """Match exceptions inside exception groups and TaskExitErrors.
 
-A policy, a handler or a timeout asks what went wrong. ``asyncio.TaskGroup`` answers with a group, and a task that
-raises SystemExit is failed by a :class:`~jobify.exceptions.TaskExitError`; the questions here look inside both. All of
-them work without recursion, because groups may be nested deeper than the stack is.
+Policies, handlers and timeouts match errors by type. ``asyncio.TaskGroup`` raises a group, and a task that raises
+SystemExit fails with a :class:`~jobify.exceptions.TaskExitError`; these functions look inside both. They do not use
+recursion, because groups may be nested deeper than the stack.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def class_address(kind: type) -> str:
 
 
 def _is_one_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
-    """Whether ``error``, or what it stands for in another process, is one of ``kinds``."""
+    """Whether ``error``, or the original in another process, is one of ``kinds``."""
     if isinstance(error, kinds):
         return True
     return isinstance(error, RemoteError) and any(class_address(kind) in error.bases for kind in kinds)

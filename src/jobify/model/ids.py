@@ -1,7 +1,7 @@
 """Job ids: UUID version 7 (RFC 9562), which sort by the time they were made and so append to an index.
 
-Ids and names are texts that every database must be able to hold and to compare; what cannot be held is refused where it
-is written.
+Ids and names are texts that every database must be able to store and to compare; others are refused where they are
+written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def new_id() -> str:
 
 
 def text_ids(generator: Callable[[], Any]) -> Callable[[], str]:
-    """A user's generator of ids, made to give text; ConfigurationError where what it gives cannot be an id."""
+    """Wrap a user's generator of ids so that it returns texts; ConfigurationError if it returns no valid id."""
     if generator is new_id:
         return new_id
 
@@ -36,7 +36,7 @@ def text_ids(generator: Callable[[], Any]) -> Callable[[], str]:
 
 
 def check_text(value: Any, *, what: str) -> str:
-    """``value``, a text that is not empty and that any database can hold; else ConfigurationError naming ``what``."""
+    """``value``, a text that is not empty and that any database can store; else ConfigurationError naming ``what``."""
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"The {what} is {value!r}; it must be a text that is not empty.")
     if not is_storable(value):
@@ -48,7 +48,7 @@ def check_text(value: Any, *, what: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database can hold ``text``: no NUL, and nothing that UTF-8 cannot say."""
+    """Whether every database can store ``text``: it has no NUL, and can be encoded in UTF-8."""
     if "\0" in text:
         return False
     try:

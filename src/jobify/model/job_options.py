@@ -1,7 +1,7 @@
-"""What one job is told beyond its task, as text for the ``options`` of its row.
+"""The options of one job that differ from those of its task, as text for the ``options`` of its row.
 
-The client writes them, the engine reads them, users see ``metadata``. A row without any has NULL, which is nearly every
-row; so the hot path never comes here. Names that a newer release has added are kept out of the way, not refused.
+The client writes them, the engine reads them, users see ``metadata``. Nearly every row has NULL instead, so this module
+is not on the hot path. Names that a newer release has added are ignored.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class ParentResults(msgspec.Struct, frozen=True, omit_defaults=True):
     """Results of other jobs that become arguments when the job begins."""
 
     parents: tuple[str, ...] = ()
-    """Whose results, in this order, by the ids that they had: in rows of an earlier release."""
+    """The ids of the jobs, in order: in rows of an earlier release only."""
     is_list: bool = False
-    """All of them as one list, also of one or of none; else the result of the only one as it is. Comes before the
-    other arguments."""
+    """Whether the results are passed as one list, of any length. If not, the result of the only job is passed itself.
+    It is the first argument."""
     count: int = 0
-    """How many of the jobs that this one depends on, from the first on."""
+    """The number of jobs, counted from the first that this one depends on."""
 
 
 class StoredRetry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,7 +43,7 @@ class StoredRetry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, rename={"request_digest": "asked"}):
-    """The options of one job. None: those of the task hold."""
+    """The options of one job. None means that of the task."""
 
     timeout: float | None = None
     """Seconds per attempt."""
@@ -53,13 +53,12 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, rename={"reque
     metadata: dict[str, Any] | None = None
     inputs: ParentResults | None = None
     expires: float | None = None
-    """The seconds after which it was to expire, if it was to: ``expires_at`` is elapsed time then."""
+    """The requested duration in seconds, if ``expires_at`` is elapsed time."""
     request_digest: str | None = None
-    """A digest of the arguments as the caller gave them, where an outer middleware has changed them. Rows name it
-    ``asked``."""
+    """A digest of the arguments of the caller, if an outer middleware has changed them. Rows name it ``asked``."""
 
     def text(self) -> str | None:
-        """For the row; None if nothing is said. ConfigurationError if the metadata is not made of JSON values."""
+        """The text for the row. None if there are no options. ConfigurationError if the metadata is no JSON value."""
         try:
             encoded = msgspec.json.encode(self)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -69,8 +68,11 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, rename={"reque
         return None if encoded == b"{}" else encoded.decode()
 
     def policy(self, renamed_types: Mapping[str, type] | None = None) -> SmartRetry | None:
-        """The retry policy; None: the task's. PayloadError if it names an exception that cannot be found here, nor
-        among ``renamed_types``, classes by earlier names."""
+        """The retry policy. None means that of the task.
+
+        PayloadError if it names an exception that is neither found here nor in ``renamed_types``, classes by their
+        earlier names.
+        """
         retry = self.retry
         if retry is None:
             return None
@@ -86,7 +88,7 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, rename={"reque
 
 
 def stored_policy(policy: SmartRetry) -> StoredRetry:
-    """``policy`` with names for its exceptions; ConfigurationError for one that has none that lasts."""
+    """``policy`` with the names of its exceptions; ConfigurationError for one without a lasting name."""
     return StoredRetry(*policy[:5], include=tuple(map(_name, policy[5])), exclude=tuple(map(_name, policy[6])))
 
 
@@ -101,7 +103,7 @@ def read_options(text: str | None) -> JobOptions:
 
 
 def metadata_of(text: str | None) -> dict[str, Any]:
-    """The metadata in a row, to be shown; empty if there is none, or the options cannot be read."""
+    """The metadata in a row, for display. Empty if there is none, or the options cannot be read."""
     try:
         return dict(read_options(text).metadata or {})
     except PayloadError:  # of a newer release, or damaged

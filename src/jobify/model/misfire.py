@@ -106,7 +106,7 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The next due time to run, and the skipped ones. ``run_at`` may be past (run now); None means that there is none."""
+    """The next due time to run, which may be past (run now) or None (there is none), and the skipped ones."""
 
     run_at: Microseconds | None
     skipped: Missed | None = None

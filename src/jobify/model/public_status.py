@@ -1,8 +1,7 @@
-"""The six words in which a queue speaks of its jobs, and what rows they stand for.
+"""The six public statuses, and the rows that they stand for.
 
-They are the words of ``JobResult.status``, of every filter and of the commands. ``Job.status`` and the rows speak in
-those of ``JobStatus``; ``Job.public_status`` and ``JobResult.job_status`` translate. The table of
-all words is ``docs/reference/status.md``.
+``JobResult.status``, every filter and the commands use them. ``Job.status`` and the rows use ``JobStatus``;
+``Job.public_status`` and ``JobResult.job_status`` translate. All statuses are in ``docs/reference/status.md``.
 
 =============  ==================================================================================
 ``pending``    waits: for its time, a retry, another job, a free slot
@@ -35,15 +34,15 @@ __all__ = (
 )
 
 PublicStatus: TypeAlias = Literal["pending", "running", "complete", "failed", "dead", "cancelled"]
-"""The type of a job's public status: one of the six words."""
+"""The type of a public status."""
 
 PUBLIC_STATUSES: Final[tuple[PublicStatus, ...]] = get_args(PublicStatus)
 ENDS: Final[frozenset[PublicStatus]] = frozenset(PUBLIC_STATUSES[2:])
-"""The words for jobs that have ended."""
+"""The statuses of ended jobs."""
 
 
 class StatusFilter(NamedTuple):
-    """The rows that a word stands for; ``is_dead`` None: either."""
+    """The rows that have a public status. ``is_dead`` None means either."""
 
     statuses: tuple[str, ...]
     is_dead: bool | None = None
@@ -63,8 +62,7 @@ _PLAIN: Final[Mapping[str, PublicStatus]] = {
 
 
 def public_status(status: str, is_dead: bool) -> PublicStatus:
-    """The word for a row. A status of a newer release, which this one does not know, reads ``running``: it has not
-    ended, as far as anybody here can tell.
+    """The public status of a row. A stored status that only a newer release knows reads ``running``.
 
     >>> public_status("success", False), public_status("timeout", False), public_status("timeout", True)
     ('complete', 'failed', 'dead')
@@ -80,8 +78,10 @@ def public_status(status: str, is_dead: bool) -> PublicStatus:
 
 
 def status_filter(words: Sequence[str]) -> StatusFilter:
-    """What to ask a storage for. ConfigurationError for a word that is none of the six, and for what cannot be asked in
-    one question: ``failed`` without ``dead``, or the other way round, together with other words.
+    """The filter of a storage for these public statuses.
+
+    ConfigurationError for an unknown status, and for what one query cannot select: ``failed`` without ``dead``, or
+    ``dead`` without ``failed``, together with other statuses.
 
     >>> status_filter(["failed", "dead"]).is_dead is None, status_filter(["dead"]).is_dead
     (True, True)
@@ -100,19 +100,19 @@ def _filter_of(word: str) -> StatusFilter:
     try:
         return _FILTERS[cast("PublicStatus", word)]
     except (KeyError, TypeError):
-        raise ConfigurationError(f"No job has the status {word!r}. {_advice(str(word))}") from None
+        raise ConfigurationError(f"There is no status {word!r}. {_advice(str(word))}") from None
 
 
 def _advice(text: str) -> str:
-    """What to write in the place of a word that is none of the six."""
+    """A suggestion for an unknown status."""
     meant = [word for word, rows in _FILTERS.items() if text in rows.statuses]
     if not meant:
         return did_you_mean(text, PUBLIC_STATUSES)
-    return f"That is a word of Job.status; write {' or '.join(repr(word) for word in meant)}."
+    return f"That is a value of Job.status; write {' or '.join(repr(word) for word in meant)}."
 
 
 def counts_by_status(counts: Mapping[CountKey, int]) -> dict[str, int]:
-    """What a storage has counted, by word; every word is there."""
+    """The counts of a storage by public status, including zeros."""
     total: dict[str, int] = dict.fromkeys(PUBLIC_STATUSES, 0)
     for key, count in counts.items():
         total[public_status(key.status, key.is_dead)] += count
@@ -120,7 +120,7 @@ def counts_by_status(counts: Mapping[CountKey, int]) -> dict[str, int]:
 
 
 def counts_by_name(counts: Mapping[CountKey, int], by: Literal["queue", "task"]) -> dict[str, dict[str, int]]:
-    """:func:`counts_by_status` for each queue, or each task, that was counted; in order of name."""
+    """:func:`counts_by_status` for each queue, or each task, in order of name."""
     parts: dict[str, dict[CountKey, int]] = {}
     for key, count in counts.items():
         parts.setdefault(getattr(key, by), {})[key] = count

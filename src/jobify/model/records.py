@@ -195,7 +195,7 @@ class Settlement(NamedTuple):
     is_dead: bool
     """Whether it failed and its retries are used up, or its schedule was stopped: the public status *dead*."""
     is_lost: bool
-    """Whether the attempt took a process down: one more crash, unless the row counts from 0 again (``attempt`` is 0)."""
+    """Whether the attempt took a process down: one more crash, unless ``attempt`` is 0 (counting starts again)."""
     id: str
     owner: int
     fence: int
@@ -243,7 +243,7 @@ class JobRecord(NamedTuple):
     progress: float | None
     """The last progress that its task reported, 0 to 100."""
     is_apart: bool
-    """Whether it is a suspect of several deaths and waits to run, or runs, apart from other jobs; one of ``blockers``."""
+    """Whether it is a suspect of several deaths, which runs or waits to run apart from others; one of ``blockers``."""
     parking: Parking | None = None
     """Set while it waits for code that its call fits; one of ``blockers``."""
 

@@ -22,19 +22,19 @@ class Retention:
 
         app = Jobify(retention=Retention(complete=3600, failed=30 * 86_400))
 
-    A job that another one needs is kept until that is over: one that depends on it and has not ended, or may be tried
-    again. Two kinds are kept whatever is said here:
-    declared crons that ended by their own rule, and jobs that could not be read, for somebody to look at.
+    A job is kept while another one needs it: one that depends on it and has not ended, or may be retried. Two kinds are
+    always kept: declared crons that ended by their own rule, and jobs that could not be read, so that they can be
+    examined.
     """
 
     complete: float | None = _DAY
-    """Of jobs that succeeded; their results go with them."""
+    """For jobs that succeeded; their results are deleted with them."""
     failed: float | None = 7 * _DAY
-    """Of jobs that ended with an error and had no retries to use."""
+    """For jobs that ended with an error and had no retries."""
     dead: float | None = 7 * _DAY
-    """Of jobs whose retries were used up, that took too many processes down, or whose schedule was stopped."""
+    """For jobs whose retries were used up, that took too many processes down, or whose schedule was stopped."""
     cancelled: float | None = _DAY
-    """Of jobs that were cancelled, or expired."""
+    """For jobs that were cancelled, or expired."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class Retention:
             object.__setattr__(self, name, window)
 
     def cancelled_until(self, now: Microseconds) -> Microseconds | None:
-        """When a job that is cancelled or expires ``now`` may be deleted; None: never."""
+        """When a job that is cancelled or expires ``now`` may be deleted. None means never."""
         return self.delete_at(JobStatus.CANCELLED, is_dead=False, now=now)
 
     def delete_at(self, status: JobStatus, *, is_dead: bool, now: Microseconds) -> Microseconds | None:
-        """When a job that ends like this may be deleted; None: never."""
+        """When a job that ends like this may be deleted. None means never."""
         match status:
             case JobStatus.SUCCESS:
                 window = self.complete

@@ -1,4 +1,4 @@
-"""Whether a failed attempt is tried again, and when: pure functions of the policy, the error and the attempt."""
+"""Retry policies: pure functions of the policy, the error and the attempt."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ class _SmartRetry(NamedTuple):
 
 
 class SmartRetry(_SmartRetry):
-    """How often and how patiently to try again. A NamedTuple: immutable, and safe to share between threads.
+    """A retry policy: the number of retries, and their delays. Immutable, and safe to share between threads.
 
     ``retries``
         Attempts after the first; 0 is none.
     ``initial_delay``, ``max_delay``, ``backoff_factor``
-        Seconds (or a timedelta) before the first retry, the most that any wait grows to, and what each wait is
-        multiplied by: 2.0 doubles, 1.0 stays.
+        Seconds (or a timedelta) before the first retry, the longest delay, and the factor from one delay to the next:
+        2.0 doubles it, 1.0 keeps it.
     ``jitter``
-        Spread each wait over the upper half of its length, so that jobs which failed together do not return together
+        Spread each delay over the upper half of its length, so that jobs that failed together do not retry together
         ("equal jitter", as in the AWS architecture blog's "Exponential Backoff And Jitter").
     ``include_exceptions``, ``exclude_exceptions``
-        The errors to retry; and those never to retry, which take priority. Both look into exception groups, at any
+        The errors to retry, and those never to retry, which take priority. Both match inside exception groups, at any
         depth: a group is retried if *every* error in it would be, so one excluded error (or NoResultError) is enough
-        to end the job. What is no Exception (``sys.exit()``, a stray CancelledError) arrives as a TaskExitError, which
-        is an Exception; its cause can be named here as well.
+        to end the job. A BaseException that is no Exception (``sys.exit()``, a stray CancelledError) becomes a
+        TaskExitError, which is an Exception; its cause can be named here as well.
 
     >>> policy = SmartRetry(retries=5, initial_delay=1, jitter=False)
     >>> [policy.compute_delay(attempt) for attempt in (1, 2, 3, 1100)]
     [1.0, 2.0, 4.0, 60.0]
 
     Raises:
-        ConfigurationError: a ValueError. A number is negative, not finite or no number, or an exception is no class.
+        ConfigurationError: (a ValueError) a number is negative, not finite or no number, or an exception is no class.
     """
 
     __slots__ = ()
@@ -81,7 +81,7 @@ class SmartRetry(_SmartRetry):
         return cls(*iterable)
 
     def compute_delay(self, attempt: int) -> float:
-        """Seconds to wait after the failure of ``attempt`` (the first is 1), spread by ``jitter`` if that is on."""
+        """Seconds to wait after the failure of ``attempt`` (the first is 1), with ``jitter`` if it is on."""
         delay = self.base_delay(attempt)
         return random.uniform(delay / 2, delay) if self.jitter else delay
 
@@ -96,7 +96,7 @@ class SmartRetry(_SmartRetry):
 
 
 def as_retry(value: int | SmartRetry | None) -> SmartRetry | None:
-    """Read the option ``retry=``: a policy as it is, a number n as ``SmartRetry(retries=n)``, None as None.
+    """The policy of the option ``retry=``: a policy as it is, a number n as ``SmartRetry(retries=n)``, None as None.
 
     Raises:
         ConfigurationError: it is neither, or a negative number.
@@ -112,7 +112,7 @@ def should_retry(policy: SmartRetry | None, error: BaseException, attempt: int) 
 
 
 def applies_to(policy: SmartRetry | None, error: BaseException) -> bool:
-    """Whether there are retries for ``error`` at all, be they used up."""
+    """Whether the policy retries ``error``, even if its retries are used up."""
     if policy is None or not policy.retries:
         return False
     if any_matches(error, (NoResultError, *policy.exclude_exceptions)):

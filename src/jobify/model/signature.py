@@ -1,4 +1,4 @@
-"""What a function takes and returns, worked out once when it is registered.
+"""The parameters and annotations of a task's function, computed once when it is registered.
 
 Checking a call against ``inspect.Signature.bind`` costs several microseconds, on every push. A :class:`FuncSpec`
 compiles the signature into a function of the same shape whose body does nothing: calling it lets the interpreter
@@ -24,28 +24,28 @@ ReturnT = TypeVar("ReturnT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuncSpec(Generic[ReturnT]):
-    """A task's function, seen from outside."""
+    """The signature of a task's function, with resolved annotations."""
 
     name: str
     signature: inspect.Signature
     result_type: Any
     """The annotation of the return value, Any if there is none."""
     type_params: Mapping[str, Any]
-    """Resolved annotations by parameter name; what is not annotated or cannot be resolved is missing."""
+    """Resolved annotations by parameter name, without those that are missing or cannot be resolved."""
     inject_params: Mapping[str, Any]
     """The parameters that the engine fills in (default ``INJECT``), with their annotations."""
     check: Callable[..., None] = field(repr=False)
-    """Takes the arguments of a call and raises TypeError if they do not fit."""
+    """Raises TypeError if the arguments of a call do not fit."""
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         """The arguments by parameter name."""
         return self.signature.bind(*args, **kwargs)
 
     def check_injected(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """TypeError if a plain call leaves out a parameter that only a job fills in."""
+        """TypeError if a plain call omits a parameter that only a job fills in."""
         try:
             given = self.signature.bind_partial(*args, **kwargs).arguments
-        except TypeError:  # the call itself says what does not fit
+        except TypeError:  # the call itself raises the error
             return
         missing = [name for name in self.inject_params if given.get(name, INJECT) is INJECT]
         if missing:
@@ -57,7 +57,7 @@ class FuncSpec(Generic[ReturnT]):
 
 
 def is_async_callable(func: Any) -> bool:
-    """Whether calling ``func`` gives something to await; sees through partials and callable objects."""
+    """Whether a call of ``func`` returns an awaitable, also for partials and callable objects."""
     while isinstance(func, functools.partial):
         func = func.func
     return inspect.iscoroutinefunction(func) or (
@@ -68,7 +68,7 @@ def is_async_callable(func: Any) -> bool:
 
 
 def inspect_function(func: Callable[..., ReturnT], *, name: str) -> FuncSpec[ReturnT]:
-    """Look at ``func`` once, for the task ``name``.
+    """Inspect ``func`` for the task ``name``.
 
     Annotations that exist only for type checkers cannot be resolved at run time; they count as absent.
     ConfigurationError if an ``INJECT`` parameter has no annotation.
@@ -88,7 +88,7 @@ def inspect_function(func: Callable[..., ReturnT], *, name: str) -> FuncSpec[Ret
 def _signature(func: Callable[..., Any], name: str) -> inspect.Signature:
     try:
         return inspect.signature(func)
-    except (ValueError, TypeError) as error:  # some of what is written in C does not tell
+    except (ValueError, TypeError) as error:  # some C functions have no signature
         raise ConfigurationError(
             f"The parameters of {func!r}, for task {name!r}, cannot be seen: {error}. Call it from a function of yours."
         ) from error
@@ -110,7 +110,7 @@ def _inject_params(signature: inspect.Signature, hints: Mapping[str, Any], name:
 
 
 def _without_none(hint: Any) -> Any:
-    """``Annotated[JobContext | None, ...]`` is a JobContext: there always is one in a job."""
+    """``Annotated[JobContext | None, ...]`` is a JobContext, because a job always has one."""
     while get_origin(hint) is Annotated:
         hint = hint.__origin__
     if get_origin(hint) in (Union, UnionType):
@@ -121,7 +121,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _parameter_hints(signature: inspect.Signature) -> dict[str, Any]:
-    """The annotations in a signature: those that a library has put there, and nowhere else, among them."""
+    """The annotations in a signature, including those that a library put only there."""
     return {
         key: parameter.annotation
         for key, parameter in signature.parameters.items()
@@ -130,7 +130,7 @@ def _parameter_hints(signature: inspect.Signature) -> dict[str, Any]:
 
 
 def _resolve_hints(func: Any) -> dict[str, Any]:
-    """The annotations that can be resolved, one by one: a single TYPE_CHECKING-only name must not spoil the rest."""
+    """Resolve annotations one by one, because one TYPE_CHECKING-only name would make all of them fail."""
     while isinstance(func, functools.partial):
         func = func.func
     if not (inspect.isroutine(func) or inspect.isclass(func)):

@@ -1,4 +1,4 @@
-"""Dictionaries that also answer to attribute access."""
+"""Dictionaries with attribute access."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ("RequestState", "State")
 
 
 class State(UserDict[str, Any]):
-    """What an app, a router or a job wants to share: ``state["db"]`` and ``state.db`` are the same.
+    """Values that an app, a router or a job shares: ``state["db"]`` and ``state.db`` are the same.
 
     >>> state = State({"db": "pool"})
     >>> state.cache = {}
@@ -42,4 +42,4 @@ class State(UserDict[str, Any]):
 
 
 class RequestState(State):
-    """A :class:`State` of one attempt: what a middleware puts here, the task and the other middleware see."""
+    """The :class:`State` of one attempt, shared by its middleware and its task."""

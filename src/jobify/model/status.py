@@ -1,7 +1,7 @@
-"""A job's life, as code: its states, the events that move it, and the table of transitions.
+"""The state machine of a job: its statuses, the events, and the table of transitions.
 
-Nobody sets a status field. An attempt ends in one :data:`Outcome`; a user, a clock or a worker causes an event; the new
-status is looked up in :data:`TRANSITIONS`, and what is not in the table does not happen.
+No code sets a status directly. An attempt ends in one :data:`Outcome`; a user, a clock or a worker causes an event. The
+new status is that of the table :data:`TRANSITIONS`; a transition that is not in the table cannot happen.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ __all__ = (
 
 
 class JobStatus(StrEnum):
-    """Where a job is in its life. Equal to, and printed as, its lower-case word.
+    """The status of a job. Equal to, and printed as, its lower-case name.
 
-    A durable job is stored as SCHEDULED, RUNNING or one of the states in which it has ended; PENDING is the state of a
-    handle before its job is registered.
+    A durable job is stored as SCHEDULED, RUNNING or one of the terminal statuses; PENDING is the status of a handle
+    before its job is registered.
     """
 
     PENDING = "pending"
@@ -64,16 +64,16 @@ TERMINAL: Final = frozenset(
         JobStatus.PERMANENTLY_FAILED,
     }
 )
-"""The states that no event leaves."""
+"""The statuses of ended jobs, which no event changes."""
 
 ACTIVE: Final[tuple[str, ...]] = tuple(status.value for status in JobStatus if status not in TERMINAL)
-"""The others, as they stand in rows."""
+"""The other statuses, as they are stored."""
 FAILURES: Final[tuple[str, ...]] = (
     JobStatus.FAILED.value,
     JobStatus.TIMEOUT.value,
     JobStatus.PERMANENTLY_FAILED.value,
 )
-"""The ends by an error, as they stand in rows."""
+"""The statuses of failed jobs, as they are stored."""
 
 
 class Succeeded(Struct, frozen=True):
@@ -94,7 +94,7 @@ class Failed(Struct, frozen=True):
 
     error: Exception
     is_dead: bool = False
-    """There were retries for it, and they are used up."""
+    """Whether it had retries, which are used up."""
 
 
 class TimedOut(Struct, frozen=True):
@@ -111,21 +111,23 @@ class Cancelled(Struct, frozen=True):
 
 
 class Released(Struct, frozen=True):
-    """Given back unfinished by a shutdown; the attempt is not counted."""
+    """A shutdown released the unfinished job; the attempt is not counted."""
 
     reason: str = "shutdown"
 
 
 class Refused(Struct, frozen=True):
-    """The system refused what the attempt needs (a process, a thread): it has not begun, is not counted, and the job is
-    due again ``at``."""
+    """The system refused a resource (a process, a thread), so the attempt did not begin.
+
+    It is not counted, and the job is due again ``at``.
+    """
 
     reason: str
     at: Microseconds
 
 
 class Snoozed(Struct, frozen=True):
-    """The task asked to wait: it runs again ``at``, and the attempt is not counted."""
+    """The task raised Snooze: it runs again ``at``, and the attempt is not counted."""
 
     at: Microseconds
     reason: str | None = None
@@ -138,15 +140,14 @@ class Lost(Struct, frozen=True):
 
 
 class Unfit(Struct, frozen=True):
-    """The stored call does not fit the code of this process, ``code``: nothing ran, and the job waits for other
-    code."""
+    """The stored call does not fit ``code``, that of this process. Nothing ran; the job waits for other code."""
 
     reason: str
     code: str
 
 
 class Skipped(Struct, frozen=True):
-    """A schedule's due time was missed, and its policy passes it over; no attempt was made."""
+    """A schedule's due time was missed and is skipped by its policy; no attempt was made."""
 
 
 Outcome: TypeAlias = (
@@ -156,7 +157,7 @@ Outcome: TypeAlias = (
 
 
 class Event(StrEnum):
-    """What can happen to a job. The first eight are the outcomes of an attempt."""
+    """The events of a job. The first eight are the outcomes of an attempt."""
 
     SUCCEEDED = "succeeded"
     RETRY = "retry at"
@@ -198,8 +199,7 @@ TRANSITIONS: Final[dict[tuple[JobStatus, Event], JobStatus]] = {
 
 
 def known_status(word: str) -> JobStatus:
-    """The status of a row. A word that only a newer release knows reads RUNNING: as far as this one can tell, the job
-    has not ended."""
+    """The status of a row. One that only a newer release knows reads RUNNING, because the job may not have ended."""
     try:
         return JobStatus(word)
     except ValueError:
@@ -207,22 +207,21 @@ def known_status(word: str) -> JobStatus:
 
 
 def next_status(status: JobStatus, event: Event) -> JobStatus:
-    """The status that ``event`` leads to; ValueError if it cannot happen in ``status``."""
+    """The status after ``event``; ValueError if the event cannot happen in ``status``."""
     try:
         return TRANSITIONS[status, event]
     except KeyError:
-        raise ValueError(f"a job that is {status} cannot meet the event {event.value!r}") from None
+        raise ValueError(f"the event {event.value!r} cannot happen to a job that is {status}") from None
 
 
 class ClaimScope(StrEnum):
-    """Which jobs a claim takes; see *Suspects* in :mod:`jobify.storage.base`."""
+    """The jobs that a claim may take; see *Suspects* in :mod:`jobify.storage.base`."""
 
     ANY = "any"
-    """Ordinary jobs; where there are none, a group that runs apart."""
+    """Ordinary jobs, or, if there are none, a group that runs apart."""
     ORDINARY = "ordinary"
     """Only jobs that need not run apart."""
     APART = "apart"
-    """Only a group that runs apart: the claimant runs nothing else meanwhile. The answer says nothing of other jobs."""
+    """Only a group that runs apart, while the claimant runs nothing else. The answer does not cover other jobs."""
     PARKED = "parked"
-    """Only calls that are parked, and that did not fit other code than that of the claimant. The answer says nothing of
-    other jobs."""
+    """Only parked calls that were not tried with the code of the claimant. The answer does not cover other jobs."""

@@ -1,4 +1,4 @@
-"""What a task can be told: the options of ``@app.task``, checked where they are written."""
+"""The options of ``@app.task``, checked where they are written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = (
 DEFAULT_QUEUE = "default"
 
 _HIGHEST: Final = 2**31
-"""What a priority stays below, on either side of 0: any database can hold it."""
+"""The bound of a priority, on either side of 0, which any database can store."""
 
 
 class RunMode(StrEnum):
@@ -42,12 +42,12 @@ class RunMode(StrEnum):
 
 
 class RouteOptions(TypedDict, total=False):
-    """The options of a task, as they are given to ``@app.task`` and seen by middleware.
+    """The options of a task, which ``@app.task`` takes and middleware sees.
 
-    ``retry`` is always a ``SmartRetry`` once the task is registered. ``timeout`` is per attempt: a
-    number of seconds once the task is registered. ``metadata`` is yours: Jobify does not look at it. ``queue`` is where
-    its jobs wait ("default"); in a queue, jobs of a higher ``priority`` (0) come first. ``aliases`` are
-    names that the task had before: jobs, schedules and declared crons that are stored under them are its own.
+    ``retry`` is always a ``SmartRetry`` once the task is registered. ``timeout`` is per attempt, and a number of
+    seconds once the task is registered. Jobify does not use ``metadata``. ``queue`` is where its jobs wait ("default");
+    in a queue, jobs of a higher ``priority`` (0) run first. ``aliases`` are earlier names of the task: jobs, schedules
+    and declared crons that are stored under them belong to it.
     """
 
     name: str
@@ -64,7 +64,7 @@ class RouteOptions(TypedDict, total=False):
 
 
 def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
-    """The options as they hold, or ConfigurationError that says what to write instead."""
+    """Check the options of a task. ConfigurationError says what to write instead."""
     known = RouteOptions.__annotations__
     for key in raw:
         if key not in known:
@@ -94,7 +94,7 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
 
 
 def resolve_run_mode(options: RouteOptions, *, is_async: bool, task: str) -> RunMode:
-    """The run mode that holds: the default of the function's kind, or a chosen one that fits it."""
+    """The chosen run mode, or the default for the kind of the function; ConfigurationError if it does not fit."""
     mode = options.get("run_mode")
     if mode is None:
         return RunMode.MAIN if is_async else RunMode.THREAD

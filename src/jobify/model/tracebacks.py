@@ -1,12 +1,11 @@
-"""Tracebacks for people: the frames of their own code, and how one error led to the other.
+"""Tracebacks with the frames of the user's code only, and the chain of errors.
 
-Between a task and whoever shows its error lie the frames of this package, of asyncio, of threads and pools, and errors
-that are only the plumbing's way to say what happened: a timeout is a CancelledError that became a TimeoutError that
-became a JobTimeoutError. None of that helps to find the mistake. What the task's own ``raise ... from ...`` says stays.
+The full traceback of a task's error also has frames of this package, of asyncio, of threads and pools, and errors of
+their internals: a timeout is a CancelledError that became a TimeoutError that became a JobTimeoutError. They do not
+help to find the mistake, and are left out. The task's own ``raise ... from ...`` stays.
 
-The library's formatter asks an exception for its text, its notes and more, which runs code of the exception's class.
-That is guarded (``untrusted_exceptions``); where it fails, the traceback is put together from what the
-interpreter knows.
+The formatter of the standard library reads the text, the notes and more of an exception, which runs code of its class.
+That is guarded (``untrusted_exceptions``); if it fails, the traceback is made from the interpreter's own data.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class RemoteTraceback(Exception):
 
     @classmethod
     def of(cls, error: BaseException | None) -> RemoteTraceback | None:
-        """The one behind ``error``, if it comes from a child process."""
+        """The RemoteTraceback in the causes of ``error``. None if it does not come from a child process."""
         while error is not None and not isinstance(error, cls):
             error = cause_of(error)
         return error
@@ -56,7 +55,7 @@ class RemoteTraceback(Exception):
 def own_traceback(error: BaseException) -> str:
     """The text that Python would print for ``error``, with the frames of the user's code only. Never fails.
 
-    An error that has none of them shows those of what it came from: a timeout points to where the task was.
+    An error without such frames shows those of its cause: a timeout points to where the task was.
     """
     if all(map(is_plain, chain(error))):
         text = _formatted_or_none(error)
@@ -93,7 +92,7 @@ def _formatted(error: BaseException) -> str:
 
 
 class _Step(NamedTuple):
-    """One exception of a chain, as it is shown, and how it led to the next one."""
+    """One exception of a chain, and its link to the next one."""
 
     shown: TracebackException
     error: BaseException
@@ -108,7 +107,7 @@ class _Step(NamedTuple):
 
     @property
     def is_plumbing(self) -> bool:
-        """Whether it was raised, and nowhere in the user's code."""
+        """Whether it was raised, but not in the user's code."""
         return not self.shown.stack and self.error.__traceback__ is not None
 
     @property
@@ -117,7 +116,7 @@ class _Step(NamedTuple):
         return isinstance(cause_of(self.error), RemoteTraceback)
 
     def before(self) -> _Step | None:
-        """What it came from."""
+        """The cause, or the context, of the exception."""
         if self.error.__cause__ is not None and self.shown.__cause__ is not None:
             return _Step(self.shown.__cause__, self.error.__cause__, _CAUSE)
         if self.error.__context__ is not None and self.shown.__context__ is not None:
@@ -129,13 +128,13 @@ class _Step(NamedTuple):
         return None
 
     def text(self) -> str:
-        """The exception alone; of a group, with its parts and what each of them came from."""
+        """The exception alone; a group with its parts and their causes."""
         self.shown.__cause__ = self.shown.__context__ = None
         return "".join(self.shown.format())
 
 
 def _basic_traceback(error: BaseException) -> str:
-    """The frames, names and texts of ``error`` and what it came from, as far as they can be had."""
+    """The frames, names and texts of ``error`` and its causes, as far as they are available."""
     parts: list[str] = []
     link, seen = "", set[int]()
     step: BaseException | None = error
@@ -165,7 +164,7 @@ _suppresses_context: Final[Callable[[BaseException], bool]] = BaseException.__di
 
 
 def _all_of(shown: TracebackException) -> Iterator[TracebackException]:
-    """The exception, what it came from, and its parts."""
+    """The exception, its causes, and its parts."""
     left = [shown]
     while left:
         each = left.pop()

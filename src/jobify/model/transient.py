@@ -1,8 +1,8 @@
 """Errors by which the system refuses a resource, and the limit that was reached.
 
-A refusal says nothing about the code that asked: the same call may succeed a moment later. So nothing is condemned for
-it. A job that could not begin is released without a lost attempt, a write is made again, a thread is started again.
-This module alone decides what counts as one.
+A refusal is not caused by the calling code, and the same call may succeed a moment later. So a job that could not begin
+is released and its attempt is not counted, a write is repeated, a thread is started again. Only this module decides
+which errors are refusals.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _MEMORY: Final = frozenset({errno.ENOMEM, errno.ENOBUFS})
 _DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC})
 
 _THREAD_REFUSED: Final = ("can't start new thread", "can't allocate lock")
-"""What CPython says in a RuntimeError when the system has no thread, or no memory for one."""
+"""The messages of CPython's RuntimeError when the system has no thread, or no memory for one."""
 
 _ROOM: Final = 8
-"""Descriptors that a storage takes to open."""
+"""The number of descriptors that opening a storage takes."""
 
 
 class TransientStartError(ProcessStartError):
@@ -39,10 +39,7 @@ class TransientStartError(ProcessStartError):
 
 
 def refusal_of(error: BaseException) -> str | None:
-    """What the system has refused, with the limit and its numbers, as one sentence.
-
-    None means that ``error`` is no refusal.
-    """
+    """The refused resource, with the limit and its numbers, as one sentence. None if ``error`` is no refusal."""
     text = _limit_of(error)
     return None if text is None else f"the system refuses it ({_line(error)}): {text}"
 
@@ -61,9 +58,9 @@ def as_unavailable(error: BaseException, what: str) -> StorageUnavailableError |
 
 
 def descriptor_shortage() -> str | None:
-    """The limit on descriptors that is (nearly) reached at this moment; else None.
+    """The limit on descriptors that is (nearly) reached now. None if there is none.
 
-    For errors that name no reason, after which the descriptors that were opened on the way may be closed again.
+    For errors without a reason, after which descriptors may have been closed again.
     """
     opened: list[int] = []
     try:

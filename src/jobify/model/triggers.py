@@ -1,4 +1,4 @@
-"""When a job is to run. An outer middleware finds one of these in ``context.trigger``."""
+"""Triggers: when a job runs. Outer middleware gets one in ``context.trigger``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ("At", "CronTrigger", "Push", "Triggers")
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """At once."""
+    """Now."""
 
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """At a point in time; ``delay`` is one, too."""
+    """At a point in time, or after a delay."""
 
     job_id: str
     at: datetime
@@ -28,14 +28,14 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class CronTrigger:
-    """Again and again, by a rule."""
+    """Repeatedly, by a cron rule."""
 
     job_id: str
     cron: Cron
     offset: datetime
-    """The run after this time is the next one."""
+    """The next run is the first one after this time."""
     run_count: int
 
 
 Triggers: TypeAlias = Push | At | CronTrigger
-"""When a job is to run, as outer middleware sees it: ``context.trigger``."""
+"""The type of ``context.trigger``."""

@@ -1,8 +1,8 @@
 """Time zones and their stored names.
 
-A cron rule is stored with the name of its zone, so that every process reads it in the same one. A name is a key of the
-IANA database (``Europe/Berlin``) or a fixed offset (``UTC+02:00``). A zone that no other process could find by a name
-is refused where it is written.
+A cron rule is stored with the name of its zone, so that every process reads it in the same zone. A name is a key of the
+IANA database (``Europe/Berlin``) or a fixed offset (``UTC+02:00``). A zone without such a name is refused where it is
+written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class CronUnavailableError(PayloadError):
 
 
 def zone_name(zone: tzinfo) -> str:
-    """The name that ``zone`` is stored by; ConfigurationError if it has none.
+    """The stored name of ``zone``; ConfigurationError if it has none.
 
     >>> zone_name(ZoneInfo("Europe/Berlin")), zone_name(timezone(timedelta(hours=-3, minutes=-30)))
     ('Europe/Berlin', 'UTC-03:30')
