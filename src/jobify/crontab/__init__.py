@@ -1,4 +1,4 @@
-"""Cron expressions: which instants they mean.
+"""Cron expressions, and the instants that they match.
 
 Fields, separated by blanks::
 
@@ -45,21 +45,21 @@ __all__ = ("CronFactory", "CronParser", "Crontab", "create_crontab")
 
 @runtime_checkable
 class CronParser(Protocol):
-    """What the app asks of a parsed expression, and all that a user's own parser must have.
+    """A parsed expression: the protocol that a custom parser must implement.
 
-    It must not change by being asked: one parser serves many schedules and threads.
+    A call must not change it, because one parser serves many schedules and threads.
     """
 
     def next_run(self, *, now: datetime) -> datetime | None:
-        """The first run strictly after ``now``; an aware ``now`` gives an aware answer in the same zone.
+        """The first run strictly after ``now``; an aware ``now`` gives an aware result in the same zone.
 
-        None when no further run will ever come, as with a year that is over: the schedule is then done.
+        None if there is no further run, as with a year that is over: the schedule ends then.
         """
         ...
 
 
 CronFactory: TypeAlias = Callable[[str], CronParser]
-"""``factory(expression)`` reads an expression, or raises ValueError; what ``Jobify(cron_factory=...)`` takes."""
+"""``factory(expression)`` parses an expression, or raises ValueError. The type of ``Jobify(cron_factory=...)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ class Crontab:
     _pattern: Pattern = field(repr=False)
 
     def next_run(self, *, now: datetime) -> datetime | None:
-        """The first run strictly after ``now``, in the zone of ``now``; None when none will ever come.
+        """The first run strictly after ``now``, in the zone of ``now``. None if there is none.
 
-        A naive ``now`` is a time on a clock that is never changed, and so is the answer.
+        A naive ``now`` is a time on a clock without daylight saving, and so is the result.
         """
         if now.tzinfo is None:
             return self._pattern.after(now)
@@ -80,14 +80,14 @@ class Crontab:
 
 
 def create_crontab(expression: str) -> Crontab:
-    """Read a cron expression; the default ``cron_factory`` of an app.
+    """Parse a cron expression; the default ``cron_factory`` of an app.
 
     >>> from datetime import datetime
     >>> create_crontab("30 9 * * MON-FRI").next_run(now=datetime(2026, 1, 2, 12, 0))
     datetime.datetime(2026, 1, 5, 9, 30)
 
     Raises:
-        InvalidCronError: a ValueError. The expression is malformed or can never match; ``field`` names the part.
+        InvalidCronError: (a ValueError) the expression is malformed or can never match; ``field`` names the part.
     """
     if not isinstance(expression, str):
         raise InvalidCronError(repr(expression), "it is not text. Write it like '*/5 * * * *'.")

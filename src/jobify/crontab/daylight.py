@@ -1,21 +1,21 @@
-"""What a cron expression means where clocks are put forward and back.
+"""Cron expressions where the clocks of a zone are put forward and back.
 
-The rules are those of cron(8) and crontab(5), which tell two kinds of jobs apart:
+The rules are those of cron(8) and crontab(5), which distinguish two kinds of jobs:
 
 *Wildcard jobs*, whose minute or hour starts with a star, follow elapsed time. They run at every instant at which the
-clock on the wall matches: ``*/10 * * * *`` runs 36 times in any six hours, on the days of both changes too. Times that
-the clock skips do not exist, times that it shows twice are run twice.
+wall clock matches: ``*/10 * * * *`` runs 36 times in any six hours, also on the days of both changes. Times that the
+clock skips do not exist, times that it shows twice run twice.
 
-*Fixed-time jobs*, all others, run once for each time that was written. One whose time is skipped runs right after the
-gap, at its first instant; several skipped times of one job are one run, as they are due at one instant. One whose time
+*Fixed-time jobs*, all others, run once for each written time. A job whose time is skipped runs at the first instant
+after the gap; several skipped times of one job are one run, because they are due at the same instant. A job whose time
 is shown twice runs at the first of the two.
 
 That holds for changes of less than three hours. A greater one, such as the day that Apia skipped in 2011, is no
-daylight saving but a correction: the new time counts at once, for every job. What was skipped is not made up for, what
-is shown twice is run twice.
+daylight saving but a correction: every job follows the new time at once. Skipped times do not run, times that are shown
+twice run twice.
 
-All of this is a property of the instant, never of what ran before: nothing is remembered between two calls, and the
-answers ascend in UTC.
+The result depends on the instant only, not on earlier runs: no state is kept between two calls, and the results
+increase in UTC.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class _Change(NamedTuple):
 
 
 def next_in_zone(pattern: Pattern, now: datetime, zone: tzinfo) -> datetime | None:
-    """The first run strictly after ``now`` (aware), in ``zone``; None when there is none.
+    """The first run strictly after ``now`` (aware), in ``zone``. None if there is none.
 
-    The usual case costs one walk over the wall clock and a look at the zone's offsets at both of its ends: where a wall
-    time is neither skipped nor shown twice, it is one instant, and no change in between can put another before it.
+    The usual case takes one search on the wall clock and the zone's offsets at both ends: a wall time that is neither
+    skipped nor shown twice is one instant, and no change in between can put another run before it.
     """
     utc = now.astimezone(UTC)
     local = utc.astimezone(zone)

@@ -1,4 +1,4 @@
-"""A whole cron expression: count its fields, read each, and refuse what can never come true."""
+"""Parsing a whole cron expression: splits and parses its fields, and refuses one that never matches."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def split(expression: str) -> tuple[str, ...]:
 
 
 def parse(expression: str) -> Pattern:
-    """Read ``expression``.
+    """Parse ``expression``.
 
     Raises:
         InvalidCronError: it is malformed, or no day of the calendar can ever match it.

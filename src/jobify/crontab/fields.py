@@ -1,4 +1,4 @@
-"""One field of a cron expression: from its text to the numbers it stands for.
+"""Parsing one field of a cron expression, from its text to its numbers.
 
 The grammar, in every field::
 
@@ -35,7 +35,7 @@ __all__ = (
 
 
 class FieldError(Exception):
-    """A field that cannot be read; the text says what is wrong and what to write instead."""
+    """A field that cannot be parsed; the text says what is wrong and what to write instead."""
 
     def __init__(self, where: Field, reason: str) -> None:
         self.field = where.name
@@ -45,9 +45,9 @@ class FieldError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field may hold: numbers from ``first`` to ``last``, and ``names`` for them.
+    """The values of a field: numbers from ``first`` to ``last``, and ``names`` for them.
 
-    ``highest`` is the greatest number that may be written: 7 for the day of the week, where it is 0 again.
+    ``highest`` is the greatest number that may be written: 7 for the day of the week, where it means 0.
     """
 
     name: str
@@ -83,17 +83,17 @@ YEAR: Final = Field(
 
 
 def is_open(text: str) -> bool:
-    """Whether the field counts as unrestricted: by crontab(5) one that starts with a star does, so ``*/2`` too."""
+    """Whether the field counts as unrestricted: by crontab(5), any that starts with a star, also ``*/2``."""
     return text.startswith(("*", "?"))
 
 
 def numbers(where: Field, text: str) -> tuple[int, ...]:
-    """The numbers that a field without special days stands for, sorted."""
+    """The sorted numbers of a field without special days."""
     return tuple(sorted({number for item in text.split(",") for number in _item(where, item)}))
 
 
 def days_of_month(text: str) -> DaysOfMonth:
-    """Read the day-of-month field."""
+    """Parse the day-of-month field."""
     plain: list[int] = []
     nearest: list[int] = []
     items = text.split(",")
@@ -106,7 +106,7 @@ def days_of_month(text: str) -> DaysOfMonth:
 
 
 def days_of_week(text: str) -> DaysOfWeek:
-    """Read the day-of-week field."""
+    """Parse the day-of-week field."""
     plain: list[int] = []
     nth: list[tuple[int, int]] = []
     last: list[int] = []

@@ -1,7 +1,7 @@
-"""Which wall-clock times a cron expression matches, by the calendar alone: no zones, no daylight saving.
+"""The wall-clock times that a cron expression matches, by the calendar alone: no zones, no daylight saving.
 
-The days of a month are the bits of one integer (bit 1 is the first), so that a month is matched by a few shifts however
-many days it has, and the next matching day is the lowest bit that is left.
+The days of a month are the bits of one integer (bit 1 is the first), so that a month of any length is matched by a few
+shifts, and the next matching day is the lowest remaining bit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SECOND: Final = timedelta(seconds=1)
 _LENGTHS: Final = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _SUNDAY, _SATURDAY = 0, 6
 _GREGORIAN_CYCLE: Final = range(2000, 2400)
-"""After 400 years the calendar repeats, weekdays included: what is not in these years is in none."""
+"""The calendar repeats after 400 years, including weekdays. A day that is not in these years does not exist."""
 
 
 class Month(NamedTuple):
-    """All that matters of a month: the weekday of its first day (0 is Sunday) and its length in days."""
+    """A month: the weekday of its first day (0 is Sunday) and its length in days."""
 
     first: int
     length: int
@@ -117,7 +117,7 @@ class Pattern:
     wildcard_time: bool
 
     def after(self, wall: datetime) -> datetime | None:
-        """The first matching time strictly after ``wall`` (both naive), or None: none up to the year 9999."""
+        """The first matching time strictly after ``wall`` (both naive). None if there is none up to the year 9999."""
         year, month, day = wall.year, wall.month, wall.day
         days = self._days_in(year, month)
         if days >> day & 1:
@@ -129,7 +129,7 @@ class Pattern:
         return found and datetime(*found, self.hours[0], self.minutes[0], self.seconds[0])
 
     def is_possible(self) -> bool:
-        """Whether the calendar has any such day at all: 30 February never comes."""
+        """Whether the calendar has any such day: there is no 30 February."""
         years = _GREGORIAN_CYCLE if self.years is None else self.years
         return any(self._days_in(year, month) for year in years for month in self.months)
 

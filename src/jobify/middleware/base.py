@@ -1,4 +1,4 @@
-"""The two chains around a job.
+"""The two middleware chains of a job: around each attempt, and around its scheduling.
 
 *Middleware* runs around every attempt, where the attempt runs: it sees a :class:`JobContext`, may change it, and
 returns what ``call_next`` returned, or something else, or never calls it. *Outer middleware* runs around the
@@ -18,14 +18,14 @@ from jobify.jobs.context import JobContext, OuterContext
 __all__ = ("BaseMiddleware", "BaseOuterMiddleware", "CallNext", "CallNextOuter", "chain", "chain_outer")
 
 CallNext: TypeAlias = Callable[[JobContext], Awaitable[Any]]
-"""The rest of the chain around an attempt: gives the result of the job, or raises what it raised."""
+"""The rest of the chain around an attempt: returns the result of the job, or raises its error."""
 
 CallNextOuter: TypeAlias = Callable[[OuterContext], Awaitable[asyncio.Handle]]
 """The rest of the chain around scheduling: the job is stored when it returns."""
 
 
 class BaseMiddleware(ABC):
-    """Around one attempt.
+    """A layer around each attempt.
 
     ::
 
@@ -41,19 +41,19 @@ class BaseMiddleware(ABC):
     """
 
     is_queue: ClassVar[bool] = False
-    """Whether attempts line up inside this layer. Such attempts do not hold a thread or a child process meanwhile."""
+    """Whether attempts wait in a queue inside this layer. While they wait, they hold no thread or child process."""
 
     @abstractmethod
     async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
-        """Run the attempt, or do not."""
+        """Run the attempt by ``await call_next(context)``, or return a result without it."""
 
 
 class BaseOuterMiddleware(ABC):
-    """Around the scheduling of one job. Not calling ``call_next`` prevents it from being scheduled."""
+    """A layer around the scheduling of each job. Not calling ``call_next`` prevents it from being scheduled."""
 
     @abstractmethod
     async def __call__(self, call_next: CallNextOuter, context: OuterContext) -> Any:
-        """Schedule the job, or do not."""
+        """Schedule the job by ``await call_next(context)``, or return without it."""
 
 
 def chain(middleware: Sequence[BaseMiddleware], end: CallNext) -> CallNext:

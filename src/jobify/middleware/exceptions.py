@@ -1,4 +1,4 @@
-"""Exception handlers: a chance to turn a failure into a result."""
+"""Exception handlers, which may turn a failure into a result."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ("ExceptionHandlerMiddleware",)
 
 
 class ExceptionHandlerMiddleware(BaseMiddleware):
-    """Calls the nearest handler: of the task, else of its router, else of the app; in each by the exception's MRO.
+    """Calls the nearest handler: of the task, else of its router, else of the app; each by the MRO of the exception.
 
-    What the handler returns is the result of the job, which has then succeeded. What it raises is the failure of the
-    attempt; it may raise Retry or Snooze. These two, raised by the task, pass by the handlers. A plain function runs
-    in a thread; in the app's own pool, if it was given one.
+    The return value of the handler is the result of the job, which succeeds then. An exception of the handler is the
+    failure of the attempt; it may raise Retry or Snooze. Handlers are not called for a Retry or Snooze of the task. A
+    plain function runs in a thread, in the app's own pool if it has one.
     """
 
     def __init__(self, levels: Sequence[Mapping[type[Exception], ExceptionHandler]]) -> None:
@@ -35,9 +35,9 @@ class ExceptionHandlerMiddleware(BaseMiddleware):
             return await call_next(context)
         except Exception as error:
             if any(isinstance(part, TaskCancelledError) and part.job_id == context.job.id for part in parts(error)):
-                raise  # it obeys (current_job.check_cancelled): that is no failure to be made good
+                raise  # by current_job.check_cancelled(): no failure to be handled
             if signal_of(error) is not None:
-                raise  # it asks for a later attempt, and has not failed
+                raise  # Retry or Snooze: no failure
             handler = self._find(type(error))
             if handler is None:
                 raise
@@ -64,5 +64,5 @@ async def _call(handler: ExceptionHandler, error: Exception, context: JobContext
 def _call_plain(handler: ExceptionHandler, error: Exception, context: JobContext) -> Any:
     try:
         return handler(error, context)
-    except StopIteration as raised:  # no future can carry one: whoever waits for it would wait for ever
+    except StopIteration as raised:  # a future cannot hold one, so that a waiter would wait for ever
         raise RuntimeError(f"The exception handler {handler!r} raised StopIteration.") from raised

@@ -1,4 +1,4 @@
-"""A bounded line in front of the tasks: back-pressure, a limit of jobs at work, and an order of one's own.
+"""A bounded queue in front of the tasks: back-pressure, a limit of running jobs, and a custom order.
 
 ::
 
@@ -7,8 +7,8 @@
     @app.task(metadata={"priority": 5})
     async def urgent() -> None: ...
 
-A job runs where it would run without the queue, in the task that its attempt has: a worker only gives it its turn and
-waits until it is over. So a cancel, a timeout or an error never reaches a worker, whatever the job makes of it.
+A job runs where it would run without the queue, in the asyncio task of its attempt. A worker of the queue only starts
+it and waits until it is over, so that a cancel, a timeout or an error of the job never affects a worker.
 """
 
 from __future__ import annotations
@@ -30,55 +30,56 @@ __all__ = ("Item", "JobifyQueue", "QueueMiddleware")
 log = get_logger("jobify.middleware")
 
 _PAUSE = 1.0
-"""Seconds after which a worker asks a queue again that has raised."""
+"""Seconds before a worker calls ``get()`` again after an error of the queue."""
 
 
 class Item(NamedTuple):
-    """A job in the queue. Items compare by what is to run first: the higher priority, then the earlier arrival."""
+    """A job in the queue. Items are ordered by priority, the highest first, then by arrival."""
 
     call_next: CallNext
     context: JobContext
     turn: asyncio.Future[None]
-    """Done when a worker has given the job its turn, or the job has left the queue without one."""
+    """Done when a worker has started the job, or the job has left the queue without that."""
     over: asyncio.Future[None]
     """Done when the job has run, or has left the queue."""
     priority: float = 0
     """The negative of ``metadata["priority"]``."""
     number: int = 0
-    """Arrivals are counted."""
+    """The number of the arrival."""
 
     def __lt__(self, other: tuple[Any, ...], /) -> bool:
         return (self.priority, self.number) < other[-2:]
 
 
 class JobifyQueue(Protocol):
-    """What a :class:`QueueMiddleware` asks of its queue; those of :mod:`asyncio` have it."""
+    """The methods of a queue that a :class:`QueueMiddleware` uses; those of :mod:`asyncio` have them."""
 
     async def get(self) -> Item:
-        """The next item; waits for one."""
+        """Wait for the next item."""
         ...
 
     async def put(self, item: Item, /) -> None:
-        """Add an item; waits for room. To wait is to hold the job back."""
+        """Wait for room, then add an item. The job waits meanwhile."""
         ...
 
     def task_done(self) -> None:
-        """The item that was got is dealt with."""
+        """Called after an item from ``get()`` was processed."""
         ...
 
 
 class QueueMiddleware(BaseMiddleware):
-    """Lets ``workers`` jobs at a time through, and keeps the others in ``queue``.
+    """Runs at most ``workers`` jobs at a time, and keeps the others in ``queue``.
 
     The default queue is an ``asyncio.PriorityQueue(1024)``: jobs with a higher ``metadata["priority"]`` (a number; 0 if
-    there is none) run first, equal ones in the order of their arrival. ``asyncio.Queue`` runs them in that order
-    whatever their priority, ``asyncio.LifoQueue`` the latest first. What finds the queue full waits outside it.
+    there is none) run first, equal ones in the order of their arrival. ``asyncio.Queue`` ignores the priority,
+    ``asyncio.LifoQueue`` runs the latest first. A job that finds the queue full waits outside it.
 
-    A job in the queue is SCHEDULED. If it is cancelled it never runs; its place is free when a worker comes to it. Time
-    in the queue is no part of a task's ``timeout``. At a shutdown, what has not got its turn is given back.
+    A job in the queue is SCHEDULED. If it is cancelled it never runs, and its place is freed when a worker reaches it.
+    Time in the queue does not count for the ``timeout`` of the task. At a shutdown, jobs in the queue are released.
 
-    The middleware is a plugin, too, and is started with the app that it is in. An app that is started again gets a new
-    queue of the same kind and size; a queue class of your own must work in any event loop.
+    The middleware is also a plugin, which is started with its app. An app that is started again gets a new queue of the
+    same kind and size; a custom queue class must work in any event loop. ConfigurationError if ``workers`` is less
+    than 1.
     """
 
     is_queue = True
@@ -93,7 +94,7 @@ class QueueMiddleware(BaseMiddleware):
         self._has_served = False
 
     def __copy__(self) -> Self:
-        """The same for another app: an empty queue of the same kind and size, and its own workers."""
+        """A copy for another app, with an empty queue of the same kind and size, and its own workers."""
         double = object.__new__(type(self))
         vars(double).update(vars(self), queue=_fresh(self.queue), _workers=[], _numbers=count(), _has_served=False)
         return double
@@ -126,14 +127,14 @@ class QueueMiddleware(BaseMiddleware):
             spawn_lasting(self._work, self._note_worker)
 
     async def shutdown(self) -> None:
-        """Stop the workers. No job is in the queue any more: the app has waited for all, or taken them back."""
+        """Stop the workers. The queue is empty, because the app has waited for all jobs, or released them."""
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
 
     def _note_worker(self, worker: asyncio.Task[None]) -> Callable[[], bool]:
-        """Remember a worker, in place of one that was cancelled from outside; it is wanted until the shutdown."""
+        """Add a worker, in place of one that was cancelled from outside. Returns whether it is still needed."""
         self._workers = [other for other in self._workers if not other.done()] + [worker]
         return lambda: worker in self._workers
 
@@ -151,7 +152,7 @@ class QueueMiddleware(BaseMiddleware):
             try:
                 item = await self.queue.get()
             except Exception:
-                log.exception("The queue %r failed; it is asked again in %g s.", self.queue, _PAUSE)
+                log.exception("The queue %r failed; the next attempt to read it is in %g s.", self.queue, _PAUSE)
                 await asyncio.sleep(_PAUSE)
                 continue
             if not item.turn.done():
@@ -161,7 +162,7 @@ class QueueMiddleware(BaseMiddleware):
 
 
 def _fresh(queue: Any) -> JobifyQueue:
-    """An empty queue for another event loop; asyncio's queues are bound to the first that they have waited in."""
+    """An empty queue for another event loop, because asyncio's queues are bound to their first event loop."""
     kind: Any = type(queue)
     is_asyncio = kind in (asyncio.PriorityQueue, asyncio.LifoQueue, asyncio.Queue)
     return kind(queue.maxsize) if is_asyncio else queue  # type: ignore[no-any-return]  # it is a JobifyQueue either way

@@ -1,4 +1,4 @@
-"""The layer next to the function: an attempt may take so long and no longer."""
+"""The timeout of an attempt: the innermost layer around the function."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ("TimeoutMiddleware",)
 
 
 class TimeoutMiddleware(BaseMiddleware):
-    """Interrupts what is inside after ``timeout`` seconds and raises :class:`JobTimeoutError`.
+    """Interrupts the attempt after ``timeout`` seconds and raises :class:`JobTimeoutError`.
 
-    A TimeoutError that the task raises by itself passes as it is. A task that swallows the interruption and returns
-    late, or asks for a later attempt, has timed out all the same.
+    A TimeoutError of the task itself is not changed. A task that suppresses the interruption and returns late, or
+    raises Retry or Snooze, has still timed out.
     """
 
     def __init__(self, timeout: Duration) -> None:

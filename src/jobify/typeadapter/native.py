@@ -1,4 +1,4 @@
-"""Conversion by annotation with nothing but the core install."""
+"""Conversion by annotation with msgspec, without further packages."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from jobify.exceptions import PayloadError
 __all__ = ("NativeConverter",)
 
 _TEXT: Final = (PurePath, ZoneInfo, Fraction, complex)
-"""Types that msgspec does not know, whose ``str`` says all, and which can be made of it."""
+"""Types that msgspec does not know, which can be restored from their ``str``."""
 
 
 class NativeConverter:
-    """Dumper and loader by msgspec: what an app uses that is given a plain serializer and no converter.
+    """Dumper and loader by msgspec: the default for an app with a plain serializer and no converter.
 
-    Understands the annotations that msgspec does: builtins and their generics, Optional and unions that JSON can tell
-    apart, Literal, enums of str or int, dataclasses, TypedDict, NamedTuple, Struct, attrs classes, dates and times,
-    Decimal, UUID; and Path, ZoneInfo, Fraction and complex. Under any other annotation a value is handed on as it is,
-    and it is for the serializer to refuse it. Nothing is coerced: ``"1"`` is not an int. An app refuses values that
-    would come back different.
+    Supports the annotations of msgspec: builtins and their generics, Optional and unions that JSON can distinguish,
+    Literal, enums of str or int, dataclasses, TypedDict, NamedTuple, Struct, attrs classes, dates and times, Decimal,
+    UUID; and Path, ZoneInfo, Fraction and complex. Under any other annotation, a value is passed on unchanged, and the
+    serializer may refuse it. Nothing is coerced: ``"1"`` is not an int. An app refuses values that would be restored
+    differently.
 
     >>> NativeConverter().dump({1: b"a"}, dict[int, bytes])
     {'1': 'YQ=='}
@@ -73,7 +73,7 @@ def _is_known(tp: Any) -> bool:
         info = type_info(tp)
         msgspec.json.Decoder(tp)
         return not isinstance(info, CustomType) or issubclass(info.cls, _TEXT)
-    except Exception:  # whatever an annotation of somebody else's making trips over
+    except Exception:  # an annotation of a user may raise anything
         return False
 
 

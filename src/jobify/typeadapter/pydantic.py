@@ -1,4 +1,4 @@
-"""Conversion by pydantic: its types, its validators, its aliases."""
+"""Conversion by annotation with pydantic."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class PydanticConverter:
     - ``strict``: load without coercion, ``"1"`` is no int; None leaves it to the types. Dates, enums and the like are
       still read from the text they were dumped as.
     - ``from_attributes``: load from the attributes of any object.
-    - ``by_alias``: dump under the aliases of fields. Both, alias and name, are understood when loading (pydantic 2.11).
+    - ``by_alias``: dump under the aliases of fields. Both alias and name are accepted when loading (pydantic 2.11).
     - ``exclude_none``: do not dump fields that are None.
-    - ``context``: handed to validators and serializers that ask for it.
+    - ``context``: passed to validators and serializers that take it.
 
-    What arrives equals what was given: an app refuses a call or a result with PayloadError where it would not. That
-    concerns a SecretStr (written as asterisks), a subclass of the annotated model, fields with ``exclude=True``,
-    private attributes, serializers that lose information, and validators that would change the value. A value of
-    another type than the annotation is coerced as pydantic does it, before it is stored: ``"1"`` to 1, a dict to a
-    model. Only ``model_fields_set`` is not restored.
+    The restored value equals the original, or an app refuses the call or the result with PayloadError. That concerns a
+    SecretStr (written as asterisks), a subclass of the annotated model, fields with ``exclude=True``, private
+    attributes, serializers that lose information, and validators that would change the value. A value of another type
+    than the annotation is coerced by pydantic before it is stored: ``"1"`` to 1, a dict to a model. Only
+    ``model_fields_set`` is not restored.
 
-    Raises ImportError where pydantic is missing: ``pip install 'jobify[pydantic]'``.
+    Raises ImportError if pydantic is missing: ``pip install 'jobify[pydantic]'``.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class PydanticConverter:
         self._cached = lru_cache(maxsize=1024)(self._build)
 
     def dump(self, data: Any, tp: Any) -> Any:
-        """``data`` as dicts, lists, text, numbers, bools and None, as the schema of ``tp`` has it.
+        """``data`` as dicts, lists, text, numbers, bools and None, by the schema of ``tp``.
 
-        What is not of type ``tp`` is validated first: coerced if it can be, else refused with pydantic.ValidationError,
-        here and not when the job runs.
+        A value that is not of type ``tp`` is validated first: coerced if possible, else refused with
+        pydantic.ValidationError, here and not when the job runs.
         """
         return self.dump_exact(data, tp)[0]
 
@@ -82,7 +82,7 @@ class PydanticConverter:
         return adapter.validate_json(self._to_json(data, inf_nan_mode="constants"), **self._loading)
 
     def dump_exact(self, data: Any, tp: Any) -> tuple[Any, Any]:
-        """:meth:`dump`, and what :meth:`load` has to give for it: ``data``, or what it was coerced to."""
+        """:meth:`dump`, and the value that :meth:`load` must restore: ``data``, or what it was coerced to."""
         adapter = self._adapter(tp)
         if self._from_attributes and not isinstance(data, _JSON_TYPES):
             data = adapter.validate_python(data, from_attributes=True, **self._loading)
@@ -119,6 +119,6 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _naming(version: str) -> dict[str, Any]:
-    """Accept names and aliases alike, where pydantic can: it learned to in 2.11."""
+    """Accept names and aliases, which pydantic supports since 2.11."""
     major, minor = (int(part) for part in version.split(".")[:2])
     return {"by_alias": True, "by_name": True} if (major, minor) >= (2, 11) else {}
