@@ -96,7 +96,7 @@ def shared_of(app: Jobify) -> Any:
 
 def record_of(app: Jobify, id: str) -> Any:
     """The stored row of a job."""
-    return client_of(app).operations.record(id)
+    return client_of(app).operations.reader.record(id)
 
 
 def waiters_of(app: Jobify) -> Any:

@@ -250,7 +250,7 @@ async def test_a_thread_that_says_too_much_is_held_up() -> None:
     gate = Gate()
     attempt = Attempt(gate)
     talking = asyncio.create_task(asyncio.to_thread(talk, attempt))
-    await eventually(lambda: attempt.reports is not None and attempt.reports._weight == reports._HIGH_WATER)
+    await eventually(lambda: attempt.reports is not None and attempt.reports._buffer.weight == reports._HIGH_WATER)
     while not talking.done():
         if gate.asked:
             gate.accept()
@@ -268,7 +268,7 @@ async def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_atte
 
     tasks = [asyncio.create_task(asyncio.to_thread(talk, attempt)) for attempt in (stopped, over)]
     for attempt in (stopped, over):
-        await eventually(lambda: attempt.reports is not None and attempt.reports._weight == reports._HIGH_WATER)
+        await eventually(lambda: attempt.reports is not None and attempt.reports._buffer.weight == reports._HIGH_WATER)
     stopped.reason = "shutdown"
     with pytest.raises(TaskCancelledError, match="shutdown"):
         await tasks[0]

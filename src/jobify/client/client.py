@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobify.client.enqueuer import ClientEnqueuer, insert_rows
 from jobify.client.job_operations import JobOperations
+from jobify.client.job_reader import JobReader
 from jobify.client.task_resolver import TaskResolver
 from jobify.client.threads import ClientThreads
 from jobify.client.values import ValueCodec
@@ -65,8 +66,7 @@ class Client:
         config.is_awaited = threads.is_awaited
         self.operations = operations = JobOperations(
             connection,
-            values,
-            zone,
+            JobReader(connection, values, zone, clock),
             threads=threads,
             runs_here=runs_here,
             clock=clock,

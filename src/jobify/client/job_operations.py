@@ -1,16 +1,14 @@
-"""What the handles of one app ask for: to be looked at, waited for, cancelled, tried again."""
+"""The operations of job handles: read, wait, cancel, retry."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import tzinfo
 from functools import partial
 from typing import Any, TypeVar
 
 from jobify.client.job_reader import JobReader
 from jobify.client.threads import ClientThreads
-from jobify.client.values import ValueCodec
 from jobify.client.waiting import POLLS, JobWaiter, check_number, limit_of
 from jobify.exceptions import JobNotFoundError
 from jobify.gateway.connection import StorageConnection
@@ -28,8 +26,8 @@ __all__ = ("JobOperations",)
 T = TypeVar("T")
 
 
-class JobOperations(JobReader):
-    """Serves handles; see :class:`jobify.jobs.result_backend.ResultBackend`. What only reads is inherited.
+class JobOperations:
+    """Reads, waits for, cancels and retries jobs; see :class:`jobify.jobs.result_backend.ResultBackend`.
 
     ``delete_at``: when the row of a job that is cancelled now may be deleted.
     """
@@ -37,17 +35,18 @@ class JobOperations(JobReader):
     def __init__(
         self,
         connection: StorageConnection,
-        values: ValueCodec,
-        zone: tzinfo,
+        reader: JobReader,
         *,
         threads: ClientThreads,
         runs_here: Callable[[], bool],
         clock: Clock,
         delete_at: Callable[[Microseconds], Microseconds | None],
     ) -> None:
-        super().__init__(connection, values, zone, clock)
+        self.reader = reader
+        self._connection = connection
         self._threads = threads
-        self._waiter = JobWaiter(self, threads, runs_here)
+        self._waiter = JobWaiter(reader, threads, runs_here)
+        self._clock = clock
         self._delete_at = delete_at
 
     async def read(self, look: Callable[[], T]) -> T:
@@ -58,16 +57,16 @@ class JobOperations(JobReader):
 
     def result(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
         """See :meth:`jobify.JobResult.result`."""
-        return self.outcome(self._waiter.end(job_id, timeout, polls, "await job.aresult()"))
+        return self.reader.outcome(self._waiter.end(job_id, timeout, polls, "await job.aresult()"))
 
     async def aresult(self, job_id: str, timeout: Duration | None, polls: Polls) -> Any:
         """See :meth:`jobify.JobResult.aresult`."""
         record = await self._waiter.aend(job_id, timeout, polls)
         if isinstance(record.result, bytes) and len(record.result) > LARGE_BYTES:
-            return await off_loop(partial(self.outcome, record))
-        if record.status == JobStatus.SUCCESS:  # all there is to know is here
-            return self.outcome(record)
-        return await self._threads.reader.call(partial(self.outcome, record))
+            return await off_loop(partial(self.reader.outcome, record))
+        if record.status == JobStatus.SUCCESS:  # the row has everything
+            return self.reader.outcome(record)
+        return await self._threads.reader.call(partial(self.reader.outcome, record))
 
     def wait(self, job_id: str, timeout: Duration | None) -> None:
         """See :meth:`jobify.JobResult.wait`."""
@@ -90,7 +89,7 @@ class JobOperations(JobReader):
     def cancel(self, job_id: str, timeout: Duration | None) -> bool:
         """See :meth:`jobify.JobResult.cancel`."""
         limit_of(timeout)
-        if self.record(job_id).status == JobStatus.RUNNING:
+        if self.reader.record(job_id).status == JobStatus.RUNNING:
             self._waiter.refuse_to_block(f"cancel job {job_id!r}", "await job.acancel()")
         if self._has_to_stop(job_id):
             with suppress(TimeoutError):
@@ -106,14 +105,14 @@ class JobOperations(JobReader):
         return await self._threads.reader.call(partial(self._is_cancelled, job_id))
 
     def _has_to_stop(self, job_id: str) -> bool:
-        """Cancel the row; whether its job runs, and was told to stop."""
+        """Cancel the row; whether its job runs and was requested to stop."""
         (met,) = self.request_cancel((job_id,))
         if met is CancelResult.MISSING:
             raise JobNotFoundError(job_id)
         return met is CancelResult.REQUESTED
 
     def request_cancel(self, job_ids: Sequence[str]) -> list[CancelResult]:
-        """Cancel what waits, and tell what runs to stop, without waiting for it; what became of each."""
+        """Cancel waiting jobs, and request running ones to stop without waiting for that; the result for each."""
         now = self._clock.now()
         with self._connection as storage:
             met = storage.cancel(job_ids, reason="cancelled", now=now, delete_at=self._delete_at(now))
@@ -121,11 +120,11 @@ class JobOperations(JobReader):
         return met
 
     def _is_cancelled(self, job_id: str) -> bool:
-        return self.record(job_id).status == JobStatus.CANCELLED
+        return self.reader.record(job_id).status == JobStatus.CANCELLED
 
     def retry(self, job_id: str, with_dependents: bool = True) -> bool:
         """See :meth:`jobify.JobResult.retry`."""
-        if is_used_up(self.record(job_id)):
+        if is_used_up(self.reader.record(job_id)):
             return False  # it would end again without a run
         with self._connection as storage:
             (is_done,) = storage.retry((job_id,), now=self._clock.now(), with_dependents=with_dependents)

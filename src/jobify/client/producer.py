@@ -65,7 +65,7 @@ class Producer(Enqueuing):
 
     def get_job(self, job_id: str) -> JobResult[Any]:
         """The handle of any job in the database; JobNotFoundError if there is none with this id."""
-        return JobResult(self._client.operations.record(id_of(job_id)).id, self._client.operations)
+        return JobResult(self._client.operations.reader.record(id_of(job_id)).id, self._client.operations)
 
     async def aget_job(self, job_id: str) -> JobResult[Any]:
         """:meth:`get_job`, without blocking the event loop."""

@@ -35,63 +35,7 @@ __all__ = (
     "release_lingering_owners",
 )
 
-
 T = TypeVar("T")
-
-
-class ReadThread:
-    """Calls functions that read from a storage, one after the other."""
-
-    def __init__(self) -> None:
-        self._executor: ThreadPoolExecutor | None = None
-
-    async def call(self, function: Callable[[], T], otherwise: Callable[[Callable[[], T]], Awaitable[T]]) -> T:
-        """What ``function`` gives; called by ``otherwise`` where the system has no thread left."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobify-reads")
-        try:
-            reading = asyncio.get_running_loop().run_in_executor(self._executor, function)
-        except RuntimeError:
-            return await otherwise(function)
-        return await reading
-
-    def close(self) -> None:
-        """End the thread. A call that is under way ends first; the closed storage interrupts it."""
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(cancel_futures=True)
-
-
-class OpenQueues:
-    """The queues that are served, less those that are known to be paused."""
-
-    __slots__ = ("_is_sure", "_paused", "all_open", "served", "version")
-
-    def __init__(self, served: tuple[str, ...] | None) -> None:
-        self.served = served
-        """None: every queue."""
-        self._paused: frozenset[str] = frozenset()
-        self._is_sure = False
-        self.all_open = False
-        """All queues are open for sure, as is nearly always the case."""
-        self.version = 0
-        """How often there was a doubt; whoever asks the storage what is paused remembers it."""
-
-    def is_open(self, queue: str) -> bool:
-        """Whether a job of ``queue`` may start without a claim; False if that is not known for sure."""
-        return self._is_sure and queue not in self._paused and (self.served is None or queue in self.served)
-
-    def invalidate(self) -> None:
-        """Somebody in this process has written something, a pause perhaps."""
-        self.version += 1
-        self._is_sure = self.all_open = False
-
-    def update(self, paused: Iterable[str], *, doubts: int) -> None:
-        """What the storage says, when it was asked after so many doubts."""
-        self._paused = frozenset(paused)
-        self._is_sure = doubts == self.version
-        self.all_open = self._is_sure and not self._paused and self.served is None
-
 
 log = get_logger("jobify.engine")
 
@@ -100,10 +44,10 @@ _LOCK_TIMEOUT: Final = 2.0
 
 
 class Backend:
-    """A storage with what is needed to use it.
+    """A storage with what the engine needs to use it.
 
-    What is kept ``in_memory`` never leaves the process: arguments and results stay the objects they are. A storage that
-    is ``temporary`` ends with this life of the app.
+    In memory, values never leave the process: arguments and results stay the objects they are. A temporary storage ends
+    when the app stops.
     """
 
     def __init__(
@@ -123,11 +67,11 @@ class Backend:
         )
         self.owner = 0
         self.begun: BegunJobs | None = None
-        """Where this process notes which jobs have begun, if the storage has such a place."""
+        """Where this process records which jobs have begun, if the storage supports it."""
         self.app_code: Callable[[], str] = str
         """The fingerprint of the code that runs the jobs (:class:`~jobify.engine.execution.outcome.AppCode`)."""
         self.failures = FailureLog(log, "The storage works again")
-        """Where all write that the storage is unavailable."""
+        """The log of failures of this storage."""
         self.reporter = Reporter(self.gate, clock, self.failures)
         self._reads, self._long_reads = ReadThread(), ReadThread()
         self.queues = OpenQueues(None if in_memory else queues)
@@ -137,27 +81,27 @@ class Backend:
         self.frozen = codec.frozen
         """The types of arguments that can neither change nor be restored as something else."""
         self.atoms = SMALL & codec.frozen
-        """Those among them whose values are small, whatever they are."""
+        """Those among them whose values are always small."""
 
     async def start(self, profile: OwnerProfile) -> None:
-        """Open the storage and become an owner in it."""
+        """Open the storage and register as an owner in it."""
         self.reporter.start()
         await self.gate.start()
         try:
-            doubts = self.queues.version
-            self.queues.update(await self.gate.call(partial(self._enter, profile)), doubts=doubts)
+            version = self.queues.version
+            self.queues.update(await self.gate.call(partial(self._enter, profile)), version=version)
         except BaseException:
             await self.gate.stop()
             raise
 
     def _enter(self, profile: OwnerProfile) -> Sequence[str]:
-        """Become an owner; the queues that are paused."""
+        """Register as an owner; the queues that are paused."""
         self.owner = self.storage.register(profile, now=self._clock.now())
         self.begun = self.storage.begun(self.owner)
         return self.storage.paused_queues()
 
     async def stop(self, unfinished: Collection[Future[Any]] = ()) -> None:
-        """Stop being an owner (jobs still held are given back), and close the storage.
+        """Deregister the owner, which releases the jobs that it holds, and close the storage.
 
         While any of ``unfinished`` is not done, the owner keeps what it holds, also after this; see
         :meth:`jobify.storage.base.Storage.leave`.
@@ -165,7 +109,7 @@ class Backend:
         try:
             await self.gate.call(partial(self._leave, unfinished), flush=False)
         except StorageLostError:
-            pass  # it was said why; its jobs are those of a process that is gone
+            pass  # the reason was logged; its jobs are recovered like those of a dead process
         finally:
             try:
                 await self.gate.stop()
@@ -177,14 +121,13 @@ class Backend:
         self._long_reads.close()
 
     async def read(self, function: Callable[[], T]) -> T:
-        """Run what only reads from the storage. It waits for no write; rows that are held back stay so."""
+        """Call what only reads from the storage. It waits for no write, and deferred rows stay deferred."""
         if self.is_in_memory:
             return await self.gate.call(function, flush=False)
         return await self._reads.call(function, partial(self.gate.call, flush=False))
 
     async def read_long(self, function: Callable[[], T]) -> T:
-        """:meth:`read`, for what takes so long that no other read should wait for it. The end of this backend
-        interrupts it."""
+        """:meth:`read`, for what takes so long that other reads must not wait for it. :meth:`stop` interrupts it."""
         return await self._long_reads.call(function, partial(self.gate.call, flush=False))
 
     def abandon(self, unfinished: Collection[Future[Any]]) -> None:
@@ -207,35 +150,97 @@ class Backend:
             self.storage.deregister(self.owner)
 
     def decode_result(self, endpoint: Endpoint | None, data: Any) -> Any:
-        """What a task returned, from the row; None: a task of another app. PayloadError if it cannot be read."""
+        """The result in a row; ``endpoint`` None: of a task of another app. PayloadError if it cannot be read."""
         return self.codec.decode_result(data, Any if endpoint is None else endpoint.spec.result_type)
 
     def encode_value(self, value: Any) -> Any:
-        """What a task publishes, for a report; PayloadError if it cannot be written."""
+        """A published value, encoded for a report; PayloadError if it cannot be encoded."""
         return self.codec.encode_value(value)
 
     @property
     def serializer(self) -> Serializer | None:
-        """What a child process encodes published values with; None: they stay what they are."""
+        """Encodes published values in a child process; None: they stay the objects they are."""
         return self.codec.serializer if isinstance(self.codec, Codec) else None
 
 
 class Backends(NamedTuple):
-    """The storages of an engine: one that is durable, unless the app is in memory only, and one in memory."""
+    """The storages of an engine: a durable one, unless the app is in memory only, and one in memory."""
 
     durable: Backend | None
     memory: Backend
 
     def of(self, endpoint: Endpoint) -> Backend:
-        """Where the jobs of a task live."""
+        """The backend that holds the jobs of a task."""
         return self.durable if self.durable is not None and endpoint.is_durable else self.memory
 
     def all(self) -> list[Backend]:
         return [self.memory] if self.durable is None else [self.durable, self.memory]
 
 
+class ReadThread:
+    """Calls functions that read from a storage, one after the other, in a thread that starts with the first call.
+
+    The storage's own thread writes, and a write may wait: for the disk, for a file that another process has locked, for
+    the hundreds of jobs before it. A read waits for none of these.
+    """
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def call(self, function: Callable[[], T], otherwise: Callable[[Callable[[], T]], Awaitable[T]]) -> T:
+        """Call ``function``; by way of ``otherwise`` if the system has no thread left."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobify-reads")
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._executor, function)
+        except RuntimeError:
+            return await otherwise(function)
+        return await reading
+
+    def close(self) -> None:
+        """End the thread, after the call under way; the closed storage interrupts it."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+
+
+class OpenQueues:
+    """From which queues this process may start a job right now: those that it serves and that are not paused.
+
+    It serves the fast path of a push, which makes no claim. A claim does not need it, because the storage filters by
+    queue itself.
+    """
+
+    __slots__ = ("_is_sure", "_paused", "all_open", "served", "version")
+
+    def __init__(self, served: tuple[str, ...] | None) -> None:
+        self.served = served
+        """None: every queue."""
+        self._paused: frozenset[str] = frozenset()
+        self._is_sure = False
+        self.all_open = False
+        """Whether every queue is open, as is nearly always the case; False if that is not certain."""
+        self.version = 0
+        """Counts invalidations; a reader of the paused queues remembers it."""
+
+    def is_open(self, queue: str) -> bool:
+        """Whether a job of ``queue`` may start without a claim; False if that is not certain."""
+        return self._is_sure and queue not in self._paused and (self.served is None or queue in self.served)
+
+    def invalidate(self) -> None:
+        """Another user of the storage in this process has written something, maybe a pause."""
+        self.version += 1
+        self._is_sure = self.all_open = False
+
+    def update(self, paused: Iterable[str], *, version: int) -> None:
+        """Take the paused queues as the storage had them at this ``version``."""
+        self._paused = frozenset(paused)
+        self._is_sure = version == self.version
+        self.all_open = self._is_sure and not self._paused and self.served is None
+
+
 def payload_error(endpoint: Endpoint, error: PayloadError) -> PayloadError:
-    """``error``, in the words of whoever asked for the job."""
+    """``error``, with the task whose job cannot be stored."""
     return PayloadError(
         f"Cannot store a job of task {endpoint.name!r}: {error} "
         "Nothing was stored. A task with durable=False takes any object."
@@ -243,14 +248,14 @@ def payload_error(endpoint: Endpoint, error: PayloadError) -> PayloadError:
 
 
 _lingering: list[tuple[Storage, int]] = []
-"""Owners that have left, and whose functions still run in this process."""
+"""Owners that have left while their functions still run in this process."""
 
 
 def release_lingering_owners() -> None:
-    """Give back what owners that have left still hold: the last act of a process that ends under its threads.
+    """Release the jobs of owners that have left while their functions still run: a forced end of the process.
 
-    To be called when nothing but the end of the process follows: those functions run until then. What cannot be given
-    back now is recovered by other processes, with the same outcome.
+    Call it last, because those functions run until the process ends. Jobs that cannot be released now are recovered by
+    other processes, with the same outcome.
     """
     for storage, owner in _lingering:
         lock = share(storage).lock
@@ -259,20 +264,20 @@ def release_lingering_owners() -> None:
                 storage.open()
                 storage.deregister(owner)
             except Exception as error:
-                log.warning("What still runs here is given back when this process has ended: %s", error)
+                log.warning("Jobs in threads are released only after this process has ended: %s", error)
             finally:
                 lock.release()
 
 
 def _release_after(unfinished: Collection[Future[Any]], release: Callable[[], None]) -> None:
-    """Call ``release`` when all of these are done, in whichever thread that happens; at once if there are none."""
+    """Call ``release`` once all of these are done, in the thread where that happens; at once if there are none."""
     left, lock = set(unfinished), threading.Lock()
 
     def on_done(future: Future[Any]) -> None:
         with lock:
             left.discard(future)
-            no_peers = not left
-        if no_peers:
+            is_last = not left
+        if is_last:
             release()
 
     if not left:

@@ -1,10 +1,10 @@
-"""The gate of a storage in memory: calls are made at once, on the event loop's thread.
+"""The gateway of a storage in memory: calls are made at once, on the event loop's thread.
 
-A job that is born claimed, runs and ends has no use for a row as long as nobody looks. Its row is held back, together
-with how it ended, and given when somebody makes a call that might concern it, in this app or by another user of the
-storage object (``gateway/sharing.py``); that one may sit in any thread, so a lock is held while the storage is used.
+A job that is inserted already claimed, runs and ends needs no row as long as no one reads it. Its insert and settlement
+are deferred, and made before a call that might concern the job, in this app or by another user of the storage object
+(``gateway/sharing.py``). That user may be in any thread, so a lock is held while the storage is used.
 
-Memory is no archive: of the jobs that have ended the newest ones are kept, here as in the storage.
+Memory is no archive: of the jobs that have ended only the newest ones are kept, here as in the storage.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ T = TypeVar("T")
 _APPLIED: Final = Settled.APPLIED
 _KEPT: Final = 10_000
 _KEPT_BYTES: Final = 16_000_000
-"""Rows of ended jobs that are held back at most, and what they may weigh."""
+"""Ended jobs whose rows are deferred at most, and their weight."""
 _FINAL: Final = frozenset({JobStatus.SUCCESS.value, JobStatus.CANCELLED.value})
-"""What cannot be retried, so that the arguments are of no more use."""
+"""Jobs that cannot be retried, so that their arguments are not needed any more."""
 
 
 class InlineGateway:
@@ -45,7 +45,7 @@ class InlineGateway:
     def __init__(self, storage: Storage, *, is_temporary: bool) -> None:
         self.storage = storage
         self._is_temporary = is_temporary
-        """Nobody can look any more once this gate is closed."""
+        """Whether the jobs cannot be read any more once this gateway is closed."""
         self.on_local_change: Callable[[], None] = _ignore
         self.on_lost: Callable[[StorageLostError], None] = lambda _: None  # a storage in memory has no thread to lose
         self._shared = share(storage)
@@ -53,7 +53,7 @@ class InlineGateway:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deferred: dict[str, InsertRequest] = {}
         self._ended: deque[tuple[Any, ...]] = deque(maxlen=_KEPT)
-        """Fields of rows. Plain tuples of plain values are out of the garbage collector's sight, named ones are not."""
+        """Fields of rows. The garbage collector does not track plain tuples of plain values; it tracks named ones."""
         self._ends: deque[tuple[Any, ...]] = deque(maxlen=_KEPT)
         """Fields of their settlements, in the same order."""
         self._weight = 0
@@ -82,7 +82,7 @@ class InlineGateway:
             self._shared.notify_others(self._on_local_change)
 
     def _on_local_change(self) -> None:
-        """On any thread: another user of the storage object has news."""
+        """On any thread: another user of the storage object has written something."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the event loop was closed
                 self._loop.call_soon_threadsafe(lambda: self.on_local_change())
@@ -133,7 +133,7 @@ class InlineGateway:
     def report(self, reports: Sequence[Report], callback: Callback) -> None:
         with self._lock:
             request = self._deferred.pop(reports[0].job_id, None)
-            if request is not None:  # whoever follows a job finds it
+            if request is not None:  # so that a follower of the job finds it
                 self.storage.insert((request.row(),))
             held = self.storage.report(reports)
         self.notify_local()
@@ -156,7 +156,7 @@ class InlineGateway:
         self.notify_local()
 
     def _flush_deferred(self) -> None:
-        """With the lock held: what was held back becomes rows."""
+        """With the lock held: make the deferred inserts and settlements."""
         if self._ended:
             ended, ends = self._ended, self._ends
             self._ended, self._ends = deque(maxlen=_KEPT), deque(maxlen=_KEPT)
@@ -169,4 +169,4 @@ class InlineGateway:
 
 
 def _ignore() -> None:
-    """Nobody wants to hear of news."""
+    """Takes notifications that nothing waits for."""

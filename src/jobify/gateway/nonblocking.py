@@ -1,4 +1,4 @@
-"""Calls of a storage on the event loop's thread: made if they wait for nothing, and not made otherwise."""
+"""Writes on the event loop's thread: made only if they need not wait."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from jobify.storage.base import Storage
 __all__ = ("NonblockingWriter",)
 
 _SLOW: Final = 0.002
-"""Seconds. A call takes a fiftieth of that, unless the kernel holds writers back, or threads that compute do not let
-go of the interpreter."""
+"""Seconds. A call takes a fiftieth of that, unless the kernel throttles writers, or computing threads hold the
+interpreter."""
 _PAUSE_FACTOR: Final = 10
-"""A slow call is followed by so many times its length without any: they take less than a tenth of the loop's time."""
+"""A slow call is followed by a pause of so many times its length, so that slow calls take less than a tenth of the
+loop's time."""
 
 
 class NonblockingWriter:
-    """Where calls of one storage are made at once."""
+    """Makes calls of one storage at once, where they need not wait."""
 
     __slots__ = ("_closed_until", "_shared", "_storage")
 
@@ -30,19 +31,19 @@ class NonblockingWriter:
 
     @property
     def is_open(self) -> bool:
-        """Whether it makes sense to try."""
+        """Whether to try."""
         return self._storage.nonblocking is not None and monotonic() >= self._closed_until
 
     @property
     def has_listeners(self) -> bool:
-        """Whether anybody else wants to hear of what is written here."""
+        """Whether another process or user of the storage must be notified of a write."""
         notifier = self._storage.notifier
         return self._shared.has_other_users or (notifier is not None and notifier.has_listeners)
 
     def execute(self, batch: Batch[Any]) -> bool:
-        """Make the calls of ``batch``, which then has its values; False: nothing was done, a thread must see to it.
+        """Make the calls of ``batch``, which then has its values; False: nothing was done, and the thread must do it.
 
-        An error says nothing yet. The thread makes the same call, and what it meets is the answer.
+        An error decides nothing: the thread makes the same call again, and its result counts.
         """
         block = self._storage.nonblocking
         if block is None or not self._shared.lock.acquire(blocking=False):

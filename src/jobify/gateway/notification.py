@@ -1,7 +1,7 @@
-"""Whom something concerns that this process has written: those who are told when it is committed.
+"""Which processes to notify after a commit.
 
-Nobody is told of what is nobody's business. An end is for whoever enqueued the job, if that is another process, and
-for clients; the bell knows whether there are any, and a worker that drains jobs nobody waits for sends nothing.
+Only processes that a change concerns are notified. The end of a job concerns the process that enqueued it, if that is
+another one, and clients. The notifier knows whether there are any: a worker whose jobs have no waiters sends nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ("JOB_ENDED", "NEW_WORK", "PROGRESS", "STATE_CHANGED", "Audience", "me
 
 
 class Audience(NamedTuple):
-    """Whom to tell."""
+    """Which processes to notify."""
 
     workers: bool = False
     clients: bool = False
@@ -21,25 +21,25 @@ class Audience(NamedTuple):
 
     @classmethod
     def of_end(cls, origin: int | None, *, here: int) -> Audience:
-        """A job has ended that ``origin`` had enqueued, or a run of a schedule, in the process ``here``."""
+        """For the end of a job that ``origin`` enqueued, or of a run of a schedule, in the process ``here``."""
         return JOB_ENDED if origin is None or origin == here else cls(clients=True, owners=(origin,))
 
 
 NEW_WORK: Final = Audience(workers=True)
-"""There is work that anybody may take."""
+"""There is work that any worker may claim."""
 JOB_ENDED: Final = Audience(clients=True)
-"""A job of this process's own has ended, or one that a client enqueued."""
+"""A job that this process or a client enqueued has ended."""
 PROGRESS: Final = Audience(clients=True)
-"""A running job has said something."""
+"""A running job has reported something."""
 STATE_CHANGED: Final = Audience(workers=True, clients=True)
-"""Something was cancelled, replaced or paused; or what ended has moved other jobs."""
+"""Something was cancelled, replaced or paused, or the end of a job has changed others."""
 
 
-def merge(news: Iterable[Audience]) -> Audience:
-    """Everybody who is concerned by any of it."""
+def merge(audiences: Iterable[Audience]) -> Audience:
+    """All processes that any of these has."""
     workers = clients = False
     owners: set[int] = set()
-    for each in set(news):
+    for each in set(audiences):
         workers, clients = workers or each.workers, clients or each.clients
         owners.update(each.owners)
     return Audience(workers, clients, tuple(owners))

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from jobify.model.durations import Duration
 from jobify.model.records import JobRecord, Relations
 
-__all__ = ("Polls", "ResultBackend")
+__all__ = ("Polls", "ResultBackend", "ResultReader")
 
 T = TypeVar("T")
 
@@ -17,11 +17,8 @@ Polls = tuple[Duration, Duration]
 """The first polling interval and the longest one, in seconds or as timedeltas."""
 
 
-class ResultBackend(Protocol):
-    """Reads a job, waits for it and changes it.
-
-    Every method raises JobNotFoundError if the storage has no job with this id (any more), and StorageUnavailableError.
-    """
+class ResultReader(Protocol):
+    """Reads stored jobs in the caller's thread. JobNotFoundError for an id that is not (or no longer) stored."""
 
     def record(self, job_id: str) -> JobRecord:
         """The row: one select by primary key."""
@@ -65,6 +62,18 @@ class ResultBackend(Protocol):
 
     def logs(self, job_id: str) -> list[dict[str, Any]]:
         """The log lines of the job, the oldest first."""
+        ...
+
+
+class ResultBackend(Protocol):
+    """What a handle needs: the storage that its job is in, and notifications of how the job ends.
+
+    Every method raises JobNotFoundError for an id that is not (or no longer) stored, and StorageUnavailableError.
+    """
+
+    @property
+    def reader(self) -> ResultReader:
+        """Reads from that storage."""
         ...
 
     async def read(self, function: Callable[[], T]) -> T:

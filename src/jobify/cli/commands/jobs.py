@@ -141,7 +141,7 @@ def logs(
 
     with open_session(source) as session:
         found = job_id(session, id)
-        after = 0 if last is None else max(0, session.operations.last_message_number(found) - last)
+        after = 0 if last is None else max(0, session.operations.reader.last_message_number(found) - last)
         try:
             status = follow(
                 session, found, after, message_printer(session.app.zone, as_json=as_json), until_end=is_followed

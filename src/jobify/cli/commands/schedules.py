@@ -151,7 +151,7 @@ def _why_not_changed(session: Session, id: str, done: str) -> str:
     from jobify.client.wait_reasons import stopped_note
     from jobify.model.public_status import public_status
 
-    record = session.operations.record(id)
+    record = session.operations.reader.record(id)
     if record.rule is None:
         return "it is a job, not a schedule"
     if stopped := stopped_note(record, time.time_ns() // 1000):

@@ -111,10 +111,10 @@ def retry(session: Session, texts: Sequence[str], print_result: PrintResult, *, 
 
 
 def _why_not_retried(session: Session, id: str) -> str:
-    reason = session.operations.reason(id) or ""
+    reason = session.operations.reader.reason(id) or ""
     if reason.startswith("dependency "):
         return f"it was cancelled because of another job ({reason}); retry that one, and this one is retried with it"
-    record = session.operations.record(id)
+    record = session.operations.reader.record(id)
     status = public_status(record.status, record.is_dead)
     if status in ("failed", "dead"):
         return "another job with its unique key has not ended"

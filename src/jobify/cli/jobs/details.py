@@ -79,16 +79,16 @@ class Details(NamedTuple):
 
 def read_details(session: Session, id: str, *, messages: int) -> Details:
     """Read the job with this id and its newest ``messages``. JobNotFoundError if there is none."""
-    job = session.operations.whole_record(id)
+    job = session.operations.reader.whole_record(id)
     holder = next((one for one in session.app.workers() if one.id == job.owner), None)
     return Details(
         job=job,
         cluster=session.cluster_state(),
-        attempts=session.operations.attempts(id),
-        relations=session.operations.relations(id),
-        kinship=session.operations.kinship(id),
-        messages=session.operations.newest_messages(id, messages) if messages else [],
-        message_count=session.operations.last_message_number(id),
+        attempts=session.operations.reader.attempts(id),
+        relations=session.operations.reader.relations(id),
+        kinship=session.operations.reader.kinship(id),
+        messages=session.operations.reader.newest_messages(id, messages) if messages else [],
+        message_count=session.operations.reader.last_message_number(id),
         worker=None if holder is None else f"{holder.host}, process {holder.pid}",
     )
 

@@ -68,7 +68,7 @@ def _is_schedule(session: Session, id: str) -> bool:
     from jobify.exceptions import JobNotFoundError
 
     try:
-        return session.operations.record(id).rule is not None
+        return session.operations.reader.record(id).rule is not None
     except JobNotFoundError:  # it may have been deleted since
         return False
 
@@ -114,7 +114,7 @@ def wait_for(session: Session, id: str, timeout: float | None) -> tuple[str, str
 
     CommandError if it has not ended within ``timeout`` seconds, and immediately for a schedule, which never ends.
     """
-    if session.operations.record(id).rule is not None:
+    if session.operations.reader.record(id).rule is not None:
         raise CommandError(f"{id} is a schedule: it does not end with a run. Wait for a job.", ExitCode.USAGE)
     job = session.app.get_job(id)
     try:
@@ -123,8 +123,10 @@ def wait_for(session: Session, id: str, timeout: float | None) -> tuple[str, str
         why = f", {note}" if (note := job.note) else ""
         message = f"{id} has not ended within {how_long(timeout or 0)}: it is {job.status}{why}."
         raise CommandError(message, ExitCode.STILL_UNFINISHED) from None
-    record = session.operations.record(id)
-    return public_status(record.status, record.is_dead), session.operations.error(id) or session.operations.reason(id)
+    record = session.operations.reader.record(id)
+    return public_status(record.status, record.is_dead), session.operations.reader.error(
+        id
+    ) or session.operations.reader.reason(id)
 
 
 def follow(session: Session, id: str, after: int, show: Show, *, until_end: bool) -> str:
@@ -134,8 +136,8 @@ def follow(session: Session, id: str, after: int, show: Show, *, until_end: bool
     """
     progress = None
     while True:
-        record = session.operations.record(id)  # read before the messages, so that the last ones are not missed
-        while page := session.operations.messages(id, after):
+        record = session.operations.reader.record(id)  # read before the messages, so that the last ones are not missed
+        while page := session.operations.reader.messages(id, after):
             for message in page:
                 show(message)
             after = page[-1].number

@@ -42,7 +42,7 @@ class CommandListener(Service):
         """Check once."""
         version = self._backend.queues.version
         cancelled, paused = await self._backend.gate.call(self._read, flush=False)
-        self._backend.queues.update(paused, doubts=version)
+        self._backend.queues.update(paused, version=version)
         for job_id in cancelled:
             attempt = self._attempts.find(job_id)
             if attempt is not None and not attempt.is_last:  # else this run of a schedule is to finish
