@@ -114,14 +114,14 @@ def database_of(storage: Any) -> Any:
 
 def writer_of(storage: SQLiteStorage) -> Connection:
     """The connection that writes."""
-    writer = database_of(storage)._writer
+    writer = database_of(storage)._connections.writer
     assert writer is not None
     return writer
 
 
 def reader_of(storage: SQLiteStorage) -> Connection:
     """The connection that reads."""
-    reader = database_of(storage)._reader
+    reader = database_of(storage)._connections.reader
     assert reader is not None
     return reader
 

@@ -16,10 +16,10 @@ import pytest
 import jobify
 from jobify.middleware import JobifyQueue
 from jobify.model.clock import Clock
+from jobify.runtime.fork import Forkable
 from jobify.serializers import Serializer
 from jobify.storage import Storage
 from jobify.storage.ownership import OwnerPort
-from jobify.storage.sqlite.fork import Forkable
 from jobify.typeadapter import Dumper, Loader
 
 ADDRESSES = (

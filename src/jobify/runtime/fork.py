@@ -33,7 +33,19 @@ from types import FrameType
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 from weakref import WeakSet
 
-__all__ = ("arm", "call", "end_fork", "forks", "guard_loop", "install_handler", "release_loop", "renew_in_child")
+__all__ = (
+    "ForkAware",
+    "Forkable",
+    "arm",
+    "call",
+    "end_fork",
+    "forks",
+    "guard_loop",
+    "install_handler",
+    "register",
+    "release_loop",
+    "renew_in_child",
+)
 
 ReturnT = TypeVar("ReturnT")
 
@@ -149,7 +161,21 @@ class ForkAware(Protocol):
         ...
 
 
+class Forkable(ForkAware, Protocol):
+    """An object with a state that a fork must not tear apart: it comes to rest for the fork."""
+
+    def before_fork(self) -> None:
+        """Come to rest, and let nothing begin."""
+        ...
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        ...
+
+
 forks: Final = _Forks()
+_forkables: WeakSet[Forkable] = WeakSet()
+_resting: list[Forkable] = []
 _renewed: WeakSet[ForkAware] = WeakSet()
 _loops: dict[int, AbstractEventLoop] = {}
 _masks = threading.local()
@@ -160,7 +186,26 @@ def renew_in_child(owner: ForkAware) -> None:
     _renewed.add(owner)
 
 
+def register(forkable: Forkable) -> None:
+    """Call the methods of ``forkable`` around every fork of this process, as long as the object lives."""
+    _forkables.add(forkable)
+
+
+def _rest() -> None:
+    # Always in the same order, so that two threads that fork do not wait for each other.
+    for forkable in sorted(_forkables, key=id):
+        forkable.before_fork()
+        _resting.append(forkable)
+
+
+def _go_on() -> None:
+    while _resting:
+        _resting.pop().after_fork_in_parent()
+
+
 def _renew() -> None:
+    while _resting:
+        _resting.pop().after_fork_in_child()
     for owner in list(_renewed):
         owner.after_fork_in_child()
 
@@ -252,7 +297,7 @@ def arm() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(before=_rest, after_in_parent=_go_on, after_in_child=_renew)
 _last_hook = 0
 _is_armed_for_apps = False
 arm()

@@ -22,9 +22,9 @@ happened. If something has, in that folder perhaps to other files, a *look* comp
 with a granularity of a few milliseconds, so the time of a folder that has changed just now, as by the opening of a
 database, says nothing yet: until it does, a glance asks for the three files by their paths.
 
-**On the event loop** even a glance counts. For a millisecond after one (:data:`_GLANCE`), ``after_spot`` asks only for
-the time of the folder, and only if a caller relies on what was committed: nothing is acknowledged into files that are
-not in their places. A log that is truncated in its place loses what was acknowledged before, whatever is asked after a
+**On the event loop** even a glance counts. For a millisecond after one (:data:`_GLANCE`), ``after_nonblocking`` asks
+only for the time of the folder, and only if a caller relies on what was committed: nothing is acknowledged into files
+that are not in their places. A log that is truncated in its place loses what was acknowledged before, whatever is asked after a
 commit; and that the end of a job is lost is noticed a millisecond later.
 """
 
@@ -175,7 +175,7 @@ class FileIdentity:
         if self._loss is not None or not self._glance(with_size=with_size):
             self.look()
 
-    def after_spot(self, *, is_acknowledged: bool) -> None:
+    def after_nonblocking(self, *, is_acknowledged: bool) -> None:
         """:meth:`after_write`, on the event loop; ``is_acknowledged``: a caller relies on what was committed."""
         if time.monotonic() >= self._fresh_until or (is_acknowledged and not self._are_in_place()):
             self.after_write(with_size=False)

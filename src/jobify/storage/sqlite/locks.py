@@ -39,6 +39,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final
 
+from jobify.runtime import fork
 from jobify.storage.sqlite.permissions import folder_mode, owner_of
 
 try:
@@ -58,9 +59,6 @@ _FLAGS: Final = (
     | getattr(os, "O_NOCTTY", 0)
 )
 """No link is followed; no FIFO and no device is waited for."""
-
-_detached: set[int] = set()
-"""Locks that outlive their storage."""
 
 
 class LockState(Enum):
@@ -197,11 +195,11 @@ class OwnerLocks:
     def detach(self, name: str) -> Callable[[], None]:
         """Let a lock outlive this storage; what releases it, on any thread."""
         descriptor = self._held.pop(name)
-        _detached.add(descriptor)
+        _detached.descriptors.add(descriptor)
 
         def release() -> None:
-            if descriptor in _detached:
-                _detached.discard(descriptor)
+            if descriptor in _detached.descriptors:
+                _detached.descriptors.discard(descriptor)
                 self._let_go(name, descriptor)
 
         return release
@@ -257,10 +255,16 @@ def _identity(found: os.stat_result) -> str:
     return f"{found.st_dev}:{found.st_ino}"
 
 
-def _close_detached() -> None:
-    while _detached:
-        os.close(_detached.pop())
+class _DetachedLocks:
+    """Locks that outlive their storage. They belong to the process that took them, and not to its children."""
+
+    def __init__(self) -> None:
+        self.descriptors: set[int] = set()
+        fork.renew_in_child(self)
+
+    def after_fork_in_child(self) -> None:
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_close_detached)
+_detached = _DetachedLocks()

@@ -53,13 +53,13 @@ from jobify.model.records import (
     Settled,
     Settlement,
 )
+from jobify.runtime import fork
 from jobify.runtime.folder import absolute
 from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
 from jobify.storage.location import check_is_path
-from jobify.storage.sqlite import fork
 from jobify.storage.sqlite.claims import Claims
-from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.database import Database, Nonblocking
 from jobify.storage.sqlite.file_identity import refuse_orphaned_log
 from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.locks import OwnerLocks
@@ -69,7 +69,6 @@ from jobify.storage.sqlite.queries import Queries
 from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
 from jobify.storage.sqlite.settlements import Settlements
-from jobify.storage.sqlite.spot import Spot
 from jobify.storage.sqlite.times import Times
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import Timekeeping
@@ -134,7 +133,7 @@ class SQLiteStorage:
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
         self._settlements, self._reports, self._times = Settlements(database), Reports(database), Times(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
-        self._spot = Spot(database) if self.synchronous == "normal" else None
+        self._nonblocking = Nonblocking(database) if self.synchronous == "normal" else None
         self._data_version = (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -205,7 +204,7 @@ class SQLiteStorage:
 
     @property
     def nonblocking(self) -> AbstractContextManager[None] | None:
-        return self._spot
+        return self._nonblocking
 
     @property
     def times(self) -> Timekeeping:
