@@ -24,8 +24,8 @@ database, says nothing yet: until it does, a glance asks for the three files by 
 
 **On the event loop** even a glance counts. For a millisecond after one (:data:`_GLANCE`), ``after_nonblocking`` asks
 only for the time of the folder, and only if a caller relies on what was committed: nothing is acknowledged into files
-that are not in their places. A log that is truncated in its place loses what was acknowledged before, whatever is asked after a
-commit; and that the end of a job is lost is noticed a millisecond later.
+that are not in their places. A log that is truncated in its place loses what was acknowledged before, whatever is asked
+after a commit; and that the end of a job is lost is noticed a millisecond later.
 """
 
 from __future__ import annotations
