@@ -231,8 +231,8 @@ def test_a_cascade_is_whole_or_not_at_all(storage: SQLiteStorage, path: Path, en
             say("in the middle")
             wait()
     for one_of_them in (storage, dying):
-        database_of(one_of_them).row("SELECT 1")
-        writer_of(one_of_them).set_trace_callback(count)
+        one_of_them._database.row("SELECT 1")
+        one_of_them._database._connections.writer.set_trace_callback(count)
     end_it("a")
     say("done")
     wait()
@@ -469,7 +469,7 @@ def test_a_private_database_stays_with_the_parent(path: Path) -> None:
         sys.exit()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [record.id for record in private.find(JobQuery())] == ["a"]
-    directory = os.path.dirname(database_of(private).path)
+    directory = os.path.dirname(private._database.path)
     assert os.path.exists(directory)
     del private
     assert not os.path.exists(directory)

@@ -310,10 +310,10 @@ def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> Non
             raise ValueError("no")
 
     async def story(calls: Calls) -> None:
-        real = storage._spot
-        storage._spot = Broken()  # type: ignore[assignment]
+        real = storage._nonblocking
+        storage._nonblocking = Broken()  # type: ignore[assignment]
         assert await soon(calls.settle("nobody's")) is Settled.REFUSED
-        storage._spot = real
+        storage._nonblocking = real
         assert await soon(calls.insert("b")) is True
 
     _with_calls(storage, story)
