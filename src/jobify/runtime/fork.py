@@ -172,6 +172,10 @@ class Forkable(ForkAware, Protocol):
         """Go on."""
         ...
 
+    def after_fork_in_child(self) -> None:
+        """Release what belongs to the parent."""
+        ...
+
 
 forks: Final = _Forks()
 _forkables: WeakSet[Forkable] = WeakSet()
