@@ -61,7 +61,7 @@ class PretendJob(Running):
             CURRENT.reset(self._token)
 
     def stop(self, reason: str = "cancel") -> None:
-        """Tell the task to stop, as a cancel does."""
+        """Request the task to stop, as a cancel does."""
         self._reason = reason
 
     # -- what current_job asks it (Running) ----------------------------------------------------------------------------

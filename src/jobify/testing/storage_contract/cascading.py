@@ -62,7 +62,7 @@ BAD_ENDS: dict[str, tuple[str, End]] = {
         lambda storage, owner: storage.cancel(["a"], reason="no", now=NOW + SECOND, delete_at=NOW + 9),
     ),
     "cancelled while it runs": ("cancelled", _cancel_while_it_runs),
-    "cancelled and given back": ("cancelled", _retire),
+    "cancelled and released": ("cancelled", _retire),
     "quarantined": ("failed", _crash),
     "expired": (
         "expired",

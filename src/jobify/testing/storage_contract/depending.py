@@ -1,4 +1,4 @@
-"""Who waits for whom, and until when."""
+"""Dependencies: the jobs that wait for others, and when they become eligible."""
 
 from __future__ import annotations
 

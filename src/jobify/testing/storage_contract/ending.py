@@ -155,14 +155,14 @@ class EndContract(StorageCase):
     # -- trim ----------------------------------------------------------------------------------------------------------
 
     def test_trim_keeps_the_newest_lines_of_each_schedule(self, storage: Storage, owner: int) -> None:
-        told = {"a": 5, "b": 3, "c": 2, "silent": 0}
+        counts = {"a": 5, "b": 3, "c": 2, "silent": 0}
         storage.insert(
             [job("b", rule="{}"), job("a", rule="{}"), born("c", owner, rule="{}"), job("silent", rule="{}")]
         )
         for attempt in range(5):
-            storage.add_history([line(id, attempt=attempt) for id, count in told.items() if attempt < count])
+            storage.add_history([line(id, attempt=attempt) for id, count in counts.items() if attempt < count])
         assert storage.trim(keep=2, limit=100) == 4
-        kept = {id: [found.attempt for found in storage.attempts(id)] for id in told}
+        kept = {id: [found.attempt for found in storage.attempts(id)] for id in counts}
         assert kept == {"a": [3, 4], "b": [1, 2], "c": [0, 1], "silent": []}
         assert storage.trim(keep=2, limit=100) == 0
         storage.add_history([line("a", attempt=5)])

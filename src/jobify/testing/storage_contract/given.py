@@ -107,7 +107,7 @@ def after(id: str, *parents: str, **fields: Any) -> NewJob:
 
 
 def born(id: str, owner: int, **fields: Any) -> NewJob:
-    """A job that is claimed at birth."""
+    """A job that is inserted already claimed."""
     usual = {"status": "running", "owner": owner, "fence": 1, "attempt": 1, "started_at": NOW, "origin": owner}
     return job(id, **{**usual, **fields})
 

@@ -59,7 +59,7 @@ NEEDS: dict[str, Act] = {
 """What may have become of the job c, which depends on a and b, while it needs a."""
 DONE: dict[str, Act] = {
     "it has succeeded": lambda storage, owner: _finish(storage, owner, "success"),
-    "somebody has cancelled it": lambda storage, owner: storage.cancel(["c"], reason="no", now=NOW, delete_at=None),
+    "it was cancelled": lambda storage, owner: storage.cancel(["c"], reason="no", now=NOW, delete_at=None),
     "it fell with one that was cancelled": lambda storage, owner: (
         storage.cancel(["b"], reason="no", now=NOW, delete_at=None),
         storage.settle([end(owner, born("b", owner), status="cancelled", delete_at=None)]),

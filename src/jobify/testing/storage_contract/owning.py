@@ -125,8 +125,8 @@ class OwnerContract(StorageCase):
         (recovered,) = storage.recover(now=NOW + SECOND, max_crashes=1, delete_at=None)
         assert recovered == Recovered("a", "task", "scheduled", None, is_crash=False)
         assert one(storage, "a") == before._replace(status="scheduled", ready=True, owner=None, attempt=0)
-        (told,) = storage.attempts("a")
-        assert (told.outcome, told.attempt, told.due_at, told.error) == ("released", 1, NOW - 7, None)
+        (attempt,) = storage.attempts("a")
+        assert (attempt.outcome, attempt.attempt, attempt.due_at, attempt.error) == ("released", 1, NOW - 7, None)
         assert [found.id for found in storage.owners()] == [alive]
         assert storage.settle([end(owner, found)]) == [Settled.REFUSED]
         assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
@@ -185,9 +185,9 @@ class OwnerContract(StorageCase):
         recovered = storage.recover(now=NOW + SECOND, max_crashes=3, delete_at=None)
         assert recovered == [Recovered("a", "t", "scheduled", owner, attempt=1)]
         assert one(storage, "a") == before._replace(status="scheduled", ready=True, owner=None, crashes=1)
-        (told,) = storage.attempts("a")
-        assert (told.outcome, told.attempt, told.due_at, told.owner) == ("lost", 1, NOW - 7, owner)
-        assert (told.started_at, told.finished_at) == (NOW, NOW + SECOND)
+        (attempt,) = storage.attempts("a")
+        assert (attempt.outcome, attempt.attempt, attempt.due_at, attempt.owner) == ("lost", 1, NOW - 7, owner)
+        assert (attempt.started_at, attempt.finished_at) == (NOW, NOW + SECOND)
         assert [owner.id for owner in storage.owners()] == [alive]
         assert storage.settle([end(owner, found)]) == [Settled.REFUSED]
         (found,) = claim(storage, alive, tasks=("t",))
@@ -212,7 +212,7 @@ class OwnerContract(StorageCase):
         assert (record.finished_at, record.delete_at) == (NOW + 5, NOW + 50)
         assert record.error is not None
         assert record.error.startswith("JobLostError: ")
-        assert [told.outcome for told in storage.attempts("a")] == ["lost"] * 3
+        assert [attempt.outcome for attempt in storage.attempts("a")] == ["lost"] * 3
 
     def test_a_schedule_that_took_too_many_processes_down_is_kept(self, storage: Storage) -> None:
         storage.insert([job("a", rule="{}")])
@@ -249,7 +249,7 @@ class OwnerContract(StorageCase):
         record = one(storage, "a")
         assert (record.status, record.payload, record.crashes, record.attempt) == ("scheduled", b"2", 0, 0)
         assert (record.has_successor, record.fence > 1) == (False, True)
-        assert [told.outcome for told in storage.attempts("a")] == ["lost"]
+        assert [attempt.outcome for attempt in storage.attempts("a")] == ["lost"]
 
     def test_a_job_that_was_to_be_cancelled_is(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner)])
@@ -260,7 +260,7 @@ class OwnerContract(StorageCase):
         record = one(storage, "a")
         assert (record.status, record.error, record.finished_at) == ("cancelled", "stop", NOW + 1)
         assert (record.delete_at, record.is_cancel_requested, record.crashes) == (NOW + 2, False, 1)
-        assert [told.outcome for told in storage.attempts("a")] == ["lost"]
+        assert [attempt.outcome for attempt in storage.attempts("a")] == ["lost"]
 
     def test_many_jobs_of_several_dead_owners(self, storage: Storage) -> None:
         owners = [storage.register(PROFILE, now=NOW) for _ in range(3)]
@@ -275,5 +275,5 @@ class OwnerContract(StorageCase):
             CountKey("task", "default", "scheduled", False): 1300,
             CountKey("task", "default", "running", False): 1,
         }
-        assert [told.outcome for told in storage.attempts("0001")] == ["failed", "lost"]
+        assert [attempt.outcome for attempt in storage.attempts("0001")] == ["failed", "lost"]
         assert [owner.id for owner in storage.owners()] == [alive]

@@ -82,7 +82,7 @@ class ParkContract(StorageCase):
         assert (record.payload, record.options, record.due_at) == (before.payload, "{}", NOW)
         assert [line.outcome for line in storage.attempts("a")] == ["parked"]
 
-    def test_ordinary_claims_pass_it_over_and_hear_of_it(self, storage: Storage, owner: int) -> None:
+    def test_ordinary_claims_skip_it_and_report_it(self, storage: Storage, owner: int) -> None:
         assert not look(storage, owner).has_parked
         _park(storage, owner, "a")
         storage.insert([job("b")])

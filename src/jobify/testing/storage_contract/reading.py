@@ -40,7 +40,7 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"is_schedule": False}, "abcef"),
     ({"is_schedule": True, "statuses": ("scheduled",), "tasks": ("x",)}, "d"),
     ({"tasks": ("x",), "queues": ("q1",), "statuses": ("success", "running")}, "bf"),
-    ({"tasks": ("nobody",)}, ""),
+    ({"tasks": ("missing",)}, ""),
 ]
 
 

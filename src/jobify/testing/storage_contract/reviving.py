@@ -1,4 +1,4 @@
-"""What comes back when a job is tried again that others were cancelled for, and what those are told."""
+"""Retrying a failed job: the jobs that were cancelled because of it wait again, and owners are notified."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class ReviveContract(StorageCase):
         assert storage.purge(now=NOW + 999 * SECOND, limit=9) == 0
         assert _succeed(storage, owner) == ["a", "b", "c", "d"]
 
-    def test_it_stays_cancelled_if_that_is_asked_for(self, storage: Storage, owner: int) -> None:
+    def test_it_stays_cancelled_on_request(self, storage: Storage, owner: int) -> None:
         storage.insert([born("a", owner), after("b", "a")])
         _fail(storage, owner)
         assert storage.retry(["a"], now=NOW, with_dependents=False) == [True]

@@ -170,7 +170,7 @@ class SharedStorageContract(StorageCase):
         storage.insert([job("b")])
         assert storage.has_external_changes() is False
 
-    def test_a_bell_is_heard_by_all_others(self, storage: Storage, other: Storage, tmp_path: Path) -> None:
+    def test_a_notification_reaches_all_others(self, storage: Storage, other: Storage, tmp_path: Path) -> None:
         third = self.new_storage(tmp_path)
         third.open()
         notifiers = []
@@ -189,13 +189,13 @@ class SharedStorageContract(StorageCase):
         second.notify(workers=True, clients=True)
         assert [one.drain() for one in (first, second, last)] == [True, True, False]
 
-    def test_ringing_never_blocks(self, storage: Storage, other: Storage) -> None:
+    def test_notifying_never_blocks(self, storage: Storage, other: Storage) -> None:
         storage.register(PROFILE, now=NOW)
         other.register(PROFILE, now=NOW)
         ours, theirs = storage.notifier, other.notifier
         assert ours is not None
         assert theirs is not None
-        assert ours.drain() is True  # somebody has arrived: whoever hears that rings there, too
+        assert ours.drain() is True  # a new process has arrived, which is notified from now on
         for _ in range(10_000):
             ours.notify(workers=True, clients=True)
         assert theirs.drain() is True
@@ -203,5 +203,5 @@ class SharedStorageContract(StorageCase):
 
     @staticmethod
     def _is_readable(fileno: int) -> bool:
-        """Whether an event loop would see it; a bell without a descriptor is polled instead."""
+        """Whether an event loop would see it. A notifier without a descriptor is polled instead."""
         return fileno < 0 or bool(select([fileno], [], [], 0)[0])

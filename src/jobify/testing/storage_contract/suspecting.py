@@ -148,7 +148,7 @@ class SuspectContract(StorageCase):
         assert ids_of(ask(storage, owner, ClaimScope.ANY)) == ["ordinary"]
         assert ids_of(ask(storage, owner, ClaimScope.ANY)) == ["a"]
 
-    def test_only_who_could_run_them_hears_of_suspects(self, storage: Storage) -> None:
+    def test_only_claimants_that_could_run_them_learn_of_suspects(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         for scope in ClaimScope:
             assert ask(storage, owner, scope, tasks=("other",)) == Claimed([], False, None)

@@ -74,7 +74,7 @@ class UniqueContract(StorageCase):
         assert storage.insert([_keyed("b")]) == [True]
 
     def test_a_refused_duplicate_needs_no_parents(self, storage: Storage) -> None:
-        """Whoever asks again for the same work gets the same answer, also when its parents are gone."""
+        """The same request has the same result, also when the parents of the job are gone."""
         storage.insert([_keyed("a")])
         assert storage.insert([after("b", "missing", unique_key="k"), after("a", "missing")]) == [False, False]
 

@@ -29,18 +29,18 @@ from jobify.testing.storage_contract.given import (
 __all__ = ("WriteContract",)
 
 
-_ASKED_FOR = [field for field in NewJob._fields if field in JobRecord._fields]
+_REQUESTED = [field for field in NewJob._fields if field in JobRecord._fields]
 _NOTHING_YET = (None, None, None, None, 0, 0, 0, False, False, False, 0, None, False, None)
 
 
-def _asked(record: JobRecord) -> NewJob:
-    """What was asked for."""
-    return NewJob(**{field: getattr(record, field) for field in _ASKED_FOR})
+def _requested(record: JobRecord) -> NewJob:
+    """The fields of the inserted row."""
+    return NewJob(**{field: getattr(record, field) for field in _REQUESTED})
 
 
 def _beyond(record: JobRecord) -> tuple[object, ...]:
     """The fields that no request has set: from ``finished_at`` to ``parking``."""
-    return tuple(getattr(record, field) for field in JobRecord._fields if field not in _ASKED_FOR)
+    return tuple(getattr(record, field) for field in JobRecord._fields if field not in _REQUESTED)
 
 
 def _value(storage: Storage) -> Any:
@@ -68,12 +68,12 @@ class WriteContract(StorageCase):
         )._replace(unique_key="k", expires_at=NOW + 5)
         assert storage.insert([whole]) == [True]
         record = one(storage, "a")
-        assert _asked(record) == whole
+        assert _requested(record) == whole
         assert _beyond(record) == _NOTHING_YET
 
     def test_a_job_that_is_claimed_at_birth_is_running(self, storage: Storage, owner: int) -> None:
         assert storage.insert([born("a", owner)]) == [True]
-        assert _asked(one(storage, "a")) == born("a", owner)
+        assert _requested(one(storage, "a")) == born("a", owner)
         assert claim(storage, owner) == []
         assert storage.settle([end(owner, born("a", owner))]) == [Settled.APPLIED]
         assert one(storage, "a").status == "success"
@@ -123,7 +123,7 @@ class WriteContract(StorageCase):
         storage.settle([end(owner, old, status=status, error="x", history=(line("a"),))])
         assert storage.insert([job("a", payload=b"new")]) == [True]
         record = one(storage, "a")
-        assert _asked(record) == job("a", payload=b"new")
+        assert _requested(record) == job("a", payload=b"new")
         assert (record.result, record.error, record.finished_at, record.delete_at) == (None, None, None, None)
         assert storage.attempts("a") == []
 
@@ -153,7 +153,7 @@ class WriteContract(StorageCase):
     def test_put_where_nothing_is(self, storage: Storage) -> None:
         assert storage.replace(job("a", rule="{}", offset_at=NOW), Progress(3, 1)) is True
         record = one(storage, "a")
-        assert _asked(record) == job("a", rule="{}", offset_at=NOW)
+        assert _requested(record) == job("a", rule="{}", offset_at=NOW)
         assert (record.run_count, record.failure_count) == (3, 1)
 
     @pytest.mark.parametrize("status", ["scheduled", "success", "cancelled", "hibernating"])
@@ -163,7 +163,7 @@ class WriteContract(StorageCase):
         new = job("a", task="other", queue="q", payload=b"new", due_at=NOW + SECOND)
         assert storage.replace(new) is True
         record = one(storage, "a")
-        assert _asked(record)._replace(fence=0) == new
+        assert _requested(record)._replace(fence=0) == new
         assert _beyond(record) == _NOTHING_YET
         assert record.fence > old.fence
         assert storage.attempts("a") == [line("a")]
@@ -181,7 +181,7 @@ class WriteContract(StorageCase):
         assert claim(storage, owner) == []
         assert storage.settle([end(owner, old, history=(line("a"),))]) == [Settled.CASCADED]
         record = one(storage, "a")
-        assert _asked(record)._replace(fence=0) == job("a", payload=b"2")
+        assert _requested(record)._replace(fence=0) == job("a", payload=b"2")
         assert _beyond(record) == (*_NOTHING_YET[:4], 1, *_NOTHING_YET[5:])
         assert record.fence > old.fence
         assert storage.attempts("a") == [line("a")]
