@@ -1,4 +1,4 @@
-"""Submitting and querying without a running app: behind ``delay``, ``enqueue`` and ``JobResult``.
+"""Enqueuing and querying without a running app: behind ``delay``, ``enqueue`` and ``JobResult``.
 
-No event loop is needed, and no engine: whether one runs in this process makes no difference.
+It needs no event loop and no engine; whether one runs in this process makes no difference.
 """

@@ -1,4 +1,4 @@
-"""Orders for queues, schedules and ended jobs."""
+"""Changes to queues, schedules and ended jobs."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Admin:
     def __init__(
         self,
         connection: StorageConnection,
-        board: Queries,
+        queries: Queries,
         clock: Clock,
         new_id: UUIDGenerator,
         delete_at: Callable[[Microseconds], Microseconds | None],
     ) -> None:
         self._connection = connection
-        self._queries = board
+        self._queries = queries
         self._clock = clock
         self._new_id = text_ids(new_id)
         self._delete_at = delete_at
 
     def pause_queue(self, queue: str) -> None:
-        """Let nobody take jobs of this queue."""
+        """Keep workers from claiming jobs of this queue."""
         name = check_text(queue, what="queue")
         with self._connection as storage:
             storage.pause_queue(name)
@@ -58,14 +58,14 @@ class Admin:
         self._connection.notify(workers=True)
 
     def pause_schedule(self, job_id: str) -> bool:
-        """Let it rest; whether it is a schedule that has not ended."""
+        """Pause a schedule; whether it is one that has not ended."""
         with self._connection as storage:
             (is_done,) = storage.pause((job_id,))
         self._connection.notify(workers=True)
         return is_done
 
     def resume_schedule(self, job_id: str) -> bool:
-        """Undo :meth:`pause_schedule`, or revive a schedule that was stopped, or try one that is parked; whether it was
+        """Undo :meth:`pause_schedule`, revive a schedule that was stopped, or retry one that is parked; whether it was
         any of these."""
         now = self._clock.now()
         with self._connection as storage, storage.transaction():
@@ -76,7 +76,7 @@ class Admin:
         return is_done
 
     def run_now(self, job_id: str) -> str:
-        """Enqueue one job like those of a schedule, at once; its id. The rule goes on as it would have."""
+        """Enqueue one job with the task and arguments of a schedule, due now; its id. The rule is not affected."""
         with self._connection as storage:
             record = next(iter(storage.get((job_id,))), None)
             if record is None:
@@ -89,10 +89,13 @@ class Admin:
         return row.id
 
     def delete(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = False) -> int:
-        """Remove jobs that are not running, with all that belongs to them; how many. What depends on one that had not
-        ended is cancelled, and what others still need stays. ``still``: only those that it holds for at that moment."""
+        """Delete jobs that are not running, with everything that belongs to them; how many.
+
+        Dependents of a job that had not ended are cancelled; jobs that others still need stay. ``still``: delete only
+        jobs for which it holds at that moment.
+        """
         total = deleted = self._delete(ids, still, with_dependents)
-        while deleted and len(ids) > _BATCH:  # what was only needed by a later one
+        while deleted and len(ids) > _BATCH:  # jobs that only a later one needed
             deleted = self._delete(ids, still, with_dependents)
             total += deleted
         self._connection.notify(workers=True, clients=True)
@@ -107,9 +110,11 @@ class Admin:
         return deleted
 
     def retry(self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = True) -> list[bool]:
-        """Put failed jobs back, in one transaction, and what was cancelled because of them; let parked ones be tried.
-        For each, whether that was done. A schedule that has ended by its rule is no failed job. ``still``: only those
-        that it holds for at that moment; the others are left out of the answer."""
+        """Retry failed jobs, their cancelled dependents, and parked jobs, in one transaction; for each, whether.
+
+        A schedule that has ended by its rule has not failed. ``still``: retry only jobs for which it holds at that
+        moment; the others are not in the result.
+        """
         with self._batch(ids, still) as (storage, some):
             ended = {
                 row.id for row in storage.get(SummaryIds(some)) if row.rule is not None and not _can_be_retried(row)
@@ -123,7 +128,7 @@ class Admin:
     def cancel(
         self, ids: Sequence[str], still: Matches | None = None, *, with_dependents: bool = False
     ) -> dict[str, CancelResult]:
-        """Cancel jobs, in one transaction, without waiting for those that run; what it met. ``still``: as for
+        """Cancel jobs, in one transaction, without waiting for those that run; the result for each. ``still``: as for
         :meth:`retry`."""
         with self._batch(ids, still, with_dependents) as (storage, some):
             now = self._clock.now()
@@ -136,8 +141,8 @@ class Admin:
     def _batch(
         self, ids: Sequence[str], still: Matches | None, with_dependents: bool = False
     ) -> Iterator[tuple[Storage, Sequence[str]]]:
-        """The storage, and the jobs that are meant: those that ``still`` holds for, and all that depends on them. Both
-        are asked in the transaction that changes them."""
+        """The storage, and the jobs to change: those for which ``still`` holds, and all that depends on them. They are
+        determined in the transaction that changes them."""
         with self._connection as storage:
             if still is None and not with_dependents:
                 yield storage, ids
@@ -162,7 +167,7 @@ class Admin:
         return deleted
 
     def purge_due(self) -> int:
-        """Delete what retention no longer keeps, a bounded number at a time; how many."""
+        """Delete jobs whose retention is over, a bounded number at a time; how many."""
         total = 0
         while deleted := self._purge_some():
             total += deleted
@@ -174,7 +179,7 @@ class Admin:
 
 
 def _can_be_retried(schedule: JobRecord) -> bool:
-    """Whether a schedule was stopped, or waits for other code and for nothing else that a user can end."""
+    """Whether a schedule was stopped, or is parked and not paused."""
     return is_stopped(schedule) or (schedule.parking is not None and not is_paused(schedule))
 
 

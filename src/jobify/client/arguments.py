@@ -52,7 +52,7 @@ class JobFilters(TypedDict, total=False):
 
 
 class Filters(NamedTuple):
-    """Which jobs are asked for; None does not filter. ``statuses`` are some of the six words."""
+    """Which jobs to find; None does not filter. ``statuses`` are some of the six words."""
 
     statuses: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
@@ -118,7 +118,7 @@ def filters_of(raw: Mapping[str, Any], app: object) -> Filters:
 
 
 def _some(raw: Mapping[str, Any], key: str, checked: Callable[[Any], str]) -> tuple[str, ...] | None:
-    """What is asked for under ``key``: one, or any of several."""
+    """The values of the filter ``key``: one, or any of several."""
     value = raw.get(key)
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""The parts of a client, put together."""
+"""The parts of a client, wired together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _JOIN_TIMEOUT = 30.0
 
 
 class Client:
-    """One app, as seen by whoever enqueues and asks. Opens nothing before it is needed.
+    """What an app needs to enqueue and query. Opens nothing before the first use.
 
     ``build`` resolves the tasks of the app; ``runs_here()``: whether this is the thread of the event loop that runs it.
     """
@@ -94,13 +94,13 @@ class Client:
 
     @cached_property
     def admin(self) -> Admin:
-        """Orders for queues, schedules and ended jobs."""
+        """Changes to queues, schedules and ended jobs."""
         from jobify.client.admin import Admin
 
         return Admin(self._connection, self.queries, self._clock, self._config.uuid_generator, self._delete_at)
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """What ``function`` gives, called without blocking the event loop."""
+        """Call ``function`` without blocking the event loop."""
         return await self._threads.writer.call(partial(function, *args, **kwargs))
 
     async def read(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -108,16 +108,16 @@ class Client:
         return await self._threads.reader.call(partial(function, *args, **kwargs))
 
     def close(self) -> None:
-        """Close the storage and end the threads; the next use opens it again. Callers that wait get an error."""
+        """Close the storage and end the threads; the next use opens it again. Waiting callers get an error."""
         self._threads.end_calls(_JOIN_TIMEOUT)  # before the storage closes, because a queued call would open it again
         self._connection.close()
         self._threads.end_listening(_JOIN_TIMEOUT)
 
     async def release(self) -> None:
-        """Close the storage and end the threads; callers that wait go on to wait, and open it again.
+        """Close the storage and end the threads; callers that wait keep waiting, which opens it again.
 
-        The work is done in a thread, because closing a database waits for its writers. A cancelled caller waits for it
-        all the same, and is cancelled then.
+        A thread does it, because closing a database waits for its writers. A cancelled caller waits for it all the
+        same, and is cancelled then.
         """
         if self._threads.is_idle and not self._connection.is_open:
             return

@@ -133,7 +133,7 @@ class CompletionListener:
             thread.join(_JOIN_INTERVAL)
 
     def _has_lasting_waiters(self) -> bool:
-        """Whether callers wait that were not told to give up."""
+        """Whether callers wait that do not have to give up."""
         with self._lock:
             return any(waiter.generation >= self._connection.stale_before for waiter in self._waiters)
 
@@ -300,7 +300,7 @@ def _closed(job_id: str) -> ApplicationStateError:
     return ApplicationStateError(
         operation=f"wait for job {job_id!r}",
         reason="The app let go of its storage meanwhile.",
-        solution="Call close() when nobody waits any more, or wait again: that opens the storage.",
+        solution="Call close() when no caller waits any more, or wait again: that opens the storage.",
     )
 
 

@@ -1,4 +1,7 @@
-"""Requests → rows → one insert → handles. The short way is for a job without options, of a task without middleware."""
+"""Enqueuing by a client: resolve → check → outer chain → rows → one insert → handles.
+
+A job without options, of a task without outer middleware, takes a fast path: resolve → row → insert → handle.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,13 @@ from jobify.serializers.offload import is_large, off_loop
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
-__all__ = (
-    "ClientEnqueuer",
-    "insert_rows",
-    "run_outer_chain",
-    "run_sync",
-)
+__all__ = ("ClientEnqueuer", "insert_rows", "run_outer_chain", "run_sync")
+
+T = TypeVar("T")
 
 
 class _PendingJob(Struct):
-    """A request on its way to becoming a row."""
+    """A request that has not become a row yet."""
 
     task: ResolvedTask
     request: JobRequest
@@ -48,11 +48,11 @@ class _PendingJob(Struct):
     is_wanted: bool = True
     """False: an outer middleware has stopped it."""
     result: JobResult[Any] | None = None
-    """Set when it is stored, or was refused for another one's sake."""
+    """Set once the job is stored, or another job with its unique key was found."""
 
 
 def insert_rows(connection: StorageConnection, rows: Sequence[NewJob]) -> list[bool]:
-    """Store rows, and tell the workers."""
+    """Store rows, and notify the workers."""
     with connection as storage:
         added = storage.insert(rows)
     connection.notify(workers=True)
@@ -92,7 +92,7 @@ class ClientEnqueuer:
         return self._handle(row, insert_rows(self._connection, (row,))[0])
 
     async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
-        """Store one job, in a transaction that it shares with whoever else calls now."""
+        """Store one job, in a transaction that it shares with concurrent calls."""
         resolved = self._tasks.of(task)
         if resolved.has_outer:
             return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
@@ -115,8 +115,8 @@ class ClientEnqueuer:
                 if not is_added:
                     raise DuplicateJobError(row.id, can_replace=False)
         self._connection.notify(workers=True)
-        desk = self._operations
-        return [JobResult(row.id, desk) for row in rows]
+        operations = self._operations
+        return [JobResult(row.id, operations) for row in rows]
 
     async def adelay_all(
         self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
@@ -135,26 +135,27 @@ class ClientEnqueuer:
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch."""
-        drafts = self._pending(requests)
-        if any(draft.task.has_outer for draft in drafts):
-            run_sync(partial(self._run_outer_chains, drafts, is_blocking=True))
-        if len(drafts) != 1 or drafts[0].result is None:
-            self._store(drafts)
-        return self._handles(drafts)
+        jobs = self._check(requests)
+        if any(job.task.has_outer for job in jobs):
+            run_sync(partial(self._run_outer_chains, jobs, is_blocking=True))
+        if len(jobs) != 1 or jobs[0].result is None:
+            self._store(jobs)
+        return self._handles(jobs)
 
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch, without blocking."""
-        helper = self._threads.writer
-        drafts = self._pending(requests)
-        if any(draft.task.has_outer for draft in drafts):
-            await self._run_outer_chains(drafts, is_blocking=False)
-        if len(drafts) != 1 or drafts[0].result is None:
-            await helper.call(partial(self._store, drafts))
-        return self._handles(drafts)
+        writer = self._threads.writer
+        jobs = self._check(requests)
+        if any(job.task.has_outer for job in jobs):
+            await self._run_outer_chains(jobs, is_blocking=False)
+        if len(jobs) != 1 or jobs[0].result is None:
+            await writer.call(partial(self._store, jobs))
+        return self._handles(jobs)
 
-    def _pending(self, requests: Sequence[JobRequest]) -> list[_PendingJob]:
+    def _check(self, requests: Sequence[JobRequest]) -> list[_PendingJob]:
+        """Resolve the tasks and check the arguments."""
         is_workflow = any(request.result_input is not None for request in requests)
-        drafts = []
+        jobs = []
         for request in requests:
             task = self._tasks.of(request.task)
             if task.check is not None:
@@ -164,71 +165,73 @@ class ClientEnqueuer:
                     f"A job of {request.task!r} in a workflow has a unique_key. Others of the workflow depend on it, "
                     "so it cannot give way to another one: leave the unique_key out."
                 )
-            drafts.append(_PendingJob(task, request, self._rows.new_id(request.spec)))
-        return drafts
+            jobs.append(_PendingJob(task, request, self._rows.new_id(request.spec)))
+        return jobs
 
-    async def _run_outer_chains(self, drafts: Sequence[_PendingJob], *, is_blocking: bool) -> None:
-        """Run the outer chains. A single job is stored at the end of its chain; those of a batch when all are over."""
-        for draft in drafts:
-            if not draft.task.has_outer:
+    async def _run_outer_chains(self, jobs: Sequence[_PendingJob], *, is_blocking: bool) -> None:
+        """Run the outer chains. A single job is stored at the end of its chain; those of a batch after all chains."""
+        for job in jobs:
+            if not job.task.has_outer:
                 continue
-            draft.is_wanted = False
+            job.is_wanted = False
 
-            async def store(request: JobRequest, draft: _PendingJob = draft) -> None:
-                draft.request, draft.is_wanted = request, True
-                if len(drafts) == 1:
-                    keep = partial(self._store, drafts)
-                    await self._threads.writer.call(keep) if not is_blocking else keep()
+            async def store(request: JobRequest, job: _PendingJob = job) -> None:
+                job.request, job.is_wanted = request, True
+                if len(jobs) == 1:
+                    store_it = partial(self._store, jobs)
+                    await self._threads.writer.call(store_it) if not is_blocking else store_it()
 
-            asked, now = draft.request.spec, self._clock.now()
-            due_at = self._rows.due_at(asked, now)
+            spec, now = job.request.spec, self._clock.now()
+            due_at = self._rows.due_at(spec, now)
             await run_outer_chain(
-                draft.task, draft.request, draft.job_id, due_at=due_at, now=now, config=self._config, store=store
+                job.task, job.request, job.job_id, due_at=due_at, now=now, config=self._config, store=store
             )
 
-    def _store(self, drafts: Sequence[_PendingJob]) -> None:
-        wanted = [draft for draft in drafts if draft.is_wanted]
-        ids = [draft.job_id for draft in drafts]
-        rows = []
-        former: list[list[str]] = []
-        feeds: dict[tuple[int, ...], tuple[str, ...]] = {(): ()}
-        """The parents of jobs that are fed by these places: one tuple, however many jobs it feeds."""
-        for draft in wanted:
-            former.append(draft.request.spec.former_keys(draft.task.aliases) if draft.task.aliases else [])
-            feed = draft.request.result_input
-            places = () if feed is None else (*feed.indexes, *feed.after) if feed.after else feed.indexes
-            if places not in feeds:
-                feeds[places] = tuple(dict.fromkeys(ids[place] for place in places))
-            rows.append(self._rows.row(draft.task, draft.request, draft.job_id, feeds[places]))
-        if not rows:
+    def _store(self, jobs: Sequence[_PendingJob]) -> None:
+        wanted = [job for job in jobs if job.is_wanted]
+        if not wanted:
             return
+        rows = self._build_rows(wanted, [job.job_id for job in jobs])
         rivals: list[str | None] = [None] * len(rows)
         with self._connection as storage, storage.transaction():
-            if any(draft.task.aliases for draft in wanted):
-                rivals = [_former_rival(storage, draft) for draft in wanted]
+            if any(job.task.aliases for job in wanted):
+                rivals = [_former_rival(storage, job) for job in wanted]
                 rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
             added = storage.insert(rows)
             ids = [_id_of(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
         self._connection.notify(workers=True)
         stored = iter(zip(ids, added, strict=True))
-        for draft, rival in zip(wanted, rivals, strict=True):
+        for job, rival in zip(wanted, rivals, strict=True):
             job_id, is_added = next(stored) if rival is None else (rival, False)
-            draft.result = JobResult(job_id, self._operations, is_added)
+            job.result = JobResult(job_id, self._operations, is_added)
 
-    def _handles(self, drafts: Sequence[_PendingJob]) -> list[JobResult[Any]]:
-        return [draft.result or JobResult(draft.job_id, self._operations, created=False) for draft in drafts]
+    def _build_rows(self, jobs: Sequence[_PendingJob], ids: Sequence[str]) -> list[NewJob]:
+        """The rows of jobs; ``ids`` are those of the whole batch, to which their inputs refer by index."""
+        rows = []
+        parents: dict[tuple[int, ...], tuple[str, ...]] = {(): ()}
+        """By indexes: one tuple of ids, however many jobs have the same parents."""
+        for job in jobs:
+            source = job.request.result_input
+            indexes = () if source is None else (*source.indexes, *source.after) if source.after else source.indexes
+            if indexes not in parents:
+                parents[indexes] = tuple(dict.fromkeys(ids[index] for index in indexes))
+            rows.append(self._rows.row(job.task, job.request, job.job_id, parents[indexes]))
+        return rows
+
+    def _handles(self, jobs: Sequence[_PendingJob]) -> list[JobResult[Any]]:
+        return [job.result or JobResult(job.job_id, self._operations, created=False) for job in jobs]
 
 
-def _former_rival(storage: Storage, draft: _PendingJob) -> str | None:
+def _former_rival(storage: Storage, job: _PendingJob) -> str | None:
     """The unfinished job with the unique key of this one that was stored under an earlier name of the task."""
-    found = (storage.find_unique(key) for key in draft.request.spec.former_keys(draft.task.aliases))
+    found = (storage.find_unique(key) for key in job.request.spec.former_keys(job.task.aliases))
     return next((id for id in found if id is not None), None)
 
 
 def _id_of(storage: Storage, row: NewJob, is_added: bool) -> str:
-    """The id of the job that stands for ``row``: itself, or the unfinished one with its unique key.
+    """The id of the job that is stored for ``row``: its own, or that of the unfinished one with its unique key.
 
-    Asked inside the transaction of the insert: that one cannot end meanwhile.
+    Called inside the transaction of the insert, so that the other job cannot end meanwhile.
     """
     if is_added:
         return row.id
@@ -236,9 +239,6 @@ def _id_of(storage: Storage, row: NewJob, is_added: bool) -> str:
     if other is None:
         raise DuplicateJobError(row.id, can_replace=False)
     return other
-
-
-T = TypeVar("T")
 
 
 async def run_outer_chain(
@@ -251,10 +251,10 @@ async def run_outer_chain(
     config: JobifyConfiguration,
     store: Callable[[JobRequest], Awaitable[None]],
 ) -> None:
-    """Run the outer chain of the task around ``store``, which gets the request as the chain has left it. A chain that
-    is stopped does not reach it."""
+    """Run the outer chain of the task around ``store``, which gets the request as the chain has left it. A middleware
+    that does not go on keeps it from being called."""
     endpoint = task.endpoint
-    assert endpoint is not None, "what is not known here has no middleware"
+    assert endpoint is not None, "a task that is not known here has no middleware"
     args, kwargs = args_with_placeholder(request), dict(request.kwargs)
     order = PushRequest(task.name, args, kwargs, due_at if due_at > now else None)
     job: Job[Any] = Job(job_id=job_id, exec_at=due_at)
@@ -263,7 +263,7 @@ async def run_outer_chain(
         if not context.is_persist:
             raise ApplicationStateError(
                 operation=f"keep a job of {task.name!r} in memory",
-                reason="It is enqueued for whichever process runs it.",
+                reason="It is enqueued for any process that runs it.",
                 solution="Have the outer middleware leave is_persist alone, or use push().",
             )
         await store(_changed(request, *context.runnable.call_arguments()))
@@ -280,8 +280,7 @@ def _changed(request: JobRequest, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def run_sync(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What ``main`` gives, from sync code: in an event loop of its own; in a thread of its own, if this one's event
-    loop is running."""
+    """Run ``main`` from sync code, in a new event loop; in a new thread if an event loop runs in this one."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -305,7 +304,7 @@ def run_sync(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    loop = asyncio.new_event_loop()  # asyncio.run would take this thread's own one away
+    loop = asyncio.new_event_loop()  # asyncio.run would replace the loop of this thread
     try:
         return loop.run_until_complete(main())
     finally:

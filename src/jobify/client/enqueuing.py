@@ -129,10 +129,10 @@ class Enqueuing(Router):
 
             app.enqueue_many(resize, [(name,) for name in names], priority=5)
         """
-        asked = parse_batch(self, task, args_list, kwargs_list, options)
-        if isinstance(asked, Calls):
-            return self.client.delay_all(asked.task, asked.calls)
-        return self.client.submit(asked)
+        batch = parse_batch(self, task, args_list, kwargs_list, options)
+        if isinstance(batch, Calls):
+            return self.client.delay_all(batch.task, batch.calls)
+        return self.client.submit(batch)
 
     @overload
     async def aenqueue_many(
@@ -160,7 +160,7 @@ class Enqueuing(Router):
         **options: Any,
     ) -> list[JobResult[Any]]:
         """:meth:`enqueue_many`, without blocking the event loop."""
-        asked = parse_batch(self, task, args_list, kwargs_list, options)
-        if isinstance(asked, Calls):
-            return await self.client.adelay_all(asked.task, asked.calls)
-        return await self.client.asubmit(asked)
+        batch = parse_batch(self, task, args_list, kwargs_list, options)
+        if isinstance(batch, Calls):
+            return await self.client.adelay_all(batch.task, batch.calls)
+        return await self.client.asubmit(batch)

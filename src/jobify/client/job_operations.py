@@ -49,9 +49,9 @@ class JobOperations:
         self._clock = clock
         self._delete_at = delete_at
 
-    async def read(self, look: Callable[[], T]) -> T:
+    async def read(self, function: Callable[[], T]) -> T:
         """See :meth:`jobify.jobs.result_backend.ResultBackend.read`."""
-        return await self._threads.reader.call(look)
+        return await self._threads.reader.call(function)
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What one job's rows say, read when it is asked for."""
+"""Reads of one job: its row, history, relations and messages."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = ("JobReader",)
 
 _PAGE = 500
 _MOST_RELATIVES = 10_000
-"""Jobs of a workflow that are told of."""
+"""Jobs of a workflow that are shown."""
 
 
 class JobReader:
-    """Reads from the storage in the caller's thread; that waits for no writer. JobNotFoundError for unknown ids."""
+    """Reads from the storage in the caller's thread, and waits for no writer. JobNotFoundError for unknown ids."""
 
     def __init__(self, connection: StorageConnection, values: ValueCodec, zone: tzinfo, clock: Clock) -> None:
         self._connection = connection
@@ -66,15 +66,15 @@ class JobReader:
         return self._connection.reader().relations(job_id)
 
     def kinship(self, job_id: str) -> Kinship:
-        """The workflow that the job belongs to, as far as it is not huge."""
+        """The workflow that the job belongs to, up to a limit."""
         return self._connection.reader().kinship(job_id, limit=_MOST_RELATIVES)
 
     def messages(self, job_id: str, after: int, kind: MessageKind | None = None) -> list[MessageRecord]:
-        """A page of what the job has published after message number ``after``, of one kind or of any."""
+        """A page of the messages after number ``after``, of one kind or of any."""
         return self._connection.reader().messages(job_id, after=after, limit=_PAGE, kind=kind)
 
     def last_message_number(self, job_id: str) -> int:
-        """The number of the newest message; 0: there is none. Reads some of them, however many there are."""
+        """The number of the newest message; 0: there is none. Finds it by bisection, so it reads only a few."""
         storage = self._connection.reader()
 
         def has_later(number: int) -> bool:
@@ -89,7 +89,7 @@ class JobReader:
         return low
 
     def newest_messages(self, job_id: str, count: int) -> list[MessageRecord]:
-        """At most so many of the newest messages, in order."""
+        """At most ``count`` of the newest messages, in order."""
         after = max(0, self.last_message_number(job_id) - count)
         found: list[MessageRecord] = []
         while len(found) < count and (page := self.messages(job_id, found[-1].number if found else after)):
@@ -97,7 +97,7 @@ class JobReader:
         return found[:count]
 
     def all_messages(self, job_id: str, kind: MessageKind | None = None) -> list[MessageRecord]:
-        """All that the job has published so far, of one kind or of any."""
+        """All messages so far, of one kind or of any."""
         found: list[MessageRecord] = []
         while page := self.messages(job_id, found[-1].number if found else 0, kind):
             found += page
@@ -114,8 +114,8 @@ class JobReader:
     def error(self, job_id: str) -> str | None:
         """See :attr:`jobify.JobResult.error`."""
         record = self.record(job_id)
-        is_said = record.status == JobStatus.SUCCESS or row_error(record) is not None
-        return error_of(record, () if is_said else self.attempts(job_id))
+        has_row_error = record.status == JobStatus.SUCCESS or row_error(record) is not None
+        return error_of(record, () if has_row_error else self.attempts(job_id))
 
     def errors(self, job_id: str) -> list[dict[str, Any]]:
         """See :attr:`jobify.JobResult.errors`."""
@@ -161,7 +161,7 @@ class JobReader:
         return self._call(self.whole_record(job_id))
 
     def _call(self, record: JobRecord) -> PlainCall:
-        """The arguments in a row; PayloadError if they are not there, or cannot be read here."""
+        """The arguments in a row; PayloadError if they are not stored, or cannot be read here."""
         call = plain_call(record.payload)
         if call.args is not None:
             return call
@@ -175,7 +175,7 @@ class JobReader:
         return log_lines(self.all_messages(job_id, MessageKind.LOG))
 
     def outcome(self, record: JobRecord) -> Any:
-        """What an ended job has come to: its value, or the error that says what happened is raised."""
+        """The result of an ended job; raises its error if it has not succeeded."""
         failure = failure_of(record, () if record.status == JobStatus.SUCCESS else self.attempts(record.id))
         if failure is not None:
             raise failure

@@ -37,22 +37,34 @@ __all__ = (
 )
 
 
+_FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
+"""The outcomes of attempts that failed."""
+_NO_ERROR: Final = frozenset({JobStatus.SUCCESS.value, JobStatus.CANCELLED.value})
+_NO_REASON: Final = "no reason was recorded"
+_KINDS: Final = {
+    "failed": TaskFailedError,
+    "dead": MaxRetriesExceededError,
+    "cancelled": TaskCancelledError,
+}
+"""The error for an end without a value."""
+
+
 class PlainCall(NamedTuple):
-    """Arguments in the words of JSON. None: they are not here, or were not written as JSON."""
+    """Arguments as JSON values. None: they are not stored, or not as JSON."""
 
     args: list[Any] | None = None
     kwargs: dict[str, Any] | None = None
 
 
 def plain_call(payload: Any) -> PlainCall:
-    """The arguments in a row. Nothing of the app is looked up or run: bytes that are not JSON are not read.
+    """The arguments in a row. No code of the app is run: bytes that are not JSON are not read.
 
     >>> plain_call(b'[[1,{"$":"tuple","v":[2]}],{"to":"ann"}]')
     PlainCall(args=[1, [2]], kwargs={'to': 'ann'})
     >>> plain_call(b"pickled")
     PlainCall(args=None, kwargs=None)
     """
-    if payload is NO_ARGUMENTS:  # they went when the job ended
+    if payload is NO_ARGUMENTS:  # they were deleted when the job ended
         return PlainCall()
     if isinstance(payload, tuple):  # in memory
         return PlainCall(json_safe(list(payload[0])), json_safe(dict(payload[1])))
@@ -64,23 +76,11 @@ def plain_call(payload: Any) -> PlainCall:
 
 
 def plain_value(data: bytes) -> Any:
-    """A stored value in the words of JSON; None for bytes that are not JSON."""
+    """A stored value as a JSON value; None for bytes that are not JSON."""
     try:
         return untagged(json.loads(data))
     except (ValueError, TypeError, RecursionError):
         return None
-
-
-_FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
-"""The outcomes of attempts that failed."""
-_NO_ERROR: Final = frozenset({JobStatus.SUCCESS.value, JobStatus.CANCELLED.value})
-_NO_REASON: Final = "no reason was recorded"
-_KINDS: Final = {
-    "failed": TaskFailedError,
-    "dead": MaxRetriesExceededError,
-    "cancelled": TaskCancelledError,
-}
-"""What is raised for an end without a value."""
 
 
 def _failed(attempts: Iterable[AttemptRecord]) -> list[AttemptRecord]:
@@ -106,7 +106,7 @@ def _error(number: int, line: AttemptRecord) -> dict[str, Any]:
 
 
 def row_error(record: JobRecord) -> str | None:
-    """The error that a row tells of; None if it tells of none, or why the job was cancelled or put off."""
+    """The error in a row; None if it has none, or only the reason why the job was cancelled or postponed."""
     if record.status in _NO_ERROR or is_snoozed(record.error):
         return None
     return record.error
@@ -115,12 +115,11 @@ def row_error(record: JobRecord) -> str | None:
 def error_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> str | None:
     """``Type: message`` of the last failure; None if the job has not failed, or has succeeded in the end.
 
-    ``attempts`` is the history; it is looked at where the row does not say: the error of a cancelled job is that of
-    its last failed attempt, and so is that of one which was put back or put off. The row of a schedule tells of its
-    last run.
+    ``attempts`` is the history; it matters where the row has no error: the error of a cancelled, retried or postponed
+    job is that of its last failed attempt. The row of a schedule has the error of its last run.
     """
-    is_told = record.rule is not None and record.status != JobStatus.CANCELLED
-    if record.status == JobStatus.SUCCESS or is_told or row_error(record) is not None:
+    has_row_error = record.rule is not None and record.status != JobStatus.CANCELLED
+    if record.status == JobStatus.SUCCESS or has_row_error or row_error(record) is not None:
         return row_error(record)
     failed = _failed(attempts)
     return failed[-1].error if failed else None
@@ -132,7 +131,7 @@ def cancel_reason(record: JobRecord) -> str | None:
 
 
 def failure_of(record: JobRecord, attempts: Sequence[AttemptRecord]) -> Exception | None:
-    """What ``result()`` raises for an ended job; None if it succeeded with a value that can be had."""
+    """The error that ``result()`` raises for an ended job; None if it succeeded and its value is stored."""
     word = public_status(record.status, record.is_dead)
     if word in _KINDS:
         error = error_of(record, attempts)
@@ -156,7 +155,7 @@ def job_to_dict(
     result: Any,
     note: str,
 ) -> dict[str, Any]:
-    """All that there is to say of a job."""
+    """The full JSON document of a job."""
     return {
         **row_to_dict(record, metadata=metadata, call=call),
         "note": note,
@@ -169,7 +168,7 @@ def job_to_dict(
 
 
 def row_to_dict(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall | None = None) -> dict[str, Any]:
-    """What a job's row alone says of it. ``call``: its arguments, where the row does not say them in JSON."""
+    """The part of the document that the row holds. ``call``: the arguments, if they are not JSON in the row."""
     call = plain_call(record.payload) if call is None else call
     word, expression = public_status(record.status, record.is_dead), rule_as_written(record.rule).get("expression")
     return {

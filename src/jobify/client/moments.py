@@ -1,4 +1,4 @@
-"""Durations and distances in time, in words for people."""
+"""Durations and distances in time, as people read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which jobs, queues, workers and schedules there are. Reads in the caller's thread; that waits for no writer."""
+"""Lists and counts of jobs, queues, workers and schedules. Reads in the caller's thread, and waits for no writer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Queries:
     def jobs(
         self, filters: Filters, *, limit: int, after: str | None = None, is_newest_first: bool = True
     ) -> list[JobResult[Any]]:
-        """A page of jobs, in order of id, which is that of time."""
+        """A page of jobs, in order of id, which is the order of creation."""
         found = self.find(filters, limit=limit, after=after, is_newest_first=is_newest_first)
         return [JobResult(record.id, self._operations) for record in found]
 
@@ -116,7 +116,7 @@ class Queries:
             query = query._replace(after_id=page[-1].id)
 
     def _query(self, filters: Filters) -> JobQuery:
-        """What to ask the storage; ConfigurationError for a filter that cannot be."""
+        """The query for these filters; ConfigurationError for an invalid one."""
         rows = None if filters.statuses is None else status_filter(filters.statuses)
         return JobQuery(
             statuses=None if rows is None else rows.statuses,
@@ -141,10 +141,10 @@ class Queries:
             raise ConfigurationError(f"{what} is {moment!r}; it must be a datetime.")
         return from_datetime(moment, zone=self._zone)
 
-    # -- around them ---------------------------------------------------------------------------------------------------
+    # -- queues, workers, schedules ------------------------------------------------------------------------------------
 
     def workers(self) -> list[WorkerView]:
-        """Every process in the list, the dead among them until somebody removes them."""
+        """Every registered process, including dead ones until they are removed."""
         running: defaultdict[int | None, list[str]] = defaultdict(list)
         for job in self._all(_RUNNING):
             running[job.owner].append(job.id)
@@ -177,11 +177,11 @@ class Queries:
         ]
 
     def paused_queues(self) -> frozenset[str]:
-        """The queues whose jobs nobody takes."""
+        """The queues whose jobs no worker claims."""
         return frozenset(self._connection.reader().paused_queues())
 
     def unserved(self) -> list[Unserved]:
-        """Jobs that wait for a worker that nobody has started, by task and queue."""
+        """Jobs that wait although no live worker serves them, by task and queue."""
         storage, workers = self._connection.reader(), self._processes()
         waiting: Counter[tuple[str, str]] = Counter()
         for key, count in storage.count(JobQuery(statuses=_WAITING)).items():

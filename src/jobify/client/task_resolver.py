@@ -22,7 +22,7 @@ class ResolvedTask:
     queue: str = DEFAULT_QUEUE
     priority: int = 0
     check: Callable[..., object] | None = None
-    """Takes the arguments of a call and raises TypeError if they do not fit; None: they are checked where it runs."""
+    """Raises TypeError for arguments that do not fit; None: they are checked where the job runs."""
     types: ParameterTypes = UNTYPED
     result_type: Any = Any
     endpoint: Endpoint | None = None
@@ -75,8 +75,8 @@ class TaskResolver:
         task = self.known(name)
         if task.endpoint is not None and not task.endpoint.is_durable and self._is_durable():
             raise ConfigurationError(
-                f"Task {name!r} is durable=False: its jobs live in the memory of the app that pushes them, and nobody "
-                "else would find them. Use push() or schedule(), or remove durable=False."
+                f"Task {name!r} is durable=False: its jobs live in the memory of the app that pushes them, and no "
+                "other process would find them. Use push() or schedule(), or remove durable=False."
             )
         return task
 

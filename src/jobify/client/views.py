@@ -1,4 +1,4 @@
-"""What there is besides jobs, as values: workers, queues, schedules; and what the workers leave undone."""
+"""Workers, queues and schedules as values, and jobs that no worker serves."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class WorkerView:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether it lives, and claims jobs."""
+        """Whether it is alive and claims jobs."""
         return self.is_alive and self.role == "worker"
 
     def serves(self, queue: str) -> bool:
-        """Whether it takes jobs of this queue."""
+        """Whether it claims jobs of this queue."""
         return self.is_at_work and (self.queues is None or queue in self.queues)
 
 
 def worker_view(owner: OwnerRecord, jobs: Sequence[str], zone: tzinfo) -> WorkerView:
-    """The process of this row, which runs these jobs; times in ``zone``."""
+    """The view of a process that runs these jobs; times in ``zone``."""
     return WorkerView(
         id=owner.id,
         host=owner.host,
@@ -74,7 +74,7 @@ class QueueView:
 
     @property
     def problem(self) -> str | None:
-        """Why nothing of it runs, though jobs wait; None if there is no such trouble."""
+        """Why no job of it runs although some wait; None if there is no such problem."""
         if not self.counts["pending"] or self.is_paused or self.workers:
             return None
         return f"No worker serves the queue {self.name!r}."
@@ -90,7 +90,7 @@ class ScheduleView:
     cron: str | None
     """The expression; None if the rule cannot be read here."""
     zone: str | None
-    """The name of the time zone that it is read in, whichever process runs it; None in old rows that name none."""
+    """The name of the time zone in which every process reads it; None in old rows, which name none."""
     status: PublicStatus
     is_paused: bool
     next_at: datetime | None
@@ -106,7 +106,7 @@ class ScheduleView:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it waits for ``app.resume_schedule()``, another rule or other code, and runs no more without."""
+        """Whether it runs again only after ``app.resume_schedule()``, or with another rule or other code."""
         return self.stopped_at is not None
 
 
@@ -121,7 +121,7 @@ class Unserved:
 
 
 class UnservedReason(Enum):
-    """Why no worker takes a job that could run."""
+    """Why no worker claims a job that could run."""
 
     NO_WORKER = auto()
     QUEUE_UNSERVED = auto()
@@ -131,7 +131,7 @@ class UnservedReason(Enum):
 
 
 def unserved_reason(task: str, queue: str, workers: Sequence[WorkerView]) -> UnservedReason | None:
-    """What keeps jobs of this task in this queue from being taken; None if a worker takes them."""
+    """Why no worker claims jobs of this task in this queue; None if one does."""
     working = [worker for worker in workers if worker.is_at_work]
     knowing = [worker for worker in working if task in worker.tasks]
     if any(worker.serves(queue) for worker in knowing):

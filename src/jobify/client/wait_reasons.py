@@ -1,9 +1,8 @@
-"""Why a job does not run, or not any more: the note beside it.
+"""Why a job does not run, or no longer: its note.
 
-What looks like a queue that hangs is mostly one of these: no worker serves the queue, no worker has the task, the queue
-is paused, the job waits for others, its call does not fit the code, its worker has died and no other one is there to
-take it up. They are found here
-once, from which processes are alive and what they say of themselves.
+A queue that seems to hang mostly has one of these reasons: no worker serves the queue, no worker has the task, the
+queue is paused, the job waits for others, its call does not fit the code, or its worker has died and there is no other
+to recover it. This module derives them from the processes that are alive and from their profiles.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ UNSERVED_NOTES: Final = {
 }
 
 _SILENT: Final = 3 * HEARTBEAT
-"""Seconds after which a process that lives and has not been heard of hangs, or is stopped."""
+"""Seconds without a heartbeat after which a live process is considered to hang, or to be stopped."""
 _OVERDUE: Final = 10.0
 """Seconds after which a job that could run waits for a slot, and not for the next claim."""
 
@@ -61,8 +60,8 @@ class ClusterState(NamedTuple):
     def note(self, job: JobRecord) -> str:
         """What there is to say about a job in a few words; empty: nothing."""
         if job.status == JobStatus.RUNNING:
-            asked = "cancellation requested" if job.is_cancel_requested else ""
-            return self.trouble(job) or asked or ("" if job.progress is None else f"{job.progress:g} %")
+            requested = "cancellation requested" if job.is_cancel_requested else ""
+            return self.trouble(job) or requested or ("" if job.progress is None else f"{job.progress:g} %")
         if job.status != JobStatus.SCHEDULED:
             return stopped_note(job, self.now) or job.error or ""
         return self._blocked(job) or self.problem(job.task, job.queue) or self._waiting(job)
@@ -116,7 +115,7 @@ class ClusterState(NamedTuple):
         return "waits for a free slot" if self.now - job.due_at > _OVERDUE * SECOND else ""
 
     def _silence(self, process: WorkerView) -> float:
-        """Seconds since it was last heard of."""
+        """Seconds since its last heartbeat."""
         return max(0.0, (self.now - from_datetime(process.seen_at, zone=UTC)) / SECOND)
 
 

@@ -30,11 +30,11 @@ POLLS: Polls = (0.05, 0.5)
 _LAST_NUMBER: Final = 2**63 - 1
 
 _RETRY = 0.2
-"""Seconds until a thread is asked for again that the system has refused."""
+"""Seconds until the next attempt to start a thread that the system has refused."""
 
 
 class _Page(NamedTuple):
-    """Messages that have come, and whether the job had ended before they were read."""
+    """New messages, and whether there will be no more."""
 
     messages: list[MessageRecord]
     is_last: bool
@@ -49,7 +49,7 @@ class JobWaiter:
         self._runs_here = runs_here
 
     def refuse_to_block(self, operation: str, instead: str) -> None:
-        """ApplicationStateError where waiting would keep the job from ending."""
+        """Raise ApplicationStateError if waiting would keep the job from ending."""
         if self._runs_here():
             raise ApplicationStateError(
                 operation=operation,
@@ -99,7 +99,7 @@ class JobWaiter:
         return await self._threads.reader.call(lambda: self._check_once_more(job_id, timeout))
 
     def _next(self, answers: SimpleQueue[Any], deadline: _Deadline) -> Any:
-        """The next answer of the listener; Empty when the time is over."""
+        """The next result of the listener; Empty when the time is over."""
         while not self._threads.listener.ensure():  # the system has no thread for it just now
             rest = deadline.rest()
             with suppress(Empty):
@@ -109,8 +109,8 @@ class JobWaiter:
         return answers.get(timeout=deadline.rest())
 
     async def _listener_started(self) -> None:
-        """Return when the listener has a thread."""
-        while not self._threads.listener.ensure():  # noqa: ASYNC110  there is no event: the system does not tell
+        """Return once the listener has a thread."""
+        while not self._threads.listener.ensure():  # noqa: ASYNC110  the system reports no event for it
             await asyncio.sleep(_RETRY)
 
     def _check_once_more(self, job_id: str, timeout: Duration | None) -> JobRecord:
@@ -123,10 +123,10 @@ class JobWaiter:
         raise WaitTimeoutError(message, timeout=limit, job_id=job_id)
 
     def _reason(self, job_id: str) -> str:
-        """What keeps the job from ending, as the end of a sentence; empty if nothing is known."""
+        """Why the job has not ended, as the end of a sentence; empty if that is not known."""
         try:
             note = self._reader.note(job_id)
-        except Exception:  # the storage is away just now: that the time is over is the news
+        except Exception:  # the storage is unavailable: report the timeout without a reason
             return ""
         return f": {note.rstrip('.')}" if note else ""
 
@@ -158,7 +158,7 @@ class JobWaiter:
         return self._reader.published(message)
 
     def _peek(self, job_id: str, after: int) -> _Page:
-        """In this order: what was published before the end is there when the end is seen."""
+        """Read the status before the messages, so that the last messages are not missed."""
         has_ended = self._reader.record(job_id).status in TERMINAL
         messages = self._reader.messages(job_id, after)
         return _Page(messages, has_ended and not messages)
@@ -218,7 +218,7 @@ class _Deadline:
 
 
 class _FutureSink:
-    """Hands what the listener has found to a future of any event loop."""
+    """Passes the result of the listener to a future of any event loop."""
 
     def __init__(self, answer: asyncio.Future[Any]) -> None:
         self._answer = answer
@@ -233,7 +233,7 @@ class _FutureSink:
 
 
 class _QueueSink:
-    """Hands it to a queue of the running event loop, again and again."""
+    """Passes each result to a queue of the running event loop."""
 
     def __init__(self, answers: asyncio.Queue[Any]) -> None:
         self._answers = answers
@@ -261,7 +261,7 @@ def _pace(polls: Polls) -> PollInterval:
 
 
 def limit_of(timeout: Duration | None) -> float | None:
-    """How many seconds a lock can be waited for; None: for ever. ConfigurationError if that is no time to wait."""
+    """The timeout in seconds, as locks take it; None: wait for ever. ConfigurationError if it is not a duration."""
     if timeout is None or timeout == math.inf:
         return None
     return min(check_duration(timeout, what="timeout"), threading.TIMEOUT_MAX)

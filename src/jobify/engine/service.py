@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from jobify.exceptions import StorageLostError, StorageUnavailableError
+from jobify.runtime.backoff import Backoff
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 from jobify.runtime.spawn import is_loop_ending, spawn
@@ -84,7 +85,7 @@ class Service(ABC):
         """Do the work until cancelled. A service whose ``run`` returns is done until the next start."""
 
     async def _keep_running(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, self._LONGEST_PAUSE)
         clock = asyncio.get_running_loop().time
         while True:
             started = clock()
@@ -97,10 +98,10 @@ class Service(ABC):
                 return
             except Exception as error:  # of whatever kind: the service goes on
                 if clock() - started > 2 * self._LONGEST_PAUSE:  # it worked in between: this is another failure
-                    pause = _FIRST_PAUSE
+                    backoff.reset()
+                pause = backoff.next()
                 self._write_failure(error, pause)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, self._LONGEST_PAUSE)
 
     def _write_failure(self, error: Exception, pause: float) -> None:
         message, args = "%s failed and goes on in %.2g s: %s", (type(self).__name__, pause, error)

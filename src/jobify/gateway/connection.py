@@ -89,7 +89,7 @@ class _State:
         """This process, as an owner that waits for the ends of jobs."""
         self.generation = 0
         self.stale_before = 0
-        """Waiters of an earlier generation were told to give up."""
+        """Waiters of an earlier generation give up."""
 
     def close(self) -> None:
         """Close the storage, on demand or for good; waiters give up."""

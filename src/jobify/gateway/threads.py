@@ -24,6 +24,7 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.gateway.batching import Batch, BatchQueue, call_each, fail_pending, interrupted, resolve
 from jobify.model.records import NewJob
 from jobify.model.transient import as_unavailable
+from jobify.runtime.backoff import Backoff
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 
@@ -40,7 +41,7 @@ THREAD_TIMEOUT = 30.0
 
 _FATAL: Final = 8
 """Failures in a row after which the storage's thread ends; with the pauses between them, two seconds and a half."""
-_FIRST_PAUSE: Final = 0.01
+_FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
 _RETRY = 0.1
 _MAX_GROUP = 1000
@@ -96,6 +97,7 @@ class StorageThread:
         self.wakeup = Wakeup()
         self._is_ending = False
         self._failures = 0
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._log = FailureLog(log, "The storage's thread works again")
         self._thread = threading.Thread(target=self._run, name="jobify-storage", daemon=True)
 
@@ -137,6 +139,7 @@ class StorageThread:
                 pass
             if self._failures:
                 self._failures = 0
+                self._backoff.reset()
                 self._log.succeeded(self)
             if self._is_ending:
                 return
@@ -147,7 +150,7 @@ class StorageThread:
         self.wakeup.send_again()
         self._log.failed(self, "The storage's thread failed, and goes on: %r", error, error=error)
         self._on_error(error)
-        time.sleep(min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE))
+        time.sleep(self._backoff.next())
 
 
 class CallThread:

@@ -19,6 +19,7 @@ from jobify.model.job_options import ParentResults
 from jobify.model.records import JobRecord
 from jobify.model.status import JobStatus
 from jobify.router.registry import Registry
+from jobify.runtime.backoff import Backoff
 from jobify.runtime.logs import get_logger
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 
@@ -57,15 +58,14 @@ async def fetch_parent_results(attempt: Attempt, inputs: ParentResults, registry
 
 async def _parents(attempt: Attempt) -> Sequence[Found]:
     """The parents of the job. Waits while the storage is unavailable, because the job is not at fault."""
-    storage, pause = attempt.backend.storage, _FIRST_PAUSE
+    storage, backoff = attempt.backend.storage, Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
     while True:
         try:
             return await attempt.backend.gate.call(lambda: storage.parents(attempt.id))
         except StorageUnavailableError as error:
             message = "Job %s waits for the results of its parents: %s"
             attempt.backend.failures.warn("inputs", message, attempt.id, error)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        await asyncio.sleep(backoff.next())
 
 
 def _wanted(inputs: ParentResults, parents: Sequence[Found]) -> Sequence[Found]:
