@@ -197,8 +197,8 @@ class BrokenRetry(SmartRetry):
         raise KeyError(attempt)
 
 
-async def test_an_attempt_ends_even_if_nobody_can_say_how(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
-    """Not knowing is no reason to keep the job running, and its slot taken, for ever."""
+async def test_an_attempt_ends_even_if_its_retry_policy_fails(app: Jobify, caplog: pytest.LogCaptureFixture) -> None:
+    """An error of the policy does not keep the job running, and its slot taken, for ever."""
 
     @app.task(name="task", retry=BrokenRetry(3))
     async def task() -> None:
@@ -210,7 +210,7 @@ async def test_an_attempt_ends_even_if_nobody_can_say_how(app: Jobify, caplog: p
         assert job.status is JobStatus.FAILED
         assert isinstance(job.exception, KeyError)
         await soon(app.wait_all())
-    assert "cannot be told" in caplog.text
+    assert "The retry policy of job" in caplog.text
     assert "compute_delay" in caplog.text
 
 

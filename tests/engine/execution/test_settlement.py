@@ -160,10 +160,9 @@ def test_the_history_shows_the_users_frames() -> None:
     def fails() -> None:
         raise ValueError("no")
 
-    try:
+    with pytest.raises(ValueError, match="no") as raised:
         fails()
-    except ValueError as error:
-        (line,) = ended(attempt(1, None), error).history
+    (line,) = ended(attempt(1, None), raised.value).history
     assert line.error == "ValueError: no"
     assert line.traceback is not None
     assert "in fails" in line.traceback
