@@ -41,7 +41,7 @@ from jobify.model.state import State
 from jobify.model.task_options import RunMode
 from jobify.router import RootRoute, Route
 from jobify.router.registry import Registry, build_registry, check_route, share_state
-from jobify.router.router import frozen
+from jobify.router.router import frozen_error
 from jobify.runners.base import Runner
 from jobify.runners.loop import LoopRunner
 from jobify.runners.thread import ThreadRunner
@@ -299,7 +299,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
     def _require_open(self, operation: str) -> None:
         if self._engine is not None:
-            raise frozen(operation)
+            raise frozen_error(operation)
         self._client.tasks.forget()
 
     def _scheduler_for_routes(self) -> Scheduler:

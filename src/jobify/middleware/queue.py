@@ -124,7 +124,7 @@ class QueueMiddleware(BaseMiddleware):
         self._has_served = True
         self._workers = []
         for _ in range(self.workers):
-            spawn_lasting(self._work, self._note_worker)
+            spawn_lasting(self._work, self._add_worker)
 
     async def shutdown(self) -> None:
         """Stop the workers. The queue is empty, because the app has waited for all jobs, or released them."""
@@ -133,7 +133,7 @@ class QueueMiddleware(BaseMiddleware):
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
 
-    def _note_worker(self, worker: asyncio.Task[None]) -> Callable[[], bool]:
+    def _add_worker(self, worker: asyncio.Task[None]) -> Callable[[], bool]:
         """Add a worker, in place of one that was cancelled from outside. Returns whether it is still needed."""
         self._workers = [other for other in self._workers if not other.done()] + [worker]
         return lambda: worker in self._workers

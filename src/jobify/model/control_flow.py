@@ -31,7 +31,7 @@ __all__ = ("SIGNALS", "Retry", "Snooze", "named", "signal_of")
 
 _LONGEST: Final = 1e9
 """The longest delay in seconds: thirty years, which can be added to any date."""
-_UNSAID: Final = "requested by the task"
+_DEFAULT_REASON: Final = "requested by the task"
 
 
 class _Signal(Exception):
@@ -43,7 +43,7 @@ class _Signal(Exception):
             raise ConfigurationError(f"The message of {name} is {message!r}; it must be a text.")
         if cause is not None and not isinstance(cause, BaseException):
             raise ConfigurationError(f"The cause of {name} is {cause!r}; it must be an exception.")
-        super().__init__(message or _UNSAID)
+        super().__init__(message or _DEFAULT_REASON)
         self.message = message
         if cause is not None:
             self.__cause__ = cause

@@ -29,7 +29,7 @@ log = get_logger("jobify.hooks")
 
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
-_PATIENCE: Final = 5.0
+_SHUTDOWN_TIMEOUT: Final = 5.0
 """Seconds that a shutdown waits for running hooks."""
 
 
@@ -113,9 +113,9 @@ class Hooks:
     async def idle(self) -> None:
         """Wait for running hooks, and cancel them after some seconds."""
         if self._running:
-            _, left = await asyncio.wait(self._running, timeout=_PATIENCE)
+            _, left = await asyncio.wait(self._running, timeout=_SHUTDOWN_TIMEOUT)
             for task in left:
-                log.warning("A hook did not end within %g s of the shutdown, and is cancelled.", _PATIENCE)
+                log.warning("A hook did not end within %g s of the shutdown, and is cancelled.", _SHUTDOWN_TIMEOUT)
                 task.cancel()
 
 

@@ -34,7 +34,7 @@ __all__ = (
     "Plan",
     "plan",
     "plan_after",
-    "reckoned_from",
+    "search_from",
 )
 
 TOLERANCE: Final[Microseconds] = 1_000_000
@@ -147,7 +147,7 @@ def plan_after(policy: MisfirePolicy | GracePolicy, ran: Microseconds, *, now: M
     return Plan(None) if due is None else plan(policy, due, now=now, next_due=next_due, tolerance=0)
 
 
-def reckoned_from(ran: Microseconds, *, now: Microseconds) -> Microseconds:
+def search_from(ran: Microseconds, *, now: Microseconds) -> Microseconds:
     """The time after which to find the next due time: ``ran``, or ``now`` if the clock was set back since that run.
 
     A run in the future ran under another clock, and the next due time after it may be years ahead. If it is at most

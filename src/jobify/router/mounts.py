@@ -21,10 +21,10 @@ from jobify.model.state import State
 if TYPE_CHECKING:
     from jobify.router.router import JobRouter, Router
 
-__all__ = ("check_place", "give_up_app", "mount", "own_values")
+__all__ = ("check_include", "mount", "own_values", "replace_by_mounts")
 
 
-def check_place(place: Router, router: JobRouter) -> None:
+def check_include(place: Router, router: JobRouter) -> None:
     """RouterError if ``router`` cannot be included in ``place``: an app has each router, and each task, once."""
     added = {id(origin(node)) for node in router.chain_tail}
     if any(id(origin(node)) in added for node in place.chain_head):
@@ -52,7 +52,7 @@ def own_values(state: State) -> dict[str, Any]:
 def mount(router: JobRouter, *, states: dict[int, State] | None = None) -> JobRouter:
     """A mount of ``router`` for one more app, with new states and without references to its present app."""
     states = {} if states is None else states
-    node = _double(router)
+    node = _new_mount(router)
     node.state = states.setdefault(id(router.state), State(_declared(router)))
     node.middleware = [_layer(layer) for layer in router.middleware]
     node.outer_middleware = [_layer(layer) for layer in router.outer_middleware]
@@ -62,22 +62,22 @@ def mount(router: JobRouter, *, states: dict[int, State] | None = None) -> JobRo
     return node
 
 
-def give_up_app(router: JobRouter) -> None:
+def replace_by_mounts(router: JobRouter) -> None:
     """Replace ``router``, with the whole subtree that it is in, by mounts in the app that includes it."""
     *_, app = router.chain_head
     top = next((node for node in router.chain_head if node._parent is app), None)
     if app._scheduler_for_routes() is None or top is None or top not in app._sub_routers:
         return
-    node = _take_over(top, {})
+    node = _replace(top, {})
     node._parent = app
     app._sub_routers = [node if below is top else below for below in app._sub_routers]
     top._parent = None
 
 
-def _take_over(router: Any, states: dict[int, State]) -> JobRouter:
+def _replace(router: Any, states: dict[int, State]) -> JobRouter:
     """The mount that replaces ``router`` in its app. The router itself is reset to its declared state."""
-    node = _double(router)
-    node._sub_routers = [_take_over(below, states) for below in router._sub_routers]
+    node = _new_mount(router)
+    node._sub_routers = [_replace(below, states) for below in router._sub_routers]
     for below in node._sub_routers:
         below._parent = node
     for key, route in router._routes.items():
@@ -88,7 +88,7 @@ def _take_over(router: Any, states: dict[int, State]) -> JobRouter:
     return node
 
 
-def _double(router: JobRouter) -> JobRouter:
+def _new_mount(router: JobRouter) -> JobRouter:
     node = object.__new__(type(router))
     vars(node).update(vars(router), _parent=None, _origin=router, _mounts=[])
     node.middleware = list(router.middleware)

@@ -16,7 +16,7 @@ from jobify.model.state import State
 from jobify.model.task_options import RouteOptions, check_options
 from jobify.router.aliases import aliases_below
 from jobify.router.injection import check_injectable
-from jobify.router.mounts import check_place, give_up_app, mount, own_values
+from jobify.router.mounts import check_include, mount, own_values, replace_by_mounts
 from jobify.router.route import NodeRoute, Route, TaskDecorator, lasting_name
 from jobify.router.validation import (
     checked_function,
@@ -30,7 +30,7 @@ from jobify.router.validation import (
 )
 from jobify.types import ExceptionHandler, Lifespan, MappingExceptionHandlers
 
-__all__ = ("JobRouter", "Router", "frozen")
+__all__ = ("JobRouter", "Router", "frozen_error")
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
@@ -123,13 +123,13 @@ class Router:
             raise RouterError(f"A router cannot include itself: {router!r}.")
         self._require_open("include a router")
         for node in (self, *self._all_mounts()):
-            check_place(node, router)
+            check_include(node, router)
         included: list[JobRouter] = []
         try:
             included.extend(node._include(router) for node in (self, *self._all_mounts()))
         except BaseException:
             for node in included:
-                node._leave()
+                node._remove()
             raise
 
     def _include(self, router: JobRouter) -> JobRouter:
@@ -137,18 +137,18 @@ class Router:
         if router._parent is None and not any(node._all_mounts() for node in router.chain_tail):
             node = router
         else:
-            give_up_app(router)
+            replace_by_mounts(router)
             node = mount(router)
         node._parent = self
         self._sub_routers.append(node)
         try:
-            self._adopt(node)
+            self._attach_routes(node)
         except BaseException:
-            node._leave()
+            node._remove()
             raise
         return node
 
-    def _leave(self) -> None:
+    def _remove(self) -> None:
         if self._parent is not None:
             self._parent._sub_routers = [node for node in self._parent._sub_routers if node is not self]
         self._parent = None
@@ -267,7 +267,7 @@ class Router:
                 raise
             route.attach(scheduler, name=final)
 
-    def _adopt(self, router: Router) -> None:
+    def _attach_routes(self, router: Router) -> None:
         """Attach the routes of a newly included router, if the root of this tree is an app."""
         scheduler = self._scheduler_for_routes()
         if scheduler is None:
@@ -370,7 +370,7 @@ def _may_be_app(kind: type) -> bool:
     return is_app or getattr(kind, "_is_protocol", False) is True
 
 
-def frozen(operation: str) -> ApplicationStateError:
+def frozen_error(operation: str) -> ApplicationStateError:
     """The error for changing a started app."""
     return ApplicationStateError(
         operation=operation,

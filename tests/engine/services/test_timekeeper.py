@@ -15,7 +15,7 @@ from jobify.engine.services.timekeeper import Timekeeper, brought_back, judge_cl
 from jobify.model.clock import SECOND, SystemClock, from_datetime
 from jobify.model.cron import Cron
 from jobify.model.cron_rules import CronRuleCache
-from jobify.model.misfire import SET_BACK, reckoned_from
+from jobify.model.misfire import SET_BACK, search_from
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule
 
 NOW = from_datetime(datetime(2030, 1, 1, 12, 0, 30, tzinfo=UTC), zone=UTC)
@@ -118,9 +118,9 @@ def test_what_is_brought_back_comes_earlier_and_stays(due_in: int, started_in: i
 
 @pytest.mark.promise("f29")
 def test_what_follows_a_run_of_the_future_is_reckoned_from_now() -> None:
-    assert reckoned_from(NOW - DAY, now=NOW) == NOW - DAY
-    assert reckoned_from(NOW + SET_BACK, now=NOW) == NOW + SET_BACK
-    assert reckoned_from(NOW + SET_BACK + 1, now=NOW) == NOW
+    assert search_from(NOW - DAY, now=NOW) == NOW - DAY
+    assert search_from(NOW + SET_BACK, now=NOW) == NOW + SET_BACK
+    assert search_from(NOW + SET_BACK + 1, now=NOW) == NOW
 
 
 # -- which clock is trusted --------------------------------------------------------------------------------------------

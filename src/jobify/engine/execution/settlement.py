@@ -8,7 +8,7 @@ from jobify.engine.execution.attempt import Attempt, ScheduleRun
 from jobify.exceptions import ProcessDiedError, ResultNotStoredError, shown
 from jobify.gateway.notification import NEW_WORK, STATE_CHANGED, Audience
 from jobify.model.clock import SECOND, seconds, to_datetime
-from jobify.model.misfire import Missed, Plan, plan_after, reckoned_from
+from jobify.model.misfire import Missed, Plan, plan_after, search_from
 from jobify.model.records import AttemptRecord, Claim, Parking, Settlement
 from jobify.model.retention import Retention
 from jobify.model.status import (
@@ -303,7 +303,7 @@ def _next_of_schedule(run: ScheduleRun, attempt: Attempt, outcome: Outcome, now:
         return ended._replace(event=Event.GIVE_UP)
     if 0 <= run.cron.max_runs <= run_count:
         return ended
-    ran = reckoned_from(run.offset_at, now=now)
+    ran = search_from(run.offset_at, now=now)
     following = plan_after(run.cron.misfire_policy, ran, now=now, next_due=run.next_due)
     if following.run_at is None:
         return ended

@@ -34,7 +34,7 @@ from jobify.gateway.backend import Backend
 from jobify.model.clock import SECOND, Clock, seconds, to_datetime
 from jobify.model.cron import first_due
 from jobify.model.cron_rules import CronRule, CronRuleCache
-from jobify.model.misfire import SET_BACK, reckoned_from
+from jobify.model.misfire import SET_BACK, search_from
 from jobify.runtime.logs import get_logger
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.types import Microseconds
@@ -310,7 +310,7 @@ def brought_back(schedule: WaitingSchedule, rule: CronRule, *, now: Microseconds
             return moved
     start = now
     if schedule.started_at is not None:
-        start = max(now, reckoned_from(schedule.started_at, now=now))
+        start = max(now, search_from(schedule.started_at, now=now))
     expected = first_due(rule.cron, now=start, zone=rule.zone, next_due=rule.next_due)
     if expected == start and schedule.started_at is not None:  # its start date, at which it has just run
         expected = rule.next_due(start)
