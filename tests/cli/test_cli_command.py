@@ -98,7 +98,7 @@ def test_a_group_that_has_a_list_shows_it_without_a_command(shop: Shop, name: st
         (["jobs", "lits"], "No such command 'lits'. Did you mean 'list'? See jobify jobs --help."),
         (["stats", "--wach"], "No such option: --wach"),
         (["worker", "--processes", "x"], "See jobify worker --help."),
-        (["worker", "--queues", ","], "Name a queue, or leave --queues out to serve every queue. See"),
+        (["worker", "--queues", ","], "Name a queue, or omit --queues to serve every queue. See"),
     ],
 )
 def test_wrong_usage_is_one_line(shop: Shop, words: list[str], complaint: str) -> None:

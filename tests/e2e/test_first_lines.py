@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_shop import Shop
-from workers import PROCESS_TASK, Command, Make
 
+from cli_shop import Shop
 from jobify import Jobify, __version__
 from jobify.worker.worker import Worker
 from support import durable, eventually, run
+from workers import PROCESS_TASK, Command, Make
 
 pytestmark = pytest.mark.promise("f8")
 

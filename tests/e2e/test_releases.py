@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workers import Command, wait_for
 
 from jobify import Jobify
 from jobify.model.records import JobRecord
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.schema import migrations
+from workers import Command, wait_for
 
 pytestmark = pytest.mark.promise("f34")
 

@@ -7,10 +7,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from workers import Command, Make, Site, wait_for
 
 from jobify.model.records import JobQuery, SummaryIds
 from jobify.model.status import ACTIVE
+from workers import Command, Make, Site, wait_for
 
 TASKS = """
     import signal

@@ -33,7 +33,7 @@ from jobify.runners import child, childprocess, pool
 from jobify.runners.base import Call
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
-from jobify.runtime.cpus import available_cpus
+from jobify.runtime.machine import available_cpus
 from probes import children_of, pool_of
 
 
@@ -173,7 +173,7 @@ async def test_messages_come_while_the_task_runs(caplog: pytest.LogCaptureFixtur
     [
         (tasks.vanish, 0, 0, "exit code 0"),
         (tasks.vanish, 5, 5, "exit code 5"),
-        (tasks.shoot, signal.SIGKILL, -9, "SIGKILL, probably for its memory"),
+        (tasks.shoot, signal.SIGKILL, -9, "SIGKILL (probably out of memory)"),
         (tasks.shoot, signal.SIGABRT, -6, "SIGABRT"),
         (tasks.shoot, signal.SIGRTMIN + 3, -(signal.SIGRTMIN + 3), f"signal {signal.SIGRTMIN + 3}"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobify.runtime.app_code import app_code
+from jobify.runtime.code_fingerprint import app_code
 
 pytestmark = pytest.mark.promise("f34")
 
@@ -103,7 +103,7 @@ def test_settings_and_types_count(fingerprint: Callable[..., str]) -> None:
 
 def test_it_is_the_same_in_each_process(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(MODULE)
-    code = "import shop; from jobify.runtime.app_code import app_code; print(app_code([('ship', shop.ship)]))"
+    code = "import shop; from jobify.runtime.code_fingerprint import app_code; print(app_code([('ship', shop.ship)]))"
     runs = [
         subprocess.run(
             [sys.executable, "-c", code],

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobify.runtime.cgroups import OutOfMemory
-from jobify.worker.exit_codes import describe_exit
+from jobify.runtime.machine import OutOfMemory
+from jobify.runtime.signals import describe_exit
 
 pytestmark = pytest.mark.promise("f2")
 
@@ -20,8 +20,8 @@ def test_an_end_in_words() -> None:
         "SIGKILL",
         "signal 99",
     ]
-    assert describe_exit(-9, is_out_of_memory=True).startswith("SIGKILL (out of memory")
-    assert describe_exit(-15, is_out_of_memory=True) == "SIGTERM"
+    assert describe_exit(-9, kill_cause="out of memory") == "SIGKILL (out of memory)"
+    assert describe_exit(-15, kill_cause="out of memory") == "SIGTERM"
 
 
 @pytest.mark.parametrize(

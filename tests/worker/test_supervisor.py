@@ -61,7 +61,7 @@ def test_workers_drain_when_the_supervisor_is_told_to_stop(site: Make) -> None:
     job = here.enqueue("hold_on_loop")
     here.until_noted("hold_on_loop")
     supervisor.tell()
-    supervisor.until("Told to stop: nothing more is started", 2)
+    supervisor.until("Stop requested: no more jobs are started", 2)
     here.go()
     assert supervisor.exit_code() == 0
     assert (here.row(job).status, here.row(job).attempt) == ("success", 1)
@@ -77,7 +77,7 @@ def test_signals_to_all_processes_at_once_are_one_wish(site: Make, number: signa
     here.until_noted("hold_on_loop")
     for pid in (supervisor.pid, *supervisor.children()) * 2:
         os.kill(pid, number)
-    supervisor.until("Told to stop: nothing more is started", 2)
+    supervisor.until("Stop requested: no more jobs are started", 2)
     here.go()
     assert supervisor.exit_code() == 0
     assert (here.row(job).status, here.row(job).attempt) == ("success", 1)
@@ -108,7 +108,7 @@ def test_one_ctrl_c_is_one_signal_however_many_processes_the_terminal_has(site: 
     worker = here.until_noted("hold_on_loop")
     os.kill(worker, signal.SIGTERM)  # as a service manager does, which signals every process of a unit
     supervisor.interrupt_group()
-    supervisor.until("Told to stop: nothing more is started", 2)
+    supervisor.until("Stop requested: no more jobs are started", 2)
     here.go()
     assert supervisor.exit_code() == 0
     assert here.row(job).status == "success"
@@ -120,7 +120,7 @@ def test_a_second_signal_stops_all_at_once(site: Make) -> None:
     job = here.enqueue("hold_on_loop")
     here.until_noted("hold_on_loop")
     supervisor.tell()
-    supervisor.until("Told to stop: nothing more is started", 2)
+    supervisor.until("Stop requested: no more jobs are started", 2)
     assert supervisor.insist() == 128 + signal.SIGTERM
     assert (here.row(job).status, here.row(job).attempt) == ("scheduled", 0)
 
@@ -134,7 +134,7 @@ def test_workers_do_not_outlive_a_supervisor_that_is_killed(site: Make) -> None:
     supervisor.kill()
     wait_for(lambda: not any(map(is_alive, workers)))
     assert (here.row(job).status, here.row(job).attempt) == ("scheduled", 0)
-    assert "The supervisor is gone" in supervisor.log
+    assert "The supervisor has died" in supervisor.log
 
 
 def test_a_worker_whose_loop_is_blocked_does_not_outlive_its_supervisor_either(site: Make) -> None:

@@ -28,7 +28,7 @@ def test_a_worker_that_is_told_to_stop_lets_running_jobs_finish(site: Make, numb
     for kind in KINDS:
         here.until_noted(kind)
     worker.tell(number)
-    worker.until("Told to stop")
+    worker.until("Stop requested")
     later = here.enqueue("quick", 1)
     here.go()
     assert worker.exit_code() == 0
@@ -62,7 +62,7 @@ def test_a_second_signal_ends_the_grace_period(site: Make) -> None:
     here.until_noted("hold_on_loop")
     here.until_noted("hold_in_thread")
     worker.tell()
-    worker.until("Told to stop")
+    worker.until("Stop requested")
     assert worker.insist(signal.SIGINT) == 128 + signal.SIGINT
     for id in running:
         row = here.row(id)
@@ -106,7 +106,7 @@ def test_signals_of_one_moment_are_one_wish(site: Make) -> None:
     worker.interrupt_group(signal.SIGTERM)
     worker.interrupt_group()
     worker.interrupt_group(signal.SIGHUP)
-    worker.until("Told to stop")
+    worker.until("Stop requested")
     here.go()
     assert worker.exit_code() == 0
     assert [here.row(id).status for id in running] == ["success"] * 3
@@ -120,7 +120,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored(site: Make) -> None:
     worker = here.worker(ignores=signal.SIGHUP)
     worker.tell(signal.SIGHUP)
     here.until(here.enqueue("quick", 1), "success")
-    assert "Told to stop" not in worker.log
+    assert "Stop requested" not in worker.log
     assert worker.stop() == 0
 
 

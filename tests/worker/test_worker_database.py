@@ -129,7 +129,7 @@ def test_a_supervisor_makes_no_new_file_in_place_of_one_that_was_deleted(site: M
     supervisor.until("At work", 2)
     _backup(here)
     _delete(here, *ENDS)
-    supervisor.until("is not there any more", 2)
+    supervisor.until("does not exist any more", 2)
     assert not (here.folder / "jobs.db").exists()
     assert not (here.folder / "jobs.db-wal").exists()
     shutil.copyfile(here.folder / "backup.db", here.folder / "jobs.db")

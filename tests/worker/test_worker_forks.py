@@ -60,7 +60,7 @@ def test_forks_in_a_worker_end_by_signals_and_by_themselves(
         assert here.app.get_job(id).result() == [6, -signal.SIGTERM, 7, -signal.SIGINT]
     assert worker.stop() == 0
     assert "At work" in worker.log
-    assert worker.log.count("Told to stop") == 1
+    assert worker.log.count("Stop requested") == 1
 
 
 QUEUES = """

@@ -99,9 +99,9 @@ def test_pools_of_the_users_own_are_not_sized_by_the_command() -> None:
 
     with ThreadPoolExecutor(1) as threads, ProcessPoolExecutor(1) as processes:
         app = Jobify(storage="jobs.db", threadpool_executor=threads, processpool_executor=processes)
-        with pytest.raises(ConfigurationError, match="--threads is for a pool of the app's own"):
+        with pytest.raises(ConfigurationError, match="--threads limits a pool of Jobify"):
             prepare(app, threads=2)
-        with pytest.raises(ConfigurationError, match="--children is for a pool of the app's own"):
+        with pytest.raises(ConfigurationError, match="--children limits a pool of Jobify"):
             prepare(app, children=2)
         with pytest.raises(ConfigurationError, match="max_tasks_per_child"):
             prepare(app, max_tasks_per_child=2)
@@ -202,7 +202,7 @@ def test_a_change_of_the_source_starts_workers_with_the_new_code(site: Make, pro
     assert "for development only" in worker.log
     assert result(here, "greet") == "hello"
     write(here, "WORD = 'world'\n")
-    worker.until("words.py changed; the workers start again.")
+    worker.until("words.py changed; the workers restart.")
     worker.until("At work", 2 * int(processes))
     assert result(here, "greet") == "world"
     worker.tell()
@@ -215,7 +215,7 @@ def test_a_job_that_runs_finishes_before_the_reload(site: Make) -> None:
     job = here.enqueue("hold_on_loop")
     here.until_noted("hold_on_loop")
     write(here, "WORD = 'another'\n")
-    worker.until("Told to stop: nothing more is started")
+    worker.until("Stop requested: no more jobs are started")
     assert here.row(job).status == "running"
     here.go()
     worker.until("At work", 2)

@@ -1,7 +1,7 @@
-"""The program of a worker process, ``python -m jobify.cli.worker``: what ``jobify worker`` becomes, or supervises.
+"""The program of a worker process (``python -m jobify.cli.worker``), which ``jobify worker`` becomes or supervises.
 
-A program of its own, because a worker lives long: what it takes to understand a command line is 12 MB, more than a
-quarter of an idle worker, and in each of several. Nobody types these arguments, so they are not explained.
+It is a program of its own because a worker runs for long: the libraries that parse a command line need 12 MB, more than
+a quarter of an idle worker, in each worker process. No user types these arguments, so they have no help.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _NUMBERS: Final[dict[str, Callable[[str], float]]] = {
     "max_tasks_per_child": int,
     "max_memory_per_child": int,
 }
-"""The options that are numbers; None: as the app says."""
+"""The options that are numbers; None means the value of the app."""
 
 
 class WorkerArgs(NamedTuple):
-    """What a worker process is to do."""
+    """The arguments of a worker process."""
 
     app: str
     queues: tuple[str, ...] | None
     concurrency: int | None
     grace: float | None
-    """None: as many seconds as the app says."""
+    """Seconds; None means the value of the app."""
     log_level: str
     threads: int | None = None
     children: int | None = None
@@ -53,14 +53,14 @@ class WorkerArgs(NamedTuple):
     max_memory_per_child: int | None = None
     """Bytes."""
     control_fd: int | None = None
-    """The descriptor of the line to a supervisor, who adds it."""
+    """The descriptor of the control socket, added by a supervisor."""
     existing: bool = False
-    """The database must be there already. A supervisor adds it to a restart."""
+    """The database must exist. A supervisor adds this to a restart."""
     brief: bool = False
-    """The first lines of log are there already. A supervisor adds it to all workers but the first one."""
+    """Omit the first lines of log. A supervisor adds this to all workers but the first one."""
 
     def command(self) -> list[str]:
-        """The program, with this very interpreter, under its flags."""
+        """The command line: this interpreter with its flags, this program and these arguments."""
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
         return [
             *(sys.executable, *flags, "-m", "jobify.cli.worker", self.app),
@@ -71,9 +71,9 @@ class WorkerArgs(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Work until told to stop; the exit code. What goes wrong is one line on standard error."""
+    """Run until a stop is requested; returns the exit code. An error is one line on standard error."""
     args = _parsed(arguments)
-    control = None if args.control_fd is None else ControlSocket(args.control_fd)  # first of all: an import may hang
+    control = None if args.control_fd is None else ControlSocket(args.control_fd)  # first, because an import may hang
     try:
         return _work(args, control)
     except KeyboardInterrupt:
@@ -129,17 +129,17 @@ def _require_database(app: Jobify) -> None:
     path = getattr(app.configs.storage, "database", None)
     if isinstance(path, str) and not (os.path.exists(path) and os.path.getsize(path)):
         raise CommandError(
-            f"The database {path!r} is not there any more, and a restarted worker does not make a new one. Restore it, "
-            "or stop the supervisor.",
+            f"The database {path!r} does not exist any more, and a restarted worker does not create a new one. Restore "
+            "it, or stop the supervisor.",
             ExitCode.REPLACED,
         )
 
 
 class SafeFormatter(logging.Formatter):
-    """Formats records so that text from jobs cannot forge a record, and tells the job of each.
+    """Formats records so that text from jobs cannot forge a record, and adds the job of each record.
 
-    Control characters are escaped, and every line after the first is indented. The id of the job that a record is about
-    follows its message, unless the message says it.
+    Control characters are escaped, and every line after the first is indented. The id of the job follows the message,
+    unless the message contains it.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -155,7 +155,7 @@ class SafeFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Unless the app has arranged its logging itself."""
+    """Log to standard error, unless the app has configured logging itself."""
     if not logging.getLogger().handlers:
         from jobify.jobs.job_fields import JobFields
 

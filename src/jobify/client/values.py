@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from jobify.serializers.codec import Codec, ParameterTypes
-from jobify.serializers.passthrough import ObjectCodec
+from jobify.serializers.codec import Codec, ObjectCodec, ParameterTypes
 from jobify.storage.base import Storage
 
 __all__ = ("ValueCodec", "json_safe")

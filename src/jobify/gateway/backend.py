@@ -21,9 +21,8 @@ from jobify.router.registry import Endpoint
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 from jobify.serializers.base import Serializer
-from jobify.serializers.codec import Codec
+from jobify.serializers.codec import Codec, ObjectCodec
 from jobify.serializers.offload import SMALL
-from jobify.serializers.passthrough import ObjectCodec
 from jobify.storage.base import BegunJobs, Storage
 
 __all__ = (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from jobify.exceptions import ProcessStartError, StorageUnavailableError
-from jobify.runtime.cgroups import folders
+from jobify.runtime.machine import folders
 
 __all__ = ("TransientStartError", "as_unavailable", "descriptor_shortage", "refusal_of")
 

@@ -31,6 +31,7 @@ from jobify.runners.log_channel import open_channel
 from jobify.runners.log_receiving import RecordReceiver, current_levels, levels_request
 from jobify.runtime.folder import first_folder
 from jobify.runtime.logs import get_logger
+from jobify.runtime.signals import describe_exit
 
 __all__ = ("ChildProcess", "Renewal", "StartDeathError")
 
@@ -104,7 +105,7 @@ class ChildProcess:
             if reply[:1] == protocol.BROKEN:
                 protocol.outcome(reply)
         except ProcessDiedError as error:
-            reason = f"A child process ended before it was ready to run tasks: {_manner(error.exit_code)}."
+            reason = f"A child process ended before it was ready to run tasks: {_describe(error.exit_code)}."
             raise StartDeathError(error.exit_code, f"{reason} Its standard error may say why.") from None
         except Exception as error:
             refusal = refusal_of(error)
@@ -176,7 +177,7 @@ class ChildProcess:
         is_unwanted = self._is_killed
         self._end_group()
         code = await asyncio.shield(self.dead)
-        reason = "its runner was stopped" if is_unwanted else _manner(code)
+        reason = "its runner was stopped" if is_unwanted else _describe(code)
         return ProcessDiedError(code, f"The child process that ran the task died: {reason}.")
 
     def _end_group(self) -> None:
@@ -284,11 +285,5 @@ def _handle_message(on_message: OnMessage | None, body: bytes) -> Awaitable[None
         return None
 
 
-def _manner(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"{name}, probably for its memory" if name == "SIGKILL" else name
+def _describe(code: int | None) -> str:
+    return describe_exit(code, kill_cause="probably out of memory")

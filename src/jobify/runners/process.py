@@ -25,7 +25,7 @@ from jobify.runners.childprocess import ChildProcess, Renewal
 from jobify.runners.executor_future import await_future
 from jobify.runners.function_address import Address, process_address
 from jobify.runners.pool import ChildPool
-from jobify.runtime.cpus import available_cpus
+from jobify.runtime.machine import available_cpus
 
 __all__ = ("ExecutorProcessRunner", "ProcessRunner")
 

@@ -22,9 +22,9 @@ from jobify.exceptions import ApplicationStateError
 from jobify.model.transient import refusal_of
 from jobify.runners.base import Call
 from jobify.runners.executor_future import await_future
-from jobify.runtime.cpus import available_cpus
 from jobify.runtime.fork import call as call_task
 from jobify.runtime.logs import get_logger
+from jobify.runtime.machine import available_cpus
 
 __all__ = ("ThreadRunner",)
 

@@ -38,6 +38,7 @@ from jobify.typeadapter.native import NativeConverter
 __all__ = (
     "UNTYPED",
     "Codec",
+    "ObjectCodec",
     "ParameterTypes",
     "default_converter_for",
     "default_serializer",
@@ -312,3 +313,27 @@ def _open_call(stored: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return tuple(args), named
     except (TypeError, ValueError, AttributeError) as error:
         raise PayloadError(f"The row holds no call [args, kwargs]. Was it written by Jobify? ({error})") from error
+
+
+class ObjectCodec:
+    """A :class:`Codec` that encodes nothing, for storages in memory: values stay the objects that they are.
+
+    A result is stored as a tuple of one, because None means that a row has no result.
+    """
+
+    def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], types: ParameterTypes = UNTYPED) -> Any:
+        return args, kwargs
+
+    def decode_call(self, data: Any, types: ParameterTypes = UNTYPED) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = data
+        return args, dict(kwargs)
+
+    def encode_result(self, value: Any, tp: Any = Any) -> Any:
+        return (value,)
+
+    def decode_result(self, data: Any, tp: Any = Any) -> Any:
+        (value,) = data
+        return value
+
+    def encode_value(self, value: Any) -> Any:
+        return value

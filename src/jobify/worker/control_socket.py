@@ -1,12 +1,11 @@
-"""The line between a supervisor and one of its workers: what each says, and how the worker notices that the other is
-gone.
+"""The socket between a supervisor and a worker: its messages, and how a worker notices that the supervisor has died.
 
-Why not signals. A Ctrl-C reaches every process of the terminal, and a service manager signals every process of a unit;
-a supervisor that passed such a signal on would make it the second one, which means *stop at once*. So the supervisor
-says over a socket what is meant, and a worker takes a signal of its own for the same wish, however often it comes.
+Signals would not do. Ctrl-C reaches every process of the terminal, and a service manager signals every process of a
+unit. A supervisor that passed such a signal on would send the second one, which means *stop without delay*. So the
+supervisor sends its requests over a socket, and a worker with a supervisor treats all signals as one request to drain.
 
-A socket also has an end: when the supervisor dies, even by SIGKILL, the kernel closes it. A worker that is left alone
-stops at once and gives its jobs back; one that cannot (its event loop is blocked) is ended.
+When the supervisor dies, even by SIGKILL, the kernel closes its end of the socket. The worker then stops without delay
+and releases its jobs; if it cannot, because its event loop is blocked, its process is ended.
 """
 
 from __future__ import annotations
@@ -24,27 +23,27 @@ from jobify.worker.exit_codes import ExitCode
 __all__ = ("DISCONNECTED", "DRAIN", "NONBLOCKING", "READY", "STOP", "TRIAL_BEGINS", "TRIAL_ENDS", "ControlSocket")
 
 READY: Final = b"r"
-"""The worker: it is at work. Its grace period follows, in seconds, as text."""
+"""From the worker: it is ready. Its grace period in seconds follows as text."""
 TRIAL_BEGINS: Final = b"T"
-"""The worker: jobs run apart of which one may end it. It should then be replaced at once."""
+"""From the worker: it runs suspect jobs in a trial, and one may end it. It should then be replaced at once."""
 TRIAL_ENDS: Final = b"E"
-"""The worker: they have ended."""
+"""From the worker: the trial has ended."""
 DRAIN: Final = b"d"
-"""The supervisor: let what runs finish, within the grace period."""
+"""From the supervisor: let running jobs finish within the grace period, then stop."""
 STOP: Final = b"l"
-"""The supervisor: stop at once."""
+"""From the supervisor: stop without delay."""
 DISCONNECTED: Final = b""
-"""The end of the line: the supervisor is dead. Stop at once."""
+"""The end of the stream: the supervisor has died. Stop without delay."""
 
 NONBLOCKING: Final = getattr(socket, "MSG_DONTWAIT", 0)
-"""A flag of one call of ``send`` or ``recv``: it fails instead of waiting, whether or not the socket is blocking."""
+"""A flag for one ``send`` or ``recv``, which then fails instead of waiting, also on a blocking socket."""
 
 _RELEASE_TIMEOUT: Final = 5.0
-"""Seconds that an abandoned worker has to give its jobs back."""
+"""Seconds that a worker has to release its jobs after the supervisor has died."""
 
 
 class ControlSocket:
-    """The worker's end. A thread reads it, so that a blocked event loop cannot keep the end of the line a secret."""
+    """The worker's end. A thread reads it, so that a blocked event loop does not delay a stop."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
@@ -55,17 +54,17 @@ class ControlSocket:
         threading.Thread(target=self._read, name="jobify-control", daemon=True).start()
 
     def send_ready(self, grace: float) -> None:
-        """Tell the supervisor that this worker is at work, and how many seconds it takes to stop."""
+        """Send the supervisor that this worker is ready, with its grace period in seconds."""
         with suppress(OSError):
             self._socket.sendall(READY + str(grace).encode())
 
     def send_trial(self, is_on: bool) -> None:
-        """Tell the supervisor whether jobs run apart. Never waits."""
+        """Send the supervisor whether a trial runs. Never waits."""
         with suppress(OSError):
             self._socket.send(TRIAL_BEGINS if is_on else TRIAL_ENDS, NONBLOCKING)
 
     def listen(self, listener: Callable[[bytes], object]) -> None:
-        """Call ``listener``, in a thread, with what the supervisor says; first with what it said before."""
+        """Call ``listener`` in a thread with each message of the supervisor, including earlier ones."""
         with self._lock:
             self._listener = listener
             for message in self._unhandled:

@@ -1,10 +1,9 @@
-"""``jobify worker --reload``: start the workers again when the app's source changes. For development.
+"""``jobify worker --reload``: restart the workers when the source of the app changes. For development.
 
-The supervisor looks at the modification times of all ``.py`` files below the folders that the app is imported from. It
-asks the system for nothing but these times, so it works on every file system. When files have changed, and one look
-later no others have, the workers are told to stop as by a SIGTERM: what runs has the grace period to finish, the rest
-is given back without a lost attempt. Then new workers start. Workers that cannot start (a syntax error) are started
-again after the next change.
+The supervisor checks the modification times of all ``.py`` files below the folders from which the app is imported. It
+needs nothing else, so it works on every file system. When files have changed, and the next check finds no more changes,
+the workers stop as after a SIGTERM: running jobs have the grace period to finish, the rest is released without a lost
+attempt. Then new workers start. Workers that cannot start (a syntax error) are restarted after the next change.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from jobify.runtime.logs import get_logger
+from jobify.runtime.signals import describe_exit
 from jobify.worker.control_socket import DRAIN
-from jobify.worker.exit_codes import describe_exit
 from jobify.worker.supervisor import Supervisor, WorkerSlot
 
 __all__ = ("Reloader", "SourceFiles")
@@ -25,9 +24,9 @@ __all__ = ("Reloader", "SourceFiles")
 log = get_logger("jobify.supervisor")
 
 _PAUSE: Final = 0.5
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 _SHARE: Final = 20
-"""A pause is at least so many times as long as a look took: a large folder must not keep a processor busy."""
+"""A pause is at least this many times as long as a check took, so that a large folder causes little load."""
 _NEVER: Final = float("inf")
 _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "site-packages"})
 
@@ -49,7 +48,7 @@ class SourceFiles:
 
 
 def _files(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Links to folders are not followed, because they may lead in a circle."""
+    """Links to folders are not followed, because they may form a circle."""
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
@@ -82,21 +81,21 @@ def _stamp(entry: os.DirEntry[str]) -> tuple[int, int] | None:
 
 
 class Reloader(Supervisor):
-    """A supervisor of ``count`` workers that starts them again when ``files`` have changed."""
+    """A supervisor of ``count`` workers that restarts them when ``files`` have changed."""
 
     def __init__(self, command: Sequence[str], count: int, *, grace: float | None, files: SourceFiles) -> None:
         super().__init__(command, count, grace=grace)
         self._files = files
         self._next_check = 0.0
         self._changes: list[str] = []
-        """Changes that the last look has found; at the next one that finds no more, the workers start again."""
+        """Changes so far; the workers restart at the first check that finds no more."""
         self._draining: set[WorkerSlot] = set()
         self._drained_until = _NEVER
         self._restart_options = ()  # the database need not be there yet
 
     def run(self) -> int:
         """See :meth:`Supervisor.run`."""
-        log.warning("The workers start again when a source file changes (--reload). Use it for development only.")
+        log.warning("The workers restart when a source file changes (--reload). Use it for development only.")
         return super().run()
 
     def _next_event(self) -> float:
@@ -109,7 +108,7 @@ class Reloader(Supervisor):
                 self._check_files(now)
             if now >= self._drained_until:
                 self._drained_until = _NEVER
-                log.error("Workers that were told to stop are still there; they are killed.")
+                log.error("Workers still run after the time to stop; they are killed.")
                 for slot in self._draining:
                     slot.kill()
         super()._step(now)
@@ -125,7 +124,7 @@ class Reloader(Supervisor):
 
     def _restart_all(self, files: Sequence[str], now: float) -> None:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        log.info("%s%s changed; the workers start again.", Path(files[0]).name, more)
+        log.info("%s%s changed; the workers restart.", Path(files[0]).name, more)
         for slot in self._slots:
             if slot.process is None:
                 slot.start_at = now
@@ -150,6 +149,6 @@ class Reloader(Supervisor):
             slot.on_exit(now)
             slot.start_at = _NEVER
             self._has_worked = True
-            log.error("The worker ended with %s before it was at work; it starts again after the next change.", end)
+            log.error("The worker ended with %s before it was ready; it restarts after the next change.", end)
         else:
             super()._on_worker_exit(slot, now)

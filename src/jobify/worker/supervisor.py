@@ -1,14 +1,12 @@
-"""Several worker processes, kept alive by one that does nothing else.
+"""The supervisor: a process that keeps several worker processes running and does nothing else.
 
-It imports no app and runs no event loop: whatever a task does to a process must not happen to this one. Each worker is
-a program (``worker``) in a session of its own, with a line to here (``control_socket``) that tells it
-what to do and that it is not alone. If this process dies, however it dies, the workers stop.
+It imports no app and runs no event loop, so that no task can harm it. Each worker is a program in a session of its own,
+with a socket to the supervisor (:mod:`.control_socket`). If the supervisor dies, however it dies, the workers stop.
 
-The first worker is started alone. If it ends before it is at work, all would: its error is there once, and the
-supervisor ends with the same exit code. Later, a worker that died is started again: at once, and after longer pauses if
-it dies again and again. It must find the database that the first one has used: a file that was deleted is not made
-again, because an operator may be about to restore it. Until it is there, starts are tried with pauses of at most five
-seconds.
+The first worker is started alone. If it ends before it is ready, every worker would: its error is logged once, and the
+supervisor ends with the same exit code. Later, a worker that died is restarted: at once, and after longer pauses if it
+dies repeatedly. A restarted worker requires the database that the first one has used. It does not create a deleted file
+again, because an operator may be about to restore it; restarts are then tried with pauses of at most five seconds.
 """
 
 from __future__ import annotations
@@ -24,12 +22,12 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from jobify.model.transient import refusal_of
-from jobify.runtime.cgroups import OutOfMemory
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
-from jobify.runtime.signals import StopSignals, stop_signals
+from jobify.runtime.machine import OutOfMemory
+from jobify.runtime.signals import StopSignals, describe_exit, stop_signals
 from jobify.worker.control_socket import DRAIN, NONBLOCKING, READY, STOP, TRIAL_BEGINS
-from jobify.worker.exit_codes import ExitCode, describe_exit
+from jobify.worker.exit_codes import ExitCode
 
 __all__ = ("Supervisor", "WorkerSlot")
 
@@ -38,21 +36,22 @@ _failures = FailureLog(log, "Workers can be started again")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _REFUSED_PAUSE: Final = 1.0
-"""Seconds until a worker is started again that the system has refused."""
+"""Seconds until the next try when the system has refused to start a worker."""
 _LONGEST_WITHOUT_DATABASE: Final = 5.0
 _STEADY: Final = 60.0
-"""Seconds at work after which a death is the first one again."""
+"""Seconds of work after which a death counts as the first one."""
 _KILL_AFTER: Final = 20.0
-"""Seconds beyond the grace period after which a worker that is still there is killed."""
+"""Seconds beyond the grace period after which a worker that still runs is killed."""
+_OUT_OF_MEMORY: Final = "out of memory: the kernel has killed a process of this control group"
 _UNKNOWN_GRACE: Final = 30.0
-"""Seconds, of a worker that has not said how long it may take: it has not begun to work."""
+"""The grace period in seconds of a worker that has not sent its own, because it is not ready yet."""
 
 _MESSAGES: Final = re.compile(rb"[A-Z]|r[^A-Z]+")
-"""What a worker says, one after the other."""
+"""Splits what a worker has sent into messages."""
 
 
 class WorkerSlot:
-    """One slot for a worker: the process in it, and when the next one may start."""
+    """One of the workers: its process, and when the next one may start after its death."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -60,14 +59,14 @@ class WorkerSlot:
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_at: float | None = None
         self.grace = 0.0
-        """Seconds that the worker here gives its jobs, as it has said."""
+        """The grace period of the worker in seconds, as it has sent it."""
         self.start_at = 0.0
         self._deaths = 0
         self._received = b""
         self._is_on_trial = False
 
     def start(self, *options: str) -> None:
-        """Start a worker here, with its end of a line of its own."""
+        """Start a worker with a control socket."""
         self.socket, remote = socket.socketpair()
         self.socket.setblocking(False)
         self.ready_at = None
@@ -78,7 +77,7 @@ class WorkerSlot:
                     [*self._command, *options, "--control-fd", str(remote.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(remote.fileno(),),
-                    start_new_session=True,  # so that a Ctrl-C is the supervisor's alone
+                    start_new_session=True,  # so that Ctrl-C reaches the supervisor only
                 )
         except BaseException:
             self.socket.close()
@@ -99,18 +98,18 @@ class WorkerSlot:
             _failures.succeeded(self)
 
     def send(self, message: bytes) -> None:
-        """Tell the worker; one that is gone hears nothing."""
+        """Send a message to the worker, if it still runs."""
         if self.socket is not None:
             with suppress(OSError):
                 self.socket.send(message)
 
     def receive(self, now: float) -> None:
-        """Take note of what the worker has said."""
+        """Handle the messages that the worker has sent."""
         if self.socket is None:
             return
         with suppress(OSError):
-            while some := self.socket.recv(4096, NONBLOCKING):
-                self._received += some
+            while data := self.socket.recv(4096, NONBLOCKING):
+                self._received += data
         messages, self._received = _MESSAGES.findall(self._received), b""
         for message in messages:
             if message.startswith(READY):
@@ -119,11 +118,11 @@ class WorkerSlot:
                 self._is_on_trial = message == TRIAL_BEGINS
 
     def has_ended(self) -> bool:
-        """Whether a worker was here and is gone."""
+        """Whether the worker has ended."""
         return self.process is not None and self.process.poll() is not None
 
     def on_exit(self, now: float) -> float:
-        """After a death: make room; the seconds until the next start. A death during a trial was to be expected."""
+        """After the end of the worker: returns the seconds until the next start, 0 for an expected end in a trial."""
         assert self.socket is not None
         self.receive(now)
         assert self.process is not None
@@ -141,14 +140,16 @@ class WorkerSlot:
         return pause
 
     def kill(self) -> None:
-        """End the worker; its children end with it."""
+        """Kill the worker; its children end with it."""
         if self.process is not None:
             self.process.kill()
 
 
 class Supervisor:
-    """Keeps ``count`` processes of ``command`` at work. When told to stop, it gives them ``grace`` seconds to drain;
-    None: as many as they say themselves."""
+    """Keeps ``count`` processes of ``command`` running. At a stop they have ``grace`` seconds to drain.
+
+    None means the longest grace period of the workers themselves.
+    """
 
     def __init__(self, command: Sequence[str], count: int, *, grace: float | None) -> None:
         self._slots = [WorkerSlot(command) for _ in range(count)]
@@ -164,7 +165,7 @@ class Supervisor:
         self._memory = OutOfMemory()
 
     def run(self) -> int:
-        """Work until told to stop and all workers are gone; the exit code. To be called once."""
+        """Run until a stop is requested and all workers have ended; returns the exit code. Call it once."""
         with self._wake, self._woken, self._handling_signals():
             self._slots[0].start()
             while any(slot.process for slot in self._slots) or not self._stop_requested:
@@ -173,41 +174,36 @@ class Supervisor:
         return self._code
 
     def _step(self, now: float) -> None:
-        """Do what is to be done now."""
+        """Handle messages, ended workers, restarts that are due, and workers that exceed their time."""
         for slot in self._slots:
             slot.receive(now)
             if self._stop_requested and self._code == ExitCode.DONE and self._kill_at != float("inf"):
-                self._kill_at = (
-                    self._stop_requested_at + self._stop_timeout()
-                )  # one may have said only now how long it takes
+                self._kill_at = self._stop_requested_at + self._stop_timeout()  # a grace period may have just come
             self._has_worked = self._has_worked or slot.ready_at is not None
             if slot.has_ended():
                 self._on_worker_exit(slot, now)
             if self._has_worked and not self._stop_requested and slot.process is None and now >= slot.start_at:
                 slot.restart(now, *self._restart_options)
         if now >= self._kill_at:
-            log.error("Workers that were told to stop are still there; they are killed.")
+            log.error("Workers still run after the time to stop; they are killed.")
             self._for_each_worker(WorkerSlot.kill)
             self._kill_at = float("inf")
 
     def _on_worker_exit(self, slot: WorkerSlot, now: float) -> None:
-        """A worker has ended: say so, and when another one starts."""
+        """Log that a worker has ended, and when the next one starts."""
         assert slot.process is not None
-        pid, end = (
-            slot.process.pid,
-            describe_exit(slot.process.returncode, is_out_of_memory=self._memory.has_killed()),
-        )
-        code = slot.process.returncode
+        pid, code = slot.process.pid, slot.process.returncode
+        end = describe_exit(code, kill_cause=_OUT_OF_MEMORY if self._memory.has_killed() else None)
         pause = slot.on_exit(now)
         if self._stop_requested:
             return
         if not self._has_worked:
-            log.error("No worker can start: the first one ended with %s before it was at work.", end)
+            log.error("No worker can start: the first one ended with %s before it was ready.", end)
             self._stop_requested, self._code = True, code if code > 0 else ExitCode.FAILED
             return
         log.warning("Worker %d ended with %s; another one starts %s.", pid, end, _when(pause))
 
-    # -- what it is told -----------------------------------------------------------------------------------------------
+    # -- stopping ------------------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGCHLD:
@@ -215,7 +211,7 @@ class Supervisor:
         now = time.monotonic()
         is_second = self._stop_signals.is_repeated(now)
         if not self._stop_requested:
-            log.info("Told to stop; the workers drain.")
+            log.info("Stop requested; the workers drain.")
             self._stop_requested, self._stop_requested_at = True, now
             self._kill_at = now + self._stop_timeout()
             self._for_each_worker(lambda slot: slot.send(DRAIN))
@@ -225,7 +221,7 @@ class Supervisor:
             self._for_each_worker(lambda slot: slot.send(STOP))
 
     def _stop_timeout(self) -> float:
-        """Seconds that the workers have to end."""
+        """Seconds from a stop request until workers that still run are killed."""
         grace = self._grace
         if grace is None:
             known = [slot.grace if slot.ready_at is not None else _UNKNOWN_GRACE for slot in self._slots]
@@ -239,7 +235,7 @@ class Supervisor:
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:
-        """Signals as bytes that end a sleep; handlers that do nothing, so that no system call is cut short by one."""
+        """Receive signals as bytes that end a sleep. The handlers do nothing, so that none interrupts a system call."""
         self._wake.setblocking(False)
         before = {number: signal.signal(number, lambda *_: None) for number in (*stop_signals(), signal.SIGCHLD)}
         descriptor = signal.set_wakeup_fd(self._wake.fileno())
@@ -251,12 +247,12 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _next_event(self) -> float:
-        """The time, by the monotonic clock, until which there is nothing to do unless something comes."""
+        """The monotonic time of the next restart or kill; without messages there is nothing to do before."""
         waiting = [slot.start_at for slot in self._slots if slot.process is None and self._has_worked]
         return self._kill_at if self._stop_requested else min(waiting, default=float("inf"))
 
     def _sleep(self) -> None:
-        """Until a signal comes, a worker says something, or the next one is to be started or killed."""
+        """Wait for a signal, a message of a worker that is not ready yet, or the next event."""
         until = self._next_event()
         timeout = None if until == float("inf") else max(0.0, until - time.monotonic())
         sockets = [slot.socket for slot in self._slots if slot.socket is not None and slot.ready_at is None]

@@ -1,15 +1,15 @@
-"""One worker process: an app that runs until it is told to stop.
+"""A worker process: an app that runs until a stop is requested.
 
 ::
 
-    start ─▶ children can start? ─▶ at work ──told to stop──▶ drain (grace) ─▶ interrupt ─▶ give back ─▶ end
-                                                                  └──told again──▶┘
+    start ─▶ children can start? ─▶ ready ──stop requested──▶ drain (grace) ─▶ interrupt ─▶ release ─▶ end
+                                                                 └──second request──▶┘
 
-**The first signal** (SIGTERM, SIGINT, SIGHUP) ends the intake. What runs has ``grace`` seconds to finish; then event
-loop tasks are cancelled and children are killed, and their jobs are given back without a lost attempt.
+**The first signal** (SIGTERM, SIGINT, SIGHUP) stops claiming. Running jobs have ``grace`` seconds to finish; then event
+loop tasks are cancelled and children are killed, and their jobs are released without a lost attempt.
 
-**The second one**, a second later or more (``signals``), ends the grace period at once. A thread passes the
-signals on to the event loop; if that does not take the second one, a task blocks it, and nothing can be given back any
+**The second signal**, at least a second later (:mod:`jobify.runtime.signals`), ends the grace period. A thread passes
+signals to the event loop. If the loop does not take the second one, a task blocks it and no job can be released any
 more: the process ends, and its jobs run again as those of a process that died.
 
 **Threads** cannot be stopped. A worker that waited for them would exceed its grace period and be killed by the service
@@ -34,9 +34,9 @@ from jobify.app.validation import checked_renewal
 from jobify.exceptions import ConfigurationError, StorageLostError, StorageReplacedError
 from jobify.gateway.backend import release_lingering_owners
 from jobify.model.durations import Duration, as_seconds
-from jobify.runtime.cpus import available_cpus
 from jobify.runtime.fork import install_handler
 from jobify.runtime.logs import Lines, get_logger
+from jobify.runtime.machine import available_cpus
 from jobify.runtime.signals import StopSignals, stop_signals
 from jobify.runtime.spawn import is_loop_ending, spawn
 from jobify.worker.control_socket import DISCONNECTED, DRAIN, ControlSocket
@@ -51,17 +51,15 @@ __all__ = ("DEFAULT_GRACE", "Worker", "prepare")
 log = get_logger("jobify.worker")
 
 DEFAULT_GRACE: Final = 30.0
-"""Seconds. Less than the 90 that systemd waits before it kills; as much as Kubernetes does, whose period must be set a
-little longer than this."""
+"""Seconds. systemd waits 90 before it kills. Kubernetes waits 30, so its period must be set a little longer."""
 
 _CLEANUP_TIMEOUT: Final = 5.0
-"""Seconds after the grace period that interrupted tasks have for their own cleaning up. It also bounds how long a
-lifespan may take to leave."""
+"""Seconds after the grace period that interrupted tasks have to clean up. It also limits the exit of a lifespan."""
 _FORCED_CLEANUP_TIMEOUT: Final = 1.0
-"""The same, for a worker that was told twice."""
+"""The same after a second stop request."""
 
 _LOOP_TIMEOUT: Final = 2.0
-"""Seconds in which the event loop of a worker that is told twice has to show that it still runs."""
+"""Seconds in which the event loop must take a second stop request; otherwise a task blocks it."""
 
 
 def prepare(
@@ -74,11 +72,11 @@ def prepare(
     max_tasks_per_child: int | None = None,
     max_memory_per_child: int | None = None,
 ) -> None:
-    """Have ``app``, before it starts, serve only these queues (None: all), and run so many jobs of each kind at once
-    (None: as it was built; never more child processes than processors). ``threads`` and ``children`` say it for one
-    kind; the two limits are those of the app's constructor.
+    """Set the queues and limits of ``app`` before it starts; None keeps its own values.
 
-    ConfigurationError for an app whose jobs no other process can see, and for a limit of a pool that is the user's own.
+    ``concurrency`` applies to each kind of job, but there are never more child processes than processors; ``threads``
+    and ``children`` apply to one kind. ConfigurationError for an app whose jobs no other process can see, and for a
+    limit of a pool that the user made.
     """
     if not app.configs.storage.is_shared:
         raise ConfigurationError(
@@ -101,7 +99,7 @@ def prepare(
 
 def _refuse_with_own_pool(option: str, value: int | None, argument: str, pool: object) -> None:
     if value is not None and pool is not None:
-        raise ConfigurationError(f"{option} is for a pool of the app's own; this app has a {argument}. Leave it out.")
+        raise ConfigurationError(f"{option} limits a pool of Jobify, but this app has a {argument}. Omit the option.")
 
 
 class Worker:
@@ -135,9 +133,9 @@ class Worker:
         self._loss: StorageLostError | None = None
 
     async def run(self) -> int:
-        """Work until told to stop; the exit code. Raises what keeps the app from starting, when nothing was claimed.
+        """Run until a stop is requested; returns the exit code. Raises the error of an app that cannot start.
 
-        Does not return if threads are still at work in the end: the process ends under them.
+        Does not return if threads still run at the end: the process ends while they run.
         """
         forget = self._install_stop_handlers()
         try:
@@ -156,12 +154,12 @@ class Worker:
         block = report.block(self._name or repr(self._app), self._grace)
         log.info("Worker %d starts.%s", os.getpid(), Lines(f"\n{block}"), extra=fields)
 
-    # -- what it is told -----------------------------------------------------------------------------------------------
+    # -- stop requests -------------------------------------------------------------------------------------------------
 
     def _install_stop_handlers(self) -> Callable[[], None]:
-        """Hear signals and the supervisor from now on; how to hear signals as before."""
+        """Handle signals and messages of the supervisor; returns a function that restores the signal handlers."""
         loop = asyncio.get_running_loop()
-        heard: SimpleQueue[tuple[int, float]] = SimpleQueue()  # a signal may come while another one is put into it
+        heard: SimpleQueue[tuple[int, float]] = SimpleQueue()  # reentrant: a signal may interrupt its put()
 
         def put(number: int, _: object) -> None:
             heard.put((number, time.monotonic()))
@@ -179,7 +177,7 @@ class Worker:
         return forget
 
     def _relay_signals(self, heard: SimpleQueue[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
-        """Tell the event loop of signals, in a thread; end the process if it does not take the second one."""
+        """In a thread: pass signals to the event loop; end the process if it does not take the second one."""
         wishes = StopSignals()
         while True:
             number, at = heard.get()
@@ -190,8 +188,8 @@ class Worker:
                 loop.call_soon_threadsafe(self._on_signal, number, is_second, taken)
             if is_second and self._control is None and not taken.wait(_LOOP_TIMEOUT):
                 log.error(
-                    "A task blocks the event loop, so that nothing can be given back. The process ends under it; its "
-                    "jobs run again, with a lost attempt. Make such a task a plain def: it runs in a thread."
+                    "A task blocks the event loop, so no job can be released. The process ends; its jobs run again, "
+                    "with a lost attempt. Make such a task a plain def: it runs in a thread."
                 )
                 _exit_process(128 + number)
 
@@ -207,7 +205,7 @@ class Worker:
         if message != DRAIN:
             self._force_requested.set()
         if message == DISCONNECTED:
-            log.error("The supervisor is gone.")
+            log.error("The supervisor has died; the worker stops.")
 
     def _exit_code(self) -> int:
         if self._loss is not None:
@@ -217,14 +215,14 @@ class Worker:
         return 128 + self._signal if self._signal else ExitCode.DONE
 
     async def _until_stop_requested(self) -> None:
-        """Return when this worker is told to stop, or its database cannot be used any more."""
+        """Return when a stop is requested, or when the database is lost."""
         is_over = False
         while not is_over:
             lost = spawn(self._app._lifecycle.until_lost())
             ends: list[asyncio.Task[Any]] = [spawn(self._stop_requested.wait()), lost]
             try:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError:  # a job has cancelled all tasks of the loop; the engine says so
+            except asyncio.CancelledError:  # a job has cancelled all tasks of the loop; the engine logs it
                 if is_loop_ending():
                     raise
                 cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
@@ -236,7 +234,7 @@ class Worker:
     # -- starting and stopping -----------------------------------------------------------------------------------------
 
     async def _start(self) -> bool:
-        """Start the app; whether it is to go on. A start is not interrupted by the first signal, only by the second."""
+        """Start the app; False if it was interrupted, which only a second stop request does."""
         starting = spawn(self._app.startup())
         await self._until_force_requested(starting)
         if not starting.done():
@@ -250,25 +248,25 @@ class Worker:
     async def _stop(self) -> int:
         grace = self._grace if self._loss is None else 0.0  # no outcome can be stored: other processes run the jobs
         if self._loss is not None:
-            log.warning("The worker stops at once, because nothing can be stored any more.")
+            log.warning("The worker stops without delay, because nothing can be stored any more.")
         elif not self._force_requested.is_set():
-            log.info("Told to stop: nothing more is started, what runs has %g seconds to finish.", grace)
+            log.info("Stop requested: no more jobs are started; running jobs have %g seconds to finish.", grace)
         stopping = spawn(self._app.shutdown(grace=grace))
         await self._until_force_requested(stopping, within=grace + _CLEANUP_TIMEOUT)
         if self._force_requested.is_set():
-            log.warning("Stopping at once: what runs is interrupted, and given back.")
+            log.warning("Stopping at once: running jobs are interrupted and released.")
         if not stopping.done():
-            stopping.cancel()  # no more grace
+            stopping.cancel()  # ends the grace period
             await asyncio.wait([stopping], timeout=_FORCED_CLEANUP_TIMEOUT)
         if not stopping.done():
             lifecycle = self._app._lifecycle
             is_running_jobs = lifecycle.engine is not None and lifecycle.engine.is_running_jobs()
-            stopping.cancel()  # nor waiting: what is still in threads is given back
+            stopping.cancel()  # ends the wait for threads, and releases their jobs
             await asyncio.wait([stopping], timeout=_CLEANUP_TIMEOUT)
             if lifecycle.unsaved:
                 log.error("The process ends. %s", _unsaved(lifecycle.unsaved))
             if is_running_jobs or not lifecycle.unsaved:
-                log.warning("The process ends under the threads that are still at work; their jobs run again.")
+                log.warning("The process ends while threads still run; their jobs run again.")
             _exit_process(self._exit_code())
         self._log_shutdown_error(stopping)
         code = self._exit_code()
@@ -279,7 +277,7 @@ class Worker:
         return code
 
     def _log_shutdown_error(self, stopped: asyncio.Future[None]) -> None:
-        """An error of a lifespan or a plugin, after everything was stopped all the same."""
+        """Log the error of a lifespan or a plugin; everything is stopped in spite of it."""
         error = None if stopped.cancelled() else stopped.exception()
         if error is not None:
             log.error("The app stopped with an error: %s: %s", type(error).__name__, error, exc_info=error)
@@ -291,7 +289,7 @@ class Worker:
 
 
 def _announce_nothing(report: StartReport) -> None:
-    """In the slot of the first lines."""
+    """Instead of the first lines of log."""
 
 
 def _unsaved(count: int) -> str:
@@ -299,7 +297,7 @@ def _unsaved(count: int) -> str:
 
 
 def _exit_process(code: int) -> NoReturn:
-    """End the process, threads and all."""
+    """End the process with all its threads."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):

@@ -27,10 +27,10 @@ _Path: TypeAlias = Annotated[
 ]
 _Queues: TypeAlias = Annotated[
     str | None,
-    typer.Option("--queues", "-q", metavar="A,B", help="Serve only these queues; without it, every one."),
+    typer.Option("--queues", "-q", metavar="A,B", help="Serve only these queues instead of all."),
 ]
 _Processes: TypeAlias = Annotated[
-    int, typer.Option("--processes", "-p", metavar="N", min=1, help="So many worker processes.")
+    int, typer.Option("--processes", "-p", metavar="N", min=1, help="The number of worker processes.")
 ]
 _Concurrency: TypeAlias = Annotated[
     int | None,
@@ -43,7 +43,8 @@ _Concurrency: TypeAlias = Annotated[
     ),
 ]
 _Threads: TypeAlias = Annotated[
-    int | None, typer.Option("--threads", metavar="N", min=1, help="Threads in each process, not those of the app.")
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Threads in each process, instead of those of the app."),
 ]
 _Children: TypeAlias = Annotated[
     int | None,
@@ -51,17 +52,17 @@ _Children: TypeAlias = Annotated[
 ]
 _MaxTasksPerChild: TypeAlias = Annotated[
     int | None,
-    typer.Option("--max-tasks-per-child", metavar="N", min=1, help="Replace a child after so many tasks."),
+    typer.Option("--max-tasks-per-child", metavar="N", min=1, help="Replace a child after N tasks."),
 ]
 _MaxMemoryPerChild: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--max-memory-per-child", metavar="BYTES", help="Replace a child that has more after a task: 512M, 2G."
+        "--max-memory-per-child", metavar="BYTES", help="Replace a child that uses more after a task: 512M, 2G."
     ),
 ]
 _Reload: TypeAlias = Annotated[
     bool,
-    typer.Option("--reload", help="For development: start again when a .py file here, or in --app-dir, changes."),
+    typer.Option("--reload", help="For development: restart when a .py file here, or in --app-dir, changes."),
 ]
 _Grace: TypeAlias = Annotated[
     float | None,
@@ -69,7 +70,7 @@ _Grace: TypeAlias = Annotated[
         "--grace",
         metavar="SECONDS",
         min=0,
-        help="What running jobs get to finish at a stop; without it, the app's grace, or 30.",
+        help="Time that running jobs have to finish at a stop; by default the app's grace, or 30.",
         show_default=False,
     ),
 ]
@@ -93,10 +94,10 @@ def worker(
     grace: _Grace = None,
     log_level: _LogLevel = "info",
 ) -> None:
-    """Run jobs until told to stop.
+    """Run jobs until a signal to stop.
 
-    SIGTERM, SIGHUP or Ctrl-C: nothing more is started, what runs has the grace period to finish, the rest is given back
-    without a lost attempt. A second signal, a second later or more, ends the grace period.
+    SIGTERM, SIGHUP or Ctrl-C: no more jobs are started, running jobs have the grace period to finish, the rest is
+    released without a lost attempt. A second signal, at least a second later, ends the grace period.
 
     Example: jobify worker shop.tasks:app --queues mail,images --processes 4
     """
@@ -136,14 +137,14 @@ def _reload(args: WorkerArgs, processes: int) -> int:
     from jobify.worker.reloader import Reloader, SourceFiles
 
     log_to_stderr(args.log_level)
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # compiled code is known by the second, and files change faster
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # compiled code is checked by the second, and files may change faster
     folders = {os.path.realpath(os.environ.get(APP_DIR) or os.getcwd()): True, os.path.realpath(os.getcwd()): True}
     return Reloader(args.command(), processes, grace=args.grace, files=SourceFiles(tuple(folders))).run()
 
 
 def _become(command: list[str]) -> int:
-    """Have another program go on in this process; its exit code, where that cannot be."""
-    if sys.platform != "win32":  # pragma: no branch - there the process would end, and whoever waits for it go on
+    """Replace this process by another program; where that is not possible, run it and return its exit code."""
+    if sys.platform != "win32":  # pragma: no branch - on Windows the caller would not wait
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(command[0], command)
@@ -156,7 +157,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
         return None
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise typer.BadParameter("Name a queue, or leave --queues out to serve every queue.")
+        raise typer.BadParameter("Name a queue, or omit --queues to serve every queue.")
     return names
 
 

@@ -41,7 +41,7 @@ from jobify.model.status import (
 )
 from jobify.router.registry import Registry, endpoints_of
 from jobify.runners.base import contained
-from jobify.runtime.app_code import app_code
+from jobify.runtime.code_fingerprint import app_code
 from jobify.runtime.errortools import described
 from jobify.runtime.logs import get_logger
 from jobify.serializers.extended_json import ExtendedJSONSerializer

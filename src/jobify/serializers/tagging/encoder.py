@@ -1,23 +1,26 @@
-"""Through a value, from the outside in: tags on the way to JSON, values on the way back."""
+"""Encode any value as plain JSON data with tags, and decode it; find classes by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import isfinite
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from jobify.exceptions import ConfigurationError, PayloadError
-from jobify.runtime.importable import name_of
+from jobify.runtime.importable import find, name_of
 from jobify.serializers.base import RefusedValueError
 from jobify.serializers.renamed import is_exception
 from jobify.serializers.tagging.builtin_types import BY_TAG, BY_TYPE
-from jobify.serializers.tagging.class_names import TypeNames
 from jobify.serializers.tagging.fields import Walk, each
 from jobify.serializers.tagging.user_types import KINDS, kind_of
 
-__all__ = ("RESERVED", "Tagging")
+__all__ = (
+    "RESERVED",
+    "Tagging",
+    "TypeNames",
+)
 
 RESERVED: Final = "$"
 """The key that marks the reserved form."""
@@ -42,7 +45,7 @@ class Tagging:
         self._names = TypeNames(types, modules)
 
     def renaming(self, types: Mapping[str, type]) -> Tagging:
-        """The same, with earlier names of classes. ConfigurationError for a class whose values it would refuse."""
+        """A copy that also knows earlier names of classes. ConfigurationError for a class that is never stored."""
         for name, cls in types.items():
             if kind_of(cls) is None and not is_exception(cls):
                 raise ConfigurationError(
@@ -71,7 +74,7 @@ class Tagging:
         return self._encode_own(value, cls)
 
     def decode(self, data: Any) -> Any:
-        """What :meth:`encode` was given. Raises whatever malformed data leads to."""
+        """The value that :meth:`encode` was given. Malformed data raises any exception."""
         if type(data) is list:
             return [self.decode(item) for item in data]
         if type(data) is not dict:
@@ -130,7 +133,7 @@ def _write_dict(value: dict[Any, Any], encode: Walk) -> Any:
 
 
 def _has_utf8(text: str) -> bool:
-    """Lone surrogates have none; the name of a file can hold some."""
+    """False for lone surrogates, which the names of files may hold."""
     if text.isascii():
         return True
     try:
@@ -147,7 +150,7 @@ _JSON: Final[dict[type, Callable[[Any, Walk], Any]]] = {
     list: _write_list,
     dict: _write_dict,
 }
-"""The types that JSON has, with the few of their values that it lacks."""
+"""The types of JSON. A few of their values have no JSON form and are tagged."""
 
 
 def _why_not(value: Any, cls: type) -> str:
@@ -157,3 +160,50 @@ def _why_not(value: Any, cls: type) -> str:
     if base is not None:
         return f"a {name_of(cls)} would come back as a plain {base.__name__}. Pass {base.__name__}(...) of it."
     return f"a {name_of(cls)} cannot be restored from JSON. {_ADVICE}"
+
+
+# -- classes by name ---------------------------------------------------------------------------------------------------
+
+
+class TypeNames:
+    """The classes of imported modules and of ``modules``, and those that were registered because no module has them."""
+
+    def __init__(
+        self, registered: Iterable[type] = (), modules: Iterable[str] = (), renamed: Mapping[str, type] | None = None
+    ) -> None:
+        self._modules = tuple(modules)
+        self._renamed = dict(renamed or {})
+        self._registered: dict[str, type] = {}
+        for cls in registered:
+            if self._registered.setdefault(name_of(cls), cls) is not cls:
+                raise ConfigurationError(f"Two registered types are named {name_of(cls)}. Rename one of them.")
+
+    def name(self, cls: type) -> str:
+        """The name of ``cls``. RefusedValueError if that name does not lead back to it."""
+        name = name_of(cls)
+        if self._leads_to(name) is cls:
+            return name
+        raise RefusedValueError(
+            f"the class {name} cannot be imported by that name, so nothing could restore this value. Define it at the "
+            "top level of a module, or register it: ExtendedJSONSerializer(types=[...])."
+        )
+
+    def find(self, name: str) -> Any:
+        """The object that ``name`` names. ImportError if there is none."""
+        if name in self._renamed:
+            return self._renamed[name]
+        return self._registered[name] if name in self._registered else find(name, self._modules)
+
+    def renaming(self, types: Mapping[str, type]) -> TypeNames:
+        """A copy that also knows earlier names of classes."""
+        return TypeNames(self._registered.values(), self._modules, {**self._renamed, **types})
+
+    def known(self) -> list[tuple[str, type | None]]:
+        """The registered and renamed classes by name, and the names of ``modules``."""
+        return [*self._registered.items(), *self._renamed.items(), *((module, None) for module in self._modules)]
+
+    def _leads_to(self, name: str) -> Any:
+        try:
+            return self.find(name)
+        except ImportError:
+            return None
