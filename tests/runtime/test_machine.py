@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobify.runtime import machine
+from jobify.runtime import machine as process_limits
 from jobify.runtime.machine import available_cpus
 
 pytestmark = pytest.mark.promise("f27")
@@ -26,7 +26,7 @@ def machine(root: Path, cgroup: str, **files: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_allowed", lambda: 16)
+    monkeypatch.setattr(process_limits, "_allowed", lambda: 16)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_the_grace_period_is_the_apps_where_none_is_given(
 ) -> None:
     worker = site(GRACE).worker(*options, app=f"plant:{app}")
     assert worker.stop() == 0
-    assert f"what runs has {seconds} seconds to finish" in worker.log
+    assert f"running jobs have {seconds} seconds to finish" in worker.log
 
 
 def test_an_impatient_operator_is_no_failure(site: Make) -> None:
