@@ -161,7 +161,7 @@ def test_a_worker_that_could_not_store_outcomes_says_so(site: Make) -> None:
         assert worker.stop() == ExitCode.NOT_STORED == 4
         other.execute("ROLLBACK")
     assert "The database has not taken the outcomes of 20 jobs; they run again." in worker.log
-    assert "under the threads" not in worker.log
+    assert "while threads still run" not in worker.log
     assert worker.log.splitlines()[-1].count("ERROR") == 1
     worker = here.worker()
     for job in jobs:

@@ -172,7 +172,7 @@ class Parking(NamedTuple):
     """The reason of the last process."""
     at: Microseconds
     codes: tuple[str, ...]
-    """The fingerprints of the app code that the call did not fit (:mod:`~jobify.runtime.code_fingerprint`), newest last."""
+    """Fingerprints of the app code that the call did not fit (:mod:`~jobify.runtime.code_fingerprint`), newest last."""
 
 
 class Settlement(NamedTuple):
