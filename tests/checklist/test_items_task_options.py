@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from checklist_tasks import process_id
 
+from checklist_tasks import process_id
 from jobify import INJECT, Cron, JobContext, Jobify, JobStatus, MisfirePolicy, RouteOptions, RunMode, SmartRetry
 from jobify.exceptions import JobTimeoutError
 from jobify.storage import SQLiteStorage

@@ -16,7 +16,7 @@ import pytest
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, claimed, end, job, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, claim, claimed, end, job, one, running
 from probes import database_of
 from support import eventually, run
 
@@ -121,7 +121,7 @@ def test_a_killed_owner_is_dead_at_once(storage: SQLiteStorage, path: Path) -> N
 def test_a_stopped_owner_is_not_dead(storage: SQLiteStorage, path: Path) -> None:
     child = _child(path, "say(storage.register(PROFILE, now=NOW)); wait()")
     owner = int(_hear(child))
-    storage.insert([born("a", owner)])
+    storage.insert([running("a", owner)])
     child.send_signal(signal.SIGSTOP)
     assert storage.recover(now=NOW + 10**12, max_crashes=1, delete_at=None) == []
     child.send_signal(signal.SIGCONT)
@@ -204,13 +204,13 @@ def test_a_cascade_is_whole_or_not_at_all(storage: SQLiteStorage, path: Path, en
     owns = dying.register(PROFILE, now=NOW)
     def chain(name):
         is_running = {end_of_it!r} in ("settle", "recover")
-        first = born(name + "0", owns) if is_running else job(name + "0", expires_at=NOW)
+        first = running(name + "0", owns) if is_running else job(name + "0", expires_at=NOW)
         return [first, *[job(f"{{name}}{{n}}", parents=(f"{{name}}{{n - 1}}",)) for n in range(1, 700)]]
     def end_it(name):
         first = name + "0"
         match {end_of_it!r}:
             case "settle":
-                dying.settle([end(owns, born(first, owns), status="failed")])
+                dying.settle([end(owns, running(first, owns), status="failed")])
             case "cancel":
                 storage.cancel([first], reason="x", now=NOW, delete_at=None)
             case "expire":
@@ -320,7 +320,7 @@ def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
     code = """
     owner = storage.register(PROFILE, now=NOW)
     notifier = storage.notifier
-    storage.insert([born("parents", owner)])
+    storage.insert([running("parents", owner)])
     storage.has_external_changes()
     child = os.fork()
     if child == 0:
@@ -334,7 +334,7 @@ def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
         storage.open()
         own = storage.register(PROFILE, now=NOW)
         assert own != owner
-        assert storage.insert([born("childs", own)]) == [True]
+        assert storage.insert([running("childs", own)]) == [True]
         assert {found.id: found.is_alive for found in storage.owners()} == {owner: True, own: True}
         assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
         wait()
@@ -345,7 +345,7 @@ def test_a_child_opens_for_itself(storage: SQLiteStorage, path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert storage.has_external_changes() is True
     assert [found.id for found in storage.recover(now=NOW, max_crashes=3, delete_at=None)] == ["childs"]
-    assert storage.settle([end(owner, born("parents", owner))]) == [True]
+    assert storage.settle([end(owner, running("parents", owner))]) == [True]
     assert notifier.drain() is True
     say("done")
     """

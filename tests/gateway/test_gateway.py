@@ -19,7 +19,7 @@ from jobify.gateway.notification import STATE_CHANGED, Audience
 from jobify.gateway.threaded import ThreadedGateway
 from jobify.model.records import NewJob, Settled, Settlement
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, born, end, job, line, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, end, job, line, one, running
 from support import eventually, run, soon
 
 HERE = "event loop"
@@ -83,13 +83,13 @@ class Calls:
 
     def insert(self, id: str, **fields: Any) -> asyncio.Future[Any]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        new = born(id, self.owner, **fields) if "owner" not in fields else job(id, **fields)
+        new = running(id, self.owner, **fields) if "owner" not in fields else job(id, **fields)
         self.gate.insert(_Request(new, answered.set_result), deferrable=True)
         return answered
 
     def settle(self, id: str, *, audience: Audience | None = None, **fields: Any) -> asyncio.Future[Any]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        settlement = end(self.owner, born(id, self.owner), **fields)
+        settlement = end(self.owner, running(id, self.owner), **fields)
         self.gate.settle(settlement, answered.set_result, audience=audience)
         return answered
 
@@ -229,7 +229,7 @@ async def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Pat
     await gate.start()
     calls = Calls(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
     await _come_to_rest(calls)
-    gate.insert(_Request(born("a", calls.owner), answers.append), deferrable=True)
+    gate.insert(_Request(running("a", calls.owner), answers.append), deferrable=True)
     gate.abandon()
     storage.open()
     assert one(storage, "a").status == "running"

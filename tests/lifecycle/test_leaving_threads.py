@@ -21,7 +21,7 @@ from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, born
+from jobify.testing.storage_contract.given import NOW, PROFILE, running
 from support import eventually, run
 
 pytestmark = pytest.mark.promise("f44")
@@ -279,7 +279,7 @@ def test_a_mark_that_cannot_be_written_frees_nothing(
     leaving = SQLiteStorage(tmp_path / "jobs.db", timeout=0)
     leaving.open()
     owner = leaving.register(PROFILE, now=NOW)
-    leaving.insert([born("one", owner)])
+    leaving.insert([running("one", owner)])
     with storage.transaction(), caplog.at_level(logging.WARNING):
         release = leaving.leave(owner)
     assert "crash" in caplog.text

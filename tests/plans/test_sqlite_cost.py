@@ -14,7 +14,7 @@ import pytest
 from jobify.model.records import Claim, JobQuery, MessageKind, Report
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.claims import STEP
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, born, claim, end, job, look
+from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, claim, claim_once, end, job, running
 from probes import database_of, reader_of, writer_of
 
 T = TypeVar("T")
@@ -106,8 +106,8 @@ def _life(storage: SQLiteStorage) -> dict[str, int]:
     jobs = [job(f"j{number}") for number in range(10)]
     calls: dict[str, Callable[[], object]] = {
         "insert": lambda: storage.insert(jobs),
-        "claim": lambda: taken.extend(look(storage, owner, tasks=("task", "other")).claims),
-        "claim nothing": lambda: look(storage, owner),
+        "claim": lambda: taken.extend(claim_once(storage, owner, tasks=("task", "other")).claims),
+        "claim nothing": lambda: claim_once(storage, owner),
         "find what runs": lambda: storage.find(JobQuery(statuses=("running",), tasks=("task",), limit=100)),
         "find what has not ended": lambda: storage.find(JobQuery(statuses=("running", "scheduled"), limit=1)),
         "cancel": lambda: storage.cancel(["j0"], reason="x", now=NOW, delete_at=None),
@@ -120,7 +120,7 @@ def _life(storage: SQLiteStorage) -> dict[str, int]:
         "delete": lambda: storage.delete(["j1", "j2"], now=NOW, delete_at=None),
         "purge": lambda: storage.purge(now=NOW + 3600 * SECOND, limit=100),
         "trim": lambda: storage.trim(keep=1, limit=100),
-        "insert again": lambda: storage.insert([job("j3"), born("j4", owner)]),
+        "insert again": lambda: storage.insert([job("j3"), running("j4", owner)]),
         "deregister": lambda: storage.deregister(owner),
     }
     return {name: steps(storage, call) for name, call in calls.items()}
@@ -129,7 +129,7 @@ def _life(storage: SQLiteStorage) -> dict[str, int]:
 def _family(storage: SQLiteStorage) -> dict[str, int]:
     """The steps of each call in the lives of jobs that depend on each other, wait, pause, expire and report."""
     owner = storage.register(PROFILE, now=NOW)
-    parents = [born(f"p{number}", owner) for number in range(3)]
+    parents = [running(f"p{number}", owner) for number in range(3)]
     children = [job(f"c{number}", parents=("p0", "p1")) for number in range(10)]
     report = Report("p2", owner, 1, MessageKind.VALUE, NOW, b"x")
     failed = JobQuery(statuses=("failed", "timeout"), is_dead=True, limit=10)
@@ -173,7 +173,7 @@ def test_a_chain_costs_by_its_length_not_by_its_square(empty: SQLiteStorage) -> 
     owner = empty.register(PROFILE, now=NOW)
 
     def chain(name: str, length: int) -> int:
-        first = born(f"{name}0", owner)
+        first = running(f"{name}0", owner)
         rest = [job(f"{name}{number}", parents=(f"{name}{number - 1}",)) for number in range(1, length)]
         added = steps(empty, lambda: empty.insert([first, *rest]))
         return added + steps(empty, lambda: empty.settle([end(owner, first, status="failed")]))
@@ -186,7 +186,7 @@ def test_a_crossing_of_many_ways_costs_by_the_ways(empty: SQLiteStorage) -> None
     owner = empty.register(PROFILE, now=NOW)
 
     def crossing(name: str, width: int) -> int:
-        root = born(f"{name}root", owner)
+        root = running(f"{name}root", owner)
         before = [job(f"{name}a{number}", parents=(root.id,)) for number in range(width)]
         middle = job(f"{name}b", parents=tuple(one.id for one in before))
         after = [job(f"{name}c{number}", parents=(middle.id,)) for number in range(width)]
@@ -217,12 +217,12 @@ def test_a_page_costs_by_what_is_read_until_it_is_full(
 def test_a_claim_costs_by_what_it_takes_not_by_what_is_ready(empty: SQLiteStorage) -> None:
     owner = empty.register(PROFILE, now=NOW)
     empty.insert([job(f"a{number}") for number in range(20)])
-    among_few = steps(empty, lambda: look(empty, owner, limit=19))
+    among_few = steps(empty, lambda: claim_once(empty, owner, limit=19))
     # The same due time, and other priorities, and other times: whatever orders them, nobody reads them all.
     empty.insert([job(f"b{number}") for number in range(3000)])
     empty.insert([job(f"c{number}", priority=number % 7, due_at=NOW - number) for number in range(3000)])
     empty.insert([job(f"d{number}", queue=f"q{number % 3}") for number in range(3000)])
-    among_many = steps(empty, lambda: look(empty, owner, limit=19))
+    among_many = steps(empty, lambda: claim_once(empty, owner, limit=19))
     assert among_many < 2 * among_few
 
 
@@ -230,19 +230,19 @@ def test_a_hundred_thousand_overdue_jobs_are_staged_in_steps(crowded: SQLiteStor
     empty.insert([job(f"{number}", due_at=NOW + SECOND) for number in range(STEP)])
     owners = [storage.register(PROFILE, now=NOW) for storage in (empty, crowded)]
     late = NOW + 10**12
-    few = steps(empty, lambda: look(empty, owners[0], limit=10, now=NOW + SECOND))
-    many = steps(crowded, lambda: look(crowded, owners[1], limit=10, now=late))
+    few = steps(empty, lambda: claim_once(empty, owners[0], limit=10, now=NOW + SECOND))
+    many = steps(crowded, lambda: claim_once(crowded, owners[1], limit=10, now=late))
     assert many < 1.1 * few
 
 
 def test_a_batch_is_one_statement(empty: SQLiteStorage) -> None:
     owner = empty.register(PROFILE, now=NOW)
     jobs = [job(f"{number:03}") for number in range(500)]
-    newborn = [born(f"b{number:03}", owner) for number in range(500)]
+    newborn = [running(f"b{number:03}", owner) for number in range(500)]
     taken: list[Claim] = []
     assert statements(empty, lambda: empty.insert(jobs)) == ["INSERT"]
     assert statements(empty, lambda: empty.insert(newborn)) == ["INSERT"]
-    assert statements(empty, lambda: taken.extend(look(empty, owner, limit=400).claims)) == ["WITH", "UPDATE"]
+    assert statements(empty, lambda: taken.extend(claim_once(empty, owner, limit=400).claims)) == ["WITH", "UPDATE"]
     assert statements(empty, lambda: empty.settle([end(owner, one) for one in taken])) == ["UPDATE"]
     assert statements(empty, lambda: empty.get([one.id for one in jobs])) == ["SELECT"]
     assert statements(empty, lambda: empty.find(JobQuery(limit=500))) == ["SELECT"]
@@ -253,7 +253,7 @@ def test_a_batch_is_one_statement(empty: SQLiteStorage) -> None:
 
 def test_nothing_to_do_is_one_read_and_no_lock(empty: SQLiteStorage) -> None:
     owner = empty.register(PROFILE, now=NOW)
-    assert statements(empty, lambda: look(empty, owner)) == ["WITH"]
+    assert statements(empty, lambda: claim_once(empty, owner)) == ["WITH"]
     assert statements(empty, lambda: empty.recover(now=NOW, max_crashes=3, delete_at=None)) == ["SELECT"]
     assert statements(empty, lambda: empty.cancel_requests(owner)) == ["SELECT"]
     assert statements(empty, empty.has_external_changes) == ["PRAGMA"]
@@ -265,7 +265,7 @@ def test_nothing_to_do_is_one_read_and_no_lock(empty: SQLiteStorage) -> None:
 def test_the_next_due_time_spares_a_look(empty: SQLiteStorage) -> None:
     owner = empty.register(PROFILE, now=NOW)
     empty.insert([job("a", due_at=NOW + 1)])
-    look(empty, owner)
-    assert statements(empty, lambda: look(empty, owner, now=NOW + 1)) == ["UPDATE", "WITH", "UPDATE"]
+    claim_once(empty, owner)
+    assert statements(empty, lambda: claim_once(empty, owner, now=NOW + 1)) == ["UPDATE", "WITH", "UPDATE"]
     empty.insert([job("b", due_at=NOW + 2)])
     assert [one.id for one in claim(empty, owner, now=NOW + 2)] == ["b"]

@@ -16,7 +16,7 @@ from crowd import in_processes, opened
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage.sqlite.schema import migrations
-from jobify.testing.storage_contract.given import NOW, PROFILE, born, claimed, end, job, look, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, claim_once, claimed, end, job, one, running
 from probes import database_of
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def _drain(path: str, number: int) -> tuple[list[str], int]:
     with opened(path) as storage:
         owner = storage.register(PROFILE, now=NOW)
         while True:
-            found = look(storage, owner, limit=5 + number)
+            found = claim_once(storage, owner, limit=5 + number)
             ran += [claim.id for claim in found.claims]
             assert all(storage.settle([end(owner, claim) for claim in found.claims]))
             empty_handed += not found.claims
@@ -99,7 +99,7 @@ def test_each_job_of_the_dead_is_recovered_once(tmp_path: Path) -> None:
     with opened(tmp_path / "jobs.db") as storage:
         for _ in range(4):
             owner = storage.register(PROFILE, now=NOW)
-            storage.insert([born(f"{owner}-{number:03}", owner) for number in range(100)])
+            storage.insert([running(f"{owner}-{number:03}", owner) for number in range(100)])
     answers = in_processes(4, _recover, tmp_path / "jobs.db")
     recovered = [id for ids in answers for id in ids]
     assert len(recovered) == len(set(recovered)) == 400
@@ -139,7 +139,7 @@ def test_between_pick_and_take_others_may_be_faster(tmp_path: Path, monkeypatch:
             picked = pick(claims, request, now)
             if claims is storage._claims and not tries:
                 tries.append(1)
-                taken = {claim.id: claim for claim in look(other, theirs, limit=2).claims}
+                taken = {claim.id: claim for claim in claim_once(other, theirs, limit=2).claims}
                 again = end(theirs, taken["again"], status="scheduled", ready=True, finished_at=None, delete_at=None)
                 other.settle([again])
                 other.reschedule("moved", due_at=NOW - 5, now=NOW)
@@ -150,10 +150,10 @@ def test_between_pick_and_take_others_may_be_faster(tmp_path: Path, monkeypatch:
             return picked
 
         monkeypatch.setattr(type(storage._claims), "_pick", interfere)
-        found = look(storage, owner)
+        found = claim_once(storage, owner)
         assert [claim.id for claim in found.claims] == ["kept"]
         assert found.has_more is True
-        found = look(storage, owner)
+        found = claim_once(storage, owner)
         assert [(claim.id, claim.attempt) for claim in found.claims] == [
             ("moved", 1),
             ("again", 2),
@@ -178,11 +178,11 @@ def test_who_loses_every_time_picks_under_the_lock(
         def interfere(claims: Any, request: Any, now: int) -> Any:
             picked = pick(claims, request, now)
             if claims is storage._claims and len(lost) < losses:
-                lost.extend(claim.id for claim in look(other, theirs, limit=1).claims)
+                lost.extend(claim.id for claim in claim_once(other, theirs, limit=1).claims)
             return picked
 
         monkeypatch.setattr(type(storage._claims), "_pick", interfere)
-        assert [claim.id for claim in look(storage, owner, limit=1).claims] == [str(losses)]
+        assert [claim.id for claim in claim_once(storage, owner, limit=1).claims] == [str(losses)]
 
 
 def test_a_job_may_end_while_its_replacement_is_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +249,7 @@ def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sql
             lambda: storage.insert([job("new")]),
             lambda: storage.insert([job("waits")]),
             lambda: storage.settle([end(owner, held)]),
-            lambda: look(storage, owner),
+            lambda: claim_once(storage, owner),
             lambda: storage.replace(job("waits")),
             lambda: storage.cancel(["waits"], reason="x", now=NOW, delete_at=None),
             lambda: storage.transaction().__enter__(),
@@ -259,13 +259,13 @@ def test_a_database_that_stays_locked_is_not_available(tmp_path: Path, lock: sql
                 write()
         # What only reads is not disturbed, and a claim that finds nothing only reads.
         assert storage.find(JobQuery()) == before
-        assert look(storage, owner, tasks=("nobody",)).claims == []
+        assert claim_once(storage, owner, tasks=("nobody",)).claims == []
         assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
         assert storage.has_external_changes() is False
         lock.execute("COMMIT")
         assert storage.find(JobQuery()) == before
         assert storage.settle([end(owner, held)]) == [True]
-        assert [claim.id for claim in look(storage, owner).claims] == ["waits"]
+        assert [claim.id for claim in claim_once(storage, owner).claims] == ["waits"]
 
 
 def test_a_block_holds_the_lock_from_its_beginning(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from crowd import in_processes, opened
 
 from jobify.model.records import CancelResult, JobQuery, Settled
-from jobify.testing.storage_contract.given import NOW, PROFILE, born, claim, end, job, look, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, claim, claim_once, end, job, one, running
 
 CHILDREN = 200
 
@@ -19,7 +19,7 @@ def _settle_the_parent_of_this_number(path: str, number: int) -> Counter[Settled
     met: Counter[Settled] = Counter()
     with opened(path) as storage:
         for child in range(CHILDREN):
-            met.update(storage.settle([end(number + 1, born(f"{child}-{number}", number + 1))]))
+            met.update(storage.settle([end(number + 1, running(f"{child}-{number}", number + 1))]))
         return met
 
 
@@ -29,7 +29,7 @@ def test_parents_of_one_child_that_end_at_once_free_it_once(tmp_path: Path) -> N
         owners = [storage.register(PROFILE, now=NOW) for _ in range(2)]
         assert owners == [1, 2]
         for child in range(CHILDREN):
-            parents = [born(f"{child}-{number}", owner) for number, owner in enumerate(owners)]
+            parents = [running(f"{child}-{number}", owner) for number, owner in enumerate(owners)]
             storage.insert([*parents, job(f"child-{child}", parents=(f"{child}-0", f"{child}-1"))])
         met = in_processes(2, _settle_the_parent_of_this_number, tmp_path / "jobs.db")
         assert met[0] + met[1] == {Settled.APPLIED: CHILDREN, Settled.CASCADED: CHILDREN}
@@ -64,7 +64,7 @@ def _settle_or_cancel(path: str, number: int) -> list[bool]:
     with opened(path) as storage:
         ids = [f"p{index}" for index in range(CHILDREN)]
         if number == 0:
-            return [storage.settle([end(1, born(id, 1))]) != [Settled.REFUSED] for id in ids]
+            return [storage.settle([end(1, running(id, 1))]) != [Settled.REFUSED] for id in ids]
         return [storage.cancel([id], reason="stop", now=NOW, delete_at=None) == [CancelResult.REQUESTED] for id in ids]
 
 
@@ -73,7 +73,7 @@ def test_a_cancel_against_the_end_of_a_parent(tmp_path: Path) -> None:
     with opened(tmp_path / "jobs.db") as storage:
         storage.register(PROFILE, now=NOW)
         for index in range(CHILDREN):
-            storage.insert([born(f"p{index}", 1), job(f"c{index}", parents=(f"p{index}",))])
+            storage.insert([running(f"p{index}", 1), job(f"c{index}", parents=(f"p{index}",))])
         in_processes(2, _settle_or_cancel, tmp_path / "jobs.db")
         for index in range(CHILDREN):
             parent, child = one(storage, f"p{index}"), one(storage, f"c{index}")
@@ -119,5 +119,5 @@ def test_a_pause_between_pick_and_take_is_heeded(tmp_path: Path, monkeypatch: py
             return picked
 
         monkeypatch.setattr(type(storage._claims), "_pick", interfere)
-        assert [found.id for found in look(storage, owner).claims] == ["b"]
+        assert [found.id for found in claim_once(storage, owner).claims] == ["b"]
         assert one(storage, "a").status == "scheduled"

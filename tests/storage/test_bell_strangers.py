@@ -93,7 +93,7 @@ def test_a_look_takes_a_bounded_number(ours: DatagramNotifier) -> None:
     listener.close()
     assert ours.drain() is True
     assert ours.is_flooded is True
-    assert len(taken) == notifier._MOST
+    assert len(taken) == notifier._MOST_DATAGRAMS
     ours.close()
 
 

@@ -15,14 +15,14 @@ from jobify.testing.storage_contract.given import (
     PROFILE,
     SECOND,
     after,
-    born,
     claim,
+    claim_once,
     claimed,
     end,
     job,
-    look,
     one,
     report,
+    running,
     statuses,
 )
 
@@ -82,7 +82,7 @@ def test_taken_back_and_taken_again(storage: MemoryStorage) -> None:
     storage.insert([job("a"), job("b")])
     for _ in range(200):
         with pytest.raises(RuntimeError, match="undo"), storage.transaction():
-            look(storage, owner)
+            claim_once(storage, owner)
             raise RuntimeError("undo")
     assert len(storage._table.ready(("task",), None)[0]._heap) < 200
     assert [found.id for found in claim(storage, owner)] == ["a", "b"]
@@ -112,7 +112,7 @@ def test_the_newest_ended_jobs_are_kept_with_what_belongs_to_them() -> None:
 def test_ten_thousand_are_kept_if_nothing_else_is_said() -> None:
     storage = MemoryStorage()
     owner = storage.register(PROFILE, now=NOW)
-    jobs = [born(f"{number:05}", owner) for number in range(10_050)]
+    jobs = [running(f"{number:05}", owner) for number in range(10_050)]
     storage.insert(jobs)
     storage.settle([end(owner, job) for job in jobs])
     assert len(storage.find(JobQuery(limit=20_000))) == 10_000
@@ -129,12 +129,12 @@ def test_what_an_unfinished_job_depends_on_stays() -> None:
     storage = MemoryStorage(keep=1)
     owner = storage.register(PROFILE, now=NOW)
     wanted = claimed(storage, owner, "a")
-    storage.insert([born("b", owner), after("c", "a", "b")])
+    storage.insert([running("b", owner), after("c", "a", "b")])
     storage.settle([end(owner, wanted)])
     for id in ("w", "x", "y"):
         storage.settle([end(owner, claimed(storage, owner, id))])
     assert _ids(storage) == "abcy"
-    storage.settle([end(owner, born("b", owner))])
+    storage.settle([end(owner, running("b", owner))])
     (child,) = claim(storage, owner)
     assert statuses(storage, "ab") == ["success", "success"]
     storage.settle([end(owner, child)])

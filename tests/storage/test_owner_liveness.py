@@ -25,17 +25,17 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.base import HEARTBEAT
 from jobify.storage.sqlite import liveness, locks, process
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
-from jobify.testing.storage_contract.given import NOW, PROFILE, born, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, one, running
 from probes import database_of, owner_rows, watch_locks_by, watched_locks
 
 OWNER = """
 import sys, time
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, born
+from jobify.testing.storage_contract.given import NOW, PROFILE, running
 storage = SQLiteStorage(sys.argv[1])
 storage.open()
 owner = storage.register(PROFILE, now=NOW)
-storage.insert([born("job", owner)])
+storage.insert([running("job", owner)])
 print(owner, flush=True)
 while True:
     sys.stdin.readline()
@@ -193,7 +193,7 @@ def test_a_lock_that_cannot_be_made_again_is_tried_again_and_said_once(
     storage: SQLiteStorage, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner = storage.register(PROFILE, now=NOW)
-    storage.insert([born("job", owner)])
+    storage.insert([running("job", owner)])
     replace_folder(lock_of(storage, owner))
     for _ in range(3):
         assert recover(storage) == []
@@ -253,7 +253,7 @@ def _owner_of_another_container(storage: SQLiteStorage, monkeypatch: pytest.Monk
     other = SQLiteStorage(storage.database)
     other.open()
     owner = other.register(PROFILE, now=NOW)
-    other.insert([born("job", owner)])
+    other.insert([running("job", owner)])
     delete_file(lock_of(storage, owner))
     monkeypatch.setattr(process, "current", lambda: "boot/pid:[1]/time:[1]/123")
     return other, owner
@@ -299,7 +299,7 @@ def test_a_copied_database_does_not_wait_for_the_processes_of_the_original(
     storage: SQLiteStorage, tmp_path: Path
 ) -> None:
     owner = storage.register(PROFILE, now=NOW)
-    storage.insert([born("job", owner)])
+    storage.insert([running("job", owner)])
     database_of(storage).execute(f"VACUUM INTO '{tmp_path / 'copy.db'}'")
     copy = SQLiteStorage(tmp_path / "copy.db")
     copy.open()
@@ -320,7 +320,7 @@ def test_an_owner_that_lets_go_without_its_file_leaves_a_mark(storage: SQLiteSto
     left = SQLiteStorage(storage.database)
     left.open()
     owner = left.register(PROFILE, now=NOW)
-    left.insert([born("job", owner)])
+    left.insert([running("job", owner)])
     delete_folder(lock_of(storage, owner))
     left.close()
     assert [job.id for job in recover(storage)] == ["job"]
@@ -332,7 +332,7 @@ def test_an_owner_of_an_older_release_is_known_by_its_lock(storage: SQLiteStorag
     other = SQLiteStorage(storage.database)
     other.open()
     owner = other.register(PROFILE, now=NOW)
-    other.insert([born("job", owner)])
+    other.insert([running("job", owner)])
     database_of(storage).write("UPDATE owners SET process = NULL")
     assert recover(storage) == []
     other.close()
@@ -495,7 +495,7 @@ def test_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storage: S
     left = SQLiteStorage(storage.database)
     left.open()
     owner = left.register(PROFILE, now=NOW)
-    left.insert([born("job", owner)])
+    left.insert([running("job", owner)])
     release = left.leave(owner)
     left.close()
     fork = multiprocessing.get_context("fork")

@@ -16,7 +16,18 @@ from jobify.model.status import TERMINAL
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import statements
 from jobify.storage.sqlite.statements import CHUNK, attempt_values, id_values, job_values, settlement_values, sql
-from jobify.testing.storage_contract.given import NOW, PROFILE, again, born, claim, end, job, line, look, one
+from jobify.testing.storage_contract.given import (
+    NOW,
+    PROFILE,
+    again,
+    claim,
+    claim_once,
+    end,
+    job,
+    line,
+    one,
+    running,
+)
 from probes import reader_of, writer_of
 
 
@@ -46,7 +57,7 @@ def test_the_same_statement_is_the_same_text() -> None:
 def test_a_batch_is_padded_to_a_power_of_two(count: int) -> None:
     for (rows, width), values in (
         job_values([job(str(number)) for number in range(count)]),
-        settlement_values([end(1, born(str(number), 1)) for number in range(count)]),
+        settlement_values([end(1, running(str(number), 1)) for number in range(count)]),
         attempt_values([line(str(number)) for number in range(count)]),
     ):
         assert rows & (rows - 1) == 0
@@ -60,10 +71,10 @@ def test_a_batch_is_padded_to_a_power_of_two(count: int) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
 def test_batches_of_any_size(storage: SQLiteStorage, count: int) -> None:
     owner = storage.register(PROFILE, now=NOW)
-    jobs = [born(f"{number:04}", owner) for number in range(count)]
+    jobs = [running(f"{number:04}", owner) for number in range(count)]
     assert storage.insert(jobs) == [True] * count
     assert storage.settle([again(owner, one, ready=True, due_at=NOW) for one in jobs]) == [True] * count
-    found = look(storage, owner, limit=count).claims
+    found = claim_once(storage, owner, limit=count).claims
     assert [one.id for one in found] == [one.id for one in jobs]
     assert storage.settle([end(owner, one, history=(line(one.id),)) for one in found]) == [True] * count
     assert storage.count(JobQuery()) == {("task", "default", "success", False): count}
@@ -113,11 +124,11 @@ def test_every_value_comes_back_none_included(jobs: list[NewJob]) -> None:
         found = {row.id: NewJob(*row[:17], row.unique_key, row.expires_at) for row in rows}
         assert found == {job.id: job for job in jobs}
         owner = storage.register(PROFILE, now=NOW)
-        running = [born(f"r{number}", owner) for number in range(2)]
-        storage.insert(running)
+        held = [running(f"r{number}", owner) for number in range(2)]
+        storage.insert(held)
         settlements = [
             end(owner, one, result=result, error=error, finished_at=at, delete_at=at, offset_at=at)
-            for one, result, error, at in zip(running, (b"", None), ("", None), (0, None), strict=True)
+            for one, result, error, at in zip(held, (b"", None), ("", None), (0, None), strict=True)
         ]
         assert storage.settle(settlements) == [True, True]
         for settlement in settlements:
@@ -130,9 +141,9 @@ def test_every_value_comes_back_none_included(jobs: list[NewJob]) -> None:
 
 def test_a_fault_in_a_batch_changes_nothing(storage: SQLiteStorage) -> None:
     owner = storage.register(PROFILE, now=NOW)
-    running = [born("a", owner), born("b", owner)]
-    storage.insert(running)
-    faulty: list[Settlement] = [end(owner, running[0]), end(owner, running[1], due_at=2**70)]
+    held = [running("a", owner), running("b", owner)]
+    storage.insert(held)
+    faulty: list[Settlement] = [end(owner, held[0]), end(owner, held[1], due_at=2**70)]
     with pytest.raises(OverflowError):
         storage.settle(faulty)
     with pytest.raises(OverflowError):
@@ -173,7 +184,7 @@ def test_claims_whose_payloads_are_too_long_together_come_one_after_the_other(na
     owner = narrow.register(PROFILE, now=NOW)
     for number in range(12):
         narrow.insert([job(f"{number:02}", payload=bytes([number]) * 9000)])
-    found = look(narrow, owner, limit=12)
+    found = claim_once(narrow, owner, limit=12)
     assert found.has_more is True
     rest = claim(narrow, owner)
     assert [(one.id, one.payload[0]) for one in [*found.claims, *rest]] == [(f"{n:02}", n) for n in range(12)]
@@ -198,7 +209,7 @@ def test_one_record_that_is_too_long_is_an_error(narrow: SQLiteStorage) -> None:
     for call in (
         lambda: narrow.get(["a"]),
         lambda: narrow.find(JobQuery(limit=1)),
-        lambda: look(narrow, owner),
+        lambda: claim_once(narrow, owner),
         lambda: narrow.insert([job("b", payload=bytes(30_000))]),
     ):
         with pytest.raises(sqlite3.DataError):

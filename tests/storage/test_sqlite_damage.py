@@ -15,7 +15,7 @@ from jobify.exceptions import StorageError
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.maintenance import check
 from jobify.storage.sqlite.values import LARGE
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, job, look, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, claim_once, job, one
 from probes import database_of
 
 pytestmark = pytest.mark.promise("f53")
@@ -91,7 +91,7 @@ def take_all(storage: SQLiteStorage, owner: int, now: int = NOW + 10) -> list[st
     """All that can be claimed, one at a time; an answer that says there is more is believed so many times."""
     taken: list[str] = []
     for _ in range(20):
-        found = look(storage, owner, limit=1, now=now)
+        found = claim_once(storage, owner, limit=1, now=now)
         taken += [one.id for one in found.claims]
         if not found.has_more:
             return taken

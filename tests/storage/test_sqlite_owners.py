@@ -17,7 +17,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import locks, notifier
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
 from jobify.storage.sqlite.notifier import Address, DatagramNotifier
-from jobify.testing.storage_contract.given import NOW, PROFILE, born, job, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, job, one, running
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ def test_an_owner_that_was_taken_for_dead_goes_on(pair: tuple[SQLiteStorage, SQL
     taken, other = pair
     profile = OwnerProfile(OwnerRole.CLIENT, ("a", "ü"), ("b", '"'), 7)
     owner = taken.register(profile, now=NOW)
-    taken.insert([born("before", owner)])
+    taken.insert([running("before", owner)])
     other.deregister(owner)
-    taken.insert([born("after", owner)])
+    taken.insert([running("after", owner)])
     assert taken.recover(now=NOW + 9, max_crashes=3, delete_at=None) == []
     assert [(found.id, found.is_alive, found.seen_at) for found in other.owners()] == [(owner, True, NOW + 9)]
     assert [found.profile for found in other.owners()] == [profile]

@@ -12,7 +12,7 @@ import pytest
 
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import errors
-from jobify.testing.storage_contract.given import NOW, PROFILE, born, end, job, made_on_the_spot, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, end, job, made_without_waiting, one, running
 
 LONG = bytes(60_000)
 """A payload of some thirty pages: with it the log is soon long."""
@@ -34,7 +34,7 @@ def _open(directory: Path) -> SQLiteStorage:
 
 
 def _can(storage: SQLiteStorage, id: str, payload: bytes = b"") -> bool:
-    return made_on_the_spot(storage, lambda: storage.insert([job(id, payload=payload)]))
+    return made_without_waiting(storage, lambda: storage.insert([job(id, payload=payload)]))
 
 
 def _warm_up(storage: SQLiteStorage) -> None:
@@ -150,9 +150,9 @@ def test_the_log_is_neither_copied_nor_begun_anew_on_the_spot(tmp_path: Path) ->
     owner = storage.register(PROFILE, now=NOW)
     on_the_spot = anew = 0
     for number in range(2000):
-        new = born(f"{number}", owner, payload=LONG if number % 10 == 0 else b"")
+        new = running(f"{number}", owner, payload=LONG if number % 10 == 0 else b"")
         before, copied = _generation(tmp_path), file.stat().st_mtime_ns
-        if made_on_the_spot(storage, lambda new=new: storage.insert([new])):  # type: ignore[misc]
+        if made_without_waiting(storage, lambda new=new: storage.insert([new])):  # type: ignore[misc]
             on_the_spot += 1
             assert (_generation(tmp_path), file.stat().st_mtime_ns) == (before, copied)
         else:
@@ -181,12 +181,12 @@ def test_a_long_log_is_copied_by_ordinary_writes(tmp_path: Path) -> None:
 def test_a_call_of_several_steps_is_made_whole(storage: SQLiteStorage) -> None:
     """An ended job makes room for one with its id; of two settlements the first one holds."""
     owner = storage.register(PROFILE, now=NOW)
-    new = born("a", owner)
-    assert made_on_the_spot(storage, lambda: storage.insert([new]))
+    new = running("a", owner)
+    assert made_without_waiting(storage, lambda: storage.insert([new]))
     ended = end(owner, new)
     answers: list[list[bool]] = []
-    assert made_on_the_spot(storage, lambda: answers.append(storage.settle([ended])))
-    assert made_on_the_spot(storage, lambda: answers.append(storage.settle([ended])))
-    assert made_on_the_spot(storage, lambda: answers.append(storage.insert([job("a", payload=b"2")])))
+    assert made_without_waiting(storage, lambda: answers.append(storage.settle([ended])))
+    assert made_without_waiting(storage, lambda: answers.append(storage.settle([ended])))
+    assert made_without_waiting(storage, lambda: answers.append(storage.insert([job("a", payload=b"2")])))
     assert answers == [[True], [False], [True]]
     assert one(storage, "a").payload == b"2"

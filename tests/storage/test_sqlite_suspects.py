@@ -16,7 +16,7 @@ from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.begun import BegunTable, key_of, read_begun
 from jobify.storage.suspicion import CALM, Death
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, born, job, one
+from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, job, one, running
 
 pytestmark = pytest.mark.promise("f1")
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_known_counts_as_begun(storage: SQLiteStorage, path: Path
     owner = dying.register(PROFILE, now=NOW)
     begun = dying.begun(owner)
     assert begun is not None
-    storage.insert([born("a", owner), born("b", owner)])
+    storage.insert([running("a", owner), running("b", owner)])
     (table,) = Path(f"{path}-owners").glob("*.begun")
     if damage == "full":
         for number in range(16_385):

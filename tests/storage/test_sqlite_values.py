@@ -22,15 +22,15 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     after,
     again,
-    born,
     claim,
+    claim_once,
     claimed,
     end,
     job,
     line,
-    look,
     one,
     report,
+    running,
 )
 from probes import database_of, reader_of, writer_of
 
@@ -125,7 +125,7 @@ def test_a_claim_reads_a_bounded_number_of_bytes(
     monkeypatch.setattr(values, "_LARGE_IN_ALL", 2 * PART)
     storage.insert([job(id, payload=value(PART)) for id in "abc"] + [job("d", payload=value(5 * PART)), job("e")])
     sizes = []
-    while (found := look(storage, owner)).claims:
+    while (found := claim_once(storage, owner)).claims:
         sizes.append([len(one.payload) // PART for one in found.claims])
         assert found.has_more is (len(sizes) < 3)
     assert sizes == [[1, 1], [1], [5, 0]] or sizes == [[1, 1], [1], [5], [0]]
@@ -188,7 +188,7 @@ def test_a_schedule_keeps_its_last_result(storage: SQLiteStorage, owner: int) ->
 @pytest.mark.promise("f57")
 def test_dependents_and_recovery_keep_to_it(storage: SQLiteStorage, owner: int) -> None:
     payload = value(PART)
-    storage.insert([born("a", owner, payload=payload), after("b", "a", payload=payload)])
+    storage.insert([running("a", owner, payload=payload), after("b", "a", payload=payload)])
     storage.close()
     storage.open()
     storage.recover(now=NOW, max_crashes=9, delete_at=None)
@@ -224,10 +224,10 @@ def test_what_is_large_is_deleted_a_few_at_a_time(
 
 @pytest.mark.promise("f57")
 def test_a_parent_that_is_still_needed_keeps_its_values(storage: SQLiteStorage, owner: int) -> None:
-    storage.insert([born("a", owner), after("b", "a", due_at=NOW + SECOND)])
+    storage.insert([running("a", owner), after("b", "a", due_at=NOW + SECOND)])
     found = storage.get(["a"])[0]
-    storage.report([report(owner, born("a", owner), value(LARGE + 1))])
-    storage.settle([end(owner, born("a", owner), result=value(PART), delete_at=NOW)])
+    storage.report([report(owner, running("a", owner), value(LARGE + 1))])
+    storage.settle([end(owner, running("a", owner), result=value(PART), delete_at=NOW)])
     assert storage.purge(now=NOW + SECOND, limit=9) == 0
     assert len(one(storage, "a").result or b"") == PART
     assert len(storage.messages("a", after=0, limit=9)) == 1

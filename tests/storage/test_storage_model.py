@@ -29,7 +29,7 @@ from jobify.model.records import (
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, again, born, end, job, line
+from jobify.testing.storage_contract.given import NOW, PROFILE, again, end, job, line, running
 
 pytestmark = pytest.mark.slow
 
@@ -141,9 +141,9 @@ class Model(RuleBasedStateMachine):
         self.both("insert", jobs)
 
     @rule(data=st.data(), id=IDS, task=TASKS, unique_key=KEYS, rule=st.sampled_from([None, "{}"]))
-    def insert_born(self, data: st.DataObject, id: str, task: str, unique_key: str | None, rule: str | None) -> None:
+    def insert_running(self, data: st.DataObject, id: str, task: str, unique_key: str | None, rule: str | None) -> None:
         owner = data.draw(st.sampled_from(self.owners))
-        new = born(id, owner, task=task, unique_key=unique_key, rule=rule)
+        new = running(id, owner, task=task, unique_key=unique_key, rule=rule)
         if self.both("insert", [new]) == [True]:
             self.claims.append((owner, new))
 

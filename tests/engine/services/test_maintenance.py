@@ -12,7 +12,7 @@ from jobify import Jobify
 from jobify.engine.services.maintenance import Janitor
 from jobify.storage import Storage
 from jobify.testing.clock import FakeClock
-from jobify.testing.storage_contract.given import PROFILE, born, end, job, line
+from jobify.testing.storage_contract.given import PROFILE, end, job, line, running
 from probes import backends_of, services_of, timekeepers_of
 from support import durable
 
@@ -46,7 +46,7 @@ async def test_jobs_are_deleted_when_their_time_has_come(tmp_path: Path) -> None
     async with app:
         storage, janitor = _parts(app)
         owner = storage.register(PROFILE, now=clock.now())
-        jobs = [born(f"{number:04}", owner, created_at=clock.now()) for number in range(1200)]
+        jobs = [running(f"{number:04}", owner, created_at=clock.now()) for number in range(1200)]
         storage.insert(jobs)
         storage.settle([end(owner, one, delete_at=clock.now() + 1) for one in jobs])
         await janitor.step()

@@ -48,11 +48,11 @@ from jobify.model.records import OwnerRole
 
 __all__ = ("Address", "DatagramNotifier")
 
-_RING: Final = b"."
+_WAKE_UP: Final = b"."
 _ARRIVAL: Final = b"+"
 _PEER_TTL: Final = 0.1
 """Seconds for which who hears of no arrivals trusts the addresses that it has read."""
-_MOST: Final = 64
+_MOST_DATAGRAMS: Final = 64
 """Datagrams that one look takes."""
 _ADDRESS: Final = re.compile(
     r"(?P<name>@jobify-[0-9]{1,20}-[0-9a-f]{16}|/[^\0]*/jobify-[a-z0-9_]{8}/bell)(#(?P<secret>[0-9a-f]{16}))?"
@@ -121,23 +121,23 @@ class DatagramNotifier:
     # -- ringing -------------------------------------------------------------------------------------------------------
 
     def notify(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
-        if not self._is_fresh():
-            self._look_around()
+        if not self._has_fresh_peers():
+            self._read_peers()
         if workers:
-            self._send(_RING, self._workers)
+            self._send(_WAKE_UP, self._workers)
         if clients or owners:
             meant = dict.fromkeys(self._clients if clients else ())
             meant.update((self._by_owner[owner], None) for owner in owners if owner in self._by_owner)
-            self._send(_RING, [bell for bell in meant if not workers or bell not in self._workers])
+            self._send(_WAKE_UP, [bell for bell in meant if not workers or bell not in self._workers])
 
     def announce(self) -> None:
         """Ring everybody, and tell them that there is one more to ring."""
-        self._look_around()
+        self._read_peers()
         self._send(_ARRIVAL, dict.fromkeys(self._by_owner.values()))
 
     def drain(self) -> bool:
         heard, taken = False, 0
-        while self._socket is not None and self.address is not None and taken < _MOST:
+        while self._socket is not None and self.address is not None and taken < _MOST_DATAGRAMS:
             try:
                 message = self._socket.recv(32)
             except OSError:  # nothing left, or closed meanwhile
@@ -147,7 +147,7 @@ class DatagramNotifier:
                 heard = True
                 if message[len(self._secret) :] == _ARRIVAL:
                     self._read_at = None
-        self.is_flooded = taken == _MOST
+        self.is_flooded = taken == _MOST_DATAGRAMS
         return heard
 
     def _send(self, message: bytes, bells: Iterable[str]) -> None:
@@ -176,12 +176,12 @@ class DatagramNotifier:
         self._workers = tuple(other for other in self._workers if other != bell)
         self._clients = tuple(other for other in self._clients if other != bell)
 
-    def _is_fresh(self) -> bool:
+    def _has_fresh_peers(self) -> bool:
         if self._read_at is None:
             return False
         return self.address is not None or self._elapsed() - self._read_at < _PEER_TTL
 
-    def _look_around(self) -> None:
+    def _read_peers(self) -> None:
         now = self._elapsed()
         self._read_at = now  # before they are read: an arrival that is heard meanwhile is not forgotten
         try:

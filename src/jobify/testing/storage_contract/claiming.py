@@ -6,7 +6,18 @@ import pytest
 
 from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, TaskSlots
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import NOW, SECOND, StorageCase, again, born, claim, end, job, look, one
+from jobify.testing.storage_contract.given import (
+    NOW,
+    SECOND,
+    StorageCase,
+    again,
+    claim,
+    claim_once,
+    end,
+    job,
+    one,
+    running,
+)
 
 __all__ = ("ClaimContract",)
 
@@ -21,7 +32,7 @@ class ClaimContract(StorageCase):
     # -- who is eligible -----------------------------------------------------------------------------------------------
 
     def test_nothing_waits(self, storage: Storage, owner: int) -> None:
-        assert look(storage, owner) == Claimed([], False, None)
+        assert claim_once(storage, owner) == Claimed([], False, None)
 
     def test_a_claim_says_all_about_its_job(self, storage: Storage, owner: int) -> None:
         whole = job(
@@ -56,11 +67,13 @@ class ClaimContract(StorageCase):
 
     def test_only_due_jobs(self, storage: Storage, owner: int) -> None:
         storage.insert([job("later", due_at=NOW + 2), job("soon", due_at=NOW + 1), job("now")])
-        assert look(storage, owner) == Claimed(claims=[_claim_of(storage, "now")], has_more=False, next_due_at=NOW + 1)
+        assert claim_once(storage, owner) == Claimed(
+            claims=[_claim_of(storage, "now")], has_more=False, next_due_at=NOW + 1
+        )
         assert _ids(claim(storage, owner, now=NOW + 1)) == ["soon"]
-        assert look(storage, owner, now=NOW + 1).next_due_at == NOW + 2
+        assert claim_once(storage, owner, now=NOW + 1).next_due_at == NOW + 2
         assert _ids(claim(storage, owner, now=NOW + 2)) == ["later"]
-        assert look(storage, owner, now=NOW + 2).next_due_at is None
+        assert claim_once(storage, owner, now=NOW + 2).next_due_at is None
 
     def test_jobs_that_are_due_in_a_moment_are_taken_ahead_and_start_when_they_are_due(
         self, storage: Storage, owner: int
@@ -77,7 +90,7 @@ class ClaimContract(StorageCase):
 
     def test_a_job_that_was_ready_stays_ready_if_the_clock_is_set_back(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a"), job("b", due_at=NOW + SECOND)])
-        look(storage, owner, tasks=("other",), now=NOW + SECOND)
+        claim_once(storage, owner, tasks=("other",), now=NOW + SECOND)
         assert _ids(claim(storage, owner, now=NOW - 3600 * SECOND)) == ["a", "b"]
 
     def test_only_jobs_of_the_tasks(self, storage: Storage, owner: int) -> None:
@@ -98,7 +111,9 @@ class ClaimContract(StorageCase):
         assert storage.claim(ClaimRequest(owner, ()), now=NOW).claims == []
 
     def test_nothing_but_waiting_jobs(self, storage: Storage, owner: int) -> None:
-        storage.insert([job("ended"), job("cancelled"), born("runs", owner), job("hibernates", status="hibernating")])
+        storage.insert(
+            [job("ended"), job("cancelled"), running("runs", owner), job("hibernates", status="hibernating")]
+        )
         storage.cancel(["cancelled"], reason="x", now=NOW, delete_at=None)
         storage.settle([end(owner, found) for found in claim(storage, owner)])
         assert claim(storage, owner) == []
@@ -140,14 +155,14 @@ class ClaimContract(StorageCase):
 
     def test_a_lane_takes_up_to_its_limit(self, storage: Storage, owner: int) -> None:
         storage.insert([job(id) for id in "abc"])
-        found = look(storage, owner, limit=2)
+        found = claim_once(storage, owner, limit=2)
         assert (_ids(found.claims), found.has_more) == (["a", "b"], True)
-        found = look(storage, owner, limit=1)
+        found = claim_once(storage, owner, limit=1)
         assert (_ids(found.claims), found.has_more) == (["c"], False)
 
     def test_a_lane_without_a_free_slot(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a")])
-        found = look(storage, owner, limit=0)
+        found = claim_once(storage, owner, limit=0)
         assert (found.claims, found.has_more) == ([], True)
 
     def test_each_lane_by_itself_and_in_order(self, storage: Storage, owner: int) -> None:
@@ -163,7 +178,7 @@ class ClaimContract(StorageCase):
     def test_many_at_once(self, storage: Storage, owner: int) -> None:
         ids = [f"{number:05}" for number in range(1300)]
         storage.insert([job(id, payload=id.encode()) for id in ids])
-        found = look(storage, owner, limit=5000)
+        found = claim_once(storage, owner, limit=5000)
         assert [(one.id, one.payload) for one in found.claims] == [(id, id.encode()) for id in ids]
         assert found.has_more is False
         assert storage.settle([end(owner, one) for one in found.claims]) == [Settled.APPLIED] * 1300
@@ -184,7 +199,7 @@ class ClaimContract(StorageCase):
 
     def test_the_next_due_time_is_anybodys(self, storage: Storage, owner: int) -> None:
         storage.insert([job("a", task="other", queue="other", due_at=NOW + 9)])
-        assert look(storage, owner, queues=("default",)) == Claimed([], False, NOW + 9)
+        assert claim_once(storage, owner, queues=("default",)) == Claimed([], False, NOW + 9)
 
 
 def _claim_of(storage: Storage, id: str) -> Claim:

@@ -16,12 +16,12 @@ from jobify.testing.storage_contract.given import (
     StorageCase,
     after,
     again,
-    born,
     claim,
     claimed,
     end,
     job,
     one,
+    running,
     statuses,
     undone,
 )
@@ -78,7 +78,7 @@ class DependencyContract(StorageCase):
         assert [found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)] == ["b"]
 
     def test_a_blocked_job_holds_up_nobody(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), *(after(f"b{number:04}", "a", priority=9) for number in range(1500))])
+        storage.insert([running("a", owner), *(after(f"b{number:04}", "a", priority=9) for number in range(1500))])
         storage.insert([job("c")])
         found = claim(storage, owner, limit=1)
         assert [one.id for one in found] == ["c"]
@@ -223,7 +223,7 @@ class DependencyContract(StorageCase):
         storage.settle([end(owner, child)])
 
     def test_a_replacement_has_no_parents(self, storage: Storage, owner: int) -> None:
-        storage.insert([job("a"), born("b", owner)])
+        storage.insert([job("a"), running("b", owner)])
         for id in ("b", "new"):
             with pytest.raises(ValueError, match=id):
                 storage.replace(after(id, "a"))
@@ -241,7 +241,7 @@ class DependencyContract(StorageCase):
 
     def test_a_new_parent_with_an_old_id_is_not_waited_for(self, storage: Storage, owner: int) -> None:
         old = claimed(storage, owner, "a")
-        storage.insert([born("b", owner), after("c", "a", "b")])
+        storage.insert([running("b", owner), after("c", "a", "b")])
         storage.settle([end(owner, old)])
         storage.insert([job("a")])
         (new,) = claim(storage, owner)

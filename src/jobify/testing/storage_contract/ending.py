@@ -11,7 +11,6 @@ from jobify.testing.storage_contract.given import (
     PROFILE,
     SECOND,
     StorageCase,
-    born,
     claim,
     claimed,
     end,
@@ -19,6 +18,7 @@ from jobify.testing.storage_contract.given import (
     line,
     one,
     report,
+    running,
 )
 
 __all__ = ("EndContract",)
@@ -39,7 +39,7 @@ class EndContract(StorageCase):
 
     def test_cancel_a_running_job_is_a_request_to_its_owner(self, storage: Storage, owner: int) -> None:
         other = storage.register(PROFILE, now=NOW)
-        storage.insert([born("a", owner), born("b", other), born("c", owner)])
+        storage.insert([running("a", owner), running("b", other), running("c", owner)])
         met = storage.cancel(["a", "b"], reason="stop", now=NOW, delete_at=None)
         assert met == [CancelResult.REQUESTED, CancelResult.REQUESTED]
         assert (one(storage, "a").status, one(storage, "a").is_cancel_requested) == ("running", True)
@@ -49,7 +49,7 @@ class EndContract(StorageCase):
         assert one(storage, "c").is_cancel_requested is False
 
     def test_a_cancel_can_be_repeated(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         for _ in range(2):
             assert storage.cancel(["a", "a"], reason="stop", now=NOW, delete_at=None) == [CancelResult.REQUESTED] * 2
         assert storage.cancel_requests(owner) == ["a"]
@@ -73,7 +73,7 @@ class EndContract(StorageCase):
         assert storage.find(JobQuery()) == before
 
     def test_cancel_answers_for_each_id_in_order(self, storage: Storage, owner: int) -> None:
-        storage.insert([job("waits"), born("runs", owner)])
+        storage.insert([job("waits"), running("runs", owner)])
         storage.insert([job(f"{number:04}") for number in range(600)])
         ids = [f"{number:04}" for number in range(1200)]
         met = storage.cancel(["missing", "runs", *ids, "waits"], reason="x", now=NOW, delete_at=None)
@@ -85,7 +85,7 @@ class EndContract(StorageCase):
 
     def test_delete_all_but_running_jobs(self, storage: Storage, owner: int) -> None:
         storage.settle([end(owner, claimed(storage, owner, "ended"), history=(line("ended"),))])
-        storage.insert([job("waits"), job("later", due_at=NOW + 1), born("runs", owner), job("odd", status="odd")])
+        storage.insert([job("waits"), job("later", due_at=NOW + 1), running("runs", owner), job("odd", status="odd")])
         assert (
             storage.delete(["ended", "waits", "later", "runs", "odd", "missing", "waits"], now=NOW, delete_at=None) == 4
         )
@@ -139,7 +139,7 @@ class EndContract(StorageCase):
         assert storage.purge(now=NOW, limit=100) == 0
 
     def test_purge_takes_small_steps(self, storage: Storage, owner: int) -> None:
-        jobs = [born(f"{number:02}", owner) for number in range(25)]
+        jobs = [running(f"{number:02}", owner) for number in range(25)]
         storage.insert(jobs)
         storage.settle([end(owner, one, delete_at=NOW) for one in jobs])
         assert [storage.purge(now=NOW, limit=10) for _ in range(4)] == [10, 10, 5, 0]
@@ -157,7 +157,7 @@ class EndContract(StorageCase):
     def test_trim_keeps_the_newest_lines_of_each_schedule(self, storage: Storage, owner: int) -> None:
         counts = {"a": 5, "b": 3, "c": 2, "silent": 0}
         storage.insert(
-            [job("b", rule="{}"), job("a", rule="{}"), born("c", owner, rule="{}"), job("silent", rule="{}")]
+            [job("b", rule="{}"), job("a", rule="{}"), running("c", owner, rule="{}"), job("silent", rule="{}")]
         )
         for attempt in range(5):
             storage.add_history([line(id, attempt=attempt) for id, count in counts.items() if attempt < count])
@@ -169,7 +169,7 @@ class EndContract(StorageCase):
         assert [found.attempt for found in storage.attempts("a")] == [3, 4, 5]
 
     def test_trim_leaves_the_history_of_other_jobs_alone(self, storage: Storage, owner: int) -> None:
-        storage.insert([job("waits"), born("runs", owner)])
+        storage.insert([job("waits"), running("runs", owner)])
         storage.add_history([line(id, attempt=attempt) for attempt in range(3) for id in ("waits", "runs")])
         assert storage.trim(keep=1, limit=100) == 0
         assert (len(storage.attempts("waits")), len(storage.attempts("runs"))) == (3, 3)

@@ -9,11 +9,11 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     again,
-    born,
     claim,
     claimed,
     job,
     one,
+    running,
     statuses,
 )
 
@@ -64,7 +64,7 @@ class ExpiryContract(StorageCase):
         assert storage.expire(now=NOW + 5, limit=9, delete_at=None) == []
 
     def test_what_is_blocked_or_paused_expires_too(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("parent", owner), job("child", parents=("parent",), expires_at=NOW)])
+        storage.insert([running("parent", owner), job("child", parents=("parent",), expires_at=NOW)])
         storage.insert([job("schedule", rule="{}", expires_at=NOW), job("queued", queue="q", expires_at=NOW)])
         storage.pause(["schedule"])
         storage.pause_queue("q")

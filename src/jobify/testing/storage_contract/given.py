@@ -35,16 +35,16 @@ __all__ = (
     "StorageCase",
     "after",
     "again",
-    "born",
     "claim",
+    "claim_once",
     "claimed",
     "end",
     "job",
     "line",
-    "look",
-    "made_on_the_spot",
+    "made_without_waiting",
     "one",
     "report",
+    "running",
     "statuses",
     "undone",
 )
@@ -106,13 +106,13 @@ def after(id: str, *parents: str, **fields: Any) -> NewJob:
     return job(id, parents=parents, **fields)
 
 
-def born(id: str, owner: int, **fields: Any) -> NewJob:
+def running(id: str, owner: int, **fields: Any) -> NewJob:
     """A job that is inserted already claimed."""
     usual = {"status": "running", "owner": owner, "fence": 1, "attempt": 1, "started_at": NOW, "origin": owner}
     return job(id, **{**usual, **fields})
 
 
-def look(
+def claim_once(
     storage: Storage,
     owner: int,
     *,
@@ -129,7 +129,7 @@ def claim(storage: Storage, owner: int, **how: Any) -> list[Claim]:
     """Claim from one lane, until there is no more."""
     claims: list[Claim] = []
     while True:
-        found = look(storage, owner, **how)
+        found = claim_once(storage, owner, **how)
         claims += found.claims
         if not found.has_more or "limit" in how:
             return claims
@@ -142,7 +142,7 @@ def claimed(storage: Storage, owner: int, id: str, **fields: Any) -> Claim:
     return found
 
 
-def made_on_the_spot(storage: Storage, write: Callable[[], object]) -> bool:
+def made_without_waiting(storage: Storage, write: Callable[[], object]) -> bool:
     """Whether ``write`` could be made without waiting; if not, nothing was changed."""
     block = storage.nonblocking
     if block is None:

@@ -13,11 +13,11 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     after,
-    born,
     claim,
     end,
     job,
     one,
+    running,
     statuses,
     undone,
 )
@@ -27,11 +27,13 @@ __all__ = ("GroupContract",)
 
 def _given(storage: Storage, owner: int) -> None:
     """The jobs a and b run; c and d wait for both, and e for c."""
-    storage.insert([born("a", owner), born("b", owner), after("c", "a", "b"), after("d", "a", "b"), after("e", "c")])
+    storage.insert(
+        [running("a", owner), running("b", owner), after("c", "a", "b"), after("d", "a", "b"), after("e", "c")]
+    )
 
 
 def _settle(storage: Storage, owner: int, id: str, **fields: object) -> Settled:
-    (met,) = storage.settle([end(owner, born(id, owner), **fields)])
+    (met,) = storage.settle([end(owner, running(id, owner), **fields)])
     return met
 
 
@@ -50,7 +52,7 @@ class GroupContract(StorageCase):
 
     def test_all_may_end_in_one_call(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
-        assert storage.settle([end(owner, born(id, owner)) for id in "ab"])[-1] == Settled.CASCADED
+        assert storage.settle([end(owner, running(id, owner)) for id in "ab"])[-1] == Settled.CASCADED
         assert [found.id for found in claim(storage, owner)] == ["c", "d"]
 
     @pytest.mark.parametrize("is_first", [True, False])
@@ -72,14 +74,14 @@ class GroupContract(StorageCase):
             assert statuses(storage, "cde") == ["cancelled"] * 3
 
     def test_members_have_their_own_times(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner), after("c", "a", "b", due_at=NOW + 2 * SECOND)])
+        storage.insert([running("a", owner), running("b", owner), after("c", "a", "b", due_at=NOW + 2 * SECOND)])
         storage.insert([after("d", "a", "b"), after("e", "a", "b", due_at=NOW + 2 * SECOND)])
-        storage.settle([end(owner, born(id, owner)) for id in "ab"])
+        storage.settle([end(owner, running(id, owner)) for id in "ab"])
         assert [found.id for found in claim(storage, owner, now=NOW + SECOND)] == ["d"]
         assert sorted(found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)) == ["c", "e"]
 
     def test_some_have_succeeded_before(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner)])
+        storage.insert([running("a", owner), running("b", owner)])
         _settle(storage, owner, "a")
         storage.insert([after("c", "a", "b"), after("d", "a", "b")])
         assert [one(storage, id).blockers for id in "cd"] == [1, 1]
@@ -88,7 +90,7 @@ class GroupContract(StorageCase):
         assert [found.id for found in claim(storage, owner)] == ["c", "d", "e", "f"]
 
     def test_one_has_failed_before(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner)])
+        storage.insert([running("a", owner), running("b", owner)])
         _settle(storage, owner, "b", status="failed")
         storage.insert([after("c", "a", "b"), after("d", "a", "b")])
         assert statuses(storage, "cd") == ["cancelled", "cancelled"]
@@ -101,14 +103,14 @@ class GroupContract(StorageCase):
         storage.cancel(["c"], reason="no", now=NOW, delete_at=None)
         storage.delete(["c", "e"], now=NOW, delete_at=None)
         assert storage.relations("a") == Relations((), ("d",))
-        storage.settle([end(owner, born(id, owner)) for id in "ab"])
+        storage.settle([end(owner, running(id, owner)) for id in "ab"])
         assert [found.id for found in claim(storage, owner)] == ["d"]
         storage.delete(["a", "b"], now=NOW, delete_at=None)
         assert statuses(storage, "ab") == ["success", "success"]
 
     def test_what_is_before_a_barrier_is_needed_behind_it(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
-        storage.settle([end(owner, born(id, owner), delete_at=NOW) for id in "ab"])
+        storage.settle([end(owner, running(id, owner), delete_at=NOW) for id in "ab"])
         assert (storage.purge(now=NOW, limit=9), storage.delete(["a", "b"], now=NOW, delete_at=None)) == (0, 0)
         assert sum(storage.count_purgeable(now=NOW).values()) == 0
         for found in claim(storage, owner):
@@ -118,8 +120,8 @@ class GroupContract(StorageCase):
         assert storage.purge(now=NOW, limit=9) == 2
 
     def test_a_new_job_under_an_old_id_is_another_parent(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner)])
-        storage.settle([end(owner, born(id, owner), result=id.encode()) for id in "ab"])
+        storage.insert([running("a", owner), running("b", owner)])
+        storage.settle([end(owner, running(id, owner), result=id.encode()) for id in "ab"])
         storage.insert([after("c", "a", "b"), job("a"), after("d", "a", "b"), after("e", "a", "b")])
         assert [one(storage, id).blockers for id in "cde"] == [0, 1, 1]
         assert storage.relations("a").children == ("d", "e")
@@ -128,15 +130,15 @@ class GroupContract(StorageCase):
     def test_a_block_that_raises_closes_it_again(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
         for status in ("success", "failed"):
-            undone(storage, partial(storage.settle, [end(owner, born(id, owner), status=status) for id in "ab"]))
+            undone(storage, partial(storage.settle, [end(owner, running(id, owner), status=status) for id in "ab"]))
             assert [one(storage, id).blockers for id in "cde"] == [2, 2, 1]
-        storage.settle([end(owner, born(id, owner)) for id in "ab"])
+        storage.settle([end(owner, running(id, owner)) for id in "ab"])
         assert [found.id for found in claim(storage, owner)] == ["c", "d"]
 
     def test_a_thousand_after_a_thousand(self, storage: Storage, owner: int) -> None:
         first, second = ([f"{letter}{number:04}" for number in range(1000)] for letter in "xy")
-        batch = [*(born(id, owner) for id in first), *(after(id, *first) for id in second)]
+        batch = [*(running(id, owner) for id in first), *(after(id, *first) for id in second)]
         assert storage.insert(batch) == [True] * 2000
         assert one(storage, second[-1]).blockers == 1000
-        storage.settle([end(owner, born(id, owner)) for id in first])
+        storage.settle([end(owner, running(id, owner)) for id in first])
         assert len(claim(storage, owner)) == 1000

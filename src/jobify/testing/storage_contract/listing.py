@@ -9,7 +9,7 @@ import pytest
 
 from jobify.model.records import CountKey, JobQuery
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import NOW, PROFILE, StorageCase, born, claimed, end, job
+from jobify.testing.storage_contract.given import NOW, PROFILE, StorageCase, claimed, end, job, running
 
 __all__ = ("ListContract",)
 
@@ -39,7 +39,7 @@ class ListContract(StorageCase):
     def test_what_an_owner_runs(self, storage: Storage, owner: int) -> None:
         other = storage.register(PROFILE, now=NOW)
         storage.settle([end(owner, claimed(storage, owner, "ended"))])
-        storage.insert([born("a", owner), born("b", other), born("c", owner), job("d")])
+        storage.insert([running("a", owner), running("b", other), running("c", owner), job("d")])
         assert (_ids(storage, owner=owner), _ids(storage, owner=other)) == ("ac", "b")
         assert _ids(storage, owner=other + 1) == ""
 

@@ -15,13 +15,13 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     after,
-    born,
     claim,
     end,
     job,
     line,
     one,
     report,
+    running,
     statuses,
     undone,
 )
@@ -32,11 +32,11 @@ Act: TypeAlias = Callable[[Storage, int], object]
 
 
 def _fail(storage: Storage, owner: int, id: str) -> object:
-    return storage.settle([end(owner, born(id, owner), status="failed", delete_at=None)])
+    return storage.settle([end(owner, running(id, owner), status="failed", delete_at=None)])
 
 
 def _succeed(storage: Storage, owner: int, id: str) -> object:
-    return storage.settle([end(owner, born(id, owner), delete_at=None)])
+    return storage.settle([end(owner, running(id, owner), delete_at=None)])
 
 
 def _run(storage: Storage, owner: int, status: str) -> object:
@@ -62,7 +62,7 @@ DONE: dict[str, Act] = {
     "it was cancelled": lambda storage, owner: storage.cancel(["c"], reason="no", now=NOW, delete_at=None),
     "it fell with one that was cancelled": lambda storage, owner: (
         storage.cancel(["b"], reason="no", now=NOW, delete_at=None),
-        storage.settle([end(owner, born("b", owner), status="cancelled", delete_at=None)]),
+        storage.settle([end(owner, running("b", owner), status="cancelled", delete_at=None)]),
     ),
     "it fell with one that is gone": lambda storage, owner: (
         _fail(storage, owner, "b"),
@@ -74,9 +74,9 @@ DONE: dict[str, Act] = {
 
 def _given(storage: Storage, owner: int) -> None:
     """The job a has succeeded, b runs, and c depends on both."""
-    storage.insert([born("a", owner), born("b", owner), after("c", "a", "b")])
-    storage.report([report(owner, born("a", owner))])
-    storage.settle([end(owner, born("a", owner), result=b"wanted", delete_at=NOW, history=(line("a"),))])
+    storage.insert([running("a", owner), running("b", owner), after("c", "a", "b")])
+    storage.report([report(owner, running("a", owner))])
+    storage.settle([end(owner, running("a", owner), result=b"wanted", delete_at=NOW, history=(line("a"),))])
 
 
 def _results(storage: Storage, id: str) -> list[bytes | None]:
@@ -140,8 +140,8 @@ class NeedContract(StorageCase):
         assert storage.delete(["b"], now=NOW, delete_at=None) == 1
 
     def test_what_stays_keeps_what_it_needs(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner), after("c", "a"), after("d", "b", "c")])
-        storage.settle([end(owner, born("a", owner))])
+        storage.insert([running("a", owner), running("b", owner), after("c", "a"), after("d", "b", "c")])
+        storage.settle([end(owner, running("a", owner))])
         _fail(storage, owner, "b")
         storage.cancel(["c"], reason="no", now=NOW, delete_at=None)
         assert storage.delete(["a"], now=NOW, delete_at=None) == 1, "c will not come back"
@@ -160,7 +160,7 @@ class NeedContract(StorageCase):
 
     def test_purge_deletes_those_that_need_each_other(self, storage: Storage, owner: int) -> None:
         _given(storage, owner)
-        storage.settle([end(owner, born("b", owner), delete_at=NOW)])
+        storage.settle([end(owner, running("b", owner), delete_at=NOW)])
         assert storage.purge(now=NOW, limit=9) == 0
         (found,) = claim(storage, owner)
         storage.settle([end(owner, found, status="failed", delete_at=NOW)])
@@ -175,9 +175,13 @@ class NeedContract(StorageCase):
     def test_it_may_be_set_aside_many_times(self, storage: Storage, owner: int) -> None:
         for number in range(3):
             storage.insert(
-                [born("a", owner, fence=1), born(f"b{number}", owner), after(f"c{number}", "a", f"b{number}")]
+                [
+                    running("a", owner, fence=1),
+                    running(f"b{number}", owner),
+                    after(f"c{number}", "a", f"b{number}"),
+                ]
             )
-            storage.settle([end(owner, born("a", owner), result=b"%d" % number)])
+            storage.settle([end(owner, running("a", owner), result=b"%d" % number)])
         assert [_results(storage, f"c{number}")[0] for number in range(3)] == [b"0", b"1", b"2"]
         assert len({storage.relations(f"c{number}").parents[0] for number in range(3)}) == 3
 
@@ -191,17 +195,17 @@ class NeedContract(StorageCase):
         assert statuses(storage, [aside, "a"]) == ["missing", "scheduled"]
 
     def test_in_one_call_an_id_means_what_it_meant_before(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
-        storage.settle([end(owner, born("a", owner), result=b"old")])
+        storage.insert([running("a", owner)])
+        storage.settle([end(owner, running("a", owner), result=b"old")])
         assert storage.insert([after("b", "a"), job("a"), after("c", "a")]) == [True] * 3
         assert (one(storage, "b").blockers, _results(storage, "b")) == (0, [b"old"])
         assert (one(storage, "c").blockers, _results(storage, "c")) == (1, [None])
         assert storage.relations("a").children == ("c",)
 
     def test_a_replacement_is_what_the_others_wait_for(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a")])
+        storage.insert([running("a", owner), after("b", "a")])
         storage.replace(job("a", payload=b"2"))
-        storage.settle([end(owner, born("a", owner), result=b"old")])
+        storage.settle([end(owner, running("a", owner), result=b"old")])
         (found,) = claim(storage, owner)
         storage.settle([end(owner, found, result=b"new")])
         assert _results(storage, "b") == [b"new"]

@@ -12,13 +12,13 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     again,
-    born,
     claim,
     claimed,
     end,
     job,
     line,
     one,
+    running,
 )
 
 __all__ = ("OwnerContract",)
@@ -77,7 +77,7 @@ class OwnerContract(StorageCase):
     def test_retire_gives_jobs_back_without_a_crash(self, storage: Storage, owner: int) -> None:
         other = storage.register(PROFILE, now=NOW)
         found = claimed(storage, owner, "a")
-        storage.insert([born("b", other)])
+        storage.insert([running("b", other)])
         storage.deregister(owner)
         record = one(storage, "a")
         assert (record.status, record.owner, record.attempt, record.crashes) == ("scheduled", None, 1, 0)
@@ -88,7 +88,7 @@ class OwnerContract(StorageCase):
         assert (found.id, found.attempt) == ("a", 2)
 
     def test_what_is_given_back_is_due(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner, due_at=NOW + SECOND, ready=False)])
+        storage.insert([running("a", owner, due_at=NOW + SECOND, ready=False)])
         storage.deregister(owner)
         assert [found.id for found in claim(storage, storage.register(PROFILE, now=NOW))] == ["a"]
         _crash(storage)
@@ -96,7 +96,7 @@ class OwnerContract(StorageCase):
         assert [found.id for found in claim(storage, storage.register(PROFILE, now=NOW))] == ["a"]
 
     def test_retire_sees_to_what_is_pending(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("replaced", owner), born("cancelled", owner)])
+        storage.insert([running("replaced", owner), running("cancelled", owner)])
         storage.replace(job("replaced", payload=b"2"))
         storage.cancel(["cancelled"], reason="stop", now=NOW + 1, delete_at=NOW + 2)
         storage.deregister(owner)
@@ -133,7 +133,7 @@ class OwnerContract(StorageCase):
         release()
 
     def test_an_owner_that_has_left_outlives_its_storage(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         release = storage.leave(owner)
         _crash(storage)
         assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
@@ -145,7 +145,7 @@ class OwnerContract(StorageCase):
 
     def test_what_is_pending_holds_when_an_owner_has_left(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "ended")
-        storage.insert([born("replaced", owner), born("cancelled", owner)])
+        storage.insert([running("replaced", owner), running("cancelled", owner)])
         storage.replace(job("replaced", payload=b"2"))
         storage.cancel(["cancelled"], reason="stop", now=NOW + 1, delete_at=NOW + 2)
         release = storage.leave(owner)
@@ -157,7 +157,7 @@ class OwnerContract(StorageCase):
         assert (one(storage, "cancelled").error, one(storage, "cancelled").finished_at) == ("stop", NOW + 1)
 
     def test_an_owner_that_has_left_is_retired(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         release = storage.leave(owner)
         storage.deregister(owner)
         assert (one(storage, "a").status, one(storage, "a").attempt) == ("scheduled", 0)
@@ -172,7 +172,7 @@ class OwnerContract(StorageCase):
     # -- recover -------------------------------------------------------------------------------------------------------
 
     def test_nobody_is_dead(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), job("b")])
+        storage.insert([running("a", owner), job("b")])
         before = storage.find(JobQuery())
         assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
         assert storage.find(JobQuery()) == before
@@ -241,7 +241,7 @@ class OwnerContract(StorageCase):
         assert claim(storage, storage.register(PROFILE, now=NOW)) == []
 
     def test_a_replaced_job_becomes_its_replacement(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         storage.replace(job("a", payload=b"2"))
         _crash(storage)
         (recovered,) = storage.recover(now=NOW, max_crashes=1, delete_at=None)
@@ -252,7 +252,7 @@ class OwnerContract(StorageCase):
         assert [attempt.outcome for attempt in storage.attempts("a")] == ["lost"]
 
     def test_a_job_that_was_to_be_cancelled_is(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         assert storage.cancel(["a"], reason="stop", now=NOW + 1, delete_at=NOW + 2) == [CancelResult.REQUESTED]
         _crash(storage)
         (recovered,) = storage.recover(now=NOW + 9, max_crashes=1, delete_at=None)
@@ -264,11 +264,11 @@ class OwnerContract(StorageCase):
 
     def test_many_jobs_of_several_dead_owners(self, storage: Storage) -> None:
         owners = [storage.register(PROFILE, now=NOW) for _ in range(3)]
-        storage.insert([born(f"{number:04}", owners[number % 3]) for number in range(1300)])
+        storage.insert([running(f"{number:04}", owners[number % 3]) for number in range(1300)])
         storage.add_history([line("0001")])
         _crash(storage)
         alive = storage.register(PROFILE, now=NOW)
-        storage.insert([born("alive", alive)])
+        storage.insert([running("alive", alive)])
         recovered = storage.recover(now=NOW, max_crashes=3, delete_at=None)
         assert sorted(job.id for job in recovered) == [f"{number:04}" for number in range(1300)]
         assert storage.count(JobQuery()) == {

@@ -16,14 +16,14 @@ from jobify.testing.storage_contract.given import (
     StorageCase,
     after,
     again,
-    born,
     claim,
+    claim_once,
     claimed,
     end,
     job,
     line,
-    look,
     one,
+    running,
     statuses,
     undone,
 )
@@ -83,10 +83,10 @@ class ParkContract(StorageCase):
         assert [line.outcome for line in storage.attempts("a")] == ["parked"]
 
     def test_ordinary_claims_skip_it_and_report_it(self, storage: Storage, owner: int) -> None:
-        assert not look(storage, owner).has_parked
+        assert not claim_once(storage, owner).has_parked
         _park(storage, owner, "a")
         storage.insert([job("b")])
-        found = look(storage, owner, now=NOW + SECOND)
+        found = claim_once(storage, owner, now=NOW + SECOND)
         assert (_ids(found), found.has_more, found.has_parked) == (["b"], False, True)
 
     def test_other_code_takes_it(self, storage: Storage, owner: int) -> None:
@@ -98,7 +98,7 @@ class ParkContract(StorageCase):
         assert (record.status, record.owner, record.fence) == ("running", owner, found.fence)
         assert (record.blockers, record.parking, record.started_at) == (0, None, NOW)
         assert _take(storage, owner) == Claimed([], False, None)
-        assert not look(storage, owner).has_parked
+        assert not claim_once(storage, owner).has_parked
         assert any(storage.settle([end(owner, found)]))
         assert one(storage, "a").status == "success"
 
@@ -185,7 +185,7 @@ class ParkContract(StorageCase):
         assert statuses(storage, ["a", "child"]) == ["missing" if how == "delete" else "cancelled", "cancelled"]
         for record in storage.get(["a", "child"]):
             assert (record.parking, record.blockers) == (None, 0)
-        assert not look(storage, owner).has_parked
+        assert not claim_once(storage, owner).has_parked
         assert _ids(_take(storage, owner)) == []
         storage.insert([job("a")])
         assert [found.id for found in claim(storage, owner)] == ["a"]
@@ -257,10 +257,10 @@ class ParkContract(StorageCase):
 
     def test_many_are_parked_in_one_call(self, storage: Storage, owner: int) -> None:
         storage.insert([job(str(number)) for number in range(600)])
-        storage.insert([born("plain", owner)])
+        storage.insert([running("plain", owner)])
         claims = claim(storage, owner)
         settled = [_parked(owner, each) for each in claims]
-        assert all(storage.settle([*settled, end(owner, born("plain", owner))]))
+        assert all(storage.settle([*settled, end(owner, running("plain", owner))]))
         assert one(storage, "plain").status == "success"
         assert len(_take(storage, owner, limit=1000).claims) == 600
 

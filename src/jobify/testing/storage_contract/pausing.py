@@ -12,13 +12,13 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     again,
-    born,
     claim,
+    claim_once,
     claimed,
     end,
     job,
-    look,
     one,
+    running,
     undone,
 )
 
@@ -34,7 +34,7 @@ class PauseContract(StorageCase):
         before = one(storage, "a")
         assert storage.pause(["a"]) == [True]
         assert one(storage, "a").blockers == 1
-        assert look(storage, owner, now=NOW + SECOND) == Claimed([], False, None)
+        assert claim_once(storage, owner, now=NOW + SECOND) == Claimed([], False, None)
         assert storage.resume(["a"], now=NOW + SECOND) == [True]
         assert one(storage, "a")._replace(ready=before.ready) == before
         assert [found.due_at for found in claim(storage, owner, now=NOW + SECOND)] == [due_at]
@@ -56,7 +56,7 @@ class PauseContract(StorageCase):
 
     def test_only_schedules_that_have_not_ended(self, storage: Storage, owner: int) -> None:
         storage.settle([end(owner, claimed(storage, owner, "ended", rule="{}"))])
-        storage.insert([job("once"), born("runs", owner)])
+        storage.insert([job("once"), running("runs", owner)])
         before = storage.find(JobQuery())
         ids = ["ended", "once", "runs", "missing"]
         assert storage.pause(ids) == [False] * 4
@@ -97,22 +97,22 @@ class PauseContract(StorageCase):
         assert [found.id for found in claim(storage, owner)] == ["a"]
 
     def test_a_schedule_stays_paused_when_its_rule_changes(self, storage: Storage, owner: int) -> None:
-        storage.insert([job("waits", rule="{}"), born("runs", owner, rule="{}")])
+        storage.insert([job("waits", rule="{}"), running("runs", owner, rule="{}")])
         storage.pause(["waits", "runs"])
         for id in ("waits", "runs"):
             storage.replace(job(id, rule="{1}"))
-        storage.settle([end(owner, born("runs", owner))])
+        storage.settle([end(owner, running("runs", owner))])
         assert [one(storage, id).blockers for id in ("waits", "runs")] == [1, 1]
         assert claim(storage, owner) == []
         assert storage.resume(["waits", "runs"], now=NOW) == [True, True]
         assert [found.rule for found in claim(storage, owner)] == ["{1}", "{1}"]
 
     def test_a_job_that_is_no_schedule_takes_the_place_of_one_unpaused(self, storage: Storage, owner: int) -> None:
-        storage.insert([job("waits", rule="{}"), born("runs", owner, rule="{}")])
+        storage.insert([job("waits", rule="{}"), running("runs", owner, rule="{}")])
         storage.pause(["waits", "runs"])
         for id in ("waits", "runs"):
             storage.replace(job(id))
-        storage.settle([end(owner, born("runs", owner))])
+        storage.settle([end(owner, running("runs", owner))])
         assert sorted(found.id for found in claim(storage, owner)) == ["runs", "waits"]
 
     def test_what_is_given_back_stays_paused(self, storage: Storage, owner: int) -> None:
@@ -130,7 +130,7 @@ class PauseContract(StorageCase):
         storage.insert([job("a", queue="x", priority=9), job("b", queue="y"), job("c", queue="x", due_at=NOW + 1)])
         storage.pause_queue("x")
         assert storage.paused_queues() == ["x"]
-        found = look(storage, owner, now=NOW + 1)
+        found = claim_once(storage, owner, now=NOW + 1)
         assert ([one.id for one in found.claims], found.has_more) == (["b"], False)
         assert claim(storage, owner, queues=("x",), now=NOW + 1) == []
         assert one(storage, "a").blockers == 0

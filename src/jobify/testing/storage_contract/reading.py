@@ -8,7 +8,7 @@ import pytest
 
 from jobify.model.records import CountKey, JobQuery
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import NOW, StorageCase, born, claimed, end, job, line
+from jobify.testing.storage_contract.given import NOW, StorageCase, claimed, end, job, line, running
 
 __all__ = ("ReadContract",)
 
@@ -19,7 +19,7 @@ def _fill(storage: Storage, owner: int) -> None:
     storage.insert(
         [
             job("e", task="x", queue="q2"),
-            born("b", owner, task="x", queue="q1"),
+            running("b", owner, task="x", queue="q1"),
             job("d", task="x", queue="q1", rule="{}", due_at=NOW + 9),
             job("c", task="z", queue="q2", status="hibernating"),
         ]

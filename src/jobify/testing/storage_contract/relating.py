@@ -13,13 +13,13 @@ from jobify.testing.storage_contract.given import (
     NOW,
     StorageCase,
     after,
-    born,
     claim,
     claimed,
     end,
     job,
     line,
     one,
+    running,
     statuses,
 )
 
@@ -45,10 +45,16 @@ class RelationContract(StorageCase):
 
     def test_kinship_is_all_that_is_connected(self, storage: Storage, owner: int) -> None:
         storage.insert(
-            [born("a", owner), born("b", owner), after("c", "a", "b"), after("d", "a", "b"), after("e", "c")]
+            [
+                running("a", owner),
+                running("b", owner),
+                after("c", "a", "b"),
+                after("d", "a", "b"),
+                after("e", "c"),
+            ]
         )
         storage.insert([after("f", "b"), job("other"), after("another", "other")])
-        storage.settle([end(owner, born("b", owner), status="failed", error="E: x", is_dead=True)])
+        storage.settle([end(owner, running("b", owner), status="failed", error="E: x", is_dead=True)])
         for id in "bcdef":
             assert [each.id for each in storage.kinship(id, limit=100).jobs] == [*"abcdef"]
         kin = storage.kinship("a", limit=100)
@@ -71,13 +77,13 @@ class RelationContract(StorageCase):
 
     def test_purge_keeps_what_an_unfinished_job_depends_on(self, storage: Storage, owner: int) -> None:
         wanted = claimed(storage, owner, "a", payload=b"1")
-        storage.insert([born("b", owner), after("c", "a", "b")])
+        storage.insert([running("b", owner), after("c", "a", "b")])
         storage.settle([end(owner, wanted, result=b"wanted", delete_at=NOW, history=(line("a"),))])
         storage.settle([end(owner, claimed(storage, owner, "other"), delete_at=NOW)])
         assert sum(storage.count_purgeable(now=NOW).values()) == 1
         assert storage.purge(now=NOW, limit=9) == 1
         assert (one(storage, "a").result, len(storage.attempts("a"))) == (b"wanted", 1)
-        storage.settle([end(owner, born("b", owner), delete_at=None)])
+        storage.settle([end(owner, running("b", owner), delete_at=None)])
         (child,) = claim(storage, owner)
         assert storage.purge(now=NOW, limit=9) == 0, "c runs, and may fetch its result"
         storage.settle([end(owner, child, delete_at=None)])
@@ -89,7 +95,7 @@ class RelationContract(StorageCase):
     @pytest.mark.parametrize("how", ["cancelled", "deleted", "replaced"])
     def test_purge_goes_on_when_nobody_depends_on_it_any_more(self, storage: Storage, owner: int, how: str) -> None:
         parent = claimed(storage, owner, "a")
-        storage.insert([born("b", owner), after("c", "a", "b")])
+        storage.insert([running("b", owner), after("c", "a", "b")])
         storage.settle([end(owner, parent, delete_at=NOW)])
         assert storage.purge(now=NOW, limit=9) == 0
         leave: dict[str, Callable[[], Any]] = {
@@ -101,9 +107,9 @@ class RelationContract(StorageCase):
         assert storage.purge(now=NOW, limit=9) == 1
 
     def test_what_is_kept_for_others_holds_up_no_purge(self, storage: Storage, owner: int) -> None:
-        parents: list[NewJob | Claim] = [born(f"a{number:02}", owner) for number in range(30)]
+        parents: list[NewJob | Claim] = [running(f"a{number:02}", owner) for number in range(30)]
         storage.insert([parent for parent in parents if isinstance(parent, NewJob)])
-        storage.insert([born("b", owner), after("c", "b", *(parent.id for parent in parents))])
+        storage.insert([running("b", owner), after("c", "b", *(parent.id for parent in parents))])
         storage.settle([end(owner, parent, delete_at=NOW - 1) for parent in parents])
         storage.settle([end(owner, claimed(storage, owner, "other"), delete_at=NOW)])
         assert sum(storage.purge(now=NOW, limit=10) for _ in range(5)) == 1

@@ -12,13 +12,13 @@ from jobify.testing.storage_contract.given import (
     NOW,
     StorageCase,
     again,
-    born,
     claim,
     claimed,
     end,
     job,
     one,
     report,
+    running,
     undone,
 )
 
@@ -72,7 +72,7 @@ class ReportContract(StorageCase):
         assert [(message.number, message.attempt) for message in messages] == [(1, 1), (2, 2), (3, 2)]
 
     def test_each_job_counts_for_itself(self, storage: Storage, owner: int) -> None:
-        jobs = [born("a", owner), born("b", owner)]
+        jobs = [running("a", owner), running("b", owner)]
         storage.insert(jobs)
         storage.report([report(owner, job) for job in (*jobs, *jobs)])
         assert [[message.number for message in storage.messages(id, after=0, limit=9)] for id in "ab"] == [[1, 2]] * 2
@@ -113,7 +113,7 @@ class ReportContract(StorageCase):
         assert [message.number for message in storage.messages("a", after=0, limit=9)] == [1]
 
     def test_many_reports_at_once(self, storage: Storage, owner: int) -> None:
-        jobs = [born(f"{number}", owner) for number in range(3)]
+        jobs = [running(f"{number}", owner) for number in range(3)]
         storage.insert(jobs)
         reports = [report(owner, jobs[number % 3], str(number).encode()) for number in range(2000)]
         assert storage.report(reports) == [True] * 2000

@@ -10,7 +10,6 @@ from jobify.testing.storage_contract.given import (
     NOW,
     SECOND,
     StorageCase,
-    born,
     claim,
     claimed,
     end,
@@ -18,6 +17,7 @@ from jobify.testing.storage_contract.given import (
     line,
     one,
     report,
+    running,
     statuses,
 )
 
@@ -80,7 +80,7 @@ class RetryContract(StorageCase):
     def test_nothing_else_is_retried(self, storage: Storage, owner: int) -> None:
         for id, status in (("ok", "success"), ("off", "cancelled"), ("odd", "hibernating")):
             storage.settle([end(owner, claimed(storage, owner, id), status=status)])
-        storage.insert([born("runs", owner), job("waits")])
+        storage.insert([running("runs", owner), job("waits")])
         before = storage.find(JobQuery())
         assert storage.retry(["ok", "off", "odd", "runs", "waits", "missing"], now=NOW) == [False] * 6
         assert storage.retry([], now=NOW) == []

@@ -14,11 +14,11 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     after,
-    born,
     claim,
     end,
     job,
     one,
+    running,
     statuses,
     undone,
 )
@@ -30,7 +30,7 @@ BECAUSE = "charge failed: ConnectionError: payment is down"
 
 def _fail(storage: Storage, owner: int, id: str = "a", **fields: object) -> Settled:
     usual = {"status": "failed", "error": "ConnectionError: payment is down", "delete_at": None, "result": None}
-    (met,) = storage.settle([end(owner, born(id, owner), **{**usual, **fields})])
+    (met,) = storage.settle([end(owner, running(id, owner), **{**usual, **fields})])
     return met
 
 
@@ -47,7 +47,7 @@ class ReviveContract(StorageCase):
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def test_the_reason_names_the_root_of_it_on_all_levels(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner, task="charge"), after("b", "a"), after("c", "b"), after("d", "c")])
+        storage.insert([running("a", owner, task="charge"), after("b", "a"), after("c", "b"), after("d", "c")])
         _fail(storage, owner)
         assert one(storage, "b").error == f"dependency a failed: {BECAUSE}"
         assert one(storage, "c").error == f"dependency b was cancelled: {BECAUSE}"
@@ -76,14 +76,14 @@ class ReviveContract(StorageCase):
         assert one(storage, "c").error == f"dependency b was cancelled: charge {words}"
 
     def test_a_long_error_is_shortened(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a")])
+        storage.insert([running("a", owner), after("b", "a")])
         _fail(storage, owner, error=f"ValueError: {'x' * 9000}\nmore")
         assert len(one(storage, "b").error or "") < 400
 
     # -- who comes back ------------------------------------------------------------------------------------------------
 
     def test_a_chain_goes_on_where_it_broke(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a"), after("c", "b", priority=3), after("d", "c")])
+        storage.insert([running("a", owner), after("b", "a"), after("c", "b", priority=3), after("d", "c")])
         before = one(storage, "c")
         _fail(storage, owner)
         assert statuses(storage, "bcd") == ["cancelled"] * 3
@@ -96,7 +96,7 @@ class ReviveContract(StorageCase):
         assert _succeed(storage, owner) == ["a", "b", "c", "d"]
 
     def test_it_stays_cancelled_on_request(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a")])
+        storage.insert([running("a", owner), after("b", "a")])
         _fail(storage, owner)
         assert storage.retry(["a"], now=NOW, with_dependents=False) == [True]
         assert (one(storage, "b").status, _succeed(storage, owner)) == ("cancelled", ["a"])
@@ -110,7 +110,7 @@ class ReviveContract(StorageCase):
         assert _succeed(storage, owner) == ["a", "b"]
 
     def test_only_what_fell_with_it_comes_back(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("x", owner), after("b", "a"), after("c", "a"), after("d", "x")])
+        storage.insert([running("a", owner), running("x", owner), after("b", "a"), after("c", "a"), after("d", "x")])
         storage.cancel(["b"], reason="no", now=NOW, delete_at=None)
         _fail(storage, owner)
         _fail(storage, owner, "x")
@@ -119,33 +119,35 @@ class ReviveContract(StorageCase):
         assert storage.retry(["b", "d"], now=NOW) == [False, False]
 
     def test_a_diamond_comes_back(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a"), after("c", "a"), after("d", "b", "c"), after("e", "d", "a")])
+        storage.insert(
+            [running("a", owner), after("b", "a"), after("c", "a"), after("d", "b", "c"), after("e", "d", "a")]
+        )
         _fail(storage, owner)
         storage.retry(["a"], now=NOW)
         assert [one(storage, id).blockers for id in "bcde"] == [1, 1, 2, 2]
         assert _succeed(storage, owner) == ["a", "b", "c", "d", "e"]
 
     def test_what_has_succeeded_meanwhile_is_not_waited_for(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner), after("c", "a", "b")])
+        storage.insert([running("a", owner), running("b", owner), after("c", "a", "b")])
         _fail(storage, owner)
-        storage.settle([end(owner, born("b", owner), result=b"b")])
+        storage.settle([end(owner, running("b", owner), result=b"b")])
         storage.retry(["a"], now=NOW)
         assert one(storage, "c").blockers == 1
         assert _succeed(storage, owner) == ["a", "c"]
         assert [record and record.result for _, record in storage.parents("c")] == [b"null", b"b"]
 
     def test_what_still_runs_is_waited_for(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner), after("c", "a", "b")])
+        storage.insert([running("a", owner), running("b", owner), after("c", "a", "b")])
         _fail(storage, owner)
         storage.retry(["a"], now=NOW)
         assert one(storage, "c").blockers == 2
         assert _succeed(storage, owner) == ["a"]
-        assert storage.settle([end(owner, born("b", owner))]) == [Settled.CASCADED]
+        assert storage.settle([end(owner, running("b", owner))]) == [Settled.CASCADED]
         assert _succeed(storage, owner) == ["c"]
 
     @pytest.mark.parametrize("order", ["ab", "ba"])
     def test_two_that_failed_must_both_be_tried_again(self, storage: Storage, owner: int, order: str) -> None:
-        storage.insert([born("a", owner), born("b", owner, task="charge"), after("c", "a", "b"), after("d", "c")])
+        storage.insert([running("a", owner), running("b", owner, task="charge"), after("c", "a", "b"), after("d", "c")])
         _fail(storage, owner)
         _fail(storage, owner, "b")
         first, second = order[0], order[1]
@@ -159,14 +161,14 @@ class ReviveContract(StorageCase):
         assert sorted(_succeed(storage, owner)) == ["a", "b", "c", "d"]
 
     def test_both_may_be_tried_in_one_call(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner), after("c", "a", "b")])
+        storage.insert([running("a", owner), running("b", owner), after("c", "a", "b")])
         _fail(storage, owner)
         _fail(storage, owner, "b")
         assert storage.retry(["b", "a"], now=NOW) == [True, True]
         assert one(storage, "c").blockers == 2
 
     def test_a_parent_that_was_cancelled_by_somebody_keeps_it_cancelled(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), job("b", due_at=NOW + SECOND), after("c", "a", "b")])
+        storage.insert([running("a", owner), job("b", due_at=NOW + SECOND), after("c", "a", "b")])
         _fail(storage, owner)
         storage.cancel(["b"], reason="no", now=NOW, delete_at=None)
         storage.retry(["a"], now=NOW)
@@ -174,7 +176,7 @@ class ReviveContract(StorageCase):
         assert _succeed(storage, owner) == ["a"]
 
     def test_what_was_added_too_late_comes_back_too(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         _fail(storage, owner)
         storage.insert([after("b", "a"), after("c", "b")])
         storage.retry(["a"], now=NOW)
@@ -189,26 +191,26 @@ class ReviveContract(StorageCase):
         assert _succeed(storage, owner) == ["b", "c"]
 
     def test_groups_come_back(self, storage: Storage, owner: int) -> None:
-        storage.insert([born(id, owner) for id in "abx"])
+        storage.insert([running(id, owner) for id in "abx"])
         storage.insert([after("c", "a", "b"), after("d", "a", "b"), after("e", "c", "d"), after("f", "c", "d")])
         _fail(storage, owner)
-        storage.settle([end(owner, born("b", owner), delete_at=None)])
+        storage.settle([end(owner, running("b", owner), delete_at=None)])
         assert statuses(storage, "cdef") == ["cancelled"] * 4
         storage.retry(["a"], now=NOW)
         assert [one(storage, id).blockers for id in "cdef"] == [1, 1, 2, 2]
         assert _succeed(storage, owner) == ["a", "c", "d", "e", "f"]
 
     def test_a_group_with_a_member_that_was_cancelled_alone(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", owner), after("c", "a", "b"), after("d", "a", "b")])
+        storage.insert([running("a", owner), running("b", owner), after("c", "a", "b"), after("d", "a", "b")])
         storage.cancel(["c"], reason="no", now=NOW, delete_at=None)
         _fail(storage, owner, "b")
         storage.retry(["b"], now=NOW)
         assert (statuses(storage, "cd"), one(storage, "d").blockers) == (["cancelled", "scheduled"], 2)
-        storage.settle([end(owner, born("a", owner))])
+        storage.settle([end(owner, running("a", owner))])
         assert _succeed(storage, owner) == ["b", "d"]
 
     def test_its_own_time_still_holds_and_its_patience_not(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a", due_at=NOW + 5 * SECOND, expires_at=NOW + SECOND)])
+        storage.insert([running("a", owner), after("b", "a", due_at=NOW + 5 * SECOND, expires_at=NOW + SECOND)])
         _fail(storage, owner)
         storage.retry(["a"], now=NOW + 2 * SECOND)
         assert storage.expire(now=NOW + 9 * SECOND, limit=9, delete_at=None) == []
@@ -217,7 +219,7 @@ class ReviveContract(StorageCase):
         assert [found.id for found in claim(storage, owner, now=NOW + 5 * SECOND)] == ["b"]
 
     def test_not_one_whose_unique_key_is_taken(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a", unique_key="k"), after("c", "b"), after("d", "a")])
+        storage.insert([running("a", owner), after("b", "a", unique_key="k"), after("c", "b"), after("d", "a")])
         _fail(storage, owner)
         storage.insert([job("other", unique_key="k", due_at=NOW + 9 * SECOND)])
         assert storage.retry(["a"], now=NOW) == [True]
@@ -225,15 +227,15 @@ class ReviveContract(StorageCase):
         assert storage.find_unique("k") == "other"
 
     def test_not_what_was_cancelled_for_a_job_that_had_the_id_before(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a")])
+        storage.insert([running("a", owner), after("b", "a")])
         _fail(storage, owner)
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         _fail(storage, owner)
         storage.retry(["a"], now=NOW)
         assert statuses(storage, "ab") == ["scheduled", "cancelled"]
 
     def test_nor_for_one_in_whose_place_another_was_put(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), after("b", "a")])
+        storage.insert([running("a", owner), after("b", "a")])
         _fail(storage, owner)
         storage.replace(job("a", payload=b"2"))
         (found,) = claim(storage, owner)
@@ -242,7 +244,7 @@ class ReviveContract(StorageCase):
         assert statuses(storage, "ab") == ["scheduled", "cancelled"]
 
     def test_what_was_set_aside_comes_back(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("x", owner), after("b", "a"), after("c", "b", "x")])
+        storage.insert([running("a", owner), running("x", owner), after("b", "a"), after("c", "b", "x")])
         _fail(storage, owner)
         storage.insert([job("b", due_at=NOW + 9 * SECOND)])
         (aside, _) = storage.relations("c").parents
@@ -253,17 +255,17 @@ class ReviveContract(StorageCase):
 
     def test_a_long_chain_comes_back_at_once(self, storage: Storage, owner: int) -> None:
         ids = [f"{number:04}" for number in range(1500)]
-        storage.insert([born(ids[0], owner), *(after(id, before) for before, id in pairwise(ids))])
+        storage.insert([running(ids[0], owner), *(after(id, before) for before, id in pairwise(ids))])
         _fail(storage, owner, ids[0])
         assert storage.retry([ids[0]], now=NOW) == [True]
         assert {record.status for record in storage.find(JobQuery(limit=9999))} == {"scheduled"}
 
     def test_a_block_that_raises_brings_nobody_back(self, storage: Storage, owner: int) -> None:
-        storage.insert([born(id, owner) for id in "ab"])
+        storage.insert([running(id, owner) for id in "ab"])
         storage.insert([after("c", "a", "b"), after("d", "a", "b"), after("e", "c")])
         _fail(storage, owner)
         undone(storage, partial(storage.retry, ["a"], now=NOW))
         assert statuses(storage, "acde") == ["failed"] + ["cancelled"] * 3
-        storage.settle([end(owner, born("b", owner))])
+        storage.settle([end(owner, running("b", owner))])
         storage.retry(["a"], now=NOW)
         assert _succeed(storage, owner) == ["a", "c", "d", "e"]

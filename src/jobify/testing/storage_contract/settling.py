@@ -13,13 +13,13 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     again,
-    born,
     claim,
     claimed,
     end,
     job,
     line,
     one,
+    running,
 )
 
 __all__ = ("SettleContract",)
@@ -126,7 +126,7 @@ class SettleContract(StorageCase):
         assert storage.attempts("a") == [line("a")]
 
     def test_one_that_does_not_hold_spoils_nothing(self, storage: Storage, owner: int) -> None:
-        jobs = [born(f"{number:04}", owner) for number in range(1200)]
+        jobs = [running(f"{number:04}", owner) for number in range(1200)]
         storage.insert(jobs)
         storage.settle([end(owner, one) for one in jobs[::100]])
         settlements = [end(owner, one, result=b"second") for one in jobs]

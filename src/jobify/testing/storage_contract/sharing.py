@@ -16,15 +16,15 @@ from jobify.testing.storage_contract.given import (
     NOW,
     PROFILE,
     StorageCase,
-    born,
     claim,
+    claim_once,
     claimed,
     end,
     job,
     line,
-    look,
-    made_on_the_spot,
+    made_without_waiting,
     one,
+    running,
 )
 
 __all__ = ("SharedStorageContract",)
@@ -77,7 +77,7 @@ class SharedStorageContract(StorageCase):
         storage.insert([job("before")])
         with other.transaction():
             other.insert([job("theirs")])
-            assert not made_on_the_spot(storage, lambda: storage.insert([job("ours")]))
+            assert not made_without_waiting(storage, lambda: storage.insert([job("ours")]))
         assert storage.get(["ours"]) == []
         assert storage.insert([job("ours")]) == [True]
 
@@ -94,7 +94,7 @@ class SharedStorageContract(StorageCase):
         def work(mine: Storage) -> None:
             owner = mine.register(PROFILE, now=NOW)
             while True:
-                found = look(mine, owner, limit=7)
+                found = claim_once(mine, owner, limit=7)
                 taken.extend(one.id for one in found.claims)
                 assert mine.settle([end(owner, one) for one in found.claims]) == [Settled.APPLIED] * len(found.claims)
                 if not found.claims and not found.has_more:
@@ -111,7 +111,7 @@ class SharedStorageContract(StorageCase):
 
     def test_everybody_sees_who_is_dead_and_who_is_not(self, storage: Storage, other: Storage, owner: int) -> None:
         dead = other.register(PROFILE, now=NOW)
-        storage.insert([born("theirs", dead), born("ours", owner)])
+        storage.insert([running("theirs", dead), running("ours", owner)])
         assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
         other.close()
         assert {found.id: found.is_alive for found in storage.owners()} == {owner: True, dead: False}
@@ -123,7 +123,7 @@ class SharedStorageContract(StorageCase):
         dying = self.new_storage(tmp_path)
         dying.open()
         owners = [dying.register(PROFILE, now=NOW) for _ in range(5)]
-        storage.insert([born(f"{number:03}", owners[number % 5]) for number in range(100)])
+        storage.insert([running(f"{number:03}", owners[number % 5]) for number in range(100)])
         dying.close()
         recovered: list[str] = []
 
@@ -137,7 +137,7 @@ class SharedStorageContract(StorageCase):
         assert storage.owners() == []
 
     def test_a_cancel_reaches_the_owner_elsewhere(self, storage: Storage, other: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         assert other.cancel(["a"], reason="stop", now=NOW, delete_at=None) == [CancelResult.REQUESTED]
         assert storage.cancel_requests(owner) == ["a"]
 

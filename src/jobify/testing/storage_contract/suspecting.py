@@ -15,11 +15,11 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     again,
-    born,
     claim,
     end,
     job,
     one,
+    running,
 )
 
 __all__ = ("SuspectContract",)
@@ -41,7 +41,7 @@ class SuspectContract(StorageCase):
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == FIVE
 
     def test_owners_of_one_process_die_together(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner), born("b", storage.register(PROFILE, now=NOW))])
+        storage.insert([running("a", owner), running("b", storage.register(PROFILE, now=NOW))])
         _, death = die(storage, max_crashes=1)
         assert (death.begun, [found.status for found in death.jobs]) == (2, ["scheduled"] * 2)
 
@@ -61,7 +61,7 @@ class SuspectContract(StorageCase):
 
     def test_jobs_of_other_storages_are_company(self, storage: Storage, owner: int) -> None:
         begun = storage.begun(owner)
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         if begun is not None:
             begun.enter("a")
             begun.enter("a job in memory")
@@ -72,7 +72,7 @@ class SuspectContract(StorageCase):
         begun = storage.begun(owner)
         ids = [f"{number:05}" for number in range(20_000)]
         if begun is not None:
-            storage.insert([born(id, owner) for id in ids])
+            storage.insert([running(id, owner) for id in ids])
             slots = [begun.enter(id) for id in ids]
             for slot in slots[1:]:
                 begun.leave(slot)
@@ -80,7 +80,7 @@ class SuspectContract(StorageCase):
             assert [found.id for found in death.jobs if found.status == "failed"] == ids[:1]
 
     def test_a_death_says_what_it_was(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner, origin=7), born("b", owner)])
+        storage.insert([running("a", owner, origin=7), running("b", owner)])
         storage.cancel(["b"], reason="stop", now=NOW, delete_at=None)
         (record,) = storage.owners()
         _, death = die(storage, now=NOW + SECOND)
@@ -267,7 +267,7 @@ class SuspectContract(StorageCase):
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
         storage.pause(["a"])
         (record,) = storage.get(("a",))
-        storage.settle([again(owner, born("a", owner, fence=record.fence), due_at=NOW, attempt=0, run_count=1)])
+        storage.settle([again(owner, running("a", owner, fence=record.fence), due_at=NOW, attempt=0, run_count=1)])
         assert (one(storage, "a").blockers, one(storage, "a").is_apart) == (1, False)
         storage.resume(["a"], now=NOW)
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["a"]

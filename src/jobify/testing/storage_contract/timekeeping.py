@@ -13,12 +13,12 @@ from jobify.testing.storage_contract.given import (
     StorageCase,
     after,
     again,
-    born,
     claim,
     claimed,
     end,
     job,
     one,
+    running,
     undone,
 )
 
@@ -77,7 +77,7 @@ class TimekeepingContract(StorageCase):
                 job("at", due_at=LATER),
                 job("cron", due_at=LATER, offset_at=LATER, rule="{}"),
                 job("ready", offset_at=NOW - 5),
-                born("runs", owner, due_at=LATER, offset_at=NOW),
+                running("runs", owner, due_at=LATER, offset_at=NOW),
             ]
         )
         before = [one(storage, id) for id in ("at", "cron", "ready", "runs")]
@@ -131,7 +131,7 @@ class TimekeepingContract(StorageCase):
         ids = [f"{number}" for number in range(5)]
         storage.insert([job(id, rule="{}", due_at=LATER, offset_at=LATER) for id in ids])
         storage.insert([job("due", rule="{}", due_at=NOW + 1), job("once", due_at=LATER)])
-        storage.insert([born("runs", owner, rule="{}", due_at=LATER)])
+        storage.insert([running("runs", owner, rule="{}", due_at=LATER)])
         storage.pause(["3"])
         found = storage.times.waiting_schedules(due_after=NOW + 1, after="0", limit=3)
         assert found == [WaitingSchedule(id, 0, "{}", LATER, LATER, None, 0) for id in ("1", "2", "3")]
@@ -141,7 +141,7 @@ class TimekeepingContract(StorageCase):
 
     def test_a_schedule_gets_new_times_if_it_is_as_it_was_seen(self, storage: Storage, owner: int) -> None:
         storage.insert([job(id, rule="{}", due_at=LATER, offset_at=LATER) for id in ("a", "b")])
-        storage.insert([born("runs", owner, rule="{}")])
+        storage.insert([running("runs", owner, rule="{}")])
         moves = [
             Moved("a", 0, NOW, NOW),
             Moved("b", 5, NOW, NOW),

@@ -16,16 +16,16 @@ from jobify.testing.storage_contract.given import (
     StorageCase,
     after,
     again,
-    born,
     claim,
+    claim_once,
     claimed,
     end,
     job,
     line,
-    look,
-    made_on_the_spot,
+    made_without_waiting,
     one,
     report,
+    running,
     undone,
 )
 
@@ -58,9 +58,9 @@ WRITES: dict[str, Callable[[Storage, int], Any]] = {
     "replace": lambda storage, owner: storage.replace(job("waits", payload=b"2")),
     "put on a running job": lambda storage, owner: storage.replace(job("runs", payload=b"2")),
     "claim": lambda storage, owner: claim(storage, owner, now=NOW + 5),
-    "settle": lambda storage, owner: storage.settle([end(owner, born("runs", owner), history=(line("runs"),))]),
-    "settle what is replaced": lambda storage, owner: storage.settle([end(owner, born("replaced", owner))]),
-    "settle what is cancelled": lambda storage, owner: storage.settle([again(owner, born("cancelled", owner))]),
+    "settle": lambda storage, owner: storage.settle([end(owner, running("runs", owner), history=(line("runs"),))]),
+    "settle what is replaced": lambda storage, owner: storage.settle([end(owner, running("replaced", owner))]),
+    "settle what is cancelled": lambda storage, owner: storage.settle([again(owner, running("cancelled", owner))]),
     "reschedule": lambda storage, owner: storage.reschedule("waits", due_at=NOW + 9, now=NOW),
     "cancel": lambda storage, owner: storage.cancel(["waits", "replaced"], reason="x", now=NOW, delete_at=NOW),
     "delete": lambda storage, owner: storage.delete(["waits", "ended"], now=NOW, delete_at=None),
@@ -70,7 +70,7 @@ WRITES: dict[str, Callable[[Storage, int], Any]] = {
     "register": lambda storage, owner: storage.register(PROFILE, now=NOW),
     "heartbeat": lambda storage, owner: storage.heartbeat(owner, now=NOW + 5),
     "settle what others wait for": lambda storage, owner: storage.settle(
-        [end(owner, born("runs", owner), status="failed")]
+        [end(owner, running("runs", owner), status="failed")]
     ),
     "expire": lambda storage, owner: storage.expire(now=NOW + 7, limit=10, delete_at=None),
     "retry": lambda storage, owner: storage.retry(["failed"], now=NOW),
@@ -78,7 +78,7 @@ WRITES: dict[str, Callable[[Storage, int], Any]] = {
     "resume": lambda storage, owner: storage.resume(["paused"], now=NOW),
     "pause_queue": lambda storage, owner: storage.pause_queue("mail"),
     "resume_queue": lambda storage, owner: storage.resume_queue("quiet"),
-    "report": lambda storage, owner: storage.report([report(owner, born("runs", owner))]),
+    "report": lambda storage, owner: storage.report([report(owner, running("runs", owner))]),
 }
 
 
@@ -89,7 +89,7 @@ def _fill(storage: Storage, owner: int) -> None:
     storage.pause(["paused"])
     storage.pause_queue("quiet")
     storage.add_history([line("later"), line("later", attempt=2)])
-    storage.insert([born(id, owner) for id in ("runs", "replaced", "cancelled")])
+    storage.insert([running(id, owner) for id in ("runs", "replaced", "cancelled")])
     storage.insert([after("child", "runs", expires_at=NOW + 7), after("grandchild", "child")])
     storage.replace(job("replaced", payload=b"2"))
     storage.cancel(["cancelled"], reason="stop", now=NOW, delete_at=None)
@@ -115,7 +115,7 @@ class TransactionContract(StorageCase):
     def test_all_of_a_block_or_nothing(self, storage: Storage, owner: int) -> None:
         with storage.transaction():
             storage.insert([job("a"), job("b")])
-            (first, second) = look(storage, owner).claims
+            (first, second) = claim_once(storage, owner).claims
             assert storage.settle([end(owner, first), end(owner, second)]) == [Settled.APPLIED, Settled.APPLIED]
             assert storage.insert([job("a")]) == [True]
         assert {record.id: record.status for record in storage.find(JobQuery())} == {"a": "scheduled", "b": "success"}
@@ -201,11 +201,11 @@ class TransactionContract(StorageCase):
     def test_a_call_on_the_spot_is_made_or_refused(self, storage: Storage, owner: int) -> None:
         """Made, it is like any other; refused, it can be made again."""
         for number in range(50):
-            new = born(f"{number:02}", owner)
-            is_made = made_on_the_spot(storage, lambda new=new: storage.insert([new]))  # type: ignore[misc]
+            new = running(f"{number:02}", owner)
+            is_made = made_without_waiting(storage, lambda new=new: storage.insert([new]))  # type: ignore[misc]
             assert storage.insert([new]) == [not is_made]
             ended = end(owner, new)
-            is_made = made_on_the_spot(storage, lambda ended=ended: storage.settle([ended]))  # type: ignore[misc]
+            is_made = made_without_waiting(storage, lambda ended=ended: storage.settle([ended]))  # type: ignore[misc]
             assert storage.settle([ended]) == [Settled.REFUSED if is_made else Settled.APPLIED]
         assert storage.count(JobQuery()) == {CountKey("task", "default", "success", False): 50}
 
@@ -213,6 +213,6 @@ class TransactionContract(StorageCase):
         """What is open, here or in another thread, would have to be waited for, or be part of it."""
         storage.insert([job("before")])
         with storage.transaction():
-            assert not made_on_the_spot(storage, lambda: storage.insert([job("a")]))
-            assert not _elsewhere(lambda: made_on_the_spot(storage, lambda: storage.insert([job("a")])))
+            assert not made_without_waiting(storage, lambda: storage.insert([job("a")]))
+            assert not _elsewhere(lambda: made_without_waiting(storage, lambda: storage.insert([job("a")])))
         assert storage.get(["a"]) == []

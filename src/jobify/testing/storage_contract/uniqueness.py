@@ -17,12 +17,12 @@ from jobify.testing.storage_contract.given import (
     StorageCase,
     after,
     again,
-    born,
     claim,
     claimed,
     end,
     job,
     one,
+    running,
     statuses,
     undone,
 )
@@ -86,8 +86,8 @@ class UniqueContract(StorageCase):
 
     def test_a_running_job_holds_its_key(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a", unique_key="k")
-        storage.insert([born("b", owner, unique_key="born")])
-        assert storage.insert([_keyed("x"), job("y", unique_key="born")]) == [False, False]
+        storage.insert([running("b", owner, unique_key="running")])
+        assert storage.insert([_keyed("x"), job("y", unique_key="running")]) == [False, False]
         storage.settle([again(owner, found)])
         assert (storage.find_unique("k"), one(storage, "a").unique_key) == ("a", "k")
 
@@ -119,7 +119,7 @@ class UniqueContract(StorageCase):
         assert storage.insert([_keyed("b")]) == [True]
 
     def test_a_replacement_has_no_key(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("a", owner)])
+        storage.insert([running("a", owner)])
         for id in ("a", "new"):
             with pytest.raises(ValueError, match=id):
                 storage.replace(_keyed(id))

@@ -16,7 +16,6 @@ from jobify.testing.storage_contract.given import (
     SECOND,
     StorageCase,
     again,
-    born,
     claim,
     claimed,
     end,
@@ -24,6 +23,7 @@ from jobify.testing.storage_contract.given import (
     line,
     one,
     report,
+    running,
 )
 
 __all__ = ("WriteContract",)
@@ -72,10 +72,10 @@ class WriteContract(StorageCase):
         assert _beyond(record) == _NOTHING_YET
 
     def test_a_job_that_is_claimed_at_birth_is_running(self, storage: Storage, owner: int) -> None:
-        assert storage.insert([born("a", owner)]) == [True]
-        assert _requested(one(storage, "a")) == born("a", owner)
+        assert storage.insert([running("a", owner)]) == [True]
+        assert _requested(one(storage, "a")) == running("a", owner)
         assert claim(storage, owner) == []
-        assert storage.settle([end(owner, born("a", owner))]) == [Settled.APPLIED]
+        assert storage.settle([end(owner, running("a", owner))]) == [Settled.APPLIED]
         assert one(storage, "a").status == "success"
 
     def test_nothing_to_insert(self, storage: Storage) -> None:
@@ -106,7 +106,7 @@ class WriteContract(StorageCase):
         assert (record.due_at, record.created_at, record.priority) == (far, -far, -far)
 
     def test_an_id_that_waits_or_runs_is_taken(self, storage: Storage, owner: int) -> None:
-        storage.insert([job("waits"), born("runs", owner)])
+        storage.insert([job("waits"), running("runs", owner)])
         again = [job("new"), job("waits", payload=b"other"), job("runs", payload=b"other")]
         assert storage.insert(again) == [True, False, False]
         assert one(storage, "waits").payload == one(storage, "runs").payload == job("x").payload
@@ -227,7 +227,7 @@ class WriteContract(StorageCase):
         assert [found.due_at for found in claim(storage, owner)] == [NOW - SECOND]
 
     def test_move_only_what_waits(self, storage: Storage, owner: int) -> None:
-        storage.insert([born("runs", owner), job("hibernates", status="hibernating")])
+        storage.insert([running("runs", owner), job("hibernates", status="hibernating")])
         storage.settle([end(owner, claimed(storage, owner, "ended"))])
         before = storage.find(JobQuery())
         for id in ("runs", "hibernates", "ended", "missing"):
