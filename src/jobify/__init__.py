@@ -346,7 +346,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _module(name: str) -> Any:
-    """``jobify.storage`` and its like, also for those who only wrote ``import jobify``."""
+    """Submodules such as ``jobify.storage``, also after only ``import jobify``."""
     from importlib import import_module
 
     try:

@@ -38,8 +38,8 @@ AnyJob: TypeAlias = JobResult[Any] | Job[Any] | str
 
 
 class JobFilters(TypedDict, total=False):
-    """Which jobs are asked for. ``status`` is one of the six words, ``task`` a task or its name, each of these and
-    ``queue`` one or a list to choose from; times are datetimes (naive ones are read in the app's zone): created at
+    """Filters of jobs. ``status`` is one of the six public statuses, ``task`` a task or its name; each of these and
+    ``queue`` may be a list of alternatives. Times are datetimes (naive ones are read in the app's zone): created at
     ``created_after`` or later, and before ``created_before``. ``metadata``: all of these pairs are in the job's own.
     """
 

@@ -142,7 +142,7 @@ class Producer(Enqueuing):
     # -- queues, workers, schedules ------------------------------------------------------------------------------------
 
     def queues(self) -> list[QueueView]:
-        """The queues that have jobs, are paused, or are named by a worker; ``problem`` of one that nobody serves."""
+        """The queues that have jobs, are paused, or are named by a worker; ``problem`` of one without a worker."""
         return self._client.queries.queues()
 
     async def aqueues(self) -> list[QueueView]:

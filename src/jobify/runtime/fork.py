@@ -157,7 +157,7 @@ class ForkAware(Protocol):
     """An object that must not be used in a fork as it was in the parent: it holds locks, threads or descriptors."""
 
     def after_fork_in_child(self) -> None:
-        """Begin anew. Locks may be held by threads that the fork does not have."""
+        """Reset the state, because threads that the fork does not have may hold locks."""
         ...
 
 

@@ -49,7 +49,7 @@ def spawn_lasting(
 
 
 def is_loop_ending() -> bool:
-    """Whether the event loop only runs to see its tasks end. To be asked in a step of the loop."""
+    """Whether the event loop only runs until its tasks end. Call it in a step of the loop."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         frame = frame.f_back

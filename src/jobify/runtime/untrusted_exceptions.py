@@ -40,7 +40,7 @@ cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException
 context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
 
 _hanging: WeakSet[type[Any]] = WeakSet()
-"""Classes whose text has taken too long: it is not asked for again."""
+"""Classes whose text took too long, so that it is not read again."""
 
 
 def call_guarded(func: Callable[[], T], default: T, *, patience: float | None = None) -> T:

@@ -15,10 +15,10 @@ your own needs nothing else, and no base class::
         def loadb(self, data: bytes) -> Any:
             return self.inner.loadb(zlib.decompress(data))
 
-``restores_types`` is the one thing it may declare. True: it gives back every value with its type, so arguments reach
-it as they are. False, or absent: it knows plain data only, so arguments that have an annotation are converted first
-(see :mod:`jobify.serializers.codec`). Whatever ``dumpb`` or ``loadb`` raises reaches the caller as a
-:class:`~jobify.exceptions.PayloadError`.
+``restores_types`` is the only optional attribute. True means that it restores every value with its type, so arguments
+are passed to it unchanged. False, or no attribute, means that it supports plain data only, so arguments that have an
+annotation are converted first (see :mod:`jobify.serializers.codec`). An exception of ``dumpb`` or ``loadb`` reaches the
+caller as a :class:`~jobify.exceptions.PayloadError`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class RefusedValueError(PayloadError):
 
 
 def restores_types(serializer: Serializer) -> bool:
-    """Whether ``serializer`` declares that it gives back every value with its type."""
+    """Whether ``serializer`` declares that it restores every value with its type."""
     return bool(getattr(serializer, "restores_types", False))
 
 

@@ -37,9 +37,9 @@ class CBORSerializer(Serializer):
       ``immutable``: give tuples, frozensets and frozen dicts.
 
     With a hook, an encoder, or an option that changes values (``timezone``, ``datetime_as_timestamp``,
-    ``date_as_datetime``, ``immutable``, ``str_errors``) what comes back is what you asked for. Without them it is
-    compared, before it is stored, with what was given, and a difference is refused: a tuple, a datetime whose zone has
-    a name. Plain data skips the comparison.
+    ``date_as_datetime``, ``immutable``, ``str_errors``) nothing is checked. Without them, the restored value is
+    compared with the original before it is stored, and a difference is refused: a tuple, a datetime whose zone has a
+    name. Plain data skips the comparison.
 
     Raises ImportError where cbor2 is missing: ``pip install 'jobify[cbor]'``.
     """

@@ -147,9 +147,9 @@ class Codec:
         self._keeps_plain = exact is not None and exact.keeps_plain
         self._advice = _REMEDY if self._is_chosen else _ADVICE
         self.frozen = _NOTHING if self._is_chosen else _PLAIN_VALUES if self._is_plain else _PLAIN_VALUES | _VALUES
-        """The types whose values encoding and decoding would give back as they are, and which nobody can change.
+        """The immutable types whose values do not change by encoding and decoding.
 
-        None of them where a user's converter decides what comes back.
+        Empty if a user's converter decides what is restored.
         """
         _require("serializer", self.serializer, Serializer, "dumpb(data) and loadb(data)")
         _require("dumper", self.dumper, Dumper, "dump(data, tp)")

@@ -1,8 +1,8 @@
-"""Plain data: what JSON says without loss.
+"""Plain data: values that JSON represents without loss.
 
 None, bool, int, str, finite floats, and lists and str-keyed dicts of them: of exactly these types, because a subclass
-would come back as its base. JSON encoders are more generous and change what they write: a tuple becomes a list, the key
-1 becomes "1", NaN becomes null. So every encoder of JSON in this package is asked after :func:`is_plain`.
+would be restored as its base. JSON encoders accept more, and change it: a tuple becomes a list, the key 1 becomes "1",
+NaN becomes null. So every JSON encoder of this package is called after :func:`is_plain`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class MsgpackSerializer(Serializer):
     Packing:
 
     - ``default``: called for a value that msgpack does not know; returns one that it knows.
-    - ``use_bin_type``: tell bytes from text (the format of 2013). False writes both alike.
+    - ``use_bin_type``: distinguish bytes from text (the format of 2013). False writes both in the same way.
     - ``strict_types``: call ``default`` for subclasses and tuples too.
     - ``datetime``: write aware datetimes as timestamps; needs ``timestamp=3`` to come back as datetimes, in UTC.
     - ``unicode_errors``: error handler for text, in both directions.
@@ -34,8 +34,8 @@ class MsgpackSerializer(Serializer):
     - ``max_str_len``, ``max_bin_len``, ``max_array_len``, ``max_map_len``, ``max_ext_len``: limits; -1 is the length
       of the data.
 
-    With ``default``, a hook, ``raw``, ``use_list=False`` or ``unicode_errors`` what comes back is what you asked for.
-    Without them it is compared, before it is stored, with what was given, and a difference is refused: a tuple, an
+    With ``default``, a hook, ``raw``, ``use_list=False`` or ``unicode_errors``, nothing is checked. Without
+    them, the restored value is compared with the original before it is stored, and a difference is refused: a tuple, an
     aware datetime that is not in UTC. Plain data skips the comparison, unless there is a limit.
 
     Raises ImportError where msgpack is missing: ``pip install 'jobify[msgpack]'``.

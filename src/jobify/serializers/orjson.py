@@ -19,8 +19,8 @@ class OrjsonSerializer(Serializer):
 
     ``default`` is called for a value that orjson does not know and returns one that it knows. ``option`` is a sum of
     ``orjson.OPT_*`` flags. Both can make orjson write what it cannot read back (numpy arrays, keys that are not text):
-    with a ``default``, or an option that is about more than layout, nothing is checked, and what comes back is what
-    you asked for. Ints are limited to 64 bits.
+    with a ``default``, or an option that is about more than layout, the restored value is not checked. Ints are limited
+    to 64 bits.
 
     Raises ImportError where orjson is missing: ``pip install 'jobify[orjson]'``.
     """

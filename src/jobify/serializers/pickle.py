@@ -18,7 +18,7 @@ __all__ = ("UnsafePickleSerializer", "UnsafePickleWarning")
 
 
 class UnsafePickleWarning(UserWarning):
-    """Pickle is in use: whoever can write to the database can run code in the workers."""
+    """Pickle is in use, so that everyone who can write to the database can run code in the workers."""
 
 
 class UnsafePickleSerializer(Serializer):

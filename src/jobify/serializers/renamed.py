@@ -84,7 +84,7 @@ def _check_class(name: str, cls: Any) -> None:
     if found is not cls:
         raise ConfigurationError(
             f"renamed_types has {name!r} for {name_of(cls)}, but there still is a {found!r} of that name, whose values "
-            "could not be told from those. Remove or rename it."
+            "could not be distinguished from those. Remove or rename it."
         )
 
 
