@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documents import PAGES as EVERYWHERE
 from documents import ROOT
 
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
@@ -32,3 +33,10 @@ def test_every_part_is_on_one_page(reference: Any) -> None:
     assert {name: whole.count(f"<!-- {name}:start -->") for name in reference.PARTS} == dict.fromkeys(
         reference.PARTS, 1
     )
+
+
+@pytest.mark.parametrize("heading", ["| option |", "| exit code |", "| error |", "| `JobStatus` |"])
+def test_options_errors_and_exit_codes_stand_in_one_place(heading: str) -> None:
+    places = {page for page in EVERYWHERE if f"\n{heading}" in page.read_text(encoding="utf-8")}
+    assert places
+    assert places <= set(PAGES)
