@@ -9,35 +9,35 @@ every one of them, for any storage, a user's own included.
 arrive while one transaction runs share the next one (*group commit*). So a storage must accept batches and need not be
 asynchronous.
 
-**Threads.** The writing methods are called by one thread at a time, one that may wait (or see ``on_the_spot``). The
+**Threads.** The writing methods are called by one thread at a time, one that may wait (or see ``nonblocking``). The
 reading methods (those below "reading", and ``owners``) may be called by any thread at any time, also while a
 transaction is open in another one; they see what is committed.
 
 **Values.** What was given as a payload, a result or a published value comes back equal. A storage keeps bytes and need
 not know what they mean; arguments and results are encoded before they get here. One that ``is_in_memory`` keeps any
 object, uncopied, and is asked to: nothing is encoded for it. It is called on an event loop's thread, too, so none of
-its calls may wait for anything; and an engine may hold its jobs back until somebody asks for them
+its calls may wait for anything; and an engine may hold its jobs back until another user reads them
 (:class:`jobify.gateway.inline.InlineGateway`). So it is neither durable nor shared.
 
-**Time.** Every question that depends on the time takes ``now``. A storage has no clock.
+**Time.** Every call that depends on the time takes ``now``. A storage has no clock.
 
 **Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is ``(id, owner,
-fence)``; the fence is raised by every claim and by every change of a waiting job (``put``, ``move``), so an outcome
-that comes too late (its job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether an owner
+fence)``; the fence is raised by every claim and by every change of a waiting job (``replace``, ``reschedule``), so an
+outcome that comes too late (its job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether an owner
 lives is known from something that dies with it (a file lock that the kernel drops), never from a clock per job.
 
 **Suspects.** When an owner dies, the jobs that had begun there are suspects (see ``begun``; without that, all that it
 held). One that was the only suspect has crashed; in company it is only suspected. One that was suspected often enough
 waits to run *apart*, which is one more blocker: ordinary claims pass it over. A claim of scope ``APART`` takes a group
 of those that died together, and its process runs nothing else meanwhile. A job runs apart until its attempt has
-ended: then it is no suspect any more; one that is given back unfinished waits to run apart again. One whose last crash
+ended: then it is no suspect any more; one that is released unfinished waits to run apart again. One whose last crash
 is doubted is *held*: no claim takes it until a ``recover``, five seconds later, ends it or has it tried again. The
 decisions are those of :mod:`jobify.storage.suspicion`, the same in every storage.
 
 **Waiting.** A waiting job is *eligible* when it is due, nothing blocks it (``blockers`` is 0), its queue is not paused
 and it has not expired. It is blocked by each parent that has not ended, by a pause, by being parked. What ends a parent
-ends the wait in the same transaction, whoever does it: success takes one blocker off each child; any other end (failed,
-timed out, cancelled, expired, deleted) cancels the children, their children, and so on, with the parent's
+ends the wait in the same transaction, whatever the cause: success takes one blocker off each child; any other end
+(failed, timed out, cancelled, expired, deleted) cancels the children, their children, and so on, with the parent's
 ``finished_at`` and ``delete_at``. Their reason names the job that they depend on, and what all of it comes from: the
 task of the job that ended, and its error. What has ended waits for nothing: ``blockers`` is 0. Only ``retry`` brings
 such jobs back, those that were cancelled for the job that is tried again. Any number of jobs may wait for all of any
@@ -46,14 +46,14 @@ number of parents: that costs their sum, and not their product.
 **Need.** A job is bound to its parents, not to their ids: its inputs are their results, whatever has those ids later.
 So whatever removes a row asks one question. A job that has succeeded, or was cancelled, is *needed* while one that
 depends on it has not ended, or may be tried again: by itself, because it failed or timed out, or with the job that it
-was cancelled for. ``delete`` and ``purge`` leave it (but for what they delete together). ``insert`` and ``put`` of its
+was cancelled for. ``delete`` and ``purge`` leave it (but for what they delete together). ``insert`` and ``replace`` of its
 id set it aside: they give it another id, with its history and messages, and the time of the new job as its
 ``delete_at``.
 
 **Parked calls.** A settlement with a ``parking`` makes a job wait for other code: one more blocker, until a claim of
 scope ``PARKED`` takes the job by code that is not among the ``codes`` of the parking, or until ``retry``. The codes
 are remembered while the job keeps its call, also while it runs, so that processes of old and of new code never take it
-in turns. A parked job expires, and is cancelled, moved, paused, replaced and deleted like any other that waits. It is
+in turns. A parked job expires, and is cancelled, rescheduled, paused, replaced and deleted like any other that waits. It is
 no suspect of anything any more.
 
 **Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
@@ -114,14 +114,14 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of everything; owners registered here and not retired count as dead. Closing twice is allowed."""
+        """Release everything; owners registered here and not deregistered count as dead. Closing twice is allowed."""
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
         """Make the writing calls inside one atomic step: all of them, or none if the block raises.
 
         Calls outside such a block are atomic by themselves, and so is one that raises inside it: it has changed
-        nothing. Blocks do not nest. Inside a block its own thread reads what it has written, and nobody else writes
+        nothing. Blocks do not nest. Inside a block its own thread reads what it has written, and no other writes
         between what it reads and what it writes.
         """
         ...
@@ -163,7 +163,7 @@ class Storage(OwnerPort, Protocol):
 
         If the old one is running, the new one is kept beside it and takes its place when that attempt ends, however it
         ends (False is returned): two runs of one id never overlap. The new one starts with ``progress`` (a schedule's),
-        else from zero. A second ``put`` supersedes a kept one. History stays, and so do the place in the order of
+        else from zero. A second ``replace`` supersedes a kept one. History stays, and so do the place in the order of
         insertion, the pause of a schedule that becomes another one, and those that wait for the job. What the old one
         waited for, and its unique key, are gone; the new one can have neither (``ValueError``), for it could be refused
         then after it was kept.
@@ -254,11 +254,11 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
-        """Take down what running jobs have to say, in order; for each, whether its claim held."""
+        """Store what running jobs report, in order; for each, whether its claim held."""
         ...
 
     def cancel_requests(self, owner: int) -> list[str]:
-        """The ids of the jobs that ``owner`` runs and somebody wants cancelled."""
+        """The ids of the jobs that ``owner`` runs and whose cancel was requested."""
         ...
 
     def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
@@ -350,5 +350,5 @@ class Storage(OwnerPort, Protocol):
 
     @property
     def notifier(self) -> Notifier | None:
-        """The bell of this process, once the storage is open; None where nobody else could ring."""
+        """The notifier of this process, once the storage is open; None where no other process can notify."""
         ...

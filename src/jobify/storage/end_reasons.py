@@ -1,4 +1,4 @@
-"""Why a job ended that nobody has ended: what stands in ``error`` of its row, the same in all storages."""
+"""Reasons of ends that are no outcome of the job: the ``error`` of its row, the same in all storages."""
 
 from __future__ import annotations
 

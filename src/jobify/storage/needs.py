@@ -2,10 +2,10 @@
 
 A job that has succeeded is needed while a job that depends on it has not ended, or may be tried again: it failed, or
 was cancelled with one that did. So is one that was cancelled itself, because it may come back with its cause. One that
-failed is needed by nobody: whoever deletes it gives up what was cancelled for it.
+failed is not needed by any: with its deletion, what was cancelled for it is given up.
 
 What takes the place of a needed job leaves that one under another id (``set aside``), so results are bound to the jobs
-that made them, and not to the ids of those. Nobody can ask for it by its old id, and it goes when it is not needed any
+that made them, and not to the ids of those. It cannot be found by its old id, and it goes when it is not needed any
 more.
 """
 
@@ -49,7 +49,8 @@ def parents_before(jobs: Iterable[NewJob]) -> set[str]:
 def spared(needs: Iterable[tuple[int, int]], victims: Collection[int]) -> set[int]:
     """Those of ``victims`` that stay, because one that stays needs them.
 
-    ``needs`` are pairs: who is needed, by whom. Negative numbers are barriers: those behind them need all before them.
+    ``needs`` are pairs: a needed job, and one that needs it. Negative numbers are barriers: those
+    behind them need all before them.
 
     >>> sorted(spared([(1, 2), (2, 3), (4, 5)], victims={1, 2, 4, 5}))
     [1, 2]

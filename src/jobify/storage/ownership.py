@@ -17,51 +17,51 @@ from jobify.types import Microseconds
 __all__ = ("HEARTBEAT", "BegunJobs", "Notifier", "OwnerPort")
 
 HEARTBEAT: Final = 10.0
-"""Seconds between two calls of ``beat`` by an owner that lives."""
+"""Seconds between two calls of ``heartbeat`` by an owner that lives."""
 
 
 class Notifier(Protocol):
     """How processes on one database wake each other.
 
-    Losing a ring costs latency, never a job.
+    Losing a wake-up costs latency, never a job.
     """
 
     @property
     def has_listeners(self) -> bool:
-        """Whether another process may be listening; if not, a ring is not needed.
+        """Whether another process may be listening; if not, a wake-up is not needed.
 
         Reads no file and no row.
         """
         ...
 
     def notify(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
-        """Tell other processes to look again. Never blocks.
+        """Wake other processes, which then read the database again. Never blocks.
 
         All workers (there is work, or a cancel or a pause was requested), all clients (jobs have ended), and these
         owners. Called after a commit, by the user of the storage. Works as soon as the storage is open, also for a
-        process that has no owner and cannot be rung itself.
+        process that has no owner and cannot be notified itself.
         """
         ...
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when another process has rung.
+        """A descriptor that becomes readable when another process has notified this one.
 
-        -1 means that there is none: poll ``changed``.
+        -1 means that there is none: poll ``has_external_changes``.
         """
         ...
 
     def drain(self) -> bool:
-        """Take rings that have arrived off the descriptor; whether there were any.
+        """Take wake-ups that have arrived off the descriptor; whether there were any.
 
-        Takes a bounded number and never blocks. A newcomer rings, too; from when that is answered, :meth:`ring` reaches
-        it.
+        Takes a bounded number and never blocks. A new process announces itself with a wake-up, too; once that is
+        drained, :meth:`notify` reaches the process.
         """
         ...
 
     @property
     def is_flooded(self) -> bool:
-        """Whether the last ``answer`` took as many as it takes, so that there may be no end: watch the descriptor again
-        after a rest."""
+        """Whether the last ``drain`` took as many as it takes, so that there may be no end: pause, and then watch the
+        descriptor again."""
         ...
 
 
@@ -86,7 +86,7 @@ class OwnerPort(Protocol):
     def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         """Enter this process as an owner; returns its id, which is never used twice.
 
-        The owner is alive until it is retired, closed or dead. One storage may register several owners.
+        The owner is alive until it is deregistered, closed or dead. One storage may register several owners.
         """
         ...
 
@@ -101,7 +101,7 @@ class OwnerPort(Protocol):
     def deregister(self, owner: int) -> None:
         """Remove an owner; an unknown one is no error.
 
-        Jobs it still holds are given back as ``recover`` gives them, but no crash is counted and no line written; of
+        Jobs it still holds are released as ``recover`` releases them, but no crash is counted and no line written; of
         one that has left, no attempt either.
         """
         ...
@@ -111,7 +111,7 @@ class OwnerPort(Protocol):
 
         It keeps what it holds, and counts as alive, until the function that is returned has been called or the process
         is dead; both may come after ``close``. The function may be called on any thread, and more than once. From then
-        on ``recover`` gives those jobs back, with neither an attempt nor a crash counted, and a ``released`` line. For
+        on ``recover`` releases those jobs, with neither an attempt nor a crash counted, and a ``released`` line. For
         an unknown owner nothing happens. Where the storage is unavailable the owner leaves all the same, and its jobs
         count a crash."""
         ...
@@ -145,7 +145,7 @@ class OwnerPort(Protocol):
         pending replacement takes the job's place; one whose cancel was requested ends cancelled, as its ``cancel``
         said. When several processes recover at once, each job is taken exactly once. Costs next to nothing when no
         owner is dead and none is held. ``on_death`` is called at the end, for each process. What owners held that have
-        left is given back as ``leave`` says; that is no death.
+        left is released as ``leave`` says; that is no death.
 
         An owner is dead when that is proved, never because a trace of it is missing. Each call also repairs the traces
         of the owners that are registered here.

@@ -41,7 +41,7 @@ def text_of(parking: Parking) -> str:
 
 
 def parking_of(text: str) -> Parking:
-    """From a column. What somebody wrote by hand is read as far as possible: it says nothing then.
+    """From a column. What was written by hand and cannot be read has no reason and no codes.
 
     >>> parking_of('{"reason":"no","at":1,"codes":["a"]}').codes
     ('a',)

@@ -62,7 +62,7 @@ def release(table: Table, id: int) -> None:
 
 
 def deregister(table: Table, jobs: Dependencies, id: int) -> None:
-    """One owner less; what it holds is given back."""
+    """Remove an owner; what it holds is released."""
     has_left = id in table.side.leaving
     for row in table.held_by(id):
         jobs.upsert(transitions.released(transitions.uncounted(row) if has_left else row))
@@ -72,7 +72,7 @@ def deregister(table: Table, jobs: Dependencies, id: int) -> None:
 def recover_dead(
     table: Table, jobs: Dependencies, *, now: Microseconds, max_crashes: int, delete_at: Microseconds | None
 ) -> list[Death]:
-    """Only the living stay, and what the others held is given back, or has crashed too often. Nothing here outlives a
+    """Only the living stay, and what the others held is released, or has crashed too often. Nothing here outlives a
     process, so beginnings are not recorded: all that an owner held counts as begun."""
     dead = [owner for owner in _all(table) if not owner.is_alive and owner.id not in table.side.leaving]
     processes = [list(owners) for _, owners in groupby(sorted(dead, key=_process_of), key=_process_of)]
@@ -129,7 +129,7 @@ def _unexplained(table: Table) -> dict[int, Microseconds]:
 
 
 def release_departed(table: Table, jobs: Dependencies, *, now: Microseconds) -> list[Recovered]:
-    """What owners held that had left and have let go is given back: neither an attempt nor a crash."""
+    """What owners held that had left and have let go is released: neither an attempt nor a crash counts."""
     recovered = []
     for owner in [owner for owner in _all(table) if not owner.is_alive and owner.id in table.side.leaving]:
         for row in table.held_by(owner.id):

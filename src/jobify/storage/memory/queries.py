@@ -57,7 +57,7 @@ def matches(job: JobRecord, query: JobQuery) -> bool:
 def _has_metadata(options: str | None, pairs: Iterable[tuple[str, Any]]) -> bool:
     try:
         metadata = json.loads(options or "{}").get("metadata")
-    except (ValueError, AttributeError):  # not JSON, or not an object: others wrote it, or nobody did
+    except (ValueError, AttributeError):  # not JSON, or not an object
         return False
     return isinstance(metadata, dict) and all(
         name in metadata and _is_equal(metadata[name], value) for name, value in pairs
@@ -105,12 +105,12 @@ def messages_after(row: Row, number: int, limit: int, kind: MessageKind | None) 
     return row.messages[start : start + limit]
 
 
-def kinship(asked: Row, find: Find, limit: int) -> Kinship:
+def kinship(start: Row, find: Find, limit: int) -> Kinship:
     """All that is connected with a job, the nearest first, at most so many jobs and barriers."""
-    found: dict[int, Row] = {asked.seq: asked}
+    found: dict[int, Row] = {start.seq: start}
     gates: dict[Gate, int] = {}
     edges: dict[tuple[int, int], None] = {}
-    waiting = deque([asked])
+    waiting = deque([start])
     is_whole = True
     while waiting:
         row = waiting.popleft()

@@ -134,7 +134,7 @@ def edge_of(row: Row) -> Edge:
 
 
 def can_be_retried(row: Row) -> bool:
-    """Whether it has ended, and neither well nor because somebody wanted it to."""
+    """Whether it has failed, timed out or been stopped for good."""
     return row.record.status in FAILURES
 
 

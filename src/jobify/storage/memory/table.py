@@ -1,7 +1,7 @@
 """Rows in memory: queues that claims read, and transactions that can be undone.
 
 A row is an immutable value; a change puts another one in its place, through :class:`Table` and nowhere else. So a
-transaction is a note of what stood where, and whoever reads meanwhile is shown what is noted.
+transaction is a note of what stood where, and other threads read what is noted meanwhile.
 
 Waiting rows are in queues (heaps) by the order in which claims want them. An entry whose row has been changed meanwhile
 is not searched for; it is passed over when it comes up.

@@ -2,7 +2,7 @@
 
 To pick is to read, without a lock: with nothing to do, a claim writes nothing. To take is one statement by itself that
 changes only what is still as it was picked (same row, same fence, still waiting). If another process was faster with
-some of it, what was left is returned; if with all of it, the next try picks anew, and the last one picks under the
+some of it, what was left is returned; if with all of it, the next try picks again, and the last one picks under the
 write lock.
 
 **Staging.** Jobs of the future are in an index by due time; ready ones in an index by lane and order. A job that

@@ -1,9 +1,9 @@
 """The two connections to a database file, and its write-ahead log.
 
 **The log.** A commit appends to the write-ahead log. With ``synchronous="normal"`` it does not wait for the disk, but
-two moments in the life of that log do: when it is copied into the file (a *checkpoint*), and when the next write begins
-it anew. SQLite would leave both to the commit that comes just then. It is told not to (``wal_autocheckpoint``): the
-write that finds the log long copies it when it has committed, and the next one begins it anew. Neither is a
+two moments in the life of that log do: when it is copied into the file (a *checkpoint*), and when the next write
+restarts it. SQLite would leave both to the commit that comes just then. It is told not to (``wal_autocheckpoint``): the
+write that finds the log long copies it when it has committed, and the next one restarts it. Neither is a
 non-blocking write (:class:`NonblockingBudget`).
 
 **Forks.** SQLite forbids to take a connection into a child process: its locks belong to the process, so parent and
@@ -136,7 +136,7 @@ class WalFile:
     def __init__(self, identity: FileIdentity) -> None:
         self._identity = identity
         self.changes_at_checkpoint = 0
-        """How many changes the writer had made then: the next one begins the log anew."""
+        """How many changes the writer had made then: the next one restarts the log."""
 
     def copy(self, writer: sqlite3.Connection) -> None:
         """Make a checkpoint."""
@@ -149,7 +149,7 @@ class NonblockingBudget:
     """How many writes may still be made without waiting, before one that may wait has to look after the log.
 
     Other processes make checkpoints, too, but only after a commit. So when another connection has committed, the next
-    write may have to begin the log anew, and is not made without waiting.
+    write may have to restart the log, and is not made without waiting.
     """
 
     __slots__ = ("_version", "left")

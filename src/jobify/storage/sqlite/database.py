@@ -1,6 +1,6 @@
 """One file: statements, transactions, waiting for a locked file, and one kind of error.
 
-**Two connections.** SQLite's write-ahead log lets a reader work while somebody writes; so what is read on the second
+**Two connections.** SQLite's write-ahead log lets a reader work during a write; so what is read on the second
 connection never waits for a commit of the first, nor for another process.
 
 **Waiting.** SQLite's own busy handler sleeps longer each time, up to 100 ms, so that of eight processes that write
@@ -141,7 +141,7 @@ class Database:
         written as the block is."""
         if self._block_thread is not None or self._synchronous == "normal":
             return self.write(statement, parameters)
-        with self._writing:  # nobody else writes meanwhile
+        with self._writing:  # no other thread writes meanwhile
             self.execute("PRAGMA synchronous = normal")
             try:
                 return self.write(statement, parameters)

@@ -101,7 +101,7 @@ class _Group(NamedTuple):
     waited: Mapping[str, int]
     """The parents by their ids at this time."""
     opened: frozenset[int]
-    """Those that have not ended; nobody waits if one has failed."""
+    """Those that have not ended; no job waits if one has failed."""
     failed: tuple[str, ParentState] | None
     barrier: int | None
     """Its number in dependencies; None: each job depends on each parent."""

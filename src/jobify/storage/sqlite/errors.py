@@ -21,7 +21,7 @@ _LONGEST_PAUSE: Final = 0.02
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-"""Somebody else is at it. PROTOCOL: several were at the lock of the write-ahead log, again and again."""
+"""Another connection holds a lock. PROTOCOL: several took the lock of the write-ahead log, again and again."""
 
 _UNAVAILABLE = {
     sqlite3.SQLITE_BUSY: "another process has held it locked for too long",

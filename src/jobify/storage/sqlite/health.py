@@ -1,5 +1,4 @@
-"""A quick look at a database that somebody is to be told about: which processes live, what waits for too long, which
-schedules have stopped.
+"""The vital signs of a database: which processes live, what waits for too long, which schedules have stopped.
 
 Made for probes, which run every few seconds and must not disturb. Nothing is written: the file is opened read-only, and
 one that no process has open without making its companions ``-wal`` and ``-shm`` (SQLite would make them for a reader).
@@ -31,7 +30,7 @@ from jobify.types import Microseconds
 __all__ = ("ParkedCall", "StoppedSchedule", "Vitals", "WaitingJob", "read_vitals")
 
 _STEPS: Final = 2000
-"""Steps of SQLite's machine between two looks at the clock."""
+"""Steps of SQLite's machine between two readings of the clock."""
 
 
 class WaitingJob(NamedTuple):
@@ -63,7 +62,7 @@ class ParkedCall(NamedTuple):
 
 
 class Vitals(NamedTuple):
-    """What a look has found."""
+    """The vital signs that were read."""
 
     owners: list[OwnerRecord]
     oldest: WaitingJob | None
@@ -75,7 +74,7 @@ class Vitals(NamedTuple):
 
 
 def read_vitals(path: str, *, now: Microseconds, timeout: float, queues: Sequence[str] | None = None) -> Vitals:
-    """Look. ``queues``: only jobs of these. ``timeout``: seconds for all of it.
+    """Read the vital signs. ``queues``: only jobs of these. ``timeout``: seconds for all of it.
 
     StorageError: there is no such file, it is not a database of this package, or of another version; it is damaged, or
     was not read in time.
@@ -84,12 +83,12 @@ def read_vitals(path: str, *, now: Microseconds, timeout: float, queues: Sequenc
         raise StorageUnavailableError(f"There is no database file {path!r}.")
     if os.path.exists(f"{path}-wal"):
         return _read(path, "mode=ro", now=now, timeout=timeout, queues=queues)
-    try:  # nobody has it open, so that nothing changes in it
+    try:  # no process has it open, so that nothing changes in it
         return _read(path, "mode=ro&immutable=1", now=now, timeout=timeout, queues=queues)
     except StorageError:
         if not os.path.exists(f"{path}-wal"):
             raise
-    return _read(path, "mode=ro", now=now, timeout=timeout, queues=queues)  # somebody has opened it just then
+    return _read(path, "mode=ro", now=now, timeout=timeout, queues=queues)  # a process has opened it just then
 
 
 def _read(path: str, mode: str, *, now: Microseconds, timeout: float, queues: Sequence[str] | None) -> Vitals:

@@ -247,7 +247,7 @@ def _without_large_payload(job: NewJob) -> NewJob:
 
 
 def _successor_row(job: NewJob, progress: Progress) -> tuple[object, ...]:
-    """The parameters of ``put`` and ``successor``."""
+    """The parameters of ``replace`` and ``successor``."""
     return (
         job.id,
         job.task,

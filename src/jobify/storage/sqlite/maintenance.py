@@ -97,7 +97,7 @@ def is_ours(path: str | os.PathLike[str]) -> bool:
 
 
 def vacuum(path: str | os.PathLike[str], *, timeout: float) -> None:
-    """Write the file anew, without what was deleted. Others wait meanwhile; it needs as much room on the disk again.
+    """Rewrite the file without what was deleted. Others wait meanwhile; it needs as much room on the disk again.
 
     StorageError if it cannot be done; nothing has changed then.
     """

@@ -1,32 +1,33 @@
-"""How processes on one database wake each other: a datagram to the socket of each that is concerned.
+"""Wake-ups between processes on one database: a datagram to the socket of each that is concerned.
 
-**A bell** is a Unix datagram socket. Its address stands in the row of its owner. Where the kernel has them (Linux) it
-is an abstract address, written with ``@`` for its leading zero byte: it needs no file, and is gone with its process. A
-process that owns nothing has no address and cannot be rung, but it can ring.
+**Addresses.** Each process that owns something has a Unix datagram socket, whose address stands in the row of its
+owner. Where the kernel has them (Linux) it is an abstract address, written with ``@`` for its leading zero byte: it
+needs no file, and is gone with its process. A process that owns nothing has no address; it can notify others and is not
+notified itself.
 
-**Ringing** sends one byte to each address that is meant and waits for nothing. A socket whose queue is full has been
-rung already and will be looked at; one that refuses belongs to a process that is gone, and is forgotten. With nobody
-else on the database there is no address and ringing is an empty loop.
+**Notifying** sends one byte to each address that is meant and waits for nothing. A socket whose queue is full has a
+wake-up already; one that refuses belongs to a process that is gone, and is forgotten. Without other processes on the
+database there is no address, and notifying is an empty loop.
 
-**Who is there.** Addresses are remembered, not read for each ring. An owner that arrives rings with :data:`_ARRIVAL`;
-whoever hears that reads the addresses again before its next ring. Recovery, which reads all owners anyway, hands them
-over too, so that an arrival that got lost is noticed there. Who has no address hears of nobody, and reads again what is
-older than :data:`_FRESH`.
+**Peers.** Addresses are remembered, and not read for each wake-up. An owner that registers announces itself with
+:data:`_ARRIVAL`; a process that receives that reads the addresses again before its next wake-up. Recovery, which reads
+all owners anyway, passes them on, too, so that a lost announcement is made good there. A process without an address
+receives no announcement, and reads again what is older than :data:`_PEER_TTL`.
 
-A lost ring costs latency: everybody also asks the database now and then whether somebody has committed. The content of
-a datagram is a hint, never data.
+A lost wake-up costs latency: each process also asks the database now and then whether others have committed. The
+content of a datagram is a hint, never data.
 
-**Strangers.** Any process of the machine can see an abstract address and send to it. So each bell has a secret, which
-stands behind its address in the row of its owner: a process that can read the database can ring, the others cannot. On
+**Strangers.** Any process of the machine can see an abstract address and send to it. So each address has a secret,
+which stands behind it in the row of its owner: a process that can read the database can notify, the others cannot. On
 Linux the kernel compares it (a socket filter, :func:`_filter`) and drops what does not begin with it before it reaches
 the queue; such a datagram costs its sender time, and this process nothing. Elsewhere the socket lies in a directory of
-the user's own.
-A process that knows the secret can still send without end: so one look takes :data:`_MOST` datagrams at most and
-``is_flooded`` says that there were as many; the watcher of the descriptor rests then.
+the user's own. A process that knows the secret can still send without end. So one call of ``drain`` takes
+:data:`_MOST_DATAGRAMS` at most, and ``is_flooded`` says that there were as many: the watcher of the descriptor pauses
+then.
 
 A socket in the owners' directory was considered. It would need no secret, but also a short path (108 bytes), a file
 system with sockets, cleaning up after kills, and a new socket whenever that directory is deleted. Credentials
-(``SO_PASSCRED``) cost each ring a control message, and do not keep strangers from filling the queue.
+(``SO_PASSCRED``) cost each wake-up a control message, and do not keep strangers from filling the queue.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ __all__ = ("Address", "DatagramNotifier")
 _WAKE_UP: Final = b"."
 _ARRIVAL: Final = b"+"
 _PEER_TTL: Final = 0.1
-"""Seconds for which who hears of no arrivals trusts the addresses that it has read."""
+"""Seconds for which a process without an address trusts the addresses that it has read."""
 _MOST_DATAGRAMS: Final = 64
-"""Datagrams that one look takes."""
+"""Datagrams that one call of ``drain`` takes."""
 _ADDRESS: Final = re.compile(
     r"(?P<name>@jobify-[0-9]{1,20}-[0-9a-f]{16}|/[^\0]*/jobify-[a-z0-9_]{8}/bell)(#(?P<secret>[0-9a-f]{16}))?"
 )
@@ -63,7 +64,7 @@ _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 
 class Address(NamedTuple):
-    """Where an owner can be rung."""
+    """Where an owner is notified."""
 
     owner: int
     role: str
@@ -71,7 +72,7 @@ class Address(NamedTuple):
 
 
 class DatagramNotifier:
-    """The bell of one storage. ``addresses()`` reads those of all owners, this one's included."""
+    """The notifier of one storage. ``addresses()`` reads those of all owners, this one's included."""
 
     def __init__(
         self, addresses: Callable[[], Iterable[Address]], elapsed: Callable[[], float] = time.monotonic
@@ -85,7 +86,7 @@ class DatagramNotifier:
         """When the addresses were read; None: they must be read again."""
         self._socket: socket.socket | None = None
         self.address: str | None = None
-        """Where to ring this bell, and the secret; None while it cannot be rung."""
+        """Where this process is notified, and the secret; None while it is not."""
         self._secret = b""
         self.is_flooded = False
         if _AF_UNIX is not None:
@@ -106,7 +107,7 @@ class DatagramNotifier:
             _filter(self._socket, self._secret)
         try:
             self._socket.bind(_native(address)[0])
-        except OSError:  # no room for it, or not allowed: everybody polls instead
+        except OSError:  # no room for it, or not allowed: processes poll instead
             _remove(address)
             return
         self.address = address
@@ -118,7 +119,7 @@ class DatagramNotifier:
     def has_listeners(self) -> bool:
         return self._read_at is None or bool(self._by_owner)
 
-    # -- ringing -------------------------------------------------------------------------------------------------------
+    # -- wake-ups ------------------------------------------------------------------------------------------------------
 
     def notify(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
         if not self._has_fresh_peers():
@@ -128,15 +129,15 @@ class DatagramNotifier:
         if clients or owners:
             meant = dict.fromkeys(self._clients if clients else ())
             meant.update((self._by_owner[owner], None) for owner in owners if owner in self._by_owner)
-            self._send(_WAKE_UP, [bell for bell in meant if not workers or bell not in self._workers])
+            self._send(_WAKE_UP, [address for address in meant if not workers or address not in self._workers])
 
     def announce(self) -> None:
-        """Ring everybody, and tell them that there is one more to ring."""
+        """Notify all peers that there is one more."""
         self._read_peers()
         self._send(_ARRIVAL, dict.fromkeys(self._by_owner.values()))
 
     def drain(self) -> bool:
-        heard, taken = False, 0
+        is_notified, taken = False, 0
         while self._socket is not None and self.address is not None and taken < _MOST_DATAGRAMS:
             try:
                 message = self._socket.recv(32)
@@ -144,25 +145,25 @@ class DatagramNotifier:
                 break
             taken += 1
             if message.startswith(self._secret):
-                heard = True
+                is_notified = True
                 if message[len(self._secret) :] == _ARRIVAL:
                     self._read_at = None
         self.is_flooded = taken == _MOST_DATAGRAMS
-        return heard
+        return is_notified
 
-    def _send(self, message: bytes, bells: Iterable[str]) -> None:
-        for bell in bells:
+    def _send(self, message: bytes, addresses: Iterable[str]) -> None:
+        for address in addresses:
             if self._socket is None:
                 return
             try:
-                target, secret = _native(bell)
+                target, secret = _native(address)
                 self._socket.sendto(secret + message, target)
             except BlockingIOError:
                 pass
             except OSError:
-                self._forget(bell)
+                self._forget(address)
 
-    # -- who is there --------------------------------------------------------------------------------------------------
+    # -- peers ---------------------------------------------------------------------------------------------------------
 
     def set_peers(self, addresses: Iterable[Address]) -> None:
         """Remember the addresses of all owners."""
@@ -171,10 +172,10 @@ class DatagramNotifier:
         self._workers = tuple(dict.fromkeys(one.bell for one in others if one.role == OwnerRole.WORKER))
         self._clients = tuple(dict.fromkeys(one.bell for one in others if one.role == OwnerRole.CLIENT))
 
-    def _forget(self, bell: str) -> None:
-        self._by_owner = {owner: other for owner, other in self._by_owner.items() if other != bell}
-        self._workers = tuple(other for other in self._workers if other != bell)
-        self._clients = tuple(other for other in self._clients if other != bell)
+    def _forget(self, address: str) -> None:
+        self._by_owner = {owner: other for owner, other in self._by_owner.items() if other != address}
+        self._workers = tuple(other for other in self._workers if other != address)
+        self._clients = tuple(other for other in self._clients if other != address)
 
     def _has_fresh_peers(self) -> bool:
         if self._read_at is None:
@@ -183,16 +184,16 @@ class DatagramNotifier:
 
     def _read_peers(self) -> None:
         now = self._elapsed()
-        self._read_at = now  # before they are read: an arrival that is heard meanwhile is not forgotten
+        self._read_at = now  # before they are read, so that an announcement that comes meanwhile is not forgotten
         try:
             self.set_peers(self._addresses())
-        except StorageError:  # ringing never fails; the next one looks again
+        except StorageError:  # notifying never fails; the next wake-up reads again
             self._read_at = None
 
     # -- end -----------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Be silent from now on."""
+        """Notify no more, and release the address."""
         address = self.address
         self.after_fork_in_child()
         if address is not None:
@@ -215,10 +216,10 @@ def _new_address() -> str:
 
 @lru_cache(maxsize=512)
 def _native(address: str) -> tuple[str, bytes]:
-    """Where to send, and what a datagram begins with; OSError for what is no address of a bell."""
+    """Where to send, and what a datagram begins with; OSError for what is no address of a notifier."""
     found = _ADDRESS.fullmatch(address)
     if found is None:
-        raise OSError("this is no address of a bell")
+        raise OSError("this is no address of a notifier")
     name, secret = found["name"], found["secret"] or ""
     return "\0" + name[1:] if name.startswith("@") else name, secret.encode()
 

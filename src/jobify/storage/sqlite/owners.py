@@ -82,11 +82,11 @@ class Owners:
     # -- entering and leaving ------------------------------------------------------------------------------------------
 
     def open_notifier(self) -> None:
-        """From now on others can be rung; who registers can be rung, too."""
+        """From now on, other processes can be notified; once an owner is registered, this one, too."""
         self.notifier = DatagramNotifier(self._addresses)
 
     def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
-        """Enter. The lock is held before the row can be seen, so nobody can take this owner for dead."""
+        """Register. The lock is held before the row can be seen, so that no process takes this owner for dead."""
         if self.notifier is not None:
             self.notifier.bind()
         owner = self._register(None, profile, now=now)
@@ -168,7 +168,7 @@ class Owners:
             table.close()
 
     def close(self) -> None:
-        """Let go of locks and bell, as a process that dies does."""
+        """Release locks and notifier, as a process that dies does."""
         self._own.clear()
         for owner in list(self._begun):
             self._close_begun(owner)
@@ -187,7 +187,7 @@ class Owners:
             self.notifier.after_fork_in_child()
             self.notifier = None
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     def all(self) -> list[OwnerRecord]:
         """All owners, and whether they live."""

@@ -5,7 +5,7 @@
 -- Answers are one row. A step of a statement gives up the interpreter's lock, and with a busy event loop it takes
 -- milliseconds to get it back; so many rows travel as one: what is small as one JSON text, payloads and results each as
 -- one blob that is cut by the lengths in the JSON. (JSON cannot hold a blob, and escaping would cost more than cutting.)
--- json_array() returns text that may not be valid UTF-8 if somebody wrote such a row by hand; the CAST hands us the bytes.
+-- json_array() returns text that may not be valid UTF-8 if such a row was written by hand; the CAST hands us the bytes.
 --
 -- Rows of values come padded to a round number, so that few texts of each statement exist and each is compiled once.
 -- A row that pads has 0 for its id. The driver takes far longer to bind a NULL than a number; so NULL comes as '' where a
@@ -252,7 +252,7 @@ DELETE FROM attempts WHERE seq IN (
 
 -- name: trim_messages
 -- The numbers of a job's messages have no gaps, so what is too old is known by its number. The newest message always
--- stays: the next one is numbered after it, and whoever reads on from a number must not see that number again.
+-- stays: the next one is numbered after it, and a reader that goes on from a number must not see that number again.
 DELETE FROM messages WHERE (job_id, number) IN (
     SELECT messages.job_id, messages.number FROM jobs INDEXED BY jobs_schedules
     CROSS JOIN messages ON messages.job_id = jobs.id AND messages.number <= (
@@ -296,11 +296,21 @@ UPDATE jobs SET ready = 1 WHERE seq IN (
 
 -- name: pick
 -- The first jobs of one lane. pairs: every queue and task that has a ready job, found by one jump of the index each, so
--- that jobs nobody here can run cost nothing, however many. merged: the ready jobs of all pairs of the lane in their
--- common order; the recursion is a priority queue that holds one job of each pair and, for each job it hands out, jumps
--- to the next one of that pair. The cost is that of the pairs plus that of the jobs wanted. What comes next is target one
--- column at a time, because a comparison of rows of values, (a, b) > (?, ?), uses the index for its first column only.
--- pairs only rise: else a row that is not what the index says of it would be found without end.
+-- that jobs which no task here can run cost nothing, however many. merged: the ready jobs of all pairs of the lane in
+-- their common order; the recursion is a priority queue that holds one job of each pair and, for each job that it
+-- returns, jumps to the next one of that pair. An example, with the priority and the due time of each job, limit 4:
+--
+--     index jobs_ready, by pair              recursion: queue (first one is returned)      returned
+--     ---------------------------------      ----------------------------------------      ------------
+--     (default, mail)   9@10  5@20  5@30     [9@10 mail] [7@15 sum]                        9@10 mail
+--     (default, sum)    7@15  5@10           [7@15 sum]  [5@20 mail]                       7@15 sum
+--     (default, video)  not of this lane     [5@10 sum]  [5@20 mail]                       5@10 sum
+--                                            [5@20 mail]           (sum has no more)       5@20 mail
+--
+-- The cost is that of the pairs plus that of the jobs returned. The next job is looked up one column at a time (same
+-- priority and due time; same priority; lower priority), because a comparison of rows of values, (a, b) > (?, ?), uses
+-- the index for its first column only. pairs only rise: else a row that is not what the index says of it would be found
+-- without end.
 WITH RECURSIVE
 pairs (queue, task) AS (
     SELECT * FROM (SELECT queue, task FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 ORDER BY queue, task LIMIT 1)
@@ -1058,7 +1068,7 @@ FROM (
 
 -- name: has_metadata
 -- A condition on a row: among its metadata is a pair of this key, of one of these types of JSON, with this value. A row
--- that somebody wrote by hand may hold anything.
+-- that was written by hand may hold anything.
 CASE WHEN json_valid(options) THEN EXISTS (
     SELECT 1 FROM json_each(options, '$.metadata') AS pair
     WHERE pair.key = ? AND pair.type IN (?, ?) AND pair.value IS ?

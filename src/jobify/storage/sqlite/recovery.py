@@ -129,7 +129,7 @@ def release_owners(database: Database, owners: Sequence[int], *, is_uncounted: b
 
 
 def release_departed(database: Database, owners: Sequence[int], *, now: Microseconds) -> list[Recovered]:
-    """Give back what owners held that had left, and whose threads are at their end: neither an attempt nor a crash."""
+    """Release what owners held that had left, and whose threads are at their end: neither an attempt nor a crash."""
     size, ids = id_values(owners)
     database.write(sql("record_released", ids=size), [now, *ids])
     return [job._replace(is_crash=False) for job in release_owners(database, owners, is_uncounted=True)]

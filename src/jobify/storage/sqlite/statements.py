@@ -205,7 +205,7 @@ def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
 
 
 def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:
-    """Rows and parameters of ``record``."""
+    """Rows and parameters of ``add_history``."""
     rows = [
         (
             line.job_id,
@@ -235,7 +235,7 @@ def row_values(rows: Sequence[tuple[Any, ...]]) -> tuple[Rows, Values]:
 def decode_rows(text: bytes) -> list[Any]:
     """The rows in the JSON of an answer.
 
-    A text that somebody wrote by hand and that is not UTF-8 is read with replacement characters: one bad row must not
+    A text that was written by hand and is not UTF-8 is read with replacement characters: one bad row must not
     keep the others from being read.
     """
     try:
