@@ -1,15 +1,15 @@
-"""The port of the runners: how one call of a task's function is carried, interrupted and known to be over.
+"""The port of the runners: how a call of a task's function is run, interrupted and known to have ended.
 
 A runner takes a :class:`Call` and either returns what the function returns or raises what it raises. Four rules hold
 for every runner:
 
 *Cancelling* the task that awaits :meth:`Runner.run` interrupts the call, and ``run`` ends with ``CancelledError`` at
 once. What an interruption can do differs: a coroutine gets the ``CancelledError``; a child process is killed; a thread
-cannot be stopped from outside, so it is only told (``call.stop``) and goes on until its function returns.
+cannot be stopped from outside, so ``call.stop`` is set and it goes on until its function returns.
 
 *The end of ``run`` is not the end of the call.* As long as any code of the function may still run, ``call.is_running``
-is true, and ``await call.ended()`` waits for the end. Whoever gives the slot to the next call, or lets another attempt
-of the same job begin, waits for that; a job then never overlaps itself, however often it times out.
+is true, and ``await call.ended()`` waits for the end. The engine waits for it before it gives the slot to another call
+or starts another attempt of the job, so that a job never overlaps itself, however often it times out.
 
 *What the system refuses* (a process, a thread) is no error of the function: the runner sets ``call.refusal`` before it
 raises, and the call has not begun.
@@ -82,11 +82,11 @@ class Call:
         self.job_info = job_info
         self.on_message = on_message
         self.stop = threading.Event()
-        """Set when the call is interrupted or its runner stops; a function in a thread may look, or wait on it."""
+        """Set when the call is interrupted or its runner stops; a function in a thread may check it or wait on it."""
         self.on_begin: Callable[[], object] | None = None
         """Called when the function may begin."""
         self.refusal: str | None = None
-        """What the system has refused the call, for runners to set: it has not begun, and is made again later."""
+        """The resource that the system has refused, set by runners: the call has not begun and is made again later."""
         self.misfit: str | None = None
         """Why the call does not fit the code in a child process, for runners to set: nothing of the function has
         run."""
@@ -122,7 +122,7 @@ class Call:
 
 
 class Runner(Protocol):
-    """Carries calls in one run mode. See the module for the rules."""
+    """Runs calls in one run mode. The module describes the rules."""
 
     @property
     def slots(self) -> int:
@@ -130,16 +130,16 @@ class Runner(Protocol):
         ...
 
     async def start(self) -> None:
-        """Make ready, in the running event loop. Starting twice is harmless; after ``stop`` any loop will do."""
+        """Get ready in the running event loop. A second start is harmless; after ``stop`` it may be another loop."""
         ...
 
     async def stop(self) -> None:
-        """Interrupt what runs and let go of what it owns, without ever blocking the event loop."""
+        """Interrupt running calls and release its resources, without ever blocking the event loop."""
         ...
 
     def unfinished(self) -> Mapping[Call, Future[Any]]:
         """The calls that it could not stop, each with what is done when nothing of its function runs any more, whatever
-        becomes of the event loop. To be asked after ``stop``."""
+        becomes of the event loop. Call it after ``stop``."""
         ...
 
     def extend(self, count: int) -> None:
@@ -148,12 +148,12 @@ class Runner(Protocol):
         ...
 
     async def run(self, call: Call) -> Any:
-        """Carry ``call``: its value, or its exception."""
+        """Run ``call``: returns its value or raises its exception."""
         ...
 
 
 def contained(error: BaseException) -> Exception:
-    """``error`` as something that fails an attempt and nothing more.
+    """``error`` as an exception that fails an attempt and nothing else.
 
     An ``Exception`` is returned as it is. What would end a loop or a process is wrapped, and so is StopIteration, which
     no coroutine can raise.

@@ -1,7 +1,7 @@
-"""What runs inside a child process: prepare, say ready, make one call after the other, end with the parent.
+"""The program of a child process: prepare, report ready, make one call after the other, end with the parent.
 
 The main thread makes the calls. A second thread reads from the parent, so that the end of the connection is noticed
-while a task runs: the parent is gone, and whatever still ran would be running a second time elsewhere. The child leads
+while a task runs: the parent has died, and its jobs run again elsewhere. The child leads
 a process group of its own; when it is ended in the middle of a task, the subprocesses of that task go with it, also
 those that have left the group (:mod:`jobify.runners.descendants`).
 """
@@ -36,11 +36,11 @@ from jobify.runtime.fork import arm, call
 __all__ = ("Child", "check", "ensure_not_importing", "main", "perform", "send")
 
 EXIT_GRACE: Final = 1.0
-"""Seconds that an idle child, told to end, has for its exit handlers and its other threads."""
+"""Seconds that an idle child has for its exit handlers and its other threads after the parent has closed."""
 
 
 def main(connection: int, parent_pipe: int, records: int, parent: int, mark: int) -> None:
-    """The whole life of a child, with three descriptors that it inherited from the process ``parent``."""
+    """Run the child, with three descriptors that it inherited from the process ``parent``."""
     global _forwarder
     for descriptor in (connection, parent_pipe, records):
         os.set_inheritable(descriptor, False)
@@ -57,11 +57,11 @@ def main(connection: int, parent_pipe: int, records: int, parent: int, mark: int
 
 
 def _watch_starts(child: Child) -> None:
-    """Tell the parent before the first process is started, as Python's audit events tell it."""
+    """Report to the parent before the first process is started; audit events of Python announce it."""
     starts, starter = (
         descendants.START_EVENTS,
         descendants.MULTIPROCESSING_MODULE,
-    )  # there is no module any more when the interpreter ends
+    )  # the module is gone when the interpreter ends
 
     def on_event(event: str, args: tuple[Any, ...]) -> None:
         if event in starts or (event == "import" and args[0] == starter):
@@ -71,7 +71,7 @@ def _watch_starts(child: Child) -> None:
 
 
 def _leave_to_parent(*descriptors: int) -> None:
-    """In a fork: let go of what connects only the child itself with its parent."""
+    """In a fork: release what connects only the child itself with its parent."""
     global _current
     if _current is not None:
         _current.detach()
@@ -84,7 +84,7 @@ def _leave_to_parent(*descriptors: int) -> None:
 def send(message: Any) -> bool:
     """From a task in a child process: give ``message`` to ``Call.on_message`` in the parent, while the task goes on.
 
-    False where there is nobody to tell: in the parent, or in an executor of the user's own.
+    False without a connection: in the parent, or in an executor of the user.
     """
     if _current is None:
         return False
@@ -117,7 +117,7 @@ def _perform(request: bytes) -> Any:
             return func(*args, **kwargs)
         except TypeError as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # of the call itself, perhaps
-                with suppress(ValueError):  # some functions do not tell what they take
+                with suppress(ValueError):  # some functions have no signature
                     _check_arguments(func, args, kwargs)
             raise
 
@@ -161,11 +161,11 @@ class Child:
         self._starts_processes = False
 
     def serve(self) -> None:
-        """Answer the parent until it hangs up."""
+        """Reply to the parent until it closes the connection."""
         global _current
         threading.Thread(target=self._receive, name="jobify-parent", daemon=True).start()
         _current = self
-        with suppress(OSError):  # the parent is gone: nobody to answer
+        with suppress(OSError):  # the parent has died
             if self._answer(prepare)[:1] == protocol.READY:
                 while self._answer(perform):
                     pass
@@ -193,7 +193,7 @@ class Child:
             self._sending.release()
 
     def _answer(self, respond: Callable[[bytes], bytes]) -> bytes:
-        """Respond to the next thing that the parent says; empty when it has hung up."""
+        """Reply to the next request; empty when the parent has closed the connection."""
         request = self._inbox.get()
         if request is None:
             return b""
@@ -203,12 +203,12 @@ class Child:
             self.send(protocol.LOGGED)
         if respond is perform and _max_memory is not None and resident_memory() > _max_memory:
             self.send(protocol.TOO_LARGE)
-        self._is_busy = False  # before the reply: the next request may follow on its heels
+        self._is_busy = False  # before the reply: the next request may come at once
         self.send(reply)
         return reply
 
     def _receive(self) -> None:
-        """In its own thread: pass on what the parent says, and notice the end of it."""
+        """In its own thread: queue the requests of the parent, and notice the end of the connection."""
         with suppress(OSError), self._connection.makefile("rb") as stream:
             while (request := protocol.read(stream)) is not None:
                 self._is_busy = True
@@ -223,7 +223,7 @@ _current: Child | None = None
 _forwarder: Forwarder | None = None
 """What sends the log records of this process, if it is a child."""
 _max_memory: int | None = None
-"""Bytes above which this child tells its parent that it is to be replaced."""
+"""Bytes above which this child reports to its parent that it must be replaced."""
 _folder: str | None = None
 """Where the parent has resolved its relative paths."""
 
@@ -232,7 +232,7 @@ def prepare(payload: bytes) -> bytes:
     """Become like a process that :mod:`multiprocessing` spawned: the same arguments and main module as the parent.
 
     The module of the first call is imported as well, so that this time does not count against a timeout. If that fails,
-    the call itself will meet the same error and tell it.
+    the call itself raises the same error.
     """
     global _max_memory, _folder
     data: Mapping[str, Any] = pickle.loads(payload)
@@ -278,7 +278,7 @@ def ensure_not_importing() -> None:
 
 
 def resident_memory() -> int:
-    """Bytes of memory that this process occupies; where that cannot be asked, the most that it ever has."""
+    """Resident memory of this process in bytes; where the system does not report it, the peak."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -290,7 +290,7 @@ def resident_memory() -> int:
 
 
 def _flush() -> None:
-    """What a task printed is seen when it ends, not when a buffer is full."""
+    """Show what a task printed when it ends, not when a buffer is full."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

@@ -1,7 +1,7 @@
-"""One child process, as the parent sees it: started, asked, killed, and known to be dead as soon as it is.
+"""One child process as the parent sees it: started, used for calls, killed, and known to be dead at once.
 
-The conversation goes over a socket pair that belongs to this child alone, on the event loop; the end of the process is
-waited for in a thread, which sleeps in the kernel. The process leads a session of its own, so that one signal reaches
+Requests and replies go over a socket pair of this child alone, on the event loop; a thread that sleeps in the kernel
+waits for the end of the process. The process leads a session of its own, so that one signal reaches
 it and the subprocesses of its task, and nothing else. What a job has started outside of that session is known by the
 mark of the child (:mod:`jobify.runners.descendants`), and is killed when the child has died over the job.
 """
@@ -44,11 +44,11 @@ OnMessage: TypeAlias = Callable[[Any], Awaitable[None] | None]
 
 
 class StartDeathError(ProcessStartError):
-    """The process died while it started: killed from outside, or because it can never start. Its death does not say."""
+    """The process died while it started. Its death does not show whether it was killed or can never start."""
 
 
 class Renewal(NamedTuple):
-    """When a child has done enough, and is replaced; None: never."""
+    """When a child is replaced; None means never."""
 
     max_calls: int | None = None
     max_memory: int | None = None
@@ -148,7 +148,7 @@ class ChildProcess:
                 if reply[:1] != protocol.MESSAGE:
                     return reply
                 handled = _handle_message(on_message, reply[1:])
-                if handled is not None:  # it cannot take more just now; nor is more read, which holds up the child
+                if handled is not None:  # backpressure: nothing more is read, so that the child waits
                     await handled
             raise await self._death_error()
         finally:
@@ -163,7 +163,7 @@ class ChildProcess:
         return self._is_too_large or (limit is not None and self.calls >= limit)
 
     def leave(self) -> None:
-        """Hang up: an idle child ends by itself."""
+        """Close the connection, so that an idle child ends by itself."""
         self._is_leaving = True
         self._close_connection()
 
@@ -173,11 +173,11 @@ class ChildProcess:
         self._end_group()
 
     async def _death_error(self) -> ProcessDiedError:
-        """Why there is no reply. A child that cannot talk is of no use, should it still live."""
-        is_unwanted = self._is_killed
+        """The error for a missing reply. A child that still lives is useless and is killed."""
+        is_killed = self._is_killed
         self._end_group()
         code = await asyncio.shield(self.dead)
-        reason = "its runner was stopped" if is_unwanted else _describe(code)
+        reason = "its runner was stopped" if is_killed else _describe(code)
         return ProcessDiedError(code, f"The child process that ran the task died: {reason}.")
 
     def _end_group(self) -> None:
@@ -198,8 +198,8 @@ class ChildProcess:
     def _watch(self) -> None:
         """In its own thread: wait for the end of the process.
 
-        It is left unreaped until the event loop hears of it, so that no signal can reach a stranger with the same
-        number. What its job has started outside of its group is killed here, because the search takes a while.
+        It is not reaped until the event loop knows of its end, so that no signal can reach another process with the
+        same number. What its job has started outside of its group is killed here, because the search takes a while.
         """
         if hasattr(os, "waitid"):
             with suppress(ChildProcessError):  # the program reaps all children, in a handler of its own
@@ -210,7 +210,7 @@ class ChildProcess:
             with suppress(OSError):
                 descendants.end_descendants(self._mark, began)
         self._receiver.finish()
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._on_death)
 
     def _on_death(self) -> None:
@@ -221,7 +221,7 @@ class ChildProcess:
         self.dead.set_result(self._process.wait())
         os.close(self._parent_pipe)
         if self._is_answering:
-            # What it said last is still read; then comes the end, whoever else may hold its socket.
+            # Its last messages are still read; then comes the end, even if another process holds its socket.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RD)
         else:
@@ -235,7 +235,7 @@ class ChildProcess:
 
 
 def _update_sweeper(mark: int, began: int) -> None:
-    """Tell the sweeper of this process when the job of a child began (0: it is over); start one if there is none."""
+    """Update the sweeper with the start of the job of a child (0 means it is over); start a sweeper if needed."""
     global _sweeper
     with _sweeper_lock:
         if (_sweeper is not None and _sweeper.update(mark, began)) or not began:
@@ -252,7 +252,7 @@ _sweeper_lock = threading.Lock()
 
 
 def _launch(descriptors: tuple[int, ...], mark: int) -> subprocess.Popen[bytes]:
-    """This interpreter, with the same flags and import path, in a session of its own, with ``descriptors`` of ours."""
+    """Start this interpreter with the same flags and import path, in a session of its own, with ``descriptors``."""
     path = [entry or os.getcwd() for entry in sys.path]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     boot = _BOOT.format(path=path, args=(*descriptors, os.getpid(), mark))
@@ -276,8 +276,7 @@ def _preparation(name: str) -> dict[str, Any]:
 
 
 def _handle_message(on_message: OnMessage | None, body: bytes) -> Awaitable[None] | None:
-    """Pass a message on; what to await before the next one. One that cannot be read or handled does not fail the task
-    that sent it."""
+    """Handle a message; returns what to await before the next one. A failure does not fail the task that sent it."""
     try:
         return None if on_message is None else on_message(protocol.decode(body))
     except Exception:

@@ -11,7 +11,7 @@ from jobify.runners import protocol
 __all__ = ("ChildConnection",)
 
 _HIGH_WATER = 256 * 1024
-"""Bytes that may wait to be taken."""
+"""Bytes that may wait to be received; reading pauses above."""
 
 
 class ChildConnection(asyncio.Protocol):
@@ -26,17 +26,17 @@ class ChildConnection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, connection: socket.socket) -> ChildConnection:
-        """Take ``connection`` over. It is closed with the line."""
-        _, line = await asyncio.get_running_loop().create_unix_connection(cls, sock=connection)
-        return line
+        """Take over ``connection``, which is closed with this one."""
+        _, connected = await asyncio.get_running_loop().create_unix_connection(cls, sock=connection)
+        return connected
 
     def send(self, payload: bytes) -> None:
-        """Never blocks; to a line that is over, it does nothing."""
+        """Never blocks; does nothing after the end of the connection."""
         assert self._transport is not None
         self._transport.write(protocol.frame(payload))
 
     async def receive(self) -> bytes | None:
-        """The next payload, None when the line is over. For one task at a time."""
+        """The next payload; None after the end of the connection. For one task at a time."""
         while (payload := self._take()) is None and not self._is_over:
             self._resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
@@ -57,7 +57,7 @@ class ChildConnection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        """The child has no more to say. True: the line stays open until its owner closes it."""
+        """The child sends no more. True keeps the connection open until its owner closes it."""
         self._is_over = True
         self._wake()
         return True
@@ -82,7 +82,7 @@ class ChildConnection(asyncio.Protocol):
         return protocol.HEADER + int.from_bytes(self._buffer[: protocol.HEADER], "big")
 
     def _pause_reading(self) -> None:
-        """There is enough to do. The child is held up in what it sends, until somebody asks for more."""
+        """Enough payloads wait. The child blocks in its next send until more are received."""
         if not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()

@@ -10,7 +10,7 @@ environment, and no program reads it.
 A process is killed if it has the mark and is no older than the job. What an earlier job has left running on purpose is
 older and is spared. The parent kills them when the child is dead. When the parent itself is killed, the kernel kills
 the group of the child, and what is outside of it is left to a *sweeper*: this file, run as a program of its own, which
-waits for the end of the parent. A parent has one as soon as a child says that it starts a process, and none before.
+waits for the end of the parent. A parent starts it when a child first reports that it starts a process.
 Where there is no such limit, no process has a mark, and only the process group ends.
 """
 
@@ -52,7 +52,7 @@ _KILL_TIMEOUT: Final = 3.0
 _PAUSE: Final = 0.002
 
 _ENTRY: Final = struct.Struct("<QQ")
-"""What a sweeper is told: a mark, and when its job began; 0: it runs none."""
+"""An entry for the sweeper: a mark, and when its job began; 0 means that no job runs."""
 
 
 def new_mark() -> int:
@@ -61,12 +61,12 @@ def new_mark() -> int:
 
 
 def boot_time_ns() -> int:
-    """Nanoseconds since the system's start; the start of a process is told in the same time."""
+    """Nanoseconds since the start of the system, the clock in which the start of a process is measured."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) if sys.platform == "linux" else 0
 
 
 def apply_mark(mark: int) -> None:
-    """In a child: take the mark. All that it starts from now on inherits it."""
+    """In a child: set the mark, which all its descendants inherit."""
     if sys.platform == "linux":
         import resource
 
@@ -156,7 +156,7 @@ class Sweeper:
             threading.Thread(target=starter.wait, name="jobify-sweeper", daemon=True).start()
 
     def update(self, mark: int, began: int) -> bool:
-        """Say that the child with this mark runs a job, or (0) none; whether there is one who hears it."""
+        """Report that the child with this mark runs a job, or none (0); False if the sweeper has ended."""
         if self._parent != os.getpid():
             return False
         try:
@@ -168,14 +168,14 @@ class Sweeper:
         return True
 
     def close(self) -> None:
-        """Let it end."""
+        """Close the pipe, so that the sweeper ends."""
         os.close(self._pipe)
 
 
 def _sweep_after(parent: int) -> None:
     """The sweeper: wait for the end of the parent, then kill what its jobs have started."""
     if os.fork():
-        os._exit(0)  # a child of the app would be in the way of those who wait for any child
+        os._exit(0)  # no child of the app, because the app may wait for any child
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -193,7 +193,7 @@ def _sweep_after(parent: int) -> None:
 
 
 def _read_entries(jobs: dict[int, int]) -> bool:
-    """Take in what the parent has said; False at the end of it."""
+    """Read the entries of the parent; False at the end of the pipe."""
     with suppress(BlockingIOError):
         while note := os.read(0, _ENTRY.size):
             mark, began = _ENTRY.unpack(note)

@@ -1,4 +1,4 @@
-"""Awaiting a call that an executor of :mod:`concurrent.futures` carries, where nothing can be stopped from outside."""
+"""Await a call in an executor of :mod:`concurrent.futures`, which cannot be stopped from outside."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ ReturnT = TypeVar("ReturnT")
 
 
 async def await_future(future: Future[ReturnT], call: Call) -> ReturnT:
-    """What ``future`` gives, or its error, contained. ``call`` runs until ``future`` is done, however this ends.
+    """The result of ``future``, or its contained error. ``call`` runs until ``future`` is done, however this ends.
 
-    Cancelled, it takes the call back if no worker has begun it, tells it to stop if one has, and does not wait.
+    A cancellation removes a call that has not begun, requests a running one to stop, and does not wait.
     """
     loop = asyncio.get_running_loop()
-    landed: asyncio.Future[None] = loop.create_future()
+    done: asyncio.Future[None] = loop.create_future()
 
-    def land() -> None:
+    def on_end() -> None:
         call.end()
-        if not landed.done():
-            landed.set_result(None)
+        if not done.done():
+            done.set_result(None)
 
     def on_done(_: Future[ReturnT]) -> None:
-        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-            loop.call_soon_threadsafe(land)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(on_end)
 
     call.begin()
     future.add_done_callback(on_done)
     try:
-        await landed
+        await done
     finally:
         if not future.done():
             call.stop.set()

@@ -1,7 +1,7 @@
 """How a child process finds a task's function: by the name under which anyone can import it.
 
 A function cannot be sent to another process, only named: ``module`` and ``qualname``. The decorated name usually holds
-a wrapper (a registered task), so whoever looks it up follows ``.func`` down to the function that was written. The main
+a wrapper (a registered task), so the lookup follows ``.func`` to the function that was written. The main
 script is known as ``__main__`` on both sides: :mod:`jobify.runners.child` imports it once more in the child, under the
 rules of :mod:`multiprocessing`.
 """
@@ -34,8 +34,8 @@ def process_address(func: Callable[..., Any]) -> Address:
     """The address of ``func``, for a task in run mode PROCESS.
 
     ConfigurationError for what no other process could find: a lambda, a function inside a function, a bound method, a
-    partial or another callable object, and whatever is written in an interactive session. Whether the name really leads
-    to the function can be asked once the module is loaded: :func:`find`.
+    partial or another callable object, and functions of an interactive session. Whether the name really leads to the
+    function is known once the module is loaded: :func:`find`.
     """
     module, qualname = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
     if not (inspect.isroutine(func) and module and qualname):
@@ -54,7 +54,7 @@ def process_address(func: Callable[..., Any]) -> Address:
 def find(address: Address) -> Callable[..., Any]:
     """Import the function at ``address``; the original, if the name holds a wrapper with ``.func``.
 
-    Whatever importing the module raises, or ConfigurationError if the name is not there.
+    Raises what the import of the module raises, or ConfigurationError if the module has no such name.
     """
     found: Any = importlib.import_module(address.module)
     try:

@@ -1,7 +1,7 @@
-"""A job, as a child process is told of it: what ``current_job`` shows there.
+"""The job of a call, as it is sent to a child process: the content of ``current_job`` there.
 
-What belongs to the user (metadata, the serializer) travels as pickles of its own, opened in the child when the task
-asks for it. So what cannot be sent or opened is the trouble of a task that uses it, and of no other.
+Objects of the user (metadata, the serializer) are pickles of their own, which the child loads when the task uses them.
+So an object that cannot be sent or loaded fails only the tasks that use it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ class JobInfo(NamedTuple):
     timeout: float | None
     deadline: float | None
     serializer: bytes
-    """Of what encodes published values: a Serializer; None if they stay what they are; a PayloadError if it cannot be
-    sent."""
+    """The pickled serializer of published values; None if values stay objects; a PayloadError if it cannot be sent."""
 
 
 def job_info_of(running: Running, serializer: Any) -> JobInfo:
-    """What to tell a child of ``running``, whose values ``serializer`` encodes. Never fails."""
+    """The information about ``running`` for a child; ``serializer`` encodes its values. Never fails."""
     return JobInfo(
         running.id,
         running.number,

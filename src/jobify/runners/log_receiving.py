@@ -72,7 +72,7 @@ class RecordReceiver:
         self._expected += 1
         self._waiter = self._loop.create_future()
         try:
-            if self._barriers < self._expected:  # asked after the waiter is there, which the thread looks at
+            if self._barriers < self._expected:  # checked after the waiter is set, because the thread reads it
                 await asyncio.wait([self._waiter], timeout=BARRIER_TIMEOUT)
         finally:
             self._waiter = None
@@ -128,7 +128,7 @@ def _nearest_logger(name: str) -> logging.Logger:
 
 _MARKER: Final = get_logger("jobify.runners.levels")
 """Whatever changes the level of any logger makes all loggers forget which levels are enabled. So as long as this one
-remembers, nothing has changed, and a call need not look at all loggers."""
+remembers, nothing has changed, and a call does not need to check all loggers."""
 
 _REMEMBERED: Final[dict[int, bool]] = getattr(_MARKER, "_cache", {})
 _known: Levels | None = None

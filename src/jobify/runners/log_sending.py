@@ -6,7 +6,7 @@ processes that write to one file damage it, and because the line would appear tw
 runs works as in any program, until the next call.
 
 Levels come from the parent: when the child starts, and with the next call after a change. They only save the effort
-for records that nobody wants; the parent decides by its own levels.
+for records that are not wanted; the parent decides by its own levels.
 
 A record is sent by the code that logs it, so that it has left the process when the call that logs returns: what a task
 has logged before a crash is known. If the parent reads too slowly, the call waits, at most :data:`SEND_TIMEOUT` seconds
@@ -66,7 +66,7 @@ class Forwarder(logging.Handler):
     # -- calls ---------------------------------------------------------------------------------------------------------
 
     def begin_call(self, job_info: JobInfo | None) -> None:
-        """What is logged from now on is about the job of ``job_info``."""
+        """Records are about this job from now on."""
         self._job_info = job_info
         self._older_threads = threading.enumerate()
 
@@ -76,7 +76,7 @@ class Forwarder(logging.Handler):
             self._take_over()
 
     def end_call(self) -> bool:
-        """The call is over; whether the parent is to wait for a barrier before it tells of the end."""
+        """The call has ended; returns whether the parent must wait for a barrier before it reports the end."""
         self._job_info = None
         if not self._has_sent:
             return False

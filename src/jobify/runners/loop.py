@@ -1,4 +1,4 @@
-"""Runs coroutines where they belong: in the task that asked for them, with nothing in between."""
+"""Runs coroutines in the task that awaits them, without a step in between."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LoopRunner:
         return {}
 
     def extend(self, count: int) -> None:
-        """Coroutines need no room."""
+        """Coroutines need no slots."""
 
     async def run(self, call: Call) -> Any:
         value = call.func(*call.args, **call.kwargs)

@@ -3,9 +3,9 @@
 Why a pool of our own. What a job needs is that one child can be killed and the rest not feel it, that a death is known
 at once, and that nothing polls. The executors of the standard library lose the whole pool with one child. The pools
 that can kill one share a pipe and a lock between all children, so that a child that dies while it holds the lock stalls
-the others; they look for deaths and cancellations every tenth of a second, idle or not, and start a broken child over
-and over. A child with a socket pair of its own needs no lock; the event loop sees the end of the socket and the end of
-the process as they happen (well below a millisecond), and sleeps otherwise.
+the others; they poll for deaths and cancellations every tenth of a second, idle or not, and restart a broken child
+without end. A child with a socket pair of its own needs no lock; the event loop sees the end of the socket and of the
+process as they happen (well below a millisecond), and sleeps otherwise.
 
 A child is started when a call finds none idle and the pool is not full, and serves calls until it is killed, dies, has
 served enough (:class:`~jobify.runners.childprocess.Renewal`) or the pool closes. A call that is interrupted while it
@@ -32,12 +32,12 @@ __all__ = ("ChildPool",)
 log = get_logger("jobify.runners")
 
 EXIT_TIMEOUT: Final = 1.5
-"""Seconds that idle children get to end by themselves when the pool closes: a little more than they give themselves."""
+"""Seconds that idle children have to end by themselves when the pool closes, a little more than their own limit."""
 
 FATAL_STARTS: Final = 5
 FATAL_TIME: Final = 30.0
-"""So many deaths of starting children in a row, over at least so many seconds, tell that no child can start: from then
-on their calls fail. Before that, a call whose child died at its start is made again later."""
+"""After this many deaths of starting children in a row, over at least this many seconds, no child can start and calls
+fail. Before that, a call whose child died at its start is made again later."""
 
 KILL_TIMEOUT: Final = 5.0
 """Seconds until a killed child that is still there is reported; the kernel keeps one that waits for a broken disk."""
@@ -92,7 +92,7 @@ class ChildPool:
         self._grow()
 
     def release(self, child: ChildProcess) -> None:
-        """Take back an idle child. One that was killed is no use, and is replaced when its death is known."""
+        """Return a child to the pool. A killed one is replaced when its death is known."""
         if child.dead.done():
             return
         if not self._is_open or len(self._children) > self._size:
@@ -169,8 +169,10 @@ class ChildPool:
             self.release(child)
 
     def _start_error(self, error: BaseException) -> BaseException:
-        """A start that failed, as its call is to see it: one death may come from outside, an unbroken row of them tells
-        that no child can start."""
+        """The error of a failed start for its call.
+
+        One death may have an outside cause; many in a row mean that no child can start.
+        """
         if not isinstance(error, StartDeathError):
             return error
         if not self._deaths:

@@ -99,13 +99,13 @@ class ExecutorProcessRunner:
         child.ensure_not_importing()
 
     async def stop(self) -> None:
-        """Nothing of it is ours."""
+        """Nothing: the executor belongs to the user."""
 
     def unfinished(self) -> Mapping[Call, Future[Any]]:
         return dict(self._calls)
 
     def extend(self, count: int) -> None:
-        """The executor is not ours to change, and its processes do not tell that they wait."""
+        """Nothing: the executor belongs to the user, and its processes do not report that they wait."""
 
     async def run(self, call: Call) -> Any:
         _, request = _request(call)
@@ -135,7 +135,7 @@ class ExecutorProcessRunner:
 
 
 def _cancel_queued(executor: ProcessPoolExecutor, request: bytes) -> None:
-    """A call that an executor has refused with an error is in its queue all the same."""
+    """Cancel a call that an executor has refused with an error, because it is in its queue nevertheless."""
     for item in list(getattr(executor, "_pending_work_items", {}).values()):
         if item.args and item.args[0] is request:
             item.future.cancel()

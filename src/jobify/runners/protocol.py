@@ -1,4 +1,4 @@
-"""What parent and child say to each other, as bytes.
+"""The protocol between parent and child: requests, messages and replies as bytes.
 
 Parent to child: how to prepare, then one request per call. Child to parent: that it is ready (or broken), then for each
 request any number of messages and one reply. Every payload is a kind (one byte) and a pickle, behind its length.
@@ -68,7 +68,7 @@ def frame(payload: bytes) -> bytes:
 
 
 def read(stream: BinaryIO) -> bytes | None:
-    """The next payload of ``stream``; None at its end, be it in the middle of one."""
+    """The next payload of ``stream``; None at its end, also in the middle of a payload."""
     header = stream.read(HEADER)
     length = int.from_bytes(header, "big")
     payload = stream.read(length)
@@ -86,7 +86,7 @@ def encode_request(request: Request) -> bytes:
 
 
 def encode_value(value: Any) -> bytes:
-    """The reply for a returned value; if it cannot be sent, the reply that says so."""
+    """The reply for a returned value, or the reply with an error if the value cannot be sent."""
     try:
         return VALUE + pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:

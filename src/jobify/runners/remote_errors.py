@@ -50,10 +50,10 @@ class Failure(NamedTuple):
 
 
 def describe(error: BaseException) -> Failure:
-    """All there is to tell the parent of ``error``. Never fails."""
+    """The description of ``error`` for the parent. Never fails."""
     if is_plain(error, hooks=_PICKLING) and not isinstance(error, BaseExceptionGroup):
         return _failure(error, _pickled(error))
-    return _failure(error, call_guarded(lambda: _pickled(error), None, patience=_PICKLE_TIMEOUT))
+    return _failure(error, call_guarded(lambda: _pickled(error), None, timeout=_PICKLE_TIMEOUT))
 
 
 def rebuild(failure: Failure) -> BaseException:

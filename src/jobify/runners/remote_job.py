@@ -1,8 +1,8 @@
-"""``current_job`` in a child process: it knows what its job_info says, and reports to the parent.
+"""``current_job`` in a child process: it is made from a :class:`JobInfo` and reports to the parent.
 
 A report is a message on the child's connection, ahead of the reply; the parent reads in order, so that it has all
-reports when it has the reply. A thread that outlives its call reports nothing more: what it said then would be taken
-for a report of the next call.
+reports when it has the reply. A thread that outlives its call sends no more reports, because the parent would take
+them for reports of the next call.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RemoteJob:
         return metadata
 
     def stop_reason(self) -> str | None:
-        """Its time is all that it can know; whatever else stops it kills this process."""
+        """A timeout is the only reason that a child can know; any other kills this process."""
         return TIMED_OUT if is_overdue(self) else None
 
     def encode(self, value: Any) -> Any:
@@ -54,7 +54,7 @@ class RemoteJob:
         return value if codec is None else codec.encode_value(value)
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
-        """Send a report; waits while the parent has enough to do."""
+        """Send a report; waits while the parent does not read."""
         if self._send is None:
             raise ApplicationStateError(
                 operation=f"report on job {self.id!r}",
@@ -66,11 +66,11 @@ class RemoteJob:
                 self._send((kind, data, level))
 
     def lend(self) -> None:
-        """Tell the parent that this process waits for another job."""
+        """Report to the parent that this process waits for another job."""
         self._send_wait(True)
 
     def take_back(self) -> None:
-        """Tell the parent that the wait is over."""
+        """Report to the parent that the wait is over."""
         self._send_wait(False)
 
     def _send_wait(self, is_waiting: bool) -> None:
@@ -80,7 +80,7 @@ class RemoteJob:
                     self._send((None, is_waiting, None))
 
     def end(self) -> None:
-        """The call is over: nothing more is sent."""
+        """The call has ended: send nothing more."""
         with self._sending:
             self._is_over = True
 

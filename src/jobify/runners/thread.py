@@ -1,10 +1,10 @@
 """Runs plain functions in threads of a pool that belongs to the app.
 
-Never asyncio's default executor: whatever else uses that one would wait for the jobs, and the jobs for it. A call costs
+It never uses the default executor of asyncio, whose other users would wait for jobs, and jobs for them. A call costs
 one hop there and one back. The caller's context variables are seen inside.
 
 No thread can be killed. An interrupted function goes on until it returns; its call stays ``is_running`` and keeps its
-slot for as long. A function that wants to end early looks at ``call.stop``. At its exit, the interpreter waits for
+slot until then. A function can check ``call.stop`` to end early. At its exit, the interpreter waits for
 threads that still run.
 """
 
@@ -48,7 +48,7 @@ class ThreadRunner:
             self._executor = self._given or ThreadPoolExecutor(self.slots, thread_name_prefix="jobify")
 
     async def stop(self) -> None:
-        """Take back what has not begun, tell the rest to stop, and wait for no function that runs."""
+        """Cancel calls that have not begun, request the others to stop, and do not wait for running functions."""
         executor, self._executor = self._executor, None
         running = [*self._calls]  # a copy: threads that end take theirs out
         for call in running:

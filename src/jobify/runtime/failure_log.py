@@ -3,9 +3,9 @@
 One line at first, then one a minute with the count, and one when it is over.
 
 What fails while a disk is full, or while the system has no descriptor left, fails for everything that uses it and many
-times a second. Such a log hides what it says, and fills the disk further. So the parts that meet the same trouble
-report it to the same :class:`FailureLog`, each under a name of its own (its *source*). The trouble is over when each of
-them has succeeded.
+times a second. Such a log is not readable, and fills the disk further. So the parts that have the same failure report
+it to the same :class:`FailureLog`, each under a name of its own (its *source*). The failure is over when each of them
+has succeeded.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, Final
 __all__ = ("FailureLog",)
 
 _INTERVAL: Final = 60.0
-"""Seconds between two lines about the same trouble."""
+"""Seconds between two lines about the same failure."""
 
 
 class FailureLog:
-    """Writes failures to ``log``. ``over`` is what its last line says, in front of the count. For any thread."""
+    """Writes failures to ``log``. ``over`` begins its last line, before the count. Thread-safe."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class FailureLog:
         self._guard = threading.Lock()
         self._failing: set[Hashable] = set()
         self._count = 0
-        """Failures since the trouble began."""
+        """Failures since the first one."""
         self._began_at = 0.0
         self._written_at: float | None = None
         self._is_written = False
-        """Whether this trouble is in the log."""
+        """Whether this failure is in the log."""
 
     @property
     def is_failing(self) -> bool:
@@ -76,7 +76,7 @@ class FailureLog:
         self._log.warning(message, *args, exc_info=error)
 
     def succeeded(self, source: Hashable) -> None:
-        """``source`` has succeeded: the trouble is over if no other source still fails."""
+        """``source`` has succeeded: the failure is over if no other source still fails."""
         if source not in self._failing:
             return
         with self._guard:
@@ -92,7 +92,7 @@ class FailureLog:
         self.forget(source)
 
     def forget(self, source: Hashable) -> None:
-        """``source`` is gone; nothing is known of whether it would succeed."""
+        """Forget ``source``, which has ended; it is not known whether it would succeed."""
         if source in self._failing:
             with self._guard:
                 self._failing.discard(source)

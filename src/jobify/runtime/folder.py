@@ -28,7 +28,7 @@ def absolute(path: str) -> str:
 
 
 def _tidy(path: str) -> str:
-    """Without what says nothing. ``..`` stays: behind a symbolic link it leads elsewhere."""
+    """Normalize the path. ``..`` stays, because behind a symbolic link it leads elsewhere."""
     return path if ".." in path.split(os.sep) else os.path.normpath(path)
 
 

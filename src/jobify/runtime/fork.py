@@ -144,7 +144,7 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 class _Forks:
-    """Tells a fork from its parent at the price of two loads; a process that asks for its id makes a system call."""
+    """Distinguishes a fork from its parent by two loads, where ``os.getpid()`` makes a system call."""
 
     __slots__ = ("count",)
 

@@ -138,6 +138,6 @@ def held(target: Any, name: str, default: Any = None) -> Any:
 
 
 def mro(cls: type) -> tuple[type, ...]:
-    """The class and its bases, whatever its metaclass says."""
+    """The class and its bases, without code of its metaclass."""
     found: tuple[type, ...] = _mro(cls)
     return found

@@ -5,7 +5,7 @@ one record look like two, and a control sequence would act upon the terminal tha
 the app, so the records are made safe before any handler sees them: each logger of the library has a filter that escapes
 the arguments of its records, their extra attributes, and the text of their exceptions.
 
-Every module takes its logger from here, and the templates of its records are constants; a test looks at each call.
+Every module takes its logger from here, and the templates of its records are constants; a test checks each call.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ __all__ = ("ProcessBound",)
 
 
 class ProcessBound:
-    """Base of what is not pickled; ``instead`` says what to pass on."""
+    """Base of objects that cannot be pickled; ``instead`` names what to pass on."""
 
     __slots__ = ()
 

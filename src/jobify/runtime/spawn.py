@@ -7,8 +7,8 @@ whether an outcome is stored or an app shuts down. The tasks of jobs are made th
 (:mod:`jobify.engine.execution.executor`); all others are made here.
 
 Code of a user may cancel ``asyncio.all_tasks()``, and these tasks with them. So does ``asyncio.run`` when its loop
-ends. A task that is needed comes back after the first (:func:`spawn_lasting`), and must not after the second, which
-:func:`is_loop_ending` tells.
+ends. A task that is needed is started again in the first case (:func:`spawn_lasting`), but not in the second, which
+:func:`is_loop_ending` detects.
 """
 
 from __future__ import annotations

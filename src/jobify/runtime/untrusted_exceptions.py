@@ -1,4 +1,4 @@
-"""Calling the code of a foreign exception without being at its mercy.
+"""Call the code of foreign exception classes with a time limit and without side effects on the caller.
 
 The text of an exception is made by its class. ``__str__`` may raise, call ``sys.exit()`` or never return, and a
 ``__getattr__`` answers whatever a traceback asks for. A job must end all the same, and the event loop must go on. So
@@ -21,7 +21,7 @@ __all__ = ("call_guarded", "cause_of", "chain", "context_of", "is_plain", "quali
 T = TypeVar("T")
 
 TIMEOUT: Final = 1.0
-"""Seconds after which code of an exception has failed. The event loop may be what waits."""
+"""Seconds after which the code of an exception has failed. The event loop may wait for it."""
 
 _HOOKS: Final = (
     *("__str__", "__repr__", "__getattr__", "__getattribute__", "__dir__", "__notes__", "__dict__", "args"),
@@ -43,7 +43,7 @@ _hanging: WeakSet[type[Any]] = WeakSet()
 """Classes whose text took too long, so that it is not read again."""
 
 
-def call_guarded(func: Callable[[], T], default: T, *, patience: float | None = None) -> T:
+def call_guarded(func: Callable[[], T], default: T, *, timeout: float | None = None) -> T:
     """What ``func`` returns, or ``default`` if it raises anything or takes too long."""
     results: list[T] = []
 
@@ -59,7 +59,7 @@ def call_guarded(func: Callable[[], T], default: T, *, patience: float | None = 
     except (RuntimeError, MemoryError):  # the system has no thread left
         run()
     else:
-        thread.join(TIMEOUT if patience is None else patience)
+        thread.join(TIMEOUT if timeout is None else timeout)
         if not results and not thread.is_alive():
             run()  # what depends on this very thread, such as a translation, gets it
     return results[0] if results else default
@@ -89,7 +89,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def text_of(value: object) -> str | None:
-    """``str(value)``; None if there is none to be had."""
+    """``str(value)``; None if it fails."""
     if isinstance(value, BaseException) and not is_plain(value):
         return _foreign_text(value)
     with suppress(Exception):

@@ -239,7 +239,7 @@ def _half(port: Any, given: Any, other: Any, default: Any) -> Any:
 
 
 def _sentence(error: Exception) -> str:
-    """What an error says, with a full stop before the next sentence; several lines stay apart from that."""
+    """The message of an error as a sentence; a message of several lines is followed by a line end."""
     text = str(error).rstrip()
     return text + "\n" if "\n" in text else text if text.endswith(".") else f"{text}."
 

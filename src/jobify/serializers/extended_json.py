@@ -81,7 +81,7 @@ class ExtendedJSONSerializer(Serializer):
         except PayloadError:
             raise
         except (ValueError, RecursionError):
-            pass  # a lone surrogate, an endless int, little stack: the long way knows what to do or to say
+            pass  # a lone surrogate, a huge int, little stack: tagging handles it or explains the error
         return self._dump_tagged(data)
 
     def loadb(self, data: bytes) -> Any:
@@ -89,7 +89,7 @@ class ExtendedJSONSerializer(Serializer):
             if _MARK not in data:
                 return _decoded(data)
         except Exception:
-            pass  # no bytes, no JSON, little stack: the long way knows what to do or to say
+            pass  # no bytes, no JSON, little stack: the slow path handles it or explains the error
         return self._load_tagged(data)
 
     @on_any_stack

@@ -85,9 +85,11 @@ async def off_loop(function: Callable[[], T]) -> T:
     return await answer
 
 
-def in_thread(function: Callable[[], T], tell: Callable[[T | None, BaseException | None], None]) -> None:
-    """Call ``function`` in a thread, and ``tell`` its value or its error on the running event loop. Where the system
-    refuses a thread it is called here."""
+def in_thread(function: Callable[[], T], on_done: Callable[[T | None, BaseException | None], None]) -> None:
+    """Call ``function`` in a thread, then ``on_done`` with its value or error on the running event loop.
+
+    If the system refuses a thread, it is called here.
+    """
     loop = asyncio.get_running_loop()
 
     def run() -> None:
@@ -96,12 +98,12 @@ def in_thread(function: Callable[[], T], tell: Callable[[T | None, BaseException
         value, error = _attempt(function)
         codec_threads.discard(this)
         with suppress(RuntimeError):  # the event loop was closed
-            loop.call_soon_threadsafe(tell, value, error)
+            loop.call_soon_threadsafe(on_done, value, error)
 
     try:
         threading.Thread(target=run, name="jobify-codec", daemon=True).start()
     except RuntimeError:
-        loop.call_soon(tell, *_attempt(function))
+        loop.call_soon(on_done, *_attempt(function))
 
 
 def _attempt(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:

@@ -40,7 +40,7 @@ def decode_in_pieces(data: bytes, decode: Decode) -> Any:
         return decode(data)
     try:
         return _read(data, decode, _MAX_LEVELS)
-    except Exception:  # whatever it is, one call says what it is for all of the data
+    except Exception:  # one call for all of the data gives the value or the exact error
         return decode(data)
 
 

@@ -1,8 +1,8 @@
 """Earlier names of classes that stored values and options name.
 
-A stored value says the name of its class, ``module:qualname``, and a stored retry policy those of exceptions. A release
-that moves or renames such a class names the earlier name here, so that what is stored is read as the class that there
-is now. What is written has the new name.
+A stored value contains the name of its class, ``module:qualname``, and a stored retry policy those of exceptions. A
+release that moves or renames such a class declares the earlier name, so that stored values are read as the current
+class. New values are written with the new name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Renaming(Protocol):
 
 
 def checked_renamed_types(given: object) -> dict[str, type]:
-    """The classes by earlier names. ConfigurationError says which pair cannot work.
+    """The classes by earlier names. ConfigurationError names a pair that cannot work.
 
     A name may be written ``shop.models.Order`` as well, for a class at the top level of its module.
     """

@@ -15,7 +15,7 @@ __all__ = ("FakeClock",)
 class FakeClock(Clock):
     """Hand it to an app: ``Jobify(clock=FakeClock(start))``.
 
-    A running app looks at its clock at least once a second, as it must to notice that a machine slept; so after
+    A running app reads its clock at least once a second, as it must to notice that a machine slept; so after
     ``advance`` or ``set`` what has become due runs within a second of real time.
 
     >>> from datetime import UTC

@@ -1,4 +1,4 @@
-"""A job for a test that calls a task as a plain function: what ``current_job`` says of it, and what it has reported."""
+"""A job for a test that calls a task as a plain function: the content of ``current_job``, and its reports."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PretendJob(Running):
         """Request the task to stop, as a cancel does."""
         self._reason = reason
 
-    # -- what current_job asks it (Running) ----------------------------------------------------------------------------
+    # -- the protocol of current_job (Running) -------------------------------------------------------------------------
 
     @property
     def app(self) -> object:

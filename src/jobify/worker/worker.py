@@ -159,28 +159,28 @@ class Worker:
     def _install_stop_handlers(self) -> Callable[[], None]:
         """Handle signals and messages of the supervisor; returns a function that restores the signal handlers."""
         loop = asyncio.get_running_loop()
-        heard: SimpleQueue[tuple[int, float]] = SimpleQueue()  # reentrant: a signal may interrupt its put()
+        received: SimpleQueue[tuple[int, float]] = SimpleQueue()  # reentrant: a signal may interrupt its put()
 
         def put(number: int, _: object) -> None:
-            heard.put((number, time.monotonic()))
+            received.put((number, time.monotonic()))
 
         restores = [install_handler(number, put) for number in stop_signals()]
-        threading.Thread(target=self._relay_signals, args=(heard, loop), name="jobify-signals", daemon=True).start()
+        threading.Thread(target=self._relay_signals, args=(received, loop), name="jobify-signals", daemon=True).start()
         if self._control is not None:
             self._control.listen(lambda message: loop.call_soon_threadsafe(self._on_control_message, message))
 
         def forget() -> None:
             for restore in restores:
                 restore()
-            heard.put((0, 0.0))
+            received.put((0, 0.0))
 
         return forget
 
-    def _relay_signals(self, heard: SimpleQueue[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
+    def _relay_signals(self, received: SimpleQueue[tuple[int, float]], loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: pass signals to the event loop; end the process if it does not take the second one."""
         wishes = StopSignals()
         while True:
-            number, at = heard.get()
+            number, at = received.get()
             if not number:
                 return
             is_second, taken = wishes.is_repeated(at), threading.Event()

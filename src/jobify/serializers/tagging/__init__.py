@@ -1,7 +1,7 @@
 """The reserved form: how plain JSON carries values that are not plain.
 
 Plain data stands for itself. Anything else is an object with the key ``"$"``, which names the type, and ``"v"``, what
-the value is made of; for a type that a user wrote, ``"t"`` says where to import it::
+the value is made of; for a type that a user wrote, ``"t"`` is the name of its class::
 
     (1, "a")                    {"$": "tuple", "v": [1, "a"]}
     {1: "a"}                    {"$": "dict", "v": [[1, "a"]]}

@@ -33,7 +33,7 @@ class Tag:
 
 
 def _as_text(cls: Callable[[str], Any]) -> tuple[Callable[[Any, Walk], Any], Callable[[Any, Walk], Any]]:
-    """The way of a type whose ``str`` says all, and which can be made of it."""
+    """For a type that can be restored from its ``str``."""
     return (lambda value, encode: encode(str(value))), (lambda data, decode: cls(decode(data)))
 
 

@@ -1,4 +1,4 @@
-"""What all kinds of types share: values by name, and what to say when a class has changed since they were stored."""
+"""What all kinds of types share: encoding values by name, and errors about a class that has changed since."""
 
 from __future__ import annotations
 

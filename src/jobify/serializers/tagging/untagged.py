@@ -1,4 +1,4 @@
-"""What a stored value says, in the words of JSON: for people and scripts, who need no types.
+"""Show a stored value as plain JSON, for people and scripts, which need no types.
 
 Nothing of the app is looked up, so a value can also be shown where its classes do not exist (any more).
 """
