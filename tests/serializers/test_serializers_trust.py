@@ -409,7 +409,7 @@ async def main():
     app.close()
     storage = SQLiteStorage("jobs.db")
     storage.open()
-    database_of(storage).execute("UPDATE jobs SET task = 'trap_package.inner:Color'")
+    storage._database.execute("UPDATE jobs SET task = 'trap_package.inner:Color'")
     storage.close()
     async with app:
         await asyncio.sleep(1)
