@@ -68,7 +68,7 @@ def test_what_is_no_schedule_is_not_found(shop: Shop, command: str) -> None:
 
 
 @pytest.mark.promise("t10")
-def test_a_queue_that_nobody_serves_is_reported(shop: Shop) -> None:
+def test_a_queue_that_no_worker_serves_is_reported(shop: Shop) -> None:
     shop.worker("pack", queues=("early",))
     shop.add(queue="late")
     rows = {row["queue"]: row for row in shop("queues", "list").table}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from elsewhere import STORAGES, World
-from hands import Place
+from remote_worker import Place
 
 
 @pytest.fixture(params=STORAGES)
@@ -20,8 +20,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """An app that enqueues, and hands instead of a worker."""
+    """An app that enqueues, and a worker that the test drives."""
     place = Place(tmp_path)
     yield place
     place.app.close()
-    place.hands.close()
+    place.worker.close()

@@ -1,4 +1,4 @@
-"""Workflows: stored in one transaction, run by whoever is there."""
+"""Workflows: stored in one transaction, run by any process."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from elsewhere import World, until
-from hands import Place, damage
+from remote_worker import Place, damage
 
 import jobify
 from jobify import Cron, Jobify, JobResult, RunMode, SmartRetry, chain, chord, chunks, exceptions, group, starmap
@@ -110,7 +110,7 @@ def test_every_workflow_returns_handles(app: Jobify) -> None:
 
 @pytest.mark.promise("j7", "j10")
 @pytest.mark.parametrize("name", ["status", "progress"])
-def test_a_look_is_one_select_by_the_primary_key(place: Place, name: str) -> None:
+def test_a_read_is_one_select_by_the_primary_key(place: Place, name: str) -> None:
     job = place.app.enqueue("add", (1,))
     getattr(job, name)
     storage = place.app.configs.storage
@@ -129,9 +129,9 @@ def test_a_look_is_one_select_by_the_primary_key(place: Place, name: str) -> Non
 @pytest.mark.promise("j10")
 def test_its_progress_is_what_was_reported_last(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
-    other, claim = place.app.get_job(job.id), place.hands.claim()
+    other, claim = place.app.get_job(job.id), place.worker.claim()
     for percent in (0, 62.5, 100):
-        place.hands.progress(claim, percent)
+        place.worker.progress(claim, percent)
         assert (job.progress, other.progress) == (percent, percent)
 
 
@@ -149,10 +149,10 @@ def test_all_that_a_handle_says_is_in_it(world: World, app: Jobify) -> None:
         for job in jobs[2:]:
             job.wait(20)
     for job in jobs:
-        told = job.to_dict()
-        assert said <= set(told)
-        assert told["status"] == job.status
-        assert json.loads(json.dumps(told)) == told
+        document = job.to_dict()
+        assert said <= set(document)
+        assert document["status"] == job.status
+        assert json.loads(json.dumps(document)) == document
 
 
 @pytest.mark.promise("j18", "j19", "j20", "j24")
@@ -171,7 +171,7 @@ async def test_the_event_loop_goes_on_while_the_storage_takes_its_time(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = place.app.enqueue("add", (1,))
-    place.hands.succeed(place.hands.claim())
+    place.worker.succeed(place.worker.claim())
     asked, may_answer = threading.Event(), threading.Event()
     get = SQLiteStorage.get
 
@@ -247,10 +247,10 @@ async def test_what_cannot_be_read_waits_for_code_that_can(place: Place, tmp_pat
 
 def test_a_lost_worker_too_many_is_dead(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
-    place.hands.claim()
-    place.hands.storage.close()
-    place.hands.storage.open()
-    place.hands.storage.recover(now=2**60, max_crashes=1, delete_at=None)
+    place.worker.claim()
+    place.worker.storage.close()
+    place.worker.storage.open()
+    place.worker.storage.recover(now=2**60, max_crashes=1, delete_at=None)
     assert (job.status, place.app.dead_letters()) == ("dead", [job])
     with pytest.raises(MaxRetriesExceededError):
         job.result()

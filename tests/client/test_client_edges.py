@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from elsewhere import until
-from hands import Place, damage, declare, has_waited
+from remote_worker import Place, damage, declare, has_waited
 
 from jobify import Jobify, JobResult, JobRouter
 from jobify.client import admin
@@ -39,8 +39,8 @@ def test_damaged_rows_are_shown_as_far_as_they_can_be(place: Place, tmp_path: Pa
     job = place.app.enqueue("add", (1,), metadata={"a": 1})
     damage(tmp_path, "UPDATE jobs SET options = '[', rule = '['")
     assert job.metadata == {}
-    told = job.to_dict()
-    assert (told["metadata"], told["cron"]) == ({}, None)
+    document = job.to_dict()
+    assert (document["metadata"], document["cron"]) == ({}, None)
     (schedule,) = place.app.schedules()
     assert schedule.cron is None
 
@@ -48,7 +48,7 @@ def test_damaged_rows_are_shown_as_far_as_they_can_be(place: Place, tmp_path: Pa
 @pytest.mark.parametrize(("stored", "words"), [(b"{", "cannot be read here"), (None, "there is none")])
 def test_a_result_that_cannot_be_read_says_so(place: Place, stored: bytes | None, words: str) -> None:
     job = place.app.enqueue("add", (1,))
-    place.hands.succeed(place.hands.claim(), stored)  # type: ignore[arg-type]
+    place.worker.succeed(place.worker.claim(), stored)  # type: ignore[arg-type]
     with pytest.raises(ResultNotStoredError, match=words):
         job.result()
     assert words in job.to_dict()["result"]
@@ -56,19 +56,19 @@ def test_a_result_that_cannot_be_read_says_so(place: Place, stored: bytes | None
 
 def test_a_job_that_ended_at_the_last_moment_is_not_late(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
-    place.hands.succeed(place.hands.claim())
+    place.worker.succeed(place.worker.claim())
     assert client_of(place.app).operations._waiter._check_once_more(job.id, 1.0).status == "success"
 
 
 def test_a_live_worker_of_other_queues_does_not_serve_this_one(place: Place) -> None:
-    owner = place.hands.storage.register(OwnerProfile(OwnerRole.WORKER, ("other",), ("add",), 1), now=1)
-    place.hands.storage.deregister(place.hands.owner)
+    owner = place.worker.storage.register(OwnerProfile(OwnerRole.WORKER, ("other",), ("add",), 1), now=1)
+    place.worker.storage.deregister(place.worker.owner)
     place.app.enqueue("add", (1,))
     place.app.enqueue("add", (1,), queue="other")
     (unserved,) = place.app.unserved()
     assert unserved.reason == "No worker serves the queue 'default'."
     assert [(queue.name, queue.workers) for queue in place.app.queues()] == [("default", 0), ("other", 1)]
-    place.hands.storage.deregister(owner)
+    place.worker.storage.deregister(owner)
 
 
 def test_a_purge_takes_many_in_parts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_ids_that_are_not_unique_are_refused(tmp_path: Path) -> None:
 # -- storages of a user's own ------------------------------------------------------------------------------------------
 
 
-def test_a_bell_that_fails_does_not_fail_the_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_notifier_that_fails_does_not_fail_the_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class BrokenNotifier:
         def notify(self, **whom: Any) -> None:
             raise OSError("it is broken")
@@ -146,7 +146,7 @@ async def test_an_error_of_one_insert_is_not_the_others(tmp_path: Path) -> None:
     app.close()
 
 
-async def test_an_answer_that_nobody_waits_for_is_dropped(place: Place) -> None:
+async def test_a_result_without_a_waiter_is_dropped(place: Place) -> None:
     asking = asyncio.ensure_future(place.app.aenqueue("add", (1,), job_id="mine"))
     await asyncio.sleep(0)
     asking.cancel()
@@ -155,7 +155,7 @@ async def test_an_answer_that_nobody_waits_for_is_dropped(place: Place) -> None:
     assert place.app.get_job("mine").status == "pending", "what was asked for is stored all the same"
 
 
-def test_a_storage_that_is_closed_while_somebody_is_about_to_use_it_is_opened_again(place: Place) -> None:
+def test_a_storage_that_is_closed_just_before_a_use_is_opened_again(place: Place) -> None:
     connection = connection_of(place.app)
     place.app.enqueue("add", (1,))
     shared = connection._state.shared
@@ -181,7 +181,7 @@ def test_a_storage_that_is_closed_while_somebody_is_about_to_use_it_is_opened_ag
     assert place.app.stats()["pending"] == 2
 
 
-def test_nobody_is_rung_for_by_a_client_that_is_closed(place: Place) -> None:
+def test_a_closed_client_notifies_no_process(place: Place) -> None:
     connection_of(place.app).notify(workers=True)
     connection_of(place.app).forward()
     assert connection_of(place.app).local.take() == b""
@@ -228,7 +228,7 @@ def test_of_many_only_those_with_middleware_go_through_it(place: Place) -> None:
     assert payloads == [b"[[1],{}]", b"[[5],{}]"]
 
 
-def test_outer_middleware_is_told_when(place: Place) -> None:
+def test_outer_middleware_knows_the_due_time(place: Place) -> None:
     seen: list[str] = []
 
     class Looks(BaseOuterMiddleware):

@@ -64,7 +64,7 @@ async def test_a_client_whose_thread_is_refused_tries_again(tmp_path: Path, monk
 
 
 @pytest.mark.promise("f5")
-async def test_who_waits_hears_of_an_end_although_the_listener_was_refused(
+async def test_a_waiter_learns_of_an_end_although_the_listener_was_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, echo = build(tmp_path)
@@ -119,7 +119,7 @@ async def test_an_error_in_the_thread_of_a_client_is_answered(
 
 @pytest.mark.promise("f54")
 @pytest.mark.parametrize("name", ["_fail_stale", "_listen", "_serve", "_check"])
-async def test_an_error_in_the_thread_that_listens_is_told(
+async def test_an_error_in_the_listeners_thread_reaches_waiters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     app, echo = build(tmp_path)

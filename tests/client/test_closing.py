@@ -1,4 +1,4 @@
-"""An app that is closed while somebody waits, or shortly after: what listens for ends opens nothing again."""
+"""An app that is closed while a caller waits, or shortly after: the listener opens nothing again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from elsewhere import until
-from hands import NEVER, Place, Waits, has_waited
+from remote_worker import NEVER, Place, Waits, has_waited
 
 from jobify import Jobify
 from jobify.exceptions import ApplicationStateError
@@ -40,7 +40,7 @@ def test_what_listened_opens_no_database_after_the_app_was_closed(
     assert not list(elsewhere.iterdir())
 
 
-def test_who_waits_is_told_that_the_app_was_closed(place: Place) -> None:
+def test_a_waiter_learns_that_the_app_was_closed(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
     place.await_client()
@@ -51,7 +51,7 @@ def test_who_waits_is_told_that_the_app_was_closed(place: Place) -> None:
     assert place.clients() == 0
 
 
-async def test_who_awaits_is_told_that_the_app_was_closed(place: Place) -> None:
+async def test_an_async_waiter_learns_that_the_app_was_closed(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
 
     waiting = asyncio.ensure_future(job.aresult(timeout=None, poll_interval=NEVER, max_poll_interval=NEVER))
@@ -61,14 +61,14 @@ async def test_who_awaits_is_told_that_the_app_was_closed(place: Place) -> None:
         await waiting
 
 
-def test_a_wait_after_the_app_was_closed_is_rung_again(place: Place) -> None:
+def test_a_wait_after_the_app_was_closed_is_notified_again(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     for _ in range(3):
         until(lambda: has_waited(job) and place.clients())
         place.app.close()
     waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
     place.await_client()
-    place.hands.succeed(place.hands.claim())
+    place.worker.succeed(place.worker.claim())
     assert waiting.end() == 1
 
 

@@ -1,4 +1,4 @@
-"""What a job can be told when it is enqueued, and what is refused where it is written."""
+"""The options of a job that is enqueued, and what is refused where it is written."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_durations_are_seconds_or_timedeltas(world: World, tasks: Tasks) -> None
     assert job.due_at - job.created_at == 3600 * SECOND
     assert job.expires_at is not None
     assert job.created_at + 7200 * SECOND >= job.expires_at > before + 7200 * SECOND
-    told = read_options(job.options)
-    assert (told.timeout, told.result_ttl) == (3600.0, 3600.0)
+    options = read_options(job.options)
+    assert (options.timeout, options.result_ttl) == (3600.0, 3600.0)
     for option in ("timeout", "expires"):
         with pytest.raises(ConfigurationError, match="must be more than 0"):
             tasks.add.apply_async((1,), **{option: timedelta(0)})  # type: ignore[arg-type]
@@ -77,12 +77,12 @@ def test_durations_are_seconds_or_timedeltas(world: World, tasks: Tasks) -> None
         tasks.add.apply_async((1,), priority=hour)  # type: ignore[arg-type]
 
 
-def test_queue_and_priority_are_the_tasks_unless_told(world: World, tasks: Tasks) -> None:
+def test_queue_and_priority_are_the_tasks_unless_given(world: World, tasks: Tasks) -> None:
     plain = row(world.app, tasks.add.delay(1))
-    told = row(world.app, tasks.add.apply_async((1,), queue="quick", priority=0))
+    stored = row(world.app, tasks.add.apply_async((1,), queue="quick", priority=0))
     bare = row(world.app, tasks.say.delay("a"))
     assert (plain.queue, plain.priority) == ("math", 7)
-    assert (told.queue, told.priority) == ("quick", 0)
+    assert (stored.queue, stored.priority) == ("quick", 0)
     assert (bare.queue, bare.priority) == ("default", 0)
 
 
@@ -101,9 +101,9 @@ def test_what_the_engine_is_to_know_stands_in_the_row(world: World, tasks: Tasks
     job = tasks.add.apply_async(
         (1,), retry=SmartRetry(2, exclude_exceptions=(KeyError,)), timeout=5, result_ttl=60, metadata={"a": 1}
     )
-    told = read_options(row(world.app, job).options)
-    assert told.policy() == SmartRetry(2, exclude_exceptions=(KeyError,))
-    assert (told.timeout, told.result_ttl, told.metadata) == (5.0, 60.0, {"a": 1})
+    options = read_options(row(world.app, job).options)
+    assert options.policy() == SmartRetry(2, exclude_exceptions=(KeyError,))
+    assert (options.timeout, options.result_ttl, options.metadata) == (5.0, 60.0, {"a": 1})
     assert read_options(row(world.app, tasks.add.apply_async((1,), retry=3)).options).policy() == SmartRetry(3)
     assert row(world.app, tasks.add.delay(1)).options is None
 
@@ -275,8 +275,8 @@ def test_an_unknown_option_is_an_unexpected_argument_and_a_wrong_value(
 @pytest.mark.parametrize(
     "metadata", [{1: 2}, {"a": (1, 2)}, {"a": datetime(2030, 1, 1, tzinfo=UTC)}, {"a": b"x"}, {"a": float("nan")}]
 )
-def test_metadata_that_would_read_otherwise_is_refused(world: World, tasks: Tasks, metadata: Any) -> None:
-    with pytest.raises(ConfigurationError, match="would read otherwise"):
+def test_metadata_that_json_would_change_is_refused(world: World, tasks: Tasks, metadata: Any) -> None:
+    with pytest.raises(ConfigurationError, match="JSON would change"):
         tasks.add.apply_async((1,), metadata=metadata)
     assert world.app.stats()["pending"] == 0
 

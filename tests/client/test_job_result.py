@@ -243,11 +243,17 @@ def test_it_is_a_dict_of_plain_values(world: World, app: Jobify) -> None:
     with world.running(declare):
         for each in (job, failed, odd):
             each.wait(20)
-    told = job.to_dict()
-    assert json.loads(json.dumps(told)) == told
-    assert told["id"] == job.id
-    assert (told["task_name"], told["queue_name"], told["priority"], told["status"]) == ("add", "quick", 4, "complete")
-    assert (told["result"], told["metadata"], told["attempt"]) == (2, {"who": "me"}, 1)
+    document = job.to_dict()
+    assert json.loads(json.dumps(document)) == document
+    assert document["id"] == job.id
+    names = ("task_name", "queue_name", "priority", "status")
+    assert tuple(document[name] for name in names) == (
+        "add",
+        "quick",
+        4,
+        "complete",
+    )
+    assert (document["result"], document["metadata"], document["attempt"]) == (2, {"who": "me"}, 1)
     assert json.dumps(failed.to_dict()["errors"])
     assert json.dumps(odd.to_dict()["result"])
 
@@ -393,7 +399,7 @@ def test_an_unknown_id_is_not_found(app: Jobify) -> None:
             look()
 
 
-def test_one_that_is_deleted_while_somebody_waits_is_not_found(world: World, app: Jobify) -> None:
+def test_one_that_is_deleted_during_a_wait_is_not_found(world: World, app: Jobify) -> None:
     job = app.enqueue("add", (1,), delay=3600)
     found: list[object] = []
 
@@ -444,7 +450,7 @@ def test_refresh_does_no_harm(app: Jobify) -> None:
     app.enqueue("add", (1,)).refresh()
 
 
-def test_it_tells_its_times(world: World, app: Jobify) -> None:
+def test_it_has_its_times(world: World, app: Jobify) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     job = app.enqueue("add", (1,), delay=0.01)
     assert job.started_at is job.finished_at is None
@@ -503,7 +509,7 @@ def test_a_wait_that_cannot_be_is_refused(app: Jobify, name: str) -> None:
         run(job.aresult(**{name: float("nan")}))
 
 
-def test_async_code_looks_without_blocking_its_event_loop(
+def test_async_code_reads_without_blocking_its_event_loop(
     world: World, app: Jobify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = app.enqueue("fail", ("because",))

@@ -203,7 +203,7 @@ def test_a_queue_that_is_paused_rests(world: World, app: Jobify) -> None:
 
 
 @pytest.mark.promise("t10")
-def test_a_queue_that_nobody_serves_is_reported(world: World, app: Jobify) -> None:
+def test_a_queue_that_no_worker_serves_is_reported(world: World, app: Jobify) -> None:
     app.enqueue("add", (1,), queue="lonely")
     (view,) = app.queues()
     assert view.problem == "No worker serves the queue 'lonely'."

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.promise("f47")
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """The file, while somebody else writes to it."""
+    """The file, while another connection writes to it."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -209,7 +209,7 @@ async def test_what_is_held_back_in_memory_is_seen() -> None:
 
 
 def test_a_storage_is_opened_and_closed_by_many_threads(path: Path) -> None:
-    """Users come and go while others read: nobody is left with a storage that is closed."""
+    """Users come and go while others read: no user is left with a storage that is closed."""
     storage = SQLiteStorage(path)
     apps = [Jobify(storage=storage) for _ in range(4)]
     for app in apps:

@@ -114,7 +114,9 @@ async def test_it_can_be_awaited(world: World, app: Jobify) -> None:
 
 
 @pytest.mark.promise("t5")
-def test_a_job_is_picked_up_because_it_was_rung_for(world: World, app: Jobify, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_picked_up_because_of_a_notification(
+    world: World, app: Jobify, monkeypatch: pytest.MonkeyPatch
+) -> None:
     never = 1000.0
     for module, name in (
         (change_listener, "_POLL_WITH_NOTIFIER"),
@@ -129,7 +131,7 @@ def test_a_job_is_picked_up_because_it_was_rung_for(world: World, app: Jobify, m
 
 
 @pytest.mark.promise("t7")
-def test_what_waits_for_others_blocks_nobody(world: World, app: Jobify) -> None:
+def test_what_waits_for_others_blocks_no_worker(world: World, app: Jobify) -> None:
     parent = app.enqueue("add", (0,), delay=3600)
     waiting = app.enqueue_many("add", [(n,) for n in range(200)], depends_on=parent)
     with world.running(declare):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from elsewhere import World, until
-from hands import NEVER, Place, Waits, declare, has_waited
+from remote_worker import NEVER, Place, Waits, declare, has_waited
 
 from jobify import Jobify
 from jobify.client import completion_listener
@@ -30,15 +30,15 @@ def test_an_answer_is_pushed_not_polled_for(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
     place.await_client()
-    place.hands.succeed(place.hands.claim())
+    place.worker.succeed(place.worker.claim())
     assert waiting.end() == 1
 
 
-def test_an_answer_whose_ring_was_lost_is_found(place: Place) -> None:
+def test_a_result_whose_notification_was_lost_is_found(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
     waiting = Waits(job, poll_interval=0.001, max_poll_interval=0.01)
     place.await_client()
-    place.hands.succeed(place.hands.claim(), is_rung=False)
+    place.worker.succeed(place.worker.claim(), is_notified=False)
     assert waiting.end() == 1
 
 
@@ -51,7 +51,7 @@ async def test_many_who_wait_are_one_client(place: Place) -> None:
     assert place.clients() == 1
     place.await_client()
     for _ in jobs:
-        place.hands.succeed(place.hands.claim())
+        place.worker.succeed(place.worker.claim())
     assert await soon(asyncio.gather(*waits)) == [1] * 20
     assert [wait.end() for wait in waiting] == [1] * 20
 
@@ -64,7 +64,7 @@ def test_enqueuing_leaves_no_owner_and_no_thread_behind(place: Place) -> None:
     assert not set(threading.enumerate()) - before
 
 
-def test_nobody_is_left_when_nobody_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_is_left_without_waiters(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion_listener, "IDLE_TIMEOUT", 0.001)
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.001)
     before = set(threading.enumerate())
@@ -89,7 +89,7 @@ async def test_a_wait_that_is_cancelled_is_forgotten(place: Place) -> None:
     assert not waiters
 
 
-def test_a_storage_that_is_away_is_told_to_whoever_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiters_learn_that_the_storage_is_unavailable(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     job = place.app.enqueue("add", (1,))
     waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
     place.await_client()
@@ -99,20 +99,20 @@ def test_a_storage_that_is_away_is_told_to_whoever_waits(place: Place, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(SQLiteStorage, "get", away)
-        place.hands.ring()
+        place.worker.notify_clients()
         assert isinstance(waiting.end(), StorageUnavailableError)
-    place.hands.succeed(place.hands.claim())
+    place.worker.succeed(place.worker.claim())
     assert job.result() == 1
 
 
-def test_if_nobody_can_ring_it_looks(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_polls_if_no_process_can_notify_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(self: object, profile: OwnerProfile, *, now: int) -> int:
         raise StorageUnavailableError("read-only")
 
     monkeypatch.setattr(SQLiteStorage, "register", refuses)
     job = place.app.enqueue("add", (1,))
     waiting = Waits(job, poll_interval=0.001, max_poll_interval=0.01)
-    place.hands.succeed(place.hands.claim())
+    place.worker.succeed(place.worker.claim())
     assert waiting.end() == 1
 
 
@@ -247,7 +247,7 @@ def test_a_forked_child_enqueues_and_waits_for_itself(place: Place) -> None:
     job = place.app.enqueue("add", (1,), priority=1)
     waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
     place.await_client()
-    place.hands.succeed(place.hands.claim())
+    place.worker.succeed(place.worker.claim())
     assert waiting.end() == 1
 
 
@@ -257,13 +257,13 @@ def test_a_forked_child_enqueues_and_waits_for_itself(place: Place) -> None:
 @pytest.mark.promise("t9")
 def test_all_values_arrive_in_order(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
-    claim = place.hands.claim()
+    claim = place.worker.claim()
     got: list[int] = []
     follower = threading.Thread(target=lambda: got.extend(job.stream()))
     follower.start()
     for start in range(0, 1000, 50):
-        place.hands.publish(claim, range(start, start + 50))
-    place.hands.succeed(claim)
+        place.worker.publish(claim, range(start, start + 50))
+    place.worker.succeed(claim)
     follower.join(20)
     assert got == list(range(1000))
     assert list(job.stream()) == got, "a late reader gets them from the start"
@@ -274,7 +274,7 @@ def test_all_values_arrive_in_order(place: Place) -> None:
 @pytest.mark.promise("t9")
 async def test_values_are_followed_without_blocking(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
-    claim = place.hands.claim()
+    claim = place.worker.claim()
     got: list[int] = []
 
     async def follow() -> None:
@@ -284,9 +284,9 @@ async def test_values_are_followed_without_blocking(place: Place) -> None:
 
     following = asyncio.ensure_future(follow())
     for start in range(0, 100, 20):
-        place.hands.publish(claim, range(start, start + 20))
+        place.worker.publish(claim, range(start, start + 20))
         await eventually(lambda: len(got) == start + 20)
-    place.hands.succeed(claim)
+    place.worker.succeed(claim)
     await soon(following)
     assert got == list(range(100))
 
@@ -303,10 +303,10 @@ async def test_a_stream_gives_up_when_nothing_comes(place: Place) -> None:
 
 def test_progress_and_logs_are_read_each_time(place: Place) -> None:
     job = place.app.enqueue("add", (1,))
-    claim = place.hands.claim()
-    place.hands.progress(claim, 12.5)
+    claim = place.worker.claim()
+    place.worker.progress(claim, 12.5)
     assert job.progress == 12.5
-    place.hands.publish(claim, [1])
+    place.worker.publish(claim, [1])
     assert job.logs() == [
         {"number": 2, "at": "1970-01-01T00:00:01+00:00", "attempt": 1, "level": "info", "message": "said 1"}
     ]

@@ -203,7 +203,7 @@ def test_a_mended_step_goes_on_with_all_that_came_after_it(world: World, shop: S
 
 
 @pytest.mark.promise("f13")
-def test_it_may_be_told_to_retry_one_job_alone(world: World, shop: Shop) -> None:
+def test_it_can_retry_one_job_alone(world: World, shop: Shop) -> None:
     end = chain(shop.charge.s(7), shop.mail.s()).apply()
     first = world.app.get_job(end.dependencies[0])
     with world.running(shop.declare):

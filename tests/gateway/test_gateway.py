@@ -1,4 +1,4 @@
-"""The gate of a storage that blocks: which calls are made on the spot, which together, and who gets what answer."""
+"""The gateway of a storage that blocks: which calls are made without the thread, which together, and their results."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Watched(SQLiteStorage):
 
 @pytest.fixture(autouse=True)
 def _no_call_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is: a slow call closes the spot for a while."""
+    """However busy the machine is: after a slow call non-blocking writes pause."""
     monkeypatch.setattr(nonblocking, "monotonic", lambda: 0.0)
 
 
@@ -112,7 +112,7 @@ def _with_calls(storage: Watched, story: Callable[[Calls], Coroutine[Any, Any, N
 
 
 async def _come_to_rest(calls: Calls) -> None:
-    """Until the last call was made on the spot: what has to go before that has gone."""
+    """Until the last call was made without the thread, so that all earlier ones are done."""
     storage = calls.gate.storage
     assert isinstance(storage, Watched)
     number = 0
@@ -126,7 +126,7 @@ async def _come_to_rest(calls: Calls) -> None:
 # -- where calls are made ----------------------------------------------------------------------------------------------
 
 
-def test_a_call_by_itself_is_made_on_the_spot(tmp_path: Path) -> None:
+def test_a_single_call_is_made_without_the_thread(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
     async def story(calls: Calls) -> None:
@@ -236,7 +236,7 @@ async def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Pat
     storage.close()
 
 
-# -- when it cannot be made on the spot --------------------------------------------------------------------------------
+# -- when it needs the thread ------------------------------------------------------------------------------------------
 
 
 def test_a_locked_file_is_the_threads_affair(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_file_that_stays_locked_is_an_error_as_ever(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-def test_an_error_on_the_spot_says_nothing_yet(tmp_path: Path) -> None:
+def test_an_error_of_a_nonblocking_write_decides_nothing(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
 
     def fail_here(where: str) -> None:
@@ -312,7 +312,7 @@ def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> Non
     async def story(calls: Calls) -> None:
         real = storage._nonblocking
         storage._nonblocking = Broken()  # type: ignore[assignment]
-        assert await soon(calls.settle("nobody's")) is Settled.REFUSED
+        assert await soon(calls.settle("unknown")) is Settled.REFUSED
         storage._nonblocking = real
         assert await soon(calls.insert("b")) is True
 
@@ -374,10 +374,10 @@ def test_after_a_call_that_took_long_the_thread_has_it_for_a_while(
     _with_calls(storage, story)
 
 
-# -- news --------------------------------------------------------------------------------------------------------------
+# -- notifications -----------------------------------------------------------------------------------------------------
 
 
-def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) -> None:
+def test_others_are_notified_after_the_commit_and_not_by_the_loop(tmp_path: Path) -> None:
     storage, other = Watched(tmp_path), SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
     other.open()
     other.register(PROFILE, now=NOW)
@@ -386,7 +386,7 @@ def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) ->
 
     async def story(calls: Calls) -> None:
         notifier.drain()
-        assert await soon(calls.insert("a")) is True  # it is ours: nobody needs to know
+        assert await soon(calls.insert("a")) is True  # of this process: it concerns no other
         assert await soon(calls.settle("a")) is Settled.APPLIED
         assert not notifier.drain()
         assert await soon(calls.insert("b", owner=None)) is True
@@ -401,8 +401,8 @@ def test_others_are_rung_after_the_commit_and_not_by_the_loop(tmp_path: Path) ->
     other.close()
 
 
-def test_a_newcomer_is_rung(tmp_path: Path) -> None:
-    """Whoever has been alone rings nobody, until somebody comes."""
+def test_a_newcomer_is_notified(tmp_path: Path) -> None:
+    """A single process notifies no other, until one comes."""
     storage = Watched(tmp_path)
 
     async def story(calls: Calls) -> None:
@@ -419,17 +419,17 @@ def test_a_newcomer_is_rung(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-def test_another_app_with_the_same_storage_hears_of_it(tmp_path: Path) -> None:
+def test_another_app_with_the_same_storage_is_notified(tmp_path: Path) -> None:
     storage = Watched(tmp_path)
-    heard: list[str] = []
+    received: list[str] = []
 
     async def story(calls: Calls) -> None:
         other = ThreadedGateway(storage)
-        other.on_local_change = lambda: heard.append("news")
+        other.on_local_change = lambda: received.append("change")
         await other.start()
-        heard.clear()
+        received.clear()
         assert await soon(calls.insert("a", owner=None)) is True
-        await eventually(lambda: heard)
+        await eventually(lambda: received)
         await other.stop()
 
     _with_calls(storage, story)
@@ -517,14 +517,14 @@ def test_what_is_small_is_written_before_what_is_large(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("f57")
-def test_the_news_of_a_large_job_are_told_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_job_is_announced_once_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = Watched(tmp_path)
-    rung: list[list[str]] = []
+    notified: list[list[str]] = []
 
     async def story(calls: Calls) -> None:
-        monkeypatch.setattr(calls.gate, "_notify", lambda audience: rung.append([one.id for one in storage.get(["a"])]))
+        monkeypatch.setattr(calls.gate, "_notify", lambda _: notified.append([one.id for one in storage.get(["a"])]))
         assert await soon(calls.insert("a", payload=bytes(100_000), owner=None, status="scheduled"))
-        assert rung == [["a"]]
+        assert notified == [["a"]]
 
     _with_calls(storage, story)
 

@@ -1,4 +1,4 @@
-"""Who is told of what: those whom it concerns, and nobody else."""
+"""Which processes are notified of what: those that it concerns, and no others."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from jobify.storage.sqlite.notifier import DatagramNotifier
 from jobify.testing.storage_contract.given import job as row
 from support import durable, eventually, soon
 
-Ring = tuple[bool, bool, tuple[int, ...]]
+Notification = tuple[bool, bool, tuple[int, ...]]
 
 
-def test_an_end_is_for_whoever_enqueued_the_job() -> None:
+def test_an_end_is_for_the_process_that_enqueued_the_job() -> None:
     assert Audience.of_end(None, here=1) is JOB_ENDED
     assert Audience.of_end(1, here=1) is JOB_ENDED
     assert Audience.of_end(2, here=1) == Audience(clients=True, owners=(2,))
 
 
-def test_news_add_up() -> None:
+def test_audiences_add_up() -> None:
     assert merge([JOB_ENDED, JOB_ENDED]) == Audience(clients=True)
     assert merge([NEW_WORK, Audience(owners=(2,)), Audience(owners=(3, 2))]) == Audience(workers=True, owners=(2, 3))
     assert merge([STATE_CHANGED, JOB_ENDED]) == Audience(workers=True, clients=True)
@@ -36,24 +36,24 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     found: list[list[str]] = []
     send: Callable[[DatagramNotifier, bytes, Iterable[str]], None] = DatagramNotifier._send
 
-    def spy(bell: DatagramNotifier, message: bytes, bells: Iterable[str]) -> None:
-        addresses = list(bells)
+    def spy(notifier: DatagramNotifier, message: bytes, addresses_given: Iterable[str]) -> None:
+        addresses = list(addresses_given)
         if message == b"." and addresses:
             found.append(addresses)
-        send(bell, message, addresses)
+        send(notifier, message, addresses)
 
     monkeypatch.setattr(DatagramNotifier, "_send", spy)
     return found
 
 
 @pytest.fixture
-def rings(monkeypatch: pytest.MonkeyPatch) -> list[Ring]:
-    found: list[Ring] = []
-    ring = DatagramNotifier.notify
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Notification]:
+    found: list[Notification] = []
+    notify = DatagramNotifier.notify
 
-    def spy(bell: DatagramNotifier, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+    def spy(notifier: DatagramNotifier, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
         found.append((workers, clients, tuple(owners)))
-        ring(bell, workers=workers, clients=clients, owners=owners)
+        notify(notifier, workers=workers, clients=clients, owners=owners)
 
     monkeypatch.setattr(DatagramNotifier, "notify", spy)
     return found
@@ -80,7 +80,7 @@ def jobs_of(app: Jobify, count: int, *, task: str = "task", origin: int | None =
     ]
 
 
-async def test_a_worker_that_drains_jobs_nobody_waits_for_rings_nobody(tmp_path: Path, sent: list[list[str]]) -> None:
+async def test_a_worker_whose_jobs_have_no_waiters_notifies_no_process(tmp_path: Path, sent: list[list[str]]) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
@@ -93,7 +93,7 @@ async def test_a_worker_that_drains_jobs_nobody_waits_for_rings_nobody(tmp_path:
     assert sent == []
 
 
-async def test_a_client_hears_of_ends(tmp_path: Path, sent: list[list[str]]) -> None:
+async def test_a_client_is_notified_of_ends(tmp_path: Path, sent: list[list[str]]) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
@@ -109,7 +109,9 @@ async def test_a_client_hears_of_ends(tmp_path: Path, sent: list[list[str]]) -> 
     assert len(sent) >= 1
 
 
-async def test_the_end_of_a_job_rings_the_process_that_enqueued_it(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_the_end_of_a_job_notifies_the_process_that_enqueued_it(
+    tmp_path: Path, calls: list[Notification]
+) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
@@ -118,34 +120,34 @@ async def test_the_end_of_a_job_rings_the_process_that_enqueued_it(tmp_path: Pat
     async with app:
         await soon(app.wait_all())
     client.close()
-    assert (False, True, (77,)) in rings
+    assert (False, True, (77,)) in calls
 
 
-async def test_the_end_of_an_own_job_is_for_clients_only(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_the_end_of_an_own_job_is_for_clients_only(tmp_path: Path, calls: list[Notification]) -> None:
     app = app_in(tmp_path)
 
     async with app:
         (task, _) = app.routes
         await soon(await task.push())
-    assert set(rings) == {(False, True, ())}
+    assert set(calls) == {(False, True, ())}
 
 
-async def test_work_and_orders_ring_workers(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_work_and_changes_notify_workers(tmp_path: Path, calls: list[Notification]) -> None:
     app = app_in(tmp_path)
 
     async with app:
         (task, _) = app.routes
         job = await task.schedule().delay(300)
-        await eventually(lambda: (True, False, ()) in rings)
-        rings.clear()
+        await eventually(lambda: (True, False, ()) in calls)
+        calls.clear()
         await task.schedule(1).delay(600, job_id=job.id, replace=True)
-        await eventually(lambda: (True, True, ()) in rings)
-        rings.clear()
+        await eventually(lambda: (True, True, ()) in calls)
+        calls.clear()
         await job.cancel()
-        await eventually(lambda: (True, True, ()) in rings)
+        await eventually(lambda: (True, True, ()) in calls)
 
 
-async def test_what_an_end_does_to_other_jobs_rings_workers(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_what_an_end_does_to_other_jobs_notifies_workers(tmp_path: Path, calls: list[Notification]) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
     client.open()
@@ -155,22 +157,22 @@ async def test_what_an_end_does_to_other_jobs_rings_workers(tmp_path: Path, ring
     async with app:
         await soon(app.wait_all())
     client.close()
-    assert (True, True, ()) in rings
+    assert (True, True, ()) in calls
 
 
-async def test_a_shutdown_tells_workers_of_what_it_gives_back(tmp_path: Path, rings: list[Ring]) -> None:
+async def test_a_shutdown_notifies_workers_of_what_it_releases(tmp_path: Path, calls: list[Notification]) -> None:
     app = app_in(tmp_path)
 
     async with app:
         (_, hangs) = app.routes
         job = await hangs.push()
         await eventually(lambda: job.status is JobStatus.RUNNING)
-        rings.clear()
-    assert rings == [(True, False, ())]
+        calls.clear()
+    assert calls == [(True, False, ())]
 
 
-async def test_jobs_that_expire_are_told_to_clients_and_to_those_who_enqueued_them(
-    tmp_path: Path, rings: list[Ring]
+async def test_jobs_that_expire_concern_clients_and_the_processes_that_enqueued_them(
+    tmp_path: Path, calls: list[Notification]
 ) -> None:
     app = app_in(tmp_path)
     client = durable(tmp_path)
@@ -180,5 +182,5 @@ async def test_jobs_that_expire_are_told_to_clients_and_to_those_who_enqueued_th
 
     async with app:
         await eventually(lambda: client.get((late.id,))[0].status == "cancelled")
-        await eventually(lambda: (False, True, (77,)) in rings)
+        await eventually(lambda: (False, True, (77,)) in calls)
     client.close()

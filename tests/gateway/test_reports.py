@@ -262,7 +262,7 @@ async def test_a_thread_that_says_too_much_is_held_up() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("narrow")
-async def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_attempt_is_over() -> None:
+async def test_a_blocked_thread_ends_with_a_stop_request_or_its_attempt() -> None:
     gate = Gate()
     stopped, over = Attempt(gate), Attempt(gate)
 
@@ -278,7 +278,7 @@ async def test_a_thread_that_is_held_up_ends_when_it_is_told_to_stop_or_its_atte
 
 
 @pytest.mark.usefixtures("narrow")
-async def test_whoever_passes_reports_on_is_told_when_there_is_room() -> None:
+async def test_a_forwarder_of_reports_waits_for_room() -> None:
     gate = Gate()
     attempt = Attempt(gate)
     attempt.report(VALUE, 0)
@@ -320,7 +320,7 @@ async def test_a_report_after_the_event_loop_has_ended_is_nobodys() -> None:
     assert attempt.reports is not None
 
 
-async def test_log_lines_are_seen_by_whoever_watches_the_process(caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_lines_are_in_the_log_of_the_process(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "jobify.jobs"):
         Attempt(Gate()).report(LOG, "100% done", "warning")
     (record,) = caplog.records

@@ -1,4 +1,4 @@
-"""One storage object in several hands: opened by the first, closed by the last, whatever the threads do meanwhile."""
+"""One storage object with several users: opened by the first, closed by the last, whatever the threads do meanwhile."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_who_comes_while_the_last_user_closes_the_storage_finds_it_open(tmp_path
 
 
 @pytest.mark.promise("f47")
-def test_a_holder_from_before_a_close_has_the_same_lock_as_everybody_after_it(tmp_path: Path) -> None:
+def test_a_holder_from_before_a_close_has_the_same_lock_as_users_after_it(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "jobs.db")
     early = share(storage)
     early.open(first)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
 from jobify.exceptions import ApplicationStateError
-from jobify.jobs.result_backend import ResultBackend, ResultReader
+from jobify.jobs.result_backend import ResultBackend
 from jobify.model.cron import rule_as_written
 from jobify.model.durations import Duration
 from jobify.model.public_status import PublicStatus, public_status
@@ -71,16 +71,12 @@ class JobResult(Generic[Return_co]):
             )
         return self._backend
 
-    @property
-    def _reader(self) -> ResultReader:
-        return self._source.reader
-
     # -- reading -------------------------------------------------------------------------------------------------------
 
     @property
     def status(self) -> PublicStatus:
         """``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up) or ``cancelled``."""
-        record = self._reader.record(self.id)
+        record = self._source.reader.record(self.id)
         return public_status(record.status, record.is_dead)
 
     @property
@@ -91,7 +87,7 @@ class JobResult(Generic[Return_co]):
     @property
     def job_status(self) -> JobStatus:
         """The status as :attr:`Job.status`. A status that only a newer release knows reads RUNNING."""
-        return known_status(self._reader.record(self.id).status)
+        return known_status(self._source.reader.record(self.id).status)
 
     def is_done(self) -> bool:
         """Whether the job has ended. A user may still retry one that failed."""
@@ -99,34 +95,34 @@ class JobResult(Generic[Return_co]):
 
     def is_cron(self) -> bool:
         """Whether the job repeats by a cron rule."""
-        return self._reader.record(self.id).rule is not None
+        return self._source.reader.record(self.id).rule is not None
 
     @property
     def cron_expression(self) -> str | None:
         """The expression of a cron job. None for a job that runs once, or if its rule cannot be read."""
-        return rule_as_written(self._reader.record(self.id).rule).get("expression")
+        return rule_as_written(self._source.reader.record(self.id).rule).get("expression")
 
     @property
     def progress(self) -> float | None:
         """The progress that the task reported, 0 to 100. None if it reported none."""
-        return self._reader.record(self.id).progress
+        return self._source.reader.record(self.id).progress
 
     @property
     def error(self) -> str | None:
         """``Type: message`` of the last failure. None if the job has not failed, or succeeded later."""
-        return self._reader.error(self.id)
+        return self._source.reader.error(self.id)
 
     @property
     def errors(self) -> list[dict[str, Any]]:
         """One dict for each failed attempt, the oldest first: ``id``, ``job_id``, ``attempt`` (from 1), ``error`` (the
         traceback of the task's own frames), ``message``, ``outcome``, ``started_at`` and ``failed_at`` (ISO 8601, UTC).
         """
-        return self._reader.errors(self.id)
+        return self._source.reader.errors(self.id)
 
     @property
     def reason(self) -> str | None:
         """Why the job was cancelled: ``cancelled``, ``expired``, ``dependency … failed``. None if it was not."""
-        return self._reader.reason(self.id)
+        return self._source.reader.reason(self.id)
 
     @property
     def note(self) -> str:
@@ -134,27 +130,27 @@ class JobResult(Generic[Return_co]):
         paused``, ``waits for 2 others``, ``tries again in 5.0 s: …``, ``its worker (7154) is gone, last seen 2 m ago;
         the next worker that starts takes it up``. Empty if there is nothing to say. For people: the wording may
         change."""
-        return self._reader.note(self.id)
+        return self._source.reader.note(self.id)
 
     @property
     def dependencies(self) -> list[str]:
         """The ids of the jobs that must be complete before this one."""
-        return list(self._reader.relations(self.id).parents)
+        return list(self._source.reader.relations(self.id).parents)
 
     @property
     def dependents(self) -> list[str]:
         """The ids of the jobs that wait for this one, or did."""
-        return list(self._reader.relations(self.id).children)
+        return list(self._source.reader.relations(self.id).children)
 
     @property
     def task_name(self) -> str:
         """The task."""
-        return self._reader.record(self.id).task
+        return self._source.reader.record(self.id).task
 
     @property
     def queue_name(self) -> str:
         """The queue."""
-        return self._reader.record(self.id).queue
+        return self._source.reader.record(self.id).queue
 
     @property
     def args(self) -> list[Any]:
@@ -163,42 +159,42 @@ class JobResult(Generic[Return_co]):
         A tuple is a list, a dataclass a dict, a datetime a text. PayloadError if they cannot be read here, or were
         dropped when a job in memory ended.
         """
-        return self._reader.arguments(self.id)[0] or []
+        return self._source.reader.arguments(self.id)[0] or []
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments, like :attr:`args`."""
-        return self._reader.arguments(self.id)[1] or {}
+        return self._source.reader.arguments(self.id)[1] or {}
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The ``metadata`` of the job."""
-        return self._reader.metadata(self.id)
+        return self._source.reader.metadata(self.id)
 
     @property
     def attempt(self) -> int:
         """The number of the current or last attempt, from 1; 0 before the first."""
-        return self._reader.record(self.id).attempt
+        return self._source.reader.record(self.id).attempt
 
     @property
     def created_at(self) -> datetime:
         """The time when the job was enqueued, in the app's zone."""
-        return cast("datetime", self._reader.moment(self._reader.record(self.id).created_at))
+        return cast("datetime", self._source.reader.moment(self._source.reader.record(self.id).created_at))
 
     @property
     def started_at(self) -> datetime | None:
         """The time when the last attempt began, in the app's zone. None before the first."""
-        return self._reader.moment(self._reader.record(self.id).started_at)
+        return self._source.reader.moment(self._source.reader.record(self.id).started_at)
 
     @property
     def finished_at(self) -> datetime | None:
         """The time when the job ended, in the app's zone. None before that."""
-        return self._reader.moment(self._reader.record(self.id).finished_at)
+        return self._source.reader.moment(self._source.reader.record(self.id).finished_at)
 
     @property
     def eta(self) -> datetime:
         """The time when the job is (or was) due, in the app's zone."""
-        return cast("datetime", self._reader.moment(self._reader.record(self.id).due_at))
+        return cast("datetime", self._source.reader.moment(self._source.reader.record(self.id).due_at))
 
     @property
     def exec_at(self) -> datetime:
@@ -210,16 +206,16 @@ class JobResult(Generic[Return_co]):
 
         A result or metadata that is no JSON value is shown as text.
         """
-        return self._reader.describe(self.id)
+        return self._source.reader.describe(self.id)
 
     def logs(self) -> list[dict[str, Any]]:
         """The lines of ``current_job.log``, the oldest first: dicts of ``number``, ``at``, ``attempt``, ``level`` and
         ``message``."""
-        return self._reader.logs(self.id)
+        return self._source.reader.logs(self.id)
 
     def refresh(self) -> None:
         """Only check that the job exists, because every read is fresh. JobNotFoundError if it does not."""
-        self._reader.record(self.id)
+        self._source.reader.record(self.id)
 
     async def astatus(self) -> PublicStatus:
         """:attr:`status`, without blocking the event loop."""

@@ -1,4 +1,4 @@
-"""Hands that do with jobs what a test says, as a worker in another process would; and threads that wait for them."""
+"""A worker in another process, driven by the test, and threads that wait for its jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from jobify.model.records import (
 from support import durable
 
 NEVER = 1000.0
-"""Seconds between two looks that nobody has rung for: longer than any test waits."""
+"""Seconds between two polls: longer than any test waits."""
 
 
 def declare(app: Jobify) -> None:
@@ -36,8 +36,8 @@ def declare(app: Jobify) -> None:
         return x + 1
 
 
-class Hands:
-    """Claims jobs and does with them what a test says, as a worker in another process would."""
+class RemoteWorker:
+    """Claims and ends jobs as the test says, as a worker in another process would."""
 
     def __init__(self, directory: Path) -> None:
         self.storage = durable(directory)
@@ -58,7 +58,7 @@ class Hands:
             reports.append(self._report(claim, MessageKind.VALUE, str(value).encode()))
             reports.append(self._report(claim, MessageKind.LOG, f"said {value}", "info"))
         self.storage.report(reports)
-        self.ring()
+        self.notify_clients()
 
     def _report(self, claim: Claim, kind: MessageKind, data: Any, level: str | None = None) -> Report:
         return Report(claim.id, self.owner, claim.fence, kind, 1_000_000, data, level)
@@ -67,7 +67,7 @@ class Hands:
         """Report how far it is."""
         self.storage.report([self._report(claim, MessageKind.PROGRESS, percent)])
 
-    def succeed(self, claim: Claim, result: bytes = b"1", *, is_rung: bool = True) -> None:
+    def succeed(self, claim: Claim, result: bytes = b"1", *, is_notified: bool = True) -> None:
         """End it."""
         ended = Settlement(
             "success",
@@ -88,11 +88,11 @@ class Hands:
             claim.fence,
         )
         assert all(self.storage.settle([ended]))
-        if is_rung:
-            self.ring()
+        if is_notified:
+            self.notify_clients()
 
-    def ring(self) -> None:
-        """Tell clients."""
+    def notify_clients(self) -> None:
+        """Notify clients."""
         assert self.storage.notifier is not None
         self.storage.notifier.notify(workers=False, clients=True)
 
@@ -102,21 +102,21 @@ class Hands:
 
 
 class Place:
-    """An app that enqueues to a file, and hands that serve it."""
+    """An app that enqueues to a file, and a worker that serves it."""
 
     def __init__(self, directory: Path) -> None:
         self.app = Jobify(storage=durable(directory))
         declare(self.app)
-        self.hands = Hands(directory)
+        self.worker = RemoteWorker(directory)
 
     def await_client(self) -> None:
-        """Return when this process waits, and can be rung."""
+        """Return once this process waits and can be notified."""
         until(self.clients)
-        self.hands.storage.recover(now=1, max_crashes=3, delete_at=None)  # which learns of everybody's bells
+        self.worker.storage.recover(now=1, max_crashes=3, delete_at=None)  # which reads the addresses of all processes
 
     def clients(self) -> int:
-        """How many processes are in the list because they wait."""
-        return sum(owner.profile.role is OwnerRole.CLIENT for owner in self.hands.storage.owners())
+        """How many processes are registered because they wait."""
+        return sum(owner.profile.role is OwnerRole.CLIENT for owner in self.worker.storage.owners())
 
 
 def has_waited(job: JobResult[Any]) -> bool:
@@ -149,7 +149,7 @@ class Waits(threading.Thread):
 
 
 def damage(directory: Path, statement: str, *values: object) -> None:
-    """Change rows as nobody should."""
+    """Change rows past the library."""
     connection = sqlite3.connect(directory / "jobs.db", isolation_level=None)
     connection.execute(statement, values)
     connection.close()
