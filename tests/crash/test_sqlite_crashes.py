@@ -20,12 +20,14 @@ from jobify.testing.storage_contract.given import NOW, PROFILE, claim, claimed, 
 from probes import database_of
 from support import eventually, run
 
+TESTS = Path(__file__).parents[1]
 PREAMBLE = """
 import os, sys, threading
 from jobify.exceptions import *
 from jobify.model.records import *
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import *
+from jobify.testing.rows import *
+from probes import *
 storage = SQLiteStorage(sys.argv[1])
 storage.open()
 def say(*words):
@@ -42,7 +44,11 @@ def _child(path: Path, code: str) -> subprocess.Popen[str]:
     """A process with ``storage`` open that runs ``code``; ``say`` tells us something, ``wait`` waits for a line."""
     script = PREAMBLE + dedent(code)
     child = subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(path)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     _children.append(child)
     return child

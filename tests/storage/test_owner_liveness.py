@@ -31,7 +31,7 @@ from probes import database_of, owner_rows, watch_locks_by, watched_locks
 OWNER = """
 import sys, time
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, running
+from jobify.testing.rows import NOW, PROFILE, running
 storage = SQLiteStorage(sys.argv[1])
 storage.open()
 owner = storage.register(PROFILE, now=NOW)

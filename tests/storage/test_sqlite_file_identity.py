@@ -408,7 +408,7 @@ def test_a_task_copies_the_database(given: Given, ends: tuple[str, ...]) -> None
         shutil.copyfile(_file(given.path, name), given.path.with_name(f"copy.db{name}"))
     code = f"""
     from jobify.storage import SQLiteStorage
-    from jobify.testing.storage_contract.given import job
+    from jobify.testing.rows import job
     storage = SQLiteStorage({str(given.path)!r})
     storage.open()
     assert storage.insert([job("theirs")]) == [True]

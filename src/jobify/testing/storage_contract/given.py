@@ -1,30 +1,33 @@
-"""What the tests of a storage start from: a storage, jobs, and short words for what an engine does."""
+"""What the tests of a storage start from: a storage, and the rows of :mod:`jobify.testing.rows`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from jobify.exceptions import StorageUnavailableError
-from jobify.model.records import (
-    AttemptRecord,
-    Claim,
-    Claimed,
-    ClaimRequest,
-    JobRecord,
-    MessageKind,
-    NewJob,
-    OwnerProfile,
-    OwnerRole,
-    Report,
-    Settlement,
-    TaskSlots,
-)
 from jobify.storage.base import Storage
-from jobify.types import Microseconds
+from jobify.testing.rows import (
+    NASTY_BYTES,
+    NASTY_TEXTS,
+    NOW,
+    PROFILE,
+    SECOND,
+    after,
+    again,
+    claim,
+    claim_once,
+    claimed,
+    end,
+    job,
+    line,
+    made_without_waiting,
+    one,
+    report,
+    running,
+    statuses,
+)
 
 __all__ = (
     "NASTY_BYTES",
@@ -49,21 +52,6 @@ __all__ = (
     "undone",
 )
 
-NOW: Microseconds = 1_700_000_000_000_000
-SECOND: Microseconds = 1_000_000
-
-PROFILE = OwnerProfile(OwnerRole.WORKER, None, (), 10)
-
-NASTY_BYTES = (
-    b"",
-    b"\0",
-    b"\xff\xfe\0\x80",
-    bytes(range(256)),
-    '{"text": "ünï\\u0000cødé ✓"}'.encode(),
-    b"\\\"'" * 1000,
-)
-NASTY_TEXTS = ("ünï cødé ✓ 🦜", "a\0b", "quote ' and \" and \\", "new\nline\ttab", "%s {braces} ?", " ", "0")
-
 
 class StorageCase:
     """The base of each part of the suite."""
@@ -82,146 +70,6 @@ class StorageCase:
     @pytest.fixture
     def owner(self, storage: Storage) -> int:
         return storage.register(PROFILE, now=NOW)
-
-
-def job(id: str, **fields: Any) -> NewJob:
-    """A waiting job that is due."""
-    due_at = fields.get("due_at", NOW)
-    usual = NewJob(
-        id=id,
-        task="task",
-        queue="default",
-        priority=0,
-        status="scheduled",
-        ready=due_at <= NOW,
-        due_at=due_at,
-        created_at=NOW,
-        payload=b'{"args": []}',
-    )
-    return usual._replace(**fields)
-
-
-def after(id: str, *parents: str, **fields: Any) -> NewJob:
-    """A job that is due, and waits for its parents."""
-    return job(id, parents=parents, **fields)
-
-
-def running(id: str, owner: int, **fields: Any) -> NewJob:
-    """A job that is inserted already claimed."""
-    usual = {"status": "running", "owner": owner, "fence": 1, "attempt": 1, "started_at": NOW, "origin": owner}
-    return job(id, **{**usual, **fields})
-
-
-def claim_once(
-    storage: Storage,
-    owner: int,
-    *,
-    limit: int = 100,
-    tasks: Sequence[str] = ("task",),
-    queues: tuple[str, ...] | None = None,
-    now: Microseconds = NOW,
-) -> Claimed:
-    """Claim from one lane."""
-    return storage.claim(ClaimRequest(owner, (TaskSlots(tuple(tasks), limit),), queues), now=now)
-
-
-def claim(storage: Storage, owner: int, **how: Any) -> list[Claim]:
-    """Claim from one lane, until there is no more."""
-    claims: list[Claim] = []
-    while True:
-        found = claim_once(storage, owner, **how)
-        claims += found.claims
-        if not found.has_more or "limit" in how:
-            return claims
-
-
-def claimed(storage: Storage, owner: int, id: str, **fields: Any) -> Claim:
-    """Insert a job and claim it."""
-    assert storage.insert([job(id, **fields)]) == [True]
-    (found,) = claim(storage, owner, tasks=(fields.get("task", "task"),))
-    return found
-
-
-def made_without_waiting(storage: Storage, write: Callable[[], object]) -> bool:
-    """Whether ``write`` could be made without waiting; if not, nothing was changed."""
-    block = storage.nonblocking
-    if block is None:
-        return False
-    try:
-        with block:
-            write()
-    except StorageUnavailableError:
-        return False
-    return True
-
-
-def end(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
-    """A settlement of a claim: a plain success."""
-    usual = Settlement(
-        status="success",
-        ready=False,
-        due_at=claim.due_at,
-        offset_at=None,
-        attempt=claim.attempt,
-        run_count=0,
-        failure_count=0,
-        result=b"null",
-        error=None,
-        finished_at=NOW + SECOND,
-        delete_at=NOW + 60 * SECOND,
-        is_dead=False,
-        is_lost=False,
-        id=claim.id,
-        owner=owner,
-        fence=claim.fence,
-    )
-    return usual._replace(**fields)
-
-
-def again(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:
-    """A settlement to waiting: a retry in ten seconds."""
-    usual = {
-        "status": "scheduled",
-        "due_at": NOW + 10 * SECOND,
-        "result": None,
-        "error": "ValueError: no",
-        "finished_at": None,
-        "delete_at": None,
-    }
-    return end(owner, claim, **{**usual, **fields})
-
-
-def report(owner: int, claim: Claim | NewJob, data: Any = b"1", kind: MessageKind = MessageKind.VALUE) -> Report:
-    """Something that a running job has to say: a value, if nothing else."""
-    return Report(claim.id, owner, claim.fence, kind, NOW + 1, data)
-
-
-def line(id: str, **fields: Any) -> AttemptRecord:
-    """A line of history."""
-    usual = AttemptRecord(
-        job_id=id,
-        attempt=1,
-        due_at=NOW,
-        outcome="failed",
-        error="ValueError: no",
-        traceback="Traceback …",
-        started_at=NOW,
-        finished_at=NOW + SECOND,
-        owner=1,
-    )
-    return usual._replace(**fields)
-
-
-def one(storage: Storage, id: str) -> JobRecord:
-    """The job with this id."""
-    (record,) = storage.get((id,))
-    return record
-
-
-def statuses(storage: Storage, ids: Sequence[str]) -> list[str]:
-    """How these jobs stand; one that is gone is "missing"."""
-    found = {record.id: record.status for record in storage.get(ids)}
-    return [found.get(id, "missing") for id in ids]
 
 
 class _Stop(Exception):
