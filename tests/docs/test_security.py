@@ -11,7 +11,7 @@ PAGE = ROOT / "docs" / "guides" / "security.md"
 MARK = re.compile(r"^- \*\*(S\d+)\*\* ", re.MULTILINE)
 
 LIVENESS = "storage/test_owner_liveness.py"
-BELL = "storage/test_bell_strangers.py"
+NOTIFIER = "storage/test_notifier_strangers.py"
 MODES = "storage/test_sqlite_permissions.py"
 TRUST = "serializers/test_serializers_trust.py"
 TERMINAL = "cli/test_cli_escaping.py"
@@ -44,17 +44,17 @@ TESTS = {
         "crash/test_owner_folder.py::test_the_folder_is_deleted_under_living_processes",
         f"{LIVENESS}::test_an_owner_makes_its_lock_again",
     ],
-    "S8": [f"{BELL}::test_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_not"],
+    "S8": [f"{NOTIFIER}::test_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_not"],
     "S9": [
-        f"{BELL}::test_a_ring_without_the_secret_is_not_heard",
-        f"{BELL}::test_strangers_cannot_fill_the_queue",
+        f"{NOTIFIER}::test_a_wake_up_without_the_secret_is_dropped",
+        f"{NOTIFIER}::test_strangers_cannot_fill_the_queue",
     ],
     "S10": [
-        f"{BELL}::test_a_look_takes_a_bounded_number",
-        f"{BELL}::test_a_flood_does_not_stop_the_event_loop",
+        f"{NOTIFIER}::test_drain_takes_a_bounded_number",
+        f"{NOTIFIER}::test_a_flood_does_not_stop_the_event_loop",
     ],
     "S11": ["storage/test_sqlite_owners.py::test_anything_may_come_out_of_the_socket"],
-    "S12": [f"{BELL}::test_what_is_no_address_of_a_bell_is_not_sent_to"],
+    "S12": [f"{NOTIFIER}::test_what_is_no_address_of_a_notifier_is_not_sent_to"],
     "S13": ["lifecycle/test_unknown_tasks.py::test_jobs_of_unknown_tasks_are_kept_and_reported"],
     "S14": [
         f"{TRUST}::test_no_row_imports_a_module",

@@ -1,4 +1,4 @@
-"""Locks that say who lives, and bells: what a platform, a file system or a neighbour may do to them."""
+"""Locks that say which owner lives, and notifiers: what a platform, a file system or a neighbour may do to them."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _bells(count: int) -> list[DatagramNotifier]:
     return found
 
 
-def test_a_bell_that_is_gone_is_forgotten_and_one_that_is_full_is_not() -> None:
+def test_an_address_that_is_gone_is_forgotten_and_one_that_is_full_is_not() -> None:
     first, full, gone = _bells(3)
     gone.close()
     for _ in range(5000):
@@ -181,7 +181,7 @@ def test_a_bell_that_is_gone_is_forgotten_and_one_that_is_full_is_not() -> None:
         one_of_them.notify(workers=True, clients=True)
 
 
-def test_an_arrival_that_was_not_heard_is_noticed_by_recovery(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+def test_a_lost_announcement_is_made_good_by_recovery(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     storage, other = pair
     storage.register(PROFILE, now=NOW)
     other.register(PROFILE, now=NOW)
@@ -195,8 +195,8 @@ def test_an_arrival_that_was_not_heard_is_noticed_by_recovery(pair: tuple[SQLite
     assert theirs.drain() is True
 
 
-def test_ringing_never_fails(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
-    """A database that is away when addresses are read costs that ring, and the next one looks again."""
+def test_notifying_never_fails(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+    """A database that is unavailable when addresses are read costs that wake-up; the next one reads again."""
     storage, other = pair
     storage.register(PROFILE, now=NOW)
     ours = storage.notifier
@@ -221,7 +221,7 @@ def test_ringing_never_fails(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     assert theirs.drain() is True
 
 
-def test_where_there_are_no_abstract_addresses_a_bell_is_a_file(
+def test_where_there_are_no_abstract_addresses_the_socket_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifier.sys, "platform", "darwin")
@@ -261,7 +261,7 @@ def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.Mon
     storage.close()
 
 
-def test_a_bell_belongs_to_its_storage(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
+def test_a_notifier_belongs_to_its_storage(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
     storage, _ = pair
     ours = storage.notifier
     assert ours is not None
@@ -279,7 +279,7 @@ def test_a_bell_belongs_to_its_storage(pair: tuple[SQLiteStorage, SQLiteStorage]
     assert storage.notifier is not ours
 
 
-def test_a_bell_in_memory_would_be_heard_by_nobody() -> None:
+def test_there_is_no_notifier_in_memory() -> None:
     storage = SQLiteStorage(":memory:")
     storage.open()
     storage.register(PROFILE, now=NOW)
@@ -288,7 +288,7 @@ def test_a_bell_in_memory_would_be_heard_by_nobody() -> None:
 
 
 def _numbered_bells() -> tuple[DatagramNotifier, dict[str, DatagramNotifier]]:
-    """One that can only ring, and one of each kind: owner 1 a worker, 2 a client, 3 and 4 both in one process."""
+    """One that can only notify, and one of each kind: owner 1 a worker, 2 a client, 3 and 4 both in one process."""
     addresses: list[Address] = []
     bells = {}
     for owner, role in ((1, "worker"), (2, "client"), (3, "both")):
@@ -314,7 +314,7 @@ def _numbered_bells() -> tuple[DatagramNotifier, dict[str, DatagramNotifier]]:
         ({"workers": False, "clients": False}, []),
     ],
 )
-def test_those_hear_a_ring_whom_it_concerns(how: dict[str, Any], heard: list[str]) -> None:
+def test_a_wake_up_reaches_those_that_it_concerns(how: dict[str, Any], heard: list[str]) -> None:
     ringing, bells = _numbered_bells()
     ringing.notify(**how)
     assert [role for role, one_of_them in bells.items() if one_of_them.drain()] == heard
@@ -322,7 +322,7 @@ def test_those_hear_a_ring_whom_it_concerns(how: dict[str, Any], heard: list[str
         one_of_them.close()
 
 
-def test_nobody_is_rung_twice_by_one_ring() -> None:
+def test_one_call_notifies_each_process_once() -> None:
     ringing, bells = _numbered_bells()
     both = bells["both"]
     ringing.notify(workers=True, clients=True, owners=[3, 4])
@@ -334,8 +334,10 @@ def test_nobody_is_rung_twice_by_one_ring() -> None:
         one_of_them.close()
 
 
-def test_who_cannot_be_rung_hears_of_newcomers_by_looking_again(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
-    """A web handler that only enqueues. It reads the addresses ten times a second at most, however often it rings."""
+def test_a_process_without_an_address_finds_new_peers_by_reading_again(
+    pair: tuple[SQLiteStorage, SQLiteStorage],
+) -> None:
+    """A web handler that only enqueues. It reads the addresses ten times a second at most, however often it notifies."""
     storage, other = pair
     ours = storage.notifier
     assert isinstance(ours, DatagramNotifier)

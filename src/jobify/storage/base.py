@@ -23,8 +23,9 @@ its calls may wait for anything; and an engine may hold its jobs back until anot
 
 **Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is ``(id, owner,
 fence)``; the fence is raised by every claim and by every change of a waiting job (``replace``, ``reschedule``), so an
-outcome that comes too late (its job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether an owner
-lives is known from something that dies with it (a file lock that the kernel drops), never from a clock per job.
+outcome that comes too late (its job was recovered, cancelled or replaced meanwhile) is recognised and refused. Whether
+an owner lives is known from something that dies with it (a file lock that the kernel drops), never from a clock per
+job.
 
 **Suspects.** When an owner dies, the jobs that had begun there are suspects (see ``begun``; without that, all that it
 held). One that was the only suspect has crashed; in company it is only suspected. One that was suspected often enough
@@ -46,15 +47,15 @@ number of parents: that costs their sum, and not their product.
 **Need.** A job is bound to its parents, not to their ids: its inputs are their results, whatever has those ids later.
 So whatever removes a row asks one question. A job that has succeeded, or was cancelled, is *needed* while one that
 depends on it has not ended, or may be tried again: by itself, because it failed or timed out, or with the job that it
-was cancelled for. ``delete`` and ``purge`` leave it (but for what they delete together). ``insert`` and ``replace`` of its
-id set it aside: they give it another id, with its history and messages, and the time of the new job as its
+was cancelled for. ``delete`` and ``purge`` leave it (but for what they delete together). ``insert`` and ``replace`` of
+its id set it aside: they give it another id, with its history and messages, and the time of the new job as its
 ``delete_at``.
 
 **Parked calls.** A settlement with a ``parking`` makes a job wait for other code: one more blocker, until a claim of
-scope ``PARKED`` takes the job by code that is not among the ``codes`` of the parking, or until ``retry``. The codes
-are remembered while the job keeps its call, also while it runs, so that processes of old and of new code never take it
-in turns. A parked job expires, and is cancelled, rescheduled, paused, replaced and deleted like any other that waits. It is
-no suspect of anything any more.
+scope ``PARKED`` takes the job by code that is not among the ``codes`` of the parking, or until ``retry``. The codes are
+remembered while the job keeps its call, also while it runs, so that processes of old and of new code never take it in
+turns. A parked job expires, and is cancelled, rescheduled, paused, replaced and deleted like any other that waits. It
+is no suspect of anything any more.
 
 **Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
 was changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.

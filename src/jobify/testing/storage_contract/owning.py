@@ -52,7 +52,7 @@ class OwnerContract(StorageCase):
 
     # -- register, owners, retire --------------------------------------------------------------------------------------
 
-    def test_an_owner_lives_until_it_is_retired(self, storage: Storage) -> None:
+    def test_an_owner_lives_until_it_is_deregistered(self, storage: Storage) -> None:
         first, second = storage.register(PROFILE, now=NOW), storage.register(PROFILE, now=NOW + 1)
         owners = {owner.id: owner for owner in storage.owners()}
         assert set(owners) == {first, second}
@@ -70,11 +70,11 @@ class OwnerContract(StorageCase):
             seen.add(owner)
             storage.deregister(owner)
 
-    def test_an_owner_that_is_not_retired_is_dead_after_close(self, storage: Storage, owner: int) -> None:
+    def test_an_owner_that_is_not_deregistered_is_dead_after_close(self, storage: Storage, owner: int) -> None:
         _crash(storage)
         assert [(found.id, found.is_alive) for found in storage.owners()] == [(owner, False)]
 
-    def test_retire_gives_jobs_back_without_a_crash(self, storage: Storage, owner: int) -> None:
+    def test_deregister_releases_jobs_without_a_crash(self, storage: Storage, owner: int) -> None:
         other = storage.register(PROFILE, now=NOW)
         found = claimed(storage, owner, "a")
         storage.insert([running("b", other)])
@@ -95,7 +95,7 @@ class OwnerContract(StorageCase):
         storage.recover(now=NOW, max_crashes=3, delete_at=None)
         assert [found.id for found in claim(storage, storage.register(PROFILE, now=NOW))] == ["a"]
 
-    def test_retire_sees_to_what_is_pending(self, storage: Storage, owner: int) -> None:
+    def test_deregister_applies_what_is_pending(self, storage: Storage, owner: int) -> None:
         storage.insert([running("replaced", owner), running("cancelled", owner)])
         storage.replace(job("replaced", payload=b"2"))
         storage.cancel(["cancelled"], reason="stop", now=NOW + 1, delete_at=NOW + 2)
@@ -104,7 +104,7 @@ class OwnerContract(StorageCase):
         record = one(storage, "cancelled")
         assert (record.status, record.error, record.finished_at) == ("cancelled", "stop", NOW + 1)
 
-    def test_retire_of_nobody(self, storage: Storage, owner: int) -> None:
+    def test_deregister_of_an_unknown_owner(self, storage: Storage, owner: int) -> None:
         storage.deregister(owner + 1)
         storage.deregister(owner)
         storage.deregister(owner)
@@ -156,7 +156,7 @@ class OwnerContract(StorageCase):
         assert (one(storage, "replaced").payload, one(storage, "replaced").attempt) == (b"2", 0)
         assert (one(storage, "cancelled").error, one(storage, "cancelled").finished_at) == ("stop", NOW + 1)
 
-    def test_an_owner_that_has_left_is_retired(self, storage: Storage, owner: int) -> None:
+    def test_an_owner_that_has_left_is_deregistered(self, storage: Storage, owner: int) -> None:
         storage.insert([running("a", owner)])
         release = storage.leave(owner)
         storage.deregister(owner)
@@ -165,7 +165,7 @@ class OwnerContract(StorageCase):
         release()
         assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []
 
-    def test_an_owner_nobody_knows_leaves(self, storage: Storage, owner: int) -> None:
+    def test_an_unknown_owner_leaves(self, storage: Storage, owner: int) -> None:
         storage.leave(owner + 1)()
         assert storage.owners()[0].is_alive
 

@@ -73,7 +73,7 @@ class SharedStorageContract(StorageCase):
         assert later.attempts("a") == [line("a")]
         later.close()
 
-    def test_nobody_is_waited_for_on_the_spot(self, storage: Storage, other: Storage) -> None:
+    def test_a_non_blocking_write_waits_for_no_other(self, storage: Storage, other: Storage) -> None:
         storage.insert([job("before")])
         with other.transaction():
             other.insert([job("theirs")])
@@ -161,7 +161,7 @@ class SharedStorageContract(StorageCase):
 
     # -- wake-ups ------------------------------------------------------------------------------------------------------
 
-    def test_changed_says_that_somebody_else_has_committed(self, storage: Storage, other: Storage) -> None:
+    def test_external_changes_are_commits_of_others(self, storage: Storage, other: Storage) -> None:
         storage.has_external_changes()
         assert storage.has_external_changes() is False
         other.insert([job("a")])

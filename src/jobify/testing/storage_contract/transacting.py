@@ -198,7 +198,7 @@ class TransactionContract(StorageCase):
         assert {count % 10 for count in seen} <= {0}
         assert len(storage.find(JobQuery(limit=10_000))) == 200
 
-    def test_a_call_on_the_spot_is_made_or_refused(self, storage: Storage, owner: int) -> None:
+    def test_a_non_blocking_call_is_made_or_refused(self, storage: Storage, owner: int) -> None:
         """Made, it is like any other; refused, it can be made again."""
         for number in range(50):
             new = running(f"{number:02}", owner)
@@ -209,7 +209,7 @@ class TransactionContract(StorageCase):
             assert storage.settle([ended]) == [Settled.REFUSED if is_made else Settled.APPLIED]
         assert storage.count(JobQuery()) == {CountKey("task", "default", "success", False): 50}
 
-    def test_nothing_is_made_on_the_spot_in_a_block(self, storage: Storage) -> None:
+    def test_no_non_blocking_call_is_made_in_a_block(self, storage: Storage) -> None:
         """What is open, here or in another thread, would have to be waited for, or be part of it."""
         storage.insert([job("before")])
         with storage.transaction():

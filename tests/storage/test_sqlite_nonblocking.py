@@ -1,4 +1,4 @@
-"""Writing on the spot: what would have to wait is refused, and nothing there ever waits for the disk."""
+"""Non-blocking writes: what would have to wait is refused, and nothing there ever waits for the disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = bytes(60_000)
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
-    """One that has written before, so that it can do so on the spot."""
+    """One that has written before, so that it can do so without waiting."""
     storage = _open(tmp_path)
     _warm_up(storage)
     yield storage
@@ -144,22 +144,22 @@ def test_after_a_fork_the_parent_begins_with_an_ordinary_write(storage: SQLiteSt
 
 
 @pytest.mark.slow
-def test_the_log_is_neither_copied_nor_begun_anew_on_the_spot(tmp_path: Path) -> None:
+def test_a_non_blocking_write_neither_copies_nor_restarts_the_log(tmp_path: Path) -> None:
     """Those are the two moments at which there is a flush. The log stays bounded all the same."""
     storage, file, log = _open(tmp_path), tmp_path / "jobs.db", tmp_path / "jobs.db-wal"
     owner = storage.register(PROFILE, now=NOW)
-    on_the_spot = anew = 0
+    nonblocking = anew = 0
     for number in range(2000):
         new = running(f"{number}", owner, payload=LONG if number % 10 == 0 else b"")
         before, copied = _generation(tmp_path), file.stat().st_mtime_ns
         if made_without_waiting(storage, lambda new=new: storage.insert([new])):  # type: ignore[misc]
-            on_the_spot += 1
+            nonblocking += 1
             assert (_generation(tmp_path), file.stat().st_mtime_ns) == (before, copied)
         else:
             storage.insert([new])
             anew += _generation(tmp_path) != before
         assert log.stat().st_size < 50_000_000
-    assert on_the_spot > 1900
+    assert nonblocking > 1900
     assert anew > 1
     storage.close()
 

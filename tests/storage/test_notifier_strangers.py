@@ -1,4 +1,4 @@
-"""Strangers at the bell: what other processes of the machine can do to one that waits for wake-ups."""
+"""Strangers at the socket: what other processes of the machine can do to one that waits for wake-ups."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _split(ours: DatagramNotifier) -> tuple[str, bytes]:
 
 @pytest.mark.promise("f49")
 @pytest.mark.parametrize("message", [b".", b"+", b"", b"0" * 16 + b".", b"x" * 1000])
-def test_a_ring_without_the_secret_is_not_heard(
+def test_a_wake_up_without_the_secret_is_dropped(
     ours: DatagramNotifier, message: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, _ = _split(ours)
@@ -77,7 +77,7 @@ def test_strangers_cannot_fill_the_queue(ours: DatagramNotifier) -> None:
 
 
 @pytest.mark.promise("f49")
-def test_a_look_takes_a_bounded_number(ours: DatagramNotifier) -> None:
+def test_drain_takes_a_bounded_number(ours: DatagramNotifier) -> None:
     taken = []
 
     class Endless:
@@ -102,7 +102,7 @@ def test_a_look_takes_a_bounded_number(ours: DatagramNotifier) -> None:
     "address",
     ["/dev/log", "@/org/freedesktop/systemd1/notify", "relative", "", "@", "@jobify-1-xyz", "@jobify-1-" + "0" * 15],
 )
-def test_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_address_of_a_notifier_is_not_sent_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
     ringing = DatagramNotifier(lambda: [Address(1, "worker", address)])
     real = ringing._socket
@@ -122,7 +122,7 @@ def test_what_is_no_address_of_a_bell_is_not_sent_to(address: str, monkeypatch: 
 
 
 @pytest.mark.promise("f49")
-def test_a_bell_of_an_older_release_has_no_secret() -> None:
+def test_a_notifier_of_an_older_release_has_no_secret() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as old:
         old.bind("\0jobify-1-0123456789abcdef")
         ringing = DatagramNotifier(lambda: [Address(1, "worker", "@jobify-1-0123456789abcdef")])
