@@ -337,7 +337,7 @@ def test_one_call_notifies_each_process_once() -> None:
 def test_a_process_without_an_address_finds_new_peers_by_reading_again(
     pair: tuple[SQLiteStorage, SQLiteStorage],
 ) -> None:
-    """A web handler that only enqueues. It reads the addresses ten times a second at most, however often it notifies."""
+    """A web handler that only enqueues. It reads the addresses ten times a second at most."""
     storage, other = pair
     ours = storage.notifier
     assert isinstance(ours, DatagramNotifier)
