@@ -33,6 +33,11 @@ LONG_FILES = {
     "engine/execution/completer.py": "an outcome, from the end of its attempt to its handle, is read in one go",
 }
 
+LONG_CLASSES = {
+    "jobs/job.py:Job": "a published handle: each member has its text",
+    "jobs/job_result.py:JobResult": "a published handle: each member has its text",
+}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -80,7 +85,7 @@ def test_a_file_has_an_end() -> None:
 
 def test_a_class_has_an_end() -> None:
     lines = {name: length(node) for name, node in definitions().items() if isinstance(node, ast.ClassDef)}
-    assert {name: count for name, count in lines.items() if count > CLASS} == {}
+    assert {name for name, count in lines.items() if count > CLASS} == set(LONG_CLASSES)
 
 
 def test_a_function_has_an_end() -> None:
