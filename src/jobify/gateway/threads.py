@@ -300,15 +300,16 @@ def _fail(batches: list[Batch[Any]], error: Exception) -> None:
 
 def _deliver(batches: list[Batch[Any]]) -> None:
     """Have each event loop resolve its futures, with one wake-up for all of them."""
-    by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[Any, Any]]] = defaultdict(list)
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Resolver, Any]]] = defaultdict(list)
     for batch in batches:
         for resolver, value in batch.results():
-            by_loop[resolver.future.get_loop()].append((resolver, value))  # type: ignore[attr-defined]
+            assert isinstance(resolver, _Resolver)
+            by_loop[resolver.future.get_loop()].append((resolver, value))
     for loop, results in by_loop.items():
         with suppress(RuntimeError):  # the event loop was closed: no caller is left
             loop.call_soon_threadsafe(_resolve_all, results)
 
 
-def _resolve_all(results: list[tuple[Any, Any]]) -> None:
+def _resolve_all(results: list[tuple[_Resolver, Any]]) -> None:
     for resolver, value in results:
         resolver(value)
